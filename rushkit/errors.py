@@ -1,0 +1,56 @@
+"""Errors that a user sees: one message that names the thing, one hint that names the fix, and an exit code."""
+
+from __future__ import annotations
+
+
+class RushkitError(Exception):
+    """Something went wrong that the user can understand and act on.
+
+    Args:
+        message: What is wrong, naming the thing (a file, a key, a run).
+        hint: What to do about it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}\n{self.hint}" if self.hint else self.message
+
+
+class UsageError(RushkitError):
+    """The request itself is wrong: an unknown name, a bad option or value, a recipe with errors."""
+
+    exit_code = 2
+
+
+class PluginError(RushkitError):
+    """A plugin cannot be imported, or breaks the interface."""
+
+    exit_code = 3
+
+
+class DataError(RushkitError):
+    """A data file is missing, short, altered or unreadable."""
+
+
+class CheckpointError(RushkitError):
+    """A checkpoint is missing, torn, altered, not ours, or of another architecture."""
+
+
+class NumericsError(RushkitError):
+    """A number that must be finite is not."""
+
+
+class NoCertificate(RushkitError):
+    """No theorem gives a radius for this noise in this norm."""
+
+
+class Interrupted(RushkitError):
+    """The user or the system asked the run to stop; the message says how to go on."""
+
+    exit_code = 130

@@ -1,0 +1,288 @@
+"""A registry of named components: built in, registered by hand, or brought by an installed distribution.
+
+Listing never imports a component. A name that two owners bring is an error when it is used, not before,
+and ``owner/name`` chooses. A plugin that cannot be imported breaks only its own names.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from importlib import metadata
+from inspect import Parameter, signature
+from typing import Any, Literal
+
+from rushkit.errors import PluginError, UsageError
+
+BUILTIN_OWNER = "rushkit"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered name.
+
+    Attributes:
+        name: What the user writes; ``"timm/*"`` stands for every name behind the slash.
+        owner: The distribution that brings it, or the top-level module that registered it.
+        version: The owner's version, or ``""``.
+        target: ``"module:attribute"``, or the object itself where it was registered by hand.
+    """
+
+    name: str
+    owner: str
+    version: str = ""
+    target: Any = field(default=None, compare=False, repr=False)
+
+    def load(self) -> Any:
+        """Import and return the object. Raises PluginError with the cause, whatever the import raised."""
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            found: Any = importlib.import_module(module)
+            for part in filter(None, attribute.split(".")):
+                found = getattr(found, part)
+        # SystemExit too: a plugin that exits while it is imported must not take the program with it.
+        except (Exception, SystemExit) as error:
+            raise PluginError(
+                f"{self.name!r} of {self.owner} cannot be loaded from {self.target}: {type(error).__name__}: {error}",
+                f"repair or uninstall {self.owner}; `rushkit plugins --check` tries every plugin",
+            ) from error
+        return found
+
+
+class Registry:
+    """Names of one kind of component and the factories behind them.
+
+    Args:
+        kind: The singular word used in messages, such as ``"noise"``.
+        group: The entry-point group that plugins use, such as ``"rushkit.noises"``.
+        builtins: Name to ``"module:attribute"`` for what rushkit itself brings.
+        known_plugins: Name to the distribution that would bring it, for the hint on an unknown name.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        builtins: Mapping[str, str] | None = None,
+        known_plugins: Mapping[str, str] | None = None,
+    ) -> None:
+        self.kind = kind
+        self.group = group
+        self._entries = [Entry(name, BUILTIN_OWNER, target=target) for name, target in (builtins or {}).items()]
+        self._known_plugins = dict(known_plugins or {})
+        self._discovered = False
+
+    def __repr__(self) -> str:
+        return f"Registry({self.kind!r}: {', '.join(self.names())})"
+
+    def __contains__(self, name: str) -> bool:
+        return bool(self._matching(name))
+
+    def register(self, name: str) -> Callable[[Any], Any]:
+        """Decorate a factory with its name. The same owner may register a name again (a notebook cell run twice)."""
+
+        def decorate(factory: Any) -> Any:
+            owner = getattr(factory, "__module__", "").partition(".")[0] or "?"
+            self._entries = [entry for entry in self._entries if (entry.name, entry.owner) != (name, owner)]
+            self._entries.append(Entry(name, owner, target=factory))
+            return factory
+
+        return decorate
+
+    def unregister(self, name: str, owner: str) -> None:
+        """Forget one name of one owner; unknown pairs are ignored."""
+        self._entries = [entry for entry in self._entries if (entry.name, entry.owner) != (name, owner)]
+
+    def names(self) -> list[str]:
+        """Every name, sorted, each once. Imports no component."""
+        return sorted({entry.name for entry in self.entries()})
+
+    def entries(self) -> list[Entry]:
+        """Every entry, sorted by name and owner. Imports no component."""
+        self._discover()
+        return sorted(self._entries, key=lambda entry: (entry.name, entry.owner))
+
+    def entry(self, name: str) -> Entry:
+        """The one entry behind a name or ``owner/name``.
+
+        Raises:
+            UsageError: unknown name, or a name that several owners bring.
+        """
+        found = self._matching(name)
+        if not found:
+            raise self._unknown(name)
+        if len(found) > 1:
+            owners = ", ".join(f"{entry.owner}/{entry.name}" for entry in found)
+            raise UsageError(f"the {self.kind} {name!r} is brought by more than one owner", f"choose one of: {owners}")
+        return found[0]
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """The factory behind a name; for a family such as ``timm/*`` the rest of the name is its first argument."""
+        entry = self.entry(name)
+        factory = entry.load()
+        if not entry.name.endswith("/*"):
+            return typing.cast(Callable[..., Any], factory)
+        stem = entry.name[:-1]
+        return partial(factory, name[name.index(stem) + len(stem) :])
+
+    def create(self, name: str, **options: Any) -> Any:
+        """Call the factory with checked options.
+
+        Raises:
+            UsageError: unknown name, unknown, missing or ill-typed option.
+        """
+        factory = self.get(name)
+        problems = [problem for _, problem in option_problems(factory, options)]
+        if problems:
+            raise UsageError(f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}")
+        return factory(**options)
+
+    def _matching(self, name: str) -> list[Entry]:
+        entries = self.entries()
+        exact = [entry for entry in entries if entry.name == name]
+        if exact:
+            return exact
+        qualified = [entry for entry in entries if f"{entry.owner}/{entry.name}" == name]
+        if qualified:
+            return qualified
+        return [
+            entry
+            for entry in entries
+            if entry.name.endswith("/*")
+            and any(
+                name.startswith(stem) and len(name) > len(stem)
+                for stem in (entry.name[:-1], f"{entry.owner}/{entry.name[:-1]}")
+            )
+        ]
+
+    def _unknown(self, name: str) -> UsageError:
+        if name in self._known_plugins:
+            hint = f"it comes with a plugin: pip install {self._known_plugins[name]}"
+        else:
+            near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self.names())}"
+        return UsageError(f"unknown {self.kind} {name!r}", hint)
+
+    def _discover(self) -> None:
+        if self._discovered:
+            return
+        self._discovered = True
+        for distribution, point in _entry_points(self.group):
+            owner = distribution.name
+            known = any((entry.name, entry.owner) == (point.name, owner) for entry in self._entries)
+            if not known:
+                self._entries.append(Entry(point.name, owner, distribution.version, point.value))
+
+
+def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
+    """Entry points of a group with their distributions, as ``RUSHKIT_PLUGINS`` allows ("" none, "a,b" only those)."""
+    chosen = os.environ.get("RUSHKIT_PLUGINS")
+    allowed = None if chosen is None else {_canonical(name) for name in chosen.split(",") if name.strip()}
+    if allowed is not None and not allowed:
+        return
+    for point in metadata.entry_points(group=group):
+        if point.dist is not None and (allowed is None or _canonical(point.dist.name) in allowed):
+            yield point.dist, point
+
+
+def _canonical(name: str) -> str:
+    return name.strip().lower().replace("_", "-").replace(".", "-")
+
+
+def factory_parameters(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, Parameter]:
+    """The options that a factory takes by name, less those that rushkit supplies itself."""
+    hidden = set(supplied)
+    return {
+        name: parameter
+        for name, parameter in signature(factory).parameters.items()
+        if parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY) and name not in hidden
+    }
+
+
+def option_problems(
+    factory: Callable[..., Any], options: Mapping[str, Any], supplied: Iterable[str] = ()
+) -> list[tuple[str, str]]:
+    """What is wrong with the options for a factory, as (option, sentence) pairs; empty when nothing is.
+
+    Checked are unknown names, missing ones, and the types that the annotations state.
+    """
+    supplied = tuple(supplied)
+    parameters = factory_parameters(factory, supplied)
+    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(factory).parameters.values())
+    hints = _annotations(factory)
+    problems = []
+    for name, value in options.items():
+        if name not in parameters:
+            if takes_any:
+                continue
+            near = difflib.get_close_matches(name, parameters, n=1)
+            also = f"; did you mean {near[0]}?" if near else ""
+            problems.append((name, f"unknown option {name!r}{also}"))
+        elif name in hints and not _fits(value, hints[name]):
+            problems.append((name, f"{name} must be {_type_name(hints[name])} (got {value!r})"))
+    for name, parameter in parameters.items():
+        if parameter.default is Parameter.empty and name not in options:
+            problems.append((name, f"option {name!r} is missing"))
+    return problems
+
+
+def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> str:
+    """The options with their defaults in one line, for hints and listings."""
+    parameters = factory_parameters(factory, supplied)
+    shown = [name if p.default is Parameter.empty else f"{name}={p.default!r}" for name, p in parameters.items()]
+    return ", ".join(shown) or "none"
+
+
+def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
+    target: Any = factory.func if isinstance(factory, partial) else factory
+    target = target.__init__ if isinstance(target, type) else target
+    try:
+        return typing.get_type_hints(target)
+    # A plugin may annotate with names that exist only for the type checker; then its values go unchecked.
+    except (NameError, TypeError, AttributeError):
+        return {}
+
+
+def _fits(value: Any, expected: Any) -> bool:
+    """Whether a value fits an annotation; annotations that this does not know accept everything."""
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin in (typing.Union, types.UnionType):
+        return any(_fits(value, option) for option in arguments)
+    if origin is Literal:
+        return value in arguments
+    if expected is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if expected is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if expected in (str, bool):
+        return isinstance(value, expected)
+    if expected in (None, type(None)):
+        return value is None
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return False
+        if origin is tuple and arguments and Ellipsis not in arguments:
+            return len(value) == len(arguments) and all(map(_fits, value, arguments))
+        return not arguments or all(_fits(item, arguments[0]) for item in value)
+    return True
+
+
+def _type_name(expected: Any) -> str:
+    words = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", type(None): "absent"}
+    origin, arguments = typing.get_origin(expected), typing.get_args(expected)
+    if origin is Literal:
+        return "one of " + ", ".join(repr(argument) for argument in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(argument) for argument in arguments if argument is not type(None))
+    if origin in (list, tuple):
+        counted = f" of {len(arguments)}" if origin is tuple and Ellipsis not in arguments else ""
+        return f"a list{counted}"
+    return words.get(expected, getattr(expected, "__name__", str(expected)))
