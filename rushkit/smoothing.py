@@ -1,0 +1,244 @@
+"""A classifier smoothed by noise: log p̄, votes and predictions by Monte Carlo, in bounded memory.
+
+Writing F for the base classifier's logits and δ_1..δ_m for draws of the noise, log p̄ is
+``log((1/m) Σ_i softmax(F(x + δ_i)))``: its negative log-likelihood is the objective of eq. 7 of the RUSH paper, and
+it is a valid logit vector for cross-entropy and DLR losses. Votes are eq. 4.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from rushkit.errors import NumericsError, UsageError
+from rushkit.noises import Noise
+from rushkit.system import generator
+
+Rule = Literal["majority", "mean"]
+
+# Noise is drawn for about this many images at a time, whatever the chunk, so that the chunk changes no draw.
+_DRAW_BLOCK = 1024
+# Images in one forward pass without gradients where the caller sets no chunk.
+_VOTE_CHUNK = {"cpu": 512, "cuda": 4096, "mps": 1024}
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What m noisy copies of each image said.
+
+    Attributes:
+        votes: (N, K) int64, how often each class had the largest logit.
+        confidence: (N, K) float64, sum of the softmax over the draws.
+        confidence_squared: (N, K) float64, sum of its squares, for variance bounds.
+        samples: m.
+    """
+
+    votes: Tensor
+    confidence: Tensor
+    confidence_squared: Tensor
+    samples: int
+
+    def predict(self, rule: Rule = "majority") -> Tensor:
+        """(N,) int64 classes: the most votes, or the largest mean softmax; a tie goes to the lowest class."""
+        if rule not in ("majority", "mean"):
+            raise UsageError(f"unknown rule {rule!r}", "use majority or mean")
+        score = self.votes.double() if rule == "majority" else self.confidence
+        return first_argmax(score)
+
+
+def first_argmax(score: Tensor) -> Tensor:
+    """(N, K) -> (N,) index of the first largest entry; torch.argmax leaves open which one of equals it takes."""
+    largest = score == score.amax(dim=1, keepdim=True)
+    return largest.to(torch.uint8).cummax(dim=1).values.eq(0).sum(dim=1)
+
+
+def log_mean_softmax(logits: Tensor) -> Tensor:
+    """(m, N, K) logits of m draws -> (N, K) log p̄; in log space and full precision, where a mean softmax underflows."""
+    return torch.logsumexp(torch.log_softmax(_full_precision(logits), dim=2), dim=0) - math.log(logits.shape[0])
+
+
+def _full_precision(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+class SmoothedClassifier(nn.Module):
+    """``model`` seen through ``noise``.
+
+    The noise never depends on train or eval mode, and every draw comes from a generator of this object, not from the
+    global random state. Under autocast the model runs in low precision, log p̄ and the votes in float32 (in float64 if
+    the model itself is).
+
+    Args:
+        model: Base classifier, (N, C, H, W) images with pixels in [0, 1] -> (N, K) logits.
+        noise: A smoothing distribution.
+        samples: m, the draws an image.
+        chunk: At most this many images in one pass of the model; values and gradients are those of an unbounded pass.
+            With gradients, a pass of more than one chunk runs each chunk's forward twice. None: no bound with
+            gradients, and a bound that suits the device without.
+        seed: Of the stream of draws; None takes one from the operating system.
+
+    Raises:
+        UsageError: samples or chunk below 1.
+        NumericsError: from any call, when the model returns a logit that is not finite.
+    """
+
+    def __init__(
+        self, model: nn.Module, noise: Noise, samples: int = 64, chunk: int | None = None, seed: int | None = None
+    ) -> None:
+        super().__init__()
+        if samples < 1 or (chunk is not None and chunk < 1):
+            raise UsageError(f"samples and chunk are at least 1 (got samples={samples}, chunk={chunk})")
+        self.model = model
+        self.noise = noise
+        self.samples = samples
+        self.chunk = chunk
+        self.image_forwards = 0
+        self._seed = secrets.randbits(63) if seed is None else seed
+        self._calls = 0
+        self._panel: int | None = None
+
+    def extra_repr(self) -> str:
+        """Shown by repr."""
+        return f"noise={self.noise!r}, samples={self.samples}, chunk={self.chunk}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) images -> (N, K) log p̄, differentiable in x and in the model's parameters."""
+        return log_mean_softmax(self.sample_logits(x))
+
+    def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
+        """(N, C, H, W) images -> (m, N, K) logits of every draw, differentiable."""
+        m = samples or self.samples
+        with_gradient = torch.is_grad_enabled()
+        limit = self.chunk or (m * len(x) if with_gradient else _VOTE_CHUNK[x.device.type])
+        recompute = with_gradient and limit < m * len(x)
+        logits = torch.cat([self._forward(noisy, recompute) for noisy in self._noisy(x, m, limit)])
+        self._check_finite(logits)
+        return logits.reshape(m, len(x), -1)
+
+    @torch.no_grad()
+    def tally(self, x: Tensor, samples: int | None = None) -> Tally:
+        """(N, C, H, W) images -> votes and confidences of ``samples`` draws (default: m), in memory of one chunk."""
+        m, n = samples or self.samples, len(x)
+        limit = self.chunk or _VOTE_CHUNK[x.device.type]
+        # An image's draws lie n apart in the folded stream: image = position mod n.
+        position = 0
+        votes = confidence = squared = torch.empty(0)
+        finite = torch.ones((), dtype=torch.bool, device=x.device)
+        for noisy in self._noisy(x, m, limit):
+            logits = self._forward(noisy, recompute=False)
+            finite &= torch.isfinite(logits).all()
+            if position == 0:
+                votes = torch.zeros(n, logits.shape[1], dtype=torch.int64, device=x.device)
+                # MPS has no float64.
+                kind = torch.float32 if x.device.type == "mps" else torch.float64
+                confidence, squared = (torch.zeros_like(votes, dtype=kind) for _ in range(2))
+            image = (torch.arange(len(logits), device=x.device) + position) % n
+            position += len(logits)
+            probability = torch.softmax(logits, dim=1).to(confidence.dtype)
+            votes.index_put_((image, logits.argmax(dim=1)), votes.new_ones(()), accumulate=True)
+            confidence.index_add_(0, image, probability)
+            squared.index_add_(0, image, probability.square())
+        if not finite:
+            raise _not_finite()
+        return Tally(votes, confidence, squared, m)
+
+    def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
+        """(N, C, H, W) images -> (N, K) int64 counts of the class with the largest logit (eq. 4)."""
+        return self.tally(x, samples).votes
+
+    def predict(self, x: Tensor, rule: Rule = "majority") -> Tensor:
+        """(N, C, H, W) images -> (N,) int64 classes by majority vote or by mean softmax."""
+        return self.tally(x).predict(rule)
+
+    def with_samples(self, samples: int) -> SmoothedClassifier:
+        """The same model and noise with another m; its stream of draws starts from the same seed."""
+        return SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._seed)
+
+    @contextmanager
+    def fixed_noise(self, seed: int) -> Iterator[None]:
+        """Inside, every call uses one panel of draws, the same for every image and every call.
+
+        The panel depends on the seed and the image shape alone, so images may leave the batch.
+        """
+        outside, self._panel = self._panel, seed
+        try:
+            yield
+        finally:
+            self._panel = outside
+
+    @contextmanager
+    def fresh_noise(self, seed: int) -> Iterator[None]:
+        """Inside, every call draws anew, in a stream that starts from ``seed``: reproducible and fresh."""
+        outside = self._seed, self._calls, self._panel
+        self._seed, self._calls, self._panel = seed, 0, None
+        try:
+            yield
+        finally:
+            self._seed, self._calls, self._panel = outside
+
+    def _forward(self, noisy: Tensor, recompute: bool) -> Tensor:
+        # Saving the random state is for dropout in a training model; it costs a copy of it a chunk.
+        if recompute:
+            logits = checkpoint(self._count, noisy, use_reentrant=False, preserve_rng_state=self.model.training)
+        else:
+            logits = self._count(noisy)
+        return _full_precision(logits)
+
+    def _count(self, noisy: Tensor) -> Tensor:
+        self.image_forwards += len(noisy)
+        return self.model(noisy)
+
+    def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
+        """x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
+        if x.ndim != 4 or not len(x):
+            raise UsageError(f"images are (N, C, H, W) with N > 0 (got shape {tuple(x.shape)})")
+        waiting: list[Tensor] = []
+        held = 0
+        for block in self._blocks(x, samples):
+            waiting.append(block)
+            held += len(block)
+            while held >= limit:
+                folded = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+                yield folded[:limit]
+                waiting, held = ([folded[limit:]] if held > limit else []), held - limit
+        if held:
+            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+
+    def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
+        """Noisy copies of x, several draws at a time, each block from a generator of its own."""
+        n = len(x)
+        shared = self._panel is not None and not getattr(self.noise, "data_dependent", False)
+        draws = max(1, _DRAW_BLOCK // (1 if shared else n))
+        call = self._calls
+        if self._panel is None:
+            self._calls += 1
+        for block, start in enumerate(range(0, samples, draws)):
+            count = min(draws, samples - start)
+            copies = x.unsqueeze(0).expand(count, *x.shape)
+            if self._panel is None:
+                source = generator(self._seed, "noise", call, block, device=x.device)
+            else:
+                source = generator(self._panel, "panel", block, device=x.device)
+            # One image's worth of noise serves the whole batch on a fixed panel.
+            like = copies[:, :1] if shared else copies
+            delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
+            yield (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
+
+    @staticmethod
+    def _check_finite(logits: Tensor) -> None:
+        if not torch.isfinite(logits).all():
+            raise _not_finite()
+
+
+def _not_finite() -> NumericsError:
+    return NumericsError(
+        "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
+    )
