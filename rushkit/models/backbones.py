@@ -1,0 +1,138 @@
+"""The encoders: ResNet-18 as the paper uses it, a small ResNet-10 for CPUs, and every model of timm."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+import timm
+import torch
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from rushkit.errors import RushkitError, UsageError
+
+# Options of timm.create_model that rushkit sets itself, or that would bring in weights past its own checks.
+_RESERVED = ("checkpoint_path", "features_only", "img_size", "in_chans", "num_classes", "pretrained_cfg")
+
+
+def resnet18(in_channels: int = 3, image_size: int = 32, stem: Literal["small", "standard"] = "small") -> nn.Module:
+    """ResNet-18 with 512 features (He et al. 2016); with the small stem as in SimCLR's CIFAR experiments and RUSH.
+
+    The small stem is a 3x3 convolution with stride 1 and no max-pool: 11.17 M parameters, 555.4 MMAC at 3x32x32.
+    Initialised as in He et al. (timm's own default would switch every residual branch off at the start, and a random
+    encoder whose weights are frozen would stay a stack of four shortcuts).
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Side of the images; any size works, the features are averaged over it.
+        stem: ``"small"``, or ``"standard"`` for the 7x7 stride-2 convolution and max-pool made for 224x224 images.
+    """
+    model = timm.create_model("resnet18", in_chans=in_channels, num_classes=0, zero_init_last=False)
+    return _with_small_stem(model, in_channels) if stem == "small" else model
+
+
+def resnet10_small(in_channels: int = 3, image_size: int = 32) -> nn.Module:
+    """A ResNet-10 for CPUs: one basic block a stage, 16-32-64-128 channels, small stem, 128 features.
+
+    0.31 M parameters and 16.2 MMAC at 3x32x32, a thirty-fourth of ResNet-18's.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Side of the images; any size works, the features are averaged over it.
+    """
+    # Only timm's deep stem lets its width be chosen (stem_width * 2); the small stem takes its place at once.
+    model = ResNet(
+        BasicBlock,
+        layers=(1, 1, 1, 1),
+        channels=(16, 32, 64, 128),
+        stem_type="deep",
+        stem_width=8,
+        in_chans=in_channels,
+        num_classes=0,
+        zero_init_last=False,
+    )
+    return _with_small_stem(model, in_channels)
+
+
+def _with_small_stem(model: ResNet, in_channels: int) -> nn.Module:
+    """Give a timm ResNet a 3x3 stride-1 convolution in place of its stem convolution and max-pool."""
+    convolution = nn.Conv2d(in_channels, model.bn1.num_features, kernel_size=3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
+    model.conv1 = convolution
+    model.maxpool = nn.Identity()
+    return model
+
+
+def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any) -> nn.Module:
+    """Any model of timm by its name, as an encoder: ``"timm/vit_tiny_patch16_224"``.
+
+    Args:
+        name: timm's name of the model, with or without the tag of its weights.
+        in_channels: Channels of the images.
+        image_size: Side of the images; a model of a fixed size (a vision transformer) is built for this one.
+        pretrained: Whether to start from timm's weights, which timm downloads.
+        options: Further options of the model, such as ``drop_path_rate``.
+
+    Raises:
+        UsageError: no such model or option, or a model that cannot take images of this size.
+        RushkitError: the pretrained weights cannot be had.
+    """
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(f'timm/{found}' for found in near)}?" if near else "see timm.list_models()"
+        raise UsageError(f"timm has no model {name!r}", hint)
+    refused = sorted(set(options).intersection(_RESERVED))
+    if refused:
+        raise UsageError(f"backbone 'timm/{name}': {', '.join(refused)} cannot be set", "rushkit sets it itself")
+    model: Any = _create_timm(name, in_channels, image_size, pretrained, options)
+    try:
+        features = _output_features(model, in_channels, image_size)
+    except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError) as error:
+        raise _unfit(name, in_channels, image_size, error) from error
+    model.num_features = features
+    return model
+
+
+def _create_timm(name: str, in_channels: int, image_size: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+    def create(pretrained: bool) -> nn.Module:
+        config = timm.models.get_pretrained_cfg(name)
+        size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+        return timm.create_model(name, pretrained, in_chans=in_channels, num_classes=0, **size, **options)
+
+    try:
+        model = create(pretrained=False)
+    except (RuntimeError, AssertionError, ValueError, TypeError, KeyError) as error:
+        raise _unfit(name, in_channels, image_size, error) from error
+    if not pretrained:
+        return model
+    try:
+        return create(pretrained=True)
+    # The model itself can be built, so what failed is the weights; each hub client raises errors of its own.
+    except Exception as error:
+        raise RushkitError(
+            f"the pretrained weights of timm/{name} cannot be had: {_reason(error)}",
+            "go online once so that timm can store them, or set pretrained = false",
+        ) from error
+
+
+@torch.no_grad()
+def _output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
+    """Length of the vectors that come out, found by a trial: timm's own num_features is another one in some models."""
+    was_training = model.training
+    output = model.eval()(torch.zeros(2, in_channels, image_size, image_size))
+    model.train(was_training)
+    if output.ndim != 2:
+        raise ValueError(f"it gives outputs of shape {tuple(output.shape)}, not one vector an image")
+    return output.shape[1]
+
+
+def _unfit(name: str, in_channels: int, image_size: int, error: Exception) -> UsageError:
+    return UsageError(
+        f"backbone 'timm/{name}' cannot be built for {in_channels}x{image_size}x{image_size} images: {_reason(error)}",
+        "check its options, take a model for smaller images, or resize the images",
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,198 @@
+"""An encoder with a head: how it is built from a seed, frozen, switched between modes, measured and loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils.flop_counter import FlopCounterMode
+
+from rushkit.errors import CheckpointError, PluginError
+from rushkit.registries import backbones
+from rushkit.system import generator
+
+HeadKind = Literal["projector", "head"]
+
+
+class Network(nn.Module):
+    """``head(encoder(x))``: (N, C, H, W) images to (N, K) logits, or to (N, P) projections in pre-training.
+
+    Args:
+        encoder: A backbone, with ``num_features``.
+        head: What the objective puts on it.
+        kind: The name under which the head is saved: ``"projector"`` after pre-training, ``"head"`` else.
+    """
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, kind: HeadKind = "head") -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.head = head
+        self._kind: HeadKind = kind
+
+    @property
+    def kind(self) -> HeadKind:
+        """Whether the head is a ``"projector"`` or a classification ``"head"``."""
+        return self._kind
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits or projections of images (N, C, H, W)."""
+        return self.head(self.encoder(x))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors to save: ``encoder.*``, and ``projector.*`` or ``head.*``. They share memory with the network."""
+        parts = (("encoder", self.encoder), (self.kind, self.head))
+        return {f"{part}.{name}": tensor for part, module in parts for name, tensor in module.state_dict().items()}
+
+
+@contextmanager
+def initialised_from(seed: int, purpose: str) -> Iterator[None]:
+    """Build modules inside this block on the CPU with weights drawn from (seed, purpose).
+
+    torch's and timm's initialisers know only the global generator; it is set for the block and put back after it.
+    """
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # Not torch.manual_seed: that would reseed the accelerators too, which are not put back.
+        torch.default_generator.manual_seed(generator(seed, f"weights:{purpose}").initial_seed())
+        yield
+
+
+def build_backbone(name: str, options: Mapping[str, Any], in_channels: int, image_size: int, seed: int) -> nn.Module:
+    """The encoder of this name, in train mode on the CPU, with weights drawn from the seed.
+
+    Args:
+        name: A name of the registry of backbones.
+        options: The factory's own options.
+        in_channels: Channels of the images.
+        image_size: Side of the images.
+        seed: The run's seed; the same seed gives the same weights. The global random state is left as it was.
+
+    Raises:
+        UsageError: unknown name, unknown or ill-typed option, or images that the model cannot take.
+        PluginError: the factory's result is not a module with ``num_features``.
+    """
+    with initialised_from(seed, "backbone"):
+        encoder = backbones.create(name, in_channels=in_channels, image_size=image_size, **options)
+    if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "num_features", None), int):
+        raise PluginError(
+            f"backbone {name!r} gives {type(encoder).__name__}, not a torch module with a whole number num_features",
+            f"it comes from {backbones.entry(name).owner}; docs/plugins.md says what a backbone must have",
+        )
+    return encoder
+
+
+def freeze_encoder(network: Network) -> list[str]:
+    """Stop gradients to the encoder, except to the biases of its BatchNorm layers (RUSH, note to Algorithm 1).
+
+    Returns:
+        The names of the network's parameters that still train.
+    """
+    network.encoder.requires_grad_(False)
+    for layer in _batch_norms(network.encoder):
+        if layer.bias is not None:
+            layer.bias.requires_grad_(True)
+    return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+
+
+def set_modes(network: Network, training: bool, bn: Literal["train", "eval"]) -> None:
+    """Put the network into train or eval mode, with the encoder's BatchNorm statistics as ``bn`` says.
+
+    Args:
+        network: The network.
+        training: Whether it is about to train.
+        bn: In training, ``"train"`` normalises by the batch and moves the running statistics; ``"eval"`` uses and
+            keeps the running ones. Without training they are always used and kept.
+    """
+    network.train(training)
+    if bn == "eval":
+        for layer in _batch_norms(network.encoder):
+            layer.eval()
+
+
+def _batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
+    return (layer for layer in module.modules() if isinstance(layer, _BatchNorm))
+
+
+def num_parameters(module: nn.Module, trainable: bool = False) -> int:
+    """How many numbers the parameters hold; with ``trainable``, only those that get gradients."""
+    return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trainable)
+
+
+@torch.no_grad()
+def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
+    """Multiply-accumulates of one image's forward pass, in convolutions, linear layers and attention."""
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    modes = [(part, part.training) for part in module.modules()]
+    # The counter has no entry for the fused attention of the CPU; the plain one does the same products.
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        module.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
+    for part, training in modes:
+        part.training = training
+    return counter.get_total_flops() // 2
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What a set of tensors brought to a module; names are the module's own, without the prefix.
+
+    Attributes:
+        loaded: Tensors that were copied in.
+        missing: Tensors of the module that the set does not have; they kept their values.
+        unexpected: Tensors of the set that the module has no place for.
+    """
+
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor found its place and every place its tensor."""
+        return not self.missing and not self.unexpected
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> LoadReport:
+    """Copy into a module the tensors whose names begin with a prefix, such as ``"encoder."``.
+
+    Args:
+        module: Takes the tensors; nothing in it changes when an error is raised.
+        tensors: Name to tensor, as a checkpoint holds them; those without the prefix are passed over.
+        prefix: What to take off the names.
+
+    Raises:
+        CheckpointError: no tensor fits by name, or a tensor has another shape than its place.
+    """
+    given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+    own = module.state_dict()
+    loaded = [name for name in own if name in given]
+    if not loaded:
+        kinds = ", ".join(sorted({f"{name.partition('.')[0]}.*" for name in tensors})) or "nothing"
+        raise CheckpointError(
+            f"the checkpoint has no tensor for any {prefix or 'module '}* place: it holds {kinds}",
+            "it is of another kind or another architecture: check the recipe's [backbone]",
+        )
+    misshapen = [name for name in loaded if own[name].shape != given[name].shape]
+    if misshapen:
+        shown = "; ".join(
+            f"{prefix}{name} is {_shape(given[name])} there and {_shape(own[name])} here" for name in misshapen[:3]
+        )
+        more = f"; and {len(misshapen) - 3} more" if len(misshapen) > 3 else ""
+        raise CheckpointError(
+            f"the checkpoint's tensors do not fit: {shown}{more}",
+            "it is of another architecture: check the recipe's [backbone], the projector's size, and the classes",
+        )
+    module.load_state_dict({name: given[name] for name in loaded}, strict=False)
+    return LoadReport(
+        loaded=tuple(loaded),
+        missing=tuple(name for name in own if name not in given),
+        unexpected=tuple(name for name in given if name not in own),
+    )
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
