@@ -1,0 +1,117 @@
+"""Contrastive pre-training: NT-Xent, and the objectives RUSH and SimCLR that minimise it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from rushkit.errors import UsageError
+from rushkit.objectives.gather import Gather, gather_over_ranks
+from rushkit.objectives.projector import Projector
+
+if TYPE_CHECKING:
+    from rushkit.objectives import Noise, Views
+
+# Far above what float32 can lose, so that a zero projection has a finite gradient; far below any real norm.
+_EPS = 1e-6
+
+
+def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = None) -> Tensor:
+    """Normalised temperature-scaled cross entropy over the 2N projections of a batch (SimCLR, eq. 1).
+
+    Each projection's positive is the other view of its image, its negatives are the 2N - 2 others. Computed in
+    float32 (float64 for float64 projections), also under autocast; symmetric in the views.
+
+    Args:
+        z1: Projections (N, D) of the first views; any scale, they are normalised here.
+        z2: Projections (N, D) of the second views, in the same order.
+        temperature: Divides the cosine similarities.
+        gather: Joins the rows of all ranks, whose projections then are negatives as well; the mean of the ranks'
+            losses equals the loss of the joined batch. None for this rank's batch alone.
+
+    Returns:
+        The mean over the 2N projections, a scalar.
+    """
+    n = len(z1)
+    with torch.autocast(z1.device.type, enabled=False):
+        z = torch.cat([z1, z2])
+        z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1, eps=_EPS)
+        candidates, first = (z, 0) if gather is None else gather(z)
+        logits = z @ candidates.T / temperature
+        # A projection is not its own candidate; filling the diagonal keeps shapes static and the device unasked.
+        logits.diagonal(first).fill_(float("-inf"))
+        positives = first + torch.arange(2 * n, device=z.device).roll(n)
+        return F.cross_entropy(logits, positives)
+
+
+class Rush:
+    """The paper's pre-training objective: NT-Xent of two views, with smoothing noise on the second (RUSH, eq. 11).
+
+    Args:
+        temperature: Divides the cosine similarities.
+        noise_on: Which views carry noise: the paper's ``"second"``, ``"both"``, or ``"none"`` for plain SimCLR.
+        hidden: Width of the projector's hidden layer.
+        out: Length of the projections.
+        batch_norm: Whether the projector normalises its hidden layer.
+    """
+
+    stage: Literal["pretrain"] = "pretrain"
+
+    def __init__(
+        self,
+        temperature: float = 0.5,
+        noise_on: Literal["second", "both", "none"] = "second",
+        hidden: int = 2048,
+        out: int = 128,
+        batch_norm: bool = False,
+    ) -> None:
+        for name, value in (("temperature", temperature), ("hidden", hidden), ("out", out)):
+            if not value > 0:
+                raise UsageError(f"{name} must be above 0 (got {value!r})", "SimCLR on CIFAR uses temperature 0.5")
+        self.temperature = temperature
+        self.noise_on = noise_on
+        self.hidden, self.out, self.batch_norm = hidden, out, batch_norm
+
+    def module(self, num_features: int, num_classes: int) -> nn.Module:
+        """A projector from features (N, num_features) to projections (N, out)."""
+        return Projector(num_features, self.hidden, self.out, self.batch_norm)
+
+    def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
+        """Both views of uint8 images (N, C, H, W) in one float32 batch (2N, C, H, W): the first N, then the second N.
+
+        One batch, so that BatchNorm sees both. Noise is added without a clamp.
+
+        Raises:
+            UsageError: no noise, where a view should carry it.
+        """
+        first, second = views(images, generator), views(images, generator)
+        if self.noise_on != "none":
+            if noise is None:
+                raise UsageError("the objective puts noise on its views, and there is none", "add a section [noise]")
+            # After both views, and the second's first: the same seed gives the same views whoever carries noise.
+            second = second + noise.sample(second, generator)
+            if self.noise_on == "both":
+                first = first + noise.sample(first, generator)
+        return torch.cat([first, second])
+
+    def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
+        """NT-Xent of projections (2N, out); over all ranks' projections where several train together."""
+        z1, z2 = outputs.chunk(2)
+        return nt_xent(z1, z2, self.temperature, gather_over_ranks())
+
+
+class SimCLR(Rush):
+    """Plain SimCLR, without noise (Chen et al. 2020): the baseline that RUSH adds noise to.
+
+    Args:
+        temperature: Divides the cosine similarities.
+        hidden: Width of the projector's hidden layer.
+        out: Length of the projections.
+        batch_norm: Whether the projector normalises its hidden layer.
+    """
+
+    def __init__(self, temperature: float = 0.5, hidden: int = 2048, out: int = 128, batch_norm: bool = False) -> None:
+        super().__init__(temperature, "none", hidden, out, batch_norm)
