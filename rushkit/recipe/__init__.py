@@ -1,0 +1,1 @@
+"""Recipes: one TOML file says everything that a run does."""

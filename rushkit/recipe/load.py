@@ -1,0 +1,326 @@
+"""From a recipe's name and the user's changes to a checked ``Recipe``: find, extend, override, explain.
+
+Precedence: flag (``--set``) over environment over file over default.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from rushkit import registries
+from rushkit.errors import PluginError, UsageError
+from rushkit.recipe import toml
+from rushkit.recipe.schema import Recipe
+
+ENVIRONMENT = {
+    "RUSHKIT_DATA": "system.data_dir",
+    "RUSHKIT_RUNS": "system.runs_dir",
+    "RUSHKIT_DEVICE": "system.device",
+    "RUSHKIT_PRECISION": "system.precision",
+}
+
+# Section -> the key that names its component.
+COMPONENT_KEYS = {
+    "data": "name",
+    "backbone": "name",
+    "noise": "name",
+    "pretrain": "objective",
+    "finetune": "objective",
+    "attack": "type",
+}
+
+
+def shipped_folder() -> Path:
+    """Where rushkit's own recipes lie: inside an installed wheel, else beside the package in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "_recipes"
+    return installed if installed.is_dir() else package.parent / "recipes"
+
+
+def available() -> dict[str, str]:
+    """Recipe name -> where it is from: a path in ``recipes/`` of this folder, ``rushkit``, or a plugin's name."""
+    found = {entry.name: entry.owner for entry in reversed(registries.recipes.entries())}
+    found |= {path.stem: "rushkit" for path in shipped_folder().glob("*.toml")}
+    if not _same_folder(Path("recipes"), shipped_folder()):
+        found |= {path.stem: str(path) for path in Path("recipes").glob("*.toml")}
+    return dict(sorted(found.items()))
+
+
+def find_recipe(name: str, beside: Path | None = None) -> Path:
+    """The file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
+
+    Args:
+        name: What the user or an ``extends`` says.
+        beside: The folder of the recipe that extends this one; a sibling comes first.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    if name.endswith(".toml") or "/" in name or os.sep in name:
+        path = (beside / name) if beside and not Path(name).is_absolute() else Path(name).expanduser()
+        if path.is_file():
+            return path
+        if name.endswith(".toml"):
+            raise UsageError(f"there is no recipe file {path}", "`rushkit recipe list` shows the recipes by name")
+    for folder in filter(None, (beside, Path("recipes"), shipped_folder())):
+        if (folder / f"{name}.toml").is_file():
+            return folder / f"{name}.toml"
+    if name in registries.recipes:
+        return _plugin_recipe(name)
+    near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}"
+    raise UsageError(f"unknown recipe {name!r}", f"{hint} A path ending in .toml works too.")
+
+
+def load_recipe(
+    name: str,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Recipe:
+    """Load a recipe with everything that overrides it.
+
+    Args:
+        name: A recipe's name or the path of a TOML file.
+        changes: ``["pretrain.epochs=1"]`` as on the command line, or {"pretrain.epochs": 1}.
+        environment: Stands in for ``os.environ``.
+
+    Returns:
+        The checked recipe; its ``origins`` say where each value came from.
+
+    Raises:
+        UsageError: with every error of the sections at once, each with file and line.
+    """
+    table, origins = _read_chain(find_recipe(name), ())
+    table.setdefault("name", Path(name).stem)
+    environment = os.environ if environment is None else environment
+    overrides = [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
+    overrides += [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
+    return build_recipe(*_override(table, origins, overrides))
+
+
+def read_recipe(text: str, origin: str) -> Recipe:
+    """A resolved recipe back from the TOML text of a run folder or a checkpoint."""
+    table = _parse(text, origin)
+    return build_recipe(table, {key: f"{origin}:{line}" for key, line in toml.line_numbers(text).items()})
+
+
+def change_recipe(recipe: Recipe, changes: Sequence[str] | Mapping[str, Any]) -> Recipe:
+    """The recipe of an earlier run under the flags of this command."""
+    overrides = [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
+    return build_recipe(*_override(recipe.resolved(), dict(recipe.origins), overrides))
+
+
+def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None) -> Recipe:
+    """Validate plain data. Raises UsageError with every error at once, each with its place."""
+    origins = dict(origins or {})
+    # A noise table without options means the paper's scale only where no other noise is named.
+    noise = table.get("noise")
+    if isinstance(noise, dict) and noise.get("name", "uniform") == "uniform" and not {"scale", "std"} & noise.keys():
+        table = table | {"noise": noise | {"scale": 0.3}}
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        lines = [_explain(item, origins) for item in error.errors(include_url=False)]
+        raise recipe_error(lines) from None
+    recipe._origins.update(origins)
+    return recipe
+
+
+def recipe_error(lines: Sequence[str]) -> UsageError:
+    """One error for all lines."""
+    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
+    return UsageError(
+        "\n".join([f"the recipe has {count}:", *(f"  {line}" for line in lines)]),
+        "`rushkit recipe show NAME --resolved --origins` shows every key; docs/recipes.md explains them",
+    )
+
+
+def place(key: str, origins: Mapping[str, str]) -> str:
+    """Where a key was set, or the nearest table above it."""
+    path = key
+    while path:
+        if path in origins:
+            return origins[path]
+        path = path.rpartition(".")[0]
+    below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
+    return below[0] if below else "recipe"
+
+
+def parse_changes(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """``a.b=v`` split at the first ``=``; v read as TOML, else taken as a text."""
+    if isinstance(changes, Mapping):
+        return list(changes.items())
+    parsed: list[tuple[str, Any]] = []
+    for change in changes:
+        key, equals, text = change.partition("=")
+        key = key.strip()
+        if not equals or not key or not all(key.split(".")):
+            raise UsageError(f"--set {change!r} is not KEY=VALUE", "for example --set pretrain.epochs=100")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        parsed.append((key, value))
+    return parsed
+
+
+def get_key(table: dict[str, Any], key: str) -> Any:
+    """The value at a dotted key, or None."""
+    node: Any = table
+    for part in key.split("."):
+        if isinstance(node, list):
+            node = node[int(part)] if part.isdecimal() and int(part) < len(node) else None
+        else:
+            node = node.get(part) if isinstance(node, dict) else None
+    return node
+
+
+def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
+    """Set a dotted key in nested data in place; a number in the path is an index into an array of tables."""
+    node: Any = table
+    *parents, last = key.split(".")
+    for position, part in enumerate(parents):
+        if isinstance(node, list):
+            node = node[_index(node, part, key, origin)]
+            continue
+        child = node.setdefault(part, {})
+        if not isinstance(child, dict | list):
+            raise UsageError(f"{origin}: {'.'.join(parents[: position + 1])} is a value, not a table")
+        # Nested data may be shared with the recipe that this one extends.
+        node[part] = child.copy()
+        node = node[part]
+    if isinstance(node, list):
+        node[_index(node, last, key, origin)] = value
+    else:
+        node[last] = value
+
+
+def _index(items: list, part: str, key: str, origin: str) -> int:
+    if not part.isdecimal() or int(part) >= len(items):
+        raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}")
+    items[int(part)] = dict(items[int(part)]) if isinstance(items[int(part)], dict) else items[int(part)]
+    return int(part)
+
+
+def _override(
+    table: dict[str, Any], origins: dict[str, str], overrides: Iterable[tuple[str, Any, str]]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Set each (key, value, origin). Another component first: it takes the options of the one before it away."""
+    ordered = sorted(overrides, key=lambda override: not _names_component(override[0]))
+    for key, value, origin in ordered:
+        section = key.rpartition(".")[0]
+        if _names_component(key):
+            part = get_key(table, section)
+            if isinstance(part, dict) and part.get(key.rpartition(".")[2], value) != value:
+                kept = {name: item for name, item in part.items() if name in _fields(section.split("."))}
+                set_key(table, section, kept, origin)
+        set_key(table, key, value, origin)
+        origins = {path: old for path, old in origins.items() if not path.startswith(f"{key}.")}
+        origins |= {f"{key}.{path}" if path else key: origin for path in _leaves(value)}
+    return table, origins
+
+
+def _names_component(key: str) -> bool:
+    section, _, last = key.rpartition(".")
+    return last == COMPONENT_KEYS.get(section.partition(".")[0], "")
+
+
+def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+    """A file merged over what it extends: tables merge, arrays and values replace."""
+    if path.resolve() in seen:
+        names = " -> ".join(step.name for step in (*seen, path))
+        raise UsageError(f"recipes extend each other in a circle: {names}", "take out one `extends`")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
+    table = _parse(text, str(path))
+    origins = {key: f"{path}:{line}" for key, line in toml.line_numbers(text).items()}
+    parent = table.pop("extends", None)
+    extends = origins.pop("extends", str(path))
+    table["name"] = table.get("name", path.stem)
+    if parent is None:
+        return table, origins
+    if not isinstance(parent, str):
+        raise UsageError(f"{extends}: extends: must be the name of one recipe (got {parent!r})")
+    base, base_origins = _read_chain(find_recipe(parent, path.parent), (*seen, path.resolve()))
+    return _merge(base, table), base_origins | origins
+
+
+def _parse(text: str, origin: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{origin} is not valid TOML: {error}") from None
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            name = COMPONENT_KEYS.get(key, "")
+            if name in value and value[name] != old.get(name, value[name]):
+                # Another component: the options of the one before it do not fit.
+                old = {field: item for field, item in old.items() if field in _fields([key])}
+            merged[key] = _merge(old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _explain(error: Any, origins: Mapping[str, str]) -> str:
+    """One pydantic error as ``file:line: key: what is wrong (got ...); did you mean ...?``."""
+    path = [str(part) for part in error["loc"]]
+    key = ".".join(path)
+    where = place(key, origins)
+    if error["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(path[-1], _fields(path[:-1]), n=1, cutoff=0.5)
+        return f"{where}: {key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
+    if error["type"] == "missing":
+        return f"{where}: {key}: is missing"
+    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    shown = message if message.startswith(("must", "should")) else f"must be otherwise: {message}"
+    return f"{where}: {key}: {shown.replace('should', 'must', 1)} (got {error['input']!r})"
+
+
+def _fields(path: Iterable[str]) -> list[str]:
+    """The known keys of a section."""
+    model: Any = Recipe
+    for part in path:
+        if part.isdecimal():
+            continue
+        field = model.model_fields.get(part)
+        annotation = field.annotation if field else None
+        arguments = getattr(annotation, "__args__", ())
+        model = arguments[0] if arguments else annotation
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _leaves(value: Any) -> Iterator[str]:
+    yield ""
+    if isinstance(value, dict):
+        yield from toml.flatten(value)
+
+
+def _plugin_recipe(name: str) -> Path:
+    """A plugin's recipe: its entry point is a path, or a function that returns one."""
+    entry = registries.recipes.entry(name)
+    target = entry.load()
+    path = Path(target() if callable(target) else target)
+    if not path.is_file():
+        raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}")
+    return path
+
+
+def _same_folder(one: Path, other: Path) -> bool:
+    return one.is_dir() and other.is_dir() and one.samefile(other)

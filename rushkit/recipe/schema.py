@@ -1,0 +1,212 @@
+"""The sections of a recipe. Defaults are the RUSH paper's settings (appendix B) where the paper has one.
+
+A section that names a component (data, backbone, noise, pretrain, finetune, attack) takes that component's own
+options beside the keys listed here; they are checked against its signature by ``recipe.components``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+
+
+def parse_number(value: Any) -> Any:
+    """``"8/255"`` -> 0.0313...; numbers and other values pass through for pydantic to judge."""
+    if not isinstance(value, str):
+        return value
+    numerator, slash, denominator = value.partition("/")
+    try:
+        number = float(numerator) / float(denominator) if slash else float(numerator)
+    except (ValueError, ZeroDivisionError):
+        raise ValueError("must be a number such as 0.03 or 8/255") from None
+    if not math.isfinite(number):
+        raise ValueError("must be finite")
+    return number
+
+
+Number = Annotated[float, BeforeValidator(parse_number)]
+Norm = Literal["linf", "l2", "l1"]
+Rule = Literal["majority", "mean"]
+
+
+class Section(BaseModel):
+    """A table of a recipe: immutable, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Component(Section):
+    """A table that names a component and holds its options."""
+
+    model_config = ConfigDict(extra="allow")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the component."""
+        return dict(self.model_extra or {})
+
+
+class Data(Component):
+    """Which images. ``limit`` counts images a split (0: all), ``validation`` those held out of the training split."""
+
+    name: str
+    limit: int = Field(default=0, ge=0)
+    validation: int = Field(default=0, ge=0)
+    image_size: int = Field(default=0, ge=0, description="side in pixels; 0: the data set's own")
+
+
+class Backbone(Component):
+    """The encoder."""
+
+    name: str = "resnet18"
+
+
+class Projector(Section):
+    """The MLP that pre-training puts on the encoder."""
+
+    hidden: int = Field(default=2048, ge=1)
+    out: int = Field(default=128, ge=1)
+    batch_norm: bool = False
+
+
+class Noise(Component):
+    """The smoothing distribution of all three stages, in pixel units."""
+
+    name: str = "uniform"
+
+
+class Optimizer(Section):
+    """The optimizer."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=0.0, ge=0)
+    nesterov: bool = False
+
+
+class Schedule(Section):
+    """The learning rate over training; ``per`` says whether it moves at each step or each epoch."""
+
+    name: Literal["cosine", "constant"] = "cosine"
+    min_lr: float = Field(default=0.001, ge=0)
+    warmup_epochs: int = Field(default=0, ge=0)
+    per: Literal["step", "epoch"] = "step"
+
+
+class Views(Section):
+    """The random transformation T of pre-training (appendix A)."""
+
+    scale: list[float] = Field(default=[0.08, 1.0], min_length=2, max_length=2)
+    ratio: list[float] = Field(default=[3 / 4, 4 / 3], min_length=2, max_length=2)
+    flip: float = Field(default=0.5, ge=0, le=1)
+    jitter_p: float = Field(default=0.8, ge=0, le=1)
+    brightness: float = Field(default=0.4, ge=0)
+    contrast: float = Field(default=0.4, ge=0)
+    saturation: float = Field(default=0.4, ge=0)
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+    grayscale: float = Field(default=0.2, ge=0, le=1)
+
+
+class Knn(Section):
+    """The nearest-neighbour accuracy shown during pre-training; ``every`` counts epochs, 0 switches it off."""
+
+    every: int = Field(default=10, ge=0)
+    k: int = Field(default=200, ge=1)
+    temperature: float = Field(default=0.1, gt=0)
+    bank: int = Field(default=0, ge=0, description="training images in the bank; 0: all")
+
+
+class Training(Component):
+    """What both training stages share."""
+
+    objective: str
+    split: str = "train"
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(default=512, ge=2)
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    save_every: int = Field(default=1, ge=1, description="epochs between checkpoints")
+
+
+class Pretrain(Training):
+    """Contrastive pre-training, eq. 11."""
+
+    objective: str = "rush"
+    epochs: int = Field(default=1000, ge=1)
+    optimizer: Optimizer = Optimizer(lr=0.5, weight_decay=1e-4)
+    views: Views = Views()
+    knn: Knn = Knn()
+
+
+class Finetune(Training):
+    """Supervised fine-tuning under noise, eq. 12."""
+
+    objective: str = "cross-entropy"
+    epochs: int = Field(default=25, ge=1)
+    optimizer: Optimizer = Optimizer(lr=0.1, weight_decay=2e-4)
+    freeze: Literal["encoder", "none"] = "encoder"
+    bn: Literal["train", "eval"] = "train"
+    augment: Literal["none", "crop-flip"] = "none"
+
+
+class Evaluate(Section):
+    """Standard accuracy."""
+
+    split: str = "test"
+    samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
+    rules: list[Rule] = Field(default=["majority", "mean"], min_length=1)
+
+
+class Attack(Component):
+    """One attack; its own options stand beside these keys. ``limit`` counts images, 0: all."""
+
+    type: str = "pgd"
+    norm: Norm = "linf"
+    eps: Number = Field(default=8 / 255, ge=0)
+    split: str = "test"
+    samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
+    limit: int = Field(default=0, ge=0)
+
+
+class System(Section):
+    """Where and how it runs. These keys do not change what is computed, but for ``seed`` and ``precision``."""
+
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    precision: Literal["auto", "float32", "bf16"] = "auto"
+    chunk: int = Field(
+        default=0, ge=0, description="images in one pass of evaluation and attack; 0: what suits the device"
+    )
+    data_dir: str = "data"
+    runs_dir: str = "runs"
+
+
+class Recipe(Section):
+    """A whole recipe, as ``recipe.load.load_recipe`` returns it."""
+
+    schema_version: Literal[1] = Field(default=1, alias="schema")
+    name: str = "recipe"
+    data: Data
+    backbone: Backbone = Backbone()
+    projector: Projector = Projector()
+    noise: Noise = Noise(name="uniform", scale=0.3)
+    pretrain: Pretrain = Pretrain()
+    finetune: Finetune = Finetune()
+    evaluate: Evaluate = Evaluate()
+    attack: list[Attack] = [Attack()]
+    system: System = System()
+
+    # Dotted key -> where its value came from, such as "recipes/cifar10.toml:12" or "--set".
+    _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """Where each value came from, by dotted key; values that are not listed are defaults."""
+        return self._origins
+
+    def resolved(self) -> dict[str, Any]:
+        """Every key with its value, defaults included, as plain data that loads back to the same recipe."""
+        return self.model_dump(by_alias=True)
