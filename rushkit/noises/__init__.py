@@ -22,13 +22,12 @@ names, entries = _registry.names, _registry.entries
 
 
 class Noise(Protocol):
-    """What a smoothing distribution offers; a plugin needs no base class.
+    """What a smoothing distribution offers; a plugin needs no base class."""
 
-    Attributes:
-        std: Standard deviation of one coordinate, in pixel units (pixels lie in [0, 1]).
-    """
-
-    std: float
+    @property
+    def std(self) -> float:
+        """Standard deviation of one coordinate, in pixel units (pixels lie in [0, 1])."""
+        ...
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw δ with the shape, dtype and device of x; x is (N, C, H, W) with pixels in [0, 1]."""
@@ -48,4 +47,27 @@ class Noise(Protocol):
         Raises:
             NoCertificate: no theorem covers this norm.
         """
+        ...
+
+
+class TwoClassNoise(Noise, Protocol):
+    """A noise that also certifies from the two top classes; optional, `certify_counts(two_class=True)` needs it."""
+
+    def certified_radius_two_class(self, p_a: Probability, p_b: Probability, norm: Norm, dim: int) -> Probability:
+        """Radius where the top class has probability at least p_a and every other class at most p_b.
+
+        Returns:
+            The radius, 0 where p_a <= p_b, with p_a's type.
+
+        Raises:
+            NoCertificate: no theorem covers this norm.
+        """
+        ...
+
+
+class GridNoise(Noise, Protocol):
+    """A noise whose x + δ lies on a grid; optional, and sound in floating point only if ``snap`` follows the sum."""
+
+    def snap(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The grid point that the float sum x + δ stands for, bit for bit the same whatever x was; gradient 1."""
         ...

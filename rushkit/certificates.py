@@ -1,0 +1,426 @@
+"""From counts to certified radii: fixed numbers of draws, sequential tests, and predictions that may abstain.
+
+Everything here works on counts and sums that were logged; nothing runs a network, so a certificate can be redone for
+another alpha, norm or bound. All radii are pixel units (pixels lie in [0, 1]) and float64.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from rushkit.errors import NoCertificate, PluginError, UsageError
+from rushkit.noises import Noise, Norm
+from rushkit.statistics import (
+    betting_lower,
+    betting_upper,
+    binomial_test,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    empirical_bernstein_lower,
+    hoeffding_lower,
+    log_e_process,
+    wilson_interval,
+)
+
+Floats = NDArray[np.float64]
+Integers = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+CountBound = Literal["clopper-pearson", "betting"]
+MeanBound = Literal["empirical-bernstein", "hoeffding"]
+
+ABSTAIN = -1
+
+_LOWER = {"clopper-pearson": clopper_pearson_lower, "betting": betting_lower}
+_UPPER = {"clopper-pearson": clopper_pearson_upper, "betting": betting_upper}
+
+
+@dataclass(frozen=True, eq=False)
+class Certificates:
+    """One certificate an image.
+
+    Attributes:
+        predicted: (N,) int64, the certified class, or −1 where the procedure abstains.
+        p_lower: (N,) lower bound on the probability (or the mean confidence) of the class that was tested.
+        p_upper: (N,) upper bound on that of every other class; 1 − p_lower unless the runner-up was bounded too.
+        radius: (N,) certified radius in pixel units, 0 where the procedure abstains.
+    """
+
+    predicted: Integers
+    p_lower: Floats
+    p_upper: Floats
+    radius: Floats
+
+    def __len__(self) -> int:
+        return len(self.predicted)
+
+
+def certify_counts(
+    selection_counts: ArrayLike,
+    estimation_counts: ArrayLike,
+    noise: Noise,
+    norm: Norm,
+    dim: int,
+    alpha: float = 0.001,
+    bound: CountBound = "clopper-pearson",
+    two_class: bool = False,
+) -> Certificates:
+    """Certify the majority vote: CERTIFY of Cohen, Rosenfeld & Kolter 2019, for every image at once.
+
+    The selection draws choose the class; the estimation draws, which must be *other* draws, bound its probability.
+    With ``two_class`` they bound the runner-up too. The selection draws put the other classes into buckets, no bucket
+    with more of them than the largest class alone, and alpha is shared equally by the class and the buckets: the
+    probability of the likeliest other class is at most that of the fullest bucket (Voráček 2024).
+
+    Args:
+        selection_counts: (N, K) votes that choose, at least one an image.
+        estimation_counts: (N, K) votes that estimate.
+        noise: What the votes were drawn under.
+        norm: The norm of the ball.
+        dim: C * H * W.
+        alpha: Probability, for each image, that its certificate is false.
+        bound: ``"clopper-pearson"`` for a number of draws fixed beforehand; ``"betting"`` holds at any moment chosen
+            while looking at the counts.
+        two_class: Bound the runner-up as well.
+
+    Raises:
+        UsageError: counts of other shapes, not whole, or without a selection draw; alpha outside (0, 1).
+        NoCertificate: no theorem for this norm, or, with ``two_class``, none of that form for this noise.
+    """
+    selection, estimation = _votes(selection_counts, "selection"), _votes(estimation_counts, "estimation")
+    if selection.shape != estimation.shape:
+        raise UsageError(
+            f"selection counts {selection.shape} and estimation counts {estimation.shape} differ in shape",
+            "both are (images, classes)",
+        )
+    if not np.all(selection.sum(axis=1) > 0):
+        raise UsageError("an image has no selection draw", "draw at least one sample to choose the class with")
+    if bound not in _LOWER:
+        raise UsageError(f"unknown bound {bound!r} for counts", f"use {' or '.join(_LOWER)}")
+    rows, chosen, trials = np.arange(len(selection)), selection.argmax(axis=1), estimation.sum(axis=1)
+    if not two_class:
+        p_lower = _LOWER[bound](estimation[rows, chosen], trials, alpha)
+        return _certificates(chosen, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
+
+    certified_radius = _two_class_form(noise)
+    p_lower, p_upper = np.zeros(len(selection)), np.ones(len(selection))
+    for row, bucket_of in enumerate(map(_buckets, selection, chosen)):
+        filled = np.bincount(bucket_of, weights=estimation[row])
+        share = alpha / len(filled)
+        p_lower[row] = _LOWER[bound](filled[0], trials[row], share)
+        p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share), initial=0.0)
+    p_upper = np.minimum(p_upper, 1.0 - p_lower)
+    return _certificates(chosen, p_lower, p_upper, certified_radius(p_lower, p_upper, norm, dim))
+
+
+def certify_means(
+    selection_sums: ArrayLike,
+    sums: ArrayLike,
+    sums_of_squares: ArrayLike,
+    trials: ArrayLike,
+    noise: Noise,
+    norm: Norm,
+    dim: int,
+    alpha: float = 0.001,
+    bound: MeanBound = "empirical-bernstein",
+) -> Certificates:
+    """Certify the mean rule, argmax of E[softmax]: the theorems hold for any score in [0, 1] (Kumar et al. 2020).
+
+    Clopper-Pearson does not apply to confidences; these bounds do.
+
+    Args:
+        selection_sums: (N, K) summed softmax of the draws that choose the class.
+        sums: (N, K) summed softmax of the draws that estimate, other draws than those.
+        sums_of_squares: (N, K) summed squares of the latter.
+        trials: Number of estimation draws, one for all or (N,).
+        noise: What the draws were made under.
+        norm: The norm of the ball.
+        dim: C * H * W.
+        alpha: Probability, for each image, that its certificate is false.
+        bound: ``"empirical-bernstein"`` is far tighter where the confidence hardly varies, and needs 2 draws.
+
+    Raises:
+        UsageError: sums of other shapes, or that no confidences in [0, 1] can have; alpha outside (0, 1).
+        NoCertificate: no theorem for this norm.
+    """
+    chooser, total, squares = (_table(given, "sums") for given in (selection_sums, sums, sums_of_squares))
+    if not chooser.shape == total.shape == squares.shape:
+        raise UsageError("the sums differ in shape", "all three are (images, classes)")
+    rows, chosen = np.arange(len(total)), chooser.argmax(axis=1)
+    count = np.broadcast_to(np.asarray(trials, dtype=np.float64), rows.shape)
+    score, square = total[rows, chosen], squares[rows, chosen]
+    if not np.all(count >= 1):
+        raise UsageError("an image has no estimation draw", "draw at least one sample to estimate with")
+    # Sums of a hundred thousand float64 values are right to about 1e-11 of their size.
+    rounding = 1e-9 * count
+    if not np.all((square <= score + rounding) & (score <= count + rounding)):
+        raise UsageError("these are not sums of confidences in [0, 1]", "sum the softmax and its square in float64")
+    mean = np.minimum(score / count, 1.0)
+    if bound == "hoeffding":
+        p_lower = hoeffding_lower(mean, count, alpha)
+    elif bound == "empirical-bernstein":
+        variance = np.maximum(square - count * mean**2, 0.0) / np.maximum(count - 1.0, 1.0)
+        p_lower = empirical_bernstein_lower(mean, variance, count, alpha)
+    else:
+        raise UsageError(f"unknown bound {bound!r} for means", "use empirical-bernstein or hoeffding")
+    return _certificates(chosen, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
+
+
+def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> Integers:
+    """The majority class, or −1: PREDICT of Cohen, Rosenfeld & Kolter 2019.
+
+    A two-sided binomial test of the two top counts; the class returned is not the smoothed classifier's own with
+    probability at most alpha (Hung & Fithian 2019).
+
+    Args:
+        counts: (N, K) votes, K at least 2.
+        alpha: Abstain where the p-value is above this.
+
+    Returns:
+        (N,) int64.
+    """
+    votes = _votes(counts, "prediction")
+    if votes.shape[1] < 2:
+        raise UsageError("a prediction needs at least two classes", "counts are (images, classes)")
+    if not 0.0 < alpha < 1.0:
+        raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
+    second, first = np.moveaxis(np.sort(votes, axis=1)[:, -2:], 1, 0)
+    return np.where(binomial_test(first, first + second) <= alpha, votes.argmax(axis=1), ABSTAIN)
+
+
+class SequentialTest:
+    """Tests of p > p0, one an image, each of which may stop as soon as its counts allow.
+
+    The betting e-process of ``rushkit.statistics.log_e_process`` is compared with 1/alpha after every update, whatever
+    the updates' sizes. Each side has the whole alpha: where p <= p0 the test ever certifies with probability at most
+    alpha, where p >= p0 it ever refutes with probability at most alpha. A decision is final, and later draws of that
+    image are ignored. Tests of one image against several p0 hold together, because all rest on one martingale.
+
+    Args:
+        p0: (N,) probabilities to be exceeded, or one for all; a p0 of 1 or more, infinite where no probability
+            reaches the radius, is refuted from the start.
+        alpha: Probability of a false claim of either kind.
+        images: N, where p0 is one number.
+
+    Attributes:
+        decision: (N,) int8: +1 certified (p > p0), −1 refuted (p < p0), 0 undecided.
+        successes: (N,) draws of the tested class that were counted.
+        trials: (N,) draws that were counted.
+
+    Raises:
+        UsageError: p0 negative or NaN, alpha outside (0, 1).
+    """
+
+    def __init__(self, p0: ArrayLike, alpha: float = 0.001, images: int | None = None) -> None:
+        if not 0.0 < alpha < 1.0:
+            raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
+        bar = np.atleast_1d(np.asarray(p0, dtype=np.float64))
+        if not np.all(bar >= 0.0):
+            raise UsageError("p0 must be at least 0", "threshold_probability gives the p0 of a radius")
+        bar = np.array(bar if images is None else np.broadcast_to(bar, (images,)))
+        self.alpha = alpha
+        self.p0: Floats = bar
+        self.successes: Integers = np.zeros(bar.shape, dtype=np.int64)
+        self.trials: Integers = np.zeros(bar.shape, dtype=np.int64)
+        self.decision: NDArray[np.int8] = np.where(bar >= 1.0, -1, 0).astype(np.int8)
+
+    @property
+    def undecided(self) -> Flags:
+        """(N,) images that need more draws."""
+        return self.decision == 0
+
+    def update(self, successes: ArrayLike, trials: ArrayLike) -> NDArray[np.int8]:
+        """Count new draws and decide what can be decided.
+
+        Args:
+            successes: (N,) new draws of the tested class, or one number for all.
+            trials: (N,) new draws; 0 for an image that had none.
+
+        Returns:
+            (N,) the decisions so far.
+        """
+        going = self.undecided
+        gained = np.broadcast_to(np.asarray(successes, dtype=np.int64), going.shape)
+        drawn = np.broadcast_to(np.asarray(trials, dtype=np.int64), going.shape)
+        if np.any((gained < 0) | (gained > drawn)):
+            raise UsageError("more successes than trials in an update", "pass the new draws, not the totals")
+        self.successes[going] += gained[going]
+        self.trials[going] += drawn[going]
+        k, n, p0 = self.successes[going], self.trials[going], self.p0[going]
+        decided = log_e_process(k, n, p0) >= -math.log(self.alpha)
+        self.decision[going] = np.where(decided, np.sign(k - n * p0), 0).astype(np.int8)
+        return self.decision
+
+
+def threshold_probability(noise: Noise, radius: float, norm: Norm, dim: int) -> float:
+    """Smallest probability of the top class that certifies a radius, rounded up; infinite where none does.
+
+    Found by bisection between 1/2 and 1, so it works for any noise whose radius rises with p.
+
+    Args:
+        noise: The noise.
+        radius: Pixel units; 0 asks for any certificate at all, and gives 1/2, which p must exceed.
+        norm: The norm of the ball.
+        dim: C * H * W.
+
+    Raises:
+        UsageError: a radius that is negative or not finite.
+        NoCertificate: no theorem for this norm.
+    """
+    if not (math.isfinite(radius) and radius >= 0.0):
+        raise UsageError(f"a radius must be finite and at least 0 (got {radius})", "pixel units, for example 0.25")
+    if noise.certified_radius(1.0, norm, dim) < radius:
+        return math.inf
+    low, high = 0.5, 1.0
+    if radius == 0.0:
+        return low
+    while low < (middle := (low + high) / 2.0) < high:
+        low, high = (low, middle) if noise.certified_radius(middle, norm, dim) >= radius else (middle, high)
+    return high
+
+
+def floor_radius(radius: float, digits: int = 3) -> str:
+    """The radius as text with that many decimals, never above its value: a certificate must not be rounded up."""
+    # Decimal holds the float exactly; multiplying by a power of ten would round first.
+    return str(Decimal(float(radius)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
+
+
+@dataclass(frozen=True)
+class Rate:
+    """A share of images with its Wilson interval."""
+
+    count: int
+    total: int
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a set of certificates says.
+
+    Attributes:
+        accuracy: Images whose certified class is right, at any radius; abstentions count as wrong.
+        abstained: Images without a certificate.
+        average_radius: Mean over all images of the radius, 0 where the class is wrong or withheld.
+        average_radius_error: Standard error of that mean.
+        radii: The radii asked about, pixel units.
+        certified: Right and certified at each of them at least.
+    """
+
+    accuracy: Rate
+    abstained: Rate
+    average_radius: float
+    average_radius_error: float
+    radii: tuple[float, ...]
+    certified: tuple[Rate, ...]
+
+
+def summarise(
+    certificates: Certificates, labels: ArrayLike, radii: Sequence[float] = (), confidence: float = 0.95
+) -> Summary:
+    """Certified accuracy at each radius, average certified radius and abstentions.
+
+    Args:
+        certificates: N of them, at least one.
+        labels: (N,) the true classes.
+        radii: Where to state certified accuracy, pixel units.
+        confidence: Of the Wilson intervals.
+
+    Raises:
+        UsageError: no certificates, or another number of labels.
+    """
+    truth = np.asarray(labels)
+    if truth.shape != certificates.predicted.shape:
+        raise UsageError(f"{len(certificates)} certificates but labels of shape {truth.shape}", "one label an image")
+    right = (certificates.predicted == truth) & (certificates.predicted != ABSTAIN)
+    earned = np.where(right, certificates.radius, 0.0)
+    return Summary(
+        accuracy=rate(right, confidence),
+        abstained=rate(certificates.predicted == ABSTAIN, confidence),
+        average_radius=float(earned.mean()),
+        average_radius_error=float(earned.std(ddof=1) / math.sqrt(len(earned))) if len(earned) > 1 else math.inf,
+        radii=tuple(float(radius) for radius in radii),
+        certified=tuple(rate(right & (certificates.radius >= radius), confidence) for radius in radii),
+    )
+
+
+def rate(flags: ArrayLike, confidence: float = 0.95) -> Rate:
+    """The share of true flags with its Wilson interval.
+
+    Raises:
+        UsageError: no flags.
+    """
+    chosen = np.asarray(flags, dtype=bool)
+    if not chosen.size:
+        raise UsageError("no images to summarise", "certify at least one")
+    count, total = int(chosen.sum()), chosen.size
+    low, high = wilson_interval(count, total, confidence)
+    return Rate(count, total, count / total, float(low), float(high))
+
+
+def _certificates(chosen: Integers, p_lower: Floats, p_upper: Floats, radius: Any) -> Certificates:
+    checked = np.asarray(radius, dtype=np.float64)
+    if checked.shape != p_lower.shape or not np.all(np.isfinite(checked) & (checked >= 0.0)):
+        raise PluginError(
+            "the noise's certified radii are not one finite number of at least 0 for each probability",
+            "repair its certified_radius: an array in gives an array of the same shape",
+        )
+    certain = p_lower > p_upper
+    return Certificates(
+        predicted=np.where(certain, chosen, ABSTAIN).astype(np.int64),
+        p_lower=p_lower,
+        p_upper=p_upper,
+        radius=np.where(certain, checked, 0.0),
+    )
+
+
+def _two_class_form(noise: Noise) -> Any:
+    form = getattr(noise, "certified_radius_two_class", None)
+    if form is None:
+        name = getattr(noise, "name", type(noise).__name__)
+        raise NoCertificate(
+            f"noise {name!r} has no theorem for two classes", "leave two_class off: its bound on the top class holds"
+        )
+    return form
+
+
+def _buckets(selection: Integers, chosen: int) -> Integers:
+    """(K,) bucket of each class: 0 holds the chosen class alone, the others share as few as the runner-up's votes allow.
+
+    First fit, largest first; only selection draws are looked at, so the estimate of each bucket stays unbiased.
+    """
+    others = [int(k) for k in np.argsort(-selection, kind="stable") if k != chosen]
+    bucket_of = np.zeros(len(selection), dtype=np.int64)
+    filled: list[int] = []
+    for k in others:
+        room = int(selection[others[0]]) - int(selection[k])
+        place = next((place for place, votes in enumerate(filled) if 0 < place and votes <= room), None)
+        if place is None:
+            place = len(filled)
+            filled.append(0)
+        filled[place] += int(selection[k])
+        bucket_of[k] = place + 1
+    return bucket_of
+
+
+def _table(given: ArrayLike, word: str) -> Floats:
+    table = np.asarray(given, dtype=np.float64)
+    if table.ndim != 2 or not np.all(table >= 0.0):
+        raise UsageError(f"{word} must be a table of numbers of at least 0", "one row an image, one column a class")
+    return table
+
+
+def _votes(given: ArrayLike, word: str) -> Integers:
+    table = _table(given, f"{word} counts")
+    if not np.all(table == np.floor(table)):
+        raise UsageError(f"{word} counts must be whole numbers", "counts of votes, not shares")
+    return table.astype(np.int64)

@@ -1,0 +1,242 @@
+"""Bounds on a probability from counts, and tests on counts: float64, vectorised by broadcasting, no torch.
+
+Everywhere ``successes`` of ``trials`` independent draws came out right. Arguments are numbers or arrays that broadcast;
+the result has the broadcast shape (a float64 scalar for numbers). Zero trials say nothing: the bounds are then 0 and 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import betainc, betaincinv, betaln, ndtri, xlog1py, xlogy
+
+from rushkit.errors import UsageError
+
+Floats = NDArray[np.float64]
+
+
+def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+    """One-sided lower bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
+
+    Raises:
+        UsageError: counts that are not whole, negative, or more than the trials; alpha outside (0, 1).
+    """
+    k, n = _counts(successes, trials)
+    _check_alpha(alpha)
+    inside = (k > 0) & (k < n)
+    bound = betaincinv(np.where(inside, k, 1.0), np.where(inside, n - k + 1.0, 1.0), alpha)
+    # P(X = n) = pⁿ: the bound where every draw succeeded needs no inversion.
+    every = np.exp(math.log(alpha) / np.maximum(n, 1.0))
+    return _plain(np.where(inside, bound, np.where((k == n) & (n > 0), every, 0.0)))
+
+
+def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+    """One-sided upper bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
+
+    Raises:
+        UsageError: as ``clopper_pearson_lower``.
+    """
+    k, n = _counts(successes, trials)
+    _check_alpha(alpha)
+    inside = (k > 0) & (k < n)
+    # Not one minus the lower bound of the failures: that would lose the digits of a small bound.
+    bound = betaincinv(np.where(inside, k + 1.0, 1.0), np.where(inside, n - k, 1.0), 1.0 - alpha)
+    none = -np.expm1(math.log(alpha) / np.maximum(n, 1.0))
+    return _plain(np.where(inside, bound, np.where((k == 0) & (n > 0), none, 1.0)))
+
+
+def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
+    """Two-sided interval for p, wrong with probability at most alpha in all: both one-sided bounds at alpha/2."""
+    _check_alpha(alpha)
+    return clopper_pearson_lower(successes, trials, alpha / 2), clopper_pearson_upper(successes, trials, alpha / 2)
+
+
+def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """Score interval for p (Wilson 1927), for accuracies; its coverage is approximate, so certificates never use it.
+
+    Raises:
+        UsageError: counts as in ``clopper_pearson_lower``; confidence outside (0, 1).
+    """
+    k, n = _counts(successes, trials)
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"confidence must lie in (0, 1) (got {confidence})", "for example 0.95")
+    z = ndtri(0.5 + confidence / 2.0)
+    some = np.maximum(n, 1.0)
+    centre = (k + z * z / 2.0) / (some + z * z)
+    reach = z / (some + z * z) * np.sqrt(k * (n - k) / some + z * z / 4.0)
+    # The closed form gives the ends only up to rounding.
+    low = np.where(k == 0, 0.0, np.maximum(centre - reach, 0.0))
+    high = np.where(k == n, 1.0, np.minimum(centre + reach, 1.0))
+    return _plain(low), _plain(high)
+
+
+def hoeffding_lower(mean: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
+    """Lower bound on the expectation of n independent values in [0, 1]: mean − √(ln(1/α)/2n) (Hoeffding 1963).
+
+    Raises:
+        UsageError: a mean outside [0, 1], n below 1, alpha outside (0, 1).
+    """
+    centre, count = _mean(mean, n, 1)
+    _check_alpha(alpha)
+    return _plain(np.maximum(centre - np.sqrt(-math.log(alpha) / (2.0 * count)), 0.0))
+
+
+def empirical_bernstein_lower(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
+    """Lower bound on the expectation of n independent values in [0, 1] that pays for their variance only.
+
+    mean − √(2V ln(2/α)/n) − 7 ln(2/α)/(3(n − 1)) with the sample variance V (Maurer & Pontil 2009, theorem 4).
+
+    Args:
+        mean: Sample mean.
+        variance: Unbiased sample variance, divisor n − 1.
+        n: Number of values, at least 2.
+        alpha: Probability that the bound is wrong.
+
+    Raises:
+        UsageError: a mean outside [0, 1], a negative or NaN variance, n below 2, alpha outside (0, 1).
+    """
+    centre, count = _mean(mean, n, 2)
+    _check_alpha(alpha)
+    spread = np.asarray(variance, dtype=np.float64)
+    if not np.all(spread >= 0.0):
+        raise UsageError("a variance must be at least 0", "pass the sample variance with divisor n - 1")
+    log_term = math.log(2.0 / alpha)
+    slack = np.sqrt(2.0 * spread * log_term / count) + 7.0 * log_term / (3.0 * (count - 1.0))
+    return _plain(np.maximum(centre - slack, 0.0))
+
+
+def binomial_test(successes: ArrayLike, trials: ArrayLike, p: float = 0.5) -> Floats:
+    """Exact two-sided p-value of Binomial(trials, p): all outcomes no likelier than the one seen.
+
+    At p = 1/2 this is closed form and vectorised; elsewhere each pair of counts is one call of scipy.
+
+    Raises:
+        UsageError: counts as in ``clopper_pearson_lower``; p outside [0, 1].
+    """
+    k, n = _counts(successes, trials)
+    if not 0.0 <= p <= 1.0:
+        raise UsageError(f"p must lie in [0, 1] (got {p})", "the probability of a success if nothing is going on")
+    if p != 0.5:
+        # scipy.stats takes as long to import as the rest of this program.
+        from scipy.stats import binomtest
+
+        values = [binomtest(int(a), int(b), p).pvalue if b else 1.0 for a, b in zip(k.flat, n.flat, strict=True)]
+        return _plain(np.array(values, dtype=np.float64).reshape(k.shape))
+    fewer = np.minimum(k, n - k)
+    tail = betainc(n - fewer, fewer + 1.0, 0.5, where=n > fewer, out=np.ones(k.shape))
+    return _plain(np.minimum(2.0 * tail, 1.0))
+
+
+def mcnemar(b: ArrayLike, c: ArrayLike) -> Floats:
+    """Exact p-value that two classifiers are equally often right, from the pairs on which they disagree.
+
+    Args:
+        b: Images that only the first has right.
+        c: Images that only the second has right.
+
+    Raises:
+        UsageError: counts that are negative or not whole.
+    """
+    return binomial_test(b, np.add(b, c))
+
+
+def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Floats:
+    """Logarithm of the betting e-process against p = p0, after any number of draws.
+
+    E = Γ(A + ½) Γ(n − A + ½) / (π Γ(n + 1)) / (p0^A (1 − p0)^(n − A)), the wealth of the Krichevsky-Trofimov bettor.
+    Under p = p0 it is a martingale that starts at 1, so by Ville's inequality it ever reaches 1/α with probability at
+    most α, however the moment to stop is chosen. Swapping successes for failures and p0 for 1 − p0 leaves it as it is:
+    the side of p0 that A/n lies on says which claim it supports. "p > p0" (E >= 1/α and A/n > p0) is false with
+    probability at most α for every p <= p0 as well, because E rises with A there; likewise for the other side.
+
+    Raises:
+        UsageError: counts as in ``clopper_pearson_lower``; p0 outside [0, 1].
+    """
+    k, n = _counts(successes, trials)
+    null = np.asarray(p0, dtype=np.float64)
+    if not np.all((null >= 0.0) & (null <= 1.0)):
+        raise UsageError("p0 must lie in [0, 1]", "the probability that the claim is about")
+    return _plain(_log_wealth(k, n) - _log_likelihood(k, n, null))
+
+
+def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+    """Lower end of the confidence sequence that ``log_e_process`` gives.
+
+    With probability at least 1 − alpha both ends (this and ``betting_upper``) hold after every number of draws at once.
+
+    Raises:
+        UsageError: as ``clopper_pearson_lower``.
+    """
+    k, n = _counts(successes, trials)
+    _check_alpha(alpha)
+    wealth, target = _log_wealth(k, n), -math.log(alpha)
+    low, high = np.zeros(k.shape), k / np.maximum(n, 1.0)
+    # Below A/n the process falls as p0 rises; at A/n it is at most 1. The lower end of the bracket stays refuted.
+    while True:
+        middle = (low + high) / 2.0
+        if np.all((middle <= low) | (middle >= high)):
+            return _plain(low)
+        refuted = wealth - _log_likelihood(k, n, middle) >= target
+        low, high = np.where(refuted, middle, low), np.where(refuted, high, middle)
+
+
+def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+    """Upper end of the confidence sequence that ``log_e_process`` gives; see ``betting_lower``."""
+    k, n = _counts(successes, trials)
+    return _plain(1.0 - betting_lower(n - k, n, alpha))
+
+
+def smallest_trials(alpha: float) -> int:
+    """Fewest draws that can ever show p > 1/2 at this alpha: all n succeed, and α^(1/n) > 1/2.
+
+    Raises:
+        UsageError: alpha outside (0, 1).
+    """
+    _check_alpha(alpha)
+    n = max(1, math.floor(-math.log2(alpha)))
+    while alpha <= 0.5**n:
+        n += 1
+    return n
+
+
+def _log_wealth(k: Floats, n: Floats) -> Floats:
+    """Logarithm of the bettor's probability of the sequence: Beta(½, ½) mixed over p."""
+    return np.asarray(betaln(k + 0.5, n - k + 0.5), dtype=np.float64) - math.log(math.pi)
+
+
+def _log_likelihood(k: Floats, n: Floats, p: Floats) -> Floats:
+    return xlogy(k, p) + xlog1py(n - k, -p)
+
+
+def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
+    k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
+    # Written so that NaN fails too.
+    wrong = ~((k >= 0) & (k <= n) & (k == np.floor(k)) & (n == np.floor(n)) & np.isfinite(n))
+    if wrong.any():
+        raise UsageError(
+            f"{k[wrong].flat[0]:g} successes of {n[wrong].flat[0]:g} trials are not counts",
+            "both are whole numbers, 0 <= successes <= trials",
+        )
+    return k, n
+
+
+def _mean(mean: ArrayLike, n: ArrayLike, fewest: int) -> tuple[Floats, Floats]:
+    centre, count = np.asarray(mean, dtype=np.float64), np.asarray(n, dtype=np.float64)
+    if not np.all((centre >= 0.0) & (centre <= 1.0)):
+        raise UsageError("a mean of values in [0, 1] must lie in [0, 1]", "divide the sum by the number of draws")
+    if not np.all((count >= fewest) & np.isfinite(count)):
+        raise UsageError(f"this bound needs at least {fewest} draws (got {np.min(count):g})", "draw more samples")
+    return centre, count
+
+
+def _check_alpha(alpha: float) -> None:
+    if not 0.0 < alpha < 1.0:
+        raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
+
+
+def _plain(values: Any) -> Any:
+    """A float64 scalar instead of an array without dimensions."""
+    return np.asarray(values, dtype=np.float64)[()]
