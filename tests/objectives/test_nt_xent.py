@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from rushkit import objectives
+from rushkit.errors import UsageError
+from rushkit.objectives.nt_xent import Rush, SimCLR, nt_xent
+
+
+def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
+    return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=dtype)
+
+
+def written_out(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
+    """SimCLR's equation 1 as two loops over scalars, in float64."""
+    z = [list(row) for row in torch.cat([z1, z2]).double()]
+    count = len(z)
+    total = torch.zeros((), dtype=torch.float64)
+
+    def similarity(i: int, k: int) -> Tensor:
+        dot = sum(a * b for a, b in zip(z[i], z[k], strict=True))
+        return dot / (sum(a * a for a in z[i]) * sum(b * b for b in z[k])) ** 0.5
+
+    for i in range(count):
+        positive = (i + count // 2) % count
+        denominator = sum((similarity(i, k) / temperature).exp() for k in range(count) if k != i)
+        total = total - similarity(i, positive) / temperature + denominator.log()
+    return total / count
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
+def test_value_and_gradient_equal_the_written_out_loss(temperature):
+    fast = [draw(5, 3, seed=seed).requires_grad_() for seed in (0, 1)]
+    slow = [z.detach().clone().requires_grad_() for z in fast]
+    value, expected = nt_xent(*fast, temperature), written_out(*slow, temperature)
+    assert value.item() == pytest.approx(expected.item(), abs=1e-6)
+    for z, reference in zip(torch.autograd.grad(value, fast), torch.autograd.grad(expected, slow), strict=True):
+        torch.testing.assert_close(z, reference, atol=1e-6, rtol=0)
+
+
+def test_gradient_is_that_of_finite_differences():
+    z1, z2 = (draw(3, 4, seed=seed, dtype=torch.float64).requires_grad_() for seed in (2, 3))
+    assert torch.autograd.gradcheck(lambda a, b: nt_xent(a, b, 0.5), (z1, z2))
+
+
+def test_equal_projections_leave_nothing_to_tell_apart():
+    z = torch.ones(4, 6)
+    assert nt_xent(z, z, 0.5).item() == pytest.approx(math.log(2 * 4 - 1), abs=1e-6)
+
+
+def test_orthogonal_images_with_equal_views_have_the_closed_form():
+    z = torch.eye(4)
+    expected = math.log(math.exp(2) + 2 * 4 - 2) - 2
+    assert nt_xent(z, z, 0.5).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_opposite_views_have_the_closed_form_so_negative_cosines_are_not_clamped():
+    z = torch.eye(4)
+    expected = math.log(math.exp(-2) + 2 * 4 - 2) + 2
+    assert nt_xent(z, -z, 0.5).item() == pytest.approx(expected, abs=1e-6)
+
+
+def test_one_image_has_no_negatives_and_no_loss():
+    assert nt_xent(draw(1, 3), draw(1, 3, seed=1), 0.5).item() == 0
+
+
+def test_views_may_be_exchanged():
+    z1, z2 = draw(6, 4), draw(6, 4, seed=1)
+    assert nt_xent(z1, z2, 0.5).item() == pytest.approx(nt_xent(z2, z1, 0.5).item(), abs=1e-6)
+
+
+def test_order_of_the_images_does_not_matter():
+    z1, z2, order = draw(6, 4), draw(6, 4, seed=1), torch.tensor([3, 1, 5, 0, 2, 4])
+    assert nt_xent(z1[order], z2[order], 0.5).item() == pytest.approx(nt_xent(z1, z2, 0.5).item(), abs=1e-6)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1e4])
+def test_scale_of_the_projections_does_not_matter(scale):
+    z1, z2 = draw(6, 4), draw(6, 4, seed=1)
+    assert nt_xent(z1 * scale, z2, 0.5).item() == pytest.approx(nt_xent(z1, z2, 0.5).item(), abs=1e-5)
+
+
+def test_computed_in_float32_under_autocast():
+    z1, z2 = draw(16, 8).bfloat16(), draw(16, 8, seed=1).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        value = nt_xent(z1, z2, 0.1)
+    assert value.dtype is torch.float32
+    assert value.item() == nt_xent(z1.float(), z2.float(), 0.1).item()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_zero_projections_have_finite_loss_and_gradient(dtype):
+    z1, z2 = draw(4, 3).to(dtype), torch.zeros(4, 3, dtype=dtype)
+    z1[0] = 0
+    value = nt_xent(z1.requires_grad_(), z2.requires_grad_(), 0.5)
+    assert value.isfinite()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(value, (z1, z2)))
+
+
+class UniformNoise:
+    """δ uniform on [-0.3, 0.3], the paper's default."""
+
+    def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
+        return (torch.rand(x.shape, generator=generator) * 2 - 1) * 0.3
+
+
+def plain(images: Tensor, generator: Generator) -> Tensor:
+    return images.float() / 255
+
+
+def shifted(images: Tensor, generator: Generator) -> Tensor:
+    """A random view: every image brighter by a draw of its own."""
+    return images.float() / 512 + torch.rand(len(images), 1, 1, 1, generator=generator) / 2
+
+
+def pixels() -> Tensor:
+    """Images of the darkest and the brightest pixels only, where a clamp would show."""
+    return torch.randint(0, 2, (8, 3, 16, 16), generator=Generator().manual_seed(0)).mul(255).to(torch.uint8)
+
+
+def test_rush_puts_uniform_noise_on_the_second_view_alone_without_a_clamp():
+    images = pixels()
+    x = Rush().inputs(images, plain, UniformNoise(), Generator().manual_seed(0))
+    assert x.dtype is torch.float32
+    assert x.shape == (16, 3, 16, 16)
+    first, second = x.chunk(2)
+    assert torch.equal(first, plain(images, Generator()))
+    delta = second - first
+    # 6144 draws all short of 0.299 in size have probability (299/300)^6144 < 1e-8.
+    assert 0.299 < delta.abs().max() <= 0.3 + 1e-6
+    assert second.min() < -0.29
+    assert second.max() > 1.29
+
+
+def test_noise_on_both_and_on_none():
+    images, clean = pixels(), plain(pixels(), Generator())
+    both = Rush(noise_on="both").inputs(images, plain, UniformNoise(), Generator().manual_seed(0)).chunk(2)
+    none = Rush(noise_on="none").inputs(images, plain, UniformNoise(), Generator().manual_seed(0)).chunk(2)
+    assert not torch.equal(both[0], clean)
+    assert not torch.equal(both[0], both[1])
+    assert torch.equal(none[0], clean)
+    assert torch.equal(none[1], clean)
+
+
+def test_both_views_are_drawn_anew():
+    first, second = SimCLR().inputs(pixels(), shifted, None, Generator().manual_seed(0)).chunk(2)
+    assert not torch.equal(first, second)
+
+
+def test_views_are_the_same_whoever_carries_noise():
+    inputs = [
+        Rush(noise_on=where).inputs(pixels(), shifted, UniformNoise(), Generator().manual_seed(0))
+        for where in ("none", "second", "both")
+    ]
+    assert torch.equal(inputs[0][:8], inputs[1][:8])
+    assert torch.equal(inputs[1][8:], inputs[2][8:])
+
+
+def test_inputs_repeat_with_the_generator_and_leave_the_global_one_alone():
+    before = torch.random.get_rng_state()
+    first, again, other = (
+        Rush().inputs(pixels(), shifted, UniformNoise(), Generator().manual_seed(seed)) for seed in (7, 7, 8)
+    )
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_rush_without_noise_is_an_error_and_simclr_needs_none():
+    with pytest.raises(UsageError, match="noise"):
+        Rush().inputs(pixels(), plain, None, Generator())
+    assert SimCLR().inputs(pixels(), plain, None, Generator()).shape[0] == 16
+
+
+def test_loss_pairs_the_first_half_with_the_second():
+    outputs = draw(10, 4)
+    assert Rush(temperature=0.2).loss(outputs, None).item() == nt_xent(outputs[:5], outputs[5:], 0.2).item()
+
+
+def test_projector_has_the_sizes_asked_for():
+    projector = Rush().module(512, 10)
+    assert [tuple(p.shape) for p in projector.parameters()] == [(2048, 512), (2048,), (128, 2048), (128,)]
+    small = Rush(hidden=6, out=3, batch_norm=True).module(4, 10)
+    assert small(draw(5, 4)).shape == (5, 3)
+    assert dict(small.named_buffers())["norm.running_mean"].shape == (6,)
+
+
+@pytest.mark.parametrize("options", [{"temperature": 0.0}, {"hidden": 0}, {"out": -1}, {"noise_on": "first"}])
+def test_option_out_of_range_is_a_usage_error(options):
+    with pytest.raises(UsageError, match=next(iter(options))):
+        objectives.create("rush", **options)
+
+
+def test_registry_makes_the_objectives():
+    assert isinstance(objectives.create("rush", temperature=0.1, batch_norm=True), Rush)
+    assert objectives.create("simclr").noise_on == "none"
+    with pytest.raises(UsageError, match="noise_on"):
+        objectives.create("simclr", noise_on="both")
