@@ -1,0 +1,108 @@
+"""Data sets: what one offers, and what lies on the disk of it.
+
+``rushkit.data.create("cifar10", root="data")`` makes one and reads nothing; its ``split("train")`` reads, and downloads
+what is missing. Importing this package imports no component.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from rushkit.errors import DataError
+from rushkit.registries import datasets as _registry
+
+if TYPE_CHECKING:
+    from rushkit.data.files import Check
+    from rushkit.data.memory import Split
+
+create, get, register = _registry.create, _registry.get, _registry.register
+names, entries = _registry.names, _registry.entries
+
+
+class Dataset(Protocol):
+    """What a data set offers; a plugin needs no base class.
+
+    A factory ``f(root, **options)`` returns one and reads nothing. A data set that lies in files may also offer
+    ``check() -> list[Check]`` and ``fetch(progress=None)``; ``rushkit data`` uses them where they are.
+    """
+
+    @property
+    def name(self) -> str:
+        """The registered name."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The names of the labels, in the order of the labels."""
+        ...
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images of every split."""
+        ...
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """What ``split`` accepts."""
+        ...
+
+    def split(self, name: str) -> Split:
+        """Read a split: uint8 images (N, C, H, W), int64 labels (N,) or None.
+
+        Raises:
+            UsageError: no such split.
+            DataError: a file is missing and cannot be downloaded, or is short, long or altered.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a data set is and how its files are, for ``rushkit data list`` and ``check``.
+
+    Attributes:
+        name: The registered name.
+        classes: Names of the labels; empty where the files that would tell are missing.
+        image_size: Height and width; 0 where the files that would tell are missing.
+        splits: Names of the splits; empty where the files that would tell are missing.
+        checks: One entry a file; empty for a data set that does not check.
+        url: Where ``fetch`` downloads from; empty where it cannot.
+        problem: Why the data set cannot tell more about itself; empty where it can.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    image_size: int
+    splits: tuple[str, ...]
+    checks: tuple[Check, ...]
+    url: str
+    problem: str
+
+    @property
+    def ready(self) -> bool:
+        """Whether every split can be read as things are."""
+        return not self.problem and all(check.usable for check in self.checks)
+
+
+def default_root() -> str:
+    """Where data sets lie unless told otherwise: ``$RUSHKIT_DATA``, else ``data`` in the working folder."""
+    return os.environ.get("RUSHKIT_DATA") or "data"
+
+
+def describe(name: str, root: str | None = None, **options: Any) -> Description:
+    """What a registered data set is and how its files are. Downloads nothing.
+
+    Raises:
+        UsageError: unknown name or option.
+    """
+    dataset = create(name, root=root or default_root(), **options)
+    check = getattr(dataset, "check", None)
+    checks = tuple(check()) if check else ()
+    try:
+        known, problem = (dataset.classes, dataset.image_size, dataset.splits), ""
+    except DataError as error:
+        known, problem = ((), 0, ()), error.message
+    classes, image_size, splits = known
+    return Description(name, classes, image_size, splits, checks, getattr(dataset, "url", ""), problem)

@@ -1,0 +1,215 @@
+"""Decoded images on disk: raw uint8 files, written once, mapped into memory, rebuilt when their source changes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import Tensor
+
+from rushkit.data.files import sole_writer
+from rushkit.errors import DataError
+
+VERSION = 1
+# Python names it from 3.13 on; this is the value of the kernel's generic headers.
+_MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
+
+
+@dataclass(frozen=True)
+class Cached:
+    """What lies in the cache.
+
+    Attributes:
+        images: uint8, (N, *item shape), mapped: pages are read as they are used; writing to it changes only the copy.
+        notes: What the builder noted beside the images.
+    """
+
+    images: Tensor
+    notes: dict[str, Any]
+
+
+def cache_root() -> Path:
+    """``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
+    if chosen := os.environ.get("RUSHKIT_CACHE"):
+        return Path(chosen).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rushkit"
+
+
+def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str:
+    """A hash of (name, bytes, mtime in ns) of every source file and of the settings that shape the result."""
+    digest = hashlib.blake2b(repr((VERSION, settings)).encode(), digest_size=16)
+    for file in files:
+        digest.update(repr(file).encode())
+    return digest.hexdigest()
+
+
+def cached(
+    name: str,
+    source: str,
+    shape: tuple[int, ...],
+    build: Callable[[dict[str, Any]], Iterator[Tensor]],
+) -> Cached:
+    """The images under ``name``, built where they are missing, truncated, or not from this source.
+
+    The images are written under a temporary name and renamed when they are whole, so that whatever interrupts this
+    leaves no wrong cache. Of several processes one builds and the others wait.
+
+    Args:
+        name: What the cache is of; a new source replaces the old one under the same name.
+        source: Fingerprint of the source.
+        shape: Shape of one image.
+        build: Yields uint8 blocks (n, *shape) in order, and may note JSON values in the dictionary that it gets.
+
+    Raises:
+        DataError: the cache cannot be written.
+    """
+    stem = re.sub(r"[^\w.-]+", "-", name)
+    images = cache_root() / "data" / f"{stem}.u8"
+    if (found := _load(images, source, shape)) is not None:
+        return found
+    with _partial(images) as file:
+        # Another process may have built it while this one waited for the lock.
+        if (found := _load(images, source, shape)) is not None:
+            file.path.unlink()
+            return found
+        notes: dict[str, Any] = {}
+        count = 0
+        for block in build(notes):
+            file.write(block)
+            count += len(block)
+        about = {"version": VERSION, "source": source, "shape": [count, *shape], "notes": notes}
+        file.commit(images, json.dumps(about))
+    return Cached(map_file(images, (count, *shape)), notes)
+
+
+def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
+    """A raw file as a uint8 tensor of ``shape``: pages come from the disk as they are used.
+
+    The mapping is copy-on-write, so that a write to the tensor neither reaches the file nor faults.
+
+    Raises:
+        DataError: the file cannot be mapped.
+    """
+    if prod(shape) == 0:
+        return torch.empty(shape, dtype=torch.uint8)
+    try:
+        with path.open("rb") as file:
+            if sys.platform == "linux":
+                # Without NORESERVE the kernel refuses a private mapping larger than the machine's memory.
+                flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
+                mapped = mmap.mmap(file.fileno(), prod(shape), flags=flags, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+            else:
+                mapped = mmap.mmap(file.fileno(), prod(shape), access=mmap.ACCESS_COPY)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be mapped into memory: {error}") from error
+    return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
+
+
+def scratch(shape: tuple[int, ...]) -> Tensor:
+    """A writable uint8 tensor that lies in a nameless file of the cache and goes with the tensor.
+
+    Raises:
+        DataError: the cache cannot be written, or the disk has no room.
+    """
+    folder = cache_root()
+    with _explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:
+            size = prod(shape)
+            # Room is taken now: a full disk is an error here, and would be a bus error at a later write.
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(file.fileno(), 0, size)
+            else:
+                file.truncate(size)
+            mapped = mmap.mmap(file.fileno(), size)
+    return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
+
+
+def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
+    """What is cached, or None where it is missing, torn, or of another source or version."""
+    try:
+        about = json.loads(_sidecar(images).read_text(encoding="utf-8"))
+        size = images.stat().st_size
+    except (OSError, ValueError):
+        return None
+    if not isinstance(about, dict) or (about.get("version"), about.get("source")) != (VERSION, source):
+        return None
+    whole = tuple(about["shape"])
+    if whole[1:] != shape or prod(whole) != size:
+        return None
+    return Cached(map_file(images, whole), about["notes"])
+
+
+def _sidecar(images: Path) -> Path:
+    return images.with_suffix(".json")
+
+
+@dataclass(frozen=True)
+class _Partial:
+    """A cache in the making, which only this process writes."""
+
+    path: Path
+    handle: BinaryIO
+
+    def write(self, block: Tensor) -> None:
+        with _explained(self.path.parent):
+            self.handle.write(block.contiguous().numpy().data)
+
+    def commit(self, images: Path, about: str) -> None:
+        """Make it the cache. The last rename decides: before it there is no cache, after it a whole one."""
+        with _explained(self.path.parent):
+            self.handle.flush()
+            os.fsync(self.handle.fileno())
+            images.unlink(missing_ok=True)
+            draft = _sidecar(images).with_suffix(".json-partial")
+            with draft.open("w", encoding="utf-8") as file:
+                file.write(about)
+                file.flush()
+                os.fsync(file.fileno())
+            draft.replace(_sidecar(images))
+            self.path.replace(images)
+            folder = os.open(images.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+
+@contextmanager
+def _partial(images: Path) -> Iterator[_Partial]:
+    """The empty temporary file of a cache, locked; gone again when anything goes wrong."""
+    path = images.with_suffix(".partial")
+    with ExitStack() as stack:
+        with _explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = stack.enter_context(sole_writer(path))
+            handle.truncate(0)
+        try:
+            yield _Partial(path, handle)
+        except BaseException:
+            with suppress(OSError):
+                path.unlink()
+            raise
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"the cache {folder} cannot be written: {error.strerror or error}",
+            "set RUSHKIT_CACHE to a folder that can be written and has room for the decoded images",
+        ) from error

@@ -1,0 +1,88 @@
+"""The optical recognition digits of the UCI repository: 1797 handwritten digits, embedded, for demos and tests.
+
+E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine Learning Repository, 1998,
+doi:10.24432/C50P49, CC BY 4.0. These are the 1797 images of its test part, by 13 writers; 8x8, values 0..16.
+
+``digits.bin`` is zlib-compressed: 1797 label bytes, then 1797 images of 64 bytes, row by row. The first 1437 are our
+training split, the other 360 the test split: a fixed random choice, stratified by class.
+"""
+
+from __future__ import annotations
+
+import zlib
+from importlib.resources import files
+
+import torch
+
+from rushkit.data.files import Check, known_split
+from rushkit.data.memory import Split, resize
+from rushkit.data.progress import Progress
+from rushkit.errors import DataError, UsageError
+
+COUNT, TRAIN = 1797, 1437
+STORED_SIZE = 8
+LARGEST = 16
+
+
+def digits(root: str = "", image_size: int = 32) -> Digits:
+    """The embedded digits: 1437 training and 360 test images of 10 classes.
+
+    Args:
+        root: Not used; nothing is read from outside the package.
+        image_size: Height and width that the 8x8 images are resized to.
+
+    Raises:
+        UsageError: an image size below 1.
+    """
+    if image_size < 1:
+        raise UsageError(f"image_size must be 1 or more (got {image_size})")
+    return Digits(image_size)
+
+
+class Digits:
+    """The embedded digits at one image size."""
+
+    name = "digits"
+    classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+    splits = ("train", "test")
+
+    def __init__(self, image_size: int) -> None:
+        self.image_size = image_size
+
+    def split(self, name: str) -> Split:
+        """``train`` or ``test``: uint8 (N, 3, S, S) with three equal channels and 0..16 scaled to 0..255, int64 (N,).
+
+        Raises:
+            UsageError: no such split.
+            DataError: the installed package is damaged.
+        """
+        known_split(self.name, name, self.splits)
+        labels, stored = _read()
+        part = slice(TRAIN) if name == "train" else slice(TRAIN, COUNT)
+        grey = (stored[part].float() * (255 / LARGEST)).round().to(torch.uint8)
+        images = resize(grey.view(-1, 1, STORED_SIZE, STORED_SIZE), self.image_size)
+        return Split(images.repeat(1, 3, 1, 1), labels[part], f"{self.name}/{name}")
+
+    def check(self) -> list[Check]:
+        """Whether the embedded file is whole."""
+        try:
+            _read()
+        except DataError as error:
+            return [Check("digits.bin", "wrong", error.message)]
+        return [Check("digits.bin", "ok", f"{COUNT} images, embedded")]
+
+    def fetch(self, progress: Progress | None = None) -> None:
+        """Do nothing: the images are part of the package."""
+
+
+def _read() -> tuple[torch.Tensor, torch.Tensor]:
+    """Labels int64 (1797,) and values uint8 (1797, 64)."""
+    resource = files("rushkit.data").joinpath("digits.bin")
+    try:
+        content = bytearray(zlib.decompress(resource.read_bytes()))
+    except (OSError, zlib.error) as error:
+        raise DataError(f"{resource} is damaged: {error}", "install rushkit again") from error
+    if len(content) != COUNT * (1 + STORED_SIZE**2):
+        raise DataError(f"{resource} is damaged: {len(content)} bytes", "install rushkit again")
+    both = torch.frombuffer(content, dtype=torch.uint8)
+    return both[:COUNT].long(), both[COUNT:].view(COUNT, -1)

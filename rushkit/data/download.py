@@ -1,0 +1,218 @@
+"""Official files: are they there, and if not, download them, check the sum, unpack what is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import tarfile
+import tempfile
+import zlib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import BinaryIO
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from rushkit.data.files import Check, RecordFile, sole_writer
+from rushkit.data.progress import Progress, reporting
+from rushkit.errors import DataError
+
+TIMEOUT_SECONDS = 10.0
+ATTEMPTS = 5
+CHUNK_BYTES = 2**18
+_RANGE_NOT_SATISFIABLE = 416
+
+
+@dataclass(frozen=True)
+class Archive:
+    """A tar.gz that somebody publishes.
+
+    Attributes:
+        url: Its official address.
+        md5: Its official checksum.
+        files: Members that the data set needs; their paths in the archive are those below the root.
+        extras: Members that are unpacked where they are present, such as class names.
+    """
+
+    url: str
+    md5: str
+    files: tuple[RecordFile, ...]
+    extras: tuple[str, ...] = ()
+
+    @property
+    def filename(self) -> str:
+        """The last part of the address."""
+        return posixpath.basename(self.url)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files of one data set under a root, and the archive that brings them.
+
+    Attributes:
+        dataset: The registered name, for messages.
+        root: The folder that all paths are below.
+        archive: Where the files come from.
+    """
+
+    dataset: str
+    root: Path
+    archive: Archive
+
+    def check(self) -> list[Check]:
+        """How each file is; reads lengths only."""
+        return [file.check(self.root) for file in self.archive.files]
+
+    def ensure(self, files: tuple[RecordFile, ...]) -> None:
+        """Make sure that these files are there: nothing happens if they are, else the archive is fetched.
+
+        Raises:
+            DataError: as ``fetch``.
+        """
+        if not all((self.root / file.path).is_file() for file in files):
+            self.fetch()
+
+    def fetch(self, progress: Progress | None = None) -> None:
+        """Download the archive and unpack its files, all of them, unless every one is there and usable.
+
+        A copy of the archive under the root is used instead of the network. What an interrupted download left is
+        continued. Of several processes one downloads and the others wait.
+
+        Args:
+            progress: Called with (bytes done, bytes in all or 0); None shows a bar.
+
+        Raises:
+            DataError: no network, ``RUSHKIT_OFFLINE=1``, a wrong checksum, an unwritable folder.
+        """
+        if self._complete():
+            return
+        copy = self.root / self.archive.filename
+        if copy.is_file():
+            if (found := _md5(copy)) != self.archive.md5:
+                raise DataError(f"{copy} has MD5 {found}, expected {self.archive.md5}", "delete or replace it")
+            self._unpack(copy)
+            return
+        if os.environ.get("RUSHKIT_OFFLINE", "") not in ("", "0"):
+            raise self._unavailable("RUSHKIT_OFFLINE is set")
+        partial = self.root / f"{self.archive.filename}.partial"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with sole_writer(partial) as handle:
+                # Another process may have brought them while this one waited.
+                if not self._complete():
+                    self._download(partial, handle, progress)
+                    self._unpack(partial)
+                partial.unlink()
+        except OSError as error:
+            raise DataError(
+                f"{self.dataset} cannot be written to {self.root}: {error.strerror or error}",
+                "set RUSHKIT_DATA to a folder that can be written and has room",
+            ) from error
+
+    def _complete(self) -> bool:
+        return all(check.usable for check in self.check())
+
+    def _download(self, partial: Path, handle: BinaryIO, progress: Progress | None) -> None:
+        """Bring ``partial`` to the whole archive with the right checksum."""
+        title = f"downloading {self.archive.filename}"
+        with reporting(title, in_bytes=True) if progress is None else nullcontext(progress) as report:
+            for _ in range(ATTEMPTS):
+                start = handle.seek(0, os.SEEK_END)
+                if start and _md5(partial) == self.archive.md5:
+                    return
+                try:
+                    resumed = _transfer(self.archive.url, handle, start, report)
+                except _NetworkError as error:
+                    handle.flush()
+                    if handle.tell() > start:
+                        continue
+                    raise self._unavailable(str(error)) from error
+                handle.flush()
+                if (found := _md5(partial)) == self.archive.md5:
+                    return
+                handle.truncate(0)
+                # What was resumed may have been the beginning of another file: once more from the start.
+                if not resumed:
+                    raise DataError(
+                        f"{self.archive.url} has MD5 {found}, expected {self.archive.md5}",
+                        "the server sends something else: try again later, or bring the files from elsewhere",
+                    )
+        raise self._unavailable(f"the connection broke {ATTEMPTS} times; the next try continues the download")
+
+    def _unpack(self, path: Path) -> None:
+        """Unpack the wanted members into a temporary folder, then move each into its place."""
+        needed = {file.path for file in self.archive.files}
+        wanted = needed | set(self.archive.extras)
+        try:
+            with (
+                tempfile.TemporaryDirectory(prefix=".unpack-", dir=self.root) as folder,
+                tarfile.open(path, "r:gz") as tar,
+            ):
+                for member in tar:
+                    if member.isfile() and posixpath.normpath(member.name) in wanted:
+                        tar.extract(member, folder, filter="data")
+                found = {name for name in wanted if Path(folder, name).is_file()}
+                if missing := sorted(needed - found):
+                    raise DataError(f"{path} does not contain {', '.join(missing)}", "delete it, and fetch again")
+                for name in sorted(found):
+                    (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                    Path(folder, name).replace(self.root / name)
+        except (tarfile.TarError, EOFError, zlib.error) as error:
+            raise DataError(f"{path} cannot be unpacked: {error}", "delete it, and fetch again") from error
+
+    def _unavailable(self, reason: str) -> DataError:
+        bad = [file for file, check in zip(self.archive.files, self.check(), strict=True) if not check.usable]
+        listed = "\n".join(f"  {file.path}  ({file.size} bytes)" for file in bad)
+        return DataError(
+            f"{self.dataset}: {len(bad)} of {len(self.archive.files)} files are missing or wrong under {self.root}, "
+            f"and {self.archive.url} cannot be downloaded: {reason}",
+            f"put these files under {self.root}, or the archive itself, or point RUSHKIT_DATA or --data-dir at a "
+            f"folder that has them:\n{listed}",
+        )
+
+
+class _NetworkError(Exception):
+    """The other side, or the way there, failed; the disk did not."""
+
+
+def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
+    """Append the rest of ``url`` to the ``start`` bytes that are there; True where the server continued them."""
+    headers = {"User-Agent": "rushkit"} | ({"Range": f"bytes={start}-"} if start else {})
+    try:
+        response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+    except HTTPError as error:
+        with error:
+            if error.code == _RANGE_NOT_SATISFIABLE and start:
+                handle.truncate(0)
+                return _transfer(url, handle, 0, report)
+            raise _NetworkError(f"HTTP {error.code} {error.reason}") from error
+    except (URLError, HTTPException, OSError) as error:
+        raise _NetworkError(str(getattr(error, "reason", error))) from error
+    with response:
+        resumed = bool(start) and response.status == 206
+        if not resumed:
+            handle.truncate(0)
+            start = 0
+        rest = int(response.headers.get("Content-Length") or 0)
+        done, total = start, start + rest if rest else 0
+        while True:
+            try:
+                chunk = response.read(CHUNK_BYTES)
+            except (HTTPException, OSError) as error:
+                raise _NetworkError(f"the connection broke after {done} bytes: {error}") from error
+            if not chunk:
+                break
+            handle.write(chunk)
+            done += len(chunk)
+            report(done, total)
+    if done < total:
+        raise _NetworkError(f"the connection broke after {done} of {total} bytes")
+    return resumed
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,0 +1,144 @@
+"""Files of a data set: what each should hold, whether it does, and how one process alone writes one."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from rushkit.errors import DataError, UsageError
+
+Status = Literal["ok", "partial", "missing", "wrong"]
+
+
+class Check(NamedTuple):
+    """How one file is: ``ok``; ``partial``, usable with fewer images than the official file; ``missing``; ``wrong``."""
+
+    file: str
+    status: Status
+    detail: str
+
+    @property
+    def usable(self) -> bool:
+        """Whether a split can be read from it."""
+        return self.status in ("ok", "partial")
+
+
+@dataclass(frozen=True)
+class RecordFile:
+    """A file of equal binary records, without a header.
+
+    Attributes:
+        path: Below the root, with forward slashes.
+        record: Bytes of one record.
+        records: How many the official file has.
+        any_count: Whether a file with another whole number of records is usable.
+    """
+
+    path: str
+    record: int
+    records: int
+    any_count: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes of the official file."""
+        return self.record * self.records
+
+    def check(self, root: Path) -> Check:
+        """Whether the length of the file is right."""
+        file = root / self.path
+        if not file.is_file():
+            return Check(str(file), "missing", f"expected {self.size} bytes")
+        found = file.stat().st_size
+        if found == self.size:
+            return Check(str(file), "ok", f"{self.records} records")
+        if self.any_count and found and found % self.record == 0:
+            return Check(str(file), "partial", f"{found // self.record} records; the official file has {self.records}")
+        fault = "short" if found < self.size else "long"
+        return Check(str(file), "wrong", f"too {fault}: expected {self.size} bytes, found {found}")
+
+    def verify(self, root: Path) -> Path:
+        """The path of the file.
+
+        Raises:
+            DataError: the file is missing, short or long.
+        """
+        check = self.check(root)
+        if check.status == "missing":
+            raise DataError(f"{check.file} is missing ({check.detail})", "`rushkit data fetch` downloads it")
+        if check.status == "wrong":
+            raise DataError(f"{check.file} is {check.detail}", "delete it, and `rushkit data fetch` downloads it again")
+        return root / self.path
+
+    def read(self, root: Path) -> Tensor:
+        """All records: uint8, (N, record). Raises DataError as ``verify`` does, and where the file cannot be read."""
+        path = self.verify(root)
+        try:
+            content = bytearray(path.stat().st_size)
+            with path.open("rb", buffering=0) as file:
+                read = 0
+                while found := file.readinto(memoryview(content)[read:]):
+                    read += found
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+        return torch.frombuffer(content, dtype=torch.uint8).view(-1, self.record)
+
+
+def verify_labels(labels: Tensor, first: int, last: int, path: Path) -> None:
+    """Check that every label of a file lies in [first, last].
+
+    Raises:
+        DataError: one does not; the first bad record is named.
+    """
+    bad = torch.nonzero((labels < first) | (labels > last)).flatten()
+    if len(bad):
+        index = int(bad[0])
+        raise DataError(
+            f"{path}: record {index} has label {int(labels[index])}, outside {first}..{last}",
+            f"{len(bad)} of {len(labels)} labels are wrong: the file is altered or not of this data set",
+        )
+
+
+def read_names(path: Path, builtin: tuple[str, ...]) -> tuple[str, ...]:
+    """Class names, one a line; the built-in ones where the file is missing.
+
+    Raises:
+        DataError: the file has another number of names.
+    """
+    if not path.is_file():
+        return builtin
+    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    if len(names) != len(builtin):
+        raise DataError(f"{path} has {len(names)} class names, expected {len(builtin)}", "delete or restore the file")
+    return names
+
+
+def known_split(dataset: str, name: str, splits: tuple[str, ...]) -> None:
+    """Check a split's name. Raises UsageError that lists the splits."""
+    if name not in splits:
+        raise UsageError(f"{dataset} has no split {name!r}", f"its splits: {', '.join(splits)}")
+
+
+@contextmanager
+def sole_writer(path: Path) -> Iterator[BinaryIO]:
+    """Open ``path`` for the one process that may write it, at its end; others wait for it.
+
+    The lock goes with the process, so a killed one blocks nobody.
+    """
+    while True:
+        handle = path.open("ab")
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Whoever held the lock may have renamed or deleted the file meanwhile: then this handle is no longer its file.
+        if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
+            break
+        handle.close()
+    with handle:
+        yield handle

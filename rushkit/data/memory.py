@@ -1,0 +1,151 @@
+"""A split: all of its images as one uint8 array, in memory or mapped from a file, and what is taken from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from rushkit.data.cache import scratch
+from rushkit.errors import DataError, UsageError
+from rushkit.system import generator
+
+# A block of images is turned to float32 at once; this many bytes of it bound what a resize needs.
+BLOCK_BYTES = 2**26
+# A selection beyond this goes to a file, so that a split larger than memory can be divided.
+MEMORY_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images and labels of one part of a data set.
+
+    Attributes:
+        images: uint8, (N, C, H, W); may be mapped from a file, and need not be contiguous.
+        labels: int64, (N,); None where there are none.
+        name: The data set and the split, such as ``"cifar10/train"``, for messages.
+        skipped: How many images were left out because they could not be read.
+    """
+
+    images: Tensor
+    labels: Tensor | None
+    name: str
+    skipped: int = 0
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise DataError(
+                f"{self.name}: images are {self.images.dtype} {tuple(self.images.shape)}",
+                "a data set must give uint8 images of shape (N, C, H, W)",
+            )
+        if self.labels is not None and (self.labels.dtype != torch.int64 or self.labels.shape != (len(self),)):
+            raise DataError(
+                f"{self.name}: labels are {self.labels.dtype} {tuple(self.labels.shape)} for {len(self)} images",
+                "a data set must give int64 labels of shape (N,), or None",
+            )
+
+    def __len__(self) -> int:
+        return self.images.shape[0]
+
+    def take(self, indices: Tensor) -> Split:
+        """The images and labels at int64 ``indices`` (M,), in that order; a large selection lies in a file."""
+        shape = (len(indices), *self.images.shape[1:])
+        labels = None if self.labels is None else self.labels[indices]
+        if shape[0] * _image_bytes(self.images) <= MEMORY_BYTES:
+            return replace(self, images=self.images[indices].contiguous(), labels=labels)
+        images = scratch(shape)
+        for start, stop in blocks(shape[0], _image_bytes(self.images)):
+            images[start:stop] = self.images[indices[start:stop]]
+        return replace(self, images=images, labels=labels)
+
+
+def blocks(count: int, item_bytes: int) -> Iterator[tuple[int, int]]:
+    """Ranges (start, stop) that cover ``count`` items in order, each of at most ``BLOCK_BYTES``."""
+    step = max(1, BLOCK_BYTES // max(1, item_bytes))
+    for start in range(0, count, step):
+        yield start, min(start + step, count)
+
+
+def resize(images: Tensor, size: int) -> Tensor:
+    """Resize with antialiased bilinear interpolation, in blocks that bound the memory.
+
+    Args:
+        images: uint8, (N, C, H, W).
+        size: The new height and width.
+
+    Returns:
+        uint8, (N, C, size, size), rounded to nearest; the images themselves where nothing changes.
+    """
+    if images.shape[2:] == (size, size):
+        return images
+    resized = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
+    for start, stop in blocks(len(images), 4 * _image_bytes(images)):
+        block = images[start:stop].float()
+        block = F.interpolate(block, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        resized[start:stop] = block.round_().clamp_(0, 255).to(torch.uint8)
+    return resized
+
+
+def limit(split: Split, count: int) -> Split:
+    """At most ``count`` images; 0 means all.
+
+    They are the first of one fixed permutation, whatever the seed of the run, so that smaller limits are subsets of
+    larger ones and all runs see the same images.
+
+    Raises:
+        UsageError: a negative count.
+    """
+    if count < 0:
+        raise UsageError(f"limit must be 0 (all images) or more (got {count})")
+    if count == 0 or count >= len(split):
+        return split
+    return split.take(torch.randperm(len(split), generator=generator(0, "data-limit"))[:count])
+
+
+def hold_out(split: Split, validation: int, seed: int) -> tuple[Split, Split]:
+    """Divide a split at random into (training, validation).
+
+    Where there are labels, each class gives its share (largest remainders decide the last images). Both parts keep the
+    order of the split.
+
+    Args:
+        split: What to divide.
+        validation: How many images to hold out.
+        seed: Seed of the run.
+
+    Raises:
+        UsageError: not between 1 and all images but one.
+    """
+    if not 0 < validation < len(split):
+        raise UsageError(
+            f"cannot hold {validation} of the {len(split)} images of {split.name} out for validation",
+            f"validation must lie between 1 and {len(split) - 1}",
+        )
+    labels = torch.zeros(len(split), dtype=torch.int64) if split.labels is None else split.labels
+    order = torch.randperm(len(split), generator=generator(seed, "hold-out"))
+    # A stable sort by label of a random order: the images of a class follow each other, shuffled.
+    order = order[torch.argsort(labels[order], stable=True)]
+    counts = torch.bincount(labels)
+    starts = counts.cumsum(0) - counts
+    held = torch.zeros(len(split), dtype=torch.bool)
+    for start, share in zip(starts.tolist(), _shares(counts, validation), strict=True):
+        held[order[start : start + share]] = True
+    return split.take(torch.nonzero(~held).flatten()), split.take(torch.nonzero(held).flatten())
+
+
+def _shares(counts: Tensor, total: int) -> list[int]:
+    """Divide ``total`` in proportion to ``counts``, in whole numbers, by largest remainders."""
+    exact = counts * total
+    everything = int(counts.sum())
+    shares = exact // everything
+    left = total - int(shares.sum())
+    largest = torch.argsort(exact % everything, descending=True, stable=True)[:left]
+    shares[largest] += 1
+    return shares.tolist()
+
+
+def _image_bytes(images: Tensor) -> int:
+    return images.shape[1:].numel()

@@ -1,0 +1,140 @@
+"""STL-10 from the official binary files: 96x96 images stored column by column, labels 1..10, 100000 without labels.
+
+A. Coates, H. Lee, A. Y. Ng, "An Analysis of Single-Layer Networks in Unsupervised Feature Learning", AISTATS 2011.
+https://cs.stanford.edu/~acoates/stl10/
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rushkit.data.cache import cached, fingerprint, map_file
+from rushkit.data.download import Archive, Source
+from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
+from rushkit.data.memory import Split, blocks, resize
+from rushkit.data.progress import Progress, reporting
+from rushkit.errors import DataError, UsageError
+
+IMAGE_SIZE = 96
+PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
+CLASSES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+
+_BIN = "stl10_binary"
+# A cut file is usable: the unlabelled images take 2.8 GB, and a part of them is enough to try things.
+IMAGES = {
+    "train": RecordFile(f"{_BIN}/train_X.bin", PIXELS, 5_000, any_count=True),
+    "test": RecordFile(f"{_BIN}/test_X.bin", PIXELS, 8_000, any_count=True),
+    "unlabeled": RecordFile(f"{_BIN}/unlabeled_X.bin", PIXELS, 100_000, any_count=True),
+}
+LABELS = {
+    "train": RecordFile(f"{_BIN}/train_y.bin", 1, 5_000, any_count=True),
+    "test": RecordFile(f"{_BIN}/test_y.bin", 1, 8_000, any_count=True),
+}
+ARCHIVE = Archive(
+    url="http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz",
+    md5="91f7769df0f17e558f3565bffb0c7dfb",
+    files=(*IMAGES.values(), *LABELS.values()),
+    extras=(f"{_BIN}/class_names.txt",),
+)
+
+
+def stl10(root: str, image_size: int = IMAGE_SIZE) -> STL10:
+    """STL-10: 5000 training and 8000 test images of 10 classes, 100000 unlabelled ones, 96x96.
+
+    Args:
+        root: Folder that has, or is to have, ``stl10_binary/``.
+        image_size: Height and width that the images are resized to, with antialiasing; the resized copy is cached.
+
+    Raises:
+        UsageError: an image size below 1.
+    """
+    if image_size < 1:
+        raise UsageError(f"image_size must be 1 or more (got {image_size})")
+    return STL10(root, image_size)
+
+
+class STL10:
+    """STL-10 under a root."""
+
+    name = "stl10"
+    splits = tuple(IMAGES)
+    url = ARCHIVE.url
+
+    def __init__(self, root: str, image_size: int) -> None:
+        self.image_size = image_size
+        self.source = Source(self.name, Path(root).expanduser(), ARCHIVE)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """From the official list of names, or the built-in one."""
+        return read_names(self.source.root / _BIN / "class_names.txt", CLASSES)
+
+    def split(self, name: str) -> Split:
+        """``train``, ``test`` or ``unlabeled``: uint8 (N, 3, S, S) mapped from a file, int64 (N,) from 0, or None.
+
+        Raises:
+            UsageError: no such split.
+            DataError: a file is missing and cannot be downloaded, or is cut, or has a label out of range; the cache
+                cannot be written.
+        """
+        known_split(self.name, name, self.splits)
+        files = (IMAGES[name], LABELS[name]) if name in LABELS else (IMAGES[name],)
+        self.source.ensure(files)
+        images, labels = self._images(name), self._labels(name) if name in LABELS else None
+        if labels is not None and len(labels) != len(images):
+            raise DataError(
+                f"{self.source.root / IMAGES[name].path} has {len(images)} images, and "
+                f"{self.source.root / LABELS[name].path} has {len(labels)} labels",
+                "restore the one that is cut",
+            )
+        return Split(images, labels, f"{self.name}/{name}")
+
+    def check(self) -> list[Check]:
+        """How each file is: its length, and the range of the labels."""
+        checks = self.source.check()
+        for index, file in enumerate(ARCHIVE.files):
+            if file in LABELS.values() and checks[index].usable:
+                try:
+                    _read_labels(file, self.source.root)
+                except DataError as error:
+                    checks[index] = checks[index]._replace(status="wrong", detail=error.message)
+        return checks
+
+    def fetch(self, progress: Progress | None = None) -> None:
+        """Download what is missing; see ``Source.fetch``."""
+        self.source.fetch(progress)
+
+    def _labels(self, name: str) -> Tensor:
+        return _read_labels(LABELS[name], self.source.root)
+
+    def _images(self, name: str) -> Tensor:
+        path = IMAGES[name].verify(self.source.root)
+        about = path.stat()
+        stored = map_file(path, (about.st_size // PIXELS, 3, IMAGE_SIZE, IMAGE_SIZE))
+        # The file goes down each column before it goes to the next: its third axis is the width.
+        images = stored.transpose(2, 3)
+        if self.image_size == IMAGE_SIZE:
+            return images
+
+        def build(notes: dict[str, Any]) -> Iterator[Tensor]:
+            with reporting(f"resizing {self.name}/{name} to {self.image_size}x{self.image_size}") as report:
+                for start, stop in blocks(len(images), 4 * PIXELS):
+                    yield resize(images[start:stop], self.image_size)
+                    report(stop, len(images))
+
+        place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
+        source = fingerprint([(path.name, about.st_size, about.st_mtime_ns)], self.image_size)
+        return cached(
+            f"stl10-{name}-{self.image_size}-{place}", source, (3, self.image_size, self.image_size), build
+        ).images
+
+
+def _read_labels(file: RecordFile, root: Path) -> Tensor:
+    labels = file.read(root).flatten().long()
+    verify_labels(labels, 1, len(CLASSES), root / file.path)
+    return labels - 1
