@@ -1,0 +1,22 @@
+"""T: SimCLR's random views of a whole batch at once, on the batch's device, every image with parameters of its own.
+
+The distribution is the paper's appendix A, that is torchvision's RandomResizedCrop, RandomHorizontalFlip,
+ColorJitter under RandomApply and RandomGrayscale, one after the other. `Views` is the whole of it;
+`sample_parameters` draws and `apply_views` computes. `CropFlip` is the milder augmentation of fine-tuning.
+"""
+
+from __future__ import annotations
+
+from rushkit.views.apply import Views, apply_views
+from rushkit.views.crop_flip import CropFlip, apply_crop_flip
+from rushkit.views.parameters import ViewParameters, ViewSettings, sample_parameters
+
+__all__ = [
+    "CropFlip",
+    "ViewParameters",
+    "ViewSettings",
+    "Views",
+    "apply_crop_flip",
+    "apply_views",
+    "sample_parameters",
+]

@@ -1,0 +1,193 @@
+"""What a view is drawn from, what was drawn, and the drawing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.errors import UsageError
+
+# Op numbers in ViewParameters.order; the same as in torchvision's ColorJitter.get_params.
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_ATTEMPTS = 10  # RandomResizedCrop falls back to a centre crop after that many
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The distribution of a view. The defaults are the paper's (appendix A), all but the size.
+
+    Args:
+        size: Height and width of a view, in pixels.
+        scale: Bounds of the crop's area, as a share of the image's.
+        ratio: Bounds of the crop's width / height; its logarithm is uniform.
+        flip: Probability of a horizontal flip.
+        jitter_p: Probability that the four colour operations are applied.
+        brightness: The factor is uniform in [max(0, 1 - brightness), 1 + brightness].
+        contrast: Likewise.
+        saturation: Likewise.
+        hue: The shift is uniform in [-hue, hue], in turns of the colour circle; at most 0.5.
+        grayscale: Probability that the view loses its colour.
+
+    Raises:
+        UsageError: a value lies outside its range.
+    """
+
+    size: int
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.5
+    jitter_p: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.4
+    hue: float = 0.1
+    grayscale: float = 0.2
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"view size must be at least 1 pixel, got {self.size}")
+        if not 0 < self.scale[0] <= self.scale[1] <= 1:
+            raise UsageError(f"view scale must satisfy 0 < low <= high <= 1, got {self.scale}")
+        if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
+            raise UsageError(f"view ratio must satisfy 0 < low <= high, got {self.ratio}")
+        limits = {"flip": 1.0, "jitter_p": 1.0, "grayscale": 1.0, "hue": 0.5}
+        for name in ("flip", "jitter_p", "brightness", "contrast", "saturation", "hue", "grayscale"):
+            value, limit = getattr(self, name), limits.get(name, math.inf)
+            if not 0 <= value <= limit or value == math.inf:
+                bound = "at least 0" if limit == math.inf else f"between 0 and {limit:g}"
+                raise UsageError(f"view {name} must be {bound}, got {value}")
+
+
+@dataclass(frozen=True)
+class ViewParameters:
+    """What was drawn for N views; every tensor has N rows. A slice of it is the parameters of a part of the batch.
+
+    Attributes:
+        top: (N,) int64, first row of the crop; likewise left, height and width, all in pixels.
+        flip: (N,) bool.
+        brightness: (N,) float32 factor; likewise contrast and saturation.
+        hue: (N,) float32 shift in turns.
+        order: (N, 4) int64, the colour operations in the order of their application.
+        jitter: (N,) bool, whether the four are applied at all; None where no view has them.
+        gray: (N,) bool; None where no view is grey.
+    """
+
+    top: Tensor
+    left: Tensor
+    height: Tensor
+    width: Tensor
+    flip: Tensor
+    brightness: Tensor
+    contrast: Tensor
+    saturation: Tensor
+    hue: Tensor
+    order: Tensor
+    jitter: Tensor | None
+    gray: Tensor | None
+
+    def __len__(self) -> int:
+        return len(self.top)
+
+    def __getitem__(self, rows: slice) -> ViewParameters:
+        return self._map(lambda tensor: tensor[rows])
+
+    def to(self, device: torch.device | str) -> ViewParameters:
+        """The same parameters on another device."""
+        return self._map(lambda tensor: tensor.to(device))
+
+    def _map(self, change: Callable[[Tensor], Tensor]) -> ViewParameters:
+        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
+        return ViewParameters(**changed)
+
+
+def sample_parameters(
+    n: int,
+    height: int,
+    width: int,
+    settings: ViewSettings,
+    generator: torch.Generator,
+    device: torch.device | str | None = None,
+) -> ViewParameters:
+    """Draw the parameters of n independent views of (height, width) images, with torchvision's distribution.
+
+    The draws are made on the generator's device, and always the same number of them: the crops that a seed
+    gives do not depend on the colour settings.
+
+    Args:
+        n: Number of views.
+        height: Height of the images, in pixels.
+        width: Width of the images, in pixels.
+        settings: The distribution.
+        generator: Source of every draw.
+        device: Where the parameters are wanted; None means the generator's device.
+    """
+    uniform = torch.rand(2 * _ATTEMPTS + 13, n, generator=generator, device=generator.device)
+    if device is not None:
+        uniform = uniform.to(device)
+    areas, ratios, places, coins, factors, keys = uniform.split((_ATTEMPTS, _ATTEMPTS, 2, 3, 4, 4))
+    crop_height, crop_width, found = _crop_shape(areas, ratios, height, width, settings)
+    # A centre crop where no attempt fitted, else a place uniform over those where the crop lies inside the image.
+    top = torch.where(found, uniform_int(places[0], height - crop_height + 1), (height - crop_height) // 2)
+    left = torch.where(found, uniform_int(places[1], width - crop_width + 1), (width - crop_width) // 2)
+
+    def factor(u: Tensor, spread: float) -> Tensor:
+        low = max(0.0, 1.0 - spread)
+        return u * (1.0 + spread - low) + low
+
+    strengths = (settings.brightness, settings.contrast, settings.saturation)
+    brightness, contrast, saturation = (factor(u, s) for u, s in zip(factors[:3], strengths, strict=True))
+    jittered = settings.jitter_p > 0 and any((*strengths, settings.hue))
+    return ViewParameters(
+        top=top,
+        left=left,
+        height=crop_height,
+        width=crop_width,
+        flip=coins[0] < settings.flip,
+        brightness=brightness,
+        contrast=contrast,
+        saturation=saturation,
+        hue=(factors[3] * 2 - 1) * settings.hue,
+        order=keys.argsort(0).T,
+        jitter=coins[1] < settings.jitter_p if jittered else None,
+        gray=coins[2] < settings.grayscale if settings.grayscale > 0 else None,
+    )
+
+
+def uniform_int(uniform: Tensor, bound: Tensor | int) -> Tensor:
+    """Integers uniform in [0, bound) from numbers uniform in [0, 1); int64."""
+    return (uniform * bound).long().clamp_(max=bound - 1)  # should a generator yield 1.0
+
+
+def _crop_shape(
+    areas: Tensor, ratios: Tensor, height: int, width: int, settings: ViewSettings
+) -> tuple[Tensor, Tensor, Tensor]:
+    """RandomResizedCrop's height and width, (N,) int64, from (attempts, N) uniforms, and whether an attempt fitted."""
+    low, high = settings.scale
+    area = (areas * (high - low) + low) * (height * width)
+    log_low, log_high = math.log(settings.ratio[0]), math.log(settings.ratio[1])
+    ratio = (ratios * (log_high - log_low) + log_low).exp_()
+    # Halves round to even, as Python's round does in torchvision.
+    tried_width = (area * ratio).sqrt_().round_().long()
+    tried_height = (area / ratio).sqrt_().round_().long()
+    fits = (tried_width > 0) & (tried_width <= width) & (tried_height > 0) & (tried_height <= height)
+    first = fits.int().argmax(0, keepdim=True)
+    found = fits.any(0)
+
+    # The largest crop whose ratio is the allowed one nearest to the image's.
+    fallback_height, fallback_width = height, width
+    if width / height < settings.ratio[0]:
+        fallback_height = max(1, round(width / settings.ratio[0]))
+    elif width / height > settings.ratio[1]:
+        fallback_width = max(1, round(height * settings.ratio[1]))
+    return (
+        torch.where(found, tried_height.gather(0, first)[0], fallback_height),
+        torch.where(found, tried_width.gather(0, first)[0], fallback_width),
+        found,
+    )
