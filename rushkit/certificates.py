@@ -77,7 +77,7 @@ def certify_counts(
     The selection draws choose the class; the estimation draws, which must be *other* draws, bound its probability.
     With ``two_class`` they bound the runner-up too. The selection draws put the other classes into buckets, no bucket
     with more of them than the largest class alone, and alpha is shared equally by the class and the buckets: the
-    probability of the likeliest other class is at most that of the fullest bucket (Voráček 2024).
+    likeliest other class is at most as likely as its bucket (class partitioning, Delattre et al. 2025).
 
     Args:
         selection_counts: (N, K) votes that choose, at least one an image.
@@ -113,9 +113,11 @@ def certify_counts(
     p_lower, p_upper = np.zeros(len(selection)), np.ones(len(selection))
     for row, bucket_of in enumerate(map(_buckets, selection, chosen)):
         filled = np.bincount(bucket_of, weights=estimation[row])
-        share = alpha / len(filled)
+        # One bucket of all others has the complement's count: its bound is the class's own, at no price.
+        share = alpha / len(filled) if len(filled) > 2 else alpha
         p_lower[row] = _LOWER[bound](filled[0], trials[row], share)
-        p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share), initial=0.0)
+        if len(filled) > 2:
+            p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share))
     p_upper = np.minimum(p_upper, 1.0 - p_lower)
     return _certificates(chosen, p_lower, p_upper, certified_radius(p_lower, p_upper, norm, dim))
 
@@ -394,7 +396,7 @@ def _two_class_form(noise: Noise) -> Any:
 
 
 def _buckets(selection: Integers, chosen: int) -> Integers:
-    """(K,) bucket of each class: 0 holds the chosen class alone, the others share as few as the runner-up's votes allow.
+    """(K,) bucket of each class: 0 holds the chosen class alone, no other holds more votes than the runner-up has.
 
     First fit, largest first; only selection draws are looked at, so the estimate of each bucket stays unbiased.
     """
@@ -403,7 +405,7 @@ def _buckets(selection: Integers, chosen: int) -> Integers:
     filled: list[int] = []
     for k in others:
         room = int(selection[others[0]]) - int(selection[k])
-        place = next((place for place, votes in enumerate(filled) if 0 < place and votes <= room), None)
+        place = next((place for place, votes in enumerate(filled) if votes <= room), None)
         if place is None:
             place = len(filled)
             filled.append(0)

@@ -1,0 +1,101 @@
+"""Gaussian noise whose certificate holds in floating point: rounded to the grid of 8-bit images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import ndtr
+
+from rushkit.errors import UsageError
+from rushkit.noises import Norm
+from rushkit.noises.additive import Probabilities, generator_for
+from rushkit.noises.gaussian import Gaussian
+
+LEVELS = 255
+# Beyond this many σ lies less than 2e-16 of a Gaussian.
+_REACH = 8.3
+_BITS = 62
+# Φ in float64, its rounded argument and the rounding to an integer err by less than this at every threshold.
+_THRESHOLD_ERROR = 2.0**-50
+
+
+@dataclass(frozen=True, init=False)
+class DiscreteGaussian(Gaussian):
+    """N(0, σ²) rounded to multiples of 1/255; ``scale`` is σ, and ``std`` as well (rounding adds 1/(12·255²) to σ²).
+
+    Ordinary float noise breaks the proof at the last bit: which floats x + δ can be depends on x, so a network could
+    tell x from x' by them (Voráček & Hein 2023). Here the smoothed network is F(round(·)). For an 8-bit image
+    round(x + ε) = x + round(ε), so its Gaussian smoothing at x is what is sampled: an integer k with the probability
+    of (k − ½, k + ½)/255 under N(0, σ²), drawn by comparing a 62-bit integer with integer thresholds. The ordinary
+    theorem then covers every real x' in the ball, once p has paid for the thresholds' own error, about 1e-8 for CIFAR.
+
+    Two things must hold: the image at the centre is 8-bit, and ``snap`` follows the sum x + δ, because only the
+    snapped float is the same for all x and δ that reach one grid point.
+
+    Raises:
+        UsageError: also for σ above 100: far beyond it float32 could no longer name every grid point.
+    """
+
+    name: ClassVar[str] = "discrete-gaussian"
+
+    def __init__(self, scale: float | None = None, std: float | None = None) -> None:
+        super().__init__(scale, std)
+        if self.scale > 100.0:
+            raise UsageError(f"noise {self.name!r}: scale must be at most 100 (got {self.scale})", "pixels span 0 to 1")
+
+    def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+        """Draw δ, multiples of 1/255, with the shape, dtype and device of x; ``snap`` makes x + δ exact.
+
+        Raises:
+            UsageError: x is not float32 or float64: half precision cannot hold the grid.
+        """
+        if x.dtype not in (torch.float32, torch.float64):
+            raise UsageError(
+                f"noise {self.name!r} needs float32 images (got {x.dtype})", "use bf16 in the network only"
+            )
+        generator = generator_for(x, generator)
+        thresholds = _thresholds_on(self.scale, generator.device)
+        drawn = torch.randint(1 << _BITS, x.shape, generator=generator, device=generator.device)
+        steps = torch.searchsorted(thresholds, drawn, right=True) - len(thresholds) // 2
+        return steps.to(device=x.device, dtype=x.dtype) / LEVELS
+
+    def snap(self, noisy: torch.Tensor) -> torch.Tensor:
+        """The multiple of 1/255 nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
+        settled = torch.round(noisy.detach() * LEVELS) / LEVELS
+        # settled − noisy is exact (the two are neighbours), hence so is the sum: the value is ``settled`` itself.
+        return noisy + (settled - noisy.detach())
+
+    def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
+        return super()._radius(np.maximum(p - self._slack(dim), 0.5), norm, dim)
+
+    def _radius_two_class(self, p_a: Probabilities, p_b: Probabilities, norm: Norm, dim: int) -> Probabilities:
+        slack = self._slack(dim)
+        return super()._radius_two_class(np.maximum(p_a - slack, 0.0), np.minimum(p_b + slack, 1.0), norm, dim)
+
+    def _slack(self, dim: int) -> float:
+        """Bound on the total variation between the sampled δ and the rounded Gaussian, over all coordinates."""
+        return min(dim * (len(_thresholds(self.scale)) + 2) * _THRESHOLD_ERROR, 1.0)
+
+
+@lru_cache(maxsize=16)
+def _thresholds_on(sigma: float, device: torch.device) -> torch.Tensor:
+    return torch.from_numpy(_thresholds(sigma)).to(device)
+
+
+@lru_cache(maxsize=16)
+def _thresholds(sigma: float) -> NDArray[np.int64]:
+    """(2K,) sorted integers Φ((k + ½)/255σ)·2⁶², k from −K to K − 1: u uniform below 2⁶² lies in the cell of its k.
+
+    The upper half mirrors the lower one, where Φ keeps its digits, so the noise is symmetric.
+    """
+    reach = math.ceil(_REACH * LEVELS * sigma) + 1
+    edges = (np.arange(-reach, 0, dtype=np.float64) + 0.5) / (LEVELS * sigma)
+    # Scaling by a power of two is exact; only the floor rounds.
+    lower = np.floor(ndtr(edges) * 2.0**_BITS).astype(np.int64)
+    return np.concatenate([lower, (1 << _BITS) - lower[::-1]])
