@@ -1,0 +1,131 @@
+"""How the files of a run are written: whole or not at all, whenever the process dies and however full the disk is."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from rushkit.errors import NumericsError, RushkitError
+
+JSON = None | bool | int | float | str | list[Any] | dict[str, Any]
+
+_LEFTOVER = ".partial"
+_NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+
+
+def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int = 0) -> None:
+    """Write a file so that at any moment either the old one or the whole new one stands at ``path``.
+
+    The bytes go to a temporary name in the same folder, to the disk, and then take the name in one step.
+
+    Args:
+        path: Where the file goes; its folder exists.
+        chunks: The bytes, in order.
+        needed: How many bytes that is, for the message when there is no room.
+
+    Raises:
+        RushkitError: no room, no permission, or the device fails; the temporary file is gone and the old file stands.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{_LEFTOVER}")
+    try:
+        with temporary.open("wb") as file:
+            for chunk in chunks:
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_folder(path.parent)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise write_error(path, error, needed) from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON document atomically. Raises NumericsError for NaN or infinity, naming the key."""
+    text = json.dumps(plain_json(value, path.name), indent=2) + "\n"
+    write_atomic(path, [text.encode()], len(text))
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files of a process that was killed while it wrote; only for the folder's one writer."""
+    found = [path for path in folder.glob(f".*{_LEFTOVER}") if path.is_file()]
+    for path in found:
+        with contextlib.suppress(OSError):
+            path.unlink()
+    return found
+
+
+def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:
+    """What to tell the user when ``path`` cannot be written."""
+    if error.errno not in _NO_ROOM:
+        reason = error.strerror or str(error)
+        return RushkitError(f"cannot write {path}: {reason}", "check the folder's permissions, or choose another one")
+    try:
+        free = f", {_in_words(shutil.disk_usage(path.parent).free)} are free on its disk"
+    except OSError:
+        free = ""
+    size = f": it takes {_in_words(needed)}" if needed else ""
+    return RushkitError(
+        f"no room to write {path}{size}{free} ({error.strerror or error})",
+        "what was there before is untouched; free some space and go on with --resume",
+    )
+
+
+def plain_json(value: Any, where: str) -> JSON:
+    """``value`` as plain JSON types: numpy and torch scalars become numbers, tuples lists, paths texts.
+
+    Args:
+        value: What to convert.
+        where: What it is called, for messages; keys are appended to it.
+
+    Raises:
+        NumericsError: a NaN or an infinity, which JSON does not know.
+        TypeError: something that has no JSON form.
+    """
+    if value is None or isinstance(value, bool | str):
+        return value
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise NumericsError(f"{where} is {value}", "only finite numbers can be stored; find where it comes from")
+        return float(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain_json(item, f"{where}: {key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain_json(item, f"{where}[{index}]") for index, item in enumerate(value)]
+    if isinstance(value, os.PathLike):
+        return os.fspath(value) if isinstance(os.fspath(value), str) else os.fsdecode(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        return plain_json(value.item(), where)
+    if hasattr(value, "tolist"):
+        return plain_json(value.tolist(), where)
+    raise TypeError(f"{where}: a {type(value).__name__} cannot be stored as JSON")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk. Windows cannot open folders, and some network disks refuse: then it is up to them."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _in_words(size: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

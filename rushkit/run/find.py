@@ -1,0 +1,207 @@
+"""Finding runs: all of them, the newest that fits, and the one that ``--from`` means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
+from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
+from rushkit.run.lock import holder_is_dead
+from rushkit.run.store import CheckpointStore
+
+_FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a run folder tells of itself.
+
+    Attributes:
+        path: The folder.
+        verb: The command that made it.
+        recipe: Its recipe's name.
+        status: running, finished, failed, interrupted; ``killed`` where it says running and its process is gone;
+            ``broken`` where run.json cannot be read.
+        started: When, in ISO form and UTC; ``""`` where unknown.
+        ended: When it ended, or None.
+        data: All of run.json.
+    """
+
+    path: Path
+    verb: str
+    recipe: str
+    status: str
+    started: str
+    ended: str | None = None
+    data: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def store(self, warn: Callable[[str], None] | None = None) -> CheckpointStore:
+        """Its checkpoints, for reading."""
+        folder = self.path / CHECKPOINTS
+        return CheckpointStore(folder, writable=False, warn=warn) if warn else CheckpointStore(folder, writable=False)
+
+    def results(self) -> dict[str, Any] | None:
+        """What results.json holds, or None where there is none that can be read."""
+        try:
+            results = json.loads((self.path / RESULTS_FILE).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            return None
+        return results if isinstance(results, dict) else None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What ``--from`` means: a checkpoint file, or a run whose last whole checkpoint counts.
+
+    Attributes:
+        run: The run, or None for a file outside any run.
+        checkpoint: The file that was named, or None.
+    """
+
+    run: RunInfo | None
+    checkpoint: Path | None = None
+
+    def load(self, device: torch.device | str = "cpu", warn: Callable[[str], None] | None = None) -> Checkpoint:
+        """The checkpoint; ``warn`` hears of damaged ones passed over. Raises CheckpointError where none loads."""
+        if self.checkpoint is not None:
+            return load_checkpoint(self.checkpoint, device)
+        if self.run is None:
+            raise CheckpointError("neither a run nor a checkpoint is named", "name one with --from")
+        checkpoint = self.run.store(warn).load_latest(device)
+        if checkpoint is None:
+            raise _without_checkpoint(self.run)
+        return checkpoint
+
+
+def find_runs(root: str | Path) -> list[RunInfo]:
+    """Every run under ``root``, newest first; what is no run is passed over, damaged ones come last as ``broken``."""
+    try:
+        folders = [path for path in Path(root).iterdir() if _is_run(path)]
+    except OSError:
+        return []
+    found = [_info(folder) for folder in folders]
+    return sorted(found, key=lambda run: (run.started, run.path.name), reverse=True)
+
+
+def find_run(
+    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool = True
+) -> RunInfo | None:
+    """The newest run of these verbs (and this recipe), or None; ``finished=False`` takes any that is not broken."""
+    verbs = (verbs,) if isinstance(verbs, str) else verbs
+    for run in find_runs(root):
+        fits = run.verb in verbs and recipe in (None, run.recipe)
+        if fits and (run.status == "finished" if finished else run.status != "broken"):
+            return run
+    return None
+
+
+def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequence[str]) -> Source:
+    """What ``--from SPEC`` means.
+
+    Args:
+        spec: A recipe's name (its newest finished run), a run folder (its path, or its name under ``root``),
+            a checkpoint file, or None (the newest finished run that fits).
+        root: The folder of runs.
+        verbs: The commands whose runs will do.
+
+    Raises:
+        UsageError: nothing fits; says what there is, and which command would make one.
+        CheckpointError: the run has no checkpoint.
+    """
+    verbs = (verbs,) if isinstance(verbs, str) else verbs
+    if spec is not None:
+        for path in (Path(spec), Path(root) / spec):
+            if _is_run(path):
+                return Source(_fitting(_info(path), verbs))
+        path = Path(spec)
+        if path.suffix == SUFFIX or (_exists(path) and path.is_file()):
+            return _from_file(path, verbs)
+    recipe = None if spec is None else str(spec)
+    run = find_run(root, verbs, recipe)
+    if run is None:
+        raise _nothing_fits(recipe, Path(root), verbs)
+    return Source(_fitting(run, verbs))
+
+
+def _is_run(path: Path) -> bool:
+    return _exists(path / RUN_FILE)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        # What a user typed may be no path at all: too long, or past a folder that is closed to them.
+        return False
+
+
+def _info(folder: Path) -> RunInfo:
+    try:
+        data = read_run_file(folder)
+    except UsageError:
+        return RunInfo(folder, "", "", "broken", "")
+    status = data["status"]
+    if status == "running" and holder_is_dead(folder):
+        status = "killed"
+    ended = data.get("ended")
+    return RunInfo(
+        folder, data["verb"], data["recipe"], status, data["started"], ended if isinstance(ended, str) else None, data
+    )
+
+
+def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
+    if run.status == "broken":
+        # Says what is wrong with it.
+        read_run_file(run.path)
+    if run.verb not in verbs:
+        raise UsageError(
+            f"{run.path} is a run of {run.verb}; this needs one of {' or '.join(verbs)}", _how_to(verbs, run.recipe)
+        )
+    if not run.store().paths():
+        raise _without_checkpoint(run)
+    return run
+
+
+def _from_file(path: Path, verbs: Sequence[str]) -> Source:
+    if not _exists(path):
+        raise CheckpointError(f"there is no checkpoint {path}", "`rushkit runs list` shows the runs")
+    if path.suffix != SUFFIX:
+        hint = "convert it first: `rushkit import`" if path.suffix in _FOREIGN else f"a checkpoint ends in {SUFFIX}"
+        raise UsageError(f"{path} is not a checkpoint of rushkit", hint)
+    folder = path.resolve().parent.parent
+    inside = path.resolve().parent.name == CHECKPOINTS and _is_run(folder)
+    run = _info(folder) if inside else None
+    if run is not None and run.status != "broken":
+        return Source(_fitting(run, verbs), path)
+    return Source(None, path)
+
+
+def _without_checkpoint(run: RunInfo) -> CheckpointError:
+    return CheckpointError(
+        f"{run.path} ({run.status}) has no checkpoint", "resume it with --resume, or choose another run with --from"
+    )
+
+
+def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> UsageError:
+    of = f" of recipe {recipe!r}" if recipe else ""
+    runs = find_runs(root)
+    listed = "; ".join(f"{run.path.name} ({run.status})" for run in runs[:_SHOWN])
+    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
+    there = f"there are: {listed}{more}" if runs else f"there are no runs in {root}"
+    return UsageError(f"no finished run of {' or '.join(verbs)}{of} in {root}", f"{there}\n{_how_to(verbs, recipe)}")
+
+
+def _how_to(verbs: Sequence[str], recipe: str | None) -> str:
+    verb, name = verbs[0], recipe or "NAME"
+    if verb == "demo":
+        return "make one with: rushkit demo"
+    option = "--recipe" if verb == "pretrain" else "--from"
+    return f"make one with: rushkit {verb} {option} {name}"

@@ -1,0 +1,280 @@
+"""A run's folder: what was asked, what it was done with, and what came out.
+
+runs/<UTC>-<verb>-<recipe>-<id>/
+  recipe.toml  run.json  metrics.jsonl  log.txt  results.json  checkpoints/  counts/  figures/
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import secrets
+import traceback
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+
+from rushkit.errors import Interrupted, RushkitError, UsageError
+from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
+from rushkit.run.lock import FolderLock
+from rushkit.run.metrics import MetricsLog
+from rushkit.run.progress import Speaker
+from rushkit.run.store import CheckpointStore
+
+SCHEMA = 1
+RUN_FILE, RECIPE_FILE, RESULTS_FILE, LOG_FILE = "run.json", "recipe.toml", "results.json", "log.txt"
+METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+
+
+class Run:
+    """An open run: the one process that writes to its folder, or a rank that only follows.
+
+    Make one with ``Run.create`` or ``Run.open`` and use it in a ``with`` block: leaving it normally finishes the run,
+    an exception fails it, and KeyboardInterrupt or Interrupted marks it interrupted.
+
+    Attributes:
+        path: The folder.
+        data: What run.json holds.
+        speaker: Where sentences and progress go; log.txt hears them too.
+        metrics: The appender of metrics.jsonl.
+        checkpoints: The store behind ``checkpoints/``.
+        writes: False on ranks other than 0: there every write does nothing.
+    """
+
+    def __init__(self, path: Path, data: dict[str, Any], lock: FolderLock | None, speaker: Speaker | None) -> None:
+        self.path = path
+        self.data = data
+        self.writes = lock is not None
+        self._lock = lock
+        self.speaker = (speaker or Speaker()).with_sink(self.log)
+        self.metrics = MetricsLog(path / METRICS_FILE, writes=self.writes)
+        self.checkpoints = CheckpointStore(path / CHECKPOINTS, writable=self.writes, warn=self.speaker.warn)
+
+    @classmethod
+    def create(
+        cls,
+        root: str | Path,
+        verb: str,
+        recipe_name: str,
+        info: Mapping[str, JSON],
+        recipe_toml: str,
+        speaker: Speaker | None = None,
+    ) -> Run:
+        """Make a new folder under ``root`` and open it.
+
+        Args:
+            root: The folder of runs; made where it is missing.
+            verb: The command, such as ``"pretrain"``.
+            recipe_name: The recipe's name, for the folder's name and for ``--from``.
+            info: What else run.json tells: see ``environment()``; device, precision, seed, plugin owners, parent run.
+            recipe_toml: The resolved recipe.
+            speaker: Where sentences go.
+
+        Raises:
+            RushkitError: the folder cannot be made or written.
+        """
+        started = datetime.now(UTC)
+        path = _make_folder(Path(root), started, verb, recipe_name)
+        lock = FolderLock(path)
+        data = {
+            **info,
+            "schema": SCHEMA,
+            "verb": verb,
+            "recipe": recipe_name,
+            "status": "running",
+            "started": started.isoformat(),
+            "ended": None,
+            "sessions": [],
+        }
+        run = cls(path, data, lock, speaker)
+        run._begin(started, recipe_toml)
+        return run
+
+    @classmethod
+    def open(cls, path: str | Path, speaker: Speaker | None = None, rank: int = 0) -> Run:
+        """Open an existing folder, to resume its run; ranks other than 0 follow without a lock and write nothing.
+
+        Raises:
+            UsageError: no run there.
+            RushkitError: another process works in it.
+        """
+        path = Path(path)
+        data = read_run_file(path)
+        if rank != 0:
+            return cls(path, data, None, speaker)
+        lock = FolderLock(path)
+        remove_leftovers(path)
+        run = cls(path, data, lock, speaker)
+        run._begin(datetime.now(UTC))
+        return run
+
+    @property
+    def verb(self) -> str:
+        """The command that the run was made by."""
+        return str(self.data["verb"])
+
+    @property
+    def recipe_name(self) -> str:
+        """The name of its recipe."""
+        return str(self.data["recipe"])
+
+    @property
+    def recipe_toml(self) -> str:
+        """The resolved recipe. Raises UsageError where the file is gone."""
+        return _read_text(self.path / RECIPE_FILE)
+
+    def subfolder(self, name: str) -> Path:
+        """The folder ``counts``, ``figures``, ... of this run, made when it is first asked for."""
+        folder = self.path / name
+        try:
+            folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise write_error(folder, error) from error
+        return folder
+
+    def log(self, text: str) -> None:
+        """Append a line to log.txt, with the time in UTC."""
+        if not self.writes:
+            return
+        path = self.path / LOG_FILE
+        try:
+            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}\n")
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def save_checkpoint(
+        self, step: int, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, JSON], best: bool = False
+    ) -> Path | None:
+        """Save a checkpoint, after the metrics up to it have reached the disk. None on ranks that do not write."""
+        if not self.writes:
+            return None
+        self.metrics.sync()
+        return self.checkpoints.save(step, tensors, meta, best)
+
+    def update(self, **values: JSON) -> None:
+        """Add to what run.json tells."""
+        self.data |= values
+        self._write()
+
+    def write_results(self, results: Mapping[str, Any]) -> None:
+        """Write results.json atomically. Raises NumericsError for a NaN or an infinity, naming the key."""
+        if self.writes:
+            write_json(self.path / RESULTS_FILE, results)
+
+    def finish(self) -> None:
+        """Mark the run finished and close it."""
+        self._end("finished")
+
+    def fail(self, error: BaseException) -> None:
+        """Mark the run failed (interrupted, for KeyboardInterrupt and Interrupted), keep the reason, and close it.
+
+        Never raises: the error that brought this about is the one to show.
+        """
+        stopped = isinstance(error, KeyboardInterrupt | Interrupted)
+        # A full disk may be the very reason.
+        with contextlib.suppress(RushkitError):
+            if isinstance(error, RushkitError | KeyboardInterrupt):
+                self.log(str(error) or type(error).__name__)
+            else:
+                self.log("".join(traceback.format_exception(error)))
+        self._close_session("interrupted" if stopped else "failed")
+        self.data["error"] = {"type": type(error).__name__, "message": str(error)}
+        with contextlib.suppress(RushkitError):
+            self._write()
+        self.close()
+
+    def close(self) -> None:
+        """Close the files and give the folder's lock back; the status stays as it is."""
+        self.metrics.close()
+        if self._lock is not None:
+            self._lock.release()
+        self.writes = False
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.writes:
+            self.close()
+        elif error is None:
+            self.finish()
+        else:
+            self.fail(error)
+
+    def _begin(self, now: datetime, recipe_toml: str | None = None) -> None:
+        self.data |= {"status": "running", "ended": None}
+        self.data.pop("error", None)
+        self.data["sessions"] = [*self.data["sessions"], {"started": now.isoformat(), "ended": None}]
+        try:
+            self._write()
+            if recipe_toml is not None:
+                write_atomic(self.path / RECIPE_FILE, [recipe_toml.encode()])
+        except BaseException:
+            self.close()
+            raise
+
+    def _end(self, status: str) -> None:
+        self._close_session(status)
+        self._write()
+        self.close()
+
+    def _close_session(self, status: str) -> None:
+        now = datetime.now(UTC).isoformat()
+        self.data |= {"status": status, "ended": now}
+        self.data["sessions"] = [*self.data["sessions"][:-1], {**self.data["sessions"][-1], "ended": now}]
+
+    def _write(self) -> None:
+        if self.writes:
+            write_json(self.path / RUN_FILE, self.data)
+
+
+def read_run_file(path: Path) -> dict[str, Any]:
+    """What run.json of a run folder holds. Raises UsageError where there is none, or it says nothing sensible."""
+    text = _read_text(path / RUN_FILE)
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path / RUN_FILE} is damaged: {error}", "start a new run") from error
+    texts = ("verb", "recipe", "status", "started")
+    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in texts):
+        raise UsageError(f"{path / RUN_FILE} is not that of a run", f"it needs the keys {', '.join(texts)}")
+    sessions = data.setdefault("sessions", [])
+    if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
+        data["sessions"] = []
+    if isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
+        raise UsageError(f"{path} was made by a newer rushkit (format {data['schema']})", "upgrade rushkit")
+    return data
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"{path.parent} is not a run folder: it has no {path.name}", "`rushkit runs list`") from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read: {error}", "check the file and its permissions") from error
+
+
+def _make_folder(root: Path, started: datetime, verb: str, recipe_name: str) -> Path:
+    recipe = re.sub(r"[^A-Za-z0-9._+]+", "-", recipe_name).strip("-.")[:60] or "recipe"
+    while True:
+        # Not from a seeded generator: two runs of one seed need two names.
+        path = root / f"{started:%Y%m%d-%H%M%S}-{verb}-{recipe}-{secrets.token_hex(3)}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            path.mkdir()
+        except FileExistsError as error:
+            if path.is_dir():
+                continue
+            raise write_error(root, error) from error
+        except OSError as error:
+            raise write_error(root, error) from error
+        return path

@@ -1,0 +1,83 @@
+"""An optimizer's state as named tensors and JSON, so that a checkpoint can hold it without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from rushkit.errors import CheckpointError
+
+_PREFIX = "optimizer"
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The state as tensors (``optimizer.state.INDEX.NAME``) and JSON (everything that is no tensor).
+
+    The tensors are the optimizer's own, not copies: store them before the next step.
+    """
+    saved = optimizer.state_dict()
+    tensors: dict[str, torch.Tensor] = {}
+    state = {
+        str(index): _split(values, f"{_PREFIX}.state.{index}", tensors) for index, values in saved["state"].items()
+    }
+    groups = [_split(group, f"{_PREFIX}.group.{index}", tensors) for index, group in enumerate(saved["param_groups"])]
+    return tensors, {"kind": type(optimizer).__name__, "state": state, "groups": groups}
+
+
+def restore_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch.Tensor], saved: Mapping[str, Any]
+) -> None:
+    """Put a state from ``optimizer_tensors`` back, exactly; other tensors among ``tensors`` are ignored.
+
+    Raises:
+        CheckpointError: the state belongs to another optimizer or other parameters.
+    """
+    kind = type(optimizer).__name__
+    fix = "resume with the recipe that the run was started with"
+    try:
+        if saved["kind"] != kind:
+            raise CheckpointError(f"the checkpoint holds the state of {saved['kind']}, not of {kind}", fix)
+        current = optimizer.state_dict()["param_groups"]
+        groups = [_joined(group, f"{_PREFIX}.group.{index}", tensors) for index, group in enumerate(saved["groups"])]
+        for group, now in zip(groups, current, strict=True):
+            # JSON has no tuples; the optimizer's own group says where one belongs.
+            group.update({key: tuple(group[key]) for key, value in now.items() if isinstance(value, tuple)})
+        state = {
+            int(index): _joined(values, f"{_PREFIX}.state.{index}", tensors) for index, values in saved["state"].items()
+        }
+        _check_shapes(optimizer, state)
+        optimizer.load_state_dict({"state": state, "param_groups": groups})
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"the stored state of {kind} does not fit this one: {error}", fix) from error
+
+
+def _split(values: Mapping[str, Any], prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
+    """Move tensors into ``tensors``; in their place the JSON has ``{"tensor": name}``."""
+    rest: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, torch.Tensor):
+            tensors[f"{prefix}.{key}"] = value
+            rest[key] = {"tensor": f"{prefix}.{key}"}
+        else:
+            rest[key] = value
+    return rest
+
+
+def _joined(values: Mapping[str, Any], prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    # Cloned: the optimizer updates its state in place, and the checkpoint's tensors are not its to change.
+    return {
+        key: tensors[f"{prefix}.{key}"].clone() if isinstance(value, dict) and "tensor" in value else value
+        for key, value in values.items()
+    }
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:
+    """Refuse a buffer that is neither a scalar nor of its parameter's shape: torch itself would take it."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in state.items():
+        for key, value in values.items():
+            shape = parameters[index].shape
+            if isinstance(value, torch.Tensor) and value.ndim and value.shape != shape:
+                raise ValueError(f"{key} of parameter {index} has shape {list(value.shape)}, not {list(shape)}")

@@ -1,0 +1,258 @@
+"""What a run says while it works: sentences, warnings, and progress with rate and time left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Protocol, SupportsFloat, TextIO
+
+LINE_SECONDS = 5.0
+BAR_SECONDS = 0.1
+# The rate is that of the last stretch, so that a slow first step (compilation) does not spoil the estimate for long.
+_WINDOW_SECONDS = 60.0
+
+
+class _Display(Protocol):
+    seconds: float
+
+    def update(self, done: int, text: str) -> None: ...
+    def finish(self, done: int, text: str) -> None: ...
+
+
+class Progress:
+    """Progress of one piece of work: a bar on a terminal, a plain line every few seconds elsewhere.
+
+    Args:
+        total: How many units there are; None where nobody knows.
+        label: What is being done, such as ``"pretrain"``.
+        unit: What is counted, such as ``"steps"``.
+        start: How many units were done before, by the run that this one resumes.
+        quiet: Say nothing at all.
+        stream: Where to; stderr by default.
+        clock: Seconds, as ``time.monotonic``.
+        line_seconds: How often a plain line comes.
+    """
+
+    def __init__(
+        self,
+        total: int | None,
+        label: str,
+        unit: str = "steps",
+        *,
+        start: int = 0,
+        quiet: bool = False,
+        stream: TextIO | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        line_seconds: float = LINE_SECONDS,
+    ) -> None:
+        self.total, self.label, self.unit = total, label, unit
+        self.done = self._start = start
+        self._quiet = quiet
+        self._stream = stream
+        self._clock = clock
+        self._line_seconds = line_seconds
+        self._values: dict[str, SupportsFloat] = {}
+        self._display: _Display | None = None
+        self._started = self._shown = 0.0
+        self._marks: deque[tuple[float, int]] = deque()
+
+    def __enter__(self) -> Progress:
+        self._started = self._shown = self._clock()
+        self._marks.append((self._started, self.done))
+        if not self._quiet:
+            stream = self._stream or sys.stderr
+            if _is_terminal(stream):
+                self._display = _Bar(stream, self.label, self.total, self.done)
+            else:
+                self._display = _Lines(stream, self._line_seconds)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._display is not None:
+            seconds = self._clock() - self._started
+            self._display.finish(self.done, self._text(seconds, self.done - self._start, f"in {_duration(seconds)}"))
+            self._display = None
+
+    def advance(self, n: int = 1, **values: SupportsFloat) -> None:
+        """Count n units as done and show the values beside them.
+
+        A value may be a tensor on a GPU: it is read when the display is drawn, and not at every step.
+        """
+        self.done += n
+        self._values.update(values)
+        if self._display is None:
+            return
+        now = self._clock()
+        if now - self._shown >= self._display.seconds:
+            self._shown = now
+            since, before = self._marks[0]
+            self._display.update(self.done, self._text(now - since, self.done - before))
+            self._marks.append((now, self.done))
+            while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
+                self._marks.popleft()
+
+    def write(self, text: str) -> bool:
+        """Write a line above the bar. False where there is no bar to respect, and nothing was written."""
+        if not isinstance(self._display, _Bar):
+            return False
+        self._display.write(text)
+        return True
+
+    def _text(self, seconds: float, units: int, end: str = "") -> str:
+        """The line: how far, how fast (``units`` were done in the last ``seconds``), and how much longer."""
+        parts = [f"{self.label}: {self.done}{f'/{self.total}' if self.total is not None else ''} {self.unit}"]
+        rate = units / seconds if seconds > 0 else 0.0
+        if rate:
+            parts.append(f"{_number(rate)} {self.unit}/s")
+        parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
+        if end:
+            parts.append(end)
+        elif rate and self.total is not None:
+            parts.append(f"{_duration(max(self.total - self.done, 0) / rate)} left")
+        return ", ".join(parts)
+
+
+class Speaker:
+    """Where a command's words for people go.
+
+    Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
+    stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
+
+    Args:
+        verbosity: -1 warnings only, 0 normal, 1 with details.
+        json: Whether stdout is kept free for JSON.
+        rank: The rank of this process; by default what torchrun put into the environment.
+        sink: Called with every sentence and warning, whatever the verbosity: the run's log.
+    """
+
+    def __init__(
+        self,
+        verbosity: int = 0,
+        json: bool = False,
+        rank: int | None = None,
+        sink: Callable[[str], None] | None = None,
+    ) -> None:
+        self.verbosity = verbosity
+        self.json = json
+        self.rank = _rank() if rank is None else rank
+        self._sink = sink
+        self._progress: Progress | None = None
+
+    def with_sink(self, sink: Callable[[str], None]) -> Speaker:
+        """The same voice, heard by a log as well."""
+        return Speaker(self.verbosity, self.json, self.rank, sink)
+
+    def say(self, text: str) -> None:
+        """Say a sentence; silent with ``-q``."""
+        self._out(text, shown=self.verbosity >= 0)
+
+    def detail(self, text: str) -> None:
+        """Say what only ``-v`` wants to hear."""
+        self._out(text, shown=self.verbosity >= 1)
+
+    def warn(self, text: str) -> None:
+        """Say what must be heard: with ``-q`` too."""
+        self._out(f"warning: {text}", shown=True, stream=sys.stderr, style="33")
+
+    def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
+        """A progress display for one piece of work; use it in a ``with`` block."""
+        self._progress = Progress(total, label, unit, start=start, quiet=self.verbosity < 0 or self.rank != 0)
+        return self._progress
+
+    def _out(self, text: str, shown: bool, stream: TextIO | None = None, style: str = "") -> None:
+        if self.rank != 0:
+            return
+        if self._sink:
+            self._sink(text)
+        if not shown:
+            return
+        stream = stream or (sys.stderr if self.json else sys.stdout)
+        terminal = _is_terminal(stream)
+        # A line that goes to a terminal has to pass above the bar that may be on it.
+        if terminal and self._progress is not None and self._progress.write(text):
+            return
+        coloured = style and terminal and not os.environ.get("NO_COLOR")
+        stream.write(f"\x1b[{style}m{text}\x1b[0m\n" if coloured else f"{text}\n")
+        stream.flush()
+
+
+class _Lines:
+    """A plain line now and then, for logs and pipes."""
+
+    def __init__(self, stream: TextIO, seconds: float) -> None:
+        self._stream, self.seconds = stream, seconds
+
+    def update(self, done: int, text: str) -> None:
+        self._stream.write(f"{text}\n")
+        self._stream.flush()
+
+    def finish(self, done: int, text: str) -> None:
+        self.update(done, text)
+
+
+class _Bar:
+    """One line of a terminal, redrawn by ``advance`` itself: no thread that a fork or a signal could trip over."""
+
+    seconds = BAR_SECONDS
+
+    def __init__(self, stream: TextIO, label: str, total: int | None, done: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as RichProgress
+
+        # rich itself honours NO_COLOR. The texts are ours and may hold brackets: no markup.
+        self._bar = RichProgress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.description}", markup=False),
+            console=Console(file=stream, highlight=False),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=done)
+        self._bar.start()
+        self._bar.refresh()
+
+    def update(self, done: int, text: str) -> None:
+        self._bar.update(self._task, completed=done, description=text, refresh=True)
+
+    def finish(self, done: int, text: str) -> None:
+        self.update(done, text)
+        self._bar.stop()
+
+    def write(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, soft_wrap=True)
+
+
+def _is_terminal(stream: Any) -> bool:
+    isatty = getattr(stream, "isatty", None)
+    return bool(isatty and isatty()) and os.environ.get("TERM") != "dumb"
+
+
+def _rank() -> int:
+    rank = os.environ.get("RANK", "0")
+    return int(rank) if rank.isdigit() else 0
+
+
+def _number(value: float) -> str:
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds in the two largest units that say something: ``8.2 s``, ``3 min 20 s``, ``9 h 40 min``, ``2 d 3 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"

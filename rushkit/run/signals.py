@@ -1,0 +1,61 @@
+"""Ctrl-C and SIGTERM as a wish that the loop grants between two steps, so that it can save first."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+
+@dataclass
+class Stop:
+    """Whether the run was asked to stop.
+
+    Attributes:
+        requested: True from the first signal on.
+        signal_name: ``"SIGINT"`` or ``"SIGTERM"``, or ``""``.
+    """
+
+    requested: bool = False
+    signal_name: str = ""
+
+
+@contextmanager
+def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[Stop]:
+    """Turn SIGINT and SIGTERM into ``stop.requested`` inside the block; a second SIGINT raises KeyboardInterrupt.
+
+    Outside the main thread, where Python allows no handlers, it changes nothing. The old handlers come back at the end.
+
+    Args:
+        on_request: Called once with the signal's name when the first one comes: to say that the run is about to save.
+    """
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if stop.requested:
+            if number == signal.SIGINT:
+                raise KeyboardInterrupt
+            return
+        stop.requested = True
+        stop.signal_name = signal.Signals(number).name
+        if on_request:
+            # The signal may fall into a write to the very stream that the callback writes to; Python forbids that.
+            with suppress(RuntimeError):
+                on_request(stop.signal_name)
+
+    old: dict[signal.Signals, Any] = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            old[number] = signal.signal(number, handle)
+        yield stop
+    finally:
+        for number, handler in old.items():
+            # None: set by something that is not Python, which cannot be put back from here.
+            signal.signal(number, handler if handler is not None else signal.SIG_DFL)
