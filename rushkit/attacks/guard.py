@@ -1,0 +1,79 @@
+"""A model and the global random state, left as they were found, whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from rushkit.system import generator
+
+
+@contextmanager
+def untouched(model: nn.Module, seed: int) -> Iterator[None]:
+    """Inside, the model is in eval mode without parameter gradients; afterwards everything is as before.
+
+    Restored are the mode of every module, ``requires_grad`` and ``.grad`` of every parameter, every buffer, and the
+    global random state of torch, numpy and Python. Inside, that state is seeded from ``seed``: a model that draws from
+    it then gives the same result for the same seed, and does not repeat its draws when it is judged afterwards.
+    """
+    modes = [(module, module.training) for module in model.modules()]
+    parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
+    state = _random_state()
+    try:
+        model.eval()
+        for parameter, _, _ in parameters:
+            parameter.requires_grad_(False)
+            parameter.grad = None
+        _seed_all(int(torch.randint(2**32, (), generator=generator(seed, "attack", 0))))
+        yield
+    finally:
+        _restore_random_state(state)
+        for module, training in modes:
+            module.training = training
+        for parameter, requires_grad, grad in parameters:
+            parameter.requires_grad_(requires_grad)
+            parameter.grad = grad
+        with torch.no_grad():
+            for buffer, before in buffers:
+                if not torch.equal(buffer, before):
+                    buffer.copy_(before)
+
+
+def _random_state() -> dict[str, Any]:
+    # A seed given before CUDA starts would wait and take effect later, so CUDA starts now where there is one.
+    if torch.cuda.is_available():
+        torch.cuda.init()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else None,
+        "mps": torch.mps.get_rng_state() if torch.backends.mps.is_available() else None,
+        "numpy": np.random.get_state(),
+        "python": random.getstate(),
+    }
+
+
+def _restore_random_state(state: dict[str, Any]) -> None:
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["mps"] is not None:
+        torch.mps.set_rng_state(state["mps"])
+    np.random.set_state(state["numpy"])
+    random.setstate(state["python"])
+
+
+def _seed_all(seed: int) -> None:
+    torch.default_generator.manual_seed(seed)
+    if torch.cuda.is_available():
+        torch.cuda.manual_seed_all(seed)
+    if torch.backends.mps.is_available():
+        torch.mps.manual_seed(seed)
+    np.random.seed(seed)
+    random.seed(seed)

@@ -1,0 +1,132 @@
+"""The geometry of attacks: projection onto ball and box, steepest steps, random starts, in l-inf, l2 and l1.
+
+Everything acts on δ = x' − x for a batch of images (N, C, H, W); the box is [0, 1] for x + δ.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks import Norm
+
+# A step in l1 moves a coordinate by at most its share when the step is spread over this part of all coordinates.
+_L1_SPREAD = 0.01
+# The active sets of l2 settle within a few rounds; what is missing then is far below float32.
+_L2_ROUNDS = 12
+_L1_HALVINGS = 40
+
+
+def length(delta: Tensor, norm: Norm) -> Tensor:
+    """(N, C, H, W) -> (N,) norm of each δ."""
+    flat = delta.flatten(1)
+    if norm == "linf":
+        return flat.abs().amax(dim=1)
+    return flat.norm(dim=1) if norm == "l2" else flat.abs().sum(dim=1)
+
+
+def project(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
+    """The point of {x': ‖x' − x‖ ≤ eps} ∩ [0, 1] nearest to x_adv in l2; exact for all three norms.
+
+    Args:
+        x: (N, C, H, W) clean images in [0, 1].
+        x_adv: (N, C, H, W) finite, anywhere.
+        norm: The ball's norm.
+        eps: Its radius, pixel units.
+    """
+    if norm == "linf":
+        return torch.minimum(torch.maximum(x_adv, (x - eps).clamp(min=0)), (x + eps).clamp(max=1))
+    delta = x_adv - x
+    clip = _l2_in_box if norm == "l2" else _l1_in_box
+    return (x + clip(delta.flatten(1), -x.flatten(1), 1 - x.flatten(1), eps).view_as(x)).clamp(0, 1)
+
+
+def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """min(max(tδ, low), high) with the t in [0, 1] that brings it to length eps, as optimality of a projection asks.
+
+    Clipped coordinates leave room for the others, so t grows from eps/‖δ‖ until the set of the clipped is stable.
+    """
+    square = delta.square()
+    scale = (eps / delta.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
+    for _ in range(_L2_ROUNDS):
+        scaled = delta * scale
+        clipped = scaled.clamp(low, high)
+        free = clipped == scaled
+        left = eps**2 - clipped.square().masked_fill(free, 0).sum(dim=1, keepdim=True)
+        spread = square.masked_fill(~free, 0).sum(dim=1, keepdim=True)
+        scale = torch.maximum(scale, (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1))
+    return (delta * scale).clamp(low, high)
+
+
+def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
+    """Soft thresholding and clipping, with the threshold that leaves length eps, found by halving from above."""
+    size = torch.minimum(delta.abs(), torch.where(delta > 0, high, -low))
+    below = torch.zeros_like(delta[:, :1])
+    above = torch.where(size.sum(dim=1, keepdim=True) <= eps, below, delta.abs().amax(dim=1, keepdim=True))
+    room = torch.where(delta > 0, high, -low)
+    for _ in range(_L1_HALVINGS):
+        middle = (below + above) / 2
+        fits = torch.minimum((delta.abs() - middle).clamp(min=0), room).sum(dim=1, keepdim=True) <= eps
+        above, below = torch.where(fits, middle, above), torch.where(fits, below, middle)
+    return torch.minimum((delta.abs() - above).clamp(min=0), room) * delta.sign()
+
+
+def settle(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
+    """x_adv brought into ball and box against the rounding of x + δ, measured in float64: what an attack returns."""
+    x_adv = project(x, x_adv, norm, eps)
+    if norm == "linf" or x.device.type == "mps":
+        return x_adv
+    for _ in range(3):
+        delta = x_adv.double() - x.double()
+        excess = (length(delta, norm) / eps if eps > 0 else torch.ones_like(delta[:, 0, 0, 0])).clamp(min=1)
+        over = (excess > 1).view(-1, 1, 1, 1)
+        shrunk = (x + delta / (excess * (1 + 1e-7)).view(-1, 1, 1, 1)).to(x.dtype).clamp(0, 1)
+        x_adv = torch.where(over, shrunk, x_adv)
+    return x_adv
+
+
+def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) -> Tensor:
+    """The step of the given length that raises the loss most to first order.
+
+    l-inf: the sign. l2: the normalised gradient. l1: the coordinates of largest gradient that the box lets move, each
+    by at most ``size`` shared out over 1% of the coordinates, until the length is spent [Tramer and Boneh 2019; Croce
+    and Hein 2021, "Mind the box"]. A zero gradient gives a zero step.
+
+    Args:
+        x_adv: (N, C, H, W) where the gradient was taken.
+        gradient: (N, C, H, W) of the loss to be raised.
+        norm: The norm of the step.
+        size: Its length in pixel units, a number or (N, 1, 1, 1).
+    """
+    if norm == "linf":
+        return size * gradient.sign()
+    if norm == "l2":
+        # Scaled first: squares of small gradients underflow.
+        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+        scaled = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
+        return size * scaled / scaled.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+    slope = gradient.flatten(1)
+    spend = torch.as_tensor(size, dtype=slope.dtype, device=slope.device).expand(len(slope), 1, 1, 1).flatten(1)
+    share = spend / max(1, round(_L1_SPREAD * slope.shape[1]))
+    room = torch.where(slope > 0, 1 - x_adv.flatten(1), x_adv.flatten(1)).clamp(min=0)
+    room = torch.minimum(room, share).masked_fill(slope == 0, 0)
+    order = slope.abs().argsort(dim=1, descending=True, stable=True)
+    sorted_room = room.gather(1, order)
+    before = sorted_room.cumsum(dim=1) - sorted_room
+    spent = torch.minimum(sorted_room, (spend - before).clamp(min=0))
+    return (torch.zeros_like(slope).scatter(1, order, spent) * slope.sign()).view_as(gradient)
+
+
+def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
+    """(N, C, H, W) points uniform in the ball around x, then projected onto the box."""
+    n, d = len(x), x[0].numel()
+    uniform = torch.rand(n, d, generator=source, device=x.device, dtype=x.dtype)
+    if norm == "linf":
+        delta = (2 * uniform - 1) * eps
+    else:
+        normal = torch.randn(n, d, generator=source, device=x.device, dtype=x.dtype)
+        # Signed exponentials, normalised, are uniform on the l1 sphere as normals are on the l2 sphere.
+        ray = normal if norm == "l2" else -torch.log1p(-uniform) * normal.sign()
+        radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype) ** (1 / d)
+        delta = eps * radius * ray / ray.norm(p=2 if norm == "l2" else 1, dim=1, keepdim=True).clamp(min=1e-12)
+    return project(x, x + delta.view_as(x), norm, eps)

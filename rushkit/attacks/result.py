@@ -1,0 +1,32 @@
+"""What an attack found."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """Adversarial images and how they came about.
+
+    Attributes:
+        x_adv: (N, C, H, W) images in [0, 1], within eps of the clean ones.
+        success: (N,) bool, whether the model errs there (with a target: whether it says the target). A randomised model
+            is judged by a vote of draws that chose nothing; a figure to be reported needs votes of its own.
+        loss: (N,) the attack's loss at x_adv.
+        loss_curve: (steps,) the loss at each step before it was taken, mean over images and restarts; an image that has
+            left the batch counts with its last value. Empty for an attack that has none.
+        image_forwards: Images that went forward through the base model.
+        image_backwards: Images that went backward through it.
+        notes: What a reader of the figures must know, such as a loss that was replaced.
+    """
+
+    x_adv: Tensor
+    success: Tensor
+    loss: Tensor
+    loss_curve: Tensor
+    image_forwards: int
+    image_backwards: int
+    notes: tuple[str, ...] = field(default=())

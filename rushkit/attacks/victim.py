@@ -1,0 +1,218 @@
+"""A model under attack: the logits of its draws and their input gradients, checked and counted."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks.guard import untouched
+from rushkit.attacks.losses import Loss
+from rushkit.errors import NumericsError, UsageError
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import generator
+
+# Draws of the vote that judges an image, and how many standard deviations decide it for good.
+VOTE_SAMPLES = 101
+DECISIVE = 3.0
+# Draws a gradient of a model that is random in itself, where the caller says nothing (official AutoAttack's EOT).
+EOT_SAMPLES = 20
+# Rows in the two passes that tell a random model from a deterministic one, and the difference that tells.
+_PROBE_ROWS = 16
+_PROBE_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a vote says of N images.
+
+    Attributes:
+        wrong: (N,) bool, the label loses the vote (or the target wins it); a tie is no success.
+        clear: (N,) bool, wrong by a lead that chance hardly explains.
+        logits: (m, N, K) of the vote's first draws.
+    """
+
+    wrong: Tensor
+    clear: Tensor
+    logits: Tensor
+
+
+class Victim:
+    """What an attack may ask of a model. Made by ``under_attack``.
+
+    A ``SmoothedClassifier`` is asked for m draws at a time. Any other model is asked twice for the same images first:
+    if it answers differently it is random in itself, and its draws are repeated passes.
+
+    Attributes:
+        random: Whether the model's answer to an image varies.
+        has_panels: Whether its draws can be fixed: a smoothed classifier's can.
+        samples: Draws a gradient: 1 for a deterministic model.
+        selection_samples: Draws of the panel on which iterates are compared.
+        num_classes: K.
+        image_forwards: Images that went forward through the base model so far.
+        image_backwards: Images that went backward through it so far.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, samples: int | None, selection_samples: int | None) -> None:
+        self._model = model
+        self._smoothed = model if isinstance(model, SmoothedClassifier) else None
+        self.has_panels = self._smoothed is not None
+        self.image_forwards = 0
+        self.image_backwards = 0
+        if self._smoothed is not None:
+            self.random = True
+            with torch.no_grad():
+                self.num_classes = self._draw(x[:1], 1).shape[2]
+            own = self._smoothed.samples
+        else:
+            rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
+            with torch.no_grad():
+                first, second = self._forward(rows), self._forward(rows)
+            scale = first.abs().amax().clamp(min=1e-12)
+            self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
+            self.num_classes = first.shape[1]
+            own = EOT_SAMPLES
+        if self.num_classes < 2:
+            raise UsageError("the model has a single class: there is nothing to attack")
+        self.samples = (samples or own) if self.random else 1
+        self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1
+
+    def gradient(
+        self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None = None, panel: int | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, its gradient and the logits at x, over ``samples`` draws: fresh ones, or the panel with the given seed.
+
+        Returns:
+            (N,) losses; (N, C, H, W) gradients of each; (m, N, K) logits. All detached.
+
+        Raises:
+            UsageError: the model's output does not depend on its input differentiably.
+            NumericsError: a logit or a gradient is not finite.
+        """
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            with self._panel(panel):
+                logits = self._draw(x, self.samples)
+            if not logits.requires_grad:
+                raise _no_gradient()
+            values = loss(logits, y, target)
+            (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+        if gradient is None:
+            raise _no_gradient()
+        self.image_backwards += len(x) * self.samples
+        if not torch.isfinite(gradient).all():
+            raise NumericsError(
+                "the gradient of the attack's loss is NaN or infinite",
+                "look for sqrt, log or division at 0 in the model",
+            )
+        return values.detach(), gradient.detach(), logits.detach()
+
+    @torch.no_grad()
+    def logits(self, x: Tensor, samples: int | None = None, panel: int | None = None) -> Tensor:
+        """(m, N, K) logits of ``samples`` draws (default: ``selection_samples``), fresh or from a panel."""
+        with self._panel(panel):
+            return self._draw(x, (samples or self.selection_samples) if self.random else 1)
+
+    def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Verdict:
+        """What fresh draws, which chose nothing, say of images x.
+
+        A random model votes with ``selection_samples`` draws, and again with 101 where these do not decide.
+        """
+        logits = self.logits(x)
+        lead = vote_lead(logits, y, target)
+        wrong, clear = lead > 0, lead > _decisive(len(logits))
+        unsure = (~clear & (lead > -_decisive(len(logits)))).nonzero().squeeze(1)
+        if self.random and len(unsure):
+            again = vote_lead(
+                self.logits(x[unsure], VOTE_SAMPLES), y[unsure], None if target is None else target[unsure]
+            )
+            wrong[unsure], clear[unsure] = again > 0, again > _decisive(VOTE_SAMPLES)
+        return Verdict(wrong, clear, logits)
+
+    def _draw(self, x: Tensor, samples: int) -> Tensor:
+        if self._smoothed is not None:
+            before = self._smoothed.image_forwards
+            logits = self._smoothed.sample_logits(x, samples)
+            self.image_forwards += self._smoothed.image_forwards - before
+            return logits
+        # A pass for each draw: the randomness may be shared by a whole batch.
+        return torch.stack([self._forward(x) for _ in range(samples)])
+
+    def _forward(self, x: Tensor) -> Tensor:
+        self.image_forwards += len(x)
+        logits = self._model(x)
+        if logits.ndim != 2 or len(logits) != len(x):
+            raise UsageError(
+                f"the model returned shape {tuple(logits.shape)} for {len(x)} images; (N, classes) is needed"
+            )
+        if not torch.isfinite(logits).all():
+            raise NumericsError(
+                "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
+            )
+        return logits if logits.dtype == torch.float64 else logits.float()
+
+    @contextmanager
+    def _panel(self, seed: int | None) -> Iterator[None]:
+        fixed = seed is not None and self._smoothed is not None
+        with self._smoothed.fixed_noise(seed) if fixed else nullcontext():  # type: ignore[union-attr, arg-type]
+            yield
+
+
+@contextmanager
+def under_attack(
+    model: nn.Module, x: Tensor, seed: int, samples: int | None = None, selection_samples: int | None = None
+) -> Iterator[Victim]:
+    """The model as a Victim, frozen and in eval mode inside, and left exactly as it was afterwards.
+
+    Args:
+        model: A classifier of (N, C, H, W) images in [0, 1], smoothed or not.
+        x: Images that it will be asked about.
+        seed: Of every draw while inside.
+        samples: Draws a gradient; None: the model's own m, or 20 for another random model.
+        selection_samples: Draws of the selection panel; None: at least 20.
+    """
+    for name, value in (("samples", samples), ("selection_samples", selection_samples)):
+        if value is not None and value < 1:
+            raise UsageError(f"{name} must be at least 1 (got {value})")
+    fresh = model.fresh_noise(derive(seed, "fresh")) if isinstance(model, SmoothedClassifier) else nullcontext()
+    with torch.inference_mode(False), untouched(model, seed), fresh:
+        yield Victim(model, x, samples, selection_samples)
+
+
+def derive(seed: int, purpose: str, *counters: int) -> int:
+    """A seed of its own for one purpose of an attack."""
+    source = generator(seed, f"attack {purpose}", *counters)
+    return int(torch.randint(2**62, (), generator=source))
+
+
+def _no_gradient() -> UsageError:
+    return UsageError(
+        "the model's output has no gradient with respect to its input", "use a black-box attack such as square"
+    )
+
+
+def _decisive(draws: int) -> float:
+    """The lead in votes, in ``draws`` fair flips, that chance reaches in about one case of a thousand."""
+    return DECISIVE * math.sqrt(draws) if draws > 1 else 0.0
+
+
+def vote_lead(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """(N,) float: votes of the best other class less the label's; with a target, its votes less the best other's."""
+    votes = torch.nn.functional.one_hot(logits.argmax(dim=2), logits.shape[2]).sum(dim=0)
+    return _lead(votes.to(logits.dtype), y, target)
+
+
+def rank(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+    """(N,) how well an iterate does on a panel: by the lead in votes, then by the lead in mean softmax."""
+    return vote_lead(logits, y, target) + 0.5 * _lead(torch.softmax(logits, dim=2).mean(dim=0), y, target)
+
+
+def _lead(score: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    own = y if target is None else target
+    mine = score.gather(1, own[:, None]).squeeze(1)
+    other = score.scatter(1, own[:, None], -torch.inf).amax(dim=1)
+    return other - mine if target is None else mine - other
