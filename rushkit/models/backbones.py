@@ -13,7 +13,15 @@ from torch import nn
 from rushkit.errors import RushkitError, UsageError
 
 # Options of timm.create_model that rushkit sets itself, or that would bring in weights past its own checks.
-_RESERVED = ("checkpoint_path", "features_only", "img_size", "in_chans", "num_classes", "pretrained_cfg")
+_RESERVED = (
+    "checkpoint_path",
+    "features_only",
+    "img_size",
+    "in_chans",
+    "num_classes",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+)
 
 
 def resnet18(in_channels: int = 3, image_size: int = 32, stem: Literal["small", "standard"] = "small") -> nn.Module:
@@ -84,7 +92,10 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
         raise UsageError(f"timm has no model {name!r}", hint)
     refused = sorted(set(options).intersection(_RESERVED))
     if refused:
-        raise UsageError(f"backbone 'timm/{name}': {', '.join(refused)} cannot be set", "rushkit sets it itself")
+        raise UsageError(
+            f"backbone 'timm/{name}': {', '.join(refused)} cannot be set",
+            "take it out: rushkit sets sizes and weights itself",
+        )
     model: Any = _create_timm(name, in_channels, image_size, pretrained, options)
     try:
         features = _output_features(model, in_channels, image_size)

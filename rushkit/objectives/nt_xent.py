@@ -70,7 +70,9 @@ class Rush:
     ) -> None:
         for name, value in (("temperature", temperature), ("hidden", hidden), ("out", out)):
             if not value > 0:
-                raise UsageError(f"{name} must be above 0 (got {value!r})", "SimCLR on CIFAR uses temperature 0.5")
+                raise UsageError(
+                    f"{name} must be above 0 (got {value!r})", "the defaults are temperature 0.5, hidden 2048, out 128"
+                )
         self.temperature = temperature
         self.noise_on = noise_on
         self.hidden, self.out, self.batch_norm = hidden, out, batch_norm
