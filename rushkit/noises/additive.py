@@ -149,6 +149,14 @@ def generator_for(x: torch.Tensor, generator: torch.Generator | None) -> torch.G
     return generator
 
 
+def check_full_precision(name: str, x: torch.Tensor) -> None:
+    """Raises UsageError unless x is float32 or float64: half precision cannot hold a grid of grey levels."""
+    if x.dtype not in (torch.float32, torch.float64):
+        raise UsageError(
+            f"noise {name!r} needs float32 images (got {x.dtype})", "use half precision in the network only"
+        )
+
+
 def checked_probability(p: ArrayLike) -> Probabilities:
     """p as float64.
 

@@ -14,7 +14,7 @@ from scipy.special import ndtr
 
 from rushkit.errors import UsageError
 from rushkit.noises import Norm
-from rushkit.noises.additive import Probabilities, generator_for
+from rushkit.noises.additive import Probabilities, check_full_precision, generator_for
 from rushkit.noises.gaussian import Gaussian
 
 LEVELS = 255
@@ -53,7 +53,7 @@ class DiscreteGaussian(Gaussian):
         """Draw δ, multiples of 1/255, with the shape, dtype and device of x; ``snap`` makes x + δ exact.
 
         Raises:
-            UsageError: x is not float32 or float64: half precision cannot hold the grid.
+            UsageError: x is not float32 or float64.
         """
         if x.dtype not in (torch.float32, torch.float64):
             raise UsageError(

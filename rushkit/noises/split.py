@@ -17,6 +17,7 @@ from rushkit.noises import Norm
 from rushkit.noises.additive import (
     as_given,
     check_ball,
+    check_full_precision,
     checked_probability,
     from_l1,
     generator_for,
@@ -80,16 +81,16 @@ class Split:
             generator: Where the randomness comes from; without it, fresh entropy of the operating system.
 
         Raises:
-            UsageError: x is not floating point.
+            UsageError: x is not float32 or float64.
         """
         generator = generator_for(x, generator)
+        check_full_precision(self.name, x)
         shape = (len(x), *[1] * (x.dim() - 1))
         # Modulo of a wide integer: torch's own narrow one prefers small values by up to M in 2³².
         shifts = torch.randint(1 << 62, shape, generator=generator, device=generator.device).to(x.device)
         shifts = shifts % self.num_splits
-        wide = x.detach() if x.dtype == torch.float64 else x.detach().float()
-        middles = self._middles(torch.round(wide * LEVELS).long(), shifts)
-        return (middles.to(wide.dtype) / _QUARTERS - wide).to(x.dtype)
+        pixels = x.detach()
+        return self._middles(torch.round(pixels * LEVELS).long(), shifts).to(x.dtype) / _QUARTERS - pixels
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
         """The cell middle nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
