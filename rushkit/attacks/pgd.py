@@ -113,7 +113,7 @@ class PGD(GradientAttack):
             loss, gradient, logits = victim.gradient(x_adv, y, self._loss, target, panel)
             curve.add(step, position, loss)
             if self.best == "best":
-                best.offer(index, x_adv, (loss, logits))
+                best.offer(index, x_adv, logits)
                 # Within a climb only a deterministic model's images break: those of a random one await a vote.
                 stay = ~best.broken[index]
                 if not stay.all():

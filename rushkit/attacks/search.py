@@ -40,20 +40,19 @@ class Best:
         self.score = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
-    def offer(self, index: Tensor, x_adv: Tensor, seen: tuple[Tensor, Tensor] | None = None) -> None:
+    def offer(self, index: Tensor, x_adv: Tensor, logits: Tensor | None = None) -> None:
         """Keep those of the iterates x_adv of images ``index`` that beat what is kept.
 
-        ``seen`` are the loss (n,) and logits (1, n, K) there, where the attack has them: enough for a deterministic
-        model. A random one is asked on the panel.
+        ``logits`` (m, n, K) there, where the attack has them, are enough for a deterministic model. A random one is
+        asked on the panel.
         """
         y, target = self._y[index], None if self._target is None else self._target[index]
         if self._victim.random:
             score = rank(self._victim.logits(x_adv, panel=self._panel), y, target)
         else:
-            logits = self._victim.logits(x_adv) if seen is None else seen[1]
-            loss = self._loss(logits, y, target) if seen is None else seen[0]
+            logits = self._victim.logits(x_adv) if logits is None else logits
             errs = vote_lead(logits, y, target) > 0
-            score = torch.where(errs, torch.inf, loss)
+            score = torch.where(errs, torch.inf, self._loss(logits, y, target))
             self.broken[index] |= errs
         score = score.to(self.score.dtype)
         better = score > self.score[index]
@@ -219,12 +218,12 @@ class GradientAttack(ABC):
         return True
 
     def _search(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None, curve: Curve) -> Best:
-        best = Best(victim, x, y, target, self._loss, self.seed)
+        best = Best(victim, x, y, target, self._selection_loss(), self.seed)
         if self._starts_clean():
             best.offer(torch.arange(len(x), device=x.device), x)
-        for restart in range(self.restarts):
+        for climb, aim in enumerate(self._aims(victim, x, y, target)):
             # The last iterate is asked for whatever the first ones did.
-            if self._starts_clean() or restart:
+            if self._starts_clean() or climb:
                 best.confirm()
             index = (~best.broken).nonzero().squeeze(1)
             if not len(index):
@@ -232,12 +231,20 @@ class GradientAttack(ABC):
             start = x
             if self.random_start:
                 # Drawn for the whole batch, so that an image's start does not depend on who has left.
-                source = generator(derive(self.seed, "start", restart), "start", device=x.device)
+                source = generator(self.seed, "attack start", climb, device=x.device)
                 start = random_start(x, self.norm, self.eps, source)
             curve.begin(len(index))
-            chosen = None if target is None else target[index]
+            chosen = None if aim is None else aim[index]
             self._climb(victim, x[index], y[index], chosen, start[index], index, best, curve)
         return best
+
+    def _aims(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> list[Tensor | None]:
+        """The target of each climb in turn."""
+        return [target] * self.restarts
+
+    def _selection_loss(self) -> losses.Loss:
+        """What ranks the iterates of a deterministic model that do not err."""
+        return self._loss
 
     def _check_classes(self, classes: int) -> None:
         needed = losses.classes_needed(self.loss, self.targeted)
