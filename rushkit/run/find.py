@@ -92,13 +92,20 @@ def find_runs(root: str | Path) -> list[RunInfo]:
 
 
 def find_run(
-    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool = True
+    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool | None = True
 ) -> RunInfo | None:
-    """The newest run of these verbs (and this recipe), or None; ``finished=False`` takes any that is not broken."""
+    """The newest run of these verbs (and this recipe), or None.
+
+    Args:
+        root: The folder of runs.
+        verbs: One command or several.
+        recipe: A recipe's name; None for any.
+        finished: True for finished runs, False for those that can be resumed, None for both.
+    """
     verbs = (verbs,) if isinstance(verbs, str) else verbs
     for run in find_runs(root):
         fits = run.verb in verbs and recipe in (None, run.recipe)
-        if fits and (run.status == "finished" if finished else run.status != "broken"):
+        if fits and finished in (None, run.status == "finished"):
             return run
     return None
 

@@ -54,6 +54,8 @@ class Run:
         self.speaker = (speaker or Speaker()).with_sink(self.log)
         self.metrics = MetricsLog(path / METRICS_FILE, writes=self.writes)
         self.checkpoints = CheckpointStore(path / CHECKPOINTS, writable=self.writes, warn=self.speaker.warn)
+        if lock is not None and not lock.held:
+            self.speaker.warn(f"{path} lies on a file system without locks: see to it that one process writes there")
 
     @classmethod
     def create(
@@ -223,8 +225,10 @@ class Run:
 
     def _end(self, status: str) -> None:
         self._close_session(status)
-        self._write()
-        self.close()
+        try:
+            self._write()
+        finally:
+            self.close()
 
     def _close_session(self, status: str) -> None:
         now = datetime.now(UTC).isoformat()

@@ -110,11 +110,12 @@ class Progress:
         rate = units / seconds if seconds > 0 else 0.0
         if rate:
             parts.append(f"{_number(rate)} {self.unit}/s")
-        parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
         if end:
             parts.append(end)
         elif rate and self.total is not None:
             parts.append(f"{_duration(max(self.total - self.done, 0) / rate)} left")
+        # Last, because a narrow terminal cuts the line's end off.
+        parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
         return ", ".join(parts)
 
 
@@ -174,6 +175,9 @@ class Speaker:
             return
         stream = stream or (sys.stderr if self.json else sys.stdout)
         terminal = _is_terminal(stream)
+        # A name that the stream's encoding lacks is shown escaped: no reason to stop a run.
+        encoding = getattr(stream, "encoding", None) or "utf-8"
+        text = text.encode(encoding, "backslashreplace").decode(encoding)
         # A line that goes to a terminal has to pass above the bar that may be on it.
         if terminal and self._progress is not None and self._progress.write(text):
             return
@@ -205,11 +209,12 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
+        from rich.table import Column
 
         # rich itself honours NO_COLOR. The texts are ours and may hold brackets: no markup.
         self._bar = RichProgress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
             console=Console(file=stream, highlight=False),
             auto_refresh=False,
             redirect_stdout=False,

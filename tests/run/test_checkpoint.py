@@ -203,7 +203,22 @@ def test_mutated_files_load_the_same_or_raise_a_checkpoint_error(tmp_path):
     expected = bits(load_checkpoint(path).tensors)
     header_end = 8 + int.from_bytes(data[:8], "little")
     chance = random.Random(1)
-    words = [b'"', b"{", b"}", b"[", b"]", b",", b"-", b"9" * 30, b"1e999", b"null", b"F4", b"\\ud800", b"\x00", b"[" * 5000]
+    words = [
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b"-",
+        b"9" * 30,
+        b"1e999",
+        b"null",
+        b"F4",
+        b"\\ud800",
+        b"\x00",
+        b"[" * 5000,
+    ]
     outcomes = {"loaded": 0, "refused": 0}
     for _ in range(600):
         mutated = bytearray(data)

@@ -97,7 +97,7 @@ def foreign_states():
     yield "nonsense", tensors, {"kind": "SGD", "state": [], "groups": 3}
 
 
-@pytest.mark.parametrize("case", foreign_states(), ids=lambda case: case[0])
+@pytest.mark.parametrize("case", list(foreign_states()), ids=lambda case: case[0])
 def test_a_state_that_does_not_fit_is_refused(case):
     optimizer = torch.optim.SGD(network().parameters(), lr=0.1, momentum=0.9)
     with pytest.raises(CheckpointError, match="state of"):

@@ -158,7 +158,7 @@ def test_a_reader_cannot_save(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_a_clear_error(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(RushkitError, match="cannot write .*file"):
+    with pytest.raises(RushkitError, match=r"cannot write .*file"):
         CheckpointStore(tmp_path / "file").save(1, content(1), {})
 
 
@@ -223,7 +223,13 @@ def test_no_room_stops_with_a_clear_error_and_the_last_checkpoint_loads(tmp_path
             said = [error.message, error.hint or ""]
         else:
             return 1
-        expected = [str(tmp_path / "step-000002.safetensors"), "no room", "390.8 KiB", "are free on its disk", "--resume"]
+        expected = [
+            str(tmp_path / "step-000002.safetensors"),
+            "no room",
+            "390.8 KiB",
+            "are free on its disk",
+            "--resume",
+        ]
         return 0 if all(part in " ".join(said) for part in expected) else 2
 
     assert in_child(fill) == 0

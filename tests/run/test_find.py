@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import json
+import subprocess
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+import torch
+
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.run.checkpoint import save_checkpoint
+from rushkit.run.find import find_run, find_runs, resolve_from
+from rushkit.run.folder import Run
+from rushkit.run.progress import Speaker
+
+QUIET = Speaker(-1, rank=0)
+
+
+def made(root: Path, verb: str, recipe: str, minute: int, status: str = "finished", checkpoint: bool = True) -> Path:
+    with Run.create(root, verb, recipe, {}, "", QUIET) as run:
+        if checkpoint:
+            run.save_checkpoint(minute, {"w": torch.ones(1)}, {"minute": minute})
+    data = json.loads((run.path / "run.json").read_text())
+    data |= {"status": status, "started": (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)).isoformat()}
+    (run.path / "run.json").write_text(json.dumps(data))
+    return run.path
+
+
+def test_runs_come_newest_first_and_damaged_ones_last(tmp_path):
+    paths = {minute: made(tmp_path, "pretrain", "cifar10", minute, checkpoint=False) for minute in (2, 3, 1)}
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "run.json").write_text("{")
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "file").write_text("")
+    found = find_runs(tmp_path)
+    assert [run.path for run in found] == [paths[3], paths[2], paths[1], tmp_path / "broken"]
+    assert [run.status for run in found] == ["finished"] * 3 + ["broken"]
+
+
+def test_a_root_that_is_not_there_has_no_runs(tmp_path):
+    assert find_runs(tmp_path / "none") == []
+    (tmp_path / "file").write_text("")
+    assert find_runs(tmp_path / "file") == []
+
+
+def test_the_newest_that_fits_is_found(tmp_path):
+    old = made(tmp_path, "pretrain", "cifar10", 1)
+    made(tmp_path, "pretrain", "stl10", 2)
+    failed = made(tmp_path, "pretrain", "cifar10", 3, status="interrupted")
+    tuned = made(tmp_path, "finetune", "cifar10", 4)
+    later = made(tmp_path, "certify", "cifar10", 5)
+    assert find_run(tmp_path, "pretrain", "cifar10").path == old
+    assert find_run(tmp_path, "pretrain", "cifar10", finished=False).path == failed
+    assert find_run(tmp_path, ["pretrain", "finetune"]).path == tuned
+    assert find_run(tmp_path, "pretrain", finished=False).path == failed
+    assert find_run(tmp_path, "certify", finished=None).path == later
+    assert find_run(tmp_path, "certify", finished=False) is None
+    assert find_run(tmp_path, "attack") is None
+
+
+def test_a_run_whose_process_is_gone_was_killed(tmp_path):
+    path = made(tmp_path, "pretrain", "cifar10", 1, status="running")
+    assert find_runs(tmp_path)[0].status == "running"
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    note = json.loads((path / "lock").read_text())
+    (path / "lock").write_text(json.dumps({**note, "pid": gone.pid}))
+    assert find_runs(tmp_path)[0].status == "killed"
+    (path / "lock").write_text(json.dumps({"pid": gone.pid, "host": "another machine"}))
+    assert find_runs(tmp_path)[0].status == "running"
+
+
+def test_results_are_read_where_there_are_any(tmp_path):
+    with Run.create(tmp_path, "evaluate", "cifar10", {}, "", QUIET) as run:
+        assert find_runs(tmp_path)[0].results() is None
+        run.write_results({"accuracy": 0.5})
+        assert find_runs(tmp_path)[0].results() == {"accuracy": 0.5}
+        (run.path / "results.json").write_text("[")
+        assert find_runs(tmp_path)[0].results() is None
+
+
+def test_from_means_a_recipe_a_folder_a_name_or_a_file(tmp_path, monkeypatch):
+    root = tmp_path / "runs"
+    old = made(root, "pretrain", "cifar10", 1)
+    new = made(root, "pretrain", "stl10", 2)
+    file = old / "checkpoints" / "step-000001.safetensors"
+    monkeypatch.chdir(tmp_path)
+    # A folder of the recipe's name beside the runs is not a run.
+    (tmp_path / "cifar10").mkdir()
+    for spec in ("cifar10", old, str(old), old.name, old.relative_to(tmp_path)):
+        source = resolve_from(spec, root, "pretrain")
+        assert source.run.path.resolve() == old
+        assert source.checkpoint is None
+        assert source.load().meta == {"minute": 1}
+    assert resolve_from(None, root, ["pretrain"]).run.path == new
+    named = resolve_from(str(file), root, "pretrain")
+    assert (named.checkpoint, named.run.path) == (file, old)
+    assert named.load().meta == {"minute": 1}
+
+
+def test_a_checkpoint_outside_any_run_will_do(tmp_path):
+    save_checkpoint(tmp_path / "mine.safetensors", {}, {"mine": 1})
+    source = resolve_from(tmp_path / "mine.safetensors", tmp_path, "pretrain")
+    assert source.run is None
+    assert source.load().meta == {"mine": 1}
+
+
+def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path):
+    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+        run.save_checkpoint(1, {}, {"step": 1})
+        run.save_checkpoint(2, {}, {"step": 2}).write_bytes(b"torn")
+    heard: list[str] = []
+    assert resolve_from("cifar10", tmp_path, "pretrain").load(warn=heard.append).meta == {"step": 1}
+    assert "step-000002" in heard[0]
+
+
+def test_no_such_run_says_what_there_is_and_what_would_make_one(tmp_path):
+    with pytest.raises(UsageError) as nothing:
+        resolve_from("cifar10", tmp_path, "pretrain")
+    assert nothing.value.message == f"no finished run of pretrain of recipe 'cifar10' in {tmp_path}"
+    assert nothing.value.hint == f"there are no runs in {tmp_path}\nmake one with: rushkit pretrain --recipe cifar10"
+    other = made(tmp_path, "pretrain", "stl10", 1, status="failed")
+    with pytest.raises(UsageError) as wrong:
+        resolve_from(None, tmp_path, ["finetune", "pretrain"])
+    assert wrong.value.message == f"no finished run of finetune or pretrain in {tmp_path}"
+    assert wrong.value.hint == f"there are: {other.name} (failed)\nmake one with: rushkit finetune --from NAME"
+
+
+def test_a_run_of_another_verb_is_refused(tmp_path):
+    path = made(tmp_path, "pretrain", "cifar10", 1)
+    for spec in (path, path / "checkpoints" / "step-000001.safetensors"):
+        with pytest.raises(UsageError, match="is a run of pretrain; this needs one of finetune") as caught:
+            resolve_from(spec, tmp_path, "finetune")
+        assert caught.value.hint == "make one with: rushkit finetune --from cifar10"
+
+
+def test_a_run_without_checkpoints_is_refused(tmp_path):
+    path = made(tmp_path, "pretrain", "cifar10", 1, checkpoint=False)
+    with pytest.raises(CheckpointError, match=r"\(finished\) has no checkpoint"):
+        resolve_from(path, tmp_path, "pretrain")
+
+
+@pytest.mark.parametrize(
+    ("name", "error", "message"),
+    [
+        ("gone.safetensors", CheckpointError, "there is no checkpoint"),
+        ("weights.pt", UsageError, "is not a checkpoint of rushkit"),
+        ("x" * 5000, UsageError, "no finished run"),
+        ("", UsageError, "no finished run"),
+        ("nul\0", UsageError, "no finished run"),
+    ],
+)
+def test_what_is_neither_is_refused(tmp_path, monkeypatch, name, error, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weights.pt").write_bytes(b"PK")
+    with pytest.raises(error, match=message):
+        resolve_from(name, tmp_path, "pretrain")
+
+
+def test_a_broken_run_folder_says_what_is_wrong_with_it(tmp_path):
+    path = made(tmp_path, "pretrain", "cifar10", 1)
+    (path / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"run\.json is damaged"):
+        resolve_from(path, tmp_path, "pretrain")
+    # Its checkpoint still loads by name.
+    assert resolve_from(path / "checkpoints" / "step-000001.safetensors", tmp_path, "pretrain").load().tensors

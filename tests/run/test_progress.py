@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+
+from rushkit.run.progress import Progress, Speaker
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def plain(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
+
+
+@pytest.fixture(autouse=True)
+def _terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    for name in ("NO_COLOR", "FORCE_COLOR", "RANK", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_a_pipe_gets_a_line_every_few_seconds_with_rate_and_time_left():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(100, "pretrain", "steps", stream=stream, clock=clock) as bar:
+        for step in range(20):
+            clock.now += 1
+            bar.advance(2, loss=1 / (step + 1))
+    assert stream.getvalue().splitlines() == [
+        "pretrain: 10/100 steps, 2 steps/s, 45 s left, loss 0.2",
+        "pretrain: 20/100 steps, 2 steps/s, 40 s left, loss 0.1",
+        "pretrain: 30/100 steps, 2 steps/s, 35 s left, loss 0.0667",
+        "pretrain: 40/100 steps, 2 steps/s, 30 s left, loss 0.05",
+        "pretrain: 40/100 steps, 2 steps/s, in 20 s, loss 0.05",
+    ]
+
+
+def test_the_rate_is_that_of_the_last_minute_and_in_the_end_that_of_the_whole():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(1000, "attack", "images", stream=stream, clock=clock, line_seconds=10) as bar:
+        clock.now += 100
+        bar.advance(1)
+        for _ in range(20):
+            clock.now += 10
+            bar.advance(10)
+    lines = stream.getvalue().splitlines()
+    assert "0.01 images/s" in lines[0]
+    assert "1 images/s" in lines[-2]
+    assert "13 min 19 s left" in lines[-2]
+    assert "0.67 images/s, in 5 min 0 s" in lines[-1]
+
+
+def test_a_resumed_run_counts_from_where_it_was_but_its_rate_is_its_own():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(100, "pretrain", start=90, stream=stream, clock=clock) as bar:
+        clock.now += 5
+        bar.advance(5)
+    assert "pretrain: 95/100 steps, 1 steps/s, 5.0 s left" in stream.getvalue()
+
+
+def test_an_unknown_total_has_no_time_left():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(None, "certify", "samples", stream=stream, clock=clock) as bar:
+        clock.now += 5
+        bar.advance(50_000)
+    assert stream.getvalue().splitlines()[0] == "certify: 50000 samples, 10000 samples/s"
+
+
+def test_values_are_read_only_when_they_are_shown():
+    class Costly:
+        reads = 0
+
+        def __float__(self) -> float:
+            Costly.reads += 1
+            return 0.5
+
+    clock = Clock()
+    with Progress(10, "pretrain", stream=io.StringIO(), clock=clock) as bar:
+        for _ in range(9):
+            bar.advance(loss=Costly())
+        assert Costly.reads == 0
+        clock.now += 6
+        bar.advance(loss=Costly())
+        assert Costly.reads == 1
+
+
+def test_a_terminal_gets_a_bar_with_the_same_words():
+    clock, stream = Clock(), Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=clock) as bar:
+        clock.now += 1
+        bar.advance(5, loss=0.25)
+        assert bar.write("[bold] is no markup here")
+    shown = plain(stream.getvalue())
+    assert "━" in shown
+    assert "pretrain: 5/10 steps, 5 steps/s, 1.0 s left, loss 0.25" in shown
+    assert "[bold] is no markup here" in shown
+
+
+def test_no_color_leaves_the_bar_without_colours(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    clock, stream = Clock(), Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=clock) as bar:
+        clock.now += 1
+        bar.advance(5)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", stream.getvalue())
+    monkeypatch.delenv("NO_COLOR")
+    coloured = Terminal()
+    with Progress(10, "pretrain", stream=coloured, clock=clock) as bar:
+        bar.advance(5)
+    assert re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", coloured.getvalue())
+
+
+def test_a_dumb_terminal_gets_lines(monkeypatch):
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
+        bar.advance(5)
+    assert stream.getvalue() == "pretrain: 5/10 steps, in 0.0 s\n"
+
+
+def test_quiet_says_nothing():
+    stream = io.StringIO()
+    with Progress(10, "pretrain", stream=stream, quiet=True) as bar:
+        bar.advance(10)
+    assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("verbosity", "out", "err"),
+    [(-1, "", "warning: w\n"), (0, "s\n", "warning: w\n"), (1, "s\nd\n", "warning: w\n")],
+)
+def test_verbosity_chooses_what_is_heard_and_warnings_always_are(capsys, verbosity, out, err):
+    speaker = Speaker(verbosity)
+    speaker.say("s")
+    speaker.detail("d")
+    speaker.warn("w")
+    assert capsys.readouterr() == (out, err)
+
+
+def test_with_json_stdout_stays_empty(capsys):
+    speaker = Speaker(1, json=True)
+    speaker.say("s")
+    speaker.detail("d")
+    with speaker.progress(1, "evaluate") as bar:
+        bar.advance()
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("s\nd\nevaluate: 1/1 steps")
+
+
+def test_ranks_other_than_0_are_silent(capsys, monkeypatch):
+    monkeypatch.setenv("RANK", "1")
+    heard: list[str] = []
+    speaker = Speaker(1, sink=heard.append)
+    speaker.say("s")
+    speaker.warn("w")
+    with speaker.progress(1, "evaluate") as bar:
+        bar.advance()
+    assert capsys.readouterr() == ("", "")
+    assert heard == []
+
+
+def test_the_log_hears_everything_whatever_the_verbosity():
+    heard: list[str] = []
+    speaker = Speaker(-1).with_sink(heard.append)
+    speaker.say("s")
+    speaker.detail("d")
+    assert heard == ["s", "d"]
+
+
+def test_quiet_speakers_show_no_progress(capsys):
+    with Speaker(-1).progress(1, "evaluate") as bar:
+        bar.advance()
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_character_that_the_stream_cannot_show_is_escaped(monkeypatch):
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
+    Speaker().say("recipe é \ud800")
+    assert stream.buffer.getvalue() == b"recipe \\xe9 \\ud800\n"
+
+
+def test_a_narrow_terminal_keeps_the_bar_on_one_line(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "50")
+    clock, stream = Clock(), Terminal()
+    with Progress(100_000, "pretrain", stream=stream, clock=clock) as bar:
+        clock.now += 1
+        bar.advance(5, loss=0.25, accuracy=0.5)
+    drawn = [line for line in re.split(r"[\r\n]", plain(stream.getvalue())) if line.strip()]
+    assert all(len(line) <= 50 and "pretrain" in line for line in drawn)
+
+
+def test_a_warning_on_a_terminal_passes_above_the_bar(monkeypatch):
+    stream = Terminal()
+    monkeypatch.setattr("sys.stderr", stream)
+    speaker = Speaker()
+    with speaker.progress(10, "pretrain") as bar:
+        bar.advance(1)
+        speaker.warn("look out")
+    shown = plain(stream.getvalue())
+    assert "\nwarning: look out\n" in shown.replace("\r", "\n") + "\n"
+    speaker.warn("after")
+    assert stream.getvalue().endswith("\x1b[33mwarning: after\x1b[0m\n")
