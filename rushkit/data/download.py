@@ -21,7 +21,7 @@ from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
 
 TIMEOUT_SECONDS = 10.0
-ATTEMPTS = 5
+ATTEMPTS = 50
 CHUNK_BYTES = 2**18
 _RANGE_NOT_SATISFIABLE = 416
 

@@ -39,8 +39,8 @@ def folder(root: str, path: str = ".", image_size: int = 0, on_unreadable: Liter
     Args:
         root: The folder of data sets.
         path: This data set, below the root or absolute.
-        image_size: Height and width. 0: every image must have the one, square size of the first. Otherwise the centre
-            square of each image is resized to it with antialiasing.
+        image_size: Height and width. 0: every image must have the one, square size of the first. Otherwise the shorter
+            side of each image is resized to it with antialiasing, and the centre is kept.
         on_unreadable: Whether an image that cannot be decoded stops the reading, or is left out, logged and counted.
 
     Raises:
@@ -292,8 +292,8 @@ def _decode(path: Path, size: int, resizes: bool) -> np.ndarray | ImageFault:
             if resizes:
                 side = min(rgb.size)
                 left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-                square = (left, top, left + side, top + side)
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, box=square)
+                # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
+                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
         return np.asarray(rgb).transpose(2, 0, 1)
     # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:  # noqa: BLE001
@@ -310,7 +310,9 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 def _unreadable(path: Path, error: Exception) -> ImageFault:
-    reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error)
+    reason = getattr(error, "strerror", None) or str(error)
+    if isinstance(error, UnidentifiedImageError):
+        reason = "not an image"
     return ImageFault(
         f"{path} cannot be read: {reason or type(error).__name__}",
         "delete or repair it, or set the option on_unreadable to 'skip'",
