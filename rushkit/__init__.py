@@ -6,26 +6,25 @@ Public names are imported when they are first used, so ``import rushkit`` does n
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 __version__ = "0.1.0"
 
-# Public name -> the module that defines it; a name that is its own module's last part is the module itself.
+# Public name -> "module:attribute", or the module itself.
 _LAZY = {
-    "attack": "rushkit.stages.attack",
+    "RushkitError": "rushkit.errors:RushkitError",
+    "SmoothedClassifier": "rushkit.smoothing:SmoothedClassifier",
+    "attack": "rushkit.stages.attack:attack",
     "attacks": "rushkit.attacks",
     "backbones": "rushkit.models",
     "datasets": "rushkit.data",
-    "evaluate": "rushkit.stages.evaluate",
-    "finetune": "rushkit.stages.finetune",
-    "load": "rushkit.stages.load",
-    "load_recipe": "rushkit.recipe.load",
+    "evaluate": "rushkit.stages.evaluate:evaluate",
+    "finetune": "rushkit.stages.finetune:finetune",
+    "load": "rushkit.stages.load:load",
+    "load_recipe": "rushkit.recipe.load:load_recipe",
     "noises": "rushkit.noises",
     "objectives": "rushkit.objectives",
-    "pretrain": "rushkit.stages.pretrain",
-    "recipes": "rushkit.registries",
-    "RushkitError": "rushkit.errors",
-    "SmoothedClassifier": "rushkit.smoothing",
+    "pretrain": "rushkit.stages.pretrain:pretrain",
     "statistics": "rushkit.statistics",
 }
 
@@ -35,7 +34,9 @@ __all__ = ["__version__", *_LAZY]
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'rushkit' has no attribute {name!r}")
-    return importlib.import_module(_LAZY[name])
+    module, _, attribute = _LAZY[name].partition(":")
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found
 
 
 def __dir__() -> list[str]:

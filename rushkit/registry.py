@@ -142,7 +142,9 @@ class Registry:
         factory = self.get(name)
         problems = [problem for _, problem in option_problems(factory, options)]
         if problems:
-            raise UsageError(f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}")
+            raise UsageError(
+                f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}"
+            )
         return factory(**options)
 
     def _matching(self, name: str) -> list[Entry]:
@@ -243,9 +245,8 @@ def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) 
 
 def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
     target: Any = factory.func if isinstance(factory, partial) else factory
-    target = target.__init__ if isinstance(target, type) else target
     try:
-        return typing.get_type_hints(target)
+        return typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
     # A plugin may annotate with names that exist only for the type checker; then its values go unchecked.
     except (NameError, TypeError, AttributeError):
         return {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 
@@ -17,13 +18,39 @@ def generator(seed: int, purpose: str, *counters: int, device: torch.device | st
 
     Draws never share a stream and never touch the global random state, so a resumed run repeats them exactly.
     """
+    made = torch.Generator(device)
+    made.manual_seed(derived_seed(seed, purpose, *counters))
+    return made
+
+
+def derived_seed(seed: int, purpose: str, *counters: int) -> int:
+    """A seed for one draw, a positive 63-bit number: what ``manual_seed`` takes on every device."""
     words = ":".join([str(seed), purpose, *map(str, counters)])
     digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
-    # Positive 63-bit: what manual_seed takes on every device.
-    value = int.from_bytes(digest, "big") >> 1
-    made = torch.Generator(device)
-    made.manual_seed(value)
-    return made
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass(frozen=True)
+class Machine:
+    """The device and the precision that a stage computes with."""
+
+    device: torch.device
+    precision: Precision
+
+    def autocast(self) -> torch.autocast:
+        """The autocast context for the precision; does nothing in float32."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    def __str__(self) -> str:
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+        return f"{self.device.type} ({torch.get_num_threads()} threads), {self.precision}"
+
+
+def choose_machine(device: str = "auto", precision: str = "auto") -> Machine:
+    """The machine that ``auto`` or a name stands for. Raises UsageError where it cannot be had."""
+    chosen = choose_device(device)
+    return Machine(chosen, choose_precision(precision, chosen))
 
 
 def choose_device(name: str = "auto") -> torch.device:
@@ -55,16 +82,3 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name not in ("float32", "bf16"):
         raise UsageError(f"unknown precision {name!r}", "use auto, float32 or bf16")
     return name  # type: ignore[return-value]
-
-
-def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """The autocast context for a precision; does nothing in float32."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16")
-
-
-def describe(device: torch.device) -> dict[str, Any]:
-    """The device in words, for run.json and the first line of every command."""
-    if device.type == "cuda":
-        properties = torch.cuda.get_device_properties(device)
-        return {"type": "cuda", "name": properties.name, "memory_gib": round(properties.total_memory / 2**30, 1)}
-    return {"type": device.type, "threads": torch.get_num_threads()}

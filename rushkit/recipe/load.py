@@ -99,10 +99,7 @@ def load_recipe(
     """
     table, origins = _read_chain(find_recipe(name), ())
     table.setdefault("name", Path(name).stem)
-    environment = os.environ if environment is None else environment
-    overrides = [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
-    overrides += [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
-    return build_recipe(*_override(table, origins, overrides))
+    return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
 
 
 def read_recipe(text: str, origin: str) -> Recipe:
@@ -111,10 +108,45 @@ def read_recipe(text: str, origin: str) -> Recipe:
     return build_recipe(table, {key: f"{origin}:{line}" for key, line in toml.line_numbers(text).items()})
 
 
-def change_recipe(recipe: Recipe, changes: Sequence[str] | Mapping[str, Any]) -> Recipe:
-    """The recipe of an earlier run under the flags of this command."""
-    overrides = [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
-    return build_recipe(*_override(recipe.resolved(), dict(recipe.origins), overrides))
+def derive_recipe(
+    recipe: Recipe,
+    changes: Sequence[str] | Mapping[str, Any] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Recipe:
+    """The recipe of an earlier run for a new command, on this machine and under this command's flags.
+
+    Where data and runs lie and what computes is this machine's business: of ``[system]`` only the seed is inherited.
+    """
+    table, origins = recipe.resolved(), dict(recipe.origins)
+    table["system"] = {"seed": recipe.system.seed}
+    origins = {key: origin for key, origin in origins.items() if not key.startswith("system.") or key == "system.seed"}
+    return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
+
+
+def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
+    """The source's model on a target's data: ``finetune --from SOURCE --to TARGET``.
+
+    A recipe of the target's name gives data, fine-tuning, evaluation and attacks; a data set of that name gives the
+    data alone. Backbone, projector and noise stay the source's, and so does the image size that the encoder has seen.
+
+    Raises:
+        UsageError: neither a recipe nor a data set has this name.
+    """
+    table = source.resolved()
+    if target in available() or target.endswith(".toml"):
+        other = load_recipe(target)
+        resolved, origins, name = other.resolved(), dict(other.origins), other.name
+        for section in ("data", "finetune", "evaluate", "attack"):
+            table[section] = resolved[section]
+    elif target in registries.datasets:
+        table["data"], origins, name = {"name": target}, {}, target
+    else:
+        near = difflib.get_close_matches(target, [*available(), *registries.datasets.names()], n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else "see `rushkit recipe list` and `rushkit data list`"
+        raise UsageError(f"{target!r} is neither a recipe nor a data set", hint)
+    table["data"]["image_size"] = image_size
+    table["name"] = f"{source.name}-to-{name}"
+    return build_recipe(table, origins)
 
 
 def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None) -> Recipe:
@@ -207,6 +239,15 @@ def _index(items: list, part: str, key: str, origin: str) -> int:
         raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}")
     items[int(part)] = dict(items[int(part)]) if isinstance(items[int(part)], dict) else items[int(part)]
     return int(part)
+
+
+def _from_environment(environment: Mapping[str, str] | None) -> list[tuple[str, Any, str]]:
+    environment = os.environ if environment is None else environment
+    return [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
+
+
+def _from_flags(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+    return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
 
 
 def _override(

@@ -117,6 +117,7 @@ class Knn(Section):
     k: int = Field(default=200, ge=1)
     temperature: float = Field(default=0.1, gt=0)
     bank: int = Field(default=0, ge=0, description="training images in the bank; 0: all")
+    queries: int = Field(default=0, ge=0, description="images to classify; 0: all")
 
 
 class Training(Component):

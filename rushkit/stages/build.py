@@ -1,0 +1,136 @@
+"""From the sections of a recipe to data, noise, views, networks and objectives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from inspect import signature
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from rushkit import registries
+from rushkit.data import Dataset
+from rushkit.data.memory import Split, hold_out, limit, resize
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
+from rushkit.noises import Noise
+from rushkit.objectives import Objective
+from rushkit.recipe.schema import Recipe, Training
+from rushkit.views import CropFlip, Views, ViewSettings
+
+IN_CHANNELS = 3
+CHANNELS_LAST = torch.channels_last
+
+
+def build_dataset(recipe: Recipe) -> Dataset:
+    """The data set of the recipe; it is asked for the recipe's image size where its factory takes one."""
+    section, factory = recipe.data, registries.datasets.get(recipe.data.name)
+    options = section.options
+    if section.image_size and "image_size" in signature(factory).parameters:
+        options["image_size"] = section.image_size
+    return registries.datasets.create(section.name, root=recipe.system.data_dir, **options)
+
+
+def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
+    """A split under the recipe's image size, ``limit`` and ``validation``; the held-out part is named "validation".
+
+    Raises:
+        UsageError: no such split, or nothing is held out for validation.
+    """
+    section = recipe.data
+    if name == "validation" and name not in dataset.splits:
+        if not section.validation:
+            raise UsageError(
+                "there is no validation split: nothing is held out", "for example --set data.validation=5000"
+            )
+        return _held_out(recipe, dataset)[1]
+    if name not in dataset.splits:
+        raise UsageError(f"{section.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}")
+    if name == "train" and section.validation:
+        return _held_out(recipe, dataset)[0]
+    return limit(_resized(recipe, dataset.split(name)), section.limit)
+
+
+def _held_out(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
+    # Held out before the limit, so that the validation images are the same under every limit. The seed is fixed: runs
+    # with other seeds must never train on the images that they are compared on.
+    training, validation = hold_out(dataset.split("train"), recipe.data.validation, seed=0)
+    return limit(_resized(recipe, training), recipe.data.limit), _resized(recipe, validation)
+
+
+def _resized(recipe: Recipe, split: Split) -> Split:
+    size = recipe.data.image_size
+    if not size or tuple(split.images.shape[2:]) == (size, size):
+        return split
+    return Split(resize(split.images, size), split.labels, split.name, split.skipped)
+
+
+def image_size(recipe: Recipe, dataset: Dataset) -> int:
+    """Side of the images that the network sees."""
+    return recipe.data.image_size or dataset.image_size
+
+
+def build_noise(recipe: Recipe) -> Noise:
+    """The smoothing distribution of the recipe."""
+    return registries.noises.create(recipe.noise.name, **recipe.noise.options)
+
+
+def build_objective(recipe: Recipe, settings: Training) -> Objective:
+    """The objective of a training stage; it gets the projector's settings if it takes them."""
+    factory = registries.objectives.get(settings.objective)
+    known = signature(factory).parameters
+    projector = {key: value for key, value in recipe.projector.model_dump().items() if key in known}
+    return registries.objectives.create(settings.objective, **projector, **settings.options)
+
+
+def build_network(recipe: Recipe, objective: Objective, size: int, classes: int) -> Network:
+    """A fresh network for an objective, its weights drawn from the recipe's seed.
+
+    Args:
+        recipe: Names the backbone.
+        objective: Makes the head.
+        size: Side of the images.
+        classes: How many labels there are.
+    """
+    seed = recipe.system.seed
+    encoder = build_backbone(recipe.backbone.name, recipe.backbone.options, IN_CHANNELS, size, seed)
+    with initialised_from(seed, f"head of {objective.stage}"):
+        head = objective.module(num_features(encoder), classes)
+    kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"
+    return Network(encoder, head, kind)
+
+
+def num_features(encoder: nn.Module) -> int:
+    """Length of an encoder's features."""
+    return cast(int, encoder.num_features)
+
+
+def load_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
+    """Put a checkpoint's tensors into a network of the same shape. Raises CheckpointError unless each has its place."""
+    for part, module in (("encoder", network.encoder), (network.kind, network.head)):
+        report = load_weights(module, tensors, f"{part}.")
+        if not report.complete:
+            lacking = ", ".join([*report.missing, *report.unexpected][:3])
+            raise CheckpointError(
+                f"the checkpoint's {part} differs from the recipe's: {lacking}", "check the recipe's [backbone]"
+            )
+
+
+def contrastive_views(recipe: Recipe, size: int) -> Views:
+    """T of the recipe (appendix A), for images of a size."""
+    values: dict[str, Any] = recipe.pretrain.views.model_dump()
+    settings: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
+    }
+    return Views(ViewSettings(size=size, **settings))
+
+
+def training_views(augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """What fine-tuning does to uint8 images before the noise: nothing but scaling (Algorithm 1), or crop and flip."""
+    return CropFlip() if augment == "crop-flip" else lambda images, _: to_float(images)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 images -> float32 in [0, 1]."""
+    return images.to(torch.float32) / 255

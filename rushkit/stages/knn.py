@@ -1,0 +1,61 @@
+"""The weighted nearest-neighbour classifier on features (Wu et al. 2018): a look at what pre-training has learnt."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from rushkit.data.memory import Split
+from rushkit.stages.build import to_float
+from rushkit.system import Machine
+
+_BATCH = 512
+
+
+@torch.no_grad()
+def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
+    """uint8 images (N, C, H, W) -> features (N, D) of unit length in float32, in eval mode; the mode comes back."""
+    modes = [(module, module.training) for module in encoder.modules()]
+    encoder.eval()
+    parts = []
+    for block in images.split(_BATCH):
+        x = to_float(block.to(machine.device)).contiguous(memory_format=torch.channels_last)
+        with machine.autocast():
+            parts.append(F.normalize(encoder(x).float(), dim=1))
+    for module, training in modes:
+        module.training = training
+    return torch.cat(parts)
+
+
+def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: float, classes: int) -> Tensor:
+    """Classes (M,) of queries (M, D) by the k most similar rows of the bank (N, D), each weighing exp(cosine / T).
+
+    Args:
+        bank: Unit-length features.
+        labels: (N,) int64.
+        queries: Unit-length features.
+        k: Neighbours; at most N.
+        temperature: T.
+        classes: How many labels there are.
+    """
+    found = []
+    for block in queries.split(_BATCH):
+        similarity, neighbour = (block @ bank.T).topk(min(k, len(bank)), dim=1)
+        weight = (similarity / temperature).exp()
+        score = weight.new_zeros(len(block), classes).scatter_add_(1, labels[neighbour], weight)
+        found.append(score.argmax(dim=1))
+    return torch.cat(found)
+
+
+def accuracy(
+    encoder: nn.Module, bank: Split, queries: Split, k: int, temperature: float, classes: int, machine: Machine
+) -> float:
+    """Share of the queries that the bank's neighbours classify rightly; both splits clean and labelled."""
+    assert bank.labels is not None
+    assert queries.labels is not None
+    bank_features = features(encoder, bank.images, machine)
+    query_features = features(encoder, queries.images, machine)
+    labels = bank.labels.to(machine.device)
+    found = predict(bank_features, labels, query_features, k, temperature, classes)
+    return (found.cpu() == queries.labels).double().mean().item()

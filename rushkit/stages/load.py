@@ -1,0 +1,87 @@
+"""From a checkpoint back to a model: ``rushkit.load`` and what the stages after training start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rushkit.errors import CheckpointError
+from rushkit.models.network import Network
+from rushkit.recipe.load import read_recipe
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.find import resolve_from
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import build
+from rushkit.system import Machine
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fine-tuned network and what belongs to it.
+
+    Attributes:
+        network: In eval mode, without gradients to its parameters.
+        recipe: The one it was trained by.
+        classes: Names of the labels.
+        image_size: Side of the images it takes.
+        checkpoint: Where it is from.
+    """
+
+    network: Network
+    recipe: Recipe
+    classes: tuple[str, ...]
+    image_size: int
+    checkpoint: Checkpoint
+
+
+def recipe_of(checkpoint: Checkpoint) -> Recipe:
+    """The recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
+    text = checkpoint.meta.get("recipe")
+    if not isinstance(text, str):
+        raise CheckpointError(f"{checkpoint.path} does not hold a recipe", "it was not written by a training stage")
+    return read_recipe(text, str(checkpoint.path))
+
+
+def load_classifier(checkpoint: Checkpoint, machine: Machine) -> Classifier:
+    """The fine-tuned network of a checkpoint, ready for inference.
+
+    Raises:
+        CheckpointError: it holds no classifier, or does not fit its own recipe.
+    """
+    if checkpoint.meta.get("stage") != "finetune":
+        raise CheckpointError(
+            f"{checkpoint.path} is of stage {checkpoint.meta.get('stage')!r}, and has no classifier",
+            "fine-tune it first: rushkit finetune --from " + str(checkpoint.path),
+        )
+    recipe = recipe_of(checkpoint)
+    classes, size = tuple(checkpoint.meta["classes"]), int(checkpoint.meta["image_size"])
+    objective = build.build_objective(recipe, recipe.finetune)
+    network = build.build_network(recipe, objective, size, len(classes))
+    build.load_network(network, checkpoint.tensors)
+    network = network.to(machine.device).to(memory_format=build.CHANNELS_LAST).eval().requires_grad_(False)
+    return Classifier(network, recipe, classes, size, checkpoint)
+
+
+def load(
+    source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str = "runs", **options: Any
+) -> SmoothedClassifier:
+    """A fine-tuned model as a smoothed classifier, under the noise of its recipe.
+
+    Args:
+        source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).
+        device: Where to.
+        samples: m.
+        runs_dir: Where runs are looked for.
+        **options: ``chunk`` and ``seed`` of SmoothedClassifier.
+
+    Raises:
+        UsageError: no such run.
+        CheckpointError: nothing there that loads as a classifier.
+    """
+    checkpoint = resolve_from(source, runs_dir, "finetune").load()
+    classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"))
+    return SmoothedClassifier(classifier.network, build.build_noise(classifier.recipe), samples, **options)

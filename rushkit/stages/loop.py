@@ -1,0 +1,269 @@
+"""The training loop that both training stages share: exact to resume, stopped by signals, guarded against NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.data.memory import Split
+from rushkit.errors import CheckpointError, Interrupted, NumericsError, UsageError
+from rushkit.models.network import Network
+from rushkit.noises import Noise
+from rushkit.objectives import Objective
+from rushkit.recipe.schema import Optimizer, Schedule, Training
+from rushkit.run.folder import Run
+from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
+from rushkit.run.signals import graceful_stop
+from rushkit.stages.build import load_network
+from rushkit.system import Machine, generator
+
+# Losses are read back from the device this often: reading each one would make the device wait for us.
+_STEPS_PER_READING = 20
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that the loop needs to know.
+
+    Attributes:
+        network: On its device; the parameters that require gradients train.
+        objective: Gives inputs and loss.
+        split: Training images.
+        settings: The recipe's section of the stage.
+        views: From uint8 images to float views.
+        noise: The smoothing distribution.
+        drop_last: Whether an incomplete last batch of an epoch is left out.
+        set_modes: Puts the network into the stage's training mode; called before each epoch.
+        meta: What the checkpoints say about the network.
+        after_epoch: Called with the number of epochs done; returns figures for the metrics.
+    """
+
+    network: Network
+    objective: Objective
+    split: Split
+    settings: Training
+    views: Callable[[Tensor, torch.Generator], Tensor]
+    noise: Noise
+    drop_last: bool
+    set_modes: Callable[[], None]
+    meta: dict[str, Any]
+    after_epoch: Callable[[int], dict[str, Any]] = lambda _: {}
+
+    def with_after_epoch(self, after_epoch: Callable[[int], dict[str, Any]]) -> TrainingJob:
+        """The same job with a look at the network after each epoch."""
+        return replace(self, after_epoch=after_epoch)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        n, batch = len(self.split), self.settings.batch_size
+        return n // batch if self.drop_last else math.ceil(n / batch)
+
+    @property
+    def steps(self) -> int:
+        """Batches in all epochs."""
+        return self.steps_per_epoch * self.settings.epochs
+
+
+def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: int = 0) -> dict[str, Any]:
+    """Train from the run's last checkpoint, or from the start, to the end.
+
+    Every draw is from a generator of (seed, purpose, epoch, step): a run that was stopped anywhere and resumed ends
+    with the same weights, bit for bit on a CPU.
+
+    Args:
+        job: What to train.
+        run: Takes metrics and checkpoints.
+        machine: Device and precision.
+        seed: Of the order of the images and of views and noise.
+        save_steps: Also save every so many steps; 0: only at ends of epochs.
+
+    Returns:
+        The figures of the last epoch.
+
+    Raises:
+        UsageError: the batch is larger than the data set.
+        NumericsError: the loss is NaN or infinite; the last checkpoint stays.
+        Interrupted: a signal asked to stop; everything is saved.
+    """
+    settings, network = job.settings, job.network
+    if settings.batch_size > len(job.split):
+        raise UsageError(
+            f"a batch of {settings.batch_size} is larger than {job.split.name} with {len(job.split)} images",
+            f"for example --set {job.objective.stage}.batch_size={max(2, len(job.split) // 4)}",
+        )
+    parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    optimizer = build_optimizer(settings.optimizer, parameters, machine.device)
+    images, labels = resident(job.split, machine.device)
+    start = restore(job, run, optimizer)
+    ledger = _Ledger(run)
+    figures: dict[str, Any] = {}
+
+    def save(step: int) -> None:
+        ledger.read()
+        tensors, state = optimizer_tensors(optimizer)
+        epoch = step // job.steps_per_epoch
+        meta = job.meta | {"step": step, "epoch": epoch, "steps_per_epoch": job.steps_per_epoch, "optimizer": state}
+        run.save_checkpoint(step, {**network.tensors(), **tensors}, meta)
+
+    label = job.objective.stage
+    with (
+        graceful_stop(lambda name: run.speaker.say(f"{name}: saving, then stopping")) as stop,
+        run.speaker.progress(job.steps, label, "steps", start=start) as progress,
+    ):
+        for epoch in range(start // job.steps_per_epoch, settings.epochs):
+            job.set_modes()
+            order = torch.randperm(len(job.split), generator=generator(seed, f"{label}-order", epoch))
+            first = start % job.steps_per_epoch if epoch == start // job.steps_per_epoch else 0
+            for index in range(first, job.steps_per_epoch):
+                step = epoch * job.steps_per_epoch + index
+                chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size].to(images.device)
+                batch = images[chosen].to(machine.device, non_blocking=True)
+                batch_labels = None if labels is None else labels[chosen].to(machine.device, non_blocking=True)
+                source = generator(seed, f"{label}-draws", epoch, index, device=machine.device)
+                rate = learning_rate(settings, step, job.steps_per_epoch)
+                for group in optimizer.param_groups:
+                    group["lr"] = rate
+                loss = train_step(job, batch, batch_labels, source, optimizer, machine)
+                ledger.add(step, epoch, rate, loss)
+                progress.advance(1, loss=loss, epoch=epoch + 1)
+                done = step + 1
+                if stop.requested and done < job.steps:
+                    save(done)
+                    raise Interrupted(
+                        f"stopped at step {done} of {job.steps}; everything is saved in {run.path}",
+                        f"go on with: rushkit {label} --resume --run {run.path}",
+                    )
+                if save_steps and done % save_steps == 0 and done % job.steps_per_epoch:
+                    save(done)
+            ledger.read()
+            figures = {"loss": ledger.mean(epoch), **job.after_epoch(epoch + 1)}
+            run.metrics.append(step=(epoch + 1) * job.steps_per_epoch, epoch=epoch + 1, kind="epoch", **figures)
+            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
+            run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {shown}")
+            if (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs:
+                save((epoch + 1) * job.steps_per_epoch)
+    return figures
+
+
+def train_step(
+    job: TrainingJob,
+    images: Tensor,
+    labels: Tensor | None,
+    source: torch.Generator,
+    optimizer: torch.optim.Optimizer,
+    machine: Machine,
+) -> Tensor:
+    """One step on uint8 images (N, C, H, W); returns the loss, a detached scalar on the device."""
+    inputs = job.objective.inputs(images, job.views, job.noise, source)
+    with machine.autocast():
+        outputs = job.network(inputs.contiguous(memory_format=torch.channels_last))
+        loss = job.objective.loss(outputs, labels)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def build_optimizer(section: Optimizer, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
+    """The optimizer of a recipe over these parameters, fused where the device has such a kernel."""
+    fused = device.type in ("cpu", "cuda")
+    if section.name == "adamw":
+        return torch.optim.AdamW(parameters, lr=section.lr, weight_decay=section.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        parameters,
+        lr=section.lr,
+        momentum=section.momentum,
+        weight_decay=section.weight_decay,
+        nesterov=section.nesterov,
+        fused=fused,
+    )
+
+
+def learning_rate(settings: Training, step: int, steps_per_epoch: int) -> float:
+    """The rate of a step (from 0): linear warm-up, then the schedule.
+
+    A cosine falls from ``lr`` at the first step to ``min_lr`` at the last one; ``per = "epoch"`` keeps it within each.
+    """
+    schedule, peak = settings.schedule, settings.optimizer.lr
+    unit = 1 if schedule.per == "step" else steps_per_epoch
+    now, total = step // unit, settings.epochs * steps_per_epoch // unit
+    warmup = schedule.warmup_epochs * steps_per_epoch // unit
+    if now < warmup:
+        return peak * (now + 1) / warmup
+    if schedule.name == "constant":
+        return peak
+    return cosine(now - warmup, total - warmup, peak, schedule)
+
+
+def cosine(now: int, total: int, peak: float, schedule: Schedule) -> float:
+    """Half a cosine from ``peak`` at 0 to ``min_lr`` at ``total - 1``."""
+    low = min(schedule.min_lr, peak)
+    share = now / max(1, total - 1)
+    return low + (peak - low) * (1 + math.cos(math.pi * share)) / 2
+
+
+def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor | None]:
+    """Images and labels on the device where they take less than half of its free memory, else where they are."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if split.images.numel() < free / 2:
+            labels = None if split.labels is None else split.labels.to(device)
+            return split.images.to(device), labels
+    return split.images, split.labels
+
+
+def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int:
+    """Load the run's last checkpoint into network and optimizer; returns the step to go on with, 0 without one."""
+    saved = run.checkpoints.load_latest()
+    step = 0 if saved is None else int(saved.meta["step"])
+    run.metrics.keep_until(step)
+    if saved is None:
+        return 0
+    before = saved.meta.get("steps_per_epoch")
+    if before != job.steps_per_epoch:
+        raise CheckpointError(
+            f"{saved.path} was made with {before} steps an epoch, this is {job.steps_per_epoch}",
+            "resume with the data and the batch size that the run was started with",
+        )
+    load_network(job.network, saved.tensors)
+    restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
+    run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
+    return step
+
+
+class _Ledger:
+    """Losses on their way from the device to the metrics."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._waiting: list[tuple[int, int, float, Tensor]] = []
+        self._epochs: dict[int, list[float]] = {}
+
+    def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
+        self._waiting.append((step, epoch, rate, loss))
+        if len(self._waiting) >= _STEPS_PER_READING:
+            self.read()
+
+    def read(self) -> None:
+        if not self._waiting:
+            return
+        losses = torch.stack([loss for *_, loss in self._waiting]).tolist()
+        for (step, epoch, rate, _), loss in zip(self._waiting, losses, strict=True):
+            if not math.isfinite(loss):
+                raise NumericsError(
+                    f"the loss is {loss} at step {step + 1}; the last checkpoint was made before it",
+                    "try a lower learning rate or a warm-up: --set pretrain.schedule.warmup_epochs=10",
+                )
+            self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate)
+            self._epochs.setdefault(epoch, []).append(loss)
+        self._waiting.clear()
+
+    def mean(self, epoch: int) -> float:
+        losses = self._epochs.pop(epoch)
+        return sum(losses) / len(losses)

@@ -1,0 +1,118 @@
+"""What noisy votes say of every image of a split, and the accuracies with their intervals that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rushkit import statistics
+from rushkit.data.memory import Split
+from rushkit.errors import DataError
+from rushkit.noises import Noise
+from rushkit.smoothing import Rule, SmoothedClassifier, Tally
+from rushkit.stages.build import to_float
+from rushkit.system import Machine, derived_seed
+
+# Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
+# else that varies between machines.
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The tally of a split and its labels."""
+
+    tally: Tally
+    labels: Tensor
+
+    def right(self, rule: Rule) -> Tensor:
+        """(N,) bool, where the prediction is the label."""
+        return self.tally.predict(rule) == self.labels
+
+    def accuracy(self, rule: Rule) -> float:
+        """Share of the images that are predicted rightly."""
+        return self.right(rule).double().mean().item()
+
+
+def labels_of(split: Split, classes: int) -> Tensor:
+    """The labels of a split. Raises DataError where there are none, or one that the model has no class for."""
+    if split.labels is None:
+        raise DataError(f"{split.name} has no labels", "choose a labelled split: --set evaluate.split=test")
+    if len(split.labels) and int(split.labels.max()) >= classes:
+        raise DataError(
+            f"{split.name} has label {int(split.labels.max())}, and the model has {classes} classes",
+            "evaluate on the data that the model was fine-tuned for",
+        )
+    return split.labels
+
+
+def smoothed(
+    network: nn.Module, noise: Noise, samples: int, chunk: int = 0, machine: Machine | None = None
+) -> SmoothedClassifier:
+    """The network under its noise; ``chunk`` 0 takes what suits the device."""
+    model = network if machine is None or machine.precision == "float32" else LowPrecision(network, machine)
+    return SmoothedClassifier(model, noise, samples, chunk or None, seed=0)
+
+
+class LowPrecision(nn.Module):
+    """A network whose passes run under the machine's autocast."""
+
+    def __init__(self, network: nn.Module, machine: Machine) -> None:
+        super().__init__()
+        self.network = network
+        self._machine = machine
+
+    def forward(self, x: Tensor) -> Tensor:
+        """As the network's."""
+        with self._machine.autocast():
+            return self.network(x)
+
+
+def count_outcomes(
+    g: SmoothedClassifier,
+    split: Split,
+    samples: int,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], Any] = id,
+) -> Outcomes:
+    """The tally of ``samples`` draws for every image of a labelled split.
+
+    Args:
+        g: The model under its noise.
+        split: uint8 images with labels.
+        samples: m.
+        seed: Of the draws.
+        device: Where the model is.
+        advance: Called with the number of passes done.
+    """
+    tallies = []
+    for start in range(0, len(split), BLOCK):
+        x = to_float(split.images[start : start + BLOCK].to(device))
+        with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
+            tallies.append(g.tally(x, samples))
+        advance(len(x) * samples)
+    votes, confidence, squared = (
+        torch.cat([getattr(tally, name).cpu() for tally in tallies])
+        for name in ("votes", "confidence", "confidence_squared")
+    )
+    assert split.labels is not None
+    return Outcomes(Tally(votes, confidence, squared, samples), split.labels)
+
+
+def accuracy_row(right: Tensor, confidence: float = 0.95) -> dict[str, Any]:
+    """Accuracy of (N,) bool outcomes with its Wilson interval, as results.json holds it."""
+    correct, total = int(right.sum()), len(right)
+    low, high = statistics.wilson_interval(correct, total, confidence)
+    return {
+        "correct": correct,
+        "images": total,
+        "accuracy": correct / total,
+        "low": float(low),
+        "high": float(high),
+        "confidence": confidence,
+    }

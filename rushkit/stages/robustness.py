@@ -1,0 +1,65 @@
+"""From per-image vote counts to robust accuracy: mean, flip rate, any-failure accuracy, interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from rushkit import statistics
+
+
+def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
+    """The figures of one attack under one protocol.
+
+    Args:
+        records: Blocks with, for each image, ``right`` and ``clean_right`` (how many of the T fresh votes are right,
+            by rule), ``chosen`` (which candidate it kept), and the counts of passes.
+        votes: T.
+
+    Returns:
+        For each rule: accuracy (mean over images and votes) with its 95% Wilson interval, clean accuracy,
+        any-failure accuracy (images right in all T votes), and the flip rate (share of votes that differ from the
+        image's most frequent outcome). ``outcomes`` holds the images themselves.
+    """
+    rules = list(records[0]["right"])
+    joined = {
+        key: {rule: [count for record in records for count in record[key][rule]] for rule in rules}
+        for key in ("right", "clean_right")
+    }
+    row: dict[str, Any] = {"images": len(joined["right"][rules[0]])}
+    row["rules"] = {rule: _figures(joined["right"][rule], joined["clean_right"][rule], votes) for rule in rules}
+    for key in ("image_forwards", "image_backwards"):
+        row[key] = sum(record[key] for record in records)
+    row["outcomes"] = {
+        "images": [index for record in records for index in record["images"]],
+        "labels": [label for record in records for label in record["labels"]],
+        "chosen": [choice for record in records for choice in record["chosen"]],
+        **joined,
+    }
+    return row
+
+
+def mean_interval(total: float, images: int) -> tuple[float, float]:
+    """95% Wilson interval for a mean of outcomes in [0, 1], as wide as that of the nearest whole counts around it.
+
+    Votes on one image are not independent trials, so the number of trials is the number of images.
+    """
+    low, _ = statistics.wilson_interval(math.floor(total), images)
+    _, high = statistics.wilson_interval(math.ceil(total), images)
+    return float(low), float(high)
+
+
+def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str, float]:
+    share = np.asarray(right, dtype=np.float64) / votes
+    low, high = mean_interval(float(share.sum()), len(share))
+    return {
+        "accuracy": float(share.mean()),
+        "low": low,
+        "high": high,
+        "clean_accuracy": float(np.mean(clean)) / votes,
+        "any_failure_accuracy": float(np.mean(share == 1)),
+        "flip_rate": float(np.minimum(share, 1 - share).mean()),
+    }
