@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincinv, betaln, ndtri, xlog1py, xlogy
+from scipy.special import betainc, betainccinv, betaincinv, betaln, ndtri, xlog1py, xlogy
 
 from rushkit.errors import UsageError
 
@@ -43,7 +43,7 @@ def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: float)
     _check_alpha(alpha)
     inside = (k > 0) & (k < n)
     # Not one minus the lower bound of the failures: that would lose the digits of a small bound.
-    bound = betaincinv(np.where(inside, k + 1.0, 1.0), np.where(inside, n - k, 1.0), 1.0 - alpha)
+    bound = betainccinv(np.where(inside, k + 1.0, 1.0), np.where(inside, n - k, 1.0), alpha)
     none = -np.expm1(math.log(alpha) / np.maximum(n, 1.0))
     return _plain(np.where(inside, bound, np.where((k == 0) & (n > 0), none, 1.0)))
 

@@ -55,11 +55,8 @@ class DiscreteGaussian(Gaussian):
         Raises:
             UsageError: x is not float32 or float64.
         """
-        if x.dtype not in (torch.float32, torch.float64):
-            raise UsageError(
-                f"noise {self.name!r} needs float32 images (got {x.dtype})", "use bf16 in the network only"
-            )
         generator = generator_for(x, generator)
+        check_full_precision(self.name, x)
         thresholds = _thresholds_on(self.scale, generator.device)
         drawn = torch.randint(1 << _BITS, x.shape, generator=generator, device=generator.device)
         steps = torch.searchsorted(thresholds, drawn, right=True) - len(thresholds) // 2
