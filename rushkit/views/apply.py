@@ -15,8 +15,8 @@ from rushkit.errors import UsageError
 from rushkit.views.colour import grayscale, jitter
 from rushkit.views.parameters import ViewParameters, ViewSettings, sample_parameters
 
-# Pixels a CPU thread handles at a time: the intermediate planes of so many stay in its cache.
-_CPU_PIXELS = 2**16
+# Pixels, read and written, that a CPU thread handles at a time: the intermediate planes of so many stay in its cache.
+_CPU_PIXELS = 2**18
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor
         if images.device.type != "cpu" or torch.compiler.is_compiling():
             return _render(images, parameters, size)
         views = torch.empty(n, channels, size, size)
-        chunk = max(1, _CPU_PIXELS // max(height * width, size * size)) * torch.get_num_threads()
+        chunk = max(1, _CPU_PIXELS // (height * width + size * size)) * torch.get_num_threads()
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
             views[rows] = _render(images[rows], parameters[rows], size)

@@ -55,12 +55,8 @@ def apply_crop_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, pad
     Returns:
         (N, C, H, W) float32 in [0, 1].
     """
-    n, channels, height, width = images.shape
-    device = images.device
-    across = torch.arange(width, device=device)
-    rows = top[:, None] + torch.arange(height, device=device)
-    columns = left[:, None] + torch.where(flip[:, None], width - 1 - across, across)
-    batch = torch.arange(n, device=device).view(n, 1, 1, 1)
-    channel = torch.arange(channels, device=device).view(1, channels, 1, 1)
-    padded = F.pad(images, (padding,) * 4)
-    return padded[batch, channel, rows[:, None, :, None], columns[:, None, None, :]].float().div_(255)
+    height, width = images.shape[2:]
+    # Every crop as a strided window, not a copy; then each image picks its own, whole rows at a time.
+    windows = F.pad(images, (padding,) * 4).unfold(2, height, 1).unfold(3, width, 1)
+    crops = windows[torch.arange(len(images), device=images.device), :, top, left]
+    return torch.where(flip[:, None, None, None], crops.flip(3), crops).float().div_(255)
