@@ -118,7 +118,11 @@ def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) 
 
 
 def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
-    """(N, C, H, W) points uniform in the ball around x, then projected onto the box."""
+    """(N, C, H, W) points in the ball around x, then projected onto the box.
+
+    l-inf: uniform. l2 and l1: a uniform direction and a uniform length, as peers do: nearly all of a ball's volume
+    lies at its rim, which is a poor place to start.
+    """
     n, d = len(x), x[0].numel()
     uniform = torch.rand(n, d, generator=source, device=x.device, dtype=x.dtype)
     if norm == "linf":
@@ -127,6 +131,6 @@ def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> 
         normal = torch.randn(n, d, generator=source, device=x.device, dtype=x.dtype)
         # Signed exponentials, normalised, are uniform on the l1 sphere as normals are on the l2 sphere.
         ray = normal if norm == "l2" else -torch.log1p(-uniform) * normal.sign()
-        radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype) ** (1 / d)
+        radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype)
         delta = eps * radius * ray / ray.norm(p=2 if norm == "l2" else 1, dim=1, keepdim=True).clamp(min=1e-12)
     return project(x, x + delta.view_as(x), norm, eps)

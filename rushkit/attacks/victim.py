@@ -111,6 +111,19 @@ class Victim:
             )
         return values.detach(), gradient.detach(), logits.detach()
 
+    def differentiable(self, x: Tensor) -> Tensor:
+        """(m, N, K) logits of ``samples`` fresh draws, with a graph where gradients are on; backwards are counted."""
+        logits = self._draw(x, self.samples)
+        if logits.requires_grad:
+
+            def count(_: Tensor) -> None:
+                self.image_backwards += len(x) * self.samples
+
+            logits.register_hook(count)
+        elif x.requires_grad and torch.is_grad_enabled():
+            raise _no_gradient()
+        return logits
+
     @torch.no_grad()
     def logits(self, x: Tensor, samples: int | None = None, panel: int | None = None) -> Tensor:
         """(m, N, K) logits of ``samples`` draws (default: ``selection_samples``), fresh or from a panel."""

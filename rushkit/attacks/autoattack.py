@@ -1,0 +1,276 @@
+"""AutoAttack (Croce and Hein 2020) at its official settings: several attacks in turn, each on what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks import Norm
+from rushkit.attacks.apgd import APGD
+from rushkit.attacks.checks import check_ball, check_labels, checked_images
+from rushkit.attacks.fab import fab
+from rushkit.attacks.losses import LossName, classes_needed, margin
+from rushkit.attacks.norms import settle
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.square import square
+from rushkit.attacks.torchattacks_adapter import Adapted
+from rushkit.attacks.victim import Victim, derive, rank, under_attack
+from rushkit.errors import UsageError
+from rushkit.smoothing import SmoothedClassifier
+
+Version = Literal["standard", "rand"]
+Part = APGD | Adapted
+
+_TARGETS = 9
+_RAND_EOT = 20
+CLEAN = "clean"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a suite has come: enough to go on from.
+
+    Attributes:
+        done: Names of the parts that have run; "clean" is the look at the images themselves.
+        x_adv: (N, C, H, W) the best images so far.
+        score: (N,) how they do on the suite's panel.
+        broken: (N,) bool, images that later parts need not attack.
+        per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
+        image_forwards: Images that went forward through the base model so far.
+        image_backwards: Images that went backward through it so far.
+    """
+
+    done: tuple[str, ...]
+    x_adv: Tensor
+    score: Tensor
+    broken: Tensor
+    per_attack: Mapping[str, Tensor]
+    image_forwards: int = 0
+    image_backwards: int = 0
+
+
+@dataclass(frozen=True)
+class AutoAttackResult(AttackResult):
+    """What the suite found, and which part found it.
+
+    Attributes:
+        version: "standard" or "rand".
+        per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had; "clean" are those
+            that were wrong from the start. For a random model, broken means by a clear vote.
+    """
+
+    version: Version = "standard"
+    per_attack: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def contributions(self) -> dict[str, int]:
+        """Name of a part to the number of images that it broke."""
+        return {name: int(mask.sum()) for name, mask in self.per_attack.items()}
+
+
+class AutoAttack:
+    """``standard``: APGD on CE, APGD-T on targeted DLR, FAB-T, Square. ``rand``: APGD on CE, then on DLR, EOT 20.
+
+    Images that are wrong by a vote of fresh noise leave after each part; of a random model, only by a clear vote, so
+    that one on the brink is attacked further. With too few classes for DLR the margin takes its place; a note says so.
+
+    Args:
+        norm: "linf" or "l2".
+        eps: Radius of the ball, pixel units.
+        version: None: rand on a model that is random, else standard.
+        steps: Steps of APGD and FAB (official: 100).
+        queries: Queries of Square (official: 5000).
+        samples: Draws a gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
+        selection_samples: Draws of the panels that compare images; None: at least 20.
+        seed: Of every draw.
+
+    Raises:
+        UsageError: a norm, radius or version that does not exist.
+    """
+
+    def __init__(
+        self,
+        norm: Norm,
+        eps: float,
+        version: Literal["standard", "rand"] | None = None,
+        steps: int = 100,
+        queries: int = 5000,
+        samples: int | None = None,
+        selection_samples: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        check_ball("autoattack", norm, eps, ("linf", "l2"))
+        if version not in (None, "standard", "rand"):
+            raise UsageError(f"autoattack has no version {version!r}", "it has: standard, rand")
+        if steps < 1 or queries < 1:
+            raise UsageError(f"autoattack: steps and queries are at least 1 (got {steps} and {queries})")
+        self.norm, self.eps, self.version = norm, eps, version
+        self.steps, self.queries = steps, queries
+        self.samples, self.selection_samples, self.seed = samples, selection_samples, seed
+
+    def __repr__(self) -> str:
+        return f"AutoAttack(norm={self.norm!r}, eps={self.eps:g}, version={self.version!r})"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        return self.run(model, x, y).x_adv
+
+    def version_for(self, model: nn.Module) -> Version:
+        """The version that ``run`` takes on a model, as far as its type tells."""
+        return self.version or ("rand" if isinstance(model, SmoothedClassifier) else "standard")
+
+    def parts(self, version: Version, num_classes: int) -> tuple[dict[str, Part], tuple[str, ...]]:
+        """The attacks of a version by name, in order, and what there is to note about them."""
+
+        def apgd(loss: LossName, targeted: bool = False) -> APGD:
+            eot = self.samples or (_RAND_EOT if version == "rand" else None)
+            return APGD(
+                self.norm,
+                self.eps,
+                self.steps,
+                loss,
+                samples=eot,
+                selection_samples=self.selection_samples,
+                targeted=targeted,
+                n_targets=_TARGETS,
+                seed=derive(self.seed, f"apgd {loss} {targeted}"),
+            )
+
+        targeted = version == "standard"
+        needed = classes_needed("dlr", targeted)
+        few = num_classes < needed
+        second: LossName = "margin" if few else "dlr"
+        kind = "targeted DLR" if targeted else "DLR"
+        notes = (f"{kind} needs {needed} classes and there are {num_classes}: margin instead",) if few else ()
+        chosen: dict[str, Part] = {"apgd-ce": apgd("ce")}
+        if not targeted:
+            chosen[f"apgd-{second}"] = apgd(second)
+            return chosen, notes
+        chosen["apgd-t"] = apgd(second, targeted=True)
+        chosen["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
+        chosen["square"] = square(
+            self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")
+        )
+        return chosen, notes
+
+    def run(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        progress: Progress | None = None,
+        after_part: Callable[[Progress], None] | None = None,
+    ) -> AutoAttackResult:
+        """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
+
+        Args:
+            model: The classifier, smoothed or not.
+            x: Clean images.
+            y: Their labels.
+            progress: Where an earlier run on the same model and images stopped: its finished parts are not repeated, and
+                the result is the same.
+            after_part: Called with the progress after each part, such as to store it.
+
+        Raises:
+            UsageError: images or labels that do not fit, or no gradient.
+            NumericsError: NaN or infinite logits or gradients.
+        """
+        x, y = checked_images(x, y)
+        with self._asked(model, x) as victim:
+            check_labels(y, victim.num_classes)
+            version: Version = self.version or ("rand" if victim.random else "standard")
+            chosen, notes = self.parts(version, victim.num_classes)
+        if progress is None:
+            progress = self._look(model, x, y, x, CLEAN, torch.arange(len(x), device=x.device), None)
+            progress = replace(progress, image_forwards=progress.image_forwards + victim.image_forwards)
+            self._tell(after_part, progress)
+        elif progress.x_adv.shape != x.shape:
+            raise UsageError(f"the stored progress is of {len(progress.x_adv)} images, not {len(x)}", "start anew")
+        for name, attack in chosen.items():
+            left = (~progress.broken).nonzero().squeeze(1)
+            if name in progress.done or not len(left):
+                continue
+            result = attack.run(model, x[left], y[left])
+            progress = self._look(model, x, y, result.x_adv, name, left, progress)
+            progress = replace(
+                progress,
+                image_forwards=progress.image_forwards + result.image_forwards,
+                image_backwards=progress.image_backwards + result.image_backwards,
+            )
+            self._tell(after_part, progress)
+        return self._result(model, x, y, progress, version, tuple(chosen), notes)
+
+    def _asked(self, model: nn.Module, x: Tensor, purpose: str = "suite") -> AbstractContextManager[Victim]:
+        return under_attack(model, x, derive(self.seed, purpose), self.samples, self.selection_samples)
+
+    def _look(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        found: Tensor,
+        name: str,
+        index: Tensor,
+        progress: Progress | None,
+    ) -> Progress:
+        """What a part found for images ``index``, set against the best on a panel and judged by a fresh vote."""
+        if progress is None:
+            lowest = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+            nothing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+            progress = Progress((), x.clone(), lowest, nothing, {})
+        x_adv, score, broken = progress.x_adv.clone(), progress.score.clone(), progress.broken.clone()
+        with self._asked(model, x[index], f"look {name}") as victim:
+            found_score = rank(self._panel(victim, found), y[index]).to(score.dtype)
+            better = found_score > score[index]
+            x_adv[index[better]] = found[better]
+            score[index[better]] = found_score[better]
+            clear = victim.judge(x_adv[index], y[index]).clear
+        broken[index] = clear
+        return Progress(
+            done=(*progress.done, name),
+            x_adv=x_adv,
+            score=score,
+            broken=broken,
+            per_attack={**progress.per_attack, name: broken & ~progress.broken},
+            image_forwards=progress.image_forwards + victim.image_forwards,
+            image_backwards=progress.image_backwards,
+        )
+
+    def _panel(self, victim: Victim, images: Tensor) -> Tensor:
+        return victim.logits(images, panel=derive(self.seed, "suite panel"))
+
+    def _result(
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        progress: Progress,
+        version: Version,
+        names: tuple[str, ...],
+        notes: tuple[str, ...],
+    ) -> AutoAttackResult:
+        x_adv = settle(x, progress.x_adv, self.norm, self.eps)
+        with self._asked(model, x, "verdict") as victim:
+            verdict = victim.judge(x_adv, y)
+        unneeded = torch.zeros_like(progress.broken)
+        return AutoAttackResult(
+            x_adv=x_adv,
+            success=verdict.wrong,
+            loss=margin(verdict.logits, y),
+            loss_curve=torch.empty(0, dtype=torch.float64),
+            image_forwards=progress.image_forwards + victim.image_forwards,
+            image_backwards=progress.image_backwards,
+            notes=notes,
+            version=version,
+            per_attack={name: progress.per_attack.get(name, unneeded) for name in (CLEAN, *names)},
+        )
+
+    @staticmethod
+    def _tell(after_part: Callable[[Progress], None] | None, progress: Progress) -> None:
+        if after_part is not None:
+            after_part(progress)

@@ -1,0 +1,250 @@
+"""Every attack of torchattacks by its lower-case name, without its side effects.
+
+torchattacks switches the model to training mode, reseeds the global generators, decides from one noisy pass who is
+attacked, and may return images outside the ball. Here the model and the random state come back as they were, images are
+checked and projected, a random model answers with log p̄ over many draws, and votes decide who is attacked again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import inspect
+import io
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks import Norm
+from rushkit.attacks.checks import check_ball, check_labels, checked_images
+from rushkit.attacks.losses import margin
+from rushkit.attacks.norms import settle
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.victim import Victim, under_attack
+from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.registry import describe_options, option_problems
+from rushkit.smoothing import log_mean_softmax
+
+_ALL: tuple[Norm, ...] = ("linf", "l2", "l1")
+# A random model's images that came back unchanged were passed over by one unlucky draw; they get another turn.
+_TURNS = 3
+# Official AutoAttack aims at 9 classes; torchattacks derives that number from this one.
+_MOST_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """How an attack of torchattacks is made: its class, the norms it is for, its name for eps (None: it has none)."""
+
+    class_name: str
+    norms: tuple[Norm, ...] = ("linf",)
+    eps: str | None = "eps"
+
+
+KINDS: dict[str, _Kind] = {
+    **{
+        name.lower(): _Kind(name)
+        for name in (
+            *("FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD", "DIFGSM", "TIFGSM"),
+            *("Jitter", "NIFGSM", "PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM", "SPSA"),
+        )
+    },
+    **{name.lower(): _Kind(name, eps="max_epsilon") for name in ("PIFGSM", "PIFGSMPP")},
+    **{name.lower(): _Kind(name, ("linf", "l2")) for name in ("APGD", "APGDT", "AutoAttack", "FAB", "Square")},
+    **{name.lower(): _Kind(name, ("l2",)) for name in ("PGDL2", "PGDRSL2")},
+    # These look for a small distance instead of staying within one: what they find is projected onto the ball.
+    **{name.lower(): _Kind(name, ("l2",), eps=None) for name in ("CW", "DeepFool")},
+    **{name.lower(): _Kind(name, ("l1",), eps=None) for name in ("EADEN", "EADL1")},
+    **{
+        name.lower(): _Kind(name, _ALL, eps=None)
+        for name in ("VANILA", "GN", "SparseFool", "OnePixel", "Pixle", "JSMA")
+    },
+}
+
+# Whole numbers by default that may be fractions.
+_FRACTIONS = {"c", "kappa", "lam", "scale", "beta"}
+# What the adapter itself supplies.
+_SUPPLIED = {"model", "self", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"}
+
+
+def adapted(name: str, norm: Norm, eps: float, seed: int = 0, samples: int | None = None, **options: Any) -> Adapted:
+    """The attack of torchattacks called ``name``, in lower case.
+
+    Args:
+        name: Such as "fgsm" or "deepfool".
+        norm: The ball's norm.
+        eps: Its radius, pixel units; attacks that minimise a distance are projected onto the ball.
+        seed: Of every draw.
+        samples: Draws a pass of a random model; None: its own m.
+        options: The attack's own, under torchattacks' names.
+
+    Raises:
+        UsageError: unknown attack, norm or option.
+    """
+    if name not in KINDS:
+        raise UsageError(f"torchattacks has no attack {name!r}", f"there are: {', '.join(sorted(KINDS))}")
+    return Adapted(name, norm, eps, seed, samples, options)
+
+
+def __getattr__(name: str) -> Callable[..., Adapted]:
+    """``torchattacks_adapter.fgsm`` and so on: a factory whose signature lists the attack's own options."""
+    if name not in KINDS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+    def factory(norm: Norm, eps: float, seed: int = 0, samples: int | None = None, **options: Any) -> Adapted:
+        return adapted(name, norm, eps, seed, samples, **options)
+
+    own = _own_options(name)
+    signature = inspect.signature(factory)
+    kept = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    factory.__name__ = name
+    factory.__signature__ = signature.replace(parameters=[*kept, *own])  # type: ignore[attr-defined]
+    hints = {parameter.name: parameter.annotation for parameter in own}
+    factory.__annotations__ = {
+        "norm": Norm, "eps": float, "seed": int, "samples": int | None, **hints, "return": Adapted
+    }  # fmt: skip
+    return factory
+
+
+class Adapted:
+    """One attack of torchattacks; made by ``adapted`` or by its name in the registry."""
+
+    def __init__(
+        self, name: str, norm: Norm, eps: float, seed: int, samples: int | None, options: dict[str, Any]
+    ) -> None:
+        self.name = name
+        self._kind = KINDS[name]
+        check_ball(name, norm, eps, self._kind.norms)
+        problems = option_problems(_check_by(name), options)
+        if problems:
+            raise UsageError(
+                f"attack {name!r}: {'; '.join(problem for _, problem in problems)}",
+                f"its options: {describe_options(_check_by(name))}",
+            )
+        self.norm, self.eps, self.seed, self.samples, self.options = norm, eps, seed, samples, options
+
+    def __repr__(self) -> str:
+        return f"torchattacks {self.name}(norm={self.norm!r}, eps={self.eps:g})"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        return self.run(model, x, y).x_adv
+
+    def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
+        """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
+
+        Raises:
+            UsageError: images or labels that do not fit, or no gradient.
+            NumericsError: NaN or infinite logits.
+            PluginError: torchattacks fails, such as on images that are too small for the attack.
+        """
+        x, y = checked_images(x, y)
+        with under_attack(model, x, self.seed, self.samples) as victim:
+            check_labels(y, victim.num_classes)
+            facade = _Facade(victim, model)
+            x_adv = x.clone()
+            turn = torch.arange(len(x), device=x.device)
+            for _ in range(_TURNS if victim.random else 1):
+                x_adv[turn] = settle(x[turn], self._attack(facade, x[turn], y[turn]), self.norm, self.eps)
+                untried = (x_adv[turn] == x[turn]).flatten(1).all(dim=1)
+                turn = turn[untried]
+                if self.eps == 0 or not victim.random or not len(turn):
+                    break
+                turn = turn[~victim.judge(x[turn], y[turn]).wrong]
+                if not len(turn):
+                    break
+            verdict = victim.judge(x_adv, y)
+            return AttackResult(
+                x_adv=x_adv,
+                success=verdict.wrong,
+                loss=margin(verdict.logits, y),
+                loss_curve=torch.empty(0, dtype=torch.float64),
+                image_forwards=victim.image_forwards,
+                image_backwards=victim.image_backwards,
+            )
+
+    def _attack(self, facade: _Facade, x: Tensor, y: Tensor) -> Tensor:
+        options = dict(self.options)
+        parameters = inspect.signature(_class(self._kind.class_name)).parameters
+        if self._kind.eps is not None:
+            options[self._kind.eps] = self.eps
+        if "norm" in parameters:
+            options["norm"] = self.norm.capitalize()
+        if "seed" in parameters:
+            options["seed"] = self.seed
+        if "n_classes" in parameters:
+            options["n_classes"] = min(facade.num_classes, _MOST_CLASSES)
+        # The first thing that torchattacks does with a model without parameters is to print a line.
+        with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                attack = _class(self._kind.class_name)(facade, **options)
+                attack.set_device(x.device)
+                x_adv = attack(x.clone(), y.clone())
+            except (RushkitError, torch.OutOfMemoryError):
+                raise
+            except Exception as error:
+                raise PluginError(
+                    f"torchattacks' {self._kind.class_name} failed: {type(error).__name__}: {error}",
+                    f"it may not fit {facade.num_classes} classes or images of {x.shape[2]}x{x.shape[3]}",
+                ) from error
+        x_adv = x_adv.detach().to(x.device, x.dtype)
+        # A pixel that became NaN stays as it was: it must not count as found.
+        return torch.where(torch.isfinite(x_adv), x_adv, x)
+
+
+class _Facade(nn.Module):
+    """What torchattacks sees: (N, K) logits (log p̄ of a random model), checked, counted, a fresh tensor each time."""
+
+    def __init__(self, victim: Victim, model: nn.Module) -> None:
+        super().__init__()
+        self._victim = victim
+        # Where torchattacks looks for the device.
+        self.model = model
+        self.num_classes = victim.num_classes
+        self.training = False
+
+    def train(self, mode: bool = True) -> _Facade:
+        """Stays in eval mode, which torchattacks leaves when it is done."""
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Differentiable where gradients are on."""
+        logits = self._victim.differentiable(x)
+        # Square writes into what it gets.
+        return log_mean_softmax(logits) if self._victim.random else logits[0].clone()
+
+
+def _class(class_name: str) -> Any:
+    with warnings.catch_warnings():
+        # It imports requests, in a version that warns of its own dependencies.
+        warnings.simplefilter("ignore")
+        return getattr(importlib.import_module("torchattacks"), class_name)
+
+
+def _own_options(name: str) -> list[inspect.Parameter]:
+    """The options of an attack that the adapter does not supply, typed by their defaults."""
+    found = []
+    for parameter in list(inspect.signature(_class(KINDS[name].class_name)).parameters.values()):
+        if parameter.name in _SUPPLIED:
+            continue
+        kind: Any = type(parameter.default)
+        if kind is int and parameter.name in _FRACTIONS:
+            kind = float
+        found.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    return found
+
+
+def _check_by(name: str) -> Callable[..., None]:
+    """A function with the signature of an attack's own options, for the registry's checks."""
+
+    def options() -> None: ...
+
+    own = _own_options(name)
+    options.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
+    options.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
+    return options
