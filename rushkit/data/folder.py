@@ -149,7 +149,7 @@ class Folder:
         if skipped:
             named = ", ".join(listing.images[index].path for index in skipped[:5])
             logger.warning("%s: %d images skipped, unreadable: %s", listing.folder, len(skipped), named)
-        return Split(stored.images, labels, f"{self.path.name}/{name}", len(skipped))
+        return Split(stored.images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
 
     def check(self) -> list[Check]:
         """Decode every image: one entry for each split, and one for each image that cannot be used."""

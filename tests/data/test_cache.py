@@ -140,6 +140,15 @@ def test_writing_to_a_mapped_tensor_warns_not_and_reaches_no_file(tmp_path: Path
     assert file.read_bytes() == bytes(range(12))
 
 
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    # A hole: it takes no room on the disk.
+    count = 4 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 12
+    (tmp_path / "huge").touch()
+    os.truncate(tmp_path / "huge", 12 * count)
+    mapped = map_file(tmp_path / "huge", (count, *SHAPE))
+    assert mapped[torch.tensor([0, count // 2, count - 1])].sum() == 0
+
+
 def test_no_images_are_an_empty_tensor(tmp_path: Path) -> None:
     assert map_file(tmp_path / "none", (0, *SHAPE)).shape == (0, *SHAPE)
 
