@@ -17,7 +17,7 @@ from rushkit.attacks.fab import fab
 from rushkit.attacks.losses import LossName, classes_needed, margin
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.square import square
+from rushkit.attacks.square import fits, square
 from rushkit.attacks.torchattacks_adapter import Adapted
 from rushkit.attacks.victim import Victim, derive, rank, under_attack
 from rushkit.errors import UsageError
@@ -124,7 +124,9 @@ class AutoAttack:
         """The version that ``run`` takes on a model, as far as its type tells."""
         return self.version or ("rand" if isinstance(model, SmoothedClassifier) else "standard")
 
-    def parts(self, version: Version, num_classes: int) -> tuple[dict[str, Part], tuple[str, ...]]:
+    def parts(
+        self, version: Version, num_classes: int, height: int, width: int
+    ) -> tuple[dict[str, Part], tuple[str, ...]]:
         """The attacks of a version by name, in order, and what there is to note about them."""
 
         def apgd(loss: LossName, targeted: bool = False) -> APGD:
@@ -153,6 +155,8 @@ class AutoAttack:
             return chosen, notes
         chosen["apgd-t"] = apgd(second, targeted=True)
         chosen["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
+        if not fits(self.norm, height, width):
+            return chosen, (*notes, f"Square's windows in {self.norm} do not fit {height}x{width} images: left out")
         chosen["square"] = square(
             self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")
         )
@@ -172,8 +176,8 @@ class AutoAttack:
             model: The classifier, smoothed or not.
             x: Clean images.
             y: Their labels.
-            progress: Where an earlier run on the same model and images stopped: its finished parts are not repeated, and
-                the result is the same.
+            progress: Where an earlier run on the same model and images stopped: its finished parts are not
+                repeated, and the result is the same.
             after_part: Called with the progress after each part, such as to store it.
 
         Raises:
@@ -184,7 +188,7 @@ class AutoAttack:
         with self._asked(model, x) as victim:
             check_labels(y, victim.num_classes)
             version: Version = self.version or ("rand" if victim.random else "standard")
-            chosen, notes = self.parts(version, victim.num_classes)
+            chosen, notes = self.parts(version, victim.num_classes, *x.shape[2:])
         if progress is None:
             progress = self._look(model, x, y, x, CLEAN, torch.arange(len(x), device=x.device), None)
             progress = replace(progress, image_forwards=progress.image_forwards + victim.image_forwards)
