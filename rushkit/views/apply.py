@@ -34,7 +34,7 @@ class Views:
 
         Args:
             images: (N, C, H, W) uint8.
-            generator: Source of every draw; on the CPU (the same views on any device) or on the images' device.
+            generator: Source of every draw; on the CPU (the same draws for any device) or on the images' device.
 
         Returns:
             (N, C, size, size) float32 in [0, 1].
@@ -74,7 +74,7 @@ def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor
             "set the views' jitter_p and grayscale to 0: crop and flip work with any number of channels",
         )
     parameters = parameters.to(images.device)
-    # Under bf16 autocast the interpolation products would lose half of the eight bits.
+    # Under bf16 autocast the interpolation products would be rounded to the eighth bit of a pixel.
     with torch.autocast(images.device.type, enabled=False):
         if images.device.type != "cpu" or torch.compiler.is_compiling():
             return _render(images, parameters, size)
