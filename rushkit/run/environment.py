@@ -31,7 +31,7 @@ def environment(folder: str | Path = ".") -> dict[str, Any]:
 
 def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
     """``{"commit": ..., "dirty": ...}``, or None without a repository, a commit, git, or an answer in seconds."""
-    commit = _git(folder, "rev-parse", "--verify", "HEAD")
+    commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
     if not commit or changes is None:
         return None

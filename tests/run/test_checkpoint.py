@@ -155,6 +155,45 @@ def test_each_kind_of_damage_has_its_own_message(tmp_path):
         assert re.search(message, caught.value.message), (message, caught.value.message)
 
 
+HOSTILE = {
+    "a type that torch lacks": lambda h: h["uint8"].update(dtype="F4", shape=[10]),
+    "an unknown type": lambda h: h["uint8"].update(dtype="Q9"),
+    "a huge empty shape": lambda h: h["empty"].update(shape=[0, 2**62, 4]),
+    "a shape past 64 bits": lambda h: h["empty"].update(shape=[0, 2**63]),
+    "a shape past every integer": lambda h: h["empty"].update(shape=[0, 10**30]),
+    "a negative shape": lambda h: h["empty"].update(shape=[0, -1]),
+    "offsets that are texts": lambda h: h["uint8"].update(data_offsets=["0", "5"]),
+    "offsets that are missing": lambda h: h["uint8"].pop("data_offsets"),
+    "one offset": lambda h: h["uint8"].update(data_offsets=[0]),
+    "offsets of infinite size": lambda h: h["uint8"].update(data_offsets=[0, float("inf")]),
+    "offsets that are not numbers": lambda h: h["uint8"].update(data_offsets=[0, float("nan")]),
+    "overlapping offsets": lambda h: h["uint8"].update(data_offsets=[0, 5]),
+    "a tensor that is a number": lambda h: h.update(uint8=3),
+    "metadata that is a list": lambda h: h.update(__metadata__=["rushkit"]),
+    "a document that is a number": lambda h: h["__metadata__"].update(rushkit=3),
+    "a document of brackets": lambda h: h["__metadata__"].update(rushkit="[" * 100_000),
+    "a document with a number past every limit": lambda h: h["__metadata__"].update(rushkit="9" * 10_000),
+    "a version that is a text": lambda h: h["__metadata__"].update(rushkit='{"schema": "1"}'),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE.keys())
+@pytest.mark.parametrize("verify", [True, False])
+def test_a_hostile_header_is_refused(tmp_path, change, verify):
+    path = tmp_path / "a.safetensors"
+    path.write_bytes(with_header(saved(path), change))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path, verify=verify)
+
+
+def test_a_header_of_brackets_is_refused(tmp_path):
+    path = tmp_path / "a.safetensors"
+    header = b'{"a":' + b"[" * 100_000
+    path.write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(CheckpointError, match="is not a safetensors file"):
+        load_checkpoint(path)
+
+
 def test_a_missing_file_and_a_folder_are_told_apart(tmp_path):
     with pytest.raises(CheckpointError, match="there is no checkpoint"):
         load_checkpoint(tmp_path / "none.safetensors")

@@ -67,7 +67,10 @@ def test_a_resumed_run_counts_from_where_it_was_but_its_rate_is_its_own():
     with Progress(100, "pretrain", start=90, stream=stream, clock=clock) as bar:
         clock.now += 5
         bar.advance(5)
-    assert "pretrain: 95/100 steps, 1 steps/s, 5.0 s left" in stream.getvalue()
+    assert stream.getvalue().splitlines() == [
+        "pretrain: 95/100 steps, 1 steps/s, 5.0 s left",
+        "pretrain: 95/100 steps, 1 steps/s, in 5.0 s",
+    ]
 
 
 def test_an_unknown_total_has_no_time_left():
@@ -214,3 +217,6 @@ def test_a_warning_on_a_terminal_passes_above_the_bar(monkeypatch):
     assert "\nwarning: look out\n" in shown.replace("\r", "\n") + "\n"
     speaker.warn("after")
     assert stream.getvalue().endswith("\x1b[33mwarning: after\x1b[0m\n")
+    monkeypatch.setenv("NO_COLOR", "1")
+    speaker.warn("plain")
+    assert stream.getvalue().endswith("\nwarning: plain\n")
