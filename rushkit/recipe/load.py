@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from rushkit import registries
 from rushkit.errors import PluginError, UsageError
 from rushkit.recipe import toml
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import Attack, Recipe
 
 ENVIRONMENT = {
     "RUSHKIT_DATA": "system.data_dir",
@@ -147,6 +147,29 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
     table["data"]["image_size"] = image_size
     table["name"] = f"{source.name}-to-{name}"
     return build_recipe(table, origins)
+
+
+def change_attacks(
+    recipe: Recipe, kind: str | None, changes: Sequence[str] | Mapping[str, Any] = (), **values: Any
+) -> Recipe:
+    """The recipe with the attacks that ``rushkit attack`` was asked for.
+
+    Args:
+        recipe: Its own ``[[attack]]`` tables are the starting point.
+        kind: Keep the table of this type, or make one with the first table's norm, eps, samples and split.
+        changes: Of these, the ones to ``attack.INDEX`` apply to the tables that are kept.
+        **values: Keys for every table; None changes nothing.
+    """
+    table, sections = recipe.resolved(), recipe.resolved()["attack"]
+    if kind is not None:
+        shared = {key: value for key, value in (sections[0] if sections else {}).items() if key in Attack.model_fields}
+        sections = [next((part for part in sections if part["type"] == kind), shared | {"type": kind})]
+    given = {key: value for key, value in values.items() if value is not None}
+    table["attack"] = [part | given for part in sections]
+    origins = dict(recipe.origins) | {f"attack.{i}.{key}": f"--{key}" for i in range(len(sections)) for key in given}
+    origins |= {"attack.0.type": "--type"} if kind is not None else {}
+    flags = [change for change in _from_flags(changes) if change[0].startswith("attack.")]
+    return build_recipe(*_override(table, origins, flags))
 
 
 def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None) -> Recipe:

@@ -1,0 +1,84 @@
+"""The app, its verbs, and how errors reach the user."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from rushkit import __version__
+from rushkit.cli import attack, data, demo, evaluate, finetune, plugins, pretrain, recipe, runs
+from rushkit.errors import RushkitError
+
+ABOUT = (
+    "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
+)
+
+app = typer.Typer(
+    name="rushkit",
+    help=ABOUT,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for verb in (demo, pretrain, finetune, evaluate, attack):
+    app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
+app.command("plugins", epilog=plugins.EXAMPLE)(plugins.command)
+app.add_typer(recipe.app, name="recipe")
+app.add_typer(data.app, name="data")
+app.add_typer(runs.app, name="runs")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        sys.stdout.write(f"rushkit {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback(help=ABOUT)
+def root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Take the options that stand before a verb."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code: 0, 1 failed, 2 usage, 3 plugin, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
+    try:
+        app(args=arguments, prog_name="rushkit")
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except RushkitError as error:
+        if debug:
+            traceback.print_exc()
+        _complain(error.message, error.hint)
+        return error.exit_code
+    except KeyboardInterrupt:
+        _complain("interrupted", None)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away; what is left to flush at exit would raise again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
+        if debug:
+            traceback.print_exc()
+        _complain(
+            f"an error inside rushkit: {type(error).__name__}: {error}",
+            "run the command again with --debug for the traceback; a report of it is welcome",
+        )
+        return 1
+    return 0
+
+
+def _complain(message: str, hint: str | None) -> None:
+    lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
+    encoding = sys.stderr.encoding or "utf-8"
+    text = "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    sys.stderr.write(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")

@@ -1,0 +1,32 @@
+"""``rushkit evaluate``."""
+
+from __future__ import annotations
+
+from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Samples, Verbose, numbers, resolve_classifier
+
+NAME = "evaluate"
+EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
+
+
+def command(
+    source: From = None,
+    samples: Samples = None,
+    changes: Changes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
+    from rushkit.report.tables import evaluation_table
+    from rushkit.stages.evaluate import evaluate
+    from rushkit.stages.start import start_run
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    wanted = {"evaluate.samples": numbers(samples, "--samples")}
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, **wanted)
+    with start_run("evaluate", recipe, speaker, parent=str(checkpoint.path)) as run:
+        results = evaluate(recipe, checkpoint, run)
+    output.result({**results, "run": str(run.path)}, evaluation_table(results))
+    speaker.say(f"run: {run.path}")

@@ -1,0 +1,59 @@
+"""``rushkit finetune``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Debug, DryRun, From, Json, Output, Quiet, Resume, RunFolder, Verbose, runs_root
+
+NAME = "finetune"
+EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"
+
+
+def command(
+    source: From = None,
+    target: Annotated[
+        str | None, typer.Option("--to", metavar="TARGET", help="A recipe or a data set to transfer to.")
+    ] = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    run_folder: RunFolder = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
+    from rushkit.cli.training import dry_run_table, finished, reopen
+    from rushkit.recipe.load import derive_recipe, transfer_recipe
+    from rushkit.run.checkpoint import load_checkpoint
+    from rushkit.run.find import resolve_from
+    from rushkit.stages.finetune import finetune, finetuning_job
+    from rushkit.stages.load import recipe_of
+    from rushkit.stages.start import machine_of, start_run
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    if resume:
+        recipe, run = reopen("finetune", None, run_folder, changes, runs_root(changes), speaker)
+        checkpoint = load_checkpoint(str(run.data["parent"]))
+    else:
+        found = resolve_from(source, runs_root(changes), "pretrain")
+        if source is None and found.run is not None:
+            speaker.say(f"from the newest run that fits: {found.run.path}")
+        checkpoint = found.load(warn=speaker.warn)
+        recipe = recipe_of(checkpoint)
+        if target is not None:
+            recipe = transfer_recipe(recipe, target, int(checkpoint.meta["image_size"]))
+        recipe = derive_recipe(recipe, changes or [])
+        if dry_run:
+            job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
+            output.result(*dry_run_table(job, recipe))
+            return
+        run = start_run("finetune", recipe, speaker, parent=str(checkpoint.path))
+    with run:
+        results = finetune(recipe, checkpoint, run)
+    finished(output, run, results, f"rushkit evaluate --from {run.path}")

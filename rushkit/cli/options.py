@@ -1,0 +1,109 @@
+"""Options that several verbs share, and what they do with them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.progress import Speaker
+
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again and again."),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say warnings and results only.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")]
+From = Annotated[
+    str | None,
+    typer.Option(
+        "--from",
+        metavar="RUN",
+        help="A recipe's name (its newest finished run), a run folder, or a checkpoint; else the newest run that fits.",
+    ),
+]
+Samples = Annotated[
+    str | None, typer.Option("--samples", metavar="M,...", help="Draws of noise a prediction, such as 1,64.")
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on with the newest run that was stopped, or with --run.")]
+RunFolder = Annotated[
+    str | None, typer.Option("--run", metavar="RUN", help="The run folder that --resume goes on with.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
+]
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command speaks: sentences through a speaker, its result as a table or as JSON."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+    def speaker(self) -> Speaker:
+        """The voice of stages and runs."""
+        from rushkit.run.progress import Speaker
+
+        return Speaker(-1 if self.quiet else int(self.verbose), json=self.json)
+
+    def result(self, data: Mapping[str, Any], text: Any) -> None:
+        """Print the result: the data with ``--json``, else the text or rich renderable."""
+        if self.json:
+            sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+            return
+        from rich.console import Console
+
+        # A table that is cut to a narrow pipe would lose its figures.
+        console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
+        console.print(text, highlight=False)
+
+
+def numbers(text: str | None, option: str) -> list[int] | None:
+    """``"1,64"`` -> [1, 64]. Raises UsageError for anything else."""
+    from rushkit.errors import UsageError
+
+    if text is None:
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text!r} is not a list of whole numbers", f"for example {option} 1,64") from None
+
+
+def runs_root(changes: list[str] | None) -> str:
+    """The folder of runs under flags and environment, before there is a recipe."""
+    import os
+
+    from rushkit.recipe.load import parse_changes
+
+    chosen = dict(parse_changes(changes or [])).get("system.runs_dir")
+    return str(chosen or os.environ.get("RUSHKIT_RUNS") or "runs")
+
+
+def resolve_classifier(
+    spec: str | None, changes: list[str] | None, speaker: Speaker, **more: Any
+) -> tuple[Recipe, Checkpoint]:
+    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's flags."""
+    from rushkit.recipe.load import derive_recipe, parse_changes
+    from rushkit.run.find import resolve_from
+    from rushkit.stages.load import recipe_of
+
+    found = resolve_from(spec, runs_root(changes), "finetune")
+    if spec is None and found.run is not None:
+        speaker.say(f"from the newest run that fits: {found.run.path}")
+    checkpoint = found.load(warn=speaker.warn)
+    given = dict(parse_changes(changes or [])) | {key: value for key, value in more.items() if value is not None}
+    return derive_recipe(recipe_of(checkpoint), given), checkpoint

@@ -1,0 +1,49 @@
+"""``rushkit pretrain``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Debug, DryRun, Json, Output, Quiet, Resume, RunFolder, Verbose, runs_root
+from rushkit.errors import UsageError
+
+NAME = "pretrain"
+EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
+
+
+def command(
+    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    run_folder: RunFolder = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    if not resume and recipe is None:
+        raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
+
+    from rushkit.cli.training import dry_run_table, finished, reopen
+    from rushkit.recipe.load import load_recipe
+    from rushkit.stages.pretrain import pretrain, pretraining_job
+    from rushkit.stages.start import machine_of, start_run
+
+    if resume:
+        found, run = reopen("pretrain", recipe, run_folder, changes, runs_root(changes), speaker)
+    else:
+        found = load_recipe(str(recipe), changes or [])
+        if dry_run:
+            job, _ = pretraining_job(found, machine_of(found))
+            output.result(*dry_run_table(job, found))
+            return
+        run = start_run("pretrain", found, speaker)
+    with run:
+        results = pretrain(found, run)
+    finished(output, run, results, f"rushkit finetune --from {run.path}")

@@ -1,0 +1,93 @@
+"""``rushkit recipe list|show|copy|check``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Json, Output
+from rushkit.errors import UsageError
+
+app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
+Name = Annotated[str, typer.Argument(help="A recipe's name, or the path of a TOML file.")]
+
+
+@app.command("list", epilog="Example: rushkit recipe list")
+def list_recipes(json: Json = False) -> None:
+    """Every recipe by name: those in ./recipes, rushkit's own, and those of plugins."""
+    from rich.table import Table
+
+    from rushkit.recipe.load import available, find_recipe
+
+    found = {name: {"from": origin, "about": _first_comment(find_recipe(name))} for name, origin in available().items()}
+    table = Table("recipe", "from", "about")
+    for name, facts in found.items():
+        table.add_row(name, facts["from"], facts["about"])
+    Output(json).result(found, table)
+
+
+@app.command("show", epilog="Example: rushkit recipe show cifar10 --resolved --origins")
+def show(
+    name: Name,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Every key with its value, defaults included.")] = False,
+    origins: Annotated[
+        bool, typer.Option("--origins", help="Where each value comes from; implies --resolved.")
+    ] = False,
+    changes: Changes = None,
+    json: Json = False,
+) -> None:
+    """Show a recipe: its file, or what it resolves to under flags and environment."""
+    from rushkit.recipe import toml
+    from rushkit.recipe.load import find_recipe, load_recipe
+
+    if not (resolved or origins or changes or json):
+        Output().result({}, find_recipe(name).read_text(encoding="utf-8").rstrip())
+        return
+    recipe = load_recipe(name, changes or [])
+    if not origins:
+        Output(json).result(recipe.resolved(), toml.dumps(recipe.resolved()).rstrip())
+        return
+    known = recipe.origins
+    rows = {
+        key: {"value": value, "from": known.get(key, "default")}
+        for key, value in toml.flatten(recipe.resolved()).items()
+    }
+    settings = {key: f"{key} = {toml.format_value(row['value'])}" for key, row in rows.items()}
+    width = min(60, max(map(len, settings.values())))
+    lines = [f"{setting:<{width}}  # {rows[key]['from']}" for key, setting in settings.items()]
+    Output(json).result(rows, "\n".join(lines))
+
+
+@app.command("copy", epilog="Example: rushkit recipe copy cifar10 mine.toml")
+def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
+    """Copy a recipe's file, to change it."""
+    from rushkit.recipe.load import find_recipe
+    from rushkit.run.files import write_error
+
+    source = find_recipe(name)
+    target = target / source.name if target.is_dir() else target
+    if target.exists():
+        raise UsageError(f"{target} exists already", "choose another name, or remove it first")
+    try:
+        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise write_error(target, error) from error
+    Output().result({}, f"wrote {target}; use it with: rushkit pretrain --recipe {target}")
+
+
+@app.command("check", epilog="Example: rushkit recipe check mine.toml")
+def check(name: Name, changes: Changes = None, json: Json = False) -> None:
+    """Check a recipe: its keys, and its components' options against the components themselves."""
+    from rushkit.recipe.components import check_components
+    from rushkit.recipe.load import load_recipe
+
+    recipe = load_recipe(name, changes or [])
+    check_components(recipe)
+    Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
+
+
+def _first_comment(path: Path) -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.removeprefix("#").strip() if first.startswith("#") else ""

@@ -1,0 +1,104 @@
+"""What the two training verbs share: going on with a stopped run, the dry run, the closing lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rushkit.cli.options import Output
+from rushkit.errors import UsageError
+from rushkit.models.network import macs, num_parameters
+from rushkit.recipe.load import derive_recipe, read_recipe
+from rushkit.recipe.schema import Recipe
+from rushkit.run.find import find_runs
+from rushkit.run.folder import Run
+from rushkit.run.progress import Speaker
+from rushkit.stages.loop import TrainingJob
+from rushkit.stages.start import machine_of
+
+
+def reopen(
+    verb: str, recipe: str | None, folder: str | None, changes: list[str] | None, root: str, speaker: Speaker
+) -> tuple[Recipe, Run]:
+    """The run that ``--resume`` means, open, and its recipe on this machine.
+
+    Raises:
+        UsageError: no such run, or a change to what is computed.
+    """
+    foreign = [
+        change
+        for change in changes or []
+        if not change.startswith(("system.data_dir", "system.runs_dir", "system.device"))
+    ]
+    if foreign:
+        raise UsageError(
+            f"--resume goes on with the recipe of the run; it cannot take --set {foreign[0]}",
+            "start a new run for another recipe",
+        )
+    path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
+    if not path.is_dir() and (Path(root) / path).is_dir():
+        path = Path(root) / path
+    run = Run.open(path, speaker)
+    if run.verb != verb:
+        run.close()
+        raise UsageError(f"{path} is a run of {run.verb}, not of {verb}", f"rushkit {run.verb} --resume --run {path}")
+    stored = read_recipe(run.recipe_toml, str(path / "recipe.toml"))
+    kept = {"system.precision": run.data.get("precision", "auto")}
+    return derive_recipe(derive_recipe(stored, kept), [*(changes or [])] or kept), run
+
+
+def _newest_stopped(verb: str, recipe: str | None, root: str) -> Path:
+    for info in find_runs(root):
+        if info.verb == verb and info.status in ("interrupted", "killed", "failed") and recipe in (None, info.recipe):
+            return info.path
+    of = f" of recipe {recipe!r}" if recipe else ""
+    raise UsageError(f"there is no stopped run of {verb}{of} in {root}", "name one with --run, or leave --resume out")
+
+
+def dry_run_table(job: TrainingJob, recipe: Recipe) -> tuple[dict[str, Any], Table]:
+    """What would be trained: sizes, steps, memory."""
+    size = int(job.meta["image_size"])
+    views = job.settings.batch_size * (2 if job.objective.stage == "pretrain" else 1)
+    numbers, trainable = num_parameters(job.network), num_parameters(job.network, trainable=True)
+    figures = {
+        "images": f"{len(job.split)} of {job.split.name}",
+        "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
+        "input": f"{views} x 3 x {size} x {size} a step",
+        "parameters": f"{numbers:,}, of which {trainable:,} train",
+        "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
+        "memory": f"about {memory_estimate(job, views, size) / 2**30:.1f} GiB for a step",
+        "machine": str(machine_of(recipe)),
+    }
+    table = Table(title=f"{job.objective.stage} {recipe.name}: dry run", show_header=False)
+    for name, value in figures.items():
+        table.add_row(name, value)
+    return figures, table
+
+
+def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
+    """Bytes of a training step, roughly: weights, gradients and momentum, and the layers' outputs kept for backward."""
+    import torch
+
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, out: sizes.append(out.numel()) if isinstance(out, torch.Tensor) else None
+        )
+        for module in job.network.encoder.modules()
+        if not list(module.children())
+    ]
+    device = next(job.network.parameters()).device
+    with torch.no_grad():
+        job.network.encoder.eval()(torch.zeros(1, 3, size, size, device=device))
+    for hook in hooks:
+        hook.remove()
+    return 4 * (sum(sizes) * views + 3 * num_parameters(job.network)) + job.split.images.numel()
+
+
+def finished(output: Output, run: Run, results: dict[str, Any], following: str) -> None:
+    """The closing words of a training verb."""
+    figures = {key: value for key, value in results.items() if isinstance(value, float)}
+    shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+    output.result({**results, "run": str(run.path)}, f"{shown}\nrun: {run.path}\nnext: {following}")

@@ -1,0 +1,72 @@
+"""Results as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+# The one sentence that no figure under the paper's protocol may be shown without.
+PROTOCOL_NOTE = (
+    "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.\n"
+    "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper\n"
+    "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images."
+)
+
+
+def percent(share: float) -> str:
+    """0.8791 -> "87.9"."""
+    return f"{100 * share:.1f}"
+
+
+def interval(row: Mapping[str, Any]) -> str:
+    """A row's accuracy with its interval, in percent."""
+    return f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def evaluation_table(results: Mapping[str, Any]) -> RenderableType:
+    """Standard accuracy under each m and rule."""
+    rows = results["accuracy"]
+    table = Table(title=f"standard accuracy, {results['data']}, noise {noise_words(results['noise'])}")
+    for column in ("m", "rule", "accuracy % [95% interval]", "right", "images"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for row in rows:
+        table.add_row(str(row["samples"]), row["rule"], interval(row), str(row["correct"]), str(row["images"]))
+    return table
+
+
+def attack_table(results: Mapping[str, Any]) -> RenderableType:
+    """Robust accuracy of each attack and m, the protocols side by side."""
+    rows = results["attacks"]
+    protocols = [name for name in ("paper", "strict") if any(row["protocol"] == name for row in rows)]
+    table = Table(
+        title=f"robust accuracy, {results['data']}, noise {noise_words(results['noise'])}, majority vote of m"
+    )
+    for column in ("attack", "ball", "m", "images", "clean %", *(f"{name} % [95%]" for name in protocols)):
+        table.add_column(column, justify="left" if column in ("attack", "ball") else "right")
+    for key in dict.fromkeys((row["attack"], row["norm"], row["eps"], row["samples"]) for row in rows):
+        found = {row["protocol"]: row for row in rows if _key(row) == key}
+        last = list(found.values())[-1]
+        figures = [interval(found[name]["rules"]["majority"]) if name in found else "" for name in protocols]
+        clean = percent(last["rules"]["majority"]["clean_accuracy"])
+        ball = f"{key[1]} {eps_words(key[2])}"
+        table.add_row(key[0], ball, str(key[3]), str(last["images"]), clean, *figures)
+    return Group(table, Text(PROTOCOL_NOTE))
+
+
+def eps_words(eps: float) -> str:
+    """A radius as users write it: 8/255 where it is a whole number of grey levels."""
+    levels = eps * 255
+    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 and levels < 256 else f"{eps:.4g}"
+
+
+def noise_words(noise: Mapping[str, Any]) -> str:
+    """``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
+    return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
+
+
+def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["attack"], row["norm"], row["eps"], row["samples"]
