@@ -78,6 +78,8 @@ class TestTwoClasses:
         p_a, p_b = np.array([0.3, 0.3, 0.3, 0.0, 0.5]), np.array([0.3, 0.4, 0.2, 0.0, 0.5])
         radius = noise.certified_radius_two_class(p_a, p_b, norm, 3)
         assert list(radius > 0) == [False, False, True, False, False]
+        # So small that the formula, whose probabilities stay within float64's reach of 0 and 1, would be negative.
+        assert noise.certified_radius_two_class(1e-18, 0.0, norm, 3) >= 0
 
     def test_radius_rises_with_the_lead_and_stays_finite(self, noise, norm):
         p_b = np.concatenate([[0], np.logspace(-300, -1, 50), np.linspace(0.1, 0.5, 20)])

@@ -62,6 +62,12 @@ def test_snapped_sums_are_the_panel_bit_for_bit_for_every_pair_of_level_and_shif
         assert set(noisy.flatten().tolist()) <= floats
 
 
+def test_snap_passes_gradients():
+    noise, x = Split(scale=0.3), random_images(2).requires_grad_()
+    noise.snap(x + noise.sample(x, generator(0, "noise"))).sum().backward()
+    assert torch.equal(x.grad, torch.ones_like(x))
+
+
 def test_moving_the_image_changes_at_most_one_split_for_each_grey_level_of_l1_distance():
     noise = Split(scale=0.05)
     rng = np.random.default_rng(0)
