@@ -85,7 +85,9 @@ class Progress:
         A value may be a tensor on a GPU: it is read when the display is drawn, and not at every step.
         """
         self.done += n
-        self._values.update(values)
+        for name, value in values.items():
+            # Without its graph, which would otherwise live as long as the value is kept for display.
+            self._values[name] = value.detach() if hasattr(value, "detach") else value
         if self._display is None:
             return
         now = self._clock()
@@ -96,6 +98,11 @@ class Progress:
             self._marks.append((now, self.done))
             while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
                 self._marks.popleft()
+
+    @property
+    def shown(self) -> bool:
+        """Whether the display is up."""
+        return self._display is not None
 
     def write(self, text: str) -> bool:
         """Write a line above the bar. False where there is no bar to respect, and nothing was written."""
@@ -162,9 +169,13 @@ class Speaker:
         self._out(f"warning: {text}", shown=True, stream=sys.stderr, style="33")
 
     def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
-        """A progress display for one piece of work; use it in a ``with`` block."""
-        self._progress = Progress(total, label, unit, start=start, quiet=self.verbosity < 0 or self.rank != 0)
-        return self._progress
+        """A progress display for one piece of work; use it in a ``with`` block. Inside another one it is silent."""
+        nested = self._progress is not None and self._progress.shown
+        silent = nested or self.verbosity < 0 or self.rank != 0
+        progress = Progress(total, label, unit, start=start, quiet=silent)
+        if not nested:
+            self._progress = progress
+        return progress
 
     def _out(self, text: str, shown: bool, stream: TextIO | None = None, style: str = "") -> None:
         if self.rank != 0:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import io
 import re
+import weakref
 
 import pytest
+import torch
 
 from rushkit.run.progress import Progress, Speaker
 
@@ -181,6 +183,30 @@ def test_the_log_hears_everything_whatever_the_verbosity():
     speaker.say("s")
     speaker.detail("d")
     assert heard == ["s", "d"]
+
+
+def test_progress_inside_progress_is_silent(capsys):
+    speaker = Speaker(rank=0)
+    with speaker.progress(1, "outer") as outer:
+        with speaker.progress(5, "inner") as inner:
+            inner.advance(5)
+        with speaker.progress(5, "inner again") as inner:
+            inner.advance(5)
+        outer.advance()
+    with speaker.progress(1, "next") as bar:
+        bar.advance()
+    assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["outer", "next"]
+
+
+def test_a_loss_is_shown_without_keeping_its_graph_alive():
+    stream = io.StringIO()
+    with Progress(1, "pretrain", stream=stream, clock=Clock()) as bar:
+        loss = torch.tensor(2.0, requires_grad=True) * 2
+        with_graph = weakref.ref(loss)
+        bar.advance(loss=loss)
+        del loss
+        assert with_graph() is None
+    assert "loss 4" in stream.getvalue()
 
 
 def test_quiet_speakers_show_no_progress(capsys):
