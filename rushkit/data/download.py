@@ -186,7 +186,6 @@ def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
     except HTTPError as error:
         with error:
             if error.code == _RANGE_NOT_SATISFIABLE and start:
-                handle.truncate(0)
                 return _transfer(url, handle, 0, report)
             raise _NetworkError(f"HTTP {error.code} {error.reason}") from error
     except (URLError, HTTPException, OSError) as error:

@@ -93,11 +93,10 @@ def test_a_crash_before_the_last_rename_is_no_cache(monkeypatch: pytest.MonkeyPa
             raise KeyboardInterrupt
         return replace(self, target)
 
-    monkeypatch.setattr(Path, "replace", crash)
     # As long as the old images: only the order of the steps tells the two apart.
-    with pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "replace", crash)
         cached("x", "t", SHAPE, Builder(IMAGES + 1))
-    monkeypatch.undo()
     assert torch.equal(cached("x", "t", SHAPE, Builder(IMAGES + 2)).images, IMAGES + 2)
 
 

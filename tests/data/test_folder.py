@@ -132,12 +132,14 @@ def test_making_smaller_is_antialiased(root: Path) -> None:
     assert (images.int() - 127).abs().max() <= 1
 
 
-def test_a_large_jpeg_keeps_its_content_through_reduced_decoding(root: Path) -> None:
-    image = Image.linear_gradient("L").resize((1024, 1024)).convert("RGB")
+def test_reduced_decoding_of_a_jpeg_loses_nothing_at_the_size_asked_for(root: Path) -> None:
+    # Stripes of 8 pixels are 2 wide at the end; decoded at an eighth they would be 1 wide, and blurred.
+    image = Image.new("L", (64, 64))
+    image.putdata([255 * (column // 8 % 2) for _ in range(64) for column in range(64)])
     image.save(root / "pets" / "test" / "dog" / "z.jpg", quality=95)
     image.save(root / "pets" / "test" / "dog" / "z.png")
     images = data.create("folder", root=str(root), path="pets", image_size=16).split("test").images.int()
-    assert (images[0] - images[1]).abs().max() <= 2
+    assert (images[0] - images[1]).abs().max() <= 16
 
 
 @pytest.mark.parametrize(
