@@ -26,11 +26,13 @@ class Laplace(AdditiveNoise):
     std_per_scale: ClassVar[float] = math.sqrt(2.0)
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        # The difference of two exponentials: no logarithm of zero to guard against.
-        rate = 1.0 / self.scale
-        return out.exponential_(rate, generator=generator) - torch.empty_like(out).exponential_(
-            rate, generator=generator
-        )
+        # By inversion, many times faster on a CPU than torch's exponential draws: if s is uniform on (−1, 1), then
+        # −ln(1 − |s|) is exponential and the sign of s is independent of it.
+        sides = out.uniform_(-1.0, 1.0, generator=generator)
+        # s = −1 can be drawn; half a step short of it stands for it, so that every draw is finite.
+        shortest = torch.finfo(out.dtype).eps / 4.0
+        size = (1.0 - sides.abs()).clamp_(min=shortest).log_()
+        return torch.copysign(size, sides).mul_(self.scale)
 
     def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
         # 2(1 − p) = 1 − (2p − 1), whose logarithm keeps its digits near p = 1/2 as well.

@@ -161,6 +161,14 @@ def test_whole_number_images_are_refused(noise):
         noise.sample(torch.zeros(1, 3, 4, 4, dtype=torch.uint8))
 
 
+def test_laplace_draws_are_finite_at_the_ends_of_the_uniform_ones(monkeypatch):
+    ends = torch.tensor([-1.0, 0.0, math.nextafter(1.0, 0.0)])
+    monkeypatch.setattr(torch.Tensor, "uniform_", lambda out, low, high, generator: out.copy_(ends))
+    drawn = Laplace(scale=0.5).sample(torch.zeros(3), generator(0, "noise"))
+    assert torch.isfinite(drawn).all()
+    assert (drawn[0] < -8, drawn[1] == 0, drawn[2] > 7) == (True, True, True)
+
+
 def test_uniform_noise_stays_within_its_width():
     drawn = Uniform(scale=0.3).sample(images(64), generator(1, "noise"))
     assert float(drawn.abs().max()) <= np.float32(0.3)
