@@ -24,7 +24,7 @@ from torch import Tensor
 from rushkit.data.cache import cached, fingerprint
 from rushkit.data.files import Check, known_split
 from rushkit.data.memory import BLOCK_BYTES, Split
-from rushkit.data.progress import reporting
+from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError, UsageError
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
@@ -172,6 +172,12 @@ class Folder:
             words = f"{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
             checks += [Check(str(listing.folder), "partial" if faults else "ok", words), *faults]
         return checks
+
+    def fetch(self, progress: Progress | None = None) -> None:
+        """Raise UsageError: the images are the user's to bring."""
+        raise UsageError(
+            "a folder of images cannot be downloaded", f"put class folders under {self.path / 'train'} and test/"
+        )
 
     def _listing(self, name: str) -> Listing:
         if name not in self._listings:

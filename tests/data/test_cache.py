@@ -94,9 +94,10 @@ def test_a_crash_before_the_last_rename_is_no_cache(monkeypatch: pytest.MonkeyPa
         return replace(self, target)
 
     # As long as the old images: only the order of the steps tells the two apart.
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patched:
         patched.setattr(Path, "replace", crash)
-        cached("x", "t", SHAPE, Builder(IMAGES + 1))
+        with pytest.raises(KeyboardInterrupt):
+            cached("x", "t", SHAPE, Builder(IMAGES + 1))
     assert torch.equal(cached("x", "t", SHAPE, Builder(IMAGES + 2)).images, IMAGES + 2)
 
 

@@ -293,6 +293,12 @@ def test_check_names_every_image_that_cannot_be_used(root: Path) -> None:
     ]
 
 
+def test_fetching_says_that_the_images_are_the_users(root: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be downloaded") as caught:
+        data.create("folder", root=str(root), path="pets").fetch()
+    assert "pets/train" in (caught.value.hint or "")
+
+
 def test_bad_options_are_refused(root: Path) -> None:
     with pytest.raises(UsageError, match="image_size"):
         data.create("folder", root=str(root), image_size=-1)
