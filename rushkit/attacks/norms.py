@@ -54,7 +54,10 @@ def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
         free = clipped == scaled
         left = eps**2 - clipped.square().masked_fill(free, 0).sum(dim=1, keepdim=True)
         spread = square.masked_fill(~free, 0).sum(dim=1, keepdim=True)
-        scale = torch.maximum(scale, (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1))
+        grown = torch.maximum(scale, (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1))
+        if torch.allclose(grown, scale, rtol=1e-6, atol=0):
+            break
+        scale = grown
     return (delta * scale).clamp(low, high)
 
 

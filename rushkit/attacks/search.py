@@ -11,7 +11,7 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.checks import check_ball, check_labels, checked_images
 from rushkit.attacks.norms import random_start, settle
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.victim import Victim, derive, rank, under_attack, vote_lead
+from rushkit.attacks.victim import Victim, derive, under_attack, vote_lead
 from rushkit.errors import UsageError
 from rushkit.smoothing import log_mean_softmax
 from rushkit.system import generator
@@ -20,11 +20,12 @@ from rushkit.system import generator
 class Best:
     """The best iterate of each image so far, by a selection panel of the model's own noise that no gradient sees.
 
-    A deterministic model needs no panel: an iterate that errs comes before any that does not, then the loss decides.
+    A deterministic model needs no panel. The lead in votes comes first, then the attack's loss.
 
     Attributes:
         x_adv: (N, C, H, W) the best iterates.
-        score: (N,) what they scored.
+        lead: (N,) what they led by in the vote of the panel.
+        loss: (N,) their loss on it, which decides between equal leads.
         broken: (N,) bool, images that need no more work: wrong for a deterministic model, and for a random one by a
             vote so clear that chance hardly explains it.
     """
@@ -37,7 +38,8 @@ class Best:
         self._y, self._target = y, target
         self._panel = derive(seed, "selection")
         self.x_adv = x.clone()
-        self.score = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        self.lead = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        self.loss = self.lead.clone()
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
 
     def offer(self, index: Tensor, x_adv: Tensor, logits: Tensor | None = None) -> None:
@@ -47,18 +49,15 @@ class Best:
         asked on the panel.
         """
         y, target = self._y[index], None if self._target is None else self._target[index]
-        if self._victim.random:
-            score = rank(self._victim.logits(x_adv, panel=self._panel), y, target)
-        else:
-            logits = self._victim.logits(x_adv) if logits is None else logits
-            errs = vote_lead(logits, y, target) > 0
-            score = torch.where(errs, torch.inf, self._loss(logits, y, target))
-            self.broken[index] |= errs
-        score = score.to(self.score.dtype)
-        better = score > self.score[index]
+        if self._victim.random or logits is None:
+            logits = self._victim.logits(x_adv, panel=self._panel)
+        lead = vote_lead(logits, y, target).to(self.lead.dtype)
+        loss = self._loss(logits, y, target).to(self.loss.dtype)
+        if not self._victim.random:
+            self.broken[index] |= lead > 0
+        better = (lead > self.lead[index]) | ((lead == self.lead[index]) & (loss > self.loss[index]))
         chosen = index[better]
-        self.x_adv[chosen] = x_adv[better]
-        self.score[chosen] = score[better]
+        self.x_adv[chosen], self.lead[chosen], self.loss[chosen] = x_adv[better], lead[better], loss[better]
 
     def take(self, index: Tensor, x_adv: Tensor) -> None:
         """Keep these iterates, whatever they score."""
@@ -69,7 +68,7 @@ class Best:
         if not self._victim.random:
             return
         open_images = (~self.broken).nonzero().squeeze(1)
-        promising = open_images[self.score[open_images] > 0]
+        promising = open_images[self.lead[open_images] > 0]
         if len(promising):
             target = None if self._target is None else self._target[promising]
             verdict = self._victim.judge(self.x_adv[promising], self._y[promising], target)
@@ -243,7 +242,7 @@ class GradientAttack(ABC):
         return [target] * self.restarts
 
     def _selection_loss(self) -> losses.Loss:
-        """What ranks the iterates of a deterministic model that do not err."""
+        """What ranks iterates whose votes are equal."""
         return self._loss
 
     def _check_classes(self, classes: int) -> None:

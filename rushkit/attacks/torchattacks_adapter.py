@@ -184,6 +184,11 @@ class Adapted:
             try:
                 attack = _class(self._kind.class_name)(facade, **options)
                 attack.set_device(x.device)
+                if self._kind.class_name == "JSMA":
+                    # Its own target is the next of ten classes.
+                    attack.set_mode_targeted_by_function(
+                        lambda _, labels: (labels + 1) % facade.num_classes, quiet=True
+                    )
                 x_adv = attack(x.clone(), y.clone())
             except (RushkitError, torch.OutOfMemoryError):
                 raise

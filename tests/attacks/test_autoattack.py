@@ -1,0 +1,95 @@
+"""The suite: official settings, contributions, stopping and going on."""
+
+import pytest
+import torch
+from planted_models import Box, several_classes, small_network, spaced
+
+from rushkit.attacks.apgd import APGD
+from rushkit.attacks.autoattack import AutoAttack
+from rushkit.errors import UsageError
+from rushkit.smoothing import SmoothedClassifier
+
+
+def test_standard_has_the_official_parts_and_settings():
+    parts, notes = AutoAttack("linf", 8 / 255).parts("standard", 10, 32, 32)
+    assert list(parts) == ["apgd-ce", "apgd-t", "fab-t", "square"]
+    ce, targeted = parts["apgd-ce"], parts["apgd-t"]
+    assert (ce.loss, ce.steps, ce.restarts, ce.targeted) == ("ce", 100, 1, False)
+    assert (targeted.loss, targeted.steps, targeted.n_targets, targeted.targeted) == ("dlr", 100, 9, True)
+    assert parts["fab-t"].options == {"steps": 100, "n_restarts": 1, "multi_targeted": True}
+    assert parts["square"].options == {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "resc_schedule": False}
+    assert notes == ()
+
+
+def test_rand_has_the_official_parts_and_settings():
+    parts, notes = AutoAttack("linf", 8 / 255).parts("rand", 10, 32, 32)
+    assert list(parts) == ["apgd-ce", "apgd-dlr"]
+    for attack in parts.values():
+        assert isinstance(attack, APGD)
+        assert (attack.steps, attack.samples, attack.targeted) == (100, 20, False)
+    assert notes == ()
+
+
+@pytest.mark.parametrize(
+    "version, classes, loss",
+    [("standard", 3, "margin"), ("standard", 4, "dlr"), ("rand", 2, "margin"), ("rand", 3, "dlr")],
+)
+def test_with_too_few_classes_the_margin_replaces_dlr_and_a_note_says_so(version, classes, loss):
+    parts, notes = AutoAttack("linf", 0.1).parts(version, classes, 8, 8)
+    second = list(parts.values())[1]
+    assert second.loss == loss
+    assert bool(notes) == (loss == "margin")
+
+
+def test_l2_square_is_left_out_where_its_windows_do_not_fit_and_a_note_says_so():
+    model, x, y, _ = spaced("l2", count=4, side=4)
+    result = AutoAttack("l2", 0.01, steps=3, queries=5).run(model, x, y)
+    assert "square" not in result.per_attack
+    assert any("left out" in note for note in result.notes)
+
+
+def test_contributions_are_disjoint_and_add_up_to_what_is_broken():
+    model, x, y, distance = several_classes(6, "linf")
+    y = y.clone()
+    y[0] = (y[0] + 1) % 6
+    result = AutoAttack("linf", float(distance.median()), steps=20, queries=20).run(model, x, y)
+    masks = torch.stack(list(result.per_attack.values()))
+    assert list(result.per_attack) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
+    assert (masks.sum(0) <= 1).all()
+    assert torch.equal(masks.any(0), result.success)
+    assert result.contributions["clean"] == 1
+    assert torch.equal(result.x_adv[0], x[0])
+
+
+@pytest.mark.parametrize("smoothed", [False, True], ids=["standard", "rand"])
+def test_stopped_after_any_part_and_taken_up_again_gives_the_same(smoothed):
+    model, x, y = small_network(images=40)
+    x, y = x[:12], y[:12]
+    attacked = SmoothedClassifier(model, Box(0.1), samples=3, seed=0) if smoothed else model
+    suite = AutoAttack("linf", 0.06, steps=4, queries=10)
+    stored = []
+    whole = suite.run(attacked, x, y, after_part=stored.append)
+    assert stored[0].done == ("clean",)
+    for progress in stored:
+        again = suite.run(attacked, x, y, progress=progress)
+        assert torch.equal(again.x_adv, whole.x_adv)
+        assert again.contributions == whole.contributions
+        assert again.image_forwards >= whole.image_forwards
+
+
+def test_progress_of_other_images_is_refused():
+    model, x, y, _ = spaced("linf", count=4)
+    suite = AutoAttack("linf", 0.01, steps=2, queries=5)
+    stored = []
+    suite.run(model, x, y, after_part=stored.append)
+    with pytest.raises(UsageError, match="of 4 images"):
+        suite.run(model, x[:3], y[:3], progress=stored[0])
+
+
+def test_the_suite_breaks_what_any_single_attack_breaks():
+    model, x, y = small_network(images=60)
+    model.eval()
+    for norm, eps in (("linf", 0.05), ("l2", 0.4)):
+        suite = AutoAttack(norm, eps, steps=30, queries=50).run(model, x, y)
+        single = APGD(norm, eps, steps=30).run(model, x, y)
+        assert suite.success.sum() >= single.success.sum()
