@@ -18,8 +18,10 @@ noises = Registry(
     "noise",
     "rushkit.noises",
     {
+        "discrete-gaussian": "rushkit.noises.discrete_gaussian:DiscreteGaussian",
         "gaussian": "rushkit.noises.gaussian:Gaussian",
         "laplace": "rushkit.noises.laplace:Laplace",
+        "split": "rushkit.noises.split:Split",
         "uniform": "rushkit.noises.uniform:Uniform",
     },
 )

@@ -230,7 +230,9 @@ class SmoothedClassifier(nn.Module):
             # One image's worth of noise serves the whole batch on a fixed panel.
             like = copies[:, :1] if shared else copies
             delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
-            yield (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
+            noisy = (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
+            # A noise on the 8-bit grid undoes the rounding of the sum, which its proof cannot bear.
+            yield self.noise.snap(noisy) if hasattr(self.noise, "snap") else noisy
 
     @staticmethod
     def _check_finite(logits: Tensor) -> None:
