@@ -211,7 +211,6 @@ class _Facade(nn.Module):
         # Where torchattacks looks for the device.
         self.model = model
         self.num_classes = victim.num_classes
-        self.training = False
 
     def train(self, mode: bool = True) -> _Facade:
         """Stays in eval mode, which torchattacks leaves when it is done."""

@@ -67,3 +67,30 @@ def test_apgd_of_100_steps_reaches_the_same_accuracy(trained, norm, eps, loss):
     assert 0 < sum(theirs) < 3 * len(x)
     # Ours starts nearer to the image and projects exactly, and finds a little more.
     assert -0.03 * len(x) <= (sum(ours) - sum(theirs)) / 3 <= 0.01 * len(x)
+
+
+class Peak(torch.nn.Module):
+    """The wrong class is likeliest, but still not likely, at brightness 0.5317 in every pixel."""
+
+    def forward(self, x):
+        near = -(x.flatten(1) - 0.5317).abs().sum(1) - 1
+        return torch.stack([torch.zeros_like(near), near], dim=1)
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.3)])
+def test_apgd_halves_its_step_until_it_sits_on_a_peak(norm, eps):
+    x = torch.full((3, 1, 2, 2), 0.5)
+    y = torch.zeros(3, dtype=torch.int64)
+    x_adv = APGD(norm, eps)(Peak(), x, y)
+    assert (x_adv - 0.5317).abs().max() < 0.01 * eps
+
+
+def test_targeted_apgd_returns_its_best_where_nothing_breaks(trained):
+    """Losses towards different targets, and that of the image itself, do not compare; margins do."""
+    model, x, y = trained
+    with torch.no_grad():
+        right = model(x).argmax(1) == y
+    x, y = x[right][:20], y[right][:20]
+    result = APGD("linf", 0.003, steps=10, loss="ce", targeted=True).run(model, x, y)
+    assert not result.success.any()
+    assert (result.x_adv != x).flatten(1).any(1).all()

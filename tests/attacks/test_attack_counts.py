@@ -46,6 +46,15 @@ def test_the_papers_protocol_costs_its_steps_and_a_vote():
     assert result.image_forwards <= 1.15 * 40 * 64 * 6
 
 
+def test_iterates_of_a_random_model_are_compared_on_a_panel_of_its_own():
+    """The panel sees the image and 6 iterates; besides, there is a vote, and one pass for the classes."""
+    model, x, y, _ = spaced("linf", count=6)
+    g = SmoothedClassifier(model, Box(0.001), samples=4, seed=0)
+    result = PGD("linf", 0.0005, steps=5, selection_samples=30).run(g, x, y)
+    assert result.image_backwards == 6 * 5 * 4
+    assert result.image_forwards == 1 + 6 * (5 * 4 + 7 * 30 + 30)
+
+
 @pytest.mark.parametrize("attack", [PGD("linf", 0.042), APGD("linf", 0.042, steps=40)], ids=["pgd", "apgd"])
 def test_broken_images_of_a_deterministic_model_leave(attack):
     model, x, y, distance = spaced("linf")

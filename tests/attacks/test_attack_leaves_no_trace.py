@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
-from planted_models import Box, small_network
+from planted_models import Box, Flipper, small_network
 
 from rushkit import attacks
 from rushkit.errors import NumericsError, RushkitError
@@ -124,9 +124,23 @@ def test_one_seed_one_result_whatever_the_global_state(name, smoothed, trained):
     with torch.random.fork_rng():
         for global_seed in (1, 2):
             torch.manual_seed(global_seed)
+            np.random.seed(global_seed)
+            random.seed(global_seed)
             attacked = SmoothedClassifier(model, Box(0.05), samples=2, seed=0) if smoothed else model
             attack = attacks.create(name, norm="linf", eps=0.05, seed=7, **ATTACKS[name])
             results.append(attack(attacked, x, y))
+    assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "autoattack", "fgsm"])
+def test_one_seed_one_result_of_a_model_that_draws_from_the_global_state(name):
+    x, y = Flipper.images()
+    results = []
+    with torch.random.fork_rng():
+        for global_seed in (1, 2):
+            torch.manual_seed(global_seed)
+            attack = attacks.create(name, norm="linf", eps=0.4, seed=7, **ATTACKS[name])
+            results.append(attack(Flipper(), x, y))
     assert torch.equal(*results)
 
 

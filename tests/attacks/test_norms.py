@@ -39,7 +39,7 @@ def test_projection_is_the_nearest_point_of_ball_and_box(norm, eps):
     g = torch.Generator().manual_seed(0)
     # Images near 0 and 1, so that the box binds.
     x = torch.rand(3, 1, 3, 4, generator=g, dtype=torch.float64).round(decimals=1)
-    target = x + torch.randn(x.shape, generator=g, dtype=torch.float64)
+    target = x + 2 * torch.randn(x.shape, generator=g, dtype=torch.float64) ** 3
     found = project(x, target, norm, eps)
     for i in range(len(x)):
         expected = dykstra(x[i].flatten(), target[i].flatten(), norm, eps)
@@ -54,7 +54,7 @@ def test_what_is_inside_stays(norm):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("eps", [0.0, 8 / 255, 1.0, 12.0])
+@pytest.mark.parametrize("eps", [0.0, 8 / 255, 1.0, 12.0, 300.0])
 def test_what_returns_is_within_the_ball_after_rounding(norm, eps):
     g = torch.Generator().manual_seed(1)
     x = torch.rand(6, 3, 32, 32, generator=g)

@@ -74,6 +74,20 @@ def test_options_are_those_of_the_attack_with_its_own_defaults():
     attacks.create("cw", norm="l2", eps=1.0, c=0.5)
 
 
+@pytest.mark.parametrize("name", ["FGSM", "BIM", "MIFGSM", "JSMA", "CW", "DeepFool", "EADL1"])
+def test_attacks_without_chance_return_what_torchattacks_returns(name):
+    import torchattacks
+
+    model, x, y = small_network(classes=10)
+    model.eval()
+    x, y = x[:3], y[:3]
+    kind, quick = KINDS[name.lower()], QUICK.get(name.lower(), {})
+    eps = 0.05 if kind.eps else 1e3
+    theirs = getattr(torchattacks, name)(model, **quick, **({"eps": eps} if kind.eps else {}))(x, y)
+    ours = attacks.create(f"torchattacks/{name.lower()}", norm=kind.norms[0], eps=eps, **quick)(model, x, y)
+    torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4, 12])
 @pytest.mark.parametrize("name", ["fab", "square", "autoattack", "apgd"])
 def test_any_number_of_classes(name, classes):
