@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "rushkit"
+MAX_LINES = 500
+
+# From the ground up. A module may import from a row below its own and from its own part; parts of one row do not import
+# one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
+FLOORS = (
+    {"errors"},
+    {"registry"},
+    {"registries"},
+    {"recipe"},
+    {"system"},
+    {"data", "views", "noises", "models", "objectives"},
+    {"statistics"},
+    {"smoothing"},
+    {"attacks", "certificates"},
+    {"run"},
+    {"stages"},
+    {"report"},
+    {"cli"},
+    {"__main__"},
+)
+FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def part_of(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_names(tree: ast.AST, package: str) -> Iterator[str]:
+    """Dotted names of everything that a module imports, at whatever depth and under whatever condition."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.rsplit(".", node.level - 1)[0] if node.level > 1 else package
+                base = f"{above}.{base}" if base else above
+            # `from rushkit import statistics` names a module, `from rushkit.errors import X` does not.
+            yield from (f"{base}.{alias.name}" for alias in node.names)
+
+
+def imports_of(module: Path) -> Iterator[str]:
+    package = ".".join(["rushkit", *module.relative_to(PACKAGE).parts[:-1]])
+    return imported_names(ast.parse(module.read_text(encoding="utf-8")), package)
+
+
+def wrong_imports(part: str, names: Iterator[str]) -> list[str]:
+    """The imports from rushkit that a part may not have."""
+    wrong = []
+    for name in names:
+        top, _, rest = name.partition(".")
+        other = rest.partition(".")[0]
+        if top != "rushkit" or other in ("", "__version__", part):
+            continue
+        if part == "__init__" or other not in FLOOR_OF or FLOOR_OF[other] >= FLOOR_OF[part]:
+            wrong.append(name)
+    return wrong
+
+
+def test_every_part_of_the_package_has_its_floor():
+    assert {part_of(module) for module in modules()} - {"__init__"} == set(FLOOR_OF)
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda module: str(module.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_floors_below(module):
+    assert wrong_imports(part_of(module), imports_of(module)) == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from rushkit.stages import loop",
+        "from rushkit import stages",
+        "import rushkit.stages.loop as loop",
+        "def f():\n    from rushkit.stages.loop import train",
+        "if TYPE_CHECKING:\n    from rushkit.cli import app",
+        "from ..stages import loop",
+        "from rushkit import unheard_of",
+    ],
+)
+def test_an_import_from_above_is_seen_however_it_is_written(code):
+    assert len(wrong_imports("run", imported_names(ast.parse(code), "rushkit.run"))) == 1
+
+
+@pytest.mark.parametrize("code", ["from rushkit import errors", "from . import files", "import rushkit", "import os"])
+def test_an_import_from_below_is_allowed(code):
+    assert wrong_imports("run", imported_names(ast.parse(code), "rushkit.run")) == []
+
+
+@pytest.mark.parametrize("name", ["click", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"])
+def test_nobody_imports(name):
+    sources = [*modules(), *(ROOT / "plugins").rglob("*.py")]
+    found = [str(module) for module in sources if name in {each.partition(".")[0] for each in imports_of_any(module)}]
+    assert found == []
+
+
+def imports_of_any(module: Path) -> Iterator[str]:
+    return imported_names(ast.parse(module.read_text(encoding="utf-8")), "")
+
+
+def test_nobody_unpickles_through_torch_or_numpy():
+    for module in [*modules(), *(ROOT / "plugins").rglob("*.py")]:
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call):
+                continue
+            call, keywords = ast.unparse(node.func), {key.arg: ast.unparse(key.value) for key in node.keywords}
+            assert keywords.get("allow_pickle", "False") == "False", f"{module}:{node.lineno}"
+            assert call != "torch.load" or keywords.get("weights_only") == "True", f"{module}:{node.lineno}"
+            assert call != "torch.save", f"{module}:{node.lineno}"
+
+
+def test_no_file_is_too_long_to_read():
+    sources = [*modules(), *(ROOT / "plugins").rglob("*.py")]
+    lengths = {str(module.relative_to(ROOT)): len(module.read_bytes().splitlines()) for module in sources}
+    assert {name: count for name, count in lengths.items() if count > MAX_LINES} == {}
+
+
+LIGHT = (
+    ["--help"],
+    ["--version"],
+    ["recipe", "show", "cifar10"],
+    ["recipe", "list"],
+    ["plugins"],
+    ["pretrain", "--help"],
+)
+
+
+def test_the_light_commands_do_not_import_torch(tmp_path):
+    code = f"""
+import sys
+import rushkit
+assert "torch" not in sys.modules, "import rushkit"
+from rushkit.cli.app import main
+for arguments in {LIGHT!r}:
+    assert main(arguments) == 0, arguments
+    assert "torch" not in sys.modules, arguments
+    assert "scipy" not in sys.modules, arguments
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
