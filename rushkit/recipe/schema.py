@@ -172,6 +172,26 @@ class Attack(Component):
     limit: int = Field(default=0, ge=0)
 
 
+class Certify(Section):
+    """Certified robustness. ``limit`` counts images, 0: all; ``skip`` takes every so manieth image.
+
+    With ``radii`` the claims "robust at this radius" are tested one by one, and ``samples`` is the most that a test
+    may draw; without, all draws are made and every image gets the largest radius that they show.
+    """
+
+    norm: Norm = "l2"
+    samples: int = Field(default=100_000, ge=1, description="draws that bound the probability of the class")
+    selection: int = Field(default=100, ge=1, description="draws that choose the class")
+    alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
+    bound: Literal["auto", "clopper-pearson", "betting", "empirical-bernstein", "hoeffding"] = "auto"
+    two_class: bool = False
+    rule: Rule = "majority"
+    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = []
+    split: str = "test"
+    limit: int = Field(default=0, ge=0)
+    skip: int = Field(default=1, ge=1)
+
+
 class System(Section):
     """Where and how it runs. These keys do not change what is computed, but for ``seed`` and ``precision``."""
 
@@ -198,6 +218,7 @@ class Recipe(Section):
     finetune: Finetune = Finetune()
     evaluate: Evaluate = Evaluate()
     attack: list[Attack] = [Attack()]
+    certify: Certify = Certify()
     system: System = System()
 
     # Dotted key -> where its value came from, such as "recipes/cifar10.toml:12" or "--set".

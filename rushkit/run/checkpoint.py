@@ -63,11 +63,13 @@ class Checkpoint:
         tensors: Name to tensor; each has memory of its own.
         meta: The JSON that was stored with them.
         path: The file.
+        hash: Over the tensors and the metadata, as the file states it: two checkpoints of one hash are the same.
     """
 
     tensors: dict[str, torch.Tensor]
     meta: dict[str, Any]
     path: Path
+    hash: str = ""
 
 
 def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, JSON]) -> None:
@@ -134,7 +136,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", verify
     if verify and _content_hash(tensors, document["meta"]) != document["hash"]:
         raise CheckpointError(f"checkpoint {path} is altered: its content does not match its hash", _DAMAGED_HINT)
     placed = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return Checkpoint(placed, document["meta"], path)
+    return Checkpoint(placed, document["meta"], path, document["hash"])
 
 
 def _ready(name: str, tensor: torch.Tensor) -> torch.Tensor:

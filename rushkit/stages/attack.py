@@ -79,7 +79,7 @@ def attack(
             log = BlockLog(
                 run.subfolder("counts") / f"{name}.jsonl",
                 {
-                    "model": source.meta.get("hash"),
+                    "model": source.hash,
                     "data": split.name,
                     "images": len(split),
                     "noise": recipe.noise.model_dump(),
