@@ -18,7 +18,7 @@ from importlib import metadata
 from inspect import Parameter, signature
 from typing import Any, Literal
 
-from rushkit.errors import PluginError, UsageError
+from rushkit.errors import PluginError, RushkitError, UsageError
 
 BUILTIN_OWNER = "rushkit"
 
@@ -56,6 +56,13 @@ class Entry:
             ) from error
         return found
 
+    def family_member(self, name: str) -> str | None:
+        """For a family such as ``timm/*``: what stands for the star in a name, with or without the owner; else None."""
+        if not self.name.endswith("/*"):
+            return None
+        stems = (self.name[:-1], f"{self.owner}/{self.name[:-1]}")
+        return next((name[len(stem) :] for stem in stems if name.startswith(stem) and len(name) > len(stem)), None)
+
 
 class Registry:
     """Names of one kind of component and the factories behind them.
@@ -91,7 +98,7 @@ class Registry:
 
         def decorate(factory: Any) -> Any:
             owner = getattr(factory, "__module__", "").partition(".")[0] or "?"
-            self._entries = [entry for entry in self._entries if (entry.name, entry.owner) != (name, owner)]
+            self.unregister(name, owner)
             self._entries.append(Entry(name, owner, target=factory))
             return factory
 
@@ -99,7 +106,7 @@ class Registry:
 
     def unregister(self, name: str, owner: str) -> None:
         """Forget one name of one owner; unknown pairs are ignored."""
-        self._entries = [entry for entry in self._entries if (entry.name, entry.owner) != (name, owner)]
+        self._entries = [entry for entry in self._entries if not _same(entry, name, owner)]
 
     def names(self) -> list[str]:
         """Every name, sorted, each once. Imports no component."""
@@ -120,7 +127,9 @@ class Registry:
         if not found:
             raise self._unknown(name)
         if len(found) > 1:
-            owners = ", ".join(f"{entry.owner}/{entry.name}" for entry in found)
+            owners = ", ".join(
+                f"{entry.owner}/{entry.name.removesuffix('*') + (entry.family_member(name) or '')}" for entry in found
+            )
             raise UsageError(f"the {self.kind} {name!r} is brought by more than one owner", f"choose one of: {owners}")
         return found[0]
 
@@ -128,16 +137,15 @@ class Registry:
         """The factory behind a name; for a family such as ``timm/*`` the rest of the name is its first argument."""
         entry = self.entry(name)
         factory = entry.load()
-        if not entry.name.endswith("/*"):
-            return typing.cast(Callable[..., Any], factory)
-        stem = entry.name[:-1]
-        return partial(factory, name[name.index(stem) + len(stem) :])
+        member = entry.family_member(name)
+        return typing.cast(Callable[..., Any], factory) if member is None else partial(factory, member)
 
     def create(self, name: str, **options: Any) -> Any:
         """Call the factory with checked options.
 
         Raises:
             UsageError: unknown name, unknown, missing or ill-typed option.
+            PluginError: a plugin's factory raises something that is no error of rushkit's.
         """
         factory = self.get(name)
         problems = [problem for _, problem in option_problems(factory, options)]
@@ -145,7 +153,18 @@ class Registry:
             raise UsageError(
                 f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}"
             )
-        return factory(**options)
+        try:
+            return factory(**options)
+        except RushkitError:
+            raise
+        except (Exception, SystemExit) as error:
+            entry = self.entry(name)
+            if entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str):
+                raise
+            raise PluginError(
+                f"{self.kind} {entry.name!r} of {entry.owner} cannot be made: {type(error).__name__}: {error}",
+                f"check its options: {describe_options(factory)}; with --debug the traceback is shown",
+            ) from error
 
     def _matching(self, name: str) -> list[Entry]:
         entries = self.entries()
@@ -155,15 +174,7 @@ class Registry:
         qualified = [entry for entry in entries if f"{entry.owner}/{entry.name}" == name]
         if qualified:
             return qualified
-        return [
-            entry
-            for entry in entries
-            if entry.name.endswith("/*")
-            and any(
-                name.startswith(stem) and len(name) > len(stem)
-                for stem in (entry.name[:-1], f"{entry.owner}/{entry.name[:-1]}")
-            )
-        ]
+        return [entry for entry in entries if entry.family_member(name) is not None]
 
     def _unknown(self, name: str) -> UsageError:
         if name in self._known_plugins:
@@ -179,8 +190,7 @@ class Registry:
         self._discovered = True
         for distribution, point in _entry_points(self.group):
             owner = distribution.name
-            known = any((entry.name, entry.owner) == (point.name, owner) for entry in self._entries)
-            if not known:
+            if not any(_same(entry, point.name, owner) for entry in self._entries):
                 self._entries.append(Entry(point.name, owner, distribution.version, point.value))
 
 
@@ -193,6 +203,11 @@ def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.
     for point in metadata.entry_points(group=group):
         if point.dist is not None and (allowed is None or _canonical(point.dist.name) in allowed):
             yield point.dist, point
+
+
+def _same(entry: Entry, name: str, owner: str) -> bool:
+    """Whether the entry is this name of this owner, whom a decorator knows as a module and pip as a distribution."""
+    return entry.name == name and _canonical(entry.owner) == _canonical(owner)
 
 
 def _canonical(name: str) -> str:
@@ -258,7 +273,8 @@ def _fits(value: Any, expected: Any) -> bool:
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in arguments)
     if origin is Literal:
-        return value in arguments
+        # By type too: True == 1 == 1.0.
+        return any(type(value) is type(argument) and value == argument for argument in arguments)
     if expected is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if expected is int:
