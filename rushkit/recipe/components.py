@@ -54,6 +54,12 @@ def _problems(recipe: Recipe, section: str, registry: Registry, part: Component)
         if sentence.startswith("unknown option"):
             sentence = "unknown key" + (f"; did you mean {near[0]}?" if near else f" of {registry.kind} {name}")
         lines.append(f"{place(f'{section}.{option}', recipe.origins)}: {section}.{option}: {sentence}")
+    if registry.kind == "noise" and not lines:
+        # Cheap to make, and the only one whose options exclude one another.
+        try:
+            factory(**part.options)
+        except UsageError as error:
+            lines.append(f"{place(section, recipe.origins)}: {section}: {error.message}")
     if registry.kind == "objective":
         stage = getattr(factory, "stage", None)
         if stage not in (None, section):

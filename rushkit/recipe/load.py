@@ -36,6 +36,9 @@ COMPONENT_KEYS = {
     "attack": "type",
 }
 
+# Keys of which a component takes one: setting it takes the other away.
+EXCLUSIVE = {"noise": frozenset({"scale", "std"})}
+
 
 def shipped_folder() -> Path:
     """Where rushkit's own recipes lie: inside an installed wheel, else beside the package in a checkout."""
@@ -65,14 +68,25 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
     """
     if name.endswith(".toml") or "/" in name or os.sep in name:
         path = (beside / name) if beside and not Path(name).is_absolute() else Path(name).expanduser()
-        if path.is_file():
+        if _is_file(path):
             return path
         if name.endswith(".toml"):
             raise UsageError(f"there is no recipe file {path}", "`rushkit recipe list` shows the recipes by name")
-    for folder in filter(None, (beside, Path("recipes"), shipped_folder())):
-        if (folder / f"{name}.toml").is_file():
+    here = Path("recipes")
+    for folder in filter(None, (beside, None if _same_folder(here, shipped_folder()) else here)):
+        if _is_file(folder / f"{name}.toml"):
             return folder / f"{name}.toml"
-    if name in registries.recipes:
+    shipped = shipped_folder() / f"{name.removeprefix('rushkit/')}.toml"
+    plugins = name in registries.recipes
+    if _is_file(shipped) and plugins:
+        owners = ["rushkit", *(entry.owner for entry in registries.recipes.entries() if entry.name == name)]
+        raise UsageError(
+            f"the recipe {name!r} is brought by more than one owner",
+            f"choose one of: {', '.join(f'{owner}/{name}' for owner in owners)}",
+        )
+    if _is_file(shipped):
+        return shipped
+    if plugins:
         return _plugin_recipe(name)
     near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}"
@@ -98,7 +112,7 @@ def load_recipe(
         UsageError: with every error of the sections at once, each with file and line.
     """
     table, origins = _read_chain(find_recipe(name), ())
-    table.setdefault("name", Path(name).stem)
+    table.setdefault("name", Path(name).name.removesuffix(".toml"))
     return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
 
 
@@ -112,14 +126,17 @@ def derive_recipe(
     recipe: Recipe,
     changes: Sequence[str] | Mapping[str, Any] = (),
     environment: Mapping[str, str] | None = None,
+    system: Iterable[str] = ("seed",),
 ) -> Recipe:
     """The recipe of an earlier run for a new command, on this machine and under this command's flags.
 
-    Where data and runs lie and what computes is this machine's business: of ``[system]`` only the seed is inherited.
+    Where data and runs lie and what computes is this machine's business: of ``[system]`` only the seed is inherited,
+    or the keys that ``system`` names.
     """
     table, origins = recipe.resolved(), dict(recipe.origins)
-    table["system"] = {"seed": recipe.system.seed}
-    origins = {key: origin for key, origin in origins.items() if not key.startswith("system.") or key == "system.seed"}
+    table["system"] = {key: table["system"][key] for key in system}
+    kept = {f"system.{key}" for key in table["system"]}
+    origins = {key: origin for key, origin in origins.items() if not key.startswith("system.") or key in kept}
     return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
 
 
@@ -219,10 +236,14 @@ def parse_changes(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str,
         if not equals or not key or not all(key.split(".")):
             raise UsageError(f"--set {change!r} is not KEY=VALUE", "for example --set pretrain.epochs=100")
         try:
-            value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            value = text.strip()
-        parsed.append((key, value))
+            read = tomllib.loads(f"value = {text}")
+        # A nesting too deep for the parser is a RecursionError, a number too long a ValueError.
+        except (ValueError, RecursionError):
+            read = {}
+        value = read.get("value")
+        # A date, or lines beyond the first: more than a value of a recipe.
+        plain = isinstance(value, bool | int | float | str | list | dict) and len(read) == 1
+        parsed.append((key, value if plain else text.strip()))
     return parsed
 
 
@@ -241,16 +262,14 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     """Set a dotted key in nested data in place; a number in the path is an index into an array of tables."""
     node: Any = table
     *parents, last = key.split(".")
-    for position, part in enumerate(parents):
-        if isinstance(node, list):
-            node = node[_index(node, part, key, origin)]
-            continue
-        child = node.setdefault(part, {})
+    for depth, part in enumerate(parents, 1):
+        place: Any = _index(node, part, key, origin) if isinstance(node, list) else part
+        child = node[place] if isinstance(node, list) else node.get(place, {})
         if not isinstance(child, dict | list):
-            raise UsageError(f"{origin}: {'.'.join(parents[: position + 1])} is a value, not a table")
+            raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table")
         # Nested data may be shared with the recipe that this one extends.
-        node[part] = child.copy()
-        node = node[part]
+        node[place] = child.copy()
+        node = node[place]
     if isinstance(node, list):
         node[_index(node, last, key, origin)] = value
     else:
@@ -260,7 +279,6 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
 def _index(items: list, part: str, key: str, origin: str) -> int:
     if not part.isdecimal() or int(part) >= len(items):
         raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}")
-    items[int(part)] = dict(items[int(part)]) if isinstance(items[int(part)], dict) else items[int(part)]
     return int(part)
 
 
@@ -285,6 +303,11 @@ def _override(
             if isinstance(part, dict) and part.get(key.rpartition(".")[2], value) != value:
                 kept = {name: item for name, item in part.items() if name in _fields(section.split("."))}
                 set_key(table, section, kept, origin)
+                gone = {f"{section}.{name}" for name in part.keys() - kept.keys()}
+                origins = {path: old for path, old in origins.items() if path not in gone}
+        rivals, part = _rivals(section, key.rpartition(".")[2]), get_key(table, section)
+        if rivals and isinstance(part, dict):
+            set_key(table, section, {name: item for name, item in part.items() if name not in rivals}, origin)
         set_key(table, key, value, origin)
         origins = {path: old for path, old in origins.items() if not path.startswith(f"{key}.")}
         origins |= {f"{key}.{path}" if path else key: origin for path in _leaves(value)}
@@ -296,11 +319,20 @@ def _names_component(key: str) -> bool:
     return last == COMPONENT_KEYS.get(section.partition(".")[0], "")
 
 
+def _rivals(section: str, key: str) -> frozenset[str]:
+    """The keys that a key takes away."""
+    group = EXCLUSIVE.get(section, frozenset())
+    return group - {key} if key in group else frozenset()
+
+
 def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
     """A file merged over what it extends: tables merge, arrays and values replace."""
     if path.resolve() in seen:
         names = " -> ".join(step.name for step in (*seen, path))
-        raise UsageError(f"recipes extend each other in a circle: {names}", "take out one `extends`")
+        raise UsageError(
+            f"recipes extend each other in a circle: {names}",
+            f'take out one `extends`, or extend rushkit\'s own with "rushkit/{path.stem}"',
+        )
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -309,19 +341,24 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     origins = {key: f"{path}:{line}" for key, line in toml.line_numbers(text).items()}
     parent = table.pop("extends", None)
     extends = origins.pop("extends", str(path))
-    table["name"] = table.get("name", path.stem)
     if parent is None:
         return table, origins
     if not isinstance(parent, str):
         raise UsageError(f"{extends}: extends: must be the name of one recipe (got {parent!r})")
     base, base_origins = _read_chain(find_recipe(parent, path.parent), (*seen, path.resolve()))
-    return _merge(base, table), base_origins | origins
+    # A recipe is called by its own name or its file's, never by that of the one it extends.
+    base.pop("name", None)
+    base_origins.pop("name", None)
+    merged = _merge(base, table)
+    kept = toml.flatten(merged).keys()
+    base_origins = {key: origin for key, origin in base_origins.items() if any(path.startswith(key) for path in kept)}
+    return merged, base_origins | origins
 
 
 def _parse(text: str, origin: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{origin} is not valid TOML: {error}") from None
 
 
@@ -334,6 +371,8 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
             if name in value and value[name] != old.get(name, value[name]):
                 # Another component: the options of the one before it do not fit.
                 old = {field: item for field, item in old.items() if field in _fields([key])}
+            rivals = frozenset().union(*(_rivals(key, name) for name in value))
+            old = {field: item for field, item in old.items() if field not in rivals}
             merged[key] = _merge(old, value)
         else:
             merged[key] = value
@@ -350,9 +389,10 @@ def _explain(error: Any, origins: Mapping[str, str]) -> str:
         return f"{where}: {key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
     if error["type"] == "missing":
         return f"{where}: {key}: is missing"
+    if error["type"] == "model_type":
+        return f"{where}: {key}: must be a table (got {error['input']!r})"
     message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    shown = message if message.startswith(("must", "should")) else f"must be otherwise: {message}"
-    return f"{where}: {key}: {shown.replace('should', 'must', 1)} (got {error['input']!r})"
+    return f"{where}: {key}: {message.replace('should', 'must', 1)} (got {error['input']!r})"
 
 
 def _fields(path: Iterable[str]) -> list[str]:
@@ -380,10 +420,22 @@ def _plugin_recipe(name: str) -> Path:
     """A plugin's recipe: its entry point is a path, or a function that returns one."""
     entry = registries.recipes.entry(name)
     target = entry.load()
-    path = Path(target() if callable(target) else target)
-    if not path.is_file():
+    try:
+        path = Path(target() if callable(target) else target)
+    # Whatever a plugin raises breaks its own recipe only.
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"the recipe {name!r} of {entry.owner} cannot be found: {error}") from error
+    if not _is_file(path):
         raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}")
     return path
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        # What a user typed may be no path at all: too long, or past a folder that is closed to them.
+        return False
 
 
 def _same_folder(one: Path, other: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr
 
 
 def parse_number(value: Any) -> Any:
@@ -26,6 +26,19 @@ def parse_number(value: Any) -> Any:
     return number
 
 
+def check_option(value: Any) -> Any:
+    """Let pass what both TOML and JSON can hold: dates, NaN and infinities are refused."""
+    if isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            check_option(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be finite")
+    elif not isinstance(value, bool | int | float | str | None):
+        raise ValueError("must be a number, a text, true or false, or a list or table of these")
+    return value
+
+
+Option = Annotated[Any, AfterValidator(check_option)]
 Number = Annotated[float, BeforeValidator(parse_number)]
 Norm = Literal["linf", "l2", "l1"]
 Rule = Literal["majority", "mean"]
@@ -41,6 +54,7 @@ class Component(Section):
     """A table that names a component and holds its options."""
 
     model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, Option]
 
     @property
     def options(self) -> dict[str, Any]:
@@ -85,6 +99,20 @@ class Optimizer(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=0.0, ge=0)
     nesterov: bool = False
+
+
+class PretrainOptimizer(Optimizer):
+    """The optimizer of pre-training."""
+
+    lr: float = Field(default=0.5, gt=0)
+    weight_decay: float = Field(default=1e-4, ge=0)
+
+
+class FinetuneOptimizer(Optimizer):
+    """The optimizer of fine-tuning."""
+
+    lr: float = Field(default=0.1, gt=0)
+    weight_decay: float = Field(default=2e-4, ge=0)
 
 
 class Schedule(Section):
@@ -137,7 +165,7 @@ class Pretrain(Training):
 
     objective: str = "rush"
     epochs: int = Field(default=1000, ge=1)
-    optimizer: Optimizer = Optimizer(lr=0.5, weight_decay=1e-4)
+    optimizer: PretrainOptimizer = PretrainOptimizer()
     views: Views = Views()
     knn: Knn = Knn()
 
@@ -147,7 +175,7 @@ class Finetune(Training):
 
     objective: str = "cross-entropy"
     epochs: int = Field(default=25, ge=1)
-    optimizer: Optimizer = Optimizer(lr=0.1, weight_decay=2e-4)
+    optimizer: FinetuneOptimizer = FinetuneOptimizer()
     freeze: Literal["encoder", "none"] = "encoder"
     bn: Literal["train", "eval"] = "train"
     augment: Literal["none", "crop-flip"] = "none"
@@ -169,6 +197,7 @@ class Attack(Component):
     eps: Number = Field(default=8 / 255, ge=0)
     split: str = "test"
     samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
+    eot: int = Field(default=0, ge=0, description="draws a gradient; 0: as the protocol says")
     limit: int = Field(default=0, ge=0)
 
 

@@ -31,7 +31,8 @@ def line_numbers(text: str) -> dict[str, int]:
     counts: dict[str, int] = {}
     prefix = ""
     pending, start = "", 0
-    for number, line in enumerate(text.splitlines(), 1):
+    # Not splitlines, which also splits at characters that may stand inside a string.
+    for number, line in enumerate(text.split("\n"), 1):
         if not pending:
             stripped = line.strip()
             if not stripped or stripped.startswith("#"):
@@ -57,7 +58,7 @@ def line_numbers(text: str) -> dict[str, int]:
 
 
 def _header(line: str, counts: dict[str, int]) -> str:
-    """``[a.b]`` -> "a.b"; the second ``[[a]]`` -> "a.1"."""
+    """``[a.b]`` -> "a.b"; the second ``[[a]]`` -> "a.1", and ``[a.b]`` behind it -> "a.1.b"."""
     parsed = tomllib.loads(line)
     parts: list[str] = []
     node: Any = parsed
@@ -65,12 +66,14 @@ def _header(line: str, counts: dict[str, int]) -> str:
         key = next(iter(node))
         parts.append(key)
         node = node[key][0] if isinstance(node[key], list) else node[key]
-    path = ".".join(parts)
-    if line.startswith("[["):
-        counts[path] = counts.get(path, -1) + 1
-        return f"{path}.{counts[path]}"
-    head, _, _ = path.partition(".")
-    return path.replace(head, f"{head}.{counts[head]}", 1) if head in counts else path
+    path = ""
+    for depth, part in enumerate(parts, 1):
+        path = f"{path}.{part}" if path else part
+        if line.startswith("[[") and depth == len(parts):
+            counts[path] = counts.get(path, -1) + 1
+        if path in counts:
+            path = f"{path}.{counts[path]}"
+    return path
 
 
 def dumps(table: dict[str, Any]) -> str:
@@ -81,7 +84,7 @@ def dumps(table: dict[str, Any]) -> str:
 def _table_lines(table: dict[str, Any], prefix: str) -> list[str]:
     plain, nested = [], []
     for key, value in table.items():
-        name = key if _BARE_KEY.match(key) else json.dumps(key, ensure_ascii=False)
+        name = _format_key(key)
         if isinstance(value, dict):
             nested += ["", f"[{prefix}{name}]", *_table_lines(value, f"{prefix}{name}.")]
         elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
@@ -102,8 +105,12 @@ def format_value(value: Any) -> str:
     if isinstance(value, list | tuple):
         return "[" + ", ".join(map(format_value, value)) + "]"
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {format_value(item)}" for key, item in value.items()) + " }"
+        return "{ " + ", ".join(f"{_format_key(key)} = {format_value(item)}" for key, item in value.items()) + " }"
     if isinstance(value, str):
         # JSON's escapes are valid TOML, but for DEL, which JSON leaves raw.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     return str(value)
+
+
+def _format_key(key: str) -> str:
+    return key if _BARE_KEY.match(key) else format_value(key)
