@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from pathlib import Path
 
 import typer
 
 from rushkit import __version__
-from rushkit.cli import attack, data, demo, evaluate, finetune, plugins, pretrain, recipe, runs
+from rushkit.cli import attack, data, demo, evaluate, finetune, launch, plugins, pretrain, recipe, runs
 from rushkit.errors import RushkitError
 
 ABOUT = (
@@ -50,8 +51,9 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
-        app(args=arguments, prog_name="rushkit")
+        app(args=arguments, prog_name="rushkit", obj=arguments)
     except SystemExit as stop:
+        _part()
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
     except RushkitError as error:
         if debug:
@@ -76,9 +78,23 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _part() -> None:
+    """Take leave of the other ranks, where there are any: torch warns of a process that just goes."""
+    if "WORLD_SIZE" in os.environ and "torch" in sys.modules:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
 def _complain(message: str, hint: str | None) -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
     encoding = sys.stderr.encoding or "utf-8"
     text = "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+    if launch.ERROR_FILE in os.environ:
+        Path(os.environ[launch.ERROR_FILE]).write_text(f"{text}\n", encoding="utf-8")
+        return
+    if os.environ.get("RANK", "0") != "0":
+        text = f"rank {os.environ['RANK']}: {text}"
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     sys.stderr.write(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")

@@ -7,11 +7,13 @@ from typing import Annotated
 
 import typer
 
+from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
     From,
     Json,
+    Nproc,
     Output,
     Quiet,
     Resume,
@@ -36,6 +38,7 @@ class Protocol(StrEnum):
 
 
 def command(
+    context: typer.Context,
     source: From = None,
     kind: Annotated[
         str | None, typer.Option("--type", metavar="NAME", help="An attack's name; else those of the recipe.")
@@ -50,12 +53,14 @@ def command(
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
+    launch(nproc, context)
     from rushkit.cli.training import reopen
     from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table

@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Samples, Verbose, numbers, resolve_classifier
+import typer
+
+from rushkit.cli.launch import launch
+from rushkit.cli.options import (
+    Changes,
+    Debug,
+    From,
+    Json,
+    Nproc,
+    Output,
+    Quiet,
+    Samples,
+    Verbose,
+    numbers,
+    resolve_classifier,
+)
 
 NAME = "evaluate"
 EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
 
 
 def command(
+    context: typer.Context,
     source: From = None,
     samples: Samples = None,
     changes: Changes = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
+    launch(nproc, context)
     from rushkit.report.tables import evaluation_table
     from rushkit.stages.evaluate import evaluate
     from rushkit.stages.start import start_run

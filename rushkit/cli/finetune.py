@@ -6,13 +6,28 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, DryRun, From, Json, Output, Quiet, Resume, RunFolder, Verbose, runs_root
+from rushkit.cli.launch import launch
+from rushkit.cli.options import (
+    Changes,
+    Debug,
+    DryRun,
+    From,
+    Json,
+    Nproc,
+    Output,
+    Quiet,
+    Resume,
+    RunFolder,
+    Verbose,
+    runs_root,
+)
 
 NAME = "finetune"
 EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"
 
 
 def command(
+    context: typer.Context,
     source: From = None,
     target: Annotated[
         str | None, typer.Option("--to", metavar="TARGET", help="A recipe or a data set to transfer to.")
@@ -21,12 +36,14 @@ def command(
     resume: Resume = False,
     run_folder: RunFolder = None,
     dry_run: DryRun = False,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
+    launch(nproc, context)
     from rushkit.cli.training import dry_run_table, finished, reopen
     from rushkit.recipe.load import derive_recipe, transfer_recipe
     from rushkit.run.checkpoint import load_checkpoint

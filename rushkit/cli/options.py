@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -44,6 +45,10 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
 ]
 
+Nproc = Annotated[
+    int, typer.Option("--nproc", metavar="N", min=1, help="Split the work over N processes (GPUs) of this machine.")
+]
+
 
 @dataclass(frozen=True)
 class Output:
@@ -60,7 +65,9 @@ class Output:
         return Speaker(-1 if self.quiet else int(self.verbose), json=self.json)
 
     def result(self, data: Mapping[str, Any], text: Any) -> None:
-        """Print the result: the data with ``--json``, else the text or rich renderable."""
+        """Print the result on rank 0: the data with ``--json``, else the text or rich renderable."""
+        if os.environ.get("RANK", "0") != "0":
+            return
         if self.json:
             sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
             return
@@ -85,8 +92,6 @@ def numbers(text: str | None, option: str) -> list[int] | None:
 
 def runs_root(changes: list[str] | None) -> str:
     """The folder of runs under flags and environment, before there is a recipe."""
-    import os
-
     from rushkit.recipe.load import parse_changes
 
     chosen = dict(parse_changes(changes or [])).get("system.runs_dir")

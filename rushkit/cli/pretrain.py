@@ -6,7 +6,20 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, DryRun, Json, Output, Quiet, Resume, RunFolder, Verbose, runs_root
+from rushkit.cli.launch import launch
+from rushkit.cli.options import (
+    Changes,
+    Debug,
+    DryRun,
+    Json,
+    Nproc,
+    Output,
+    Quiet,
+    Resume,
+    RunFolder,
+    Verbose,
+    runs_root,
+)
 from rushkit.errors import UsageError
 
 NAME = "pretrain"
@@ -14,17 +27,20 @@ EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
 
 
 def command(
+    context: typer.Context,
     recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = None,
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
     dry_run: DryRun = False,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
+    launch(nproc, context)
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     if not resume and recipe is None:

@@ -15,6 +15,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.find import find_runs
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
+from rushkit.stages import ranks
 from rushkit.stages.loop import TrainingJob
 from rushkit.stages.start import machine_of
 
@@ -37,10 +38,17 @@ def reopen(
             f"--resume goes on with the recipe of the run; it cannot take --set {foreign[0]}",
             "start a new run for another recipe",
         )
-    path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
-    if not path.is_dir() and (Path(root) / path).is_dir():
-        path = Path(root) / path
-    run = Run.open(path, speaker)
+    ranks.join()
+    if ranks.rank():
+        # Rank 0 has opened it, and with that made it a run that nobody would resume.
+        path = Path(ranks.broadcast(None))
+        run = Run.open(path, speaker, ranks.rank())
+    else:
+        path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
+        if not path.is_dir() and (Path(root) / path).is_dir():
+            path = Path(root) / path
+        run = Run.open(path, speaker)
+        ranks.broadcast(str(path.resolve()))
     if run.verb != verb:
         run.close()
         raise UsageError(f"{path} is a run of {run.verb}, not of {verb}", f"rushkit {run.verb} --resume --run {path}")

@@ -19,6 +19,7 @@ from rushkit.recipe.schema import Optimizer, Schedule, Training
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
 from rushkit.run.signals import graceful_stop
+from rushkit.stages import ranks
 from rushkit.stages.build import load_network
 from rushkit.system import Machine, generator
 
@@ -74,7 +75,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
     """Train from the run's last checkpoint, or from the start, to the end.
 
     Every draw is from a generator of (seed, purpose, epoch, step): a run that was stopped anywhere and resumed ends
-    with the same weights, bit for bit on a CPU.
+    with the same weights, bit for bit on a CPU. Several ranks split each batch; losses and gradients are those of the
+    whole batch, so a run may go on with another number of ranks.
 
     Args:
         job: What to train.
@@ -87,7 +89,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
         The figures of the last epoch.
 
     Raises:
-        UsageError: the batch is larger than the data set.
+        UsageError: the batch is larger than the data set, or does not divide over the ranks in pre-training.
         NumericsError: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: a signal asked to stop; everything is saved.
     """
@@ -97,10 +99,17 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
             f"a batch of {settings.batch_size} is larger than {job.split.name} with {len(job.split)} images",
             f"for example --set {job.objective.stage}.batch_size={max(2, len(job.split) // 4)}",
         )
+    if job.drop_last and settings.batch_size % ranks.world():
+        raise UsageError(
+            f"a batch of {settings.batch_size} does not divide over {ranks.world()} ranks",
+            f"for example --set {job.objective.stage}.batch_size="
+            f"{max(1, settings.batch_size // ranks.world()) * ranks.world()}",
+        )
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     optimizer = build_optimizer(settings.optimizer, parameters, machine.device)
     images, labels = resident(job.split, machine.device)
     start = restore(job, run, optimizer)
+    model = ranks.parallel(network, machine.device)
     ledger = _Ledger(run)
     figures: dict[str, Any] = {}
 
@@ -122,19 +131,22 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
             first = start % job.steps_per_epoch if epoch == start // job.steps_per_epoch else 0
             for index in range(first, job.steps_per_epoch):
                 step = epoch * job.steps_per_epoch + index
-                chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size].to(images.device)
+                chosen = order[index * settings.batch_size : (index + 1) * settings.batch_size]
+                share = ranks.share_of(len(chosen))
+                chosen = chosen[share.rows].to(images.device)
                 batch = images[chosen].to(machine.device, non_blocking=True)
                 batch_labels = None if labels is None else labels[chosen].to(machine.device, non_blocking=True)
                 source = generator(seed, f"{label}-draws", epoch, index, device=machine.device)
                 rate = learning_rate(settings, step, job.steps_per_epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = train_step(job, batch, batch_labels, source, optimizer, machine)
+                loss = train_step(job, model, batch, batch_labels, share, source, optimizer, machine)
                 ledger.add(step, epoch, rate, loss)
                 progress.advance(1, loss=loss, epoch=epoch + 1)
                 done = step + 1
-                if stop.requested and done < job.steps:
+                if ranks.any_rank(stop.requested) and done < job.steps:
                     save(done)
+                    ranks.wait()
                     raise Interrupted(
                         f"stopped at step {done} of {job.steps}; everything is saved in {run.path}",
                         f"go on with: rushkit {label} --resume --run {run.path}",
@@ -153,17 +165,36 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
 
 def train_step(
     job: TrainingJob,
+    model: nn.Module,
     images: Tensor,
     labels: Tensor | None,
+    share: ranks.Share,
     source: torch.Generator,
     optimizer: torch.optim.Optimizer,
     machine: Machine,
 ) -> Tensor:
-    """One step on uint8 images (N, C, H, W); returns the loss, a detached scalar on the device."""
-    inputs = job.objective.inputs(images, job.views, job.noise, source)
+    """One step on this rank's share of a batch.
+
+    Args:
+        job: The objective, and what it gets.
+        model: The job's network, or what ``ranks.parallel`` made of it.
+        images: (n, C, H, W) uint8, the share's.
+        labels: (n,) of the share, or None.
+        share: Which rows of the batch they are.
+        source: Of the whole batch's draws.
+        optimizer: Over the network's parameters.
+        machine: Device and precision.
+
+    Returns:
+        The share's part of the loss: its mean over the ranks is the batch's. A detached scalar on the device.
+    """
+    inputs = job.objective.inputs(images, share.views(job.views), share.noise(job.noise), source)
     with machine.autocast():
-        outputs = job.network(inputs.contiguous(memory_format=torch.channels_last))
-        loss = job.objective.loss(outputs, labels)
+        outputs = model(inputs.contiguous(memory_format=torch.channels_last))
+        # A rank without images still takes its part in every collective of the backward pass.
+        loss = job.objective.loss(outputs, labels) if share.count else outputs.float().sum()
+    if share.weight != 1:
+        loss = loss * share.weight
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     optimizer.step()
@@ -253,7 +284,7 @@ class _Ledger:
     def read(self) -> None:
         if not self._waiting:
             return
-        losses = torch.stack([loss for *_, loss in self._waiting]).tolist()
+        losses = (ranks.total(torch.stack([loss for *_, loss in self._waiting])) / ranks.world()).tolist()
         for (step, epoch, rate, _), loss in zip(self._waiting, losses, strict=True):
             if not math.isfinite(loss):
                 raise NumericsError(

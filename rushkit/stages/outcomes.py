@@ -14,6 +14,7 @@ from rushkit.data.memory import Split
 from rushkit.errors import DataError
 from rushkit.noises import Noise
 from rushkit.smoothing import Rule, SmoothedClassifier, Tally
+from rushkit.stages import ranks
 from rushkit.stages.build import to_float
 from rushkit.system import Machine, derived_seed
 
@@ -90,18 +91,23 @@ def count_outcomes(
         device: Where the model is.
         advance: Called with the number of passes done.
     """
-    tallies = []
-    for start in range(0, len(split), BLOCK):
+    tallies: dict[int, Tally] = {}
+    for start in ranks.own(range(0, len(split), BLOCK)):
         x = to_float(split.images[start : start + BLOCK].to(device))
         with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
-            tallies.append(g.tally(x, samples))
-        advance(len(x) * samples)
-    votes, confidence, squared = (
-        torch.cat([getattr(tally, name).cpu() for tally in tallies])
-        for name in ("votes", "confidence", "confidence_squared")
-    )
+            tallies[start] = g.tally(x, samples)
+        # The other ranks are at blocks of their own meanwhile.
+        advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
+    # Every rank fills in its own rows; the sum over the ranks has them all. A rank without a block learns K here.
+    classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
+    votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)
+    for start, tally in tallies.items():
+        rows = slice(start, start + BLOCK)
+        votes[rows], confidence[rows], squared[rows] = tally.votes, tally.confidence, tally.confidence_squared
+    for whole in (votes, confidence, squared):
+        ranks.total(whole)
     assert split.labels is not None
-    return Outcomes(Tally(votes, confidence, squared, samples), split.labels)
+    return Outcomes(Tally(votes.long(), confidence, squared, samples), split.labels)
 
 
 def accuracy_row(right: Tensor, confidence: float = 0.95) -> dict[str, Any]:

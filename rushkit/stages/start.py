@@ -9,11 +9,12 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
+from rushkit.stages import ranks
 from rushkit.system import Machine, choose_machine
 
 
 def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent: str | None = None) -> Run:
-    """Check the recipe's components and make the run's folder.
+    """Check the recipe's components and make the run's folder: rank 0 makes it, the other ranks follow.
 
     Args:
         verb: The stage.
@@ -26,7 +27,10 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
         RushkitError: the folder cannot be made.
     """
     check_components(recipe)
+    ranks.join()
     machine = machine_of(recipe)
+    if ranks.rank():
+        return Run.open(ranks.broadcast(None), speaker, ranks.rank())
     info = environment() | {
         "device": str(machine.device),
         "precision": machine.precision,
@@ -34,13 +38,18 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
         "seed": recipe.system.seed,
         "owners": component_owners(recipe),
         "parent": parent,
+        "ranks": ranks.world(),
     }
-    return Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
+    run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
+    ranks.broadcast(str(run.path.resolve()))
+    return run
 
 
 def machine_of(recipe: Recipe) -> Machine:
     """The device and precision that the recipe stands for on this machine."""
-    return choose_machine(recipe.system.device, recipe.system.precision)
+    machine = choose_machine(recipe.system.device, recipe.system.precision)
+    ranks.check_device(machine.device)
+    return machine
 
 
 def component_owners(recipe: Recipe) -> dict[str, str]:

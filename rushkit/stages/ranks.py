@@ -1,0 +1,199 @@
+"""Several processes at one job: who this one is, what all of them agree on, and how work is shared out.
+
+Under ``torchrun`` or ``--nproc`` every rank runs the same stage. What is drawn, trained, counted and written does not
+depend on their number: a batch, or a list of blocks, is split over the ranks, and every draw is the one that a single
+process would make. Nothing here sends pickles: what is not a tensor travels as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor, distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from rushkit.errors import UsageError
+from rushkit.models.batch_norm import synchronise_batch_norm
+from rushkit.noises import Noise
+from rushkit.views import Views, apply_views, sample_parameters
+
+Item = TypeVar("Item")
+
+
+def join() -> None:
+    """Meet the other ranks that torchrun's environment tells of; does nothing in a single process, or the second time.
+
+    On a machine with GPUs each rank takes the one of its local rank.
+    """
+    if world() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
+    # Gloo beside NCCL: what ranks agree on is on the CPU, and must not make the device wait.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+
+
+def check_device(device: torch.device) -> None:
+    """Raise UsageError where several ranks would compute on one GPU."""
+    if device.type != "cuda" or world() == 1:
+        return
+    if str(device) != "cuda" or _local_rank() >= torch.cuda.device_count():
+        raise UsageError(
+            f"rank {rank()} has no GPU of its own: device {device}, {torch.cuda.device_count()} GPUs on this machine",
+            "start at most one rank a GPU, with system.device = auto or cuda; or with cpu",
+        )
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def rank() -> int:
+    """This process's number; 0 speaks and writes."""
+    return distributed.get_rank() if distributed.is_initialized() else int(os.environ.get("RANK", "0"))
+
+
+def world() -> int:
+    """How many processes have joined."""
+    return distributed.get_world_size() if distributed.is_initialized() else 1
+
+
+def broadcast(value: Any) -> Any:
+    """Rank 0's value, a JSON document, on every rank; what the others pass is ignored."""
+    return value if world() == 1 else gather(value if rank() == 0 else None)[0]
+
+
+def gather(value: Any) -> list[Any]:
+    """The JSON documents of all ranks, in rank order, on every rank."""
+    if world() == 1:
+        return [value]
+    data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+    lengths = [torch.zeros(1, dtype=torch.int64) for _ in range(world())]
+    distributed.all_gather(lengths, torch.tensor([len(data)]))
+    longest = int(max(lengths))
+    parts = [torch.zeros(longest, dtype=torch.uint8) for _ in range(world())]
+    distributed.all_gather(parts, torch.nn.functional.pad(data, (0, longest - len(data))))
+    return [json.loads(part[: int(length)].numpy().tobytes()) for part, length in zip(parts, lengths, strict=True)]
+
+
+def largest(number: int) -> int:
+    """The largest of the ranks' numbers."""
+    if world() == 1:
+        return number
+    numbers = torch.tensor([number])
+    distributed.all_reduce(numbers, distributed.ReduceOp.MAX)
+    return int(numbers)
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is up on any rank: all ranks must ask, and all hear the same."""
+    return bool(largest(int(flag)))
+
+
+def total(values: Tensor) -> Tensor:
+    """The sum of the ranks' tensors, in place."""
+    if world() > 1:
+        distributed.all_reduce(values)
+    return values
+
+
+def wait() -> None:
+    """Go on when every rank has come this far."""
+    any_rank(False)
+
+
+def own(items: Sequence[Item]) -> Sequence[Item]:
+    """This rank's items when they are dealt out one by one: ranks end at about the same time."""
+    return items[rank() :: world()]
+
+
+def parallel(network: nn.Module, device: torch.device) -> nn.Module:
+    """What to call in place of the network in training: gradients come out averaged over the ranks, and BatchNorm is
+    synchronised. The network itself in a single process."""
+    if world() == 1:
+        return network
+    network = synchronise_batch_norm(network)
+    devices = [torch.cuda.current_device()] if device.type == "cuda" else None
+    return DistributedDataParallel(network, device_ids=devices)
+
+
+@dataclass(frozen=True)
+class Share:
+    """This rank's rows of a batch.
+
+    Attributes:
+        first: Index of the first one.
+        count: How many; 0 where a batch has fewer images than there are ranks.
+        total: Images in the whole batch.
+    """
+
+    first: int
+    count: int
+    total: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows in the batch."""
+        return slice(self.first, self.first + self.count)
+
+    @property
+    def weight(self) -> float:
+        """What the mean over these rows counts, so that the mean over ranks is the mean over the batch."""
+        return self.count * world() / self.total
+
+    def views(self, views: Callable[[Tensor, torch.Generator], Tensor]) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """The same views for these rows as a single process draws for them: drawn for the batch, made for the share."""
+        if self.count == self.total:
+            return views
+
+        def of_share(images: Tensor, source: torch.Generator) -> Tensor:
+            if isinstance(views, Views):
+                height, width = images.shape[2:]
+                drawn = sample_parameters(self.total, height, width, views.settings, source, images.device)
+                return apply_views(images, drawn[self.rows], views.settings.size)
+            return self._among_all(images, lambda batch: views(batch, source))
+
+        return of_share
+
+    def noise(self, noise: Noise) -> Noise:
+        """The same noise for these rows as a single process draws for them."""
+        return noise if self.count == self.total else cast(Noise, _SharedNoise(noise, self))
+
+    def _among_all(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute on a batch that has these rows in their places and zeros elsewhere; their part of the outcome.
+
+        ``rows`` may hold several batches one after the other, as two views do.
+        """
+        if not len(rows):
+            return compute(rows)
+        batches = len(rows) // self.count
+        padded = rows.new_zeros(batches, self.total, *rows.shape[1:])
+        padded[:, self.rows] = rows.view(batches, self.count, *rows.shape[1:])
+        outcome = compute(padded.flatten(0, 1))
+        return outcome.view(batches, self.total, *outcome.shape[1:])[:, self.rows].flatten(0, 1)
+
+
+def share_of(images: int) -> Share:
+    """This rank's rows of a batch of so many images: contiguous, and at most one more than another rank's."""
+    each, over = divmod(images, world())
+    first = rank() * each + min(rank(), over)
+    return Share(first, each + (rank() < over), images)
+
+
+class _SharedNoise:
+    """A noise that draws for the whole batch and gives a share's rows."""
+
+    def __init__(self, noise: Noise, share: Share) -> None:
+        self._noise, self._share = noise, share
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._noise, name)
+
+    def sample(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw δ for the share's rows x."""
+        return self._share._among_all(x, lambda batch: self._noise.sample(batch, generator))
