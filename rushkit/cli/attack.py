@@ -50,6 +50,14 @@ def command(
     ] = Protocol.BOTH,
     samples: Samples = None,
     limit: Annotated[int | None, typer.Option("--limit", min=0, help="Images to attack; 0 for all.")] = None,
+    eot: Annotated[
+        int | None, typer.Option("--eot", min=1, help="Draws of noise a gradient; else as the protocol says.")
+    ] = None,
+    save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False,
+    transfer_to: Annotated[
+        str | None,
+        typer.Option("--transfer-to", metavar="RUN", help="Ask another model about the same images; keeps them, too."),
+    ] = None,
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
@@ -62,30 +70,40 @@ def command(
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     launch(nproc, context)
     from rushkit.cli.training import reopen
+    from rushkit.recipe.components import check_components
     from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table
     from rushkit.run.checkpoint import load_checkpoint
-    from rushkit.stages.attack import attack
+    from rushkit.run.find import resolve_from
+    from rushkit.stages.attack import attack, plan_jobs
     from rushkit.stages.protocols import ProtocolName
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
+    root = runs_root(changes)
+    other = None if transfer_to is None else resolve_from(transfer_to, root, "finetune").load(warn=speaker.warn)
     protocols: tuple[ProtocolName, ...] = ("paper", "strict")
     if resume:
-        recipe, run = reopen("attack", None, run_folder, changes, runs_root(changes), speaker)
+        recipe, run = reopen("attack", None, run_folder, changes, root, speaker)
         checkpoint = load_checkpoint(str(run.data["parent"]))
         protocols = tuple(run.data.get("protocols", protocols))
+        save = save or bool(run.data.get("save"))
+        if other is None and run.data.get("transfer_to"):
+            other = load_checkpoint(str(run.data["transfer_to"]))
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
-        recipe = change_attacks(
-            recipe, kind, norm=norm, eps=eps, samples=numbers(samples, "--samples"), limit=limit, changes=changes or []
-        )
+        given = {"norm": norm, "eps": eps, "samples": numbers(samples, "--samples"), "eot": eot, "limit": limit}
+        recipe = change_attacks(recipe, kind, changes=changes or [], **given)
         if protocol != Protocol.BOTH:
             protocols = ("paper",) if protocol == Protocol.PAPER else ("strict",)
+        # Before there is a folder: an attack that cannot be made leaves none.
+        check_components(recipe)
+        plan_jobs(recipe, checkpoint.meta.get("classes", ()), protocols)
         run = start_run("attack", recipe, speaker, parent=str(checkpoint.path))
         run.update(protocols=list(protocols))
     with run:
-        results = attack(recipe, checkpoint, run, protocols)
+        run.update(save=save, transfer_to=str(other.path) if other else None)
+        results = attack(recipe, checkpoint, run, protocols, save, other)
     output.result({**results, "run": str(run.path)}, attack_table(results))
     speaker.say(f"run: {run.path}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -54,7 +54,41 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
         clean = percent(last["rules"]["majority"]["clean_accuracy"])
         ball = f"{key[1]} {eps_words(key[2])}"
         table.add_row(key[0], ball, str(key[3]), str(last["images"]), clean, *figures)
-    return Group(table, Text(PROTOCOL_NOTE))
+    return Group(table, contribution_table(rows), *_transfer_table(rows), *_notes(rows), Text(PROTOCOL_NOTE))
+
+
+def contribution_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """How many images each attack was the first to break."""
+    table = Table(title="images that each attack was the first to break", title_justify="left")
+    for column in ("attack", "ball", "m", "protocol", "broken first by"):
+        table.add_column(column, justify="right" if column == "m" else "left")
+    for row in rows:
+        counts = row["contributions"]
+        words = ", ".join(f"{name} {count}" for name, count in counts.items())
+        left = row["images"] - sum(counts.values())
+        ball = f"{row['norm']} {eps_words(row['eps'])}"
+        table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], f"{words}, none {left}")
+    return table
+
+
+def _transfer_table(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    moved = [row for row in rows if "transfer" in row]
+    if not moved:
+        return []
+    table = Table(title="the same images, asked of another model under its own noise", title_justify="left")
+    for column in ("attack", "ball", "m", "protocol", "there: clean %", "there: attacked % [95%]"):
+        table.add_column(column, justify="left" if column in ("attack", "ball", "protocol") else "right")
+    for row in moved:
+        there = row["transfer"]["rules"]["majority"]
+        ball = f"{row['norm']} {eps_words(row['eps'])}"
+        clean = percent(there["clean_accuracy"])
+        table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], clean, interval(there))
+    return [table, Text(f"the other model: {moved[0]['transfer']['model']}")]
+
+
+def _notes(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """What a reader of the figures must know, each said once."""
+    return [Text(f"note: {note}") for note in dict.fromkeys(note for row in rows for note in row["notes"])]
 
 
 def eps_words(eps: float) -> str:

@@ -6,39 +6,59 @@ attack goes on where it was.
 
 from __future__ import annotations
 
-import time
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rushkit.data.memory import Split, limit
 from rushkit.errors import Interrupted
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.signals import graceful_stop
-from rushkit.smoothing import Rule, SmoothedClassifier
 from rushkit.stages import build
+from rushkit.stages.adversarial import Album, Partial, rescore, transfer_target
+from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
-from rushkit.stages.load import load_classifier
+from rushkit.stages.load import Classifier, load_classifier
 from rushkit.stages.outcomes import labels_of, smoothed
-from rushkit.stages.protocols import Candidate, Plan, ProtocolName, plan_attack
+from rushkit.stages.protocols import Plan, ProtocolName, plan_attack
 from rushkit.stages.robustness import robustness_row
 from rushkit.stages.start import machine_of, start_run
-from rushkit.system import Machine, derived_seed
+from rushkit.system import Machine
 
 # Images that one gradient pass holds, draws included, where the recipe does not say.
 _PASS = {"cpu": 512, "cuda": 8192, "mps": 1024}
-# Draws that choose between the candidates of an image; none of them scores it.
-_SELECTION_SAMPLES = 100
-RULES: tuple[Rule, ...] = ("majority", "mean")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One attack under one protocol against votes of m draws.
+
+    Attributes:
+        name: Of its files in the run folder.
+        section: What the recipe says of the attack.
+        m: Draws a vote.
+        plan: What the protocol does.
+    """
+
+    name: str
+    section: Attack
+    m: int
+    plan: Plan
 
 
 def attack(
-    recipe: Recipe, source: Checkpoint, run: Run | None = None, protocols: Sequence[ProtocolName] = ("paper", "strict")
+    recipe: Recipe,
+    source: Checkpoint,
+    run: Run | None = None,
+    protocols: Sequence[ProtocolName] = ("paper", "strict"),
+    save: bool = False,
+    transfer: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Attack a fine-tuned model by every ``[[attack]]`` of the recipe, under each m and protocol.
 
@@ -47,6 +67,8 @@ def attack(
         source: A fine-tuned checkpoint.
         run: Takes outcomes and results; one that was stopped goes on. None: a new one.
         protocols: Which of ``paper`` and ``strict``.
+        save: Keep the adversarial images in the folder ``adversarial`` of the run.
+        transfer: Another fine-tuned checkpoint, which is asked about the same images under its own noise.
 
     Returns:
         What results.json holds: ``attacks``, one row for each attack, protocol and m, with every image's outcome.
@@ -56,67 +78,25 @@ def attack(
     """
     if run is None:
         with start_run("attack", recipe, parent=str(source.path)) as run:
-            return attack(recipe, source, run, protocols)
+            return attack(recipe, source, run, protocols, save, transfer)
     machine = machine_of(recipe)
     classifier = load_classifier(source, machine)
-    dataset, noise = build.build_dataset(recipe), build.build_noise(recipe)
-    jobs = [
-        (section, protocol, m)
-        for section in recipe.attack
-        for m in sorted(set(section.samples))
-        for protocol in protocols
-    ]
+    target = None
+    if transfer is not None:
+        target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
+    dataset = build.build_dataset(recipe)
     rows = []
-    with graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this block")) as stop:
-        for section, protocol, m in jobs:
-            split = limit(build.load_split(recipe, dataset, section.split), section.limit)
-            labels_of(split, len(classifier.classes))
-            plan = plan_attack(section, protocol, m, len(classifier.classes), recipe.system.seed)
-            g = smoothed(classifier.network, noise, m, recipe.system.chunk, machine)
-            size = recipe.system.chunk or _PASS[machine.device.type]
-            size = max(1, size // plan.gradient_samples)
-            name = f"{section.type}-{section.norm}-{section.eps:.6g}-{protocol}-m{m}"
-            log = BlockLog(
-                run.subfolder("counts") / f"{name}.jsonl",
-                {
-                    "model": source.hash,
-                    "data": split.name,
-                    "images": len(split),
-                    "noise": recipe.noise.model_dump(),
-                    "plan": [[candidate.name, candidate.options] for candidate in plan.candidates],
-                    "norm": section.norm,
-                    "eps": section.eps,
-                    "samples": m,
-                    "votes": plan.votes,
-                    "block": size,
-                    "seed": recipe.system.seed,
-                },
-            )
-            run.speaker.say(_announce(section, plan, m, split, machine))
-            started = time.perf_counter()
-            with run.speaker.progress(len(split), f"{section.type} {protocol} m={m}", "images", start=log.done) as bar:
-                for block in blocks(split, log.done, size, machine.device):
-                    outcome = attack_block(g, plan, section, block, recipe.system.seed)
-                    log.append(outcome)
-                    bar.advance(len(outcome["images"]))
-                    if stop.requested:
-                        raise Interrupted(
-                            f"stopped; the outcomes of {log.done} of {len(split)} images under {name} are kept",
-                            f"go on with: rushkit attack --resume --run {run.path}",
-                        )
-            rows.append(
-                {
-                    "attack": section.type,
-                    "norm": section.norm,
-                    "eps": section.eps,
-                    "protocol": protocol,
-                    "samples": m,
-                    "votes": plan.votes,
-                    "gradient_samples": plan.gradient_samples,
-                    "candidates": [{"label": c.label, "options": c.options} for c in plan.candidates],
-                    "seconds": time.perf_counter() - started,
-                    **robustness_row(log.records(), plan.votes),
-                }
+    for job in plan_jobs(recipe, classifier.classes, protocols):
+        split = limit(build.load_split(recipe, dataset, job.section.split), job.section.limit)
+        labels_of(split, len(classifier.classes))
+        album = Album(run, job.name) if save or target else None
+        rows.append(run_job(job, recipe, classifier, split, run, machine, album))
+        if album is not None:
+            meta = {key: rows[-1][key] for key in ("attack", "norm", "eps", "protocol", "samples")}
+            rows[-1]["saved"] = str(album.assemble(meta | {"data": split.name}).relative_to(run.path))
+        if album is not None and target is not None:
+            rows[-1]["transfer"] = rescore(
+                run, job.name, album, split.images, target, job.m, job.plan.votes, recipe.system.seed
             )
     results = {
         "stage": "attack",
@@ -130,19 +110,80 @@ def attack(
     return results
 
 
-@dataclass(frozen=True)
-class Block:
-    """A few images under attack together.
+def plan_jobs(recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName]) -> list[Job]:
+    """What the recipe's attacks come to. Raises UsageError for an attack, norm or option that does not fit."""
+    jobs = []
+    for number, section in enumerate(recipe.attack):
+        for m in sorted(set(section.samples)):
+            for protocol in protocols:
+                plan = plan_attack(section, protocol, m, len(classes), recipe.system.seed)
+                name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{protocol}-m{m}".replace("/", "_")
+                jobs.append(Job(name, section, m, plan))
+    return jobs
 
-    Attributes:
-        start: Index of the first one in the split.
-        x: (N, C, H, W) float32 in [0, 1].
-        y: (N,) int64.
+
+def run_job(
+    job: Job,
+    recipe: Recipe,
+    classifier: Classifier,
+    split: Split,
+    run: Run,
+    machine: Machine,
+    album: Album | None = None,
+) -> dict[str, Any]:
+    """Attack a split block by block, from where an earlier session stopped, and sum up.
+
+    Raises:
+        Interrupted: a signal asked to stop.
+        RushkitError: the run has outcomes about another model, data set, radius or attack.
     """
+    section, plan = job.section, job.plan
+    g = smoothed(classifier.network, build.build_noise(recipe), job.m, recipe.system.chunk, machine)
+    size = max(1, (recipe.system.chunk or _PASS[machine.device.type]) // plan.gradient_samples)
+    subject = _subject(job, recipe, classifier.checkpoint, split, size)
+    log = BlockLog(run.subfolder("counts") / f"{job.name}.jsonl", subject)
+    partial = Partial(run.subfolder("counts") / f"{job.name}.part.safetensors", subject)
+    if album is not None:
+        album.check(log.done)
+    run.speaker.say(_announce(job, split, machine))
+    noted = set(plan.notes)
+    for note in plan.notes:
+        run.speaker.say(f"note: {note}")
+    with graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this part of the attack")) as stop:
 
-    start: int
-    x: Tensor
-    y: Tensor
+        def pause() -> None:
+            if stop.requested:
+                raise Interrupted(
+                    f"stopped; the outcomes of {log.done} of {len(split)} images under {job.name} are kept",
+                    f"go on with: rushkit attack --resume --run {run.path}",
+                )
+
+        label = f"{section.type} {plan.protocol} m={job.m}"
+        with run.speaker.progress(len(split), label, "images", start=log.done) as bar:
+            for block in blocks(split, log.done, size, machine.device):
+                record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partial, pause)
+                if album is not None:
+                    album.keep(block.start, x_adv, block.y)
+                log.append(record)
+                partial.clear()
+                for note in (note for note in record["notes"] if note not in noted):
+                    noted.add(note)
+                    run.speaker.say(f"note: {note}")
+                bar.advance(len(block.x))
+                pause()
+    row = robustness_row(log.records(), plan.votes)
+    row["notes"] = [*plan.notes, *(note for note in row["notes"] if note not in plan.notes)]
+    return {
+        "attack": section.type,
+        "norm": section.norm,
+        "eps": section.eps,
+        "protocol": plan.protocol,
+        "samples": job.m,
+        "votes": plan.votes,
+        "gradient_samples": plan.gradient_samples,
+        "candidates": [{"label": candidate.label, "options": candidate.options} for candidate in plan.candidates],
+        **row,
+    }
 
 
 def blocks(split: Split, start: int, size: int, device: torch.device) -> Iterator[Block]:
@@ -153,76 +194,42 @@ def blocks(split: Split, start: int, size: int, device: torch.device) -> Iterato
         yield Block(first, build.to_float(images.to(device)), labels.to(device))
 
 
-def attack_block(g: SmoothedClassifier, plan: Plan, section: Attack, block: Block, seed: int) -> dict[str, Any]:
-    """Run the plan's attacks on a block, keep the best image of each, and let fresh noise vote on it.
-
-    Returns:
-        A JSON record: for each image its label, which candidate it kept, and of how many votes it and its clean
-        original are right, by rule; and the passes that the attacks made.
-    """
-    found, forwards, backwards = [], 0, 0
-    for candidate in plan.candidates:
-        # Draws of their own for each block: the seed of the recipe alone would repeat them.
-        own = Candidate(candidate.label, candidate.name, _with_seed(candidate.options, block.start))
-        attacker = own.create(section)
-        before = g.image_forwards
-        if hasattr(attacker, "run"):
-            result = attacker.run(g, block.x, block.y)
-            found.append(result.x_adv)
-            forwards, backwards = forwards + result.image_forwards, backwards + result.image_backwards
-        else:
-            found.append(attacker(g, block.x, block.y))
-            forwards += g.image_forwards - before
-    chosen = choose(g, found, block.y, derived_seed(seed, "selection", block.start))
-    x_adv = torch.stack(found)[chosen, torch.arange(len(block.x), device=block.x.device)]
-    return {
-        "images": list(range(block.start, block.start + len(block.x))),
-        "labels": block.y.tolist(),
-        "chosen": chosen.tolist(),
-        "right": count_right(g, x_adv, block.y, plan.votes, derived_seed(seed, "score", block.start)),
-        "clean_right": count_right(g, block.x, block.y, plan.votes, derived_seed(seed, "clean", block.start)),
-        "image_forwards": forwards,
-        "image_backwards": backwards,
-    }
+def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: int) -> dict[str, Any]:
+    """What the outcomes of a job depend on: the work goes on only where none of it has changed."""
+    return plain_json(  # type: ignore[return-value]
+        {
+            "model": source.hash,
+            "data": split.name,
+            "images": len(split),
+            "content": _content(split),
+            "noise": recipe.noise.model_dump(),
+            "plan": [[candidate.name, candidate.options] for candidate in job.plan.candidates],
+            "norm": job.section.norm,
+            "eps": job.section.eps,
+            "samples": job.m,
+            "gradient samples": job.plan.gradient_samples,
+            "votes": job.plan.votes,
+            "block": size,
+            "seed": recipe.system.seed,
+        },
+        job.name,
+    )
 
 
-def choose(g: SmoothedClassifier, found: Sequence[Tensor], y: Tensor, seed: int) -> Tensor:
-    """(N,) which of several adversarial versions of each image loses most votes on a panel that scores nothing else."""
-    if len(found) == 1:
-        return torch.zeros_like(y)
-    leads = []
-    for x_adv in found:
-        # The same draws for every version: what differs is the image.
-        with g.fresh_noise(seed):
-            tally = g.tally(x_adv, max(g.samples, _SELECTION_SAMPLES))
-        own = tally.votes.gather(1, y[:, None]).squeeze(1)
-        rival = tally.votes.scatter(1, y[:, None], -1).amax(dim=1)
-        # Confidence decides between equal votes.
-        doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1) / tally.samples
-        leads.append((rival - own) + doubt)
-    return torch.stack(leads).argmax(dim=0)
+def _content(split: Split) -> str:
+    """A hash of the images and labels."""
+    assert split.labels is not None
+    digest = hashlib.blake2b(split.images.contiguous().numpy().data, digest_size=16)
+    digest.update(split.labels.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
-def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int) -> dict[str, list[int]]:
-    """By rule, for each image, how many of ``votes`` independent predictions by m fresh draws are right."""
-    right = {rule: torch.zeros_like(y) for rule in RULES}
-    with g.fresh_noise(seed):
-        for _ in range(votes):
-            tally = g.tally(x)
-            for rule in RULES:
-                right[rule] += tally.predict(rule) == y
-    return {rule: counts.tolist() for rule, counts in right.items()}
-
-
-def _with_seed(options: dict[str, Any], start: int) -> dict[str, Any]:
-    return options | {"seed": derived_seed(options["seed"], "attack", start)} if "seed" in options else options
-
-
-def _announce(section: Attack, plan: Plan, m: int, split: Split, machine: Machine) -> str:
+def _announce(job: Job, split: Split, machine: Machine) -> str:
+    section, plan = job.section, job.plan
     labels = ", ".join(candidate.label for candidate in plan.candidates)
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
     return (
-        f"attack {section.type} {section.norm} eps {section.eps:.4g}, protocol {plan.protocol}, m = {m}: {labels}; "
+        f"attack {section.type} {section.norm} eps {section.eps:.4g}, protocol {plan.protocol}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
         f"{machine}"
     )

@@ -9,17 +9,27 @@ from dataclasses import dataclass
 from inspect import signature
 from typing import Any, Literal
 
+from torch import Tensor, nn
+
 from rushkit import registries
+from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.losses import classes_needed
+from rushkit.attacks.search import GradientAttack
 from rushkit.recipe.schema import Attack
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import derived_seed
 
 ProtocolName = Literal["paper", "strict"]
 
-# The paper's m for I_F+ is 64; fewer draws than this hide the gradient, whatever the model votes with.
+# The paper's m for I_F+ is 64; fewer draws than this hide the gradient, whatever the model votes with. It is also the
+# EOT of official AutoAttack, which strict keeps for any m.
 STRICT_SAMPLES = 20
 STRICT_STEPS = 40
+STRICT_RESTARTS = 2
 STRICT_VOTES = 10
 # Losses that fail for different reasons: eq. 7, its sum inside out, one that saturation cannot flatten, and the margin.
 STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
+PAPER_STEPS = 40
 # The paper's step, 2/255 for eps 8/255, in parts of eps.
 PAPER_STEP = 1 / 4
 
@@ -38,9 +48,12 @@ class Candidate:
     name: str
     options: dict[str, Any]
 
-    def create(self, section: Attack) -> Any:
-        """The attack under the section's norm and eps."""
-        return registries.attacks.create(self.name, norm=section.norm, eps=section.eps, **self.options)
+    def create(self, section: Attack, block: int) -> Any:
+        """The attack under the section's norm and eps, with draws of its own for the block that starts at ``block``."""
+        options = self.options
+        if "seed" in options:
+            options = options | {"seed": derived_seed(options["seed"], "attack", block)}
+        return registries.attacks.create(self.name, norm=section.norm, eps=section.eps, **options)
 
 
 @dataclass(frozen=True)
@@ -52,39 +65,110 @@ class Plan:
         candidates: The attacks; each image keeps the one that fits it best.
         votes: T, how many independent votes of m draws judge each image.
         gradient_samples: Draws of noise in each gradient.
+        panel: Whether the attack sees one panel of draws, as a model that is not random.
+        notes: What a reader of the figures must know.
     """
 
     protocol: ProtocolName
     candidates: tuple[Candidate, ...]
     votes: int
     gradient_samples: int
+    panel: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: int, seed: int) -> Plan:
     """What a protocol does under ``[[attack]]``; the section's own options come before the protocol's.
 
     Args:
-        section: Type, norm, eps and options.
+        section: Type, norm, eps, draws a gradient and options.
         protocol: ``paper`` or ``strict``.
         samples: m of the smoothed classifier.
-        classes: K; the DLR loss needs three.
+        classes: K; the DLR loss needs three, and four with a target.
         seed: Of every draw.
+
+    Raises:
+        UsageError: an attack, a norm or an option that does not exist or fit.
     """
     strict = protocol == "strict"
-    gradient_samples = int(section.options.get("samples", max(samples, STRICT_SAMPLES) if strict else samples))
-    known = signature(registries.attacks.get(section.type)).parameters
-    common = {"samples": gradient_samples, "seed": seed} | section.options
-    if section.type != "pgd":
-        options = {key: value for key, value in common.items() if key in known or key in section.options}
-        candidates = [Candidate(section.type, section.type, options)]
-    elif not strict:
-        paper = {"steps": 40, "step_size": section.eps * PAPER_STEP or None, "random_start": False}
-        candidates = [Candidate("pgd nll", "pgd", paper | {"best": "last", "noise": "fixed"} | common)]
-    else:
-        losses = [section.options["loss"]] if "loss" in section.options else STRICT_LOSSES
-        candidates = [
-            Candidate(f"pgd {loss}", "pgd", {"steps": STRICT_STEPS, "noise": "fresh", "loss": loss} | common)
-            for loss in losses
-            if classes > 2 or loss != "dlr"
-        ]
-    return Plan(protocol, tuple(candidates), STRICT_VOTES if strict else 1, gradient_samples)
+    factory = registries.attacks.get(section.type)
+    known = signature(factory).parameters
+    suite = isinstance(factory, type) and issubclass(factory, AutoAttack)
+    climbs = isinstance(factory, type) and issubclass(factory, GradientAttack)
+    gradient_samples = section.eot or (max(samples, STRICT_SAMPLES) if strict else samples)
+    options: dict[str, Any] = {"seed": seed} if "seed" in known else {}
+    notes: list[str] = []
+    if suite:
+        options["version"] = section.options.get("version") or "rand"
+        if "version" not in section.options:
+            notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
+        if strict and not section.eot:
+            # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
+            gradient_samples = STRICT_SAMPLES if options["version"] == "rand" else samples
+    if strict and "samples" in known:
+        options["samples"] = gradient_samples
+    if climbs:
+        options |= _climb_options(section, known, strict, gradient_samples)
+    options |= section.options
+    # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
+    panel = not strict and "noise" not in options
+    if panel:
+        notes.append(f"one panel of {gradient_samples} draws stands for the model during the attack")
+    losses = STRICT_LOSSES if strict and climbs and "loss" not in section.options else ()
+    targeted = bool(section.options.get("targeted", False))
+    fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
+    if len(fitting) < len(losses):
+        notes.append(f"no DLR loss: {classes} classes are too few for it")
+    candidates = [
+        Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
+        for loss in fitting
+    ]
+    chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
+    for candidate in chosen:
+        candidate.create(section, 0)
+    return Plan(protocol, chosen, STRICT_VOTES if strict else 1, gradient_samples, panel, tuple(notes))
+
+
+class OnePanel(nn.Module):
+    """A smoothed classifier on one fixed panel of its draws: (N, K) log p̄ of a model that is not random.
+
+    Args:
+        g: The classifier; its m is the size of the panel.
+        seed: Of the panel.
+    """
+
+    def __init__(self, g: SmoothedClassifier, seed: int) -> None:
+        super().__init__()
+        self.g = g
+        self._seed = seed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Differentiable log p̄."""
+        with self.g.fixed_noise(self._seed):
+            return self.g(x)
+
+
+def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> dict[str, Any]:
+    """The protocol's options of an attack that climbs a loss."""
+    if strict:
+        wanted: dict[str, Any] = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
+        return {key: value for key, value in wanted.items() if key in known} | (
+            {"steps": STRICT_STEPS} if known["steps"].default < STRICT_STEPS else {}
+        )
+    if "noise" not in known:
+        return {}
+    return {
+        "samples": gradient_samples,
+        "steps": PAPER_STEPS,
+        "step_size": section.eps * PAPER_STEP or None,
+        "random_start": False,
+        "best": "last",
+        "noise": "fixed",
+    }
+
+
+def _label(section: Attack, options: dict[str, Any]) -> str:
+    """Such as ``"pgd nll"`` or ``"autoattack rand"``."""
+    if section.type == "pgd":
+        return f"pgd {options.get('loss', 'nll')}"
+    return f"{section.type} {options['version']}" if "version" in options else section.type

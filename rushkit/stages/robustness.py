@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,30 +16,39 @@ def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, A
 
     Args:
         records: Blocks with, for each image, ``right`` and ``clean_right`` (how many of the T fresh votes are right,
-            by rule), ``chosen`` (which candidate it kept), and the counts of passes.
+            by rule) and ``chosen`` (which candidate it kept, -1 for the image itself), and for the block which attack
+            broke how many images, what is to be noted, the seconds and the passes.
         votes: T.
 
     Returns:
         For each rule: accuracy (mean over images and votes) with its 95% Wilson interval, clean accuracy,
         any-failure accuracy (images right in all T votes), and the flip rate (share of votes that differ from the
-        image's most frequent outcome). ``outcomes`` holds the images themselves.
+        image's most frequent outcome). ``contributions`` counts the images that each attack was the first to break,
+        ``outcomes`` holds the images themselves.
     """
+    row = figures(records, votes)
+    for key in ("seconds", "image_forwards", "image_backwards"):
+        row[key] = sum(record[key] for record in records)
+    row["contributions"] = _total(record["contributions"] for record in records)
+    row["notes"] = list(dict.fromkeys(note for record in records for note in record["notes"]))
+    for key in ("labels", "chosen"):
+        row["outcomes"][key] = [value for record in records for value in record[key]]
+    return row
+
+
+def figures(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
+    """``images``, ``rules`` and ``outcomes`` of blocks that hold at least ``images``, ``right`` and ``clean_right``."""
     rules = list(records[0]["right"])
     joined = {
         key: {rule: [count for record in records for count in record[key][rule]] for rule in rules}
         for key in ("right", "clean_right")
     }
-    row: dict[str, Any] = {"images": len(joined["right"][rules[0]])}
-    row["rules"] = {rule: _figures(joined["right"][rule], joined["clean_right"][rule], votes) for rule in rules}
-    for key in ("image_forwards", "image_backwards"):
-        row[key] = sum(record[key] for record in records)
-    row["outcomes"] = {
-        "images": [index for record in records for index in record["images"]],
-        "labels": [label for record in records for label in record["labels"]],
-        "chosen": [choice for record in records for choice in record["chosen"]],
-        **joined,
+    images = [index for record in records for index in record["images"]]
+    return {
+        "images": len(images),
+        "rules": {rule: _figures(joined["right"][rule], joined["clean_right"][rule], votes) for rule in rules},
+        "outcomes": {"images": images, **joined},
     }
-    return row
 
 
 def mean_interval(total: float, images: int) -> tuple[float, float]:
@@ -50,6 +59,14 @@ def mean_interval(total: float, images: int) -> tuple[float, float]:
     low, _ = statistics.wilson_interval(math.floor(total), images)
     _, high = statistics.wilson_interval(math.ceil(total), images)
     return float(low), float(high)
+
+
+def _total(blocks: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for block in blocks:
+        for name, count in block.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str, float]:

@@ -1,0 +1,187 @@
+"""Adversarial images of a run: kept block by block, put together, and asked of another model.
+
+They are float32 as the attack made them: rounding to whole grey levels can move an image out of its ball.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.errors import CheckpointError, RushkitError, UsageError
+from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.files import JSON
+from rushkit.run.folder import Run
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import build
+from rushkit.stages.blocklog import BlockLog
+from rushkit.stages.load import Classifier, load_classifier, recipe_of
+from rushkit.stages.outcomes import BLOCK, smoothed
+from rushkit.stages.robustness import figures
+from rushkit.stages.scoring import count_right, score_seeds
+from rushkit.system import Machine
+
+FOLDER = "adversarial"
+
+
+class Album:
+    """The adversarial images of one job: a file a block while it runs, one file when it is done.
+
+    Args:
+        run: Whose folder ``adversarial`` takes them.
+        name: Of the job.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._blocks = run.path / FOLDER / name
+        self.path = run.path / FOLDER / f"{name}{SUFFIX}"
+        run.subfolder(FOLDER)
+
+    def check(self, done: int) -> None:
+        """Raise RushkitError where images that were attacked before are not here."""
+        kept = self._kept()
+        if not self.path.exists() and done != sum(len(block.tensors["labels"]) for block in kept):
+            raise RushkitError(
+                f"{done} images were attacked without keeping what came out", "start a new run with --save"
+            )
+
+    def keep(self, start: int, x_adv: Tensor, labels: Tensor) -> None:
+        """Write the images of a block, before its outcome is."""
+        self._blocks.mkdir(exist_ok=True)
+        save_checkpoint(self._blocks / f"{start:08d}{SUFFIX}", _tensors(x_adv, labels, start), {})
+
+    def assemble(self, meta: dict[str, JSON]) -> Path:
+        """One file of all blocks: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64."""
+        if not self.path.exists():
+            kept = self._kept()
+            joined = {key: torch.cat([block.tensors[key] for block in kept]) for key in kept[0].tensors}
+            save_checkpoint(self.path, joined, meta)
+        for path in self._paths():
+            path.unlink()
+        if self._blocks.is_dir():
+            self._blocks.rmdir()
+        return self.path
+
+    def images(self) -> dict[str, Tensor]:
+        """What ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
+        return load_checkpoint(self.path).tensors
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._blocks.glob(f"*{SUFFIX}"))
+
+    def _kept(self) -> list[Checkpoint]:
+        return [load_checkpoint(path) for path in self._paths()]
+
+
+class Partial:
+    """What the attacks on the current block have found, so that a stop between two of them loses neither.
+
+    Args:
+        path: The file.
+        subject: What it depends on; a file about something else is passed over.
+    """
+
+    def __init__(self, path: Path, subject: dict[str, Any]) -> None:
+        self.path = path
+        self._subject = subject
+
+    def load(self, start: int) -> Checkpoint | None:
+        """What was stored of the block that starts there."""
+        try:
+            stored = load_checkpoint(self.path)
+        except CheckpointError:
+            return None
+        return stored if stored.meta["subject"] == {**self._subject, "start": start} else None
+
+    def save(self, start: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Store the state of the block that starts there."""
+        save_checkpoint(self.path, tensors, {"subject": {**self._subject, "start": start}, **meta})
+
+    def clear(self) -> None:
+        """Drop it: the block is done."""
+        self.path.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Target:
+    """Another model, under its own noise, that is asked about images made against this one."""
+
+    classifier: Classifier
+    machine: Machine
+    chunk: int
+
+    def smoothed(self, m: int) -> SmoothedClassifier:
+        """It, voting with m draws."""
+        noise = build.build_noise(self.classifier.recipe)
+        return smoothed(self.classifier.network, noise, m, self.chunk, self.machine)
+
+
+def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine, chunk: int) -> Target:
+    """The model that ``--transfer-to`` means. Raises UsageError where it has other classes or another image size."""
+    other = load_classifier(checkpoint, machine)
+    for what, theirs, ours in (
+        ("classes", other.classes, source.classes),
+        ("image size", other.image_size, source.image_size),
+    ):
+        if theirs != ours:
+            raise UsageError(
+                f"{checkpoint.path} has another {what} than the attacked model: {_short(theirs)}, not {_short(ours)}",
+                "images transfer between models of the same data",
+            )
+    return Target(other, machine, chunk)
+
+
+def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m: int, votes: int, seed: int) -> dict:
+    """What another model, under its own noise, says of a job's adversarial images; it may be stopped and goes on.
+
+    Args:
+        run: Takes the outcomes.
+        name: Of the job.
+        album: Its images.
+        clean: (N, C, H, W) uint8 originals.
+        target: The other model.
+        m: Draws a vote.
+        votes: T.
+        seed: Of the votes.
+
+    Returns:
+        The model, its noise, and the same figures by rule as of the attacked model.
+    """
+    checkpoint = target.classifier.checkpoint
+    kept, device = album.images(), target.machine.device
+    noise = recipe_of(checkpoint).noise.model_dump()
+    log = BlockLog(
+        run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl",
+        {"model": checkpoint.hash, "noise": noise, "samples": m, "votes": votes, "seed": seed, "block": BLOCK},
+    )
+    g = target.smoothed(m)
+    with run.speaker.progress(len(clean), f"transfer {name}", "images", start=log.done) as bar:
+        for start in range(log.done, len(clean), BLOCK):
+            rows = slice(start, start + BLOCK)
+            y = kept["labels"][rows].to(device)
+            score, score_clean = score_seeds(seed, start)
+            log.append(
+                {
+                    "images": kept["indices"][rows].tolist(),
+                    "right": count_right(g, kept["images"][rows].to(device), y, votes, score),
+                    "clean_right": count_right(g, build.to_float(clean[rows].to(device)), y, votes, score_clean),
+                }
+            )
+            bar.advance(len(y))
+    return {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, **figures(log.records(), votes)}
+
+
+def _tensors(x_adv: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:
+    return {
+        "images": x_adv.detach().cpu().to(torch.float32),
+        "labels": labels.cpu(),
+        "indices": torch.arange(start, start + len(labels)),
+    }
+
+
+def _short(value: Any) -> str:
+    return f"{len(value)} classes ({', '.join(value[:3])}, ...)" if isinstance(value, tuple) else f"{value}"
