@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rushkit.attacks import Norm, losses
 from rushkit.attacks.losses import LossName
-from rushkit.attacks.norms import project, steepest
+from rushkit.attacks.norms import project, rim_start, steepest
 from rushkit.attacks.search import Best, Curve, GradientAttack, likeliest_others
 from rushkit.attacks.victim import Victim
 from rushkit.errors import UsageError
@@ -126,6 +126,9 @@ class APGD(GradientAttack):
         columns = likeliest_others(victim, x, y)[:, : self.n_targets].unbind(1)
         return [*columns] * self.restarts
 
+    def _start(self, x: Tensor, source: torch.Generator) -> Tensor:
+        return rim_start(x, self.norm, self.eps, source)
+
     def _selection_loss(self) -> losses.Loss:
         # Losses towards different targets do not compare.
         return losses.margin if self.targeted else self._loss
@@ -168,7 +171,7 @@ class APGD(GradientAttack):
         for step in range(self.steps):
             state.keep(~best.broken[state.index])
             if not len(state.x):
-                curve.hold(max(step, 1))
+                curve.hold(step + 1)
                 return
             self._move(state, first=step == 0)
             last = step == self.steps - 1

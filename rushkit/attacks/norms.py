@@ -137,3 +137,12 @@ def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> 
         radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype)
         delta = eps * radius * ray / ray.norm(p=2 if norm == "l2" else 1, dim=1, keepdim=True).clamp(min=1e-12)
     return project(x, x + delta.view_as(x), norm, eps)
+
+
+def rim_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
+    """(N, C, H, W) points at distance eps from x in l-inf or l2, clipped to the box: where official APGD starts."""
+    if norm == "linf":
+        ray = 2 * torch.rand(x.shape, generator=source, device=x.device, dtype=x.dtype) - 1
+    else:
+        ray = torch.randn(x.shape, generator=source, device=x.device, dtype=x.dtype)
+    return (x + eps * ray / length(ray, norm).clamp(min=1e-12).view(-1, 1, 1, 1)).clamp(0, 1)

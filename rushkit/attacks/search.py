@@ -92,11 +92,11 @@ class Curve:
         """Losses at a step, of the images at these positions of the restart's batch."""
         self._last = self._last.to(loss.device, loss.dtype)
         self._last[position] = loss
-        self._total[step] += self._last.double().sum().cpu()
+        self._total[step] += self._last.sum().cpu()
 
     def hold(self, step: int) -> None:
         """No image is left: every later step counts the last values."""
-        self._total[step:] += self._last.double().sum().cpu()
+        self._total[step:] += self._last.sum().cpu()
 
     def mean(self) -> Tensor:
         """(steps,) float64."""
@@ -117,7 +117,7 @@ class GradientAttack(ABC):
         restarts: Climbs an image; an image that is broken leaves before the next.
         samples: Draws a gradient (EOT); None: the model's own m.
         selection_samples: Draws of the selection panel; None: max(m, 20).
-        targeted: y given to ``run`` are targets' labels only where ``target`` is given too; see ``run``.
+        targeted: Climb towards a class rather than away from the label.
         seed: Of every draw.
     """
 
@@ -231,11 +231,15 @@ class GradientAttack(ABC):
             if self.random_start:
                 # Drawn for the whole batch, so that an image's start does not depend on who has left.
                 source = generator(self.seed, "attack start", climb, device=x.device)
-                start = random_start(x, self.norm, self.eps, source)
+                start = self._start(x, source)
             curve.begin(len(index))
             chosen = None if aim is None else aim[index]
             self._climb(victim, x[index], y[index], chosen, start[index], index, best, curve)
         return best
+
+    def _start(self, x: Tensor, source: torch.Generator) -> Tensor:
+        """Where a climb from a random point begins."""
+        return random_start(x, self.norm, self.eps, source)
 
     def _aims(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> list[Tensor | None]:
         """The target of each climb in turn."""

@@ -83,6 +83,18 @@ def test_the_curve_has_a_value_a_step_and_rises_on_a_linear_model(name, steps):
         assert (curve.diff() >= -1e-6).all() or name == "apgd"
 
 
+@pytest.mark.parametrize("name", ["pgd", "apgd"])
+def test_an_image_that_has_left_counts_in_the_curve_with_its_last_value(name):
+    """No step's mean can exceed the mean of the worst cases; here images leave at every step."""
+    model, x, y, _ = spaced("linf")
+    worst = 0.5 + (x - 0.5) + 0.09 * (2 * y - 1).view(-1, 1, 1, 1) * model.weight[0].sign().view(1, 1, 6, 6)
+    with torch.no_grad():
+        bound = torch.nn.functional.cross_entropy(model(worst), y)
+    curve = attacks.create(name, norm="linf", eps=0.09, loss="ce", steps=12).run(model, x, y).loss_curve
+    assert curve.max() <= bound + 1e-4
+    assert curve[-1] > curve[0]
+
+
 def test_the_loss_is_that_of_the_returned_image():
     model, x, y, _ = spaced("linf")
     result = PGD("linf", 0.01, loss="ce").run(model, x, y)

@@ -16,10 +16,9 @@ TWO_CLASS = {
     "pgd, targeted": {"targeted": True, "loss": "ce"},
     "apgd": {"steps": 40},
     "apgd, targeted": {"steps": 40, "targeted": True, "loss": "margin"},
-    "fab": {},
+    "fab": {"steps": 30},
     "autoattack": {"queries": 50},
     "torchattacks/apgd": {"steps": 40},
-    "torchattacks/fab": {"steps": 40},
 }
 
 
@@ -46,7 +45,7 @@ def test_a_ball_past_the_largest_margin_leaves_no_image(label, norm):
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("classes", [4, 7])
+@pytest.mark.parametrize("classes", [5])
 def test_targeted_dlr_and_autoattack_are_exact_with_several_classes(classes, norm):
     model, x, y, distance = several_classes(classes, norm)
     eps = float(distance.sort().values[[29, 30]].mean())

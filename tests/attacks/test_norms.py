@@ -5,7 +5,7 @@ import torch
 from planted_models import reach
 from scipy.optimize import linprog
 
-from rushkit.attacks.norms import length, project, random_start, settle, steepest
+from rushkit.attacks.norms import length, project, random_start, rim_start, settle, steepest
 
 
 def dykstra(x, target, norm, eps, rounds=3000):
@@ -108,3 +108,10 @@ def test_starts_fill_the_ball(norm):
     # Each coordinate's mean is 0: 6 standard errors, false alarm below 1e-7 over the 9 coordinates.
     delta = (start - x).flatten(1)
     assert (delta.mean(0).abs() < 6 * delta.std(0) / 20).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_starts_at_the_rim_have_the_full_distance(norm):
+    x = torch.full((50, 1, 3, 3), 0.5)
+    start = rim_start(x, norm, 0.3, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(length(start - x, norm), torch.full((50,), 0.3))
