@@ -49,6 +49,7 @@ def restore_optimizer(
         }
         _check_shapes(optimizer, state)
         optimizer.load_state_dict({"state": state, "param_groups": groups})
+        _lay_out_as_parameters(optimizer)
     except (LookupError, TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"the stored state of {kind} does not fit this one: {error}", fix) from error
 
@@ -71,6 +72,14 @@ def _joined(values: Mapping[str, Any], prefix: str, tensors: Mapping[str, torch.
         key: tensors[f"{prefix}.{key}"].clone() if isinstance(value, dict) and "tensor" in value else value
         for key, value in values.items()
     }
+
+
+def _lay_out_as_parameters(optimizer: torch.optim.Optimizer) -> None:
+    """Give each buffer the strides of its parameter: fused kernels walk through both as flat memory."""
+    for parameter, values in optimizer.state.items():
+        for key, value in values.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                values[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, state: Mapping[int, Mapping[str, Any]]) -> None:

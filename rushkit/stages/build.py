@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rushkit import registries
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, hold_out, limit, resize
-from rushkit.errors import CheckpointError, UsageError
+from rushkit.errors import CheckpointError, DataError, UsageError
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
@@ -37,7 +37,20 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
 
     Raises:
         UsageError: no such split, or nothing is held out for validation.
+        DataError: a label that is none of the data set's classes.
     """
+    split, classes = _select(recipe, dataset, name), len(dataset.classes)
+    if split.labels is not None and len(split):
+        low, high = int(split.labels.min()), int(split.labels.max())
+        if low < 0 or high >= classes:
+            raise DataError(
+                f"{split.name} has label {low if low < 0 else high}, outside 0..{classes - 1}",
+                f"the data set {dataset.name} names {classes} classes: its labels or its classes are wrong",
+            )
+    return split
+
+
+def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     section = recipe.data
     if name == "validation" and name not in dataset.splits:
         if not section.validation:

@@ -17,6 +17,7 @@ from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.recipe.schema import Optimizer, Schedule, Training
 from rushkit.run.folder import Run
+from rushkit.run.metrics import read_metrics
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
 from rushkit.run.signals import graceful_stop
 from rushkit.stages import ranks
@@ -38,10 +39,13 @@ class TrainingJob:
         settings: The recipe's section of the stage.
         views: From uint8 images to float views.
         noise: The smoothing distribution.
-        drop_last: Whether an incomplete last batch of an epoch is left out.
+        drop_last: Whether an incomplete last batch of an epoch is left out; one of a single image always is.
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         meta: What the checkpoints say about the network.
         after_epoch: Called with the number of epochs done; returns figures for the metrics.
+
+    Raises:
+        UsageError: the batch is larger than the data set.
     """
 
     network: Network
@@ -55,6 +59,13 @@ class TrainingJob:
     meta: dict[str, Any]
     after_epoch: Callable[[int], dict[str, Any]] = lambda _: {}
 
+    def __post_init__(self) -> None:
+        if self.settings.batch_size > len(self.split):
+            raise UsageError(
+                f"a batch of {self.settings.batch_size} is larger than {self.split.name} with {len(self.split)} images",
+                f"for example --set {self.objective.stage}.batch_size={max(2, len(self.split) // 4)}",
+            )
+
     def with_after_epoch(self, after_epoch: Callable[[int], dict[str, Any]]) -> TrainingJob:
         """The same job with a look at the network after each epoch."""
         return replace(self, after_epoch=after_epoch)
@@ -63,7 +74,8 @@ class TrainingJob:
     def steps_per_epoch(self) -> int:
         """Batches in an epoch."""
         n, batch = len(self.split), self.settings.batch_size
-        return n // batch if self.drop_last else math.ceil(n / batch)
+        # BatchNorm can make nothing of a single image.
+        return n // batch if self.drop_last else n // batch + (n % batch > 1)
 
     @property
     def steps(self) -> int:
@@ -89,16 +101,11 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
         The figures of the last epoch.
 
     Raises:
-        UsageError: the batch is larger than the data set, or does not divide over the ranks in pre-training.
+        UsageError: the batch does not divide over the ranks in pre-training.
         NumericsError: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: a signal asked to stop; everything is saved.
     """
     settings, network = job.settings, job.network
-    if settings.batch_size > len(job.split):
-        raise UsageError(
-            f"a batch of {settings.batch_size} is larger than {job.split.name} with {len(job.split)} images",
-            f"for example --set {job.objective.stage}.batch_size={max(2, len(job.split) // 4)}",
-        )
     if job.drop_last and settings.batch_size % ranks.world():
         raise UsageError(
             f"a batch of {settings.batch_size} does not divide over {ranks.world()} ranks",
@@ -110,8 +117,9 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
     images, labels = resident(job.split, machine.device)
     start = restore(job, run, optimizer)
     model = ranks.parallel(network, machine.device)
-    ledger = _Ledger(run)
-    figures: dict[str, Any] = {}
+    ledger = _Ledger(run, job.objective.stage)
+    figures = ledger.restore(start)
+    stopping = False
 
     def save(step: int) -> None:
         ledger.read()
@@ -144,13 +152,11 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
                 ledger.add(step, epoch, rate, loss)
                 progress.advance(1, loss=loss, epoch=epoch + 1)
                 done = step + 1
-                if ranks.any_rank(stop.requested) and done < job.steps:
+                stopping = ranks.any_rank(stop.requested) and done < job.steps
+                if stopping and done % job.steps_per_epoch:
                     save(done)
                     ranks.wait()
-                    raise Interrupted(
-                        f"stopped at step {done} of {job.steps}; everything is saved in {run.path}",
-                        f"go on with: rushkit {label} --resume --run {run.path}",
-                    )
+                    raise _stopped(job, run, done)
                 if save_steps and done % save_steps == 0 and done % job.steps_per_epoch:
                     save(done)
             ledger.read()
@@ -158,9 +164,18 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
             run.metrics.append(step=(epoch + 1) * job.steps_per_epoch, epoch=epoch + 1, kind="epoch", **figures)
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
             run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {shown}")
-            if (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs:
+            if stopping or (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs:
                 save((epoch + 1) * job.steps_per_epoch)
+            if stopping:
+                raise _stopped(job, run, (epoch + 1) * job.steps_per_epoch)
     return figures
+
+
+def _stopped(job: TrainingJob, run: Run, done: int) -> Interrupted:
+    return Interrupted(
+        f"stopped at step {done} of {job.steps}; everything is saved in {run.path}",
+        f"go on with: rushkit {job.objective.stage} --resume --run {run.path}",
+    )
 
 
 def train_step(
@@ -271,10 +286,22 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
 class _Ledger:
     """Losses on their way from the device to the metrics."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, stage: str) -> None:
         self._run = run
+        self._stage = stage
         self._waiting: list[tuple[int, int, float, Tensor]] = []
         self._epochs: dict[int, list[float]] = {}
+
+    def restore(self, step: int) -> dict[str, Any]:
+        """Take up the losses of the epoch that a resumed run is in the middle of; returns the last epoch's figures."""
+        lines = [line for line in read_metrics(self._run.metrics.path) if line.get("step", step + 1) <= step]
+        for line in lines:
+            if line.get("kind") == "step":
+                self._epochs.setdefault(line["epoch"] - 1, []).append(line["loss"])
+        done = [line for line in lines if line.get("kind") == "epoch"]
+        for line in done:
+            self._epochs.pop(line["epoch"] - 1, None)
+        return {key: value for key, value in done[-1].items() if key not in ("step", "epoch", "kind")} if done else {}
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
         self._waiting.append((step, epoch, rate, loss))
@@ -289,7 +316,7 @@ class _Ledger:
             if not math.isfinite(loss):
                 raise NumericsError(
                     f"the loss is {loss} at step {step + 1}; the last checkpoint was made before it",
-                    "try a lower learning rate or a warm-up: --set pretrain.schedule.warmup_epochs=10",
+                    f"try a lower learning rate or a warm-up: --set {self._stage}.schedule.warmup_epochs=10",
                 )
             self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate)
             self._epochs.setdefault(epoch, []).append(loss)
