@@ -147,7 +147,7 @@ class SmoothedClassifier(nn.Module):
             confidence.index_add_(0, image, probability)
             squared.index_add_(0, image, probability.square())
         if not finite:
-            raise _not_finite()
+            raise not_finite()
         return Tally(votes, confidence, squared, m)
 
     def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
@@ -237,10 +237,11 @@ class SmoothedClassifier(nn.Module):
     @staticmethod
     def _check_finite(logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
-            raise _not_finite()
+            raise not_finite()
 
 
-def _not_finite() -> NumericsError:
+def not_finite() -> NumericsError:
+    """The error for logits that are not finite."""
     return NumericsError(
         "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
     )

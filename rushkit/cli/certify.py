@@ -1,0 +1,138 @@
+"""``rushkit certify``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rushkit.cli.options import (
+    Changes,
+    Debug,
+    From,
+    Json,
+    Output,
+    Quiet,
+    Resume,
+    RunFolder,
+    Verbose,
+    resolve_classifier,
+    runs_root,
+)
+
+if TYPE_CHECKING:
+    from rushkit.run.folder import Run
+
+NAME = "certify"
+EXAMPLE = "Example: rushkit certify --norm l1 --samples 10000 --skip 20"
+
+
+class NormName(StrEnum):
+    """The norm of the ball."""
+
+    L1 = "l1"
+    L2 = "l2"
+    LINF = "linf"
+
+
+Norm = Annotated[NormName | None, typer.Option("--norm", help="The norm of the ball; else the recipe's (l2).")]
+Alpha = Annotated[
+    float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; else 0.001.")
+]
+Draws = Annotated[int | None, typer.Option("--samples", metavar="N", help="Draws of noise an image.")]
+
+
+def command(
+    source: From = None,
+    norm: Norm = None,
+    samples: Draws = None,
+    alpha: Alpha = None,
+    radius: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--radius", metavar="R", help="Test this radius and stop early; may be given again. Else every radius."
+        ),
+    ] = None,
+    from_counts: Annotated[
+        str | None,
+        typer.Option(
+            "--from-counts", metavar="RUN", help="Redo the radii from the counts of this run, without the network."
+        ),
+    ] = None,
+    skip: Annotated[int | None, typer.Option("--skip", metavar="K", help="Only every K-th image.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N images; 0 for all.")] = None,
+    split: Annotated[str | None, typer.Option("--split", help="Which images; else test.")] = None,
+    changes: Changes = None,
+    resume: Resume = False,
+    run_folder: RunFolder = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
+    from rushkit.cli.training import reopen
+    from rushkit.errors import UsageError
+    from rushkit.recipe.load import derive_recipe, parse_changes
+    from rushkit.run.checkpoint import load_checkpoint
+    from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
+    from rushkit.stages.start import start_run
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    flags: dict[str, Any] = {
+        "norm": norm and norm.value,
+        "samples": samples,
+        "alpha": alpha,
+        "radii": radius,
+        "skip": skip,
+        "limit": limit,
+        "split": split,
+    }
+    given = {f"certify.{key}": value for key, value in flags.items() if value not in (None, [])}
+    if resume and (given or from_counts or source):
+        word = "--from-counts" if from_counts else "--from" if source else f"--{next(iter(given)).partition('.')[2]}"
+        raise UsageError(
+            f"--resume goes on with what the run was started with; it cannot take {word}",
+            "start a new run, or redo the radii of this one with --from-counts",
+        )
+    if resume:
+        recipe, run = reopen("certify", None, run_folder, changes, runs_root(changes), speaker)
+        with run:
+            results = certify(recipe, load_checkpoint(str(run.data["parent"])), run)
+            _draw(results, run)
+    elif from_counts:
+        counts = _run_path(from_counts, runs_root(changes))
+        checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
+        stored = recipe_of_counts(counts)
+        recipe = derive_recipe(stored, dict(parse_changes(changes or [])) | given)
+        claim_of_counts(recipe, counts, checkpoint)
+        with start_run("certify", recipe, speaker, parent=str(counts)) as run:
+            results = recertify(recipe, counts, checkpoint, run)
+            _draw(results, run)
+    else:
+        recipe, checkpoint = resolve_classifier(source, changes, speaker, **given)
+        # Mistakes show before there is a folder for them.
+        claim_of(recipe, checkpoint)
+        with start_run("certify", recipe, speaker, parent=str(checkpoint.path)) as run:
+            results = certify(recipe, checkpoint, run)
+            _draw(results, run)
+
+    from rushkit.report.certified import certified_table
+
+    output.result({**results, "run": str(run.path)}, certified_table(results))
+    speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
+
+
+def _draw(results: dict[str, Any], run: Run) -> None:
+    from rushkit.report.figures import certified_curve, save_figure
+
+    save_figure(certified_curve(results), run.subfolder("figures"), "certified")
+
+
+def _run_path(spec: str, root: str) -> Any:
+    from pathlib import Path
+
+    path = Path(spec)
+    return path if path.is_dir() or not (Path(root) / spec).is_dir() else Path(root) / spec

@@ -1,0 +1,77 @@
+"""Certificates and predictions as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rushkit.certificates import floor_radius
+from rushkit.report.tables import eps_words, noise_words, percent
+
+
+def certified_table(results: Mapping[str, Any]) -> RenderableType:
+    """Certified accuracy at each radius, what surrounds it, and what it covers."""
+    norm = norm_words(results["norm"])
+    table = Table(title=f"certified accuracy, {results['data']}, noise {noise_words(results['noise'])}")
+    for column in (f"{norm} radius", "certified % [95%]", "right", "images"):
+        table.add_column(column, justify="right")
+    for row in results["certified"]:
+        table.add_row(f"{row['radius']:g}", _share(row), str(row["count"]), str(row["total"]))
+    lines = [
+        f"clean accuracy of the smoothed classifier: {_share(results['smoothed'])} %",
+        f"abstained: {_share(results['abstained'])} %",
+    ]
+    if results["mode"] == "sequential":
+        used = results["draws_used"]
+        lines.append(
+            f"draws an image: {used['mean']:.0f} on average, {used['most']} at most; "
+            f"{results['undecided']} images undecided at some radius"
+        )
+    else:
+        error = results["average_radius_error"]
+        spread = f" ± {error:.2g} (standard error)" if error is not None else ""
+        lines.append(f"average certified radius: {floor_radius(results['average_radius'])}{spread}")
+    lines += [f"warning: {warning}" for warning in results["warnings"]]
+    parts: list[RenderableType] = [table, Text("\n".join(lines))]
+    if results["empirical"]:
+        parts.append(_beside(results))
+    parts += [Text(f"CONTRADICTION: {message}") for message in results["checks"]["messages"]]
+    parts += [Text(results["covers"]), Text("\n".join(["Assumptions:", *(f"- {a}" for a in results["assumptions"])]))]
+    return Group(*parts)
+
+
+def prediction_table(results: Mapping[str, Any]) -> RenderableType:
+    """One line an image: class or abstain, the bounds on its probability, the radius."""
+    norm = norm_words(results["norm"])
+    table = Table(title=f"noise {noise_words(results['noise'])}, {results['samples']} draws an image")
+    for column in ("image", "class", "probability", f"{norm} radius", "note"):
+        table.add_column(column, justify="right" if "radius" in column else "left")
+    for row in results["predictions"]:
+        shown = row["class"] if not row["abstained"] else f"abstain (nearest: {row['top']})"
+        bounds = f"{percent(row['p_lower'])} to {percent(row['p_upper'])} %"
+        table.add_row(row["image"], shown, bounds, floor_radius(row["radius"]), "; ".join(row["notes"]))
+    return Group(table, Text(results["explanation"]))
+
+
+def norm_words(norm: str) -> str:
+    """``linf`` -> "l-inf"."""
+    return "l-inf" if norm == "linf" else norm
+
+
+def _beside(results: Mapping[str, Any]) -> Table:
+    table = Table(title="beside it, what attacks on the same model and images left")
+    for column in ("attack", "ball", "protocol", "m", "images", "under attack %", "certified %"):
+        table.add_column(column, justify="left" if column in ("attack", "ball", "protocol") else "right")
+    for row in results["empirical"]:
+        figures = (percent(row["empirical"] / row["images"]), percent(row["certified"] / row["images"]))
+        ball = f"{norm_words(row['norm'])} {eps_words(row['eps'])}"
+        table.add_row(row["attack"], ball, row["protocol"], str(row["samples"]), str(row["images"]), *figures)
+    return table
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    return f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"
