@@ -46,6 +46,14 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
     return read_recipe(text, str(checkpoint.path))
 
 
+def stored(checkpoint: Checkpoint, key: str, kind: type) -> Any:
+    """A value of a checkpoint's metadata. Raises CheckpointError where it is missing or of another kind."""
+    value = checkpoint.meta.get(key)
+    if not isinstance(value, kind):
+        raise CheckpointError(f"{checkpoint.path} does not say its {key}", "it was not written by a training stage")
+    return value
+
+
 def load_classifier(checkpoint: Checkpoint, machine: Machine) -> Classifier:
     """The fine-tuned network of a checkpoint, ready for inference.
 
@@ -58,7 +66,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine) -> Classifier:
             "fine-tune it first: rushkit finetune --from " + str(checkpoint.path),
         )
     recipe = recipe_of(checkpoint)
-    classes, size = tuple(checkpoint.meta["classes"]), int(checkpoint.meta["image_size"])
+    classes, size = tuple(stored(checkpoint, "classes", list)), stored(checkpoint, "image_size", int)
     objective = build.build_objective(recipe, recipe.finetune)
     network = build.build_network(recipe, objective, size, len(classes))
     build.load_network(network, checkpoint.tensors)
