@@ -167,6 +167,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
             if stopping or (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs:
                 save((epoch + 1) * job.steps_per_epoch)
             if stopping:
+                ranks.wait()
                 raise _stopped(job, run, (epoch + 1) * job.steps_per_epoch)
     return figures
 

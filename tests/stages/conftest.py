@@ -1,4 +1,4 @@
-"""Fixtures of the stages' tests: a recipe that trains in a fraction of a second, and no touch of the global state."""
+"""Fixtures of the stages' tests: a recipe that trains in a fraction of a second."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def toy_backbone():
     registries.backbones.unregister("toy", toy.__module__.partition(".")[0])
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def untouched_global_state():
-    """No stage may touch the global random state."""
+    """Asserts that the test leaves the global random state as it was."""
     before = torch.get_rng_state()
     yield
     assert torch.equal(torch.get_rng_state(), before)

@@ -16,6 +16,8 @@ from rushkit.stages.load import load, load_classifier, recipe_of
 from rushkit.stages.outcomes import accuracy_row
 from rushkit.stages.start import component_owners, machine_of, start_run
 
+pytestmark = pytest.mark.usefixtures("untouched_global_state")
+
 
 @pytest.fixture
 def model(tiny):

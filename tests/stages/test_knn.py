@@ -10,6 +10,8 @@ from rushkit.data.memory import Split
 from rushkit.stages import knn
 from rushkit.system import Machine
 
+pytestmark = pytest.mark.usefixtures("untouched_global_state")
+
 CPU = Machine(torch.device("cpu"), "float32")
 
 

@@ -18,6 +18,8 @@ from rushkit.stages.finetune import finetune, finetuning_job
 from rushkit.stages.pretrain import pretrain, pretraining_job
 from rushkit.stages.start import machine_of, start_run
 
+pytestmark = pytest.mark.usefixtures("untouched_global_state")
+
 
 def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
