@@ -10,7 +10,20 @@ from pathlib import Path
 import typer
 
 from rushkit import __version__
-from rushkit.cli import attack, certify, data, demo, evaluate, finetune, launch, plugins, pretrain, recipe, runs
+from rushkit.cli import (
+    attack,
+    certify,
+    data,
+    demo,
+    evaluate,
+    finetune,
+    launch,
+    plugins,
+    predict,
+    pretrain,
+    recipe,
+    runs,
+)
 from rushkit.errors import RushkitError
 
 ABOUT = (
@@ -25,7 +38,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, pretrain, finetune, evaluate, attack, certify):
+for verb in (demo, pretrain, finetune, evaluate, attack, certify, predict):
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
 app.command("plugins", epilog=plugins.EXAMPLE)(plugins.command)
 app.add_typer(recipe.app, name="recipe")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,7 +101,10 @@ def command(
     if resume:
         recipe, run = reopen("certify", None, run_folder, changes, runs_root(changes), speaker)
         with run:
-            results = certify(recipe, load_checkpoint(str(run.data["parent"])), run)
+            if "counts" in run.data:
+                results = recertify(recipe, Path(str(run.data["counts"])), None, run)
+            else:
+                results = certify(recipe, load_checkpoint(str(run.data["parent"])), run)
             _draw(results, run)
     elif from_counts:
         counts = _run_path(from_counts, runs_root(changes))
@@ -109,6 +113,7 @@ def command(
         recipe = derive_recipe(stored, dict(parse_changes(changes or [])) | given)
         claim_of_counts(recipe, counts, checkpoint)
         with start_run("certify", recipe, speaker, parent=str(counts)) as run:
+            run.update(counts=str(counts))
             results = recertify(recipe, counts, checkpoint, run)
             _draw(results, run)
     else:
@@ -131,8 +136,6 @@ def _draw(results: dict[str, Any], run: Run) -> None:
     save_figure(certified_curve(results), run.subfolder("figures"), "certified")
 
 
-def _run_path(spec: str, root: str) -> Any:
-    from pathlib import Path
-
+def _run_path(spec: str, root: str) -> Path:
     path = Path(spec)
     return path if path.is_dir() or not (Path(root) / spec).is_dir() else Path(root) / spec

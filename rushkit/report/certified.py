@@ -52,7 +52,9 @@ def prediction_table(results: Mapping[str, Any]) -> RenderableType:
         table.add_column(column, justify="right" if "radius" in column else "left")
     for row in results["predictions"]:
         shown = row["class"] if not row["abstained"] else f"abstain (nearest: {row['top']})"
-        bounds = f"{percent(row['p_lower'])} to {percent(row['p_upper'])} %"
+        # Both bounds are rounded outwards.
+        low, high = floor_radius(100 * row["p_lower"], 1), 100 - float(floor_radius(100 * (1 - row["p_upper"]), 1))
+        bounds = f"{low} to {high:.1f} %"
         table.add_row(row["image"], shown, bounds, floor_radius(row["radius"]), "; ".join(row["notes"]))
     return Group(table, Text(results["explanation"]))
 

@@ -1,0 +1,237 @@
+"""Predictions that know when to abstain: PREDICT of Cohen, Rosenfeld & Kolter 2019 for image files, with the radius."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor, nn
+
+from rushkit.certificates import ABSTAIN, predict_counts
+from rushkit.data.folder import SUFFIXES
+from rushkit.data.memory import resize
+from rushkit.errors import DataError, UsageError
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.progress import Speaker
+from rushkit.stages import build
+from rushkit.stages.certify import claim_of
+from rushkit.stages.claims import Claim, training_warnings
+from rushkit.stages.counts import ImageCounts
+from rushkit.stages.load import load_classifier
+from rushkit.stages.outcomes import LowPrecision
+from rushkit.stages.start import machine_of
+from rushkit.stages.verdicts import estimate, exhaustive
+from rushkit.stages.votes import BATCH, SCORE, Counts, all_splits, count_votes, noisy_unit, unit_sizes
+from rushkit.statistics import clopper_pearson_interval
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image that was read.
+
+    Attributes:
+        path: The file.
+        pixels: uint8 (3, S, S) at the size that the model takes.
+        notes: What was done to it.
+    """
+
+    path: Path
+    pixels: Tensor
+    notes: tuple[str, ...]
+
+
+def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], speaker: Speaker) -> dict[str, Any]:
+    """Classify image files, each with a class or an abstention, bounds on its probability, and a certified radius.
+
+    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company.
+
+    Args:
+        recipe: Sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class), system.
+        source: A fine-tuned checkpoint.
+        images: Files, and folders whose image files are meant, those of their folders too.
+        speaker: Where warnings and progress go.
+
+    Returns:
+        ``predictions``, one for each image, and what they were made with.
+
+    Raises:
+        UsageError: no images, or settings as for ``certify``.
+        DataError: an image that cannot be read.
+    """
+    settings = recipe.certify
+    recipe = recipe.model_copy(update={"certify": settings.model_copy(update={"radii": []})})
+    claim, machine = claim_of(recipe, source), machine_of(recipe)
+    classifier = load_classifier(source, machine)
+    # All are read first, so that a bad one costs nobody the draws of the others.
+    pictures = [read_picture(path, classifier.image_size) for path in image_files(images)]
+    for warning in (warnings := training_warnings(classifier.recipe, recipe)):
+        speaker.warn(warning)
+    model: nn.Module = classifier.network
+    if machine.precision != "float32":
+        model = LowPrecision(model, machine)
+    batch = recipe.system.chunk or BATCH[machine.device.type]
+    selection = 0 if claim.mode == "splits" else settings.selection
+    rows = []
+    with speaker.progress(len(pictures) * (selection + claim.samples), "predict", "draws") as progress:
+        for picture in pictures:
+            x = build.to_float(picture.pixels.to(machine.device))
+            seed = pixel_seed(picture.pixels)
+            counts = _counts(model, claim, x, selection, recipe.system.seed, seed, batch, progress.advance)
+            rows.append(
+                verdict(claim, counts, classifier.classes) | {"image": str(picture.path), "notes": list(picture.notes)}
+            )
+    return {
+        "source": str(source.path),
+        "noise": recipe.noise.model_dump(),
+        "norm": claim.norm,
+        "samples": claim.samples,
+        "selection": selection,
+        "alpha": claim.alpha,
+        "rule": claim.rule,
+        "bound": claim.bound,
+        "warnings": warnings,
+        "explanation": explanation(claim),
+        "predictions": rows,
+    }
+
+
+def image_files(given: Sequence[str | Path]) -> list[Path]:
+    """The files that are meant, folders searched in order of name.
+
+    Raises:
+        UsageError: none are given, or a folder has no image files.
+        DataError: there is no such file.
+    """
+    if not given:
+        raise UsageError("no image is named", "for example rushkit predict photo.png")
+    found: list[Path] = []
+    for path in map(Path, given):
+        if path.is_dir():
+            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
+            if not inside:
+                raise UsageError(f"{path} has no images", f"their names end in one of {' '.join(sorted(SUFFIXES))}")
+            found += inside
+        elif path.is_file():
+            found.append(path)
+        else:
+            raise DataError(f"there is no image {path}", "check the path")
+    return found
+
+
+def read_picture(path: Path, size: int) -> Picture:
+    """Read an image and bring it to the model's size: the middle square of it, resized with antialiasing.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with Image.open(path) as image:
+            if image.mode[0] in "IF":
+                raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
+            rgb = np.array((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
+    # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
+        raise DataError(f"{path} cannot be read: {reason}", "repair it, or leave it out") from error
+    height, width = rgb.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    pixels = torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None]
+    notes = []
+    if height != width:
+        notes.append(f"middle {side}x{side} of {width}x{height}")
+    if side != size:
+        notes.append(f"resized from {side}x{side} to {size}x{size}")
+    return Picture(path, resize(pixels, size)[0].contiguous(), tuple(notes))
+
+
+def pixel_seed(pixels: Tensor) -> int:
+    """A number that the pixels of an image determine."""
+    return int.from_bytes(hashlib.blake2b(pixels.numpy().tobytes(), digest_size=7).digest(), "big")
+
+
+def verdict(claim: Claim, counts: ImageCounts, classes: Sequence[str]) -> dict[str, Any]:
+    """What one image's counts say.
+
+    The class is PREDICT's, from the draws that estimate; the radius is CERTIFY's, 0 where the two disagree.
+    """
+    top = int(counts.mean_class[0] if claim.rule == "mean" else counts.selection.argmax(axis=1)[0])
+    if claim.mode == "splits":
+        certificate = exhaustive(claim, counts)
+        predicted, low, high = top, counts.selection[0, top] / claim.samples, counts.selection[0, top] / claim.samples
+    else:
+        certificate = estimate(claim, counts)
+        if claim.rule == "majority":
+            predicted = int(predict_counts(counts.votes, claim.alpha)[0])
+            low, high = clopper_pearson_interval(counts.votes[0, top], claim.samples, claim.alpha)
+        else:
+            predicted, low, high = int(certificate.predicted[0]), certificate.p_lower[0], 1.0
+    agree = predicted == certificate.predicted[0]
+    return {
+        "class": None if predicted == ABSTAIN else classes[predicted],
+        "index": None if predicted == ABSTAIN else predicted,
+        "abstained": predicted == ABSTAIN,
+        "top": classes[top],
+        "p_lower": float(low),
+        "p_upper": float(high),
+        "radius": float(certificate.radius[0]) if agree else 0.0,
+    }
+
+
+def explanation(claim: Claim) -> str:
+    """What the columns of a prediction mean."""
+    if claim.mode == "splits":
+        return "probability: share of all splits. radius: no perturbation within it changes the class, for certain."
+    return (
+        f"class: the smoothed classifier's own, or abstain; wrong with probability at most {claim.alpha:g}. "
+        "probability: bounds on that of the nearest class under the noise, at the same alpha. radius: no perturbation "
+        "within it changes the class, again but for alpha. None of this says that the class is right."
+    )
+
+
+def _counts(
+    model: nn.Module,
+    claim: Claim,
+    x: Tensor,
+    selection: int,
+    seed: int,
+    pixels: int,
+    batch: int,
+    advance: Callable[[int], Any],
+) -> ImageCounts:
+    if claim.mode == "splits":
+        counts = count_votes(model, ((0, noisy) for noisy in all_splits(claim.noise, x)), 1, batch)
+        return _as_image_counts(counts, counts)
+
+    def draw(part: str, draws: int) -> Counts:
+        purpose = f"predict {part}"
+        pieces = (
+            (0, noisy_unit(claim.noise, x, size, seed, purpose, pixels, unit))
+            for unit, size in enumerate(unit_sizes(draws))
+        )
+        counts = count_votes(model, pieces, 1, batch)
+        advance(draws)
+        return counts
+
+    return _as_image_counts(draw("selection", selection), draw("estimation", claim.samples))
+
+
+def _as_image_counts(selection: Counts, estimation: Counts) -> ImageCounts:
+    nothing, chosen = np.zeros(1, dtype=np.int64), int(selection.scores[0].argmax())
+    return ImageCounts(
+        images=nothing,
+        labels=nothing,
+        selection=selection.votes,
+        selection_scores=selection.scores / SCORE,
+        votes=estimation.votes,
+        scores=estimation.scores[:, chosen] / SCORE,
+        squares=estimation.squares[:, chosen] / SCORE**2,
+        seconds=np.zeros(1),
+    )
