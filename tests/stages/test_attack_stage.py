@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import math
 
 import pytest
 import torch
+from linear_models import count_calls, layer
 from torch import nn
 
 from rushkit import registries
@@ -21,8 +21,7 @@ from rushkit.stages import attack as attack_module
 from rushkit.stages import build
 from rushkit.stages.attack import attack, plan_jobs
 from rushkit.stages.attack_block import Block, attack_block
-from rushkit.stages.protocols import OnePanel, Plan, plan_attack
-from rushkit.stages.scoring import Search, count_right
+from rushkit.stages.protocols import OnePanel, plan_attack
 from rushkit.stages.start import start_run
 
 QUIET = Speaker(-1, rank=0)
@@ -36,11 +35,12 @@ class Flat(nn.Module):
         super().__init__()
         self.num_features = 3 * size * size
         self.fault = fault
+        self.register_buffer("gain", torch.ones(1))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = x.flatten(1)
-        if self.fault == "nan":
-            features = torch.where(features[:, :1] > 0.6, torch.nan, features)
+        features = self.gain * x.flatten(1)
+        if self.fault == "not a number":
+            features = torch.where(features[:, 36:37] > 0.6, torch.nan, features)
         if self.fault == "no gradient":
             features = features.detach()
         return features
@@ -70,8 +70,11 @@ def recipe(tiny):
             "attack.0.samples=[4]",
             "attack.0.limit=0",
             "attack.0.eps=0.1",
-            "attack.0.steps=3",
-            "attack.0.restarts=1",
+            *(
+                ()
+                if any("attack.0.type" in change for change in changes)
+                else ("attack.0.steps=3", "attack.0.restarts=1")
+            ),
             *changes,
         )
 
@@ -134,7 +137,8 @@ def test_a_row_tells_every_image_every_vote_and_who_broke_what(recipe, source):
         assert row["outcomes"]["images"] == list(range(12))
         assert len(outcomes(row)) == len(row["outcomes"]["chosen"]) == 12
         assert 0 <= sum(row["contributions"].values()) <= 12
-        assert row["image_forwards"] > 0 and row["image_backwards"] > 0
+        assert row["image_forwards"] > 0
+        assert row["image_backwards"] > 0
     assert list(strict["contributions"]) == ["clean", "pgd nll", "pgd ce", "pgd dlr", "pgd margin"]
     accuracy = strict["rules"]["majority"]["accuracy"]
     assert accuracy == pytest.approx(sum(outcomes(strict)) / 120)
@@ -162,7 +166,11 @@ class Stopper:
             @property
             def requested(self):
                 stopper.left -= 1
-                return stopper.left == 0
+                return stopper.left <= 0
+
+            @requested.setter
+            def requested(self, value):
+                stopper.left = 0
 
         class Graceful:
             def __enter__(self):
@@ -189,14 +197,6 @@ def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatc
         resumed = attack(chosen, model, run, ["strict"])
     assert timeless(resumed) == timeless(whole)
     assert 0 < sum(counted) < whole["attacks"][0]["image_forwards"] * 3
-
-
-def count_calls(original, counted):
-    def count(self, noisy):
-        counted.append(len(noisy))
-        return original(self, noisy)
-
-    return count
 
 
 def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monkeypatch):
@@ -247,7 +247,8 @@ def test_strict_runs_every_loss_of_an_attack_that_has_losses_from_its_own_start(
     assert (made.steps, made.samples, made.restarts) == (100, 20, 2)
     made = plan_attack(Attack(type="pgd"), "strict", 64, 10, 0).candidates[0].create(Attack(), 0)
     assert (made.steps, made.samples, made.restarts, made.noise, made.best) == (40, 64, 2, "fresh", "best")
-    assert made.random_start and made.step_size is None
+    assert made.random_start
+    assert made.step_size is None
 
 
 def test_paper_runs_the_attack_of_the_paper():
@@ -255,13 +256,16 @@ def test_paper_runs_the_attack_of_the_paper():
     made = plan.candidates[0].create(Attack(type="pgd", eps="8/255"), 0)
     assert (made.loss, made.steps, made.samples, made.noise, made.best) == ("nll", 40, 64, "fixed", "last")
     assert made.step_size == pytest.approx(2 / 255)
-    assert not made.random_start and not plan.panel and plan.votes == 1
+    assert not made.random_start
+    assert not plan.panel
+    assert plan.votes == 1
 
 
 def test_paper_shows_any_other_attack_one_panel_of_noise():
     plan = plan_attack(Attack(type="fgsm"), "paper", 8, 10, 0)
-    assert plan.panel and any("one panel of 8 draws" in note for note in plan.notes)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
+    assert plan.panel
+    assert any("one panel of 8 draws" in note for note in plan.notes)
+    model = nn.Sequential(nn.Flatten(), layer(12, 3))
     g = SmoothedClassifier(model.requires_grad_(False), registries.noises.create("uniform", scale=0.3), 8, seed=0)
     panel, x = OnePanel(g, 3), torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
     with g.fixed_noise(3):
@@ -278,11 +282,9 @@ def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
 
 @pytest.mark.parametrize("kind", ["fgsm", "square", "difgsm"])
 def test_attacks_of_torchattacks_run_in_both_protocols_with_seeds_of_their_own(recipe, source, kind):
-    chosen = recipe("data.limit=3", f"attack.0.type={kind}", "attack.0.samples=[2]")
-    section = chosen.attack[0].model_copy(update={"__pydantic_extra__": {}})
-    extra = {"queries": 5} if kind == "square" else {}
-    section = Attack(**{key: getattr(section, key) for key in Attack.model_fields}, **extra)
-    chosen = chosen.model_copy(update={"attack": [section]})
+    own = ["attack.0.queries=5"] if kind == "square" else []
+    chosen = recipe("data.limit=3", f"attack.0.type={kind}", "attack.0.samples=[2]", *own)
+    section = chosen.attack[0]
     results, _ = attacked(chosen, source())
     assert [row["images"] for row in results["attacks"]] == [3, 3]
     assert all(row["image_forwards"] > 0 for row in results["attacks"])
@@ -300,12 +302,13 @@ def test_an_attack_without_run_has_its_forwards_counted(recipe, source):
 
     registries.attacks.register("still")(still)
     try:
-        chosen = recipe("attack.0.type=still")
-        section = Attack(type="still", eps=0.1, samples=[4])
-        results, _ = attacked(chosen.model_copy(update={"attack": [section]}), source())
+        results, _ = attacked(recipe("attack.0.type=still", "attack.0.eps=0.1"), source())
     finally:
         registries.attacks.unregister("still", still.__module__.partition(".")[0])
-    assert [row["image_forwards"] for row in results["attacks"]] == [12 * 4, 12 * 4]
+    paper, strict = results["attacks"]
+    assert paper["image_forwards"] == 12 * 4
+    # Images that are clearly wrong from the start are not attacked.
+    assert strict["image_forwards"] in range(4, 12 * 4 + 1, 4)
 
 
 def test_saved_images_are_those_that_were_scored(recipe, source):
@@ -319,7 +322,8 @@ def test_saved_images_are_those_that_were_scored(recipe, source):
         assert kept["indices"].tolist() == list(range(12))
         assert torch.equal(kept["labels"], split.labels)
         assert (kept["images"] - clean).abs().max() <= 0.1 + 1e-6
-        assert kept["images"].min() >= 0 and kept["images"].max() <= 1
+        assert kept["images"].min() >= 0
+        assert kept["images"].max() <= 1
         assert not torch.equal(kept["images"], clean)
     assert sorted(each.name for each in (path / "adversarial").iterdir()) == sorted(
         row["saved"].partition("/")[2] for row in results["attacks"]
@@ -378,17 +382,14 @@ def test_transfer_to_a_model_of_other_classes_is_refused(recipe, source, tmp_pat
 
 @pytest.mark.parametrize("change", ["attack.0.eps=0.2", "noise.scale=0.2", "system.seed=3", "data.limit=10"])
 def test_resume_refuses_another_question(recipe, source, change):
-    model = source()
+    model, other = source(), recipe(change)
     _, path = attacked(recipe(), model, protocols=["strict"])
-    with pytest.raises(RushkitError) as caught, Run.open(path, QUIET) as run:
-        other = recipe(change)
-        # A run resumes with its own recipe; its file is given the name that another radius would have.
-        counts = run.path / "counts"
-        (old,) = counts.glob("*.jsonl")
-        (job,) = plan_jobs(other, tuple("0123456789"), ["strict"])
-        old.rename(counts / f"{job.name}.jsonl")
+    # A run resumes with its own recipe; its file is given the name that another radius would have.
+    (old,) = (path / "counts").glob("*.jsonl")
+    (job,) = plan_jobs(other, tuple("0123456789"), ["strict"])
+    old.rename(old.with_name(f"{job.name}.jsonl"))
+    with pytest.raises(RushkitError, match="is about something else"), Run.open(path, QUIET) as run:
         attack(other, model, run, ["strict"])
-    assert "is about something else" in caught.value.message
     assert (path / "results.json").exists()
 
 
@@ -400,12 +401,8 @@ def test_resume_refuses_another_model(recipe, source):
 
 
 def test_nan_logits_stop_the_attack_and_keep_what_was_done(recipe, source):
-    faulty = recipe("backbone.fault=nan", "data.limit=40", "noise.scale=0.01")
+    faulty = recipe("backbone.fault=not a number", "data.limit=40", "noise.scale=0.01")
     model = source(chosen=faulty)
-    split = build.load_split(faulty, build.build_dataset(faulty), "test")
-    bad = (build.to_float(split.images).flatten(1)[:, 0] > 0.55).nonzero().flatten()
-    if not len(bad):
-        pytest.skip("no digit has a bright corner")
     with pytest.raises(NumericsError, match="NaN or infinite"), run_of(faulty, model) as run:
         attack(faulty, model, run, ["strict"])
     assert json.loads((run.path / "run.json").read_text())["status"] == "failed"
@@ -426,7 +423,7 @@ def test_a_norm_that_the_attack_lacks_is_refused_before_any_work(recipe, source,
 
 
 def test_dlr_with_too_few_classes_is_refused():
-    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 2)), registries.noises.create("uniform", scale=0.1))
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 2)), registries.noises.create("uniform", scale=0.1))
     section = Attack(type="pgd", loss="dlr", eps=0.1)
     block = Block(0, torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64))
     with pytest.raises(UsageError, match="dlr needs 3 classes"):
@@ -441,7 +438,7 @@ def test_dlr_with_too_few_classes_is_refused():
     ],
 )
 def test_images_and_labels_that_do_not_fit_are_named(x, y, message):
-    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), registries.noises.create("uniform", scale=0.1))
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 3)), registries.noises.create("uniform", scale=0.1))
     section = Attack(type="pgd", eps=0.1)
     with pytest.raises(UsageError, match=message):
         attack_block(g, plan_attack(section, "paper", 1, 3, 0), section, Block(0, x, y), 0)
@@ -473,158 +470,3 @@ def test_two_tables_of_one_type_do_not_share_files(recipe, source):
     results, path = attacked(twice, source(), protocols=["paper"])
     assert len(results["attacks"]) == 2
     assert len(list((path / "counts").glob("*.jsonl"))) == 2
-
-
-# What must hold of strict accuracy, on a linear model whose answer to noise is known.
-
-
-def strict_right(g, x, y, seed=0, votes=10, **options):
-    section = Attack(type="pgd", **options)
-    plan = plan_attack(section, "strict", g.samples, 3, seed)
-    record, x_adv = attack_block(g, plan, section, Block(0, x, y), seed)
-    return record, x_adv
-
-
-def prototypes(scale=1.0, noise=0.1, samples=4):
-    """A linear three-class model and 30 images at all distances from its boundaries."""
-    source = torch.Generator().manual_seed(0)
-    weight = torch.randn(3, 12, generator=source)
-    x = torch.rand(60, 3, 2, 2, generator=source) * 0.6 + 0.2
-    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3))
-    with torch.no_grad():
-        model[1].weight.copy_(weight)
-        model[1].bias.copy_(-weight @ x.flatten(1).mean(0))
-        y = model(x).argmax(1)
-        model[1].weight.mul_(scale)
-        model[1].bias.mul_(scale)
-    g = SmoothedClassifier(model.requires_grad_(False), registries.noises.create("uniform", scale=noise), samples, seed=0)
-    return g, x, y
-
-
-def share(record):
-    counts = record["right"]["majority"]
-    return sum(counts) / (10 * len(counts))
-
-
-@pytest.mark.parametrize(
-    "weak, strong",
-    [
-        ({"steps": 2, "eps": 0.1}, {"steps": 20, "eps": 0.1}),
-        ({"restarts": 1, "steps": 3, "eps": 0.1}, {"restarts": 4, "steps": 3, "eps": 0.1}),
-        ({"eot": 1, "steps": 5, "eps": 0.1}, {"eot": 30, "steps": 5, "eps": 0.1}),
-        ({"steps": 5, "eps": 0.05}, {"steps": 5, "eps": 0.1}),
-        ({"steps": 5, "eps": 0.0}, {"steps": 5, "eps": 0.05}),
-    ],
-    ids=["steps", "restarts", "eot", "eps", "any eps"],
-)
-def test_more_never_raises_strict_accuracy_beyond_its_interval(weak, strong):
-    g, x, y = prototypes()
-    before, after = (share(strict_right(g, x, y, **options)[0]) for options in (weak, strong))
-    # Ten votes of 60 images: their mean moves by 0.02 (one standard deviation) at most; a false alarm is below 1e-4.
-    assert after <= before + 0.08
-
-
-def test_strict_accuracy_is_that_of_the_worst_case_of_a_linear_model():
-    g, x, y = prototypes(noise=0.001, samples=1)
-    linear = g.model[1]
-    with torch.no_grad():
-        logits = g.model(x)
-        gap = logits.gather(1, y[:, None]) - logits
-        reach = (linear.weight[y][:, None] - linear.weight[None]).abs()
-        # The box [0, 1] does not bind at this radius.
-        worst = (gap - 0.1 * reach.sum(2)).scatter(1, y[:, None], math.inf).amin(1)
-    record, _ = strict_right(g, x, y, eps=0.1, steps=20)
-    expected = (worst > 0).float()
-    clear = (worst.abs() > 0.05).nonzero().flatten().tolist()
-    got = torch.tensor(record["right"]["majority"]) / 10
-    assert len(clear) > 40
-    assert torch.equal(got[clear], expected[clear])
-
-
-def test_logits_times_1e5_change_nothing_that_strict_finds():
-    found = []
-    for scale in (1.0, 1e5):
-        g, x, y = prototypes(scale=scale)
-        record, _ = strict_right(g, x, y, eps=0.1, steps=20)
-        found.append(share(record))
-    assert found[1] <= found[0] + 0.05
-
-
-class Flips(nn.Module):
-    """Right by the brightest of two pixels, but the noise flips the answer with probability 0.3."""
-
-    def forward(self, x):
-        flip = x[:, 2, 1, 1] - x[:, 2, 1, 1].round() > -0.2
-        logits = 9 * torch.stack([x[:, 0, 0, 0], x[:, 1, 0, 0]], 1)
-        return torch.where(flip[:, None], logits, logits.flip(1))
-
-
-class FlipNoise:
-    """Whole numbers plus U(-1/2, 1/2) on one pixel, which decides about the flip; nothing elsewhere."""
-
-    std = 1.0
-
-    def sample(self, x, generator=None):
-        noise = torch.zeros_like(x)
-        noise[:, 2, 1, 1] = torch.rand(len(x), generator=generator) - 0.5 - x.detach()[:, 2, 1, 1]
-        return noise
-
-
-@pytest.mark.parametrize("kind, extra", [("pgd", {}), ("apgd", {"steps": 5}), ("square", {"queries": 20})])
-def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_101(kind, extra):
-    y = torch.arange(8) % 2
-    x = torch.full((8, 3, 4, 4), 0.5)
-    x[torch.arange(8), y, 0, 0] = 0.9
-    g = SmoothedClassifier(Flips(), FlipNoise(), 101, seed=0)
-    section = Attack(type=kind, eps=0.05, eot=5, **extra)
-    plan = plan_attack(section, "strict", 101, 2, 0)
-    record, x_adv = attack_block(g, plan, section, Block(0, x, y), 0)
-    # 101 flips with probability 0.3 reach a majority with probability 2e-5; 160 votes are cast.
-    assert record["right"]["majority"] == record["clean_right"]["majority"] == [10] * 8
-    assert sum(record["contributions"].values()) == 0
-    assert (x_adv - x).abs().max() <= 0.05 + 1e-6
-
-
-def test_settled_images_leave_and_open_ones_stay():
-    g, x, y = prototypes(noise=0.3, samples=1)
-    wrong = (y + 1) % 3
-    search = Search(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
-    assert len(search.open()) == 60
-    search.offer(-1, torch.arange(60), x)
-    lost = ~torch.isin(torch.arange(60), search.open())
-    assert 0 < lost[:30].sum() and not lost[30:].any()
-    right = torch.tensor(count_right(g, x, torch.where(torch.arange(60) < 30, wrong, y), 200, 1)["majority"])
-    # Settled at m = 1: the label wins a few draws of a hundred at most.
-    assert right[lost].max() <= 12
-
-
-def test_a_version_replaces_the_best_only_where_it_is_better():
-    g, x, y = prototypes(samples=16)
-    search = Search(g, x, y, 0)
-    rows = torch.arange(60)
-    search.offer(-1, rows, x)
-    assert search.offer(0, rows, x) == 0
-    assert (search.chosen == -1).all()
-    toward = x - 0.15 * (g.model[1].weight[y]).sign().view_as(x)
-    broken = search.offer(1, rows, toward.clamp(0, 1))
-    assert broken == int(search.broken.sum()) > 0
-    assert (search.chosen[search.broken] == 1).all()
-
-
-def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
-    """At most 1.15 times: here in passes of the model, the forwards of all draws."""
-    g, x, y = prototypes()
-    counted = []
-    monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
-    section = Attack(type="pgd", eps=0.1, steps=5)
-    plan = plan_attack(section, "strict", 4, 3, 0)
-    record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
-    # Panel and votes are extra: 100 draws a candidate and 2 x 10 votes of 4, for 60 images.
-    beside = 60 * (100 * 5 + 2 * 10 * 4)
-    assert record["image_forwards"] <= sum(counted) <= record["image_forwards"] + beside
-
-
-def test_a_plan_is_plain_data():
-    plan = plan_attack(Attack(), "strict", 1, 10, 0)
-    assert isinstance(plan, Plan)
-    json.dumps([candidate.options for candidate in plan.candidates])

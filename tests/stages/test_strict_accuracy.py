@@ -1,0 +1,155 @@
+"""What must hold of strict accuracy, on models whose answer to noise is known."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from linear_models import count_calls, prototypes
+from torch import nn
+
+from rushkit.recipe.schema import Attack
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages.attack_block import Block, attack_block
+from rushkit.stages.protocols import Plan, plan_attack
+from rushkit.stages.scoring import Search, count_right
+
+
+def strict_right(g, x, y, seed=0, votes=10, **options):
+    section = Attack(type="pgd", **options)
+    plan = plan_attack(section, "strict", g.samples, 3, seed)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y), seed)
+    return record, x_adv
+
+
+def share(record):
+    counts = record["right"]["majority"]
+    return sum(counts) / (10 * len(counts))
+
+
+@pytest.mark.parametrize(
+    "weak, strong",
+    [
+        ({"steps": 2, "eps": 0.1}, {"steps": 20, "eps": 0.1}),
+        ({"restarts": 1, "steps": 3, "eps": 0.1}, {"restarts": 4, "steps": 3, "eps": 0.1}),
+        ({"eot": 1, "steps": 5, "eps": 0.1}, {"eot": 30, "steps": 5, "eps": 0.1}),
+        ({"steps": 5, "eps": 0.05}, {"steps": 5, "eps": 0.1}),
+        ({"steps": 5, "eps": 0.0}, {"steps": 5, "eps": 0.05}),
+    ],
+    ids=["steps", "restarts", "eot", "eps", "any eps"],
+)
+def test_more_never_raises_strict_accuracy_beyond_its_interval(weak, strong):
+    g, x, y = prototypes()
+    before, after = (share(strict_right(g, x, y, **options)[0]) for options in (weak, strong))
+    # Ten votes of 60 images: their mean moves by 0.02 (one standard deviation) at most; a false alarm is below 1e-4.
+    assert after <= before + 0.08
+
+
+def test_strict_accuracy_is_that_of_the_worst_case_of_a_linear_model():
+    g, x, y = prototypes(noise=0.001, samples=1)
+    linear = g.model[1]
+    with torch.no_grad():
+        logits = g.model(x)
+        gap = logits.gather(1, y[:, None]) - logits
+        reach = (linear.weight[y][:, None] - linear.weight[None]).abs()
+        # The box [0, 1] does not bind at this radius.
+        worst = (gap - 0.1 * reach.sum(2)).scatter(1, y[:, None], math.inf).amin(1)
+    record, _ = strict_right(g, x, y, eps=0.1, steps=20)
+    expected = (worst > 0).float()
+    clear = (worst.abs() > 0.05).nonzero().flatten().tolist()
+    got = torch.tensor(record["right"]["majority"]) / 10
+    assert len(clear) > 40
+    assert torch.equal(got[clear], expected[clear])
+
+
+def test_logits_times_1e5_change_nothing_that_strict_finds():
+    found = []
+    for scale in (1.0, 1e5):
+        g, x, y = prototypes(scale=scale)
+        record, _ = strict_right(g, x, y, eps=0.1, steps=20)
+        found.append(share(record))
+    assert found[1] <= found[0] + 0.05
+
+
+class Flips(nn.Module):
+    """Right by the brightest of two pixels, but the noise flips the answer with probability 0.3."""
+
+    def forward(self, x):
+        flip = x[:, 2, 1, 1] - x[:, 2, 1, 1].round() > -0.2
+        logits = 9 * torch.stack([x[:, 0, 0, 0], x[:, 1, 0, 0]], 1)
+        return torch.where(flip[:, None], logits, logits.flip(1))
+
+
+class FlipNoise:
+    """Whole numbers plus U(-1/2, 1/2) on one pixel, which decides about the flip; nothing elsewhere."""
+
+    std = 1.0
+
+    def sample(self, x, generator=None):
+        noise = torch.zeros_like(x)
+        noise[:, 2, 1, 1] = torch.rand(len(x), generator=generator) - 0.5 - x.detach()[:, 2, 1, 1]
+        return noise
+
+
+@pytest.mark.parametrize("kind, extra", [("pgd", {}), ("apgd", {"steps": 5}), ("square", {"queries": 20})])
+def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_101(kind, extra):
+    y = torch.arange(8) % 2
+    x = torch.full((8, 3, 4, 4), 0.5)
+    x[torch.arange(8), y, 0, 0] = 0.9
+    g = SmoothedClassifier(Flips(), FlipNoise(), 101, seed=0)
+    section = Attack(type=kind, eps=0.05, eot=5, **extra)
+    plan = plan_attack(section, "strict", 101, 2, 0)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y), 0)
+    # 101 flips with probability 0.3 reach a majority with probability 2e-5; 160 votes are cast.
+    assert record["right"]["majority"] == record["clean_right"]["majority"] == [10] * 8
+    assert sum(record["contributions"].values()) == 0
+    assert (x_adv - x).abs().max() <= 0.05 + 1e-6
+
+
+def test_settled_images_leave_and_open_ones_stay():
+    g, x, y = prototypes(noise=0.05, samples=1)
+    wrong = (y + 1) % 3
+    search = Search(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
+    assert len(search.open()) == 60
+    search.offer(-1, torch.arange(60), x)
+    lost = ~torch.isin(torch.arange(60), search.open())
+    assert lost[:30].sum() > 0
+    assert not lost[30:].any()
+    right = torch.tensor(count_right(g, x, torch.where(torch.arange(60) < 30, wrong, y), 200, 1)["majority"])
+    # Settled at m = 1: the label wins a few draws of a hundred at most.
+    assert right[lost].max() <= 12
+
+
+def test_a_version_replaces_the_best_only_where_it_is_better():
+    g, x, y = prototypes(samples=16)
+    search = Search(g, x, y, 0)
+    rows = torch.arange(60)
+    before = search.offer(-1, rows, x)
+    assert search.offer(0, rows, x) == 0
+    assert (search.chosen == -1).all()
+    toward = x - 0.15 * (g.model[1].weight[y]).sign().view_as(x)
+    broken = search.offer(1, rows, toward.clamp(0, 1))
+    assert broken + before == int(search.broken.sum())
+    assert broken > 0
+    assert int((search.chosen == 1).sum()) >= broken
+
+
+def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
+    """At most 1.15 times: here in passes of the model, the forwards of all draws."""
+    g, x, y = prototypes()
+    counted = []
+    monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
+    section = Attack(type="pgd", eps=0.1, steps=5)
+    plan = plan_attack(section, "strict", 4, 3, 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
+    # Panel and votes are extra: 100 draws a candidate and 2 x 10 votes of 4, for 60 images.
+    beside = 60 * (100 * 5 + 2 * 10 * 4)
+    assert record["image_forwards"] <= sum(counted) <= record["image_forwards"] + beside
+
+
+def test_a_plan_is_plain_data():
+    plan = plan_attack(Attack(), "strict", 1, 10, 0)
+    assert isinstance(plan, Plan)
+    json.dumps([candidate.options for candidate in plan.candidates])
