@@ -64,7 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
-        app(args=arguments, prog_name="rushkit", obj=arguments)
+        # Everywhere, though only the long verbs list it: the hint below offers it for any command.
+        app(args=[word for word in arguments if word != "--debug"], prog_name="rushkit", obj=arguments)
     except SystemExit as stop:
         _part()
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))

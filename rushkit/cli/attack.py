@@ -69,7 +69,7 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     launch(nproc, context)
-    from rushkit.cli.training import reopen
+    from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table
@@ -86,7 +86,7 @@ def command(
     protocols: tuple[ProtocolName, ...] = ("paper", "strict")
     if resume:
         recipe, run = reopen("attack", None, run_folder, changes, root, speaker)
-        checkpoint = load_checkpoint(str(run.data["parent"]))
+        checkpoint = parent_checkpoint(run)
         protocols = tuple(run.data.get("protocols", protocols))
         save = save or bool(run.data.get("save"))
         if other is None and run.data.get("transfer_to"):

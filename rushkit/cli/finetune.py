@@ -44,19 +44,19 @@ def command(
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
     launch(nproc, context)
-    from rushkit.cli.training import dry_run_table, finished, reopen
+    from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, reopen
+    from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, transfer_recipe
-    from rushkit.run.checkpoint import load_checkpoint
     from rushkit.run.find import resolve_from
     from rushkit.stages.finetune import finetune, finetuning_job
-    from rushkit.stages.load import recipe_of
+    from rushkit.stages.load import recipe_of, stored
     from rushkit.stages.start import machine_of, start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     if resume:
         recipe, run = reopen("finetune", None, run_folder, changes, runs_root(changes), speaker)
-        checkpoint = load_checkpoint(str(run.data["parent"]))
+        checkpoint = parent_checkpoint(run)
     else:
         found = resolve_from(source, runs_root(changes), "pretrain")
         if source is None and found.run is not None:
@@ -64,9 +64,10 @@ def command(
         checkpoint = found.load(warn=speaker.warn)
         recipe = recipe_of(checkpoint)
         if target is not None:
-            recipe = transfer_recipe(recipe, target, int(checkpoint.meta["image_size"]))
+            recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))
         recipe = derive_recipe(recipe, changes or [])
         if dry_run:
+            check_components(recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
             output.result(*dry_run_table(job, recipe))
             return

@@ -75,7 +75,8 @@ class Output:
 
         # A table that is cut to a narrow pipe would lose its figures.
         console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
-        console.print(text, highlight=False)
+        # Brackets and colons are our text's own: a recipe's [section] is no style.
+        console.print(text, highlight=False, markup=False, emoji=False)
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:

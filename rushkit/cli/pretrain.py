@@ -47,6 +47,7 @@ def command(
         raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
 
     from rushkit.cli.training import dry_run_table, finished, reopen
+    from rushkit.recipe.components import check_components
     from rushkit.recipe.load import load_recipe
     from rushkit.stages.pretrain import pretrain, pretraining_job
     from rushkit.stages.start import machine_of, start_run
@@ -56,6 +57,7 @@ def command(
     else:
         found = load_recipe(str(recipe), changes or [])
         if dry_run:
+            check_components(found)
             job, _ = pretraining_job(found, machine_of(found))
             output.result(*dry_run_table(job, found))
             return

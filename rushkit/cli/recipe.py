@@ -19,9 +19,9 @@ def list_recipes(json: Json = False) -> None:
     """Every recipe by name: those in ./recipes, rushkit's own, and those of plugins."""
     from rich.table import Table
 
-    from rushkit.recipe.load import available, find_recipe
+    from rushkit.recipe.load import available
 
-    found = {name: {"from": origin, "about": _first_comment(find_recipe(name))} for name, origin in available().items()}
+    found = {name: {"from": origin, "about": _about(name)} for name, origin in available().items()}
     table = Table("recipe", "from", "about")
     for name, facts in found.items():
         table.add_row(name, facts["from"], facts["about"])
@@ -88,6 +88,15 @@ def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
 
 
-def _first_comment(path: Path) -> str:
-    first = path.read_text(encoding="utf-8").partition("\n")[0]
+def _about(name: str) -> str:
+    """The first line of its comment; of a recipe that cannot be read, why."""
+    from rushkit.errors import RushkitError
+    from rushkit.recipe.load import find_recipe
+
+    try:
+        first = find_recipe(name).read_text(encoding="utf-8").partition("\n")[0]
+    except RushkitError as error:
+        return f"cannot be used: {error.message}"
+    except (OSError, UnicodeDecodeError) as error:
+        return f"cannot be read: {error}"
     return first.removeprefix("#").strip() if first.startswith("#") else ""

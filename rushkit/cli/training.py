@@ -8,12 +8,13 @@ from typing import Any
 from rich.table import Table
 
 from rushkit.cli.options import Output
-from rushkit.errors import UsageError
+from rushkit.errors import RushkitError, UsageError
 from rushkit.models.network import macs, num_parameters
-from rushkit.recipe.load import derive_recipe, read_recipe
+from rushkit.recipe.load import derive_recipe, parse_changes, read_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint, load_checkpoint
 from rushkit.run.find import find_runs
-from rushkit.run.folder import Run
+from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, Run, read_run_file
 from rushkit.run.progress import Speaker
 from rushkit.stages import ranks
 from rushkit.stages.loop import TrainingJob
@@ -47,19 +48,36 @@ def reopen(
         path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
         if not path.is_dir() and (Path(root) / path).is_dir():
             path = Path(root) / path
+        made_by = read_run_file(path)["verb"]
+        # Asked before it is opened, which makes it a running one.
+        if made_by != verb:
+            raise UsageError(f"{path} is a run of {made_by}, not of {verb}", f"rushkit {made_by} --resume --run {path}")
         run = Run.open(path, speaker)
         ranks.broadcast(str(path.resolve()))
-    if run.verb != verb:
-        run.close()
-        raise UsageError(f"{path} is a run of {run.verb}, not of {verb}", f"rushkit {run.verb} --resume --run {path}")
-    stored = read_recipe(run.recipe_toml, str(path / "recipe.toml"))
-    kept = {"system.precision": run.data.get("precision", "auto")}
-    return derive_recipe(derive_recipe(stored, kept), [*(changes or [])] or kept), run
+    try:
+        stored = read_recipe(run.recipe_toml, str(path / "recipe.toml"))
+        given = {"system.precision": run.data.get("precision", "auto")} | dict(parse_changes(changes or []))
+        return derive_recipe(stored, given, system=("seed", "device", "chunk", "data_dir")), run
+    except RushkitError as error:
+        run.fail(error)
+        raise
+
+
+def parent_checkpoint(run: Run) -> Checkpoint:
+    """The checkpoint that a resumed run builds on. Where it is gone the run fails, as it would have in its stage."""
+    try:
+        return load_checkpoint(str(run.data.get("parent")))
+    except RushkitError as error:
+        run.fail(error)
+        raise
 
 
 def _newest_stopped(verb: str, recipe: str | None, root: str) -> Path:
     for info in find_runs(root):
-        if info.verb == verb and info.status in ("interrupted", "killed", "failed") and recipe in (None, info.recipe):
+        stopped = info.verb == verb and info.status in ("interrupted", "killed", "failed")
+        # A run that failed before it did anything would hide the one before it.
+        began = any((info.path / part).exists() for part in (CHECKPOINTS, METRICS_FILE, "counts"))
+        if stopped and began and recipe in (None, info.recipe):
             return info.path
     of = f" of recipe {recipe!r}" if recipe else ""
     raise UsageError(f"there is no stopped run of {verb}{of} in {root}", "name one with --run, or leave --resume out")

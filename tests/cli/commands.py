@@ -1,0 +1,41 @@
+"""What a tiny run changes, what a command says, and what lies in a folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+TINY = (
+    "data.limit=32",
+    "data.image_size=8",
+    "projector.hidden=8",
+    "projector.out=4",
+    "pretrain.epochs=1",
+    "pretrain.batch_size=16",
+    "pretrain.knn.k=3",
+    "finetune.epochs=1",
+    "finetune.batch_size=16",
+)
+
+
+def sets(*changes: str) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+@dataclass(frozen=True)
+class Said:
+    """What a command left behind: its exit code, stdout and stderr."""
+
+    code: int
+    out: str
+    err: str
+
+
+def only(runs: Path, verb: str) -> Path:
+    """The newest run of a verb."""
+    return sorted(runs.glob(f"*-{verb}-*"))[-1]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}

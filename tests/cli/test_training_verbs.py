@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from commands import TINY, contents, only, sets
+
+from rushkit.run.metrics import read_metrics
+from rushkit.stages import loop
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_pretrain_finetune_evaluate_attack_as_a_user_types_them(cli, folder):
+    said = cli("pretrain", "--recipe", "digits", *sets(*TINY))
+    assert said.code == 0, said.err
+    run = only(folder / "runs", "pretrain")
+    for words in ("pretrain digits: 32 images of digits/train", "knn_accuracy", f"run: {run.relative_to(folder)}"):
+        assert words in said.out
+    assert f"next: rushkit finetune --from {run.relative_to(folder)}" in said.out
+    said = cli("finetune", "--from", "digits")
+    assert said.code == 0, said.err
+    assert "not loaded: optimizer, projector" in said.out
+    assert "new: a head for 10 classes" in said.out
+    said = cli("evaluate", "--samples", "1,3")
+    assert said.code == 0, said.err
+    assert "from the newest run that fits" in said.out
+    assert "standard accuracy, digits/test, noise uniform scale 0.3" in said.out
+    said = cli(
+        "attack", "--type", "pgd", "--limit", "4", "--samples", "1", "--protocol", "paper", *sets("attack.0.steps=2")
+    )
+    assert said.code == 0, said.err
+    assert "it reproduces, it is not the model's robustness" in said.out
+    said = cli("runs", "list", "--json")
+    assert [row["verb"] for row in json.loads(said.out)["runs"]] == ["attack", "evaluate", "finetune", "pretrain"]
+    assert {row["status"] for row in json.loads(said.out)["runs"]} == {"finished"}
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate"])
+def test_json_is_one_document_on_stdout_and_words_go_to_stderr(cli, runs, verb):
+    start = ["--recipe", "digits", *sets(*TINY)] if verb == "pretrain" else []
+    said = cli(verb, "--json", *start)
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["stage"] == verb
+    assert f"{verb} " in said.err
+    assert Path(json.loads(said.out)["run"]).is_dir()
+
+
+def test_quiet_says_the_result_only(cli, runs):
+    said = cli("evaluate", "-q", "--samples", "1")
+    assert said.err == ""
+    assert "standard accuracy" in said.out
+    assert "newest run" not in said.out
+
+
+def test_verbose_says_more(cli, folder):
+    assert "epoch 1/1: loss" in cli("pretrain", "--recipe", "digits", "-v", *sets(*TINY)).out
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_a_dry_run_trains_nothing_and_writes_nothing(cli, runs, monkeypatch, verb):
+    monkeypatch.setattr(loop, "train_step", None)
+    before = contents(runs)
+    start = ["--recipe", "digits", *sets(*TINY)] if verb == "pretrain" else []
+    said = cli(verb, "--dry-run", *start)
+    assert said.code == 0, said.err
+    for words in ("dry run", "32 of digits/train", "2 (1 epochs of 2)", "MMAC a view", "GiB"):
+        assert words in said.out
+    assert json.loads(cli(verb, "--dry-run", "--json", *start).out)["steps"] == "2 (1 epochs of 2)"
+    assert contents(runs) == before
+
+
+@pytest.mark.parametrize(
+    "change", ["attack.0.stepz=3", "pretrain.batch_size=33", "pretrain.temprature=1", "data.name=digit"]
+)
+def test_a_dry_run_finds_what_the_run_would(fails, folder, change):
+    fails(2, "pretrain", "--recipe", "digits", "--dry-run", *sets(*TINY, change))
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize("target", ["digits", "mine.toml"])
+def test_transfer_to_a_data_set_or_a_recipe(cli, runs, folder, target):
+    (folder / "mine.toml").write_text('extends = "digits"\n[finetune]\nepochs = 1\n')
+    said = cli("finetune", "--from", "digits", "--to", target, "--json", *sets(*TINY[:2], "finetune.batch_size=16"))
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["recipe"] == f"digits-to-{target.removesuffix('.toml')}"
+
+
+def test_from_takes_a_run_folder_its_name_or_a_checkpoint(cli, runs):
+    run = only(runs, "pretrain")
+    (checkpoint,) = (run / "checkpoints").glob("*.safetensors")
+    for spec in (str(run), run.name, str(checkpoint)):
+        said = cli("finetune", "--from", spec, "--json", "-q")
+        assert said.code == 0, said.err
+        assert Path(json.loads(said.out)["source"]).resolve() == checkpoint.resolve()
+
+
+def stop_at(monkeypatch, step: int) -> None:
+    original, calls = loop.train_step, 0
+
+    def counted(*arguments):
+        nonlocal calls
+        calls += 1
+        if calls == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*arguments)
+
+    monkeypatch.setattr(loop, "train_step", counted)
+
+
+def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, fails, folder, monkeypatch):
+    # Neither the folder of data nor the precision is said again.
+    changes = sets(*TINY, "pretrain.epochs=3", "system.data_dir=there", "system.chunk=5", "system.precision=float32")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        said = fails(130, "pretrain", "--recipe", "digits", *changes)
+    assert "stopped at step 3 of 6; everything is saved" in said.err
+    run = only(folder / "runs", "pretrain")
+    command = said.err.partition("go on with: rushkit ")[2].split()
+    assert command == ["pretrain", "--resume", "--run", str(run.relative_to(folder))]
+    said = cli(*command, "--json", *sets("system.device=cpu"))
+    assert said.code == 0, said.err
+    assert "resumed at step 3 of 6" in said.err
+    facts = json.loads((run / "run.json").read_text())
+    assert (facts["status"], len(facts["sessions"])) == ("finished", 2)
+    steps = [line["step"] for line in read_metrics(run / "metrics.jsonl") if line["kind"] == "step"]
+    assert steps == [1, 2, 3, 4, 5, 6]
+
+
+def test_resume_keeps_the_data_folder_of_the_run(cli, fails, folder, monkeypatch):
+    (folder / "there" / "set").mkdir(parents=True)
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            place = folder / "there" / "set" / split / label
+            place.mkdir(parents=True)
+            write_images(place, 16)
+    changes = sets(*TINY, "data.name=folder", "data.path=set", "pretrain.epochs=2", "system.data_dir=there")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        fails(130, "pretrain", "--recipe", "digits", *changes)
+    said = cli("pretrain", "--resume")
+    assert said.code == 0, said.err
+
+
+def write_images(folder: Path, count: int, size: int = 8) -> None:
+    from PIL import Image
+
+    for index in range(count):
+        Image.new("RGB", (size, size), (index, 2 * index, 3 * index)).save(folder / f"{index}.png")
+
+
+def test_resume_passes_over_runs_that_never_began(cli, fails, folder, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        fails(130, "pretrain", "--recipe", "digits", *sets(*TINY))
+    fails(2, "pretrain", "--recipe", "digits", *sets(*TINY, "data.validation=99999"))
+    said = cli("pretrain", "--resume")
+    assert said.code == 0, said.err
+    assert "resumed at step 1 of 2" in said.out
+
+
+def test_resume_of_fine_tuning_finds_its_source(cli, fails, runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        fails(130, "finetune", "--from", "digits")
+    assert cli("finetune", "--resume").code == 0
+
+
+def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 1)
+        fails(130, "finetune", "--from", "digits")
+    only(runs, "pretrain").rename(runs / "elsewhere")
+    assert "there is no checkpoint" in fails(1, "finetune", "--resume").err
+    assert json.loads((only(runs, "finetune") / "run.json").read_text())["status"] == "failed"
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--resume"], "there is no stopped run of pretrain in runs"),
+        (["--resume", "--recipe", "stl10"], "there is no stopped run of pretrain of recipe 'stl10'"),
+        (["--resume", "--run", "nothing"], "nothing is not a run folder"),
+        (["--resume", "--set", "pretrain.epochs=9"], "it cannot take --set pretrain.epochs=9"),
+        (["--resume", "--set", "system.seed=9"], "it cannot take --set system.seed=9"),
+        ([], "which recipe? --recipe is missing"),
+    ],
+)
+def test_a_resume_that_cannot_be_is_explained(fails, runs, arguments, words):
+    before = contents(runs)
+    assert words in fails(2, "pretrain", *arguments).err
+    assert contents(runs) == before
+
+
+def test_resuming_with_the_wrong_verb_leaves_the_run_as_it_was(fails, runs):
+    run = only(runs, "finetune")
+    before = contents(runs)
+    said = fails(2, "pretrain", "--resume", "--run", str(run))
+    assert "is a run of finetune, not of pretrain" in said.err
+    assert f"rushkit finetune --resume --run {run}" in said.err
+    assert contents(runs) == before
+
+
+def test_ctrl_c_in_a_real_process_saves_and_exits_130(folder):
+    changes = sets(*TINY, "pretrain.epochs=5000", "pretrain.knn.every=0", "pretrain.save_every=5000")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "rushkit", "pretrain", "--recipe", "digits", *changes],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("runs/*/metrics.jsonl")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "SIGINT: saving, then stopping" in out
+    assert "go on with: rushkit pretrain --resume --run runs/" in err
+    assert "Traceback" not in err
+    (run,) = folder.glob("runs/*")
+    assert (run / "checkpoints" / "last").is_file()
+    assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
