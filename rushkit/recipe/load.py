@@ -36,6 +36,8 @@ COMPONENT_KEYS = {
     "attack": "type",
 }
 
+_KEYS_HINT = "`rushkit recipe show NAME --resolved --origins` shows every key; docs/recipes.md explains them"
+
 # Keys of which a component takes one: setting it takes the other away.
 EXCLUSIVE = {"noise": frozenset({"scale", "std"})}
 
@@ -210,7 +212,7 @@ def recipe_error(lines: Sequence[str]) -> UsageError:
     count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
     return UsageError(
         "\n".join([f"the recipe has {count}:", *(f"  {line}" for line in lines)]),
-        "`rushkit recipe show NAME --resolved --origins` shows every key; docs/recipes.md explains them",
+        _KEYS_HINT,
     )
 
 
@@ -266,7 +268,7 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
         place: Any = _index(node, part, key, origin) if isinstance(node, list) else part
         child = node[place] if isinstance(node, list) else node.get(place, {})
         if not isinstance(child, dict | list):
-            raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table")
+            raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table", _KEYS_HINT)
         # Nested data may be shared with the recipe that this one extends.
         node[place] = child.copy()
         node = node[place]
@@ -278,7 +280,7 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 def _index(items: list, part: str, key: str, origin: str) -> int:
     if not part.isdecimal() or int(part) >= len(items):
-        raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}")
+        raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}", _KEYS_HINT)
     return int(part)
 
 
@@ -336,7 +338,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error}") from error
+        raise UsageError(f"the recipe {path} cannot be read: {error}", "it must be a text file in UTF-8") from error
     table = _parse(text, str(path))
     origins = {key: f"{path}:{line}" for key, line in toml.line_numbers(text).items()}
     parent = table.pop("extends", None)
@@ -344,7 +346,9 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     if parent is None:
         return table, origins
     if not isinstance(parent, str):
-        raise UsageError(f"{extends}: extends: must be the name of one recipe (got {parent!r})")
+        raise UsageError(
+            f"{extends}: extends: must be the name of one recipe (got {parent!r})", 'for example extends = "cifar10"'
+        )
     base, base_origins = _read_chain(find_recipe(parent, path.parent), (*seen, path.resolve()))
     # A recipe is called by its own name or its file's, never by that of the one it extends.
     base.pop("name", None)
@@ -359,7 +363,7 @@ def _parse(text: str, origin: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{origin} is not valid TOML: {error}") from None
+        raise UsageError(f"{origin} is not valid TOML: {error}", "`rushkit recipe show cifar10` shows one") from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

@@ -50,6 +50,12 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     return split
 
 
+def describe_split(split: Split) -> str:
+    """How many images of what, and how many were left out because they could not be read."""
+    left_out = f" ({split.skipped} left out: unreadable)" if split.skipped else ""
+    return f"{len(split)} images of {split.name}{left_out}"
+
+
 def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     section = recipe.data
     if name == "validation" and name not in dataset.splits:

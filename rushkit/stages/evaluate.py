@@ -36,7 +36,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict
     labels = labels_of(split, len(classifier.classes))
     samples = sorted(set(settings.samples))
     run.speaker.say(
-        f"evaluate {source.path}: {len(split)} images of {split.name}, m = {', '.join(map(str, samples))}, "
+        f"evaluate {source.path}: {build.describe_split(split)}, m = {', '.join(map(str, samples))}, "
         f"noise {recipe.noise.name}, fresh for every image; {machine}"
     )
     g = smoothed(classifier.network, build.build_noise(recipe), max(samples), recipe.system.chunk, machine)

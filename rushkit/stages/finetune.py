@@ -42,7 +42,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
     job, report, trainable = finetuning_job(recipe, source, machine)
     classes = len(job.meta["classes"])
     run.speaker.say(
-        f"finetune {recipe.name}: {len(job.split)} images of {job.split.name} in {classes} classes, "
+        f"finetune {recipe.name}: {build.describe_split(job.split)} in {classes} classes, "
         f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
         f"noise {recipe.noise.name} on every image; {machine}"
     )

@@ -40,7 +40,7 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
         job = job.with_after_epoch(partial(_look, job, settings.knn, looks, len(dataset.classes), machine))
     millions = num_parameters(job.network.encoder) / 1e6
     run.speaker.say(
-        f"pretrain {recipe.name}: {len(job.split)} images of {job.split.name}, {settings.epochs} epochs of "
+        f"pretrain {recipe.name}: {build.describe_split(job.split)}, {settings.epochs} epochs of "
         f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
         f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
     )
