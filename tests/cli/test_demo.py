@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import TINY, sets
+
+QUICK = sets(*TINY, "attack.0.limit=3", "attack.0.samples=[1]", "evaluate.samples=[1, 2]", "attack.0.steps=2")
+
+
+def test_the_demo_ends_in_tables_of_measured_numbers_and_the_paths_of_what_it_wrote(cli, folder):
+    said = cli("demo", *QUICK)
+    assert said.code == 0, said.err
+    for words in (
+        "1/4",
+        "2/4",
+        "3/4",
+        "4/4",
+        "standard accuracy, digits/test",
+        "robust accuracy",
+        "strict: fresh noise",
+    ):
+        assert words in said.out
+    paths = [Path(line.partition(": ")[2]) for line in said.out.partition("written:\n")[2].strip().splitlines()]
+    assert [path.name.split("-")[2] for path in paths] == ["pretrain", "finetune", "evaluate", "attack"]
+    for path in paths:
+        results = json.loads((path / "results.json").read_text())
+        assert json.loads((path / "run.json").read_text())["status"] == "finished"
+        if results["stage"] == "evaluate":
+            row = results["accuracy"][-1]
+            assert f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in said.out
+
+
+def test_the_demo_in_json(cli):
+    said = cli("demo", "--json", *QUICK)
+    assert said.code == 0, said.err
+    results = json.loads(said.out)
+    assert set(results) == {"evaluate", "attack", "runs"}
+    assert all(Path(path).is_dir() for path in results["runs"].values())
+    assert "1/4" in said.err
+
+
+@pytest.mark.slow
+def test_the_demo_reaches_92_percent_on_the_digits(cli):
+    # A fixed seed: the outcome is the same at every run of one machine. Measured: see recipes/digits.toml.
+    said = cli("demo", "--json", *sets("attack.0.limit=4"))
+    assert said.code == 0, said.err
+    (row,) = (
+        row for row in json.loads(said.out)["evaluate"]["accuracy"] if (row["samples"], row["rule"]) == (64, "majority")
+    )
+    assert row["accuracy"] >= 0.92
