@@ -110,7 +110,7 @@ class _Normalise(torch.autograd.Function):
 
 
 def joined_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean and (biased) variance (C,) in full precision of each channel of (N, C, ...) over all ranks, and the rows' count.
+    """Mean and biased variance (C,) of each channel of (N, C, ...) over all ranks, and the count of rows.
 
     Each rank's own moments are joined, not sums of squares, which would cancel.
     """

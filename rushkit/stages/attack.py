@@ -1,14 +1,15 @@
 """Robust accuracy under attack, protocol by protocol, with what every image did.
 
 Attacks run on blocks of images, and each block's outcome goes to the run folder as soon as it is there: a stopped
-attack goes on where it was.
+attack goes on where it was. Several ranks deal the blocks out among themselves.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -16,11 +17,11 @@ import torch
 from rushkit.data.memory import Split, limit
 from rushkit.errors import Interrupted
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.signals import graceful_stop
-from rushkit.stages import build
+from rushkit.stages import build, ranks
 from rushkit.stages.adversarial import Album, Partial, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
@@ -93,11 +94,13 @@ def attack(
         rows.append(run_job(job, recipe, classifier, split, run, machine, album))
         if album is not None:
             meta = {key: rows[-1][key] for key in ("attack", "norm", "eps", "protocol", "samples")}
-            rows[-1]["saved"] = str(album.assemble(meta | {"data": split.name}).relative_to(run.path))
+            if run.writes:
+                album.assemble(meta | {"data": split.name})
+            ranks.wait()
+            rows[-1]["saved"] = str(album.path.relative_to(run.path))
         if album is not None and target is not None:
-            rows[-1]["transfer"] = rescore(
-                run, job.name, album, split.images, target, job.m, job.plan.votes, recipe.system.seed
-            )
+            asked = run, job.name, album, split.images, target, job.m, job.plan.votes, recipe.system.seed
+            rows[-1]["transfer"] = ranks.broadcast(rescore(*asked) if run.writes else None)
     results = {
         "stage": "attack",
         "recipe": recipe.name,
@@ -141,10 +144,12 @@ def run_job(
     g = smoothed(classifier.network, build.build_noise(recipe), job.m, recipe.system.chunk, machine)
     size = max(1, (recipe.system.chunk or _PASS[machine.device.type]) // plan.gradient_samples)
     subject = _subject(job, recipe, classifier.checkpoint, split, size)
-    log = BlockLog(run.subfolder("counts") / f"{job.name}.jsonl", subject)
-    partial = Partial(run.subfolder("counts") / f"{job.name}.part.safetensors", subject)
-    if album is not None:
-        album.check(log.done)
+    folder = run.subfolder("counts")
+    log = BlockLog(folder / f"{job.name}.jsonl", subject) if run.writes else None
+    records = ranks.broadcast(None if log is None else log.records())
+    done = sum(len(record["images"]) for record in records)
+    if album is not None and log is not None:
+        album.check(done)
     run.speaker.say(_announce(job, split, machine))
     noted = set(plan.notes)
     for note in plan.notes:
@@ -154,24 +159,42 @@ def run_job(
         def pause() -> None:
             if stop.requested:
                 raise Interrupted(
-                    f"stopped; the outcomes of {log.done} of {len(split)} images under {job.name} are kept",
+                    f"stopped; the outcomes of {done} of {len(split)} images under {job.name} are kept",
                     f"go on with: rushkit attack --resume --run {run.path}",
                 )
 
         label = f"{section.type} {plan.protocol} m={job.m}"
-        with run.speaker.progress(len(split), label, "images", start=log.done) as bar:
-            for block in blocks(split, log.done, size, machine.device):
-                record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partial, pause)
-                if album is not None:
+        starts = range(done, len(split), size)
+        with run.speaker.progress(len(split), label, "images", start=done) as bar:
+            # In rounds of a block for each rank; what is known of a block never depends on who attacked it.
+            for first in range(0, len(starts), ranks.world()):
+                record, stopped = None, None
+                for start in ranks.own(starts[first : first + ranks.world()]):
+                    block = block_of(split, start, size, machine.device)
+                    partial = Partial(folder / f"{job.name}.{start:08d}.part{SUFFIX}", subject)
+                    try:
+                        record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partial, pause)
+                    except Interrupted as interruption:
+                        stopped = interruption
+                # Outcomes are kept in order: those behind a rank that was stopped are lost.
+                found = list(takewhile(bool, ranks.gather(record)))
+                if album is not None and record and ranks.rank() < len(found):
                     album.keep(block.start, x_adv, block.y)
-                log.append(record)
-                partial.clear()
-                for note in (note for note in record["notes"] if note not in noted):
-                    noted.add(note)
-                    run.speaker.say(f"note: {note}")
-                bar.advance(len(block.x))
-                pause()
-    row = robustness_row(log.records(), plan.votes)
+                ranks.wait()
+                for number, outcome in enumerate(found):
+                    if log is not None:
+                        log.append(outcome)
+                    records.append(outcome)
+                    done += len(outcome["images"])
+                    bar.advance(len(outcome["images"]))
+                    for note in (note for note in outcome["notes"] if note not in noted):
+                        noted.add(note)
+                        run.speaker.say(f"note: {note}")
+                    Partial(folder / f"{job.name}.{starts[first + number]:08d}.part{SUFFIX}", subject).clear()
+                if ranks.any_rank(stopped is not None or stop.requested):
+                    stop.requested = True
+                    pause()
+    row = robustness_row(records, plan.votes)
     row["notes"] = [*plan.notes, *(note for note in row["notes"] if note not in plan.notes)]
     return {
         "attack": section.type,
@@ -186,12 +209,11 @@ def run_job(
     }
 
 
-def blocks(split: Split, start: int, size: int, device: torch.device) -> Iterator[Block]:
-    """The images from index ``start`` on, ``size`` at a time."""
+def block_of(split: Split, start: int, size: int, device: torch.device) -> Block:
+    """The ``size`` images from index ``start`` on, or as many as there are."""
     assert split.labels is not None
-    for first in range(start, len(split), size):
-        images, labels = split.images[first : first + size], split.labels[first : first + size]
-        yield Block(first, build.to_float(images.to(device)), labels.to(device))
+    images, labels = split.images[start : start + size], split.labels[start : start + size]
+    return Block(start, build.to_float(images.to(device)), labels.to(device))
 
 
 def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: int) -> dict[str, Any]:

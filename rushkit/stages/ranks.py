@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, TypeVar, cast
 
 import torch
@@ -24,6 +25,9 @@ from rushkit.views import Views, apply_views, sample_parameters
 
 Item = TypeVar("Item")
 
+# A rank waits this long for the others: one may be at a hard block for hours. A rank that dies is noticed at once.
+_PATIENCE = timedelta(days=1)
+
 
 def join() -> None:
     """Meet the other ranks that torchrun's environment tells of; does nothing in a single process, or the second time.
@@ -35,7 +39,8 @@ def join() -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
     # Gloo beside NCCL: what ranks agree on is on the CPU, and must not make the device wait.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    distributed.init_process_group(backend, timeout=_PATIENCE)
 
 
 def check_device(device: torch.device) -> None:
