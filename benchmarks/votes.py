@@ -47,7 +47,9 @@ def contestants(args: argparse.Namespace, machine: Machine) -> dict[str, Callabl
 
     def certify() -> None:
         units = enumerate(unit_sizes(args.draws))
-        count_votes(model, ((0, noisy_unit(noise, x[0], size, 0, "bench", unit)) for unit, size in units), 1, batch)
+        count_votes(
+            model, ((0, noisy_unit(noise, x[0], size, 0, "bench", unit)) for unit, size in units), 1, 10, batch, device
+        )
 
     return {"bare model": bare, "certify": certify, "SmoothedClassifier": lambda: g.votes(x, args.draws).cpu()}
 

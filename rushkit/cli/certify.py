@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
     From,
     Json,
+    Nproc,
     Output,
     Quiet,
     Resume,
@@ -45,6 +47,7 @@ Draws = Annotated[int | None, typer.Option("--samples", metavar="N", help="Draws
 
 
 def command(
+    context: typer.Context,
     source: From = None,
     norm: Norm = None,
     samples: Draws = None,
@@ -67,16 +70,17 @@ def command(
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
-    from rushkit.cli.training import reopen
+    launch(nproc, context)
+    from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.errors import UsageError
     from rushkit.recipe.load import derive_recipe, parse_changes
-    from rushkit.run.checkpoint import load_checkpoint
     from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
     from rushkit.stages.start import start_run
 
@@ -104,7 +108,7 @@ def command(
             if "counts" in run.data:
                 results = recertify(recipe, Path(str(run.data["counts"])), None, run)
             else:
-                results = certify(recipe, load_checkpoint(str(run.data["parent"])), run)
+                results = certify(recipe, parent_checkpoint(run), run)
             _draw(results, run)
     elif from_counts:
         counts = _run_path(from_counts, runs_root(changes))
@@ -133,7 +137,8 @@ def command(
 def _draw(results: dict[str, Any], run: Run) -> None:
     from rushkit.report.figures import certified_curve, save_figure
 
-    save_figure(certified_curve(results), run.subfolder("figures"), "certified")
+    if run.writes:
+        save_figure(certified_curve(results), run.subfolder("figures"), "certified")
 
 
 def _run_path(spec: str, root: str) -> Path:

@@ -16,7 +16,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import RECIPE_FILE, Run
 from rushkit.run.signals import graceful_stop
-from rushkit.stages import build
+from rushkit.stages import build, ranks
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.claims import NORM_WORDS, Claim, make_claim, mode_of, noise_words, training_warnings
 from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks, read_counts
@@ -61,6 +61,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         split=whole.take(indices),
         indices=indices,
         seed=recipe.system.seed,
+        classes=len(classifier.classes),
         batch=recipe.system.chunk or BATCH[machine.device.type],
         device=machine.device,
     )
@@ -77,25 +78,29 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         "mode": claim.mode,
         "warnings": warnings,
     }
-    log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject)
+    log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject) if run.writes else None
+    records = ranks.broadcast(None if log is None else log.records())
     for warning in warnings:
         run.speaker.warn(warning)
     run.speaker.say(_announce(claim, job, recipe, machine))
-    before = sum(record["drawn"] for record in log.records())
+    before = sum(record["drawn"] for record in records)
     total = None if claim.mode == "sequential" else len(indices) * _draws_an_image(claim, settings.selection)
     with (
         graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after these draws")) as stop,
         run.speaker.progress(total, "certify", "draws", start=before) as progress,
     ):
-        for record in draw_records(job, claim, settings.selection, settings.radii, log):
-            log.append(record)
+        for record in draw_records(job, claim, settings.selection, settings.radii, records):
+            # Ranks agree on the counts, not on the seconds.
+            records.append(record)
+            if log is not None:
+                log.append(record)
             progress.advance(record["drawn"])
-            if stop.requested:
+            if ranks.any_rank(stop.requested):
                 raise Interrupted(
                     f"stopped; the counts of {progress.done} draws are kept",
                     f"go on with: rushkit certify --resume --run {run.path}",
                 )
-    return conclude(recipe, claim, subject, log.records(), run, str(source.path))
+    return conclude(recipe, claim, subject, records, run, str(source.path))
 
 
 def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, run: Run | None = None) -> dict[str, Any]:

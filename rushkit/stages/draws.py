@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,12 +14,12 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.noises import Noise
-from rushkit.stages.blocklog import BlockLog
+from rushkit.stages import ranks
 from rushkit.stages.build import to_float
 from rushkit.stages.claims import Claim
 from rushkit.stages.counts import Task, all_tasks, selection_tasks
 from rushkit.stages.sequential import SequentialState, next_round
-from rushkit.stages.votes import UNIT, all_splits, count_votes, noisy_unit, unit_sizes
+from rushkit.stages.votes import UNIT, Counts, Piece, all_splits, count_votes, noisy_unit, unit_sizes
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Job:
         split: The labelled images to certify.
         indices: (N,) of each image in the split that it was chosen from: they name its draws.
         seed: Of every draw.
+        classes: K.
         batch: Images in one pass.
         device: Where the model is.
     """
@@ -41,6 +42,7 @@ class Job:
     split: Split
     indices: Tensor
     seed: int
+    classes: int
     batch: int
     device: torch.device
 
@@ -52,6 +54,10 @@ class Job:
         """(size, C, H, W) noisy copies of an image: the draws of one unit."""
         return noisy_unit(self.noise, self.image(row), size, self.seed, f"certify {part}", int(self.indices[row]), unit)
 
+    def count(self, pieces: Iterable[Piece], rows: int) -> Counts:
+        """What the model says of noisy images, by row; the sums over all ranks."""
+        return count_votes(self.model, pieces, rows, self.classes, self.batch, self.device)
+
     def images(self, rows: range) -> list[int]:
         """Indices of some images, as the log holds them."""
         return self.indices[rows.start : rows.stop].tolist()
@@ -62,15 +68,25 @@ class Job:
         return self.split.labels[rows.start : rows.stop].tolist()
 
 
-def draw_records(job: Job, claim: Claim, selection: int, radii: list[float], log: BlockLog) -> Iterator[dict[str, Any]]:
-    """The log's next lines, from where it ends; each has to be appended before the next one is asked for."""
-    images, done = len(job.split), len(log.records())
+def draw_records(
+    job: Job, claim: Claim, selection: int, radii: list[float], records: Sequence[dict[str, Any]]
+) -> Iterator[dict[str, Any]]:
+    """The log's next lines, the same on every rank.
+
+    Args:
+        job: What is drawn from.
+        claim: What is certified.
+        selection: Draws that choose the class.
+        radii: What sequential tests test.
+        records: The lines so far; each new one has to be appended here before the next one is asked for.
+    """
+    images, done = len(job.split), len(records)
     if claim.mode == "splits":
         for task in selection_tasks(images, claim.samples)[done:]:
             yield _timed(partial(_count_splits, job, task))
         return
     if claim.mode == "fixed":
-        classes = _mean_classes(log.records())
+        classes = _mean_classes(records)
         for task in all_tasks(images, selection, claim.samples)[done:]:
             record = _timed(partial(_count_task, job, task, classes))
             classes |= _mean_classes([record])
@@ -78,10 +94,10 @@ def draw_records(job: Job, claim: Claim, selection: int, radii: list[float], log
         return
     for task in selection_tasks(images, selection)[done:]:
         yield _timed(partial(_count_task, job, task, {}))
-    state = SequentialState.replayed(claim, radii, log.records())
+    state = SequentialState.replayed(claim, radii, records)
     while True:
         started = time.perf_counter()
-        drawn = next_round(state, job.draw, job.model, job.batch)
+        drawn = next_round(state, job.draw, job.count, job.batch)
         if drawn is None:
             return
         drawn["seconds"] = time.perf_counter() - started
@@ -98,12 +114,9 @@ def _timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 def _count_task(job: Job, task: Task, classes: dict[int, int]) -> dict[str, Any]:
     # Only the last draw of all may end within a unit, so every task begins with a whole one.
     first, sizes = task.start // UNIT, unit_sizes(task.stop - task.start)
-    pieces = (
-        (place, job.draw(row, task.part, first + unit, size))
-        for place, row in enumerate(task.rows)
-        for unit, size in enumerate(sizes)
-    )
-    counts = count_votes(job.model, pieces, len(task.rows), job.batch)
+    units = [(place, row, unit) for place, row in enumerate(task.rows) for unit in range(len(sizes))]
+    pieces = ((place, job.draw(row, task.part, first + unit, sizes[unit])) for place, row, unit in ranks.own(units))
+    counts = job.count(pieces, len(task.rows))
     images, drawn = job.images(task.rows), (task.stop - task.start) * len(task.rows)
     if task.part == "selection":
         return {
@@ -129,8 +142,9 @@ def _count_task(job: Job, task: Task, classes: dict[int, int]) -> dict[str, Any]
 
 
 def _count_splits(job: Job, task: Task) -> dict[str, Any]:
-    pieces = ((place, noisy) for place, row in enumerate(task.rows) for noisy in all_splits(job.noise, job.image(row)))
-    counts = count_votes(job.model, pieces, len(task.rows), job.batch)
+    rows = ranks.own(list(enumerate(task.rows)))
+    pieces = ((place, noisy) for place, row in rows for noisy in all_splits(job.noise, job.image(row)))
+    counts = job.count(pieces, len(task.rows))
     return {
         "part": "splits",
         "images": job.images(task.rows),
@@ -141,7 +155,7 @@ def _count_splits(job: Job, task: Task) -> dict[str, Any]:
     }
 
 
-def _mean_classes(records: list[dict[str, Any]]) -> dict[int, int]:
+def _mean_classes(records: Sequence[dict[str, Any]]) -> dict[int, int]:
     """Index of an image -> the class that its selection draws are surest of on average."""
     return {
         image: int(np.argmax(scores))

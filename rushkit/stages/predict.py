@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from rushkit.stages.load import load_classifier
 from rushkit.stages.outcomes import LowPrecision
 from rushkit.stages.start import machine_of
 from rushkit.stages.verdicts import estimate, exhaustive
-from rushkit.stages.votes import BATCH, SCORE, Counts, all_splits, count_votes, noisy_unit, unit_sizes
+from rushkit.stages.votes import BATCH, SCORE, Counts, Piece, all_splits, count_votes, noisy_unit, unit_sizes
 from rushkit.statistics import clopper_pearson_interval
 
 
@@ -77,17 +77,22 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
     if machine.precision != "float32":
         model = LowPrecision(model, machine)
     batch = recipe.system.chunk or BATCH[machine.device.type]
+
+    def count(pieces: Iterable[Piece]) -> Counts:
+        return count_votes(model, pieces, 1, len(classifier.classes), batch, machine.device)
+
     selection = 0 if claim.mode == "splits" else settings.selection
     rows = []
     with speaker.progress(len(pictures) * (selection + claim.samples), "predict", "draws") as progress:
         for picture in pictures:
             x = build.to_float(picture.pixels.to(machine.device))
             seed = pixel_seed(picture.pixels)
-            counts = _counts(model, claim, x, selection, recipe.system.seed, seed, batch, progress.advance)
+            counts = _counts(count, claim, x, selection, recipe.system.seed, seed, progress.advance)
             rows.append(
                 verdict(claim, counts, classifier.classes) | {"image": str(picture.path), "notes": list(picture.notes)}
             )
     return {
+        "stage": "predict",
         "source": str(source.path),
         "noise": recipe.noise.model_dump(),
         "norm": claim.norm,
@@ -197,17 +202,16 @@ def explanation(claim: Claim) -> str:
 
 
 def _counts(
-    model: nn.Module,
+    count: Callable[[Iterable[Piece]], Counts],
     claim: Claim,
     x: Tensor,
     selection: int,
     seed: int,
     pixels: int,
-    batch: int,
     advance: Callable[[int], Any],
 ) -> ImageCounts:
     if claim.mode == "splits":
-        counts = count_votes(model, ((0, noisy) for noisy in all_splits(claim.noise, x)), 1, batch)
+        counts = count((0, noisy) for noisy in all_splits(claim.noise, x))
         return _as_image_counts(counts, counts)
 
     def draw(part: str, draws: int) -> Counts:
@@ -216,7 +220,7 @@ def _counts(
             (0, noisy_unit(claim.noise, x, size, seed, purpose, pixels, unit))
             for unit, size in enumerate(unit_sizes(draws))
         )
-        counts = count_votes(model, pieces, 1, batch)
+        counts = count(pieces)
         advance(draws)
         return counts
 

@@ -6,22 +6,25 @@ neither its draws nor the moment at which its test stops.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rushkit.certificates import ABSTAIN, Certificates, SequentialTest, threshold_probability
+from rushkit.stages import ranks
 from rushkit.stages.claims import Claim
 from rushkit.stages.counts import GROUP
-from rushkit.stages.votes import UNIT, count_votes
+from rushkit.stages.votes import UNIT, Counts, Piece
 from rushkit.statistics import betting_lower
 
 Integers = NDArray[np.int64]
 # (row, part, unit, size) -> (size, C, H, W) noisy copies.
 Draw = Callable[[int, str, int, int], Tensor]
+# Noisy images and the number of rows -> what the model says of them.
+Count = Callable[[Iterable[Piece], int], Counts]
 
 
 class SequentialState:
@@ -108,16 +111,17 @@ class SequentialState:
         return int(np.any([test.undecided for test in self.tests], axis=0).sum())
 
 
-def next_round(state: SequentialState, draw: Draw, model: nn.Module, batch: int) -> dict[str, Any] | None:
+def next_round(state: SequentialState, draw: Draw, count: Count, batch: int) -> dict[str, Any] | None:
     """Draw for undecided images, as many units each as fill a batch; the log's line, or None where all is decided."""
     rows = state.undecided[:GROUP]
     if not len(rows):
         return None
-    each = max(1, batch // (UNIT * len(rows)))
+    each = max(1, batch * ranks.world() // (UNIT * len(rows)))
     last = -(-state.samples // UNIT)
     units = [(int(row), unit) for row in rows for unit in range(state.units[row], min(state.units[row] + each, last))]
-    pieces = ((place, draw(row, "estimation", unit, state.size(unit))) for place, (row, unit) in enumerate(units))
-    votes = count_votes(model, pieces, len(units), batch).votes
+    own = ranks.own(list(enumerate(units)))
+    pieces = ((place, draw(row, "estimation", unit, state.size(unit))) for place, (row, unit) in own)
+    votes = count(pieces, len(units)).votes
     right: dict[int, list[int]] = {int(row): [] for row in rows}
     sizes: dict[int, list[int]] = {int(row): [] for row in rows}
     for place, (row, unit) in enumerate(units):

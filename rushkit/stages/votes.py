@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from rushkit.noises import Noise
 from rushkit.smoothing import not_finite
+from rushkit.stages import ranks
 from rushkit.system import generator
 
 Integers = NDArray[np.int64]
@@ -69,34 +70,34 @@ def all_splits(noise: Any, x: Tensor) -> Iterator[Tensor]:
 
 
 @torch.no_grad()
-def count_votes(model: nn.Module, pieces: Iterable[Piece], rows: int, batch: int) -> Counts:
+def count_votes(
+    model: nn.Module, pieces: Iterable[Piece], rows: int, classes: int, batch: int, device: torch.device
+) -> Counts:
     """Pass noisy images through the model, ``batch`` at a time, and count what it says.
 
     Args:
         model: (N, C, H, W) -> (N, K) logits.
-        pieces: Rows and their noisy images, in any order.
+        pieces: Rows and their noisy images, in any order; each of several ranks has its own, and all get the sums.
         rows: R, how many rows there are.
+        classes: K.
         batch: Images in one pass; only the last pass has fewer.
+        device: Where the model is.
 
     Raises:
         NumericsError: a logit that is not finite.
     """
-    table: Tensor | None = None
-    finite = torch.ones((), dtype=torch.bool)
+    table = torch.zeros(3, rows, classes, dtype=torch.int64, device=device)
+    finite = torch.ones((), dtype=torch.bool, device=device)
     for images, owner in _packed(pieces, batch):
         logits = model(images).float()
-        if table is None:
-            table = torch.zeros(3, rows, logits.shape[1], dtype=torch.int64, device=logits.device)
-            finite = finite.to(logits.device)
         finite &= torch.isfinite(logits).all()
         score = (torch.softmax(logits, dim=1) * SCORE).floor().long()
         table[0].index_put_((owner, logits.argmax(dim=1)), table.new_ones(()), accumulate=True)
         table[1].index_add_(0, owner, score)
         table[2].index_add_(0, owner, score.square())
-    if not finite:
+    if ranks.any_rank(not finite):
         raise not_finite()
-    assert table is not None
-    return Counts(*table.cpu().numpy())
+    return Counts(*ranks.total(table).cpu().numpy())
 
 
 def _packed(pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -27,6 +27,7 @@ SIGMA = 0.25
 NOISE = Gaussian(scale=SIGMA)
 SHAPE = (3, 2, 2)
 DIM = math.prod(SHAPE)
+CPU = torch.device("cpu")
 
 
 class HalfSpace(nn.Module):
@@ -66,14 +67,16 @@ def job_of(levels, model=None, batch=512, indices=None) -> Job:
     images = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE).contiguous()
     indices = torch.arange(len(levels)) if indices is None else torch.tensor(indices)
     split = Split(images, torch.ones(len(levels), dtype=torch.int64), "levels")
-    return Job(model or HalfSpace(), NOISE, split, indices, 0, batch, torch.device("cpu"))
+    return Job(model or HalfSpace(), NOISE, split, indices, 0, 2, batch, CPU)
 
 
 def records_of(job, what, tmp_path, selection=100, radii=(), name="counts"):
     log = BlockLog(tmp_path / f"{name}.jsonl", {})
-    for record in draw_records(job, what, selection, list(radii), log):
+    records = log.records()
+    for record in draw_records(job, what, selection, list(radii), records):
         log.append(record)
-    return log.records()
+        records.append(record)
+    return records
 
 
 def without_time(records):
@@ -92,7 +95,7 @@ def test_counts_are_those_of_a_loop_over_single_images():
             score = np.floor(torch.softmax(logits, 0).numpy() * np.float32(SCORE)).astype(np.int64)
             scores[row] += score
             squares[row] += score**2
-    counts = count_votes(model, pieces, 2, 8)
+    counts = count_votes(model, pieces, 2, 3, 8, CPU)
     np.testing.assert_array_equal(counts.votes, votes)
     # The last bit of a softmax may depend on the batch: one unit of 1/SCORE a draw.
     np.testing.assert_allclose(counts.scores, scores, atol=42)
@@ -110,8 +113,8 @@ def test_batches_are_full_and_change_no_count(batch):
 
     x = torch.full(SHAPE, 0.52)
     pieces = [(row, noisy_unit(NOISE, x, size, 0, "packed", row)) for row, size in enumerate((30, 1, 100, 3, 66))]
-    expected = count_votes(HalfSpace(), pieces, 5, 1000)
-    found = count_votes(Watched(), pieces, 5, batch)
+    expected = count_votes(HalfSpace(), pieces, 5, 2, 1000, CPU)
+    found = count_votes(Watched(), pieces, 5, 2, batch, CPU)
     np.testing.assert_array_equal(found.votes, expected.votes)
     assert found.votes.sum(axis=1).tolist() == [30, 1, 100, 3, 66]
     assert set(sizes[:-1]) <= {batch}
@@ -120,11 +123,11 @@ def test_batches_are_full_and_change_no_count(batch):
 
 def test_logits_that_are_not_finite_are_an_error():
     with pytest.raises(NumericsError, match="NaN"):
-        count_votes(HalfSpace(math.nan), [(0, torch.rand(3, *SHAPE))], 1, 2)
+        count_votes(HalfSpace(math.nan), [(0, torch.rand(3, *SHAPE))], 1, 2, 2, CPU)
 
 
 def test_scores_are_never_above_the_confidences():
-    counts = count_votes(HalfSpace(steepness=3.0), [(0, torch.rand(50, *SHAPE))], 1, 50)
+    counts = count_votes(HalfSpace(steepness=3.0), [(0, torch.rand(50, *SHAPE))], 1, 2, 50, CPU)
     assert counts.scores.sum() <= 50 * SCORE
     assert np.all(counts.squares <= counts.scores * SCORE)
 
@@ -252,7 +255,7 @@ class TestSequential:
 def test_every_split_is_counted_once(tmp_path):
     noise = SplitNoise(scale=0.1)
     job = Job(
-        HalfSpace(), noise, job_of([20, 120, 130, 240]).split, torch.arange(4), 0, 16, torch.device("cpu")
+        HalfSpace(), noise, job_of([20, 120, 130, 240]).split, torch.arange(4), 0, 2, 16, CPU
     )  # fmt: skip
     what = Claim(noise, "l1", DIM, 0.0, "exhaustive", "majority", False, noise.num_splits, "splits")
     (record,) = records_of(job, what, tmp_path)
