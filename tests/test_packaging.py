@@ -24,7 +24,7 @@ for folder in sys.argv[1:]:
     site.addsitedir(folder)
 import rushkit
 from rushkit.cli.app import main
-from rushkit.recipe.load import available, shipped_folder
+from rushkit.recipe.find import available, shipped_folder
 with contextlib.redirect_stdout(io.StringIO()):
     code = main(["recipe", "show", "digits", "--resolved"])
 digits = importlib.resources.files("rushkit.data").joinpath("digits.bin").is_file()

@@ -19,7 +19,7 @@ def list_recipes(json: Json = False) -> None:
     """Every recipe by name: those in ./recipes, rushkit's own, and those of plugins."""
     from rich.table import Table
 
-    from rushkit.recipe.load import available
+    from rushkit.recipe.find import available
 
     found = {name: {"from": origin, "about": _about(name)} for name, origin in available().items()}
     table = Table("recipe", "from", "about")
@@ -40,7 +40,8 @@ def show(
 ) -> None:
     """Show a recipe: its file, or what it resolves to under flags and environment."""
     from rushkit.recipe import toml
-    from rushkit.recipe.load import find_recipe, load_recipe
+    from rushkit.recipe.find import find_recipe
+    from rushkit.recipe.load import load_recipe
 
     if not (resolved or origins or changes or json):
         Output().result({}, find_recipe(name).read_text(encoding="utf-8").rstrip())
@@ -63,7 +64,7 @@ def show(
 @app.command("copy", epilog="Example: rushkit recipe copy cifar10 mine.toml")
 def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Copy a recipe's file, to change it."""
-    from rushkit.recipe.load import find_recipe
+    from rushkit.recipe.find import find_recipe
     from rushkit.run.files import write_error
 
     source = find_recipe(name)
@@ -91,7 +92,7 @@ def check(name: Name, changes: Changes = None, json: Json = False) -> None:
 def _about(name: str) -> str:
     """The first line of its comment; of a recipe that cannot be read, why."""
     from rushkit.errors import RushkitError
-    from rushkit.recipe.load import find_recipe
+    from rushkit.recipe.find import find_recipe
 
     try:
         first = find_recipe(name).read_text(encoding="utf-8").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""From a recipe's name and the user's changes to a checked ``Recipe``: find, extend, override, explain.
+"""From a recipe's name and the user's changes to a checked ``Recipe``: extend, override, explain.
 
 Precedence: flag (``--set``) over environment over file over default.
 """
@@ -15,8 +15,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rushkit import registries
-from rushkit.errors import PluginError, UsageError
+from rushkit.errors import UsageError
 from rushkit.recipe import toml
+from rushkit.recipe.find import available, find_recipe
 from rushkit.recipe.schema import Attack, Recipe
 
 ENVIRONMENT = {
@@ -40,59 +41,6 @@ _KEYS_HINT = "`rushkit recipe show NAME --resolved --origins` shows every key; d
 
 # Keys of which a component takes one: setting it takes the other away.
 EXCLUSIVE = {"noise": frozenset({"scale", "std"})}
-
-
-def shipped_folder() -> Path:
-    """Where rushkit's own recipes lie: inside an installed wheel, else beside the package in a checkout."""
-    package = Path(__file__).resolve().parents[1]
-    installed = package / "_recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
-
-
-def available() -> dict[str, str]:
-    """Recipe name -> where it is from: a path in ``recipes/`` of this folder, ``rushkit``, or a plugin's name."""
-    found = {entry.name: entry.owner for entry in reversed(registries.recipes.entries())}
-    found |= {path.stem: "rushkit" for path in shipped_folder().glob("*.toml")}
-    if not _same_folder(Path("recipes"), shipped_folder()):
-        found |= {path.stem: str(path) for path in Path("recipes").glob("*.toml")}
-    return dict(sorted(found.items()))
-
-
-def find_recipe(name: str, beside: Path | None = None) -> Path:
-    """The file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
-
-    Args:
-        name: What the user or an ``extends`` says.
-        beside: The folder of the recipe that extends this one; a sibling comes first.
-
-    Raises:
-        UsageError: no such recipe.
-    """
-    if name.endswith(".toml") or "/" in name or os.sep in name:
-        path = (beside / name) if beside and not Path(name).is_absolute() else Path(name).expanduser()
-        if _is_file(path):
-            return path
-        if name.endswith(".toml"):
-            raise UsageError(f"there is no recipe file {path}", "`rushkit recipe list` shows the recipes by name")
-    here = Path("recipes")
-    for folder in filter(None, (beside, None if _same_folder(here, shipped_folder()) else here)):
-        if _is_file(folder / f"{name}.toml"):
-            return folder / f"{name}.toml"
-    shipped = shipped_folder() / f"{name.removeprefix('rushkit/')}.toml"
-    plugins = name in registries.recipes
-    if _is_file(shipped) and plugins:
-        owners = ["rushkit", *(entry.owner for entry in registries.recipes.entries() if entry.name == name)]
-        raise UsageError(
-            f"the recipe {name!r} is brought by more than one owner",
-            f"choose one of: {', '.join(f'{owner}/{name}' for owner in owners)}",
-        )
-    if _is_file(shipped):
-        return shipped
-    if plugins:
-        return _plugin_recipe(name)
-    near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}"
-    raise UsageError(f"unknown recipe {name!r}", f"{hint} A path ending in .toml works too.")
 
 
 def load_recipe(
@@ -418,29 +366,3 @@ def _leaves(value: Any) -> Iterator[str]:
     yield ""
     if isinstance(value, dict):
         yield from toml.flatten(value)
-
-
-def _plugin_recipe(name: str) -> Path:
-    """A plugin's recipe: its entry point is a path, or a function that returns one."""
-    entry = registries.recipes.entry(name)
-    target = entry.load()
-    try:
-        path = Path(target() if callable(target) else target)
-    # Whatever a plugin raises breaks its own recipe only.
-    except (Exception, SystemExit) as error:
-        raise PluginError(f"the recipe {name!r} of {entry.owner} cannot be found: {error}") from error
-    if not _is_file(path):
-        raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}")
-    return path
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # What a user typed may be no path at all: too long, or past a folder that is closed to them.
-        return False
-
-
-def _same_folder(one: Path, other: Path) -> bool:
-    return one.is_dir() and other.is_dir() and one.samefile(other)

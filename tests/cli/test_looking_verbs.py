@@ -12,7 +12,7 @@ from commands import contents, only, sets
 from rushkit import registries
 from rushkit.cli import app as app_module
 from rushkit.cli.app import main
-from rushkit.recipe.load import shipped_folder
+from rushkit.recipe.find import shipped_folder
 from rushkit.registry import Entry
 
 
@@ -213,7 +213,7 @@ def test_an_interrupt_inside_a_verb_is_130(cli, monkeypatch):
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("rushkit.recipe.load.available", interrupted)
+    monkeypatch.setattr("rushkit.recipe.find.available", interrupted)
     assert cli("recipe", "list").code == 130
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from rushkit import registries
 from rushkit.errors import PluginError, UsageError
-from rushkit.recipe.load import available, find_recipe, load_recipe, read_recipe, shipped_folder
+from rushkit.recipe.find import available, find_recipe, shipped_folder
+from rushkit.recipe.load import load_recipe, read_recipe
 from rushkit.registry import Entry
 
 NONE: dict[str, str] = {}

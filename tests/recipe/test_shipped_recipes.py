@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from rushkit.errors import RushkitError
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
-from rushkit.recipe.load import load_recipe, read_recipe, shipped_folder
+from rushkit.recipe.find import shipped_folder
+from rushkit.recipe.load import load_recipe, read_recipe
 
 NONE: dict[str, str] = {}
 SHIPPED = sorted(path.stem for path in shipped_folder().glob("*.toml"))
