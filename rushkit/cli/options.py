@@ -103,6 +103,7 @@ def resolve_classifier(
     spec: str | None, changes: list[str] | None, speaker: Speaker, **more: Any
 ) -> tuple[Recipe, Checkpoint]:
     """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's flags."""
+    from rushkit.errors import UsageError
     from rushkit.recipe.load import derive_recipe, parse_changes
     from rushkit.run.find import resolve_from
     from rushkit.stages.load import recipe_of
@@ -112,4 +113,11 @@ def resolve_classifier(
         speaker.say(f"from the newest run that fits: {found.run.path}")
     checkpoint = found.load(warn=speaker.warn)
     given = dict(parse_changes(changes or [])) | {key: value for key, value in more.items() if value is not None}
-    return derive_recipe(recipe_of(checkpoint), given), checkpoint
+    stored = recipe_of(checkpoint)
+    recipe = derive_recipe(stored, given)
+    if recipe.backbone != stored.backbone:
+        raise UsageError(
+            f"{checkpoint.path} holds a {stored.backbone.name}, and --set cannot make another backbone of it",
+            "pre-train and fine-tune the other one, then name its run with --from",
+        )
+    return recipe, checkpoint

@@ -100,8 +100,8 @@ def finetuning_job(
             "classes": list(dataset.classes),
         },
     )
-    validation = build.load_split(recipe, dataset, "validation") if recipe.data.validation else None
-    if validation is not None:
+    if recipe.data.validation or "validation" in dataset.splits:
+        validation = build.load_split(recipe, dataset, "validation")
         job = job.with_after_epoch(partial(_validate, job, validation, recipe.system.seed, machine))
     return job, report, trainable
 

@@ -95,7 +95,7 @@ def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split
     if not settings.every or "train" not in dataset.splits:
         return None
     bank = training if recipe.pretrain.split == "train" else build.load_split(recipe, dataset, "train")
-    query_split = "validation" if recipe.data.validation else "test"
+    query_split = "validation" if recipe.data.validation or "validation" in dataset.splits else "test"
     if query_split == "test" and "test" not in dataset.splits:
         return None
     queries = build.load_split(recipe, dataset, query_split)
