@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rushkit.cli.complete import complete_attacks
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
@@ -41,7 +42,13 @@ def command(
     context: typer.Context,
     source: From = None,
     kind: Annotated[
-        str | None, typer.Option("--type", metavar="NAME", help="An attack's name; else those of the recipe.")
+        str | None,
+        typer.Option(
+            "--type",
+            metavar="NAME",
+            help="An attack's name; else those of the recipe.",
+            autocompletion=complete_attacks,
+        ),
     ] = None,
     eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255.")] = None,
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rushkit.cli.complete import complete_targets
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
@@ -30,7 +31,13 @@ def command(
     context: typer.Context,
     source: From = None,
     target: Annotated[
-        str | None, typer.Option("--to", metavar="TARGET", help="A recipe or a data set to transfer to.")
+        str | None,
+        typer.Option(
+            "--to",
+            metavar="TARGET",
+            help="A recipe or a data set to transfer to.",
+            autocompletion=complete_targets,
+        ),
     ] = None,
     changes: Changes = None,
     resume: Resume = False,

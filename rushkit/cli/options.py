@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
+
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
     from rushkit.run.checkpoint import Checkpoint
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change a key of the recipe; may be given again and again."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change a key of the recipe; may be given again and again.",
+        autocompletion=complete_changes,
+    ),
 ]
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
@@ -32,6 +39,7 @@ From = Annotated[
         "--from",
         metavar="RUN",
         help="A recipe's name (its newest finished run), a run folder, or a checkpoint; else the newest run that fits.",
+        autocompletion=complete_runs,
     ),
 ]
 Samples = Annotated[
@@ -39,7 +47,10 @@ Samples = Annotated[
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on with the newest run that was stopped, or with --run.")]
 RunFolder = Annotated[
-    str | None, typer.Option("--run", metavar="RUN", help="The run folder that --resume goes on with.")
+    str | None,
+    typer.Option(
+        "--run", metavar="RUN", help="The run folder that --resume goes on with.", autocompletion=complete_run_folders
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")

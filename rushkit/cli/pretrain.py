@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from rushkit.cli.complete import complete_recipes
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
@@ -28,7 +29,10 @@ EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
 
 def command(
     context: typer.Context,
-    recipe: Annotated[str | None, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = None,
+    recipe: Annotated[
+        str | None,
+        typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.", autocompletion=complete_recipes),
+    ] = None,
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,

@@ -1,0 +1,101 @@
+"""What the shell offers after TAB: recipes, runs, components, keys of a recipe. Nothing here imports torch."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from itertools import islice
+from pathlib import Path
+
+# So many of the newest runs are offered.
+_MOST_RUNS = 30
+
+
+def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
+    """Recipes by name, with where each is from."""
+    from rushkit.recipe.find import available
+
+    return [(name, origin) for name, origin in available().items() if name.startswith(incomplete)]
+
+
+def complete_runs(incomplete: str) -> list[tuple[str, str]]:
+    """The recipes that there are runs of, then the newest runs by name, each with its verb and status."""
+    recipes = {run[2]: f"newest run of recipe {run[2]}" for run in _runs(_root())}
+    return [*_starting(incomplete, recipes.items()), *_newest(incomplete, "")]
+
+
+def complete_run_folders(incomplete: str) -> list[tuple[str, str]]:
+    """The folders of the newest runs."""
+    return _newest(incomplete, f"{_root()}{os.sep}")
+
+
+def complete_attacks(incomplete: str) -> list[tuple[str, str]]:
+    """Attacks by name, with their owners."""
+    from rushkit import registries
+
+    return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.attacks.entries()))
+
+
+def complete_datasets(incomplete: str) -> list[tuple[str, str]]:
+    """Data sets by name, with their owners."""
+    from rushkit import registries
+
+    return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.datasets.entries()))
+
+
+def complete_targets(incomplete: str) -> list[tuple[str, str]]:
+    """What a model can be transferred to: recipes and data sets."""
+    found = dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))
+    return sorted(found.items())
+
+
+def complete_changes(incomplete: str) -> list[tuple[str, str]]:
+    """Keys of a recipe, as ``KEY=``; after a key that names a component, the components."""
+    from rushkit import registries
+    from rushkit.recipe import toml
+    from rushkit.recipe.schema import Data, Recipe
+
+    key, given, value = incomplete.partition("=")
+    if given:
+        named = {
+            "data.name": registries.datasets,
+            "backbone.name": registries.backbones,
+            "noise.name": registries.noises,
+            "pretrain.objective": registries.objectives,
+            "finetune.objective": registries.objectives,
+            "attack.0.type": registries.attacks,
+        }
+        entries = named[key].entries() if key in named else []
+        return [(f"{key}={entry.name}", entry.owner) for entry in entries if entry.name.startswith(value)]
+    flat = toml.flatten(Recipe(data=Data(name="digits")).resolved())
+    return _starting(
+        incomplete, ((f"{name}=", toml.format_value(value)) for name, value in flat.items() if name != "schema")
+    )
+
+
+def _root() -> Path:
+    return Path(os.environ.get("RUSHKIT_RUNS") or "runs")
+
+
+def _newest(incomplete: str, prefix: str) -> list[tuple[str, str]]:
+    offers = ((f"{prefix}{name}", f"{verb} {recipe}, {status}") for name, verb, recipe, status in _runs(_root()))
+    return _starting(incomplete, islice(offers, _MOST_RUNS))
+
+
+def _runs(root: Path) -> list[tuple[str, str, str, str]]:
+    """Name, verb, recipe and status of the runs, newest first; from run.json alone."""
+    found = []
+    for path in root.glob("*/run.json"):
+        try:
+            data = json.loads(path.read_bytes())
+            found.append((data["started"], path.parent.name, data["verb"], data["recipe"], data["status"]))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return [
+        (name, str(verb), str(recipe), str(status)) for _, name, verb, recipe, status in sorted(found, key=str)[::-1]
+    ]
+
+
+def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return [(name, about) for name, about in offers if name.startswith(incomplete)]

@@ -1,0 +1,56 @@
+"""``rushkit report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.complete import complete_runs
+from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose, runs_root
+
+NAME = "report"
+EXAMPLE = "Example: rushkit report cifar10"
+
+
+def command(
+    runs: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[RUN]...",
+            help="Run folders of any stage, or recipes' names; several are compared. None: the newest model.",
+            autocompletion=complete_runs,
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; else the folder of the first run.")
+    ] = None,
+    images: Annotated[
+        bool, typer.Option("--images/--no-images", help="Show some images; needs the checkpoint and the data.")
+    ] = True,
+    changes: Changes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """One page on a model, with all that was measured of it: HTML, Markdown and JSON; several models side by side."""
+    from rich.text import Text
+
+    from rushkit.report.collect import choose_run, gather
+    from rushkit.report.write import write_report
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    root = runs_root(changes)
+    chosen = [choose_run(spec, root) for spec in runs] if runs else [choose_run(None, root)]
+    if not runs:
+        speaker.say(f"the newest model: {chosen[0].path}")
+    families = list({family.model.path.resolve(): family for family in map(gather, chosen)}.values())
+    folder = out or families[0].model.path
+    document, paths = write_report(families, folder, images)
+    written = {path.suffix.removeprefix("."): str(path) for path in paths}
+    lines = [f"{model['name']}: {line}" for model in document["models"] for line in model["summary"]]
+    lines += [f"written: {path}" for path in paths]
+    output.result({**document, "files": written}, Text("\n".join(lines)))

@@ -1,0 +1,164 @@
+"""Line charts as inline SVG: colours and fonts are the page's, so that they follow its light and dark."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from itertools import pairwise
+from typing import Literal
+
+WIDTH, HEIGHT = 460, 290
+_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 10, 42
+COLOURS = 6
+# Up to so many points are shown as such.
+_FEW = 12
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of a chart.
+
+    Attributes:
+        name: For the legend.
+        points: (x, y), in order of x.
+        spread: (x, low, high), whiskers where the points are shown, else a band; empty for none.
+        kind: Straight between the points; a step down just after each; or points that nothing is known between.
+        colour: Its number among the page's colours.
+        dashed: Whether the line is.
+    """
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    spread: Sequence[tuple[float, float, float]] = ()
+    kind: Literal["line", "step", "points"] = "line"
+    colour: int = 0
+    dashed: bool = False
+
+
+def chart(
+    title: str,
+    series: Sequence[Series],
+    x_label: str,
+    y_label: str,
+    y_range: tuple[float, float] | None = None,
+    caption: str = "",
+) -> str:
+    """A figure with its title, axes, legend and caption.
+
+    Args:
+        title: Above it.
+        series: At least one, each with at least one point.
+        x_label: What x is, with its unit.
+        y_label: What y is, with its unit.
+        y_range: The ends of the y axis; None takes those of the points.
+        caption: Below it.
+    """
+    xs = [x for one in series for x, _ in one.points]
+    ys = [y for one in series for _, y in one.points]
+    frame = _Frame(*_ends(xs), *(y_range or _ends(ys)))
+    body = [
+        frame.axes(x_label, y_label),
+        *(_spread(one, frame, place - (len(series) - 1) / 2) for place, one in enumerate(series)),
+        *(_line(one, frame) for one in series),
+    ]
+    legend = "".join(
+        f'<li class="c{one.colour % COLOURS}{" dashed" if one.dashed else ""}">{escape(one.name)}</li>'
+        for one in series
+    )
+    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+    label = escape(f"{title}: {y_label} over {x_label}", quote=True)
+    return (
+        f'<figure><b>{escape(title)}</b><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+        f'{"".join(body)}</svg><ul class="legend">{legend}</ul>{below}</figure>'
+    )
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Round numbers from ``low`` to ``high``, at most ``most`` of them."""
+    span = high - low
+    unit = 10.0 ** math.floor(math.log10(span / most))
+    step = next(unit * factor for factor in (1, 2, 2.5, 5, 10, 20) if span / (unit * factor) <= most - 1)
+    first = math.ceil(low / step - 1e-9)
+    return [step * index for index in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """From data to the pixels of the drawing."""
+
+    x0: float
+    x1: float
+    y0: float
+    y1: float
+
+    def x(self, value: float) -> str:
+        share = (value - self.x0) / (self.x1 - self.x0)
+        return f"{_LEFT + share * (WIDTH - _LEFT - _RIGHT):.1f}"
+
+    def y(self, value: float) -> str:
+        share = (min(max(value, self.y0), self.y1) - self.y0) / (self.y1 - self.y0)
+        return f"{HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM):.1f}"
+
+    def axes(self, x_label: str, y_label: str) -> str:
+        left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, HEIGHT - _BOTTOM
+        parts = []
+        for value in ticks(self.y0, self.y1):
+            y = self.y(value)
+            parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
+            parts.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
+        for value in ticks(self.x0, self.x1):
+            parts.append(f'<text x="{self.x(value)}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>')
+        parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
+        middle = (top + bottom) / 2
+        parts.append(f'<text x="{(left + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_label)}</text>')
+        turned = f'x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 {middle})"'
+        return "".join([*parts, f"<text {turned}>{escape(y_label)}</text>"])
+
+
+def _ends(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low - 0.5, high + 0.5)
+
+
+def _line(one: Series, frame: _Frame) -> str:
+    colour = f"c{one.colour % COLOURS}"
+    if one.kind == "points" or len(one.points) <= _FEW:
+        dots = "".join(
+            f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
+            f"<title>{escape(one.name)}: {x:.4g}, {y:.4g}</title></circle>"
+            for x, y in one.points
+        )
+    else:
+        dots = ""
+    if one.kind == "points":
+        return dots
+    style = f'class="line {colour}{" dashed" if one.dashed else ""}"'
+    return f'<path {style} d="{_path(one, [(x, y) for x, y in one.points], frame)}"/>{dots}'
+
+
+def _spread(one: Series, frame: _Frame, place: float) -> str:
+    colour = f"c{one.colour % COLOURS}"
+    if not one.spread:
+        return ""
+    if one.kind == "points" or (one.kind == "line" and len(one.points) <= _FEW):
+        return "".join(
+            # Side by side, so that those at one x can be told apart.
+            f'<path class="whisker {colour}" d="M{float(frame.x(x)) + 3 * place:.1f} {frame.y(low)}V{frame.y(high)}"/>'
+            for x, low, high in one.spread
+        )
+    upper = _path(one, [(x, high) for x, _, high in one.spread], frame)
+    lower = _path(one, [(x, low) for x, low, _ in one.spread], frame, back=True)
+    return f'<path class="band {colour}" d="{upper}L{lower[1:]}Z"/>'
+
+
+def _path(one: Series, points: Sequence[tuple[float, float]], frame: _Frame, back: bool = False) -> str:
+    if one.kind == "step":
+        # The value of a point holds from just after the point before it.
+        corners = [points[0]]
+        for (before, _), (x, y) in pairwise(points):
+            corners += [(before, y), (x, y)]
+        points = corners
+    ordered = reversed(points) if back else points
+    return "M" + "L".join(f"{frame.x(x)} {frame.y(y)}" for x, y in ordered)

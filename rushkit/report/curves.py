@@ -1,0 +1,70 @@
+"""From results and metrics to the points of curves; shares are in [0, 1]."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rushkit.errors import DataError
+from rushkit.run.find import RunInfo
+from rushkit.run.folder import METRICS_FILE
+from rushkit.run.metrics import read_metrics
+from rushkit.statistics import wilson_interval
+
+# More points than this are not seen on a screen.
+MOST_POINTS = 300
+
+
+def certified_points(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Certified accuracy over the radius, with its 95% Wilson interval.
+
+    Returns:
+        ``tested``: whether there are points at tested radii only, and no curve between them (sequential tests).
+        ``radius``, ``value``, ``low``, ``high``: arrays of equal length; else the value at ``radius[i]`` holds from
+        just above ``radius[i - 1]`` on, as the accuracy at a radius counts the images whose own is at least that.
+    """
+    if results["mode"] == "sequential":
+        rows = results["certified"]
+        columns = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("value", "low", "high")}
+        return {"tested": True, "radius": np.array([row["radius"] for row in rows], dtype=np.float64), **columns}
+    outcomes = results["outcomes"]
+    right = np.array(outcomes["predicted"]) == np.array(outcomes["labels"])
+    radii = np.sort(np.array(outcomes["radius"], dtype=np.float64)[right])
+    radius = np.concatenate([[0.0], radii, [max(results["reach"], 1e-12)]])
+    count = np.concatenate([[len(radii)], np.arange(len(radii), 0, -1), [0]])
+    low, high = wilson_interval(count, len(right))
+    return {"tested": False, "radius": radius, "value": count / len(right), "low": low, "high": high}
+
+
+def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
+    """Each figure of metrics.jsonl over the epoch; the loss of the steps is thinned to means of a few hundred.
+
+    Empty where there are none, or the file is damaged.
+    """
+    try:
+        lines = read_metrics(run.path / METRICS_FILE)
+    except DataError:
+        return {}
+    steps = [line for line in lines if line.get("kind") == "step"]
+    epochs = [line for line in lines if line.get("kind") == "epoch" and "epoch" in line]
+    per_epoch = max((line["step"] / line["epoch"] for line in epochs if line["epoch"]), default=1.0)
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name in ("loss", "lr"):
+        points = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
+        if points:
+            found[name] = thin(points)
+    for line in epochs:
+        for name, value in line.items():
+            if name not in ("step", "epoch", "kind", "loss", "lr") and isinstance(value, int | float):
+                found.setdefault(name, []).append((float(line["epoch"]), float(value)))
+    return found
+
+
+def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
+    """At most ``most`` points: the means of equal stretches."""
+    if len(points) <= most:
+        return [(float(x), float(y)) for x, y in points]
+    parts = np.array_split(np.asarray(points, dtype=np.float64), most)
+    return [(float(part[:, 0].mean()), float(part[:, 1].mean())) for part in parts]

@@ -1,0 +1,178 @@
+"""What the runs of one model measured, put together: the newest or largest figure where several runs have one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rushkit.recipe.schema import Recipe
+from rushkit.report.collect import Family
+from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
+from rushkit.run.find import RunInfo
+from rushkit.stages.robustness import mean_interval
+
+# Attack names that stand for the columns of Table 1.
+COLUMNS = {"pgd": "pgd", "autoattack": "autoattack"}
+PROTOCOLS = ("paper", "strict")
+
+
+def accuracy_rows(family: Family) -> list[dict[str, Any]]:
+    """Standard accuracy for each data set, noise, m and rule, from the newest run that has it."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for run, results in _results(family, "evaluate"):
+        for row in results["accuracy"]:
+            about = _about(run, results)
+            kept = {key: row[key] for key in ("samples", "rule", "correct", "images", "accuracy", "low", "high")}
+            # Taken out first, so that rows come in the order of the newest run.
+            key = (results["data"], _frozen(results["noise"]), row["samples"], row["rule"])
+            rows.pop(key, None)
+            rows[key] = {**about, **kept}
+    return list(rows.values())
+
+
+def attack_rows(family: Family) -> list[dict[str, Any]]:
+    """Every attack, ball, protocol and m, from the run with the most images, else the newest; by attack and eps."""
+    rows: dict[Any, dict[str, Any]] = {}
+    for run, results in _results(family, "attack"):
+        for row in results["attacks"]:
+            kept = {key: value for key, value in row.items() if key not in ("outcomes", "candidates")}
+            if "transfer" in row:
+                kept["transfer"] = {key: value for key, value in row["transfer"].items() if key != "outcomes"}
+            fresh = {**_about(run, results), **kept, "candidates": [each["label"] for each in row["candidates"]]}
+            key = (results["data"], _frozen(results["noise"]), *(row[k] for k in ("attack", "norm", "eps")))
+            key = (*key, row["protocol"], row["samples"])
+            if key not in rows or fresh["images"] >= rows[key]["images"]:
+                rows[key] = fresh
+    return [rows[key] for key in sorted(rows, key=str)]
+
+
+def certified_results(family: Family) -> list[tuple[RunInfo, dict[str, Any]]]:
+    """The results of certification, oldest first."""
+    return _results(family, "certify")
+
+
+def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, dict[str, Any]]]:
+    """Results of stages that a report has no section of its own for."""
+    verbs = {run.verb for run in family.runs} - set(known)
+    return [pair for verb in sorted(verbs) for pair in _results(family, verb)]
+
+
+def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> list[dict[str, Any]]:
+    """The model's rows of the paper's Table 1: one for each data set, noise and m, the largest m first.
+
+    Each has ``reported`` (the paper's shares, or None), ``standard`` and, for the attacks of the paper under l-inf
+    8/255, a cell for each protocol; None where nothing was measured. A cell has accuracy, low, high and images.
+    """
+    accuracy = [row for row in accuracy_rows(family) if row["rule"] == "majority"]
+    attacks = [row for row in attack_rows(family) if row["norm"] == NORM and abs(row["eps"] - EPS) < 1e-9]
+    keys = {_row_key(row) for row in accuracy} | {_row_key(row) for row in attacks if row["attack"] in COLUMNS}
+    rows = []
+    for key in sorted(keys, key=lambda key: (key[0], key[1], -key[2])):
+        same = [row for row in accuracy if _row_key(row) == key]
+        under = [row for row in attacks if _row_key(row) == key]
+        data, _, samples = key
+        first = (same or under)[-1]
+        source = pretraining or finetuning
+        paper = reported(source.data.name, data, samples) if source else None
+        row = {
+            "data": data,
+            "noise": first["noise"],
+            "samples": samples,
+            "strategy": STRATEGIES.get(samples),
+            "reported": paper and {"standard": paper.standard, "pgd": paper.pgd, "autoattack": paper.autoattack},
+            "standard": _cell(same[-1]) if same else None,
+        }
+        for column, attack in COLUMNS.items():
+            found = {each["protocol"]: each for each in under if each["attack"] == attack}
+            row[column] = {name: _attack_cell(found[name]) if name in found else None for name in PROTOCOLS}
+        rows.append(row)
+    return rows
+
+
+def against_eps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Robust accuracy as a function of eps: a series where an attack was run at two radii or more.
+
+    Each series has data, noise, attack, norm, protocol, samples and ``points`` of eps, accuracy, low, high, images. The
+    first point, at eps 0, is that of the images as they are, where the smallest radius was attacked.
+    """
+    series: dict[Any, dict[str, Any]] = {}
+    for row in rows:
+        named = {key: row[key] for key in ("data", "noise", "attack", "norm", "protocol", "samples")}
+        one = series.setdefault(_frozen(named), {**named, "points": []})
+        clean = row["rules"]["majority"]["clean_accuracy"]
+        one["points"].append({"eps": row["eps"], **_attack_cell(row), "clean_accuracy": clean})
+    found = [one for one in series.values() if len(one["points"]) > 1]
+    for one in found:
+        one["points"].sort(key=lambda point: point["eps"])
+        smallest = one["points"][0]
+        if smallest["eps"] > 0:
+            one["points"].insert(0, _unattacked(smallest))
+        for point in one["points"]:
+            del point["clean_accuracy"]
+    return found
+
+
+def confusion(family: Family) -> dict[str, Any] | None:
+    """The confusion matrix of the newest evaluation, under the majority vote of its largest m; None without one."""
+    for run, results in reversed(_results(family, "evaluate")):
+        predicted = results["outcomes"]["predicted"]
+        samples = max(predicted, key=int)
+        votes = predicted[samples].get("majority")
+        if votes is None:
+            continue
+        row = next(row for row in results["accuracy"] if row["samples"] == int(samples) and row["rule"] == "majority")
+        classes = list(row["per_class"])
+        labels = results["outcomes"]["labels"]
+        size = max([len(classes) - 1, *labels, *votes]) + 1
+        # Two classes of one name are one key in per_class: then numbers tell them apart.
+        names = classes if len(classes) == size else [str(index) for index in range(size)]
+        counts = [[0] * size for _ in range(size)]
+        for label, vote in zip(labels, votes, strict=True):
+            counts[label][vote] += 1
+        return {**_about(run, results), "samples": int(samples), "classes": names, "counts": counts}
+    return None
+
+
+def checkpoints_used(family: Family) -> dict[str, list[str]]:
+    """File name of the model's checkpoint -> the runs that measured it; several mean that the figures differ in it."""
+    used: dict[str, list[str]] = {}
+    for run in family.of("evaluate", "attack", "audit", "certify"):
+        parent = run.data.get("parent")
+        if isinstance(parent, str) and parent.endswith(".safetensors"):
+            used.setdefault(parent.replace("\\", "/").rpartition("/")[2], []).append(run.path.name)
+    return used
+
+
+def _results(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]]:
+    """Runs of a verb that have results, oldest first."""
+    pairs = ((run, run.results()) for run in family.of(verb))
+    return [(run, results) for run, results in pairs if results is not None and results.get("stage", verb) == verb]
+
+
+def _about(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
+    noise = {key: value for key, value in results["noise"].items() if value is not None}
+    return {"run": run.path.name, "data": results["data"], "noise": noise}
+
+
+def _row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+    # An evaluation names its split, an attack the data set alone.
+    return str(row["data"]).partition("/")[0], _frozen(row["noise"]), row["samples"]
+
+
+def _cell(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: row[key] for key in ("accuracy", "low", "high", "images", "run") if key in row}
+
+
+def _attack_cell(row: Mapping[str, Any]) -> dict[str, Any]:
+    return _cell({**row["rules"]["majority"], "images": row["images"], "run": row["run"]})
+
+
+def _unattacked(point: Mapping[str, Any]) -> dict[str, Any]:
+    """The point at eps 0 of a series that begins with ``point``."""
+    clean, images = point["clean_accuracy"], point["images"]
+    low, high = mean_interval(clean * images, images)
+    return {**point, "eps": 0.0, "accuracy": clean, "low": low, "high": high}
+
+
+def _frozen(value: Any) -> str:
+    return repr(sorted(value.items(), key=lambda item: item[0]) if isinstance(value, dict) else value)

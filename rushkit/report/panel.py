@@ -1,0 +1,208 @@
+"""A few images as the model sees them: clean, attacked, what was changed, one noisy look, and how the looks vote."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rushkit import data
+from rushkit.data.memory import Split, limit
+from rushkit.errors import DataError, RushkitError
+from rushkit.recipe.load import derive_recipe
+from rushkit.recipe.schema import Recipe
+from rushkit.report.certified import norm_words
+from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
+from rushkit.report.tables import eps_words
+from rushkit.run.checkpoint import load_checkpoint
+from rushkit.run.find import RunInfo
+from rushkit.stages import build
+from rushkit.stages.load import Classifier, load_classifier
+from rushkit.stages.outcomes import labels_of, smoothed
+from rushkit.stages.start import machine_of
+from rushkit.system import derived_seed, generator
+
+# Images shown of each kind, and draws that vote.
+_EACH = 3
+_VOTES = 64
+# Classes shown as bars beside the label.
+_TOP = 3
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """Images of one attack that were kept.
+
+    Attributes:
+        split: The images that were attacked.
+        adversarial: (N, C, H, W) float32, what came of them.
+        row: The attack's row of results.json.
+    """
+
+    split: Split
+    adversarial: Tensor
+    row: dict[str, Any]
+
+
+def panel(family: Family, name: str) -> str:
+    """HTML of the panel of a model; a sentence where its checkpoint or its data are not there.
+
+    Nothing is downloaded. The draws follow from the recipe's seed.
+    """
+    if family.model.verb not in MODEL_VERBS:
+        return ""
+    try:
+        return _panel(family, name)
+    except RushkitError as error:
+        return f'<p class="soft">No images of {escape(name)}: {escape(error.message)}</p>'
+
+
+def _panel(family: Family, name: str) -> str:
+    checkpoint = family.model.store().load_latest()
+    stored = recipe_of_run(family.model)
+    if checkpoint is None or stored is None:
+        raise DataError("its checkpoint or its recipe is gone")
+    recipe = _found_here(stored)
+    machine = machine_of(recipe)
+    classifier = load_classifier(checkpoint, machine)
+    attacked = _attacked(family)
+    if attacked is None:
+        split = build.load_split(recipe, build.build_dataset(recipe), recipe.evaluate.split)
+        chosen = list(range(min(2 * _EACH, len(split))))
+    else:
+        split, chosen = attacked.split, _choose(attacked.row)
+    labels = labels_of(split, len(classifier.classes))
+    x = build.to_float(split.images[chosen].to(machine.device))
+    noise = build.build_noise(recipe)
+    draw = generator(recipe.system.seed, "report panel", device=machine.device)
+    noisy = x + noise.sample(x, draw)
+    g = smoothed(classifier.network, noise, _VOTES, recipe.system.chunk, machine)
+    x_adv = None if attacked is None else attacked.adversarial[chosen].to(machine.device)
+    with g.fresh_noise(derived_seed(recipe.system.seed, "report votes")):
+        votes = [g.votes(each).tolist() for each in (x, x_adv) if each is not None]
+    cards = []
+    for place, index in enumerate(chosen):
+        thumbs = [("clean", x[place]), ("one noisy look, cut to [0, 1]", noisy[place])]
+        if x_adv is not None:
+            change, factor = magnified(x[place], x_adv[place])
+            thumbs[1:1] = [("attacked", x_adv[place]), (f"change × {factor:.3g}", change)]
+        label = int(labels[index])
+        cards.append(_card(thumbs, [each[place] for each in votes], classifier, label))
+    return _caption(name, attacked) + f'<div class="cards">{"".join(cards)}</div>'
+
+
+def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
+    """The change of an image around mid-grey, and by how much it is magnified: the largest entry fills the range."""
+    change = x_adv - x
+    largest = float(change.abs().max())
+    factor = 0.5 / largest if largest > 0 else 1.0
+    return 0.5 + factor * change, factor
+
+
+def picture(x: Tensor, words: str) -> str:
+    """An ``img`` of a (C, H, W) image in [0, 1], with the PNG inside; values outside are cut."""
+    pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    code = base64.b64encode(buffer.getvalue()).decode("ascii")
+    return f'<img src="data:image/png;base64,{code}" alt="{escape(words)}">'
+
+
+def _found_here(recipe: Recipe) -> Recipe:
+    """The recipe on this machine, if its data can be read as they are.
+
+    Raises:
+        DataError: they would have to be downloaded or repaired first.
+    """
+    recipe = derive_recipe(recipe)
+    section = recipe.data
+    about = data.describe(section.name, recipe.system.data_dir, **section.options)
+    if not about.ready:
+        raise DataError(about.problem or f"the files of {section.name} are not in {recipe.system.data_dir}")
+    return recipe
+
+
+def _attacked(family: Family) -> Attacked | None:
+    """The kept images of the newest attack, by preference under the strict protocol and for the largest m."""
+    for run in reversed(family.of("attack")):
+        recipe = recipe_of_run(run)
+        rows = [row for row in (run.results() or {}).get("attacks", []) if "saved" in row]
+        rows.sort(key=lambda row: (row["protocol"] != "strict", -row["samples"]))
+        for row in rows:
+            found = _kept(run, _found_here(recipe), row) if recipe else None
+            if found is not None:
+                return found
+    return None
+
+
+def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
+    """The images of one attack, where they are still those that the data set has."""
+    ball = (row["attack"], row["norm"], row["eps"])
+    section = next((each for each in recipe.attack if (each.type, each.norm, each.eps) == ball), None)
+    try:
+        tensors = load_checkpoint(run.path / row["saved"]).tensors
+    except RushkitError:
+        return None
+    if section is None:
+        return None
+    split = limit(build.load_split(recipe, build.build_dataset(recipe), section.split), section.limit)
+    images, labels = tensors["images"], tensors["labels"]
+    if split.labels is None or len(split) != len(labels) or not torch.equal(split.labels, labels):
+        return None
+    return Attacked(split, images, row)
+
+
+def _choose(row: dict[str, Any]) -> list[int]:
+    """Some images that the attack broke and some that it did not, of those that were right without it."""
+    outcomes, votes = row["outcomes"], row["votes"]
+    share = [
+        (right / votes, clean / votes)
+        for right, clean in zip(outcomes["right"]["majority"], outcomes["clean_right"]["majority"], strict=True)
+    ]
+    broken = [index for index, (right, clean) in enumerate(share) if clean > 0.5 >= right][:_EACH]
+    held = [index for index, (right, clean) in enumerate(share) if clean > 0.5 and right > 0.5][:_EACH]
+    return sorted(broken + held) or list(range(min(2 * _EACH, len(share))))
+
+
+def _caption(name: str, attacked: Attacked | None) -> str:
+    if attacked is None:
+        words = f"{name}: no attacked images were kept; rushkit attack --save keeps them."
+    else:
+        row = attacked.row
+        words = (
+            f"{name}: attacked by {row['attack']} within {norm_words(row['norm'])} {eps_words(row['eps'])}, protocol "
+            f"{row['protocol']}, m = {row['samples']}; chosen to show images that it broke and images that it did not."
+        )
+    return f'<p class="soft">{escape(words)} The bars are the votes of {_VOTES} noisy looks.</p>'
+
+
+def _card(thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int) -> str:
+    truth = classifier.classes[label]
+    shown = "".join(f"<div>{picture(image, f'{truth}, {words}')}{escape(words)}</div>" for words, image in thumbs)
+    bars = "".join(
+        f"<div><b>{words}</b>{_bars(counts, classifier.classes, label)}</div>"
+        for words, counts in zip(("clean", "attacked"), votes, strict=False)
+    )
+    return (
+        f'<div class="card"><b>{escape(truth)}</b><div class="thumbs">{shown}</div>'
+        f'<div class="votes">{bars}</div></div>'
+    )
+
+
+def _bars(counts: Sequence[int], classes: Sequence[str], label: int) -> str:
+    """The classes with the most votes, and the right one in any case."""
+    order = sorted(range(len(counts)), key=lambda index: (-counts[index], index))
+    shown = [index for index in order[:_TOP] if counts[index] or index == label]
+    shown += [label] * (label not in shown)
+    return "".join(
+        f'<div class="vote c{2 if index == label else 4}"><span>{escape(classes[index])}</span>'
+        f'<span>{counts[index]}</span><i style="--v:{counts[index] / max(sum(counts), 1):.3f}"></i></div>'
+        for index in shown
+    )

@@ -1,0 +1,86 @@
+"""What the RUSH paper reports: its Table 1, and the setting that the figures belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from rushkit.recipe.schema import Recipe
+
+SOURCE = (
+    "Table 1 of the RUSH paper (arXiv 2207.05127), ResNet-18, l-inf 8/255; its authors now say that the defence fails "
+    "under EOT"
+)
+NORM, EPS = "linf", 8 / 255
+# What the paper calls a vote of 64 draws, and a single one.
+STRATEGIES = {64: "I_F+", 1: "I_F"}
+
+
+@dataclass(frozen=True)
+class Reported:
+    """One row of the paper's Table 1, as shares; None where it has a dash.
+
+    Attributes:
+        pretrained_on: Data set of pre-training.
+        finetuned_on: Data set of fine-tuning and test.
+        samples: m of attack and vote: 64 is I_F+, 1 is I_F.
+        standard: Accuracy on clean images.
+        pgd: Accuracy under PGD.
+        autoattack: Accuracy under AutoAttack.
+    """
+
+    pretrained_on: str
+    finetuned_on: str
+    samples: int
+    standard: float
+    pgd: float
+    autoattack: float | None
+
+
+TABLE_1 = (
+    Reported("cifar10", "cifar10", 64, 0.879, 0.778, 0.795),
+    Reported("cifar10", "cifar10", 1, 0.864, 0.737, 0.747),
+    Reported("cifar100", "cifar100", 64, 0.571, 0.466, None),
+    Reported("cifar100", "cifar100", 1, 0.553, 0.425, 0.402),
+    Reported("cifar10", "stl10", 64, 0.737, 0.533, 0.559),
+    Reported("cifar10", "stl10", 1, 0.720, 0.494, 0.534),
+    Reported("stl10", "stl10", 64, 0.767, 0.646, 0.670),
+    Reported("stl10", "stl10", 1, 0.751, 0.615, 0.602),
+)
+
+
+def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | None:
+    """The paper's row for these data sets and this m, or None where it has none."""
+    key = (pretrained_on, finetuned_on, samples)
+    return next((row for row in TABLE_1 if (row.pretrained_on, row.finetuned_on, row.samples) == key), None)
+
+
+def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:
+    """In what a model differs from the paper's setting, such as "60 epochs of pre-training, not 1000"."""
+    found = []
+    ours = {key: value for key, value in finetuning.noise.model_dump().items() if value is not None}
+    if ours != {"name": "uniform", "scale": 0.3}:
+        found.append(f"noise {_words(ours)}, not uniform scale 0.3")
+    if finetuning.backbone.name != "resnet18":
+        found.append(f"backbone {finetuning.backbone.name}, not ResNet-18")
+    if pretraining is None:
+        found.append("pre-training unknown")
+    else:
+        if pretraining.pretrain.objective != "rush":
+            found.append(f"pre-training objective {pretraining.pretrain.objective}, not rush")
+        if pretraining.pretrain.epochs != 1000:
+            found.append(f"{pretraining.pretrain.epochs} epochs of pre-training, not 1000")
+        if pretraining.pretrain.batch_size != 512:
+            found.append(f"pre-training batches of {pretraining.pretrain.batch_size}, not 512")
+    if finetuning.finetune.freeze != "encoder":
+        found.append("the whole network was fine-tuned, not the head")
+    if finetuning.finetune.epochs != 25:
+        found.append(f"{finetuning.finetune.epochs} epochs of fine-tuning, not 25")
+    limits = sorted({recipe.data.limit for recipe in (pretraining, finetuning) if recipe and recipe.data.limit})
+    if limits:
+        found.append(f"at most {limits[0]} images a split, not all")
+    return found
+
+
+def _words(noise: dict[str, Any]) -> str:
+    return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])

@@ -1,0 +1,46 @@
+"""The report of some runs, as files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rushkit.report.collect import Family
+from rushkit.report.document import build_document
+from rushkit.report.html import page
+from rushkit.report.markdown import markdown
+from rushkit.run.files import write_atomic, write_error, write_json
+
+
+def write_report(families: Sequence[Family], folder: Path, images: bool = True) -> tuple[dict[str, Any], list[Path]]:
+    """Write ``report.html``, ``report.md`` and ``report.json`` (``comparison.*`` for several models).
+
+    Args:
+        families: The models.
+        folder: Made where it is missing; what an earlier report wrote there is replaced.
+        images: Whether to look for checkpoints and data, and show some images.
+
+    Returns:
+        The document, and the files.
+
+    Raises:
+        RushkitError: the folder cannot be written.
+    """
+    document = build_document(families)
+    panels: list[str] = []
+    if images:
+        # Only here: everything else is written without torch running anything.
+        from rushkit.report.panel import panel
+
+        panels = [panel(family, model["name"]) for family, model in zip(families, document["models"], strict=True)]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    name = "report" if len(families) == 1 else "comparison"
+    paths = [folder / f"{name}.{kind}" for kind in ("html", "md", "json")]
+    write_atomic(paths[0], [page(document, f"{name}.json", panels).encode()])
+    write_atomic(paths[1], [markdown(document).encode()])
+    write_json(paths[2], document)
+    return document, paths
