@@ -213,8 +213,8 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     else:
         stated.append(
             "Floating point: the theorem is about real numbers. float32 noise added to an 8-bit image depends on the "
-            "image in its last bit, which a network could exploit (Voráček & Hein 2023); discrete-gaussian is the "
-            "variant without this gap."
+            "image in its last bit, which a network could exploit (Voráček & Hein 2023); the noises without this gap "
+            "are discrete-gaussian and, for l1, split."
         )
     if claim.mode != "splits":
         stated += [
