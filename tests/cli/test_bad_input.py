@@ -169,6 +169,14 @@ def test_a_checkpoint_of_another_architecture(fails, runs):
     assert contents(only(runs, "pretrain")) == before
 
 
+@pytest.mark.parametrize("verb", ["evaluate", "attack"])
+def test_another_backbone_for_a_trained_model(fails, runs, verb):
+    before = contents(runs)
+    said = fails(2, verb, *sets("backbone.name=resnet18"))
+    assert "holds a resnet10-small, and --set cannot make another backbone of it" in said.err
+    assert contents(runs) == before
+
+
 def test_a_checkpoint_whose_recipe_does_not_load(fails, checkpoint, folder):
     stored = load_checkpoint(checkpoint)
     save_checkpoint(folder / "odd.safetensors", stored.tensors, stored.meta | {"recipe": "[data]\nnmae = 1\n"})

@@ -342,3 +342,13 @@ def test_validation_images_are_looked_at_and_never_trained_on(tiny):
     assert torch.equal(seeds[0].images, seeds[1].images)
     results = finetune(recipe, None)
     assert 0 <= results["validation_accuracy"] <= 1
+
+
+def test_a_validation_split_of_the_data_itself_is_used(tiny, tmp_path):
+    folder_of_images(tmp_path / "set")
+    (tmp_path / "set" / "test").rename(tmp_path / "set" / "validation")
+    recipe = tiny("data.name=folder", f"data.path={tmp_path / 'set'}", "pretrain.batch_size=8", "finetune.batch_size=8")
+    results = json.loads((pretrained(recipe).path / "results.json").read_text())
+    assert results["knn_protocol"]["queries"].startswith("24 clean images of ")
+    assert results["knn_protocol"]["queries"].endswith("validation")
+    assert 0 <= finetune(recipe, None)["validation_accuracy"] <= 1
