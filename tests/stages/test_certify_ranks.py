@@ -1,0 +1,77 @@
+"""Three gloo processes against one: the same counts, whatever the procedure."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from half_spaces import CPU, DIM, SIGMA, HalfSpace, claim, job_of, records_of
+from torch import distributed, multiprocessing
+
+from rushkit.errors import NumericsError
+from rushkit.noises.split import Split
+from rushkit.stages import ranks
+from rushkit.stages.claims import Claim
+from rushkit.stages.draws import Job
+from rushkit.stages.votes import count_votes
+
+LEVELS = (100, 130, 140, 150, 190)
+
+
+def all_counts(folder: Path) -> dict[str, list]:
+    """The records of every procedure, without what costs time or depends on the size of a round."""
+    split = Split(scale=0.1)
+    exhaustive = Claim(split, "l1", DIM, 0.0, "exhaustive", "majority", False, split.num_splits, "splits")
+    jobs = {
+        "fixed": records_of(job_of(LEVELS, batch=64), claim(450), folder, name="fixed"),
+        "splits": records_of(
+            Job(HalfSpace(), split, job_of(LEVELS).split, torch.arange(5), 0, 2, 16, CPU), exhaustive, folder, name="s"
+        ),
+    }
+    found = {
+        name: [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+        for name, records in jobs.items()
+    }
+    tests = records_of(job_of(LEVELS), claim(3000, "sequential"), folder, radii=[SIGMA], name="tests")
+    rights: dict[int, list[int]] = {}
+    for record in tests:
+        if record["part"] == "round":
+            for image, right in zip(record["images"], record["right"], strict=True):
+                rights.setdefault(image, []).extend(right)
+    return found | {"tests": [rights[image] for image in sorted(rights)]}
+
+
+def one_rank(rank: int, world: int, port: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks.join()
+    own = Path(folder) / str(rank)
+    own.mkdir()
+    (own / "all.json").write_text(json.dumps(all_counts(own)))
+    # A bad logit on one rank stops them all.
+    model = HalfSpace(float("nan")) if rank == 1 else HalfSpace()
+    with pytest.raises(NumericsError):
+        count_votes(model, [(0, torch.rand(2, 3, 2, 2))], 1, 2, 8, CPU)
+    distributed.destroy_process_group()
+
+
+@pytest.mark.slow
+def test_ranks_count_as_one_process_does(tmp_path):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    multiprocessing.spawn(one_rank, args=(3, port, str(tmp_path)), nprocs=3)
+    (tmp_path / "single").mkdir()
+    expected = all_counts(tmp_path / "single")
+    for rank in range(3):
+        found = json.loads((tmp_path / str(rank) / "all.json").read_text())
+        assert found["fixed"] == expected["fixed"]
+        assert found["splits"] == expected["splits"]
+        # Rounds of three ranks are longer: what both drew is the same.
+        for mine, theirs in zip(found["tests"], expected["tests"], strict=True):
+            both = min(len(mine), len(theirs))
+            assert mine[:both] == theirs[:both]
