@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rushkit.errors import CheckpointError
+from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
@@ -16,7 +17,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.find import resolve_from
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import build
-from rushkit.system import Machine
+from rushkit.system import Machine, generator
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Classifier:
     """A fine-tuned network and what belongs to it.
 
     Attributes:
-        network: In eval mode, without gradients to its parameters.
+        network: In eval mode, without gradients to its parameters; BatchNorm may be folded into its convolutions.
         recipe: The one it was trained by.
         classes: Names of the labels.
         image_size: Side of the images it takes.
@@ -54,8 +55,13 @@ def stored(checkpoint: Checkpoint, key: str, kind: type) -> Any:
     return value
 
 
-def load_classifier(checkpoint: Checkpoint, machine: Machine) -> Classifier:
+def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
     """The fine-tuned network of a checkpoint, ready for inference.
+
+    Args:
+        checkpoint: Of fine-tuning.
+        machine: Where to.
+        fold: Whether BatchNorm is folded in full precision: a tenth more votes, and a fifth more steps of an attack.
 
     Raises:
         CheckpointError: it holds no classifier, or does not fit its own recipe.
@@ -71,6 +77,10 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine) -> Classifier:
     network = build.build_network(recipe, objective, size, len(classes))
     build.load_network(network, checkpoint.tensors)
     network = network.to(machine.device).to(memory_format=build.CHANNELS_LAST).eval().requires_grad_(False)
+    # In half precision the folded filters would be rounded as a whole.
+    if fold and machine.precision == "float32":
+        example = torch.rand(2, build.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
+        network.encoder = fold_batch_norm(network.encoder, example)
     return Classifier(network, recipe, classes, size, checkpoint)
 
 
@@ -91,5 +101,5 @@ def load(
         CheckpointError: nothing there that loads as a classifier.
     """
     checkpoint = resolve_from(source, runs_dir, "finetune").load()
-    classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"))
+    classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)
     return SmoothedClassifier(classifier.network, build.build_noise(classifier.recipe), samples, **options)
