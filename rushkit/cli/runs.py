@@ -1,4 +1,4 @@
-"""``rushkit runs list|show``."""
+"""``rushkit runs list|show|compare|clean``."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.cli.options import Json, Output
 from rushkit.errors import UsageError
 
-app = typer.Typer(help="List runs and show one.", no_args_is_help=True)
+app = typer.Typer(help="List runs, show one, compare several, clean up.", no_args_is_help=True)
 RunsDir = Annotated[
     str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
 ]
@@ -37,7 +38,10 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
 
 @app.command("show", epilog="Example: rushkit runs show RUN")
 def show(
-    run: Annotated[str, typer.Argument(help="A run folder, or its name in the folder of runs.")],
+    run: Annotated[
+        str,
+        typer.Argument(help="A run folder, or its name in the folder of runs.", autocompletion=complete_run_folders),
+    ],
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
@@ -54,6 +58,98 @@ def show(
     )
 
 
+@app.command("compare", epilog="Example: rushkit runs compare RUN RUN")
+def compare(
+    runs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN...",
+            help="Run folders, their names, or recipes' names (the newest model).",
+            autocompletion=complete_runs,
+        ),
+    ],
+    runs_dir: RunsDir = "runs",
+    json: Json = False,
+) -> None:
+    """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    from rushkit.report.collect import Family, choose_run, gather, recipe_of_run
+    from rushkit.report.compare import recipe_differences, significance
+    from rushkit.report.tables import PROTOCOL_NOTE
+    from rushkit.report.words import measurement, p_value, value_words
+
+    if len(runs) < 2:
+        raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
+    chosen = [choose_run(spec, runs_dir) for spec in runs]
+    names = [run.path.name for run in chosen]
+    # A measurement stands for itself, a model for all that was measured of it.
+    measured = ("evaluate", "attack")
+    families = [Family(run, (run,)) if run.verb in measured else gather(run) for run in chosen]
+    facts = {
+        "verb": [run.verb for run in chosen],
+        "recipe": [run.recipe for run in chosen],
+        "status": [run.status for run in chosen],
+        "started": [run.started[:19] for run in chosen],
+        "machine": [str(run.data.get("machine", "")) for run in chosen],
+        "figure": [headline(run.results() or {}) for run in chosen],
+    }
+    differing = recipe_differences([recipe_of_run(run) for run in chosen])
+    tests = significance(families, [name.rpartition("-")[2] for name in names])
+    table = Table("", *names)
+    for key, values in {**facts, **differing}.items():
+        table.add_row(key, *map(value_words, values))
+    parts: list[Any] = [table]
+    if tests:
+        columns = ("what", "A", "B", "images", "both right", "only A", "only B", "p")
+        image_by_image = Table(*columns, title="image by image (McNemar's exact test)", title_justify="left")
+        keys = ("images", "both", "only_first", "only_second")
+        for row in tests:
+            counts = (str(row[key]) for key in keys)
+            image_by_image.add_row(
+                measurement(row["what"]), row["first"], row["second"], *counts, p_value(row["p_value"])
+            )
+        parts.append(image_by_image)
+    if any("paper" in figure.split() for figure in facts["figure"]) or any(
+        row["what"].get("protocol") == "paper" for row in tests
+    ):
+        parts.append(Text(PROTOCOL_NOTE))
+    found = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing, "significance": tests}
+    Output(json).result(found, Group(*parts))
+
+
+@app.command("clean", epilog="Example: rushkit runs clean --yes")
+def clean(
+    resumable: Annotated[bool, typer.Option("--resumable", help="Also those that --resume could go on with.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; else they are listed.")] = False,
+    runs_dir: RunsDir = "runs",
+    json: Json = False,
+) -> None:
+    """Runs that stopped without results and that nothing builds on: list them, or delete them with --yes."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from rushkit.run.clean import delete_run, find_leftovers
+    from rushkit.run.find import find_runs
+
+    found = find_leftovers(find_runs(runs_dir), resumable)
+    table = Table("run", "status", "MiB", "could be resumed")
+    rows = []
+    for leftover in found:
+        run = leftover.run
+        rows.append({"run": str(run.path), "status": run.status, "bytes": leftover.bytes})
+        rows[-1]["resumable"] = leftover.resumable
+        table.add_row(run.path.name, run.status, f"{leftover.bytes / 2**20:.1f}", "yes" if leftover.resumable else "")
+        if yes:
+            delete_run(run)
+    total = sum(leftover.bytes for leftover in found) / 2**20
+    said = f"{len(found)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
+    text = Group(table, said) if found else f"nothing to clean in {runs_dir}"
+    Output(json).result({"runs": rows, "deleted": bool(yes)}, text)
+
+
 def headline(results: dict[str, Any]) -> str:
     """The one figure of a run that a list has room for."""
     from rushkit.report.tables import percent
@@ -65,6 +161,13 @@ def headline(results: dict[str, Any]) -> str:
         rows = [row for row in results["attacks"] if row["protocol"] == "strict"] or results["attacks"]
         last = rows[-1]
         return f"{percent(last['rules']['majority']['accuracy'])} % {last['attack']} {last['protocol']}"
+    if results.get("stage") == "certify":
+        rows = results["certified"]
+        row = rows[len(rows) // 2]
+        return f"{percent(row['value'])} % certified at {results['norm']} {row['radius']:g}"
+    if results.get("stage") == "audit":
+        statuses = [check["status"] for check in results["checks"]]
+        return ", ".join(f"{statuses.count(status)} {status}" for status in ("fail", "warn", "pass"))
     if "knn_accuracy" in results:
         return f"kNN {percent(results['knn_accuracy'])} %"
     return f"loss {results['loss']:.3f}" if "loss" in results else ""

@@ -97,7 +97,7 @@ def comparison(document: Mapping[str, Any]) -> str:
             cell(row["first"], "text"),
             cell(row["second"], "text"),
             *(cell(row[key]) for key in ("images", "both", "only_first", "only_second")),
-            cell(p_value(row["p_value"]), "good" if row["p_value"] < 0.05 else ""),
+            cell(p_value(row["p_value"]), "sure" if row["p_value"] < 0.05 else ""),
         ]
         for row in found["significance"]
     ]
@@ -221,7 +221,7 @@ def audit(document: Mapping[str, Any]) -> str:
         return ""
     return (
         "<p>A code names what is the case where its check fails. Where one fails, the attacks above are not to be "
-        f"trusted.</p>{''.join(parts)}"
+        f'trusted.</p>{"".join(parts)}<div class="charts">{diagrams.audit(document)}</div>'
     )
 
 

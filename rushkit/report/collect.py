@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.run import lineage
 from rushkit.run.find import RunInfo, find_runs
 from rushkit.run.folder import RECIPE_FILE
 
@@ -75,7 +76,7 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     """
     runs = find_runs(run.path.parent) if runs is None else runs
     by_name = {each.path.name: each for each in runs if each.status != "broken"} | {run.path.name: run}
-    parents = {name: _parent(each, by_name) for name, each in by_name.items()}
+    parents = lineage.parents(list(by_name.values()))
     above = _above(run.path.name, parents)
     notes: list[str] = []
     model = next((name for name in above if by_name[name].verb in MODEL_VERBS), None)
@@ -112,16 +113,6 @@ def recipe_of_run(run: RunInfo | None) -> Recipe | None:
         return read_recipe(text, str(run.path)) if text and run else None
     except RushkitError:
         return None
-
-
-def _parent(run: RunInfo, by_name: dict[str, RunInfo]) -> str | None:
-    """The name of the run that this one builds on: the part of the stored path that is a run here.
-
-    Not the path itself: folders of runs are moved, and run.json may hold a relative path.
-    """
-    stored = run.data.get("parent")
-    parts = PurePath(stored).parts if isinstance(stored, str) else ()
-    return next((part for part in reversed(parts) if part in by_name and part != run.path.name), None)
 
 
 def _lost(run: RunInfo, parent: str | None) -> bool:

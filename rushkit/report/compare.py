@@ -80,6 +80,9 @@ def _measurements(family: Family) -> Iterator[tuple[tuple[Any, ...], _Outcomes]]
             labels = dict(enumerate(results["outcomes"]["labels"]))
             for samples, rules in results["outcomes"]["predicted"].items():
                 for rule, predicted in rules.items():
+                    # One draw votes for what it believes in most.
+                    if samples == "1" and rule == "mean" and "majority" in rules:
+                        continue
                     right = {index: guess == labels[index] for index, guess in enumerate(predicted)}
                     yield (data, results["data"], "clean", int(samples), rule), (labels, right)
             continue

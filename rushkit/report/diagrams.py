@@ -13,6 +13,7 @@ _NAMES = {
     "knn_accuracy": "nearest-neighbour accuracy, %",
     "validation_accuracy": "validation accuracy (m = 1), %",
 }
+_SWEEPS = {"steps": "gradient steps", "eot": "draws a gradient", "eps": "eps, pixels in [0, 1]"}
 _STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
@@ -78,6 +79,29 @@ def certified(document: Mapping[str, Any]) -> str:
         )
         for norm, series in sorted(groups.items())
     )
+
+
+def audit(document: Mapping[str, Any]) -> str:
+    """Accuracy along the sweeps of the audits, and the loss of the attack: on the right they should have settled."""
+    groups: dict[str, list[Series]] = {key: [] for key in _SWEEPS}
+    losses = []
+    for number, model in enumerate(document["models"]):
+        for one in model["audit"]:
+            for key, found in groups.items():
+                points = [(float(point["value"]), 100 * point["accuracy"]) for point in one["sweeps"].get(key, [])]
+                if points:
+                    found.append(Series(model["name"], points, colour=number))
+            curve = [(float(step), float(loss)) for step, loss in enumerate(one["loss_curve"], 1)]
+            if curve:
+                losses.append(Series(model["name"], curve, colour=number))
+    charts = [
+        chart(f"Audit: along {words}", groups[key], words, "accuracy, %", (0, 100))
+        for key, words in _SWEEPS.items()
+        if groups[key]
+    ]
+    if losses:
+        charts.append(chart("Audit: loss of the attack", losses, "step", "mean loss"))
+    return "".join(charts)
 
 
 def training(document: Mapping[str, Any]) -> str:

@@ -123,7 +123,12 @@ def _certified(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _audit(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    return {"run": run.path.name, **results}
+    found = {key: results[key] for key in ("data", "samples", "settings", "images", "checks", "loss_curve")}
+    sweeps = {
+        name: [{key: point[key] for key in ("label", "value", "accuracy")} for point in points]
+        for name, points in results["sweeps"].items()
+    }
+    return {"run": run.path.name, **found, "noise": _plain(results["noise"]), "sweeps": sweeps}
 
 
 def _run(run: RunInfo) -> dict[str, Any]:
@@ -216,6 +221,12 @@ def _summary(entry: Mapping[str, Any]) -> list[str]:
                 f"Proved: {_share({**row, 'accuracy': row['value']})} of {row['total']} images keep their right class "
                 f"under every {norm_words(norm)} perturbation up to {row['radius']:g}."
             )
+    for one in entry["audit"]:
+        failed = [f"{check['code']} {check['name']}" for check in one["checks"] if check["status"] == "fail"]
+        if failed:
+            said.append(f"The audit does not trust these attacks: {', '.join(failed)}.")
+        else:
+            said.append(f"The audit found nothing that fails among {len(one['checks'])} checks.")
     if not said:
         said.append("Nothing was measured of this model yet: rushkit evaluate, rushkit attack, rushkit certify.")
     return said

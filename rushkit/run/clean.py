@@ -1,0 +1,90 @@
+"""Runs that nobody needs: those that stopped before their end and that nothing builds on."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rushkit.errors import UsageError
+from rushkit.run.files import write_error
+from rushkit.run.find import RunInfo
+from rushkit.run.folder import RESULTS_FILE, RUN_FILE
+from rushkit.run.lineage import parents
+from rushkit.run.lock import FolderLock
+
+_STOPPED = ("failed", "interrupted", "killed")
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A run that can go.
+
+    Attributes:
+        run: It.
+        bytes: What its files take.
+        resumable: Whether it has kept something that ``--resume`` would go on from.
+    """
+
+    run: RunInfo
+    bytes: int
+    resumable: bool
+
+
+def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Leftover]:
+    """Runs that failed, were killed or interrupted, have no results, and that no run which stays builds on.
+
+    Args:
+        runs: All runs of a folder.
+        resumable: Also those that could be resumed.
+    """
+    found = {}
+    for run in runs:
+        if run.status in _STOPPED and not (run.path / RESULTS_FILE).exists():
+            leftover = Leftover(run, size_of(run.path), _resumable(run.path))
+            if resumable or not leftover.resumable:
+                found[run.path.name] = leftover
+    above = parents(runs)
+    # What stays keeps what it builds on, and so on upwards.
+    for name in above:
+        if name not in found:
+            parent, seen = above[name], {name}
+            while parent is not None and parent not in seen:
+                found.pop(parent, None)
+                seen.add(parent)
+                parent = above[parent]
+    return list(found.values())
+
+
+def delete_run(run: RunInfo) -> None:
+    """Delete a run's folder.
+
+    Raises:
+        UsageError: it is no run, or a link to one.
+        RushkitError: a process works in it, or it cannot be deleted.
+    """
+    if run.path.is_symlink() or not (run.path / RUN_FILE).is_file():
+        raise UsageError(f"{run.path} is not a run folder", "delete it yourself if it should go")
+    lock = FolderLock(run.path)
+    try:
+        shutil.rmtree(run.path)
+    except OSError as error:
+        raise write_error(run.path, error) from error
+    finally:
+        lock.release()
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder; what vanishes meanwhile counts nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        try:
+            total += path.lstat().st_size
+        except OSError:
+            continue
+    return total
+
+
+def _resumable(folder: Path) -> bool:
+    return any((folder / name).is_dir() and any((folder / name).iterdir()) for name in ("checkpoints", "counts"))
