@@ -17,6 +17,7 @@ _LAZY = {
     "attack": "rushkit.stages.attack:attack",
     "attacks": "rushkit.attacks",
     "backbones": "rushkit.models",
+    "certify": "rushkit.stages.certify:certify",
     "datasets": "rushkit.data",
     "evaluate": "rushkit.stages.evaluate:evaluate",
     "finetune": "rushkit.stages.finetune:finetune",
@@ -24,6 +25,7 @@ _LAZY = {
     "load_recipe": "rushkit.recipe.load:load_recipe",
     "noises": "rushkit.noises",
     "objectives": "rushkit.objectives",
+    "predict": "rushkit.stages.predict:predict",
     "pretrain": "rushkit.stages.pretrain:pretrain",
     "statistics": "rushkit.statistics",
 }

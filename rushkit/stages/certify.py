@@ -7,6 +7,7 @@ counts go to the run folder as they come; ``recertify`` redoes the radii from th
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         batch=recipe.system.chunk or BATCH[machine.device.type],
         device=machine.device,
     )
-    warnings = training_warnings(classifier.recipe, recipe)
+    warnings = training_warnings(classifier.recipe, recipe, classifier.image_size)
     subject = {
         **asked_subject(recipe),
         "model": source.hash,
@@ -86,9 +87,22 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
     before = sum(record["drawn"] for record in records)
     total = None if claim.mode == "sequential" else len(indices) * _draws_an_image(claim, settings.selection)
     with (
-        graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after these draws")) as stop,
+        graceful_stop(lambda name: run.speaker.say(f"{name}: stopping")) as stop,
         run.speaker.progress(total, "certify", "draws", start=before) as progress,
     ):
+
+        def interrupt() -> None:
+            raise Interrupted(
+                f"stopped; the counts of {progress.done} draws are kept",
+                f"go on with: rushkit certify --resume --run {run.path}",
+            )
+
+        def pause() -> None:
+            # One of several ranks cannot stop by itself: the others would wait for its draws.
+            if stop.requested and ranks.world() == 1:
+                interrupt()
+
+        job = replace(job, pause=pause)
         for record in draw_records(job, claim, settings.selection, settings.radii, records):
             # Ranks agree on the counts, not on the seconds.
             records.append(record)
@@ -96,10 +110,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
                 log.append(record)
             progress.advance(record["drawn"])
             if ranks.any_rank(stop.requested):
-                raise Interrupted(
-                    f"stopped; the counts of {progress.done} draws are kept",
-                    f"go on with: rushkit certify --resume --run {run.path}",
-                )
+                interrupt()
     return conclude(recipe, claim, subject, records, run, str(source.path))
 
 

@@ -12,7 +12,7 @@ import torch
 from rushkit.errors import NoCertificate, UsageError
 from rushkit.noises import Noise, Norm
 from rushkit.recipe.schema import Certify, Recipe
-from rushkit.stages.build import build_noise, build_objective
+from rushkit.stages.build import IN_CHANNELS, build_noise, build_objective
 from rushkit.statistics import betting_lower, clopper_pearson_lower, empirical_bernstein_lower, hoeffding_lower
 
 Mode = Literal["fixed", "sequential", "splits"]
@@ -233,10 +233,10 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     return stated
 
 
-def training_warnings(trained: Recipe, recipe: Recipe) -> list[str]:
+def training_warnings(trained: Recipe, recipe: Recipe, image_size: int) -> list[str]:
     """Whether the model was fine-tuned without noise, or under another noise than the recipe certifies with."""
     certified = noise_words(recipe)
-    if not _trains_under_noise(trained):
+    if not _trains_under_noise(trained, image_size):
         objective = trained.finetune.objective
         return [f"the model was fine-tuned without noise (objective {objective}), and is certified under {certified}"]
     if trained.noise != recipe.noise:
@@ -249,11 +249,11 @@ def noise_words(recipe: Recipe) -> str:
     return " ".join([recipe.noise.name, *(f"{key} {value}" for key, value in recipe.noise.options.items())])
 
 
-def _trains_under_noise(recipe: Recipe) -> bool:
-    """Whether the fine-tuning objective asks the noise for draws: tried on one black image."""
+def _trains_under_noise(recipe: Recipe, image_size: int) -> bool:
+    """Whether the fine-tuning objective asks the noise for draws: tried on two black images."""
     spy = _Spy(build_noise(recipe))
     objective = build_objective(recipe, recipe.finetune)
-    black = torch.zeros(2, 3, 8, 8, dtype=torch.uint8)
+    black = torch.zeros(2, IN_CHANNELS, image_size, image_size, dtype=torch.uint8)
     objective.inputs(black, lambda images, _: images.float() / 255, spy, torch.Generator())
     return spy.asked and float(spy.noise.std) > 0.0
 

@@ -35,6 +35,7 @@ class Job:
         classes: K.
         batch: Images in one pass.
         device: Where the model is.
+        pause: Called before each unit of draws; what it raises stops the work and costs the line being drawn.
     """
 
     model: nn.Module
@@ -45,6 +46,7 @@ class Job:
     classes: int
     batch: int
     device: torch.device
+    pause: Callable[[], None] = lambda: None
 
     def image(self, row: int) -> Tensor:
         """(C, H, W) float32 in [0, 1], on the device."""
@@ -52,6 +54,7 @@ class Job:
 
     def draw(self, row: int, part: str, unit: int, size: int) -> Tensor:
         """(size, C, H, W) noisy copies of an image: the draws of one unit."""
+        self.pause()
         return noisy_unit(self.noise, self.image(row), size, self.seed, f"certify {part}", int(self.indices[row]), unit)
 
     def count(self, pieces: Iterable[Piece], rows: int) -> Counts:

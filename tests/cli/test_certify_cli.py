@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from PIL import Image
 
 from rushkit import noises
 from rushkit.errors import NoCertificate
+from rushkit.stages import draws
 from rushkit.stages import predict as stage
 
 FEW = ("--samples", "200", "--limit", "3", *sets("certify.selection=20"))
@@ -110,6 +112,28 @@ class TestCertify:
         found = json.loads(said.out)
         assert found["outcomes"] == whole["outcomes"]
         assert found["run"] == whole["run"]
+
+    def test_a_signal_stops_it_and_resume_goes_on(self, cli, fails, runs, monkeypatch):
+        whole = certify(cli)
+        calls, draw = 0, draws.noisy_unit
+
+        def stopped(*arguments):
+            nonlocal calls
+            calls += 1
+            if calls == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return draw(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(draws, "noisy_unit", stopped)
+            said = fails(130, "certify", *FEW, "-q")
+        assert calls == 5
+        path = only(runs, "certify")
+        assert f"rushkit certify --resume --run {path.relative_to(runs.parent)}" in said.err
+        assert json.loads((path / "run.json").read_text())["status"] == "interrupted"
+        again = cli("certify", "--resume", "--json", "-q")
+        assert again.code == 0, again.err
+        assert json.loads(again.out)["outcomes"] == whole["outcomes"]
 
     def test_another_noise_than_in_training_is_a_warning_that_names_both(self, cli, runs):
         said = cli("certify", *FEW, "-q", *sets("noise.name=gaussian", "noise.scale=0.25"))

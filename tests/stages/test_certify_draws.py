@@ -14,6 +14,7 @@ from torch import nn
 from rushkit.certificates import ABSTAIN
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split as SplitNoise
+from rushkit.stages import draws
 from rushkit.stages.claims import Claim
 from rushkit.stages.counts import all_tasks, gather_counts, marks
 from rushkit.stages.draws import Job
@@ -109,6 +110,24 @@ def test_the_draws_of_an_image_depend_on_its_index_alone(tmp_path):
     np.testing.assert_array_equal(single.votes[0], counts.votes[2])
     np.testing.assert_array_equal(single.selection[0], counts.selection[2])
     assert len({tuple(votes) for votes in counts.votes}) > 1
+
+
+@pytest.mark.parametrize("mode", ["fixed", "sequential"])
+def test_every_unit_of_draws_is_made_once(tmp_path, monkeypatch, mode):
+    made: list[tuple] = []
+
+    def watched(noise, x, size, seed, purpose, *counters):
+        made.append((purpose, *counters, size))
+        return noisy_unit(noise, x, size, seed, purpose, *counters)
+
+    monkeypatch.setattr(draws, "noisy_unit", watched)
+    records_of(job_of([129, 140]), claim(1250, mode), tmp_path, selection=120, radii=[SIGMA * 0.1])
+    assert len(set(made)) == len(made)
+    for image in (0, 1):
+        assert {unit[2:] for unit in made if unit[:2] == ("certify selection", image)} == {(0, 100), (1, 20)}
+        units = sorted(unit[2:] for unit in made if unit[:2] == ("certify estimation", image))
+        assert units == [*((number, 100) for number in range(12)), (12, 50)][: len(units)]
+        assert mode == "sequential" or len(units) == 13
 
 
 def test_selection_and_estimation_draws_differ(tmp_path):
