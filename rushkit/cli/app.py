@@ -12,9 +12,12 @@ import typer
 from rushkit import __version__
 from rushkit.cli import (
     attack,
+    audit,
+    bench,
     certify,
     data,
     demo,
+    doctor,
     evaluate,
     finetune,
     launch,
@@ -22,6 +25,7 @@ from rushkit.cli import (
     predict,
     pretrain,
     recipe,
+    report,
     runs,
 )
 from rushkit.errors import RushkitError
@@ -38,7 +42,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, pretrain, finetune, evaluate, attack, certify, predict):
+for verb in (demo, pretrain, finetune, evaluate, attack, certify, predict, audit, report, doctor, bench):
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
 app.command("plugins", epilog=plugins.EXAMPLE)(plugins.command)
 app.add_typer(recipe.app, name="recipe")

@@ -1,0 +1,62 @@
+"""An audit as a table and as curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rushkit.report.tables import eps_words, noise_words, percent
+
+_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
+_PAGE = "docs/audit.md says of each code what it means and what to do"
+
+
+def audit_table(results: Mapping[str, Any]) -> RenderableType:
+    """Every check with its verdict and the sentence behind it."""
+    settings, checks = results["settings"], results["checks"]
+    ball = f"{settings['norm']} {eps_words(settings['eps'])}"
+    table = Table(
+        title=f"audit, {results['data']}, {ball}, m = {results['samples']}, noise {noise_words(results['noise'])}"
+    )
+    for column in ("code", "check", "verdict", "what was seen"):
+        table.add_column(column)
+    for check in checks:
+        verdict = Text(check["status"], style=_STYLES[check["status"]])
+        table.add_row(check["code"], check["name"], verdict, check["says"])
+    count = {status: sum(check["status"] == status for check in checks) for status in _STYLES}
+    summary = ", ".join(f"{count[status]} {status}" for status in _STYLES)
+    lines = [summary]
+    if "best" in results["attacks"]:
+        best = results["attacks"]["best"]["accuracy"]
+        share = best * len(results["attacked"]) / results["images"]
+        lines.append(
+            f"under the best of these attacks {percent(share)} % of {results['images']} images stay right; this is a "
+            f"check of the evaluation, `rushkit attack` measures"
+        )
+    return Group(table, Text("\n".join([*lines, _PAGE])))
+
+
+def audit_figure(results: Mapping[str, Any], path: Path) -> Path | None:
+    """Accuracy along steps, draws and eps, and the attack's loss, as a PNG; None where nothing was measured."""
+    if not results["sweeps"]["steps"]:
+        return None
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 4)
+    for axis, key, label in zip(axes, ("steps", "eot", "eps"), ("steps", "draws a gradient", "eps"), strict=False):
+        points = results["sweeps"][key]
+        axis.plot([point["value"] for point in points], [100 * point["accuracy"] for point in points], "o-")
+        axis.set(xlabel=label, xscale="log", ylim=(-2, 102))
+    axes[0].set_ylabel("accuracy, % of the attacked images")
+    axes[3].plot(range(1, len(results["loss_curve"]) + 1), results["loss_curve"])
+    axes[3].set(xlabel="step", ylabel="mean loss of the attack")
+    figure.savefig(path, dpi=150)
+    return path

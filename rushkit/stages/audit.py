@@ -1,0 +1,144 @@
+"""Is the robustness real? Measures what the checks need, on a few images, and says which of them hold."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rushkit.data.memory import limit
+from rushkit.errors import UsageError
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import build
+from rushkit.stages.audit_checks import check_all
+from rushkit.stages.audit_measure import Measured, Point, Settings, measure, passes
+from rushkit.stages.load import load_classifier
+from rushkit.stages.outcomes import LowPrecision, labels_of, smoothed
+from rushkit.stages.start import machine_of, start_run
+
+# Images in the pass that tells how long everything will take.
+_TIMED = 128
+
+
+def audit(
+    recipe: Recipe, source: Checkpoint, settings: Settings, run: Run | None = None, images: int = 64, samples: int = 0
+) -> dict[str, Any]:
+    """Check a fine-tuned model's robustness against the checklist of a trustworthy evaluation.
+
+    Args:
+        recipe: Sections data, noise, attack (for the split and m), system.
+        source: A fine-tuned checkpoint.
+        settings: Norm, eps and budgets.
+        run: Takes results.json. None: a new one.
+        images: How many images of the split; 0: all.
+        samples: m; 0: the largest of the recipe's first attack.
+
+    Returns:
+        What results.json holds: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
+    """
+    if run is None:
+        with start_run("audit", recipe, parent=str(source.path)) as run:
+            return audit(recipe, source, settings, run, images, samples)
+    machine = machine_of(recipe)
+    classifier = load_classifier(source, machine)
+    section = recipe.attack[0] if recipe.attack else None
+    split = build.load_split(recipe, build.build_dataset(recipe), section.split if section else "test")
+    split = limit(split, images)
+    y = labels_of(split, len(classifier.classes)).to(machine.device)
+    x = build.to_float(split.images.to(machine.device))
+    m = samples or (max(section.samples) if section else 1)
+    g = smoothed(classifier.network, build.build_noise(recipe), m, recipe.system.chunk, machine)
+    encoder = classifier.network.encoder
+    features = encoder if machine.precision == "float32" else LowPrecision(encoder, machine)
+    total = passes(settings, m, len(x))
+    seconds = total * _seconds_a_pass(g, x)
+    run.speaker.say(
+        f"audit {source.path}: {len(x)} images of {split.name}, {settings.norm} eps {settings.eps:.4g}, m = {m}, "
+        f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
+        f"many; about {total:.2g} passes, {_in_words(seconds)}; {machine}"
+    )
+    with run.speaker.progress(None, "audit", "measurements") as bar:
+
+        def advance(label: str) -> None:
+            bar.advance(1)
+            run.speaker.detail(f"measured: {label}")
+
+        found = measure(g, x, y, settings, features, advance)
+    results = {
+        "stage": "audit",
+        "recipe": recipe.name,
+        "source": str(source.path),
+        "data": split.name,
+        "noise": recipe.noise.model_dump(),
+        "samples": m,
+        "settings": asdict(settings),
+        "checks": [asdict(check) for check in check_all(found)],
+        **_figures(found),
+    }
+    run.write_results(results)
+    return results
+
+
+def failed(results: dict[str, Any]) -> list[str]:
+    """The codes of the checks that failed."""
+    return [check["code"] for check in results["checks"] if check["status"] == "fail"]
+
+
+def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> Settings:
+    """Settings with the budgets that are given; the others are the defaults.
+
+    Raises:
+        UsageError: an eps or a budget that is not positive.
+    """
+    given = {name: value for name, value in budgets.items() if value is not None}
+    if not eps > 0:
+        raise UsageError(f"an audit needs a ball: eps must be above 0 (got {eps:g})", "for example --eps 8/255")
+    for name, value in given.items():
+        if value < 1:
+            raise UsageError(f"{name} must be at least 1 (got {value})")
+    return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
+
+
+def _figures(found: Measured) -> dict[str, Any]:
+    """What was measured, as results.json holds it."""
+    sweeps = {"steps": found.steps, "eot": found.draws, "eps": found.radii, "losses": found.losses}
+    single = {
+        "clean": found.clean,
+        "fixed": found.fixed,
+        "single_step": found.single,
+        "random_noise": found.noise,
+        "square": found.black_box,
+        "best": found.best,
+    }
+    return {
+        "images": found.images,
+        "attacked": list(found.attacked),
+        "sweeps": {name: [_point(point) for point in points] for name, points in sweeps.items()},
+        "attacks": {name: _point(point) for name, point in single.items() if point is not None},
+        "loss_curve": list(found.curve),
+        "gradients": None if found.gradients is None else asdict(found.gradients),
+    }
+
+
+def _point(point: Point) -> dict[str, Any]:
+    return {**asdict(point), "accuracy": point.accuracy}
+
+
+def _seconds_a_pass(g: SmoothedClassifier, x: torch.Tensor) -> float:
+    """Seconds that a forward pass of one image takes, by one that warms up and one that is timed."""
+    draws = max(1, _TIMED // len(x))
+    seconds = 0.0
+    for _ in range(2):
+        started = time.perf_counter()
+        g.tally(x[:_TIMED], draws).votes.cpu()
+        seconds = time.perf_counter() - started
+    return seconds / (draws * len(x[:_TIMED]))
+
+
+def _in_words(seconds: float) -> str:
+    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

@@ -1,0 +1,142 @@
+"""Examples that are there by construction: does an attack find them?
+
+A classifier whose attack finds nothing may be robust, or its attack may be blind. Zimmermann et al. 2022 ("Increasing
+confidence in adversarial robustness evaluations") put a new two-class readout on the model's own features, such that a
+known point of the ball has the other class. An attack that sees the features must find such a point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks import Norm
+from rushkit.attacks.norms import project, random_start, steepest
+from rushkit.attacks.pgd import PGD
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import derived_seed, generator
+
+Features = Callable[[Tensor], Tensor]
+
+# Draws that place the readout, and those of the votes that prove the plant and judge the attack.
+_PLACING_DRAWS = 64
+_VOTE_DRAWS = 101
+# A lead that chance hardly explains: three standard deviations of fair flips.
+_CLEAR = 30
+# Steps that take the planted point to where the features differ, and the part of the way at which the class changes.
+_STEPS = 8
+_THRESHOLDS = (0.75, 0.6, 0.5)
+# Logits at the two ends.
+_GAIN = 6.0
+
+
+class Readout(nn.Module):
+    """Two classes by where the features lie between those of the image and of the planted point.
+
+    Args:
+        model: Whose features these are, so that an attack treats its modules as it would.
+        features: (N, C, H, W) -> (N, F).
+        direction: (F,) from the image's mean features to the point's, scaled so that they lie 1 apart along it.
+        origin: Where the image's lie along it.
+        threshold: Where between 0 and 1 the class changes.
+    """
+
+    def __init__(self, model: nn.Module, features: Features, direction: Tensor, origin: Tensor, threshold: float):
+        super().__init__()
+        self.model = model
+        self._features = features
+        self._direction, self._origin, self._threshold = direction, origin, threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 2) logits."""
+        place = self._features(x).float() @ self._direction - self._origin
+        margin = _GAIN * (place - self._threshold)
+        return torch.stack([-margin, margin], dim=1)
+
+
+def plant_and_seek(
+    g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, steps: int, eot: int, seed: int
+) -> list[bool] | None:
+    """For each image in which an example could be planted, whether PGD finds one.
+
+    Args:
+        g: The model under its noise.
+        features: (N, C, H, W) -> (N, F) of its base model.
+        x: (N, C, H, W) images in [0, 1].
+        norm: Of the ball.
+        eps: Its radius, pixel units.
+        steps: Of the attack.
+        eot: Draws a gradient.
+        seed: Of every draw.
+
+    Returns:
+        One outcome for each plant that votes prove; None where noise hides every one.
+    """
+    outcomes = []
+    for index in range(len(x)):
+        own = derived_seed(seed, "plant", index)
+        readout = _plant(g, features, x[index : index + 1], norm, eps, own)
+        if readout is None:
+            continue
+        attack = PGD(norm, eps, steps=steps, samples=eot, best="last", seed=derived_seed(own, "seek"))
+        zero = torch.zeros(1, dtype=torch.int64, device=x.device)
+        x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
+        outcomes.append(_lead(readout, x_adv) > 0)
+    return outcomes or None
+
+
+def _plant(
+    g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int
+) -> SmoothedClassifier | None:
+    """A two-class classifier with an adversarial example in the ball, proved by votes; None where noise hides it."""
+    point = _far_point(g, features, x, norm, eps, seed)
+    here, there = (_mean_features(g, features, image, seed) for image in (x, point))
+    way = there - here
+    distance = way.square().sum()
+    if not torch.isfinite(distance) or distance == 0:
+        return None
+    direction = way / distance
+    for threshold in _THRESHOLDS:
+        readout = Readout(g.model, features, direction, here @ direction, threshold)
+        smoothed = SmoothedClassifier(readout, g.noise, _VOTE_DRAWS, g.chunk, seed=derived_seed(seed, "readout"))
+        if _lead(smoothed, x) < -_CLEAR and _lead(smoothed, point) > _CLEAR:
+            return smoothed
+    return None
+
+
+def _far_point(g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int) -> Tensor:
+    """A point of the ball where the features lie far from the image's, as far as a few steps from anywhere go."""
+    here = _mean_features(g, features, x, seed)
+    point = random_start(x, norm, eps, generator(seed, "plant start", device=x.device))
+    if norm == "linf":
+        point = project(x, x + eps * (point - x).sign(), norm, eps)
+    for step in range(_STEPS):
+        point = point.detach().requires_grad_()
+        with torch.enable_grad():
+            moved = _draw(g, features, point, 16, derived_seed(seed, "plant climb", step)).mean(0)
+            distance = (moved - here).square().sum()
+        (gradient,) = torch.autograd.grad(distance, point, allow_unused=True)
+        if gradient is None or not torch.isfinite(gradient).all():
+            break
+        point = project(x, point.detach() + steepest(point.detach(), gradient, norm, eps / 2), norm, eps)
+    return point.detach()
+
+
+def _mean_features(g: SmoothedClassifier, features: Features, x: Tensor, seed: int) -> Tensor:
+    with torch.no_grad():
+        return _draw(g, features, x, _PLACING_DRAWS, derived_seed(seed, "plant features")).mean(0)
+
+
+def _draw(g: SmoothedClassifier, features: Features, x: Tensor, draws: int, seed: int) -> Tensor:
+    """(draws, F) features of noisy copies of one image."""
+    copies = x.expand(draws, *x.shape[1:])
+    noise = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
+    return features(copies + noise).float()
+
+
+def _lead(smoothed: SmoothedClassifier, x: Tensor) -> int:
+    """By how many fresh votes the planted class leads."""
+    votes = smoothed.votes(x)[0]
+    return int(votes[1] - votes[0])
