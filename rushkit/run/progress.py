@@ -76,7 +76,7 @@ class Progress:
     ) -> None:
         if self._display is not None:
             seconds = self._clock() - self._started
-            self._display.finish(self.done, self._text(seconds, self.done - self._start, f"in {_duration(seconds)}"))
+            self._display.finish(self.done, self._text(seconds, self.done - self._start, f"in {duration(seconds)}"))
             self._display = None
 
     def advance(self, n: int = 1, **values: SupportsFloat) -> None:
@@ -120,7 +120,7 @@ class Progress:
         if end:
             parts.append(end)
         elif rate and self.total is not None:
-            parts.append(f"{_duration(max(self.total - self.done, 0) / rate)} left")
+            parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
         # Last, because a narrow terminal cuts the line's end off.
         parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
         return ", ".join(parts)
@@ -260,7 +260,7 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds in the two largest units that say something: ``8.2 s``, ``3 min 20 s``, ``9 h 40 min``, ``2 d 3 h``."""
     if seconds < 10:
         return f"{seconds:.1f} s"

@@ -57,11 +57,11 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
     return results
 
 
-def pretraining_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, Dataset]:
-    """Everything that the loop needs, and the data set."""
+def pretraining_job(recipe: Recipe, machine: Machine, split: Split | None = None) -> tuple[TrainingJob, Dataset]:
+    """Everything that the loop needs, and the data set; ``split`` takes the place of the data set's own images."""
     settings = recipe.pretrain
     dataset = build.build_dataset(recipe)
-    split = build.load_split(recipe, dataset, settings.split)
+    split = build.load_split(recipe, dataset, settings.split) if split is None else split
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
     network = build.build_network(recipe, objective, size, len(dataset.classes)).to(machine.device)

@@ -1,0 +1,47 @@
+"""``rushkit bench``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
+
+NAME = "bench"
+EXAMPLE = "Example: rushkit bench --recipe cifar10"
+
+
+def command(
+    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = "cifar10",
+    seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 20.0,
+    changes: Changes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """How fast this machine does a recipe's work, beside the bare model's speed; and how long the recipe takes."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from rushkit.recipe.load import load_recipe
+    from rushkit.run.progress import duration
+    from rushkit.stages.bench import bench
+
+    output = Output(json, quiet, verbose)
+    found = bench(load_recipe(recipe, changes or []), seconds, output.speaker())
+    table = Table("part", "speed", "bare model", "share of it")
+    for row in found["rows"]:
+        speeds = (f"{row[key]:,.1f} {row['unit']}" for key in ("per_second", "bare_per_second"))
+        table.add_row(row["part"], *speeds, f"{row['fraction']:.2f}")
+    lines = [f"peak memory {found['memory_bytes'] / 2**30:.2f} GiB at batch {found['batch']}"]
+    if found["batch"] != found["recipe_batch"]:
+        lines[0] += f"; the recipe's batch is {found['recipe_batch']}"
+    expected = found["estimate"]
+    if expected is None:
+        lines.append("no estimate: the data is not here; `rushkit data list` says what is")
+    else:
+        each, whole = duration(expected["seconds_an_epoch"]), duration(expected["seconds"])
+        lines.append(f"{expected['epochs']} epochs of {found['recipe']}: {whole} on this device, {each} an epoch")
+    output.result(found, Group(table, *lines))
