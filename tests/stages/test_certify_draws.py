@@ -208,6 +208,9 @@ class TestSequential:
         state = self.replayed(records, what, [distance])
         assert (state.trials.tolist(), state.open_ended) == ([250], 1)
         assert state.certificates().predicted.tolist() == [ABSTAIN]
+        # From counts of more draws, only whole units within the number count.
+        longer = records_of(job_of([140]), claim(1000, "sequential"), tmp_path, radii=[distance], name="longer")
+        assert self.replayed(longer, what, [distance]).trials.tolist() == [200]
 
     def test_a_radius_out_of_reach_costs_no_draws(self, tmp_path):
         what = claim(1000, "sequential")
