@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import pytest
+from tiny_runs import QUIET
+
+from rushkit.stages.bench import Cost, Row, bench, estimate
+
+
+def test_every_part_is_measured_and_the_estimate_follows(tiny):
+    recipe = tiny("data.limit=40", "pretrain.batch_size=16", "pretrain.epochs=3")
+    found = bench(recipe, 0.1, QUIET)
+    assert [row["part"] for row in found["rows"]] == ["views", "training", "attack", "votes"]
+    assert all(row["per_second"] > 0 and row["bare_per_second"] > 0 for row in found["rows"])
+    assert found["estimate"]["epochs"] == 3
+    assert found["estimate"]["seconds"] == pytest.approx(3 * found["estimate"]["seconds_an_epoch"])
+    assert found["memory_bytes"] > 0
+
+
+def test_an_estimate_counts_full_batches_only(tiny):
+    recipe = tiny("pretrain.batch_size=16", "pretrain.epochs=10")
+    assert estimate(recipe, 40, 0.5) == {"epochs": 10, "seconds_an_epoch": 16.0, "seconds": 160.0}
+
+
+def test_no_data_no_estimate(tiny, tmp_path):
+    recipe = tiny("data.name=cifar10", "data.image_size=8", f"system.data_dir={tmp_path}")
+    assert bench(recipe, 0.1, QUIET)["estimate"] is None
+
+
+def test_a_fraction_is_of_work_and_a_speed_of_the_clock():
+    row = Row("votes", "samples/s", 10, Cost(wall=4.0, work=2.0), Cost(wall=1.0, work=1.0), per_bare=20)
+    facts = row.facts()
+    assert facts["per_second"] == 2.5
+    assert facts["bare_per_second"] == 20
+    assert facts["fraction"] == 0.25
