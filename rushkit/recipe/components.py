@@ -59,7 +59,8 @@ def _problems(recipe: Recipe, section: str, registry: Registry, part: Component)
         try:
             factory(**part.options)
         except UsageError as error:
-            lines.append(f"{place(section, recipe.origins)}: {section}: {error.message}")
+            key = next(iter(part.options), name_key)
+            lines.append(f"{place(f'{section}.{key}', recipe.origins)}: {section}: {error.message}")
     if registry.kind == "objective":
         stage = getattr(factory, "stage", None)
         if stage not in (None, section):
