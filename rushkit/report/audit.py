@@ -1,4 +1,4 @@
-"""An audit as a table and as curves."""
+"""An audit as a table and as curves, and a probe as a table."""
 
 from __future__ import annotations
 
@@ -60,3 +60,23 @@ def audit_figure(results: Mapping[str, Any], path: Path) -> Path | None:
     axes[3].set(xlabel="step", ylabel="mean loss of the attack")
     figure.savefig(path, dpi=150)
     return path
+
+
+def probe_table(results: Mapping[str, Any]) -> RenderableType:
+    """The local Lipschitz ratio of each encoder."""
+    levels = list(results["rows"][0]["quantiles"])
+    ball = f"{results['norm']} {eps_words(results['eps'])}"
+    table = Table(title=f"feature distance per image distance, {results['data']}, x' in {ball}")
+    for column in ("encoder", "x'"):
+        table.add_column(column)
+    for column in ("mean [95%]", *(f"{100 * float(level):g} %" for level in levels), "largest"):
+        table.add_column(column, justify="right")
+    for row in results["rows"]:
+        mean = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
+        quantiles = (f"{row['quantiles'][level]:.3f}" for level in levels)
+        table.add_row(row["encoder"], row["points"], mean, *quantiles, f"{row['largest']:.3f}")
+    note = (
+        f"‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {results['images']} images without noise; the\n"
+        "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
+    )
+    return Group(table, Text(note))

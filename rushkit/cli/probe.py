@@ -1,0 +1,65 @@
+"""``rushkit probe``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, runs_root
+
+NAME = "probe"
+EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"
+
+
+def command(
+    source: From = None,
+    supervised: Annotated[
+        str | None,
+        typer.Option("--supervised", metavar="RUN", help="A run of finetune with finetune.freeze=none, to compare."),
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=0, help="Test images to look at; 0 for all.")] = 256,
+    eps: Annotated[str, typer.Option("--eps", help="Radius of the ball in pixel units.")] = "8/255",
+    norm: Annotated[str, typer.Option("--norm", help="The ball's norm: linf, l2 or l1.")] = "linf",
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the ascent.")] = 20,
+    changes: Changes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
+    from rushkit.errors import UsageError
+    from rushkit.recipe.load import change_attacks, derive_recipe
+    from rushkit.report.audit import probe_table
+    from rushkit.run.find import resolve_from
+    from rushkit.stages.load import recipe_of
+    from rushkit.stages.probe import Ball, how_to_supervise, probe
+    from rushkit.stages.start import start_run
+
+    output = Output(json, quiet, verbose)
+    speaker, root = output.speaker(), runs_root(changes)
+    try:
+        found = resolve_from(source, root, "pretrain")
+    except UsageError:
+        # Not pre-trained alone: the encoder of a fine-tuned model will do.
+        found = resolve_from(source, root, ("pretrain", "finetune"))
+    if source is None and found.run is not None:
+        speaker.say(f"from the newest run that fits: {found.run.path}")
+    checkpoint = found.load(warn=speaker.warn)
+    recipe = derive_recipe(recipe_of(checkpoint), changes or [])
+    # The schema reads "8/255" and refuses what is no radius.
+    asked = change_attacks(recipe, None if recipe.attack else "pgd", norm=norm, eps=eps).attack[0]
+    other = None
+    if supervised is not None:
+        named = resolve_from(supervised, root, "finetune")
+        if named.run is not None and named.run.data.get("parent"):
+            speaker.warn(f"{named.run.path} began from {named.run.data['parent']}, not from random weights")
+        other = named.load(warn=speaker.warn)
+    else:
+        speaker.say(f"no supervised encoder to compare with: {how_to_supervise(recipe)}")
+    ball = Ball(asked.norm, asked.eps, steps)
+    with start_run("probe", recipe, speaker, parent=str(checkpoint.path)) as run:
+        results = probe(recipe, checkpoint, ball, run, limit, other)
+    output.result({**results, "run": str(run.path)}, probe_table(results))
+    speaker.say(f"run: {run.path}")

@@ -1,0 +1,231 @@
+"""How far features move when an image moves: the local Lipschitz measure of section 4.1 of the RUSH paper.
+
+For test images x, the ratio ‖f(x) − f(x')‖₂ / ‖x − x'‖₂ with features of unit length, for x' random in the ball and for
+x' found by gradient ascent on the feature distance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rushkit.attacks import Norm
+from rushkit.attacks.norms import length, project, random_start, steepest
+from rushkit.data.memory import Split, limit
+from rushkit.errors import NumericsError, UsageError
+from rushkit.models.network import build_backbone, load_weights
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
+from rushkit.stages import build
+from rushkit.stages.load import recipe_of
+from rushkit.stages.start import machine_of, start_run
+from rushkit.system import derived_seed, generator
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+# Random points an image; an image's ratio is their mean.
+_POINTS = 8
+_BLOCK = 64
+_RESAMPLES = 2000
+_CONFIDENCE = 0.95
+# Below this the rounding of the features is larger than their difference.
+_SHORTEST = 1e-5
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Ball:
+    """Where x' is looked for.
+
+    Attributes:
+        norm: Of the ball; distances in the ratio are l2 whatever it is.
+        eps: Its radius, pixel units.
+        steps: Of the ascent.
+    """
+
+    norm: Norm = "linf"
+    eps: float = 8 / 255
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        if not self.eps > 0 or self.steps < 1:
+            raise UsageError(
+                f"a probe needs a ball and steps: eps above 0 and steps at least 1 (got {self.eps:g}, {self.steps})"
+            )
+
+
+def probe(
+    recipe: Recipe,
+    source: Checkpoint,
+    ball: Ball,
+    run: Run | None = None,
+    images: int = 256,
+    supervised: Checkpoint | None = None,
+) -> dict[str, Any]:
+    """The measure for an encoder after pre-training, for the same shape at random, and for a supervised one.
+
+    Args:
+        recipe: Sections data, backbone, system of the source.
+        source: A checkpoint whose encoder is looked at.
+        ball: Where x' lies.
+        run: Takes results.json. None: a new one.
+        images: How many test images; 0: all.
+        supervised: A checkpoint that was fine-tuned with ``finetune.freeze = "none"``; None leaves its row out.
+
+    Returns:
+        What results.json holds: ``rows``, one for each encoder and way to find x', with mean, interval and quantiles.
+
+    Raises:
+        UsageError: a supervised encoder of another shape, or one that was frozen.
+    """
+    if run is None:
+        with start_run("probe", recipe, parent=str(source.path)) as run:
+            return probe(recipe, source, ball, run, images, supervised)
+    machine, seed = machine_of(recipe), recipe.system.seed
+    split = limit(_test_split(recipe), images)
+    encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
+    run.speaker.say(
+        f"probe {source.path}: {len(split)} images of {split.name}, {ball.norm} eps {ball.eps:.4g}, {_POINTS} random "
+        f"points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
+    )
+    rows, outcomes = [], {}
+    with run.speaker.progress(len(split) * len(encoders), "probe", "images") as bar:
+        for name, encoder in encoders.items():
+            found: dict[str, list[Floats]] = {"random": [], "ascent": []}
+            for start in range(0, len(split), _BLOCK):
+                x = build.to_float(split.images[start : start + _BLOCK].to(machine.device))
+                ratios = lipschitz_ratios(encoder, x, ball, derived_seed(seed, "probe", start))
+                for way, values in ratios.items():
+                    found[way].append(values)
+                bar.advance(len(x))
+            for way, parts in found.items():
+                values = np.concatenate(parts)
+                rows.append({"encoder": name, "points": way, **summary(values, derived_seed(seed, "bootstrap"))})
+                outcomes[f"{name} {way}"] = values.tolist()
+    results = {
+        "stage": "probe",
+        "recipe": recipe.name,
+        "source": str(source.path),
+        "supervised": str(supervised.path) if supervised else None,
+        "data": split.name,
+        "images": len(split),
+        "norm": ball.norm,
+        "eps": ball.eps,
+        "steps": ball.steps,
+        "rows": rows,
+        "outcomes": outcomes,
+    }
+    run.write_results(results)
+    return results
+
+
+def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, nn.Module]:
+    """Name -> encoder in eval mode: the source's, one with random weights, and the supervised one if there is one.
+
+    Raises:
+        UsageError: the supervised one has another shape, or was frozen.
+    """
+    own = recipe_of(source)
+    found = {"pre-trained": _encoder(source, own, source.tensors), "random": _encoder(source, own, None)}
+    if supervised is None:
+        return found
+    other = recipe_of(supervised)
+    if supervised.meta.get("stage") != "finetune" or other.finetune.freeze != "none":
+        raise UsageError(
+            f"{supervised.path} is no supervised encoder: its encoder was not trained on labels", how_to_supervise(own)
+        )
+    for what, theirs, ours in (
+        ("backbone", other.backbone.model_dump(), own.backbone.model_dump()),
+        ("image size", supervised.meta["image_size"], source.meta["image_size"]),
+    ):
+        if theirs != ours:
+            raise UsageError(f"{supervised.path} has another {what}: {theirs}, not {ours}", how_to_supervise(own))
+    return found | {"supervised": _encoder(supervised, other, supervised.tensors)}
+
+
+def how_to_supervise(recipe: Recipe) -> str:
+    """How to make the supervised encoder of the same shape."""
+    return (
+        "make one from random weights in Python: rushkit.finetune(rushkit.load_recipe("
+        f"{recipe.name!r}, {{'finetune.freeze': 'none'}}), None), and name its run with --supervised"
+    )
+
+
+def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit: bool = True) -> dict[str, Floats]:
+    """The ratio for each image, for x' ``random`` in the ball (mean of 8 points) and by ``ascent`` (the largest met).
+
+    Args:
+        encoder: (N, C, H, W) -> (N, F); it is used as it is.
+        x: (N, C, H, W) images in [0, 1].
+        ball: Where x' lies; the box [0, 1] holds too.
+        seed: Of every draw.
+        unit: Scale features to unit length first.
+
+    Raises:
+        NumericsError: features that are not finite.
+    """
+
+    def features(images: Tensor) -> Tensor:
+        found = encoder(images).double()
+        if not torch.isfinite(found).all():
+            raise NumericsError("the encoder returned NaN or infinite features", "look for diverged training")
+        return torch.nn.functional.normalize(found, dim=1, eps=1e-30) if unit else found
+
+    def ratio(moved: Tensor, points: Tensor) -> Tensor:
+        distance = length(points.double() - x.double(), "l2")
+        return torch.where(distance > _SHORTEST, length(moved - here, "l2") / distance.clamp(min=_SHORTEST), 0.0)
+
+    with torch.no_grad():
+        here = features(x)
+        random = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+        for point in range(_POINTS):
+            points = random_start(x, ball.norm, ball.eps, generator(seed, "probe point", point, device=x.device))
+            random += ratio(features(points), points) / _POINTS
+    points = random_start(x, ball.norm, ball.eps, generator(seed, "probe start", device=x.device))
+    best = torch.zeros_like(random)
+    for step in range(ball.steps + 1):
+        points = points.detach().requires_grad_()
+        with torch.enable_grad():
+            moved = features(points)
+            (gradient,) = torch.autograd.grad((moved - here).square().sum(), points)
+        best = torch.maximum(best, ratio(moved.detach(), points.detach()))
+        # From half the ball's radius down to a tenth of that: far first, then exactly.
+        size = ball.eps * (0.5 - 0.45 * step / ball.steps)
+        points = project(x, points.detach() + steepest(points.detach(), gradient, ball.norm, size), ball.norm, ball.eps)
+    return {"random": random.cpu().numpy(), "ascent": best.cpu().numpy()}
+
+
+def summary(values: Floats, seed: int) -> dict[str, Any]:
+    """Mean with its 95% bootstrap interval over images, quantiles, and the largest."""
+    chance = np.random.default_rng(seed)
+    means = [values[chance.integers(len(values), size=len(values))].mean() for _ in range(_RESAMPLES)]
+    low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
+    return {
+        "images": len(values),
+        "mean": float(values.mean()),
+        "low": float(low),
+        "high": float(high),
+        "quantiles": {f"{level:g}": float(np.quantile(values, level)) for level in QUANTILES},
+        "largest": float(values.max()),
+    }
+
+
+def _encoder(checkpoint: Checkpoint, recipe: Recipe, tensors: Mapping[str, Tensor] | None) -> nn.Module:
+    size = int(checkpoint.meta["image_size"])
+    options = recipe.backbone.options
+    encoder = build_backbone(recipe.backbone.name, options, build.IN_CHANNELS, size, recipe.system.seed)
+    if tensors is not None:
+        load_weights(encoder, tensors, "encoder.")
+    return encoder.eval().requires_grad_(False)
+
+
+def _test_split(recipe: Recipe) -> Split:
+    dataset = build.build_dataset(recipe)
+    return build.load_split(recipe, dataset, "test" if "test" in dataset.splits else dataset.splits[-1])
