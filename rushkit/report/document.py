@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import rushkit
+from rushkit.errors import RushkitError
 from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
 from rushkit.report.certified import norm_words
@@ -35,9 +36,22 @@ def build_document(families: Sequence[Family]) -> dict[str, Any]:
 
     Keys: ``title``, ``rushkit`` (its version), ``protocol_note`` (which no figure under the protocol ``paper`` may be
     shown without), ``paper`` (where the reported figures are from), ``models``, and for several models ``comparison``.
+
+    Raises:
+        RushkitError: results that are not in the format of this version.
     """
     names = _names(families)
-    models = [_model(family, name) for family, name in zip(families, names, strict=True)]
+    models = []
+    for family, name in zip(families, names, strict=True):
+        try:
+            models.append(_model(family, name))
+        except (KeyError, IndexError, TypeError, ValueError) as error:
+            # Written by hand, or by another version.
+            raise RushkitError(
+                f"the results around {family.model.path} are not in the format of this rushkit: "
+                f"{type(error).__name__} {error}",
+                "measure them again, or use the version that wrote them (run.json names it)",
+            ) from error
     document: dict[str, Any] = {
         "schema": SCHEMA,
         "title": " and ".join(names) if len(names) < 4 else f"{len(names)} models",
@@ -61,7 +75,7 @@ def _model(family: Family, name: str) -> dict[str, Any]:
     finetuning = own if family.model.verb != "pretrain" else None
     attacks = measured.attack_rows(family)
     rows = measured.table_1(family, pretraining, finetuning)
-    certified = [_certified(run, results) for run, results in measured.certified_results(family)]
+    certified = [_certified(run, results) for run, results in measured.results_of(family, "certify")]
     entry = {
         "name": name,
         "run": str(family.model.path),
@@ -74,7 +88,7 @@ def _model(family: Family, name: str) -> dict[str, Any]:
         "attacks": attacks,
         "against_eps": measured.against_eps(attacks),
         "certified": certified,
-        "audit": [_audit(run, results) for run, results in measured.other_results(family, {*_KNOWN} - {"audit"})[-1:]],
+        "audit": [_audit(run, results) for run, results in measured.results_of(family, "audit")[-1:]],
         "training": [
             {"run": run.path.name, "stage": run.verb, "curves": curves}
             for run in family.of("pretrain", "finetune")

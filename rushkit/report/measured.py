@@ -19,7 +19,7 @@ PROTOCOLS = ("paper", "strict")
 def accuracy_rows(family: Family) -> list[dict[str, Any]]:
     """Standard accuracy for each data set, noise, m and rule, from the newest run that has it."""
     rows: dict[Any, dict[str, Any]] = {}
-    for run, results in _results(family, "evaluate"):
+    for run, results in results_of(family, "evaluate"):
         for row in results["accuracy"]:
             about = _about(run, results)
             kept = {key: row[key] for key in ("samples", "rule", "correct", "images", "accuracy", "low", "high")}
@@ -33,7 +33,7 @@ def accuracy_rows(family: Family) -> list[dict[str, Any]]:
 def attack_rows(family: Family) -> list[dict[str, Any]]:
     """Every attack, ball, protocol and m, from the run with the most images, else the newest; by attack and eps."""
     rows: dict[Any, dict[str, Any]] = {}
-    for run, results in _results(family, "attack"):
+    for run, results in results_of(family, "attack"):
         for row in results["attacks"]:
             kept = {key: value for key, value in row.items() if key not in ("outcomes", "candidates")}
             if "transfer" in row:
@@ -46,15 +46,10 @@ def attack_rows(family: Family) -> list[dict[str, Any]]:
     return [rows[key] for key in sorted(rows, key=str)]
 
 
-def certified_results(family: Family) -> list[tuple[RunInfo, dict[str, Any]]]:
-    """The results of certification, oldest first."""
-    return _results(family, "certify")
-
-
 def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, dict[str, Any]]]:
     """Results of stages that a report has no section of its own for."""
     verbs = {run.verb for run in family.runs} - set(known)
-    return [pair for verb in sorted(verbs) for pair in _results(family, verb)]
+    return [pair for verb in sorted(verbs) for pair in results_of(family, verb)]
 
 
 def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> list[dict[str, Any]]:
@@ -114,7 +109,7 @@ def against_eps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def confusion(family: Family) -> dict[str, Any] | None:
     """The confusion matrix of the newest evaluation, under the majority vote of its largest m; None without one."""
-    for run, results in reversed(_results(family, "evaluate")):
+    for run, results in reversed(results_of(family, "evaluate")):
         predicted = results["outcomes"]["predicted"]
         samples = max(predicted, key=int)
         votes = predicted[samples].get("majority")
@@ -143,7 +138,7 @@ def checkpoints_used(family: Family) -> dict[str, list[str]]:
     return used
 
 
-def _results(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]]:
+def results_of(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]]:
     """Runs of a verb that have results, oldest first."""
     pairs = ((run, run.results()) for run in family.of(verb))
     return [(run, results) for run, results in pairs if results is not None and results.get("stage", verb) == verb]

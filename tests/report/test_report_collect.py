@@ -1,0 +1,100 @@
+"""Which runs belong to a report."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from synthetic_runs import attack_row, attacks, evaluation
+
+from rushkit.errors import UsageError
+from rushkit.report.collect import choose_run, gather
+from rushkit.run.find import find_runs
+
+
+def verbs(family):
+    return [run.verb for run in family.runs]
+
+
+def test_any_run_of_a_model_leads_to_the_same_family(runs, measured):
+    expected = {run.path.name for run in find_runs(runs.root)}
+    for run in find_runs(runs.root):
+        family = gather(run)
+        assert family.model.path == measured.path
+        assert {each.path.name for each in family.runs} == expected
+    assert verbs(gather(measured)) == ["pretrain", "finetune", "evaluate", "attack", "certify", "audit"]
+
+
+def test_a_folder_of_runs_that_was_moved_still_hangs_together(runs, measured, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.move(runs.root, moved)
+    assert len(gather(choose_run(None, moved)).runs) == 6
+
+
+def test_an_encoder_stands_for_its_newest_model_and_names_the_others(runs):
+    first = runs.model()
+    encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
+    second = runs.add("finetune", encoder, {"stage": "finetune"})
+    runs.add("evaluate", first, evaluation([True]))
+    family = gather(encoder)
+    assert family.model.path == second.path
+    assert verbs(family) == ["pretrain", "finetune"]
+    assert any(first.path.name in note for note in family.notes)
+
+
+def test_a_sibling_models_measurements_are_not_ones_own(runs):
+    first = runs.model()
+    encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
+    second = runs.add("finetune", encoder, {"stage": "finetune"})
+    runs.add("attack", second, attacks(attack_row([1])))
+    assert verbs(gather(first)) == ["pretrain", "finetune"]
+    assert verbs(gather(second)) == ["pretrain", "finetune", "attack"]
+
+
+def test_radii_redone_from_counts_belong_to_the_model(runs):
+    model = runs.model()
+    certified = runs.add("certify", model)
+    redone = runs.add("certify", parent=None)
+    data = (redone.path / "run.json").read_text().replace('"parent": null', f'"parent": "{certified.path}"')
+    (redone.path / "run.json").write_text(data)
+    assert gather(runs.info(redone.path)).model.path == model.path
+
+
+def test_a_lost_parent_is_told(runs):
+    model = runs.model()
+    encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
+    shutil.rmtree(encoder.path)
+    family = gather(runs.info(model.path))
+    assert verbs(family) == ["finetune"]
+    assert any("which is not in" in note for note in family.notes)
+
+
+def test_a_lone_encoder_is_its_own_subject(runs):
+    encoder = runs.add("pretrain")
+    family = gather(encoder)
+    assert (family.model.path, verbs(family), family.notes) == (encoder.path, ["pretrain"], ())
+
+
+def test_runs_are_chosen_by_folder_name_recipe_or_as_the_newest_model(runs, measured, monkeypatch):
+    other = runs.add("finetune", name="stl10", results={"stage": "finetune"})
+    assert choose_run(str(measured.path), "nowhere").path == measured.path
+    assert choose_run(measured.path.name, runs.root).path == measured.path
+    assert choose_run("cifar10", runs.root).path == measured.path
+    assert choose_run(None, runs.root).path == other.path
+    monkeypatch.chdir(measured.path)
+    assert choose_run(".", runs.root).path == measured.path.resolve()
+
+
+def test_where_there_is_no_finished_model_the_newest_run_is_taken(runs):
+    runs.add("pretrain")
+    stopped = runs.add("finetune", status="interrupted")
+    assert choose_run("cifar10", runs.root).verb == "pretrain"
+    shutil.rmtree(next(runs.root.glob("*pretrain*")))
+    assert choose_run(None, runs.root).path == stopped.path
+
+
+@pytest.mark.parametrize("spec", [None, "cifar10", "no/such/folder", "x" * 300])
+def test_no_such_run_is_one_error(tmp_path, spec):
+    with pytest.raises(UsageError, match="there is no run") as error:
+        choose_run(spec, tmp_path)
+    assert "runs list" in error.value.hint

@@ -1,0 +1,243 @@
+"""The figures of a report."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, recipe_of
+
+from rushkit.errors import RushkitError
+from rushkit.report.collect import gather
+from rushkit.report.document import build_document
+from rushkit.report.paper import TABLE_1, differences, reported
+from rushkit.report.tables import PROTOCOL_NOTE
+from rushkit.statistics import wilson_interval
+
+
+def document_of(*models):
+    return build_document([gather(model) for model in models])
+
+
+def test_the_papers_table_is_that_of_the_paper():
+    shown = [
+        (row.pretrained_on, row.finetuned_on, row.samples, row.standard, row.pgd, row.autoattack) for row in TABLE_1
+    ]
+    assert shown == [
+        ("cifar10", "cifar10", 64, 0.879, 0.778, 0.795),
+        ("cifar10", "cifar10", 1, 0.864, 0.737, 0.747),
+        ("cifar100", "cifar100", 64, 0.571, 0.466, None),
+        ("cifar100", "cifar100", 1, 0.553, 0.425, 0.402),
+        ("cifar10", "stl10", 64, 0.737, 0.533, 0.559),
+        ("cifar10", "stl10", 1, 0.720, 0.494, 0.534),
+        ("stl10", "stl10", 64, 0.767, 0.646, 0.670),
+        ("stl10", "stl10", 1, 0.751, 0.615, 0.602),
+    ]
+    assert reported("cifar10", "digits", 64) is None
+    assert reported("cifar10", "cifar10", 16) is None
+
+
+def test_table_1_has_the_papers_figures_beside_both_protocols(measured):
+    rows = document_of(measured)["models"][0]["table_1"]
+    assert [row["samples"] for row in rows] == [64, 1]
+    first = rows[0]
+    assert first["reported"] == {"standard": 0.879, "pgd": 0.778, "autoattack": 0.795}
+    assert first["standard"]["accuracy"] == 0.75
+    low, high = wilson_interval(9, 12)
+    assert (first["standard"]["low"], first["standard"]["high"]) == (low, high)
+    assert first["pgd"]["paper"]["accuracy"] == pytest.approx(8 / 12)
+    assert first["pgd"]["strict"]["accuracy"] == pytest.approx(3.5 / 12)
+    assert first["autoattack"]["paper"]["accuracy"] == 0.75
+    assert first["autoattack"]["strict"] is None
+    assert rows[1]["pgd"] == {"paper": None, "strict": None}
+
+
+def test_the_stl10_row_is_that_of_the_pretraining_data(runs):
+    encoder = runs.add("pretrain", recipe=recipe_of("cifar10"))
+    model = runs.add("finetune", encoder, recipe=recipe_of("stl10"))
+    runs.add("evaluate", model, evaluation([True, False], samples=(64,), data="stl10/test"))
+    assert document_of(model)["models"][0]["table_1"][0]["reported"]["standard"] == 0.737
+
+
+def test_another_noise_is_a_row_of_its_own(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
+    louder = {"name": "uniform", "scale": 0.5}
+    runs.add("evaluate", model, evaluation([False, False], samples=(64,), noise=louder))
+    rows = document_of(model)["models"][0]["table_1"]
+    assert {row["noise"]["scale"]: row["standard"]["accuracy"] for row in rows} == {0.3: 0.5, 0.5: 0.0}
+
+
+def test_the_newest_evaluation_and_the_largest_attack_count(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
+    runs.add("evaluate", model, evaluation([True, True], samples=(64,)))
+    runs.add("attack", model, attacks(attack_row([10, 10, 0, 0])))
+    runs.add("attack", model, attacks(attack_row([10])))
+    runs.add("attack", model, attacks(attack_row([10, 0, 0, 0])))
+    row = document_of(model)["models"][0]["table_1"][0]
+    assert row["standard"]["accuracy"] == 1.0
+    assert (row["pgd"]["strict"]["accuracy"], row["pgd"]["strict"]["images"]) == (0.25, 4)
+
+
+def test_only_the_papers_ball_is_in_table_1(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([10], eps=2 * EPS), attack_row([10], norm="l2")))
+    found = document_of(model)["models"][0]
+    assert found["table_1"] == []
+    assert len(found["attacks"]) == 2
+
+
+def test_accuracy_against_eps_needs_two_radii_and_begins_unattacked(measured):
+    (series,) = document_of(measured)["models"][0]["against_eps"]
+    assert (series["attack"], series["protocol"], series["samples"]) == ("pgd", "strict", 64)
+    assert [point["eps"] for point in series["points"]] == [0.0, EPS, 2 * EPS]
+    assert [point["accuracy"] for point in series["points"]] == pytest.approx([1.0, 3.5 / 12, 2 / 12])
+    assert all(point["low"] <= point["accuracy"] <= point["high"] for point in series["points"])
+
+
+def test_the_certified_curve_falls_just_after_each_radius(measured):
+    (one,) = document_of(measured)["models"][0]["certified"]
+    curve = one["curve"]
+    assert curve["radius"] == [0.0, 0.05, 0.15, 0.25, 0.3]
+    assert curve["value"] == [0.75, 0.75, 0.5, 0.25, 0.0]
+
+
+def test_tested_radii_are_points(runs):
+    model = runs.model()
+    runs.add("certify", model, certification([0.1, 0.2], [True, True], mode="sequential"))
+    curve = document_of(model)["models"][0]["certified"][0]["curve"]
+    assert (curve["tested"], curve["radius"], curve["value"]) == (True, [0.0, 0.1, 0.2], [1.0, 1.0, 0.5])
+
+
+def test_the_confusion_matrix_counts_every_image(measured):
+    found = document_of(measured)["models"][0]["confusion"]
+    assert found["classes"] == ["cat", "dog", "bird"]
+    assert found["counts"] == [[3, 1, 0], [0, 3, 1], [1, 0, 3]]
+
+
+def test_two_classes_of_one_name_are_told_apart(runs):
+    model = runs.model()
+    results = evaluation([True] * 3)
+    for row in results["accuracy"]:
+        row["per_class"] = {"cat": 1.0, "dog": 1.0}
+    runs.add("evaluate", model, results)
+    assert document_of(model)["models"][0]["confusion"]["classes"] == ["0", "1", "2"]
+
+
+def test_training_curves_are_over_epochs(measured):
+    training = document_of(measured)["models"][0]["training"]
+    assert [one["stage"] for one in training] == ["pretrain", "finetune"]
+    curves = training[0]["curves"]
+    assert curves["loss"][0] == [0.2, 4.9]
+    assert curves["loss"][-1] == [2.0, 4.0]
+    assert curves["knn_accuracy"] == [[2.0, 0.5]]
+
+
+def test_a_torn_or_damaged_metrics_file_costs_its_curves_only(runs):
+    model = runs.model()
+    (model.path / "metrics.jsonl").write_text('{"step": 1, "kind": "step", "loss": 1.0}\nnot json\n{"step": 2}\n')
+    assert [one["stage"] for one in document_of(model)["models"][0]["training"]] == ["pretrain"]
+
+
+def test_the_summary_quotes_strict_and_never_paper(measured):
+    text = " ".join(document_of(measured)["models"][0]["summary"])
+    assert "75.0 %" in text
+    assert "strict: 29.2 %" in text
+    assert "66.7" not in text
+    assert "25.0 % [4.6, 69.9] of 4 images keep their right class under every l1 perturbation up to 0.2" in text
+    assert "does not trust these attacks: RK102 check-1" in text
+
+
+def test_a_paper_figure_alone_says_nothing_about_robustness(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1, 1], "paper")))
+    text = " ".join(document_of(model)["models"][0]["summary"])
+    assert "nothing here says how robust the model is" in text
+    assert "100" not in text
+
+
+def test_an_audit_without_failures_is_said_to_be_one(runs):
+    model = runs.model()
+    runs.add("audit", model, audited("pass", "warn"))
+    assert "nothing that fails among 2 checks" in " ".join(document_of(model)["models"][0]["summary"])
+
+
+def test_a_stronger_attack_that_leaves_more_is_flagged(runs):
+    model = runs.model()
+    rows = [attack_row([0] * 60 + [10] * 40), attack_row([10] * 90 + [0] * 10, attack="autoattack")]
+    runs.add("attack", model, attacks(*rows))
+    notes = " ".join(document_of(model)["models"][0]["notes"])
+    assert "AutoAttack, the stronger attack, leaves more than PGD" in notes
+
+
+def test_what_is_not_complete_or_of_another_checkpoint_is_noted(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True]), status="interrupted")
+    best = f"x/{model.path.name}/checkpoints/best.safetensors"
+    runs.add("attack", results=attacks(attack_row([1])), recipe=recipe_of("cifar10"))
+    path = next(runs.root.glob("*attack*")) / "run.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"parent": best}))
+    notes = " ".join(document_of(model)["models"][0]["notes"])
+    assert "is interrupted" in notes
+    assert "several checkpoints" in notes
+    assert "best.safetensors" in notes
+
+
+def test_a_contradiction_of_a_certificate_is_noted(runs):
+    model = runs.model()
+    results = certification([0.1], [True])
+    results["checks"] = {"certified_at_most_empirical": False, "messages": ["1 image is certified but broken"]}
+    runs.add("certify", model, results)
+    assert "CONTRADICTION: 1 image is certified but broken" in document_of(model)["models"][0]["notes"]
+
+
+def test_differences_from_the_papers_setting_are_named():
+    assert differences(recipe_of("cifar10"), recipe_of("cifar10")) == []
+    changes = ("pretrain.epochs=60", "backbone.name=resnet10-small", "noise.scale=0.1", "data.limit=100")
+    found = differences(recipe_of("cifar10", *changes), recipe_of("cifar10", *changes))
+    assert found == [
+        "noise uniform scale 0.1, not uniform scale 0.3",
+        "backbone resnet10-small, not ResNet-18",
+        "60 epochs of pre-training, not 1000",
+        "at most 100 images a split, not all",
+    ]
+    assert differences(None, recipe_of("cifar10")) == ["pre-training unknown"]
+
+
+def test_the_commands_are_those_that_were_typed(measured):
+    runs = document_of(measured)["models"][0]["runs"]
+    assert runs[0]["command"] == "rushkit pretrain --set 'a b=1'"
+    assert runs[0]["seconds"] == 30.0
+
+
+def test_the_document_is_json_and_carries_the_note(measured):
+    document = document_of(measured)
+    assert json.loads(json.dumps(document, allow_nan=False)) == document
+    assert document["protocol_note"] == PROTOCOL_NOTE
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate"])
+def test_a_run_without_results_still_has_a_report(runs, verb):
+    document = document_of(runs.add(verb, status="failed"))
+    assert "Nothing was measured" in document["models"][0]["summary"][0]
+
+
+def test_a_stage_without_a_section_shows_its_figures(runs):
+    model = runs.model()
+    runs.add("probe", model, {"stage": "probe", "ratio": 1.5, "many": [1, 2]})
+    (other,) = document_of(model)["models"][0]["other"]
+    assert (other["stage"], other["figures"]) == ("probe", {"ratio": 1.5})
+
+
+def test_models_of_one_recipe_get_names_of_their_own(runs):
+    document = document_of(runs.model(), runs.model())
+    assert [model["name"] for model in document["models"]] == ["cifar10 000002", "cifar10 000004"]
+
+
+def test_results_of_another_format_are_one_error(runs):
+    model = runs.model()
+    runs.add("evaluate", model, {"stage": "evaluate", "accuracy": [{}]})
+    with pytest.raises(RushkitError, match="not in the format") as error:
+        document_of(model)
+    assert error.value.hint

@@ -1,0 +1,207 @@
+"""The HTML page: well-formed, self-contained, escaped, and never a paper figure without its note."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+
+import pytest
+from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation
+
+from rushkit.report.collect import gather
+from rushkit.report.document import build_document
+from rushkit.report.html import page
+from rushkit.report.markdown import markdown, plain, table
+from rushkit.report.tables import PROTOCOL_NOTE
+from rushkit.report.words import paragraphs
+
+EVIL = "<script>alert('1')</script>"
+VOID = {"meta", "img", "br"}
+
+
+class Page(HTMLParser):
+    """Asserts that every element is closed in its turn, and keeps what a browser would load or run."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.words: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        named = dict(attributes)
+        assert len(named) == len(attributes), (tag, attributes)
+        assert not [name for name in named if name.startswith("on")]
+        self.ids += [named["id"]] if "id" in named else []
+        self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag, (tag, self.getpos())
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+
+def html_of(*models):
+    return page(build_document([gather(model) for model in models]), "report.json")
+
+
+SECTIONS = ["summary", "table-1", "attacks", "certified", "audit", "confusion", "training", "recipe"]
+
+
+def test_everything_that_was_measured_has_its_section(measured):
+    parsed = Page(html_of(measured))
+    assert parsed.ids == SECTIONS
+    assert parsed.links == [f"#{name}" for name in SECTIONS]
+    # One for accuracy over eps, one certified, three of training, four of the audit.
+    assert parsed.tags.count("svg") == 9
+
+
+def test_the_page_asks_nobody_for_anything(measured):
+    text = html_of(measured)
+    parsed = Page(text)
+    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(parsed.tags)
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
+    assert not re.search(r"@import|url\(|https?://", text)
+    assert "prefers-color-scheme: dark" in text
+    assert 'name="viewport"' in text
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate", "attack", "certify", "audit"])
+def test_a_run_with_nothing_in_it_makes_a_page(runs, verb):
+    parsed = Page(html_of(runs.add(verb, status="failed")))
+    assert parsed.ids == ["summary", "recipe"]
+
+
+def test_what_is_missing_has_no_section(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True, False, True]))
+    assert Page(html_of(model)).ids == ["summary", "table-1", "confusion", "training", "recipe"]
+
+
+def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, measured):
+    other = runs.model()
+    runs.add("evaluate", other, evaluation([True] * 6 + [False] * 6))
+    runs.add("attack", other, attacks(attack_row([10] * 12)))
+    runs.add("certify", other, certification([0.1] * 4, [True] * 4))
+    parsed = Page(html_of(measured, other))
+    assert parsed.ids == [*SECTIONS[:2], "comparison", *SECTIONS[2:]]
+    assert parsed.tags.count("svg") == 9
+    text = html_of(measured, other)
+    charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text)
+    assert len(charts) == 1
+    assert charts[0].count("<li class") == 2
+
+
+def test_names_are_escaped_everywhere(runs):
+    model = runs.model(name=EVIL, machine=EVIL, versions={EVIL: EVIL}, argv=["rushkit", EVIL])
+    results = evaluation([True, False, True], noise={"name": EVIL, EVIL: EVIL}, data=f"{EVIL}/test")
+    for row in results["accuracy"]:
+        row["per_class"] = {EVIL: 1.0, "a&b": 0.5, '"c"': 0.0}
+    runs.add("evaluate", model, results, name=EVIL)
+    row = attack_row([1, 0], attack=EVIL)
+    row["notes"], row["contributions"] = [EVIL], {EVIL: 1}
+    runs.add("attack", model, attacks(row, {**row, "eps": 0.1}))
+    certified = certification([0.1], [True])
+    certified["covers"], certified["assumptions"], certified["warnings"] = EVIL, [EVIL], [EVIL]
+    runs.add("certify", model, certified)
+    (model.path / "recipe.toml").write_text(f"# {EVIL}\n" + (model.path / "recipe.toml").read_text())
+    text = html_of(model)
+    parsed = Page(text)
+    assert "<script" not in text
+    assert "script" not in parsed.tags
+    assert "&lt;script&gt;" in text
+    assert "a&amp;b" in text
+    assert any(EVIL in words for words in parsed.words)
+
+
+def test_many_classes_are_listed_by_confusion(runs):
+    model = runs.model()
+    results = evaluation([True] * 50 + [False] * 10)
+    for row in results["accuracy"]:
+        row["per_class"] = {f"class {index}": 1.0 for index in range(100)}
+    runs.add("evaluate", model, results)
+    text = html_of(model)
+    assert "most frequent confusions" in text
+    assert text.count("taken for") == 1
+
+
+@pytest.mark.parametrize("what", ["table", "attack", "comparison"])
+def test_no_paper_figure_without_the_note(runs, what):
+    model, other = runs.model(), runs.model()
+    eps = 8 / 255 if what == "table" else 0.3
+    for each in (model, other):
+        runs.add("attack", each, attacks(attack_row([1, 0, 1], "paper", eps=eps)))
+    models = [model, other] if what == "comparison" else [model]
+    document = build_document([gather(each) for each in models])
+    shown = page(document, "x.json")
+    sections = re.findall(r"<section.*?</section>", shown, re.DOTALL)
+    note = "it reproduces, it is not the model&#x27;s robustness."
+    for section in sections:
+        if re.search(r"66\.7|, paper, m|>paper<", section):
+            assert note in section
+    assert plain(paragraphs(PROTOCOL_NOTE)[0]) in markdown(document)
+
+
+def test_the_notes_sentences_are_whole():
+    lines = paragraphs(PROTOCOL_NOTE)
+    assert [line.partition(":")[0] for line in lines] == ["paper", "strict"]
+    assert "".join(lines).replace(" ", "") == PROTOCOL_NOTE.replace("\n", "").replace(" ", "")
+
+
+def test_markdown_has_the_same_figures(measured):
+    text = markdown(build_document([gather(measured)]))
+    row = next(
+        line for line in text.splitlines() if line.startswith("| cifar10: cifar10, uniform") and "| 64 |" in line
+    )
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[2:4] == ["87.9", r"75.0 \[46.8, 91.1\], n = 12"]
+    assert cells[4] == "77.8"
+    assert cells[7:] == ["79.5", r"75.0 \[46.8, 91.1\], n = 12", ""]
+    assert "RK102" in text
+    assert "rushkit pretrain --set 'a b=1'" in text
+
+
+def test_markdown_names_cannot_break_the_table():
+    assert table(["a|b"], [["x\ny", "<i>"]]) == "| a\\|b |\n| --- |\n| x y | \\<i\\> |"
+    fenced = markdown(
+        {
+            "title": "`x`",
+            "rushkit": "0",
+            "models": [
+                {
+                    "name": "x",
+                    "summary": [],
+                    "notes": [],
+                    "table_1": [],
+                    "differences": [],
+                    "about": {},
+                    "accuracy": [],
+                    "attacks": [],
+                    "certified": [],
+                    "audit": [],
+                    "runs": [],
+                    "recipe_text": 'name = "```"',
+                }
+            ],
+        }
+    )
+    assert '````toml\nname = "```"\n````' in fenced
+
+
+def test_class_names_of_the_fixture_are_shown(measured):
+    text = html_of(measured)
+    assert all(f"<b>{name}</b>" in text for name in CLASSES)
