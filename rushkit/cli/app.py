@@ -89,6 +89,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
         if debug:
             traceback.print_exc()
+        if _is_out_of_memory(error):
+            _complain(
+                f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
+                "smaller batches need less: --set pretrain.batch_size=N, finetune.batch_size=N or system.chunk=N; "
+                "--dry-run estimates what a training step needs",
+            )
+            return 1
         _complain(
             f"an error inside rushkit: {type(error).__name__}: {error}",
             "run the command again with --debug for the traceback; a report of it is welcome",
@@ -104,6 +111,13 @@ def _part() -> None:
 
         if distributed.is_initialized():
             distributed.destroy_process_group()
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out, told without importing torch: its CPU allocator raises a plain RuntimeError."""
+    return (
+        isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
+    )
 
 
 def _complain(message: str, hint: str | None) -> None:

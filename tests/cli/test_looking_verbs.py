@@ -191,6 +191,26 @@ def test_a_bug_is_one_message_and_with_debug_a_traceback(cli, monkeypatch):
     assert "Traceback" in cli("recipe", "list").err
 
 
+class OutOfMemoryError(RuntimeError):
+    """As torch calls it."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        OutOfMemoryError("CUDA out of memory. Tried"),
+        RuntimeError("[enforce fail] can't allocate memory: x"),
+    ],
+)
+def test_out_of_memory_says_what_to_make_smaller(cli, monkeypatch, error):
+    stand_in(monkeypatch, error)
+    said = cli("recipe", "list")
+    assert said.code == 1
+    assert said.err.startswith("error: out of memory: ")
+    assert "pretrain.batch_size=N" in said.err
+
+
 def test_debug_is_taken_by_every_verb(cli):
     assert cli("recipe", "show", "digits", "--debug").code == 0
     assert cli("--debug", "runs", "list").code == 0

@@ -72,6 +72,10 @@ norm = "l3"
         ("pretrain.optimizer.lr = 0", "pretrain.optimizer.lr: must be greater than 0 (got 0)"),
         ("pretrain.optimizer.nesterov = 1", "pretrain.optimizer.nesterov: must be a valid boolean (got 1)"),
         ("pretrain.views.scale = [0.1]", "pretrain.views.scale: List must have at least 2 items"),
+        (
+            "pretrain.optimizer = {nesterov = true, momentum = 0}",
+            "pretrain.optimizer: nesterov needs a momentum above 0",
+        ),
         ("finetune.freeze = 'all'", "finetune.freeze: must be 'encoder' or 'none' (got 'all')"),
         ("system.seed = -1", "system.seed: must be greater than or equal to 0 (got -1)"),
         ("name = 3", "name: must be a valid string (got 3)"),
@@ -147,7 +151,7 @@ def test_options_that_rushkit_passes_itself_are_not_the_recipes(tmp_path, key):
 def test_a_noise_takes_one_of_scale_and_std(tmp_path):
     text = '[data]\nname = "digits"\n[noise]\nname = "gaussian"\nstd = 0.1\nscale = 0.2\n'
     (line,) = message(tmp_path, text, check=True)[1:]
-    assert line.startswith("  mine.toml:3: noise: ")
+    assert line.startswith("  mine.toml:5: noise: ")
     assert "scale" in line
     assert "std" in line
 
