@@ -6,9 +6,9 @@
 For the optional peer: ``pip install lightly``.
 
 Ours goes from uint8 images to new weights: two views, noise, one forward of both, NT-Xent, backward, optimizer. The
-bare step gets the same inputs ready-made. lightly's makes its views image by image, as its DataLoader's workers would, and does
-the same passes with its own loss. The contestants take turns and each one's best round counts; on a CPU the ratios are
-of processor time, which a busy machine distorts least.
+bare step gets the same inputs ready-made. lightly's makes its views image by image, as its DataLoader's workers would,
+and does the same passes with its own loss. The contestants take turns and each one's best round counts; on a CPU the
+ratios are of processor time, which a busy machine distorts least.
 """
 
 from __future__ import annotations
