@@ -218,10 +218,14 @@ class Certify(Section):
     samples: int = Field(default=100_000, ge=1, description="draws that bound the probability of the class")
     selection: int = Field(default=100, ge=1, description="draws that choose the class")
     alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
-    bound: Literal["auto", "clopper-pearson", "betting", "empirical-bernstein", "hoeffding"] = "auto"
-    two_class: bool = False
+    bound: Literal["auto", "clopper-pearson", "betting", "empirical-bernstein", "hoeffding"] = Field(
+        default="auto", description="on the probability; auto: clopper-pearson for votes, empirical-bernstein for means"
+    )
+    two_class: bool = Field(default=False, description="bound the runner-up as well")
     rule: Rule = "majority"
-    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = []
+    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = Field(
+        default=[], description="test these radii; none: the largest radius of each image"
+    )
     split: str = "test"
     limit: int = Field(default=0, ge=0)
     skip: int = Field(default=1, ge=1)
