@@ -57,7 +57,8 @@ class Ball:
     def __post_init__(self) -> None:
         if not self.eps > 0 or self.steps < 1:
             raise UsageError(
-                f"a probe needs a ball and steps: eps above 0 and steps at least 1 (got {self.eps:g}, {self.steps})"
+                f"a probe needs a ball and steps: eps above 0 and steps at least 1 (got {self.eps:g}, {self.steps})",
+                "for example --eps 8/255 --steps 20",
             )
 
 
