@@ -157,13 +157,13 @@ def test_fresh_noise_restarts_its_stream_and_leaves_the_outer_one_alone(x):
 
 
 def test_the_global_random_state_is_untouched(x):
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist()
     g = SmoothedClassifier(small_model(), Box(0.3), samples=3, chunk=2)
     inputs = x.clone().requires_grad_()
     g(inputs).sum().backward()
     g.predict(x)
     assert torch.equal(torch.get_rng_state(), before[0])
-    assert np.random.get_state()[1].tolist() == before[1]  # noqa: NPY002
+    assert np.random.get_state()[1].tolist() == before[1]
 
 
 def test_the_rules_differ_where_a_minority_is_confident():

@@ -14,11 +14,10 @@ import torch
 from torch import Tensor
 
 from rushkit.attacks import Norm
-from rushkit.attacks.autoattack import fits
 from rushkit.attacks.losses import LossName, classes_needed, nll
 from rushkit.attacks.norms import length, project, random_start
 from rushkit.attacks.pgd import PGD
-from rushkit.attacks.square import square
+from rushkit.attacks.square import fits, square
 from rushkit.attacks.victim import under_attack
 from rushkit.errors import NumericsError, UsageError
 from rushkit.smoothing import SmoothedClassifier
