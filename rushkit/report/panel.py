@@ -160,7 +160,7 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
 
 
 def _choose(row: dict[str, Any]) -> list[int]:
-    """Some images that the attack broke and some that it did not, of those that were right without it."""
+    """Some images that the attack broke and some that it did not, if there are; then those that were wrong before."""
     outcomes, votes = row["outcomes"], row["votes"]
     share = [
         (right / votes, clean / votes)
@@ -168,7 +168,9 @@ def _choose(row: dict[str, Any]) -> list[int]:
     ]
     broken = [index for index, (right, clean) in enumerate(share) if clean > 0.5 >= right][:_EACH]
     held = [index for index, (right, clean) in enumerate(share) if clean > 0.5 and right > 0.5][:_EACH]
-    return sorted(broken + held) or list(range(min(2 * _EACH, len(share))))
+    chosen = broken + held
+    others = [index for index in range(len(share)) if index not in chosen]
+    return sorted([*chosen, *others][: 2 * _EACH])
 
 
 def _caption(name: str, attacked: Attacked | None) -> str:

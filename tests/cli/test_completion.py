@@ -1,0 +1,99 @@
+"""What the shell offers after TAB."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rushkit.cli.complete import (
+    complete_attacks,
+    complete_changes,
+    complete_recipes,
+    complete_run_folders,
+    complete_runs,
+    complete_targets,
+)
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, verb: str, minute: int, recipe: str = "digits") -> Path:
+    path = folder / "runs" / f"{minute:02d}-{verb}"
+    path.mkdir(parents=True)
+    started = f"2030-01-01T00:{minute:02d}:00+00:00"
+    facts = {"verb": verb, "recipe": recipe, "status": "finished", "started": started}
+    (path / "run.json").write_text(json.dumps(facts))
+    return path
+
+
+def names(offers):
+    return [name for name, _ in offers]
+
+
+def test_recipes_attacks_and_targets_by_their_beginning():
+    assert {"cifar10", "cifar100", "cifar10-cpu"} <= set(names(complete_recipes("cif")))
+    assert names(complete_attacks("autoa")) == ["autoattack"]
+    assert {"stl10", "stl10-unlabeled"} <= set(names(complete_targets("stl")))
+    assert complete_recipes("nothing") == []
+
+
+def test_runs_are_offered_newest_first_after_their_recipes(folder):
+    run(folder, "pretrain", 1)
+    run(folder, "finetune", 2)
+    (folder / "runs" / "broken").mkdir()
+    (folder / "runs" / "broken" / "run.json").write_text("{")
+    assert complete_runs("") == [
+        ("digits", "newest run of recipe digits"),
+        ("02-finetune", "finetune digits, finished"),
+        ("01-pretrain", "pretrain digits, finished"),
+    ]
+    assert names(complete_run_folders("")) == [os.path.join("runs", name) for name in ("02-finetune", "01-pretrain")]  # noqa: PTH118
+
+
+def test_runs_are_looked_for_where_the_environment_says(folder, monkeypatch):
+    run(folder, "pretrain", 1)
+    monkeypatch.setenv("RUSHKIT_RUNS", "elsewhere")
+    assert complete_runs("") == []
+
+
+def test_keys_and_then_the_components_that_they_name():
+    assert "pretrain.epochs=" in names(complete_changes("pretrain.ep"))
+    assert names(complete_changes("noise.name=g")) == ["noise.name=gaussian"]
+    assert complete_changes("pretrain.epochs=1") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("rushkit pretrain --recipe dig", "digits"),
+        ("rushkit attack --from 01", "01-finetune"),
+        ("rushkit report 01", "01-finetune"),
+        ("rushkit finetune --to cifar10", "cifar100"),
+        ("rushkit pretrain --set noise.name=lap", "noise.name=laplace"),
+    ],
+)
+def test_the_shell_is_answered_without_torch(folder, words, expected):
+    run(folder, "finetune", 1)
+    answer = "import sys; from rushkit.cli.app import main\ntry:\n    main([])\nfinally:\n"
+    script = f"{answer}    assert 'torch' not in sys.modules"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "_RUSHKIT_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(len(words.split()) - 1),
+        },
+    )
+    assert "Error" not in done.stderr, done.stderr
+    assert expected in done.stdout.split(), (done.stdout, done.stderr)

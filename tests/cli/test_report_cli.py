@@ -1,0 +1,93 @@
+"""``rushkit report``, on a real run of every stage, and ``rushkit runs compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from commands import contents, only, sets
+
+ATTACK = ("attack.0.steps=1", "attack.0.restarts=1", "attack.0.loss=nll")
+
+
+def test_a_report_on_every_stage_shows_images_and_figures(cli, runs):
+    assert cli("evaluate", "--samples", "1,4", "-q").code == 0
+    said = cli("attack", "--limit", "4", "--samples", "2", "--save", "-q", *sets(*ATTACK))
+    assert said.code == 0, said.err
+    said = cli("certify", "--norm", "l1", "--samples", "20", "--limit", "4", "-q")
+    assert said.code == 0, said.err
+    model = only(runs, "finetune")
+    said = cli("report")
+    assert said.code == 0, said.err
+    assert f"the newest model: {model.relative_to(runs.parent)}" in said.out
+    assert {"report.html", "report.md", "report.json"} <= set(contents(model))
+    page = (model / "report.html").read_text()
+    document = json.loads((model / "report.json").read_text())["models"][0]
+    assert {run["stage"] for run in document["runs"]} == {"pretrain", "finetune", "evaluate", "attack", "certify"}
+    assert [row["protocol"] for row in document["attacks"]] == ["paper", "strict"]
+    # Clean, attacked, what was changed, one noisy look.
+    assert page.count('src="data:image/png;base64,') == 4 * 4
+    assert "change × " in page
+    assert cli("report", str(only(runs, "attack")), "--out", "elsewhere", "-q").code == 0
+    assert (runs.parent / "elsewhere" / "report.html").read_text() == page
+
+
+def test_a_report_after_fine_tuning_has_images_but_no_attack(cli, runs):
+    said = cli("report", "digits", "--json")
+    assert said.code == 0, said.err
+    document = json.loads(said.out)
+    assert document["models"][0]["attacks"] == []
+    page = Path(document["files"]["html"]).read_text()
+    assert "no attacked images were kept" in page
+    assert page.count('src="data:image/png;base64,') == 6 * 2
+
+
+def test_a_report_after_pretraining(cli, runs, folder):
+    alone = folder / "alone"
+    alone.mkdir()
+    only(runs, "pretrain").rename(alone / only(runs, "pretrain").name)
+    assert cli("report", "--set", "system.runs_dir=alone").code == 0
+    assert "Pre-training" in (only(alone, "pretrain") / "report.html").read_text()
+
+
+def test_without_checkpoint_or_data_there_is_a_sentence_instead_of_images(cli, runs):
+    model = only(runs, "finetune")
+    for path in (model / "checkpoints").iterdir():
+        path.unlink()
+    assert cli("report").code == 0
+    assert "No images of digits: its checkpoint" in (model / "report.html").read_text()
+    assert cli("report", "--no-images").code == 0
+    assert "No images" not in (model / "report.html").read_text()
+
+
+def test_two_models_are_compared(cli, runs):
+    first = only(runs, "finetune")
+    assert cli("finetune", "-q", "--from", str(only(runs, "pretrain")), *sets("finetune.bn=eval")).code == 0
+    second = only(runs, "finetune")
+    for model in (first, second):
+        assert cli("evaluate", "-q", "--from", str(model), "--samples", "1").code == 0
+    said = cli("report", first.name, second.name, "--json", "--no-images")
+    assert said.code == 0, said.err
+    found = json.loads(said.out)["comparison"]
+    assert found["recipes"] == {"finetune.bn": ["train", "eval"]}
+    assert [row["images"] for row in found["significance"]] == [32]
+    assert (first / "comparison.html").exists()
+    said = cli("runs", "compare", first.name, second.name, "--json")
+    assert said.code == 0, said.err
+    assert json.loads(said.out)["significance"][0]["p_value"] == found["significance"][0]["p_value"]
+    assert "finetune.bn" in cli("runs", "compare", first.name, second.name).out
+
+
+@pytest.mark.parametrize("arguments", [(), ("nothing-of-this-name",)])
+def test_no_run_is_a_usage_error(fails, arguments):
+    assert "there is no run" in fails(2, "report", *arguments).err
+
+
+def test_one_run_cannot_be_compared(fails, runs):
+    fails(2, "runs", "compare", only(runs, "finetune").name)
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(fails, runs, folder):
+    (folder / "file").write_text("")
+    fails(1, "report", "--no-images", "--out", "file/report")
