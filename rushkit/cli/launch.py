@@ -67,7 +67,8 @@ def run_ranks(command: list[str], nproc: int) -> int:
                     return _report(failed, ranks, notes)
             finally:
                 _stop(ranks)
-        return max(rank.returncode for rank in ranks)
+        codes = [rank.returncode for rank in ranks]
+        return _report(codes.index(_INTERRUPTED), ranks, notes) if any(codes) else 0
 
 
 def _first_failure(ranks: list[subprocess.Popen[bytes]], notes: list[Path]) -> int | None:

@@ -46,10 +46,11 @@ def test_the_cause_is_shown_and_not_what_it_did_to_the_others(capfd):
     assert capfd.readouterr().err == "error: the cause\n"
 
 
-def test_interrupted_ranks_may_take_their_time_to_save():
+def test_interrupted_ranks_may_take_their_time_to_save(capfd):
     """The first to leave with 130 is no reason to stop the others."""
-    saving = f"\n    {AFTER_RANK_1}\n    sys.exit(130)"
+    saving = f"\n    {AFTER_RANK_1}\n    note('error: stopped at step 7\\n'); sys.exit(130)"
     assert launch.run_ranks(command("note(''); sys.exit(130)", saving), 2) == 130
+    assert capfd.readouterr().err == "error: stopped at step 7\n"
 
 
 @pytest.mark.parametrize("count", [1, 4])
