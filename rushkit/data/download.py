@@ -101,10 +101,16 @@ class Source:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with sole_writer(partial) as handle:
-                # Another process may have brought them while this one waited.
-                if not self._complete():
-                    self._download(partial, handle, progress)
-                    self._unpack(partial)
+                try:
+                    # Another process may have brought them while this one waited.
+                    if not self._complete():
+                        self._download(partial, handle, progress)
+                        self._unpack(partial)
+                except DataError:
+                    # An empty file is nothing to continue.
+                    if not partial.stat().st_size:
+                        partial.unlink()
+                    raise
                 partial.unlink()
         except OSError as error:
             raise DataError(

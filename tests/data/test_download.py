@@ -181,6 +181,7 @@ def test_without_a_network_one_error_lists_files_sizes_and_the_variable(
     assert "a.bin" not in hint
     assert str(tmp_path) in hint
     assert "RUSHKIT_DATA" in hint
+    assert list(tmp_path.iterdir()) == [tmp_path / "set"]
 
 
 def test_a_name_that_does_not_resolve_is_the_same_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
