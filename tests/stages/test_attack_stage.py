@@ -10,6 +10,7 @@ from linear_models import count_calls, layer
 from torch import nn
 
 from rushkit import registries
+from rushkit.attacks.apgd import APGD
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, RushkitError, UsageError
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Attack
@@ -210,10 +211,22 @@ def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monk
     stored = list((run.path / "counts").glob("*.part.safetensors"))
     assert len(stored) == 1
     assert load_checkpoint(stored[0]).meta["suite"]["done"] == ["clean", "apgd-ce"]
+    begun = []
+    monkeypatch.setattr(APGD, "run", noting(APGD.run, begun))
     with Run.open(run.path, QUIET) as run:
         resumed = attack(chosen, model, run, ["strict"])
     assert timeless(resumed) == timeless(whole)
+    # Blocks of 5 and 1: the first goes on with its second part.
+    assert begun[0] == "dlr"
     assert list((run.path / "counts").glob("*.part.safetensors")) == []
+
+
+def noting(original, begun):
+    def run(self, *arguments):
+        begun.append(self.loss)
+        return original(self, *arguments)
+
+    return run
 
 
 def test_autoattack_runs_rand_at_eot_20_on_a_smoothed_model_and_says_so(recipe):
@@ -398,6 +411,19 @@ def test_resume_refuses_another_model(recipe, source):
     _, path = attacked(chosen, source(), protocols=["strict"])
     with pytest.raises(RushkitError, match="model changed"), Run.open(path, QUIET) as run:
         attack(chosen, source(sharpness=5.0), run, ["strict"])
+
+
+def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source, monkeypatch):
+    chosen, model, original = recipe(), source(), build.load_split
+    _, path = attacked(chosen, model, protocols=["strict"])
+
+    def darker(*arguments):
+        split = original(*arguments)
+        return type(split)(split.images // 2, split.labels, split.name)
+
+    monkeypatch.setattr(build, "load_split", darker)
+    with pytest.raises(RushkitError, match="content changed"), Run.open(path, QUIET) as run:
+        attack(chosen, model, run, ["strict"])
 
 
 def test_nan_logits_stop_the_attack_and_keep_what_was_done(recipe, source):
