@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
@@ -13,12 +14,14 @@ EXAMPLE = "Example: rushkit demo"
 def command(
     changes: Changes = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
 ) -> None:
-    """The whole method on the embedded digits, in minutes on two cores: pre-train, fine-tune, evaluate, attack."""
+    """The whole method on the embedded digits, in minutes on two cores: train, evaluate, attack, report."""
     from rich.console import Group
 
     from rushkit.errors import CheckpointError
     from rushkit.recipe.load import load_recipe
+    from rushkit.report.collect import choose_run, gather
     from rushkit.report.tables import attack_table, evaluation_table
+    from rushkit.report.write import write_report
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.folder import Run
     from rushkit.stages.attack import attack
@@ -55,8 +58,10 @@ def command(
     with begin("evaluate", model) as run:
         accuracy = evaluate(recipe, model, run)
     speaker.say("4/4 attack it, as the paper did and as strictly as we can")
+    # Kept, so that the report can show some.
     with begin("attack", model) as run:
-        robustness = attack(recipe, model, run)
-    results: dict[str, Any] = {"evaluate": accuracy, "attack": robustness, "runs": paths}
-    written = "\n".join(f"{verb}: {path}" for verb, path in paths.items())
+        robustness = attack(recipe, model, run, save=True)
+    _, files = write_report([gather(choose_run(paths["finetune"], recipe.system.runs_dir))], Path(paths["finetune"]))
+    results: dict[str, Any] = {"evaluate": accuracy, "attack": robustness, "runs": paths, "report": str(files[0])}
+    written = "\n".join(f"{verb}: {path}" for verb, path in {**paths, "report": files[0]}.items())
     output.result(results, Group(evaluation_table(accuracy), attack_table(robustness), f"\nwritten:\n{written}"))

@@ -22,7 +22,8 @@ def test_the_demo_ends_in_tables_of_measured_numbers_and_the_paths_of_what_it_wr
         "strict: fresh noise",
     ):
         assert words in said.out
-    paths = [Path(line.partition(": ")[2]) for line in said.out.partition("written:\n")[2].strip().splitlines()]
+    *paths, page = [Path(line.partition(": ")[2]) for line in said.out.partition("written:\n")[2].strip().splitlines()]
+    assert "Under attack" in page.read_text()
     assert [path.name.split("-")[2] for path in paths] == ["pretrain", "finetune", "evaluate", "attack"]
     for path in paths:
         results = json.loads((path / "results.json").read_text())
@@ -36,7 +37,7 @@ def test_the_demo_in_json(cli):
     said = cli("demo", "--json", *QUICK)
     assert said.code == 0, said.err
     results = json.loads(said.out)
-    assert set(results) == {"evaluate", "attack", "runs"}
+    assert set(results) == {"evaluate", "attack", "runs", "report"}
     assert all(Path(path).is_dir() for path in results["runs"].values())
     assert "1/4" in said.err
 
