@@ -16,6 +16,7 @@ _LAZY = {
     "SmoothedClassifier": "rushkit.smoothing:SmoothedClassifier",
     "attack": "rushkit.stages.attack:attack",
     "attacks": "rushkit.attacks",
+    "audit": "rushkit.stages.audit:audit",
     "backbones": "rushkit.models",
     "certify": "rushkit.stages.certify:certify",
     "datasets": "rushkit.data",
@@ -27,6 +28,7 @@ _LAZY = {
     "objectives": "rushkit.objectives",
     "predict": "rushkit.stages.predict:predict",
     "pretrain": "rushkit.stages.pretrain:pretrain",
+    "probe": "rushkit.stages.probe:probe",
     "statistics": "rushkit.statistics",
 }
 
