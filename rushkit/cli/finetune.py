@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_targets
+from rushkit.cli.complete import complete_recipes, complete_targets
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
@@ -22,6 +22,7 @@ from rushkit.cli.options import (
     Verbose,
     runs_root,
 )
+from rushkit.errors import UsageError
 
 NAME = "finetune"
 EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"
@@ -39,6 +40,14 @@ def command(
             autocompletion=complete_targets,
         ),
     ] = None,
+    from_scratch: Annotated[
+        str | None,
+        typer.Option(
+            "--recipe",
+            help="Start from random weights under this recipe: a supervised baseline. Needs finetune.freeze=none.",
+            autocompletion=complete_recipes,
+        ),
+    ] = None,
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
@@ -53,9 +62,9 @@ def command(
     launch(nproc, context)
     from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, reopen
     from rushkit.recipe.components import check_components
-    from rushkit.recipe.load import derive_recipe, transfer_recipe
+    from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
     from rushkit.run.find import resolve_from
-    from rushkit.stages.finetune import finetune, finetuning_job
+    from rushkit.stages.finetune import finetune, finetuning_job, supervised_recipe
     from rushkit.stages.load import recipe_of, stored
     from rushkit.stages.start import machine_of, start_run
 
@@ -63,22 +72,30 @@ def command(
     speaker = output.speaker()
     if resume:
         recipe, run = reopen("finetune", None, run_folder, changes, runs_root(changes), speaker)
-        checkpoint = parent_checkpoint(run)
+        # A supervised baseline builds on nothing.
+        checkpoint = parent_checkpoint(run) if run.data.get("parent") else None
     else:
-        found = resolve_from(source, runs_root(changes), "pretrain")
-        if source is None and found.run is not None:
-            speaker.say(f"from the newest run that fits: {found.run.path}")
-        checkpoint = found.load(warn=speaker.warn)
-        recipe = recipe_of(checkpoint)
-        if target is not None:
-            recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))
-        recipe = derive_recipe(recipe, changes or [])
+        if from_scratch is not None:
+            if source is not None or target is not None:
+                raise UsageError(
+                    "--recipe starts from random weights: --from and --to do not go with it", "leave one out"
+                )
+            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes or []))
+        else:
+            found = resolve_from(source, runs_root(changes), "pretrain")
+            if source is None and found.run is not None:
+                speaker.say(f"from the newest run that fits: {found.run.path}")
+            checkpoint = found.load(warn=speaker.warn)
+            recipe = recipe_of(checkpoint)
+            if target is not None:
+                recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))
+            recipe = derive_recipe(recipe, changes or [])
         if dry_run:
             check_components(recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
             output.result(*dry_run_table(job, recipe))
             return
-        run = start_run("finetune", recipe, speaker, parent=str(checkpoint.path))
+        run = start_run("finetune", recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
     with run:
         results = finetune(recipe, checkpoint, run)
     finished(output, run, results, f"rushkit evaluate --from {run.path}")

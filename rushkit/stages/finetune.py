@@ -6,9 +6,10 @@ from functools import partial
 from typing import Any
 
 from rushkit.data.memory import Split
-from rushkit.errors import DataError
+from rushkit.errors import DataError, UsageError
 from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes
 from rushkit.recipe import toml
+from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -64,6 +65,17 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
     }
     run.write_results(results)
     return results
+
+
+def supervised_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of a supervised baseline: random weights, all of which train, under a name of its own.
+
+    Raises:
+        UsageError: the encoder is frozen, and so would stay random.
+    """
+    if recipe.finetune.freeze != "none":
+        raise UsageError("an encoder of random weights that is frozen learns nothing", "add --set finetune.freeze=none")
+    return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)
 
 
 def finetuning_job(

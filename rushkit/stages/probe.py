@@ -154,8 +154,8 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
 def how_to_supervise(recipe: Recipe) -> str:
     """How to make the supervised encoder of the same shape."""
     return (
-        "make one from random weights in Python: rushkit.finetune(rushkit.load_recipe("
-        f"{recipe.name!r}, {{'finetune.freeze': 'none'}}), None), and name its run with --supervised"
+        f"make one with: rushkit finetune --recipe {recipe.name} --set finetune.freeze=none, "
+        f"and name it: --supervised {recipe.name}-supervised"
     )
 
 

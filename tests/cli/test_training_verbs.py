@@ -231,3 +231,21 @@ def test_ctrl_c_in_a_real_process_saves_and_exits_130(folder):
     (run,) = folder.glob("runs/*")
     assert (run / "checkpoints" / "last").is_file()
     assert json.loads((run / "run.json").read_text())["status"] == "interrupted"
+
+
+def test_a_supervised_baseline_starts_from_random_weights_under_a_name_of_its_own(cli, folder):
+    said = cli("finetune", "--recipe", "digits", *sets(*TINY, "finetune.freeze=none"))
+    assert said.code == 0, said.err
+    assert "the encoder starts from random weights" in said.out
+    assert "not frozen" in said.out
+    assert only(folder / "runs", "finetune").name.count("digits-supervised") == 1
+    assert cli("evaluate", "--from", "digits-supervised", "--samples", "1").code == 0
+
+
+def test_a_frozen_encoder_of_random_weights_is_refused(fails):
+    assert "--set finetune.freeze=none" in fails(2, "finetune", "--recipe", "digits", *sets(*TINY)).err
+
+
+def test_a_supervised_baseline_takes_no_source(fails):
+    said = fails(2, "finetune", "--recipe", "digits", "--from", "digits", *sets("finetune.freeze=none"))
+    assert "--from and --to do not go with it" in said.err

@@ -152,7 +152,7 @@ def test_a_frozen_run_is_no_supervised_encoder(trained, tiny):
     frozen = checkpoint_of(finetuned(tiny("finetune.epochs=1"), source))
     with pytest.raises(UsageError, match="no supervised encoder") as caught:
         encoders_of(source, frozen)
-    assert "rushkit.finetune" in caught.value.hint
+    assert "rushkit finetune --recipe" in caught.value.hint
 
 
 def test_an_encoder_of_another_shape_is_refused(trained, tiny):
