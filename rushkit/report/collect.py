@@ -14,7 +14,7 @@ from rushkit.run.find import RunInfo, find_runs
 from rushkit.run.folder import RECIPE_FILE
 
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
-MODEL_VERBS = ("finetune", "import")
+MODEL_VERBS = ("finetune",)
 ENCODER_VERB = "pretrain"
 
 

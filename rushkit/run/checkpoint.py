@@ -181,7 +181,7 @@ def _read(path: Path) -> bytes:
 def _header(path: Path, data: bytes) -> dict[str, Any]:
     """The safetensors header, with cut files told from foreign ones."""
     foreign = CheckpointError(
-        f"{path} is not a safetensors file", "`rushkit import` converts a foreign .pt; otherwise the file is damaged"
+        f"{path} is not a safetensors file", "if rushkit wrote it, it is damaged: use the one before it"
     )
     if len(data) < 9:
         raise CheckpointError(f"checkpoint {path} is cut short: {len(data)} bytes", _DAMAGED_HINT)
@@ -206,7 +206,7 @@ def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "rushkit" not in metadata:
         raise CheckpointError(
-            f"{path} is a safetensors file, but not a rushkit checkpoint", "`rushkit import` converts a foreign one"
+            f"{path} is a safetensors file, but not a rushkit checkpoint", "only checkpoints that rushkit wrote can be used"
         )
     malformed = CheckpointError(f"checkpoint {path} is damaged: its metadata is malformed", _DAMAGED_HINT)
     try:

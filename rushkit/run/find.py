@@ -16,7 +16,6 @@ from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_fil
 from rushkit.run.lock import holder_is_dead
 from rushkit.run.store import CheckpointStore
 
-_FOREIGN = (".pt", ".pth", ".ckpt", ".bin")
 _SHOWN = 5
 
 
@@ -181,7 +180,7 @@ def _from_file(path: Path, verbs: Sequence[str]) -> Source:
     if not _exists(path):
         raise CheckpointError(f"there is no checkpoint {path}", "`rushkit runs list` shows the runs")
     if path.suffix != SUFFIX:
-        hint = "convert it first: `rushkit import`" if path.suffix in _FOREIGN else f"a checkpoint ends in {SUFFIX}"
+        hint = f"name a run folder, or a checkpoint that rushkit wrote: it ends in {SUFFIX}"
         raise UsageError(f"{path} is not a checkpoint of rushkit", hint)
     folder = path.resolve().parent.parent
     inside = path.resolve().parent.name == CHECKPOINTS and _is_run(folder)

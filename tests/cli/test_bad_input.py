@@ -118,7 +118,7 @@ def test_from_a_run_of_another_kind(fails, runs):
 def test_from_a_file_that_is_not_there_or_not_ours(fails, folder):
     assert "there is no checkpoint gone.safetensors" in fails(1, "evaluate", "--from", "gone.safetensors").err
     (folder / "model.pt").write_bytes(b"PK\x03\x04")
-    assert "rushkit import" in fails(2, "evaluate", "--from", "model.pt").err
+    assert "not a checkpoint of rushkit" in fails(2, "evaluate", "--from", "model.pt").err
 
 
 @pytest.fixture
