@@ -206,7 +206,8 @@ def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "rushkit" not in metadata:
         raise CheckpointError(
-            f"{path} is a safetensors file, but not a rushkit checkpoint", "only checkpoints that rushkit wrote can be used"
+            f"{path} is a safetensors file, but not a rushkit checkpoint",
+            "only checkpoints that rushkit wrote can be used",
         )
     malformed = CheckpointError(f"checkpoint {path} is damaged: its metadata is malformed", _DAMAGED_HINT)
     try:
