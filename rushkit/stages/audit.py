@@ -18,7 +18,7 @@ from rushkit.stages import build
 from rushkit.stages.audit_checks import check_all
 from rushkit.stages.audit_measure import Measured, Point, Settings, measure, passes
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import LowPrecision, labels_of, smoothed
+from rushkit.stages.outcomes import LowPrecision, check_images, labels_of, smoothed
 from rushkit.stages.start import machine_of, start_run
 
 # Images in the pass that tells how long everything will take.
@@ -50,6 +50,7 @@ def audit(
     split = build.load_split(recipe, build.build_dataset(recipe), section.split if section else "test")
     split = limit(split, images)
     y = labels_of(split, len(classifier.classes)).to(machine.device)
+    check_images(split, classifier.image_size)
     x = build.to_float(split.images.to(machine.device))
     m = samples or (max(section.samples) if section else 1)
     g = smoothed(classifier.network, build.build_noise(recipe), m, recipe.system.chunk, machine)

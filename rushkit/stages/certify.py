@@ -7,6 +7,7 @@ counts go to the run folder as they come; ``recertify`` redoes the radii from th
 from __future__ import annotations
 
 import hashlib
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from rushkit.stages.claims import NORM_WORDS, Claim, make_claim, mode_of, noise_
 from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks, read_counts
 from rushkit.stages.draws import Job, draw_records
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import LowPrecision, labels_of
+from rushkit.stages.outcomes import LowPrecision, check_images, labels_of
 from rushkit.stages.start import machine_of, start_run
 from rushkit.stages.verdicts import conclude
 from rushkit.stages.votes import BATCH
@@ -55,6 +56,9 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
     classifier = load_classifier(source, machine)
     whole = build.load_split(recipe, build.build_dataset(recipe), settings.split)
     labels_of(whole, len(classifier.classes))
+    check_images(whole, classifier.image_size)
+    # A radius depends on the dimension: it is that of the images that are drawn for.
+    claim = replace(claim, dim=math.prod(whole.images.shape[1:]))
     indices = chosen_indices(len(whole), settings)
     job = Job(
         model=classifier.network if machine.precision == "float32" else LowPrecision(classifier.network, machine),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor, nn
 
 from rushkit import statistics
 from rushkit.data.memory import Split
-from rushkit.errors import DataError
+from rushkit.errors import DataError, UsageError
 from rushkit.noises import Noise
 from rushkit.smoothing import Rule, SmoothedClassifier, Tally
 from rushkit.stages import ranks
-from rushkit.stages.build import to_float
+from rushkit.stages.build import IN_CHANNELS, to_float
 from rushkit.system import Machine, derived_seed
 
 # Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
@@ -49,6 +50,40 @@ def labels_of(split: Split, classes: int) -> Tensor:
             "evaluate on the data that the model was fine-tuned for",
         )
     return split.labels
+
+
+def check_images(split: Split, image_size: int) -> None:
+    """Raise UsageError where images have another size than a model was trained for: radii and balls depend on it."""
+    shape, wanted = tuple(split.images.shape[1:]), (IN_CHANNELS, image_size, image_size)
+    if shape != wanted:
+        raise UsageError(
+            f"the images of {split.name} are {_by(shape)}, and the model takes {_by(wanted)}",
+            f"--set data.image_size={image_size}",
+        )
+
+
+def check_classes(data: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
+    """Raise UsageError where a data set names other classes than a model has, or the same in another order.
+
+    Args:
+        data: The data set, for the message.
+        theirs: Its classes.
+        ours: The model's.
+    """
+    for index, (there, here) in enumerate(zip_longest(theirs, ours)):
+        if there != here:
+            raise UsageError(
+                f"class {index} of {data} is {_named(there)}, and of the model {_named(here)}",
+                f"fine-tune on {data}, or evaluate on the data that the model was fine-tuned for",
+            )
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
+
+
+def _named(name: str | None) -> str:
+    return "missing" if name is None else repr(name)
 
 
 def smoothed(

@@ -25,6 +25,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.stages import build
 from rushkit.stages.load import recipe_of
+from rushkit.stages.outcomes import check_images
 from rushkit.stages.start import machine_of, start_run
 from rushkit.system import derived_seed, generator
 
@@ -91,6 +92,7 @@ def probe(
             return probe(recipe, source, ball, run, images, supervised)
     machine, seed = machine_of(recipe), recipe.system.seed
     split = limit(_test_split(recipe), images)
+    check_images(split, int(source.meta["image_size"]))
     encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
     run.speaker.say(
         f"probe {source.path}: {len(split)} images of {split.name}, {ball.norm} eps {ball.eps:.4g}, {_POINTS} random "
