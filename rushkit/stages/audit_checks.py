@@ -21,8 +21,9 @@ Figures = dict[str, float]
 
 # Differences in accuracy that may be noise of a small sample, and those that count.
 _NOTICEABLE, _LARGE = 0.03, 0.05
-# How sure a difference between two attacks on the same images must be: exact McNemar test.
-_ALPHA = 0.05
+# How sure a difference between two attacks on the same images must be: to fail, by the exact McNemar test; to warn, in
+# standard errors of the paired difference. Two runs of one attack differ so much one way in about one case of 40.
+_ALPHA, _ERRORS = 0.05, 2.0
 # An image on which a black box wins and a white box loses, each by most of its votes.
 _LOST, _HELD = 0.2, 0.8
 # A rise of the loss in nats that is more than the noise of its draws.
@@ -232,7 +233,11 @@ def too_few_images(found: Measured) -> tuple[Status, str, Figures]:
     figures = {"images": float(found.images), "right before any attack": float(count)}
     if not count:
         return "fail", found.problem or "no image is right before any attack", figures
-    says = f"{count} of {found.images} images are right before any attack, and were attacked"
+    figures["smallest drop that warns"] = drop = _smallest_drop(count)
+    says = (
+        f"{count} of {found.images} images are right before any attack, and were attacked; between two attacks, a drop "
+        f"below {_percent(drop)} can be chance"
+    )
     return ("warn" if count < 20 else "pass"), says, figures
 
 
@@ -300,8 +305,23 @@ def _worse_by(lower: Point, higher: Point) -> Status:
     won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
     if drop > _LARGE and lost > won and float(statistics.mcnemar(lost, won)) < _ALPHA:
         return "fail"
-    # One image of a small sample is no news.
-    return "warn" if drop > max(_NOTICEABLE, 1.5 / len(lower.share)) else "pass"
+    return "warn" if drop > max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher)) else "pass"
+
+
+def _paired_error(lower: Point, higher: Point) -> float:
+    """Standard error of the mean difference of the shares, from the images as pairs; infinite for a single image."""
+    differences = [before - after for before, after in zip(higher.share, lower.share, strict=True)]
+    count = len(differences)
+    if count < 2:
+        return math.inf
+    mean = math.fsum(differences) / count
+    return math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (count - 1) / count)
+
+
+def _smallest_drop(images: int) -> float:
+    """The smallest drop that warns if whole images fall and none rises: of a share p, p > 2·√(p(1 − p)/(n − 1))."""
+    fallen = min(math.floor(_ERRORS**2 * images / (images - 1 + _ERRORS**2)) + 1, images)
+    return max(fallen / images, _NOTICEABLE)
 
 
 def _above(share: float, warn: float, fail: float) -> Status:
