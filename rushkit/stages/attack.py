@@ -26,7 +26,7 @@ from rushkit.stages.adversarial import Album, Partial, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier
-from rushkit.stages.outcomes import check_images, labels_of, smoothed
+from rushkit.stages.outcomes import check_classes, check_images, labels_of, smoothed
 from rushkit.stages.protocols import Plan, ProtocolName, plan_attack
 from rushkit.stages.robustness import robustness_row
 from rushkit.stages.start import machine_of, start_run
@@ -90,6 +90,7 @@ def attack(
     for job in plan_jobs(recipe, classifier.classes, protocols):
         split = limit(build.load_split(recipe, dataset, job.section.split), job.section.limit)
         labels_of(split, len(classifier.classes))
+        check_classes(recipe.data.name, dataset.classes, classifier.classes)
         check_images(split, classifier.image_size)
         album = Album(run, job.name) if save or target else None
         rows.append(run_job(job, recipe, classifier, split, run, machine, album))

@@ -18,7 +18,7 @@ from rushkit.stages import build
 from rushkit.stages.audit_checks import check_all
 from rushkit.stages.audit_measure import Measured, Point, Settings, measure, passes
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import LowPrecision, check_images, labels_of, smoothed
+from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of, smoothed
 from rushkit.stages.start import machine_of, start_run
 
 # Images in the pass that tells how long everything will take.
@@ -47,9 +47,11 @@ def audit(
     machine = machine_of(recipe)
     classifier = load_classifier(source, machine)
     section = recipe.attack[0] if recipe.attack else None
-    split = build.load_split(recipe, build.build_dataset(recipe), section.split if section else "test")
+    dataset = build.build_dataset(recipe)
+    split = build.load_split(recipe, dataset, section.split if section else "test")
     split = limit(split, images)
     y = labels_of(split, len(classifier.classes)).to(machine.device)
+    check_classes(recipe.data.name, dataset.classes, classifier.classes)
     check_images(split, classifier.image_size)
     x = build.to_float(split.images.to(machine.device))
     m = samples or (max(section.samples) if section else 1)

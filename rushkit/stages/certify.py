@@ -24,7 +24,7 @@ from rushkit.stages.claims import NORM_WORDS, Claim, make_claim, mode_of, noise_
 from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks, read_counts
 from rushkit.stages.draws import Job, draw_records
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import LowPrecision, check_images, labels_of
+from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of
 from rushkit.stages.start import machine_of, start_run
 from rushkit.stages.verdicts import conclude
 from rushkit.stages.votes import BATCH
@@ -54,8 +54,10 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
     machine, settings = machine_of(recipe), recipe.certify
     claim = claim_of(recipe, source)
     classifier = load_classifier(source, machine)
-    whole = build.load_split(recipe, build.build_dataset(recipe), settings.split)
+    dataset = build.build_dataset(recipe)
+    whole = build.load_split(recipe, dataset, settings.split)
     labels_of(whole, len(classifier.classes))
+    check_classes(recipe.data.name, dataset.classes, classifier.classes)
     check_images(whole, classifier.image_size)
     # A radius depends on the dimension: it is that of the images that are drawn for.
     claim = replace(claim, dim=math.prod(whole.images.shape[1:]))

@@ -11,7 +11,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.stages import build
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import accuracy_row, check_images, count_outcomes, labels_of, smoothed
+from rushkit.stages.outcomes import accuracy_row, check_classes, check_images, count_outcomes, labels_of, smoothed
 from rushkit.stages.start import machine_of, start_run
 
 
@@ -34,6 +34,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict
     dataset = build.build_dataset(recipe)
     split = build.load_split(recipe, dataset, settings.split)
     labels = labels_of(split, len(classifier.classes))
+    check_classes(recipe.data.name, dataset.classes, classifier.classes)
     check_images(split, classifier.image_size)
     samples = sorted(set(settings.samples))
     run.speaker.say(

@@ -100,7 +100,7 @@ def source(recipe, tmp_path):
             "stage": "finetune",
             "recipe": toml.dumps(chosen.resolved()),
             "image_size": SIDE,
-            "classes": [str(label) for label in range(10)],
+            "classes": list(build.build_dataset(chosen).classes),
         }
         path = tmp_path / f"{name}.safetensors"
         save_checkpoint(path, network.tensors(), meta)

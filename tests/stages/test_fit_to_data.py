@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
+from tiny_runs import QUIET, TINY, checkpoint_of, finetuned, folder_of_images
 
 from rushkit.data.memory import Split
 from rushkit.errors import UsageError
@@ -16,7 +16,7 @@ from rushkit.stages.audit import audit
 from rushkit.stages.audit_measure import Settings
 from rushkit.stages.certify import certify
 from rushkit.stages.evaluate import evaluate
-from rushkit.stages.outcomes import check_images
+from rushkit.stages.outcomes import check_classes, check_images
 from rushkit.stages.probe import Ball, probe
 from rushkit.stages.start import start_run
 
@@ -69,3 +69,37 @@ def test_grey_and_oblong_images_are_refused_too():
     for shape in ((1, 8, 8), (3, 8, 16)):
         with pytest.raises(UsageError, match="the model takes 3x8x8"):
             check_images(Split(torch.zeros(2, *shape, dtype=torch.uint8), None, "odd"), 8)
+
+
+LABELLED = tuple(stage for stage in STAGES if stage != "probe")
+
+
+@pytest.mark.parametrize("stage", LABELLED)
+def test_a_data_set_of_other_classes_is_refused_and_the_first_difference_named(stage, recipe, model, tmp_path):
+    folder_of_images(tmp_path / "set", classes=3, images=2)
+    other = recipe("data.name=folder", f"data.path={tmp_path / 'set'}")
+    with pytest.raises(UsageError, match="class 0 of folder is 'class0', and of the model 'zero'") as caught:
+        run_stage(stage, other, model)
+    assert caught.value.hint.startswith("fine-tune on folder")
+
+
+@pytest.mark.parametrize(
+    "theirs, said",
+    [
+        (("cat", "deer", "dog"), "class 1 of some is 'deer', and of the model 'dog'"),
+        (("cat", "dog"), "class 2 of some is missing, and of the model 'deer'"),
+        (("cat", "dog", "deer", "frog"), "class 3 of some is 'frog', and of the model missing"),
+    ],
+)
+def test_order_and_number_of_classes_count(theirs, said):
+    with pytest.raises(UsageError, match=said):
+        check_classes("some", theirs, ("cat", "dog", "deer"))
+
+
+def test_another_data_set_of_the_same_classes_is_evaluated(recipe, tmp_path):
+    for name in ("one", "other"):
+        folder_of_images(tmp_path / name, classes=3, images=8)
+    chosen = recipe("data.name=folder", "backbone.name=resnet10-small", f"data.path={tmp_path / 'one'}")
+    trained = checkpoint_of(finetuned(chosen, None))
+    results, _ = run_stage("evaluate", recipe("data.name=folder", f"data.path={tmp_path / 'other'}"), trained)
+    assert len(results["outcomes"]["labels"]) == 24
