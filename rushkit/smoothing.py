@@ -229,10 +229,19 @@ class SmoothedClassifier(nn.Module):
                 source = generator(self._panel, "panel", block, device=x.device)
             # One image's worth of noise serves the whole batch on a fixed panel.
             like = copies[:, :1] if shared else copies
-            delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
+            if self._panel is not None and not shared:
+                delta = self._own_panel(copies.detach(), self._panel, block)
+            else:
+                delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
             noisy = (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
             # A noise on the 8-bit grid undoes the rounding of the sum, which its proof cannot bear.
             yield self.noise.snap(noisy) if hasattr(self.noise, "snap") else noisy
+
+    def _own_panel(self, copies: Tensor, panel: int, block: int) -> Tensor:
+        """(m, N, C, H, W) δ of a noise that depends on the image: each image's own, from the same draws."""
+        sources = (generator(panel, "panel", block, device=copies.device) for _ in range(copies.shape[1]))
+        parts = [self.noise.sample(copies[:, image], source) for image, source in enumerate(sources)]
+        return torch.stack(parts, dim=1)
 
     @staticmethod
     def _check_finite(logits: Tensor) -> None:

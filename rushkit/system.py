@@ -16,7 +16,8 @@ Precision = Literal["float32", "bf16"]
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one draw, from the seed, what the draw is for, and counters such as epoch, step and rank.
 
-    Draws never share a stream and never touch the global random state, so a resumed run repeats them exactly.
+    Draws never touch the global random state, and a resumed run repeats them exactly. On a CPU torch uses the low 32
+    bits of a seed: among millions of draws a few pairs share a stream.
     """
     made = torch.Generator(device)
     made.manual_seed(derived_seed(seed, purpose, *counters))

@@ -19,7 +19,7 @@ from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.square import fits, square
 from rushkit.attacks.torchattacks_adapter import Adapted
-from rushkit.attacks.victim import Victim, derive, rank, under_attack
+from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
 
@@ -61,7 +61,7 @@ class AutoAttackResult(AttackResult):
     Attributes:
         version: "standard" or "rand".
         per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had; "clean" are those
-            that were wrong from the start. For a random model, broken means by a clear vote.
+            that were wrong from the start. Broken means that a vote of fresh noise is lost.
     """
 
     version: Version = "standard"
@@ -229,18 +229,22 @@ class AutoAttack:
             progress = Progress((), x.clone(), lowest, nothing, {})
         x_adv, score, broken = progress.x_adv.clone(), progress.score.clone(), progress.broken.clone()
         with self._asked(model, x[index], f"look {name}") as victim:
-            found_score = rank(self._panel(victim, found), y[index]).to(score.dtype)
+            found_score = victim.rank(self._panel(victim, found), y[index]).to(score.dtype)
             better = found_score > score[index]
             x_adv[index[better]] = found[better]
             score[index[better]] = found_score[better]
-            clear = victim.judge(x_adv[index], y[index]).clear
-        broken[index] = clear
+            verdict = victim.judge(x_adv[index], y[index])
+        broken[index] = verdict.clear
+        lost = torch.zeros_like(broken)
+        lost[index] = verdict.wrong
+        for mask in progress.per_attack.values():
+            lost &= ~mask
         return Progress(
             done=(*progress.done, name),
             x_adv=x_adv,
             score=score,
             broken=broken,
-            per_attack={**progress.per_attack, name: broken & ~progress.broken},
+            per_attack={**progress.per_attack, name: lost},
             image_forwards=progress.image_forwards + victim.image_forwards,
             image_backwards=progress.image_backwards,
         )

@@ -11,7 +11,7 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.checks import check_ball, check_labels, checked_images
 from rushkit.attacks.norms import random_start, settle
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.victim import Victim, derive, under_attack, vote_lead
+from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 from rushkit.smoothing import log_mean_softmax
 from rushkit.system import generator
@@ -51,7 +51,7 @@ class Best:
         y, target = self._y[index], None if self._target is None else self._target[index]
         if self._victim.random or logits is None:
             logits = self._victim.logits(x_adv, panel=self._panel)
-        lead = vote_lead(logits, y, target).to(self.lead.dtype)
+        lead = self._victim.worth(logits, y, target).to(self.lead.dtype)
         loss = self._loss(logits, y, target).to(self.loss.dtype)
         if not self._victim.random:
             self.broken[index] |= lead > 0

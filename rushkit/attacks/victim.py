@@ -32,7 +32,8 @@ class Verdict:
 
     Attributes:
         wrong: (N,) bool, the label loses the vote (or the target wins it); a tie is no success.
-        clear: (N,) bool, wrong by a lead that chance hardly explains.
+        clear: (N,) bool, wrong by a lead that chance hardly explains, and so far that a vote of the model's own m draws
+            is as good as lost. A model of m = 1 is never that clear.
         logits: (m, N, K) of the vote's first draws.
     """
 
@@ -52,6 +53,7 @@ class Victim:
         has_panels: Whether its draws can be fixed: a smoothed classifier's can.
         samples: Draws a gradient: 1 for a deterministic model.
         selection_samples: Draws of the panel on which iterates are compared.
+        votes: Draws of the votes that the model predicts by.
         num_classes: K.
         image_forwards: Images that went forward through the base model so far.
         image_backwards: Images that went backward through it so far.
@@ -67,7 +69,7 @@ class Victim:
             self.random = True
             with torch.no_grad():
                 self.num_classes = self._draw(x[:1], 1).shape[2]
-            own = self._smoothed.samples
+            own = self.votes = self._smoothed.samples
         else:
             rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
             with torch.no_grad():
@@ -75,7 +77,7 @@ class Victim:
             scale = first.abs().amax().clamp(min=1e-12)
             self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
             self.num_classes = first.shape[1]
-            own = EOT_SAMPLES
+            own, self.votes = EOT_SAMPLES, VOTE_SAMPLES
         if self.num_classes < 2:
             raise UsageError("the model has a single class: there is nothing to attack")
         self.samples = (samples or own) if self.random else 1
@@ -137,14 +139,32 @@ class Victim:
         """
         logits = self.logits(x)
         lead = vote_lead(logits, y, target)
-        wrong, clear = lead > 0, lead > _decisive(len(logits))
-        unsure = (~clear & (lead > -_decisive(len(logits)))).nonzero().squeeze(1)
+        wrong, clear = lead > 0, lead > self._clear(len(logits))
+        unsure = (lead.abs() <= _decisive(len(logits))).nonzero().squeeze(1)
         if self.random and len(unsure):
             again = vote_lead(
                 self.logits(x[unsure], VOTE_SAMPLES), y[unsure], None if target is None else target[unsure]
             )
-            wrong[unsure], clear[unsure] = again > 0, again > _decisive(VOTE_SAMPLES)
+            wrong[unsure], clear[unsure] = again > 0, again > self._clear(VOTE_SAMPLES)
         return Verdict(wrong, clear, logits)
+
+    def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """(N,) how well iterates do on a panel (m, N, K): by ``worth``, then by the lead in mean softmax."""
+        return self.worth(logits, y, target) + 0.5 * _lead(torch.softmax(logits, dim=2).mean(dim=0), y, target)
+
+    def worth(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """(N,) what the votes of a panel (m, N, K) are worth to the attacker: the lead of the best other class.
+
+        A random model of m = 1 is right as often as the label is drawn, whoever the rivals are: there it is minus the
+        votes of the label.
+        """
+        if self.random and self.votes == 1 and target is None:
+            return -(logits.argmax(dim=2) == y).sum(dim=0).to(logits.dtype)
+        return vote_lead(logits, y, target)
+
+    def _clear(self, draws: int) -> float:
+        """The lead in ``draws`` votes from which on an image needs no more work."""
+        return max(_decisive(draws), draws * DECISIVE / math.sqrt(self.votes)) if self.random else 0.0
 
     def _draw(self, x: Tensor, samples: int) -> Tensor:
         if self._smoothed is not None:
@@ -217,11 +237,6 @@ def vote_lead(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor
     """(N,) float: votes of the best other class less the label's; with a target, its votes less the best other's."""
     votes = torch.nn.functional.one_hot(logits.argmax(dim=2), logits.shape[2]).sum(dim=0)
     return _lead(votes.to(logits.dtype), y, target)
-
-
-def rank(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """(N,) how well an iterate does on a panel: by the lead in votes, then by the lead in mean softmax."""
-    return vote_lead(logits, y, target) + 0.5 * _lead(torch.softmax(logits, dim=2).mean(dim=0), y, target)
 
 
 def _lead(score: Tensor, y: Tensor, target: Tensor | None) -> Tensor:

@@ -22,7 +22,10 @@ names, entries = _registry.names, _registry.entries
 
 
 class Noise(Protocol):
-    """What a smoothing distribution offers; a plugin needs no base class."""
+    """What a smoothing distribution offers; a plugin needs no base class.
+
+    A noise whose δ depends on the pixels of x, and not on its shape alone, says so by ``data_dependent = True``.
+    """
 
     @property
     def std(self) -> float:

@@ -60,6 +60,8 @@ class Split:
     seed: int
     num_splits: int
     name: ClassVar[str] = "split"
+    # δ is the middle of a cell minus the pixel: one image's δ means nothing for another.
+    data_dependent: ClassVar[bool] = True
 
     def __init__(self, scale: float | None = None, std: float | None = None, seed: int = 0) -> None:
         chosen = one_of_scale_and_std(self.name, scale, std, 1.0 / math.sqrt(3.0))

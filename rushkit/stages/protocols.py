@@ -119,6 +119,8 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
     fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
     if len(fitting) < len(losses):
         notes.append(f"no DLR loss: {classes} classes are too few for it")
+    if strict:
+        notes += weaker_than_strict(section, suite, climbs, options, gradient_samples)
     candidates = [
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
         for loss in fitting
@@ -127,6 +129,23 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
     for candidate in chosen:
         candidate.create(section, 0)
     return Plan(protocol, chosen, STRICT_VOTES if strict else 1, gradient_samples, panel, tuple(notes))
+
+
+def weaker_than_strict(
+    section: Attack, suite: bool, climbs: bool, options: dict[str, Any], gradient_samples: int
+) -> list[str]:
+    """Notes on settings that fall short of what ``strict`` stands for; the row is to be read with them."""
+    if not suite and not climbs:
+        return [f"{section.type} alone is less than strict asks for: several losses, restarts, fresh noise"]
+    least = {"steps": 100 if suite else STRICT_STEPS, "restarts": STRICT_RESTARTS}
+    short = [f"{key} {options[key]}" for key, value in least.items() if key in options and options[key] < value]
+    if gradient_samples < STRICT_SAMPLES and options.get("version") != "standard":
+        short.append(f"{gradient_samples} draws a gradient")
+    weak = {"noise": "fixed", "best": "last", "random_start": False}
+    short += [f"{key} {options[key]}" for key, value in weak.items() if options.get(key) == value and key in options]
+    if climbs and "loss" in section.options:
+        short.append(f"loss {section.options['loss']} only")
+    return [f"weaker than strict asks for: {', '.join(short)}"] if short else []
 
 
 class OnePanel(nn.Module):

@@ -64,9 +64,11 @@ class Search:
         with self._g.fresh_noise(self._seed):
             tally = self._g.tally(found, self._samples)
         share = _lead_share(tally, y)
+        # A single draw is right as often as the label is drawn, whoever the rivals are; a vote, as the lead has it.
+        worth = share if self._g.samples > 1 else 1 - _label_share(tally, y)
         # Confidence decides between equal votes.
         doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1).double() / tally.samples
-        lead = share * tally.samples + doubt
+        lead = worth * tally.samples + doubt
         better = lead > self._lead[rows]
         kept = rows[better]
         fresh = (share > 0) & ~self.broken[rows]
@@ -114,6 +116,11 @@ def newly_wrong(right: Sequence[int], clean_right: Sequence[int]) -> int:
     return sum(count == 0 and before > 0 for count, before in zip(right, clean_right, strict=True))
 
 
+def _label_share(tally: Tally, y: Tensor) -> Tensor:
+    """(N,) share of the draws that say the label."""
+    return tally.votes.gather(1, y[:, None]).squeeze(1).double() / tally.samples
+
+
 def _lead_share(tally: Tally, y: Tensor) -> Tensor:
     """(N,) share of the draws by which the best other class leads the label."""
     own = tally.votes.gather(1, y[:, None]).squeeze(1)
@@ -123,8 +130,7 @@ def _lead_share(tally: Tally, y: Tensor) -> Tensor:
 
 def _settled(tally: Tally, y: Tensor, m: int) -> Tensor:
     """(N,) whether a vote of m draws is as good as lost: its expected lead is many standard deviations."""
-    own = tally.votes.gather(1, y[:, None]).squeeze(1).double() / tally.samples
-    lead = _lead_share(tally, y)
+    own, lead = _label_share(tally, y), _lead_share(tally, y)
     # Of the lead that one draw brings; no panel shows a variance below one draw's worth.
     variance = (lead + 2 * own - lead.square()).clamp(min=1 / tally.samples)
     return (lead > 0) & (m * lead.square() >= _SETTLED**2 * variance)

@@ -127,7 +127,7 @@ def test_a_ball_that_is_none_is_refused(fails, runs, verb, arguments, words):
 def test_a_probe_compares_encoders_and_says_how_to_make_the_one_that_is_missing(cli, runs):
     said = cli("probe", "--limit", "6", "--steps", "2")
     assert said.code == 0, said.err
-    assert "make one from random weights" in said.out
+    assert "rushkit finetune --recipe" in said.out
     assert "pre-trained" in said.out
     assert "random" in said.out
     assert "supervised encoder" in said.out

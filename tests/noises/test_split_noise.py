@@ -11,6 +11,7 @@ import torch
 
 from rushkit.errors import UsageError
 from rushkit.noises.split import Split
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
 
@@ -145,3 +146,25 @@ def test_what_has_no_deterministic_certificate_is_refused():
         noise.deterministic_radius([[100, 52]])
     with pytest.raises(UsageError, match="half a grey level"):
         Split(scale=0.0005)
+
+
+def test_on_a_fixed_panel_every_image_has_versions_of_its_own_whoever_else_is_in_the_batch():
+    seen = []
+
+    class Spy(torch.nn.Module):
+        def forward(self, x):
+            seen.append(x.clone())
+            return torch.stack([x.flatten(1).sum(1), -x.flatten(1).sum(1)], dim=1)
+
+    noise = Split(scale=0.1)
+    x = torch.randint(0, 256, (3, 3, 4, 4), generator=torch.Generator().manual_seed(0)).float() / 255
+    g = SmoothedClassifier(Spy(), noise, samples=4, seed=0)
+    with g.fixed_noise(7):
+        g.votes(x)
+        g.votes(x[1:])
+    whole, part = seen[0].reshape(4, 3, -1), seen[1].reshape(4, 2, -1)
+    assert torch.equal(whole[:, 1:], part)
+    versions = noise.exhaustive(x).flatten(2)
+    for image in range(3):
+        for draw in whole[:, image]:
+            assert (versions[:, image] == draw).all(dim=1).any()

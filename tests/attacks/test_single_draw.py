@@ -1,0 +1,52 @@
+"""A model that predicts from a single draw (m = 1): an image that loses a vote of many is still right in part."""
+
+import pytest
+import torch
+from torch import nn
+
+from rushkit import attacks
+from rushkit.noises.uniform import Uniform
+from rushkit.smoothing import SmoothedClassifier, Tally
+from rushkit.stages.scoring import Search
+
+
+class Brighter(nn.Module):
+    """Class 1 where the first pixel is above one half."""
+
+    def forward(self, x):
+        first = 10 * (x[:, 0, 0, 0] - 0.5)
+        return torch.stack([-first, first, torch.full_like(first, -20.0)], dim=1)
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "autoattack"])
+def test_an_image_that_loses_the_vote_of_many_is_attacked_until_no_draw_is_right(name):
+    # Under U(-0.3, 0.3) class 1 has 30 % of the draws at 0.38, and none from 0.2 down, which eps 0.2 reaches.
+    x, y = torch.full((4, 3, 8, 8), 0.38), torch.ones(4, dtype=torch.int64)
+    g = SmoothedClassifier(Brighter(), Uniform(scale=0.3), samples=1, seed=0)
+    x_adv = attacks.create(name, norm="linf", eps=0.2, samples=20, steps=10)(g, x, y)
+    assert (x_adv[:, 0, 0, 0] <= 0.2 + 1e-6).all()
+
+
+class Told:
+    """A classifier whose tallies are given, one after the other."""
+
+    def __init__(self, samples, *votes):
+        self.samples, self._votes = samples, list(votes)
+
+    def fresh_noise(self, seed):
+        return torch.no_grad()
+
+    def tally(self, x, samples):
+        votes = torch.tensor([self._votes.pop(0)])
+        return Tally(votes, votes.double(), votes.double(), samples)
+
+
+@pytest.mark.parametrize(("samples", "kept"), [(1, 1), (64, 0)])
+def test_a_single_draw_is_lowest_where_the_label_is_rarest_and_a_vote_where_a_rival_leads(samples, kept):
+    two_rivals, many_rivals = [45, 55, 0, 0, 0], [30, 18, 18, 17, 17]
+    g = Told(samples, two_rivals, many_rivals)
+    x, y, rows = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
+    search = Search(g, x, y, seed=0)
+    for attack in (0, 1):
+        search.offer(attack, rows, x)
+    assert search.chosen.item() == kept
