@@ -145,7 +145,7 @@ def run_job(
     section, plan = job.section, job.plan
     g = smoothed(classifier.network, build.build_noise(recipe), job.m, recipe.system.chunk, machine)
     size = max(1, (recipe.system.chunk or _PASS[machine.device.type]) // plan.gradient_samples)
-    subject = _subject(job, recipe, classifier.checkpoint, split, size)
+    subject = _subject(job, recipe, classifier.checkpoint, split, size, machine.precision)
     folder = run.subfolder("counts")
     log = BlockLog(folder / f"{job.name}.jsonl", subject) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
@@ -218,11 +218,12 @@ def block_of(split: Split, start: int, size: int, device: torch.device) -> Block
     return Block(start, build.to_float(images.to(device)), labels.to(device))
 
 
-def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: int) -> dict[str, Any]:
+def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: int, precision: str) -> dict[str, Any]:
     """What the outcomes of a job depend on: the work goes on only where none of it has changed."""
     return plain_json(  # type: ignore[return-value]
         {
             "model": source.hash,
+            "precision": precision,
             "data": split.name,
             "images": len(split),
             "content": _content(split),

@@ -132,6 +132,7 @@ def test_a_row_tells_every_image_every_vote_and_who_broke_what(recipe, source):
     results, path = attacked(recipe(), source())
     assert json.loads((path / "results.json").read_text()) == json.loads(json.dumps(results))
     paper, strict = results["attacks"]
+    assert paper["split"] == strict["split"] == "digits/test"
     assert (paper["protocol"], paper["votes"], paper["gradient_samples"]) == ("paper", 1, 4)
     assert (strict["protocol"], strict["votes"], strict["gradient_samples"]) == ("strict", 10, 20)
     for row in (paper, strict):
@@ -411,6 +412,13 @@ def test_resume_refuses_another_model(recipe, source):
     _, path = attacked(chosen, source(), protocols=["strict"])
     with pytest.raises(RushkitError, match="model changed"), Run.open(path, QUIET) as run:
         attack(chosen, source(sharpness=5.0), run, ["strict"])
+
+
+def test_resume_refuses_another_precision(recipe, source):
+    model = source()
+    _, path = attacked(recipe(), model, protocols=["strict"])
+    with pytest.raises(RushkitError, match="precision changed"), Run.open(path, QUIET) as run:
+        attack(recipe("system.precision=bf16"), model, run, ["strict"])
 
 
 def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source, monkeypatch):
