@@ -13,6 +13,7 @@ from rushkit.report.tables import eps_words, noise_words, percent
 from rushkit.report.words import (
     attack_pairs,
     command_lines,
+    images_words,
     measurement,
     p_value,
     paragraphs,
@@ -128,7 +129,7 @@ def attacks(document: Mapping[str, Any]) -> str:
                     cell(f"{last['attack']}", "text"),
                     cell(f"{norm_words(last['norm'])} {eps_words(last['eps'])}", "text"),
                     cell(last["samples"], label="m"),
-                    cell(last["images"], label="images"),
+                    cell(images_words(last), label="images"),
                     cell(percent(figures["clean_accuracy"]), label="clean"),
                     *(
                         share_cell(pair[name]["rules"]["majority"] if name in pair else None, kind, name)

@@ -87,16 +87,17 @@ def _measurements(family: Family) -> Iterator[tuple[tuple[Any, ...], _Outcomes]]
                     yield (data, results["data"], "clean", int(samples), rule), (labels, right)
             continue
         for row in results["attacks"]:
-            split = _split_of(recipe, row)
+            split = row.get("split", f"{recipe.data.name}/{_split_of(recipe, row)}")
             outcomes = row["outcomes"]
             labels = dict(zip(outcomes["images"], outcomes["labels"], strict=True))
             share = np.array(outcomes["right"]["majority"]) / row["votes"]
             right = dict(zip(outcomes["images"], (share > 0.5).tolist(), strict=True))
             ball = (row["attack"], row["norm"], row["eps"], row["protocol"])
-            yield (data, f"{recipe.data.name}/{split}", "attack", row["samples"], ball), (labels, right)
+            yield (data, split, "attack", row["samples"], ball), (labels, right)
 
 
 def _split_of(recipe: Recipe, row: Mapping[str, Any]) -> str:
+    """For a row from when rows did not say."""
     ball = (row["attack"], row["norm"], row["eps"])
     return next((each.split for each in recipe.attack if (each.type, each.norm, each.eps) == ball), "test")
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rushkit.report.charts import Series, chart
+from rushkit.report.measured import on_test
 from rushkit.report.tables import noise_words
 
 _NAMES = {
@@ -25,9 +26,10 @@ def against_eps(document: Mapping[str, Any]) -> str:
             key = (one["norm"], one["samples"])
             scale = 255 if one["norm"] == "linf" else 1
             several = len(document["models"]) > 1
+            where = "" if on_test(one) else f" on {one['split']}"
             groups.setdefault(key, []).append(
                 Series(
-                    name=f"{model['name'] + ', ' if several else ''}{one['attack']} {one['protocol']}",
+                    name=f"{model['name'] + ', ' if several else ''}{one['attack']} {one['protocol']}{where}",
                     points=[(point["eps"] * scale, 100 * point["accuracy"]) for point in one["points"]],
                     spread=[(p["eps"] * scale, 100 * p["low"], 100 * p["high"]) for p in one["points"]],
                     colour=number if several else len(groups.get(key, [])),

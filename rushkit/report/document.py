@@ -210,6 +210,7 @@ def _summary(entry: Mapping[str, Any]) -> list[str]:
             f"{row['data']}."
         )
     strict = [row for row in entry["attacks"] if row["protocol"] == "strict"]
+    strict = [row for row in strict if measured.on_test(row)] or strict
     for norm in dict.fromkeys(row["norm"] for row in strict):
         radii = [row["eps"] for row in strict if row["norm"] == norm]
         # The radius that the field asks about, where it was attacked.
@@ -219,8 +220,9 @@ def _summary(entry: Mapping[str, Any]) -> list[str]:
         figures = row["rules"]["majority"]
         said.append(
             f"Under {row['attack']}, {norm_words(norm)} {eps_words(eps)}, strict: {_share(figures)} of "
-            f"{row['images']} images (m = {row['samples']}), against {percent(figures['clean_accuracy'])} % of the "
-            "same images clean. This is an upper bound of the robustness."
+            f"{row['images']} images of {row['split']} (m = {row['samples']}), against "
+            f"{percent(figures['clean_accuracy'])} % of the same images clean. This is an upper bound of the "
+            "robustness."
         )
     if entry["attacks"] and not strict:
         said.append("No attack ran under the strict protocol: nothing here says how robust the model is.")

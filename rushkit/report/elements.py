@@ -7,6 +7,7 @@ from html import escape
 from typing import Any
 
 from rushkit.report.tables import percent
+from rushkit.report.words import images_words
 
 
 def text(value: Any) -> str:
@@ -54,7 +55,7 @@ def share_cell(row: Mapping[str, Any] | None, kind: str = "", label: str = "", i
     """A cell with an accuracy in %, its interval under it, and of how many images; empty without a row."""
     if row is None:
         return f"{_opening(kind, '')}</td>"
-    counted = f"<small>n = {row['images']}</small>" if images else ""
+    counted = f"<small>n = {images_words(row)}</small>" if images else ""
     spread = f"<small>{percent(row['low'])} – {percent(row['high'])}</small>"
     return f"{_opening(kind, label)}<b>{percent(row['accuracy'])}</b>{spread}{counted}</td>"
 

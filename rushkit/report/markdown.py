@@ -11,6 +11,7 @@ from rushkit.report.tables import eps_words, interval, noise_words, percent
 from rushkit.report.words import (
     attack_pairs,
     command_lines,
+    images_words,
     measurement,
     p_value,
     paragraphs,
@@ -110,7 +111,7 @@ def _model(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[st
             both = [interval(pair[name]["rules"]["majority"]) if name in pair else "" for name in ("paper", "strict")]
             ball = f"{norm_words(last['norm'])} {eps_words(last['eps'])}"
             clean, flips = percent(figures["clean_accuracy"]), percent(figures["flip_rate"])
-            rows.append([last["attack"], ball, last["samples"], last["images"], clean, *both, flips])
+            rows.append([last["attack"], ball, last["samples"], images_words(last), clean, *both, flips])
         yield "### Under attack"
         yield table(["attack", "ball", "m", "images", "clean %", "paper % [95%]", "strict % [95%]", "flips %"], rows)
         yield _quote(paragraphs(document["protocol_note"]))
@@ -136,7 +137,7 @@ def _model(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[st
 
 
 def _share(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else f"{interval(cell)}, n = {cell['images']}"
+    return "" if cell is None else f"{interval(cell)}, n = {images_words(cell)}"
 
 
 def _quote(lines: Sequence[str]) -> str:

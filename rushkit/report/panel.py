@@ -145,7 +145,16 @@ def _attacked(family: Family) -> Attacked | None:
 def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
     """The images of one attack, where they are still those that the data set has."""
     ball = (row["attack"], row["norm"], row["eps"])
-    section = next((each for each in recipe.attack if (each.type, each.norm, each.eps) == ball), None)
+    # One ball may be attacked on several splits; rows once did not say on which.
+    section = next(
+        (
+            each
+            for each in recipe.attack
+            if (each.type, each.norm, each.eps) == ball
+            and row.get("split", f"{recipe.data.name}/{each.split}") == f"{recipe.data.name}/{each.split}"
+        ),
+        None,
+    )
     try:
         tensors = load_checkpoint(run.path / row["saved"]).tensors
     except RushkitError:

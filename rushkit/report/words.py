@@ -24,12 +24,20 @@ def reported_cells(reported: Mapping[str, float | None] | None) -> tuple[str, st
 
 
 def attack_pairs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    """Protocol -> row, for each data set, noise, attack, ball and m; by attack, norm, eps and m."""
+    """Protocol -> row, for each split, noise, attack, ball and m; by attack, norm, eps and m."""
     pairs: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for row in rows:
-        key = (row["data"], str(row["noise"]), row["attack"], row["norm"], row["eps"], row["samples"])
+        key = (row["data"], row["split"], str(row["noise"]), row["attack"], row["norm"], row["eps"], row["samples"])
         pairs.setdefault(key, {})[row["protocol"]] = row
     return [pairs[key] for key in sorted(pairs)]
+
+
+def images_words(row: Mapping[str, Any]) -> str:
+    """On how many images an attack's figure is: "500", "500 of train", "500, of 3 runs"."""
+    split = str(row["split"]).rpartition("/")[2] if "split" in row else "test"
+    where = "" if split == "test" else f" of {split}"
+    runs = row.get("chosen_from", 1)
+    return f"{row['images']}{where}" + (f", of {runs} runs" if runs > 1 else "")
 
 
 def measurement(what: Mapping[str, Any]) -> str:

@@ -199,6 +199,7 @@ def run_job(
     row = robustness_row(records, plan.votes)
     row["notes"] = [*plan.notes, *(note for note in row["notes"] if note not in plan.notes)]
     return {
+        "split": f"{recipe.data.name}/{section.split}",
         "attack": section.type,
         "norm": section.norm,
         "eps": section.eps,

@@ -121,8 +121,12 @@ def attack_row(
     eps: float = EPS,
     norm: str = "linf",
     images: Sequence[int] | None = None,
+    split: str | None = "cifar10/test",
 ) -> dict[str, Any]:
-    """One row of ``rushkit attack``: how many of the votes (10 for strict, 1 for paper) were right, by image."""
+    """One row of ``rushkit attack``: how many of the votes (10 for strict, 1 for paper) were right, by image.
+
+    Split None: as before rows said it.
+    """
     votes = 10 if protocol == "strict" else 1
     counts = list(right)
     record = {
@@ -138,6 +142,7 @@ def attack_row(
         "image_backwards": 5,
     }
     return {
+        **({} if split is None else {"split": split}),
         "attack": attack,
         "norm": norm,
         "eps": eps,

@@ -10,6 +10,7 @@ from synthetic_runs import EPS, attack_row, attacks, audited, certification, eva
 from rushkit.errors import RushkitError
 from rushkit.report.collect import gather
 from rushkit.report.document import build_document
+from rushkit.report.markdown import markdown
 from rushkit.report.paper import TABLE_1, differences, reported
 from rushkit.report.tables import PROTOCOL_NOTE
 from rushkit.statistics import wilson_interval
@@ -78,6 +79,54 @@ def test_the_newest_evaluation_and_the_largest_attack_count(runs):
     row = document_of(model)["models"][0]["table_1"][0]
     assert row["standard"]["accuracy"] == 1.0
     assert (row["pgd"]["strict"]["accuracy"], row["pgd"]["strict"]["images"]) == (0.25, 4)
+
+
+def test_of_strict_runs_on_the_same_images_the_lowest_counts_and_of_paper_the_newest(runs):
+    model = runs.model()
+    for right in ([10, 0, 0, 0], [10, 10, 5, 0], [10, 10, 0, 0]):
+        runs.add("attack", model, attacks(attack_row(right), attack_row([each // 10 for each in right], "paper")))
+    found = document_of(model)["models"][0]
+    cell = found["table_1"][0]["pgd"]
+    assert (cell["strict"]["accuracy"], cell["strict"]["chosen_from"]) == (0.25, 3)
+    assert cell["strict"]["run"] < cell["paper"]["run"]
+    assert (cell["paper"]["accuracy"], cell["paper"]["chosen_from"]) == (0.5, 3)
+    assert "n = 4, of 3 runs" in markdown(document_of(model))
+
+
+def test_a_lower_figure_of_other_images_is_no_better_attack(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([0, 0, 0], images=[3, 4, 5])))
+    runs.add("attack", model, attacks(attack_row([10, 10, 0], images=[0, 1, 2])))
+    relabelled = attack_row([0, 0, 0], images=[0, 1, 2])
+    relabelled["outcomes"]["labels"] = [2, 1, 0]
+    runs.add("attack", model, attacks(relabelled))
+    runs.add("attack", model, attacks(attack_row([10, 0, 10], images=[0, 1, 2])))
+    cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["strict"]
+    assert (cell["accuracy"], cell["chosen_from"]) == (pytest.approx(2 / 3), 2)
+
+
+def test_table_1_is_about_the_test_split_alone(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([10, 0])))
+    # More images, lower figures, newer: yet of other splits.
+    runs.add("attack", model, attacks(attack_row([10, 0, 0, 0], split="cifar10/train")))
+    runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
+    runs.add("evaluate", model, evaluation([True] * 9, samples=(64,), data="cifar10/train"))
+    document = document_of(model)
+    found = document["models"][0]
+    (row,) = found["table_1"]
+    assert (row["standard"]["accuracy"], row["pgd"]["strict"]["accuracy"]) == (0.5, 0.5)
+    assert sorted(row["split"] for row in found["attacks"]) == ["cifar10/test", "cifar10/train"]
+    assert any("of 2 images of cifar10/test" in line for line in found["summary"])
+    assert "| 4 of train |" in markdown(document)
+
+
+def test_rows_that_name_no_split_are_of_the_test_split(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([10, 0], split=None)))
+    runs.add("attack", model, attacks(attack_row([10, 10])))
+    cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["strict"]
+    assert (cell["accuracy"], cell["chosen_from"]) == (0.5, 2)
 
 
 def test_only_the_papers_ball_is_in_table_1(runs):

@@ -133,6 +133,7 @@ def test_a_row_tells_every_image_every_vote_and_who_broke_what(recipe, source):
     assert json.loads((path / "results.json").read_text()) == json.loads(json.dumps(results))
     paper, strict = results["attacks"]
     assert paper["split"] == strict["split"] == "digits/test"
+    assert paper["split"] == strict["split"] == "digits/test"
     assert (paper["protocol"], paper["votes"], paper["gradient_samples"]) == ("paper", 1, 4)
     assert (strict["protocol"], strict["votes"], strict["gradient_samples"]) == ("strict", 10, 20)
     for row in (paper, strict):
