@@ -165,7 +165,9 @@ def pixel_seed(pixels: Tensor) -> int:
 def verdict(claim: Claim, counts: ImageCounts, classes: Sequence[str]) -> dict[str, Any]:
     """What one image's counts say.
 
-    The class is PREDICT's, from the draws that estimate; the radius is CERTIFY's, 0 where the two disagree.
+    The class is PREDICT's, from the draws that estimate; the radius is CERTIFY's. Where the draws that estimate name
+    another class than those that choose, it abstains: the bounds are always those of ``top``, the class that was
+    chosen before the draws that they count.
     """
     top = int(counts.mean_class[0] if claim.rule == "mean" else counts.selection.argmax(axis=1)[0])
     if claim.mode == "splits":
@@ -174,7 +176,8 @@ def verdict(claim: Claim, counts: ImageCounts, classes: Sequence[str]) -> dict[s
     else:
         certificate = estimate(claim, counts)
         if claim.rule == "majority":
-            predicted = int(predict_counts(counts.votes, claim.alpha)[0])
+            winner = int(predict_counts(counts.votes, claim.alpha)[0])
+            predicted = winner if winner == top else ABSTAIN
             low, high = clopper_pearson_interval(counts.votes[0, top], claim.samples, claim.alpha)
         else:
             predicted, low, high = int(certificate.predicted[0]), certificate.p_lower[0], 1.0

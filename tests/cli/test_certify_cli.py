@@ -21,6 +21,8 @@ from rushkit import noises
 from rushkit.errors import NoCertificate
 from rushkit.stages import draws
 from rushkit.stages import predict as stage
+from rushkit.stages.claims import Claim
+from rushkit.stages.counts import ImageCounts
 
 FEW = ("--samples", "200", "--limit", "3", *sets("certify.selection=20"))
 
@@ -283,6 +285,30 @@ class TestPredict:
             assert row["abstained"] is abstains
             assert (row["radius"] > 0) is not abstains
             assert row["p_lower"] < 0.5 < row["p_upper"] or not abstains
+
+    def test_it_abstains_where_the_draws_that_choose_name_another_class(self):
+        # The selection draws name class 0; of 1000 others nearly all name class 1.
+        def counts(selection):
+            return ImageCounts(
+                images=np.zeros(1, dtype=np.int64),
+                labels=np.zeros(1, dtype=np.int64),
+                selection=np.array([selection]),
+                selection_scores=np.array([selection], dtype=float),
+                votes=np.array([[10, 990]]),
+                scores=np.zeros(1),
+                squares=np.zeros(1),
+                seconds=np.zeros(1),
+            )
+
+        noise = noises.create("gaussian", scale=0.25)
+        claim = Claim(noise, "l2", 12, 0.001, "clopper-pearson", "majority", False, 1000, "fixed")
+        row = stage.verdict(claim, counts([60, 40]), ("cat", "dog"))
+        assert (row["abstained"], row["class"], row["top"], row["radius"]) == (True, None, "cat", 0.0)
+        assert row["p_lower"] < 0.01 < row["p_upper"] < 0.5
+        row = stage.verdict(claim, counts([40, 60]), ("cat", "dog"))
+        assert (row["class"], row["top"]) == ("dog", "dog")
+        assert 0.5 < row["p_lower"] < 0.99 < row["p_upper"]
+        assert row["radius"] > 0
 
     def test_the_split_noise_leaves_nothing_to_chance(self, cli, runs, pictures):
         said = cli("predict", str(pictures / "a.png"), "--json", "-q", *sets("noise.name=split", "noise.scale=0.1"))
