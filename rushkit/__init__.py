@@ -27,6 +27,7 @@ _LAZY = {
     "noises": "rushkit.noises",
     "objectives": "rushkit.objectives",
     "predict": "rushkit.stages.predict:predict",
+    "open_checkpoint": "rushkit.stages.load:open_checkpoint",
     "pretrain": "rushkit.stages.pretrain:pretrain",
     "probe": "rushkit.stages.probe:probe",
     "statistics": "rushkit.statistics",

@@ -60,7 +60,7 @@ def command(
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
     launch(nproc, context)
-    from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, reopen
+    from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, refuse_dry_resume, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
     from rushkit.run.find import resolve_from
@@ -71,6 +71,7 @@ def command(
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     if resume:
+        refuse_dry_resume(dry_run)
         recipe, run = reopen("finetune", None, run_folder, changes, runs_root(changes), speaker)
         # A supervised baseline builds on nothing.
         checkpoint = parent_checkpoint(run) if run.data.get("parent") else None

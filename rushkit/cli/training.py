@@ -63,6 +63,12 @@ def reopen(
         raise
 
 
+def refuse_dry_resume(dry_run: bool) -> None:
+    """Raise UsageError for --resume with --dry-run: a resume trains."""
+    if dry_run:
+        raise UsageError("--resume goes on training, --dry-run trains nothing", "leave one of them out")
+
+
 def parent_checkpoint(run: Run) -> Checkpoint:
     """The checkpoint that a resumed run builds on. Where it is gone the run fails, as it would have in its stage."""
     try:

@@ -108,7 +108,8 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
     elif target in registries.datasets:
         table["data"], origins, name = {"name": target}, {}, target
     else:
-        near = difflib.get_close_matches(target, [*available(), *registries.datasets.names()], n=3, cutoff=0.4)
+        known = sorted({*available(), *registries.datasets.names()})
+        near = difflib.get_close_matches(target, known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `rushkit recipe list` and `rushkit data list`"
         raise UsageError(f"{target!r} is neither a recipe nor a data set", hint)
     table["data"]["image_size"] = image_size

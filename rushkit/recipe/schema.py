@@ -9,7 +9,17 @@ from __future__ import annotations
 import math
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 
 def parse_number(value: Any) -> Any:
@@ -205,6 +215,13 @@ class Attack(Component):
     samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
     eot: int = Field(default=0, ge=0, description="draws a gradient; 0: as the protocol says")
     limit: int = Field(default=0, ge=0)
+
+    @field_validator("eps")
+    @classmethod
+    def _in_pixel_units(cls, eps: float, info: ValidationInfo) -> float:
+        if info.data.get("norm") == "linf" and eps > 1:
+            raise ValueError(f"must be in pixel units, where 1 is the whole range; did you mean {eps:g}/255?")
+        return eps
 
 
 class Certify(Section):

@@ -84,6 +84,21 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     return Classifier(network, recipe, classes, size, checkpoint)
 
 
+def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str = "runs") -> Checkpoint:
+    """The checkpoint that stages after training start from.
+
+    Args:
+        source: A run folder, a checkpoint file, the name of a recipe (its newest finished run), or None (the newest).
+        verb: ``"pretrain"`` or ``"finetune"``: which runs will do.
+        runs_dir: Where runs are looked for.
+
+    Raises:
+        UsageError: no such run.
+        CheckpointError: nothing there that loads.
+    """
+    return resolve_from(source, runs_dir, verb).load()
+
+
 def load(
     source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str = "runs", **options: Any
 ) -> SmoothedClassifier:

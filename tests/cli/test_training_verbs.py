@@ -249,3 +249,8 @@ def test_a_frozen_encoder_of_random_weights_is_refused(fails):
 def test_a_supervised_baseline_takes_no_source(fails):
     said = fails(2, "finetune", "--recipe", "digits", "--from", "digits", *sets("finetune.freeze=none"))
     assert "--from and --to do not go with it" in said.err
+
+
+@pytest.mark.parametrize("verb", ["pretrain", "finetune"])
+def test_a_resume_is_no_dry_run(fails, verb):
+    assert "--dry-run trains nothing" in fails(2, verb, "--resume", "--dry-run").err

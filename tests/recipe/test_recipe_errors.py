@@ -163,3 +163,9 @@ def test_a_table_that_sets_one_key_keeps_the_papers_others(tmp_path):
     recipe = load_recipe(str(tmp_path / "mine.toml"), environment=NONE)
     assert (recipe.pretrain.optimizer.lr, recipe.pretrain.optimizer.weight_decay) == (0.5, 1e-4)
     assert (recipe.finetune.optimizer.momentum, recipe.finetune.optimizer.weight_decay) == (0.9, 2e-4)
+
+
+def test_an_eps_in_grey_levels_is_asked_about():
+    with pytest.raises(UsageError, match=r"did you mean 8/255\?"):
+        load_recipe("cifar10", ["attack.0.eps=8"])
+    assert load_recipe("cifar10", ["attack.0.norm=l2", "attack.0.eps=8"]).attack[0].eps == 8
