@@ -28,7 +28,17 @@ from rushkit.stages.load import load_classifier
 from rushkit.stages.outcomes import LowPrecision
 from rushkit.stages.start import machine_of
 from rushkit.stages.verdicts import estimate, exhaustive
-from rushkit.stages.votes import BATCH, SCORE, Counts, Piece, all_splits, count_votes, noisy_unit, unit_sizes
+from rushkit.stages.votes import (
+    BATCH,
+    MOST_DRAWS,
+    SCORE,
+    Counts,
+    Piece,
+    all_splits,
+    count_votes,
+    noisy_unit,
+    unit_sizes,
+)
 from rushkit.statistics import clopper_pearson_interval
 
 
@@ -62,12 +72,15 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
         ``predictions``, one for each image, and what they were made with.
 
     Raises:
-        UsageError: no images, or settings as for ``certify``.
+        UsageError: no images, more draws than can be counted, or settings as for ``certify``.
         DataError: an image that cannot be read.
     """
     settings = recipe.certify
     recipe = recipe.model_copy(update={"certify": settings.model_copy(update={"radii": []})})
     claim, machine = claim_of(recipe, source), machine_of(recipe)
+    selection = 0 if claim.mode == "splits" else settings.selection
+    if (draws := max(selection, claim.samples)) > MOST_DRAWS:
+        raise UsageError(f"{draws} draws of one image are more than can be counted", f"ask for {MOST_DRAWS} at most")
     classifier = load_classifier(source, machine)
     # All are read first, so that a bad one costs nobody the draws of the others.
     pictures = [read_picture(path, classifier.image_size) for path in image_files(images)]
@@ -81,7 +94,6 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
     def count(pieces: Iterable[Piece]) -> Counts:
         return count_votes(model, pieces, 1, len(classifier.classes), batch, machine.device)
 
-    selection = 0 if claim.mode == "splits" else settings.selection
     rows = []
     with speaker.progress(len(pictures) * (selection + claim.samples), "predict", "draws") as progress:
         for picture in pictures:

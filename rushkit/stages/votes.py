@@ -27,6 +27,8 @@ UNIT = 100
 # Confidences are rounded down to multiples of 1/SCORE, so that their sums are whole numbers: exact, and the same in any
 # order. What is certified is the mean of the rounded ones, which is no larger than the mean confidence.
 SCORE = 2**20
+# Draws whose squared scores, in 64 bits, cannot overflow: the most that one row may count.
+MOST_DRAWS = (2**63 - 1) // SCORE**2
 # Images in one pass where the recipe does not say.
 BATCH = {"cpu": 512, "cuda": 4096, "mps": 1024}
 
@@ -78,7 +80,7 @@ def count_votes(
     Args:
         model: (N, C, H, W) -> (N, K) logits.
         pieces: Rows and their noisy images, in any order; each of several ranks has its own, and all get the sums.
-        rows: R, how many rows there are.
+        rows: R, how many rows there are; none has more than ``MOST_DRAWS`` images.
         classes: K.
         batch: Images in one pass; only the last pass has fewer.
         device: Where the model is.

@@ -23,6 +23,7 @@ from rushkit.stages import draws
 from rushkit.stages import predict as stage
 from rushkit.stages.claims import Claim
 from rushkit.stages.counts import ImageCounts
+from rushkit.stages.votes import MOST_DRAWS, SCORE
 
 FEW = ("--samples", "200", "--limit", "3", *sets("certify.selection=20"))
 
@@ -333,6 +334,13 @@ class TestPredict:
 
     def test_too_few_draws_for_alpha(self, fails, runs, pictures):
         assert "--samples 10" in fails(2, "predict", str(pictures), "--samples", "5").err
+
+    def test_more_draws_than_64_bits_hold_the_squares_of_are_refused(self, fails, runs, pictures, monkeypatch):
+        assert MOST_DRAWS * SCORE**2 < 2**63 <= (MOST_DRAWS + 1) * SCORE**2
+        monkeypatch.setattr(stage, "count_votes", None)
+        for given in (["--samples", str(MOST_DRAWS + 1)], sets(f"certify.selection={MOST_DRAWS + 1}")):
+            said = fails(2, "predict", str(pictures), *given).err
+            assert f"ask for {MOST_DRAWS} at most" in " ".join(said.split())
 
 
 def _with_network(classifier, network):
