@@ -7,6 +7,7 @@ Run it after changing a command, an option or a recipe key; a test fails while t
 from __future__ import annotations
 
 import html
+import inspect
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def recipe_keys() -> str:
             continue
         header = f"[[{name}]]" if field.annotation is not section else f"[{name}]"
         default = field.default if isinstance(field.default, BaseModel) else None
-        lines += [f"## `{header}`", "", (section.__doc__ or "").strip(), ""]
+        lines += [f"## `{header}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         if name in COMPONENT_KEYS:
             lines += [f"Takes the options of the component that `{COMPONENT_KEYS[name]}` names, too.", ""]
         lines += ["| key | default | |", "|---|---|---|", *_rows(section, default, ""), ""]

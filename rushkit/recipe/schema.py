@@ -249,7 +249,11 @@ class Certify(Section):
 
 
 class System(Section):
-    """Where and how it runs. These keys do not change what is computed, but for ``seed`` and ``precision``."""
+    """Where and how it runs. Folders change no figure; ``seed``, ``precision`` and ``device`` change draws or rounding.
+
+    ``chunk`` changes no draw of an evaluation. Under attack the images that share a block do share draws, and a block
+    is as large as ``chunk``, or as suits the device: figures move within what another seed would move them.
+    """
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"

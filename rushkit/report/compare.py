@@ -13,8 +13,8 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import Family, recipe_of_run
 from rushkit.statistics import mcnemar
 
-# What does not change the figures: where things lie, and what a run was called.
-_SILENT = ("system.data_dir", "system.runs_dir", "system.device", "system.chunk", "name", "schema")
+# Where things lie, what a run was called, and the device that it asked for: each run's record says what it ran on.
+_SILENT = ("system.data_dir", "system.runs_dir", "system.device", "name", "schema")
 
 
 def recipe_differences(recipes: Sequence[Recipe | None]) -> dict[str, list[Any]]:

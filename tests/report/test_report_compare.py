@@ -77,4 +77,8 @@ def test_one_draw_is_compared_once(runs):
 def test_recipes_differ_in_what_changes_figures_only():
     found = recipe_differences([recipe_of("cifar10"), recipe_of("cifar10", "noise.scale=0.1", "system.device=cpu")])
     assert found == {"noise.scale": [0.3, 0.1]}
+    # Blocks of an attack follow from it, and their draws from the blocks.
+    assert recipe_differences([recipe_of("cifar10"), recipe_of("cifar10", "system.chunk=9")]) == {
+        "system.chunk": [0, 9]
+    }
     assert recipe_differences([recipe_of("cifar10"), None])["data.name"] == ["cifar10", None]
