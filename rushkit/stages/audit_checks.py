@@ -132,8 +132,9 @@ def saturated(found: Measured) -> tuple[Status, str, Figures]:
 
 
 def large_eps_survived(found: Measured) -> tuple[Status, str, Figures]:
-    """Where every image may become grey, no classifier can beat chance: what still stands is hidden, not robust."""
-    point, chance = found.radii[-1], 1 / found.classes
+    """Where every image may become grey, no classifier beats a constant answer: what still stands is hidden."""
+    # The attacked images are those that were right: a model that favours a class leaves that class's, not 1/K of each.
+    point, chance = found.radii[-1], found.commonest
     low, _ = mean_interval(math.fsum(point.share), len(point.share))
     figures = {"eps": point.value, "accuracy": point.accuracy, "chance": chance}
     status: Status = "fail" if low > chance else "warn" if point.accuracy > chance + _LARGE else "pass"

@@ -130,6 +130,7 @@ class Measured:
         classes: K.
         clean: Before any attack, all images.
         attacked: Indices of the images that are right; all points below are about these.
+        commonest: Share of them that have the commonest label: what a constant answer gets right.
         not_finite: Images for which some draw gives NaN or infinite logits.
         problem: Why the rest could not be measured, or "".
         no_gradient: Whether that is because the output does not depend on the input differentiably.
@@ -149,6 +150,7 @@ class Measured:
     classes: int = 0
     clean: Point | None = None
     attacked: tuple[int, ...] = ()
+    commonest: float = 0.0
     not_finite: int = 0
     problem: str = ""
     no_gradient: bool = False
@@ -240,6 +242,7 @@ class _Measuring:
             found.problem = "no image is classified rightly before any attack"
             return False
         self._x, self._y = self._x[list(found.attacked)], self._y[list(found.attacked)]
+        found.commonest = int(self._y.cpu().bincount().max()) / len(self._y)
         self._advance("clean")
         return True
 

@@ -1,0 +1,56 @@
+"""Single checks of the audit against figures whose verdict is known."""
+
+from __future__ import annotations
+
+import torch
+from linear_models import layer
+from torch import nn
+
+from rushkit import registries
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages.audit_checks import check_all, large_eps_survived
+from rushkit.stages.audit_measure import Measured, Point, Settings, measure
+
+SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
+
+
+def stands(right, commonest):
+    """What RK108 says where ``right`` of 40 images stand at the largest radius."""
+    shares = tuple(float(index < right) for index in range(40))
+    return large_eps_survived(
+        Measured(SETTINGS, images=40, classes=4, commonest=commonest, radii=[Point("large", 0.5, shares)])
+    )
+
+
+def test_what_a_constant_answer_gets_right_is_no_sign_of_a_blind_attack():
+    # All attacked images of one class of four: grey is answered with that class, rightly for all of them.
+    assert stands(40, 1.0)[0] == "pass"
+    assert stands(30, 0.75)[0] == "pass"
+    assert stands(40, 0.75)[0] == "fail"
+    assert stands(30, 0.25)[0] == "fail"
+    assert stands(30, 0.75)[2]["chance"] == 0.75
+
+
+class Favourite(nn.Module):
+    """Class 0 whatever the image, with a little slope."""
+
+    def __init__(self):
+        super().__init__()
+        self.slope = layer(3 * 36, 3)
+
+    def forward(self, x):
+        return 1e-3 * self.slope(x.flatten(1)) + torch.tensor([5.0, 0.0, 0.0])
+
+
+def measured():
+    x = 0.2 + 0.6 * torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(12) % 3
+    g = SmoothedClassifier(Favourite(), registries.noises.create("gaussian", scale=0.1), 4, seed=0)
+    return measure(g, x, y, SETTINGS)
+
+
+def test_a_model_with_one_answer_is_not_blamed_for_standing_in_a_grey_ball():
+    found = measured()
+    assert found.attacked == (0, 3, 6, 9)
+    assert found.commonest == 1.0
+    assert {check.code: check.status for check in check_all(found)}["RK108"] == "pass"
