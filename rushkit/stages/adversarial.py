@@ -55,7 +55,10 @@ class Album:
         save_checkpoint(self._blocks / f"{start:08d}{SUFFIX}", _tensors(x_adv, labels, start), {})
 
     def assemble(self, meta: dict[str, JSON]) -> Path:
-        """One file of all blocks: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64."""
+        """One file of all blocks: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64.
+
+        An index is a place in the limited split, not in the data set's own order.
+        """
         if not self.path.exists():
             kept = self._kept()
             joined = {key: torch.cat([block.tensors[key] for block in kept]) for key in kept[0].tensors}
