@@ -224,6 +224,9 @@ def votes_flip(found: Measured) -> tuple[Status, str, Figures]:
 
 def out_of_ball(found: Measured) -> tuple[Status, str, Figures]:
     """Every image must lie within eps of its original and within [0, 1]."""
+    # results.json holds finite figures only.
+    if math.isinf(found.excess):
+        return "fail", "an image that an attack returned has NaN or infinite pixels", {}
     status: Status = "fail" if found.excess > _SLACK else "pass"
     return status, f"the farthest image lies {max(found.excess, 0.0):.1g} outside", {"excess": found.excess}
 
@@ -274,6 +277,8 @@ def check_all(found: Measured) -> list[Check]:
     checks = []
     for code, name, judge in CHECKS:
         measured = found.best is not None or code in _ALWAYS or (code == "RK104" and found.no_gradient)
+        # Such an image ends the measuring: the model's answer to it is NaN as well.
+        measured = measured or (code == "RK118" and math.isinf(found.excess))
         if code == "RK119" and found.not_finite:
             measured = False
         status, says, figures = judge(found) if measured else ("skipped", f"not measured: {found.problem}", {})

@@ -141,7 +141,7 @@ class Measured:
         best: The best of all white-box attacks for each image, judged anew.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
-        excess: How far the farthest image lies outside its ball or the box, pixel units.
+        excess: How far the farthest image lies outside its ball or the box, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one; None where none could be planted.
     """
 
@@ -364,7 +364,9 @@ class _Measuring:
     def _look_outside(self, x_adv: Tensor, eps: float) -> None:
         delta = x_adv.double() - self._x.double()
         outside = [length(delta, self._settings.norm).amax() - eps, x_adv.amax() - 1, -x_adv.amin()]
-        self._found.excess = max(self._found.excess, *(float(distance) for distance in outside))
+        # Nothing compares with NaN: it would pass for an image within the ball.
+        farthest = torch.stack([distance.double() for distance in outside]).nan_to_num(math.inf, math.inf).amax()
+        self._found.excess = max(self._found.excess, float(farthest))
 
     def _gradients(self) -> Gradients:
         eot, seed = self._settings.eot, self._settings.seed

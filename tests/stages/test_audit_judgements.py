@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import math
+
+import pytest
 import torch
 from linear_models import layer
 from torch import nn
 
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import audit_measure
 from rushkit.stages.audit_checks import check_all, large_eps_survived
 from rushkit.stages.audit_measure import Measured, Point, Settings, measure
 
@@ -54,3 +59,27 @@ def test_a_model_with_one_answer_is_not_blamed_for_standing_in_a_grey_ball():
     assert found.attacked == (0, 3, 6, 9)
     assert found.commonest == 1.0
     assert {check.code: check.status for check in check_all(found)}["RK108"] == "pass"
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, -1])
+def test_an_image_with_a_nan_is_outside_of_every_ball(monkeypatch, bad, place):
+    class Broken(audit_measure.PGD):
+        """Spoils one pixel of one image."""
+
+        def run(self, model, x, y):
+            result = super().run(model, x, y)
+            result.x_adv[place, 0, 0, 0] = bad
+            return result
+
+    monkeypatch.setattr(audit_measure, "PGD", Broken)
+    checks = {check.code: check for check in check_all(measured())}
+    assert checks["RK118"].status == "fail"
+    assert "NaN or infinite pixels" in checks["RK118"].says
+    json.dumps([check.figures for check in checks.values()], allow_nan=False)
+
+
+def test_images_within_the_ball_pass():
+    check = {check.code: check for check in check_all(measured())}["RK118"]
+    assert check.status == "pass"
+    assert check.figures["excess"] <= 1e-6
