@@ -219,7 +219,7 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     if claim.mode != "splits":
         stated += [
             "Random numbers: the draws are those of a pseudo-random generator, taken for independent and exact draws "
-            "of the noise.",
+            "of the noise; the images were chosen without knowledge of the seed.",
             f"Each certificate is false with probability at most {claim.alpha:g}; that is for each image, not for all "
             "of them together.",
             "The settings were chosen before looking at the counts.",

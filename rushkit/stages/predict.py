@@ -212,7 +212,9 @@ def explanation(claim: Claim) -> str:
     return (
         f"class: the smoothed classifier's own, or abstain; wrong with probability at most {claim.alpha:g}. "
         "probability: bounds on that of the nearest class under the noise, at the same alpha. radius: no perturbation "
-        "within it changes the class, again but for alpha. None of this says that the class is right."
+        "within it changes the class, again but for alpha. None of this says that the class is right. The draws are a "
+        "function of the pixels and the seed: all this is for images chosen without knowledge of the seed; where an "
+        "adversary may choose them, keep a seed of your own secret: --set system.seed=..."
     )
 
 

@@ -259,6 +259,8 @@ class TestPredict:
         assert said.code == 0, said.err
         for words in ("class", "probability", "l1 radius", "resized from 20x20 to 8x8", "None of this says"):
             assert words in said.out
+        assert "without knowledge of the seed" in " ".join(said.out.split())
+        assert "--set system.seed=" in said.out
 
     def test_a_coin_abstains_and_a_sure_model_does_not(self, cli, runs, pictures, monkeypatch):
         class Coin(torch.nn.Module):
