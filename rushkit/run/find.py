@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rushkit.errors import CheckpointError, UsageError
+from rushkit.recipe.find import available
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
 from rushkit.run.lock import holder_is_dead
@@ -131,6 +132,8 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
         if path.suffix == SUFFIX or (_exists(path) and path.is_file()):
             return _from_file(path, verbs)
     recipe = None if spec is None else str(spec)
+    if recipe is not None and ("/" in recipe or "\\" in recipe):
+        raise UsageError(f"{recipe} is neither a run folder nor a checkpoint", "`rushkit runs list` shows the runs")
     run = find_run(root, verbs, recipe)
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
@@ -209,5 +212,10 @@ def _how_to(verbs: Sequence[str], recipe: str | None) -> str:
     verb, name = verbs[0], recipe or "NAME"
     if verb == "demo":
         return "make one with: rushkit demo"
+    source, transfer, target = name.partition("-to-")
+    if transfer and verb != "pretrain":
+        return f"make one with: rushkit finetune --from {source} --to {target}"
+    if recipe is not None and recipe not in available():
+        return "`rushkit runs list` shows the runs, `rushkit recipe list` the recipes"
     option = "--recipe" if verb == "pretrain" else "--from"
     return f"make one with: rushkit {verb} {option} {name}"

@@ -127,6 +127,25 @@ def test_no_such_run_says_what_there_is_and_what_would_make_one(tmp_path):
     assert wrong.value.hint == f"there are: {other.name} (failed)\nmake one with: rushkit finetune --from NAME"
 
 
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("cifar10-to-cifar100", "rushkit finetune --from cifar10 --to cifar100"),
+        ("nothing", "`rushkit recipe list` the recipes"),
+    ],
+)
+def test_a_hint_names_a_command_that_can_work(tmp_path, spec, words):
+    with pytest.raises(UsageError) as caught:
+        resolve_from(spec, tmp_path, "finetune")
+    assert words in caught.value.hint
+    assert f"--from {spec}" not in caught.value.hint
+
+
+def test_a_path_is_not_taken_for_a_recipe(tmp_path):
+    with pytest.raises(UsageError, match="neither a run folder nor a checkpoint"):
+        resolve_from("runs/gone", tmp_path, "finetune")
+
+
 def test_a_run_of_another_verb_is_refused(tmp_path):
     path = made(tmp_path, "pretrain", "cifar10", 1)
     for spec in (path, path / "checkpoints" / "step-000001.safetensors"):
