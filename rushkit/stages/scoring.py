@@ -60,8 +60,8 @@ class Search:
             found: (n, C, H, W) its versions of them.
         """
         y = self._y[rows]
-        # The same draws for every version: what differs is the image.
-        with self._g.fresh_noise(self._seed):
+        # The same draws for every version, whoever is still in the batch: what differs is the image.
+        with self._g.fixed_noise(self._seed):
             tally = self._g.tally(found, self._samples)
         share = _lead_share(tally, y)
         # A single draw is right as often as the label is drawn, whoever the rivals are; a vote, as the lead has it.

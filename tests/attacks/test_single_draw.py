@@ -33,7 +33,7 @@ class Told:
     def __init__(self, samples, *votes):
         self.samples, self._votes = samples, list(votes)
 
-    def fresh_noise(self, seed):
+    def fixed_noise(self, seed):
         return torch.no_grad()
 
     def tally(self, x, samples):
