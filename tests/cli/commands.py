@@ -32,9 +32,14 @@ class Said:
     err: str
 
 
+def started(run: Path) -> str:
+    """When a run was started; the names of two of one second are in no order."""
+    return json.loads((run / "run.json").read_text())["started"]
+
+
 def only(runs: Path, verb: str) -> Path:
-    """The newest run of a verb; two of one second have names in no order."""
-    return max(runs.glob(f"*-{verb}-*"), key=lambda path: json.loads((path / "run.json").read_text())["started"])
+    """The newest run of a verb."""
+    return max(runs.glob(f"*-{verb}-*"), key=started)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
