@@ -84,6 +84,7 @@ def _first_failure(ranks: list[subprocess.Popen[bytes]], notes: list[Path]) -> i
             return min(failed, key=lambda rank: notes[rank].stat().st_mtime_ns if notes[rank].exists() else sys.maxsize)
         if None not in codes:
             return None
+        # A wait for whichever of several children ends first; the standard library has only waits for one.
         time.sleep(_POLL_SECONDS)
 
 

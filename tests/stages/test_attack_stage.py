@@ -23,7 +23,7 @@ from rushkit.stages import attack as attack_module
 from rushkit.stages import build
 from rushkit.stages.attack import attack, plan_jobs
 from rushkit.stages.attack_block import Block, attack_block
-from rushkit.stages.protocols import OnePanel, plan_attack
+from rushkit.stages.protocols import plan_attack
 from rushkit.stages.start import start_run
 
 QUIET = Speaker(-1, rank=0)
@@ -252,47 +252,6 @@ def test_the_parts_of_autoattack_are_credited_one_by_one(recipe, source):
     broken = sum(right < 5 for right in outcomes(row))
     assert sum(row["contributions"].values()) == pytest.approx(broken, abs=2)
     assert row["contributions"]["apgd-ce"] > 0
-
-
-def test_strict_runs_every_loss_of_an_attack_that_has_losses_from_its_own_start():
-    plan = plan_attack(Attack(type="apgd"), "strict", 1, 10, 0)
-    assert [candidate.options["loss"] for candidate in plan.candidates] == ["nll", "ce", "dlr", "margin"]
-    assert len({candidate.options["seed"] for candidate in plan.candidates}) == 4
-    made = plan.candidates[0].create(Attack(type="apgd"), 0)
-    assert (made.steps, made.samples, made.restarts) == (100, 20, 2)
-    made = plan_attack(Attack(type="pgd"), "strict", 64, 10, 0).candidates[0].create(Attack(), 0)
-    assert (made.steps, made.samples, made.restarts, made.noise, made.best) == (40, 64, 2, "fresh", "best")
-    assert made.random_start
-    assert made.step_size is None
-
-
-def test_paper_runs_the_attack_of_the_paper():
-    plan = plan_attack(Attack(type="pgd", eps="8/255"), "paper", 64, 10, 0)
-    made = plan.candidates[0].create(Attack(type="pgd", eps="8/255"), 0)
-    assert (made.loss, made.steps, made.samples, made.noise, made.best) == ("nll", 40, 64, "fixed", "last")
-    assert made.step_size == pytest.approx(2 / 255)
-    assert not made.random_start
-    assert not plan.panel
-    assert plan.votes == 1
-
-
-def test_paper_shows_any_other_attack_one_panel_of_noise():
-    plan = plan_attack(Attack(type="fgsm"), "paper", 8, 10, 0)
-    assert plan.panel
-    assert any("one panel of 8 draws" in note for note in plan.notes)
-    model = nn.Sequential(nn.Flatten(), layer(12, 3))
-    g = SmoothedClassifier(model.requires_grad_(False), registries.noises.create("uniform", scale=0.3), 8, seed=0)
-    panel, x = OnePanel(g, 3), torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
-    with g.fixed_noise(3):
-        expected = g(x)
-    assert torch.equal(panel(x), panel(x))
-    assert torch.equal(panel(x), expected)
-
-
-def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
-    plan = plan_attack(Attack(type="pgd"), "strict", 1, 2, 0)
-    assert [candidate.label for candidate in plan.candidates] == ["pgd nll", "pgd ce", "pgd margin"]
-    assert any("too few" in note for note in plan.notes)
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "square", "difgsm"])
