@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from rushkit import attacks
+from rushkit.attacks.victim import under_attack
 from rushkit.noises.uniform import Uniform
 from rushkit.smoothing import SmoothedClassifier, Tally
 from rushkit.stages.scoring import Search
@@ -50,3 +51,14 @@ def test_a_single_draw_is_lowest_where_the_label_is_rarest_and_a_vote_where_a_ri
     for attack in (0, 1):
         search.offer(attack, rows, x)
     assert search.chosen.item() == kept
+
+
+@pytest.mark.parametrize(("samples", "better"), [(1, 1), (64, 0)])
+def test_inside_an_attack_iterates_are_compared_in_the_same_way(samples, better):
+    # Ten draws of two iterates: the label has 4 and one rival 6; the label has 3 and no rival more than 2.
+    said = torch.tensor([[0] * 4 + [1] * 6, [0] * 3 + [1] * 2 + [2] * 2 + [3] * 2 + [4]])
+    logits = nn.functional.one_hot(said.T, 5).float()
+    x, y = torch.full((2, 3, 8, 8), 0.5), torch.zeros(2, dtype=torch.int64)
+    g = SmoothedClassifier(Brighter(), Uniform(scale=0.3), samples=samples, seed=0)
+    with under_attack(g, x, seed=0) as victim:
+        assert victim.worth(logits, y).argmax().item() == better
