@@ -263,6 +263,9 @@ class System(Section):
     )
     data_dir: str = "data"
     runs_dir: str = "runs"
+    tensorboard: bool = Field(
+        default=False, description="training also writes its metrics for TensorBoard, into the run's `tensorboard/`"
+    )
 
 
 class Recipe(Section):

@@ -9,6 +9,7 @@ from typing import Any
 
 from rushkit.errors import DataError
 from rushkit.run.files import plain_json, write_atomic, write_error
+from rushkit.run.tensorboard import ScalarEvents
 
 
 class MetricsLog:
@@ -23,6 +24,11 @@ class MetricsLog:
         self.path = Path(path)
         self._writes = writes
         self._handle: int | None = None
+        self._events: ScalarEvents | None = None
+
+    def mirror_to(self, events: ScalarEvents) -> None:
+        """Show every line in TensorBoard too: those that are there as well as those to come."""
+        self._events = events
 
     def append(self, **values: Any) -> None:
         """Append one line, such as ``append(step=10, epoch=1, loss=0.3)``; it outlives the process at once.
@@ -33,7 +39,8 @@ class MetricsLog:
         """
         if not self._writes:
             return
-        line = (json.dumps(plain_json(values, self.path.name)) + "\n").encode()
+        plain = {key: plain_json(value, f"{self.path.name}: {key}") for key, value in values.items()}
+        line = (json.dumps(plain) + "\n").encode()
         try:
             if self._handle is None:
                 self._cut_torn_line()
@@ -44,6 +51,7 @@ class MetricsLog:
             # The line may be half written: opening the file anew cuts it off.
             self.close()
             raise write_error(self.path, error, len(line)) from error
+        self._mirror(plain)
 
     def keep_until(self, step: int) -> None:
         """Drop the lines past a step, before the run goes on from there. Lines without a step stay.
@@ -66,12 +74,25 @@ class MetricsLog:
                 os.fsync(self._handle)
             except OSError as error:
                 raise write_error(self.path, error) from error
+        if self._events is not None:
+            self._events.flush()
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""
         if self._handle is not None:
             handle, self._handle = self._handle, None
             os.close(handle)
+        if self._events is not None:
+            self._events.close()
+
+    def _mirror(self, line: dict[str, Any]) -> None:
+        if self._events is None:
+            return
+        if self._events.begun:
+            self._events.add(line)
+        else:
+            # The line is among them.
+            self._events.begin(read_metrics(self.path))
 
     def _cut_torn_line(self) -> None:
         if not self.path.exists():

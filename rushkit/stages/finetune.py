@@ -16,7 +16,7 @@ from rushkit.run.folder import Run
 from rushkit.stages import build
 from rushkit.stages.loop import TrainingJob, train
 from rushkit.stages.outcomes import count_outcomes, smoothed
-from rushkit.stages.start import machine_of, start_run
+from rushkit.stages.start import machine_of, mirror_metrics, start_run
 from rushkit.system import Machine
 
 
@@ -40,6 +40,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         with start_run("finetune", recipe, parent=str(source.path) if source else None) as run:
             return finetune(recipe, source, run)
     machine, settings = machine_of(recipe), recipe.finetune
+    mirror_metrics(recipe, run)
     job, report, trainable = finetuning_job(recipe, source, machine)
     classes = len(job.meta["classes"])
     run.speaker.say(

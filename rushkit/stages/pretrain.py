@@ -13,7 +13,7 @@ from rushkit.recipe.schema import Knn, Recipe
 from rushkit.run.folder import Run
 from rushkit.stages import build, knn
 from rushkit.stages.loop import TrainingJob, train
-from rushkit.stages.start import machine_of, start_run
+from rushkit.stages.start import machine_of, mirror_metrics, start_run
 from rushkit.system import Machine
 
 
@@ -34,6 +34,7 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
         with start_run("pretrain", recipe) as run:
             return pretrain(recipe, run)
     machine, settings, seed = machine_of(recipe), recipe.pretrain, recipe.system.seed
+    mirror_metrics(recipe, run)
     job, dataset = pretraining_job(recipe, machine)
     looks = neighbours(recipe, dataset, job.split)
     if looks is not None:

@@ -9,8 +9,12 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
+from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.stages import ranks
 from rushkit.system import Machine, choose_machine
+
+# The run's folder for TensorBoard's event file.
+TENSORBOARD = "tensorboard"
 
 
 def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent: str | None = None) -> Run:
@@ -23,10 +27,12 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
         parent: The run or checkpoint that this one builds on.
 
     Raises:
-        UsageError: a component or an option is unknown, or the device cannot be had.
+        UsageError: a component or an option is unknown, the device cannot be had, or TensorBoard is missing.
         RushkitError: the folder cannot be made.
     """
     check_components(recipe)
+    if recipe.system.tensorboard:
+        check_installed()
     ranks.join()
     machine = machine_of(recipe)
     if ranks.rank():
@@ -43,6 +49,12 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
     run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
     ranks.broadcast(str(run.path.resolve()))
     return run
+
+
+def mirror_metrics(recipe: Recipe, run: Run) -> None:
+    """Let TensorBoard follow the run's metrics, if the recipe says so. Raises UsageError where it is not installed."""
+    if recipe.system.tensorboard:
+        run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
 
 
 def machine_of(recipe: Recipe) -> Machine:
