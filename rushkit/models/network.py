@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from rushkit.errors import CheckpointError, PluginError
+from rushkit.models.normalise import Normalised
 from rushkit.registries import backbones
 from rushkit.system import generator
 
@@ -62,7 +63,15 @@ def initialised_from(seed: int, purpose: str) -> Iterator[None]:
         yield
 
 
-def build_backbone(name: str, options: Mapping[str, Any], in_channels: int, image_size: int, seed: int) -> nn.Module:
+def build_backbone(
+    name: str,
+    options: Mapping[str, Any],
+    in_channels: int,
+    image_size: int,
+    seed: int,
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> nn.Module:
     """The encoder of this name, in train mode on the CPU, with weights drawn from the seed.
 
     Args:
@@ -71,6 +80,8 @@ def build_backbone(name: str, options: Mapping[str, Any], in_channels: int, imag
         in_channels: Channels of the images.
         image_size: Side of the images.
         seed: The run's seed; the same seed gives the same weights. The global random state is left as it was.
+        mean: Of each channel, for a model that wants (x - mean) / std; none: pixels go in as they are.
+        std: The same.
 
     Raises:
         UsageError: unknown name, unknown or ill-typed option, or images that the model cannot take.
@@ -83,7 +94,7 @@ def build_backbone(name: str, options: Mapping[str, Any], in_channels: int, imag
             f"backbone {name!r} gives {type(encoder).__name__}, not a torch module with a whole number num_features",
             f"it comes from {backbones.entry(name).owner}; docs/plugins.md says what a backbone must have",
         )
-    return encoder
+    return Normalised(encoder, mean, std, in_channels) if mean or std else encoder
 
 
 def freeze_encoder(network: Network) -> list[str]:

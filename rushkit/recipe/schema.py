@@ -7,6 +7,7 @@ options beside the keys listed here; they are checked against its signature by `
 from __future__ import annotations
 
 import math
+import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -48,7 +49,20 @@ def check_option(value: Any) -> Any:
     return value
 
 
+_STEPS = re.compile(r"([1-9][0-9]{0,17})steps")
+
+
+def check_interval(value: Any) -> Any:
+    """Let pass a number of epochs, such as 5, and a number of steps, such as ``"500steps"``."""
+    if isinstance(value, str) and _STEPS.fullmatch(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("must be a number of epochs such as 5, or of steps such as 500steps")
+
+
 Option = Annotated[Any, AfterValidator(check_option)]
+Interval = Annotated[int | str, BeforeValidator(check_interval)]
 Number = Annotated[float, BeforeValidator(parse_number)]
 Norm = Literal["linf", "l2", "l1"]
 Rule = Literal["majority", "mean"]
@@ -82,9 +96,17 @@ class Data(Component):
 
 
 class Backbone(Component):
-    """The encoder."""
+    """The encoder. With ``mean`` and ``std`` it takes (x − mean) / std of the noisy pixels x, channel by channel."""
 
     name: str = "resnet18"
+    mean: list[float] = Field(default=[], description="of each channel; none: pixels go in as they are")
+    std: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="of each channel")
+
+    @model_validator(mode="after")
+    def _one_std_a_mean(self) -> Self:
+        if len(self.mean) != len(self.std):
+            raise ValueError("mean and std need one number a channel each")
+        return self
 
 
 class Projector(Section):
@@ -173,7 +195,13 @@ class Training(Component):
     batch_size: int = Field(default=512, ge=2)
     optimizer: Optimizer
     schedule: Schedule = Schedule()
-    save_every: int = Field(default=1, ge=1, description="epochs between checkpoints")
+    save_every: Interval = Field(default=1, description="epochs between checkpoints; or steps, such as `500steps`")
+    keep: int = Field(default=2, ge=2, description="newest checkpoints that stay; the best stays beside them")
+
+    def steps_between_checkpoints(self, steps_per_epoch: int) -> int:
+        """What ``save_every`` comes to in steps."""
+        steps = _STEPS.fullmatch(str(self.save_every))
+        return int(steps[1]) if steps else int(self.save_every) * steps_per_epoch
 
 
 class Pretrain(Training):

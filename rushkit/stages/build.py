@@ -103,6 +103,12 @@ def build_objective(recipe: Recipe, settings: Training) -> Objective:
     return registries.objectives.create(settings.objective, **projector, **settings.options)
 
 
+def build_encoder(recipe: Recipe, size: int) -> nn.Module:
+    """A fresh encoder for images of a size, its weights drawn from the recipe's seed."""
+    part = recipe.backbone
+    return build_backbone(part.name, part.options, IN_CHANNELS, size, recipe.system.seed, part.mean, part.std)
+
+
 def build_network(recipe: Recipe, objective: Objective, size: int, classes: int) -> Network:
     """A fresh network for an objective, its weights drawn from the recipe's seed.
 
@@ -113,7 +119,7 @@ def build_network(recipe: Recipe, objective: Objective, size: int, classes: int)
         classes: How many labels there are.
     """
     seed = recipe.system.seed
-    encoder = build_backbone(recipe.backbone.name, recipe.backbone.options, IN_CHANNELS, size, seed)
+    encoder = build_encoder(recipe, size)
     with initialised_from(seed, f"head of {objective.stage}"):
         head = objective.module(num_features(encoder), classes)
     kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"

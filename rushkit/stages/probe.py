@@ -19,7 +19,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.norms import length, project, random_start, steepest
 from rushkit.data.memory import Split, limit
 from rushkit.errors import NumericsError, UsageError
-from rushkit.models.network import build_backbone, load_weights
+from rushkit.models.network import load_weights
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -221,9 +221,7 @@ def summary(values: Floats, seed: int) -> dict[str, Any]:
 
 
 def _encoder(checkpoint: Checkpoint, recipe: Recipe, tensors: Mapping[str, Tensor] | None) -> nn.Module:
-    size = int(checkpoint.meta["image_size"])
-    options = recipe.backbone.options
-    encoder = build_backbone(recipe.backbone.name, options, build.IN_CHANNELS, size, recipe.system.seed)
+    encoder = build.build_encoder(recipe, int(checkpoint.meta["image_size"]))
     if tensors is not None:
         load_weights(encoder, tensors, "encoder.")
     return encoder.eval().requires_grad_(False)
