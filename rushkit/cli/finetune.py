@@ -12,15 +12,19 @@ from rushkit.cli.options import (
     Changes,
     Debug,
     DryRun,
+    Every,
     From,
     Json,
+    Keep,
     Nproc,
     Output,
     Quiet,
     Resume,
     RunFolder,
+    TensorBoard,
     Verbose,
     runs_root,
+    with_saving,
 )
 from rushkit.errors import UsageError
 
@@ -51,6 +55,9 @@ def command(
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
+    every: Every = None,
+    keep: Keep = None,
+    tensorboard: TensorBoard = False,
     dry_run: DryRun = False,
     nproc: Nproc = 1,
     json: Json = False,
@@ -60,6 +67,9 @@ def command(
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
     launch(nproc, context)
+    changes = with_saving(changes, NAME, every, keep)
+    if tensorboard:
+        changes.append("system.tensorboard=true")
     from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, refuse_dry_resume, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
@@ -81,7 +91,7 @@ def command(
                 raise UsageError(
                     "--recipe starts from random weights: --from and --to do not go with it", "leave one out"
                 )
-            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes or []))
+            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes))
         else:
             found = resolve_from(source, runs_root(changes), "pretrain")
             if source is None and found.run is not None:
@@ -90,7 +100,7 @@ def command(
             recipe = recipe_of(checkpoint)
             if target is not None:
                 recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))
-            recipe = derive_recipe(recipe, changes or [])
+            recipe = derive_recipe(recipe, changes)
         if dry_run:
             check_components(recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))

@@ -52,8 +52,21 @@ RunFolder = Annotated[
         "--run", metavar="RUN", help="The run folder that --resume goes on with.", autocompletion=complete_run_folders
     ),
 ]
+Every = Annotated[
+    str | None,
+    typer.Option(
+        "--every", metavar="N", help="Epochs between checkpoints, such as 5; or steps between them, such as 500steps."
+    ),
+]
+Keep = Annotated[
+    int | None,
+    typer.Option("--keep", metavar="K", min=2, help="How many of the newest checkpoints stay; the best stays, too."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
+]
+TensorBoard = Annotated[
+    bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs rushkit[tensorboard].")
 ]
 
 Nproc = Annotated[
@@ -100,6 +113,12 @@ def numbers(text: str | None, option: str) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers", f"for example {option} 1,64") from None
+
+
+def with_saving(changes: list[str] | None, stage: str, every: str | None, keep: int | None) -> list[str]:
+    """The changes to a recipe with those that ``--every`` and ``--keep`` stand for; they win over ``--set``."""
+    given = {"save_every": every, "keep": keep}
+    return [*(changes or []), *(f"{stage}.{key}={value}" for key, value in given.items() if value is not None)]
 
 
 def runs_root(changes: list[str] | None) -> str:

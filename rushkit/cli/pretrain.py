@@ -12,14 +12,18 @@ from rushkit.cli.options import (
     Changes,
     Debug,
     DryRun,
+    Every,
     Json,
+    Keep,
     Nproc,
     Output,
     Quiet,
     Resume,
     RunFolder,
+    TensorBoard,
     Verbose,
     runs_root,
+    with_saving,
 )
 from rushkit.errors import UsageError
 
@@ -36,6 +40,9 @@ def command(
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,
+    every: Every = None,
+    keep: Keep = None,
+    tensorboard: TensorBoard = False,
     dry_run: DryRun = False,
     nproc: Nproc = 1,
     json: Json = False,
@@ -45,6 +52,9 @@ def command(
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
     launch(nproc, context)
+    changes = with_saving(changes, NAME, every, keep)
+    if tensorboard:
+        changes.append("system.tensorboard=true")
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     if not resume and recipe is None:
@@ -60,7 +70,7 @@ def command(
         refuse_dry_resume(dry_run)
         found, run = reopen("pretrain", recipe, run_folder, changes, runs_root(changes), speaker)
     else:
-        found = load_recipe(str(recipe), changes or [])
+        found = load_recipe(str(recipe), changes)
         if dry_run:
             check_components(found)
             job, _ = pretraining_job(found, machine_of(found))

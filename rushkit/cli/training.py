@@ -29,11 +29,10 @@ def reopen(
     Raises:
         UsageError: no such run, or a change to what is computed.
     """
-    foreign = [
-        change
-        for change in changes or []
-        if not change.startswith(("system.data_dir", "system.runs_dir", "system.device"))
-    ]
+    # What changes no weight: where things lie, what computes, how often it is saved, and who looks on.
+    here = ("system.data_dir", "system.runs_dir", "system.device", "system.tensorboard")
+    free = (*here, f"{verb}.save_every", f"{verb}.keep")
+    foreign = [change for change in changes or [] if not change.startswith(free)]
     if foreign:
         raise UsageError(
             f"--resume goes on with the recipe of the run; it cannot take --set {foreign[0]}",
@@ -57,7 +56,7 @@ def reopen(
     try:
         stored = read_recipe(run.recipe_toml, str(path / "recipe.toml"))
         given = {"system.precision": run.data.get("precision", "auto")} | dict(parse_changes(changes or []))
-        return derive_recipe(stored, given, system=("seed", "device", "chunk", "data_dir")), run
+        return derive_recipe(stored, given, system=("seed", "device", "chunk", "data_dir", "tensorboard")), run
     except RushkitError as error:
         run.fail(error)
         raise

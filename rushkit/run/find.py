@@ -15,7 +15,7 @@ from rushkit.recipe.find import available
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
 from rushkit.run.lock import holder_is_dead
-from rushkit.run.store import CheckpointStore
+from rushkit.run.store import POINTERS, CheckpointStore
 
 _SHOWN = 5
 
@@ -115,7 +115,8 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
 
     Args:
         spec: A recipe's name (its newest finished run), a run folder (its path, or its name under ``root``),
-            a checkpoint file, or None (the newest finished run that fits).
+            a checkpoint file or a pointer to one (``RUN/checkpoints/best``), or None (the newest finished run that
+            fits).
         root: The folder of runs.
         verbs: The commands whose runs will do.
 
@@ -182,6 +183,8 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
 def _from_file(path: Path, verbs: Sequence[str]) -> Source:
     if not _exists(path):
         raise CheckpointError(f"there is no checkpoint {path}", "`rushkit runs list` shows the runs")
+    if path.name in POINTERS and path.parent.name == CHECKPOINTS:
+        path = CheckpointStore(path.parent, writable=False).pointed(path.name) or path
     if path.suffix != SUFFIX:
         hint = f"name a run folder, or a checkpoint that rushkit wrote: it ends in {SUFFIX}"
         raise UsageError(f"{path} is not a checkpoint of rushkit", hint)

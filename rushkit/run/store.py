@@ -13,6 +13,8 @@ from rushkit.errors import CheckpointError
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error
 
+POINTERS = ("best", "last")
+
 _STEP_NAME = re.compile(r"step-(\d{6,18})" + re.escape(SUFFIX))
 _log = logging.getLogger(__name__)
 
@@ -24,7 +26,7 @@ class CheckpointStore:
 
     Args:
         folder: Where they lie; made when the first one is saved.
-        keep: How many of the newest stay; the best stays too. At least 2: one to fall back to.
+        keep: How many of the newest stay; the best stays too. At least 2 do: one to fall back to.
         writable: True for the folder's one writer: leftovers of a killed one are removed now.
         warn: What to call with a sentence about a checkpoint that was passed over; logging by default.
     """
@@ -37,7 +39,7 @@ class CheckpointStore:
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
         self.folder = Path(folder)
-        self.keep = max(keep, 2)
+        self.keep = keep
         self._writable = writable
         self._warn = warn
         if writable:
@@ -60,7 +62,7 @@ class CheckpointStore:
             raise write_error(self.folder, error) from error
         path = self.folder / f"step-{step:06d}{SUFFIX}"
         save_checkpoint(path, tensors, meta)
-        for pointer in ("best", "last") if best else ("last",):
+        for pointer in POINTERS if best else ("last",):
             write_atomic(self.folder / pointer, [f"{path.name}\n".encode()])
         self._prune(step)
         return path
@@ -68,7 +70,7 @@ class CheckpointStore:
     def paths(self) -> list[Path]:
         """The checkpoint files in the order in which ``load_latest`` tries them."""
         paths = [path for _, path in sorted(self._steps().items(), reverse=True)]
-        last = self._pointed("last")
+        last = self.pointed("last")
         return [last, *(path for path in paths if path != last)] if last else paths
 
     def load_latest(self, device: torch.device | str = "cpu") -> Checkpoint | None:
@@ -91,22 +93,17 @@ class CheckpointStore:
             raise CheckpointError(f"no checkpoint loads: {'; '.join(problems)}", "start the run anew")
         return None
 
-    def load_best(self, device: torch.device | str = "cpu") -> Checkpoint | None:
-        """The checkpoint that was saved as the best, or None. Raises CheckpointError where it is damaged."""
-        path = self._pointed("best")
-        return load_checkpoint(path, device) if path else None
-
-    def _steps(self) -> dict[int, Path]:
-        found = ((_STEP_NAME.fullmatch(path.name), path) for path in self.folder.glob(f"step-*{SUFFIX}"))
-        return {int(match[1]): path for match, path in found if match}
-
-    def _pointed(self, pointer: str) -> Path | None:
-        """The file that a pointer names; None where the pointer is missing or says nothing sensible."""
+    def pointed(self, pointer: str) -> Path | None:
+        """The file that ``"last"`` or ``"best"`` names; None where the pointer is missing or says nothing sensible."""
         try:
             name = (self.folder / pointer).read_text(encoding="utf-8").strip()
         except (OSError, ValueError):
             return None
         return self.folder / name if _STEP_NAME.fullmatch(name) else None
+
+    def _steps(self) -> dict[int, Path]:
+        found = ((_STEP_NAME.fullmatch(path.name), path) for path in self.folder.glob(f"step-*{SUFFIX}"))
+        return {int(match[1]): path for match, path in found if match}
 
     def _prune(self, step: int) -> None:
         """Drop what is older than the last ``keep`` and not the best.
@@ -114,8 +111,8 @@ class CheckpointStore:
         Files of later steps stay: after a fall-back they are passed again, and overwritten one by one.
         """
         steps = self._steps()
-        older = sorted((known for known in steps if known <= step), reverse=True)[self.keep :]
-        best = self._pointed("best")
+        older = sorted((known for known in steps if known <= step), reverse=True)[max(self.keep, 2) :]
+        best = self.pointed("best")
         for known in older:
             if steps[known] != best:
                 try:

@@ -115,7 +115,8 @@ def finetuning_job(
     )
     if recipe.data.validation or "validation" in dataset.splits:
         validation = build.load_split(recipe, dataset, "validation")
-        job = job.with_after_epoch(partial(_validate, job, validation, recipe.system.seed, machine))
+        validate = partial(_validate, job, validation, recipe.system.seed, machine)
+        job = job.with_after_epoch(validate, "validation_accuracy")
     return job, report, trainable
 
 

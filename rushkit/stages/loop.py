@@ -43,6 +43,7 @@ class TrainingJob:
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         meta: What the checkpoints say about the network.
         after_epoch: Called with the number of epochs done; returns figures for the metrics.
+        best_by: The one of these figures whose highest value makes the best checkpoint; none is the best without.
 
     Raises:
         UsageError: the batch is larger than the data set.
@@ -58,6 +59,7 @@ class TrainingJob:
     set_modes: Callable[[], None]
     meta: dict[str, Any]
     after_epoch: Callable[[int], dict[str, Any]] = lambda _: {}
+    best_by: str | None = None
 
     def __post_init__(self) -> None:
         if self.settings.batch_size > len(self.split):
@@ -66,9 +68,9 @@ class TrainingJob:
                 f"for example --set {self.objective.stage}.batch_size={max(2, len(self.split) // 4)}",
             )
 
-    def with_after_epoch(self, after_epoch: Callable[[int], dict[str, Any]]) -> TrainingJob:
-        """The same job with a look at the network after each epoch."""
-        return replace(self, after_epoch=after_epoch)
+    def with_after_epoch(self, after_epoch: Callable[[int], dict[str, Any]], best_by: str | None = None) -> TrainingJob:
+        """The same job with a look at the network after each epoch, which may say which checkpoint is the best."""
+        return replace(self, after_epoch=after_epoch, best_by=best_by)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -83,7 +85,7 @@ class TrainingJob:
         return self.steps_per_epoch * self.settings.epochs
 
 
-def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: int = 0) -> dict[str, Any]:
+def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, Any]:
     """Train from the run's last checkpoint, or from the start, to the end.
 
     Every draw is from a generator of (seed, purpose, epoch, step): a run that was stopped anywhere and resumed ends
@@ -95,7 +97,6 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
         run: Takes metrics and checkpoints.
         machine: Device and precision.
         seed: Of the order of the images and of views and noise.
-        save_steps: Also save every so many steps; 0: only at ends of epochs.
 
     Returns:
         The figures of the last epoch.
@@ -117,16 +118,18 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
     images, labels = resident(job.split, machine.device)
     start = restore(job, run, optimizer)
     model = ranks.parallel(network, machine.device)
-    ledger = _Ledger(run, job.objective.stage)
+    ledger = _Ledger(run, job.objective.stage, job.best_by)
     figures = ledger.restore(start)
     stopping = False
+    interval = settings.steps_between_checkpoints(job.steps_per_epoch)
+    run.checkpoints.keep = settings.keep
 
-    def save(step: int) -> None:
+    def save(step: int, best: bool = False) -> None:
         ledger.read()
         tensors, state = optimizer_tensors(optimizer)
         epoch = step // job.steps_per_epoch
         meta = job.meta | {"step": step, "epoch": epoch, "steps_per_epoch": job.steps_per_epoch, "optimizer": state}
-        run.save_checkpoint(step, {**network.tensors(), **tensors}, meta)
+        run.save_checkpoint(step, {**network.tensors(), **tensors}, meta, best)
 
     label = job.objective.stage
     with (
@@ -157,18 +160,20 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int, save_steps: i
                     save(done)
                     ranks.wait()
                     raise _stopped(job, run, done)
-                if save_steps and done % save_steps == 0 and done % job.steps_per_epoch:
+                if done % interval == 0 and done % job.steps_per_epoch:
                     save(done)
             ledger.read()
             figures = {"loss": ledger.mean(epoch), **job.after_epoch(epoch + 1)}
-            run.metrics.append(step=(epoch + 1) * job.steps_per_epoch, epoch=epoch + 1, kind="epoch", **figures)
+            done = (epoch + 1) * job.steps_per_epoch
+            run.metrics.append(step=done, epoch=epoch + 1, kind="epoch", **figures)
             shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
             run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {shown}")
-            if stopping or (epoch + 1) % settings.save_every == 0 or epoch + 1 == settings.epochs:
-                save((epoch + 1) * job.steps_per_epoch)
+            best = ledger.is_best(figures)
+            if best or stopping or done % interval == 0 or done == job.steps:
+                save(done, best)
             if stopping:
                 ranks.wait()
-                raise _stopped(job, run, (epoch + 1) * job.steps_per_epoch)
+                raise _stopped(job, run, done)
     return figures
 
 
@@ -285,11 +290,13 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
 
 
 class _Ledger:
-    """Losses on their way from the device to the metrics."""
+    """Losses on their way from the device to the metrics, and the best figure so far."""
 
-    def __init__(self, run: Run, stage: str) -> None:
+    def __init__(self, run: Run, stage: str, best_by: str | None) -> None:
         self._run = run
         self._stage = stage
+        self._best_by = best_by
+        self._best = -math.inf
         self._waiting: list[tuple[int, int, float, Tensor]] = []
         self._epochs: dict[int, list[float]] = {}
 
@@ -302,6 +309,7 @@ class _Ledger:
         done = [line for line in lines if line.get("kind") == "epoch"]
         for line in done:
             self._epochs.pop(line["epoch"] - 1, None)
+            self.is_best(line)
         return {key: value for key, value in done[-1].items() if key not in ("step", "epoch", "kind")} if done else {}
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
@@ -322,6 +330,13 @@ class _Ledger:
             self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate)
             self._epochs.setdefault(epoch, []).append(loss)
         self._waiting.clear()
+
+    def is_best(self, figures: dict[str, Any]) -> bool:
+        """Whether an epoch's figures are better than those of every epoch before it."""
+        found = figures.get(self._best_by or "", -math.inf)
+        better = found > self._best
+        self._best = max(found, self._best)
+        return better
 
     def mean(self, epoch: int) -> float:
         losses = self._epochs.pop(epoch)

@@ -38,7 +38,9 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
     job, dataset = pretraining_job(recipe, machine)
     looks = neighbours(recipe, dataset, job.split)
     if looks is not None:
-        job = job.with_after_epoch(partial(_look, job, settings.knn, looks, len(dataset.classes), machine))
+        look = partial(_look, job, settings.knn, looks, len(dataset.classes), machine)
+        # Test images choose nothing, not even a checkpoint.
+        job = job.with_after_epoch(look, "knn_accuracy" if _query_split(recipe, dataset) == "validation" else None)
     millions = num_parameters(job.network.encoder) / 1e6
     run.speaker.say(
         f"pretrain {recipe.name}: {build.describe_split(job.split)}, {settings.epochs} epochs of "
@@ -46,7 +48,7 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
         f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
     )
     figures = train(job, run, machine, seed)
-    protocol = None if looks is None else knn_protocol(settings.knn, *looks)
+    protocol = None if looks is None else knn_protocol(settings.knn, *looks, chooses=job.best_by is not None)
     results = {
         "stage": "pretrain",
         "recipe": recipe.name,
@@ -96,7 +98,7 @@ def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split
     if not settings.every or "train" not in dataset.splits:
         return None
     bank = training if recipe.pretrain.split == "train" else build.load_split(recipe, dataset, "train")
-    query_split = "validation" if recipe.data.validation or "validation" in dataset.splits else "test"
+    query_split = _query_split(recipe, dataset)
     if query_split == "test" and "test" not in dataset.splits:
         return None
     queries = build.load_split(recipe, dataset, query_split)
@@ -105,14 +107,18 @@ def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split
     return limit(bank, settings.bank), limit(queries, settings.queries)
 
 
-def knn_protocol(settings: Knn, bank: Split, queries: Split) -> dict[str, Any]:
-    """What a nearest-neighbour accuracy means: stored beside it."""
+def _query_split(recipe: Recipe, dataset: Dataset) -> str:
+    return "validation" if recipe.data.validation or "validation" in dataset.splits else "test"
+
+
+def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = False) -> dict[str, Any]:
+    """What a nearest-neighbour accuracy means, and whether it chooses the best checkpoint: stored beside it."""
     return {
         "k": min(settings.k, len(bank)),
         "temperature": settings.temperature,
         "bank": f"{len(bank)} clean images of {bank.name}",
         "queries": f"{len(queries)} clean images of {queries.name}",
-        "use": "shown only; nothing is chosen by it",
+        "use": "shown; the best checkpoint is chosen by it" if chooses else "shown only; nothing is chosen by it",
     }
 
 

@@ -132,6 +132,34 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, 
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
+def steps_saved(run: Path) -> list[int]:
+    return [int(path.stem.removeprefix("step-")) for path in sorted((run / "checkpoints").glob("step-*"))]
+
+
+def test_every_and_keep_say_what_is_saved_and_a_resume_may_change_them(cli, fails, folder, monkeypatch):
+    changes = sets(*TINY, "pretrain.epochs=5", "pretrain.save_every=9", "pretrain.keep=9")
+    with monkeypatch.context() as patch:
+        stop_at(patch, 8)
+        fails(130, "pretrain", "--recipe", "digits", *changes, "--every", "2", "--keep", "3")
+    run = only(folder / "runs", "pretrain")
+    assert steps_saved(run) == [4, 8]
+    said = cli("pretrain", "--resume", "--every", "1steps", "--keep", "2")
+    assert said.code == 0, said.err
+    assert steps_saved(run) == [9, 10]
+
+
+def test_fine_tuning_takes_every_and_keep(cli, runs):
+    said = cli("finetune", *sets("finetune.epochs=5"), "--every", "3steps", "--keep", "2")
+    assert said.code == 0, said.err
+    assert steps_saved(only(runs, "finetune")) == [9, 10]
+
+
+@pytest.mark.parametrize("flags", [("--every", "0"), ("--every", "often"), ("--every", "5s"), ("--keep", "two")])
+def test_an_interval_that_is_none_is_refused(cli, folder, flags):
+    assert cli("pretrain", "--recipe", "digits", *flags).code == 2
+    assert not (folder / "runs").exists()
+
+
 def test_resume_keeps_the_data_folder_of_the_run(cli, fails, folder, monkeypatch):
     (folder / "there" / "set").mkdir(parents=True)
     for split in ("train", "test"):

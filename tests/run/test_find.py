@@ -106,6 +106,21 @@ def test_a_checkpoint_outside_any_run_will_do(tmp_path):
     assert source.load().meta == {"mine": 1}
 
 
+def test_from_takes_the_pointer_to_the_best_checkpoint(tmp_path):
+    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+        for step in (1, 2, 3):
+            run.save_checkpoint(step, {"w": torch.ones(1)}, {"step": step}, best=step == 1)
+    for pointer, step in (("best", 1), ("last", 3)):
+        source = resolve_from(run.path / "checkpoints" / pointer, tmp_path, "pretrain")
+        assert source.run.path == run.path
+        assert source.load().meta == {"step": step}
+    with pytest.raises(UsageError, match="is a run of pretrain"):
+        resolve_from(run.path / "checkpoints" / "best", tmp_path, "finetune")
+    (run.path / "checkpoints" / "best").write_text("nothing")
+    with pytest.raises(UsageError, match="best is not a checkpoint"):
+        resolve_from(run.path / "checkpoints" / "best", tmp_path, "pretrain")
+
+
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path):
     with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
         run.save_checkpoint(1, {}, {"step": 1})

@@ -14,7 +14,7 @@ import torch
 
 from rushkit.errors import CheckpointError, RushkitError
 from rushkit.run.checkpoint import load_checkpoint
-from rushkit.run.store import CheckpointStore
+from rushkit.run.store import POINTERS, CheckpointStore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are tried in forked children")
 
@@ -53,7 +53,7 @@ def test_the_last_two_and_the_best_stay(tmp_path):
         "step-000006.safetensors",
     ]
     assert store.load_latest().meta == {"step": 6}
-    assert store.load_best().meta == {"step": 2}
+    assert load_checkpoint(store.pointed("best")).meta == {"step": 2}
 
 
 def test_an_older_best_goes_when_a_better_one_comes(tmp_path):
@@ -77,7 +77,7 @@ def test_steps_beyond_six_digits_stay_in_order(tmp_path):
 def test_an_empty_store_has_no_checkpoint(tmp_path):
     store = CheckpointStore(tmp_path / "none")
     assert store.load_latest() is None
-    assert store.load_best() is None
+    assert store.pointed("best") is None
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_a_kill_at_any_call_leaves_a_state_that_loads(tmp_path):
         steps = {int(path.stem.removeprefix("step-")): load_checkpoint(path) for path in folder.glob("step-*")}
         for step, checkpoint in steps.items():
             assert torch.equal(checkpoint.tensors["w"], content(step)["w"])
-        for pointer in ("last", "best"):
+        for pointer in POINTERS:
             assert not (folder / pointer).exists() or (folder / (folder / pointer).read_text().strip()).exists()
         told = (tmp_path / "told").read_bytes()
         if told:

@@ -11,9 +11,12 @@ from tiny_runs import QUIET, checkpoint_of, finetuned, folder_of_images, pretrai
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Finetune, Pretrain
+from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.stages import build, loop
+from rushkit.stages import finetune as finetune_stage
+from rushkit.stages import pretrain as pretrain_stage
 from rushkit.stages.finetune import finetune, finetuning_job
 from rushkit.stages.pretrain import pretrain, pretraining_job
 from rushkit.stages.start import machine_of, start_run
@@ -127,23 +130,73 @@ def test_fine_tuning_that_died_and_resumed_ends_bit_for_bit_the_same(tiny, at_st
     assert (run.path / "results.json").read_text() == (whole.path / "results.json").read_text()
 
 
+def saved_steps(run: Run) -> list[int]:
+    return [int(path.stem.removeprefix("step-")) for path in sorted(run.checkpoints.folder.glob("step-*"))]
+
+
 def test_checkpoints_between_epochs_change_nothing_and_serve_a_resume(tiny, at_step):
-    recipe = tiny()
-    machine = machine_of(recipe)
-    whole = pretrained(recipe)
+    whole = pretrained(tiny())
 
     def die() -> None:
         raise RuntimeError("the machine went away")
 
+    recipe = tiny("pretrain.save_every=2steps")
     at_step(6, die)
     run = start_run("pretrain", recipe, QUIET)
     with pytest.raises(RuntimeError, match="went away"), run:
-        loop.train(pretraining_job(recipe, machine)[0], run, machine, 0, save_steps=2)
+        pretrain(recipe, run)
     with Run.open(run.path, QUIET) as resumed:
         assert checkpoint_of(resumed).meta["step"] == 4
-        loop.train(pretraining_job(recipe, machine)[0], resumed, machine, 0)
-    # Without the look at the features; the statistics of a look in eval mode leave no trace.
+        pretrain(recipe, resumed)
     assert same(checkpoint_of(resumed).tensors, checkpoint_of(whole).tensors)
+    assert read_metrics(run.path / "metrics.jsonl") == read_metrics(whole.path / "metrics.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [("1", [3, 6, 9, 12, 15]), ("2", [6, 12, 15]), ("7", [15]), ("6steps", [6, 12, 15]), ("5steps", [5, 10, 15])],
+)
+def test_checkpoints_are_saved_every_so_many_epochs_or_steps_and_at_the_end(tiny, every, steps):
+    run = pretrained(tiny("pretrain.epochs=5", f"pretrain.save_every={every}", "pretrain.keep=9"))
+    assert saved_steps(run) == steps
+
+
+def test_as_many_of_the_newest_checkpoints_stay_as_the_recipe_says(tiny):
+    assert saved_steps(pretrained(tiny("pretrain.epochs=5"))) == [12, 15]
+    assert saved_steps(pretrained(tiny("pretrain.epochs=5", "pretrain.keep=3"))) == [9, 12, 15]
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_the_best_on_validation_images_stays_and_is_saved_between_the_others(tiny, at_step, monkeypatch, stage):
+    """The epochs' figures are given; the run dies in its fifth epoch, and must still know of the third."""
+    values = [0.2, 0.1, 0.6, 0.5, 0.6, 0.4]
+    key = {"pretrain": "knn_accuracy", "finetune": "validation_accuracy"}[stage]
+    module, name = {"pretrain": (pretrain_stage, "_look"), "finetune": (finetune_stage, "_validate")}[stage]
+    monkeypatch.setattr(module, name, lambda job, *rest: {key: values[rest[-1] - 1]})
+    recipe = tiny("data.validation=20", *(f"{stage}.{change}" for change in ("epochs=6", "save_every=4", "keep=2")))
+    train = pretrain if stage == "pretrain" else lambda recipe, run: finetune(recipe, None, run)
+    run = start_run(stage, recipe, QUIET)
+
+    def die() -> None:
+        raise RuntimeError("the machine went away")
+
+    per_epoch = 3
+    at_step(4 * per_epoch + 2, die)
+    with pytest.raises(RuntimeError, match="went away"), run:
+        train(recipe, run)
+    assert saved_steps(run) == [3 * per_epoch, 4 * per_epoch]
+    with Run.open(run.path, QUIET) as resumed:
+        train(recipe, resumed)
+    assert saved_steps(run) == [3 * per_epoch, 4 * per_epoch, 6 * per_epoch]
+    best, last = (load_checkpoint(resumed.checkpoints.pointed(name)) for name in ("best", "last"))
+    assert (best.meta["epoch"], last.meta["epoch"]) == (3, 6)
+    assert checkpoint_of(resumed).meta["epoch"] == 6
+
+
+def test_test_images_choose_no_checkpoint(tiny):
+    run = pretrained(tiny())
+    assert "knn_accuracy" in json.loads((run.path / "results.json").read_text())
+    assert run.checkpoints.pointed("best") is None
 
 
 def test_a_run_that_was_complete_but_for_its_results_gets_them(tiny):
@@ -351,4 +404,5 @@ def test_a_validation_split_of_the_data_itself_is_used(tiny, tmp_path):
     results = json.loads((pretrained(recipe).path / "results.json").read_text())
     assert results["knn_protocol"]["queries"].startswith("24 clean images of ")
     assert results["knn_protocol"]["queries"].endswith("validation")
+    assert results["knn_protocol"]["use"] == "shown; the best checkpoint is chosen by it"
     assert 0 <= finetune(recipe, None)["validation_accuracy"] <= 1
