@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from rushkit import registries
 from rushkit.errors import UsageError
-from rushkit.recipe.load import COMPONENT_KEYS, place, recipe_error
-from rushkit.recipe.schema import Component, Recipe
+from rushkit.recipe.problems import at, place, recipe_error
+from rushkit.recipe.schema import Attack, Backbone, Component, Data, Finetune, Noise, Pretrain, Recipe
 from rushkit.registry import Registry, factory_parameters, option_problems
+
+# Section -> the key that names its component.
+COMPONENT_KEYS = {
+    "data": "name",
+    "backbone": "name",
+    "noise": "name",
+    "pretrain": "objective",
+    "finetune": "objective",
+    "attack": "type",
+}
 
 # What rushkit passes by itself, so that it is not an option of the recipe.
 SUPPLIED = {
@@ -19,51 +30,63 @@ SUPPLIED = {
     "objective": ("hidden", "out", "batch_norm"),
 }
 
+_SECTIONS: dict[str, tuple[Registry, type[Component]]] = {
+    "data": (registries.datasets, Data),
+    "backbone": (registries.backbones, Backbone),
+    "noise": (registries.noises, Noise),
+    "pretrain": (registries.objectives, Pretrain),
+    "finetune": (registries.objectives, Finetune),
+    "attack": (registries.attacks, Attack),
+}
+
 
 def check_components(recipe: Recipe) -> None:
     """Raise UsageError with every unknown component and every unknown, missing or ill-typed option at once."""
-    lines = [line for part in _parts(recipe) for line in _problems(recipe, *part)]
-    if lines:
+    if lines := component_lines(recipe.resolved(), recipe.origins):
         raise recipe_error(lines)
 
 
-def _parts(recipe: Recipe) -> Iterator[tuple[str, Registry, Component]]:
-    yield "data", registries.datasets, recipe.data
-    yield "backbone", registries.backbones, recipe.backbone
-    yield "noise", registries.noises, recipe.noise
-    yield "pretrain", registries.objectives, recipe.pretrain
-    yield "finetune", registries.objectives, recipe.finetune
-    for index, attack in enumerate(recipe.attack):
-        yield f"attack.{index}", registries.attacks, attack
+def component_lines(table: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+    """What is wrong with the components of a recipe's plain data, whose own keys may be wrong as well."""
+    lines: list[str] = []
+    # A section that is not there has its defaults, which fit.
+    for section in filter(table.__contains__, _SECTIONS):
+        part = table[section]
+        parts = [(f"{section}.{index}", item) for index, item in enumerate(part)] if isinstance(part, list) else []
+        for where, each in parts or [(section, part)]:
+            if isinstance(each, dict):
+                lines += _problems(where, each, origins)
+    return lines
 
 
-def _problems(recipe: Recipe, section: str, registry: Registry, part: Component) -> list[str]:
-    name_key = COMPONENT_KEYS[section.partition(".")[0]]
-    name = getattr(part, name_key)
+def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
+    section = where.partition(".")[0]
+    (registry, model), name_key = _SECTIONS[section], COMPONENT_KEYS[section]
+    name = part.get(name_key, model.model_fields[name_key].default)
+    if not isinstance(name, str):
+        return
     try:
         factory = registry.get(name)
     except UsageError as error:
-        where = place(f"{section}.{name_key}", recipe.origins)
-        return [f"{where}: {section}.{name_key}: {error.message} ({error.hint})"]
+        yield at(f"{where}.{name_key}", f"{error.message} ({error.hint})", origins)
+        return
+    options = {key: value for key, value in part.items() if key not in model.model_fields}
     supplied = SUPPLIED.get(registry.kind, ())
-    lines = []
-    for option, sentence in option_problems(factory, part.options, supplied):
+    problems = option_problems(factory, options, supplied)
+    for option, sentence in problems:
         # A slip may be meant for the section itself.
-        known = [*type(part).model_fields, *factory_parameters(factory, supplied)]
+        known = [*model.model_fields, *factory_parameters(factory, supplied)]
         near = difflib.get_close_matches(option, known, n=1)
         if sentence.startswith("unknown option"):
             sentence = "unknown key" + (f"; did you mean {near[0]}?" if near else f" of {registry.kind} {name}")
-        lines.append(f"{place(f'{section}.{option}', recipe.origins)}: {section}.{option}: {sentence}")
-    if registry.kind == "noise" and not lines:
+        yield at(f"{where}.{option}", sentence.removeprefix(f"{option} "), origins)
+    if registry.kind == "noise" and not problems:
         # Cheap to make, and the only one whose options exclude one another.
         try:
-            factory(**part.options)
+            factory(**options)
         except UsageError as error:
-            key = next(iter(part.options), name_key)
-            lines.append(f"{place(f'{section}.{key}', recipe.origins)}: {section}: {error.message}")
+            yield f"{place(f'{where}.{next(iter(options), name_key)}', origins)}: {error.message}"
     if registry.kind == "objective":
         stage = getattr(factory, "stage", None)
         if stage not in (None, section):
-            where = place(f"{section}.{name_key}", recipe.origins)
-            lines.append(f"{where}: {section}.{name_key}: {name!r} is an objective of {stage}, not of {section}")
-    return lines
+            yield at(f"{where}.{name_key}", f"{name!r} is an objective of {stage}, not of {section}", origins)

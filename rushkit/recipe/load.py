@@ -17,8 +17,13 @@ from pydantic import BaseModel, ValidationError
 from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe import toml
+from rushkit.recipe.components import COMPONENT_KEYS, component_lines
 from rushkit.recipe.find import available, find_recipe
+from rushkit.recipe.problems import KEYS_HINT, at, explain, recipe_error
 from rushkit.recipe.schema import Attack, Recipe
+
+# A key, its value, and where the value came from.
+Override = tuple[str, Any, str]
 
 ENVIRONMENT = {
     "RUSHKIT_DATA": "system.data_dir",
@@ -26,18 +31,6 @@ ENVIRONMENT = {
     "RUSHKIT_DEVICE": "system.device",
     "RUSHKIT_PRECISION": "system.precision",
 }
-
-# Section -> the key that names its component.
-COMPONENT_KEYS = {
-    "data": "name",
-    "backbone": "name",
-    "noise": "name",
-    "pretrain": "objective",
-    "finetune": "objective",
-    "attack": "type",
-}
-
-_KEYS_HINT = "`rushkit recipe show NAME --resolved --origins` shows every key; docs/recipes.md explains them"
 
 # Keys of which a component takes one: setting it takes the other away.
 EXCLUSIVE = {"noise": frozenset({"scale", "std"})}
@@ -47,6 +40,7 @@ def load_recipe(
     name: str,
     changes: Sequence[str] | Mapping[str, Any] = (),
     environment: Mapping[str, str] | None = None,
+    components: bool = False,
 ) -> Recipe:
     """Load a recipe with everything that overrides it.
 
@@ -54,16 +48,18 @@ def load_recipe(
         name: A recipe's name or the path of a TOML file.
         changes: ``["pretrain.epochs=1"]`` as on the command line, or {"pretrain.epochs": 1}.
         environment: Stands in for ``os.environ``.
+        components: Check the components' own options, too, which imports the components, and so torch.
 
     Returns:
         The checked recipe; its ``origins`` say where each value came from.
 
     Raises:
-        UsageError: with every error of the sections at once, each with file and line.
+        UsageError: with every error at once, each with file and line.
     """
     table, origins = _read_chain(find_recipe(name), ())
     table.setdefault("name", Path(name).name.removesuffix(".toml"))
-    return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
+    overrides = [*_from_environment(environment), *_from_flags(changes)]
+    return build_recipe(*_override(table, origins, overrides), components)
 
 
 def read_recipe(text: str, origin: str) -> Recipe:
@@ -77,17 +73,20 @@ def derive_recipe(
     changes: Sequence[str] | Mapping[str, Any] = (),
     environment: Mapping[str, str] | None = None,
     system: Iterable[str] = ("seed",),
+    flags: Iterable[Override] = (),
 ) -> Recipe:
     """The recipe of an earlier run for a new command, on this machine and under this command's flags.
 
     Where data and runs lie and what computes is this machine's business: of ``[system]`` only the seed is inherited,
-    or the keys that ``system`` names.
+    or the keys that ``system`` names. ``flags`` are the command's own, such as ``("certify.alpha", 0.01, "--alpha")``;
+    one without a value was not given.
     """
     table, origins = recipe.resolved(), dict(recipe.origins)
     table["system"] = {key: table["system"][key] for key in system}
     kept = {f"system.{key}" for key in table["system"]}
     origins = {key: origin for key, origin in origins.items() if not key.startswith("system.") or key in kept}
-    return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes)]))
+    given = [flag for flag in flags if flag[1] is not None]
+    return build_recipe(*_override(table, origins, [*_from_environment(environment), *_from_flags(changes), *given]))
 
 
 def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
@@ -140,40 +139,23 @@ def change_attacks(
     return build_recipe(*_override(table, origins, flags))
 
 
-def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None) -> Recipe:
-    """Validate plain data. Raises UsageError with every error at once, each with its place."""
+def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None, components: bool = False) -> Recipe:
+    """Validate plain data, with ``components`` their options as well. Raises UsageError with every error at once."""
     origins = dict(origins or {})
     # A noise table without options means the paper's scale only where no other noise is named.
     noise = table.get("noise")
     if isinstance(noise, dict) and noise.get("name", "uniform") == "uniform" and not {"scale", "std"} & noise.keys():
         table = table | {"noise": noise | {"scale": 0.3}}
     try:
-        recipe = Recipe.model_validate(table)
+        recipe, lines = Recipe.model_validate(table), []
     except ValidationError as error:
-        lines = [_explain(item, origins) for item in error.errors(include_url=False)]
-        raise recipe_error(lines) from None
+        recipe, lines = None, [_explain(item, origins) for item in error.errors(include_url=False)]
+    if components:
+        lines += component_lines(table, origins)
+    if recipe is None or lines:
+        raise recipe_error(lines)
     recipe._origins.update(origins)
     return recipe
-
-
-def recipe_error(lines: Sequence[str]) -> UsageError:
-    """One error for all lines."""
-    count = "1 error" if len(lines) == 1 else f"{len(lines)} errors"
-    return UsageError(
-        "\n".join([f"the recipe has {count}:", *(f"  {line}" for line in lines)]),
-        _KEYS_HINT,
-    )
-
-
-def place(key: str, origins: Mapping[str, str]) -> str:
-    """Where a key was set, or the nearest table above it."""
-    path = key
-    while path:
-        if path in origins:
-            return origins[path]
-        path = path.rpartition(".")[0]
-    below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
-    return below[0] if below else "recipe"
 
 
 def parse_changes(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any]]:
@@ -214,36 +196,36 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     node: Any = table
     *parents, last = key.split(".")
     for depth, part in enumerate(parents, 1):
-        place: Any = _index(node, part, key, origin) if isinstance(node, list) else part
+        place: Any = _index(node, part, origin) if isinstance(node, list) else part
         child = node[place] if isinstance(node, list) else node.get(place, {})
         if not isinstance(child, dict | list):
-            raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table", _KEYS_HINT)
+            raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table", KEYS_HINT)
         # Nested data may be shared with the recipe that this one extends.
         node[place] = child.copy()
         node = node[place]
     if isinstance(node, list):
-        node[_index(node, last, key, origin)] = value
+        node[_index(node, last, origin)] = value
     else:
         node[last] = value
 
 
-def _index(items: list, part: str, key: str, origin: str) -> int:
+def _index(items: list, part: str, origin: str) -> int:
     if not part.isdecimal() or int(part) >= len(items):
-        raise UsageError(f"{origin}: {key} needs an index below {len(items)} where it says {part!r}", _KEYS_HINT)
+        raise UsageError(f"{origin}: {part!r} must be an index below {len(items)}, how many there are", KEYS_HINT)
     return int(part)
 
 
-def _from_environment(environment: Mapping[str, str] | None) -> list[tuple[str, Any, str]]:
+def _from_environment(environment: Mapping[str, str] | None) -> list[Override]:
     environment = os.environ if environment is None else environment
     return [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
 
 
-def _from_flags(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str, Any, str]]:
+def _from_flags(changes: Sequence[str] | Mapping[str, Any]) -> list[Override]:
     return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
 
 
 def _override(
-    table: dict[str, Any], origins: dict[str, str], overrides: Iterable[tuple[str, Any, str]]
+    table: dict[str, Any], origins: dict[str, str], overrides: Iterable[Override]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Set each (key, value, origin). Another component first: it takes the options of the one before it away."""
     ordered = sorted(overrides, key=lambda override: not _names_component(override[0]))
@@ -256,6 +238,7 @@ def _override(
                 set_key(table, section, kept, origin)
                 gone = {f"{section}.{name}" for name in part.keys() - kept.keys()}
                 origins = {path: old for path, old in origins.items() if path not in gone}
+                origin += _took_away(part, key)
         rivals, part = _rivals(section, key.rpartition(".")[2]), get_key(table, section)
         if rivals and isinstance(part, dict):
             set_key(table, section, {name: item for name, item in part.items() if name not in rivals}, origin)
@@ -268,6 +251,14 @@ def _override(
 def _names_component(key: str) -> bool:
     section, _, last = key.rpartition(".")
     return last == COMPONENT_KEYS.get(section.partition(".")[0], "")
+
+
+def _took_away(part: Mapping[str, Any], key: str) -> str:
+    """What naming another component by this key took from its section, to be said behind the place that names it."""
+    section, _, name = key.rpartition(".")
+    fields = _fields(section.split("."))
+    lost = ", ".join(f"{option} = {toml.format_value(part[option])}" for option in part if option not in fields)
+    return f" (which takes away {lost} of {part.get(name, 'the default')})" if lost else ""
 
 
 def _rivals(section: str, key: str) -> frozenset[str]:
@@ -303,6 +294,10 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     base.pop("name", None)
     base_origins.pop("name", None)
     merged = _merge(base, table)
+    for section, name in COMPONENT_KEYS.items():
+        named, old = f"{section}.{name}", base.get(section)
+        if named in origins and isinstance(old, dict) and get_key(merged, named) != old.get(name):
+            origins[named] += _took_away(old, named)
     kept = toml.flatten(merged).keys()
     base_origins = {key: origin for key, origin in base_origins.items() if any(path.startswith(key) for path in kept)}
     return merged, base_origins | origins
@@ -335,17 +330,13 @@ def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
 def _explain(error: Any, origins: Mapping[str, str]) -> str:
     """One pydantic error as ``file:line: key: what is wrong (got ...); did you mean ...?``."""
     path = [str(part) for part in error["loc"]]
-    key = ".".join(path)
-    where = place(key, origins)
+    key, what = ".".join(path), "unknown key"
     if error["type"] == "extra_forbidden":
         near = difflib.get_close_matches(path[-1], _fields(path[:-1]), n=1, cutoff=0.5)
-        return f"{where}: {key}: unknown key" + (f"; did you mean {near[0]}?" if near else "")
-    if error["type"] == "missing":
-        return f"{where}: {key}: is missing"
-    if error["type"] == "model_type":
-        return f"{where}: {key}: must be a table (got {error['input']!r})"
-    message = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return f"{where}: {key}: {message.replace('should', 'must', 1)} (got {error['input']!r})"
+        what += f"; did you mean {near[0]}?" if near else ""
+    else:
+        what = explain(error)
+    return at(key, what, origins)
 
 
 def _fields(path: Iterable[str]) -> list[str]:

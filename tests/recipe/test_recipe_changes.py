@@ -66,11 +66,11 @@ def test_the_last_change_of_a_key_counts():
         ("pretrain.epochs.deep=1", "pretrain.epochs is a value, not a table"),
         ("evaluate.samples.0.deep=1", "evaluate.samples.0 is a value, not a table"),
         ("evaluate.samples.0.deep.er=1", "evaluate.samples.0 is a value, not a table"),
-        ("evaluate.samples.9=1", "needs an index below 2 where it says '9'"),
-        ("evaluate.samples.x=1", "needs an index below 2 where it says 'x'"),
-        ("evaluate.samples.-1=1", "needs an index below 2 where it says '-1'"),
-        ("attack.1.eps=1", "needs an index below 1 where it says '1'"),
-        ("attack.type=pgd", "needs an index below 1 where it says 'type'"),
+        ("evaluate.samples.9=1", "'9' must be an index below 2"),
+        ("evaluate.samples.x=1", "'x' must be an index below 2"),
+        ("evaluate.samples.-1=1", "'-1' must be an index below 2"),
+        ("attack.1.eps=1", "'1' must be an index below 1"),
+        ("attack.type=pgd", "'type' must be an index below 1"),
     ],
 )
 def test_a_change_without_a_place_names_what_is_in_the_way(change, words):

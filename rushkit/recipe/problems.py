@@ -1,0 +1,66 @@
+"""How a recipe's mistakes are said: each with its place, its key and what is wrong, and all of them in one error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rushkit.errors import UsageError
+
+KEYS_HINT = (
+    "docs/recipe-keys.md says what each key may be, `rushkit recipe show NAME --resolved --origins` what it is and why"
+)
+
+# pydantic's types of errors, in the words of component options.
+_MUST = {
+    "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "float_parsing": "must be a number",
+    "finite_number": "must be finite",
+    "bool_type": "must be true or false",
+    "string_type": "must be a text",
+    "list_type": "must be a list",
+    "model_type": "must be a table",
+}
+
+
+def recipe_error(lines: Sequence[str]) -> UsageError:
+    """One error for all lines."""
+    if len(lines) == 1:
+        return UsageError(lines[0], KEYS_HINT)
+    return UsageError("\n".join([f"the recipe has {len(lines)} errors:", *(f"  {line}" for line in lines)]), KEYS_HINT)
+
+
+def at(key: str, what: str, origins: Mapping[str, str]) -> str:
+    """``place: key: what is wrong``; a place that names the key itself, as ``--set KEY`` does, says it once."""
+    where = place(key, origins)
+    return f"{where}: {what}" if where.endswith(f" {key}") else f"{where}: {key}: {what}"
+
+
+def place(key: str, origins: Mapping[str, str]) -> str:
+    """Where a key was set, or the nearest table above it."""
+    path = key
+    while path:
+        if path in origins:
+            return origins[path]
+        path = path.rpartition(".")[0]
+    below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
+    return below[0] if below else "recipe"
+
+
+def explain(error: Mapping[str, Any]) -> str:
+    """What is wrong with a value, from one of pydantic's errors: ``must be a number (got 'fast')``."""
+    if error["type"] == "missing":
+        return "is missing"
+    given = repr(error["input"])
+    message = _MUST.get(error["type"])
+    if error["type"] in ("too_short", "too_long"):
+        least, most = (error["ctx"].get(limit) for limit in ("min_length", "max_length"))
+        message = f"must have at most {most} items" if least is None else f"must have {least} items or more"
+    if message is None:
+        message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
+        message = message.replace("should", "must", 1)
+    # A sentence of a validator's own may name the value by itself.
+    return message if error["type"] == "value_error" and given in message else f"{message} (got {given})"
