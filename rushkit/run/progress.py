@@ -8,10 +8,16 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Protocol, SupportsFloat, TextIO
+from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Group
+    from rich.table import Table
 
 LINE_SECONDS = 5.0
 BAR_SECONDS = 0.1
+# The table above the bar holds the last rows only, and fewer on a low terminal.
+TABLE_ROWS = 8
 # The rate is that of the last stretch, so that a slow first step (compilation) does not spoil the estimate for long.
 _WINDOW_SECONDS = 60.0
 
@@ -57,11 +63,11 @@ class Progress:
         self._line_seconds = line_seconds
         self._values: dict[str, SupportsFloat] = {}
         self._display: _Display | None = None
-        self._started = self._shown = 0.0
+        self._started = self._shown = self._row_began = 0.0
         self._marks: deque[tuple[float, int]] = deque()
 
     def __enter__(self) -> Progress:
-        self._started = self._shown = self._clock()
+        self._started = self._shown = self._row_began = self._clock()
         self._marks.append((self._started, self.done))
         if not self._quiet:
             stream = self._stream or sys.stderr
@@ -98,6 +104,17 @@ class Progress:
             self._marks.append((now, self.done))
             while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
                 self._marks.popleft()
+
+    def row(self, **values: SupportsFloat) -> None:
+        """Add a row to the table above the bar, such as that of an epoch, with the time since the row before.
+
+        Only a terminal has a table. The first columns are the last that a narrow one loses.
+        """
+        now = self._clock()
+        seconds, self._row_began = now - self._row_began, now
+        if isinstance(self._display, _Bar):
+            cells = {name: _number(float(value)) for name, value in values.items()}
+            self._display.add_row({**cells, "time": duration(seconds)})
 
     @property
     def shown(self) -> bool:
@@ -212,38 +229,79 @@ class _Lines:
 
 
 class _Bar:
-    """One line of a terminal, redrawn by ``advance`` itself: no thread that a fork or a signal could trip over."""
+    """A bar on a terminal and a table above it, redrawn by ``advance`` itself: no thread that a fork or a signal could
+    trip over.
+    """
 
     seconds = BAR_SECONDS
 
     def __init__(self, stream: TextIO, label: str, total: int | None, done: int) -> None:
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, TextColumn
         from rich.progress import Progress as RichProgress
         from rich.table import Column
 
         # rich itself honours NO_COLOR. The texts are ours and may hold brackets: no markup.
+        self._console = Console(file=stream, highlight=False)
         self._bar = RichProgress(
             BarColumn(bar_width=20),
             TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, overflow="ellipsis")),
-            console=Console(file=stream, highlight=False),
+            console=self._console,
+            auto_refresh=False,
+        )
+        self._task = self._bar.add_task(label, total=total, completed=done)
+        self._rows: deque[dict[str, str]] = deque(maxlen=TABLE_ROWS)
+        # Column -> how far to the right. Not every row has every figure, and a column stays when it has none.
+        self._places: dict[str, int] = {}
+        self._live = Live(
+            get_renderable=self._drawn,
+            console=self._console,
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._bar.add_task(label, total=total, completed=done)
-        self._bar.start()
-        self._bar.refresh()
+        self._live.start(refresh=True)
 
     def update(self, done: int, text: str) -> None:
-        self._bar.update(self._task, completed=done, description=text, refresh=True)
+        self._bar.update(self._task, completed=done, description=text)
+        self._live.refresh()
 
     def finish(self, done: int, text: str) -> None:
         self.update(done, text)
-        self._bar.stop()
+        self._live.stop()
 
     def write(self, text: str) -> None:
-        self._bar.console.print(text, markup=False, soft_wrap=True)
+        self._console.print(text, markup=False, soft_wrap=True)
+
+    def add_row(self, cells: dict[str, str]) -> None:
+        self._rows.append(cells)
+        for place, name in enumerate(cells):
+            self._places[name] = max(place, self._places.get(name, 0))
+        self._live.refresh()
+
+    def _drawn(self) -> Group:
+        from rich.console import Group
+
+        return Group(*([self._table()] if self._rows else []), self._bar)
+
+    def _table(self) -> Table:
+        from rich.table import Table
+
+        # A line each for the header, the bar, and the cursor below it.
+        rows = list(self._rows)[-max(1, self._console.height - 3) :]
+        names = sorted(self._places, key=self._places.__getitem__)
+        titles = {name: name.removesuffix("_accuracy").replace("_", " ") for name in names}
+        widths = {name: max(len(titles[name]), *(len(row.get(name, "")) for row in rows)) for name in names}
+        gap = 2 if sum(widths.values()) + 2 * len(names) <= self._console.width else 1
+        while len(names) > 1 and sum(widths[name] + gap for name in names) > self._console.width:
+            names.pop()
+        table = Table(box=None, padding=(0, gap, 0, 0), header_style="bold")
+        for name in names:
+            table.add_column(titles[name], justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*(row.get(name, "") for name in names))
+        return table
 
 
 def _is_terminal(stream: Any) -> bool:

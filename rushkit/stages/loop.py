@@ -166,8 +166,10 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
             figures = {"loss": ledger.mean(epoch), **job.after_epoch(epoch + 1)}
             done = (epoch + 1) * job.steps_per_epoch
             run.metrics.append(step=done, epoch=epoch + 1, kind="epoch", **figures)
-            shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items() if isinstance(value, float))
-            run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {shown}")
+            shown = {key: value for key, value in figures.items() if isinstance(value, float)}
+            words = ", ".join(f"{key} {value:.4g}" for key, value in shown.items())
+            run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {words}")
+            progress.row(epoch=epoch + 1, **shown, lr=rate)
             best = ledger.is_best(figures)
             if best or stopping or done % interval == 0 or done == job.steps:
                 save(done, best)
