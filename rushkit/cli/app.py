@@ -34,6 +34,10 @@ from rushkit.errors import RushkitError
 ABOUT = (
     "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
 )
+EPILOG = (
+    "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted. docs/troubleshooting.md explains "
+    "every message."
+)
 
 app = typer.Typer(
     name="rushkit",
@@ -57,7 +61,7 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=ABOUT)
+@app.callback(help=ABOUT, epilog=EPILOG)
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
@@ -70,10 +74,21 @@ def main(arguments: list[str] | None = None) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
         # Everywhere, though only the long verbs list it: the hint below offers it for any command.
-        app(args=[word for word in arguments if word != "--debug"], prog_name="rushkit", obj=arguments)
+        words = [word for word in arguments if word != "--debug"]
+        code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
+        _part()
+        return code or 0
     except SystemExit as stop:
         _part()
         return stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+    except typer.TyperException as error:
+        from rushkit.cli.usage import usage_error
+
+        wrong = usage_error(error, words)
+        # A group without a command has shown its help, and has no more to say.
+        if wrong.message:
+            _complain(wrong.message, wrong.hint)
+        return error.exit_code
     except RushkitError as error:
         if debug:
             traceback.print_exc()
@@ -101,7 +116,6 @@ def main(arguments: list[str] | None = None) -> int:
             "run the command again with --debug for the traceback; a report of it is welcome",
         )
         return 1
-    return 0
 
 
 def _part() -> None:

@@ -1,0 +1,38 @@
+"""What Typer has to say against a command line, in our words: one message, one hint."""
+
+from __future__ import annotations
+
+import typer
+from pydantic import ValidationError
+
+from rushkit.errors import UsageError
+from rushkit.recipe.problems import explain
+
+
+def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError:
+    """Typer's error as ours.
+
+    Args:
+        error: Names its option and its command where it knows them.
+        arguments: The whole command line, without the program.
+    """
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context else " ".join(["rushkit", *arguments[:1]])
+    listed = "commands" if hasattr(getattr(context, "command", None), "commands") else "options, with an example"
+    hint = _divided(arguments) or f"`{command} --help` shows its {listed}"
+    if isinstance(error, typer.BadParameter) and isinstance(error.__cause__, ValidationError) and error.param:
+        name = error.param.get_error_hint().replace("'", "")
+        return UsageError(f"{name}: {explain(error.__cause__.errors(include_url=False)[0])}", hint)
+    near = getattr(error, "possibilities", None)
+    if near:
+        hint = f"did you mean {' or '.join(near)}?"
+    message = error.message if near is not None else error.format_message()
+    return UsageError(message[:1].lower() + message[1:].rstrip("."), hint)
+
+
+def _divided(arguments: list[str]) -> str | None:
+    """``--eps 8 255`` lacks its slash."""
+    for flag, number, extra in zip(arguments, arguments[1:], arguments[2:], strict=False):
+        if flag.startswith("--") and number.isdecimal() and extra.isdecimal():
+            return f"did you mean {flag} {number}/{extra}?"
+    return None

@@ -1,0 +1,69 @@
+"""A command line that cannot be understood: the house's message and hint, never Typer's boxes."""
+
+from __future__ import annotations
+
+import pytest
+
+from rushkit.cli import app
+
+
+@pytest.mark.parametrize(
+    "arguments, message, hint",
+    [
+        ("evaluat", "no such command 'evaluat'. Did you mean 'evaluate'?", "`rushkit --help` shows its commands"),
+        ("recipe shwo", "no such command 'shwo'. Did you mean 'show'?", "`rushkit recipe --help` shows its commands"),
+        ("evaluate --sampls 3", "no such option: --sampls", "did you mean --samples?"),
+        ("evaluate -x", "no such option: -x", "`rushkit evaluate --help` shows its options, with an example"),
+        ("certify --norm foo", "--norm: 'foo' is not one of 'l1', 'l2', 'linf'", "`rushkit certify --help` shows"),
+        ("certify --alpha x", "--alpha: must be a number (got 'x')", "`rushkit certify --help` shows"),
+        ("attack --limit 3.5", "--limit: must be a whole number (got '3.5')", "`rushkit attack --help` shows"),
+        (
+            "attack --limit -3",
+            "--limit: must be greater than or equal to 0 (got '-3')",
+            "`rushkit attack --help` shows",
+        ),
+        ("attack --eps", "option '--eps' requires an argument", "`rushkit attack --help` shows"),
+        ("evaluate --json=3", "option '--json' does not take a value", "`rushkit evaluate --help` shows"),
+        ("predict", "missing argument 'IMAGE...'", "`rushkit predict --help` shows"),
+        ("recipe copy cifar10", "missing argument 'target'", "`rushkit recipe copy --help` shows"),
+        ("evaluate extra", "got unexpected extra argument(s) (extra)", "`rushkit evaluate --help` shows"),
+        ("attack --eps 8 255", "got unexpected extra argument(s) (255)", "did you mean --eps 8/255?"),
+        ("probe --eps 8 255 -q", "got unexpected extra argument(s) (255)", "did you mean --eps 8/255?"),
+    ],
+)
+def test_a_command_line_that_cannot_be_understood(fails, arguments, message, hint):
+    said = fails(2, *arguments.split())
+    first, second = said.err.splitlines()
+    assert first == f"error: {message}"
+    assert second.startswith(f"hint: {hint}")
+    assert said.out == ""
+
+
+@pytest.mark.parametrize("group", [[], ["recipe"], ["data"], ["runs"]])
+def test_a_group_without_a_command_shows_its_commands(cli, group):
+    said = cli(*group)
+    assert said.code == 2
+    assert "Commands" in said.out
+    assert said.err == ""
+
+
+def test_help_tells_the_exit_codes(cli):
+    said = cli("--help")
+    assert said.code == 0
+    assert "0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted" in said.out
+
+
+def test_ctrl_c_is_exit_code_130(cli, monkeypatch):
+    def stop() -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rushkit.recipe.find.available", stop)
+    assert cli("recipe", "list").code == 130
+
+
+def test_a_command_that_exits_by_itself_keeps_its_code(monkeypatch):
+    def leave(**_: object) -> None:
+        raise SystemExit(7)
+
+    monkeypatch.setattr(app, "app", leave)
+    assert app.main([]) == 7
