@@ -1,16 +1,25 @@
-"""The machine a run happens on: device, precision, and the seeds of every draw."""
+"""The machine a run happens on: device, precision, compiler, memory, and the seeds of every draw."""
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from rushkit.errors import UsageError
 
 Precision = Literal["float32", "bf16"]
+Compile = Literal["auto", "on", "off"]
+
+# Of glibc's malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -33,14 +42,33 @@ def derived_seed(seed: int, purpose: str, *counters: int) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """The device and the precision that a stage computes with."""
+    """The device that a stage computes on, in which precision, and whether training is compiled."""
 
     device: torch.device
     precision: Precision
+    compile: Compile = "off"
 
     def autocast(self) -> torch.autocast:
         """The autocast context for the precision; does nothing in float32."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+    @property
+    def compiles(self) -> bool:
+        """Whether networks are compiled for training: ``auto`` does so on CUDA devices where it works.
+
+        Raises:
+            UsageError: it is ``on``, and does not work here.
+        """
+        if self.compile == "off" or (self.compile == "auto" and self.device.type != "cuda"):
+            return False
+        obstacle = compile_obstacle(self.device)
+        if obstacle is not None and self.compile == "on":
+            raise UsageError(f"torch.compile does not work on {self.device}: {obstacle}", "--set system.compile=off")
+        return obstacle is None
+
+    def compiled(self, network: nn.Module) -> Callable[..., Any]:
+        """What to call in place of a network that trains; it shares the network's parameters."""
+        return torch.compile(network) if self.compiles else network
 
     def __str__(self) -> str:
         if self.device.type == "cuda":
@@ -48,10 +76,45 @@ class Machine:
         return f"{self.device.type} ({torch.get_num_threads()} threads), {self.precision}"
 
 
-def choose_machine(device: str = "auto", precision: str = "auto") -> Machine:
-    """The machine that ``auto`` or a name stands for. Raises UsageError where it cannot be had."""
+def choose_machine(device: str = "auto", precision: str = "auto", compile: Compile = "off") -> Machine:
+    """The machine that ``auto`` or a name stands for, made ready. Raises UsageError where it cannot be had."""
     chosen = choose_device(device)
-    return Machine(chosen, choose_precision(precision, chosen))
+    machine = Machine(chosen, choose_precision(precision, chosen), compile)
+    if chosen.type == "cpu":
+        keep_freed_memory()
+    elif machine.precision == "float32":
+        # A figure "in float32" is not one of TF32's ten bits.
+        torch.backends.cudnn.allow_tf32 = False
+    return machine
+
+
+@cache
+def keep_freed_memory() -> None:
+    """Let this process keep the memory that it frees, for the next pass to use.
+
+    glibc gives large blocks back to the system as soon as they are free, and each pass of a network then waits for the
+    system to fill their pages with zeros anew: a tenth of a training step on a CPU. Other C libraries are left alone,
+    and so is one that MALLOC_ variables of the environment have been set for.
+    """
+    if any(name.startswith("MALLOC_") for name in os.environ):
+        return
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    mallopt(_M_MMAP_MAX, 0)
+    mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@cache
+def compile_obstacle(device: torch.device) -> str | None:
+    """Why torch.compile cannot be used on a device (no compiler, no Triton), found by a trial; None if it can."""
+    try:
+        torch.compile(torch.sin)(torch.ones(8, device=device))
+    # Each of the compilers behind it fails in its own way.
+    except Exception as error:  # noqa: BLE001
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -286,6 +286,9 @@ class System(Section):
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
     precision: Literal["auto", "float32", "bf16"] = "auto"
+    compile: Literal["auto", "on", "off"] = Field(
+        default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"
+    )
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what suits the device"
     )

@@ -178,8 +178,10 @@ def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> 
         outputs.float().square().mean().backward()
         optimizer.step()
 
+    model = machine.compiled(job.network)
+
     def ours() -> Tensor:
-        return train_step(job, job.network, job.split.images, None, share, _draws(machine), optimizer, machine)
+        return train_step(job, model, job.split.images, None, share, _draws(machine), optimizer, machine)
 
     return {"bare": bare, "ours": ours}
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.errors import CheckpointError, Interrupted, NumericsError, UsageError
+from rushkit.models.draws import global_draws
 from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
@@ -90,7 +91,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
 
     Every draw is from a generator of (seed, purpose, epoch, step): a run that was stopped anywhere and resumed ends
     with the same weights, bit for bit on a CPU. Several ranks split each batch; losses and gradients are those of the
-    whole batch, so a run may go on with another number of ranks.
+    whole batch, so a run may go on with another number of ranks. A model that draws, as with dropout, does so from
+    torch's global generators, which are seeded for each step and rank and put back after it.
 
     Args:
         job: What to train.
@@ -117,7 +119,11 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     optimizer = build_optimizer(settings.optimizer, parameters, machine.device)
     images, labels = resident(job.split, machine.device)
     start = restore(job, run, optimizer)
-    model = ranks.parallel(network, machine.device)
+    model = machine.compiled(ranks.parallel(network, machine.device))
+    if machine.compiles:
+        run.speaker.say(
+            "compiling the network: the first steps take a minute or so; --set system.compile=off does without"
+        )
     ledger = _Ledger(run, job.objective.stage, job.best_by)
     figures = ledger.restore(start)
     stopping = False
@@ -151,7 +157,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                 rate = learning_rate(settings, step, job.steps_per_epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                loss = train_step(job, model, batch, batch_labels, share, source, optimizer, machine)
+                with global_draws(seed, f"{label}-model", epoch, index, ranks.rank(), device=machine.device):
+                    loss = train_step(job, model, batch, batch_labels, share, source, optimizer, machine)
                 ledger.add(step, epoch, rate, loss)
                 progress.advance(1, loss=loss, epoch=epoch + 1)
                 done = step + 1
@@ -188,7 +195,7 @@ def _stopped(job: TrainingJob, run: Run, done: int) -> Interrupted:
 
 def train_step(
     job: TrainingJob,
-    model: nn.Module,
+    model: Callable[[Tensor], Tensor],
     images: Tensor,
     labels: Tensor | None,
     share: ranks.Share,
@@ -200,7 +207,7 @@ def train_step(
 
     Args:
         job: The objective, and what it gets.
-        model: The job's network, or what ``ranks.parallel`` made of it.
+        model: The job's network, or what ``ranks.parallel`` and the compiler made of it.
         images: (n, C, H, W) uint8, the share's.
         labels: (n,) of the share, or None.
         share: Which rows of the batch they are.

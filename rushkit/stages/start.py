@@ -58,8 +58,8 @@ def mirror_metrics(recipe: Recipe, run: Run) -> None:
 
 
 def machine_of(recipe: Recipe) -> Machine:
-    """The device and precision that the recipe stands for on this machine."""
-    machine = choose_machine(recipe.system.device, recipe.system.precision)
+    """The device, precision and compiler that the recipe stands for on this machine."""
+    machine = choose_machine(recipe.system.device, recipe.system.precision, recipe.system.compile)
     ranks.check_device(machine.device)
     return machine
 
