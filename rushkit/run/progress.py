@@ -293,10 +293,11 @@ class _Bar:
         names = sorted(self._places, key=self._places.__getitem__)
         titles = {name: name.removesuffix("_accuracy").replace("_", " ") for name in names}
         widths = {name: max(len(titles[name]), *(len(row.get(name, "")) for row in rows)) for name in names}
-        gap = 2 if sum(widths.values()) + 2 * len(names) <= self._console.width else 1
-        while len(names) > 1 and sum(widths[name] + gap for name in names) > self._console.width:
+        room = self._console.width
+        gap = 2 if sum(widths.values()) + 2 * (len(names) - 1) <= room else 1
+        while len(names) > 1 and sum(widths[name] + gap for name in names) - gap > room:
             names.pop()
-        table = Table(box=None, padding=(0, gap, 0, 0), header_style="bold")
+        table = Table(box=None, padding=(0, gap, 0, 0), pad_edge=False, header_style="bold")
         for name in names:
             table.add_column(titles[name], justify="right", no_wrap=True)
         for row in rows:

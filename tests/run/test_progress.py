@@ -246,3 +246,89 @@ def test_a_warning_on_a_terminal_passes_above_the_bar(monkeypatch):
     monkeypatch.setenv("NO_COLOR", "1")
     speaker.warn("plain")
     assert stream.getvalue().endswith("\nwarning: plain\n")
+
+
+def frame(stream: Terminal) -> list[str]:
+    """What stands on the terminal in place of the bar: all that was drawn since the last line was taken back."""
+    return [line.rstrip() for line in plain(stream.getvalue().rpartition("\x1b[2K")[2]).splitlines()]
+
+
+def test_a_terminal_shows_the_last_epochs_in_a_table_above_the_bar():
+    clock, stream = Clock(), Terminal()
+    with Progress(100, "pretrain", stream=stream, clock=clock) as bar:
+        for epoch in range(1, 11):
+            clock.now += 5
+            bar.advance(10)
+            clock.now += 60 * (epoch == 10)
+            # Not every epoch has a look at the features.
+            bar.row(epoch=epoch, loss=4 / epoch, **({"knn_accuracy": 0.5} if epoch % 4 == 0 else {}), lr=0.1)
+        *table, below = frame(stream)
+    assert table == [
+        "epoch   loss  knn   lr       time",
+        "    3   1.33       0.1      5.0 s",
+        "    4      1  0.5  0.1      5.0 s",
+        "    5    0.8       0.1      5.0 s",
+        "    6  0.667       0.1      5.0 s",
+        "    7  0.571       0.1      5.0 s",
+        "    8    0.5  0.5  0.1      5.0 s",
+        "    9  0.444       0.1      5.0 s",
+        "   10    0.4       0.1  1 min 5 s",
+    ]
+    assert "pretrain: 100/100 steps" in below
+
+
+def test_the_table_is_drawn_in_place_and_lines_pass_above_it():
+    stream = Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
+        bar.row(epoch=1, loss=0.5)
+        bar.write("a warning")
+        bar.row(epoch=2, loss=0.25)
+        drawn = stream.getvalue().rpartition("a warning")[2]
+    # Each frame takes back as many lines as the one before it has: header, rows, bar.
+    assert drawn.count("\x1b[1A") == 2
+    assert [line.split() for line in frame(stream)[:3]] == [
+        ["epoch", "loss", "time"],
+        ["1", "0.5", "0.0", "s"],
+        ["2", "0.25", "0.0", "s"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("width", "header"),
+    [(24, "epoch  loss   lr   time"), (20, "epoch loss  lr  time"), (16, "epoch loss  lr"), (12, "epoch loss")],
+)
+def test_a_narrow_terminal_loses_gaps_and_then_the_last_columns_and_never_a_digit(monkeypatch, width, header):
+    monkeypatch.setenv("COLUMNS", str(width))
+    stream = Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
+        bar.row(epoch=1, loss=0.25, lr=0.1)
+        shown = frame(stream)
+    assert shown[0] == header
+    assert shown[1].split()[:2] == ["1", "0.25"]
+    assert all(len(line) <= width for line in shown)
+
+
+def test_a_low_terminal_shows_fewer_epochs_and_always_the_bar(monkeypatch):
+    monkeypatch.setenv("LINES", "6")
+    stream = Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
+        for epoch in range(1, 10):
+            bar.row(epoch=epoch)
+        shown = frame(stream)
+    assert [line.split()[0] for line in shown[:4]] == ["epoch", "7", "8", "9"]
+    assert "pretrain" in shown[4]
+
+
+def test_rows_are_for_terminals_only():
+    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
+        with Progress(10, "pretrain", stream=stream, clock=Clock(), quiet=quiet) as bar:
+            bar.row(epoch=1, loss=0.5)
+        assert "epoch" not in stream.getvalue()
+
+
+def test_no_color_leaves_the_table_without_colours(monkeypatch):
+    monkeypatch.setenv("NO_COLOR", "1")
+    stream = Terminal()
+    with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
+        bar.row(epoch=1, loss=0.5)
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", stream.getvalue())
