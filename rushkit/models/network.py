@@ -14,9 +14,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from rushkit.errors import CheckpointError, PluginError
+from rushkit.models.draws import global_draws
 from rushkit.models.normalise import Normalised
 from rushkit.registries import backbones
-from rushkit.system import generator
 
 HeadKind = Literal["projector", "head"]
 
@@ -57,9 +57,7 @@ def initialised_from(seed: int, purpose: str) -> Iterator[None]:
 
     torch's and timm's initialisers know only the global generator; it is set for the block and put back after it.
     """
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-        # Not torch.manual_seed: that would reseed the accelerators too, which are not put back.
-        torch.default_generator.manual_seed(generator(seed, f"weights:{purpose}").initial_seed())
+    with global_draws(seed, f"weights:{purpose}"), torch.device("cpu"):
         yield
 
 

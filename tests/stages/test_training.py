@@ -130,6 +130,34 @@ def test_fine_tuning_that_died_and_resumed_ends_bit_for_bit_the_same(tiny, at_st
     assert (run.path / "results.json").read_text() == (whole.path / "results.json").read_text()
 
 
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        ["backbone.name=toy", "backbone.dropout=0.5"],
+        ["backbone.name=timm/resnet18", "backbone.drop_path_rate=0.5", "data.limit=12", "pretrain.batch_size=4"],
+    ],
+    ids=["dropout", "timm's stochastic depth"],
+)
+def test_a_model_that_draws_resumes_bit_for_bit(tiny, at_step, backbone):
+    recipe = tiny(*backbone, "pretrain.knn.every=0", "pretrain.save_every=2steps")
+    whole = pretrained(recipe)
+
+    def die() -> None:
+        raise RuntimeError("the machine went away")
+
+    at_step(6, die)
+    run = start_run("pretrain", recipe, QUIET)
+    with pytest.raises(RuntimeError, match="went away"), run:
+        pretrain(recipe, run)
+    # What other code draws meanwhile is no concern of the run's.
+    with torch.random.fork_rng(devices=[]), Run.open(run.path, QUIET) as resumed:
+        torch.rand(7)
+        pretrain(recipe, resumed)
+    assert same(checkpoint_of(resumed).tensors, checkpoint_of(whole).tensors)
+    still = pretrained(tiny(*backbone, f"{backbone[1].partition('=')[0]}=0.0", "pretrain.knn.every=0"))
+    assert not same(checkpoint_of(still).tensors, checkpoint_of(whole).tensors)
+
+
 def saved_steps(run: Run) -> list[int]:
     return [int(path.stem.removeprefix("step-")) for path in sorted(run.checkpoints.folder.glob("step-*"))]
 

@@ -34,8 +34,8 @@ TINY = (
 )
 
 
-def toy(in_channels: int = 3, image_size: int = 32, width: int = 8) -> nn.Module:
-    """Two convolutions with BatchNorm between them."""
+def toy(in_channels: int = 3, image_size: int = 32, width: int = 8, dropout: float = 0.0) -> nn.Module:
+    """Two convolutions with BatchNorm between them, and dropout in the end."""
     model = nn.Sequential(
         nn.Conv2d(in_channels, width, 3, stride=2, bias=False),
         nn.BatchNorm2d(width),
@@ -43,6 +43,7 @@ def toy(in_channels: int = 3, image_size: int = 32, width: int = 8) -> nn.Module
         nn.Conv2d(width, width, 2),
         nn.AdaptiveAvgPool2d(1),
         nn.Flatten(),
+        nn.Dropout(dropout),
     )
     model.num_features = width
     return model

@@ -1,0 +1,41 @@
+"""Seeds for modules that draw from torch's global generators: initialisers, dropout, stochastic depth."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from rushkit.system import derived_seed
+
+
+@contextmanager
+def global_draws(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> Iterator[None]:
+    """Let torch's global generators draw from (seed, purpose, counters) in this block; after it they are as before.
+
+    Args:
+        seed: As in ``system.generator``, and so the purpose and the counters.
+        purpose: What the draws are for.
+        *counters: Such as epoch, step and rank.
+        device: The one that draws; the CPU's generator is set beside it.
+    """
+    generators = [torch.default_generator, *_of_accelerator(torch.device(device))]
+    states = [each.get_state() for each in generators]
+    number = derived_seed(seed, purpose, *counters)
+    try:
+        for each in generators:
+            # Not torch.manual_seed: that reseeds every accelerator, and not all of them are put back.
+            each.manual_seed(number)
+        yield
+    finally:
+        for each, state in zip(generators, states, strict=True):
+            each.set_state(state)
+
+
+def _of_accelerator(device: torch.device) -> list[torch.Generator]:
+    if device.type == "cuda":
+        # They exist from the first use of CUDA on.
+        torch.cuda.init()
+        return [torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index]]
+    return [torch.mps._get_default_mps_generator()] if device.type == "mps" else []
