@@ -30,7 +30,7 @@ def command(
     from rushkit.stages.bench import bench
 
     output = Output(json, quiet, verbose)
-    found = bench(load_recipe(recipe, changes or []), seconds, output.speaker())
+    found = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
     table = Table("part", "speed", "bare model", "share of it")
     for row in found["rows"]:
         speeds = (f"{row[key]:,.1f} {row['unit']}" for key in ("per_second", "bare_per_second"))

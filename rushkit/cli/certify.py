@@ -80,24 +80,24 @@ def command(
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.errors import UsageError
-    from rushkit.recipe.load import derive_recipe, parse_changes
+    from rushkit.recipe.load import derive_recipe
     from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    flags: dict[str, Any] = {
-        "norm": norm and norm.value,
-        "samples": samples,
-        "alpha": alpha,
-        "radii": radius,
-        "skip": skip,
-        "limit": limit,
-        "split": split,
-    }
-    given = {f"certify.{key}": value for key, value in flags.items() if value not in (None, [])}
+    flags = [
+        ("certify.norm", norm and norm.value, "--norm"),
+        ("certify.samples", samples, "--samples"),
+        ("certify.alpha", alpha, "--alpha"),
+        ("certify.radii", radius or None, "--radius"),
+        ("certify.skip", skip, "--skip"),
+        ("certify.limit", limit, "--limit"),
+        ("certify.split", split, "--split"),
+    ]
+    given = [flag for _, value, flag in flags if value is not None]
     if resume and (given or from_counts or source):
-        word = "--from-counts" if from_counts else "--from" if source else f"--{next(iter(given)).partition('.')[2]}"
+        word = "--from-counts" if from_counts else "--from" if source else given[0]
         raise UsageError(
             f"--resume goes on with what the run was started with; it cannot take {word}",
             "start a new run, or redo the radii of this one with --from-counts",
@@ -114,14 +114,14 @@ def command(
         counts = _run_path(from_counts, runs_root(changes))
         checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
         stored = recipe_of_counts(counts)
-        recipe = derive_recipe(stored, dict(parse_changes(changes or [])) | given)
+        recipe = derive_recipe(stored, changes or [], flags=flags)
         claim_of_counts(recipe, counts, checkpoint)
         with start_run("certify", recipe, speaker, parent=str(counts)) as run:
             run.update(counts=str(counts))
             results = recertify(recipe, counts, checkpoint, run)
             _draw(results, run)
     else:
-        recipe, checkpoint = resolve_classifier(source, changes, speaker, **given)
+        recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
         # Mistakes show before there is a folder for them.
         claim_of(recipe, checkpoint)
         with start_run("certify", recipe, speaker, parent=str(checkpoint.path)) as run:

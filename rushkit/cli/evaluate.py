@@ -42,8 +42,8 @@ def command(
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    wanted = {"evaluate.samples": numbers(samples, "--samples")}
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, **wanted)
+    flags = [("evaluate.samples", numbers(samples, "--samples"), "--samples")]
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
     with start_run("evaluate", recipe, speaker, parent=str(checkpoint.path)) as run:
         results = evaluate(recipe, checkpoint, run)
     output.result({**results, "run": str(run.path)}, evaluation_table(results))

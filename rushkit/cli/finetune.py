@@ -91,7 +91,7 @@ def command(
                 raise UsageError(
                     "--recipe starts from random weights: --from and --to do not go with it", "leave one out"
                 )
-            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes))
+            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes, components=True))
         else:
             found = resolve_from(source, runs_root(changes), "pretrain")
             if source is None and found.run is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +14,7 @@ import typer
 from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
 
 if TYPE_CHECKING:
+    from rushkit.recipe.load import Override
     from rushkit.recipe.schema import Recipe
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.progress import Speaker
@@ -130,11 +131,11 @@ def runs_root(changes: list[str] | None) -> str:
 
 
 def resolve_classifier(
-    spec: str | None, changes: list[str] | None, speaker: Speaker, **more: Any
+    spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
 ) -> tuple[Recipe, Checkpoint]:
-    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's flags."""
+    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
     from rushkit.errors import UsageError
-    from rushkit.recipe.load import derive_recipe, parse_changes
+    from rushkit.recipe.load import derive_recipe
     from rushkit.run.find import resolve_from
     from rushkit.stages.load import recipe_of
 
@@ -142,9 +143,8 @@ def resolve_classifier(
     if spec is None and found.run is not None:
         speaker.say(f"from the newest run that fits: {found.run.path}")
     checkpoint = found.load(warn=speaker.warn)
-    given = dict(parse_changes(changes or [])) | {key: value for key, value in more.items() if value is not None}
     stored = recipe_of(checkpoint)
-    recipe = derive_recipe(stored, given)
+    recipe = derive_recipe(stored, changes or [], flags=flags)
     if recipe.backbone != stored.backbone:
         raise UsageError(
             f"{checkpoint.path} holds a {stored.backbone.name}, and --set cannot make another backbone of it",

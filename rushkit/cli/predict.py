@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.certify import Alpha, Norm
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, resolve_classifier
+from rushkit.cli.launch import launch
+from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, resolve_classifier
 
 NAME = "predict"
 EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
@@ -16,26 +17,33 @@ SAMPLES = 1000
 
 
 def command(
+    context: typer.Context,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     source: From = None,
     norm: Norm = None,
     samples: Annotated[int, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = SAMPLES,
     alpha: Alpha = None,
     changes: Changes = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Classify images: a class or "abstain", bounds on its probability, and the radius that is certified."""
+    launch(nproc, context)
     from rushkit.recipe.components import check_components
     from rushkit.report.certified import prediction_table
     from rushkit.stages.predict import predict
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    wanted = {"certify.norm": norm and norm.value, "certify.samples": samples, "certify.alpha": alpha}
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, **wanted)
+    flags = [
+        ("certify.norm", norm and norm.value, "--norm"),
+        ("certify.samples", samples, "--samples"),
+        ("certify.alpha", alpha, "--alpha"),
+    ]
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results, prediction_table(results))

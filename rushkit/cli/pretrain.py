@@ -61,7 +61,6 @@ def command(
         raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
 
     from rushkit.cli.training import dry_run_table, finished, refuse_dry_resume, reopen
-    from rushkit.recipe.components import check_components
     from rushkit.recipe.load import load_recipe
     from rushkit.stages.pretrain import pretrain, pretraining_job
     from rushkit.stages.start import machine_of, start_run
@@ -70,9 +69,8 @@ def command(
         refuse_dry_resume(dry_run)
         found, run = reopen("pretrain", recipe, run_folder, changes, runs_root(changes), speaker)
     else:
-        found = load_recipe(str(recipe), changes)
+        found = load_recipe(str(recipe), changes, components=True)
         if dry_run:
-            check_components(found)
             job, _ = pretraining_job(found, machine_of(found))
             output.result(*dry_run_table(job, found))
             return

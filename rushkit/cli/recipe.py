@@ -81,11 +81,9 @@ def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to wr
 @app.command("check", epilog="Example: rushkit recipe check mine.toml")
 def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     """Check a recipe: its keys, and its components' options against the components themselves."""
-    from rushkit.recipe.components import check_components
     from rushkit.recipe.load import load_recipe
 
-    recipe = load_recipe(name, changes or [])
-    check_components(recipe)
+    recipe = load_recipe(name, changes or [], components=True)
     Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
 
 

@@ -56,9 +56,9 @@ def explain(error: Mapping[str, Any]) -> str:
         return "is missing"
     given = repr(error["input"])
     message = _MUST.get(error["type"])
-    if error["type"] in ("too_short", "too_long"):
-        least, most = (error["ctx"].get(limit) for limit in ("min_length", "max_length"))
-        message = f"must have at most {most} items" if least is None else f"must have {least} items or more"
+    if error["type"] == "too_short":
+        least = error["ctx"]["min_length"]
+        message = "must not be empty" if least == 1 else f"must have at least {least} items"
     if message is None:
         message = error["msg"].removeprefix("Value error, ").removeprefix("Input ").removesuffix(".")
         message = message.replace("should", "must", 1)

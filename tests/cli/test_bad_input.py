@@ -24,16 +24,16 @@ def test_an_unknown_recipe(fails):
     [
         ("pretrain.epoch=1", "pretrain.epoch: unknown key; did you mean epochs?"),
         ("pretrainn.epochs=1", "pretrainn: unknown key; did you mean pretrain?"),
-        ("pretrain.epochs=many", "pretrain.epochs: must be a valid integer (got 'many')"),
-        ("pretrain.epochs=1.5", "pretrain.epochs: must be a valid integer (got 1.5)"),
+        ("pretrain.epochs=many", "pretrain.epochs: must be a whole number (got 'many')"),
+        ("pretrain.epochs=1.5", "pretrain.epochs: must be a whole number (got 1.5)"),
         ("data.name=cifar11", "data.name: unknown data set 'cifar11' (did you mean cifar10"),
         ("backbone.name=resnet10", "backbone.name: unknown backbone 'resnet10' (did you mean resnet"),
         ("backbone.stem=small", "backbone.stem: unknown key of backbone resnet10-small"),
         ("noise.name=unifrom", "noise.name: unknown noise 'unifrom' (did you mean uniform"),
-        ("noise.scale=wide", "noise.scale: scale must be a number (got 'wide')"),
+        ("noise.scale=wide", "noise.scale: must be a number (got 'wide')"),
         ("pretrain.objective=cross-entropy", "'cross-entropy' is an objective of finetune, not of pretrain"),
         ("pretrain.epochs", "--set 'pretrain.epochs' is not KEY=VALUE"),
-        ("attack.3.eps=1", "attack.3.eps needs an index below"),
+        ("attack.3.eps=1", "--set attack.3.eps: '3' must be an index below 1"),
     ],
 )
 def test_a_bad_change_of_a_recipe(fails, folder, change, words):

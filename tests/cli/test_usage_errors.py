@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from commands import sets
 
 from rushkit.cli import app
 
@@ -67,3 +68,27 @@ def test_a_command_that_exits_by_itself_keeps_its_code(monkeypatch):
 
     monkeypatch.setattr(app, "app", leave)
     assert app.main([]) == 7
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ("evaluate --samples 0", "--samples: evaluate.samples.0: must be greater than or equal to 1 (got 0)"),
+        ("certify --alpha 2", "--alpha: certify.alpha: must be less than 1 (got 2.0)"),
+        ("certify --radius far", "--radius: certify.radii.0: must be a number such as 0.03 or 8/255 (got 'far')"),
+        ("certify --skip 0", "--skip: certify.skip: must be greater than or equal to 1 (got 0)"),
+        ("predict here.png --alpha 0", "--alpha: certify.alpha: must be greater than 0 (got 0.0)"),
+        (
+            "attack --eps 8",
+            "--eps: attack.0.eps: must be in pixel units, where 1 is the whole range; did you mean 8/255?",
+        ),
+    ],
+)
+def test_a_value_that_the_recipe_refuses_is_named_by_its_flag(fails, runs, arguments, words):
+    assert f"error: {words}" in fails(2, *arguments.split()).err
+
+
+def test_all_mistakes_of_sections_and_components_come_at_once(fails, folder):
+    said = fails(2, "pretrain", "--recipe", "digits", *sets("pretrain.epochs=0", "noise.sclae=1", "backbone.stem=x"))
+    assert "the recipe has 3 errors:" in said.err
+    assert not (folder / "runs").exists()
