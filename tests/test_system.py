@@ -1,0 +1,104 @@
+"""The machine: what auto stands for, the compiler, and memory that is freed and wanted again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from rushkit import system
+from rushkit.errors import UsageError
+from rushkit.system import Machine, choose_machine, compile_obstacle, generator
+
+CPU = torch.device("cpu")
+
+# Minor page faults while 64 MiB are filled where 128 MiB have been freed: 16384 pages, or next to none.
+FAULTS = """
+import resource, torch
+from rushkit.system import choose_machine
+choose_machine("cpu")
+torch.ones(1 << 25)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+torch.ones(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def page_faults(**variables: str) -> int:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")} | variables
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=environment, capture_output=True, text=True, check=True)
+    return int(done.stdout)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells glibc what to do")
+def test_memory_that_was_freed_is_used_again():
+    assert page_faults() < 1000
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells glibc what to do")
+def test_malloc_settings_of_the_environment_are_left_alone():
+    assert page_faults(MALLOC_TRIM_THRESHOLD_="131072") > 10000
+
+
+def test_auto_compiles_nothing_on_a_cpu():
+    assert not Machine(CPU, "float32", "auto").compiles
+
+
+def test_a_network_that_is_not_compiled_is_itself():
+    network = nn.Linear(2, 2)
+
+    assert Machine(CPU, "float32", "off").compiled(network) is network
+
+
+@pytest.fixture
+def broken_compiler(monkeypatch):
+    def fail(*_args, **_options):
+        raise RuntimeError("no compiler found\nand a page of advice")
+
+    monkeypatch.setattr(torch, "compile", fail)
+    compile_obstacle.cache_clear()
+    yield
+    compile_obstacle.cache_clear()
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_compiling_that_was_asked_for_and_cannot_be_had_is_a_usage_error():
+    with pytest.raises(UsageError, match=r"torch.compile does not work on cpu: no compiler found") as caught:
+        choose_machine("cpu", compile="on").compiled(nn.Linear(2, 2))
+
+    assert "system.compile=off" in str(caught.value.hint)
+
+
+@pytest.mark.usefixtures("broken_compiler")
+def test_auto_does_without_a_compiler_that_does_not_work(monkeypatch):
+    # A CUDA device by name only: the trial, which is all that would touch it, fails here anyway.
+    assert not Machine(torch.device("cuda"), "bf16", "auto").compiles
+
+
+def test_a_working_compiler_is_taken_on_cuda(monkeypatch):
+    monkeypatch.setattr(system, "compile_obstacle", lambda device: None)
+
+    assert Machine(torch.device("cuda"), "bf16", "auto").compiles
+    assert not Machine(torch.device("cuda"), "bf16", "off").compiles
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler on a CPU")
+# The compiler's own imports warn, of what is no concern of its users.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_compiled_network_trains_the_same_parameters():
+    machine = choose_machine("cpu", compile="on")
+    network = nn.Sequential(nn.Linear(4, 3), nn.ReLU())
+    x = torch.rand(5, 4, generator=generator(0, "x"))
+    network(x).sum().backward()
+    plain = network[0].weight.grad.clone()
+    network.zero_grad()
+
+    machine.compiled(network)(x).sum().backward()
+
+    torch.testing.assert_close(network[0].weight.grad, plain)
