@@ -112,5 +112,5 @@ def command(
     with run:
         run.update(save=save, transfer_to=str(other.path) if other else None)
         results = attack(recipe, checkpoint, run, protocols, save, other)
-    output.result({**results, "run": str(run.path)}, attack_table(results))
+    output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")

@@ -130,7 +130,7 @@ def command(
 
     from rushkit.report.certified import certified_table
 
-    output.result({**results, "run": str(run.path)}, certified_table(results))
+    output.result(results, certified_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 

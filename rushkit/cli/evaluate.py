@@ -46,5 +46,5 @@ def command(
     recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
     with start_run("evaluate", recipe, speaker, parent=str(checkpoint.path)) as run:
         results = evaluate(recipe, checkpoint, run)
-    output.result({**results, "run": str(run.path)}, evaluation_table(results))
+    output.result(results, evaluation_table(results))
     speaker.say(f"run: {run.path}")

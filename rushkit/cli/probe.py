@@ -61,5 +61,5 @@ def command(
     ball = Ball(asked.norm, asked.eps, steps)
     with start_run("probe", recipe, speaker, parent=str(checkpoint.path)) as run:
         results = probe(recipe, checkpoint, ball, run, limit, other)
-    output.result({**results, "run": str(run.path)}, probe_table(results))
+    output.result(results, probe_table(results))
     speaker.say(f"run: {run.path}")

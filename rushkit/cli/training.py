@@ -132,4 +132,4 @@ def finished(output: Output, run: Run, results: dict[str, Any], following: str) 
     """The closing words of a training verb."""
     figures = {key: value for key, value in results.items() if isinstance(value, float)}
     shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
-    output.result({**results, "run": str(run.path)}, f"{shown}\nrun: {run.path}\nnext: {following}")
+    output.result(results, f"{shown}\nrun: {run.path}\nnext: {following}")

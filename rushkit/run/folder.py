@@ -164,10 +164,19 @@ class Run:
         self.data |= values
         self._write()
 
-    def write_results(self, results: Mapping[str, Any]) -> None:
-        """Write results.json atomically. Raises NumericsError for a NaN or an infinity, naming the key."""
+    def write_results(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Write results.json atomically.
+
+        Returns:
+            The results and, under ``run``, the folder that they lie in: what a stage returns. The file itself does not
+            say where it lies, because folders are moved.
+
+        Raises:
+            NumericsError: a NaN or an infinity, naming the key.
+        """
         if self.writes:
             write_json(self.path / RESULTS_FILE, results)
+        return {**results, "run": str(self.path)}
 
     def finish(self) -> None:
         """Mark the run finished and close it."""

@@ -111,8 +111,7 @@ def attack(
         "noise": recipe.noise.model_dump(),
         "attacks": rows,
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def plan_jobs(recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName]) -> list[Job]:

@@ -61,8 +61,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict
         "accuracy": rows,
         "outcomes": {"labels": labels.tolist(), "predicted": predicted},
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def per_class_accuracy(right: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, float | None]:

@@ -64,8 +64,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         "trainable": trainable,
         **figures,
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def supervised_recipe(recipe: Recipe) -> Recipe:

@@ -56,8 +56,7 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
         **figures,
         "knn_protocol": protocol,
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def pretraining_job(recipe: Recipe, machine: Machine, split: Split | None = None) -> tuple[TrainingJob, Dataset]:

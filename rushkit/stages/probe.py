@@ -125,8 +125,7 @@ def probe(
         "rows": rows,
         "outcomes": outcomes,
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, nn.Module]:

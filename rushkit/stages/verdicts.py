@@ -111,7 +111,7 @@ def conclude(
             **{name: values.tolist() for name, values in vars(certificates).items()},
         },
     }
-    run.write_results(results)
+    results = run.write_results(results)
     if run.writes:
         write_atomic(run.path / TABLE_FILE, [image_table(counts, certificates).encode()])
     return results

@@ -387,5 +387,5 @@ class TestBesideAttacks:
 def test_one_voice_for_the_path_of_results(whole):
     run, results = whole
     stored = json.loads((run.path / "results.json").read_text())
-    assert stored == json.loads(json.dumps(results))
+    assert stored | {"run": str(run.path)} == json.loads(json.dumps(results))
     assert Path(stored["source"]).exists()

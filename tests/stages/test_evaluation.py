@@ -30,7 +30,7 @@ def model(tiny):
 def evaluated(recipe, checkpoint) -> dict:
     with start_run("evaluate", recipe, QUIET, parent=str(checkpoint.path)) as run:
         results = evaluate(recipe, checkpoint, run)
-    assert json.loads((run.path / "results.json").read_text()) == results
+    assert json.loads((run.path / "results.json").read_text()) | {"run": str(run.path)} == results
     return results
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import pytest
 import torch
@@ -107,7 +108,7 @@ def test_pretraining_stopped_by_a_signal_and_resumed_ends_bit_for_bit_the_same(t
         results = pretrain(recipe, resumed)
     assert same(checkpoint_of(resumed).tensors, checkpoint_of(whole).tensors)
     assert read_metrics(run.path / "metrics.jsonl") == read_metrics(whole.path / "metrics.jsonl")
-    assert results == json.loads((whole.path / "results.json").read_text())
+    assert results == json.loads((whole.path / "results.json").read_text()) | {"run": str(run.path)}
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])
@@ -401,7 +402,8 @@ def test_a_stage_without_a_run_makes_its_own(tiny, tmp_path):
     recipe = tiny("pretrain.epochs=1", "pretrain.knn.every=0")
     results = pretrain(recipe)
     (run,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "results.json").read_text()) == results
+    assert json.loads((run / "results.json").read_text()) | {"run": results["run"]} == results
+    assert Path(results["run"]).samefile(run)
     assert results["knn_protocol"] is None
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
 
