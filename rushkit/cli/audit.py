@@ -45,7 +45,7 @@ def command(
     with start_run("audit", recipe, speaker, parent=str(checkpoint.path)) as run:
         results = audit(recipe, checkpoint, settings, run, limit, samples or 0)
         audit_figure(results, run.subfolder("figures") / "audit.png")
-    output.result({**results, "run": str(run.path)}, audit_table(results))
+    output.result(results, audit_table(results))
     speaker.say(f"run: {run.path}")
     if failed(results):
         raise typer.Exit(1)

@@ -83,8 +83,7 @@ def audit(
         "checks": [asdict(check) for check in check_all(found)],
         **_figures(found),
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def failed(results: dict[str, Any]) -> list[str]:
