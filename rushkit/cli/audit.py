@@ -2,19 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, resolve_classifier
+from rushkit.cli.launch import ERROR_FILE, launch
+from rushkit.cli.options import (
+    Changes,
+    Debug,
+    From,
+    Json,
+    Nproc,
+    Output,
+    Quiet,
+    Resume,
+    RunFolder,
+    Verbose,
+    resolve_classifier,
+    runs_root,
+)
+
+if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
+    from rushkit.stages.audit_plan import Settings
 
 NAME = "audit"
 EXAMPLE = "Example: rushkit audit --from cifar10 --limit 64 --eps 8/255"
 
 
 def command(
+    context: typer.Context,
     source: From = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Images to look at; 0 for all.")] = 64,
+    limit: Annotated[
+        int | None, typer.Option("--limit", min=0, help="Images to look at; 0 for all, 64 where it is not given.")
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", metavar="M", min=1, help="Draws of noise a vote; else the recipe's most.")
     ] = None,
@@ -24,28 +47,67 @@ def command(
     eot: Annotated[int | None, typer.Option("--eot", min=1, help="Draws of noise a gradient; 10 else.")] = None,
     queries: Annotated[int | None, typer.Option("--queries", min=1, help="Queries of Square; 200 else.")] = None,
     changes: Changes = None,
+    resume: Resume = False,
+    run_folder: RunFolder = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
+    launch(nproc, context)
+    from rushkit.cli.training import parent_checkpoint, reopen
+    from rushkit.errors import UsageError
     from rushkit.recipe.load import change_attacks
     from rushkit.report.audit import audit_figure, audit_table
-    from rushkit.stages.audit import audit, audit_settings, failed
+    from rushkit.stages.audit import audit, failed
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker)
-    # The ball is that of the recipe's first attack.
-    recipe = change_attacks(recipe, None if recipe.attack else "pgd", changes=changes or [], norm=norm, eps=eps)
-    ball = recipe.attack[0]
-    settings = audit_settings(ball.norm, ball.eps, recipe.system.seed, steps=steps, eot=eot, queries=queries)
-    with start_run("audit", recipe, speaker, parent=str(checkpoint.path)) as run:
-        results = audit(recipe, checkpoint, settings, run, limit, samples or 0)
-        audit_figure(results, run.subfolder("figures") / "audit.png")
+    asked = {"steps": steps, "eot": eot, "queries": queries, "limit": limit, "samples": samples}
+    if resume:
+        given = [
+            name for name, value in {**asked, "eps": eps, "norm": norm, "from": source}.items() if value is not None
+        ]
+        if given:
+            raise UsageError(
+                f"--resume goes on with what the run was started with; it cannot take --{given[0]}",
+                "start a new run without --resume",
+            )
+        recipe, run = reopen("audit", None, run_folder, changes, runs_root(changes), speaker)
+        checkpoint = parent_checkpoint(run)
+        asked = {name: value if isinstance(value := run.data.get(name), int) else None for name in asked}
+    else:
+        recipe, checkpoint = resolve_classifier(source, changes, speaker)
+        # The ball is that of the recipe's first attack.
+        recipe = change_attacks(recipe, None if recipe.attack else "pgd", changes=changes or [], norm=norm, eps=eps)
+        _settings(recipe, asked)
+        run = start_run("audit", recipe, speaker, parent=str(checkpoint.path))
+        run.update(**asked)
+    with run:
+        images = 64 if asked["limit"] is None else asked["limit"]
+        results = audit(recipe, checkpoint, _settings(recipe, asked), run, images, asked["samples"] or 0)
+        if run.writes:
+            audit_figure(results, run.subfolder("figures") / "audit.png")
     output.result(results, audit_table(results))
     speaker.say(f"run: {run.path}")
-    if failed(results):
-        raise typer.Exit(1)
+    _leave(bool(failed(results)))
+
+
+def _settings(recipe: Recipe, asked: dict[str, int | None]) -> Settings:
+    from rushkit.stages.audit import audit_settings
+
+    ball, budgets = recipe.attack[0], {name: asked[name] for name in ("steps", "eot", "queries")}
+    return audit_settings(ball.norm, ball.eps, recipe.system.seed, **budgets)
+
+
+def _leave(failed: bool) -> None:
+    """Exit with 1 where a check failed. Of several ranks rank 0 does, when it has said all that there is to say."""
+    if not failed or os.environ.get("RANK", "0") != "0":
+        return
+    if note := os.environ.get(ERROR_FILE):
+        # A verdict is no accident: the launcher need not explain the exit code.
+        Path(note).touch()
+    raise typer.Exit(1)

@@ -6,13 +6,15 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, runs_root
+from rushkit.cli.launch import launch
+from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, runs_root
 
 NAME = "probe"
 EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"
 
 
 def command(
+    context: typer.Context,
     source: From = None,
     supervised: Annotated[
         str | None,
@@ -23,12 +25,14 @@ def command(
     norm: Annotated[str, typer.Option("--norm", help="The ball's norm: linf, l2 or l1.")] = "linf",
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the ascent.")] = 20,
     changes: Changes = None,
+    nproc: Nproc = 1,
     json: Json = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
     """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
+    launch(nproc, context)
     from rushkit.errors import UsageError
     from rushkit.recipe.load import change_attacks, derive_recipe
     from rushkit.report.audit import probe_table

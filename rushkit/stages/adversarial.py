@@ -17,7 +17,7 @@ from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_che
 from rushkit.run.files import JSON
 from rushkit.run.folder import Run
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages import build
+from rushkit.stages import build, ranks
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier, recipe_of
 from rushkit.stages.outcomes import BLOCK, smoothed
@@ -157,25 +157,30 @@ def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m:
     checkpoint = target.classifier.checkpoint
     kept, device = album.images(), target.machine.device
     noise = recipe_of(checkpoint).noise.model_dump()
-    log = BlockLog(
-        run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl",
-        {"model": checkpoint.hash, "noise": noise, "samples": m, "votes": votes, "seed": seed, "block": BLOCK},
-    )
+    subject = {"model": checkpoint.hash, "noise": noise, "samples": m, "votes": votes, "seed": seed, "block": BLOCK}
+    path = run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl"
+    log = BlockLog(path, subject) if run.writes else None
+    records = ranks.broadcast(None if log is None else log.records())
+    done = sum(len(record["images"]) for record in records)
     g = target.smoothed(m)
-    with run.speaker.progress(len(clean), f"transfer {name}", "images", start=log.done) as bar:
-        for start in range(log.done, len(clean), BLOCK):
-            rows = slice(start, start + BLOCK)
-            y = kept["labels"][rows].to(device)
-            score, score_clean = score_seeds(seed, start)
-            log.append(
-                {
-                    "images": kept["indices"][rows].tolist(),
-                    "right": count_right(g, kept["images"][rows].to(device), y, votes, score),
-                    "clean_right": count_right(g, build.to_float(clean[rows].to(device)), y, votes, score_clean),
-                }
-            )
-            bar.advance(len(y))
-    return {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, **figures(log.records(), votes)}
+
+    def ask(start: int) -> dict[str, Any]:
+        rows = slice(start, start + BLOCK)
+        y = kept["labels"][rows].to(device)
+        score, score_clean = score_seeds(seed, start)
+        return {
+            "images": kept["indices"][rows].tolist(),
+            "right": count_right(g, kept["images"][rows].to(device), y, votes, score),
+            "clean_right": count_right(g, build.to_float(clean[rows].to(device)), y, votes, score_clean),
+        }
+
+    with run.speaker.progress(len(clean), f"transfer {name}", "images", start=done) as bar:
+        for record in ranks.in_rounds(ask, range(done, len(clean), BLOCK)):
+            if log is not None:
+                log.append(record)
+            records.append(record)
+            bar.advance(len(record["images"]))
+    return {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, **figures(records, votes)}
 
 
 def _tensors(x_adv: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:

@@ -6,7 +6,6 @@ attack goes on where it was. Several ranks deal the blocks out among themselves.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -16,6 +15,7 @@ import torch
 
 from rushkit.data.memory import Split, limit
 from rushkit.errors import Interrupted
+from rushkit.noises import is_deterministic
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
@@ -26,7 +26,7 @@ from rushkit.stages.adversarial import Album, Partial, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier
-from rushkit.stages.outcomes import check_classes, check_images, labels_of, smoothed
+from rushkit.stages.outcomes import check_classes, check_images, content_of, labels_of, smoothed
 from rushkit.stages.protocols import Plan, ProtocolName, plan_attack
 from rushkit.stages.robustness import robustness_row
 from rushkit.stages.start import machine_of, start_run
@@ -102,7 +102,7 @@ def attack(
             rows[-1]["saved"] = str(album.path.relative_to(run.path))
         if album is not None and target is not None:
             asked = run, job.name, album, split.images, target, job.m, job.plan.votes, recipe.system.seed
-            rows[-1]["transfer"] = ranks.broadcast(rescore(*asked) if run.writes else None)
+            rows[-1]["transfer"] = rescore(*asked)
     results = {
         "stage": "attack",
         "recipe": recipe.name,
@@ -117,10 +117,12 @@ def attack(
 def plan_jobs(recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName]) -> list[Job]:
     """What the recipe's attacks come to. Raises UsageError for an attack, norm or option that does not fit."""
     jobs = []
+    # Without noise every m is the same classifier.
+    deterministic = is_deterministic(build.build_noise(recipe))
     for number, section in enumerate(recipe.attack):
-        for m in sorted(set(section.samples)):
+        for m in [1] if deterministic else sorted(set(section.samples)):
             for protocol in protocols:
-                plan = plan_attack(section, protocol, m, len(classes), recipe.system.seed)
+                plan = plan_attack(section, protocol, m, len(classes), recipe.system.seed, deterministic)
                 name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{protocol}-m{m}".replace("/", "_")
                 jobs.append(Job(name, section, m, plan))
     return jobs
@@ -226,7 +228,7 @@ def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: i
             "precision": precision,
             "data": split.name,
             "images": len(split),
-            "content": _content(split),
+            "content": content_of(split),
             "noise": recipe.noise.model_dump(),
             "plan": [[candidate.name, candidate.options] for candidate in job.plan.candidates],
             "norm": job.section.norm,
@@ -239,14 +241,6 @@ def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: i
         },
         job.name,
     )
-
-
-def _content(split: Split) -> str:
-    """A hash of the images and labels."""
-    assert split.labels is not None
-    digest = hashlib.blake2b(split.images.contiguous().numpy().data, digest_size=16)
-    digest.update(split.labels.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _announce(job: Job, split: Split, machine: Machine) -> str:

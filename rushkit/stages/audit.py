@@ -1,4 +1,8 @@
-"""Is the robustness real? Measures what the checks need, on a few images, and says which of them hold."""
+"""Is the robustness real? Measures what the checks need, on a few images, and says which of them hold.
+
+Each measurement is kept as soon as it is there: a stopped audit goes on where it was. Several ranks deal the
+measurements out among themselves.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,26 @@ from typing import Any
 import torch
 
 from rushkit.data.memory import limit
-from rushkit.errors import UsageError
+from rushkit.errors import Interrupted, UsageError
 from rushkit.recipe.schema import Recipe
-from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.checkpoint import SUFFIX, Checkpoint
+from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
+from rushkit.run.signals import graceful_stop
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages import build
+from rushkit.stages import build, ranks
+from rushkit.stages.adversarial import Partial
 from rushkit.stages.audit_checks import check_all
-from rushkit.stages.audit_measure import Measured, Point, Settings, measure, passes
+from rushkit.stages.audit_measure import Measured, Point, Session, measure
+from rushkit.stages.audit_plan import Settings, passes
 from rushkit.stages.load import load_classifier
-from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of, smoothed
+from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, content_of, labels_of, smoothed
 from rushkit.stages.start import machine_of, start_run
 
 # Images in the pass that tells how long everything will take.
 _TIMED = 128
+# What a measurement's file is called while the audit runs.
+_KEPT = "audit."
 
 
 def audit(
@@ -34,12 +44,15 @@ def audit(
         recipe: Sections data, noise, attack (for the split and m), system.
         source: A fine-tuned checkpoint.
         settings: Norm, eps and budgets.
-        run: Takes results.json. None: a new one.
+        run: Takes results.json, and each measurement until then; one that was stopped goes on. None: a new one.
         images: How many images of the split; 0: all.
         samples: m; 0: the largest of the recipe's first attack.
 
     Returns:
         What results.json holds: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
+
+    Raises:
+        Interrupted: a signal asked to stop; what is measured is kept.
     """
     if run is None:
         with start_run("audit", recipe, parent=str(source.path)) as run:
@@ -58,20 +71,49 @@ def audit(
     g = smoothed(classifier.network, build.build_noise(recipe), m, recipe.system.chunk, machine)
     encoder = classifier.network.encoder
     features = encoder if machine.precision == "float32" else LowPrecision(encoder, machine)
-    total = passes(settings, m, len(x))
-    seconds = total * _seconds_a_pass(g, x)
+    total = passes(settings, m, len(classifier.classes), x.shape)
+    seconds = total * _seconds_a_pass(g, x) / ranks.world()
     run.speaker.say(
         f"audit {source.path}: {len(x)} images of {split.name}, {settings.norm} eps {settings.eps:.4g}, m = {m}, "
         f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
         f"many; about {total:.2g} passes, {_in_words(seconds)}; {machine}"
     )
-    with run.speaker.progress(None, "audit", "measurements") as bar:
+    folder = run.subfolder("counts")
+    subject = {
+        "model": source.hash,
+        "precision": machine.precision,
+        "data": split.name,
+        "content": content_of(split),
+        "noise": recipe.noise.model_dump(),
+        "samples": m,
+        "settings": plain_json(asdict(settings), "settings"),
+    }
 
-        def advance(label: str) -> None:
-            bar.advance(1)
+    def interrupt() -> None:
+        raise Interrupted(
+            "stopped; the measurements that are done are kept", f"go on with: rushkit audit --resume --run {run.path}"
+        )
+
+    with (
+        graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this measurement")) as stop,
+        run.speaker.progress(total, "audit", "passes") as bar,
+    ):
+
+        def begin(own: int) -> None:
+            bar.total = own
+
+        def advance(label: str, done: int) -> None:
+            bar.advance(done)
             run.speaker.detail(f"measured: {label}")
 
-        found = measure(g, x, y, settings, features, advance)
+        session = Session(
+            begin=begin,
+            advance=advance,
+            partial=lambda number: Partial(folder / f"{_KEPT}{number:02d}{SUFFIX}", subject),
+            stopped=lambda: stop.requested,
+            interrupt=interrupt,
+        )
+        found = measure(g, x, y, settings, features, session)
     results = {
         "stage": "audit",
         "recipe": recipe.name,
@@ -83,7 +125,11 @@ def audit(
         "checks": [asdict(check) for check in check_all(found)],
         **_figures(found),
     }
-    return run.write_results(results)
+    results = run.write_results(results)
+    if run.writes:
+        for path in folder.glob(f"{_KEPT}*{SUFFIX}"):
+            path.unlink()
+    return results
 
 
 def failed(results: dict[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rushkit.data.memory import Split
+from rushkit.stages import ranks
 from rushkit.stages.build import to_float
 from rushkit.system import Machine
 
@@ -15,17 +16,26 @@ _BATCH = 512
 
 @torch.no_grad()
 def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
-    """uint8 images (N, C, H, W) -> features (N, D) of unit length in float32, in eval mode; the mode comes back."""
+    """uint8 images (N, C, H, W) -> features (N, D) of unit length in float32, in eval mode; the mode comes back.
+
+    Every rank asks, computes its share of the blocks, and gets all of them.
+    """
     modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
-    parts = []
-    for block in images.split(_BATCH):
-        x = to_float(block.to(machine.device)).contiguous(memory_format=torch.channels_last)
+    parts = {}
+    for start in ranks.own(range(0, len(images), _BATCH)):
+        block = images[start : start + _BATCH].to(machine.device)
+        x = to_float(block).contiguous(memory_format=torch.channels_last)
         with machine.autocast():
-            parts.append(F.normalize(encoder(x).float(), dim=1))
+            parts[start] = F.normalize(encoder(x).float(), dim=1)
     for module, training in modes:
         module.training = training
-    return torch.cat(parts)
+    # A rank without a block learns D here.
+    length = ranks.largest(max((part.shape[1] for part in parts.values()), default=0))
+    found = torch.zeros(len(images), length, device=machine.device)
+    for start, part in parts.items():
+        found[start : start + _BATCH] = part
+    return ranks.total(found)
 
 
 def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: float, classes: int) -> Tensor:
@@ -51,11 +61,18 @@ def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: 
 def accuracy(
     encoder: nn.Module, bank: Split, queries: Split, k: int, temperature: float, classes: int, machine: Machine
 ) -> float:
-    """Share of the queries that the bank's neighbours classify rightly; both splits clean and labelled."""
+    """Share of the queries that the bank's neighbours classify rightly; both splits clean and labelled.
+
+    Ranks share the work: all of them ask, and hear the same.
+    """
     assert bank.labels is not None
     assert queries.labels is not None
     bank_features = features(encoder, bank.images, machine)
     query_features = features(encoder, queries.images, machine)
     labels = bank.labels.to(machine.device)
-    found = predict(bank_features, labels, query_features, k, temperature, classes)
-    return (found.cpu() == queries.labels).double().mean().item()
+    right = torch.zeros((), dtype=torch.int64)
+    for start in ranks.own(range(0, len(queries), _BATCH)):
+        rows = slice(start, start + _BATCH)
+        found = predict(bank_features, labels, query_features[rows], k, temperature, classes)
+        right += (found.cpu() == queries.labels[rows]).sum()
+    return int(ranks.total(right)) / len(queries)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -22,6 +23,8 @@ from rushkit.system import Machine, derived_seed
 # Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
 # else that varies between machines.
 BLOCK = 256
+# Images that are hashed at a time: a mapped split need not come into memory whole.
+_HASHED = 1024
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,16 @@ def check_classes(data: str, theirs: Sequence[str], ours: Sequence[str]) -> None
                 f"class {index} of {data} is {_named(there)}, and of the model {_named(here)}",
                 f"fine-tune on {data}, or evaluate on the data that the model was fine-tuned for",
             )
+
+
+def content_of(split: Split) -> str:
+    """A hash of the images and labels of a labelled split: what outcomes that are kept are about."""
+    assert split.labels is not None
+    digest = hashlib.blake2b(digest_size=16)
+    for block in split.images.split(_HASHED):
+        digest.update(block.contiguous().numpy().data)
+    digest.update(split.labels.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _by(shape: tuple[int, ...]) -> str:

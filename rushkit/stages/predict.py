@@ -20,7 +20,7 @@ from rushkit.errors import DataError, UsageError
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.progress import Speaker
-from rushkit.stages import build
+from rushkit.stages import build, ranks
 from rushkit.stages.certify import claim_of
 from rushkit.stages.claims import Claim, training_warnings
 from rushkit.stages.counts import ImageCounts
@@ -60,7 +60,8 @@ class Picture:
 def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], speaker: Speaker) -> dict[str, Any]:
     """Classify image files, each with a class or an abstention, bounds on its probability, and a certified radius.
 
-    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company.
+    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company, and
+    several ranks deal the images out among themselves.
 
     Args:
         recipe: Sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class), system.
@@ -75,6 +76,7 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
         UsageError: no images, more draws than can be counted, or settings as for ``certify``.
         DataError: an image that cannot be read.
     """
+    ranks.join()
     settings = recipe.certify
     recipe = recipe.model_copy(update={"certify": settings.model_copy(update={"radii": []})})
     claim, machine = claim_of(recipe, source), machine_of(recipe)
@@ -94,15 +96,17 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
     def count(pieces: Iterable[Piece]) -> Counts:
         return count_votes(model, pieces, 1, len(classifier.classes), batch, machine.device)
 
-    rows = []
-    with speaker.progress(len(pictures) * (selection + claim.samples), "predict", "draws") as progress:
-        for picture in pictures:
+    draws = len(ranks.own(pictures)) * (selection + claim.samples)
+    with speaker.progress(draws, "predict", "draws") as progress:
+
+        def row(picture: Picture) -> dict[str, Any]:
             x = build.to_float(picture.pixels.to(machine.device))
             seed = pixel_seed(picture.pixels)
             counts = _counts(count, claim, x, selection, recipe.system.seed, seed, progress.advance)
-            rows.append(
-                verdict(claim, counts, classifier.classes) | {"image": str(picture.path), "notes": list(picture.notes)}
-            )
+            named = {"image": str(picture.path), "notes": list(picture.notes)}
+            return verdict(claim, counts, classifier.classes) | named
+
+        rows = list(ranks.in_rounds(row, pictures))
     return {
         "stage": "predict",
         "source": str(source.path),

@@ -1,7 +1,8 @@
 """How far features move when an image moves: the local Lipschitz measure of section 4.1 of the RUSH paper.
 
 For test images x, the ratio ‖f(x) − f(x')‖₂ / ‖x − x'‖₂ with features of unit length, for x' random in the ball and for
-x' found by gradient ascent on the feature distance.
+x' found by gradient ascent on the feature distance. Several ranks deal out blocks of images, whose draws depend on
+their place alone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rushkit.models.network import load_weights
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.stages import build
+from rushkit.stages import build, ranks
 from rushkit.stages.load import recipe_of
 from rushkit.stages.outcomes import check_images
 from rushkit.stages.start import machine_of, start_run
@@ -98,20 +99,26 @@ def probe(
         f"probe {source.path}: {len(split)} images of {split.name}, {ball.norm} eps {ball.eps:.4g}, {_POINTS} random "
         f"points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
     )
-    rows, outcomes = [], {}
+
+    def look(block: tuple[str, int]) -> dict[str, list[float]]:
+        name, start = block
+        x = build.to_float(split.images[start : start + _BLOCK].to(machine.device))
+        ratios = lipschitz_ratios(encoders[name], x, ball, derived_seed(seed, "probe", start))
+        return {way: values.tolist() for way, values in ratios.items()}
+
+    found: dict[str, dict[str, list[float]]] = {name: {"random": [], "ascent": []} for name in encoders}
+    blocks = [(name, start) for name in encoders for start in range(0, len(split), _BLOCK)]
     with run.speaker.progress(len(split) * len(encoders), "probe", "images") as bar:
-        for name, encoder in encoders.items():
-            found: dict[str, list[Floats]] = {"random": [], "ascent": []}
-            for start in range(0, len(split), _BLOCK):
-                x = build.to_float(split.images[start : start + _BLOCK].to(machine.device))
-                ratios = lipschitz_ratios(encoder, x, ball, derived_seed(seed, "probe", start))
-                for way, values in ratios.items():
-                    found[way].append(values)
-                bar.advance(len(x))
-            for way, parts in found.items():
-                values = np.concatenate(parts)
-                rows.append({"encoder": name, "points": way, **summary(values, derived_seed(seed, "bootstrap"))})
-                outcomes[f"{name} {way}"] = values.tolist()
+        for (name, _), ratios in zip(blocks, ranks.in_rounds(look, blocks), strict=True):
+            for way, values in ratios.items():
+                found[name][way] += values
+            bar.advance(len(ratios["random"]))
+    rows, outcomes = [], {}
+    for name, ways in found.items():
+        for way, values in ways.items():
+            figures = summary(np.array(values), derived_seed(seed, "bootstrap"))
+            rows.append({"encoder": name, "points": way, **figures})
+            outcomes[f"{name} {way}"] = values
     results = {
         "stage": "probe",
         "recipe": recipe.name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -115,6 +115,28 @@ def wait() -> None:
 def own(items: Sequence[Item]) -> Sequence[Item]:
     """This rank's items when they are dealt out one by one: ranks end at about the same time."""
     return items[rank() :: world()]
+
+
+def in_rounds(work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[Any]:
+    """What ``work`` makes of each item, a JSON document, in order and on every rank; each rank does one a round.
+
+    Yielded round by round, so that what is there can be kept before the next one begins.
+    """
+    for first in range(0, len(items), world()):
+        mine = own(items[first : first + world()])
+        found = gather([work(item) for item in mine])
+        yield from (document for part in found for document in part)
+
+
+def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[Item]:
+    """This rank's items, in their order, when the dearest is dealt out first and each goes to who has least to do."""
+    loads, mine = [0.0] * world(), []
+    for place in sorted(range(len(items)), key=lambda place: cost(items[place]), reverse=True):
+        receiver = loads.index(min(loads))
+        loads[receiver] += cost(items[place])
+        if receiver == rank():
+            mine.append(place)
+    return [items[place] for place in sorted(mine)]
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:

@@ -12,7 +12,8 @@ from torch import nn
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.audit_checks import CHECKS, Check, check_all
-from rushkit.stages.audit_measure import Settings, measure, passes
+from rushkit.stages.audit_measure import measure
+from rushkit.stages.audit_plan import Settings, passes
 
 SIDE, CLASSES, IMAGES = 6, 4, 40
 SETTINGS = Settings("linf", 0.1, steps=12, eot=8, queries=150, planted=4)
@@ -222,7 +223,7 @@ def test_the_estimate_of_passes_is_near_the_truth(honest):
     x, y = blobs(24, seed=3)
     measure(g, x, y, settings)
     # Backward passes, two forwards each in the estimate, do not show in this counter, nor does Square's early end.
-    assert 0.3 < g.image_forwards / passes(settings, 4, 24) < 1.1
+    assert 0.3 < g.image_forwards / passes(settings, 4, CLASSES, x.shape) < 1.1
 
 
 def test_checks_are_plain_data_with_codes_of_their_own(honest):

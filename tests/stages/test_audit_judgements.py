@@ -12,9 +12,10 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages import audit_measure
+from rushkit.stages import audit_attacks
 from rushkit.stages.audit_checks import check_all, large_eps_survived
-from rushkit.stages.audit_measure import Measured, Point, Settings, measure
+from rushkit.stages.audit_measure import Measured, Point, measure
+from rushkit.stages.audit_plan import Settings
 
 SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
 
@@ -64,7 +65,7 @@ def test_a_model_with_one_answer_is_not_blamed_for_standing_in_a_grey_ball():
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("place", [0, -1])
 def test_an_image_with_a_nan_is_outside_of_every_ball(monkeypatch, bad, place):
-    class Broken(audit_measure.PGD):
+    class Broken(audit_attacks.PGD):
         """Spoils one pixel of one image."""
 
         def run(self, model, x, y):
@@ -72,7 +73,7 @@ def test_an_image_with_a_nan_is_outside_of_every_ball(monkeypatch, bad, place):
             result.x_adv[place, 0, 0, 0] = bad
             return result
 
-    monkeypatch.setattr(audit_measure, "PGD", Broken)
+    monkeypatch.setattr(audit_attacks, "PGD", Broken)
     checks = {check.code: check for check in check_all(measured())}
     assert checks["RK118"].status == "fail"
     assert "NaN or infinite pixels" in checks["RK118"].says

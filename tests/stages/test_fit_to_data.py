@@ -13,7 +13,7 @@ from rushkit.errors import UsageError
 from rushkit.recipe.load import load_recipe
 from rushkit.stages.attack import attack
 from rushkit.stages.audit import audit
-from rushkit.stages.audit_measure import Settings
+from rushkit.stages.audit_plan import Settings
 from rushkit.stages.certify import certify
 from rushkit.stages.evaluate import evaluate
 from rushkit.stages.outcomes import check_classes, check_images
