@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from rushkit.cli.complete import complete_datasets
 from rushkit.cli.options import Json, Output
-from rushkit.errors import DataError
+from rushkit.errors import DataError, UsageError
 
 app = typer.Typer(help="List data sets, fetch their files, check them.", no_args_is_help=True)
 DataDir = Annotated[
     str, typer.Option("--data-dir", envvar="RUSHKIT_DATA", help="The folder that data sets lie in.", show_default=True)
 ]
-Name = Annotated[str, typer.Argument(help="A data set's name.")]
+Name = Annotated[str, typer.Argument(help="A data set's name.", autocompletion=complete_datasets)]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="An option of the data set as in a recipe: data.path=photos."),
+]
 
 
 @app.command("list", epilog="Example: rushkit data list")
@@ -46,32 +51,51 @@ def list_datasets(data_dir: DataDir = "data", json: Json = False) -> None:
 
 
 @app.command("fetch", epilog="Example: rushkit data fetch cifar10")
-def fetch(name: Name, data_dir: DataDir = "data", json: Json = False) -> None:
+def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
     """Download a data set's files from their official address, with checksum."""
     from rushkit import data
 
-    dataset = data.create(name, root=data_dir)
+    options = _options(changes)
+    facts = {"dataset": name, "data_dir": data_dir, "ok": True}
+    if data.describe(name, data_dir, **options).ready:
+        Output(json).result(facts, f"{name} is ready: there is nothing to fetch")
+        return
+    dataset = data.create(name, root=data_dir, **options)
     if not hasattr(dataset, "fetch"):
-        raise DataError(f"{name} cannot be downloaded", "`rushkit data check` says what it needs")
+        raise DataError(f"{name} cannot be downloaded", f"`rushkit data check {name}` says what it needs")
     dataset.fetch()
-    Output(json).result({"dataset": name, "data_dir": data_dir, "ok": True}, f"{name} is in {data_dir}")
+    Output(json).result(facts, f"{name} is in {data_dir}")
 
 
 @app.command("check", epilog="Example: rushkit data check cifar10")
-def check(name: Name, data_dir: DataDir = "data", json: Json = False) -> None:
+def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
     """Check a data set's files: lengths, labels. Exit code 1 unless all can be used."""
     from rich.table import Table
 
     from rushkit import data
 
-    about = data.describe(name, data_dir)
+    about = data.describe(name, data_dir, **_options(changes))
     table = Table("file", "state", "detail")
     for each in about.checks:
         table.add_row(*each)
     facts = {"dataset": name, "ready": about.ready, "files": [entry._asdict() for entry in about.checks]}
     Output(json).result(facts, table)
     if not about.ready:
+        way = f"`rushkit data fetch {name}` downloads it; " if about.url else ""
         raise DataError(
             about.problem or f"{name} is not complete in {data_dir}",
-            f"`rushkit data fetch {name}`, or put the files there; --data-dir or RUSHKIT_DATA name another folder",
+            f"{way}--data-dir or RUSHKIT_DATA name another folder, --set data.KEY=VALUE an option such as data.path",
         )
+
+
+def _options(changes: list[str] | None) -> dict[str, Any]:
+    """The data set's options that ``--set`` gives. Raises UsageError for a key of another section."""
+    from rushkit.recipe.load import parse_changes
+
+    options = {}
+    for key, value in parse_changes(changes or []):
+        section, _, option = key.partition(".")
+        if section != "data" or not option:
+            raise UsageError(f"--set {key}: is no option of a data set", "for example --set data.path=photos")
+        options[option] = value
+    return options

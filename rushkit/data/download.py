@@ -175,7 +175,7 @@ class Source:
         return DataError(
             f"{self.dataset}: {len(bad)} of {len(self.archive.files)} files are missing or wrong under {self.root}, "
             f"and {self.archive.url} cannot be downloaded: {reason}",
-            f"put these files under {self.root}, or the archive itself, or point RUSHKIT_DATA or --data-dir at a "
+            f"put these files under {self.root}, or the archive itself, or point RUSHKIT_DATA at a "
             f"folder that has them:\n{listed}",
         )
 

@@ -47,7 +47,9 @@ def folder(root: str, path: str = ".", image_size: int = 0, on_unreadable: Liter
         UsageError: a negative image size.
     """
     if image_size < 0:
-        raise UsageError(f"image_size must be 0 (all images have one size) or more (got {image_size})")
+        raise UsageError(
+            f"image_size must be 0 (all images have one size) or more (got {image_size})", "for example 32"
+        )
     return Folder(Path(root).expanduser() / Path(path).expanduser(), image_size, on_unreadable)
 
 
@@ -97,12 +99,12 @@ class Folder:
         except OSError as error:
             raise DataError(
                 f"{self.path} cannot be listed: {error.strerror}",
-                "set RUSHKIT_DATA or --data-dir, and the option path to the folder that has train/ and test/",
+                "RUSHKIT_DATA names the folder of data sets, --set data.path=... the one in it with train/ and test/",
             ) from error
         if "train" not in found and "test" not in found:
             raise DataError(
                 f"{self.path} has neither train/ nor test/",
-                "put the class folders of each split into a folder of its own",
+                "put the class folders of a split into train/ or test/; --set data.path=... names another folder",
             )
         return tuple(name for name in ("train", "test") if name in found) + tuple(
             name for name in found if name not in ("train", "test")
@@ -216,10 +218,13 @@ class Folder:
                 raise _unreadable(listing.folder / image.path, error) from error
             if width != height:
                 raise DataError(
-                    f"{listing.folder / image.path} is {width}x{height}, not square", "set the option image_size"
+                    f"{listing.folder / image.path} is {width}x{height}, not square",
+                    f"--set data.image_size={min(width, height)} brings all images to one size",
                 )
             return width
-        raise DataError(f"{listing.folder} has no image that can be read")
+        raise DataError(
+            f"{listing.folder} has no image that can be read", "`rushkit data check folder` lists what is wrong"
+        )
 
     def _decode_all(self, listing: Listing, size: int, notes: dict[str, Any]) -> Iterator[Tensor]:
         """Blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
@@ -240,7 +245,9 @@ class Folder:
         if kept:
             yield _block(kept)
         if len(skipped) == len(listing.images):
-            raise DataError(f"{listing.folder} has no image that can be read")
+            raise DataError(
+                f"{listing.folder} has no image that can be read", "`rushkit data check folder` lists what is wrong"
+            )
         notes["skipped"] = skipped
 
     def _decoded(self, listing: Listing, size: int) -> Iterator[tuple[ImageFile, np.ndarray | ImageFault]]:
@@ -293,7 +300,7 @@ def _decode(path: Path, size: int, resizes: bool) -> np.ndarray | ImageFault:
                 image.draft("RGB", (2 * size, 2 * size))
             elif image.size != (size, size):
                 words = f"{path} is {image.width}x{image.height}, others are {size}x{size}"
-                return SizeFault(words, "set the option image_size to resize all images")
+                return SizeFault(words, f"--set data.image_size={size} brings all images to one size")
             rgb = _rgb(image)
             if resizes:
                 side = min(rgb.size)
@@ -321,7 +328,7 @@ def _unreadable(path: Path, error: Exception) -> ImageFault:
         reason = "not an image"
     return ImageFault(
         f"{path} cannot be read: {reason or type(error).__name__}",
-        "delete or repair it, or set the option on_unreadable to 'skip'",
+        "delete or repair it, or leave such images out with --set data.on_unreadable=skip",
     )
 
 
