@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,10 @@ import typer
 
 # Where a rank leaves its last words instead of on stderr: what one rank's death does to the others is not the news.
 ERROR_FILE = "RUSHKIT_ERROR_FILE"
+# Set for ranks whose standard input ends when the process that started them does.
+LEASH = "RUSHKIT_LEASH"
 _INTERRUPTED = 130
+_ORPHANED = 1
 _GRACE_SECONDS = 5.0
 _POLL_SECONDS = 0.05
 
@@ -32,13 +36,25 @@ def launch(nproc: int, context: typer.Context) -> None:
     if nproc > 1 and "WORLD_SIZE" not in os.environ:
         arguments = context.find_root().obj or sys.argv[1:]
         raise typer.Exit(run_ranks([sys.executable, "-m", "rushkit", *arguments], nproc))
+    if LEASH in os.environ:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """End this rank as soon as the process that started it is gone, even by SIGKILL: nobody would stop it else.
+
+    It ends as if killed itself: what is on the disk is whole, and ``--resume`` goes on from there.
+    """
+    while os.read(0, 1):
+        pass
+    os._exit(_ORPHANED)
 
 
 def run_ranks(command: list[str], nproc: int) -> int:
     """Run a command as ranks 0 to nproc - 1, with the environment that torchrun would give them.
 
     The first rank that fails ends the job: the others are stopped and its error is shown. SIGINT and SIGTERM go on to
-    every rank, which stop together.
+    every rank, which stop together. The ranks' standard input is a pipe that says nothing and ends with this process.
 
     Args:
         command: What each rank runs.
@@ -47,14 +63,15 @@ def run_ranks(command: list[str], nproc: int) -> int:
     Returns:
         0, the exit code of the rank that failed first, or 130 where the ranks were interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder:
+    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _leash() as leash:
         notes = [Path(folder) / str(rank) for rank in range(nproc)]
         port = _free_port()
         # In sessions of their own: Ctrl-C reaches this process alone, which passes it on once.
         ranks = [
             subprocess.Popen(
                 command,
-                env=os.environ | _environment(rank, nproc, port) | {ERROR_FILE: str(notes[rank])},
+                stdin=leash,
+                env=os.environ | _environment(rank, nproc, port) | {ERROR_FILE: str(notes[rank]), LEASH: "1"},
                 start_new_session=True,
             )
             for rank in range(nproc)
@@ -69,6 +86,17 @@ def run_ranks(command: list[str], nproc: int) -> int:
                 _stop(ranks)
         codes = [rank.returncode for rank in ranks]
         return _report(codes.index(_INTERRUPTED), ranks, notes) if any(codes) else 0
+
+
+@contextmanager
+def _leash() -> Iterator[int]:
+    """The end to read from of a pipe whose other end this process alone holds, and the system closes when it dies."""
+    reads, writes = os.pipe()
+    try:
+        yield reads
+    finally:
+        os.close(reads)
+        os.close(writes)
 
 
 def _first_failure(ranks: list[subprocess.Popen[bytes]], notes: list[Path]) -> int | None:

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -51,6 +54,23 @@ def test_interrupted_ranks_may_take_their_time_to_save(capfd):
     saving = f"\n    {AFTER_RANK_1}\n    note('error: stopped at step 7\\n'); sys.exit(130)"
     assert launch.run_ranks(command("note(''); sys.exit(130)", saving), 2) == 130
     assert capfd.readouterr().err == "error: stopped at step 7\n"
+
+
+def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
+    rank = "import os, signal; from rushkit.cli.launch import launch; launch(2, None)"
+    rank += "; print(os.getpid(), flush=True); signal.pause()"
+    starts = f"import sys; from rushkit.cli.launch import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
+    environment = os.environ | {"TMPDIR": str(tmp_path)}
+    parent = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True, env=environment)
+    pids = [int(parent.stdout.readline()) for _ in range(2)]
+    parent.kill()
+    try:
+        # The ranks write to this pipe: it ends when the last of them does.
+        assert parent.communicate(timeout=60) == ("", None)
+    except subprocess.TimeoutExpired:
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        raise
 
 
 @pytest.mark.parametrize("count", [1, 4])
