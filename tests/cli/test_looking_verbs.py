@@ -82,7 +82,7 @@ def test_recipe_check_names_what_is_wrong(cli, fails):
     assert cli("recipe", "check", "cifar10").out == "cifar10 is in order\n"
     said = fails(2, "recipe", "check", "cifar10", *sets("pretrain.epoch=1", "noise.scal=1"))
     assert "--set pretrain.epoch: unknown key; did you mean epochs?" in said.err
-    assert "--set noise.scal: noise.scal: unknown key; did you mean scale?" in said.err
+    assert "--set noise.scal: unknown key; did you mean scale?" in said.err
 
 
 def test_plugins_lists_every_component_with_owner_and_version(cli):
