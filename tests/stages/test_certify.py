@@ -147,7 +147,7 @@ class TestFromCounts:
     def test_the_same_settings_give_the_same_results(self, trained, whole):
         found = self.redo(trained, whole)
         differ = {key for key in found if found[key] != whole[1][key]}
-        assert differ == {"source"}
+        assert differ == {"source", "run"}
 
     def test_another_alpha_norm_and_bound_are_what_the_counts_say(self, trained, whole):
         counts, _ = gather_counts(read_counts(whole[0].path)[1], 500)
