@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ class Picture:
 def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], speaker: Speaker) -> dict[str, Any]:
     """Classify image files, each with a class or an abstention, bounds on its probability, and a certified radius.
 
-    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company, and
-    several ranks deal the images out among themselves.
+    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company.
+    Several ranks deal the draws of each image out among themselves.
 
     Args:
         recipe: Sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class), system.
@@ -96,17 +97,15 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
     def count(pieces: Iterable[Piece]) -> Counts:
         return count_votes(model, pieces, 1, len(classifier.classes), batch, machine.device)
 
-    draws = len(ranks.own(pictures)) * (selection + claim.samples)
-    with speaker.progress(draws, "predict", "draws") as progress:
-
-        def row(picture: Picture) -> dict[str, Any]:
+    rows = []
+    with speaker.progress(len(pictures) * (selection + claim.samples), "predict", "draws") as progress:
+        for picture in pictures:
             x = build.to_float(picture.pixels.to(machine.device))
             seed = pixel_seed(picture.pixels)
             counts = _counts(count, claim, x, selection, recipe.system.seed, seed, progress.advance)
-            named = {"image": str(picture.path), "notes": list(picture.notes)}
-            return verdict(claim, counts, classifier.classes) | named
-
-        rows = list(ranks.in_rounds(row, pictures))
+            rows.append(
+                verdict(claim, counts, classifier.classes) | {"image": str(picture.path), "notes": list(picture.notes)}
+            )
     return {
         "stage": "predict",
         "source": str(source.path),
@@ -232,14 +231,15 @@ def _counts(
     advance: Callable[[int], Any],
 ) -> ImageCounts:
     if claim.mode == "splits":
-        counts = count((0, noisy) for noisy in all_splits(claim.noise, x))
+        own = islice(all_splits(claim.noise, x), ranks.rank(), None, ranks.world())
+        counts = count((0, noisy) for noisy in own)
         return _as_image_counts(counts, counts)
 
     def draw(part: str, draws: int) -> Counts:
         purpose = f"predict {part}"
         pieces = (
             (0, noisy_unit(claim.noise, x, size, seed, purpose, pixels, unit))
-            for unit, size in enumerate(unit_sizes(draws))
+            for unit, size in ranks.own(list(enumerate(unit_sizes(draws))))
         )
         counts = count(pieces)
         advance(draws)
