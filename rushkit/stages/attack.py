@@ -29,6 +29,7 @@ from rushkit.stages.load import Classifier, load_classifier
 from rushkit.stages.outcomes import check_classes, check_images, content_of, labels_of, smoothed
 from rushkit.stages.protocols import Plan, ProtocolName, plan_attack
 from rushkit.stages.robustness import robustness_row
+from rushkit.stages.scoring import RULES
 from rushkit.stages.start import machine_of, start_run
 from rushkit.system import Machine
 
@@ -236,6 +237,7 @@ def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: i
             "samples": job.m,
             "gradient samples": job.plan.gradient_samples,
             "votes": job.plan.votes,
+            "worst by": list(RULES),
             "block": size,
             "seed": recipe.system.seed,
         },

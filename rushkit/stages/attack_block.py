@@ -88,13 +88,14 @@ def attack_block(
 
     Returns:
         A JSON record (for each image its label, which candidate it kept, and of how many votes it and its clean
-        original are right, by rule; and what the attacks cost and brought), and the (N, C, H, W) images.
+        original are right, by rule; and what the attacks cost and brought), and the (N, C, H, W) images that do worst
+        in a majority vote.
     """
     work = _Work(g, plan, section, block, seed, partial, pause)
     work.search_all()
     search, books = work.search, work.books
     score, score_clean = score_seeds(seed, block.start)
-    right = count_right(g, search.x_adv, block.y, plan.votes, score)
+    right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.worst.items()}
     clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
     if plan.protocol == "paper" and not books.contributions:
         # No panel has looked: the votes that score are all there is.

@@ -291,11 +291,10 @@ def _book(found: Measured, measurement: Measurement, outcome: Outcome) -> bool:
 
 def _best_of_all(search: Search) -> Tensor:
     """(N, C, H, W) the best version of each image that any rank found; of equals, that of the first measurement."""
-    state = search.state()
-    own = list(zip(state["lead"].tolist(), state["chosen"].tolist(), strict=True))
+    own = list(zip(search.worst["majority"].lead.tolist(), search.chosen.tolist(), strict=True))
     claims = zip(*ranks.gather(own), strict=True)
     winners = [max(rivals, key=lambda claim: (claim[0], -claim[1]))[1] for rivals in claims]
-    mine = state["chosen"] == torch.tensor(winners, device=search.x_adv.device)
+    mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)
     return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0))
 
 

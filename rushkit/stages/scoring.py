@@ -1,11 +1,13 @@
 """Which of several adversarial versions of an image to keep, and how often fresh noise is then right about it.
 
-The panel that chooses scores nothing, and the votes that score have chosen nothing.
+The panel that chooses scores nothing, and the votes that score have chosen nothing. What fools a vote most need not
+fool the mean softmax most: each rule keeps, and is judged on, a version of its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -22,14 +24,41 @@ _SETTLED = 4.0
 ORIGINAL = -1
 
 
-class Search:
-    """The best version so far of each image of a block, on a panel of draws.
+@dataclass
+class Worst:
+    """The version of each image that does worst under one rule.
 
     Attributes:
         x_adv: (N, C, H, W) the versions.
-        chosen: (N,) which attack made them; -1 for the image itself.
+        lead: (N,) float64, by how much their panel goes against the label.
+        lost: (N,) bool, so clearly that no other version can lower the accuracy of m draws.
+    """
+
+    x_adv: Tensor
+    lead: Tensor
+    lost: Tensor
+
+    @classmethod
+    def none(cls, x: Tensor) -> Worst:
+        """Nothing found yet: the images themselves, which any version beats."""
+        lead = torch.full((len(x),), -torch.inf, dtype=torch.float64, device=x.device)
+        return cls(x.clone(), lead, torch.zeros_like(lead, dtype=torch.bool))
+
+    def offer(self, rows: Tensor, found: Tensor, lead: Tensor, lost: Tensor) -> Tensor:
+        """Keep the versions of images ``rows`` that beat what is kept; returns the rows where they do."""
+        better = lead > self.lead[rows]
+        kept = rows[better]
+        self.x_adv[kept], self.lead[kept], self.lost[kept] = found[better], lead[better], lost[better]
+        return kept
+
+
+class Search:
+    """The best version so far of each image of a block, by rule, on a panel of draws.
+
+    Attributes:
+        worst: What is kept for each rule.
+        chosen: (N,) which attack made the version that does worst in a majority vote; -1 for the image itself.
         broken: (N,) bool, the label loses the panel's vote.
-        settled: (N,) bool, so clearly that further attacks cannot lower the accuracy under votes of m draws.
     """
 
     def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int) -> None:
@@ -37,11 +66,19 @@ class Search:
         self._y = y
         self._seed = seed
         self._samples = max(g.samples, SELECTION_SAMPLES)
-        self._lead = torch.full((len(y),), -torch.inf, dtype=torch.float64, device=y.device)
-        self.x_adv = x.clone()
+        self.worst = {rule: Worst.none(x) for rule in RULES}
         self.chosen = torch.full_like(y, ORIGINAL)
         self.broken = torch.zeros_like(y, dtype=torch.bool)
-        self.settled = torch.zeros_like(y, dtype=torch.bool)
+
+    @property
+    def x_adv(self) -> Tensor:
+        """(N, C, H, W) the versions that do worst in a majority vote."""
+        return self.worst["majority"].x_adv
+
+    @property
+    def settled(self) -> Tensor:
+        """(N,) bool, so clearly broken that further attacks cannot lower the accuracy under any rule."""
+        return torch.stack([kept.lost for kept in self.worst.values()]).all(dim=0)
 
     def open(self) -> Tensor:
         """(n,) indices of the images that are worth another attack."""
@@ -49,7 +86,9 @@ class Search:
 
     def take(self, attack: int, found: Tensor) -> None:
         """Keep the versions of one attack, whatever they do."""
-        self.x_adv, self.chosen = found.clone(), torch.full_like(self.chosen, attack)
+        for kept in self.worst.values():
+            kept.x_adv = found.clone()
+        self.chosen = torch.full_like(self.chosen, attack)
 
     def offer(self, attack: int, rows: Tensor, found: Tensor) -> int:
         """Keep what beats the best so far; returns how many images it is the first to break.
@@ -59,40 +98,40 @@ class Search:
             rows: (n,) indices of the images that it was given.
             found: (n, C, H, W) its versions of them.
         """
-        y = self._y[rows]
+        y, m = self._y[rows], self._g.samples
         # The same draws for every version, whoever is still in the batch: what differs is the image.
         with self._g.fixed_noise(self._seed):
             tally = self._g.tally(found, self._samples)
-        share = _lead_share(tally, y)
+        share = _lead_share(tally.votes, tally.samples, y)
         # A single draw is right as often as the label is drawn, whoever the rivals are; a vote, as the lead has it.
-        worth = share if self._g.samples > 1 else 1 - _label_share(tally, y)
+        worth = share if m > 1 else 1 - _label_share(tally, y)
         # Confidence decides between equal votes.
         doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1).double() / tally.samples
-        lead = worth * tally.samples + doubt
-        better = lead > self._lead[rows]
-        kept = rows[better]
+        by_votes = worth * tally.samples + doubt, _settled(share, _vote_variance(tally, y), m, tally.samples)
+        by_mean = by_votes
+        # The mean softmax of a single draw says what its vote says.
+        if m > 1:
+            mean = _lead_share(tally.confidence, tally.samples, y)
+            by_mean = mean, _settled(mean, _mean_variance(tally, y), m, tally.samples)
+        kept = self.worst["majority"].offer(rows, found, *by_votes)
+        self.worst["mean"].offer(rows, found, *by_mean)
+        self.chosen[kept] = attack
         fresh = (share > 0) & ~self.broken[rows]
-        self._lead[kept], self.x_adv[kept], self.chosen[kept] = lead[better], found[better], attack
         self.broken[rows] |= share > 0
-        self.settled[kept] = _settled(tally, y, self._g.samples)[better]
         return int(fresh.sum())
 
     def state(self) -> dict[str, Tensor]:
         """What ``restore`` goes on from."""
-        return {
-            "x_adv": self.x_adv,
-            "lead": self._lead,
-            "chosen": self.chosen,
-            "broken": self.broken,
-            "settled": self.settled,
-        }
+        kept = {f"{rule}.{name}": tensor for rule, worst in self.worst.items() for name, tensor in vars(worst).items()}
+        return {"chosen": self.chosen, "broken": self.broken, **kept}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Go on from a state of the same block."""
         device = self._y.device
-        self.x_adv, self.chosen = state["x_adv"].to(device), state["chosen"].to(device)
-        self._lead = state["lead"].to(device)
-        self.broken, self.settled = state["broken"].to(device), state["settled"].to(device)
+        self.chosen, self.broken = state["chosen"].to(device), state["broken"].to(device)
+        for rule, worst in self.worst.items():
+            for name in vars(worst):
+                setattr(worst, name, state[f"{rule}.{name}"].to(device))
 
 
 def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int) -> dict[str, list[int]]:
@@ -121,16 +160,31 @@ def _label_share(tally: Tally, y: Tensor) -> Tensor:
     return tally.votes.gather(1, y[:, None]).squeeze(1).double() / tally.samples
 
 
-def _lead_share(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) share of the draws by which the best other class leads the label."""
-    own = tally.votes.gather(1, y[:, None]).squeeze(1)
-    rival = tally.votes.scatter(1, y[:, None], -1).amax(dim=1)
-    return (rival - own).double() / tally.samples
+def _lead_share(score: Tensor, samples: int, y: Tensor) -> Tensor:
+    """(N,) by how much the best other class leads the label, a draw, in the (N, K) votes or confidences of all."""
+    own = score.gather(1, y[:, None]).squeeze(1)
+    rival = score.scatter(1, y[:, None], -1).amax(dim=1)
+    return (rival - own).double() / samples
 
 
-def _settled(tally: Tally, y: Tensor, m: int) -> Tensor:
-    """(N,) whether a vote of m draws is as good as lost: its expected lead is many standard deviations."""
-    own, lead = _label_share(tally, y), _lead_share(tally, y)
-    # Of the lead that one draw brings; no panel shows a variance below one draw's worth.
-    variance = (lead + 2 * own - lead.square()).clamp(min=1 / tally.samples)
-    return (lead > 0) & (m * lead.square() >= _SETTLED**2 * variance)
+def _vote_variance(tally: Tally, y: Tensor) -> Tensor:
+    """(N,) variance of the lead that one draw brings in a vote."""
+    own, lead = _label_share(tally, y), _lead_share(tally.votes, tally.samples, y)
+    return lead + 2 * own - lead.square()
+
+
+def _mean_variance(tally: Tally, y: Tensor) -> Tensor:
+    """(N,) at least the variance of the lead in softmax that one draw brings: as if label and rival went apart."""
+    mean = tally.confidence / tally.samples
+    deviation = (tally.confidence_squared / tally.samples - mean.square()).clamp(min=0).sqrt()
+    rival = mean.scatter(1, y[:, None], -1).argmax(dim=1)
+    apart = deviation.gather(1, y[:, None]) + deviation.gather(1, rival[:, None])
+    return apart.squeeze(1).square().double()
+
+
+def _settled(lead: Tensor, variance: Tensor, m: int, samples: int) -> Tensor:
+    """(N,) whether m draws are as good as lost: their expected lead is many standard deviations.
+
+    ``variance`` is a draw's, seen in ``samples`` of them; none that is below one draw's worth is believed.
+    """
+    return (lead > 0) & (m * lead.square() >= _SETTLED**2 * variance.clamp(min=1 / samples))

@@ -144,8 +144,8 @@ def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
     section = Attack(type="pgd", eps=0.1, steps=5)
     plan = plan_attack(section, "strict", 4, 3, 0)
     record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
-    # Panel and votes are extra: 100 draws a candidate and 2 x 10 votes of 4, for 60 images.
-    beside = 60 * (100 * 5 + 2 * 10 * 4)
+    # Panel and votes are extra: 100 draws a candidate and 3 x 10 votes of 4, for 60 images.
+    beside = 60 * (100 * 5 + 3 * 10 * 4)
     assert record["image_forwards"] <= sum(counted) <= record["image_forwards"] + beside
 
 
@@ -153,3 +153,74 @@ def test_a_plan_is_plain_data():
     plan = plan_attack(Attack(), "strict", 1, 10, 0)
     assert isinstance(plan, Plan)
     json.dumps([candidate.options for candidate in plan.candidates])
+
+
+class Timid(nn.Module):
+    """Two versions of a grey image: the brightness of one pixel says how often class 1 wins, and how surely.
+
+    At 0.6 class 1 wins seven draws of ten by a hair, and its mean softmax stays below a half: the vote is lost, and
+    the mean is not. At 0.4 it wins three of ten beyond doubt and loses the rest by a hair: the mean alone is lost.
+    """
+
+    def forward(self, x):
+        draw, kind = x[:, 2, 0, 0], x[:, 0, 0, 0]
+        often = torch.where(draw < 0.7, 0.1, -3.0)
+        seldom = torch.where(draw < 0.3, 3.0, -0.1)
+        gain = torch.where(kind > 0.5, often, seldom)
+        return torch.stack([torch.zeros_like(gain), gain], 1)
+
+
+class OnOnePixel:
+    """Adds U(0, 1) to one pixel that is black."""
+
+    std = 1.0
+
+    def sample(self, x, generator=None):
+        noise = torch.zeros_like(x)
+        noise[:, 2, 0, 0] = torch.rand(len(x), generator=generator)
+        return noise
+
+
+@pytest.mark.parametrize("order", [(0.6, 0.4), (0.4, 0.6)])
+def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    y = torch.zeros(1, dtype=torch.int64)
+
+    def version(brightness):
+        x = torch.zeros(1, 3, 2, 2)
+        x[:, 0] = brightness
+        return x
+
+    search = Search(g, version(0.5), y, 0)
+    for number, brightness in enumerate(order):
+        search.offer(number, torch.arange(1), version(brightness))
+    right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.worst.items()}
+    # 501 draws: a vote goes against 7 in 10, a mean against its sign, with probability below 1e-15.
+    assert right == {"majority": [0], "mean": [0]}
+    assert search.worst["majority"].x_adv[0, 0, 0, 0] == pytest.approx(0.6)
+    assert search.worst["mean"].x_adv[0, 0, 0, 0] == pytest.approx(0.4)
+    assert search.chosen.tolist() == [order.index(0.6)]
+
+
+def test_an_image_stays_while_one_rule_still_has_something_to_lose():
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    x = torch.zeros(1, 3, 2, 2)
+    x[:, 0] = 0.6
+    search = Search(g, x, torch.zeros(1, dtype=torch.int64), 0)
+    search.offer(0, torch.arange(1), x)
+    assert search.broken.all()
+    assert search.worst["majority"].lost.all()
+    assert len(search.open()) == 1
+
+
+def test_a_search_goes_on_from_its_state():
+    g, x, y = prototypes(noise=0.2, samples=16)
+    rows, toward = torch.arange(60), (x - 0.1 * g.model[1].weight[y].sign().view_as(x)).clamp(0, 1)
+    whole = Search(g, x, y, 0)
+    whole.offer(0, rows, x)
+    resumed = Search(g, x, y, 0)
+    resumed.restore({name: tensor.clone() for name, tensor in whole.state().items()})
+    for search in (whole, resumed):
+        search.offer(1, rows, toward)
+    assert whole.state().keys() == resumed.state().keys()
+    assert all(torch.equal(tensor, resumed.state()[name]) for name, tensor in whole.state().items())
