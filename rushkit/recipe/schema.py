@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -21,6 +21,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+
+from rushkit.recipe import toml
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def parse_number(value: Any) -> Any:
@@ -67,6 +72,19 @@ Number = Annotated[float, BeforeValidator(parse_number)]
 Norm = Literal["linf", "l2", "l1"]
 Rule = Literal["majority", "mean"]
 
+# Keys that several sections have.
+SplitName = Annotated[
+    str, Field(description="part of the data set: `train`, `test`, `validation` or another of its own")
+]
+Limit = Annotated[int, Field(ge=0, description="images to look at, drawn once and for all; 0: all")]
+Draws = Annotated[
+    list[Annotated[int, Field(ge=1)]],
+    Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
+]
+LearningRate = Annotated[float, Field(gt=0, description="largest learning rate, of the whole batch")]
+WeightDecay = Annotated[float, Field(ge=0, description="l2 penalty on the weights; decoupled in adamw")]
+Epochs = Annotated[int, Field(ge=1, description="passes over the training images")]
+
 
 class Section(BaseModel):
     """A table of a recipe: immutable, strictly typed, no unknown keys."""
@@ -87,20 +105,24 @@ class Component(Section):
 
 
 class Data(Component):
-    """Which images. ``limit`` counts images a split (0: all), ``validation`` those held out of the training split."""
+    """Which images."""
 
-    name: str
-    limit: int = Field(default=0, ge=0)
-    validation: int = Field(default=0, ge=0)
+    name: str = Field(description="a data set of `rushkit data list`")
+    limit: int = Field(default=0, ge=0, description="images a split, drawn once and for all; 0: all")
+    validation: int = Field(
+        default=0, ge=0, description="images held out of the training split as the split `validation`; 0: none"
+    )
     image_size: int = Field(default=0, ge=0, description="side in pixels; 0: the data set's own")
 
 
 class Backbone(Component):
     """The encoder. With ``mean`` and ``std`` it takes (x − mean) / std of the noisy pixels x, channel by channel."""
 
-    name: str = "resnet18"
-    mean: list[float] = Field(default=[], description="of each channel; none: pixels go in as they are")
-    std: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="of each channel")
+    name: str = Field(default="resnet18", description="`resnet18`, `resnet10-small`, `timm/NAME` or a plugin's")
+    mean: list[float] = Field(
+        default=[], description="one number a channel, pixel units; none: pixels go in as they are"
+    )
+    std: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="one number a channel, pixel units")
 
     @model_validator(mode="after")
     def _one_std_a_mean(self) -> Self:
@@ -112,25 +134,28 @@ class Backbone(Component):
 class Projector(Section):
     """The MLP that pre-training puts on the encoder."""
 
-    hidden: int = Field(default=2048, ge=1)
-    out: int = Field(default=128, ge=1)
-    batch_norm: bool = False
+    hidden: int = Field(default=2048, ge=1, description="width of the hidden layer")
+    out: int = Field(default=128, ge=1, description="length of a projection")
+    batch_norm: bool = Field(default=False, description="whether the hidden layer is batch-normalised")
 
 
 class Noise(Component):
     """The smoothing distribution of all three stages, in pixel units."""
 
-    name: str = "uniform"
+    name: str = Field(
+        default="uniform",
+        description="`uniform`, `gaussian`, `laplace`, `discrete-gaussian`, `split`, `none` or a plugin's",
+    )
 
 
 class Optimizer(Section):
     """The optimizer."""
 
-    name: Literal["sgd", "adamw"] = "sgd"
-    lr: float = Field(gt=0)
-    momentum: float = Field(default=0.9, ge=0, lt=1)
-    weight_decay: float = Field(default=0.0, ge=0)
-    nesterov: bool = False
+    name: Literal["sgd", "adamw"] = Field(default="sgd", description="the update rule")
+    lr: LearningRate
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw has its own")
+    weight_decay: WeightDecay = 0.0
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd alone")
 
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
@@ -142,46 +167,59 @@ class Optimizer(Section):
 class PretrainOptimizer(Optimizer):
     """The optimizer of pre-training."""
 
-    lr: float = Field(default=0.5, gt=0)
-    weight_decay: float = Field(default=1e-4, ge=0)
+    lr: LearningRate = 0.5
+    weight_decay: WeightDecay = 1e-4
 
 
 class FinetuneOptimizer(Optimizer):
     """The optimizer of fine-tuning."""
 
-    lr: float = Field(default=0.1, gt=0)
-    weight_decay: float = Field(default=2e-4, ge=0)
+    lr: LearningRate = 0.1
+    weight_decay: WeightDecay = 2e-4
 
 
 class Schedule(Section):
-    """The learning rate over training; ``per`` says whether it moves at each step or each epoch."""
+    """The learning rate over training."""
 
-    name: Literal["cosine", "constant"] = "cosine"
-    min_lr: float = Field(default=0.001, ge=0)
-    warmup_epochs: int = Field(default=0, ge=0)
-    per: Literal["step", "epoch"] = "step"
+    name: Literal["cosine", "constant"] = Field(
+        default="cosine", description="from `lr` down to `min_lr`, or always `lr`"
+    )
+    min_lr: float = Field(default=0.001, ge=0, description="where the cosine ends")
+    warmup_epochs: int = Field(default=0, ge=0, description="epochs of linear rise to `lr` before it; 0: none")
+    per: Literal["step", "epoch"] = Field(default="step", description="whether it moves at each step or each epoch")
 
 
 class Views(Section):
     """The random transformation T of pre-training (appendix A)."""
 
-    scale: list[float] = Field(default=[0.08, 1.0], min_length=2, max_length=2)
-    ratio: list[float] = Field(default=[3 / 4, 4 / 3], min_length=2, max_length=2)
-    flip: float = Field(default=0.5, ge=0, le=1)
-    jitter_p: float = Field(default=0.8, ge=0, le=1)
-    brightness: float = Field(default=0.4, ge=0)
-    contrast: float = Field(default=0.4, ge=0)
-    saturation: float = Field(default=0.4, ge=0)
-    hue: float = Field(default=0.1, ge=0, le=0.5)
-    grayscale: float = Field(default=0.2, ge=0, le=1)
+    scale: list[float] = Field(
+        default=[0.08, 1.0],
+        min_length=2,
+        max_length=2,
+        description="least and greatest area of the crop, of the image's",
+    )
+    ratio: list[float] = Field(
+        default=[3 / 4, 4 / 3], min_length=2, max_length=2, description="least and greatest width / height of the crop"
+    )
+    flip: float = Field(default=0.5, ge=0, le=1, description="probability of a horizontal flip; 0: never")
+    jitter_p: float = Field(
+        default=0.8, ge=0, le=1, description="probability that the four colour operations are applied; 0: never"
+    )
+    brightness: float = Field(default=0.4, ge=0, description="b of a factor in [max(0, 1 − b), 1 + b]; 0: unchanged")
+    contrast: float = Field(default=0.4, ge=0, description="as brightness")
+    saturation: float = Field(default=0.4, ge=0, description="as brightness")
+    hue: float = Field(
+        default=0.1, ge=0, le=0.5, description="h of a shift in [−h, h], in turns of the circle; 0: none"
+    )
+    grayscale: float = Field(default=0.2, ge=0, le=1, description="probability that the colour is lost; 0: never")
 
 
 class Knn(Section):
-    """The nearest-neighbour accuracy shown during pre-training; ``every`` counts epochs, 0 switches it off."""
+    """Nearest neighbours during pre-training: on clean images, with labels that are used for this look only."""
 
-    every: int = Field(default=10, ge=0)
-    k: int = Field(default=200, ge=1)
-    temperature: float = Field(default=0.1, gt=0)
+    every: int = Field(default=10, ge=0, description="epochs between looks; 0: no look")
+    k: int = Field(default=200, ge=1, description="neighbours that vote")
+    temperature: float = Field(default=0.1, gt=0, description="T of a neighbour's weight exp(cosine / T)")
     bank: int = Field(default=0, ge=0, description="training images in the bank; 0: all")
     queries: int = Field(default=0, ge=0, description="images to classify; 0: all")
 
@@ -189,10 +227,10 @@ class Knn(Section):
 class Training(Component):
     """What both training stages share."""
 
-    objective: str
-    split: str = "train"
-    epochs: int = Field(ge=1)
-    batch_size: int = Field(default=512, ge=2)
+    objective: str = Field(description="what is trained for")
+    split: SplitName = "train"
+    epochs: Epochs
+    batch_size: int = Field(default=512, ge=2, description="images a step, of all ranks together")
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     save_every: Interval = Field(default=1, description="epochs between checkpoints; or steps, such as `500steps`")
@@ -207,8 +245,8 @@ class Training(Component):
 class Pretrain(Training):
     """Contrastive pre-training, eq. 11."""
 
-    objective: str = "rush"
-    epochs: int = Field(default=1000, ge=1)
+    objective: str = Field(default="rush", description="`rush`, `simclr` or a plugin's")
+    epochs: Epochs = 1000
     optimizer: PretrainOptimizer = PretrainOptimizer()
     views: Views = Views()
     knn: Knn = Knn()
@@ -217,32 +255,40 @@ class Pretrain(Training):
 class Finetune(Training):
     """Supervised fine-tuning under noise, eq. 12."""
 
-    objective: str = "cross-entropy"
-    epochs: int = Field(default=25, ge=1)
+    objective: str = Field(default="cross-entropy", description="`cross-entropy` or a plugin's")
+    epochs: Epochs = 25
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
-    freeze: Literal["encoder", "none"] = "encoder"
-    bn: Literal["train", "eval"] = "train"
-    augment: Literal["none", "crop-flip"] = "none"
+    freeze: Literal["encoder", "none"] = Field(
+        default="encoder", description="what stays as pre-trained; `none` trains the encoder as well"
+    )
+    bn: Literal["train", "eval"] = Field(
+        default="train", description="whether a frozen encoder's batch norm sees the noisy batches or stays as it is"
+    )
+    augment: Literal["none", "crop-flip"] = Field(
+        default="none", description="what is done to an image before the noise"
+    )
 
 
 class Evaluate(Section):
     """Standard accuracy."""
 
-    split: str = "test"
-    samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
-    rules: list[Rule] = Field(default=["majority", "mean"], min_length=1)
+    split: SplitName = "test"
+    samples: Draws = [1, 64]
+    rules: list[Rule] = Field(
+        default=["majority", "mean"], min_length=1, description="by the vote of the draws, or by their mean probability"
+    )
 
 
 class Attack(Component):
-    """One attack; its own options stand beside these keys. ``limit`` counts images, 0: all."""
+    """One attack; its own options stand beside these keys."""
 
-    type: str = "pgd"
-    norm: Norm = "linf"
-    eps: Number = Field(default=8 / 255, ge=0)
-    split: str = "test"
-    samples: list[Annotated[int, Field(ge=1)]] = Field(default=[1, 64], min_length=1)
+    type: str = Field(default="pgd", description="an attack of `rushkit plugins`")
+    norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
+    eps: Number = Field(default=8 / 255, ge=0, description='radius of the ball, pixel units; "8/255" may be written')
+    split: SplitName = "test"
+    samples: Draws = [1, 64]
     eot: int = Field(default=0, ge=0, description="draws a gradient; 0: as the protocol says")
-    limit: int = Field(default=0, ge=0)
+    limit: Limit = 0
 
     @field_validator("eps")
     @classmethod
@@ -253,13 +299,13 @@ class Attack(Component):
 
 
 class Certify(Section):
-    """Certified robustness. ``limit`` counts images, 0: all; ``skip`` takes every so manieth image.
+    """Certified robustness.
 
     With ``radii`` the claims "robust at this radius" are tested one by one, and ``samples`` is the most that a test
     may draw; without, all draws are made and every image gets the largest radius that they show.
     """
 
-    norm: Norm = "l2"
+    norm: Norm = Field(default="l2", description="of the certified ball")
     samples: int = Field(default=100_000, ge=1, description="draws that bound the probability of the class")
     selection: int = Field(default=100, ge=1, description="draws that choose the class")
     alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
@@ -267,13 +313,15 @@ class Certify(Section):
         default="auto", description="on the probability; auto: clopper-pearson for votes, empirical-bernstein for means"
     )
     two_class: bool = Field(default=False, description="bound the runner-up as well")
-    rule: Rule = "majority"
-    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = Field(
-        default=[], description="test these radii; none: the largest radius of each image"
+    rule: Rule = Field(
+        default="majority", description="the classifier: the class of most draws, or of the highest mean"
     )
-    split: str = "test"
-    limit: int = Field(default=0, ge=0)
-    skip: int = Field(default=1, ge=1)
+    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = Field(
+        default=[], description="test these radii, pixel units; none: the largest radius of each image"
+    )
+    split: SplitName = "test"
+    limit: Limit = 0
+    skip: int = Field(default=1, ge=1, description="take every so manieth image; 1: every one")
 
 
 class System(Section):
@@ -283,17 +331,19 @@ class System(Section):
     is as large as ``chunk``, or as suits the device: figures move within what another seed would move them.
     """
 
-    seed: int = Field(default=0, ge=0)
-    device: str = "auto"
-    precision: Literal["auto", "float32", "bf16"] = "auto"
+    seed: int = Field(default=0, ge=0, description="every draw follows from it")
+    device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")
+    precision: Literal["auto", "float32", "bf16"] = Field(
+        default="auto", description="of the network's arithmetic; auto: bf16 where the device is fast at it"
+    )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"
     )
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what suits the device"
     )
-    data_dir: str = "data"
-    runs_dir: str = "runs"
+    data_dir: str = Field(default="data", description="the folder that data sets lie in")
+    runs_dir: str = Field(default="runs", description="the folder that runs are made in")
     tensorboard: bool = Field(
         default=False, description="training also writes its metrics for TensorBoard, into the run's `tensorboard/`"
     )
@@ -302,8 +352,8 @@ class System(Section):
 class Recipe(Section):
     """A whole recipe, as ``recipe.load.load_recipe`` returns it."""
 
-    schema_version: Literal[1] = Field(default=1, alias="schema")
-    name: str = "recipe"
+    schema_version: Literal[1] = Field(default=1, alias="schema", description="version of this format")
+    name: str = Field(default="recipe", description="what runs are called by; the file's name where it says none")
     data: Data
     backbone: Backbone = Backbone()
     projector: Projector = Projector()
@@ -317,6 +367,29 @@ class Recipe(Section):
 
     # Dotted key -> where its value came from, such as "recipes/cifar10.toml:12" or "--set".
     _origins: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    def __repr__(self) -> str:
+        noise = " ".join([self.noise.name, *(f"{name} {value}" for name, value in self.noise.options.items())])
+        stages = (f"{stage.objective} for {stage.epochs} epochs" for stage in (self.pretrain, self.finetune))
+        return f"Recipe({', '.join([repr(self.name), self.data.name, self.backbone.name, noise, *stages])})"
+
+    __str__ = __repr__
+
+    def __rich__(self) -> Table:
+        """A row for each key that differs from its default, for ``rich.print`` and notebooks."""
+        from rich.table import Table
+
+        defaults = toml.flatten(Recipe(data=Data(name="")).resolved())
+        table = Table("key", "value", "default", "from", title=f"recipe {self.name}")
+        for key, value in toml.flatten(self.resolved()).items():
+            if key not in defaults or value != defaults[key]:
+                default = toml.format_value(defaults[key]) if key in defaults and key != "data.name" else ""
+                table.add_row(key, toml.format_value(value), default, self._origins.get(key, ""))
+        return table
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows."""
+        return self.__rich__()._repr_mimebundle_(include or (), exclude or ())
 
     @property
     def origins(self) -> dict[str, str]:
