@@ -61,6 +61,10 @@ class Certificates:
     def __len__(self) -> int:
         return len(self.predicted)
 
+    def __repr__(self) -> str:
+        largest = f", radius up to {self.radius.max():.3g}" if len(self) else ""
+        return f"Certificates({len(self)} images, {int((self.predicted < 0).sum())} abstain{largest})"
+
 
 def certify_counts(
     selection_counts: ArrayLike,

@@ -16,9 +16,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from rushkit.errors import PluginError, RushkitError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 BUILTIN_OWNER = "rushkit"
 
@@ -89,6 +92,19 @@ class Registry:
 
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self.names())})"
+
+    def __rich__(self) -> Table:
+        """A row for each entry, for ``rich.print`` and notebooks."""
+        from rich.table import Table
+
+        table = Table(self.kind, "owner", "version")
+        for entry in self.entries():
+            table.add_row(entry.name, entry.owner, entry.version)
+        return table
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        """What a notebook shows."""
+        return self.__rich__()._repr_mimebundle_(include or (), exclude or ())
 
     def __contains__(self, name: str) -> bool:
         return bool(self._matching(name))

@@ -46,6 +46,10 @@ class Tally:
     confidence_squared: Tensor
     samples: int
 
+    def __repr__(self) -> str:
+        images, classes = self.votes.shape
+        return f"Tally({images} images, {classes} classes, {self.samples} draws each)"
+
     def predict(self, rule: Rule = "majority") -> Tensor:
         """(N,) int64 classes: the most votes, or the largest mean softmax; a tie goes to the lowest class."""
         if rule not in ("majority", "mean"):
@@ -105,9 +109,10 @@ class SmoothedClassifier(nn.Module):
         self._calls = 0
         self._panel: int | None = None
 
-    def extra_repr(self) -> str:
-        """Shown by repr."""
-        return f"noise={self.noise!r}, samples={self.samples}, chunk={self.chunk}"
+    def __repr__(self) -> str:
+        # The model prints itself where it is asked to; here its layers would hide the noise.
+        model = type(self.model).__name__
+        return f"SmoothedClassifier({model}, {self.noise!r}, samples={self.samples}, chunk={self.chunk})"
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) images -> (N, K) log p̄, differentiable in x and in the model's parameters."""

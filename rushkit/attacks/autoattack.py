@@ -54,7 +54,7 @@ class Progress:
     image_backwards: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class AutoAttackResult(AttackResult):
     """What the suite found, and which part found it.
 

@@ -30,3 +30,9 @@ class AttackResult:
     image_forwards: int
     image_backwards: int
     notes: tuple[str, ...] = field(default=())
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}({int(self.success.sum())} of {len(self.x_adv)} images succeed, "
+            f"{self.image_forwards} forwards, {self.image_backwards} backwards)"
+        )

@@ -151,6 +151,9 @@ class Cifar:
         self._layout = layout
         self._labels = layout.labels[labels]
 
+    def __repr__(self) -> str:
+        return f"Cifar({self.name!r}, root={str(self.source.root)!r})"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """From the official list of names, or the built-in one."""

@@ -49,6 +49,9 @@ class Digits:
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size
 
+    def __repr__(self) -> str:
+        return f"Digits(image_size={self.image_size})"
+
     def split(self, name: str) -> Split:
         """``train`` or ``test``: uint8 (N, 3, S, S) with three equal channels and 0..16 scaled to 0..255, int64 (N,).
 

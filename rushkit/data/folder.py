@@ -91,6 +91,9 @@ class Folder:
         self._skips = on_unreadable == "skip"
         self._listings: dict[str, Listing] = {}
 
+    def __repr__(self) -> str:
+        return f"Folder({str(self.path)!r})"
+
     @cached_property
     def splits(self) -> tuple[str, ...]:
         """The folders under the path, ``train`` and ``test`` first. Raises DataError where there are none."""

@@ -50,6 +50,12 @@ class Split:
     def __len__(self) -> int:
         return self.images.shape[0]
 
+    def __repr__(self) -> str:
+        size = "x".join(map(str, self.images.shape[1:]))
+        labels = "no labels" if self.labels is None else f"{len(self.labels.unique())} classes"
+        skipped = f", {self.skipped} skipped" if self.skipped else ""
+        return f"Split({self.name!r}: {len(self)} images of {size}, {labels}{skipped})"
+
     def take(self, indices: Tensor) -> Split:
         """The images and labels at int64 ``indices`` (M,), in that order; a large selection lies in a file."""
         shape = (len(indices), *self.images.shape[1:])

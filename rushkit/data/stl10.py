@@ -69,6 +69,9 @@ class STL10:
         self.image_size = image_size
         self.source = Source(self.name, Path(root).expanduser(), ARCHIVE)
 
+    def __repr__(self) -> str:
+        return f"STL10(root={str(self.source.root)!r}, image_size={self.image_size})"
+
     @property
     def classes(self) -> tuple[str, ...]:
         """From the official list of names, or the built-in one."""

@@ -28,6 +28,9 @@ class CrossEntropy:
             raise UsageError(f"label_smoothing must be in [0, 1) (got {label_smoothing!r})", "0 is the paper's")
         self.label_smoothing = label_smoothing
 
+    def __repr__(self) -> str:
+        return f"CrossEntropy(label_smoothing={self.label_smoothing:g})"
+
     def module(self, num_features: int, num_classes: int) -> nn.Module:
         """A linear head from features (N, num_features) to logits (N, num_classes)."""
         return nn.Linear(num_features, num_classes)

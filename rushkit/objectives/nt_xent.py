@@ -77,6 +77,9 @@ class Rush:
         self.noise_on = noise_on
         self.hidden, self.out, self.batch_norm = hidden, out, batch_norm
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(temperature={self.temperature:g}, noise_on={self.noise_on!r})"
+
     def module(self, num_features: int, num_classes: int) -> nn.Module:
         """A projector from features (N, num_features) to projections (N, out)."""
         return Projector(num_features, self.hidden, self.out, self.batch_norm)

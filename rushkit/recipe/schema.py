@@ -378,13 +378,15 @@ class Recipe(Section):
     def __rich__(self) -> Table:
         """A row for each key that differs from its default, for ``rich.print`` and notebooks."""
         from rich.table import Table
+        from rich.text import Text
 
-        defaults = toml.flatten(Recipe(data=Data(name="")).resolved())
-        table = Table("key", "value", "default", "from", title=f"recipe {self.name}")
+        defaults = toml.flatten(Recipe(name=self.name, data=Data(name="")).resolved())
+        table = Table("key", "value", "default", title=f"recipe {self.name}")
         for key, value in toml.flatten(self.resolved()).items():
             if key not in defaults or value != defaults[key]:
-                default = toml.format_value(defaults[key]) if key in defaults and key != "data.name" else ""
-                table.add_row(key, toml.format_value(value), default, self._origins.get(key, ""))
+                usual = toml.format_value(defaults[key]) if defaults.get(key, "") != "" else ""
+                # As text: a value may hold brackets.
+                table.add_row(key, Text(toml.format_value(value)), Text(usual))
         return table
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -50,6 +50,8 @@ _READ_ERRORS = (
     TypeError,
     ValueError,
 )
+# What of the metadata of a training stage is shown, where it is there.
+_TOLD = ("stage", "epoch", "step")
 _DAMAGED_HINT = (
     "the file was cut short or altered; use an earlier checkpoint, or resume its run: that finds the last whole one"
 )
@@ -70,6 +72,10 @@ class Checkpoint:
     meta: dict[str, Any]
     path: Path
     hash: str = ""
+
+    def __repr__(self) -> str:
+        made = [f"{key} {self.meta[key]}" for key in _TOLD if key in self.meta]
+        return f"Checkpoint({', '.join([repr(str(self.path)), *made, f'{len(self.tensors)} tensors'])})"
 
 
 def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, JSON]) -> None:

@@ -115,6 +115,9 @@ class Run:
         run._begin(datetime.now(UTC))
         return run
 
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r}, {self.verb} {self.recipe_name}, {self.data['status']})"
+
     @property
     def verb(self) -> str:
         """The command that the run was made by."""

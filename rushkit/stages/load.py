@@ -38,6 +38,12 @@ class Classifier:
     image_size: int
     checkpoint: Checkpoint
 
+    def __repr__(self) -> str:
+        return (
+            f"Classifier({str(self.checkpoint.path)!r}, {self.recipe.backbone.name}, {len(self.classes)} classes, "
+            f"images of {self.image_size}x{self.image_size})"
+        )
+
 
 def recipe_of(checkpoint: Checkpoint) -> Recipe:
     """The recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
