@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import html
 import inspect
+import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from rushkit.recipe import toml
-from rushkit.recipe.load import COMPONENT_KEYS
+from rushkit.recipe.components import COMPONENT_KEYS, SECTIONS, SUPPLIED
 from rushkit.recipe.schema import Recipe
+from rushkit.registry import factory_parameters
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
@@ -34,8 +37,18 @@ def commands() -> str:
 
 
 def recipe_keys() -> str:
-    """Every key of a recipe with its default."""
-    lines = ["# Recipe keys", "", "Defaults are what a recipe has that says nothing. `required` has none.", ""]
+    """Every key of a recipe, and every option of rushkit's own components, with default, allowed values and meaning."""
+    schemas = Recipe.model_json_schema(by_alias=True)["$defs"]
+    lines = [
+        "# Recipe keys",
+        "",
+        "Defaults are what a recipe has that says nothing; a key without one is required.",
+        "",
+    ]
+    lines += [
+        "Beside the tables stand `schema = 1`, the version of this format, and `name`, what its runs are called by.",
+        "",
+    ]
     for name, field in Recipe.model_fields.items():
         section = _section(field.annotation)
         if section is None:
@@ -43,23 +56,120 @@ def recipe_keys() -> str:
         header = f"[[{name}]]" if field.annotation is not section else f"[{name}]"
         default = field.default if isinstance(field.default, BaseModel) else None
         lines += [f"## `{header}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
+        lines += [*_HEAD, *_rows(section, schemas, default, ""), ""]
         if name in COMPONENT_KEYS:
-            lines += [f"Takes the options of the component that `{COMPONENT_KEYS[name]}` names, too.", ""]
-        lines += ["| key | default | |", "|---|---|---|", *_rows(section, default, ""), ""]
+            lines += _options_of(name)
     return NOTE + "\n".join(lines)
 
 
-def _rows(section: type[BaseModel], default: BaseModel | None, prefix: str) -> list[str]:
+def _rows(section: type[BaseModel], schemas: dict[str, Any], default: BaseModel | None, prefix: str) -> list[str]:
     rows = []
     for name, field in section.model_fields.items():
         value = getattr(default, name) if default is not None else field.get_default(call_default_factory=True)
         nested = _section(field.annotation)
         if nested is not None:
-            rows += _rows(nested, value if isinstance(value, BaseModel) else None, f"{prefix}{name}.")
+            rows += _rows(nested, schemas, value if isinstance(value, BaseModel) else None, f"{prefix}{name}.")
             continue
-        shown = "required" if value is PydanticUndefined else f"`{toml.format_value(value)}`"
-        rows.append(f"| `{prefix}{name}` | {shown} | {field.description or ''} |")
+        allowed = _allowed(schemas[section.__name__]["properties"][name])
+        rows.append(_row(f"{prefix}{name}", value, allowed, field.description or ""))
     return rows
+
+
+def _options_of(section: str) -> list[str]:
+    """The options of the components that a section may name; each is another key of the section."""
+    key = COMPONENT_KEYS[section]
+    registry, _ = SECTIONS[section]
+    lines, adapted = [], []
+    for entry in registry.entries():
+        factory = entry.load()
+        stage = getattr(factory, "stage", section)
+        if entry.owner != "rushkit" or stage != section:
+            continue
+        options = factory_parameters(factory, SUPPLIED.get(registry.kind, ()))
+        if entry.name.endswith("/*"):
+            del options["name"]
+        if "torchattacks" in entry.target:
+            words = ", ".join(f"`{name} = {_value(option.default)}`" for name, option in options.items()) or "none"
+            adapted += [f"- `{entry.name}`: {words}"] if not entry.name.endswith("/*") else []
+        elif options or _further(factory):
+            lines += [f'With `{key} = "{entry.name}"`:', "", *_HEAD, *_option_rows(factory, options), ""]
+    if adapted:
+        lines += [
+            "The attacks of torchattacks take its options, under its names and with its defaults; its page explains"
+        ]
+        lines += ["them.", "", *adapted, ""]
+    return lines
+
+
+def _option_rows(factory: Any, options: dict[str, inspect.Parameter]) -> list[str]:
+    signature = inspect.signature(factory, eval_str=True)
+    words = _argument_words(factory)
+    rows = [
+        _row(
+            name,
+            option.default,
+            _allowed(TypeAdapter(signature.parameters[name].annotation).json_schema()),
+            words.get(name, ""),
+        )
+        for name, option in options.items()
+    ]
+    further = _further(factory)
+    return [*rows, f"| | | | {words[further]} |"] if further else rows
+
+
+def _further(factory: Any) -> str | None:
+    """The parameter that takes options which the signature does not list."""
+    parameters = inspect.signature(factory).parameters.values()
+    return next((each.name for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD), None)
+
+
+def _argument_words(factory: Any) -> dict[str, str]:
+    """What the ``Args`` of a docstring say of each argument; of a class, those of the classes above it as well."""
+    words: dict[str, str] = {}
+    for owner in reversed(factory.__mro__) if isinstance(factory, type) else [factory]:
+        rest = re.split(r"\n(?:Args|Attributes):\n", inspect.cleandoc(owner.__doc__ or ""), maxsplit=1)[-1]
+        name = ""
+        for line in rest.splitlines():
+            if not line.startswith("    "):
+                break
+            if line[4] != " ":
+                name, _, line = line.strip().partition(": ")
+                words[name] = ""
+            words[name] = f"{words[name]} {line.strip()}".strip()
+    return words
+
+
+def _allowed(schema: dict[str, Any]) -> str:
+    """A JSON schema in a few words."""
+    if "anyOf" in schema:
+        return " or ".join(filter(None, map(_allowed, schema["anyOf"])))
+    if "enum" in schema or "const" in schema:
+        return ", ".join(f"`{_value(value)}`" for value in schema.get("enum", [schema.get("const")]))
+    if schema["type"] == "array":
+        least = schema.get("minItems", 0)
+        inner = _allowed(schema["items"]).replace("number", "numbers")
+        return f"list of {f'{least} ' if least > 1 else 'one or more ' if least else ''}{inner}"
+    kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": ""}
+    limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    bounds = ", ".join(f"{sign} {schema[word]:g}" for word, sign in limits.items() if word in schema)
+    return f"{kinds[schema['type']]} {bounds}".strip()
+
+
+_HEAD = ("| key | default | allowed | |", "|---|---|---|---|")
+
+
+def _row(key: str, default: Any, allowed: str, words: str) -> str:
+    none = default in (PydanticUndefined, inspect.Parameter.empty)
+    shown = "" if none else "left out" if default is None else f"`{_value(default)}`"
+    cells = [f"`{key}`", shown, allowed, words]
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _value(value: Any) -> str:
+    """A value as TOML writes it, with no more digits than say it."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_value, value))}]"
+    return f"{value:.6g}" if isinstance(value, float) else toml.format_value(value)
 
 
 def _section(annotation: object) -> type[BaseModel] | None:

@@ -30,7 +30,7 @@ SUPPLIED = {
     "objective": ("hidden", "out", "batch_norm"),
 }
 
-_SECTIONS: dict[str, tuple[Registry, type[Component]]] = {
+SECTIONS: dict[str, tuple[Registry, type[Component]]] = {
     "data": (registries.datasets, Data),
     "backbone": (registries.backbones, Backbone),
     "noise": (registries.noises, Noise),
@@ -50,7 +50,7 @@ def component_lines(table: Mapping[str, Any], origins: Mapping[str, str]) -> lis
     """What is wrong with the components of a recipe's plain data, whose own keys may be wrong as well."""
     lines: list[str] = []
     # A section that is not there has its defaults, which fit.
-    for section in filter(table.__contains__, _SECTIONS):
+    for section in filter(table.__contains__, SECTIONS):
         part = table[section]
         parts = [(f"{section}.{index}", item) for index, item in enumerate(part)] if isinstance(part, list) else []
         for where, each in parts or [(section, part)]:
@@ -61,7 +61,7 @@ def component_lines(table: Mapping[str, Any], origins: Mapping[str, str]) -> lis
 
 def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
     section = where.partition(".")[0]
-    (registry, model), name_key = _SECTIONS[section], COMPONENT_KEYS[section]
+    (registry, model), name_key = SECTIONS[section], COMPONENT_KEYS[section]
     name = part.get(name_key, model.model_fields[name_key].default)
     if not isinstance(name, str):
         return

@@ -65,7 +65,7 @@ def load_recipe(
 def read_recipe(text: str, origin: str) -> Recipe:
     """A resolved recipe back from the TOML text of a run folder or a checkpoint."""
     table = _parse(text, origin)
-    return build_recipe(table, {key: f"{origin}:{line}" for key, line in toml.line_numbers(text).items()})
+    return build_recipe(table, _places(text, origin))
 
 
 def derive_recipe(
@@ -280,7 +280,7 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}", "it must be a text file in UTF-8") from error
     table = _parse(text, str(path))
-    origins = {key: f"{path}:{line}" for key, line in toml.line_numbers(text).items()}
+    origins = _places(text, str(path))
     parent = table.pop("extends", None)
     extends = origins.pop("extends", str(path))
     if parent is None:
@@ -301,6 +301,11 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     kept = toml.flatten(merged).keys()
     base_origins = {key: origin for key, origin in base_origins.items() if any(path.startswith(key) for path in kept)}
     return merged, base_origins | origins
+
+
+def _places(text: str, origin: str) -> dict[str, str]:
+    """Dotted key -> file and line; the whole, whose key is empty, -> the file."""
+    return {"": origin} | {key: f"{origin}:{line}" for key, line in toml.line_numbers(text).items()}
 
 
 def _parse(text: str, origin: str) -> dict[str, Any]:

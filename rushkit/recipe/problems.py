@@ -40,14 +40,14 @@ def at(key: str, what: str, origins: Mapping[str, str]) -> str:
 
 
 def place(key: str, origins: Mapping[str, str]) -> str:
-    """Where a key was set, or the nearest table above it."""
+    """Where a key was set, or the nearest table above or below it, or the file that has none of them."""
     path = key
     while path:
         if path in origins:
             return origins[path]
         path = path.rpartition(".")[0]
     below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
-    return below[0] if below else "recipe"
+    return below[0] if below else origins.get("", "recipe")
 
 
 def explain(error: Mapping[str, Any]) -> str:

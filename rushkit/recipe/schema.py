@@ -140,7 +140,7 @@ class Projector(Section):
 
 
 class Noise(Component):
-    """The smoothing distribution of all three stages, in pixel units."""
+    """The smoothing distribution of all stages, in pixel units; most take exactly one of ``scale`` and ``std``."""
 
     name: str = Field(
         default="uniform",
