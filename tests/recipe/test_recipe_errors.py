@@ -89,7 +89,7 @@ def test_a_wrong_value_is_named_with_what_it_must_be(tmp_path, line, words):
 
 
 def test_a_missing_key_is_named(tmp_path):
-    assert message(tmp_path, "schema = 1\n") == ["recipe: data: is missing"]
+    assert message(tmp_path, "schema = 1\n") == ["mine.toml: data: is missing"]
     assert message(tmp_path, "[data]\nlimit = 1\n") == ["mine.toml:1: data.name: is missing"]
 
 
