@@ -11,6 +11,7 @@ backbones = Registry(
         "resnet10-small": "rushkit.models.backbones:resnet10_small",
         "resnet18": "rushkit.models.backbones:resnet18",
         "timm/*": "rushkit.models.backbones:timm_backbone",
+        "torchvision/*": "rushkit.models.torchvision_backbones:torchvision_backbone",
     },
 )
 
@@ -21,6 +22,7 @@ noises = Registry(
         "discrete-gaussian": "rushkit.noises.discrete_gaussian:DiscreteGaussian",
         "gaussian": "rushkit.noises.gaussian:Gaussian",
         "laplace": "rushkit.noises.laplace:Laplace",
+        "none": "rushkit.noises.none:NoNoise",
         "split": "rushkit.noises.split:Split",
         "uniform": "rushkit.noises.uniform:Uniform",
     },

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rushkit.errors import NumericsError, UsageError
-from rushkit.noises import Noise
+from rushkit.noises import Noise, is_deterministic
 from rushkit.system import generator
 
 Rule = Literal["majority", "mean"]
@@ -109,6 +109,11 @@ class SmoothedClassifier(nn.Module):
         self._calls = 0
         self._panel: int | None = None
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether every draw of the noise is the same, so that one pass of the model stands for all of them."""
+        return is_deterministic(self.noise)
+
     def __repr__(self) -> str:
         # The model prints itself where it is asked to; here its layers would hide the noise.
         model = type(self.model).__name__
@@ -121,6 +126,8 @@ class SmoothedClassifier(nn.Module):
     def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
         """(N, C, H, W) images -> (m, N, K) logits of every draw, differentiable."""
         m = samples or self.samples
+        if self.deterministic and m > 1:
+            return self.sample_logits(x, 1).expand(m, -1, -1)
         with_gradient = torch.is_grad_enabled()
         limit = self.chunk or (m * len(x) if with_gradient else _VOTE_CHUNK[x.device.type])
         recompute = with_gradient and limit < m * len(x)
@@ -132,6 +139,9 @@ class SmoothedClassifier(nn.Module):
     def tally(self, x: Tensor, samples: int | None = None) -> Tally:
         """(N, C, H, W) images -> votes and confidences of ``samples`` draws (default: m), in memory of one chunk."""
         m, n = samples or self.samples, len(x)
+        if self.deterministic and m > 1:
+            one = self.tally(x, 1)
+            return Tally(one.votes * m, one.confidence * m, one.confidence_squared * m, m)
         limit = self.chunk or _VOTE_CHUNK[x.device.type]
         # An image's draws lie n apart in the folded stream: image = position mod n.
         position = 0

@@ -66,7 +66,7 @@ class Victim:
         self.image_forwards = 0
         self.image_backwards = 0
         if self._smoothed is not None:
-            self.random = True
+            self.random = not self._smoothed.deterministic
             with torch.no_grad():
                 self.num_classes = self._draw(x[:1], 1).shape[2]
             own = self.votes = self._smoothed.samples

@@ -20,6 +20,7 @@ from rushkit.cli import (
     doctor,
     evaluate,
     finetune,
+    import_,
     launch,
     plugins,
     predict,
@@ -47,7 +48,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for verb in (demo, pretrain, finetune, evaluate, attack, certify, predict, audit, probe, report, doctor, bench):
+VERBS = (demo, pretrain, finetune, evaluate, attack, certify, predict, audit, probe, report, import_, doctor, bench)
+for verb in VERBS:
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
 app.command("plugins", epilog=plugins.EXAMPLE)(plugins.command)
 app.add_typer(recipe.app, name="recipe")

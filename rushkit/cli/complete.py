@@ -44,6 +44,13 @@ def complete_datasets(incomplete: str) -> list[tuple[str, str]]:
     return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.datasets.entries()))
 
 
+def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
+    """Backbones by name, with their owners; of a family such as timm/* the part before the star."""
+    from rushkit import registries
+
+    return _starting(incomplete, ((e.name.removesuffix("*"), e.owner) for e in registries.backbones.entries()))
+
+
 def complete_targets(incomplete: str) -> list[tuple[str, str]]:
     """What a model can be transferred to: recipes and data sets."""
     found = dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import timm
-import torch
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.models.trial import MISFITS, output_features, reason, unfit
 
 # Options of timm.create_model that rushkit sets itself, or that would bring in weights past its own checks.
 _RESERVED = (
@@ -98,23 +100,46 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
         )
     model: Any = _create_timm(name, in_channels, image_size, pretrained, options)
     try:
-        features = _output_features(model, in_channels, image_size)
-    except (RuntimeError, AssertionError, ValueError, IndexError, ZeroDivisionError) as error:
-        raise _unfit(name, in_channels, image_size, error) from error
-    model.num_features = features
+        # Not timm's own num_features, which is another number in some models.
+        model.num_features = output_features(model, in_channels, image_size)
+    except MISFITS as error:
+        raise unfit(f"timm/{name}", in_channels, image_size, error) from error
     return model
 
 
-def _create_timm(name: str, in_channels: int, image_size: int, pretrained: bool, options: dict[str, Any]) -> nn.Module:
+def timm_pretrained(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
+    """A whole model of timm's with its pretrained weights and head, for images of this size.
+
+    Raises:
+        UsageError: as for ``timm_backbone``.
+        RushkitError: the weights cannot be had.
+    """
+    timm_backbone(name, 3, image_size, **options)
+    return _create_timm(name, 3, image_size, True, options, {})
+
+
+def creation_options(name: str, image_size: int) -> dict[str, Any]:
+    """What ``timm.create_model`` needs for a model for images of this size."""
+    config = timm.models.get_pretrained_cfg(name)
+    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+
+
+def _create_timm(
+    name: str,
+    in_channels: int,
+    image_size: int,
+    pretrained: bool,
+    options: dict[str, Any],
+    head: Mapping[str, Any] = MappingProxyType({"num_classes": 0}),
+) -> nn.Module:
     def create(pretrained: bool) -> nn.Module:
-        config = timm.models.get_pretrained_cfg(name)
-        size = {"img_size": image_size} if config is not None and config.fixed_input_size else {}
-        return timm.create_model(name, pretrained, in_chans=in_channels, num_classes=0, **size, **options)
+        size = creation_options(name, image_size)
+        return timm.create_model(name, pretrained, in_chans=in_channels, **head, **size, **options)
 
     try:
         model = create(pretrained=False)
-    except (RuntimeError, AssertionError, ValueError, TypeError, KeyError) as error:
-        raise _unfit(name, in_channels, image_size, error) from error
+    except MISFITS as error:
+        raise unfit(f"timm/{name}", in_channels, image_size, error) from error
     if not pretrained:
         return model
     try:
@@ -122,28 +147,6 @@ def _create_timm(name: str, in_channels: int, image_size: int, pretrained: bool,
     # The model itself can be built, so what failed is the weights; each hub client raises errors of its own.
     except Exception as error:
         raise RushkitError(
-            f"the pretrained weights of timm/{name} cannot be had: {_reason(error)}",
-            "go online once so that timm can store them, or set pretrained = false",
+            f"the pretrained weights of timm/{name} cannot be had: {reason(error)}",
+            "go online once so that timm can store them, or bring the weights as a file: rushkit import",
         ) from error
-
-
-@torch.no_grad()
-def _output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
-    """Length of the vectors that come out, found by a trial: timm's own num_features is another one in some models."""
-    was_training = model.training
-    output = model.eval()(torch.zeros(2, in_channels, image_size, image_size))
-    model.train(was_training)
-    if output.ndim != 2:
-        raise ValueError(f"it gives outputs of shape {tuple(output.shape)}, not one vector an image")
-    return output.shape[1]
-
-
-def _unfit(name: str, in_channels: int, image_size: int, error: Exception) -> UsageError:
-    return UsageError(
-        f"backbone 'timm/{name}' cannot be built for {in_channels}x{image_size}x{image_size} images: {_reason(error)}",
-        "check its options, take a model for smaller images, or resize the images",
-    )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

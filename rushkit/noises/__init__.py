@@ -24,7 +24,8 @@ names, entries = _registry.names, _registry.entries
 class Noise(Protocol):
     """What a smoothing distribution offers; a plugin needs no base class.
 
-    A noise whose δ depends on the pixels of x, and not on its shape alone, says so by ``data_dependent = True``.
+    A noise whose δ depends on the pixels of x, and not on its shape alone, says so by ``data_dependent = True``; one
+    whose δ is always the same, by ``deterministic = True``.
     """
 
     @property
@@ -51,6 +52,11 @@ class Noise(Protocol):
             NoCertificate: no theorem covers this norm.
         """
         ...
+
+
+def is_deterministic(noise: Noise) -> bool:
+    """Whether every draw is the same, so that one pass of a model stands for all of them."""
+    return bool(getattr(noise, "deterministic", False))
 
 
 class TwoClassNoise(Noise, Protocol):

@@ -33,8 +33,8 @@ class Family:
     notes: tuple[str, ...] = field(default=())
 
     def of(self, *verbs: str) -> list[RunInfo]:
-        """Its runs of these verbs, oldest first."""
-        return [run for run in self.runs if run.verb in verbs]
+        """Its runs of these verbs, and imports that stand for them, oldest first."""
+        return [run for run in self.runs if run.verb in verbs or run.stage in verbs]
 
     @property
     def encoder(self) -> RunInfo | None:
@@ -60,7 +60,7 @@ def choose_run(spec: str | None, root: str | Path) -> RunInfo:
                 return found
         runs = [run for run in runs if run.recipe == spec]
     finished = [run for run in runs if run.status == "finished"]
-    for candidates in ([run for run in finished if run.verb in MODEL_VERBS], finished, runs):
+    for candidates in ([run for run in finished if run.stage in MODEL_VERBS], finished, runs):
         if candidates:
             return candidates[0]
     asked = f"no run {spec!r}" if spec else "no run"
@@ -79,9 +79,9 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     parents = lineage.parents(list(by_name.values()))
     above = _above(run.path.name, parents)
     notes: list[str] = []
-    model = next((name for name in above if by_name[name].verb in MODEL_VERBS), None)
-    if model is None and run.verb == ENCODER_VERB:
-        models = [name for name in _below(run.path.name, parents, by_name) if by_name[name].verb in MODEL_VERBS]
+    model = next((name for name in above if by_name[name].stage in MODEL_VERBS), None)
+    if model is None and run.stage == ENCODER_VERB:
+        models = [name for name in _below(run.path.name, parents, by_name) if by_name[name].stage in MODEL_VERBS]
         models.sort(key=lambda name: (by_name[name].status == "finished", by_name[name].started, name))
         if models:
             model = models.pop()
@@ -91,7 +91,7 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     line = _above(model, parents)
     names = {*line, run.path.name}
     for each in line:
-        names |= {name for name in _below(each, parents, by_name) if by_name[name].verb not in MODEL_VERBS}
+        names |= {name for name in _below(each, parents, by_name) if by_name[name].stage not in MODEL_VERBS}
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
         notes.append(f"{lost} was made from {by_name[lost].data['parent']}, which is not in {run.path.parent}")
     members = sorted((by_name[name] for name in names), key=lambda each: (each.started, each.path.name))
@@ -131,7 +131,7 @@ def _below(name: str, parents: dict[str, str | None], by_name: dict[str, RunInfo
     """What builds on a run, directly or not; what builds on another model in between is not looked at."""
     found = [name]
     for each in found:
-        if each == name or by_name[each].verb not in MODEL_VERBS:
+        if each == name or by_name[each].stage not in MODEL_VERBS:
             found += [child for child, parent in parents.items() if parent == each and child not in found]
     return found[1:]
 

@@ -43,6 +43,12 @@ class RunInfo:
     ended: str | None = None
     data: dict[str, Any] = field(default_factory=dict, repr=False)
 
+    @property
+    def stage(self) -> str:
+        """The stage whose work the run holds: its verb's; of an import, that which would have made such a model."""
+        stage = self.data.get("stage")
+        return stage if self.verb == "import" and isinstance(stage, str) else self.verb
+
     def store(self, warn: Callable[[str], None] | None = None) -> CheckpointStore:
         """Its checkpoints, for reading."""
         folder = self.path / CHECKPOINTS
@@ -94,7 +100,7 @@ def find_runs(root: str | Path) -> list[RunInfo]:
 def find_run(
     root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool | None = True
 ) -> RunInfo | None:
-    """The newest run of these verbs (and this recipe), or None.
+    """The newest run of these verbs (and this recipe), or None; imported models count for the stage they stand for.
 
     Args:
         root: The folder of runs.
@@ -104,7 +110,7 @@ def find_run(
     """
     verbs = (verbs,) if isinstance(verbs, str) else verbs
     for run in find_runs(root):
-        fits = run.verb in verbs and recipe in (None, run.recipe)
+        fits = run.stage in verbs and recipe in (None, run.recipe)
         if fits and finished in (None, run.status == "finished"):
             return run
     return None
@@ -171,7 +177,7 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
     if run.status == "broken":
         # Says what is wrong with it.
         read_run_file(run.path)
-    if run.verb not in verbs:
+    if run.stage not in verbs:
         raise UsageError(
             f"{run.path} is a run of {run.verb}; this needs one of {' or '.join(verbs)}", _how_to(verbs, run.recipe)
         )

@@ -270,6 +270,8 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
 )
 # Those that need nothing but the first look at the model.
 _ALWAYS = ("RK106", "RK119")
+# Those that ask what the noise does.
+_ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
 
 def check_all(found: Measured) -> list[Check]:
@@ -281,7 +283,12 @@ def check_all(found: Measured) -> list[Check]:
         measured = measured or (code == "RK118" and math.isinf(found.excess))
         if code == "RK119" and found.not_finite:
             measured = False
-        status, says, figures = judge(found) if measured else ("skipped", f"not measured: {found.problem}", {})
+        if found.deterministic and code in _ABOUT_NOISE:
+            status, says, figures = "skipped", "there is no noise: every draw is the same", {}
+        elif measured:
+            status, says, figures = judge(found)
+        else:
+            status, says, figures = "skipped", f"not measured: {found.problem}", {}
         checks.append(Check(code, name, status, says, figures))
     return checks
 

@@ -72,7 +72,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         batch=recipe.system.chunk or BATCH[machine.device.type],
         device=machine.device,
     )
-    warnings = training_warnings(classifier.recipe, recipe, classifier.image_size)
+    warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)
     subject = {
         **asked_subject(recipe),
         "model": source.hash,

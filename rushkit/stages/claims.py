@@ -86,10 +86,13 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode) -> Claim:
     """
     name = getattr(noise, "name", type(noise).__name__)
     if settings.norm not in (known := norms_of(noise, dim)):
-        has = ", ".join(NORM_WORDS[norm] for norm in known) or "none"
+        if not known:
+            # The noise itself knows best why.
+            noise.certified_radius(0.75, settings.norm, dim)
+        has = ", ".join(NORM_WORDS[norm] for norm in known)
         raise NoCertificate(
             f"noise {name!r} has no theorem for {NORM_WORDS[settings.norm]}; it has: {has}",
-            f"choose another one with --norm {known[0]}" if known else "certify under another noise",
+            f"choose another one with --norm {known[0]}",
         )
     bound = _bound(settings, mode)
     if settings.two_class and not hasattr(noise, "certified_radius_two_class"):
@@ -233,9 +236,19 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     return stated
 
 
-def training_warnings(trained: Recipe, recipe: Recipe, image_size: int) -> list[str]:
-    """Whether the model was fine-tuned without noise, or under another noise than the recipe certifies with."""
+def training_warnings(trained: Recipe, recipe: Recipe, image_size: int, imported: bool = False) -> list[str]:
+    """Whether the model was fine-tuned without noise, or under another noise than the recipe certifies with.
+
+    Of an imported model nobody here has seen the training.
+    """
     certified = noise_words(recipe)
+    if imported:
+        said = (
+            "imported for this noise"
+            if trained.noise == recipe.noise
+            else f"imported with noise {noise_words(trained)}"
+        )
+        return [f"the model was {said}, which nothing here can confirm, and is certified under {certified}"]
     if not _trains_under_noise(trained, image_size):
         objective = trained.finetune.objective
         return [f"the model was fine-tuned without noise (objective {objective}), and is certified under {certified}"]

@@ -38,6 +38,11 @@ class Classifier:
     image_size: int
     checkpoint: Checkpoint
 
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else trained it: see ``rushkit import``."""
+        return "imported" in self.checkpoint.meta
+
     def __repr__(self) -> str:
         return (
             f"Classifier({str(self.checkpoint.path)!r}, {self.recipe.backbone.name}, {len(self.classes)} classes, "

@@ -87,7 +87,8 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
     classifier = load_classifier(source, machine)
     # All are read first, so that a bad one costs nobody the draws of the others.
     pictures = [read_picture(path, classifier.image_size) for path in image_files(images)]
-    for warning in (warnings := training_warnings(classifier.recipe, recipe, classifier.image_size)):
+    warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)
+    for warning in warnings:
         speaker.warn(warning)
     model: nn.Module = classifier.network
     if machine.precision != "float32":

@@ -77,7 +77,9 @@ class Plan:
     notes: tuple[str, ...] = ()
 
 
-def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: int, seed: int) -> Plan:
+def plan_attack(
+    section: Attack, protocol: ProtocolName, samples: int, classes: int, seed: int, deterministic: bool = False
+) -> Plan:
     """What a protocol does under ``[[attack]]``; the section's own options come before the protocol's.
 
     Args:
@@ -86,6 +88,7 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
         samples: m of the smoothed classifier.
         classes: K; the DLR loss needs three, and four with a target.
         seed: Of every draw.
+        deterministic: Whether there is no noise: one draw and one vote then say all.
 
     Raises:
         UsageError: an attack, a norm or an option that does not exist or fit.
@@ -96,13 +99,15 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
     suite = isinstance(factory, type) and issubclass(factory, AutoAttack)
     climbs = isinstance(factory, type) and issubclass(factory, GradientAttack)
     gradient_samples = section.eot or (max(samples, STRICT_SAMPLES) if strict else samples)
+    if deterministic:
+        samples = gradient_samples = 1
     options: dict[str, Any] = {"seed": seed} if "seed" in known else {}
     notes: list[str] = []
     if suite:
-        options["version"] = section.options.get("version") or "rand"
-        if "version" not in section.options:
+        options["version"] = section.options.get("version") or ("standard" if deterministic else "rand")
+        if "version" not in section.options and not deterministic:
             notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
-        if strict and not section.eot:
+        if strict and not section.eot and not deterministic:
             # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
             gradient_samples = STRICT_SAMPLES if options["version"] == "rand" else samples
     if strict and "samples" in known:
@@ -111,7 +116,7 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
         options |= _climb_options(section, known, strict, gradient_samples)
     options |= section.options
     # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
-    panel = not strict and "noise" not in options
+    panel = not strict and "noise" not in options and not deterministic
     if panel:
         notes.append(f"one panel of {gradient_samples} draws stands for the model during the attack")
     losses = STRICT_LOSSES if strict and climbs and "loss" not in section.options else ()
@@ -120,7 +125,7 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
     if len(fitting) < len(losses):
         notes.append(f"no DLR loss: {classes} classes are too few for it")
     if strict:
-        notes += weaker_than_strict(section, suite, climbs, options, gradient_samples)
+        notes += weaker_than_strict(section, suite, climbs, options, gradient_samples, deterministic)
     candidates = [
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
         for loss in fitting
@@ -128,20 +133,28 @@ def plan_attack(section: Attack, protocol: ProtocolName, samples: int, classes: 
     chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in chosen:
         candidate.create(section, 0)
-    return Plan(protocol, chosen, STRICT_VOTES if strict else 1, gradient_samples, panel, tuple(notes))
+    votes = STRICT_VOTES if strict and not deterministic else 1
+    return Plan(protocol, chosen, votes, gradient_samples, panel, tuple(notes))
 
 
 def weaker_than_strict(
-    section: Attack, suite: bool, climbs: bool, options: dict[str, Any], gradient_samples: int
+    section: Attack,
+    suite: bool,
+    climbs: bool,
+    options: dict[str, Any],
+    gradient_samples: int,
+    deterministic: bool = False,
 ) -> list[str]:
     """Notes on settings that fall short of what ``strict`` stands for; the row is to be read with them."""
     if not suite and not climbs:
         return [f"{section.type} alone is less than strict asks for: several losses, restarts, fresh noise"]
     least = {"steps": 100 if suite else STRICT_STEPS, "restarts": STRICT_RESTARTS}
     short = [f"{key} {options[key]}" for key, value in least.items() if key in options and options[key] < value]
-    if gradient_samples < STRICT_SAMPLES and options.get("version") != "standard":
+    if gradient_samples < STRICT_SAMPLES and options.get("version") != "standard" and not deterministic:
         short.append(f"{gradient_samples} draws a gradient")
-    weak = {"noise": "fixed", "best": "last", "random_start": False}
+    weak: dict[str, Any] = {"noise": "fixed", "best": "last", "random_start": False}
+    if deterministic:
+        del weak["noise"]
     short += [f"{key} {options[key]}" for key, value in weak.items() if options.get(key) == value and key in options]
     if climbs and "loss" in section.options:
         short.append(f"loss {section.options['loss']} only")

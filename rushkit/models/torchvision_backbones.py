@@ -1,0 +1,102 @@
+"""Every classification model of torchvision, as an encoder: the model without its last linear layer."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import sys
+from typing import Any
+
+import torch
+import torchvision
+from torch import nn
+
+from rushkit.errors import RushkitError, UsageError
+from rushkit.models.trial import MISFITS, output_features, reason, unfit
+
+# Options that rushkit sets itself, or that would bring in weights past its own checks.
+_RESERVED = ("image_size", "input_size", "num_classes", "progress", "weights")
+# What a family of models calls the size that it is built for; the others take any.
+_SIZE_OPTIONS = {"vit_": "image_size", "maxvit_": "input_size"}
+# Heads for training alone would make the output a tuple; without init_weights these two warn of a coming change.
+_FIXED_OPTIONS: dict[str, dict[str, Any]] = {
+    "googlenet": {"aux_logits": False, "init_weights": True},
+    "inception_v3": {"aux_logits": False, "init_weights": True},
+}
+
+
+def torchvision_backbone(
+    name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any
+) -> nn.Module:
+    """Any classification model of torchvision by its name, as an encoder: ``"torchvision/resnet50"``.
+
+    Its last linear layer is left out, and that layer's inputs are the features. Where the classifier has layers before
+    the last one, as VGG's, they stay in the encoder. Tensors keep torchvision's names.
+
+    Args:
+        name: torchvision's name of the model.
+        in_channels: Channels of the images: 3.
+        image_size: Side of the images; a vision transformer is built for this one.
+        pretrained: Whether to start from torchvision's default weights, which torchvision downloads.
+        options: Further options of the model, such as ``dropout``.
+
+    Raises:
+        UsageError: no such model or option, or a model that cannot take such images or does not end in a linear layer.
+        RushkitError: the pretrained weights cannot be had.
+    """
+    known = torchvision.models.list_models(module=torchvision.models)
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        found = " or ".join(f"torchvision/{each}" for each in near)
+        raise UsageError(
+            f"torchvision has no classification model {name!r}",
+            f"did you mean {found}?" if near else "see torchvision.models.list_models()",
+        )
+    refused = sorted(set(options).intersection(_RESERVED))
+    if refused or in_channels != 3:
+        what = f"{', '.join(refused)} cannot be set" if refused else f"it takes 3 channels, not {in_channels}"
+        raise UsageError(f"backbone 'torchvision/{name}': {what}", "rushkit sets sizes and weights itself")
+    try:
+        model: Any = torchvision.models.get_model(name, weights=None, **creation_options(name, image_size), **options)
+        head = last_linear(model)
+        if pretrained:
+            weights = pretrained_state(name)
+            # Not those of auxiliary heads.
+            model.load_state_dict({key: weights[key] for key in model.state_dict()})
+        model.set_submodule(head, nn.Identity())
+        model.num_features = output_features(model, in_channels, image_size)
+    except MISFITS as error:
+        raise unfit(f"torchvision/{name}", in_channels, image_size, error) from error
+    return model
+
+
+def creation_options(name: str, image_size: int) -> dict[str, Any]:
+    """What ``torchvision.models.get_model`` needs for a model for images of this size, without auxiliary heads."""
+    sizes = {option: image_size for start, option in _SIZE_OPTIONS.items() if name.startswith(start)}
+    if "input_size" in sizes:
+        return {"input_size": (image_size, image_size)}
+    return sizes | _FIXED_OPTIONS.get(name, {})
+
+
+def last_linear(model: nn.Module) -> str:
+    """The name of the linear layer that a model ends with. Raises ValueError where it ends with another layer."""
+    leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
+    name, layer = leaves[-1]
+    if not isinstance(layer, nn.Linear):
+        raise ValueError(f"it ends with {type(layer).__name__}, not with a linear layer")
+    return name
+
+
+def pretrained_state(name: str) -> dict[str, torch.Tensor]:
+    """torchvision's default weights of a model, downloaded or from its cache. Raises RushkitError where they fail."""
+    try:
+        weights: Any = torchvision.models.get_model_weights(name).DEFAULT
+        # It tells of its download on stdout, which is for results.
+        with contextlib.redirect_stdout(sys.stderr):
+            state: dict[str, torch.Tensor] = weights.get_state_dict(check_hash=True)
+    except Exception as error:
+        raise RushkitError(
+            f"the pretrained weights of torchvision/{name} cannot be had: {reason(error)}",
+            "go online once so that torchvision can store them, or import a file that you bring yourself",
+        ) from error
+    return state

@@ -1,0 +1,39 @@
+"""What comes out of an encoder that somebody else wrote, found by a trial; and the words for what does not fit."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rushkit.errors import UsageError
+
+# What a model raises on options or images that do not suit it.
+MISFITS = (RuntimeError, AssertionError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError)
+
+
+@torch.no_grad()
+def output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
+    """Length of the vectors that come out of two black images; the model's mode stays.
+
+    Raises:
+        ValueError: what comes out is not one vector an image.
+    """
+    was_training = model.training
+    output = model.eval()(torch.zeros(2, in_channels, image_size, image_size))
+    model.train(was_training)
+    if output.ndim != 2:
+        raise ValueError(f"it gives outputs of shape {tuple(output.shape)}, not one vector an image")
+    return output.shape[1]
+
+
+def unfit(name: str, in_channels: int, image_size: int, error: Exception) -> UsageError:
+    """The error for a backbone that cannot be built for such images."""
+    return UsageError(
+        f"backbone {name!r} cannot be built for {in_channels}x{image_size}x{image_size} images: {reason(error)}",
+        "check its options, take a model for smaller images, or resize the images",
+    )
+
+
+def reason(error: Exception) -> str:
+    """The first line of what an error says."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

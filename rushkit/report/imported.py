@@ -1,0 +1,55 @@
+"""What an import or an export made, as a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+
+from rushkit.report.tables import interval, noise_words
+
+
+def import_table(results: Mapping[str, Any]) -> RenderableType:
+    """The model, where it is from, and how it does on clean images."""
+    imported, backbone, clean = results["imported"], results["backbone"], results["clean"]
+    size = results["image_size"]
+    rows = {
+        "from": imported.get("file") or f"pretrained {imported['pretrained']} ({imported['tag']})",
+        "sha256": imported.get("sha256", ""),
+        "backbone": backbone["name"],
+        "normalisation": f"(x - {backbone['mean']}) / {backbone['std']}" if backbone["mean"] else "none: x in [0, 1]",
+        "input": f"3x{size}x{size}, pixels in [0, 1]",
+        "parameters": f"{results['parameters']:,}",
+        "classes": results["classes"],
+        "noise": noise_words(results["noise"]),
+        "left out": ", ".join(imported["ignored"]),
+    }
+    if clean is not None:
+        rows["clean accuracy %"] = (
+            f"{interval(clean)} on {clean['images']} images of {clean['data']}, without noise; "
+            f"guessing has {100 * clean['chance']:.1f}"
+        )
+    return _facts(f"imported {results['makes']} {results['recipe']}", rows)
+
+
+def export_table(results: Mapping[str, Any]) -> RenderableType:
+    """The file, what goes in and comes out, and how far its outputs are from the run's."""
+    rows = {
+        "from": results["source"],
+        "to": results["file"],
+        "size": f"{results['bytes'] / 2**20:.1f} MiB",
+        "input": results["input"],
+        "output": results["output"],
+        "checked": f"largest difference {results['difference']:.2g}, largest output {results['largest']:.3g}",
+    }
+    return _facts(f"exported {results['part']}, {results['format']}", rows)
+
+
+def _facts(title: str, rows: Mapping[str, Any]) -> Table:
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        if value not in (None, ""):
+            table.add_row(name, str(value))
+    return table

@@ -1,0 +1,187 @@
+"""Reading other people's weights: named tensors out of a .pt or .safetensors file, without running what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rushkit.errors import CheckpointError, NumericsError
+
+# What trainers call the part of their file that has the weights; the first one that is there is taken.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+_WIDE = (torch.float16, torch.bfloat16, torch.float64)
+_SHOWN = 3
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """Other people's weights.
+
+    Attributes:
+        tensors: Name to tensor, floating-point ones as float32.
+        origin: Where they are from, for the record: file and hash, or the name of pretrained weights.
+        notes: What was done to get there, in sentences.
+        mean: Of each channel, where the origin says it; else empty.
+        std: The same.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: dict[str, str]
+    notes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def read_foreign(path: str | Path) -> ForeignWeights:
+    """The tensors of a .pt, .pth or .safetensors file.
+
+    Args:
+        path: The file; its first bytes say of which kind it is, not its name.
+
+    Raises:
+        CheckpointError: no such file, or one that is empty, damaged, no file of weights, or one of pickled objects.
+        NumericsError: NaN or infinite weights.
+    """
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
+    if not data:
+        raise CheckpointError(f"{path} is empty", "the download or copy failed: get the file again")
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path} is a web page, not weights", "download the file itself, not the page about it")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
+    digest = hashlib.sha256(data).hexdigest()
+    if data[8:9] == b"{":
+        found, notes = _safetensors(path, data), []
+    else:
+        found, notes = _state_dict(_torch_load(path, data[:8]), path)
+    tensors, converted = as_float32(found, str(path))
+    return ForeignWeights(tensors, {"file": str(path), "sha256": digest}, (*notes, *converted))
+
+
+def how_to_convert(path: Path) -> str:
+    """What its owner can do with a file that holds more than tensors."""
+    return (
+        "such a file can run code when it is opened, so rushkit does not; if you trust it, convert it where it was "
+        "written, with its own packages installed:\n"
+        'python -c "import torch; '
+        f"m = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+        "m = m.get('state_dict', m.get('model', m)) if isinstance(m, dict) else m; "
+        "torch.save(m.state_dict() if hasattr(m, 'state_dict') else dict(m), 'weights.pt')\""
+    )
+
+
+def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(data)
+    # Which error it is that a damaged header raises depends on the version of safetensors.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {error}", "it was cut short or altered: get it again"
+        ) from error
+
+
+def _torch_load(path: Path, start: bytes) -> Any:
+    if _is_torchscript(path):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive, which holds code",
+            "save its weights alone, where it was written:\n"
+            f"python -c \"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt')\"",
+        )
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    # A file that is no archive of torch's can raise nearly anything in its reader.
+    except Exception as error:
+        text = str(error)
+        refused = "Weights only load failed" in text
+        # An operand that it does not know is the sign of garbage, unless the file does begin as a pickle does.
+        if refused and ("Unsupported operand" not in text or start.startswith(b"\x80")):
+            named = re.search(r"GLOBAL ([\w.]+)", text)
+            what = f" ({named[1]})" if named else ""
+            raise CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path)) from error
+        raise CheckpointError(
+            f"{path} is neither a whole safetensors file nor a whole file of torch.save ({type(error).__name__})",
+            "it is damaged or of another kind: get it again",
+        ) from error
+
+
+def _is_torchscript(path: Path) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith("constants.pkl") for name in archive.namelist())
+    except (OSError, zipfile.BadZipFile):
+        return False
+
+
+def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The dictionary of tensors in what torch.load gave, from inside its containers."""
+    notes: list[str] = []
+    while isinstance(content, Mapping) and not _is_state_dict(content):
+        name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if name is None:
+            break
+        others = ", ".join(str(key) for key in content if key != name)
+        notes.append(f"the weights are taken from its {name!r}" + (f"; not looked at: {others}" if others else ""))
+        content = content[name]
+    if not _is_state_dict(content):
+        held = (
+            f"a dictionary of {', '.join(map(str, content))[:200] or 'nothing'}"
+            if isinstance(content, Mapping)
+            else (f"a {type(content).__name__}")
+        )
+        raise CheckpointError(
+            f"{path} holds {held}, and no state dict",
+            f"save the model's state_dict() alone, or under one of: {', '.join(CONTAINERS)}",
+        )
+    return dict(content), notes
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors with floating-point ones in float32, and what was converted, in sentences.
+
+    Raises:
+        CheckpointError: a tensor that is not dense real numbers.
+        NumericsError: a NaN or an infinity.
+    """
+    converted: dict[str, int] = {}
+    made: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise CheckpointError(
+                f"the tensor {name!r} of {source} ({kind}) is not dense real numbers", "save it as float32"
+            )
+        if tensor.dtype in _WIDE:
+            converted[kind] = converted.get(kind, 0) + 1
+            tensor = tensor.float()
+        # Parameters come as such; each gets memory of its own.
+        made[name] = tensor.detach().clone()
+    broken = [name for name, tensor in made.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if broken:
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        raise NumericsError(
+            f"{source} has NaN or infinite weights in {', '.join(broken[:_SHOWN])}{more}",
+            "the model diverged, or overflowed in half precision: take an earlier checkpoint",
+        )
+    return made, [f"{count} tensors of {kind} are converted to float32" for kind, count in converted.items()]

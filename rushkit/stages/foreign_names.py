@@ -1,0 +1,335 @@
+"""From other people's names of tensors to those of a backbone and a linear head; nothing is left out in silence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.recipe.toml import flatten
+
+# Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
+WRAPPERS = ("module", "_orig_mod", "model", "encoder", "backbone", "net", "network", "base_model")
+# What normalisation layers in front of a model call their figures.
+_MEANS, _STDS = ("means", "mean", "mu"), ("sds", "std", "stds", "sigma")
+_COUNTER = "num_batches_tracked"
+_SHOWN = 3
+# Names that are compared with all others in search of a rule that would mend a misfit.
+_COMPARED = 10
+_KEYS_HINT = "for example: ignore = ['projector*'], then a line [rename], then lines such as 'features' = 'layers'"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What the user says about names.
+
+    Attributes:
+        rename: Old to new. A name, or the beginning of names up to a dot; ``*.old`` to ``*.new`` matches anywhere.
+        ignore: Patterns with ``*`` of tensors to leave out.
+    """
+
+    rename: Mapping[str, str] = field(default_factory=dict)
+    ignore: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Tensors under the names of their places.
+
+    Attributes:
+        encoder: Of the backbone.
+        head: ``weight`` (K, F) and ``bias`` (K,); empty where only the encoder was asked for.
+        mean: Of each channel, where the file has a normalisation layer; else empty.
+        std: The same.
+        ignored: Names that were left out because the user said so.
+        notes: What was done, in sentences.
+    """
+
+    encoder: dict[str, Tensor]
+    head: dict[str, Tensor]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    ignored: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequence[str] = ()) -> Rules:
+    """The rules of a TOML file (a table ``[rename]`` and a list ``ignore``) and then those of the command line.
+
+    Raises:
+        UsageError: a file that cannot be read or says something else, or a rule that is not OLD=NEW.
+    """
+    table: dict[str, Any] = {}
+    if keys is not None:
+        try:
+            table = tomllib.loads(Path(keys).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{keys} cannot be read: {error}", _KEYS_HINT) from error
+    # A dotted name that was not quoted has become a table of tables.
+    renamed = flatten(table.pop("rename", {})) if isinstance(table.get("rename", {}), dict) else None
+    ignored = table.pop("ignore", [])
+    texts = isinstance(ignored, list) and all(isinstance(each, str) for each in [*ignored, *(renamed or {}).values()])
+    if table or renamed is None or not texts:
+        raise UsageError(f"{keys} has more than a table [rename] and a list ignore, or other values", _KEYS_HINT)
+    for rule in rename:
+        old, equals, new = rule.partition("=")
+        if not old or not equals:
+            raise UsageError(
+                f"--rename {rule!r} is not OLD=NEW", "for example --rename features=layers; NEW may be empty"
+            )
+        renamed[old] = new
+    return Rules(renamed, (*ignored, *ignore))
+
+
+def fit_names(
+    tensors: Mapping[str, Tensor], encoder: Mapping[str, Tensor], features: int, rules: Rules, encoder_only: bool
+) -> Fitted:
+    """Give every tensor its place in the backbone or the head.
+
+    Args:
+        tensors: As the file has them.
+        encoder: The backbone's own state dict, for names and shapes.
+        features: F, the length of its features.
+        rules: What the user says.
+        encoder_only: Leave a head out; else there must be one.
+
+    Raises:
+        UsageError: a rule that matches nothing.
+        CheckpointError: tensors that are missing, have no place or another shape, or a head that cannot be told.
+    """
+    notes: list[str] = []
+    named, mean, std = _take_normalisation(tensors, notes)
+    named = _strip_wrappers(named, encoder, notes)
+    named = _rename(named, rules.rename, notes)
+    named, ignored = _ignore(named, rules.ignore)
+    # Without what was ignored, the rest may share a wrapper.
+    named = _strip_wrappers(named, encoder, notes)
+    named = _blocks_of_other_names(named, encoder, notes)
+    found = {name: tensor for name, tensor in named.items() if name in encoder}
+    rest = {name: tensor for name, tensor in named.items() if name not in encoder}
+    missing = [name for name in encoder if name not in found]
+    counters = [name for name in missing if name.endswith(_COUNTER)]
+    if counters and found:
+        found |= {name: torch.zeros_like(encoder[name]) for name in counters}
+        missing = [name for name in missing if name not in counters]
+        notes.append(f"{len(counters)} counters of BatchNorm are not in the file, and start at 0")
+    head = _take_head(rest, features, encoder_only, notes)
+    misshapen = [name for name in found if found[name].shape != encoder[name].shape]
+    no_head = not head and not encoder_only and not missing
+    if missing or rest or misshapen or no_head:
+        raise _misfit(named, encoder, missing, rest, misshapen, no_head, features)
+    head = {} if encoder_only else head
+    return Fitted({name: found[name] for name in encoder}, head, mean, std, ignored, tuple(notes))
+
+
+def _take_normalisation(
+    tensors: Mapping[str, Tensor], notes: list[str]
+) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
+    """Take the mean and std of a layer in front of the model out of its tensors."""
+    layers: dict[str, dict[str, str]] = {}
+    for name, tensor in tensors.items():
+        before, _, last = name.rpartition(".")
+        kind = "mean" if last in _MEANS else "std" if last in _STDS else None
+        if kind and tensor.numel() == 3:
+            layers.setdefault(before, {})[kind] = name
+    pairs = [layer for layer in layers.values() if len(layer) == 2]
+    if len(pairs) != 1:
+        return dict(tensors), (), ()
+    (pair,) = pairs
+    mean, std = (tuple(round(value, 7) for value in tensors[pair[kind]].flatten().tolist()) for kind in ("mean", "std"))
+    notes.append(f"the normalisation is taken from {pair['mean']} and {pair['std']}")
+    return {name: tensor for name, tensor in tensors.items() if name not in pair.values()}, mean, std
+
+
+def _strip_wrappers(named: dict[str, Tensor], encoder: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+    """Take off what stands before every name, or before all but those of one linear layer."""
+    own = {name.partition(".")[0] for name in encoder}
+    while True:
+        firsts = {name.partition(".")[0] for name in named if "." in name}
+        for first in sorted(firsts, key=lambda each: sum(name.startswith(f"{each}.") for name in named))[::-1]:
+            others = [name for name in named if not name.startswith(f"{first}.")]
+            wraps = first in WRAPPERS or (first.isdecimal() and not others)
+            if wraps and first not in own and (not others or _is_one_linear(others)):
+                break
+        else:
+            return named
+        stripped = {name.removeprefix(f"{first}."): tensor for name, tensor in named.items()}
+        if len(stripped) < len(named):
+            return named
+        named = stripped
+        before = "; what stands before it, such as a normalisation, has no tensors: --mean and --std say it"
+        notes.append(
+            f"the prefix {first!r} is taken off the names{before if first.isdecimal() and first != '0' else ''}"
+        )
+
+
+def _is_one_linear(names: Sequence[str]) -> bool:
+    layers = {name.rpartition(".")[0] for name in names}
+    return len(layers) == 1 and {name.rpartition(".")[2] for name in names} <= {"weight", "bias"}
+
+
+def _rename(named: dict[str, Tensor], rules: Mapping[str, str], notes: list[str]) -> dict[str, Tensor]:
+    for old, new in rules.items():
+        renamed: dict[str, Tensor] = {}
+        changed = 0
+        for name, tensor in named.items():
+            other = renamed_key(name, old, new)
+            if other in renamed or not other:
+                raise UsageError(
+                    f"renaming {old} to {new or 'nothing'} gives two tensors the name {other!r}",
+                    "make the rule narrower",
+                )
+            changed += other != name
+            renamed[other] = tensor
+        if not changed:
+            near = _near(old.removeprefix("*."), [*named, *_beginnings(named)])
+            raise UsageError(
+                f"no tensor is called {old}, so it cannot be renamed",
+                f"did you mean {near}?" if near else f"the names are such as {', '.join(list(named)[:_SHOWN])}",
+            )
+        notes.append(f"{changed} names have {old!r} changed to {new!r}")
+        named = renamed
+    return named
+
+
+def renamed_key(name: str, old: str, new: str) -> str:
+    """A name under one rule: see ``Rules.rename``."""
+    if old.startswith("*."):
+        inner = re.escape(old[2:])
+        return re.sub(rf"(?:(?<=\.)|^){inner}(?=\.|$)", lambda _: new.removeprefix("*."), name).strip(".")
+    if name == old or name.startswith(f"{old}."):
+        return f"{new}{name[len(old) :]}".lstrip(".")
+    return name
+
+
+def _ignore(named: dict[str, Tensor], patterns: Sequence[str]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    ignored = []
+    for pattern in patterns:
+        hit = [name for name in named if fnmatchcase(name, pattern)]
+        if not hit:
+            near = _near(pattern.removesuffix("*").removesuffix("."), [*named, *_beginnings(named)])
+            raise UsageError(
+                f"no tensor matches --ignore {pattern}",
+                f"did you mean {near}?" if near else f"the names are such as {', '.join(list(named)[:_SHOWN])}",
+            )
+        ignored += hit
+    return {name: tensor for name, tensor in named.items() if name not in ignored}, tuple(dict.fromkeys(ignored))
+
+
+def _blocks_of_other_names(
+    named: dict[str, Tensor], encoder: Mapping[str, Tensor], notes: list[str]
+) -> dict[str, Tensor]:
+    """ResNets of the CIFAR kind call the branch around a block ``shortcut``; torchvision and timm, ``downsample``."""
+    if any(".downsample." in name for name in named) or not any(".downsample." in name for name in encoder):
+        return named
+    renamed = {renamed_key(name, "*.shortcut", "*.downsample"): tensor for name, tensor in named.items()}
+    if renamed.keys() != named.keys():
+        notes.append("'shortcut' is called 'downsample' here")
+    return renamed
+
+
+def _take_head(rest: dict[str, Tensor], features: int, encoder_only: bool, notes: list[str]) -> dict[str, Tensor]:
+    """Take the one linear layer on the features out of the tensors that the backbone has no place for."""
+    layers = sorted({name.rpartition(".")[0] for name in rest if name.rpartition(".")[2] == "weight"})
+    heads = []
+    for layer in layers:
+        weight, bias = rest[_join(layer, "weight")], rest.get(_join(layer, "bias"))
+        # A 1x1 convolution on pooled features is a linear layer.
+        flat = weight.flatten(1) if weight.ndim > 2 and weight.shape[2:].numel() == 1 else weight
+        if flat.ndim == 2 and flat.shape[1] == features and (bias is None or bias.shape == flat.shape[:1]):
+            heads.append((layer, flat, bias))
+    if len(heads) != 1:
+        return {}
+    layer, weight, bias = heads[0]
+    for part in ("weight", "bias"):
+        rest.pop(_join(layer, part), None)
+    if encoder_only:
+        notes.append(f"the head {layer or 'weight'!r} is left out")
+    else:
+        notes.append(
+            f"the head is {layer or 'weight'!r}: {len(weight)} classes" + (", no bias" if bias is None else "")
+        )
+    return {"weight": weight, "bias": torch.zeros(len(weight)) if bias is None else bias}
+
+
+def _misfit(
+    named: Mapping[str, Tensor],
+    encoder: Mapping[str, Tensor],
+    missing: Sequence[str],
+    rest: Mapping[str, Tensor],
+    misshapen: Sequence[str],
+    no_head: bool,
+    features: int,
+) -> CheckpointError:
+    """What does not fit, a few of each kind, and what would mend it."""
+    lines, hints = [], []
+    if missing:
+        lines.append(f"missing ({len(missing)} of {len(encoder)}): {_list(_with_near(missing, rest), len(missing))}")
+    if rest:
+        lines.append(
+            f"without a place ({len(rest)} of {len(named)}): {_list(_with_near(list(rest), missing), len(rest))}"
+        )
+    if misshapen:
+        shapes = [f"{name} is {_shape(named[name])}, its place {_shape(encoder[name])}" for name in misshapen[:_SHOWN]]
+        lines.append(f"of another shape ({len(misshapen)}): {_list(shapes, len(misshapen))}")
+    if no_head:
+        lines.append(f"no one linear layer on {features} features, which would be the head")
+    if missing and rest:
+        old, new = _suggested_rename(list(rest), list(missing))
+        hints.append(f"if these are the same tensors under other names: --rename {old}={new}, or a file with --keys")
+    elif rest:
+        first = next(iter(rest)).rpartition(".")[0]
+        hints.append(f"to leave tensors out on purpose: --ignore '{first or next(iter(rest))}*'")
+    if no_head:
+        hints.append("for the encoder alone: --encoder-only")
+    if misshapen or (missing and not rest):
+        hints.append("check --backbone, its options (--set backbone.stem=standard) and data.image_size")
+    return CheckpointError(
+        "\n".join(["the tensors do not fit the backbone", *(f"  {line}" for line in lines)]), "\n".join(hints)
+    )
+
+
+def _suggested_rename(rest: Sequence[str], missing: Sequence[str]) -> tuple[str, str]:
+    """The shortest rule that takes an unplaced name to a place like it."""
+    pairs = [(name, difflib.get_close_matches(name, missing, 1, 0.0)[0]) for name in rest[:_COMPARED]]
+    old, new = max(pairs, key=lambda pair: difflib.SequenceMatcher(None, *pair).ratio())
+    olds, news = old.split("."), new.split(".")
+    while len(olds) > 1 and news and olds[-1] == news[-1]:
+        olds, news = olds[:-1], news[:-1]
+    return ".".join(olds), ".".join(news)
+
+
+def _with_near(names: Sequence[str], others: Iterable[str]) -> list[str]:
+    """The first few names, each with the nearest of the others."""
+    others = list(others)
+    return [f"{name} (near: {near})" if (near := _near(name, others)) else name for name in names[:_SHOWN]]
+
+
+def _near(name: str, others: Sequence[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.5)), "")
+
+
+def _beginnings(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(name.partition(".")[0] for name in names))
+
+
+def _list(items: Sequence[str], total: int | None = None) -> str:
+    total = len(items) if total is None else total
+    return ", ".join(items[:_SHOWN]) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")
+
+
+def _join(layer: str, part: str) -> str:
+    return f"{layer}.{part}" if layer else part
+
+
+def _shape(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape)) or "a scalar"
