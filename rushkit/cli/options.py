@@ -124,10 +124,10 @@ def with_saving(changes: list[str] | None, stage: str, every: str | None, keep: 
 
 def runs_root(changes: list[str] | None) -> str:
     """The folder of runs under flags and environment, before there is a recipe."""
-    from rushkit.recipe.load import parse_changes
+    from rushkit.recipe.load import default_runs_dir, parse_changes
 
     chosen = dict(parse_changes(changes or [])).get("system.runs_dir")
-    return str(chosen or os.environ.get("RUSHKIT_RUNS") or "runs")
+    return str(chosen or default_runs_dir())
 
 
 def resolve_classifier(

@@ -38,16 +38,14 @@ def command(
     """One page on a model, with all that was measured of it: HTML, Markdown and JSON; several models side by side."""
     from rich.text import Text
 
-    from rushkit.report.collect import choose_run, gather
+    from rushkit.report.make import families_of
     from rushkit.report.write import write_report
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    root = runs_root(changes)
-    chosen = [choose_run(spec, root) for spec in runs] if runs else [choose_run(None, root)]
+    families = families_of(runs or [], runs_root(changes))
     if not runs:
-        speaker.say(f"the newest model: {chosen[0].path}")
-    families = list({family.model.path.resolve(): family for family in map(gather, chosen)}.values())
+        speaker.say(f"the newest model: {families[0].model.path}")
     folder = out or families[0].model.path
     document, paths = write_report(families, folder, images)
     written = {path.suffix.removeprefix("."): str(path) for path in paths}

@@ -62,6 +62,11 @@ def load_recipe(
     return build_recipe(*_override(table, origins, overrides), components)
 
 
+def default_runs_dir() -> str:
+    """Where runs lie unless told otherwise: ``$RUSHKIT_RUNS``, else ``runs`` in the working folder."""
+    return os.environ.get("RUSHKIT_RUNS") or "runs"
+
+
 def read_recipe(text: str, origin: str) -> Recipe:
     """A resolved recipe back from the TOML text of a run folder or a checkpoint."""
     table = _parse(text, origin)

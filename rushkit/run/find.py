@@ -12,6 +12,7 @@ import torch
 
 from rushkit.errors import CheckpointError, UsageError
 from rushkit.recipe.find import available
+from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
 from rushkit.run.lock import holder_is_dead
@@ -87,10 +88,14 @@ class Source:
         return checkpoint
 
 
-def find_runs(root: str | Path) -> list[RunInfo]:
-    """Every run under ``root``, newest first; what is no run is passed over, damaged ones come last as ``broken``."""
+def find_runs(root: str | Path | None = None) -> list[RunInfo]:
+    """Every run under ``root``, newest first; what is no run is passed over, damaged ones come last as ``broken``.
+
+    Args:
+        root: The folder of runs; None: ``default_runs_dir``.
+    """
     try:
-        folders = [path for path in Path(root).iterdir() if _is_run(path)]
+        folders = [path for path in Path(root or default_runs_dir()).iterdir() if _is_run(path)]
     except OSError:
         return []
     found = [_info(folder) for folder in folders]

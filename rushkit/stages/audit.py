@@ -14,7 +14,7 @@ import torch
 
 from rushkit.data.memory import limit
 from rushkit.errors import Interrupted, UsageError
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
@@ -36,14 +36,19 @@ _KEPT = "audit."
 
 
 def audit(
-    recipe: Recipe, source: Checkpoint, settings: Settings, run: Run | None = None, images: int = 64, samples: int = 0
+    recipe: Recipe,
+    source: Checkpoint,
+    settings: Settings | None = None,
+    run: Run | None = None,
+    images: int = 64,
+    samples: int = 0,
 ) -> dict[str, Any]:
     """Check a fine-tuned model's robustness against the checklist of a trustworthy evaluation.
 
     Args:
         recipe: Sections data, noise, attack (for the split and m), system.
         source: A fine-tuned checkpoint.
-        settings: Norm, eps and budgets.
+        settings: Norm, eps and budgets; None: the ball of the recipe's first attack, and the usual budgets.
         run: Takes results.json, and each measurement until then; one that was stopped goes on. None: a new one.
         images: How many images of the split; 0: all.
         samples: m; 0: the largest of the recipe's first attack.
@@ -54,6 +59,9 @@ def audit(
     Raises:
         Interrupted: a signal asked to stop; what is measured is kept.
     """
+    if settings is None:
+        ball = recipe.attack[0] if recipe.attack else Attack()
+        settings = audit_settings(ball.norm, ball.eps, recipe.system.seed)
     if run is None:
         with start_run("audit", recipe, parent=str(source.path)) as run:
             return audit(recipe, source, settings, run, images, samples)

@@ -11,7 +11,7 @@ import torch
 from rushkit.errors import CheckpointError
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network
-from rushkit.recipe.load import read_recipe
+from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.find import resolve_from
@@ -95,23 +95,23 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     return Classifier(network, recipe, classes, size, checkpoint)
 
 
-def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str = "runs") -> Checkpoint:
+def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str | None = None) -> Checkpoint:
     """The checkpoint that stages after training start from.
 
     Args:
         source: A run folder, a checkpoint file, the name of a recipe (its newest finished run), or None (the newest).
         verb: ``"pretrain"`` or ``"finetune"``: which runs will do.
-        runs_dir: Where runs are looked for.
+        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
 
     Raises:
         UsageError: no such run.
         CheckpointError: nothing there that loads.
     """
-    return resolve_from(source, runs_dir, verb).load()
+    return resolve_from(source, runs_dir or default_runs_dir(), verb).load()
 
 
 def load(
-    source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str = "runs", **options: Any
+    source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str | None = None, **options: Any
 ) -> SmoothedClassifier:
     """A fine-tuned model as a smoothed classifier, under the noise of its recipe.
 
@@ -119,13 +119,13 @@ def load(
         source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).
         device: Where to.
         samples: m.
-        runs_dir: Where runs are looked for.
+        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
         **options: ``chunk`` and ``seed`` of SmoothedClassifier.
 
     Raises:
         UsageError: no such run.
         CheckpointError: nothing there that loads as a classifier.
     """
-    checkpoint = resolve_from(source, runs_dir, "finetune").load()
+    checkpoint = resolve_from(source, runs_dir or default_runs_dir(), "finetune").load()
     classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)
     return SmoothedClassifier(classifier.network, build.build_noise(classifier.recipe), samples, **options)

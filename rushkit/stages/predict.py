@@ -58,7 +58,9 @@ class Picture:
     notes: tuple[str, ...]
 
 
-def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], speaker: Speaker) -> dict[str, Any]:
+def predict(
+    recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], speaker: Speaker | None = None
+) -> dict[str, Any]:
     """Classify image files, each with a class or an abstention, bounds on its probability, and a certified radius.
 
     The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company.
@@ -68,7 +70,7 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
         recipe: Sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class), system.
         source: A fine-tuned checkpoint.
         images: Files, and folders whose image files are meant, those of their folders too.
-        speaker: Where warnings and progress go.
+        speaker: Where warnings and progress go; None: to the screen.
 
     Returns:
         ``predictions``, one for each image, and what they were made with.
@@ -78,7 +80,7 @@ def predict(recipe: Recipe, source: Checkpoint, images: Sequence[str | Path], sp
         DataError: an image that cannot be read.
     """
     ranks.join()
-    settings = recipe.certify
+    speaker, settings = speaker or Speaker(), recipe.certify
     recipe = recipe.model_copy(update={"certify": settings.model_copy(update={"radii": []})})
     claim, machine = claim_of(recipe, source), machine_of(recipe)
     selection = 0 if claim.mode == "splits" else settings.selection

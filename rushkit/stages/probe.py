@@ -67,7 +67,7 @@ class Ball:
 def probe(
     recipe: Recipe,
     source: Checkpoint,
-    ball: Ball,
+    ball: Ball | None = None,
     run: Run | None = None,
     images: int = 256,
     supervised: Checkpoint | None = None,
@@ -77,7 +77,7 @@ def probe(
     Args:
         recipe: Sections data, backbone, system of the source.
         source: A checkpoint whose encoder is looked at.
-        ball: Where x' lies.
+        ball: Where x' lies; None: within 8/255 in l-inf.
         run: Takes results.json. None: a new one.
         images: How many test images; 0: all.
         supervised: A checkpoint that was fine-tuned with ``finetune.freeze = "none"``; None leaves its row out.
@@ -88,6 +88,7 @@ def probe(
     Raises:
         UsageError: a supervised encoder of another shape, or one that was frozen.
     """
+    ball = ball or Ball()
     if run is None:
         with start_run("probe", recipe, parent=str(source.path)) as run:
             return probe(recipe, source, ball, run, images, supervised)

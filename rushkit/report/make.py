@@ -1,0 +1,39 @@
+"""From the names of runs to their report: what ``rushkit report`` does, for Python."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rushkit.recipe.load import default_runs_dir
+from rushkit.report.collect import Family, choose_run, gather
+from rushkit.report.write import write_report
+
+
+def make_report(
+    *runs: str | Path, out: str | Path | None = None, images: bool = True, runs_dir: str | None = None
+) -> tuple[dict[str, Any], list[Path]]:
+    """Write a report on a model, or on several side by side.
+
+    Args:
+        *runs: Run folders of any stage, or recipes' names; none: the newest model.
+        out: Where to write; None: the folder of the first model's run.
+        images: Show some images; needs the checkpoint and the data.
+        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
+
+    Returns:
+        What was written as JSON, and the files: HTML, Markdown, JSON.
+
+    Raises:
+        UsageError: no such run.
+        RushkitError: the folder cannot be written.
+    """
+    families = families_of([str(run) for run in runs], runs_dir or default_runs_dir())
+    return write_report(families, Path(out) if out else families[0].model.path, images)
+
+
+def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
+    """The models that the runs are about, each once; without any, the newest model. Raises UsageError for no run."""
+    chosen = [choose_run(spec, root) for spec in specs or [None]]
+    return list({family.model.path.resolve(): family for family in map(gather, chosen)}.values())
