@@ -283,12 +283,12 @@ def check_all(found: Measured) -> list[Check]:
         measured = measured or (code == "RK118" and math.isinf(found.excess))
         if code == "RK119" and found.not_finite:
             measured = False
+        verdict: tuple[Status, str, Figures] = "skipped", f"not measured: {found.problem}", {}
         if found.deterministic and code in _ABOUT_NOISE:
-            status, says, figures = "skipped", "there is no noise: every draw is the same", {}
+            verdict = "skipped", "there is no noise: every draw is the same", {}
         elif measured:
-            status, says, figures = judge(found)
-        else:
-            status, says, figures = "skipped", f"not measured: {found.problem}", {}
+            verdict = judge(found)
+        status, says, figures = verdict
         checks.append(Check(code, name, status, says, figures))
     return checks
 

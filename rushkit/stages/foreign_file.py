@@ -65,7 +65,7 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
     digest = hashlib.sha256(data).hexdigest()
     if data[8:9] == b"{":
-        found, notes = _safetensors(path, data), []
+        found, notes = _safetensors(path, data)
     else:
         found, notes = _state_dict(_torch_load(path, data[:8]), path)
     tensors, converted = as_float32(found, str(path))
@@ -84,9 +84,9 @@ def how_to_convert(path: Path) -> str:
     )
 
 
-def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
+def _safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], list[str]]:
     try:
-        return safetensors.torch.load(data)
+        return safetensors.torch.load(data), []
     # Which error it is that a damaged header raises depends on the version of safetensors.
     except Exception as error:
         raise CheckpointError(
