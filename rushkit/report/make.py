@@ -35,5 +35,5 @@ def make_report(
 
 def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
     """The models that the runs are about, each once; without any, the newest model. Raises UsageError for no run."""
-    chosen = [choose_run(spec, root) for spec in specs or [None]]
+    chosen = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
     return list({family.model.path.resolve(): family for family in map(gather, chosen)}.values())
