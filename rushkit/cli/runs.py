@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,17 +11,28 @@ from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.cli.options import Json, Output
 from rushkit.errors import UsageError
 
+if TYPE_CHECKING:
+    from rushkit.run.find import RunInfo
+
 app = typer.Typer(help="List runs, show one, compare several, clean up.", no_args_is_help=True)
 RunsDir = Annotated[
     str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
 ]
 
+_STOPPED = ("failed", "interrupted", "killed")
+# The verbs that take --resume.
+_RESUMED = ("pretrain", "finetune", "attack", "audit", "certify")
+
 
 @app.command("list", epilog="Example: rushkit runs list")
 def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     """Every run, newest first."""
+    from rich.console import Group, RenderableType
     from rich.table import Table
+    from rich.text import Text
 
+    from rushkit.report.headline import headline
+    from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.run.find import find_runs
 
     found = find_runs(runs_dir)
@@ -33,7 +44,10 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
             {"run": str(run.path), "verb": run.verb, "recipe": run.recipe, "status": run.status, "figure": figure}
         )
         table.add_row(run.path.name, run.verb, run.recipe, run.status, figure)
-    Output(json).result({"runs": rows}, table if rows else f"there are no runs in {runs_dir}")
+    parts: list[RenderableType] = [table]
+    if any(_is_paper(row["figure"]) for row in rows):
+        parts.append(Text(PROTOCOL_NOTE))
+    Output(json).result({"runs": rows}, Group(*parts) if rows else f"there are no runs in {runs_dir}")
 
 
 @app.command("show", epilog="Example: rushkit runs show RUN")
@@ -45,17 +59,36 @@ def show(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """What a run was made with and what came out."""
+    """What a run was made with, what came out, what it builds on and what builds on it, and how to go on with it."""
+    from rushkit.report.headline import figures, quotes_paper
+    from rushkit.report.tables import PROTOCOL_NOTE
+    from rushkit.run import lineage
+    from rushkit.run.find import find_runs
     from rushkit.run.folder import read_run_file
 
     path = Path(run) if Path(run).is_dir() else Path(runs_dir) / run
     if not path.is_dir():
         raise UsageError(f"there is no run {run!r} in {runs_dir}", "`rushkit runs list` shows them")
     facts = read_run_file(path)
-    lines = [f"{key}: {value}" for key, value in facts.items() if key not in ("sessions", "schema")]
-    Output(json).result(
-        facts, "\n".join([str(path), *lines, f"files: {', '.join(sorted(each.name for each in path.iterdir()))}"])
-    )
+    around = find_runs(path.resolve().parent)
+    info = next(each for each in around if each.path.name == path.resolve().name)
+    above = lineage.parents(around)
+    results = info.results() or {}
+    parent = above[info.path.name]
+    children = sorted(name for name, each in above.items() if each == info.path.name)
+    found, steps = figures(results), _next_steps(info, path)
+    shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
+    lines = [str(path), f"status: {info.status}"]
+    lines += [f"{key}: {_words(value)}" for key, value in shown.items()]
+    lines += [f"built on: {parent or 'no run in this folder'}"]
+    lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
+    lines += ["results:" if found else "results: none", *(f"  {line}" for line in found)]
+    if quotes_paper(results):
+        lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
+    lines += [f"{what}: {command}" for what, command in steps.items()]
+    lines += [f"files: {', '.join(sorted(each.name for each in path.iterdir()))}"]
+    said = {"parent_run": parent, "children": children, "figures": found, "next": steps}
+    Output(json).result({**facts, **said}, "\n".join(lines))
 
 
 @app.command("compare", epilog="Example: rushkit runs compare RUN RUN")
@@ -78,8 +111,9 @@ def compare(
 
     from rushkit.report.collect import Family, choose_run, gather, recipe_of_run
     from rushkit.report.compare import recipe_differences, significance
+    from rushkit.report.headline import headline
     from rushkit.report.tables import PROTOCOL_NOTE
-    from rushkit.report.words import measurement, p_value, value_words
+    from rushkit.report.words import measurement, p_value, points, value_words
 
     if len(runs) < 2:
         raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
@@ -103,18 +137,17 @@ def compare(
         table.add_row(key, *map(value_words, values))
     parts: list[Any] = [table]
     if tests:
-        columns = ("what", "A", "B", "images", "both right", "only A", "only B", "p")
+        columns = ("what", "A", "B", "images", "both right", "only A", "only B", "A − B, points", "p")
         image_by_image = Table(*columns, title="image by image (McNemar's exact test)", title_justify="left")
         keys = ("images", "both", "only_first", "only_second")
         for row in tests:
             counts = (str(row[key]) for key in keys)
+            gap = points((row["only_first"] - row["only_second"]) / row["images"])
             image_by_image.add_row(
-                measurement(row["what"]), row["first"], row["second"], *counts, p_value(row["p_value"])
+                measurement(row["what"]), row["first"], row["second"], *counts, gap, p_value(row["p_value"])
             )
         parts.append(image_by_image)
-    if any("paper" in figure.split() for figure in facts["figure"]) or any(
-        row["what"].get("protocol") == "paper" for row in tests
-    ):
+    if any(map(_is_paper, facts["figure"])) or any(row["what"].get("protocol") == "paper" for row in tests):
         parts.append(Text(PROTOCOL_NOTE))
     found = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing, "significance": tests}
     Output(json).result(found, Group(*parts))
@@ -150,24 +183,30 @@ def clean(
     Output(json).result({"runs": rows, "deleted": bool(yes)}, text)
 
 
-def headline(results: dict[str, Any]) -> str:
-    """The one figure of a run that a list has room for."""
-    from rushkit.report.tables import percent
+def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
+    """What one would do with a run: go on with it, measure it, or do the same again."""
+    from rushkit.report.words import command_of
 
-    if results.get("stage") == "evaluate":
-        row = results["accuracy"][-1]
-        return f"{percent(row['accuracy'])} % at m = {row['samples']}"
-    if results.get("stage") == "attack":
-        rows = [row for row in results["attacks"] if row["protocol"] == "strict"] or results["attacks"]
-        last = rows[-1]
-        return f"{percent(last['rules']['majority']['accuracy'])} % {last['attack']} {last['protocol']}"
-    if results.get("stage") == "certify":
-        rows = results["certified"]
-        row = rows[len(rows) // 2]
-        return f"{percent(row['value'])} % certified at {results['norm']} {row['radius']:g}"
-    if results.get("stage") == "audit":
-        statuses = [check["status"] for check in results["checks"]]
-        return ", ".join(f"{statuses.count(status)} {status}" for status in ("fail", "warn", "pass"))
-    if "knn_accuracy" in results:
-        return f"kNN {percent(results['knn_accuracy'])} %"
-    return f"loss {results['loss']:.3f}" if "loss" in results else ""
+    steps = {}
+    if run.status in _STOPPED and run.verb in _RESUMED:
+        steps["go on with it"] = f"rushkit {run.verb} --resume --run {path}"
+    elif run.status == "finished" and run.stage == "pretrain":
+        steps["fine-tune it"] = f"rushkit finetune --from {path}"
+    elif run.status == "finished" and run.stage == "finetune":
+        steps["measure it"] = f"rushkit evaluate --from {path}, and attack, audit, certify, report"
+    steps["started with"] = command_of(run) or "a Python program"
+    return steps
+
+
+def _words(value: Any) -> str:
+    """A value of run.json on a line."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "–" if value is None else str(value)
+
+
+def _is_paper(figure: str) -> bool:
+    """Whether a headline is a figure under the protocol paper."""
+    return "paper," in figure.split()

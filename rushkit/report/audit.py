@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rushkit.report.tables import eps_words, noise_words, percent
+from rushkit.report.tables import ball_words, noise_words, percent
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 _PAGE = "docs/audit.md says of each code what it means and what to do"
@@ -19,7 +19,7 @@ _PAGE = "docs/audit.md says of each code what it means and what to do"
 def audit_table(results: Mapping[str, Any]) -> RenderableType:
     """Every check with its verdict and the sentence behind it."""
     settings, checks = results["settings"], results["checks"]
-    ball = f"{settings['norm']} {eps_words(settings['eps'])}"
+    ball = ball_words(settings["norm"], settings["eps"])
     table = Table(
         title=f"audit, {results['data']}, {ball}, m = {results['samples']}, noise {noise_words(results['noise'])}"
     )
@@ -65,7 +65,7 @@ def audit_figure(results: Mapping[str, Any], path: Path) -> Path | None:
 def probe_table(results: Mapping[str, Any]) -> RenderableType:
     """The local Lipschitz ratio of each encoder."""
     levels = list(results["rows"][0]["quantiles"])
-    ball = f"{results['norm']} {eps_words(results['eps'])}"
+    ball = ball_words(results["norm"], results["eps"])
     table = Table(title=f"feature distance per image distance, {results['data']}, x' in {ball}")
     for column in ("encoder", "x'"):
         table.add_column(column)

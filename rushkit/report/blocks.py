@@ -1,25 +1,14 @@
-"""The sections of the HTML report, from its document; a section about nothing is empty."""
+"""The general sections of the HTML report, from its document; a section about nothing is empty."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
-from rushkit.report import diagrams
-from rushkit.report.certified import norm_words
-from rushkit.report.elements import cell, facts, fold, header, note, share_cell, table, text
-from rushkit.report.measured import PROTOCOLS
-from rushkit.report.tables import eps_words, noise_words, percent
-from rushkit.report.words import (
-    attack_pairs,
-    command_lines,
-    images_words,
-    measurement,
-    p_value,
-    paragraphs,
-    reported_cells,
-    value_words,
-)
+from rushkit.report.elements import bullets, cell, facts, fold, header, note, share_cell, table, text
+from rushkit.report.tables import noise_words
+from rushkit.report.words import command_lines, measurement, p_value, paragraphs, points, reported_cells, value_words
+from rushkit.run.progress import duration
 
 # Up to so many classes a confusion matrix is a table; beyond, its largest entries are listed.
 _MOST_CLASSES = 16
@@ -33,7 +22,7 @@ def summary(document: Mapping[str, Any]) -> str:
         name = f"<h3>{text(model['name'])}</h3>" if len(document["models"]) > 1 else ""
         parts.append(f'{name}<ul class="summary">{"".join(f"<li>{text(line)}</li>" for line in model["summary"])}</ul>')
         if model["notes"]:
-            parts.append(fold("Notes on these figures", _bullets(model["notes"]), opened=len(model["notes"]) <= 3))
+            parts.append(fold("Notes on these figures", bullets(model["notes"]), opened=len(model["notes"]) <= 3))
     return "".join(parts)
 
 
@@ -41,12 +30,14 @@ def table_1(document: Mapping[str, Any]) -> str:
     """The paper's layout: what it reports, and what was measured under both protocols."""
     rows = []
     for number, model in enumerate(document["models"]):
+        key = f' class="key c{number % 6}"' if len(document["models"]) > 1 else ""
         for row in model["table_1"]:
-            about = f"<b>{text(model['name'])}</b><small>{text(row['data'])}, {text(noise_words(row['noise']))}</small>"
+            where = f"{row['data']}, {noise_words(row['noise'])}"
+            about = f"<b{key}>{text(model['name'])}</b><small>{text(where)}</small>"
             strategy = f"<small>{text(row['strategy'])}</small>" if row["strategy"] else ""
             standard, pgd, autoattack = reported_cells(row["reported"])
             cells = [
-                f'<td class="text c{number % 6}">{about}</td><td data-label="m">{row["samples"]}{strategy}</td>',
+                f'<td class="text">{about}</td><td data-label="m">{row["samples"]}{strategy}</td>',
                 _reported(standard, "standard") + share_cell(row["standard"], label="standard, measured", images=True),
             ]
             for column, name, shown in (("pgd", "PGD", pgd), ("autoattack", "AutoAttack", autoattack)):
@@ -95,20 +86,27 @@ def comparison(document: Mapping[str, Any]) -> str:
     rows = [
         [
             cell(measurement(row["what"]), "text"),
-            cell(row["first"], "text"),
-            cell(row["second"], "text"),
-            *(cell(row[key]) for key in ("images", "both", "only_first", "only_second")),
-            cell(p_value(row["p_value"]), "sure" if row["p_value"] < 0.05 else ""),
+            cell(row["first"], "text", "A"),
+            cell(row["second"], "text", "B"),
+            cell(row["images"], label="images"),
+            cell(row["both"], label="both right"),
+            cell(row["only_first"], label="only A"),
+            cell(row["only_second"], label="only B"),
+            cell(points((row["only_first"] - row["only_second"]) / row["images"]), label="A − B, points"),
+            cell(p_value(row["p_value"]), "sure" if row["p_value"] < 0.05 else "", "p"),
         ]
         for row in found["significance"]
     ]
-    head = header("what", "A", "B", "images", "both right", "only A", "only B", "p", words=["what", "A", "B"])
+    head = header(
+        "what", "A", "B", "images", "both right", "only A", "only B", "A − B, points", "p", words=["what", "A", "B"]
+    )
     parts.append(
         table(
             [head],
             rows,
-            "McNemar's exact test on the images that only one of the two has right; under "
-            "attack an image is right where most of its votes are. Not corrected for the number of rows.",
+            "McNemar's exact test on the images that only one of the two has right; under attack an image is right "
+            "where most of its votes are. p is not corrected for the number of rows.",
+            "stack",
         )
     )
     if any(row["what"].get("protocol") == "paper" for row in found["significance"]):
@@ -116,114 +114,30 @@ def comparison(document: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-def attacks(document: Mapping[str, Any]) -> str:
-    """Every attack with both protocols side by side, and the curves against eps."""
-    parts = []
+def standard(document: Mapping[str, Any]) -> str:
+    """Accuracy without an attack for each m, both rules side by side."""
+    found: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
     for model in document["models"]:
-        rows = []
-        for pair in attack_pairs(model["attacks"]):
-            last = pair.get("strict") or pair["paper"]
-            figures = last["rules"]["majority"]
-            rows.append(
-                [
-                    cell(f"{last['attack']}", "text"),
-                    cell(f"{norm_words(last['norm'])} {eps_words(last['eps'])}", "text"),
-                    cell(last["samples"], label="m"),
-                    cell(images_words(last), label="images"),
-                    cell(percent(figures["clean_accuracy"]), label="clean"),
-                    *(
-                        share_cell(pair[name]["rules"]["majority"] if name in pair else None, kind, name)
-                        for name, kind in zip(PROTOCOLS, ("dim", "strict"), strict=True)
-                    ),
-                    cell(percent(figures["any_failure_accuracy"]), label="right in every vote"),
-                    cell(percent(figures["flip_rate"]), label="flips"),
-                    cell(_contributions(last), "text wide", "broken first by"),
-                ]
-            )
-        if rows:
-            head = header(
-                "attack",
-                "ball",
-                "m",
-                "images",
-                "clean",
-                "paper",
-                "strict",
-                "right in every vote",
-                "flips",
-                "broken first by",
-                words=["attack", "ball", "broken first by"],
-                strict=["strict"],
-            )
-            name = f"<h3>{text(model['name'])}</h3>" if len(document["models"]) > 1 else ""
-            caption = (
-                "Accuracy in %, majority vote; the last three columns and clean are those of strict where it was run."
-            )
-            parts.append(name + table([head], rows, caption, "stack"))
-    if not parts:
+        for row in model["accuracy"]:
+            key = (model["name"], row["data"], noise_words(row["noise"]), row["samples"], row["images"])
+            found.setdefault(key, {})[row["rule"]] = row
+    if not found:
         return ""
-    curves = diagrams.against_eps(document)
-    return (
-        note(paragraphs(document["protocol_note"]))
-        + "".join(parts)
-        + (f'<div class="charts">{curves}</div>' if curves else "")
+    rules = list(dict.fromkeys(rule for rows in found.values() for rule in rows))
+    rows = [
+        [
+            f'<td class="text"><b>{text(name)}</b><small>{text(f"{data}, {noise}")}</small></td>',
+            cell(samples, label="m"),
+            cell(images, label="images"),
+            *(share_cell(each.get(rule), label=rule) for rule in rules),
+        ]
+        for (name, data, noise, samples, images), each in found.items()
+    ]
+    caption = (
+        "Accuracy in % with 95% Wilson intervals; m noisy looks at each image. Majority: their vote, mean: their mean "
+        "softmax."
     )
-
-
-def certified(document: Mapping[str, Any]) -> str:
-    """Certified accuracy: curves, tables, and what is and is not covered."""
-    parts = []
-    for model in document["models"]:
-        for one in model["certified"]:
-            rows = [
-                [
-                    cell(f"{row['radius']:g}"),
-                    share_cell({**row, "accuracy": row["value"]}),
-                    cell(row["count"]),
-                    cell(row["total"]),
-                ]
-                for row in one["certified"]
-            ]
-            how = f"alpha {one['alpha']:g}, {one['bound']}, {one['samples']} draws" if one["alpha"] else "exact"
-            caption = f"{model['name']}: {noise_words(one['noise'])}, {norm_words(one['norm'])}, {one['data']}, {how}."
-            head = header(f"{norm_words(one['norm'])} radius", "certified", "right", "images")
-            parts.append(
-                f"<h3>{text(caption)}</h3><p>{text(one['covers'])}</p>"
-                + fold("Figures", table([head], rows))
-                + fold("Assumptions", _bullets(one["assumptions"]))
-            )
-    return f'<div class="charts">{diagrams.certified(document)}</div>{"".join(parts)}' if parts else ""
-
-
-def audit(document: Mapping[str, Any]) -> str:
-    """The verdicts of the newest audit of each model."""
-    parts = []
-    colours = {"pass": "good", "warn": "warn", "fail": "bad"}
-    for model in document["models"]:
-        for one in model["audit"]:
-            rows = [
-                [
-                    f'<td class="text {colours.get(check["status"], "soft")}"><b>{text(check["status"])}</b></td>',
-                    cell(check["code"], "text"),
-                    cell(check["name"], "text"),
-                    cell(check["says"], "text wide"),
-                ]
-                for check in sorted(one["checks"], key=lambda check: (_order(check["status"]), check["code"]))
-            ]
-            head = header(
-                "verdict", "code", "name", "what was seen", words=["verdict", "code", "name", "what was seen"]
-            )
-            counts = {
-                status: sum(check["status"] == status for check in one["checks"]) for status in ("fail", "warn", "pass")
-            }
-            said = ", ".join(f"{count} {status}" for status, count in counts.items())
-            parts.append(table([head], rows, f"{model['name']}: {said} ({one['run']})"))
-    if not parts:
-        return ""
-    return (
-        "<p>A code names what is the case where its check fails. Where one fails, the attacks above are not to be "
-        f'trusted.</p>{"".join(parts)}<div class="charts">{diagrams.audit(document)}</div>'
-    )
+    return table([header("model", "m", "images", *rules, words=["model"])], rows, caption, "stack")
 
 
 def confusion(document: Mapping[str, Any]) -> str:
@@ -272,7 +186,7 @@ def reproduce(document: Mapping[str, Any]) -> str:
                 cell(run["stage"], "text"),
                 cell(run["run"].replace("\\", "/").rpartition("/")[2], "text"),
                 cell(run["status"], "text"),
-                cell("" if run["seconds"] is None else f"{run['seconds']:.0f}"),
+                cell("" if run["seconds"] is None else duration(run["seconds"])),
                 cell(run["machine"] or "", "text"),
                 cell("" if run["seed"] is None else run["seed"]),
                 cell(_git(run["git"]), "text"),
@@ -283,7 +197,7 @@ def reproduce(document: Mapping[str, Any]) -> str:
             "stage",
             "run",
             "status",
-            "seconds",
+            "took",
             "machine",
             "seed",
             "code",
@@ -309,19 +223,6 @@ def reproduce(document: Mapping[str, Any]) -> str:
 def _reported(shown: str, name: str) -> str:
     # A dash says something under a header only.
     return cell(shown, "dim edge", f"{name}, reported" if shown != "–" else "")
-
-
-def _contributions(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in row["contributions"].items() if count) or "none"
-
-
-def _bullets(lines: Sequence[str]) -> str:
-    return f"<ul>{''.join(f'<li>{text(line)}</li>' for line in lines)}</ul>"
-
-
-def _order(status: str) -> int:
-    order = ("fail", "warn", "pass")
-    return order.index(status) if status in order else len(order)
 
 
 def _git(state: Mapping[str, Any] | None) -> str:

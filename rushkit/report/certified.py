@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.certificates import floor_radius
-from rushkit.report.tables import eps_words, noise_words, percent
+from rushkit.report.tables import ball_words, noise_words, norm_words, percent
 
 
 def certified_table(results: Mapping[str, Any]) -> RenderableType:
@@ -59,18 +59,13 @@ def prediction_table(results: Mapping[str, Any]) -> RenderableType:
     return Group(table, Text(results["explanation"]))
 
 
-def norm_words(norm: str) -> str:
-    """``linf`` -> "l-inf"."""
-    return "l-inf" if norm == "linf" else norm
-
-
 def _beside(results: Mapping[str, Any]) -> Table:
     table = Table(title="beside it, what attacks on the same model and images left")
     for column in ("attack", "ball", "protocol", "m", "images", "under attack %", "certified %"):
         table.add_column(column, justify="left" if column in ("attack", "ball", "protocol") else "right")
     for row in results["empirical"]:
         figures = (percent(row["empirical"] / row["images"]), percent(row["certified"] / row["images"]))
-        ball = f"{norm_words(row['norm'])} {eps_words(row['eps'])}"
+        ball = ball_words(row["norm"], row["eps"])
         table.add_row(row["attack"], ball, row["protocol"], str(row["samples"]), str(row["images"]), *figures)
     return table
 

@@ -10,10 +10,12 @@ from itertools import pairwise
 from typing import Literal
 
 WIDTH, HEIGHT = 460, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 14, 10, 42
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 10, 42
 COLOURS = 6
 # Up to so many points are shown as such.
 _FEW = 12
+# How close two ticks of the x axis may come.
+_APART = 34
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Series:
         kind: Straight between the points; a step down just after each; or points that nothing is known between.
         colour: Its number among the page's colours.
         dashed: Whether the line is.
+        marked: Whether the points are shown as such where they are few.
     """
 
     name: str
@@ -35,6 +38,7 @@ class Series:
     kind: Literal["line", "step", "points"] = "line"
     colour: int = 0
     dashed: bool = False
+    marked: bool = True
 
 
 def chart(
@@ -44,6 +48,7 @@ def chart(
     y_label: str,
     y_range: tuple[float, float] | None = None,
     caption: str = "",
+    x_log: bool = False,
 ) -> str:
     """A figure with its title, axes, legend and caption.
 
@@ -54,10 +59,12 @@ def chart(
         y_label: What y is, with its unit.
         y_range: The ends of the y axis; None takes those of the points.
         caption: Below it.
+        x_log: A logarithmic x axis, with ticks at the points; for a few x, all positive.
     """
     xs = [x for one in series for x, _ in one.points]
     ys = [y for one in series for _, y in one.points]
-    frame = _Frame(*_ends(xs), *(y_range or _ends(ys)))
+    x_ends = (_log_ends if x_log else _ends)(xs)
+    frame = _Frame(*x_ends, *(y_range or _ends(ys)), x_ticks=sorted(set(xs)) if x_log else ticks(*x_ends), x_log=x_log)
     body = [
         frame.axes(x_label, y_label),
         *(_spread(one, frame, place - (len(series) - 1) / 2) for place, one in enumerate(series)),
@@ -92,9 +99,12 @@ class _Frame:
     x1: float
     y0: float
     y1: float
+    x_ticks: Sequence[float]
+    x_log: bool = False
 
     def x(self, value: float) -> str:
-        share = (value - self.x0) / (self.x1 - self.x0)
+        scale = math.log if self.x_log else float
+        share = (scale(value) - scale(self.x0)) / (scale(self.x1) - scale(self.x0))
         return f"{_LEFT + share * (WIDTH - _LEFT - _RIGHT):.1f}"
 
     def y(self, value: float) -> str:
@@ -108,8 +118,12 @@ class _Frame:
             y = self.y(value)
             parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
             parts.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
-        for value in ticks(self.x0, self.x1):
-            parts.append(f'<text x="{self.x(value)}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>')
+        last = -math.inf
+        for value in self.x_ticks:
+            x = self.x(value)
+            if float(x) - last >= _APART:
+                parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>')
+                last = float(x)
         parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
         middle = (top + bottom) / 2
         parts.append(f'<text x="{(left + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_label)}</text>')
@@ -122,9 +136,14 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
+def _log_ends(values: Sequence[float]) -> tuple[float, float]:
+    low, high = min(values), max(values)
+    return (low, high) if high > low else (low / 2, high * 2)
+
+
 def _line(one: Series, frame: _Frame) -> str:
     colour = f"c{one.colour % COLOURS}"
-    if one.kind == "points" or len(one.points) <= _FEW:
+    if one.kind == "points" or (one.marked and len(one.points) <= _FEW):
         dots = "".join(
             f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
             f"<title>{escape(one.name)}: {x:.4g}, {y:.4g}</title></circle>"

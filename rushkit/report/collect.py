@@ -72,7 +72,8 @@ def choose_run(spec: str | None, root: str | Path) -> RunInfo:
 def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     """The model that a run is about, with its parents and children among ``runs`` (else: in the same folder).
 
-    From the run of an encoder the newest model on it is taken, and the others are named in a note.
+    From the run of an encoder, or a measurement of one, the newest model on it is taken, and the others are named in a
+    note.
     """
     runs = find_runs(run.path.parent) if runs is None else runs
     by_name = {each.path.name: each for each in runs if each.status != "broken"} | {run.path.name: run}
@@ -80,8 +81,8 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     above = _above(run.path.name, parents)
     notes: list[str] = []
     model = next((name for name in above if by_name[name].stage in MODEL_VERBS), None)
-    if model is None and run.stage == ENCODER_VERB:
-        models = [name for name in _below(run.path.name, parents, by_name) if by_name[name].stage in MODEL_VERBS]
+    if model is None and by_name[above[-1]].stage == ENCODER_VERB:
+        models = [name for name in _below(above[-1], parents, by_name) if by_name[name].stage in MODEL_VERBS]
         models.sort(key=lambda name: (by_name[name].status == "finished", by_name[name].started, name))
         if models:
             model = models.pop()

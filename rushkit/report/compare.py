@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
@@ -29,32 +30,34 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[dict[
     """McNemar's exact test for each two models and each measurement of the same images that both have.
 
     An image counts as right under attack where most of its votes are. Images are the same where the recipes name the
-    same data, the runs the same split, and every common image has the same label.
+    same data, the runs the same split, and every common image has the same label. Of several runs of one thing that
+    counts which a report shows: of strict attacks the one that leaves least of the common images, else the newest of
+    those on the most images.
 
     Returns:
         Rows of what was measured, the two names, how many images they share, how many each alone has right, and the
         two-sided p-value. It is not corrected for the number of rows.
     """
-    measured = [dict(_measurements(family)) for family in families]
+    measured = [_measurements(family) for family in families]
     rows = []
     for (first, one), (second, other) in combinations(zip(names, measured, strict=True), 2):
         for what in one:
             if what not in other:
                 continue
-            (labels, right), (their_labels, theirs) = one[what], other[what]
-            common = sorted(right.keys() & theirs.keys())
-            if not common or any(labels[index] != their_labels[index] for index in common):
+            common = sorted(_largest(one[what]).labels.keys() & _largest(other[what]).labels.keys())
+            ours, theirs = (_standing(found[what], common) for found in (one, other))
+            if not common or any(ours.labels[index] != theirs.labels[index] for index in common):
                 continue
-            ours = np.array([[right[index], theirs[index]] for index in common])
-            only_first = int((ours[:, 0] & ~ours[:, 1]).sum())
-            only_second = int((ours[:, 1] & ~ours[:, 0]).sum())
+            right = np.array([[each.share[index] > 0.5 for each in (ours, theirs)] for index in common])
+            only_first = int((right[:, 0] & ~right[:, 1]).sum())
+            only_second = int((right[:, 1] & ~right[:, 0]).sum())
             rows.append(
                 {
                     "what": _words(what),
                     "first": first,
                     "second": second,
                     "images": len(common),
-                    "both": int(ours.all(axis=1).sum()),
+                    "both": int(right.all(axis=1).sum()),
                     "only_first": only_first,
                     "only_second": only_second,
                     "p_value": float(mcnemar(only_first, only_second)),
@@ -63,37 +66,76 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[dict[
     return rows
 
 
-# Index of an image -> its label, and whether it was right.
-_Outcomes = tuple[dict[int, int], dict[int, bool]]
+@dataclass(frozen=True)
+class _Outcomes:
+    """What one run says of its images.
+
+    Attributes:
+        labels: Index of an image -> its label.
+        share: Index of an image -> the share of its votes that were right.
+        bound: Whether the run is an upper bound, so that of several the lowest counts.
+    """
+
+    labels: dict[int, int]
+    share: dict[int, float]
+    bound: bool = False
 
 
-def _measurements(family: Family) -> Iterator[tuple[tuple[Any, ...], _Outcomes]]:
-    """What was measured of a model under its own noise -> its outcomes; of several runs the newest comes last."""
+def _largest(found: Sequence[_Outcomes]) -> _Outcomes:
+    """The newest of those on the most images; the oldest comes first."""
+    return max(reversed(found), key=lambda one: len(one.labels))
+
+
+def _standing(found: Sequence[_Outcomes], common: Sequence[int]) -> _Outcomes:
+    """The outcomes that stand for a model on images, all of which the largest has."""
+    largest = _largest(found)
+    labels = [largest.labels[index] for index in common]
+    if not largest.bound:
+        return largest
+    same = [one for one in found if [one.labels.get(index) for index in common] == labels]
+    return min(reversed(same), key=lambda one: sum(one.share[index] for index in common))
+
+
+def _measurements(family: Family) -> dict[tuple[Any, ...], list[_Outcomes]]:
+    """What was measured of a model under its own noise -> its outcomes, those of the oldest run first."""
     own = recipe_of_run(family.model)
+    found: dict[tuple[Any, ...], list[_Outcomes]] = {}
     for run in family.of("evaluate", "attack"):
         results, recipe = run.results(), recipe_of_run(run)
         if results is None or recipe is None or (own is not None and recipe.noise != own.noise):
             continue
-        # The order and choice of the images follow from this section; a run may have another model, seed and noise.
-        data = toml.dumps(recipe.data.model_dump())
-        if run.verb == "evaluate":
-            labels = dict(enumerate(results["outcomes"]["labels"]))
-            for samples, rules in results["outcomes"]["predicted"].items():
-                for rule, predicted in rules.items():
-                    # One draw votes for what it believes in most.
-                    if samples == "1" and rule == "mean" and "majority" in rules:
-                        continue
-                    right = {index: guess == labels[index] for index, guess in enumerate(predicted)}
-                    yield (data, results["data"], "clean", int(samples), rule), (labels, right)
-            continue
-        for row in results["attacks"]:
-            split = row.get("split", f"{recipe.data.name}/{_split_of(recipe, row)}")
-            outcomes = row["outcomes"]
-            labels = dict(zip(outcomes["images"], outcomes["labels"], strict=True))
-            share = np.array(outcomes["right"]["majority"]) / row["votes"]
-            right = dict(zip(outcomes["images"], (share > 0.5).tolist(), strict=True))
-            ball = (row["attack"], row["norm"], row["eps"], row["protocol"])
-            yield (data, split, "attack", row["samples"], ball), (labels, right)
+        read = _clean if run.verb == "evaluate" else _attacked
+        for what, outcomes in read(recipe, results):
+            found.setdefault(what, []).append(outcomes)
+    return found
+
+
+def _clean(recipe: Recipe, results: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], _Outcomes]]:
+    labels = dict(enumerate(results["outcomes"]["labels"]))
+    for samples, rules in results["outcomes"]["predicted"].items():
+        for rule, predicted in rules.items():
+            # One draw votes for what it believes in most.
+            if samples == "1" and rule == "mean" and "majority" in rules:
+                continue
+            share = {index: float(guess == labels[index]) for index, guess in enumerate(predicted)}
+            yield (_images(recipe), results["data"], "clean", int(samples), rule), _Outcomes(labels, share)
+
+
+def _attacked(recipe: Recipe, results: Mapping[str, Any]) -> Iterator[tuple[tuple[Any, ...], _Outcomes]]:
+    for row in results["attacks"]:
+        split = row.get("split", f"{recipe.data.name}/{_split_of(recipe, row)}")
+        outcomes = row["outcomes"]
+        labels = dict(zip(outcomes["images"], outcomes["labels"], strict=True))
+        right = np.array(outcomes["right"]["majority"]) / row["votes"]
+        share = dict(zip(outcomes["images"], right.tolist(), strict=True))
+        ball = (row["attack"], row["norm"], row["eps"], row["protocol"])
+        what = (_images(recipe), split, "attack", row["samples"], ball)
+        yield what, _Outcomes(labels, share, bound=row["protocol"] == "strict")
+
+
+def _images(recipe: Recipe) -> str:
+    """The section that the order and choice of the images follow from; a run may have another model, seed and noise."""
+    return toml.dumps(recipe.data.model_dump())
 
 
 def _split_of(recipe: Recipe, row: Mapping[str, Any]) -> str:

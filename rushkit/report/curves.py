@@ -62,6 +62,12 @@ def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
+def distribution(values: Sequence[float], most: int = 50) -> list[tuple[float, float]]:
+    """(value, share of the values that are at most that), at ``most`` even steps of the share from 0 to 1."""
+    shares = np.linspace(0, 1, min(most, len(values)) + 1)
+    return [(float(x), float(y)) for x, y in zip(np.quantile(values, shares), shares, strict=True)]
+
+
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
     """At most ``most`` points: the means of equal stretches."""
     if len(points) <= most:

@@ -7,32 +7,40 @@ from typing import Any
 
 from rushkit.report.charts import Series, chart
 from rushkit.report.measured import on_test
-from rushkit.report.tables import noise_words
+from rushkit.report.tables import ball_words, noise_words, norm_words
+from rushkit.report.words import encoder_words, points_words
 
 _NAMES = {
     "loss": "loss",
-    "knn_accuracy": "nearest-neighbour accuracy, %",
+    "knn_accuracy": "kNN accuracy, %",
     "validation_accuracy": "validation accuracy (m = 1), %",
 }
-_SWEEPS = {"steps": "gradient steps", "eot": "draws a gradient", "eps": "eps, pixels in [0, 1]"}
+_SWEEPS = {"steps": "gradient steps", "eot": "draws a gradient", "eps": "eps"}
 _STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
 def against_eps(document: Mapping[str, Any]) -> str:
     """Robust accuracy against eps: a chart for each norm and m, every model in it, ``paper`` dashed."""
     groups: dict[tuple[str, int], list[Series]] = {}
+    several = len(document["models"]) > 1
     for number, model in enumerate(document["models"]):
+        noises = {noise_words(one["noise"]) for one in model["against_eps"]}
         for one in model["against_eps"]:
-            key = (one["norm"], one["samples"])
-            scale = 255 if one["norm"] == "linf" else 1
-            several = len(document["models"]) > 1
-            where = "" if on_test(one) else f" on {one['split']}"
-            groups.setdefault(key, []).append(
+            found = groups.setdefault((one["norm"], one["samples"]), [])
+            scale = _eps_scale(one["norm"])
+            images = sorted({point["images"] for point in one["points"]})
+            words = [
+                *([model["name"]] if several else []),
+                f"{one['attack']} {one['protocol']}{'' if on_test(one) else ' on ' + one['split']}",
+                *([noise_words(one["noise"])] if len(noises) > 1 else []),
+                f"n = {images[0]}" + (f" to {images[-1]}" if len(images) > 1 else ""),
+            ]
+            found.append(
                 Series(
-                    name=f"{model['name'] + ', ' if several else ''}{one['attack']} {one['protocol']}{where}",
+                    name=", ".join(words),
                     points=[(point["eps"] * scale, 100 * point["accuracy"]) for point in one["points"]],
                     spread=[(p["eps"] * scale, 100 * p["low"], 100 * p["high"]) for p in one["points"]],
-                    colour=number if several else len(groups.get(key, [])),
+                    colour=number if several else len(found),
                     dashed=one["protocol"] == "paper",
                 )
             )
@@ -40,10 +48,11 @@ def against_eps(document: Mapping[str, Any]) -> str:
         chart(
             f"Robust accuracy against eps, m = {samples}",
             sorted(series, key=lambda one: one.dashed),
-            "l-inf eps, in 1/255" if norm == "linf" else f"{norm} eps",
+            _eps_label(norm),
             "accuracy, %",
             (0, 100),
-            "Solid: strict, an upper bound of the robustness. Dashed: the protocol paper, which is not the robustness.",
+            "Solid: strict, an upper bound of the robustness. Dashed: the protocol paper, which is not the robustness. "
+            "Whiskers: 95% intervals over the images; at eps 0 the same images, clean.",
         )
         for (norm, samples), series in sorted(groups.items())
     )
@@ -71,9 +80,9 @@ def certified(document: Mapping[str, Any]) -> str:
             )
     return "".join(
         chart(
-            f"Certified accuracy, {'l-inf' if norm == 'linf' else norm}",
+            f"Certified accuracy, {norm_words(norm)}",
             series,
-            "radius, pixels in [0, 1]",
+            f"{norm_words(norm)} radius, pixels in [0, 1]",
             "certified accuracy, %",
             (0, 100),
             "The share of images that are right and proved to stay so within the radius, with 95% intervals: a lower "
@@ -85,25 +94,71 @@ def certified(document: Mapping[str, Any]) -> str:
 
 def audit(document: Mapping[str, Any]) -> str:
     """Accuracy along the sweeps of the audits, and the loss of the attack: on the right they should have settled."""
-    groups: dict[str, list[Series]] = {key: [] for key in _SWEEPS}
+    groups: dict[tuple[str, str], list[Series]] = {}
     losses = []
     for number, model in enumerate(document["models"]):
         for one in model["audit"]:
-            for key, found in groups.items():
-                points = [(float(point["value"]), 100 * point["accuracy"]) for point in one["sweeps"].get(key, [])]
+            for key, words in _SWEEPS.items():
+                points = one["sweeps"].get(key, [])
+                norm = one["settings"]["norm"]
+                scale, label = (_eps_scale(norm), _eps_label(norm)) if key == "eps" else (1, words)
                 if points:
-                    found.append(Series(model["name"], points, colour=number))
+                    groups.setdefault((key, label), []).append(
+                        Series(
+                            f"{model['name']}, n = {points[0]['images']}",
+                            [(scale * point["value"], 100 * point["accuracy"]) for point in points],
+                            [(scale * point["value"], 100 * point["low"], 100 * point["high"]) for point in points],
+                            colour=number,
+                        )
+                    )
             curve = [(float(step), float(loss)) for step, loss in enumerate(one["loss_curve"], 1)]
             if curve:
                 losses.append(Series(model["name"], curve, colour=number))
     charts = [
-        chart(f"Audit: along {words}", groups[key], words, "accuracy, %", (0, 100))
-        for key, words in _SWEEPS.items()
-        if groups[key]
+        chart(
+            f"Audit: along {_SWEEPS[key]}",
+            series,
+            f"{label} (log scale)",
+            "% of attacked images still right",
+            (0, 100),
+            x_log=True,
+        )
+        for (key, label), series in sorted(groups.items(), key=lambda item: list(_SWEEPS).index(item[0][0]))
     ]
     if losses:
-        charts.append(chart("Audit: loss of the attack", losses, "step", "mean loss"))
+        charts.append(chart("Audit: loss of the attack", losses, "gradient step", "mean loss of the attack"))
     return "".join(charts)
+
+
+def probe(document: Mapping[str, Any]) -> str:
+    """How far features move as the image moves: a chart for each ball, every encoder in it, random points dashed."""
+    groups: dict[tuple[str, str, float], dict[tuple[str, str], Series]] = {}
+    runs = {one["run"] for model in document["models"] for one in model["probe"]}
+    for model in document["models"]:
+        for one in model["probe"]:
+            # Models of one encoder share its probe.
+            found = groups.setdefault((one["data"], one["norm"], one["eps"]), {})
+            colours = {key[0]: series.colour for key, series in found.items()}
+            for row in one["rows"]:
+                key = (f"{one['run']} {row['encoder']}", row["points"])
+                colour = colours.setdefault(key[0], len(colours))
+                words = f"{encoder_words(row['encoder'])}, x' {points_words(row['points'])}, n = {row['images']}"
+                if len(runs) > 1:
+                    words = f"{one['run']}: {words}"
+                points = [(0.0, 0.0), *((x, 100 * y) for x, y in row["curve"])]
+                found[key] = Series(words, points, colour=colour, dashed=row["points"] == "random", marked=False)
+    return "".join(
+        chart(
+            f"Feature distance per image distance, {ball_words(norm, eps)}, {data}",
+            list(series.values()),
+            "‖f(x) − f(x')‖₂ / ‖x − x'‖₂",
+            "% of images with at most this ratio",
+            (0, 100),
+            "Further right: features that move more. Solid: x' found by ascent, a lower bound of the local Lipschitz "
+            "constant. Dashed: x' random in the ball.",
+        )
+        for (data, norm, eps), series in groups.items()
+    )
 
 
 def training(document: Mapping[str, Any]) -> str:
@@ -129,6 +184,14 @@ def training(document: Mapping[str, Any]) -> str:
         for (stage, figure), series in sorted(groups.items(), key=lambda item: item[0][0] != "pretrain")
     ]
     return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
+
+
+def _eps_scale(norm: str) -> int:
+    return 255 if norm == "linf" else 1
+
+
+def _eps_label(norm: str) -> str:
+    return "l-inf eps, in 1/255" if norm == "linf" else f"{norm_words(norm)} eps, pixels in [0, 1]"
 
 
 def _once(series: Sequence[Series]) -> list[Series]:

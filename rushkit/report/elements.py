@@ -29,7 +29,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], caption: str = "",
         caption: Above it.
         kind: Its class.
     """
-    top = f"<caption>{escape(caption)}</caption>" if caption else ""
+    # A span of its own stays in sight where the table is wider than the screen.
+    top = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
     body = "".join(f"<tr>{''.join(row)}</tr>" for row in rows)
     return (
         f'<div class="scroll" tabindex="0"><table class="{kind}">{top}<thead>'
@@ -55,9 +56,22 @@ def share_cell(row: Mapping[str, Any] | None, kind: str = "", label: str = "", i
     """A cell with an accuracy in %, its interval under it, and of how many images; empty without a row."""
     if row is None:
         return f"{_opening(kind, '')}</td>"
-    counted = f"<small>n = {images_words(row)}</small>" if images else ""
+    counted = _lines(f"n = {images_words(row)}") if images else ""
     spread = f"<small>{percent(row['low'])} – {percent(row['high'])}</small>"
     return f"{_opening(kind, label)}<b>{percent(row['accuracy'])}</b>{spread}{counted}</td>"
+
+
+def images_cell(row: Mapping[str, Any]) -> str:
+    """A cell with the number of images of an attack, and of how many runs."""
+    count, comma, runs = images_words(row).partition(", ")
+    return f"{_opening('', 'images')}{escape(count)}{_lines(runs) if comma else ''}</td>"
+
+
+def bullets(lines: Sequence[str], kind: str = "") -> str:
+    """A list of sentences."""
+    return f"<ul{f' class={kind!r}' if kind else ''}>".replace("'", '"') + (
+        "".join(f"<li>{text(line)}</li>" for line in lines) + "</ul>"
+    )
 
 
 def fold(summary: str, body: str, opened: bool = False) -> str:
@@ -68,6 +82,11 @@ def fold(summary: str, body: str, opened: bool = False) -> str:
 def facts(pairs: Mapping[str, Any]) -> str:
     """A list of names and values."""
     return f"<dl>{''.join(f'<dt>{text(key)}</dt><dd>{text(value)}</dd>' for key, value in pairs.items())}</dl>"
+
+
+def _lines(words: str) -> str:
+    """Small print, a line for each part: whole, it would be the widest of its column."""
+    return "".join(f"<small>{escape(part)}</small>" for part in words.split(", "))
 
 
 def _opening(kind: str, label: str) -> str:

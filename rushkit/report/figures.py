@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from rushkit.report.curves import certified_points
-from rushkit.report.tables import noise_words
+from rushkit.report.tables import noise_words, norm_words
 
 FORMATS = ("png", "svg")
 
@@ -33,11 +33,10 @@ def certified_curve(results: Mapping[str, Any]) -> Figure:
         label = f"{row['attack']} {row['protocol']}, m = {row['samples']}"
         axes.plot([row["eps"]], [share], "v", label=f"under attack: {label}")
     axes.axhline(100 * results["smoothed"]["value"], linestyle=":", color="gray", label="clean, smoothed")
-    norm = {"linf": "l-inf"}.get(results["norm"], results["norm"])
     images = len(results["outcomes"]["labels"])
     certainty = f"alpha {results['alpha']:g}" if results["alpha"] else "no chance of error"
     axes.set(
-        xlabel=f"{norm} radius (pixels in [0, 1])",
+        xlabel=f"{norm_words(results['norm'])} radius (pixels in [0, 1])",
         ylabel="accuracy, %",
         ylim=(0, 100),
         title=f"{results['data']}, {noise_words(results['noise'])}: {images} images, {certainty}",

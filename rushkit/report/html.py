@@ -7,7 +7,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from rushkit.report import blocks, diagrams
+from rushkit.report import blocks, diagrams, robustness_blocks
 
 _STYLE = Path(__file__).with_name("page.css")
 
@@ -16,9 +16,11 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], str]], ...] = (
     ("summary", "In short", blocks.summary),
     ("table-1", "The paper's Table 1, reported and measured", blocks.table_1),
     ("comparison", "Comparison", blocks.comparison),
-    ("attacks", "Under attack", blocks.attacks),
-    ("certified", "Certified", blocks.certified),
-    ("audit", "Audit", blocks.audit),
+    ("standard", "Without an attack", blocks.standard),
+    ("attacks", "Under attack", robustness_blocks.attacks),
+    ("certified", "Certified", robustness_blocks.certified),
+    ("audit", "Audit", robustness_blocks.audit),
+    ("probe", "How far features move", robustness_blocks.probe),
     ("images", "Images", lambda _: ""),
     ("confusion", "Confusion", blocks.confusion),
     ("training", "Training", diagrams.training),
@@ -54,7 +56,7 @@ def page(document: Mapping[str, Any], beside: str, images: Sequence[str] = ()) -
 def _header(document: Mapping[str, Any]) -> str:
     models = document["models"]
     lines = "".join(
-        f'<p class="soft"><b class="c{number % 6}">{escape(model["name"])}</b>: '
+        f'<p class="soft"><b class="{f"key c{number % 6}" if len(models) > 1 else ""}">{escape(model["name"])}</b>: '
         f"{escape('; '.join(f'{key} {value}' for key, value in model['about'].items()) or model['stage'])}</p>"
         for number, model in enumerate(models)
     )

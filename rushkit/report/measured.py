@@ -1,4 +1,4 @@
-"""What the runs of one model measured, put together: the newest figure, or the lowest of strict attacks."""
+"""What the runs of one model measured, put together: on the most images, the newest or the lowest of strict attacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import Family
+from rushkit.report.curves import distribution
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
 from rushkit.run.find import RunInfo
 from rushkit.stages.robustness import mean_interval
@@ -19,16 +20,17 @@ TEST = "test"
 
 
 def accuracy_rows(family: Family) -> list[dict[str, Any]]:
-    """Standard accuracy for each data set, noise, m and rule, from the newest run that has it."""
+    """Standard accuracy for each data set, noise, m and rule, from the newest of the runs with the most images."""
     rows: dict[Any, dict[str, Any]] = {}
     for run, results in results_of(family, "evaluate"):
         for row in results["accuracy"]:
             about = _about(run, results)
             kept = {key: row[key] for key in ("samples", "rule", "correct", "images", "accuracy", "low", "high")}
-            # Taken out first, so that rows come in the order of the newest run.
             key = (results["data"], _frozen(results["noise"]), row["samples"], row["rule"])
-            rows.pop(key, None)
-            rows[key] = {**about, **kept}
+            if key not in rows or row["images"] >= rows[key]["images"]:
+                # Taken out first, so that rows come in the order of the newest run.
+                rows.pop(key, None)
+                rows[key] = {**about, **kept}
     return list(rows.values())
 
 
@@ -58,6 +60,18 @@ def attack_rows(family: Family) -> list[dict[str, Any]]:
 def on_test(row: Mapping[str, Any]) -> bool:
     """Whether a row is about the test split; an evaluation names its split as its data."""
     return str(row.get("split", row["data"])).rpartition("/")[2] == TEST
+
+
+def probes(family: Family) -> list[dict[str, Any]]:
+    """The local Lipschitz ratio of each encoder, and how it is spread over the images; the newest run for each ball."""
+    found: dict[Any, dict[str, Any]] = {}
+    for run, results in results_of(family, "probe"):
+        about = {key: results[key] for key in ("data", "images", "norm", "eps", "steps")}
+        curves = {name: distribution(values) for name, values in results["outcomes"].items()}
+        key = (results["data"], results["norm"], results["eps"])
+        rows = [{**row, "curve": curves[f"{row['encoder']} {row['points']}"]} for row in results["rows"]]
+        found[key] = {"run": run.path.name, **about, "rows": rows}
+    return list(found.values())
 
 
 def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, dict[str, Any]]]:
@@ -126,8 +140,10 @@ def against_eps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def confusion(family: Family) -> dict[str, Any] | None:
-    """The confusion matrix of the newest evaluation, under the majority vote of its largest m; None without one."""
-    for run, results in reversed(results_of(family, "evaluate")):
+    """The confusion matrix of the newest evaluation on the most images, under the majority vote of its largest m."""
+    found = results_of(family, "evaluate")
+    found.sort(key=lambda pair: len(pair[1]["outcomes"]["labels"]))
+    for run, results in reversed(found):
         predicted = results["outcomes"]["predicted"]
         samples = max(predicted, key=int)
         votes = predicted[samples].get("majority")

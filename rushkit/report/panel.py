@@ -14,24 +14,26 @@ from PIL import Image
 from torch import Tensor
 
 from rushkit import data
+from rushkit.attacks.norms import length
 from rushkit.data.memory import Split, limit
 from rushkit.errors import DataError, RushkitError
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.report.certified import norm_words
 from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
-from rushkit.report.tables import eps_words
+from rushkit.report.tables import ball_words
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import RunInfo
 from rushkit.stages import build
 from rushkit.stages.load import Classifier, load_classifier
-from rushkit.stages.outcomes import labels_of, smoothed
+from rushkit.stages.outcomes import check_classes, check_images, labels_of, smoothed
 from rushkit.stages.start import machine_of
 from rushkit.system import derived_seed, generator
 
 # Images shown of each kind, and draws that vote.
 _EACH = 3
 _VOTES = 64
+# What rounding may add to a distance.
+_SLACK = 1e-4
 # Classes shown as bars beside the label.
 _TOP = 3
 
@@ -42,11 +44,13 @@ class Attacked:
 
     Attributes:
         split: The images that were attacked.
+        classes: Those of their data set.
         adversarial: (N, C, H, W) float32, what came of them.
         row: The attack's row of results.json.
     """
 
     split: Split
+    classes: tuple[str, ...]
     adversarial: Tensor
     row: dict[str, Any]
 
@@ -56,7 +60,7 @@ def panel(family: Family, name: str) -> str:
 
     Nothing is downloaded. The draws follow from the recipe's seed.
     """
-    if family.model.verb not in MODEL_VERBS:
+    if family.model.stage not in MODEL_VERBS:
         return ""
     try:
         return _panel(family, name)
@@ -74,10 +78,13 @@ def _panel(family: Family, name: str) -> str:
     classifier = load_classifier(checkpoint, machine)
     attacked = _attacked(family)
     if attacked is None:
-        split = build.load_split(recipe, build.build_dataset(recipe), recipe.evaluate.split)
+        dataset = build.build_dataset(recipe)
+        split, classes = build.load_split(recipe, dataset, recipe.evaluate.split), dataset.classes
         chosen = list(range(min(2 * _EACH, len(split))))
     else:
-        split, chosen = attacked.split, _choose(attacked.row)
+        split, classes, chosen = attacked.split, attacked.classes, _choose(attacked.row)
+    check_classes(split.name, classes, classifier.classes)
+    check_images(split, classifier.image_size)
     labels = labels_of(split, len(classifier.classes))
     x = build.to_float(split.images[chosen].to(machine.device))
     noise = build.build_noise(recipe)
@@ -161,11 +168,15 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
         return None
     if section is None:
         return None
-    split = limit(build.load_split(recipe, build.build_dataset(recipe), section.split), section.limit)
+    dataset = build.build_dataset(recipe)
+    split = limit(build.load_split(recipe, dataset, section.split), section.limit)
     images, labels = tensors["images"], tensors["labels"]
-    if split.labels is None or len(split) != len(labels) or not torch.equal(split.labels, labels):
+    if split.labels is None or not torch.equal(split.labels, labels) or split.images.shape != images.shape:
         return None
-    return Attacked(split, images, row)
+    # Other images of the same labels lie far outside the ball.
+    if (length(images - build.to_float(split.images), section.norm) > section.eps + _SLACK).any():
+        return None
+    return Attacked(split, dataset.classes, images, row)
 
 
 def _choose(row: dict[str, Any]) -> list[int]:
@@ -188,10 +199,11 @@ def _caption(name: str, attacked: Attacked | None) -> str:
     else:
         row = attacked.row
         words = (
-            f"{name}: attacked by {row['attack']} within {norm_words(row['norm'])} {eps_words(row['eps'])}, protocol "
+            f"{name}: attacked by {row['attack']} within {ball_words(row['norm'], row['eps'])}, protocol "
             f"{row['protocol']}, m = {row['samples']}; chosen to show images that it broke and images that it did not."
         )
-    return f'<p class="soft">{escape(words)} The bars are the votes of {_VOTES} noisy looks.</p>'
+    bars = f"The bars are the votes of {_VOTES} noisy looks at the image."
+    return f'<p class="soft">{escape(words)} {bars}</p>'
 
 
 def _card(thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int) -> str:
@@ -202,7 +214,7 @@ def _card(thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], clas
         for words, counts in zip(("clean", "attacked"), votes, strict=False)
     )
     return (
-        f'<div class="card"><b>{escape(truth)}</b><div class="thumbs">{shown}</div>'
+        f'<div class="card{"" if len(votes) > 1 else " plain"}"><b>{escape(truth)}</b><div class="thumbs">{shown}</div>'
         f'<div class="votes">{bars}</div></div>'
     )
 
@@ -213,7 +225,7 @@ def _bars(counts: Sequence[int], classes: Sequence[str], label: int) -> str:
     shown = [index for index in order[:_TOP] if counts[index] or index == label]
     shown += [label] * (label not in shown)
     return "".join(
-        f'<div class="vote c{2 if index == label else 4}"><span>{escape(classes[index])}</span>'
+        f'<div class="vote {"right" if index == label else "wrong"}"><span>{escape(classes[index])}</span>'
         f'<span>{counts[index]}</span><i style="--v:{counts[index] / max(sum(counts), 1):.3f}"></i></div>'
         for index in shown
     )

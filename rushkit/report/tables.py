@@ -52,7 +52,7 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
         last = list(found.values())[-1]
         figures = [interval(found[name]["rules"]["majority"]) if name in found else "" for name in protocols]
         clean = percent(last["rules"]["majority"]["clean_accuracy"])
-        ball = f"{key[1]} {eps_words(key[2])}"
+        ball = ball_words(key[1], key[2])
         table.add_row(key[0], ball, str(key[3]), str(last["images"]), clean, *figures)
     return Group(table, contribution_table(rows), *_transfer_table(rows), *_notes(rows), Text(PROTOCOL_NOTE))
 
@@ -66,7 +66,7 @@ def contribution_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         counts = row["contributions"]
         words = ", ".join(f"{name} {count}" for name, count in counts.items())
         left = row["images"] - sum(counts.values())
-        ball = f"{row['norm']} {eps_words(row['eps'])}"
+        ball = ball_words(row["norm"], row["eps"])
         table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], f"{words}, none {left}")
     return table
 
@@ -80,7 +80,7 @@ def _transfer_table(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         table.add_column(column, justify="left" if column in ("attack", "ball", "protocol") else "right")
     for row in moved:
         there = row["transfer"]["rules"]["majority"]
-        ball = f"{row['norm']} {eps_words(row['eps'])}"
+        ball = ball_words(row["norm"], row["eps"])
         clean = percent(there["clean_accuracy"])
         table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], clean, interval(there))
     return [table, Text(f"the other model: {moved[0]['transfer']['model']}")]
@@ -95,6 +95,16 @@ def eps_words(eps: float) -> str:
     """A radius as users write it: 8/255 where it is a whole number of grey levels."""
     levels = eps * 255
     return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 and levels < 256 else f"{eps:.4g}"
+
+
+def norm_words(norm: str) -> str:
+    """``linf`` -> "l-inf"."""
+    return "l-inf" if norm == "linf" else norm
+
+
+def ball_words(norm: str, eps: float) -> str:
+    """``linf``, 8/255 -> "l-inf 8/255"."""
+    return f"{norm_words(norm)} {eps_words(eps)}"
 
 
 def noise_words(noise: Mapping[str, Any]) -> str:

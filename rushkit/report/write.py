@@ -41,6 +41,6 @@ def write_report(families: Sequence[Family], folder: Path, images: bool = True) 
     name = "report" if len(families) == 1 else "comparison"
     paths = [folder / f"{name}.{kind}" for kind in ("html", "md", "json")]
     write_atomic(paths[0], [page(document, f"{name}.json", panels).encode()])
-    write_atomic(paths[1], [markdown(document).encode()])
+    write_atomic(paths[1], [markdown(document, f"{name}.html").encode()])
     write_json(paths[2], document)
     return document, paths

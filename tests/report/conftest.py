@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from synthetic_runs import EPS, Runs, attack_row, attacks, audited, certification, evaluation
+from synthetic_runs import EPS, Runs, attack_row, attacks, audited, certification, evaluation, probed
 
-from rushkit.run.find import RunInfo
+from rushkit.run.find import RunInfo, find_runs
 
 
 @pytest.fixture
@@ -29,6 +29,8 @@ def measured(runs) -> RunInfo:
     runs.add("attack", model, attacks(*rows))
     runs.add("certify", model, certification([0.05, 0.15, 0.25, 0.25], [True, True, True, False]))
     runs.add("audit", model, audited("pass", "fail", "warn"))
+    encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
+    runs.add("probe", encoder, probed("pre-trained", "random"))
     return model
 
 

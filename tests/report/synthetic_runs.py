@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from rushkit.recipe import toml
@@ -15,7 +16,8 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.find import RunInfo, find_runs
 from rushkit.stages.evaluate import per_class_accuracy
 from rushkit.stages.outcomes import accuracy_row
-from rushkit.stages.robustness import robustness_row
+from rushkit.stages.probe import summary
+from rushkit.stages.robustness import figures, robustness_row
 
 EPS = 8 / 255
 CLASSES = ("cat", "dog", "bird")
@@ -212,14 +214,43 @@ def certification(
     }
 
 
-def audited(*statuses: str) -> dict[str, Any]:
+def transferred(row: dict[str, Any], right: Sequence[int], to: str) -> dict[str, Any]:
+    """A row of ``rushkit attack --transfer-to``: how many votes of the other model were right, by image."""
+    outcomes = row["outcomes"]
+    record = {
+        "images": outcomes["images"],
+        "right": {rule: list(right) for rule in ("majority", "mean")},
+        "clean_right": outcomes["clean_right"],
+    }
+    there = {"model": f"elsewhere/{to}/checkpoints/step-000010.safetensors", "hash": "x", "noise": NOISE}
+    return {**row, "transfer": {**there, **figures([record], row["votes"])}}
+
+
+def probed(*encoders: str) -> dict[str, Any]:
+    """Results of ``rushkit probe`` for these encoders, on four images."""
+    ways = ("random", "ascent")
+    values = {f"{name} {way}": [0.1, 0.2, 0.3, 0.4] for name in encoders for way in ways}
+    rows = [
+        {"encoder": name, "points": way, **summary(np.array(values[f"{name} {way}"]), 0)}
+        for name in encoders
+        for way in ways
+    ]
+    about = {"stage": "probe", "recipe": "cifar10", "source": "x", "supervised": None, "data": "cifar10/test"}
+    return {**about, "images": 4, "norm": "linf", "eps": EPS, "steps": 20, "rows": rows, "outcomes": values}
+
+
+def audited(*statuses: str, attacked: int | None = 9, drop: float | None = None) -> dict[str, Any]:
     """Results of ``rushkit audit`` with a check of each status."""
     checks = [
         {"code": f"RK{101 + index}", "name": f"check-{index}", "status": status, "says": "seen", "figures": {}}
         for index, status in enumerate(statuses)
     ]
-    points = [{"label": f"{n} steps", "value": n, "accuracy": 1 / n, "share": [1.0]} for n in (2, 4)]
+    if drop is not None:
+        seen = {"smallest drop that warns": drop}
+        checks.append({"code": "RK119", "name": "few", "status": "pass", "says": "seen", "figures": seen})
+    points = [{"label": f"{n} steps", "value": n, "accuracy": 1 / n, "share": [1 / n] * 9} for n in (2, 4)]
     return {
+        **({} if attacked is None else {"attacked": list(range(attacked))}),
         "stage": "audit",
         "recipe": "cifar10",
         "source": "x",

@@ -22,13 +22,13 @@ def test_any_run_of_a_model_leads_to_the_same_family(runs, measured):
         family = gather(run)
         assert family.model.path == measured.path
         assert {each.path.name for each in family.runs} == expected
-    assert verbs(gather(measured)) == ["pretrain", "finetune", "evaluate", "attack", "certify", "audit"]
+    assert verbs(gather(measured)) == ["pretrain", "finetune", "evaluate", "attack", "certify", "audit", "probe"]
 
 
 def test_a_folder_of_runs_that_was_moved_still_hangs_together(runs, measured, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(runs.root, moved)
-    assert len(gather(choose_run(None, moved)).runs) == 6
+    assert len(gather(choose_run(None, moved)).runs) == 7
 
 
 def test_an_encoder_stands_for_its_newest_model_and_names_the_others(runs):

@@ -33,6 +33,37 @@ def test_under_attack_an_image_is_right_where_most_votes_are(runs):
     assert (row["both"], row["only_first"], row["only_second"]) == (1, 1, 2)
 
 
+def test_of_several_strict_attacks_the_strongest_on_the_common_images_is_compared(runs):
+    first, second = runs.model(), runs.model()
+    # The strongest on images 0 and 1 is neither the newest nor the one on the most images.
+    runs.add("attack", first, attacks(attack_row([10, 0, 10, 10])))
+    runs.add("attack", first, attacks(attack_row([0, 0])))
+    runs.add("attack", first, attacks(attack_row([10, 10])))
+    runs.add("attack", second, attacks(attack_row([10, 10])))
+    (row,) = significance([gather(first), gather(second)], ["a", "b"])
+    assert (row["images"], row["only_first"], row["only_second"]) == (2, 0, 2)
+
+
+def test_of_several_attacks_of_the_protocol_paper_the_newest_is_compared(runs):
+    first, second = runs.model(), runs.model()
+    for right in ([0, 0], [1, 1]):
+        runs.add("attack", first, attacks(attack_row(right, "paper")))
+    runs.add("attack", second, attacks(attack_row([1, 1], "paper")))
+    (row,) = significance([gather(first), gather(second)], ["a", "b"])
+    assert (row["only_first"], row["only_second"], row["both"]) == (0, 0, 2)
+
+
+def test_a_stronger_attack_on_other_labels_does_not_count(runs):
+    first, second = runs.model(), runs.model()
+    relabelled = attack_row([0, 0])
+    relabelled["outcomes"]["labels"] = [2, 2]
+    runs.add("attack", first, attacks(relabelled))
+    for model in (first, second):
+        runs.add("attack", model, attacks(attack_row([10, 10])))
+    (row,) = significance([gather(first), gather(second)], ["a", "b"])
+    assert row["both"] == 2
+
+
 def test_images_that_both_attacked_are_compared(runs):
     first, second = runs.model(), runs.model()
     runs.add("attack", first, attacks(attack_row([10, 10, 10])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, recipe_of
+from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, recipe_of, transferred
 
 from rushkit.errors import RushkitError
 from rushkit.report.collect import gather
@@ -13,6 +13,7 @@ from rushkit.report.document import build_document
 from rushkit.report.markdown import markdown
 from rushkit.report.paper import TABLE_1, differences, reported
 from rushkit.report.tables import PROTOCOL_NOTE
+from rushkit.report.words import command_lines
 from rushkit.statistics import wilson_interval
 
 
@@ -90,7 +91,7 @@ def test_of_strict_runs_on_the_same_images_the_lowest_counts_and_of_paper_the_ne
     assert (cell["strict"]["accuracy"], cell["strict"]["chosen_from"]) == (0.25, 3)
     assert cell["strict"]["run"] < cell["paper"]["run"]
     assert (cell["paper"]["accuracy"], cell["paper"]["chosen_from"]) == (0.5, 3)
-    assert "n = 4, of 3 runs" in markdown(document_of(model))
+    assert "n = 4, of 3 runs" in markdown(document_of(model), "report.html")
 
 
 def test_a_lower_figure_of_other_images_is_no_better_attack(runs):
@@ -118,7 +119,7 @@ def test_table_1_is_about_the_test_split_alone(runs):
     assert (row["standard"]["accuracy"], row["pgd"]["strict"]["accuracy"]) == (0.5, 0.5)
     assert sorted(row["split"] for row in found["attacks"]) == ["cifar10/test", "cifar10/train"]
     assert any("of 2 images of cifar10/test" in line for line in found["summary"])
-    assert "| 4 of train |" in markdown(document)
+    assert "| 4 of train |" in markdown(document, "report.html")
 
 
 def test_rows_that_name_no_split_are_of_the_test_split(runs):
@@ -194,7 +195,8 @@ def test_the_summary_quotes_strict_and_never_paper(measured):
     assert "75.0 %" in text
     assert "strict: 29.2 %" in text
     assert "66.7" not in text
-    assert "25.0 % [4.6, 69.9] of 4 images keep their right class under every l1 perturbation up to 0.2" in text
+    assert "Proved (alpha 0.001 for each image, clopper-pearson, 1000 draws): 25.0 % [4.6, 69.9] of 4 images" in text
+    assert "keep their right class under every l1 perturbation up to 0.2" in text
     assert "does not trust these attacks: RK102 check-1" in text
 
 
@@ -209,14 +211,120 @@ def test_a_paper_figure_alone_says_nothing_about_robustness(runs):
 def test_an_audit_without_failures_is_said_to_be_one(runs):
     model = runs.model()
     runs.add("audit", model, audited("pass", "warn"))
-    assert "nothing that fails among 2 checks" in " ".join(document_of(model)["models"][0]["summary"])
+    said = " ".join(document_of(model)["models"][0]["summary"])
+    assert "9 of 12 images attacked, the others wrong before) found nothing that fails among 2 checks." in said
+
+
+def test_a_passed_audit_says_what_it_could_not_have_noticed(runs):
+    model = runs.model()
+    runs.add("audit", model, audited("pass", "skipped", drop=0.125))
+    said = " ".join(document_of(model)["models"][0]["summary"])
+    assert "fails among 2 checks; 1 more were skipped." in said
+    assert "would not have noticed a drop below 12.5 points" in said
+
+
+def test_an_older_audit_does_not_say_how_many_it_attacked(runs):
+    model = runs.model()
+    runs.add("audit", model, audited("pass", attacked=None))
+    document = document_of(model)
+    assert "(m = 64; 12 images) found nothing" in " ".join(document["models"][0]["summary"])
+
+
+def test_the_points_of_an_audits_sweep_have_intervals(measured):
+    (audit,) = document_of(measured)["models"][0]["audit"]
+    point = audit["sweeps"]["eps"][0]
+    assert (point["accuracy"], point["images"]) == (0.5, 9)
+    # Of 4.5 images: as wide as that of 4 and 5.
+    assert (point["low"], point["high"]) == (wilson_interval(4, 9)[0], wilson_interval(5, 9)[1])
+
+
+def test_strict_above_paper_is_explained_where_it_is_chance_and_blamed_where_it_is_not(runs):
+    near, far = runs.model(), runs.model()
+    runs.add("attack", near, attacks(attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])))
+    runs.add("attack", far, attacks(attack_row([1] * 5 + [0] * 95, "paper"), attack_row([10] * 50 + [0] * 50)))
+    document = document_of(near, far)
+    (near_note,), (far_note,) = (model["attack_notes"] for model in document["models"])
+    assert (
+        "strict leaves 30.0 %, paper 25.0 %; paper asks for one vote an image, strict for the mean of 10" in near_note
+    )
+    assert "on 4 images such a difference can be chance" in near_note
+    assert "the search of strict was too weak" in far_note
+
+
+def test_strict_below_paper_needs_no_word(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1, 1, 0], "paper"), attack_row([10, 0, 0])))
+    assert document_of(model)["models"][0]["attack_notes"] == []
+
+
+def test_probes_keep_the_spread_over_the_images(measured):
+    (probe,) = document_of(measured)["models"][0]["probe"]
+    assert [(row["encoder"], row["points"]) for row in probe["rows"]][:2] == [
+        ("pre-trained", "random"),
+        ("pre-trained", "ascent"),
+    ]
+    curve = probe["rows"][0]["curve"]
+    assert [x for x, _ in curve] == pytest.approx([0.1, 0.175, 0.25, 0.325, 0.4])
+    assert [y for _, y in curve] == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_what_transfers_is_kept_without_the_images(runs):
+    model = runs.model()
+    row = transferred(attack_row([0, 0, 10, 10]), [10, 5, 10, 10], "20300101-finetune-other")
+    runs.add("attack", model, attacks(row))
+    (shown,) = document_of(model)["models"][0]["attacks"]
+    assert shown["transfer"]["rules"]["majority"]["accuracy"] == pytest.approx(3.5 / 4)
+    assert "outcomes" not in shown["transfer"]
+
+
+def test_an_evaluation_of_a_few_images_does_not_replace_that_of_all(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True] * 9 + [False], samples=(64,)))
+    runs.add("evaluate", model, evaluation([False, False], samples=(64,)))
+    found = document_of(model)["models"][0]
+    assert found["table_1"][0]["standard"]["images"] == 10
+    assert sum(map(sum, found["confusion"]["counts"])) == 10
+
+
+def test_an_imported_model_was_not_trained_by_its_recipe(runs):
+    model = runs.add("import", results={"stage": "import", "makes": "classifier"}, stage="finetune")
+    runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
+    found = document_of(model)["models"][0]
+    assert found["about"]["imported"] == model.path.name
+    assert not {"pre-training", "fine-tuning"} & set(found["about"])
+    assert found["table_1"][0]["reported"] is None
+    assert found["differences"] == []
+    encoder = runs.add("import", results={"stage": "import", "makes": "encoder"}, stage="pretrain")
+    tuned = runs.add("finetune", encoder, {"stage": "finetune"})
+    found = document_of(tuned)["models"][0]
+    assert found["about"]["imported"] == encoder.path.name
+    assert "pre-training" not in found["about"]
+    assert "fine-tuning" in found["about"]
+    assert "pre-training unknown" in found["differences"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "command"),
+    [
+        (["/x/rushkit", "pretrain", "--set", "a b=1"], "rushkit pretrain --set 'a b=1'"),
+        (["C:\\x\\rushkit.exe", "demo"], "rushkit demo"),
+        (["/x/rushkit/__main__.py", "demo"], "rushkit demo"),
+        (["-c"], None),
+        (["train.py", "--epochs", "3"], None),
+    ],
+)
+def test_a_program_of_someone_else_is_no_command_of_ours(runs, argv, command):
+    document = document_of(runs.model(argv=argv))
+    assert [run["command"] for run in document["models"][0]["runs"]] == [command] * 2
+    lines = command_lines(document["models"][0]["runs"])
+    assert lines[0] == command or lines[0].startswith("# pretrain was called from Python; its recipe: ")
 
 
 def test_a_stronger_attack_that_leaves_more_is_flagged(runs):
     model = runs.model()
     rows = [attack_row([0] * 60 + [10] * 40), attack_row([10] * 90 + [0] * 10, attack="autoattack")]
     runs.add("attack", model, attacks(*rows))
-    notes = " ".join(document_of(model)["models"][0]["notes"])
+    notes = " ".join(document_of(model)["models"][0]["attack_notes"])
     assert "AutoAttack, the stronger attack, leaves more than PGD" in notes
 
 
@@ -274,9 +382,9 @@ def test_a_run_without_results_still_has_a_report(runs, verb):
 
 def test_a_stage_without_a_section_shows_its_figures(runs):
     model = runs.model()
-    runs.add("probe", model, {"stage": "probe", "ratio": 1.5, "many": [1, 2]})
+    runs.add("measure", model, {"stage": "measure", "ratio": 1.5, "many": [1, 2]})
     (other,) = document_of(model)["models"][0]["other"]
-    assert (other["stage"], other["figures"]) == ("probe", {"ratio": 1.5})
+    assert (other["stage"], other["figures"]) == ("measure", {"ratio": 1.5})
 
 
 def test_models_of_one_recipe_get_names_of_their_own(runs):

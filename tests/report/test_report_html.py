@@ -59,15 +59,17 @@ def html_of(*models):
     return page(build_document([gather(model) for model in models]), "report.json")
 
 
-SECTIONS = ["summary", "table-1", "attacks", "certified", "audit", "confusion", "training", "recipe"]
+SECTIONS = [
+    *("summary", "table-1", "standard", "attacks", "certified", "audit", "probe", "confusion", "training", "recipe"),
+]
 
 
 def test_everything_that_was_measured_has_its_section(measured):
     parsed = Page(html_of(measured))
     assert parsed.ids == SECTIONS
     assert parsed.links == [f"#{name}" for name in SECTIONS]
-    # One for accuracy over eps, one certified, three of training, four of the audit.
-    assert parsed.tags.count("svg") == 9
+    # One for accuracy over eps, one certified, three of training, four of the audit, one of the probe.
+    assert parsed.tags.count("svg") == 10
 
 
 def test_the_page_asks_nobody_for_anything(measured):
@@ -89,7 +91,7 @@ def test_a_run_with_nothing_in_it_makes_a_page(runs, verb):
 def test_what_is_missing_has_no_section(runs):
     model = runs.model()
     runs.add("evaluate", model, evaluation([True, False, True]))
-    assert Page(html_of(model)).ids == ["summary", "table-1", "confusion", "training", "recipe"]
+    assert Page(html_of(model)).ids == ["summary", "table-1", "standard", "confusion", "training", "recipe"]
 
 
 def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, measured):
@@ -99,7 +101,7 @@ def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, meas
     runs.add("certify", other, certification([0.1] * 4, [True] * 4))
     parsed = Page(html_of(measured, other))
     assert parsed.ids == [*SECTIONS[:2], "comparison", *SECTIONS[2:]]
-    assert parsed.tags.count("svg") == 9
+    assert parsed.tags.count("svg") == 10
     text = html_of(measured, other)
     charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text)
     assert len(charts) == 1
@@ -153,7 +155,7 @@ def test_no_paper_figure_without_the_note(runs, what):
     for section in sections:
         if re.search(r"66\.7|, paper, m|>paper<", section):
             assert note in section
-    assert plain(paragraphs(PROTOCOL_NOTE)[0]) in markdown(document)
+    assert plain(paragraphs(PROTOCOL_NOTE)[0]) in markdown(document, "report.html")
 
 
 def test_the_notes_sentences_are_whole():
@@ -163,7 +165,7 @@ def test_the_notes_sentences_are_whole():
 
 
 def test_markdown_has_the_same_figures(measured):
-    text = markdown(build_document([gather(measured)]))
+    text = markdown(build_document([gather(measured)]), "report.html")
     row = next(
         line for line in text.splitlines() if line.startswith("| cifar10: cifar10, uniform") and "| 64 |" in line
     )
@@ -186,6 +188,8 @@ def test_markdown_names_cannot_break_the_table():
                     "name": "x",
                     "summary": [],
                     "notes": [],
+                    "attack_notes": [],
+                    "probe": [],
                     "table_1": [],
                     "differences": [],
                     "about": {},
@@ -197,7 +201,8 @@ def test_markdown_names_cannot_break_the_table():
                     "recipe_text": 'name = "```"',
                 }
             ],
-        }
+        },
+        "report.html",
     )
     assert '````toml\nname = "```"\n````' in fenced
 

@@ -1,0 +1,177 @@
+"""A model's results in sentences, and what a reader could otherwise be misled by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rushkit.report import measured
+from rushkit.report.collect import Family
+from rushkit.report.paper import EPS, NORM
+from rushkit.report.tables import ball_words, norm_words, percent
+from rushkit.report.words import attack_pairs, certainty
+
+
+def summary(entry: Mapping[str, Any]) -> list[str]:
+    """The result in sentences, each saying what its figure is and is not; never a figure of the protocol paper.
+
+    Args:
+        entry: A model of the report's document.
+    """
+    said = [*_clean(entry), *_under_attack(entry), *_proved(entry), *_audited(entry)]
+    return said or ["Nothing was measured of this model yet: rushkit evaluate, rushkit attack, rushkit certify."]
+
+
+def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
+    """What qualifies all figures: runs that did not finish, several checkpoints, warnings of certifications."""
+    found = [
+        f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
+        for run in family.runs
+        if run.status != "finished"
+    ]
+    used = measured.checkpoints_used(family)
+    if len(used) > 1:
+        listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))
+        found.append(f"the figures are of several checkpoints of this run: {listed}")
+    found += [f"{one['run']}: {warning}" for one in entry["certified"] for warning in one.get("warnings", [])]
+    found += [f"CONTRADICTION: {text}" for one in entry["certified"] for text in one["checks"]["messages"]]
+    return list(dict.fromkeys(found))
+
+
+def attack_notes(entry: Mapping[str, Any]) -> list[str]:
+    """What a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
+    found = [note for row in entry["table_1"] for note in _weak_autoattack(row)]
+    found += [note for pair in attack_pairs(entry["attacks"]) for note in _above_paper(pair)]
+    found += [note for row in entry["attacks"] for note in row["notes"]]
+    return list(dict.fromkeys(found))
+
+
+def _clean(entry: Mapping[str, Any]) -> Iterator[str]:
+    votes = [row for row in entry["accuracy"] if row["rule"] == "majority"]
+    votes = [row for row in votes if measured.on_test(row)] or votes
+    if votes:
+        row = max(votes, key=lambda row: (row["samples"], row["images"]))
+        yield (
+            f"Without an attack, a vote of m = {row['samples']} is right on {_share(row)} of {row['images']} images of "
+            f"{row['data']}."
+        )
+
+
+def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
+    strict = [row for row in entry["attacks"] if row["protocol"] == "strict"]
+    strict = [row for row in strict if measured.on_test(row)] or strict
+    for norm in dict.fromkeys(row["norm"] for row in strict):
+        radii = [row["eps"] for row in strict if row["norm"] == norm]
+        # The radius that the field asks about, where it was attacked.
+        eps = next((eps for eps in radii if norm == NORM and abs(eps - EPS) < 1e-9), max(radii))
+        ball = [row for row in strict if (row["norm"], row["eps"]) == (norm, eps)]
+        row = min(ball, key=lambda row: row["rules"]["majority"]["accuracy"])
+        figures = row["rules"]["majority"]
+        yield (
+            f"Under {row['attack']}, {ball_words(norm, eps)}, strict: {_share(figures)} of "
+            f"{row['images']} images of {row['split']} (m = {row['samples']}), against "
+            f"{percent(figures['clean_accuracy'])} % of the same images clean. This is an upper bound of the "
+            "robustness."
+        )
+    if entry["attacks"] and not strict:
+        yield "No attack ran under the strict protocol: nothing here says how robust the model is."
+
+
+def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
+    largest = {}
+    for one in sorted(entry["certified"], key=lambda one: one["images"]):
+        largest[one["norm"]] = one
+    for norm, one in sorted(largest.items()):
+        shown = [row for row in one["certified"] if row["radius"] > 0 and row["count"]]
+        if shown:
+            row = shown[len(shown) // 2]
+            yield (
+                f"Proved ({certainty(one)}): {_share({**row, 'accuracy': row['value']})} of {row['total']} images of "
+                f"{one['data']} keep their right class under every {norm_words(norm)} perturbation up to "
+                f"{row['radius']:g}."
+            )
+        else:
+            yield (
+                f"Proved ({certainty(one)}): none of {one['images']} images of {one['data']} keeps its right class "
+                f"under {norm_words(norm)} perturbations of any size that was asked for."
+            )
+
+
+def _audited(entry: Mapping[str, Any]) -> Iterator[str]:
+    for one in entry["audit"]:
+        failed = [f"{check['code']} {check['name']}" for check in one["checks"] if check["status"] == "fail"]
+        skipped = sum(check["status"] == "skipped" for check in one["checks"])
+        where = f"The audit (m = {one['samples']}; {audited_images(one)})"
+        if failed:
+            yield f"{where} does not trust these attacks: {', '.join(failed)}."
+            continue
+        yield (
+            f"{where} found nothing that fails among {len(one['checks']) - skipped} checks"
+            f"{f'; {skipped} more were skipped' if skipped else ''}.{_power(one)}"
+        )
+
+
+def audited_images(audit: Mapping[str, Any]) -> str:
+    """On how many images an audit is: "38 of 64 images attacked, the others wrong before"."""
+    attacked = audit["attacked"]
+    if attacked is None:
+        return f"{audit['images']} images"
+    return f"{attacked} of {audit['images']} images attacked, the others wrong before"
+
+
+def _power(audit: Mapping[str, Any]) -> str:
+    """What so few images could not have shown; empty for an audit that does not say it."""
+    drop = audit["smallest_drop"]
+    return (
+        "" if drop is None else f" Between two attacks it would not have noticed a drop below {percent(drop)} points."
+    )
+
+
+def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
+    for protocol in measured.PROTOCOLS:
+        pgd, autoattack = row["pgd"][protocol], row["autoattack"][protocol]
+        if pgd and autoattack and autoattack["low"] > pgd["high"]:
+            why = (
+                "the paper's Table 1 shows the same, a sign that fixed noise misleads the attack"
+                if protocol == "paper"
+                else "it did not find what PGD found, and the lower figure is the one to quote"
+            )
+            yield (
+                f"m = {row['samples']}, {protocol}: AutoAttack, the stronger attack, leaves more than PGD "
+                f"({percent(autoattack['accuracy'])} % against {percent(pgd['accuracy'])} %); {why}"
+            )
+
+
+def _above_paper(pair: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Why strict leaves more than paper, where it does on as many images."""
+    if len(pair) < 2 or pair["paper"]["images"] != pair["strict"]["images"]:
+        return
+    strict, paper = (pair[name]["rules"]["majority"] for name in ("strict", "paper"))
+    if strict["accuracy"] <= paper["accuracy"]:
+        return
+    row = pair["strict"]
+    said = (
+        f"{row['attack']}, {ball_words(row['norm'], row['eps'])}, m = {row['samples']}: strict leaves "
+        f"{percent(strict['accuracy'])} %, paper {percent(paper['accuracy'])} %; "
+    )
+    if strict["low"] > paper["high"]:
+        yield f"{said}more than chance explains, so the search of strict was too weak: give it more steps or restarts"
+    else:
+        yield (
+            f"{said}paper asks for {_votes(pair['paper'])} an image, strict for the mean of {row['votes']}, on images "
+            f"chosen with other draws: on {row['images']} images such a difference can be chance"
+        )
+
+
+def _votes(row: Mapping[str, Any]) -> str:
+    return "one vote" if row["votes"] == 1 else f"{row['votes']} votes"
+
+
+def _share(row: Mapping[str, Any]) -> str:
+    return f"{percent(row['accuracy'])} % [{percent(row['low'])}, {percent(row['high'])}]"
+
+
+def smallest_drop(checks: Sequence[Mapping[str, Any]]) -> float | None:
+    """The smallest drop between two attacks that an audit warns of, as its RK119 says; None where it does not."""
+    figures: Mapping[str, float] = next((check["figures"] for check in checks if check["code"] == "RK119"), {})
+    return figures.get("smallest drop that warns")
