@@ -9,11 +9,13 @@ import typer
 from rushkit.cli.certify import Alpha, Norm
 from rushkit.cli.launch import launch
 from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, resolve_classifier
+from rushkit.errors import DataError
 
 NAME = "predict"
 EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
 # Enough for a class; certify.samples, which bound a radius as closely as they can, take a CPU minutes an image.
 SAMPLES = 1000
+_NAMED = 5
 
 
 def command(
@@ -30,7 +32,10 @@ def command(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Classify images: a class or "abstain", bounds on its probability, and the radius that is certified."""
+    """Classify images: a class or "abstain", bounds on its probability, and the radius that is certified.
+
+    An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
+    """
     launch(nproc, context)
     from rushkit.recipe.components import check_components
     from rushkit.report.certified import prediction_table
@@ -47,3 +52,11 @@ def command(
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results, prediction_table(results))
+    if unreadable := results["unreadable"]:
+        count = len(unreadable) + len(results["predictions"])
+        named = ", ".join(each["image"] for each in unreadable[:_NAMED])
+        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        raise DataError(
+            f"{len(unreadable)} of {count} images cannot be read: {named}{more}",
+            "repair them, or leave them out; the others are classified above",
+        )

@@ -42,6 +42,8 @@ from rushkit.stages.votes import (
 )
 from rushkit.statistics import clopper_pearson_interval
 
+_REPAIR = "repair it, or leave it out"
+
 
 @dataclass(frozen=True)
 class Picture:
@@ -73,11 +75,11 @@ def predict(
         speaker: Where warnings and progress go; None: to the screen.
 
     Returns:
-        ``predictions``, one for each image, and what they were made with.
+        ``predictions``, one for each image that can be read, what they were made with, and ``unreadable``, the others.
 
     Raises:
         UsageError: no images, more draws than can be counted, or settings as for ``certify``.
-        DataError: an image that cannot be read.
+        DataError: there is no such file, or none of the images can be read.
     """
     ranks.join()
     speaker, settings = speaker or Speaker(), recipe.certify
@@ -87,8 +89,10 @@ def predict(
     if (draws := max(selection, claim.samples)) > MOST_DRAWS:
         raise UsageError(f"{draws} draws of one image are more than can be counted", f"ask for {MOST_DRAWS} at most")
     classifier = load_classifier(source, machine)
-    # All are read first, so that a bad one costs nobody the draws of the others.
-    pictures = [read_picture(path, classifier.image_size) for path in image_files(images)]
+    # All are read first: what is wrong with one shows before the draws of the others, and costs none of them.
+    pictures, unreadable = _read_all(image_files(images), classifier.image_size)
+    for problem in unreadable:
+        speaker.warn(problem["problem"])
     warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)
     for warning in warnings:
         speaker.warn(warning)
@@ -122,7 +126,24 @@ def predict(
         "warnings": warnings,
         "explanation": explanation(claim),
         "predictions": rows,
+        "unreadable": unreadable,
     }
+
+
+def _read_all(paths: Sequence[Path], size: int) -> tuple[list[Picture], list[dict[str, str]]]:
+    """The images that can be read, and what is wrong with the others. Raises DataError where none can be read."""
+    pictures: list[Picture] = []
+    unreadable: list[dict[str, str]] = []
+    for path in paths:
+        try:
+            pictures.append(read_picture(path, size))
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            unreadable.append({"image": str(path), "problem": error.message})
+    if not pictures:
+        raise DataError(f"none of these {len(paths)} images can be read: {unreadable[0]['problem']}", _REPAIR)
+    return pictures, unreadable
 
 
 def image_files(given: Sequence[str | Path]) -> list[Path]:
@@ -162,7 +183,7 @@ def read_picture(path: Path, size: int) -> Picture:
     # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
         reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}", "repair it, or leave it out") from error
+        raise DataError(f"{path} cannot be read: {reason}", _REPAIR) from error
     height, width = rgb.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2

@@ -321,18 +321,30 @@ class TestPredict:
         assert row["p_lower"] == row["p_upper"]
         assert math.isclose(row["p_lower"] * 51, round(row["p_lower"] * 51))
 
-    def test_an_image_that_cannot_be_read_is_named_before_any_work(self, fails, runs, pictures, monkeypatch):
-        monkeypatch.setattr(stage, "count_votes", None)
+    def test_one_image_that_cannot_be_read_fails_and_the_others_are_classified(self, fails, runs, pictures):
+        whole = len(list(pictures.rglob("*.png")))
         (pictures / "torn.png").write_bytes((pictures / "a.png").read_bytes()[:60])
-        assert "torn.png cannot be read" in fails(1, "predict", str(pictures)).err
-        (pictures / "torn.png").write_bytes(b"")
-        assert "torn.png cannot be read: not an image" in fails(1, "predict", str(pictures)).err
-        assert "there is no image" in fails(1, "predict", "absent.png").err
+        said = fails(1, "predict", str(pictures), "--json", "--samples", "10", *sets("certify.selection=2"))
+        assert "torn.png cannot be read: " in said.err.partition("error: ")[0]
+        assert f"error: 1 of {whole + 1} images cannot be read: {pictures / 'torn.png'}" in said.err
+        found = json.loads(said.out)
+        assert len(found["predictions"]) == whole
+        assert [each["image"] for each in found["unreadable"]] == [str(pictures / "torn.png")]
+
+    def test_images_of_which_none_can_be_read_are_named_before_any_work(self, fails, runs, pictures, monkeypatch):
+        monkeypatch.setattr(stage, "count_votes", None)
+        torn, empty = pictures / "torn.png", pictures / "empty.png"
+        torn.write_bytes((pictures / "a.png").read_bytes()[:60])
+        empty.write_bytes(b"")
+        assert "torn.png cannot be read" in fails(1, "predict", str(torn)).err
+        assert "empty.png cannot be read: not an image" in fails(1, "predict", str(empty)).err
+        assert f"none of these 2 images can be read: {torn} cannot" in fails(1, "predict", str(torn), str(empty)).err
+        assert "there is no image" in fails(1, "predict", str(pictures), "absent.png").err
         (pictures / "empty").mkdir()
         assert "no images" in fails(2, "predict", str(pictures / "empty")).err
         if os.geteuid():
-            (pictures / "torn.png").chmod(0)
-            assert "torn.png cannot be read" in fails(1, "predict", str(pictures)).err
+            torn.chmod(0)
+            assert "torn.png cannot be read" in fails(1, "predict", str(torn)).err
 
     def test_too_few_draws_for_alpha(self, fails, runs, pictures):
         assert "--samples 10" in fails(2, "predict", str(pictures), "--samples", "5").err
