@@ -13,6 +13,7 @@ backbones = Registry(
         "timm/*": "rushkit.models.backbones:timm_backbone",
         "torchvision/*": "rushkit.models.torchvision_backbones:torchvision_backbone",
     },
+    offers=("num_features",),
 )
 
 noises = Registry(
@@ -26,6 +27,8 @@ noises = Registry(
         "split": "rushkit.noises.split:Split",
         "uniform": "rushkit.noises.uniform:Uniform",
     },
+    known_plugins={"ball": "rushkit-ball"},
+    offers=("sample", "std", "certified_radius"),
 )
 
 datasets = Registry(
@@ -38,6 +41,19 @@ datasets = Registry(
         "folder": "rushkit.data.folder:folder",
         "stl10": "rushkit.data.stl10:stl10",
     },
+    known_plugins={
+        "bloodmnist": "rushkit-medmnist",
+        "breastmnist": "rushkit-medmnist",
+        "dermamnist": "rushkit-medmnist",
+        "octmnist": "rushkit-medmnist",
+        "organamnist": "rushkit-medmnist",
+        "organcmnist": "rushkit-medmnist",
+        "organsmnist": "rushkit-medmnist",
+        "pathmnist": "rushkit-medmnist",
+        "pneumoniamnist": "rushkit-medmnist",
+        "tissuemnist": "rushkit-medmnist",
+    },
+    offers=("name", "classes", "image_size", "splits", "split"),
 )
 
 attacks = Registry(
@@ -83,6 +99,16 @@ attacks = Registry(
         "vmifgsm": "rushkit.attacks.torchattacks_adapter:vmifgsm",
         "vnifgsm": "rushkit.attacks.torchattacks_adapter:vnifgsm",
     },
+    known_plugins={
+        "foolbox-boundary": "rushkit-foolbox",
+        "foolbox-cw": "rushkit-foolbox",
+        "foolbox-ddn": "rushkit-foolbox",
+        "foolbox-deepfool": "rushkit-foolbox",
+        "foolbox-ead": "rushkit-foolbox",
+        "foolbox-fmn": "rushkit-foolbox",
+        "foolbox-hopskipjump": "rushkit-foolbox",
+    },
+    offers=("__call__",),
 )
 
 objectives = Registry(
@@ -93,6 +119,7 @@ objectives = Registry(
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
     },
+    offers=("stage", "module", "inputs", "loss"),
 )
 
 recipes = Registry("recipe", "rushkit.recipes")

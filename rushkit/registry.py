@@ -75,6 +75,7 @@ class Registry:
         group: The entry-point group that plugins use, such as ``"rushkit.noises"``.
         builtins: Name to ``"module:attribute"`` for what rushkit itself brings.
         known_plugins: Name to the distribution that would bring it, for the hint on an unknown name.
+        offers: Attributes that what a plugin's factory makes must have.
     """
 
     def __init__(
@@ -83,9 +84,11 @@ class Registry:
         group: str,
         builtins: Mapping[str, str] | None = None,
         known_plugins: Mapping[str, str] | None = None,
+        offers: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
         self.group = group
+        self.offers = offers
         self._entries = [Entry(name, BUILTIN_OWNER, target=target) for name, target in (builtins or {}).items()]
         self._known_plugins = dict(known_plugins or {})
         self._discovered = False
@@ -150,9 +153,20 @@ class Registry:
         return found[0]
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The factory behind a name; for a family such as ``timm/*`` the rest of the name is its first argument."""
+        """The factory behind a name; for a family such as ``timm/*`` the rest of the name is its first argument.
+
+        Raises:
+            UsageError: unknown name, or a name that several owners bring.
+            PluginError: what is behind it cannot be imported, or cannot be called.
+        """
         entry = self.entry(name)
         factory = entry.load()
+        if not callable(factory):
+            raise PluginError(
+                f"{self.kind} {entry.name!r} of {entry.owner}: {entry.target} is no factory: "
+                f"a {type(factory).__name__} cannot be called",
+                f"repair or uninstall {entry.owner}",
+            )
         member = entry.family_member(name)
         return typing.cast(Callable[..., Any], factory) if member is None else partial(factory, member)
 
@@ -161,7 +175,8 @@ class Registry:
 
         Raises:
             UsageError: unknown name, unknown, missing or ill-typed option.
-            PluginError: a plugin's factory raises something that is no error of rushkit's.
+            PluginError: a plugin's factory raises something that is no error of rushkit's, or makes something that
+                lacks a part of the interface.
         """
         factory = self.get(name)
         problems = [problem for _, problem in option_problems(factory, options)]
@@ -169,18 +184,26 @@ class Registry:
             raise UsageError(
                 f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}"
             )
-        try:
+        entry = self.entry(name)
+        if entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str):
             return factory(**options)
+        try:
+            made = factory(**options)
         except RushkitError:
             raise
         except (Exception, SystemExit) as error:
-            entry = self.entry(name)
-            if entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str):
-                raise
             raise PluginError(
                 f"{self.kind} {entry.name!r} of {entry.owner} cannot be made: {type(error).__name__}: {error}",
                 f"check its options: {describe_options(factory)}; with --debug the traceback is shown",
             ) from error
+        # Seen without being asked for: a property may read files.
+        if lacking := [part for part in self.offers if part not in dir(made)]:
+            raise PluginError(
+                f"{self.kind} {entry.name!r} of {entry.owner} is incomplete: its {type(made).__name__} has no "
+                f"{', '.join(lacking)}",
+                f"a {self.kind} needs {', '.join(self.offers)}: docs/plugins.md",
+            )
+        return made
 
     def _matching(self, name: str) -> list[Entry]:
         entries = self.entries()

@@ -83,7 +83,7 @@ def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -
     if registry.kind == "noise" and not problems:
         # Cheap to make, and the only one whose options exclude one another.
         try:
-            factory(**options)
+            registry.create(name, **options)
         except UsageError as error:
             yield f"{place(f'{where}.{next(iter(options), name_key)}', origins)}: {error.message}"
     if registry.kind == "objective":
