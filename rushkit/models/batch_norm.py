@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch
-from timm.layers import convert_sync_batchnorm
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, distributed, nn
 from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rushkit.errors import UsageError
-
-_PLAIN = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
@@ -25,19 +23,20 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
         module: Changed in place; on its device.
 
     Raises:
-        UsageError: a kind of BatchNorm, such as one with a built-in activation, that only CUDA has a joined form of.
+        UsageError: a kind of BatchNorm of somebody's own, of which only CUDA has a joined form.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
         return convert_sync_batchnorm(module)
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
-            if isinstance(layer, _PLAIN) and type(layer) in _PLAIN:
-                setattr(parent, name, SynchronisedBatchNorm.of(layer))
-            elif isinstance(layer, _BatchNorm) and not isinstance(layer, SynchronisedBatchNorm):
+            if not isinstance(layer, _BatchNorm) or isinstance(layer, SynchronisedBatchNorm):
+                continue
+            if type(layer) not in _JOINED:
                 raise UsageError(
                     f"{type(layer).__name__} cannot be synchronised over processes on {_device(module).type}",
                     "train this backbone in one process, or on CUDA devices",
                 )
+            setattr(parent, name, _JOINED[type(layer)].of(layer))
     return module
 
 
@@ -48,11 +47,12 @@ class SynchronisedBatchNorm(_BatchNorm):
     """
 
     @classmethod
-    def of(cls, layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d) -> SynchronisedBatchNorm:
-        """The same layer, sharing its parameters and buffers."""
+    def of(cls, layer: _BatchNorm) -> Self:
+        """The same layer, sharing its parameters, buffers and modules."""
         made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-        made._parameters, made._buffers = layer._parameters, layer._buffers
-        return made.train(layer.training)
+        made._parameters, made._buffers, made._modules = layer._parameters, layer._buffers, layer._modules
+        made.training = layer.training
+        return made
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, ...) normalised by the mean and variance of each channel over all ranks."""
@@ -77,6 +77,27 @@ class SynchronisedBatchNorm(_BatchNorm):
         unbiased = variance * (count / (count - 1).clamp(min=1))
         self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
         self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+
+
+class SynchronisedBatchNormAct(SynchronisedBatchNorm):
+    """timm's BatchNorm with dropout and activation built in, over all ranks."""
+
+    drop: nn.Module
+    act: nn.Module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, H, W) normalised, then through the layer's own dropout and activation."""
+        activated: Tensor = self.act(self.drop(super().forward(input)))
+        return activated
+
+
+# Exact types: a subclass may compute something else.
+_JOINED: dict[type[_BatchNorm], type[SynchronisedBatchNorm]] = {
+    nn.BatchNorm1d: SynchronisedBatchNorm,
+    nn.BatchNorm2d: SynchronisedBatchNorm,
+    nn.BatchNorm3d: SynchronisedBatchNorm,
+    BatchNormAct2d: SynchronisedBatchNormAct,
+}
 
 
 class _Normalise(torch.autograd.Function):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 from pathlib import Path
 
 import pytest
 import torch
+from gloo_ranks import run_ranks
 from half_spaces import CPU, DIM, SIGMA, HalfSpace, claim, job_of, records_of
-from torch import distributed, multiprocessing
 
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split
@@ -45,26 +43,19 @@ def all_counts(folder: Path) -> dict[str, list]:
     return found | {"tests": [rights[image] for image in sorted(rights)]}
 
 
-def one_rank(rank: int, world: int, port: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    ranks.join()
-    own = Path(folder) / str(rank)
+def count_as_a_rank(folder: Path) -> None:
+    own = folder / str(ranks.rank())
     own.mkdir()
     (own / "all.json").write_text(json.dumps(all_counts(own)))
     # A bad logit on one rank stops them all.
-    model = HalfSpace(float("nan")) if rank == 1 else HalfSpace()
+    model = HalfSpace(float("nan")) if ranks.rank() == 1 else HalfSpace()
     with pytest.raises(NumericsError):
         count_votes(model, [(0, torch.rand(2, 3, 2, 2))], 1, 2, 8, CPU)
-    distributed.destroy_process_group()
 
 
 @pytest.mark.slow
 def test_ranks_count_as_one_process_does(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    multiprocessing.spawn(one_rank, args=(3, port, str(tmp_path)), nprocs=3)
+    run_ranks(count_as_a_rank, 3, tmp_path)
     (tmp_path / "single").mkdir()
     expected = all_counts(tmp_path / "single")
     for rank in range(3):
