@@ -22,7 +22,7 @@ from torch import Tensor
 from rushkit.data.files import sole_writer
 from rushkit.errors import DataError
 
-VERSION = 1
+VERSION = 2
 # Python names it from 3.13 on; this is the value of the kernel's generic headers.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
@@ -61,10 +61,11 @@ def cached(
     shape: tuple[int, ...],
     build: Callable[[dict[str, Any]], Iterator[Tensor]],
 ) -> Cached:
-    """The images under ``name``, built where they are missing, truncated, or not from this source.
+    """The images under ``name``, built where they are missing, truncated, written to since, or not from this source.
 
     The images are written under a temporary name and renamed when they are whole, so that whatever interrupts this
-    leaves no wrong cache. Of several processes one builds and the others wait.
+    leaves no wrong cache. Of several processes one builds and the others wait. The time of the last write tells whether
+    anyone else wrote to the images: to hash them would be to read them all, each time.
 
     Args:
         name: What the cache is of; a new source replaces the old one under the same name.
@@ -89,8 +90,7 @@ def cached(
         for block in build(notes):
             file.write(block)
             count += len(block)
-        about = {"version": VERSION, "source": source, "shape": [count, *shape], "notes": notes}
-        file.commit(images, json.dumps(about))
+        file.commit(images, {"version": VERSION, "source": source, "shape": [count, *shape], "notes": notes})
     return Cached(map_file(images, (count, *shape)), notes)
 
 
@@ -138,18 +138,24 @@ def scratch(shape: tuple[int, ...]) -> Tensor:
 
 
 def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
-    """What is cached, or None where it is missing, torn, or of another source or version."""
+    """What is cached, or None where it is missing, torn, altered, or of another source or version."""
     try:
         about = json.loads(_sidecar(images).read_text(encoding="utf-8"))
-        size = images.stat().st_size
-    except (OSError, ValueError):
+        found = images.stat()
+    except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(about, dict) or (about.get("version"), about.get("source")) != (VERSION, source):
+    if not isinstance(about, dict) or about.pop("hash", None) != _hash(about):
+        return None
+    if (about.get("version"), about.get("source")) != (VERSION, source):
         return None
     whole = tuple(about["shape"])
-    if whole[1:] != shape or prod(whole) != size:
+    if whole[1:] != shape or (prod(whole), about["mtime_ns"]) != (found.st_size, found.st_mtime_ns):
         return None
     return Cached(map_file(images, whole), about["notes"])
+
+
+def _hash(about: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _sidecar(images: Path) -> Path:
@@ -167,15 +173,19 @@ class _Partial:
         with _explained(self.path.parent):
             self.handle.write(block.contiguous().numpy().data)
 
-    def commit(self, images: Path, about: str) -> None:
-        """Make it the cache. The last rename decides: before it there is no cache, after it a whole one."""
+    def commit(self, images: Path, about: dict[str, Any]) -> None:
+        """Make it the cache, with what is said about it beside it.
+
+        The last rename decides: before it there is no cache, after it a whole one.
+        """
         with _explained(self.path.parent):
             self.handle.flush()
             os.fsync(self.handle.fileno())
+            about = about | {"mtime_ns": os.fstat(self.handle.fileno()).st_mtime_ns}
             images.unlink(missing_ok=True)
             draft = _sidecar(images).with_suffix(".json-partial")
             with draft.open("w", encoding="utf-8") as file:
-                file.write(about)
+                json.dump(about | {"hash": _hash(about)}, file)
                 file.flush()
                 os.fsync(file.fileno())
             draft.replace(_sidecar(images))

@@ -111,11 +111,14 @@ def read_names(path: Path, builtin: tuple[str, ...]) -> tuple[str, ...]:
     """Class names, one a line; the built-in ones where the file is missing.
 
     Raises:
-        DataError: the file has another number of names.
+        DataError: the file has another number of names, or is no text.
     """
     if not path.is_file():
         return builtin
-    names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    try:
+        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", "delete or restore the file") from error
     if len(names) != len(builtin):
         raise DataError(f"{path} has {len(names)} class names, expected {len(builtin)}", "delete or restore the file")
     return names

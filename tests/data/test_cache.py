@@ -179,4 +179,24 @@ def test_the_fingerprint_sees_names_sizes_times_and_settings() -> None:
 def test_the_sidecar_is_small_and_readable() -> None:
     cached("x", "s", SHAPE, Builder())
     about = json.loads((cache_root() / "data" / "x.json").read_text())
-    assert about == {"version": 1, "source": "s", "shape": [5, 3, 2, 2], "notes": {"skipped": [7]}}
+    written = (cache_root() / "data" / "x.u8").stat().st_mtime_ns
+    assert len(about.pop("hash")) == 32
+    assert about == {
+        "version": 2,
+        "source": "s",
+        "shape": [5, 3, 2, 2],
+        "notes": {"skipped": [7]},
+        "mtime_ns": written,
+    }
+
+
+def test_images_that_someone_else_wrote_to_are_built_again() -> None:
+    cached("x", "s", SHAPE, Builder())
+    path = cache_root() / "data" / "x.u8"
+    content, about = path.read_bytes(), path.stat()
+    path.write_bytes(b"\xff" + content[1:])
+    # A clock that has not moved on since.
+    os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns + 1))
+    build = Builder()
+    assert torch.equal(cached("x", "s", SHAPE, build).images, IMAGES)
+    assert build.calls == 1
