@@ -19,6 +19,7 @@ from rushkit.cli import (
     demo,
     doctor,
     evaluate,
+    export,
     finetune,
     import_,
     launch,
@@ -48,13 +49,28 @@ app = typer.Typer(
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-VERBS = (demo, pretrain, finetune, evaluate, attack, certify, predict, audit, probe, report, import_, doctor, bench)
+VERBS = (
+    demo,
+    pretrain,
+    finetune,
+    evaluate,
+    attack,
+    certify,
+    predict,
+    audit,
+    probe,
+    report,
+    import_,
+    export,
+    doctor,
+    bench,
+)
 for verb in VERBS:
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
-app.command("plugins", epilog=plugins.EXAMPLE)(plugins.command)
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(plugins.app, name="plugins")
 
 
 def _version(wanted: bool) -> None:

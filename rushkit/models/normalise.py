@@ -24,6 +24,9 @@ class Normalised(nn.Module):
         UsageError: not one mean and one positive std a channel.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, model: nn.Module, mean: Sequence[float], std: Sequence[float], in_channels: int) -> None:
         super().__init__()
         if not len(mean) == len(std) == in_channels or not all(value > 0 for value in std):
@@ -39,4 +42,8 @@ class Normalised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of images (N, C, H, W) with pixels in [0, 1], plus noise."""
-        return self.model((x - self.mean) / self.std)
+        return self.model(self.normalise(x))
+
+    def normalise(self, x: Tensor) -> Tensor:
+        """What the model gets: (x - mean) / std of images (N, C, H, W)."""
+        return (x - self.mean) / self.std

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rich.console import RenderableType
+from rich.console import Group, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from rushkit.report.tables import interval, noise_words
 
@@ -35,16 +36,22 @@ def import_table(results: Mapping[str, Any]) -> RenderableType:
 
 
 def export_table(results: Mapping[str, Any]) -> RenderableType:
-    """The file, what goes in and comes out, and how far its outputs are from the run's."""
+    """The file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
+    size, classes = results["image_size"], results["classes"]
+    outside = results["mean"] and results["format"] == "timm"
     rows = {
         "from": results["source"],
-        "to": results["file"],
-        "size": f"{results['bytes'] / 2**20:.1f} MiB",
-        "input": results["input"],
-        "output": results["output"],
-        "checked": f"largest difference {results['difference']:.2g}, largest output {results['largest']:.3g}",
+        "to": f"{results['file']}, {results['bytes'] / 2**20:.1f} MiB",
+        "input": f"(N, 3, {size}, {size}) float32, "
+        + (f"(x - {results['mean']}) / {results['std']} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
+        "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
+        "checked": f"outputs differ by {results['difference']:.2g} at most; the largest is {results['largest']:.3g}",
+        "smoothing": f"yours to do, under noise {noise_words(results['noise'])}: docs/import-export.md"
+        if classes
+        else "",
     }
-    return _facts(f"exported {results['part']}, {results['format']}", rows)
+    table = _facts(f"exported {results['part']}, {results['format']}", rows)
+    return Group(table, Text("\n".join(["to load it:", *results["load"]]))) if "load" in results else table
 
 
 def _facts(title: str, rows: Mapping[str, Any]) -> Table:

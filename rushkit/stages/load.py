@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rushkit.errors import CheckpointError
 from rushkit.models.fold import fold_batch_norm
-from rushkit.models.network import Network
+from rushkit.models.network import Network, load_weights
 from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
@@ -93,6 +94,21 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
         example = torch.rand(2, build.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
         network.encoder = fold_batch_norm(network.encoder, example)
     return Classifier(network, recipe, classes, size, checkpoint)
+
+
+def load_encoder(checkpoint: Checkpoint) -> nn.Module:
+    """The encoder of a checkpoint of either training stage: in eval mode on the CPU, without gradients.
+
+    Raises:
+        CheckpointError: it does not fit its own recipe.
+    """
+    recipe = recipe_of(checkpoint)
+    encoder = build.build_encoder(recipe, stored(checkpoint, "image_size", int))
+    report = load_weights(encoder, checkpoint.tensors, "encoder.")
+    if not report.complete:
+        lacking = ", ".join([*report.missing, *report.unexpected][:3])
+        raise CheckpointError(f"{checkpoint.path} has another encoder than its recipe: {lacking}", "it was altered")
+    return encoder.eval().requires_grad_(False)
 
 
 def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str | None = None) -> Checkpoint:

@@ -1,0 +1,68 @@
+"""``rushkit export``."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, runs_root
+
+NAME = "export"
+EXAMPLE = "Example: rushkit export --from cifar10 --to model.onnx"
+
+
+class Format(StrEnum):
+    """What is written."""
+
+    TIMM = "timm"
+    ONNX = "onnx"
+
+
+class PartChoice(StrEnum):
+    """Which part of the model."""
+
+    ENCODER = "encoder"
+    CLASSIFIER = "classifier"
+
+
+SUFFIXES = {Format.TIMM: ".safetensors", Format.ONNX: ".onnx"}
+
+
+def command(
+    target: Annotated[str, typer.Option("--to", metavar="FILE", help="The file: NAME.onnx or NAME.safetensors.")],
+    source: From = None,
+    kind: Annotated[
+        Format | None,
+        typer.Option("--format", help="onnx, or timm: weights that timm or torchvision load; else as FILE ends."),
+    ] = None,
+    part: Annotated[PartChoice | None, typer.Option("--part", help="Else the classifier, where there is one.")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
+    changes: Changes = None,
+    json: Json = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
+    debug: Debug = False,
+) -> None:
+    """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
+    from rushkit.report.imported import export_table
+    from rushkit.run.find import resolve_from
+    from rushkit.stages.export import check_target, export_timm, load_part
+    from rushkit.stages.export_onnx import export_onnx, packages
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
+    path = Path(target)
+    chosen = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
+    check_target(path, SUFFIXES[chosen], force)
+    if chosen == Format.ONNX:
+        # Before a model is loaded in vain.
+        packages()
+    found = resolve_from(source, runs_root(changes), ("finetune", "pretrain"))
+    if source is None and found.run is not None:
+        speaker.say(f"from the newest run that fits: {found.run.path}")
+    exported = load_part(found.load(warn=speaker.warn), part.value if part else None)
+    results = export_onnx(exported, path) if chosen == Format.ONNX else export_timm(exported, path)
+    output.result(results, export_table(results))

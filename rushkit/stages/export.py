@@ -1,0 +1,221 @@
+"""Models for use without rushkit: the part of a checkpoint that is exported, and its weights for timm to load."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from rushkit.errors import CheckpointError, NumericsError, UsageError
+from rushkit.models import backbones, torchvision_backbones
+from rushkit.models.network import Network, initialised_from
+from rushkit.models.normalise import Normalised
+from rushkit.recipe.schema import Backbone, Recipe
+from rushkit.registries import backbones as registry
+from rushkit.registry import BUILTIN_OWNER
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.files import write_atomic
+from rushkit.stages import build
+from rushkit.stages.load import load_classifier, load_encoder, recipe_of, stored
+from rushkit.system import Machine, generator
+
+PartName = Literal["encoder", "classifier"]
+# The key of the file's metadata.
+METADATA = "rushkit-export"
+# A difference in outputs beyond this share of the largest one is another function.
+TOLERANCE = 1e-4
+_BATCH = 4
+
+
+@dataclass(frozen=True)
+class Part:
+    """What is exported.
+
+    Attributes:
+        name: Which part of the model.
+        module: In eval mode on the CPU, float32: (N, 3, S, S) pixels in [0, 1] to features or logits.
+        recipe: The one it was trained by.
+        classes: Names of the labels; empty for an encoder.
+        image_size: S.
+        checkpoint: Where it is from.
+    """
+
+    name: PartName
+    module: nn.Module
+    recipe: Recipe
+    classes: tuple[str, ...]
+    image_size: int
+    checkpoint: Checkpoint
+
+    def example(self, images: int = _BATCH) -> Tensor:
+        """Seeded images to compare outputs on."""
+        shape = (images, build.IN_CHANNELS, self.image_size, self.image_size)
+        return torch.rand(shape, generator=generator(0, "export"))
+
+    def facts(self) -> dict[str, Any]:
+        """What a user of the file must know of it."""
+        backbone = self.recipe.backbone
+        return {
+            "part": self.name,
+            "source": str(self.checkpoint.path),
+            "hash": self.checkpoint.hash,
+            "image_size": self.image_size,
+            "mean": backbone.mean,
+            "std": backbone.std,
+            "noise": self.recipe.noise.model_dump(),
+            "classes": list(self.classes),
+        }
+
+
+def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
+    """The part of a checkpoint that is to be exported; None: the classifier, or the encoder where there is none.
+
+    Raises:
+        CheckpointError: the checkpoint has no classifier, or does not fit its own recipe.
+    """
+    recipe, size = recipe_of(checkpoint), stored(checkpoint, "image_size", int)
+    if name is None:
+        name = "classifier" if checkpoint.meta.get("stage") == "finetune" else "encoder"
+    if name == "encoder":
+        return Part(name, load_encoder(checkpoint), recipe, (), size, checkpoint)
+    found = load_classifier(checkpoint, Machine(torch.device("cpu"), "float32"), fold=False)
+    network = found.network.to(memory_format=torch.contiguous_format)
+    return Part(name, network, recipe, found.classes, size, checkpoint)
+
+
+def check_target(path: Path, suffix: str, force: bool) -> None:
+    """Raise UsageError for a file of another suffix, or one that is there and not to be replaced."""
+    if path.suffix != suffix:
+        raise UsageError(f"{path} does not end in {suffix}", f"for example --to {path.stem}{suffix}")
+    if path.exists() and not force:
+        raise UsageError(f"{path} exists already", "add --force to replace it, or choose another name")
+
+
+def export_timm(part: Part, path: Path) -> dict[str, Any]:
+    """Write a safetensors state dict that timm loads, or torchvision for its own models, and load it back.
+
+    The file is the model behind the normalisation: it takes (x − mean) / std where the recipe has these, else x.
+
+    Args:
+        part: What is exported.
+        path: The file; it is replaced.
+
+    Returns:
+        What the command prints: among others ``load``, the lines of Python that build and load the model.
+
+    Raises:
+        UsageError: a backbone of a plugin, which only its own code can build.
+        NumericsError: the model that these lines make has other outputs.
+    """
+    section, size, classes = part.recipe.backbone, part.image_size, len(part.classes)
+    encoder = part.module.encoder if isinstance(part.module, Network) else part.module
+    inner = encoder.model if isinstance(encoder, Normalised) else encoder
+    tensors: dict[str, Tensor] = dict(inner.state_dict())
+    if isinstance(part.module, Network):
+        places = _run_lines(loading_lines(section, size, classes)).state_dict()
+        tensors |= _named_head(part.module.head, {name: places[name] for name in places if name not in tensors})
+    lines = loading_lines(section, size, classes, path)
+    facts = part.facts() | {"load": lines}
+    ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    write_atomic(path, [safetensors.torch.save(ready, {METADATA: json.dumps(facts), "format": "pt"})])
+    x = part.example()
+    with torch.no_grad():
+        ours = part.module(x)
+        theirs = _run_lines(lines).eval()(encoder.normalise(x) if isinstance(encoder, Normalised) else x)
+    return facts | compared(ours, theirs, path) | {"format": "timm", "file": str(path), "bytes": path.stat().st_size}
+
+
+def compared(ours: Tensor, theirs: Tensor, path: Path) -> dict[str, float]:
+    """The largest difference of two outputs and the largest output. Removes the file and raises where they differ.
+
+    Raises:
+        NumericsError: by more than the rounding of another implementation.
+    """
+    largest = float(ours.abs().max())
+    difference = float((ours - theirs).abs().max()) if ours.shape == theirs.shape else float("inf")
+    # Written so that NaN fails too.
+    if not difference <= TOLERANCE * largest:
+        path.unlink(missing_ok=True)
+        raise NumericsError(
+            f"what was written to {path} gives other outputs than the model: they differ by {difference:.2g}, the "
+            f"largest is {largest:.2g}",
+            "nothing was kept; a report of it is welcome",
+        )
+    return {"difference": difference, "largest": largest}
+
+
+def loading_lines(backbone: Backbone, size: int, classes: int, path: Path | None = None) -> list[str]:
+    """Python that makes ``model``, the backbone with a head for so many classes (0: none), and loads a file into it.
+
+    Raises:
+        UsageError: a backbone of a plugin.
+    """
+    entry = registry.entry(backbone.name)
+    if entry.owner != BUILTIN_OWNER:
+        raise UsageError(
+            f"backbone {backbone.name!r} comes from {entry.owner}, and neither timm nor torchvision can build it",
+            "--format onnx exports every backbone",
+        )
+    family, slash, name = backbone.name.removeprefix(f"{BUILTIN_OWNER}/").partition("/")
+    options = {key: value for key, value in backbone.options.items() if key != "pretrained"}
+    load = [] if path is None else [f"timm.models.load_checkpoint(model, {str(path)!r})"]
+    if family == "torchvision":
+        options |= torchvision_backbones.creation_options(name, size)
+        head = {"num_classes": classes} if classes else {}
+        lines = [
+            "import safetensors.torch, torch, torchvision",
+            f"model = torchvision.models.get_model({_call(name, head | options)})",
+        ]
+        if not classes:
+            cut = torchvision_backbones.last_linear(_run_lines(lines))
+            lines.append(f"model.set_submodule({cut!r}, torch.nn.Identity())")
+        return lines + ([f"model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"] if path else [])
+    if slash:
+        options |= backbones.creation_options(name, size) | ({"checkpoint_path": str(path)} if path else {})
+        return ["import timm", f"model = timm.create_model({_call(name, {'num_classes': classes} | options)})"]
+    if family == "resnet18" and options.get("stem") == "standard":
+        return ["import timm", f"model = timm.create_model('resnet18', num_classes={classes})", *load]
+    if family == "resnet18":
+        lines, width = [f"model = timm.create_model('resnet18', num_classes={classes})"], 64
+    else:
+        lines, width = (
+            [
+                "from timm.models.resnet import BasicBlock, ResNet",
+                "shape = dict(layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), stem_type='deep', stem_width=8)",
+                f"model = ResNet(BasicBlock, num_classes={classes}, **shape)",
+            ],
+            16,
+        )
+    stem = f"torch.nn.Conv2d(3, {width}, 3, padding=1, bias=False), torch.nn.Identity()"
+    return ["import timm, torch", *lines, f"model.conv1, model.maxpool = {stem}", *load]
+
+
+def _call(name: str, options: dict[str, Any]) -> str:
+    return ", ".join([repr(name), *(f"{key}={value!r}" for key, value in options.items())])
+
+
+def _run_lines(lines: list[str]) -> Any:
+    """The model that the lines make. They are run as they stand, so that what is printed is what was checked."""
+    namespace: dict[str, Any] = {}
+    with initialised_from(0, "export"):
+        exec("\n".join(lines), namespace)
+    return namespace["model"]
+
+
+def _named_head(head: nn.Module, places: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of a linear head under the names, and in the shapes, that the foreign model has for its own."""
+    named = {}
+    for name, place in places.items():
+        own = head.state_dict().get(name.rpartition(".")[2])
+        if own is None or own.numel() != place.numel() or len(places) > 2:
+            raise CheckpointError(
+                f"the head does not fit that of the model, which has {', '.join(places)}",
+                "export it with --format onnx, or the encoder alone with --part encoder",
+            )
+        named[name] = own.view_as(place)
+    return named
