@@ -67,7 +67,7 @@ DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
 ]
 TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs rushkit[tensorboard].")
+    bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs the extra `tensorboard`.")
 ]
 
 Nproc = Annotated[
