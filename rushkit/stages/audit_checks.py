@@ -55,19 +55,14 @@ def eot_not_converged(found: Measured) -> tuple[Status, str, Figures]:
     """Twice the draws in each gradient must find nothing more."""
     before, after = found.draws[-2:]
     figures = {f"accuracy at {point.label}": point.accuracy for point in found.draws}
-    status = _worse_by(after, before)
-    return status, f"from {before.label} to {after.label} accuracy goes {_change(before, after)}", figures
+    return _worse_by(after, before), _change(before, after), figures
 
 
 def steps_not_converged(found: Measured) -> tuple[Status, str, Figures]:
     """Twice the steps must find nothing more."""
     before, after = found.steps[-2:]
     figures = {f"accuracy at {point.label}": point.accuracy for point in found.steps}
-    return (
-        _worse_by(after, before),
-        f"from {before.label} to {after.label} accuracy goes {_change(before, after)}",
-        figures,
-    )
+    return _worse_by(after, before), _change(before, after), figures
 
 
 def loss_still_rising(found: Measured) -> tuple[Status, str, Figures]:
@@ -296,7 +291,7 @@ def check_all(found: Measured) -> list[Check]:
 def _rival(found: Measured, weak: Point, strong: Point) -> tuple[Status, str, Figures]:
     """Whether an attack that should be the weaker one finds more."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
-    says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
+    says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}{_tolerance(weak, strong)}"
     return _worse_by(weak, strong), says, figures
 
 
@@ -318,7 +313,12 @@ def _worse_by(lower: Point, higher: Point) -> Status:
     won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
     if drop > _LARGE and lost > won and float(statistics.mcnemar(lost, won)) < _ALPHA:
         return "fail"
-    return "warn" if drop > max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher)) else "pass"
+    return "warn" if drop > _noticed_from(lower, higher) else "pass"
+
+
+def _noticed_from(lower: Point, higher: Point) -> float:
+    """The drop of accuracy beyond which chance does not explain it on these images."""
+    return max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher))
 
 
 def _paired_error(lower: Point, higher: Point) -> float:
@@ -342,7 +342,17 @@ def _above(share: float, warn: float, fail: float) -> Status:
 
 
 def _change(before: Point, after: Point) -> str:
-    return f"from {_percent(before.accuracy)} to {_percent(after.accuracy)}"
+    return (
+        f"from {before.label} to {after.label} accuracy goes from {_percent(before.accuracy)} to "
+        f"{_percent(after.accuracy)}{_tolerance(after, before)}"
+    )
+
+
+def _tolerance(lower: Point, higher: Point) -> str:
+    """What to read a drop that passes with: on how many images it was seen, and from where on it would have warned."""
+    least = min(_noticed_from(lower, higher), 1.0)
+    drop = higher.accuracy - lower.accuracy
+    return f"; on {len(lower.share)} images a drop below {_percent(least)} can be chance" if 0 < drop <= least else ""
 
 
 def _percent(share: float) -> str:

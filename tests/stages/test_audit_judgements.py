@@ -13,7 +13,7 @@ from torch import nn
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import audit_attacks
-from rushkit.stages.audit_checks import check_all, large_eps_survived
+from rushkit.stages.audit_checks import check_all, large_eps_survived, steps_not_converged
 from rushkit.stages.audit_measure import Measured, Point, measure
 from rushkit.stages.audit_plan import Settings
 
@@ -35,6 +35,23 @@ def test_what_a_constant_answer_gets_right_is_no_sign_of_a_blind_attack():
     assert stands(40, 0.75)[0] == "fail"
     assert stands(30, 0.25)[0] == "fail"
     assert stands(30, 0.75)[2]["chance"] == 0.75
+
+
+@pytest.mark.parametrize(
+    "fallen, images, verdict, words",
+    [
+        # Of n images whole ones fall: a share p warns beyond 2·√(p(1 − p)/(n − 1)), which is 0.1027 for 2 of 27.
+        (2, 27, "pass", "from 100.0 % to 92.6 %; on 27 images a drop below 10.3 % can be chance"),
+        (0, 27, "pass", "from 100.0 % to 100.0 %"),
+        (20, 27, "fail", "from 100.0 % to 25.9 %"),
+    ],
+)
+def test_a_drop_that_passes_is_said_with_what_would_not_have(fallen, images, verdict, words):
+    after = tuple(float(index >= fallen) for index in range(images))
+    steps = [Point("4 steps", 4, (1.0,) * images), Point("8 steps", 8, after)]
+    status, says, _ = steps_not_converged(Measured(SETTINGS, images=images, classes=4, commonest=0.1, steps=steps))
+    assert status == verdict
+    assert says == f"from 4 steps to 8 steps accuracy goes {words}"
 
 
 class Favourite(nn.Module):
