@@ -90,7 +90,7 @@ class Registry:
         self.group = group
         self.offers = offers
         self._entries = [Entry(name, BUILTIN_OWNER, target=target) for name, target in (builtins or {}).items()]
-        self._known_plugins = dict(known_plugins or {})
+        self.known_plugins = dict(known_plugins or {})
         self._discovered = False
 
     def __repr__(self) -> str:
@@ -216,8 +216,8 @@ class Registry:
         return [entry for entry in entries if entry.family_member(name) is not None]
 
     def _unknown(self, name: str) -> UsageError:
-        if name in self._known_plugins:
-            hint = f"it comes with a plugin: pip install {self._known_plugins[name]}"
+        if name in self.known_plugins:
+            hint = f"it comes with a plugin: pip install {self.known_plugins[name]}"
         else:
             near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self.names())}"

@@ -1,0 +1,157 @@
+"""A new plugin: a distribution that works as written, made from the files in ``skeletons/``.
+
+There a file's path is the path that it gets, with MODULE and NAME for those of the plugin and ``.txt`` at its end;
+``${...}`` in it is filled in. What all kinds have is in ``common``.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import metadata
+from pathlib import Path
+from string import Template
+
+from rushkit import __version__, registries
+from rushkit.errors import UsageError
+from rushkit.registry import Registry
+
+FOLDER = Path(__file__).with_name("skeletons")
+
+
+class Kind(StrEnum):
+    """What a plugin can bring."""
+
+    NOISE = "noise"
+    ATTACK = "attack"
+    DATASET = "dataset"
+    BACKBONE = "backbone"
+    OBJECTIVE = "objective"
+    RECIPE = "recipe"
+
+
+_REGISTRIES: dict[Kind, Registry] = {
+    Kind.NOISE: registries.noises,
+    Kind.ATTACK: registries.attacks,
+    Kind.DATASET: registries.datasets,
+    Kind.BACKBONE: registries.backbones,
+    Kind.OBJECTIVE: registries.objectives,
+    Kind.RECIPE: registries.recipes,
+}
+_EXAMPLES = {
+    Kind.NOISE: "rushkit pretrain --recipe digits --set noise.name={name} --set noise.scale=0.4",
+    Kind.ATTACK: "rushkit attack --type {name} --limit 10",
+    Kind.DATASET: "rushkit pretrain --recipe digits --set data.name={name}",
+    Kind.BACKBONE: "rushkit pretrain --recipe digits --set backbone.name={name}",
+    Kind.OBJECTIVE: "rushkit finetune --from digits --set finetune.objective={name}",
+    Kind.RECIPE: "rushkit pretrain --recipe {name}",
+}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plugin to be.
+
+    Attributes:
+        name: The component's registered name, such as ``"cauchy"``.
+        kind: What it is.
+    """
+
+    name: str
+    kind: Kind
+
+    @property
+    def distribution(self) -> str:
+        """What pip installs."""
+        return f"rushkit-{self.name}"
+
+    @property
+    def module(self) -> str:
+        """What Python imports."""
+        return self.distribution.replace("-", "_")
+
+    @property
+    def example(self) -> str:
+        """A command that uses it."""
+        return _EXAMPLES[self.kind].format(name=self.name)
+
+    def files(self) -> dict[str, str]:
+        """Path below the project's folder -> content."""
+        # With the kind at its end, a class has the name of nothing that its module imports.
+        words = "".join(word.capitalize() for word in self.name.split("-")).removesuffix(self.kind.capitalize())
+        values = {
+            "name": self.name,
+            "kind": _REGISTRIES[self.kind].kind,
+            "distribution": self.distribution,
+            "module": self.module,
+            "factory": "path" if self.kind == Kind.RECIPE else f"{words}{self.kind.capitalize()}",
+            "group": _REGISTRIES[self.kind].group,
+            "version": __version__,
+            "example": self.example,
+        }
+        found = {}
+        for part in (FOLDER / "common", FOLDER / self.kind):
+            for source in sorted(path for path in part.rglob("*.txt")):
+                path = source.relative_to(part).as_posix().removesuffix(".txt")
+                path = path.replace("MODULE", self.module).replace("NAME", self.name)
+                found[path] = Template(source.read_text(encoding="utf-8")).substitute(values)
+        return found
+
+
+def plan_plugin(name: str, kind: Kind) -> Plugin:
+    """A plugin by its name, with or without ``rushkit-`` before it.
+
+    Raises:
+        UsageError: a name that pip or Python would not take, or that is taken.
+    """
+    plugin = Plugin(name.removeprefix("rushkit-"), kind)
+    if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", plugin.name, re.ASCII):
+        near = re.sub(r"[^a-z0-9]+", "-", plugin.name.lower()).strip("-0123456789")
+        raise UsageError(
+            f"{name!r} is no name for a plugin: it needs lower-case letters, digits and single dashes, a letter first",
+            f"for example {near or 'my-noise'}",
+        )
+    owners = {entry.owner for entry in _REGISTRIES[kind].entries() if entry.name == plugin.name}
+    if kind == Kind.RECIPE:
+        from rushkit.recipe.find import available
+
+        owners |= {owner for recipe, owner in available().items() if recipe == plugin.name}
+    if owners:
+        raise UsageError(
+            f"there is a {_REGISTRIES[kind].kind} {plugin.name!r} already, of {', '.join(sorted(owners))}",
+            "choose another name; `rushkit plugins` shows those that are taken",
+        )
+    if _is_installed(plugin.distribution):
+        raise UsageError(f"a distribution {plugin.distribution} is installed already", "choose another name")
+    return plugin
+
+
+def write_plugin(plugin: Plugin, parent: Path) -> Path:
+    """Write the plugin's project into a new folder below ``parent`` and return that folder.
+
+    Raises:
+        UsageError: there is something of that name already.
+        RushkitError: the folder cannot be written.
+    """
+    from rushkit.run.files import write_error
+
+    project = parent / plugin.distribution
+    try:
+        project.mkdir(parents=True)
+        for path, content in plugin.files().items():
+            (project / path).parent.mkdir(parents=True, exist_ok=True)
+            (project / path).write_text(content, encoding="utf-8")
+    except FileExistsError as error:
+        raise UsageError(f"{error.filename} exists already", "choose another name or --dir, or remove it") from error
+    except OSError as error:
+        raise write_error(project, error) from error
+    return project
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        metadata.distribution(distribution)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
