@@ -17,6 +17,7 @@ from rushkit.models.network import HeadKind, Network, build_backbone, initialise
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.stages import ranks
 from rushkit.views import CropFlip, Views, ViewSettings
 
 IN_CHANNELS = 3
@@ -35,11 +36,15 @@ def build_dataset(recipe: Recipe) -> Dataset:
 def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     """A split under the recipe's image size, ``limit`` and ``validation``; the held-out part is named "validation".
 
+    Several ranks ask together: one of each machine decodes what has to be decoded, the others take it from the cache.
+
     Raises:
         UsageError: no such split, or nothing is held out for validation.
         DataError: a label that is none of the data set's classes.
     """
-    split, classes = _select(recipe, dataset, name), len(dataset.classes)
+    # Whoever decodes shows how far it is, and only rank 0 speaks.
+    with ranks.first_on_node():
+        split, classes = _select(recipe, dataset, name), len(dataset.classes)
     if split.labels is not None and len(split):
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= classes:

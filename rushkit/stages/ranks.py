@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -110,6 +111,19 @@ def total(values: Tensor) -> Tensor:
 def wait() -> None:
     """Go on when every rank has come this far."""
     any_rank(False)
+
+
+@contextmanager
+def first_on_node() -> Iterator[None]:
+    """A block that the first rank of each machine goes through before the others: what it caches serves them.
+
+    Its error, one of several, is then the job's.
+    """
+    if _local_rank():
+        wait()
+    yield
+    if not _local_rank():
+        wait()
 
 
 def own(items: Sequence[Item]) -> Sequence[Item]:

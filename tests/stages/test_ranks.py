@@ -16,11 +16,12 @@ import torch
 from gloo_ranks import run_ranks
 from PIL import Image
 from timm.layers import BatchNormAct2d
-from tiny_runs import QUIET, TINY, checkpoint_of
+from tiny_runs import QUIET, TINY, checkpoint_of, folder_of_images
 from torch import nn
 from torch.nn import functional as F
 
 from rushkit import registries
+from rushkit.data.folder import Folder
 from rushkit.errors import Interrupted, UsageError
 from rushkit.models.batch_norm import synchronise_batch_norm
 from rushkit.models.network import build_backbone
@@ -62,6 +63,7 @@ CHANGES = (
     "system.chunk=4",
 )
 STEPS, STOP_AT = 20, 7
+DECODE_ALL = Folder._decode_all
 AUDIT, AUDITED = Settings("linf", 0.1, steps=2, eot=2, queries=5, planted=2), 20
 
 
@@ -148,6 +150,7 @@ def whole_job(folder: Path, model: Path) -> None:
     registries.backbones.register("smooth")(smooth)
     check_batch_norm()
     check_fused_batch_norm()
+    check_decoding(folder)
     train(folder)
     look(folder, model)
     with pytest.raises(Interrupted, match=f"step {STOP_AT} of {STEPS}"):
@@ -204,6 +207,21 @@ def check_fused_batch_norm() -> None:
         torch.testing.assert_close(ranks.total(mine.grad), theirs.grad)
     torch.testing.assert_close(split.state_dict(), whole.state_dict())
     torch.testing.assert_close(split.eval()(x), whole.eval()(x))
+
+
+def check_decoding(folder: Path) -> None:
+    """Images in a folder are decoded by rank 0 alone."""
+    if ranks.rank() == 0:
+        folder_of_images(folder / "photos", classes=2, images=3)
+    ranks.wait()
+    recipe = load_recipe("digits", ["data.name=folder", f"data.path={folder / 'photos'}"], {})
+    decoded = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUSHKIT_CACHE", str(folder / "cache"))
+        patch.setattr(Folder, "_decode_all", lambda *arguments: decoded.append(1) or DECODE_ALL(*arguments))
+        split = build.load_split(recipe, build.build_dataset(recipe), "train")
+    assert len(split) == 6
+    assert ranks.gather(len(decoded)) == [1] + [0] * (ranks.world() - 1)
 
 
 @pytest.fixture(scope="module")
@@ -364,6 +382,7 @@ def test_a_share_sees_the_views_and_the_noise_of_the_whole_batch(views, first, c
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(ranks, "world", lambda: 3)
+    monkeypatch.setattr(ranks, "wait", lambda: None)
     run = Run.create(tmp_path, "pretrain", "tiny", {}, "", QUIET)
     with pytest.raises(UsageError, match="does not divide over 3 ranks") as raised, run:
         pretrain(tiny("pretrain.batch_size=16"), run)

@@ -1,0 +1,75 @@
+"""``rushkit audit``: going on after a stop, and its verdict as an exit code of one process or several."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+
+import pytest
+import typer
+from commands import only
+
+from rushkit.cli import audit as audit_verb
+from rushkit.cli import launch
+from rushkit.stages.audit_attacks import Attacks
+
+LEAST = ("--limit", "4", "--samples", "64", "--steps", "2", "--eot", "2", "--queries", "3")
+
+
+@pytest.fixture
+def stopped(cli, runs, monkeypatch):
+    """The run of an audit that was asked to stop in its third measurement."""
+    original, calls = Attacks.measure, 0
+
+    def measure(self, measurement):
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, measurement)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Attacks, "measure", measure)
+        said = cli("audit", *LEAST)
+    assert said.code == 130, said.err
+    assert f"rushkit audit --resume --run {only(runs, 'audit').relative_to(runs.parent)}" in said.err
+    return only(runs, "audit")
+
+
+def test_a_stopped_audit_goes_on_with_what_it_was_started_with(cli, stopped, runs):
+    assert len(list((stopped / "counts").iterdir())) == 3
+    resumed = cli("audit", "--resume", "--json")
+    whole = cli("audit", "--json", *LEAST)
+    assert resumed.code == whole.code in (0, 1), resumed.err
+    mine, theirs = json.loads(resumed.out), json.loads(whole.out)
+    assert mine.pop("run") != theirs.pop("run")
+    assert mine == theirs
+    assert json.loads((stopped / "run.json").read_text())["status"] == "finished"
+
+
+def test_measurements_of_another_model_are_not_taken(cli, stopped, monkeypatch):
+    measured, original = [], Attacks.measure
+    monkeypatch.setattr(Attacks, "measure", lambda self, what: measured.append(what) or original(self, what))
+    monkeypatch.setattr("rushkit.stages.audit.content_of", lambda split: "of other images")
+    assert cli("audit", "--resume").code in (0, 1)
+    assert len({what.label for what in measured}) == len(measured) > 10
+
+
+@pytest.mark.parametrize("flag", ["--steps", "--limit", "--norm"])
+def test_a_resumed_audit_takes_no_flags(fails, runs, flag):
+    said = fails(2, "audit", "--resume", flag, "l2" if flag == "--norm" else "4")
+    assert f"it cannot take {flag}" in said.err
+
+
+def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(monkeypatch, capfd):
+    rank = "import os, sys; from rushkit.cli.audit import _leave; _leave(True)"
+    assert launch.run_ranks([sys.executable, "-c", rank], 2) == 1
+    assert "hint" not in capfd.readouterr().err
+    monkeypatch.setenv("RANK", "1")
+    audit_verb._leave(True)
+    monkeypatch.setenv("RANK", "0")
+    audit_verb._leave(False)
+    with pytest.raises(typer.Exit):
+        audit_verb._leave(True)
