@@ -295,7 +295,8 @@ def _best_of_all(search: Search) -> Tensor:
     claims = zip(*ranks.gather(own), strict=True)
     winners = [max(rivals, key=lambda claim: (claim[0], -claim[1]))[1] for rivals in claims]
     mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)
-    return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0))
+    # Contiguous: ranks add up memory, whatever its order.
+    return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0).contiguous())
 
 
 def _judge_best(found: Measured, attacks: Attacks, x_adv: Tensor) -> None:
