@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
-from rushkit import data
+from rushkit import data, registries
+from rushkit.cli.training import reopen
 from rushkit.data import cifar, stl10
 from rushkit.data.cache import cache_root, cached
 from rushkit.data.cifar import CIFAR10, CIFAR100
@@ -35,10 +36,24 @@ from rushkit.run.find import find_runs, resolve_from
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore
+from rushkit.stages.pretrain import pretrain
+from rushkit.stages.start import start_run
 
 QUIET = Speaker(-1, rank=0)
 # What a value may be swapped for: other types, and what parsers stumble over.
 VALUES = ("true", "-1", "0", "1e999", "nan", '""', '"8/0"', "[]", "[1, 'a']", "{}", "{a = 1}", "2020-01-01", "9" * 5000)
+TINY_TRAINING = (
+    "data.limit=16",
+    "data.image_size=8",
+    "backbone.name=tiny",
+    "projector.hidden=4",
+    "projector.out=4",
+    "pretrain.epochs=3",
+    "pretrain.batch_size=8",
+    "pretrain.knn.every=0",
+    "pretrain.save_every=4steps",
+    "system.device=cpu",
+)
 
 
 @pytest.fixture(autouse=True)
@@ -200,6 +215,48 @@ def test_checkpoints_of_a_run(tmp_path: Path, run_of_checkpoints: Path) -> None:
             outcome(lambda best=best: load_checkpoint(best), str(best))
     assert found.count(4) > 150
     assert found.count(3) > 30
+
+
+def tiny(in_channels: int, image_size: int) -> nn.Module:
+    model = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * in_channels, 4))
+    model.num_features = 4
+    return model
+
+
+def test_runs_that_are_resumed(tmp_path: Path) -> None:
+    """60 stopped runs with one file altered: they end with the weights of a whole one, or the file is named."""
+    chance = random.Random(8)
+    registries.backbones.register("tiny")(tiny)
+    try:
+        recipe = load_recipe("digits", [*TINY_TRAINING, f"system.runs_dir={tmp_path / 'runs'}"], {})
+        with start_run("pretrain", recipe, QUIET) as run:
+            pretrain(recipe, run)
+        whole = run.checkpoints.load_latest()
+        # As a kill after four of the six steps leaves it.
+        (run.path / "results.json").unlink()
+        steps_of(run.path)[6].unlink()
+        (run.path / "checkpoints" / "last").write_text("step-000004.safetensors\n")
+        names = ("recipe.toml", "recipe.toml", "metrics.jsonl", "metrics.jsonl", "run.json", "checkpoints/last")
+        finished = 0
+        for _ in range(60):
+            path = tmp_path / "altered"
+            shutil.rmtree(path, ignore_errors=True)
+            shutil.copytree(run.path, path)
+            mutate(path / chance.choice(names), TEXT, chance)
+
+            def resume(path: Path = path) -> Run:
+                again, resumed = reopen("pretrain", None, str(path), None, str(tmp_path), QUIET)
+                with resumed:
+                    pretrain(again, resumed)
+                return resumed
+
+            resumed = outcome(resume, str(path))
+            if isinstance(resumed, Run):
+                finished += 1
+                assert same(resumed.checkpoints.load_latest().tensors, whole.tensors)
+        assert 10 < finished < 50
+    finally:
+        registries.backbones.unregister("tiny", __name__)
 
 
 def steps_of(run: Path) -> dict[int, Path]:

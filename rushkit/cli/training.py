@@ -10,6 +10,7 @@ from rich.table import Table
 from rushkit.cli.options import Output
 from rushkit.errors import RushkitError, UsageError
 from rushkit.models.network import macs, num_parameters
+from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, parse_changes, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint
@@ -56,7 +57,9 @@ def reopen(
     try:
         stored = read_recipe(run.recipe_toml, str(path / "recipe.toml"))
         given = {"system.precision": run.data.get("precision", "auto")} | dict(parse_changes(changes or []))
-        return derive_recipe(stored, given, system=("seed", "device", "chunk", "data_dir", "tensorboard")), run
+        derived = derive_recipe(stored, given, system=("seed", "device", "chunk", "data_dir", "tensorboard"))
+        check_components(derived)
+        return derived, run
     except RushkitError as error:
         run.fail(error)
         raise

@@ -11,18 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.data.memory import Split
-from rushkit.errors import CheckpointError, Interrupted, NumericsError, UsageError
+from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
 from rushkit.models.draws import global_draws
 from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
+from rushkit.recipe import toml
+from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Optimizer, Schedule, Training
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
+from rushkit.run.progress import figure
 from rushkit.run.signals import graceful_stop
 from rushkit.stages import ranks
 from rushkit.stages.build import load_network
+from rushkit.stages.load import recipe_of
 from rushkit.system import Machine, generator
 
 # Losses are read back from the device this often: reading each one would make the device wait for us.
@@ -174,7 +179,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
             done = (epoch + 1) * job.steps_per_epoch
             run.metrics.append(step=done, epoch=epoch + 1, kind="epoch", **figures)
             shown = {key: value for key, value in figures.items() if isinstance(value, float)}
-            words = ", ".join(f"{key} {value:.4g}" for key, value in shown.items())
+            words = ", ".join(f"{key} {figure(key, value)}" for key, value in shown.items())
             run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {words}")
             progress.row(epoch=epoch + 1, **shown, lr=rate)
             best = ledger.is_best(figures)
@@ -292,10 +297,29 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
             f"{saved.path} was made with {before} steps an epoch, this is {job.steps_per_epoch}",
             "resume with the data and the batch size that the run was started with",
         )
+    _check_recipe(job, saved)
     load_network(job.network, saved.tensors)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
     run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
     return step
+
+
+def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
+    """Raise CheckpointError where another recipe would go on with a checkpoint than the one that made it."""
+    stage = job.objective.stage
+    parts = ("data", "backbone", "projector", "noise", stage)
+    before, now = (
+        {key: value for key, value in toml.flatten(recipe.resolved()).items() if key.partition(".")[0] in parts}
+        | {"system.seed": recipe.system.seed}
+        for recipe in (recipe_of(saved), read_recipe(job.meta["recipe"], "the recipe"))
+    )
+    free = {f"{stage}.save_every", f"{stage}.keep"}
+    for key in sorted((before.keys() | now.keys()) - free):
+        if before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"{saved.path} was made with {key} = {before.get(key)}, this is {now.get(key)}",
+                "resume with the recipe that the run was started with, or start a new run",
+            )
 
 
 class _Ledger:
@@ -313,6 +337,7 @@ class _Ledger:
         """Take up the losses of the epoch that a resumed run is in the middle of; returns the last epoch's figures."""
         lines = [line for line in read_metrics(self._run.metrics.path) if line.get("step", step + 1) <= step]
         for line in lines:
+            self._check(line)
             if line.get("kind") == "step":
                 self._epochs.setdefault(line["epoch"] - 1, []).append(line["loss"])
         done = [line for line in lines if line.get("kind") == "epoch"]
@@ -320,6 +345,14 @@ class _Ledger:
             self._epochs.pop(line["epoch"] - 1, None)
             self.is_best(line)
         return {key: value for key, value in done[-1].items() if key not in ("step", "epoch", "kind")} if done else {}
+
+    def _check(self, line: dict[str, Any]) -> None:
+        """Raise DataError where a line of a step or an epoch lacks the figures that a resume takes up."""
+        figures = [line.get("epoch"), line.get("loss"), line.get(self._best_by or "", 0.0)]
+        if line.get("kind") in ("step", "epoch") and not all(isinstance(value, int | float) for value in figures):
+            raise DataError(
+                f"{self._run.metrics.path}: a line of step {line.get('step')} is damaged", "remove that line"
+            )
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
         self._waiting.append((step, epoch, rate, loss))

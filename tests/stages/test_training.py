@@ -289,15 +289,51 @@ def test_a_last_batch_of_one_image_is_left_out(tiny):
     assert max(line["step"] for line in read_metrics(run.path / "metrics.jsonl")) == 4
 
 
-def test_resuming_with_other_data_is_refused(tiny, at_step):
-    recipe = tiny()
+def stopped(recipe, at_step) -> Run:
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
     run = start_run("pretrain", recipe, QUIET)
     with pytest.raises(Interrupted), run:
         pretrain(recipe, run)
+    return run
+
+
+def test_resuming_with_other_data_is_refused(tiny, at_step):
+    run = stopped(tiny(), at_step)
     other = tiny("data.limit=32")
     with pytest.raises(CheckpointError, match="was made with 3 steps an epoch, this is 2"), Run.open(run.path) as again:
         pretrain(other, again)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("pretrain.optimizer.lr=0.25", r"was made with pretrain\.optimizer\.lr = 0\.5, this is 0\.25"),
+        ("noise.name=gaussian", "was made with noise.name = uniform, this is gaussian"),
+        ("system.seed=1", "was made with system.seed = 0, this is 1"),
+    ],
+)
+def test_resuming_with_another_recipe_is_refused(tiny, at_step, change, words):
+    run = stopped(tiny("pretrain.optimizer.lr=0.5"), at_step)
+    other = tiny("pretrain.optimizer.lr=0.5", *(["noise.std=0.1"] if "noise" in change else []), change)
+    with pytest.raises(CheckpointError, match=words), Run.open(run.path) as again:
+        pretrain(other, again)
+
+
+@pytest.mark.parametrize("change", ["pretrain.save_every=2", "pretrain.keep=5", "finetune.epochs=9", "system.chunk=3"])
+def test_resuming_may_change_what_changes_no_weight(tiny, at_step, change):
+    run = stopped(tiny(), at_step)
+    with Run.open(run.path, QUIET) as again:
+        pretrain(tiny(change), again)
+    assert checkpoint_of(again).meta["step"] == 6
+
+
+@pytest.mark.parametrize("line", ['{"step": 1, "kind": "step", "loss": 1}', '{"step": 3, "kind": "epoch", "epoch": 1}'])
+def test_damaged_metrics_are_named_by_a_resume(tiny, at_step, line):
+    run = stopped(tiny(), at_step)
+    path = run.path / "metrics.jsonl"
+    path.write_text(f"{line}\n{path.read_text()}")
+    with pytest.raises(DataError, match=r"metrics.jsonl: a line of step \d is damaged"), Run.open(run.path) as again:
+        pretrain(tiny(), again)
 
 
 def test_a_source_of_another_architecture_is_refused(tiny):
