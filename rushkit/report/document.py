@@ -83,11 +83,14 @@ def _model(family: Family, name: str) -> dict[str, Any]:
         "name": name,
         "run": str(family.model.path),
         "stage": family.model.verb,
+        "classifies": family.model.stage != ENCODER_VERB,
         "recipe": family.model.recipe,
         "about": _about(family, pretraining, finetuning),
         "table_1": rows,
         "differences": differences(pretraining, finetuning) if finetuning else [],
-        "accuracy": measured.accuracy_rows(family),
+        "accuracy": sorted(
+            measured.accuracy_rows(family), key=lambda row: (row["data"], str(row["noise"]), row["samples"])
+        ),
         "attacks": attacks,
         "against_eps": measured.against_eps(attacks),
         "certified": certified,

@@ -99,17 +99,22 @@ def _panel(family: Family, name: str) -> str:
         thumbs = [("clean", x[place]), ("one noisy look, cut to [0, 1]", noisy[place])]
         if x_adv is not None:
             change, factor = magnified(x[place], x_adv[place])
-            thumbs[1:1] = [("attacked", x_adv[place]), (f"change × {factor:.3g}", change)]
+            changed = f"change × {factor:.3g}" if factor else "no change"
+            thumbs[1:1] = [("attacked", x_adv[place]), (changed, change)]
         label = int(labels[index])
-        cards.append(_card(thumbs, [each[place] for each in votes], classifier, label))
+        fate = "" if attacked is None else _fate(attacked.row, index)
+        cards.append(_card(thumbs, [each[place] for each in votes], classifier, label, fate))
     return _caption(name, attacked) + f'<div class="cards">{"".join(cards)}</div>'
 
 
 def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
-    """The change of an image around mid-grey, and by how much it is magnified: the largest entry fills the range."""
+    """The change of an image around mid-grey, and by how much it is magnified: the largest entry fills the range.
+
+    An image without a change is grey, and the factor 0.
+    """
     change = x_adv - x
     largest = float(change.abs().max())
-    factor = 0.5 / largest if largest > 0 else 1.0
+    factor = 0.5 / largest if largest > 0 else 0.0
     return 0.5 + factor * change, factor
 
 
@@ -179,17 +184,19 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
     return Attacked(split, dataset.classes, images, row)
 
 
+def _fate(row: dict[str, Any], index: int) -> str:
+    """What an attack did to an image, by the majority of the votes that its figures are from."""
+    right, clean = (row["outcomes"][key]["majority"][index] / row["votes"] for key in ("right", "clean_right"))
+    return "wrong before" if clean <= 0.5 else "still right" if right > 0.5 else "broken"
+
+
 def _choose(row: dict[str, Any]) -> list[int]:
     """Some images that the attack broke and some that it did not, if there are; then those that were wrong before."""
-    outcomes, votes = row["outcomes"], row["votes"]
-    share = [
-        (right / votes, clean / votes)
-        for right, clean in zip(outcomes["right"]["majority"], outcomes["clean_right"]["majority"], strict=True)
-    ]
-    broken = [index for index, (right, clean) in enumerate(share) if clean > 0.5 >= right][:_EACH]
-    held = [index for index, (right, clean) in enumerate(share) if clean > 0.5 and right > 0.5][:_EACH]
-    chosen = broken + held
-    others = [index for index in range(len(share)) if index not in chosen]
+    fates = [_fate(row, index) for index in range(row["images"])]
+    chosen: list[int] = []
+    for fate in ("broken", "still right"):
+        chosen += [index for index, each in enumerate(fates) if each == fate][:_EACH]
+    others = [index for index in range(len(fates)) if index not in chosen]
     return sorted([*chosen, *others][: 2 * _EACH])
 
 
@@ -200,21 +207,25 @@ def _caption(name: str, attacked: Attacked | None) -> str:
         row = attacked.row
         words = (
             f"{name}: attacked by {row['attack']} within {ball_words(row['norm'], row['eps'])}, protocol "
-            f"{row['protocol']}, m = {row['samples']}; chosen to show images that it broke and images that it did not."
+            f"{row['protocol']}, m = {row['samples']}; chosen to show images that it broke and images that it did not, "
+            "by the votes of the attack."
         )
     bars = f"The bars are the votes of {_VOTES} noisy looks at the image."
     return f'<p class="soft">{escape(words)} {bars}</p>'
 
 
-def _card(thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int) -> str:
+def _card(
+    thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int, fate: str
+) -> str:
     truth = classifier.classes[label]
     shown = "".join(f"<div>{picture(image, f'{truth}, {words}')}{escape(words)}</div>" for words, image in thumbs)
     bars = "".join(
         f"<div><b>{words}</b>{_bars(counts, classifier.classes, label)}</div>"
         for words, counts in zip(("clean", "attacked"), votes, strict=False)
     )
+    kind = "card" if len(votes) > 1 else "card plain"
     return (
-        f'<div class="card{"" if len(votes) > 1 else " plain"}"><b>{escape(truth)}</b><div class="thumbs">{shown}</div>'
+        f'<div class="{kind}"><b>{escape(truth)}<small>{fate}</small></b><div class="thumbs">{shown}</div>'
         f'<div class="votes">{bars}</div></div>'
     )
 

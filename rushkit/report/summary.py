@@ -18,7 +18,9 @@ def summary(entry: Mapping[str, Any]) -> list[str]:
     Args:
         entry: A model of the report's document.
     """
-    said = [*_clean(entry), *_under_attack(entry), *_proved(entry), *_audited(entry)]
+    said = [*_clean(entry), *_under_attack(entry), *_proved(entry), *_audited(entry), *_probed(entry)]
+    if not entry["classifies"]:
+        return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
     return said or ["Nothing was measured of this model yet: rushkit evaluate, rushkit attack, rushkit certify."]
 
 
@@ -42,8 +44,12 @@ def attack_notes(entry: Mapping[str, Any]) -> list[str]:
     """What a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
     found = [note for row in entry["table_1"] for note in _weak_autoattack(row)]
     found += [note for pair in attack_pairs(entry["attacks"]) for note in _above_paper(pair)]
-    found += [note for row in entry["attacks"] for note in row["notes"]]
-    return list(dict.fromkeys(found))
+    said: dict[str, list[str]] = {}
+    for row in entry["attacks"]:
+        for note in row["notes"]:
+            ball = ball_words(row["norm"], row["eps"])
+            said.setdefault(note, []).append(f"{row['attack']} {ball} {row['protocol']} m = {row['samples']}")
+    return [*dict.fromkeys(found), *(f"{note} ({'; '.join(rows)})" for note, rows in said.items())]
 
 
 def _clean(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -93,7 +99,7 @@ def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
         else:
             yield (
                 f"Proved ({certainty(one)}): none of {one['images']} images of {one['data']} keeps its right class "
-                f"under {norm_words(norm)} perturbations of any size that was asked for."
+                f"at any {norm_words(norm)} radius above 0 that was asked for."
             )
 
 
@@ -109,6 +115,18 @@ def _audited(entry: Mapping[str, Any]) -> Iterator[str]:
             f"{where} found nothing that fails among {len(one['checks']) - skipped} checks"
             f"{f'; {skipped} more were skipped' if skipped else ''}.{_power(one)}"
         )
+
+
+def _probed(entry: Mapping[str, Any]) -> Iterator[str]:
+    for one in entry["probe"]:
+        row = next((row for row in one["rows"] if (row["encoder"], row["points"]) == ("pre-trained", "ascent")), None)
+        if row is not None:
+            yield (
+                f"Features of the encoder move {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}] times as far as "
+                f"the image towards the worst point that ascent finds within {ball_words(one['norm'], one['eps'])}, as "
+                f"the mean of {row['images']} images of {one['data']}. This is a lower bound of the local Lipschitz "
+                "constant."
+            )
 
 
 def audited_images(audit: Mapping[str, Any]) -> str:

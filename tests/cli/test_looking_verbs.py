@@ -119,6 +119,56 @@ def test_runs_list_and_show(cli, fails, runs):
     assert cli("runs", "list", "--runs-dir", "elsewhere").out == "there are no runs in elsewhere\n"
 
 
+def facts(text: str) -> dict[str, str]:
+    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line and not line.startswith(" "))
+
+
+def test_runs_show_tells_results_family_and_what_to_do_next(cli, runs):
+    encoder, model = only(runs, "pretrain"), only(runs, "finetune")
+    said = cli("evaluate", "--samples", "1", "-q")
+    assert said.code == 0, said.err
+    evaluated = only(runs, "evaluate")
+    shown = cli("runs", "show", model.name).out
+    assert facts(shown)["built on"] == encoder.name
+    assert facts(shown)["builds on it"] == evaluated.name
+    assert facts(shown)["measure it"].startswith(f"rushkit evaluate --from {Path('runs') / model.name}")
+    assert facts(cli("runs", "show", encoder.name).out)["fine-tune it"].endswith(encoder.name)
+    shown = cli("runs", "show", evaluated.name).out
+    assert "digits/test, m = 1, majority: " in shown
+    assert "n = 32" in shown
+    found = json.loads(cli("runs", "show", evaluated.name, "--json").out)
+    assert (found["parent_run"], found["children"]) == (model.name, [])
+    assert "n = 32" in found["figures"][0]
+    assert "at m = 1, n = 32" in cli("runs", "list").out
+
+
+def test_runs_show_of_a_stopped_run_says_how_to_go_on(cli, runs):
+    run = only(runs, "pretrain")
+    facts_of = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**facts_of, "status": "interrupted"}))
+    (run / "results.json").unlink()
+    shown = cli("runs", "show", run.name).out
+    assert facts(shown)["go on with it"] == f"rushkit pretrain --resume --run {Path('runs') / run.name}"
+    assert "results: none" in shown
+
+
+def test_runs_list_shows_no_figure_of_the_protocol_paper_without_its_note(cli, runs):
+    run = only(runs, "finetune")
+    row = {"protocol": "paper", "attack": "pgd", "norm": "linf", "eps": 0.1, "samples": 1, "images": 4}
+    row["rules"] = {"majority": {"accuracy": 0.5, "low": 0.1, "high": 0.9, "clean_accuracy": 1.0}}
+    (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [row]}))
+    for words in (("list",), ("show", run.name)):
+        assert "it is not the model's robustness" in cli("runs", *words).out
+    (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [{**row, "protocol": "strict"}]}))
+    for words in (("list",), ("show", run.name)):
+        assert "it is not the model's robustness" not in cli("runs", *words).out
+
+
+def test_runs_list_survives_results_of_another_version(cli, runs):
+    (only(runs, "finetune") / "results.json").write_text('{"stage": "evaluate"}')
+    assert "results of another format" in cli("runs", "list").out
+
+
 def test_data_list_and_check(cli, fails, folder):
     found = json.loads(cli("data", "list", "--json").out)["datasets"]
     assert found["digits"]["ready"]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 from commands import contents, only, sets
+
+from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
+from rushkit.stages import build
 
 ATTACK = ("attack.0.steps=1", "attack.0.restarts=1", "attack.0.loss=nll")
 
@@ -31,6 +35,71 @@ def test_a_report_on_every_stage_shows_images_and_figures(cli, runs):
     assert "change × " in page
     assert cli("report", str(only(runs, "attack")), "--out", "elsewhere", "-q").code == 0
     assert (runs.parent / "elsewhere" / "report.html").read_text() == page
+
+
+def saved_attack(cli, runs) -> Path:
+    """Attack, and keep the images: the checkpoint that holds them."""
+    said = cli("attack", "--limit", "4", "--samples", "2", "--protocol", "strict", "--save", "-q", *sets(*ATTACK))
+    assert said.code == 0, said.err
+    run = only(runs, "attack")
+    (row,) = json.loads((run / "results.json").read_text())["attacks"]
+    return run / row["saved"]
+
+
+def test_images_that_lie_outside_the_ball_are_those_of_another_data_set(cli, runs):
+    path = saved_attack(cli, runs)
+    kept = load_checkpoint(path)
+    page = only(runs, "finetune") / "report.html"
+    save_checkpoint(path, kept.tensors | {"images": kept.tensors["images"].flip(3)}, kept.meta)
+    assert cli("report").code == 0
+    assert "no attacked images were kept" in page.read_text()
+    save_checkpoint(path, kept.tensors, kept.meta)
+    assert cli("report").code == 0
+    assert "attacked by pgd" in page.read_text()
+
+
+def test_images_of_other_classes_are_not_shown(cli, runs, monkeypatch):
+    saved_attack(cli, runs)
+    whole = build.build_dataset
+
+    class Renamed:
+        def __init__(self, recipe):
+            self.inner = whole(recipe)
+            self.classes = tuple(reversed(self.inner.classes))
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr("rushkit.report.panel.build.build_dataset", Renamed)
+    assert cli("report").code == 0
+    page = (only(runs, "finetune") / "report.html").read_text()
+    assert "No images of digits: class 0 of " in page
+    assert "data:image/png" not in page
+
+
+def test_each_image_says_what_the_attack_did_to_it(cli, runs):
+    saved_attack(cli, runs)
+    assert cli("report").code == 0
+    page = (only(runs, "finetune") / "report.html").read_text()
+    fates = re.findall(r'<div class="card"><b>[^<]*<small>([^<]*)</small>', page)
+    assert len(fates) == 4
+    assert set(fates) <= {"broken", "still right", "wrong before"}
+
+
+def test_a_report_after_a_probe_and_of_what_transfers(cli, runs):
+    encoder, model = only(runs, "pretrain"), only(runs, "finetune")
+    said = cli("probe", "--from", str(encoder), "--limit", "4", "--steps", "2", "-q")
+    assert said.code == 0, said.err
+    words = ("--limit", "4", "--samples", "2", "--protocol", "strict", "--transfer-to", str(model))
+    said = cli("attack", "-q", *words, *sets(*ATTACK))
+    assert said.code == 0, said.err
+    said = cli("report", str(only(runs, "probe")))
+    assert said.code == 0, said.err
+    page = (model / "report.html").read_text()
+    assert "Feature distance per image distance, l-inf 8/255, digits/test" in page
+    assert "<h3>Transfer</h3>" in page
+    found = json.loads((model / "report.json").read_text())["models"][0]
+    assert [row["images"] for row in found["probe"][0]["rows"]] == [4] * 4
 
 
 def test_a_report_after_fine_tuning_has_images_but_no_attack(cli, runs):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
-from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, recipe_of, transferred
+from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, probed, recipe_of, transferred
 
 from rushkit.errors import RushkitError
 from rushkit.report.collect import gather
@@ -374,10 +376,36 @@ def test_the_document_is_json_and_carries_the_note(measured):
     assert document["protocol_note"] == PROTOCOL_NOTE
 
 
-@pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate"])
-def test_a_run_without_results_still_has_a_report(runs, verb):
-    document = document_of(runs.add(verb, status="failed"))
-    assert "Nothing was measured" in document["models"][0]["summary"][0]
+def test_every_key_of_the_json_is_documented_and_no_other(measured, runs):
+    document = document_of(measured, runs.model())
+    page = (Path(__file__).parents[2] / "docs" / "reports.md").read_text(encoding="utf-8")
+    for heading, found in (("key", document), ("key of a model", document["models"][0])):
+        table = page.partition(f"| {heading} | what |\n")[2].partition("\n\n")[0]
+        documented = [key for line in table.splitlines()[1:] for key in re.findall(r"`(\w+)`", line.split("|")[1])]
+        assert sorted(documented) == sorted(found)
+
+
+@pytest.mark.parametrize("verb", ["finetune", "evaluate", "attack", "certify", "audit", "probe", "import"])
+@pytest.mark.parametrize("status", ["failed", "interrupted", "running"])
+def test_a_run_without_results_still_has_a_report(runs, verb, status):
+    found = document_of(runs.add(verb, status=status))["models"][0]
+    assert "Nothing was measured" in found["summary"][0]
+    assert f"({verb}) is " in found["notes"][0]
+
+
+def test_an_encoder_alone_is_said_to_be_one(runs):
+    encoder = runs.add("pretrain", results={"stage": "pretrain", "loss": 4.0})
+    found = document_of(encoder)["models"][0]
+    assert found["summary"] == ["This is an encoder, not a classifier yet: rushkit finetune."]
+    assert set(found["about"]) == {"backbone", "noise", "pre-training"}
+    runs.add("probe", encoder, probed("pre-trained", "random"))
+    assert "Features of the encoder move 0.250 [" in document_of(encoder)["models"][0]["summary"][1]
+
+
+def test_nothing_certified_is_said(runs):
+    model = runs.model()
+    runs.add("certify", model, certification([0.0, 0.0], [False, True]))
+    assert "none of 2 images of cifar10/test keeps its right class" in document_of(model)["models"][0]["summary"][0]
 
 
 def test_a_stage_without_a_section_shows_its_figures(runs):

@@ -6,7 +6,7 @@ import re
 from html.parser import HTMLParser
 
 import pytest
-from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation
+from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation, probed, transferred
 
 from rushkit.report.collect import gather
 from rushkit.report.document import build_document
@@ -14,6 +14,7 @@ from rushkit.report.html import page
 from rushkit.report.markdown import markdown, plain, table
 from rushkit.report.tables import PROTOCOL_NOTE
 from rushkit.report.words import paragraphs
+from rushkit.run.find import find_runs
 
 EVIL = "<script>alert('1')</script>"
 VOID = {"meta", "img", "br"}
@@ -92,6 +93,56 @@ def test_what_is_missing_has_no_section(runs):
     model = runs.model()
     runs.add("evaluate", model, evaluation([True, False, True]))
     assert Page(html_of(model)).ids == ["summary", "table-1", "standard", "confusion", "training", "recipe"]
+
+
+def test_what_transfers_has_a_table(runs):
+    model, other = runs.model(), runs.model(name="other")
+    to = "20300101-001000-finetune-other-000009"
+    runs.add("attack", model, attacks(transferred(attack_row([0, 0, 10]), [10, 0, 10], to)))
+    for text in (html_of(model), html_of(model, other), markdown(build_document([gather(model)]), "x.html")):
+        assert to in text
+        assert "66.7" in text
+    assert "says nothing of the other model" in html_of(model)
+
+
+def test_strict_above_paper_is_explained_where_the_figures_stand(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])))
+    (section,) = re.findall(r'<section id="attacks">.*?</section>', html_of(model), re.DOTALL)
+    assert "such a difference can be chance" in section
+    assert "such a difference can be chance" in markdown(build_document([gather(model)]), "x.html")
+
+
+def test_an_attack_under_another_noise_says_so(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1])))
+    assert "l-inf 8/255</small>" in html_of(model)
+    runs.add("attack", model, {**attacks(attack_row([1])), "noise": {"name": "gaussian", "std": 0.1}})
+    assert "l-inf 8/255, gaussian std 0.1</small>" in html_of(model)
+
+
+def test_encoders_of_one_probe_share_their_axes_and_two_probes_are_told_apart(runs, measured):
+    model = runs.model()
+    encoder = max((run for run in find_runs(runs.root) if run.verb == "pretrain"), key=lambda run: run.started)
+    second = runs.add("probe", encoder, probed("pre-trained"))
+    (figure,) = re.findall(r"<b>Feature distance.*?</figure>", html_of(measured, model), re.DOTALL)
+    assert figure.count("<li class") == 6
+    assert f"{second.path.name}: pre-trained" in figure
+
+
+def test_every_figure_that_is_shown_says_of_how_many_images(measured):
+    text = html_of(measured)
+    for section, said in {
+        "summary": "of 12 images of cifar10/test",
+        "table-1": "n = 12",
+        "standard": ">12</td>",
+        "attacks": ">12</td>",
+        "certified": "n = 4",
+        "audit": "9 of 12 images attacked",
+        "probe": "n = 4 images",
+    }.items():
+        (found,) = re.findall(rf'<section id="{section}">.*?</section>', text, re.DOTALL)
+        assert said in found, section
 
 
 def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, measured):
@@ -175,6 +226,20 @@ def test_markdown_has_the_same_figures(measured):
     assert cells[7:] == ["79.5", r"75.0 \[46.8, 91.1\], n = 12", ""]
     assert "RK102" in text
     assert "rushkit pretrain --set 'a b=1'" in text
+
+
+def test_markdown_is_tables_and_sentences_without_html(measured):
+    text = markdown(build_document([gather(measured)]), "report.html")
+    outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert not re.search(r"(?<!\\)<", outside)
+    assert "report.html beside this file" in text
+    lines = outside.splitlines()
+    for number, line in enumerate(lines):
+        if line.startswith("|"):
+            # A table follows an empty line, and its rows are as wide as its head.
+            cells = len(re.findall(r"(?<!\\)\|", line))
+            before = lines[number - 1]
+            assert not before or (before.startswith("|") and len(re.findall(r"(?<!\\)\|", before)) == cells), line
 
 
 def test_markdown_names_cannot_break_the_table():

@@ -1,0 +1,69 @@
+"""A run's figures in a line and in a few."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_runs import attack_row, attacks, audited, certification, evaluation, probed, transferred
+
+from rushkit.report.headline import figures, headline, quotes_paper
+
+IMPORTED = {
+    "stage": "import",
+    "makes": "classifier",
+    "parameters": 10,
+    "clean": {"data": "cifar10/test", "images": 4, "accuracy": 0.5, "low": 0.1, "high": 0.9},
+}
+
+
+@pytest.mark.parametrize(
+    ("results", "expected"),
+    [
+        (evaluation([True, False]), "50.0 % at m = 64, n = 2"),
+        # The lowest of strict, whatever paper says.
+        (
+            attacks(attack_row([0, 0], "paper"), attack_row([10, 10]), attack_row([10, 0], samples=1)),
+            "50.0 % pgd l-inf 8/255 strict, m = 1, n = 2",
+        ),
+        (attacks(attack_row([1, 0], "paper")), "50.0 % pgd l-inf 8/255 paper, m = 64, n = 2"),
+        (certification([0.1, 0.2], [True, True]), "100.0 % certified at l1 0.1, n = 2, alpha 0.001"),
+        (audited("pass", "warn", "pass"), "0 fail, 1 warn, 2 pass, n = 12"),
+        (probed("random", "pre-trained"), "ratio 0.250 found by ascent, n = 4"),
+        (IMPORTED, "50.0 % clean, n = 4"),
+        ({**IMPORTED, "clean": None}, "classifier"),
+        ({"stage": "pretrain", "loss": 4.0, "knn_accuracy": 0.5}, "kNN 50.0 %"),
+        ({"stage": "finetune", "loss": 0.25}, "loss 0.250"),
+        ({}, ""),
+        ({"stage": "evaluate", "accuracy": []}, "results of another format"),
+        ({"stage": "attack"}, "results of another format"),
+    ],
+)
+def test_the_headline_of_a_run(results, expected):
+    assert headline(results) == expected
+
+
+def test_every_figure_has_its_interval_and_its_images():
+    assert figures(evaluation([True, False], samples=(64,)))[0] == (
+        "cifar10/test, m = 64, majority: 50.0 [9.5, 90.5] %, n = 2"
+    )
+    first, second = figures(attacks(transferred(attack_row([10, 0]), [10, 10], "other")))
+    assert first == "pgd l-inf 8/255 strict, m = 64: 50.0 [9.5, 90.5] %, clean 100.0 %, n = 2"
+    assert second == "  the same images asked of other: 100.0 [34.2, 100.0] %"
+    certified = figures(certification([0.1], [True]))
+    assert certified[0].endswith("alpha 0.001 for each image, clopper-pearson, 1000 draws:")
+    assert certified[1] == "l1 0: 100.0 [20.7, 100.0] %, n = 1"
+    assert figures(probed("random"))[1].startswith("random weights, x' found by ascent: 0.250 [")
+    assert figures(IMPORTED)[1] == "cifar10/test, clean, without noise: 50.0 [10.0, 90.0] %, n = 4"
+    assert figures({"stage": "finetune", "loss": 0.25, "seconds": 3}) == ["loss: 0.25", "seconds: 3"]
+    assert figures({"stage": "audit"}) == ["results of another format"]
+
+
+def test_an_audit_names_what_is_wrong_and_its_power():
+    said = figures(audited("pass", "fail", drop=0.1))
+    assert said[0] == "1 fail, 0 warn, 2 pass on 12 images of cifar10/test, m = 64"
+    assert [line.split()[1] for line in said[1:]] == ["RK102", "RK119"]
+
+
+def test_a_figure_of_the_protocol_paper_is_known_as_one():
+    assert quotes_paper(attacks(attack_row([1], "paper"), attack_row([1])))
+    assert not quotes_paper(attacks(attack_row([1])))
+    assert not quotes_paper(evaluation([True]))
