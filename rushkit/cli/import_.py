@@ -76,7 +76,7 @@ def command(
     verbose: Verbose = False,
     debug: Debug = False,
 ) -> None:
-    """Make a run of somebody else's model, for every other command; without noise, unless --set names one."""
+    """Make a run of somebody else's model. It has no noise, unless --set names one."""
     if (weights is None) != pretrained:
         raise UsageError(
             "name a file of weights, or --pretrained, and not both", "for example: rushkit import weights.pt"
