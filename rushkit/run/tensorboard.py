@@ -20,7 +20,7 @@ _PLACE = ("step", "epoch", "kind")
 
 
 class ScalarEvents:
-    """One event file that says what a metrics file says, under the tags ``KIND/NAME`` (``step/loss``, ``epoch/loss``).
+    """An event file that says what a metrics file says, under the tags ``KIND/NAME`` (``step/loss``, ``epoch/loss``).
 
     It is written anew from the metrics file whenever a run goes on, so it has no gaps and no repeats either, whatever a
     kill left of the one before. The price: scalars from before a resume bear the clock time of the resume.
@@ -54,8 +54,9 @@ class ScalarEvents:
         self.close()
         try:
             for old in self.folder.glob("events.out.tfevents.*"):
-                old.unlink()
-            # purge_step makes a TensorBoard that is looking on forget what the old file told it.
+                # Emptied and not removed: a TensorBoard that is reading it would never come to the new one.
+                old.write_bytes(b"")
+            # purge_step makes it forget what the old file told it.
             self._writer = SummaryWriter(str(self.folder), purge_step=0, flush_secs=_FLUSH_SECONDS)
         except OSError as error:
             raise write_error(self.folder, error) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -59,7 +60,7 @@ def test_a_run_that_died_and_resumed_shows_no_gaps_and_no_repeats(tiny, at_step,
         pretrain(recipe, resumed)
     assert [at for at, _ in expected(run)["step/loss"]] == [1, 2, 3, 4, 5, 6]
     assert scalars(run.path / "tensorboard") == expected(run)
-    assert len(list((run.path / "tensorboard").iterdir())) == 1
+    assert len([path for path in (run.path / "tensorboard").iterdir() if path.stat().st_size]) == 1
 
 
 def test_events_that_outlived_their_metrics_and_a_torn_file_are_replaced(tmp_path):
@@ -76,6 +77,25 @@ def test_events_that_outlived_their_metrics_and_a_torn_file_are_replaced(tmp_pat
     again.append(step=3, kind="step", loss=9.0)
     again.close()
     assert scalars(tmp_path / "tensorboard") == {"step/loss": [(1, 0.5), (2, 1.0), (3, 9.0)]}
+
+
+def test_a_tensorboard_that_looks_on_sees_a_resume_without_gaps_and_repeats(tmp_path, monkeypatch):
+    # Files are read in the order of their names, which hold the second: here each call is a second of its own.
+    seconds = itertools.count(1_800_000_000)
+    monkeypatch.setattr("time.time", lambda: float(next(seconds)))
+    viewer = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
+    for kept, steps in ((0, (1, 2, 3, 4, 5)), (3, (4, 5, 6))):
+        log = MetricsLog(tmp_path / "metrics.jsonl")
+        log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+        log.keep_until(kept)
+        for step in steps:
+            log.append(step=step, loss=step + kept)
+        log.sync()
+        viewer.Reload()
+        log.close()
+    assert [(event.step, event.value) for event in viewer.Scalars("loss")] == [
+        (1, 1), (2, 2), (3, 3), (4, 7), (5, 8), (6, 9)
+    ]  # fmt: skip
 
 
 def test_a_run_that_asks_for_it_when_it_is_resumed_shows_all_of_itself(tmp_path):
