@@ -20,6 +20,8 @@ from rushkit.errors import CheckpointError, NumericsError
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 _WIDE = (torch.float16, torch.bfloat16, torch.float64)
 _SHOWN = 3
+# The pickle protocol in files of torch.save from before they were zip archives.
+_TORCH_PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ def _torch_load(path: Path, start: bytes) -> Any:
             "save its weights alone, where it was written:\n"
             f"python -c \"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt')\"",
         )
+    if start[:1] == b"\x80" and start[1] > _TORCH_PROTOCOL:
+        raise CheckpointError(f"{path} is a pickle that torch.save did not write", how_to_convert(path))
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     # A file that is no archive of torch's can raise nearly anything in its reader.

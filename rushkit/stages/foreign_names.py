@@ -123,7 +123,7 @@ def fit_names(
         missing = [name for name in missing if name not in counters]
         notes.append(f"{len(counters)} counters of BatchNorm are not in the file, and start at 0")
     head = _take_head(rest, features, encoder_only, notes)
-    misshapen = [name for name in found if found[name].shape != encoder[name].shape]
+    misshapen = [name for name in found if _shape(found[name]) != _shape(encoder[name])]
     no_head = not head and not encoder_only and not missing
     if missing or rest or misshapen or no_head:
         raise _misfit(named, encoder, missing, rest, misshapen, no_head, features)
@@ -332,4 +332,5 @@ def _join(layer: str, part: str) -> str:
 
 
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "a scalar"
+    shape = "x".join(map(str, tensor.shape)) or "a scalar"
+    return shape if tensor.is_floating_point() else f"{shape} of whole numbers"
