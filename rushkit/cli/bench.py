@@ -31,13 +31,19 @@ def command(
 
     output = Output(json, quiet, verbose)
     found = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
-    table = Table("part", "speed", "bare model", "share of it")
+    clock = "processor time" if found["machine"].startswith("cpu") else "time"
+    table = Table("part", "speed", "bare model", f"share of the bare speed, by {clock}")
     for row in found["rows"]:
         speeds = (f"{row[key]:,.1f} {row['unit']}" for key in ("per_second", "bare_per_second"))
-        table.add_row(row["part"], *speeds, f"{row['fraction']:.2f}")
-    lines = [f"peak memory {found['memory_bytes'] / 2**30:.2f} GiB at batch {found['batch']}"]
+        # Making views is no pass of the model, so it is no share of one.
+        table.add_row(row["part"], *speeds, "" if row["part"] == "views" else f"{100 * row['fraction']:.0f} %")
+    memory = f"peak memory {found['memory_bytes'] / 2**30:.2f} GiB at batch {found['batch']}"
     if found["batch"] != found["recipe_batch"]:
-        lines[0] += f"; the recipe's batch is {found['recipe_batch']}"
+        memory += f"; the recipe's batch is {found['recipe_batch']}"
+    lines = [
+        "bare model: the same passes without views, noise and votes; beside views, those that its training steps take",
+        memory,
+    ]
     expected = found["estimate"]
     if expected is None:
         lines.append("no estimate: the data is not here; `rushkit data list` says what is")

@@ -16,10 +16,12 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint
 from rushkit.run.find import find_runs
 from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, Run, read_run_file
-from rushkit.run.progress import Speaker
+from rushkit.run.progress import Speaker, figure
 from rushkit.stages import ranks
 from rushkit.stages.loop import TrainingJob
 from rushkit.stages.start import machine_of
+
+_WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
 
 
 def reopen(
@@ -134,5 +136,7 @@ def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
 def finished(output: Output, run: Run, results: dict[str, Any], following: str) -> None:
     """The closing words of a training verb."""
     figures = {key: value for key, value in results.items() if isinstance(value, float)}
-    shown = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+    shown = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
+    if "knn_accuracy" in figures:
+        shown += " (clean images; labels are used for this look only)"
     output.result(results, f"{shown}\nrun: {run.path}\nnext: {following}")

@@ -113,7 +113,7 @@ class Progress:
         now = self._clock()
         seconds, self._row_began = now - self._row_began, now
         if isinstance(self._display, _Bar):
-            cells = {name: _number(float(value)) for name, value in values.items()}
+            cells = {name: figure(name, float(value)) for name, value in values.items()}
             self._display.add_row({**cells, "time": duration(seconds)})
 
     @property
@@ -317,6 +317,11 @@ def _rank() -> int:
 
 def _number(value: float) -> str:
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def figure(name: str, value: float) -> str:
+    """A metric as a person reads it: accuracies, which are shares, in percent."""
+    return f"{100 * value:.1f} %" if name.endswith("_accuracy") else _number(value)
 
 
 def duration(seconds: float) -> str:

@@ -291,8 +291,8 @@ def check_all(found: Measured) -> list[Check]:
 def _rival(found: Measured, weak: Point, strong: Point) -> tuple[Status, str, Figures]:
     """Whether an attack that should be the weaker one finds more."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
-    says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}{_tolerance(weak, strong)}"
-    return _worse_by(weak, strong), says, figures
+    says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
+    return _worse_by(weak, strong), says + _tolerance(weak, strong), figures
 
 
 def _monotone(points: list[Point], what: str) -> tuple[Status, str, Figures]:

@@ -264,15 +264,15 @@ def test_a_terminal_shows_the_last_epochs_in_a_table_above_the_bar():
             bar.row(epoch=epoch, loss=4 / epoch, **({"knn_accuracy": 0.5} if epoch % 4 == 0 else {}), lr=0.1)
         *table, below = frame(stream)
     assert table == [
-        "epoch   loss  knn   lr       time",
-        "    3   1.33       0.1      5.0 s",
-        "    4      1  0.5  0.1      5.0 s",
-        "    5    0.8       0.1      5.0 s",
-        "    6  0.667       0.1      5.0 s",
-        "    7  0.571       0.1      5.0 s",
-        "    8    0.5  0.5  0.1      5.0 s",
-        "    9  0.444       0.1      5.0 s",
-        "   10    0.4       0.1  1 min 5 s",
+        "epoch   loss     knn   lr       time",
+        "    3   1.33          0.1      5.0 s",
+        "    4      1  50.0 %  0.1      5.0 s",
+        "    5    0.8          0.1      5.0 s",
+        "    6  0.667          0.1      5.0 s",
+        "    7  0.571          0.1      5.0 s",
+        "    8    0.5  50.0 %  0.1      5.0 s",
+        "    9  0.444          0.1      5.0 s",
+        "   10    0.4          0.1  1 min 5 s",
     ]
     assert "pretrain: 100/100 steps" in below
 
