@@ -27,9 +27,8 @@ def test_each_epoch_has_a_row_with_the_figures_of_the_metrics(tiny, monkeypatch)
     assert shown[0].split() == ["epoch", "loss", "knn", "lr", "time"]
     lines = read_metrics(run.path / "metrics.jsonl")
     rates = {line["epoch"]: line["lr"] for line in lines if line["kind"] == "step"}
-    rows = [
-        [str(line["epoch"]), *(f"{value:.3g}" for value in (line["loss"], line["knn_accuracy"], rates[line["epoch"]]))]
-        for line in lines
-        if line["kind"] == "epoch"
-    ]
-    assert [line.split()[:4] for line in shown[1:3]] == rows
+    epochs = [line for line in lines if line["kind"] == "epoch"]
+    assert len(epochs) == 2
+    for line, row in zip(epochs, shown[1:], strict=False):
+        loss, knn, rate = f"{line['loss']:.3g}", f"{100 * line['knn_accuracy']:.1f} %", f"{rates[line['epoch']]:.3g}"
+        assert row.split()[:5] == [str(line["epoch"]), loss, *knn.split(), rate]
