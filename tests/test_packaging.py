@@ -15,6 +15,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {path.name for path in (ROOT / "recipes").glob("*.toml")}
+SKELETONS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit" / "cli" / "skeletons").rglob("*.txt")}
 PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
@@ -102,6 +103,8 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
     assert {name.partition("/")[0] for name in names} == {"rushkit", info}
     assert {f"rushkit/_recipes/{name}" for name in RECIPES} <= set(names)
     assert "rushkit/data/digits.bin" in names
+    assert SKELETONS
+    assert set(names) >= SKELETONS
     assert "rushkit = rushkit.__main__:main" in points
 
 
