@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rushkit.certificates import floor_radius
 from rushkit.report.tables import ball_words, noise_words, norm_words, percent
+from rushkit.report.words import certainty
 
 
 def certified_table(results: Mapping[str, Any]) -> RenderableType:
@@ -22,6 +23,7 @@ def certified_table(results: Mapping[str, Any]) -> RenderableType:
     for row in results["certified"]:
         table.add_row(f"{row['radius']:g}", _share(row), str(row["count"]), str(row["total"]))
     lines = [
+        f"certainty: {certainty(results)}",
         f"clean accuracy of the smoothed classifier: {_share(results['smoothed'])} %",
         f"abstained: {_share(results['abstained'])} %",
     ]

@@ -160,6 +160,15 @@ def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
+def strict_above_paper(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why strict leaves more than paper, for each attack, ball and m of one run where it does."""
+    pairs: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
+    for row in rows:
+        key = (row["attack"], row["norm"], row["eps"], row["samples"])
+        pairs.setdefault(key, {})[row["protocol"]] = row
+    return [note for pair in pairs.values() for note in _above_paper(pair)]
+
+
 def _above_paper(pair: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     """Why strict leaves more than paper, where it does on as many images."""
     if len(pair) < 2 or pair["paper"]["images"] != pair["strict"]["images"]:
