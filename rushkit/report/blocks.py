@@ -183,26 +183,17 @@ def reproduce(document: Mapping[str, Any]) -> str:
         commands = f"<pre>{text(chr(10).join(lines))}</pre>" if lines else ""
         rows = [
             [
-                cell(run["stage"], "text"),
-                cell(run["run"].replace("\\", "/").rpartition("/")[2], "text"),
-                cell(run["status"], "text"),
-                cell("" if run["seconds"] is None else duration(run["seconds"])),
-                cell(run["machine"] or "", "text"),
-                cell("" if run["seed"] is None else run["seed"]),
-                cell(_git(run["git"]), "text"),
+                f'<td class="text"><b>{text(run["stage"])}</b><small>{text(_name(run["run"]))}</small></td>',
+                cell(run["status"], "text", "status"),
+                cell("" if run["seconds"] is None else duration(run["seconds"]), "line", "took"),
+                cell(run["machine"] or "", "text", "machine"),
+                cell("" if run["seed"] is None else run["seed"], label="seed"),
+                cell(_git(run["git"]), "text", "code" if run["git"] else ""),
             ]
             for run in model["runs"]
         ]
-        head = header(
-            "stage",
-            "run",
-            "status",
-            "took",
-            "machine",
-            "seed",
-            "code",
-            words=["stage", "run", "status", "machine", "code"],
-        )
+        words = ["run", "status", "machine", "code"]
+        head = header("run", "status", "took", "machine", "seed", "code", words=words)
         own = next((run for run in model["runs"] if run["run"] == model["run"]), None)
         versions = (own or {}).get("versions") or {}
         others = "".join(
@@ -212,7 +203,7 @@ def reproduce(document: Mapping[str, Any]) -> str:
         parts.append(
             f"<h3>{text(model['name'])}</h3>{facts(model['about'])}"
             + commands
-            + table([head], rows)
+            + table([head], rows, "All runs that are part of this report, oldest first.", "stack")
             + (f"<p><small>{text(', '.join(f'{key} {value}' for key, value in versions.items()))}</small></p>")
             + fold("The resolved recipe", f"<pre>{text(model['recipe_text'])}</pre>")
             + others
@@ -223,6 +214,10 @@ def reproduce(document: Mapping[str, Any]) -> str:
 def _reported(shown: str, name: str) -> str:
     # A dash says something under a header only.
     return cell(shown, "dim edge", f"{name}, reported" if shown != "–" else "")
+
+
+def _name(run: str) -> str:
+    return run.replace("\\", "/").rpartition("/")[2]
 
 
 def _git(state: Mapping[str, Any] | None) -> str:

@@ -134,8 +134,9 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
     if own is None:
         return {}
     about = {"backbone": own.backbone.name, "noise": noise_words(_plain(own.noise.model_dump()))}
-    for run in dict.fromkeys(each.path for each in (family.encoder, family.model) if each and not _trained(each)):
-        about["imported"] = run.name
+    foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
+    if foreign is not None:
+        about["imported"] = _origin(foreign)
     if pretraining is not None:
         section = pretraining.pretrain
         images = f"{pretraining.data.name}/{section.split}"
@@ -149,6 +150,15 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
             f"{used.objective} on {finetuning.data.name}/{used.split}, {used.epochs} epochs, {frozen}"
         )
     return about
+
+
+def _origin(run: RunInfo) -> str:
+    """Where an imported model is from; the run that tried it, where it does not say."""
+    # Only here: it loads torchvision.
+    from rushkit.stages.import_model import origin_words
+
+    imported = run.data.get("imported")
+    return origin_words(imported) if imported else run.path.name
 
 
 def _certified(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rushkit.report.charts import HEIGHT, WIDTH, Series, chart, ticks
-from rushkit.report.curves import thin
+from rushkit.report.curves import distribution, thin
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,24 @@ def test_a_step_keeps_its_height_up_to_each_point():
     assert heights[0] < heights[1] < heights[3]
 
 
+def test_on_a_logarithmic_axis_doublings_are_equal_steps_with_a_tick_each():
+    drawn = chart("t", [Series("s", [(x, 50) for x in (4, 8, 16, 64)])], "x", "y", (0, 100), x_log=True)
+    (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
+    first, second, third, last = (x for x, _ in points_of(path))
+    assert second - first == pytest.approx(third - second, abs=0.2)
+    assert last - third == pytest.approx(2 * (second - first), abs=0.3)
+    assert re.findall(r'text-anchor="middle">([\d.]+)</text>', drawn) == ["4", "8", "16", "64"]
+
+
+def test_ticks_that_would_run_into_each_other_are_left_out():
+    drawn = chart("t", [Series("s", [(x, 50) for x in (100, 101, 200)])], "x", "y", (0, 100), x_log=True)
+    assert re.findall(r'text-anchor="middle">([\d.]+)</text>', drawn) == ["100", "200"]
+
+
+def test_one_point_on_a_logarithmic_axis_can_be_drawn():
+    assert "nan" not in chart("t", [Series("s", [(3, 50)])], "x", "y", (0, 100), x_log=True)
+
+
 def test_values_outside_the_axis_stay_on_its_edge():
     drawn = chart("t", [Series("s", [(0, -5), (1, 500)])], "x", "y", (0, 100))
     (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
@@ -64,6 +82,15 @@ def test_one_point_or_a_flat_line_can_be_drawn(kind, values):
 def test_words_are_escaped():
     drawn = chart("<t>", [Series("<s>", [(0, 1), (1, 2)])], "<x>", '"y"', caption="<c>")
     assert not re.search(r"<[tsxc]>", drawn)
+
+
+def test_a_distribution_runs_from_the_smallest_value_to_the_largest():
+    values = [float(x) for x in range(1000)]
+    found = distribution(values, 10)
+    assert len(found) == 11
+    assert (found[0], found[-1]) == ((0.0, 0.0), (999.0, 1.0))
+    assert found[5] == (pytest.approx(499.5), 0.5)
+    assert distribution([2.0]) == [(2.0, 0.0), (2.0, 1.0)]
 
 
 def test_thinning_keeps_the_mean_and_short_series():

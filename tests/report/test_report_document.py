@@ -289,10 +289,11 @@ def test_an_evaluation_of_a_few_images_does_not_replace_that_of_all(runs):
 
 
 def test_an_imported_model_was_not_trained_by_its_recipe(runs):
-    model = runs.add("import", results={"stage": "import", "makes": "classifier"}, stage="finetune")
+    foreign = {"file": "x/theirs.pt", "sha256": "0123456789abcdef"}
+    model = runs.add("import", results={"stage": "import", "makes": "classifier"}, stage="finetune", imported=foreign)
     runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
     found = document_of(model)["models"][0]
-    assert found["about"]["imported"] == model.path.name
+    assert found["about"]["imported"] == "theirs.pt (sha256 0123456789ab)"
     assert not {"pre-training", "fine-tuning"} & set(found["about"])
     assert found["table_1"][0]["reported"] is None
     assert found["differences"] == []
