@@ -147,22 +147,17 @@ def _datasets(folder: str) -> dict[str, dict[str, Any]]:
 
 
 def _plugins() -> dict[str, str]:
-    """Every name that a plugin registers, and whether it can be imported."""
+    """Every name that a plugin registers, and whether it can be used."""
     from rushkit import registries
-    from rushkit.errors import PluginError
+    from rushkit.cli.plugins import find_problem
+    from rushkit.registry import BUILTIN_OWNER
 
-    found = {}
-    for registry in registries.ALL:
-        for entry in registry.entries():
-            if entry.owner == "rushkit":
-                continue
-            try:
-                entry.load()
-                state = "ok"
-            except PluginError as error:
-                state = error.message
-            found[f"{entry.owner}/{entry.name}"] = state
-    return found
+    return {
+        f"{entry.owner}/{entry.name}": find_problem(registry, entry) or "ok"
+        for registry in registries.ALL
+        for entry in registry.entries()
+        if entry.owner != BUILTIN_OWNER
+    }
 
 
 def _free(folder: str) -> int:

@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli.options import Json, Output
 from rushkit.cli.skeleton import Kind, plan_plugin, write_plugin
-from rushkit.errors import PluginError, UsageError
+from rushkit.errors import PluginError, RushkitError, UsageError
 from rushkit.registry import BUILTIN_OWNER, Entry, Registry
 
 EXAMPLE = "Example: rushkit plugins --check"
@@ -93,6 +93,6 @@ def find_problem(registry: Registry, entry: Entry) -> str:
                 break
             except UsageError:
                 continue
-    except PluginError as error:
+    except RushkitError as error:
         return error.message
     return ""
