@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 
 import pytest
 import safetensors.torch
@@ -16,13 +17,13 @@ TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.tensor([1
 
 
 class Opened:
-    """An object that leaves a file behind when it is unpickled."""
+    """An object that leaves a folder behind when it is unpickled."""
 
     def __init__(self, path):
         self.path = path
 
     def __reduce__(self):
-        return open, (str(self.path), "w")
+        return os.mkdir, (str(self.path),)
 
 
 def saved(folder, content, name="weights.pt"):
