@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import rushkit
 from rushkit.data import digits
-from rushkit.data.memory import limit, resize
+from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, RushkitError, UsageError
 from rushkit.recipe.load import derive_recipe
 from rushkit.run.find import find_run
@@ -211,8 +211,8 @@ def warnings(monkeypatch):
 
 @torch.no_grad()
 def test_clean_accuracy_is_that_of_the_original_and_one_of_guessing_is_a_warning(make, theirs, warnings):
-    split = limit(digits.digits("").split("test"), 40)
-    x = resize(split.images, 16).float() / 255
+    split = limit(digits.digits("", image_size=16).split("test"), 40)
+    x = split.images.float() / 255
 
     def clean():
         found = json.loads((make(theirs, "toy", check=40).path / "results.json").read_text())["clean"]
