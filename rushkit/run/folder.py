@@ -10,6 +10,7 @@ import contextlib
 import json
 import re
 import secrets
+import shutil
 import traceback
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
-from rushkit.run.lock import FolderLock
+from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore
@@ -188,7 +189,9 @@ class Run:
     def fail(self, error: BaseException) -> None:
         """Mark the run failed (interrupted, for KeyboardInterrupt and Interrupted), keep the reason, and close it.
 
-        Never raises: the error that brought this about is the one to show.
+        A new run that a RushkitError ended before it wrote anything, such as one without its data, is removed: there is
+        nothing in it to go on with, and the error says all. Never raises: the error that brought this about is the one
+        to show.
         """
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
         # A full disk may be the very reason.
@@ -201,7 +204,10 @@ class Run:
         self.data["error"] = {"type": type(error).__name__, "message": str(error)}
         with contextlib.suppress(RushkitError):
             self._write()
+        vain = self.writes and isinstance(error, RushkitError) and not stopped and self._is_untouched()
         self.close()
+        if vain:
+            shutil.rmtree(self.path, ignore_errors=True)
 
     def close(self) -> None:
         """Close the files and give the folder's lock back; the status stays as it is."""
@@ -222,6 +228,16 @@ class Run:
             self.finish()
         else:
             self.fail(error)
+
+    def _is_untouched(self) -> bool:
+        """Whether this process made the folder, and nothing is in it but what every run has from its start."""
+        if len(self.data["sessions"]) > 1:
+            return False
+        try:
+            files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
+        except OSError:
+            return False
+        return files <= {RUN_FILE, RECIPE_FILE, LOG_FILE, LOCK_FILE}
 
     def _begin(self, now: datetime, recipe_toml: str | None = None) -> None:
         self.data |= {"status": "running", "ended": None}

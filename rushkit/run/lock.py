@@ -14,7 +14,7 @@ from typing import Any
 from rushkit.errors import RushkitError
 from rushkit.run.files import write_error
 
-_NAME = "lock"
+LOCK_FILE = "lock"
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -29,7 +29,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        path = folder / _NAME
+        path = folder / LOCK_FILE
         try:
             self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -79,7 +79,7 @@ def holder_is_dead(folder: Path) -> bool:
 
 def _holder(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        note = json.loads((folder / _NAME).read_bytes())
+        note = json.loads((folder / LOCK_FILE).read_bytes())
         if isinstance(note, dict):
             return note
     return {}

@@ -36,7 +36,9 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
     ranks.join()
     machine = machine_of(recipe)
     if ranks.rank():
-        return Run.open(ranks.broadcast(None), speaker, ranks.rank())
+        run = Run.open(ranks.broadcast(None), speaker, ranks.rank())
+        ranks.wait()
+        return run
     info = environment() | {
         "device": str(machine.device),
         "precision": machine.precision,
@@ -48,6 +50,8 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
     }
     run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
     ranks.broadcast(str(run.path.resolve()))
+    # A run that fails at once takes its folder with it: not before the others have read there what they are to do.
+    ranks.wait()
     return run
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import rushkit
-from rushkit.errors import Interrupted, NumericsError, RushkitError, UsageError
+from rushkit.errors import DataError, Interrupted, NumericsError, RushkitError, UsageError
 from rushkit.run.environment import environment, git_state
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
@@ -67,12 +67,52 @@ def test_subfolders_appear_when_they_are_used(tmp_path):
     ],
 )
 def test_an_error_is_kept_in_the_folder_and_goes_on_its_way(tmp_path, error, status):
-    with pytest.raises(type(error)), create(tmp_path) as run:
+    run = create(tmp_path)
+    run.metrics.append(step=1, loss=0.5)
+    with pytest.raises(type(error)), run:
         raise error
     assert told(run)["status"] == status
     assert told(run)["error"]["type"] == type(error).__name__
     assert told(run)["error"]["message"] == str(error)
     assert ("Traceback" in (run.path / "log.txt").read_text()) == (type(error) in (ValueError, SystemExit))
+
+
+def test_a_run_that_fails_before_it_wrote_anything_leaves_no_folder(tmp_path):
+    run = create(tmp_path)
+    run.speaker.say("what it is going to do")
+    run.subfolder("counts")
+    with pytest.raises(DataError), run:
+        raise DataError("no such data set")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), KeyboardInterrupt(), Interrupted("asked to", "--resume")],
+)
+def test_a_bug_or_an_interruption_leaves_the_folder(tmp_path, error):
+    with pytest.raises(type(error)), create(tmp_path) as run:
+        raise error
+    assert (run.path / "log.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["checkpoints/step-000001.safetensors", "counts/0.jsonl", "results.json", "mine.txt"])
+def test_a_failed_run_with_anything_in_it_leaves_its_folder(tmp_path, name):
+    run = create(tmp_path)
+    (run.path / name).parent.mkdir(exist_ok=True)
+    (run.path / name).write_text("")
+    with pytest.raises(DataError), run:
+        raise DataError("no such data set")
+    assert told(run)["status"] == "failed"
+
+
+def test_a_run_that_is_opened_again_and_fails_leaves_its_folder(tmp_path):
+    with create(tmp_path) as first:
+        pass
+    path = first.path
+    with pytest.raises(DataError), Run.open(path, QUIET) as run:
+        raise DataError("no such data set")
+    assert told(run)["status"] == "failed"
 
 
 def test_a_folder_that_vanished_does_not_hide_the_error(tmp_path):
