@@ -47,6 +47,7 @@ def recipe_keys() -> str:
     ]
     lines += [
         "Beside the tables stand `schema = 1`, the version of this format, and `name`, what its runs are called by.",
+        "What is said of a wrong key or value, and what to do: [troubleshooting.md](troubleshooting.md#recipes).",
         "",
     ]
     for name, field in Recipe.model_fields.items():

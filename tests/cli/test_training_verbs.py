@@ -20,7 +20,11 @@ def test_pretrain_finetune_evaluate_attack_as_a_user_types_them(cli, folder):
     said = cli("pretrain", "--recipe", "digits", *sets(*TINY))
     assert said.code == 0, said.err
     run = only(folder / "runs", "pretrain")
-    for words in ("pretrain digits: 32 images of digits/train", "labels are used for this look only", f"run: {run.relative_to(folder)}"):
+    for words in (
+        "pretrain digits: 32 images of digits/train",
+        "labels are used for this look only",
+        f"run: {run.relative_to(folder)}",
+    ):
         assert words in said.out
     assert f"next: rushkit finetune --from {run.relative_to(folder)}" in said.out
     said = cli("finetune", "--from", "digits")

@@ -1,0 +1,262 @@
+"""docs/troubleshooting.md against the messages as they are printed: each is provoked, and must be its heading there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from commands import TINY, only, sets
+from PIL import Image
+from safetensors.torch import save_file
+
+from rushkit import registries
+from rushkit.cli.launch import run_ranks
+from rushkit.errors import NoCertificate, UsageError
+from rushkit.registry import Entry
+from rushkit.run.files import write_error
+from rushkit.run.lock import FolderLock
+from rushkit.stages import loop, ranks
+
+PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+HEADINGS = re.findall(r"^### `error: (.*)`$", PAGE, re.MULTILINE)
+
+CIFAR = sets(*TINY, "data.name=cifar10", "data.image_size=32")
+PHOTOS = sets(*TINY, "data.name=folder", "data.limit=0", "data.image_size=0", "pretrain.batch_size=4")
+START = ("pretrain", "--recipe", "digits", *sets(*TINY))
+
+# The start of a heading -> exit code and command line.
+COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
+    "no such command": (2, ("evaluat",)),
+    "no such option": (2, ("evaluate", "--sampels", "3")),
+    "got unexpected": (2, ("attack", "--eps", "8", "255")),
+    "<option>: must be": (2, ("certify", "--alpha", "x")),
+    "<option>: '<value>' is not": (2, ("certify", "--norm", "l3")),
+    "unknown recipe": (2, ("pretrain", "--recipe", "cifar11")),
+    "<place>: unknown key": (2, ("pretrain", "--recipe", "digits", "--set", "pretrain.epoch=3")),
+    "<place>: <key>: must be <what>": (2, ("evaluate", "--samples", "0")),
+    "<place>: <key>: must be in pixel": (2, ("attack", "--eps", "8")),
+    "the recipe has": (2, ("pretrain", "--recipe", "digits", *sets("pretrain.epochs=0", "noise.sclae=1"))),
+    "<place>: noise": (2, ("pretrain", "--recipe", "digits", "--set", "noise.name=gaussian")),
+    "a batch of <n> is larger": (2, (*START, *sets("pretrain.batch_size=64"))),
+    "<data set>: <n> of <m> files": (1, ("pretrain", "--recipe", "digits", *CIFAR)),
+    "<folder> has neither": (1, ("pretrain", "--recipe", "digits", *PHOTOS)),
+    "the images of": (2, ("evaluate", *sets("data.image_size=16"))),
+    "class <n> of <data>": (2, ("evaluate", *sets("data.name=letters"))),
+    "no finished run of <verb> of": (2, ("evaluate", "--from", "cifar10")),
+    "there is no checkpoint": (1, ("evaluate", "--from", "gone.safetensors")),
+    "there is no stopped run": (2, ("pretrain", "--resume")),
+    "--resume goes on": (2, ("pretrain", "--resume", "--set", "pretrain.epochs=9")),
+    "device": (2, (*START, "--set", "system.device=cuda:77")),
+    "noise '<name>' has no theorem": (1, ("certify", "--norm", "linf", "--set", "noise.name=odd")),
+    "<n> draws can never": (2, ("certify", "--samples", "5")),
+    "<place>: <key>: unknown <kind>": (2, (*START, "--set", "noise.name=unifrom")),
+    "'<name>' of <owner> cannot": (3, (*START, "--set", "noise.name=broken")),
+    "<place>: <key>: the <kind>": (2, (*START, "--set", "noise.name=twice")),
+}
+
+
+def heading(start: str) -> str:
+    """The one heading that begins so."""
+    (found,) = [each for each in HEADINGS if each.startswith(start)]
+    return found
+
+
+def says(start: str, text: str) -> bool:
+    """Whether the first line of an error is what the heading says, with anything for what stands in <…>."""
+    line = re.search(r"^error: (.*)$", text, re.MULTILINE)
+    pattern = "".join(".+" if part[:1] == "<" else re.escape(part) for part in re.split(r"(<[^>]*>)", heading(start)))
+    return line is not None and re.fullmatch(pattern, line[1]) is not None
+
+
+@pytest.fixture
+def components(monkeypatch) -> None:
+    """A noise that l2 alone has a theorem for, a broken plugin, a name of two owners, digits with other classes."""
+    from rushkit.data.digits import Digits
+    from rushkit.noises.gaussian import Gaussian
+
+    class Odd(Gaussian):
+        def certified_radius(self, p, norm, dim):
+            if norm != "l2":
+                raise NoCertificate("not proved")
+            return super().certified_radius(p, norm, dim)
+
+    class Letters(Digits):
+        classes = tuple("abcdefghij")
+
+    def odd() -> Odd:
+        return Odd(scale=0.3)
+
+    def letters(root: str, image_size: int = 8) -> Letters:
+        return Letters(image_size)
+
+    noises = [
+        Entry("odd", "tests", target=odd),
+        Entry("broken", "rushkit-broken", "1.2", "tests_no_such_module:x"),
+        Entry("twice", "rushkit-one", target=odd),
+        Entry("twice", "rushkit-two", target=odd),
+    ]
+    monkeypatch.setattr(registries.noises, "_entries", [*registries.noises.entries(), *noises])
+    monkeypatch.setattr(
+        registries.datasets, "_entries", [*registries.datasets.entries(), Entry("letters", "tests", target=letters)]
+    )
+
+
+@pytest.mark.parametrize("start", COMMANDS)
+def test_a_command_says_what_the_page_explains(fails, runs, folder, components, start):
+    (folder / "data").mkdir()
+    code, arguments = COMMANDS[start]
+    assert says(start, fails(code, *arguments).err)
+
+
+def photos(folder: Path) -> None:
+    for split in ("train", "test"):
+        place = folder / "data" / split / "cat"
+        place.mkdir(parents=True)
+        for index, size in enumerate((8, 9, 9, 9)):
+            Image.new("RGB", (size, size)).save(place / f"{index}.png")
+
+
+def images_of_two_sizes(fails, folder, monkeypatch) -> str:
+    photos(folder)
+    return fails(1, "pretrain", "--recipe", "digits", *PHOTOS).err
+
+
+def a_damaged_image(fails, folder, monkeypatch) -> str:
+    photos(folder)
+    (folder / "data" / "train" / "cat" / "1.png").write_bytes(b"none")
+    return fails(1, "pretrain", "--recipe", "digits", *PHOTOS).err
+
+
+def no_runs(fails, folder, monkeypatch) -> str:
+    return fails(2, "evaluate", "--set", "system.runs_dir=none").err
+
+
+def a_run_of_another_verb(fails, folder, monkeypatch) -> str:
+    return fails(2, "evaluate", "--from", only(folder / "runs", "pretrain").name).err
+
+
+def a_copy(folder: Path) -> Path:
+    (stored,) = (only(folder / "runs", "finetune") / "checkpoints").glob("*.safetensors")
+    copy = folder / "copy.safetensors"
+    copy.write_bytes(stored.read_bytes())
+    return copy
+
+
+def a_torn_checkpoint(fails, folder, monkeypatch) -> str:
+    copy = a_copy(folder)
+    copy.write_bytes(copy.read_bytes()[:-1])
+    return fails(1, "evaluate", "--from", str(copy)).err
+
+
+def an_altered_checkpoint(fails, folder, monkeypatch) -> str:
+    copy = a_copy(folder)
+    copy.write_bytes(copy.read_bytes()[:-1] + bytes([copy.read_bytes()[-1] ^ 1]))
+    return fails(1, "evaluate", "--from", str(copy)).err
+
+
+def a_foreign_checkpoint(fails, folder, monkeypatch) -> str:
+    save_file({"weight": torch.zeros(3)}, folder / "other.safetensors")
+    return fails(1, "evaluate", "--from", "other.safetensors").err
+
+
+def a_run_that_is_going_on(fails, folder, monkeypatch) -> str:
+    run = only(folder / "runs", "pretrain")
+    lock = FolderLock(run)
+    said = fails(1, "pretrain", "--resume", "--run", str(run)).err
+    lock.release()
+    return said
+
+
+def a_batch_that_does_not_divide(fails, folder, monkeypatch) -> str:
+    monkeypatch.setattr(loop, "ranks", SimpleNamespace(world=lambda: 3))
+    return fails(2, *START).err
+
+
+def an_interrupted_run(fails, folder, monkeypatch) -> str:
+    stepping(monkeypatch, lambda loss: os.kill(os.getpid(), signal.SIGINT) or loss)
+    return fails(130, *START).err
+
+
+def a_loss_that_is_nan(fails, folder, monkeypatch) -> str:
+    stepping(monkeypatch, lambda loss: loss * float("nan"))
+    return fails(1, *START).err
+
+
+def too_little_memory(fails, folder, monkeypatch) -> str:
+    def fail(_: torch.Tensor) -> torch.Tensor:
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    stepping(monkeypatch, fail)
+    return fails(1, *START).err
+
+
+def stepping(monkeypatch, after: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Have something happen to the loss of every training step."""
+    step = loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *arguments: after(step(*arguments)))
+
+
+def a_full_disk(fails, folder, monkeypatch) -> str:
+    return f"error: {write_error(folder / 'x', OSError(errno.ENOSPC, 'No space left on device')).message}"
+
+
+def a_folder_that_is_a_file(fails, folder, monkeypatch) -> str:
+    (folder / "blocked").write_text("")
+    return fails(1, *START, "--set", "system.runs_dir=blocked").err
+
+
+PROVOKED: dict[str, Callable[..., str]] = {
+    "<image> is <size>": images_of_two_sizes,
+    "<image> cannot be read": a_damaged_image,
+    "no finished run of <verb> in": no_runs,
+    "<run> is a run of": a_run_of_another_verb,
+    "checkpoint <path> is cut": a_torn_checkpoint,
+    "checkpoint <path> is altered": an_altered_checkpoint,
+    "<path> is a safetensors": a_foreign_checkpoint,
+    "another process": a_run_that_is_going_on,
+    "a batch of <n> does not": a_batch_that_does_not_divide,
+    "stopped at": an_interrupted_run,
+    "the loss is": a_loss_that_is_nan,
+    "out of memory": too_little_memory,
+    "no room": a_full_disk,
+    "cannot write": a_folder_that_is_a_file,
+}
+
+
+@pytest.mark.parametrize("start", PROVOKED)
+def test_what_goes_wrong_is_said_as_the_page_explains(fails, runs, folder, monkeypatch, start):
+    assert says(start, PROVOKED[start](fails, folder, monkeypatch))
+
+
+def test_an_error_of_ours_is_said_as_the_page_explains(cli, monkeypatch):
+    monkeypatch.setattr("rushkit.recipe.find.available", lambda: {}["no such key"])
+    said = cli("recipe", "list")
+    assert said.code == 1
+    assert says("an error inside", said.err)
+
+
+def test_a_killed_rank_is_said_as_the_page_explains(capfd):
+    run_ranks([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 2)
+    assert says("rank <n> was killed", capfd.readouterr().err)
+
+
+def test_what_ranks_may_not_do_is_said_as_the_page_explains(fails, monkeypatch):
+    monkeypatch.setattr(ranks, "world", lambda: 3)
+    with pytest.raises(UsageError) as raised:
+        ranks.check_device(SimpleNamespace(type="cuda", index=0))
+    assert says("rank <n> has no GPU", f"error: {raised.value.message}")
+
+
+def test_every_heading_is_provoked():
+    rest = ("an error inside", "rank <n> was killed", "rank <n> has no GPU")
+    provoked = [heading(start) for start in (*COMMANDS, *PROVOKED, *rest)]
+    assert sorted(provoked) == sorted(HEADINGS)
+    assert len(HEADINGS) == len(set(HEADINGS))
