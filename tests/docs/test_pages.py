@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [page for folder in ("*.md", "docs/*.md", "plugins/*/*.md") for page in sorted(ROOT.glob(folder))]
+INDEX = ROOT / "docs" / "README.md"
 
 
 def generator():
@@ -23,7 +24,7 @@ def test_generated_pages_are_up_to_date(page):
     assert written == generator().PAGES[page](), "run docs/generate.py"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings(page):
     text = page.read_text(encoding="utf-8")
     for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", text):
@@ -40,11 +41,16 @@ def slug(heading):
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def test_every_page_of_docs_is_linked_from_somewhere():
-    linked = {
-        (page.parent / target.partition("#")[0]).resolve()
-        for page in PAGES
-        for target in re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8"))
-    }
-    for page in (ROOT / "docs").glob("*.md"):
-        assert page.resolve() in linked, f"no page links to docs/{page.name}"
+def links(page):
+    """The files that a page links to."""
+    targets = re.findall(r"\]\((?!https?://)([^)\s]+)\)", page.read_text(encoding="utf-8"))
+    return [(page.parent / target.partition("#")[0]).resolve() for target in targets if not target.startswith("#")]
+
+
+def test_the_index_names_every_page_once():
+    pages = {*(ROOT / "docs").glob("*.md"), *ROOT.glob("*.md")} - {INDEX}
+    assert sorted(links(INDEX)) == sorted(pages)
+
+
+def test_the_index_is_linked_from_a_page_outside_it():
+    assert any(INDEX in links(page) for page in PAGES if page != INDEX)

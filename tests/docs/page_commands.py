@@ -1,0 +1,89 @@
+"""The commands that stand on a page, the recipes that it shows, and what makes a command small enough for a test."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Programs that the tests of the pages leave out, and why.
+NOT_RUN = {
+    "git": "clones from the network",
+    "cd": "goes into the clone",
+    "make": "installs an environment; its targets are what CI runs",
+    "pip": "installs; tests/plugins does it, into a folder of its own",
+    "python": "benchmarks and docs/generate.py, which are no commands of rushkit",
+}
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a page: its words after ``rushkit``, and what the page says after ``#``."""
+
+    words: tuple[str, ...]
+    comment: str
+
+    def __str__(self) -> str:
+        return shlex.join(self.words)
+
+    @property
+    def verb(self) -> str:
+        return self.words[0]
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def commands(text: str) -> list[Command]:
+    """Every command in the ``sh`` blocks and indented blocks of a page's text, in its order."""
+    return [command for line in _lines(text) for command in _commands_of(line)]
+
+
+def recipes(text: str) -> dict[str, str]:
+    """The recipes that a page shows: each ``toml`` block with a schema, under the last file name before it."""
+    found = {}
+    for block in re.finditer(r"```toml\n(schema = 1\n.*?)```", text, re.DOTALL):
+        *_, name = re.findall(r"[\w-]+\.toml", text[: block.start()])
+        found[name] = block[1]
+    return found
+
+
+def inline(text: str) -> list[tuple[str, ...]]:
+    """The words after ``rushkit`` of every command that a sentence names."""
+    return [tuple(span.split()) for span in re.findall(r"`rushkit ([^`\n]+)`", text)]
+
+
+def _lines(text: str) -> Iterator[str]:
+    """The lines of the blocks, those that end in a backslash joined with the next."""
+    fenced = [
+        body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.M) if language == "sh"
+    ]
+    rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    indented = [line[4:] for line in rest.splitlines() if line.startswith("    ")]
+    ours = [line for line in _joined(indented) if re.match(r"rushkit |.* -m rushkit ", line)]
+    for line in (*_joined("".join(fenced).splitlines()), *ours):
+        if line.strip():
+            yield line
+
+
+def _joined(lines: list[str]) -> list[str]:
+    return "\n".join(lines).replace("\\\n", " ").splitlines()
+
+
+def _commands_of(line: str) -> Iterator[Command]:
+    code, _, comment = re.sub(r"\s#\s", "\0", f" {line}").partition("\0")
+    for part in code.split("&&"):
+        words = shlex.split(part)
+        while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+            del words[0]
+        if not words or words[0].startswith("#"):
+            continue
+        if "rushkit" in words and (words[0] == "rushkit" or words[words.index("rushkit") - 1] == "-m"):
+            yield Command(tuple(words[words.index("rushkit") + 1 :]), comment.strip())
+        else:
+            assert words[0] in NOT_RUN, f"{line!r}: neither a command of rushkit nor one that NOT_RUN excepts"

@@ -1,0 +1,241 @@
+"""Every command that a page shows is one: those of README, tutorial and guides run, those of all pages parse."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from page_commands import ROOT, Command, commands, inline, read, recipes
+from PIL import Image
+
+from rushkit import noises, registries
+from rushkit.cli.app import app
+from rushkit.recipe.components import check_components
+from rushkit.recipe.find import available
+from rushkit.recipe.load import change_attacks, load_recipe
+from rushkit.run.find import find_runs
+from rushkit.stages import loop
+
+PAGES = sorted(str(page.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md") for page in ROOT.glob(pattern))
+PLUGINS = sorted(str(page.relative_to(ROOT)) for page in ROOT.glob("plugins/*/README.md"))
+TUTORIAL = "docs/tutorial.md"
+GROUPS = {group.name: group.typer_instance for group in app.registered_groups}
+
+
+def sets(*changes: str) -> list[str]:
+    return [word for change in changes for word in ("--set", change)]
+
+
+# What a command gets besides its own words, so that it takes a second on tiny files. Later words win.
+DATA = sets("data.limit=32")
+MODEL = sets("backbone.name=resnet10-small", "projector.hidden=8", "projector.out=4", "pretrain.batch_size=16")
+LOOK = sets("pretrain.knn.k=3", "pretrain.knn.bank=16", "pretrain.knn.queries=8", "data.validation=10")
+SMALL = {
+    "pretrain": [*DATA, *MODEL, *LOOK, *sets("pretrain.epochs=1")],
+    "finetune": [*DATA, *sets("finetune.epochs=1", "finetune.batch_size=8")],
+    "evaluate": [*sets("data.limit=8"), "--samples", "1,2"],
+    "attack": ["--limit", "2", "--samples", "1", "--eot", "1"],
+    "audit": ["--limit", "4", "--samples", "2", "--steps", "2", "--eot", "1", "--queries", "4"],
+    "certify": ["--samples", "100", "--limit", "2"],
+    "predict": ["--samples", "100"],
+    "probe": ["--limit", "4", "--steps", "1"],
+    "bench": [*DATA, *MODEL, "--seconds", "1"],
+}
+
+
+def smaller(command: Command) -> list[str]:
+    if "--resume" in command.words:
+        return []
+    steps = sets("attack.0.steps=2") if command.verb == "attack" and "autoattack" not in command.words else []
+    return [*SMALL.get(command.verb, []), *steps]
+
+
+def filled_in(words: tuple[str, ...]) -> list[str]:
+    """The words with real runs in the place of RUN and its like: after an option, one of the verb it asks for."""
+    wanted = {"--from-counts": "certify", "--supervised": "finetune"}
+    filled: list[str] = []
+    for before, word in zip(("", *words), words, strict=False):
+        if "RUN" in word.split("/"):
+            runs = (str(run.path) for run in find_runs() if run.verb == wanted.get(before, "pretrain"))
+            word = next(runs) + word.partition("RUN")[2]
+        elif word in ("runs/A", "runs/B"):
+            models = [str(run.path) for run in find_runs() if run.verb == "finetune"]
+            word = models[word == "runs/B"]
+        filled.append(word)
+    return filled
+
+
+def run(cli, command: Command, added: list[str]) -> str:
+    """Run a command of a page; it must end as the page says. Returns what it printed."""
+    code, out, err = cli(*filled_in(command.words), *added)
+    # A check that fails is a verdict on a tiny model, not on the command.
+    allowed = {0, 1} if command.verb == "audit" else {130} if "Ctrl-C" in command.comment else {0}
+    assert code in allowed, f"rushkit {command}: exit code {code}\n{err}"
+    assert code == 130 or "error:" not in err, f"rushkit {command}\n{err}"
+    return out
+
+
+def write_recipes(page: str) -> None:
+    for name, text in recipes(read(page)).items():
+        Path(name).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """``ctrl_c(5)`` presses Ctrl-C during the fifth training step from now."""
+
+    def plan(number: int) -> None:
+        original, calls = loop.train_step, 0
+
+        def step(*arguments, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls == number:
+                os.kill(os.getpid(), signal.SIGINT)
+            return original(*arguments, **keywords)
+
+        monkeypatch.setattr(loop, "train_step", step)
+
+    return plan
+
+
+@pytest.mark.slow
+def test_the_tutorials_first_part_runs_as_it_stands(cli, ctrl_c):
+    first, _, _ = read(TUTORIAL).partition("\n## Part 2")
+    write_recipes(TUTORIAL)
+    stopped = 0
+    for command in commands(first):
+        if "Ctrl-C" in command.comment:
+            ctrl_c(30)
+            stopped += 1
+        run(cli, command, [])
+    assert stopped == 1
+    assert {"pretrain", "finetune", "evaluate", "attack", "audit", "certify", "report"} <= {
+        command.verb for command in commands(first)
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_files")
+@pytest.mark.parametrize("page", ["README.md", TUTORIAL, "docs/results.md"])
+def test_a_pages_commands_run_one_after_the_other_from_nothing(cli, page):
+    text = read(page)
+    found = commands(text.partition("\n## Part 2")[2] if page == TUTORIAL else text)
+    assert found
+    for command in found:
+        run(cli, command, smaller(command))
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny_files")
+@pytest.mark.parametrize("page", ["audit", "certificates", "protocols", "recipes", "reports"])
+def test_a_guides_commands_run_on_a_model_that_is_there(cli, page):
+    page = f"docs/{page}.md"
+    write_recipes(page)
+    for recipe in ("cifar10", "cifar10-cpu"):
+        for words in (("pretrain", "--recipe", recipe), ("finetune", "--from", recipe)):
+            command = Command(words, "")
+            run(cli, command, smaller(command))
+    if page == "docs/audit.md":
+        supervised = Command(("finetune", "--recipe", "cifar10", *sets("finetune.freeze=none")), "")
+        run(cli, supervised, [*smaller(supervised), *MODEL])
+    for place in (Path("photo.png"), Path("holiday/beach.png")):
+        place.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), "grey").save(place)
+    found = commands(read(page))
+    assert found
+    for command in found:
+        run(cli, command, smaller(command))
+
+
+@pytest.fixture
+def parse(cli, monkeypatch):
+    """Parse a command's words as the app does, and return its options instead of running it."""
+    seen: list[dict[str, Any]] = []
+
+    def recording(callback):
+        @functools.wraps(callback)
+        def record(**options):
+            seen.append(options)
+
+        return record
+
+    for part in (app, *GROUPS.values()):
+        for registered in part.registered_commands:
+            monkeypatch.setattr(registered, "callback", recording(registered.callback))
+
+    def run(*words: str) -> dict[str, Any]:
+        code, _, err = cli(*words)
+        assert (code, err) == (0, ""), f"rushkit {' '.join(words)}\n{err}"
+        # What ends before a command, as --install-completion does, has none.
+        return seen.pop() if seen else {}
+
+    return run
+
+
+@pytest.fixture
+def triangle():
+    """The noise that README and docs/plugins.md write; others run what they write."""
+
+    @noises.register("triangle")
+    class Triangle:
+        std = 0.1
+
+        def __init__(self, scale: float):
+            self.scale = scale
+
+        def sample(self, x, generator=None):
+            return torch.zeros_like(x)
+
+    yield
+    registries.noises.unregister("triangle", registries.noises.entry("triangle").owner)
+
+
+@pytest.mark.usefixtures("triangle")
+@pytest.mark.parametrize("page", [*PAGES, *PLUGINS])
+def test_every_command_of_a_page_parses_and_its_names_exist(parse, page):
+    text = read(page)
+    write_recipes(page)
+    examples = commands(f"```sh\n{_examples(text)}```\n")
+    for command in [*commands(text), *examples]:
+        options = parse(*command.words)
+        check_names(command, options, components=page not in PLUGINS)
+
+
+def _examples(text: str) -> str:
+    """The examples of the generated page of commands, one a line."""
+    return "".join(f"{line.removeprefix('Example: ')}\n" for line in text.splitlines() if line.startswith("Example: "))
+
+
+def check_names(command: Command, options: dict[str, Any], components: bool) -> None:
+    """Recipes, their keys and components' options, attacks, data sets: an unknown one raises.
+
+    Where the components of a page's own plugin are not installed, they are not looked for.
+    """
+    if command.verb == "data":
+        assert options.get("name", "digits") in registries.datasets.names() or not components
+        return
+    known = {*available(), *(str(place) for place in Path().glob("*.toml"))}
+    # A run, a checkpoint or a file to come may have any recipe; the keys that --set may name are the same in all.
+    also = options.get("source"), options.get("name") if command.verb == "recipe" else None
+    named = options.get("recipe") or options.get("from_scratch") or next(filter(known.__contains__, also), "cifar10")
+    recipe = load_recipe(named, options.get("changes") or [], components=components and command.verb != "attack")
+    if command.verb == "attack" and components:
+        check_components(change_attacks(recipe, options["kind"], changes=options["changes"] or []))
+    if command.verb == "finetune" and options["target"]:
+        assert options["target"] in {*known, *registries.datasets.names()}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_in_sentences_name_verbs_and_options_that_are_there(cli, page):
+    for words in inline(read(page)):
+        verbs = words[: 2 if words[0] in GROUPS else 1] if not words[0].startswith("-") else ()
+        code, out, err = cli(*verbs, "--help")
+        assert code == 0, f"{page} names rushkit {' '.join(words)}\n{err}"
+        for option in (word for word in words if word.startswith("--")):
+            assert option in out, f"{page} names rushkit {' '.join(words)}, and {option} is not there"
