@@ -183,8 +183,13 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
         # Says what is wrong with it.
         read_run_file(run.path)
     if run.stage not in verbs:
+        imported = run.stage != run.verb
+        stands_for = f", which stands for one of {run.stage}" if imported else ""
         raise UsageError(
-            f"{run.path} is a run of {run.verb}; this needs one of {' or '.join(verbs)}", _how_to(verbs, run.recipe)
+            f"{run.path} is a run of {run.verb}{stands_for}; this needs one of {' or '.join(verbs)}",
+            f"make one with: rushkit finetune --from {run.path}"
+            if imported and run.stage == "pretrain"
+            else _how_to(verbs, run.recipe),
         )
     if not run.store().paths():
         raise _without_checkpoint(run)
