@@ -78,7 +78,7 @@ def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to wr
     Output().result({}, f"wrote {target}; use it with: rushkit pretrain --recipe {target}")
 
 
-@app.command("check", epilog="Example: rushkit recipe check mine.toml")
+@app.command("check", epilog="Example: rushkit recipe check cifar10 --set pretrain.epochs=100")
 def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     """Check a recipe: its keys, and its components' options against the components themselves."""
     from rushkit.recipe.load import load_recipe
