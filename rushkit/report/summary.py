@@ -8,7 +8,7 @@ from typing import Any
 from rushkit.report import measured
 from rushkit.report.collect import Family
 from rushkit.report.paper import EPS, NORM
-from rushkit.report.tables import ball_words, norm_words, percent
+from rushkit.report.tables import above_paper, ball_words, norm_words, percent
 from rushkit.report.words import attack_pairs, certainty
 
 
@@ -43,7 +43,7 @@ def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
 def attack_notes(entry: Mapping[str, Any]) -> list[str]:
     """What a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
     found = [note for row in entry["table_1"] for note in _weak_autoattack(row)]
-    found += [note for pair in attack_pairs(entry["attacks"]) for note in _above_paper(pair)]
+    found += [note for pair in attack_pairs(entry["attacks"]) for note in above_paper(pair)]
     said: dict[str, list[str]] = {}
     for row in entry["attacks"]:
         for note in row["notes"]:
@@ -166,32 +166,7 @@ def strict_above_paper(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     for row in rows:
         key = (row["attack"], row["norm"], row["eps"], row["samples"])
         pairs.setdefault(key, {})[row["protocol"]] = row
-    return [note for pair in pairs.values() for note in _above_paper(pair)]
-
-
-def _above_paper(pair: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Why strict leaves more than paper, where it does on as many images."""
-    if len(pair) < 2 or pair["paper"]["images"] != pair["strict"]["images"]:
-        return
-    strict, paper = (pair[name]["rules"]["majority"] for name in ("strict", "paper"))
-    if strict["accuracy"] <= paper["accuracy"]:
-        return
-    row = pair["strict"]
-    said = (
-        f"{row['attack']}, {ball_words(row['norm'], row['eps'])}, m = {row['samples']}: strict leaves "
-        f"{percent(strict['accuracy'])} %, paper {percent(paper['accuracy'])} %; "
-    )
-    if strict["low"] > paper["high"]:
-        yield f"{said}more than chance explains, so the search of strict was too weak: give it more steps or restarts"
-    else:
-        yield (
-            f"{said}paper asks for {_votes(pair['paper'])} an image, strict for the mean of {row['votes']}, on images "
-            f"chosen with other draws: on {row['images']} images such a difference can be chance"
-        )
-
-
-def _votes(row: Mapping[str, Any]) -> str:
-    return "one vote" if row["votes"] == 1 else f"{row['votes']} votes"
+    return [note for pair in pairs.values() for note in above_paper(pair)]
 
 
 def _share(row: Mapping[str, Any]) -> str:

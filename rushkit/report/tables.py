@@ -47,6 +47,7 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
     )
     for column in ("attack", "ball", "m", "images", "clean %", *(f"{name} % [95%]" for name in protocols)):
         table.add_column(column, justify="left" if column in ("attack", "ball") else "right")
+    notes: list[str] = []
     for key in dict.fromkeys((row["attack"], row["norm"], row["eps"], row["samples"]) for row in rows):
         found = {row["protocol"]: row for row in rows if _key(row) == key}
         last = list(found.values())[-1]
@@ -54,7 +55,36 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
         clean = percent(last["rules"]["majority"]["clean_accuracy"])
         ball = ball_words(key[1], key[2])
         table.add_row(key[0], ball, str(key[3]), str(last["images"]), clean, *figures)
-    return Group(table, contribution_table(rows), *_transfer_table(rows), *_notes(rows), Text(PROTOCOL_NOTE))
+        notes += above_paper(found)
+    notes += list(dict.fromkeys(note for row in rows for note in row["notes"]))
+    said = [Text(f"note: {note}") for note in notes]
+    return Group(table, contribution_table(rows), *_transfer_table(rows), *said, Text(PROTOCOL_NOTE))
+
+
+def above_paper(pair: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Why strict leaves more than paper, where it does, on as many images: a sentence, or none.
+
+    Args:
+        pair: Protocol -> row of an attack, of one ball and m.
+    """
+    if len(pair) < 2 or pair["paper"]["images"] != pair["strict"]["images"]:
+        return []
+    row, (strict, paper) = pair["strict"], (pair[name]["rules"]["majority"] for name in ("strict", "paper"))
+    if strict["accuracy"] <= paper["accuracy"]:
+        return []
+    said = (
+        f"{row['attack']}, {ball_words(row['norm'], row['eps'])}, m = {row['samples']}: strict leaves "
+        f"{percent(strict['accuracy'])} %, paper {percent(paper['accuracy'])} %; "
+    )
+    if strict["low"] > paper["high"]:
+        return [
+            f"{said}more than chance explains, so the search of strict was too weak: give it more steps or restarts"
+        ]
+    votes = "one vote" if pair["paper"]["votes"] == 1 else f"{pair['paper']['votes']} votes"
+    return [
+        f"{said}paper asks for {votes} an image, strict for the mean of {row['votes']}, on images chosen with other "
+        f"draws: on {row['images']} images such a difference can be chance"
+    ]
 
 
 def contribution_table(rows: Sequence[Mapping[str, Any]]) -> Table:
@@ -84,11 +114,6 @@ def _transfer_table(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         clean = percent(there["clean_accuracy"])
         table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], clean, interval(there))
     return [table, Text(f"the other model: {moved[0]['transfer']['model']}")]
-
-
-def _notes(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
-    """What a reader of the figures must know, each said once."""
-    return [Text(f"note: {note}") for note in dict.fromkeys(note for row in rows for note in row["notes"])]
 
 
 def eps_words(eps: float) -> str:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, probed, recipe_of, transferred
 
 from rushkit.errors import RushkitError
@@ -14,7 +15,7 @@ from rushkit.report.collect import gather
 from rushkit.report.document import build_document
 from rushkit.report.markdown import markdown
 from rushkit.report.paper import TABLE_1, differences, reported
-from rushkit.report.tables import PROTOCOL_NOTE
+from rushkit.report.tables import PROTOCOL_NOTE, attack_table
 from rushkit.report.words import command_lines
 from rushkit.statistics import wilson_interval
 
@@ -251,6 +252,12 @@ def test_strict_above_paper_is_explained_where_it_is_chance_and_blamed_where_it_
     )
     assert "on 4 images such a difference can be chance" in near_note
     assert "the search of strict was too weak" in far_note
+
+
+def test_the_terminal_explains_it_too(capsys):
+    rows = [attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])]
+    Console(width=400).print(attack_table(attacks(*rows)))
+    assert "such a difference can be chance" in capsys.readouterr().out
 
 
 def test_strict_below_paper_needs_no_word(runs):
