@@ -21,7 +21,8 @@ def audit_table(results: Mapping[str, Any]) -> RenderableType:
     settings, checks = results["settings"], results["checks"]
     ball = ball_words(settings["norm"], settings["eps"])
     table = Table(
-        title=f"audit, {results['data']}, {ball}, m = {results['samples']}, noise {noise_words(results['noise'])}"
+        title=f"audit, {results['data']}, {len(results['attacked'])} of {results['images']} images attacked, {ball}, "
+        f"m = {results['samples']}, noise {noise_words(results['noise'])}"
     )
     for column in ("code", "check", "verdict", "what was seen"):
         table.add_column(column)

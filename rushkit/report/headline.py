@@ -50,7 +50,8 @@ def _headline(results: Mapping[str, Any]) -> str:
         ball = f"{norm_words(results['norm'])} {row['radius']:g}"
         return f"{percent(row['value'])} % certified at {ball}, n = {row['total']}, alpha {results['alpha']:g}"
     if stage == "audit":
-        return f"{_verdicts(results)}, n = {results['images']}"
+        attacked = f"{len(results['attacked'])} of " if "attacked" in results else ""
+        return f"{_verdicts(results)}, n = {attacked}{results['images']}"
     if stage == "probe":
         row = max(results["rows"], key=lambda row: (row["encoder"] == "pre-trained", row["points"] == "ascent"))
         return f"ratio {row['mean']:.3f} {points_words(row['points'])}, n = {row['images']}"

@@ -18,10 +18,17 @@ from rushkit.run.find import find_runs
 
 EVIL = "<script>alert('1')</script>"
 VOID = {"meta", "img", "br"}
+# What an element must stand in, where HTML says so; phrases hold no blocks.
+INSIDE = {
+    **{"li": {"ul"}, "dt": {"dl"}, "dd": {"dl"}, "caption": {"table"}, "thead": {"table"}, "tbody": {"table"}},
+    **{"tr": {"thead", "tbody"}, "th": {"tr"}, "td": {"tr"}, "figcaption": {"figure"}, "summary": {"details"}},
+}
+PHRASES = {"p", "b", "small", "span", "a", "i", "h1", "h2", "h3", "title", "summary", "pre", "dt"}
+BLOCKS = {"p", "div", "ul", "dl", "table", "section", "aside", "figure", "details", "h1", "h2", "h3", "pre", "nav"}
 
 
 class Page(HTMLParser):
-    """Asserts that every element is closed in its turn, and keeps what a browser would load or run."""
+    """Asserts that every element is closed in its turn and stands where it may, and keeps what a browser would load."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -33,12 +40,18 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
         assert self.open == []
+        assert len(set(self.ids)) == len(self.ids)
+        assert {link[1:] for link in self.links if link.startswith("#")} <= set(self.ids)
 
     def handle_starttag(self, tag, attributes):
         self.tags.append(tag)
         named = dict(attributes)
         assert len(named) == len(attributes), (tag, attributes)
         assert not [name for name in named if name.startswith("on")]
+        above = self.open[-1] if self.open else ""
+        assert above in INSIDE.get(tag, {above}), (tag, above, self.getpos())
+        assert not (tag in BLOCKS and PHRASES & set(self.open)), (tag, self.open, self.getpos())
+        assert tag != "img" or named.get("alt")
         self.ids += [named["id"]] if "id" in named else []
         self.links += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
         if tag not in VOID:
@@ -71,6 +84,27 @@ def test_everything_that_was_measured_has_its_section(measured):
     assert parsed.links == [f"#{name}" for name in SECTIONS]
     # One for accuracy over eps, one certified, three of training, four of the audit, one of the probe.
     assert parsed.tags.count("svg") == 10
+
+
+def widths(table: str) -> set[int]:
+    """How many columns the rows of a table have."""
+    carried, found = 0, set()
+    for row in re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL):
+        cells = re.findall(r"<t[hd]([^>]*)>", row)
+        spans = [int(span) for cell in cells for span in re.findall(r'colspan="(\d+)"', cell) or ["1"]]
+        found.add(sum(spans) + carried)
+        carried = sum("rowspan" in cell for cell in cells)
+    return found
+
+
+def test_the_rows_of_every_table_are_as_wide_as_its_head(runs, measured):
+    other = runs.model()
+    runs.add("evaluate", other, evaluation([True, False], samples=(4,)))
+    runs.add("attack", other, attacks(transferred(attack_row([1]), [1], "x"), attack_row([1], "paper", samples=1)))
+    for text in (html_of(measured), html_of(measured, other)):
+        tables = re.findall(r"<table.*?</table>", text, re.DOTALL)
+        assert len(tables) > 6
+        assert [len(widths(table)) for table in tables] == [1] * len(tables)
 
 
 def test_the_page_asks_nobody_for_anything(measured):
