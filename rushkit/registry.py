@@ -185,17 +185,22 @@ class Registry:
                 f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}"
             )
         entry = self.entry(name)
-        if entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str):
-            return factory(**options)
+        ours = entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str)
         try:
             made = factory(**options)
-        except RushkitError:
+        except RushkitError as error:
+            # A factory says what is wrong with a value; what else it takes is known here.
+            error.hint = error.hint or f"its options: {describe_options(factory)}"
             raise
         except (Exception, SystemExit) as error:
+            if ours:
+                raise
             raise PluginError(
                 f"{self.kind} {entry.name!r} of {entry.owner} cannot be made: {type(error).__name__}: {error}",
                 f"check its options: {describe_options(factory)}; with --debug the traceback is shown",
             ) from error
+        if ours:
+            return made
         # Seen without being asked for: a property may read files.
         if lacking := [part for part in self.offers if part not in dir(made)]:
             raise PluginError(

@@ -360,3 +360,18 @@ def test_importing_the_registries_imports_no_component():
 
 def test_a_plugin_error_is_a_rushkit_error():
     assert issubclass(PluginError, RushkitError)
+
+
+def test_an_error_of_a_factory_without_a_hint_tells_its_options():
+    registry = Registry("noise", "rushkit.tests")
+
+    @registry.register("strict")
+    def strict(scale: float = 0.3) -> object:
+        raise UsageError(f"scale must be at least 1 (got {scale})", "use 1" if scale == 0.5 else None)
+
+    with pytest.raises(UsageError) as raised:
+        registry.create("strict")
+    assert raised.value.hint == "its options: scale=0.3"
+    with pytest.raises(UsageError) as raised:
+        registry.create("strict", scale=0.5)
+    assert raised.value.hint == "use 1"

@@ -88,7 +88,7 @@ class RecordFile:
                 while found := file.readinto(memoryview(content)[read:]):
                     read += found
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}") from error
+            raise DataError(f"{path} cannot be read: {error.strerror}", "check its permissions and the disk") from error
         return torch.frombuffer(content, dtype=torch.uint8).view(-1, self.record)
 
 

@@ -67,13 +67,14 @@ def _plugin_recipe(name: str) -> Path:
     """A plugin's recipe: its entry point is a path, or a function that returns one."""
     entry = registries.recipes.entry(name)
     target = entry.load()
+    fix = f"repair or uninstall {entry.owner}; `rushkit plugins --check` tries every plugin"
     try:
         path = Path(target() if callable(target) else target)
     # Whatever a plugin raises breaks its own recipe only.
     except (Exception, SystemExit) as error:
-        raise PluginError(f"the recipe {name!r} of {entry.owner} cannot be found: {error}") from error
+        raise PluginError(f"the recipe {name!r} of {entry.owner} cannot be found: {error}", fix) from error
     if not _is_file(path):
-        raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}")
+        raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}", fix)
     return path
 
 

@@ -66,6 +66,13 @@ def check_interval(value: Any) -> Any:
     raise ValueError("must be a number of epochs such as 5, or of steps such as 500steps")
 
 
+def check_order(bounds: list[float]) -> list[float]:
+    """The lower bound comes first."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("must be a lower and an upper bound, in this order")
+    return bounds
+
+
 Option = Annotated[Any, AfterValidator(check_option)]
 Interval = Annotated[int | str, BeforeValidator(check_interval)]
 Number = Annotated[float, BeforeValidator(parse_number)]
@@ -192,15 +199,12 @@ class Schedule(Section):
 class Views(Section):
     """The random transformation T of pre-training (appendix A)."""
 
-    scale: list[float] = Field(
-        default=[0.08, 1.0],
-        min_length=2,
-        max_length=2,
-        description="least and greatest area of the crop, of the image's",
-    )
-    ratio: list[float] = Field(
-        default=[3 / 4, 4 / 3], min_length=2, max_length=2, description="least and greatest width / height of the crop"
-    )
+    scale: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
+    ] = Field(default=[0.08, 1.0], description="least and greatest share of the image in the crop")
+    ratio: Annotated[
+        list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
+    ] = Field(default=[3 / 4, 4 / 3], description="least and greatest width / height of the crop")
     flip: float = Field(default=0.5, ge=0, le=1, description="probability of a horizontal flip; 0: never")
     jitter_p: float = Field(
         default=0.8, ge=0, le=1, description="probability that the four colour operations are applied; 0: never"

@@ -71,6 +71,12 @@ norm = "l3"
         ("pretrain.optimizer.lr = true", "pretrain.optimizer.lr: must be a number (got True)"),
         ("pretrain.optimizer.lr = 0", "pretrain.optimizer.lr: must be greater than 0 (got 0)"),
         ("pretrain.optimizer.nesterov = 1", "pretrain.optimizer.nesterov: must be true or false (got 1)"),
+        (
+            "pretrain.views.scale = [0.9, 0.1]",
+            "pretrain.views.scale: must be a lower and an upper bound, in this order",
+        ),
+        ("pretrain.views.scale = [0.5, 2]", "pretrain.views.scale.1: must be less than or equal to 1 (got 2)"),
+        ("pretrain.views.ratio = [0, 1]", "pretrain.views.ratio.0: must be greater than 0 (got 0)"),
         ("pretrain.views.scale = [0.1]", "pretrain.views.scale: must have at least 2 items (got [0.1])"),
         (
             "pretrain.optimizer = {nesterov = true, momentum = 0}",
