@@ -105,5 +105,5 @@ def command_of(run: RunInfo) -> str | None:
 
 def command_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
-    lines = (run["command"] or f"# {run['stage']} was called from Python; its recipe: {run['run']}" for run in runs)
+    lines = (run["command"] or f"# {run['stage']} was called from Python; its recipe: {run['run']}/recipe.toml" for run in runs)
     return list(dict.fromkeys(lines))
