@@ -10,7 +10,7 @@ from typing import Any
 from rushkit.recipe import toml
 from rushkit.report.tables import ball_words, percent
 from rushkit.run.find import RunInfo
-from rushkit.run.folder import CHECKPOINTS
+from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
 
 # What the command is called in argv: the script, `python -m rushkit`, and Windows.
 _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
@@ -105,5 +105,8 @@ def command_of(run: RunInfo) -> str | None:
 
 def command_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
-    lines = (run["command"] or f"# {run['stage']} was called from Python; its recipe: {run['run']}/recipe.toml" for run in runs)
+    lines = (
+        run["command"] or f"# {run['stage']} was called from Python; its recipe: {run['run']}/{RECIPE_FILE}"
+        for run in runs
+    )
     return list(dict.fromkeys(lines))
