@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import re
-import shlex
-import shutil
 import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from commands import only, sets, started
+from commands import only, sets
 from PIL import Image
 
 from rushkit import noises
@@ -154,22 +151,6 @@ class TestCertify:
         (warning,) = (line for line in said.err.splitlines() if line.startswith("warning"))
         assert "without noise" in warning
         assert "uniform scale 0.3" in warning
-
-
-def test_the_commands_of_the_page_work_as_pasted(cli, runs, pictures):
-    page = (Path(__file__).parents[2] / "docs" / "certificates.md").read_text(encoding="utf-8")
-    block = re.search(r"```sh\n(.*?)```", page, re.DOTALL)
-    assert block
-    pictures.rename("holiday")
-    shutil.copy("holiday/a.png", "photo.png")
-    for line in block[1].splitlines():
-        _, verb, *words = shlex.split(line, comments=True)
-        if "RUN" in words:
-            words[words.index("RUN")] = str(min(runs.glob("*-certify-*"), key=started))
-        # Later options win: what the page asks for would take minutes.
-        limit = ["--limit", "2"] if verb == "certify" else []
-        said = cli(verb, *words, "--samples", "100", *limit)
-        assert said.code == 0, said.err
 
 
 class TestMistakes:

@@ -44,6 +44,12 @@ def commands(text: str) -> list[Command]:
     return [command for line in _lines(text) for command in _commands_of(line)]
 
 
+def examples(text: str) -> list[Command]:
+    """The examples in the generated page of commands, and the commands in a recipe's opening comment."""
+    lines = re.findall(r"^(?:Example: |# Command: +|# {6,})(rushkit .*?)(?: {2,}\(.*\))?$", text, re.MULTILINE)
+    return [command for line in lines for command in _commands_of(line)]
+
+
 def recipes(text: str) -> dict[str, str]:
     """The recipes that a page shows: each ``toml`` block with a schema, under the last file name before it."""
     found = {}
