@@ -225,8 +225,9 @@ def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
     """Clean accuracy without noise, with a warning where it is that of guessing; None where the data is not here."""
     recipe = plan.recipe
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
-    if not described.ready:
-        run.speaker.warn(f"not checked on images: {recipe.data.name} is not complete in {recipe.system.data_dir}")
+    if not described.ready or recipe.evaluate.split not in described.splits:
+        lacks = "is not complete" if not described.ready else f"has no split {recipe.evaluate.split}"
+        run.speaker.warn(f"not checked on images: {recipe.data.name} {lacks} in {recipe.system.data_dir}")
         return None
     checkpoint = run.checkpoints.load_latest()
     assert checkpoint is not None

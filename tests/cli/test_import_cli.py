@@ -14,6 +14,7 @@ from commands import only, sets
 from torch import nn
 
 from rushkit import noises
+from rushkit.cli.complete import complete_backbones
 from rushkit.models.network import build_backbone
 from rushkit.stages.load import load
 
@@ -35,6 +36,11 @@ def weights(folder):
 @pytest.fixture
 def imported(cli, weights):
     assert cli("import", "weights.pt", *SMALL, "--check", "20", "-q").code == 0
+
+
+def test_backbones_are_offered_by_their_beginning():
+    assert [name for name, _ in complete_backbones("t")] == ["timm/", "torchvision/"]
+    assert "resnet18" in dict(complete_backbones(""))
 
 
 def test_import_prints_what_it_made_and_what_comes_next(cli, weights):

@@ -185,6 +185,12 @@ class TestMisfits:
         assert "missing (4 of 4)" in str(caught.value)
         assert_all_found(fit(prefixed("trunk."), rename={"trunk": ""}))
 
+    def test_one_tensor_that_is_missing_is_enough(self):
+        named = tensors()
+        del named["conv1.weight"]
+        with pytest.raises(CheckpointError, match=r"missing \(1 of 4\): conv1\.weight"):
+            fit(named)
+
     def test_tensors_without_a_place_are_never_left_out_silently(self):
         with pytest.raises(CheckpointError, match="--ignore 'projector"):
             fit(tensors(**{"projector.weight": torch.zeros(9, 9)}))

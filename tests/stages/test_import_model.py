@@ -16,22 +16,31 @@ from torch.nn import functional as F
 import rushkit
 from rushkit.data import digits
 from rushkit.data.memory import limit
-from rushkit.errors import CheckpointError, RushkitError, UsageError
+from rushkit.errors import CheckpointError, NoCertificate, RushkitError, UsageError
 from rushkit.recipe.load import derive_recipe
+from rushkit.recipe.schema import Attack
 from rushkit.run.find import find_run
 from rushkit.stages import import_model as stage
 from rushkit.stages.attack import attack
+from rushkit.stages.certify import certify
 from rushkit.stages.evaluate import evaluate
 from rushkit.stages.finetune import finetune
 from rushkit.stages.foreign_file import read_foreign
 from rushkit.stages.foreign_names import Rules
 from rushkit.stages.import_model import import_model, import_recipe, plan_import, pretrained_weights
 from rushkit.stages.load import load_classifier, open_checkpoint, recipe_of
+from rushkit.stages.protocols import plan_attack
 from rushkit.stages.start import start_run
 from rushkit.system import Machine, generator
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
 CPU = Machine(torch.device("cpu"), "float32")
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
+    """The working folder: a derived recipe has its runs below it."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -239,6 +248,11 @@ def test_data_that_is_not_here_is_not_checked_on(make, theirs, tmp_path, warning
     assert warnings == [f"not checked on images: cifar10 is not complete in {tmp_path}"]
 
 
+def test_a_data_set_without_the_split_is_not_checked_on(make, theirs, warnings):
+    make(theirs, "toy", "evaluate.split=nosplit", check=8)
+    assert warnings == ["not checked on images: digits has no split nosplit in data"]
+
+
 def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_path):
     make(theirs, "toy", "data.limit=12")
     runs = str(tmp_path / "runs")
@@ -256,6 +270,31 @@ def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_
         assert not [note for note in row["notes"] if "weaker" in note or "panel" in note]
     g = rushkit.load("theirs", runs_dir=runs)
     torch.testing.assert_close(g(images()), torch.log_softmax(theirs(images()), dim=1), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("noise", "says"),
+    [
+        (("noise.name=gaussian", "noise.std=0.25"), "imported for this noise, which nothing here can confirm"),
+        (("noise.name=uniform", "noise.scale=0.3"), "imported with noise uniform scale 0.3"),
+        ((), "imported with noise none"),
+    ],
+)
+def test_certificates_say_that_nobody_here_saw_the_training(make, theirs, noise, says):
+    checkpoint = checkpoint_of(make(theirs, "toy", "data.limit=4", "certify.samples=20", *noise))
+    gaussian = {"noise.name": "gaussian", "noise.std": 0.25, "certify.selection": 5, "certify.samples": 20}
+    found = certify(derive_recipe(recipe_of(checkpoint), gaussian), checkpoint)
+    assert [warning for warning in found["warnings"] if says in warning]
+    with pytest.raises(NoCertificate, match="without noise"):
+        certify(derive_recipe(recipe_of(checkpoint), {"noise.name": "none"}), checkpoint)
+
+
+def test_without_noise_autoattack_is_the_official_standard_version_with_one_draw():
+    plan = plan_attack(Attack(type="autoattack"), "strict", 64, 10, 0, deterministic=True)
+    assert [candidate.options["version"] for candidate in plan.candidates] == ["standard"]
+    assert (plan.votes, plan.gradient_samples, plan.panel, plan.notes) == (1, 1, False, ())
+    for kind in ("pgd", "fgsm"):
+        assert not plan_attack(Attack(type=kind), "paper", 64, 10, 0, deterministic=True).panel
 
 
 def test_an_imported_encoder_is_fine_tuned(make, theirs, tmp_path):
