@@ -132,7 +132,8 @@ def test_counts_of_something_else_are_refused(trained, whole, key, value, named)
 
 
 def test_counts_of_another_model_are_refused(trained, whole):
-    other = checkpoint_of(finetuned(derive_recipe(trained[0], ["finetune.epochs=1", f"system.runs_dir={runs(trained)}"], {}), None))
+    shorter = derive_recipe(trained[0], ["finetune.epochs=1", f"system.runs_dir={runs(trained)}"], {})
+    other = checkpoint_of(finetuned(shorter, None))
     with pytest.raises(UsageError, match="of another model"):
         recertify(trained[0], whole[0].path, other)
     with pytest.raises(RushkitError, match="something else: model"), Run.open(whole[0].path, QUIET) as run:
