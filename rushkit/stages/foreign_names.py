@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -108,11 +108,11 @@ def fit_names(
     """
     notes: list[str] = []
     named, mean, std = _take_normalisation(tensors, notes)
-    named = _strip_wrappers(named, encoder, notes)
+    named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = _rename(named, rules.rename, notes)
     named, ignored = _ignore(named, rules.ignore)
     # Without what was ignored, the rest may share a wrapper.
-    named = _strip_wrappers(named, encoder, notes)
+    named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = _blocks_of_other_names(named, encoder, notes)
     found = {name: tensor for name, tensor in named.items() if name in encoder}
     rest = {name: tensor for name, tensor in named.items() if name not in encoder}
@@ -150,26 +150,29 @@ def _take_normalisation(
     return {name: tensor for name, tensor in tensors.items() if name not in pair.values()}, mean, std
 
 
-def _strip_wrappers(named: dict[str, Tensor], encoder: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+def _strip_wrappers(
+    named: dict[str, Tensor], encoder: Mapping[str, Tensor], normalised: bool, notes: list[str]
+) -> dict[str, Tensor]:
     """Take off what stands before every name, or before all but those of one linear layer."""
     own = {name.partition(".")[0] for name in encoder}
-    while True:
-        firsts = {name.partition(".")[0] for name in named if "." in name}
-        for first in sorted(firsts, key=lambda each: sum(name.startswith(f"{each}.") for name in named))[::-1]:
-            others = [name for name in named if not name.startswith(f"{first}.")]
-            wraps = first in WRAPPERS or (first.isdecimal() and not others)
-            if wraps and first not in own and (not others or _is_one_linear(others)):
-                break
-        else:
-            return named
-        stripped = {name.removeprefix(f"{first}."): tensor for name, tensor in named.items()}
-        if len(stripped) < len(named):
-            return named
-        named = stripped
+    while (wrapper := _wrapper(named, own)) is not None:
+        named = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in named.items()}
+        # The second module of a Sequential.
+        behind = wrapper.isdecimal() and wrapper != "0" and not normalised
         before = "; what stands before it, such as a normalisation, has no tensors: --mean and --std say it"
-        notes.append(
-            f"the prefix {first!r} is taken off the names{before if first.isdecimal() and first != '0' else ''}"
-        )
+        notes.append(f"the prefix {wrapper!r} is taken off the names{before if behind else ''}")
+    return named
+
+
+def _wrapper(named: Collection[str], own: Collection[str]) -> str | None:
+    """The first part of the names that is a wrapper's and no part of the backbone's own names."""
+    for first in dict.fromkeys(name.partition(".")[0] for name in named if "." in name):
+        others = [name for name in named if not name.startswith(f"{first}.")]
+        known = first in WRAPPERS or (first.isdecimal() and not others)
+        taken = any(f"{first}.{name}" in named for name in others)
+        if known and first not in own and not taken and (not others or _is_one_linear(others)):
+            return first
+    return None
 
 
 def _is_one_linear(names: Sequence[str]) -> bool:

@@ -99,6 +99,7 @@ def test_the_figures_of_a_normalisation_layer(mean, std):
     found = fit(layer | prefixed("1.module."))
     assert_all_found(found)
     assert (found.mean, found.std) == ((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
+    assert not any("--mean" in note for note in found.notes)
 
 
 class TestRules:
