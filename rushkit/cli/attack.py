@@ -76,13 +76,9 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     launch(nproc, context)
-    from rich.console import Group
-    from rich.text import Text
-
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import change_attacks
-    from rushkit.report.summary import strict_above_paper
     from rushkit.report.tables import attack_table
     from rushkit.run.checkpoint import load_checkpoint
     from rushkit.run.find import resolve_from
@@ -116,6 +112,5 @@ def command(
     with run:
         run.update(save=save, transfer_to=str(other.path) if other else None)
         results = attack(recipe, checkpoint, run, protocols, save, other)
-    notes = [Text(f"note: {note}") for note in strict_above_paper(results["attacks"])]
-    output.result(results, Group(attack_table(results), *notes))
+    output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")

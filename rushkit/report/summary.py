@@ -160,15 +160,6 @@ def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
             )
 
 
-def strict_above_paper(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Why strict leaves more than paper, for each attack, ball and m of one run where it does."""
-    pairs: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        key = (row["attack"], row["norm"], row["eps"], row["samples"])
-        pairs.setdefault(key, {})[row["protocol"]] = row
-    return [note for pair in pairs.values() for note in above_paper(pair)]
-
-
 def _share(row: Mapping[str, Any]) -> str:
     return f"{percent(row['accuracy'])} % [{percent(row['low'])}, {percent(row['high'])}]"
 

@@ -7,7 +7,6 @@ import json
 import pytest
 from commands import contents, only, sets
 
-from rushkit.report.summary import strict_above_paper
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 
 QUICK = ("--limit", "4", "--samples", "2", *sets("attack.0.steps=2", "attack.0.restarts=1"))
@@ -150,17 +149,3 @@ def test_help_has_an_example(cli, verb):
     said = cli(verb, "--help")
     assert said.code == 0
     assert f"Example: rushkit {verb}" in said.out
-
-
-def row(protocol: str, accuracy: float, low: float, high: float, votes: int) -> dict[str, object]:
-    rules = {"majority": {"accuracy": accuracy, "low": low, "high": high}}
-    where = {"attack": "pgd", "norm": "linf", "eps": 8 / 255, "samples": 1, "images": 40}
-    return where | {"protocol": protocol, "votes": votes, "rules": rules}
-
-
-def test_why_strict_may_leave_more_than_paper_is_said_where_it_does():
-    paper, more = row("paper", 0.25, 0.2, 0.4, votes=1), row("strict", 0.3, 0.2, 0.4, votes=10)
-    (note,) = strict_above_paper([paper, more])
-    assert note.startswith("pgd, l-inf 8/255, m = 1: strict leaves 30.0 %, paper 25.0 %; paper asks for one vote")
-    assert strict_above_paper([paper, row("strict", 0.2, 0.1, 0.3, votes=10)]) == []
-    assert strict_above_paper([more]) == []
