@@ -16,7 +16,6 @@ NOT_RUN = {
     "cd": "goes into the clone",
     "make": "installs an environment; its targets are what CI runs",
     "pip": "installs; tests/plugins does it, into a folder of its own",
-    "python": "benchmarks and docs/generate.py, which are no commands of rushkit",
 }
 
 
