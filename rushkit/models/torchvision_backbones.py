@@ -23,6 +23,11 @@ _FIXED_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
+# torchvision's weights of these were trained on (x - 0.5) / 0.5: its models undo ImageNet's normalisation where they
+# have them. Whoever says the normalisation outright needs no such step.
+OWN_SCALE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = dict.fromkeys(
+    _FIXED_OPTIONS, ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+)
 
 
 def torchvision_backbone(
@@ -57,7 +62,8 @@ def torchvision_backbone(
         what = f"{', '.join(refused)} cannot be set" if refused else f"it takes 3 channels, not {in_channels}"
         raise UsageError(f"backbone 'torchvision/{name}': {what}", "rushkit sets sizes and weights itself")
     try:
-        model: Any = torchvision.models.get_model(name, weights=None, **creation_options(name, image_size), **options)
+        made = creation_options(name, image_size, pretrained) | options
+        model: Any = torchvision.models.get_model(name, weights=None, **made)
         head = last_linear(model)
         if pretrained:
             weights = pretrained_state(name)
@@ -70,12 +76,16 @@ def torchvision_backbone(
     return model
 
 
-def creation_options(name: str, image_size: int) -> dict[str, Any]:
-    """What ``torchvision.models.get_model`` needs for a model for images of this size, without auxiliary heads."""
+def creation_options(name: str, image_size: int, pretrained: bool = False) -> dict[str, Any]:
+    """What ``torchvision.models.get_model`` needs for a model for images of this size, without auxiliary heads.
+
+    With ``pretrained`` the model takes ImageNet's normalisation, as torchvision's own with its weights does.
+    """
     sizes = {option: image_size for start, option in _SIZE_OPTIONS.items() if name.startswith(start)}
     if "input_size" in sizes:
         return {"input_size": (image_size, image_size)}
-    return sizes | _FIXED_OPTIONS.get(name, {})
+    rescaled = {"transform_input": True} if pretrained and name in OWN_SCALE else {}
+    return sizes | _FIXED_OPTIONS.get(name, {}) | rescaled
 
 
 def last_linear(model: nn.Module) -> str:

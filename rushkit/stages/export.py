@@ -165,7 +165,8 @@ def loading_lines(backbone: Backbone, size: int, classes: int, path: Path | None
     options = {key: value for key, value in backbone.options.items() if key != "pretrained"}
     load = [] if path is None else [f"timm.models.load_checkpoint(model, {str(path)!r})"]
     if family == "torchvision":
-        options |= torchvision_backbones.creation_options(name, size)
+        pretrained = bool(backbone.options.get("pretrained"))
+        options = torchvision_backbones.creation_options(name, size, pretrained) | options
         head = {"num_classes": classes} if classes else {}
         lines = [
             "import safetensors.torch, torch, torchvision",

@@ -16,7 +16,7 @@ from rushkit.errors import UsageError
 from rushkit.models.backbones import timm_pretrained
 from rushkit.models.network import num_parameters
 from rushkit.models.normalise import Normalised
-from rushkit.models.torchvision_backbones import pretrained_state
+from rushkit.models.torchvision_backbones import OWN_SCALE, pretrained_state
 from rushkit.noises.none import NoNoise
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
@@ -113,6 +113,8 @@ def pretrained_weights(recipe: Recipe) -> ForeignWeights:
         weights: Any = torchvision.models.get_model_weights(name).DEFAULT
         origin["tag"] = str(weights)
         mean, std = weights.transforms().mean, weights.transforms().std
+        if name in OWN_SCALE and not recipe.backbone.options.get("transform_input"):
+            mean, std = OWN_SCALE[name]
     else:
         raise UsageError(
             f"{recipe.backbone.name} has no pretrained weights", "--pretrained is for timm/NAME and torchvision/NAME"

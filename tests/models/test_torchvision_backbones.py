@@ -85,3 +85,25 @@ def test_pretrained_weights_are_loaded_without_their_head(monkeypatch):
     encoder = build("resnet18", {"pretrained": True})
     assert torch.equal(encoder.conv1.weight, whole["conv1.weight"])
     assert not any(name.startswith("fc") for name in encoder.state_dict())
+
+
+def googlenet_as_torchvision_loads_it():
+    """With statistics of BatchNorm that let its inputs through, and with what torchvision switches on for weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        whole = torchvision.models.googlenet(aux_logits=False, init_weights=True, transform_input=True)
+        for norm in (module for module in whole.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.momentum = 1.0
+        whole(torch.randn(8, 3, 32, 32, generator=generator(0, "statistics")))
+    return whole.eval()
+
+
+@torch.no_grad()
+def test_pretrained_weights_see_what_torchvision_shows_them(monkeypatch):
+    whole = googlenet_as_torchvision_loads_it()
+    kind = torchvision.models.GoogLeNet_Weights.DEFAULT.__class__
+    monkeypatch.setattr(kind, "get_state_dict", lambda *arguments, **keywords: whole.state_dict())
+    x = torch.randn(2, 3, 32, 32, generator=generator(0, "images"))
+    torch.testing.assert_close(whole.fc(build("googlenet", {"pretrained": True}).eval()(x)), whole(x))
+    plain = build("googlenet", {"pretrained": True, "transform_input": False}).eval()
+    assert (whole.fc(plain(x)) - whole(x)).abs().max() > 0.01

@@ -346,6 +346,18 @@ class TestPretrained:
         assert plan.recipe.backbone.std == [0.229, 0.224, 0.225]
         assert torch.equal(plan.tensors["encoder.model.conv1.weight"], whole["conv1.weight"])
 
+    def test_of_torchvision_with_a_scale_of_their_own(self, seeded, monkeypatch):
+        monkeypatch.setattr(stage, "pretrained_state", lambda name: {})
+        normalised = torchvision.transforms.functional.normalize(images(), [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])
+        # What torchvision's model does first where it has its weights.
+        seen = torchvision.models.GoogLeNet(transform_input=True, init_weights=False)._transform_input(normalised)
+        for option, ours in ((), seen), (("backbone.transform_input=true",), normalised):
+            recipe = import_recipe("r", "digits", "torchvision/googlenet", ("data.image_size=32", *option))
+            weights = pretrained_weights(recipe)
+            torch.testing.assert_close(
+                torchvision.transforms.functional.normalize(images(), weights.mean, weights.std), ours
+            )
+
     def test_that_cannot_be_had(self, monkeypatch):
         def fail(*arguments, **keywords):
             if arguments[1:2] == (True,):
