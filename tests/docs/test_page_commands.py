@@ -16,6 +16,7 @@ from PIL import Image
 
 from rushkit import noises, registries
 from rushkit.cli.app import app
+from rushkit.models.network import Network, build_backbone
 from rushkit.recipe.components import check_components
 from rushkit.recipe.find import available
 from rushkit.recipe.load import change_attacks, load_recipe
@@ -47,6 +48,7 @@ SMALL = {
     "predict": ["--samples", "100"],
     "probe": ["--limit", "4", "--steps", "1"],
     "bench": [*DATA, *MODEL, "--seconds", "1"],
+    "import": ["--backbone", "resnet10-small", "--check", "4"],
 }
 
 
@@ -134,6 +136,8 @@ def test_a_pages_commands_run_one_after_the_other_from_nothing(cli, page):
     text = read(page)
     found = commands(text.partition("\n## Part 2")[2] if page == TUTORIAL else text)
     assert found
+    theirs = Network(build_backbone("resnet10-small", {}, 3, 32, 0), torch.nn.Linear(128, 10))
+    torch.save(theirs.state_dict(), "theirs.pt")
     for command in found:
         run(cli, command, smaller(command))
 
