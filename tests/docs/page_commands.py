@@ -45,7 +45,7 @@ def commands(text: str) -> list[Command]:
 
 def examples(text: str) -> list[Command]:
     """The examples in the generated page of commands, and the commands in a recipe's opening comment."""
-    lines = re.findall(r"^(?:Example: |# Command: +|# {6,})(rushkit .*?)(?: {2,}\(.*\))?$", text, re.MULTILINE)
+    lines = re.findall(r"^(?:Example: |# Command: +|# {6,})(rushkit .*)$", text, re.MULTILINE)
     return [command for line in lines for command in _commands_of(line)]
 
 
