@@ -189,19 +189,6 @@ def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floa
     return _plain(1.0 - betting_lower(n - k, n, alpha))
 
 
-def smallest_trials(alpha: float) -> int:
-    """Fewest draws that can ever show p > 1/2 at this alpha: all n succeed, and α^(1/n) > 1/2.
-
-    Raises:
-        UsageError: alpha outside (0, 1).
-    """
-    _check_alpha(alpha)
-    n = max(1, math.floor(-math.log2(alpha)))
-    while alpha <= 0.5**n:
-        n += 1
-    return n
-
-
 def _log_wealth(k: Floats, n: Floats) -> Floats:
     """Logarithm of the bettor's probability of the sequence: Beta(½, ½) mixed over p."""
     return betaln(k + 0.5, n - k + 0.5) - math.log(math.pi)

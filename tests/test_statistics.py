@@ -21,7 +21,6 @@ from rushkit.statistics import (
     hoeffding_lower,
     log_e_process,
     mcnemar,
-    smallest_trials,
     wilson_interval,
 )
 
@@ -182,14 +181,6 @@ def test_anytime_validity_costs_width():
     assert np.all(betting_upper(k, 1000, 0.01) >= clopper_pearson_upper(k, 1000, 0.01))
 
 
-@pytest.mark.parametrize("alpha", [0.9, 0.5, 0.25, 0.1, 0.05, 0.001, 2.0**-20, 1e-9])
-def test_smallest_trials_is_the_first_that_can_certify(alpha):
-    n = smallest_trials(alpha)
-    assert clopper_pearson_lower(n, n, alpha) > 0.5
-    assert n == 1 or alpha ** (1 / (n - 1)) <= 0.5
-    assert smallest_trials(0.001) == 10
-
-
 @pytest.mark.parametrize("p", [0.03, 0.5, 0.97])
 @pytest.mark.parametrize("bound", [clopper_pearson_lower, betting_lower])
 def test_lower_bounds_on_counts_are_wrong_at_most_as_often_as_alpha_says(bound, p):
@@ -252,7 +243,6 @@ def test_bounds_refuse_what_are_no_counts_and_no_alpha(name, arguments):
         lambda: binomial_test(1, 2, 1.5),
         lambda: mcnemar(-1, 3),
         lambda: log_e_process(1, 2, math.nan),
-        lambda: smallest_trials(0.0),
     ],
 )
 def test_every_other_bad_argument_is_refused(call):

@@ -21,7 +21,6 @@ from rushkit.attacks.square import fits, square
 from rushkit.attacks.torchattacks_adapter import Adapted
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
-from rushkit.smoothing import SmoothedClassifier
 
 Version = Literal["standard", "rand"]
 Part = APGD | Adapted
@@ -119,10 +118,6 @@ class AutoAttack:
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
-
-    def version_for(self, model: nn.Module) -> Version:
-        """The version that ``run`` takes on a model, as far as its type tells."""
-        return self.version or ("rand" if isinstance(model, SmoothedClassifier) else "standard")
 
     def parts(
         self, version: Version, num_classes: int, height: int, width: int
