@@ -58,6 +58,10 @@ def advice(facts: dict[str, Any]) -> list[str]:
             f"slow: the paper's pre-training (recipe cifar10) would take about {days:.0f} days on this device; "
             "cifar10-cpu and digits are made for it"
         )
+    if facts["compile_obstacle"]:
+        found.append(
+            f"slow: training is not compiled, as torch.compile does not work here: {facts['compile_obstacle']}"
+        )
     if facts["device"].startswith("cpu") and facts["threads"] < facts["cores"] / 2:
         found.append(
             f"slow: torch uses {facts['threads']} of {facts['cores']} cores; OMP_NUM_THREADS or torch.set_num_threads "
@@ -87,9 +91,9 @@ def _machine(device: str) -> dict[str, Any]:
     """The device, and how long the paper's pre-training would take on it."""
     import torch
 
-    from rushkit.system import choose_machine
+    from rushkit.system import choose_machine, compile_obstacle
 
-    machine = choose_machine(device)
+    machine = choose_machine(device, compile="auto")
     gflops = _measure_gflops(machine)
     accelerators = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
@@ -98,6 +102,8 @@ def _machine(device: str) -> dict[str, Any]:
         "device": str(machine.device),
         "machine": str(machine),
         "precision": machine.precision,
+        "compiles": machine.compiles,
+        "compile_obstacle": compile_obstacle(machine.device) if machine.device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count() or 1,
         "accelerators": accelerators,
@@ -172,6 +178,7 @@ def _rows(facts: dict[str, Any]) -> dict[str, str]:
     sets = facts["data"]["sets"]
     return {
         "machine": facts["machine"],
+        "training": "compiled" if facts["compiles"] else "not compiled",
         "arithmetic": f"{facts['gflops']:.0f} GFLOP/s in a convolution, forward and backward",
         "platform": facts["platform"],
         "versions": ", ".join(f"{name} {version}" for name, version in facts["versions"].items()),

@@ -35,6 +35,7 @@ def test_a_device_that_cannot_be_had_is_one_error(fails):
 
 HEALTHY = {
     "device": "cuda",
+    "compile_obstacle": None,
     "threads": 8,
     "cores": 8,
     "accelerators": ["H200"],
@@ -53,6 +54,7 @@ def test_a_healthy_machine_gets_no_advice():
     ("facts", "words"),
     [
         ({"paper_days": 53.4}, "about 53 days"),
+        ({"compile_obstacle": "no Triton"}, "torch.compile does not work here: no Triton"),
         ({"device": "cpu", "threads": 1, "accelerators": []}, "1 of 8 cores"),
         ({"device": "cpu"}, "H200 could be used"),
         ({"runs": {"folder": "runs", "free": 2**30}}, "1.0 GiB are free for runs"),
