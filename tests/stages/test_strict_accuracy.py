@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,10 +12,10 @@ from linear_models import count_calls, prototypes
 from torch import nn
 
 from rushkit.recipe.schema import Attack
-from rushkit.smoothing import SmoothedClassifier
+from rushkit.smoothing import SmoothedClassifier, Tally
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.protocols import Plan, plan_attack
-from rushkit.stages.scoring import Search, count_right
+from rushkit.stages.scoring import Search, count_right, newly_wrong
 
 
 def strict_right(g, x, y, seed=0, votes=10, **options):
@@ -224,3 +225,78 @@ def test_a_search_goes_on_from_its_state():
         search.offer(1, rows, toward)
     assert whole.state().keys() == resumed.state().keys()
     assert all(torch.equal(tensor, resumed.state()[name]) for name, tensor in whole.state().items())
+
+
+class Told:
+    """Stands in for a smoothed classifier of two classes: each image says what the panel makes of it.
+
+    Its pixels are, as shares of the draws, the label's votes, the label's mean softmax, and the deviation of both
+    softmaxes.
+    """
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def fixed_noise(self, seed):
+        return nullcontext()
+
+    def tally(self, x, samples):
+        votes, mean, deviation = x.flatten(1).double().T
+        both = torch.stack([mean, 1 - mean], 1)
+        squares = both.square() + deviation[:, None].square()
+        own = (votes * samples).round().long()
+        return Tally(torch.stack([own, samples - own], 1), both * samples, squares * samples, samples)
+
+
+def told(*figures):
+    return torch.tensor([figures], dtype=torch.float64).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "rule, figures, most_open",
+    [
+        # A lead of 0.2, of which a draw's variance is 0.6 + 0.4 - 0.2²: lost from 16 x 0.96 / 0.04 = 384 draws on.
+        ("majority", (0.4, 0.5, 0.5), 380),
+        # A lead of 0.1; label and rival go apart by 0.1 + 0.1: lost from 16 x 0.04 / 0.01 = 64 draws on.
+        ("mean", (0.5, 0.45, 0.1), 60),
+        # None of the 100 draws differs, which shows no variance below 1 / 100: lost from 16 x 0.01 / 0.01 on.
+        ("mean", (0.5, 0.45, 0.0), 15),
+        ("majority", (0.0, 0.5, 0.5), 0),
+    ],
+    ids=["a vote", "a mean", "a mean without variance", "every vote"],
+)
+def test_an_image_is_lost_where_its_lead_is_four_standard_deviations(rule, figures, most_open):
+    for samples, lost in ((most_open, False), (most_open + 10, True)):
+        if samples:
+            search = Search(Told(samples), told(0.5, 0.5, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+            search.offer(0, torch.arange(1), told(*figures))
+            assert bool(search.worst[rule].lost) is lost
+
+
+def test_of_equal_votes_the_version_that_the_label_convinces_least_is_kept():
+    for order in ((0.7, 0.6, 0.8), (0.6, 0.8, 0.7), (0.8, 0.7, 0.6)):
+        search = Search(Told(10), told(1.0, 1.0, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+        for number, mean in enumerate(order):
+            search.offer(number, torch.arange(1), told(0.9, mean, 0.1))
+        assert search.chosen.tolist() == [order.index(0.6)]
+
+
+def test_votes_on_attacked_images_and_on_their_originals_are_of_independent_draws():
+    g, x, y = prototypes(noise=0.6, samples=1)
+    record, x_adv = strict_right(g, x, y, eps=0.0, steps=1)
+    assert torch.equal(x_adv, x)
+    assert record["right"]["majority"] != record["clean_right"]["majority"]
+
+
+def test_an_attack_is_credited_with_what_was_right_before_it():
+    assert newly_wrong([0, 0, 3, 0], [10, 0, 10, 1]) == 2
+    g, x, y = prototypes(noise=0.001)
+    wrong = torch.where(torch.arange(60) < 10, (y + 1) % 3, y)
+    section = Attack(type="pgd", eps=0.1)
+    plan = plan_attack(section, "paper", 4, 3, 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, wrong), 0)
+    clean, attack = record["contributions"].values()
+    # Hardly any noise: a vote is always right or never.
+    assert clean == record["clean_right"]["majority"].count(0) == 10
+    assert attack > 0
+    assert clean + attack == record["right"]["majority"].count(0)
