@@ -10,6 +10,9 @@ import numpy as np
 
 from rushkit import statistics
 
+# What sums of shares of votes are exact to, and finer than any such share.
+_DIGITS = 9
+
 
 def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
     """The figures of one attack under one protocol.
@@ -56,6 +59,8 @@ def mean_interval(total: float, images: int) -> tuple[float, float]:
 
     Votes on one image are not independent trials, so the number of trials is the number of images.
     """
+    # A sum of shares is a whole number up to rounding only.
+    total = round(total, _DIGITS)
     low, _ = statistics.wilson_interval(math.floor(total), images)
     _, high = statistics.wilson_interval(math.ceil(total), images)
     return float(low), float(high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,10 @@ from torch import nn
 from rushkit.recipe.schema import Attack
 from rushkit.smoothing import SmoothedClassifier, Tally
 from rushkit.stages.attack_block import Block, attack_block
-from rushkit.stages.protocols import Plan, plan_attack
+from rushkit.stages.protocols import Candidate, Plan, plan_attack
+from rushkit.stages.robustness import mean_interval
 from rushkit.stages.scoring import Search, count_right, newly_wrong
+from rushkit.statistics import wilson_interval
 
 
 def strict_right(g, x, y, seed=0, votes=10, **options):
@@ -203,6 +206,23 @@ def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
     assert search.chosen.tolist() == [order.index(0.6)]
 
 
+def test_a_block_counts_each_rule_on_the_version_that_is_worst_for_it(monkeypatch):
+    """The attack finds one version after the other: see ``Timid``."""
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    x, y = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64)
+    plan = plan_attack(Attack(type="pgd"), "strict", 501, 2, 0)
+    plan = replace(plan, candidates=plan.candidates[:2])
+    brightness = iter((0.6, 0.4))
+    monkeypatch.setattr(
+        Candidate,
+        "create",
+        lambda *_: lambda model, images, labels: torch.cat([torch.full((1, 1, 2, 2), next(brightness)), x[:, 1:]], 1),
+    )
+    record, _ = attack_block(g, plan, Attack(type="pgd"), Block(0, x, y), 0)
+    # As above: no vote goes against its odds.
+    assert record["right"] == {"majority": [0], "mean": [0]}
+
+
 def test_an_image_stays_while_one_rule_still_has_something_to_lose():
     g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
     x = torch.zeros(1, 3, 2, 2)
@@ -300,3 +320,11 @@ def test_an_attack_is_credited_with_what_was_right_before_it():
     assert clean == record["clean_right"]["majority"].count(0) == 10
     assert attack > 0
     assert clean + attack == record["right"]["majority"].count(0)
+
+
+@pytest.mark.parametrize("images", [100, 200])
+def test_a_mean_that_is_a_whole_count_has_the_interval_of_that_count(images):
+    # 116 / 200 * 200 is 115.99999999999999.
+    for count in range(images + 1):
+        assert mean_interval(count / images * images, images) == wilson_interval(count, images)
+    assert mean_interval(17.5, images) == (wilson_interval(17, images)[0], wilson_interval(18, images)[1])
