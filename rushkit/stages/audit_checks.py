@@ -350,9 +350,12 @@ def _change(before: Point, after: Point) -> str:
 
 def _tolerance(lower: Point, higher: Point) -> str:
     """What to read a drop that passes with: on how many images it was seen, and from where on it would have warned."""
-    least = min(_noticed_from(lower, higher), 1.0)
-    drop = higher.accuracy - lower.accuracy
-    return f"; on {len(lower.share)} images a drop below {_percent(least)} can be chance" if 0 < drop <= least else ""
+    images, drop = len(lower.share), higher.accuracy - lower.accuracy
+    if not 0 < drop <= min(_noticed_from(lower, higher), 1.0):
+        return ""
+    # A larger drop of whole images brings a larger error with it: the error that was seen promises too much.
+    least = min(max(_noticed_from(lower, higher), _smallest_drop(images)), 1.0)
+    return f"; on {images} images a drop below {_percent(least)} can be chance"
 
 
 def _percent(share: float) -> str:
