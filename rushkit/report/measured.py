@@ -100,12 +100,14 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         data, _, samples = key
         first = (same or under)[-1]
         source = pretraining or finetuning
-        paper = reported(source.data.name, data, samples) if source else None
+        # The paper has one noise: a figure under another than the model's own is no row of its table.
+        own = finetuning is None or _plain(finetuning.noise.model_dump()) == first["noise"]
+        paper = reported(source.data.name, data, samples) if source and own else None
         row = {
             "data": data,
             "noise": first["noise"],
             "samples": samples,
-            "strategy": STRATEGIES.get(samples),
+            "strategy": STRATEGIES.get(samples) if source and own else None,
             "reported": paper and {"standard": paper.standard, "pgd": paper.pgd, "autoattack": paper.autoattack},
             "standard": _cell(same[-1]) if same else None,
         }
@@ -179,8 +181,11 @@ def results_of(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]
 
 
 def _about(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    noise = {key: value for key, value in results["noise"].items() if value is not None}
-    return {"run": run.path.name, "data": results["data"], "noise": noise}
+    return {"run": run.path.name, "data": results["data"], "noise": _plain(results["noise"])}
+
+
+def _plain(noise: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in noise.items() if value is not None}
 
 
 def _row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:
@@ -204,7 +209,7 @@ def _chosen(found: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
     if newest["protocol"] == "strict":
         # Of equals the newest.
         newest = min(reversed(same), key=lambda row: row["rules"]["majority"]["accuracy"])
-    return {**newest, "chosen_from": len(same)}
+    return {**newest, "chosen_from": len({row["run"] for row in same})}
 
 
 def _unattacked(point: Mapping[str, Any]) -> dict[str, Any]:

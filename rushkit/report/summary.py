@@ -8,7 +8,7 @@ from typing import Any
 from rushkit.report import measured
 from rushkit.report.collect import Family
 from rushkit.report.paper import EPS, NORM
-from rushkit.report.tables import above_paper, ball_words, norm_words, percent
+from rushkit.report.tables import above_paper, ball_words, noise_words, norm_words, percent
 from rushkit.report.words import attack_pairs, certainty
 
 
@@ -54,18 +54,18 @@ def attack_notes(entry: Mapping[str, Any]) -> list[str]:
 
 def _clean(entry: Mapping[str, Any]) -> Iterator[str]:
     votes = [row for row in entry["accuracy"] if row["rule"] == "majority"]
-    votes = [row for row in votes if measured.on_test(row)] or votes
+    votes = _own([row for row in votes if measured.on_test(row)] or votes, entry)
     if votes:
         row = max(votes, key=lambda row: (row["samples"], row["images"]))
         yield (
             f"Without an attack, a vote of m = {row['samples']} is right on {_share(row)} of {row['images']} images of "
-            f"{row['data']}."
+            f"{row['data']}{_other(row, entry)}."
         )
 
 
 def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
     strict = [row for row in entry["attacks"] if row["protocol"] == "strict"]
-    strict = [row for row in strict if measured.on_test(row)] or strict
+    strict = _own([row for row in strict if measured.on_test(row)] or strict, entry)
     for norm in dict.fromkeys(row["norm"] for row in strict):
         radii = [row["eps"] for row in strict if row["norm"] == norm]
         # The radius that the field asks about, where it was attacked.
@@ -75,7 +75,7 @@ def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
         figures = row["rules"]["majority"]
         yield (
             f"Under {row['attack']}, {ball_words(norm, eps)}, strict: {_share(figures)} of "
-            f"{row['images']} images of {row['split']} (m = {row['samples']}), against "
+            f"{row['images']} images of {row['split']} (m = {row['samples']}{_other(row, entry)}), against "
             f"{percent(figures['clean_accuracy'])} % of the same images clean. This is an upper bound of the "
             "robustness."
         )
@@ -85,20 +85,21 @@ def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
 
 def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
     largest = {}
-    for one in sorted(entry["certified"], key=lambda one: one["images"]):
+    for one in sorted(_own(entry["certified"], entry), key=lambda one: one["images"]):
         largest[one["norm"]] = one
     for norm, one in sorted(largest.items()):
         shown = [row for row in one["certified"] if row["radius"] > 0 and row["count"]]
+        proved = f"Proved ({certainty(one)}{_other(one, entry)})"
         if shown:
             row = shown[len(shown) // 2]
             yield (
-                f"Proved ({certainty(one)}): {_share({**row, 'accuracy': row['value']})} of {row['total']} images of "
+                f"{proved}: {_share({**row, 'accuracy': row['value']})} of {row['total']} images of "
                 f"{one['data']} keep their right class under every {norm_words(norm)} perturbation up to "
                 f"{row['radius']:g}."
             )
         else:
             yield (
-                f"Proved ({certainty(one)}): none of {one['images']} images of {one['data']} keeps its right class "
+                f"{proved}: none of {one['images']} images of {one['data']} keeps its right class "
                 f"at any {norm_words(norm)} radius above 0 that was asked for."
             )
 
@@ -107,7 +108,7 @@ def _audited(entry: Mapping[str, Any]) -> Iterator[str]:
     for one in entry["audit"]:
         failed = [f"{check['code']} {check['name']}" for check in one["checks"] if check["status"] == "fail"]
         skipped = sum(check["status"] == "skipped" for check in one["checks"])
-        where = f"The audit (m = {one['samples']}; {audited_images(one)})"
+        where = f"The audit (m = {one['samples']}{_other(one, entry)}; {audited_images(one)})"
         if failed:
             yield f"{where} does not trust these attacks: {', '.join(failed)}."
             continue
@@ -158,6 +159,17 @@ def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
                 f"m = {row['samples']}, {protocol}: AutoAttack, the stronger attack, leaves more than PGD "
                 f"({percent(autoattack['accuracy'])} % against {percent(pgd['accuracy'])} %); {why}"
             )
+
+
+def _own(rows: list[Any], entry: Mapping[str, Any]) -> list[Any]:
+    """The rows under the noise that the model is for; all, where there are none."""
+    return [row for row in rows if not _other(row, entry)] or rows
+
+
+def _other(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+    """The noise of a figure where it is not the one that the model is for: ", noise none"."""
+    words = noise_words(row["noise"])
+    return "" if words == entry["about"].get("noise", words) else f", noise {words}"
 
 
 def _share(row: Mapping[str, Any]) -> str:

@@ -48,13 +48,15 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
     for column in ("attack", "ball", "m", "images", "clean %", *(f"{name} % [95%]" for name in protocols)):
         table.add_column(column, justify="left" if column in ("attack", "ball") else "right")
     notes: list[str] = []
-    for key in dict.fromkeys((row["attack"], row["norm"], row["eps"], row["samples"]) for row in rows):
-        found = {row["protocol"]: row for row in rows if _key(row) == key}
+    pairs = _pairs(rows)
+    for found in pairs:
         last = list(found.values())[-1]
         figures = [interval(found[name]["rules"]["majority"]) if name in found else "" for name in protocols]
         clean = percent(last["rules"]["majority"]["clean_accuracy"])
-        ball = ball_words(key[1], key[2])
-        table.add_row(key[0], ball, str(key[3]), str(last["images"]), clean, *figures)
+        ball = ball_words(last["norm"], last["eps"])
+        split = str(last.get("split", "test")).rpartition("/")[2]
+        images = f"{last['images']}{'' if split == 'test' else f' of {split}'}"
+        table.add_row(last["attack"], ball, str(last["samples"]), images, clean, *figures)
         notes += above_paper(found)
     notes += list(dict.fromkeys(note for row in rows for note in row["notes"]))
     said = [Text(f"note: {note}") for note in notes]
@@ -137,5 +139,13 @@ def noise_words(noise: Mapping[str, Any]) -> str:
     return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
 
 
-def _key(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    return row["attack"], row["norm"], row["eps"], row["samples"]
+def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
+    """Protocol -> row, for each ``[[attack]]`` and m: two of them may share the ball, and differ in split or steps."""
+    pairs: dict[tuple[Any, ...], list[dict[str, Mapping[str, Any]]]] = {}
+    for row in rows:
+        alike = pairs.setdefault((row["attack"], row["norm"], row["eps"], row["samples"], row.get("split")), [])
+        open_pair = next((pair for pair in alike if row["protocol"] not in pair), None)
+        if open_pair is None:
+            alike.append(open_pair := {})
+        open_pair[row["protocol"]] = row
+    return [pair for alike in pairs.values() for pair in alike]

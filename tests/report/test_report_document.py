@@ -73,6 +73,38 @@ def test_another_noise_is_a_row_of_its_own(runs):
     assert {row["noise"]["scale"]: row["standard"]["accuracy"] for row in rows} == {0.3: 0.5, 0.5: 0.0}
 
 
+def test_figures_under_another_noise_are_neither_the_papers_row_nor_the_models_result(runs):
+    model = runs.model()
+    none = {"name": "none"}
+    runs.add("evaluate", model, evaluation([True, False, False, False]))
+    runs.add("evaluate", model, evaluation([True] * 4, noise=none))
+    runs.add("attack", model, attacks(attack_row([10, 10, 10, 0])))
+    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0])) | {"noise": none})
+    entry = document_of(model)["models"][0]
+    by_noise = {(row["noise"]["name"], row["samples"]): row for row in entry["table_1"]}
+    assert by_noise["uniform", 64]["reported"]["standard"] == 0.879
+    assert by_noise["uniform", 64]["strategy"] == "I_F+"
+    assert by_noise["none", 64]["reported"] is None
+    assert by_noise["none", 64]["strategy"] is None
+    clean, attacked = entry["summary"][:2]
+    assert "right on 25.0 %" in clean
+    assert "strict: 75.0 %" in attacked
+
+
+def test_where_there_is_no_other_figure_its_noise_is_said(runs):
+    model = runs.model()
+    none = {"name": "none"}
+    runs.add("evaluate", model, evaluation([True] * 4, noise=none))
+    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0])) | {"noise": none})
+    runs.add("certify", model, certification([0.1, 0.2], [True, True]) | {"noise": {"name": "gaussian", "std": 0.5}})
+    runs.add("audit", model, audited("pass") | {"noise": none})
+    clean, attacked, proved, checked = document_of(model)["models"][0]["summary"]
+    assert clean.endswith("images of cifar10/test, noise none.")
+    assert "(m = 64, noise none)" in attacked
+    assert ", noise gaussian std 0.5)" in proved
+    assert "(m = 64, noise none;" in checked
+
+
 def test_the_newest_evaluation_and_the_largest_attack_count(runs):
     model = runs.model()
     runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
@@ -258,6 +290,23 @@ def test_the_terminal_explains_it_too(capsys):
     rows = [attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])]
     Console(width=400).print(attack_table(attacks(*rows)))
     assert "such a difference can be chance" in capsys.readouterr().out
+
+
+def test_the_terminal_shows_each_attack_of_a_ball(capsys):
+    one, other = attack_row([10, 0, 0, 0]), attack_row([10, 10, 10, 0])
+    elsewhere = attack_row([10, 10, 0, 0], split="cifar10/train")
+    rows = (attack_row([1, 1, 0, 0], "paper"), one, attack_row([1, 1, 1, 1], "paper"), other, elsewhere)
+    Console(width=400).print(attack_table(attacks(*rows)))
+    shown = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│ pgd")][:3]
+    figures = [(line[4].strip(), line[6].split()[:1], line[7].split()[0]) for line in shown]
+    assert figures == [("4", ["50.0"], "25.0"), ("4", ["100.0"], "75.0"), ("4 of train", [], "50.0")]
+
+
+def test_attacks_of_one_run_are_not_several_runs(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([10, 0, 0, 0]), attack_row([10, 10, 0, 0])))
+    cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["strict"]
+    assert (cell["accuracy"], cell["chosen_from"]) == (0.25, 1)
 
 
 def test_strict_below_paper_needs_no_word(runs):
