@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, RushkitError, UsageError
+from rushkit.noises import is_deterministic
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
 from rushkit.run.files import JSON
 from rushkit.run.folder import Run
@@ -117,6 +118,11 @@ class Target:
     machine: Machine
     chunk: int
 
+    @property
+    def deterministic(self) -> bool:
+        """Whether it has no noise."""
+        return is_deterministic(build.build_noise(self.classifier.recipe))
+
     def smoothed(self, m: int) -> SmoothedClassifier:
         """It, voting with m draws."""
         noise = build.build_noise(self.classifier.recipe)
@@ -152,7 +158,7 @@ def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m:
         seed: Of the votes.
 
     Returns:
-        The model, its noise, and the same figures by rule as of the attacked model.
+        The model, its noise, m and T, and the same figures by rule as of the attacked model.
     """
     checkpoint = target.classifier.checkpoint
     kept, device = album.images(), target.machine.device
@@ -180,7 +186,8 @@ def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m:
                 log.append(record)
             records.append(record)
             bar.advance(len(record["images"]))
-    return {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, **figures(records, votes)}
+    about = {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, "samples": m, "votes": votes}
+    return {**about, **figures(records, votes)}
 
 
 def _tensors(x_adv: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:

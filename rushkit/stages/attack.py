@@ -22,12 +22,12 @@ from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.signals import graceful_stop
 from rushkit.stages import build, ranks
-from rushkit.stages.adversarial import Album, Partial, rescore, transfer_target
+from rushkit.stages.adversarial import Album, Partial, Target, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier
 from rushkit.stages.outcomes import check_classes, check_images, content_of, labels_of, smoothed
-from rushkit.stages.protocols import Plan, ProtocolName, plan_attack
+from rushkit.stages.protocols import Plan, ProtocolName, plan_attack, protocol_votes
 from rushkit.stages.robustness import robustness_row
 from rushkit.stages.scoring import RULES
 from rushkit.stages.start import machine_of, start_run
@@ -102,7 +102,7 @@ def attack(
             ranks.wait()
             rows[-1]["saved"] = str(album.path.relative_to(run.path))
         if album is not None and target is not None:
-            asked = run, job.name, album, split.images, target, job.m, job.plan.votes, recipe.system.seed
+            asked = run, job.name, album, split.images, target, *_votes_of(target, job), recipe.system.seed
             rows[-1]["transfer"] = rescore(*asked)
     results = {
         "stage": "attack",
@@ -212,6 +212,14 @@ def run_job(
         "candidates": [{"label": candidate.label, "options": candidate.options} for candidate in plan.candidates],
         **row,
     }
+
+
+def _votes_of(target: Target, job: Job) -> tuple[int, int]:
+    """Draws a vote, and votes, with which another model is asked: the attack's own, as long as these are of noise."""
+    if job.plan.deterministic and not target.deterministic:
+        # Without noise one draw says all; the other model is not to be judged by a single one.
+        return max(target.classifier.recipe.evaluate.samples), protocol_votes(job.plan.protocol)
+    return job.m, job.plan.votes
 
 
 def block_of(split: Split, start: int, size: int, device: torch.device) -> Block:

@@ -148,6 +148,7 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
         recipe = _normalising(recipe, *theirs)
     elif theirs[0] and theirs != own:
         notes.append(f"--mean and --std come before the weights' own: {list(theirs[0])}, {list(theirs[1])}")
+    _check_scale(recipe.backbone.mean, recipe.backbone.std)
     if not encoder_only and len(fitted.head["weight"]) != len(classes):
         raise UsageError(
             f"the head has {len(fitted.head['weight'])} classes, and {recipe.data.name} has {len(classes)}",
@@ -215,6 +216,17 @@ def origin_words(imported: Mapping[str, Any]) -> str:
     if "file" in imported:
         return f"{Path(imported['file']).name} (sha256 {imported['sha256'][:_SHOWN_DIGITS]})"
     return f"pretrained {imported['pretrained']} {imported.get('tag', '')}".strip()
+
+
+def _check_scale(mean: Sequence[float], std: Sequence[float]) -> None:
+    """Raise UsageError for figures of pixels up to 255: on pixels in [0, 1] they make all images one grey."""
+    if any(value > 1 for value in mean):
+        divided = (",".join(f"{value / 255:.4g}" for value in values) for values in (mean, std))
+        raise UsageError(
+            f"the normalisation, mean {list(mean)} and std {list(std)}, is that of pixels up to 255; here they lie in "
+            "[0, 1]",
+            "divided by 255: --mean {} --std {}".format(*divided),
+        )
 
 
 def _normalising(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Recipe:

@@ -67,6 +67,7 @@ class Plan:
         gradient_samples: Draws of noise in each gradient.
         panel: Whether the attack sees one panel of draws, as a model that is not random.
         notes: What a reader of the figures must know.
+        deterministic: Whether there is no noise.
     """
 
     protocol: ProtocolName
@@ -75,6 +76,7 @@ class Plan:
     gradient_samples: int
     panel: bool = False
     notes: tuple[str, ...] = ()
+    deterministic: bool = False
 
 
 def plan_attack(
@@ -133,8 +135,13 @@ def plan_attack(
     chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in chosen:
         candidate.create(section, 0)
-    votes = STRICT_VOTES if strict and not deterministic else 1
-    return Plan(protocol, chosen, votes, gradient_samples, panel, tuple(notes))
+    votes = 1 if deterministic else protocol_votes(protocol)
+    return Plan(protocol, chosen, votes, gradient_samples, panel, tuple(notes), deterministic)
+
+
+def protocol_votes(protocol: ProtocolName) -> int:
+    """How many votes of fresh noise a protocol asks a model that has noise for."""
+    return STRICT_VOTES if protocol == "strict" else 1
 
 
 def weaker_than_strict(

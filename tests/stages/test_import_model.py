@@ -183,6 +183,17 @@ def test_a_normalisation_layer_in_the_file_needs_no_flags(make, seeded, tmp_path
     assert any("come before the weights' own" in note for note in other.data["imported"]["notes"])
 
 
+def test_a_normalisation_of_pixels_up_to_255_is_refused(make, seeded, tmp_path):
+    model = random_weights(timm.create_model("resnet10t", num_classes=10))
+    layer = {"0.mean": torch.tensor([102.0, 127.5, 153.0]), "0.std": torch.tensor([51.0, 76.5, 25.5])}
+    torch.save(layer | {f"1.module.{name}": tensor for name, tensor in model.state_dict().items()}, tmp_path / "w.pt")
+    with pytest.raises(UsageError) as caught:
+        make(tmp_path / "w.pt", "timm/resnet10t")
+    assert "pixels up to 255" in caught.value.message
+    assert "--mean 0.4,0.5,0.6 --std 0.2,0.3,0.1" in str(caught.value.hint)
+    assert_same_logits(make(tmp_path / "w.pt", "timm/resnet10t", mean=MEAN, std=STD), model, MEAN, STD)
+
+
 class Toy(nn.Module):
     """The toy backbone with a head."""
 
@@ -287,6 +298,17 @@ def test_certificates_say_that_nobody_here_saw_the_training(make, theirs, noise,
     assert [warning for warning in found["warnings"] if says in warning]
     with pytest.raises(NoCertificate, match="without noise"):
         certify(derive_recipe(recipe_of(checkpoint), {"noise.name": "none"}), checkpoint)
+
+
+def test_images_made_without_noise_are_shown_to_a_smoothed_model_that_votes_as_it_does(make, theirs):
+    plain, noisy = make(theirs, "toy"), make(theirs, "toy", "noise.name=gaussian", "noise.std=0.1", name="noisy")
+    recipe = derive_recipe(recipe_of(checkpoint_of(plain)), ["attack.0.limit=4", "attack.0.steps=1"])
+    with start_run("attack", recipe, QUIET) as run:
+        rows = attack(recipe, checkpoint_of(plain), run, transfer=checkpoint_of(noisy))["attacks"]
+    asked = {row["protocol"]: (row["samples"], row["votes"]) for row in rows}
+    answered = {row["protocol"]: (row["transfer"]["samples"], row["transfer"]["votes"]) for row in rows}
+    assert asked == {"paper": (1, 1), "strict": (1, 1)}
+    assert answered == {"paper": (64, 1), "strict": (64, 10)}
 
 
 def test_without_noise_autoattack_is_the_official_standard_version_with_one_draw():
