@@ -201,6 +201,12 @@ def test_the_confusion_matrix_counts_every_image(measured):
     assert found["counts"] == [[3, 1, 0], [0, 3, 1], [1, 0, 3]]
 
 
+def test_the_confusion_matrix_is_of_the_largest_m(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True, False], samples=(8, 16)))
+    assert document_of(model)["models"][0]["confusion"]["samples"] == 16
+
+
 def test_two_classes_of_one_name_are_told_apart(runs):
     model = runs.model()
     results = evaluation([True] * 3)

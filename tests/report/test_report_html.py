@@ -147,6 +147,19 @@ def test_strict_above_paper_is_explained_where_the_figures_stand(runs):
     assert "such a difference can be chance" in markdown(build_document([gather(model)]), "x.html")
 
 
+def test_each_protocol_stands_under_its_own_name_and_what_is_of_one_of_them_is_of_strict(runs):
+    model = runs.model()
+    # Of 10 votes each under strict: one image is always right, one in half of them, two never.
+    runs.add("attack", model, attacks(attack_row([1, 1, 1, 0], "paper"), attack_row([10, 5, 0, 0])))
+    (section,) = re.findall(r'<section id="attacks">.*?</section>', html_of(model), re.DOTALL)
+    names = [re.sub("<.*?>", "", name) for name in re.findall(r"<th.*?</th>", section, re.DOTALL)]
+    (row,) = re.findall(r"<tbody>(.*?)</tbody>", section, re.DOTALL)
+    cells = [re.sub("<small>.*?</small>|<.*?>", "", each) for each in re.findall(r"<td.*?</td>", row, re.DOTALL)]
+    figures = dict(zip(names, cells, strict=True))
+    shown = {name: figures[name] for name in ("paper", "strict", "right in every vote", "flips")}
+    assert shown == {"paper": "75.0", "strict": "37.5", "right in every vote": "25.0", "flips": "12.5"}
+
+
 def test_an_attack_under_another_noise_says_so(runs):
     model = runs.model()
     runs.add("attack", model, attacks(attack_row([1])))

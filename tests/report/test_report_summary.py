@@ -1,0 +1,76 @@
+"""Which of several measurements the sentences of the summary quote."""
+
+from __future__ import annotations
+
+import pytest
+from synthetic_runs import attack_row, attacks, audited, certification, evaluation
+
+from rushkit.report.collect import gather
+from rushkit.report.document import build_document
+
+
+@pytest.fixture
+def said(runs):
+    """``said(("evaluate", results), ...)``: the one model of these measurements, as the document has it."""
+    model = runs.model()
+
+    def document(*measured):
+        for verb, results in measured:
+            runs.add(verb, model, results)
+        (entry,) = build_document([gather(model)])["models"]
+        return entry
+
+    return document
+
+
+def summary_of(entry):
+    return " ".join(entry["summary"])
+
+
+def test_of_clean_votes_that_of_the_largest_m(said):
+    few = evaluation([True, False], samples=(64,))
+    assert "m = 64 is right on 50.0 %" in summary_of(
+        said(("evaluate", few), ("evaluate", evaluation([True] * 12, (1,))))
+    )
+
+
+def test_of_clean_votes_that_on_the_test_split(said):
+    other = evaluation([True] * 12, samples=(64,), data="cifar10/validation")
+    entry = said(("evaluate", evaluation([True, False], samples=(1,))), ("evaluate", other))
+    assert "m = 1 is right on 50.0 %" in summary_of(entry)
+    assert "of 2 images of cifar10/test." in summary_of(entry)
+
+
+def test_of_strict_attacks_in_one_ball_that_which_leaves_least(said):
+    rows = [
+        attack_row([10, 10, 0, 0]),
+        attack_row([10, 0, 0, 0], attack="autoattack"),
+        attack_row([10] * 4, attack="apgd"),
+    ]
+    assert "Under autoattack, l-inf 8/255, strict: 25.0 %" in summary_of(said(("attack", attacks(*rows))))
+
+
+def test_of_strict_attacks_those_on_the_test_split(said):
+    rows = [attack_row([10, 10, 0, 0]), attack_row([0] * 4, split="cifar10/train")]
+    text = summary_of(said(("attack", attacks(*rows))))
+    assert "strict: 50.0 %" in text
+    assert "of 4 images of cifar10/test" in text
+
+
+def test_of_certificates_in_one_norm_that_of_the_most_images(said):
+    many, few = certification([0.25] * 8, [True] * 8), certification([0.25] * 2, [True, False])
+    text = summary_of(said(("certify", many), ("certify", few)))
+    assert "100.0 %" in text
+    assert "of 8 images" in text
+    assert "of 2 images" not in text
+
+
+def test_skipped_checks_are_not_among_those_that_found_nothing(said):
+    assert "fails among 2 checks; 1 more were skipped." in summary_of(
+        said(("audit", audited("pass", "warn", "skipped")))
+    )
+
+
+def test_a_stronger_attack_is_not_flagged_within_the_error_of_the_weaker(said):
+    rows = [attack_row([10] * 40 + [0] * 60), attack_row([10] * 45 + [0] * 55, attack="autoattack")]
+    assert not any("stronger attack" in note for note in said(("attack", attacks(*rows)))["attack_notes"])
