@@ -81,7 +81,7 @@ def comparison(document: Mapping[str, Any]) -> str:
         parts.append("<h3>Recipes</h3>" + table([header("key", *names, words=["key", *names])], rows))
     parts.append("<h3>Image by image</h3>")
     if not found["significance"]:
-        parts.append("<p>They were not measured on the same images, so they cannot be compared image by image.</p>")
+        parts.append("<p>They were not measured alike on the same images: nothing to compare image by image.</p>")
         return "".join(parts)
     rows = [
         [

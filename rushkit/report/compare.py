@@ -30,9 +30,10 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[dict[
     """McNemar's exact test for each two models and each measurement of the same images that both have.
 
     An image counts as right under attack where most of its votes are. Images are the same where the recipes name the
-    same data, the runs the same split, and every common image has the same label. Of several runs of one thing that
-    counts which a report shows: of strict attacks the one that leaves least of the common images, else the newest of
-    those on the most images.
+    same data, the runs the same split, and every common image has the same label. Attacks are compared where both
+    models were attacked by the same candidates with the same options, for a weaker one leaves more. Of several runs of
+    one thing that counts which a report shows: of strict attacks the one that leaves least of the common images, else
+    the newest of those on the most images.
 
     Returns:
         Rows of what was measured, the two names, how many images they share, how many each alone has right, and the
@@ -44,8 +45,12 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[dict[
         for what in one:
             if what not in other:
                 continue
-            common = sorted(_largest(one[what]).labels.keys() & _largest(other[what]).labels.keys())
-            ours, theirs = (_standing(found[what], common) for found in (one, other))
+            alike = {found.settings for found in one[what]} & {found.settings for found in other[what]}
+            both = [[found for found in each[what] if found.settings in alike] for each in (one, other)]
+            if not alike:
+                continue
+            common = sorted(_largest(both[0]).labels.keys() & _largest(both[1]).labels.keys())
+            ours, theirs = (_standing(found, common) for found in both)
             if not common or any(ours.labels[index] != theirs.labels[index] for index in common):
                 continue
             right = np.array([[each.share[index] > 0.5 for each in (ours, theirs)] for index in common])
@@ -74,11 +79,13 @@ class _Outcomes:
         labels: Index of an image -> its label.
         share: Index of an image -> the share of its votes that were right.
         bound: Whether the run is an upper bound, so that of several the lowest counts.
+        settings: How it was attacked, but for the seed; empty without an attack.
     """
 
     labels: dict[int, int]
     share: dict[int, float]
     bound: bool = False
+    settings: str = ""
 
 
 def _largest(found: Sequence[_Outcomes]) -> _Outcomes:
@@ -130,7 +137,16 @@ def _attacked(recipe: Recipe, results: Mapping[str, Any]) -> Iterator[tuple[tupl
         share = dict(zip(outcomes["images"], right.tolist(), strict=True))
         ball = (row["attack"], row["norm"], row["eps"], row["protocol"])
         what = (_images(recipe), split, "attack", row["samples"], ball)
-        yield what, _Outcomes(labels, share, bound=row["protocol"] == "strict")
+        yield what, _Outcomes(labels, share, bound=row["protocol"] == "strict", settings=_settings(row))
+
+
+def _settings(row: Mapping[str, Any]) -> str:
+    """What the strength of an attack depends on."""
+    candidates = [
+        (each["label"], sorted((key, value) for key, value in each["options"].items() if key != "seed"))
+        for each in row["candidates"]
+    ]
+    return repr((row["gradient_samples"], candidates))
 
 
 def _images(recipe: Recipe) -> str:

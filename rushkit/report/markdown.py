@@ -100,7 +100,7 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
         rows = [[key, *map(value_words, values)] for key, values in found["recipes"].items()]
         yield table(["key", *found["names"]], rows)
     if not found["significance"]:
-        yield "They were not measured on the same images, so they cannot be compared image by image."
+        yield "They were not measured alike on the same images: nothing to compare image by image."
         return
     rows = [
         [

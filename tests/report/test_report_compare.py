@@ -33,6 +33,20 @@ def test_under_attack_an_image_is_right_where_most_votes_are(runs):
     assert (row["both"], row["only_first"], row["only_second"]) == (1, 1, 2)
 
 
+def test_a_model_that_was_attacked_more_weakly_is_not_the_better_one(runs):
+    first, second = runs.model(), runs.model()
+    weak = attack_row([10] * 20)
+    weak["candidates"] = [{"label": "pgd nll", "options": {"steps": 1, "seed": 3}}]
+    runs.add("attack", first, attacks(attack_row([0] * 20)))
+    runs.add("attack", second, attacks(weak))
+    assert significance([gather(first), gather(second)], ["a", "b"]) == []
+    # Another seed is the same attack; and now there is one that both had.
+    weak = {**weak, "candidates": [{"label": "pgd nll", "options": {"steps": 1, "seed": 4}}]}
+    runs.add("attack", first, attacks(weak))
+    (row,) = significance([gather(first), gather(second)], ["a", "b"])
+    assert (row["both"], row["only_first"], row["only_second"]) == (20, 0, 0)
+
+
 def test_of_several_strict_attacks_the_strongest_on_the_common_images_is_compared(runs):
     first, second = runs.model(), runs.model()
     # The strongest on images 0 and 1 is neither the newest nor the one on the most images.
