@@ -358,6 +358,12 @@ def test_transfer_to_the_same_model_gives_its_own_accuracy_and_to_another_its_ow
     there = results["attacks"][0]["transfer"]["rules"]["majority"]
     zeros = results["attacks"][0]["outcomes"]["labels"].count(0) / 12
     assert there["accuracy"] == there["clean_accuracy"] == zeros
+    # The same weights under a noise of their own, in which digits drown.
+    drowned = source("drowned", chosen=recipe("noise.scale=8.0"))
+    results, _ = attacked(chosen, model, protocols=["strict"], transfer=drowned)
+    there = results["attacks"][0]["transfer"]
+    assert there["noise"]["scale"] == 8
+    assert there["rules"]["majority"]["clean_accuracy"] < here["clean_accuracy"] - 0.3
 
 
 def test_transfer_to_a_model_of_other_classes_is_refused(recipe, source, tmp_path):

@@ -6,14 +6,16 @@ import json
 
 import pytest
 import torch
-from linear_models import layer
+from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import audit_attacks
+from rushkit.stages.audit_attacks import Attacks
 from rushkit.stages.audit_checks import CHECKS, Check, check_all
 from rushkit.stages.audit_measure import measure
-from rushkit.stages.audit_plan import Settings, passes
+from rushkit.stages.audit_plan import Settings, passes, plan
 
 SIDE, CLASSES, IMAGES = 6, 4, 40
 SETTINGS = Settings("linf", 0.1, steps=12, eot=8, queries=150, planted=4)
@@ -231,3 +233,45 @@ def test_checks_are_plain_data_with_codes_of_their_own(honest):
     assert [check.code for check in checks.values()] == [f"RK{101 + index}" for index in range(len(CHECKS))]
     assert all(isinstance(check, Check) for check in checks.values())
     json.dumps([check.figures for check in checks.values()], allow_nan=False)
+
+
+@pytest.mark.parametrize("norm, large", [("linf", 0.5), ("l2", 0.5 * 12**0.5), ("l1", 6.0)])
+def test_the_sweeps_go_from_a_quarter_to_twice_the_budget_and_to_a_radius_that_reaches_grey(norm, large):
+    settings = Settings(norm, 0.05, steps=8, eot=4)
+    planned = plan(settings, 4, 3, (5, 3, 2, 2))
+    at = {place: [each for each in planned if each.place == place] for place in ("steps", "draws", "radii")}
+    assert [each.options["steps"] for each in at["steps"]] == [2, 4, 8, 16]
+    assert [each.options for each in at["draws"]] == [{"steps": 4, "samples": count} for count in (1, 2, 4, 8)]
+    assert [each.options["eps"] for each in at["radii"]] == pytest.approx([0.025, 0.1, large])
+    for place, option in (("steps", "steps"), ("draws", "samples"), ("radii", "eps")):
+        assert [each.value for each in at[place]] == [each.options[option] for each in at[place]]
+    assert [each.label for each in planned if each.base] == ["8 steps"]
+
+
+def test_images_from_beyond_eps_are_no_candidates_for_the_best():
+    g, x, y = prototypes()
+    settings = Settings("linf", 0.05, steps=4, eot=2, queries=5)
+    attacks = Attacks(g, x, y, settings, g.model)
+    for measurement in plan(settings, 4, 3, x.shape):
+        if measurement.kind == "planted":
+            continue
+        found, x_adv = attacks.measure(measurement)
+        white_box_within = measurement.kind == "climb" and measurement.label not in ("2 eps", "large eps")
+        assert (x_adv is not None) == white_box_within, measurement.label
+        assert found.excess < 1e-6
+        if x_adv is not None:
+            assert (x_adv - x).abs().max() <= 0.05 + 1e-6
+
+
+def test_a_curve_is_the_mean_over_images_however_they_are_grouped(monkeypatch):
+    g, x, y = prototypes(noise=0.001)
+    with torch.no_grad():
+        losses = nn.functional.cross_entropy(g.model(x[:5]), y[:5], reduction="none").double()
+    # Two draws of three images a pass: groups of three and two.
+    monkeypatch.setitem(audit_attacks.PASS, "cpu", 6)
+    settings = Settings("linf", 1e-5, steps=4, eot=2)
+    attacks = Attacks(g, x[:5], y[:5], settings, g.model)
+    found, _ = attacks.measure(next(each for each in plan(settings, 4, 3, x[:5].shape) if each.base))
+    # Neither the ball nor the noise moves a loss by more than 0.002 here; groups alike would, by more.
+    assert abs(losses.mean() - (losses[:3].mean() + losses[3:].mean()) / 2) > 0.005
+    assert found.curve == pytest.approx([float(losses.mean())] * 4, abs=0.002)

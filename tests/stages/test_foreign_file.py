@@ -149,9 +149,18 @@ def test_what_holds_no_state_dict(tmp_path, content):
         read_foreign(saved(tmp_path, content))
 
 
-def test_a_sparse_tensor():
-    with pytest.raises(CheckpointError, match=r"'odd' of weights\.pt .*not dense"):
-        as_float32(TENSORS | {"odd": torch.eye(2).to_sparse()}, "weights.pt")
+@pytest.mark.parametrize(
+    "odd", [torch.eye(2).to_sparse(), torch.ones(2, dtype=torch.complex64)], ids=["sparse", "complex"]
+)
+def test_a_tensor_that_is_no_dense_real_numbers(odd):
+    with pytest.raises(CheckpointError, match=r"'odd' of weights\.pt .*not dense real numbers"):
+        as_float32(TENSORS | {"odd": odd}, "weights.pt")
+
+
+def test_a_file_from_before_torch_wrote_archives(tmp_path):
+    torch.save(TENSORS, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    found = read_foreign(tmp_path / "old.pth")
+    assert all(torch.equal(found.tensors[name], tensor) for name, tensor in TENSORS.items())
 
 
 def test_no_file_and_a_folder(tmp_path):

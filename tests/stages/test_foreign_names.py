@@ -102,6 +102,12 @@ def test_the_figures_of_a_normalisation_layer(mean, std):
     assert not any("--mean" in note for note in found.notes)
 
 
+def test_of_two_normalisation_layers_neither_is_chosen():
+    layers = {f"{place}.{name}": torch.ones(3) for place in ("before", "behind") for name in ("mean", "std")}
+    with pytest.raises(CheckpointError, match=r"without a place \(4 of 10\)"):
+        fit(tensors() | layers)
+
+
 class TestRules:
     @pytest.mark.parametrize(
         ("name", "old", "new", "expected"),
@@ -203,6 +209,14 @@ class TestMisfits:
         assert "--encoder-only" in caught.value.hint
         with pytest.raises(CheckpointError, match="without a place"):
             fit(tensors(**{"other.weight": torch.zeros(3, FEATURES), "other.bias": torch.zeros(3)}))
+
+    def test_a_wrapper_is_not_taken_off_onto_a_tensor_that_is_there(self):
+        with pytest.raises(CheckpointError, match="without a place"):
+            fit(prefixed("module.") | {"fc.weight": torch.zeros(3, FEATURES), "fc.bias": torch.zeros(3)})
+
+    def test_a_bias_that_is_not_that_of_the_layer_makes_no_head(self):
+        with pytest.raises(CheckpointError, match=r"without a place \(2 of 6\): fc\.weight, fc\.bias"):
+            fit(tensors(**{"fc.bias": torch.zeros(2)}))
 
     def test_the_encoder_alone_has_no_head_and_says_so(self):
         found = fit(tensors(), encoder_only=True)

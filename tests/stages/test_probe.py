@@ -10,9 +10,12 @@ import torch
 from tiny_runs import QUIET, checkpoint_of, finetuned, pretrained
 from torch import nn
 
+from rushkit.attacks.norms import random_start
 from rushkit.errors import NumericsError, UsageError
+from rushkit.stages import probe as module
 from rushkit.stages.probe import Ball, encoders_of, lipschitz_ratios, probe, summary
 from rushkit.stages.start import start_run
+from rushkit.system import generator
 
 SIDE, SINGULAR = 3, (5.0, 2.0, 1.0, 0.5)
 
@@ -74,6 +77,57 @@ def test_the_ascent_in_l_inf_reaches_the_corner_of_a_one_dimensional_map():
     # Every pixel moves by eps: distance d·eps in the features, √d·eps in the image.
     found = lipschitz_ratios(Sum(), images(), Ball("linf", 0.05, 30), seed=0, unit=False)
     assert found["ascent"] == pytest.approx(math.sqrt(3 * SIDE * SIDE), rel=1e-3)
+
+
+class Sum(nn.Module):
+    """One feature: the sum of the pixels, or the root of how far it is from that of a grey image."""
+
+    def __init__(self, root=False):
+        super().__init__()
+        self.root = root
+
+    def forward(self, x):
+        found = x.flatten(1).sum(1, keepdim=True)
+        return (found - 0.5 * x[0].numel()).abs().sqrt() if self.root else found
+
+
+def at_the_start(x, ball):
+    """(N,) how far each pixel sum is from its own where the ascent begins, and how far the image is."""
+    moved = random_start(x, ball.norm, ball.eps, generator(3, "probe start")) - x
+    return moved.flatten(1).sum(1).abs().numpy(), moved.flatten(1).norm(dim=1).numpy()
+
+
+def test_the_point_of_the_last_step_is_looked_at():
+    ball = Ball("linf", 0.05, 1)
+    found = lipschitz_ratios(Sum(), images(), ball, seed=3, unit=False)
+    feature, distance = at_the_start(images(), ball)
+    assert (found["ascent"] > feature / distance + 0.1).all()
+
+
+def test_the_largest_ratio_on_the_way_counts_and_not_the_last():
+    # Of one pixel, the root of its distance over its distance: the farther, the smaller.
+    x, ball = torch.full((6, 1, 1, 1), 0.5), Ball("linf", 0.05, 10)
+    found = lipschitz_ratios(Sum(root=True), x, ball, seed=3, unit=False)
+    feature, distance = at_the_start(x, ball)
+    assert (found["ascent"] >= np.sqrt(feature) / distance * (1 - 1e-3)).all()
+
+
+def test_each_block_of_images_has_draws_of_its_own_and_each_encoder_the_same(trained, monkeypatch):
+    recipe, source, _ = trained
+    seeds, original = [], module.lipschitz_ratios
+
+    def noted(encoder, x, ball, seed, unit=True):
+        seeds.append(seed)
+        return original(encoder, x, ball, seed, unit)
+
+    monkeypatch.setattr(module, "_BLOCK", 4)
+    monkeypatch.setattr(module, "lipschitz_ratios", noted)
+    with start_run("probe", recipe, QUIET) as run:
+        results = probe(recipe, source, Ball(steps=1), run, images=10)
+    assert results["data"] == "digits/test"
+    assert len(seeds) == 6
+    assert len(set(seeds[:3])) == 3
+    assert seeds[:3] == seeds[3:]
 
 
 def test_the_same_seed_gives_the_same_ratios_and_the_model_is_left_alone():
