@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from linear_models import layer
+from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import audit_attacks
+from rushkit.stages.audit_attacks import Outcome, score
 from rushkit.stages.audit_checks import check_all, large_eps_survived, steps_not_converged
 from rushkit.stages.audit_measure import Measured, Point, measure
 from rushkit.stages.audit_plan import Settings
@@ -104,3 +106,60 @@ def test_images_within_the_ball_pass():
     check = {check.code: check for check in check_all(measured())}["RK118"]
     assert check.status == "pass"
     assert check.figures["excess"] <= 1e-6
+
+
+def test_the_farthest_of_all_attacks_counts_and_the_box_does_too(monkeypatch):
+    class Once(audit_attacks.PGD):
+        """Makes one pixel negative, in its first attack alone; it stays within the ball."""
+
+        left = 1
+
+        def run(self, model, x, y):
+            result = super().run(model, x, y)
+            if Once.left:
+                result.x_adv[0, 0, 0, 0] = -0.3
+            Once.left = 0
+            return result
+
+    monkeypatch.setattr(audit_attacks, "PGD", Once)
+    g = SmoothedClassifier(Favourite(), registries.noises.create("gaussian", scale=0.1), 4, seed=0)
+    found = measure(g, torch.full((2, 3, 6, 6), 0.1), torch.zeros(2, dtype=torch.int64), replace(SETTINGS, eps=0.5))
+    assert found.excess == pytest.approx(0.3)
+
+
+def test_an_image_that_half_of_the_votes_have_right_is_not_right():
+    point = Point("p", 0.0, (0.5, 0.6, 0.0))
+    assert point.right == (False, True, False)
+    assert point.accuracy == pytest.approx(1.1 / 3)
+
+
+def test_an_image_that_loses_one_of_the_last_votes_is_a_failure(monkeypatch):
+    monkeypatch.setattr(audit_attacks.Attacks, "judge", lambda self, x_adv: Outcome(share=[1.0, 0.9, 0.0, 1.0]))
+    found = measured()
+    assert found.any_failure == 0.5
+    assert found.best.share == (1.0, 0.9, 0.0, 1.0)
+
+
+def test_votes_of_two_labels_are_of_independent_draws():
+    g, x, y = prototypes(noise=0.6, samples=1)
+    one, same, other = (score(g, x, y, 0, label) for label in ("one", "one", "other"))
+    assert one == same != other
+
+
+class HalfSaturated(nn.Module):
+    """Beyond doubt where one pixel's noise is positive, which leaves no gradient; else with a slope."""
+
+    def forward(self, x):
+        flat = x.flatten(1)
+        logits = torch.stack([5 + flat.sum(1), 0 * flat[:, 0]], 1)
+        return torch.where(flat[:, :1] > 0.5, torch.tensor([200.0, 0.0]), logits / 10)
+
+
+def test_a_gradient_is_zero_where_both_looks_are_and_saturation_is_of_draws():
+    x, y = torch.full((64, 3, 2, 2), 0.5), torch.zeros(64, dtype=torch.int64)
+    g = SmoothedClassifier(HalfSaturated(), registries.noises.create("gaussian", scale=0.1), 4, seed=0)
+    found = measure(g, x, y, replace(SETTINGS, eot=1)).gradients
+    # One draw a look: a quarter of the images, half of the draws; the bounds are 4.5 standard deviations away.
+    assert 0 < sum(found.zero) / 64 < 0.5
+    assert 0.25 < found.saturated < 0.7
+    assert len(found.cosines) < 40
