@@ -31,7 +31,10 @@ def stopped(
 
 
 def found(root: Path, resumable: bool = False) -> set[Path]:
-    return {leftover.run.path for leftover in find_leftovers(find_runs(root), resumable)}
+    runs = find_runs(root)
+    paths, others = ({each.run.path for each in find_leftovers(order, resumable)} for order in (runs, runs[::-1]))
+    assert paths == others
+    return paths
 
 
 def test_runs_that_stopped_with_nothing_can_go(tmp_path):

@@ -65,6 +65,14 @@ def test_an_older_best_goes_when_a_better_one_comes(tmp_path):
     ]
 
 
+def test_there_is_always_one_to_fall_back_to(tmp_path):
+    store = CheckpointStore(tmp_path, keep=1)
+    for step in (1, 2, 3):
+        store.save(step, content(step), {"step": step})
+    (tmp_path / "step-000003.safetensors").write_bytes(b"torn")
+    assert CheckpointStore(tmp_path, warn=lambda _: None).load_latest().meta == {"step": 2}
+
+
 def test_steps_beyond_six_digits_stay_in_order(tmp_path):
     store = CheckpointStore(tmp_path)
     for step in (999_998, 999_999, 1_000_000):

@@ -19,8 +19,8 @@ from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages import adversarial, build
 from rushkit.stages import attack as attack_module
-from rushkit.stages import build
 from rushkit.stages.attack import attack, plan_jobs
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.protocols import plan_attack
@@ -341,7 +341,8 @@ def test_images_that_were_not_kept_cannot_be_saved_later(recipe, source):
         attack(chosen, model, run, ["strict"], save=True)
 
 
-def test_transfer_to_the_same_model_gives_its_own_accuracy_and_to_another_its_own(recipe, source):
+def test_transfer_to_the_same_model_gives_its_own_accuracy_and_to_another_its_own(recipe, source, monkeypatch):
+    monkeypatch.setattr(adversarial, "BLOCK", 5)
     chosen, model = recipe("attack.0.eps=0.2", "attack.0.samples=[16]"), source()
     # Another metadata, so another file and hash; the same weights and noise.
     same = source("same", chosen=recipe("data.limit=11"))

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from tiny_runs import QUIET
 
-from rushkit.stages.bench import Cost, Row, bench, estimate
+from rushkit.stages import bench as module
+from rushkit.stages.bench import Cost, Row, bench, estimate, race
+from rushkit.system import Machine
 
 
 def test_every_part_is_measured_and_the_estimate_follows(tiny):
@@ -32,3 +35,15 @@ def test_a_fraction_is_of_work_and_a_speed_of_the_clock():
     assert facts["per_second"] == 2.5
     assert facts["bare_per_second"] == 20
     assert facts["fraction"] == 0.25
+
+
+def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkeypatch):
+    costs = {"one": iter([9.0, 5.0, 7.0]), "three": iter([11.0, 14.0, 12.0])}
+    calls = {name: lambda name=name: name for name in costs}
+
+    def scripted(call, machine):
+        seconds = next(costs[call()])
+        return Cost(seconds, 10 * seconds)
+
+    monkeypatch.setattr(module, "_cost", scripted)
+    assert race(calls, 0.0, Machine(torch.device("cpu"), "float32"))["ours"] == Cost(3.0, 30.0)

@@ -49,7 +49,7 @@ def test_the_middle_square_is_seen(tmp_path, wide):
 def test_a_palette_with_transparent_colours_is_read_without_a_word(tmp_path):
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
-    image.save(tmp_path / "palette.png", transparency=b"\x00\xff")
+    image.save(tmp_path / "palette.png", transparency=b"\x00\x80")
     assert read_picture(tmp_path / "palette.png", 2).pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 

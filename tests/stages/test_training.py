@@ -92,6 +92,19 @@ def test_a_supervised_baseline_starts_from_random_weights(tiny):
     assert (results["source"], results["loaded"]) == (None, 0)
 
 
+@pytest.mark.parametrize("stage", [pretrained, finetuned])
+def test_every_step_of_every_epoch_has_draws_of_its_own(tiny, monkeypatch, stage):
+    seeds, original = [], loop.train_step
+
+    def noted(job, model, images, labels, share, source, *rest):
+        seeds.append(source.initial_seed())
+        return original(job, model, images, labels, share, source, *rest)
+
+    monkeypatch.setattr(loop, "train_step", noted)
+    stage(*([tiny()] if stage is pretrained else [tiny(), None]))
+    assert len(set(seeds)) == len(seeds) >= 4
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("step", [1, 2, 3, 4, 5])
 def test_pretraining_stopped_by_a_signal_and_resumed_ends_bit_for_bit_the_same(tiny, at_step, number, step):
