@@ -13,7 +13,7 @@ from torch import nn
 
 from rushkit import system
 from rushkit.errors import UsageError
-from rushkit.system import Machine, choose_machine, compile_obstacle, generator
+from rushkit.system import Machine, choose_machine, compile_obstacle, derived_seed, generator
 
 CPU = torch.device("cpu")
 
@@ -102,3 +102,12 @@ def test_a_compiled_network_trains_the_same_parameters():
     machine.compiled(network)(x).sum().backward()
 
     torch.testing.assert_close(network[0].weight.grad, plain)
+
+
+def test_seed_purpose_and_counters_do_not_run_into_one_another():
+    asked = [(1, "a", 12), (1, "a", 1, 2), (1, "a1", 2), (11, "a", 2), (1, "a", 2, 1), (1, "a"), (2, "a", 12)]
+    seeds = [derived_seed(*each) for each in asked]
+    assert len(set(seeds)) == len(asked)
+    assert all(0 <= each < 2**63 for each in seeds)
+    # Two that differ in their last bits alone would be one stream on a device that takes fewer.
+    assert len({each % 2**32 for each in seeds}) == len(asked)

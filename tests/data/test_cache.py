@@ -49,6 +49,12 @@ def test_another_source_replaces_it() -> None:
     assert len(list((cache_root() / "data").glob("*.u8"))) == 1
 
 
+def test_images_of_another_shape_replace_it_though_they_take_as_many_bytes() -> None:
+    cached("x", "s", SHAPE, Builder())
+    other = (3, 4, 1)
+    assert torch.equal(cached("x", "s", other, Builder(IMAGES.view(5, *other))).images, IMAGES.view(5, *other))
+
+
 def test_what_is_mapped_stays_whole_while_it_is_replaced() -> None:
     old = cached("x", "s", SHAPE, Builder()).images
     cached("x", "t", SHAPE, Builder(IMAGES[:3] + 100))

@@ -56,6 +56,16 @@ def test_subfolders_appear_when_they_are_used(tmp_path):
         assert (run.path / "checkpoints" / "last").exists()
 
 
+def test_metrics_reach_the_disk_before_the_checkpoint_that_goes_on_from_them(tmp_path, monkeypatch):
+    done = []
+    with create(tmp_path) as run:
+        save = run.checkpoints.save
+        monkeypatch.setattr(run.metrics, "sync", lambda: done.append("metrics"))
+        monkeypatch.setattr(run.checkpoints, "save", lambda *given: done.append("checkpoint") or save(*given))
+        run.save_checkpoint(1, {"w": torch.ones(1)}, {"step": 1})
+    assert done == ["metrics", "checkpoint"]
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [
