@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rushkit.recipe import toml
+from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 
 SOURCE = (
@@ -14,6 +17,19 @@ SOURCE = (
 NORM, EPS = "linf", 8 / 255
 # What the paper calls a vote of 64 draws, and a single one.
 STRATEGIES = {64: "I_F+", 1: "I_F"}
+
+# The recipe with the paper's setting for a data set of pre-training; that of CIFAR-10 where the paper has none.
+_SHIPPED = {"cifar100": "cifar100", "stl10": "stl10-unlabeled"}
+# What is looked at or kept while training, and changes no weight.
+_SILENT = ("pretrain.knn.", "pretrain.save_every", "pretrain.keep", "finetune.save_every", "finetune.keep")
+_PHRASES = {
+    "backbone.name": "backbone {}, not {}",
+    "pretrain.objective": "pre-training objective {}, not {}",
+    "pretrain.epochs": "{} epochs of pre-training, not {}",
+    "pretrain.batch_size": "pre-training batches of {}, not {}",
+    "finetune.epochs": "{} epochs of fine-tuning, not {}",
+    "finetune.freeze": "fine-tuning froze {}, not {}",
+}
 
 
 @dataclass(frozen=True)
@@ -56,30 +72,35 @@ def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | 
 
 
 def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:
-    """In what a model differs from the paper's setting, such as "60 epochs of pre-training, not 1000"."""
+    """In what a model differs from the paper's setting, such as "60 epochs of pre-training, not 1000".
+
+    The paper's setting is that of the shipped recipe for the data set; keys that change no weight do not count.
+    """
     found = []
     ours = {key: value for key, value in finetuning.noise.model_dump().items() if value is not None}
     if ours != {"name": "uniform", "scale": 0.3}:
         found.append(f"noise {_words(ours)}, not uniform scale 0.3")
-    if finetuning.backbone.name != "resnet18":
-        found.append(f"backbone {finetuning.backbone.name}, not ResNet-18")
     if pretraining is None:
-        found.append("pre-training unknown")
+        found += ["pre-training unknown", *_changed(finetuning, ("backbone",))]
     else:
-        if pretraining.pretrain.objective != "rush":
-            found.append(f"pre-training objective {pretraining.pretrain.objective}, not rush")
-        if pretraining.pretrain.epochs != 1000:
-            found.append(f"{pretraining.pretrain.epochs} epochs of pre-training, not 1000")
-        if pretraining.pretrain.batch_size != 512:
-            found.append(f"pre-training batches of {pretraining.pretrain.batch_size}, not 512")
-    if finetuning.finetune.freeze != "encoder":
-        found.append("the whole network was fine-tuned, not the head")
-    if finetuning.finetune.epochs != 25:
-        found.append(f"{finetuning.finetune.epochs} epochs of fine-tuning, not 25")
+        found += _changed(pretraining, ("backbone", "projector", "pretrain"))
+    found += _changed(finetuning, ("finetune",))
     limits = sorted({recipe.data.limit for recipe in (pretraining, finetuning) if recipe and recipe.data.limit})
     if limits:
         found.append(f"at most {limits[0]} images a split, not all")
     return found
+
+
+def _changed(recipe: Recipe, sections: Sequence[str]) -> Iterator[str]:
+    """A phrase for each key of these sections that is not the paper's."""
+    paper = load_recipe(_SHIPPED.get(recipe.data.name, "cifar10"), environment={})
+    ours, theirs = toml.flatten(recipe.resolved()), toml.flatten(paper.resolved())
+    for key in dict.fromkeys((*ours, *theirs)):
+        value, other = ours.get(key, "unset"), theirs.get(key, "unset")
+        # Options of one backbone are none of another's.
+        foreign = key.startswith("backbone.") and key != "backbone.name" and recipe.backbone.name != paper.backbone.name
+        if value != other and not foreign and key.partition(".")[0] in sections and not key.startswith(_SILENT):
+            yield _PHRASES.get(key, f"{key} {{}}, not {{}}").format(value, other)
 
 
 def _words(noise: dict[str, Any]) -> str:

@@ -30,6 +30,8 @@ STRICT_VOTES = 10
 # Losses that fail for different reasons: eq. 7, its sum inside out, one that saturation cannot flatten, and the margin.
 STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
 PAPER_STEPS = 40
+# How the note on a row under paper begins that was run with options of its own.
+OTHER_THAN_PAPER = "not the paper's settings"
 # The paper's step, 2/255 for eps 8/255, in parts of eps.
 PAPER_STEP = 1 / 4
 
@@ -116,6 +118,10 @@ def plan_attack(
         options["samples"] = gradient_samples
     if climbs:
         options |= _climb_options(section, known, strict, gradient_samples)
+    if not strict:
+        notes += other_than_paper(
+            section, {key: known[key].default for key in known} | options, gradient_samples, samples
+        )
     options |= section.options
     # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
     panel = not strict and "noise" not in options and not deterministic
@@ -142,6 +148,15 @@ def plan_attack(
 def protocol_votes(protocol: ProtocolName) -> int:
     """How many votes of fresh noise a protocol asks a model that has noise for."""
     return STRICT_VOTES if protocol == "strict" else 1
+
+
+def other_than_paper(section: Attack, own: dict[str, Any], gradient_samples: int, samples: int) -> list[str]:
+    """A note on options that differ from the protocol's ``own``: such a row does not reproduce the paper's."""
+    given = {key: value for key, value in section.options.items() if key != "seed"}
+    changed = [f"{key} {value}" for key, value in given.items() if value != own.get(key)]
+    if gradient_samples != samples:
+        changed.append(f"{gradient_samples} draws a gradient")
+    return [f"{OTHER_THAN_PAPER}: {', '.join(changed)}"] if changed else []
 
 
 def weaker_than_strict(

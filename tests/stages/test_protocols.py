@@ -35,6 +35,19 @@ def test_paper_runs_the_attack_of_the_paper():
     assert plan.votes == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"steps": 1}, "not the paper's settings: steps 1"),
+        ({"random_start": True, "eot": 5}, "not the paper's settings: random_start True, 5 draws a gradient"),
+        ({"steps": 40, "restarts": 1, "seed": 3, "eot": 64}, None),
+    ],
+)
+def test_options_that_are_not_the_papers_are_noted_under_paper(options, words):
+    notes = plan_attack(Attack(type="pgd", eps="8/255", **options), "paper", 64, 10, 0).notes
+    assert [note for note in notes if "paper" in note] == ([words] if words else [])
+
+
 def test_paper_shows_any_other_attack_one_panel_of_noise():
     plan = plan_attack(Attack(type="fgsm"), "paper", 8, 10, 0)
     assert plan.panel
