@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from rushkit.attacks.norms import length
+from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, UsageError
 from rushkit.smoothing import SmoothedClassifier
 
@@ -155,6 +156,48 @@ def test_a_single_image_starts_at_noise_and_one_without_a_start_stays_clean():
 
     zeros = torch.zeros_like(y[:2])
     assert torch.equal(make("boundary", "l2", eps=1.0)(Constant(), x[:2], zeros), x[:2])
+
+
+def test_images_are_compared_on_a_panel_that_no_search_saw(monkeypatch):
+    seen, compared = set(), set()
+
+    class Noted(SmoothedClassifier):
+        def fixed_noise(self, seed):
+            seen.add(seed)
+            return super().fixed_noise(seed)
+
+    logits = Victim.logits
+
+    def noted(self, x, *given, panel=None, **more):
+        compared.update(() if panel is None else {panel})
+        return logits(self, x, *given, panel=panel, **more)
+
+    monkeypatch.setattr(Victim, "logits", noted)
+    model, x, y, _ = planes("l2", count=6)
+    make("deepfool", "l2")(Noted(model, Box(), 4, seed=0), x, y)
+    searched = seen - compared
+    assert len(compared) == 1
+    assert len(searched) >= 1
+    assert derive(0, "panel", 0) in searched
+
+
+def test_a_search_sees_the_mean_of_all_draws_of_its_panel():
+    model, x, _, _ = planes("l2", count=6)
+    g = SmoothedClassifier(model, Box(), 4, seed=0)
+    with under_attack(g, x, 0, 4) as victim, g.fixed_noise(5):
+        seen = rushkit_foolbox._Still(victim, decides=False)(x)
+        assert torch.allclose(seen, g(x), atol=1e-6)
+
+
+def test_a_pixel_that_became_nan_stays_as_it_was():
+    class Spoils:
+        def run(self, target, images, criterion):
+            return images.index_fill(3, torch.tensor([2]), torch.nan)
+
+    model, x, y, _ = planes("l2", count=6)
+    attack = make("deepfool", "l2")
+    attack._kind = lambda **options: Spoils()
+    assert torch.equal(attack(model, x, y), x)
 
 
 def test_a_model_that_is_random_in_itself_is_refused():
