@@ -129,6 +129,16 @@ def test_of_strict_runs_on_the_same_images_the_lowest_counts_and_of_paper_the_ne
     assert "n = 4, of 3 runs" in markdown(document_of(model), "report.html")
 
 
+def test_of_paper_runs_one_at_the_papers_settings_stands_before_a_newer_one_that_is_not(runs):
+    model = runs.model()
+    runs.add("attack", model, attacks(attack_row([1, 0, 0, 0], "paper")))
+    weak = attack_row([1, 1, 1, 1], "paper")
+    weak["notes"] = ["not the paper's settings: steps 1"]
+    runs.add("attack", model, attacks(weak))
+    cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["paper"]
+    assert (cell["accuracy"], cell["chosen_from"]) == (0.25, 1)
+
+
 def test_a_lower_figure_of_other_images_is_no_better_attack(runs):
     model = runs.model()
     runs.add("attack", model, attacks(attack_row([0, 0, 0], images=[3, 4, 5])))
