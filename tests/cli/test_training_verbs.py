@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from commands import TINY, contents, only, sets
 
+from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
+from rushkit.run.progress import Speaker
 from rushkit.stages import loop
 
 ROOT = Path(__file__).parents[2]
@@ -118,8 +120,9 @@ def stop_at(monkeypatch, step: int) -> None:
 
 
 def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, fails, folder, monkeypatch):
-    # Neither the folder of data nor the precision is said again.
-    changes = sets(*TINY, "pretrain.epochs=3", "system.data_dir=there", "system.chunk=5", "system.precision=float32")
+    # Neither the folder of data nor the seed and the precision are said again.
+    own = ("system.data_dir=there", "system.chunk=5", "system.seed=3", "system.precision=bf16")
+    changes = sets(*TINY, "pretrain.epochs=3", *own)
     with monkeypatch.context() as patch:
         stop_at(patch, 3)
         said = fails(130, "pretrain", "--recipe", "digits", *changes)
@@ -127,8 +130,11 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, 
     run = only(folder / "runs", "pretrain")
     command = said.err.partition("go on with: rushkit ")[2].split()
     assert command == ["pretrain", "--resume", "--run", str(run.relative_to(folder))]
+    precisions, step = [], loop.train_step
+    monkeypatch.setattr(loop, "train_step", lambda *given: precisions.append(given[-1].precision) or step(*given))
     said = cli(*command, "--json", *sets("system.device=cpu"))
     assert said.code == 0, said.err
+    assert precisions == ["bf16"] * 3
     assert "resumed at step 3 of 6" in said.err
     facts = json.loads((run / "run.json").read_text())
     assert (facts["status"], len(facts["sessions"])) == ("finished", 2)
@@ -191,6 +197,10 @@ def test_resume_passes_over_runs_that_never_began(cli, fails, folder, monkeypatc
         stop_at(patch, 1)
         fails(130, "pretrain", "--recipe", "digits", *sets(*TINY))
     fails(2, "pretrain", "--recipe", "digits", *sets(*TINY, "data.validation=99999"))
+    # One that died of a fault in the program keeps its folder, with nothing in it to go on from.
+    vain = Run.create(folder / "runs", "pretrain", "digits", {}, "", Speaker(-1, rank=0))
+    with pytest.raises(ZeroDivisionError), vain:
+        raise ZeroDivisionError
     said = cli("pretrain", "--resume")
     assert said.code == 0, said.err
     assert "resumed at step 1 of 2" in said.out
@@ -220,6 +230,7 @@ def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs, monkeypatch):
         (["--resume", "--run", "nothing"], "nothing is not a run folder"),
         (["--resume", "--set", "pretrain.epochs=9"], "it cannot take --set pretrain.epochs=9"),
         (["--resume", "--set", "system.seed=9"], "it cannot take --set system.seed=9"),
+        (["--resume", "--recipe", "digist.toml"], "there is no recipe file digist.toml"),
         ([], "which recipe? --recipe is missing"),
     ],
 )
