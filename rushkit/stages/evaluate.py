@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rushkit.noises import is_deterministic
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -36,12 +37,13 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict
     labels = labels_of(split, len(classifier.classes))
     check_classes(recipe.data.name, dataset.classes, classifier.classes)
     check_images(split, classifier.image_size)
-    samples = sorted(set(settings.samples))
+    samples, noise = sorted(set(settings.samples)), build.build_noise(recipe)
+    drawn = "the same at every draw" if is_deterministic(noise) else "fresh for every image"
     run.speaker.say(
         f"evaluate {source.path}: {build.describe_split(split)}, m = {', '.join(map(str, samples))}, "
-        f"noise {recipe.noise.name}, fresh for every image; {machine}"
+        f"noise {recipe.noise.name}, {drawn}; {machine}"
     )
-    g = smoothed(classifier.network, build.build_noise(recipe), max(samples), recipe.system.chunk, machine)
+    g = smoothed(classifier.network, noise, max(samples), recipe.system.chunk, machine)
     rows: list[dict[str, Any]] = []
     predicted: dict[str, dict[str, list[int]]] = {}
     with run.speaker.progress(len(split) * sum(samples), "evaluate", "passes") as progress:
