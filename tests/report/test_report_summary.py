@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from synthetic_runs import attack_row, attacks, audited, certification, evaluation
 
@@ -74,3 +76,14 @@ def test_skipped_checks_are_not_among_those_that_found_nothing(said):
 def test_a_stronger_attack_is_not_flagged_within_the_error_of_the_weaker(said):
     rows = [attack_row([10] * 40 + [0] * 60), attack_row([10] * 45 + [0] * 55, attack="autoattack")]
     assert not any("stronger attack" in note for note in said(("attack", attacks(*rows)))["attack_notes"])
+
+
+def test_an_audit_of_another_checkpoint_is_noted(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True]))
+    audit = runs.add("audit", model, audited("pass"))
+    facts = json.loads((audit.path / "run.json").read_text())
+    facts["parent"] = f"x/{model.path.name}/checkpoints/step-000005.safetensors"
+    (audit.path / "run.json").write_text(json.dumps(facts))
+    (entry,) = build_document([gather(model)])["models"]
+    assert any("several checkpoints" in note and "step-000005" in note for note in entry["notes"])
