@@ -126,7 +126,9 @@ def test_transfer_to_a_recipe_takes_its_data_and_fine_tuning_and_keeps_the_model
     moved = transfer_recipe(source, "stl10", 16)
     assert moved.name == "digits-to-stl10"
     assert (moved.data.name, moved.data.image_size, moved.data.limit) == ("stl10", 16, 0)
-    assert moved.finetune == load_recipe("stl10", environment=NONE).finetune
+    other = load_recipe("stl10", environment=NONE)
+    assert (moved.finetune, moved.evaluate, moved.attack) == (other.finetune, other.evaluate, other.attack)
+    assert moved.attack != source.attack
     assert (moved.backbone, moved.projector, moved.noise) == (source.backbone, source.projector, source.noise)
 
 

@@ -47,3 +47,16 @@ def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkey
 
     monkeypatch.setattr(module, "_cost", scripted)
     assert race(calls, 0.0, Machine(torch.device("cpu"), "float32"))["ours"] == Cost(3.0, 30.0)
+
+
+def test_views_are_beside_two_a_training_step_and_the_estimate_is_by_the_clock(tiny, monkeypatch):
+    costs = {"ours": Cost(wall=8.0, work=2.0), "bare": Cost(wall=4.0, work=1.0), "once": Cost(wall=1e-6)}
+    monkeypatch.setattr(module, "race", lambda contestants, *_: costs)
+    recipe = tiny("data.limit=40", "pretrain.batch_size=16", "pretrain.epochs=3")
+    found = bench(recipe, 20.0, QUIET)
+    assert found["batch"] == 16
+    views, training, *_ = found["rows"]
+    assert (views["per_second"], views["bare_per_second"]) == (2.0, 8.0)
+    assert (training["per_second"], training["bare_per_second"], training["fraction"]) == (0.125, 0.25, 0.5)
+    # Two full batches of 16 of the 40 images, 8 seconds each.
+    assert found["estimate"] == {"epochs": 3, "seconds_an_epoch": 16.0, "seconds": 48.0}

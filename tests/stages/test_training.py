@@ -367,11 +367,12 @@ def test_fine_tuning_needs_labels(tiny, tmp_path):
         finetuned(tiny(*changes), None)
 
 
-def test_labels_beyond_the_classes_are_refused(tiny, monkeypatch):
+@pytest.mark.parametrize("classes", [3, 9])
+def test_labels_beyond_the_classes_are_refused(tiny, monkeypatch, classes):
     recipe = tiny()
     dataset = build.build_dataset(recipe)
-    monkeypatch.setattr(type(dataset), "classes", ("zero", "one", "two"))
-    with pytest.raises(DataError, match=r"digits/train has label \d, outside 0\.\.2"):
+    monkeypatch.setattr(type(dataset), "classes", tuple(map(str, range(classes))))
+    with pytest.raises(DataError, match=rf"digits/train has label 9, outside 0\.\.{classes - 1}"):
         build.load_split(recipe, dataset, "train")
 
 
@@ -472,6 +473,9 @@ def test_validation_images_are_looked_at_and_never_trained_on(tiny):
         build.load_split(tiny("data.validation=30", f"system.seed={seed}"), dataset, "validation") for seed in (0, 7)
     ]
     assert torch.equal(seeds[0].images, seeds[1].images)
+    # A limit on training images leaves these as they are.
+    limited = build.load_split(tiny("data.validation=30", "data.limit=20"), dataset, "validation")
+    assert torch.equal(limited.images, held.images)
     results = finetune(recipe, None)
     assert 0 <= results["validation_accuracy"] <= 1
 
