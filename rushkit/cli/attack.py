@@ -22,6 +22,7 @@ from rushkit.cli.options import (
     Samples,
     Verbose,
     numbers,
+    refuse_lone_run,
     resolve_classifier,
     runs_root,
 )
@@ -75,6 +76,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
+    refuse_lone_run(resume, run_folder)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.components import check_components

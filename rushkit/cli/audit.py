@@ -20,6 +20,7 @@ from rushkit.cli.options import (
     Resume,
     RunFolder,
     Verbose,
+    refuse_lone_run,
     resolve_classifier,
     runs_root,
 )
@@ -56,6 +57,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
+    refuse_lone_run(resume, run_folder)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.errors import UsageError

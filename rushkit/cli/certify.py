@@ -20,6 +20,7 @@ from rushkit.cli.options import (
     Resume,
     RunFolder,
     Verbose,
+    refuse_lone_run,
     resolve_classifier,
     runs_root,
 )
@@ -77,6 +78,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
+    refuse_lone_run(resume, run_folder)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.errors import UsageError

@@ -84,7 +84,8 @@ def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
         way = f"`rushkit data fetch {name}` downloads it; " if about.url else ""
         raise DataError(
             about.problem or f"{name} is not complete in {data_dir}",
-            f"{way}--data-dir or RUSHKIT_DATA name another folder, --set data.KEY=VALUE an option such as data.path",
+            f"{way}--data-dir or RUSHKIT_DATA name another folder, --set data.KEY=VALUE an option such as data.path "
+            "or data.image_size",
         )
 
 

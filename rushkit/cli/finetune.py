@@ -23,6 +23,7 @@ from rushkit.cli.options import (
     RunFolder,
     TensorBoard,
     Verbose,
+    refuse_lone_run,
     runs_root,
     with_saving,
 )
@@ -66,6 +67,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
+    refuse_lone_run(resume, run_folder)
     launch(nproc, context)
     changes = with_saving(changes, NAME, every, keep)
     if tensorboard:

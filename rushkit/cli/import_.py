@@ -59,7 +59,7 @@ def command(
     ] = None,
     keys: Annotated[
         str | None,
-        typer.Option("--keys", metavar="FILE", help="A TOML file of such rules: a table [rename] and a list ignore."),
+        typer.Option("--keys", metavar="FILE", help="A TOML file of such rules: a table `rename` and a list `ignore`."),
     ] = None,
     encoder_only: Annotated[
         bool, typer.Option("--encoder-only", help="Leave the head out; `rushkit finetune` trains another.")
@@ -90,8 +90,14 @@ def command(
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
+    means, stds = _channels(mean, "--mean"), _channels(std, "--std")
+    if bool(means) != bool(stds):
+        raise UsageError(
+            "--mean and --std belong together, and only one is given",
+            "for example --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; --mean 0,0,0 or --std 1,1,1 changes nothing",
+        )
     called = name or (Path(weights).stem if weights else backbone.rpartition("/")[2])
-    recipe = import_recipe(called, data, backbone, changes or [], _channels(mean, "--mean"), _channels(std, "--std"))
+    recipe = import_recipe(called, data, backbone, changes or [], means, stds)
     rules = read_rules(keys, rename or [], ignore or [])
     found = read_foreign(weights) if weights else pretrained_weights(recipe)
     plan = plan_import(recipe, found, rules, encoder_only)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
+from rushkit.errors import UsageError
 
 if TYPE_CHECKING:
     from rushkit.recipe.load import Override
@@ -106,8 +107,6 @@ class Output:
 
 def numbers(text: str | None, option: str) -> list[int] | None:
     """``"1,64"`` -> [1, 64]. Raises UsageError for anything else."""
-    from rushkit.errors import UsageError
-
     if text is None:
         return None
     try:
@@ -134,7 +133,6 @@ def resolve_classifier(
     spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
 ) -> tuple[Recipe, Checkpoint]:
     """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
-    from rushkit.errors import UsageError
     from rushkit.recipe.load import derive_recipe
     from rushkit.run.find import resolve_from
     from rushkit.stages.load import recipe_of
@@ -151,3 +149,11 @@ def resolve_classifier(
             "pre-train and fine-tune the other one, then name its run with --from",
         )
     return recipe, checkpoint
+
+
+def refuse_lone_run(resume: bool, run_folder: str | None) -> None:
+    """Raise UsageError for --run without --resume: without it a new run begins, which is in no folder yet."""
+    if run_folder is not None and not resume:
+        raise UsageError(
+            "--run without --resume", f"to go on with it: --resume --run {run_folder}; else leave --run out"
+        )

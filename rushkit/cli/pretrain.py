@@ -22,6 +22,7 @@ from rushkit.cli.options import (
     RunFolder,
     TensorBoard,
     Verbose,
+    refuse_lone_run,
     runs_root,
     with_saving,
 )
@@ -51,6 +52,7 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
+    refuse_lone_run(resume, run_folder)
     launch(nproc, context)
     changes = with_saving(changes, NAME, every, keep)
     if tensorboard:

@@ -19,7 +19,6 @@ RunsDir = Annotated[
     str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
 ]
 
-_STOPPED = ("failed", "interrupted", "killed")
 # The verbs that take --resume.
 _RESUMED = ("pretrain", "finetune", "attack", "audit", "certify")
 
@@ -186,9 +185,10 @@ def clean(
 def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
     """What one would do with a run: go on with it, measure it, or do the same again."""
     from rushkit.report.words import command_of
+    from rushkit.run.find import STOPPED
 
     steps = {}
-    if run.status in _STOPPED and run.verb in _RESUMED:
+    if run.status in STOPPED and run.verb in _RESUMED:
         steps["go on with it"] = f"rushkit {run.verb} --resume --run {path}"
     elif run.status == "finished" and run.stage == "pretrain":
         steps["fine-tune it"] = f"rushkit finetune --from {path}"

@@ -11,10 +11,10 @@ from rushkit.cli.options import Output
 from rushkit.errors import RushkitError, UsageError
 from rushkit.models.network import macs, num_parameters
 from rushkit.recipe.components import check_components
-from rushkit.recipe.load import derive_recipe, parse_changes, read_recipe
+from rushkit.recipe.load import derive_recipe, load_recipe, parse_changes, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint
-from rushkit.run.find import find_runs
+from rushkit.run.find import STOPPED, find_runs
 from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, Run, read_run_file
 from rushkit.run.progress import Speaker, figure
 from rushkit.stages import ranks
@@ -36,6 +36,8 @@ def reopen(
     here = ("system.data_dir", "system.runs_dir", "system.device", "system.tensorboard")
     free = (*here, f"{verb}.save_every", f"{verb}.keep")
     foreign = [change for change in changes or [] if not change.startswith(free)]
+    if recipe is not None and recipe.endswith(".toml"):
+        recipe = load_recipe(recipe).name
     if foreign:
         raise UsageError(
             f"--resume goes on with the recipe of the run; it cannot take --set {foreign[0]}",
@@ -84,7 +86,7 @@ def parent_checkpoint(run: Run) -> Checkpoint:
 
 def _newest_stopped(verb: str, recipe: str | None, root: str) -> Path:
     for info in find_runs(root):
-        stopped = info.verb == verb and info.status in ("interrupted", "killed", "failed")
+        stopped = info.verb == verb and info.status in STOPPED
         # A run that failed before it did anything would hide the one before it.
         began = any((info.path / part).exists() for part in (CHECKPOINTS, METRICS_FILE, "counts"))
         if stopped and began and recipe in (None, info.recipe):

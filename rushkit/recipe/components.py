@@ -79,6 +79,11 @@ def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -
         near = difflib.get_close_matches(option, known, n=1)
         if sentence.startswith("unknown option"):
             sentence = "unknown key" + (f"; did you mean {near[0]}?" if near else f" of {registry.kind} {name}")
+        if sentence.endswith(" is missing"):
+            # Nothing was said where it would stand; what was said is the component that needs it.
+            sentence = f"{registry.kind} {name!r} needs the option {option!r}: --set {where}.{option}=..."
+            yield at(f"{where}.{name_key}", sentence, origins)
+            continue
         yield at(f"{where}.{option}", sentence.removeprefix(f"{option} "), origins)
     if registry.kind == "noise" and not problems:
         # Cheap to make, and the only one whose options exclude one another.

@@ -59,7 +59,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
     if plugins:
         return _plugin_recipe(name)
     near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}."
     raise UsageError(f"unknown recipe {name!r}", f"{hint} A path ending in .toml works too.")
 
 

@@ -141,7 +141,17 @@ def change_attacks(
     origins = dict(recipe.origins) | {f"attack.{i}.{key}": f"--{key}" for i in range(len(sections)) for key in given}
     origins |= {"attack.0.type": "--type"} if kind is not None else {}
     flags = [change for change in _from_flags(changes) if change[0].startswith("attack.")]
-    return build_recipe(*_override(table, origins, flags))
+    changed = build_recipe(*_override(table, origins, flags))
+    if "norm" in given and "eps" not in given and not any(key.endswith(".eps") for key, *_ in flags):
+        for part in sections:
+            if part["norm"] != given["norm"]:
+                # The same number is another ball: 8/255 in l2 is next to nothing, and all would seem robust.
+                raise UsageError(
+                    f"--norm {given['norm']} without --eps: the recipe's eps {part['eps']:.4g} is a radius in "
+                    f"{part['norm']}",
+                    "give the radius in this norm, for example --norm l2 --eps 0.5",
+                )
+    return changed
 
 
 def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None, components: bool = False) -> Recipe:

@@ -47,7 +47,7 @@ def export_table(results: Mapping[str, Any]) -> RenderableType:
         "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
         "checked": f"outputs differ by {results['difference']:.2g} at most; the largest is {results['largest']:.3g}",
         "smoothing": f"yours to do, under noise {noise_words(results['noise'])}: docs/import-export.md"
-        if classes
+        if classes and results["noise"]["name"] != "none"
         else "",
     }
     table = _facts(f"exported {results['part']}, {results['format']}", rows)

@@ -9,12 +9,10 @@ from pathlib import Path
 
 from rushkit.errors import UsageError
 from rushkit.run.files import write_error
-from rushkit.run.find import RunInfo
+from rushkit.run.find import STOPPED, RunInfo
 from rushkit.run.folder import RESULTS_FILE, RUN_FILE
 from rushkit.run.lineage import parents
 from rushkit.run.lock import FolderLock
-
-_STOPPED = ("failed", "interrupted", "killed")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Lef
     """
     found = {}
     for run in runs:
-        if run.status in _STOPPED and not (run.path / RESULTS_FILE).exists():
+        if run.status in STOPPED and not (run.path / RESULTS_FILE).exists():
             leftover = Leftover(run, size_of(run.path), _resumable(run.path))
             if resumable or not leftover.resumable:
                 found[run.path.name] = leftover

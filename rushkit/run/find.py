@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -15,8 +16,12 @@ from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
+from rushkit.run.lineage import parents
 from rushkit.run.lock import holder_is_dead
 from rushkit.run.store import POINTERS, CheckpointStore
+
+# What a run is called that --resume may go on with.
+STOPPED = ("failed", "interrupted", "killed")
 
 _SHOWN = 5
 
@@ -147,6 +152,9 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     if recipe is not None and ("/" in recipe or "\\" in recipe):
         raise UsageError(f"{recipe} is neither a run folder nor a checkpoint", "`rushkit runs list` shows the runs")
     run = find_run(root, verbs, recipe)
+    # An imported model is called by its name alone: say what it is, where it is not what is needed.
+    if run is None and recipe is not None:
+        run = next((each for each in find_runs(root) if each.verb == "import" and each.recipe == recipe), None)
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
     return Source(_fitting(run, verbs))
@@ -189,7 +197,7 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
             f"{run.path} is a run of {run.verb}{stands_for}; this needs one of {' or '.join(verbs)}",
             f"make one with: rushkit finetune --from {run.path}"
             if imported and run.stage == "pretrain"
-            else _how_to(verbs, run.recipe),
+            else _nearer(run, verbs) or _how_to(verbs, run.recipe),
         )
     if not run.store().paths():
         raise _without_checkpoint(run)
@@ -212,6 +220,20 @@ def _from_file(path: Path, verbs: Sequence[str]) -> Source:
     return Source(None, path)
 
 
+def _nearer(run: RunInfo, verbs: Sequence[str]) -> str | None:
+    """What to name in the place of a run of another kind: the run that it builds on, however far up."""
+    if run.verb == "import":
+        return "an encoder is imported with: rushkit import FILE --encoder-only"
+    around = find_runs(run.path.resolve().parent)
+    above, by_name = parents(around), {each.path.name: each for each in around}
+    name = above.get(run.path.resolve().name)
+    while name is not None:
+        if by_name[name].stage in verbs:
+            return f"name the one that it builds on: --from {run.path.parent / name}"
+        name = above[name]
+    return None
+
+
 def _without_checkpoint(run: RunInfo) -> CheckpointError:
     return CheckpointError(
         f"{run.path} ({run.status}) has no checkpoint", "resume it with --resume, or choose another run with --from"
@@ -221,10 +243,23 @@ def _without_checkpoint(run: RunInfo) -> CheckpointError:
 def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> UsageError:
     of = f" of recipe {recipe!r}" if recipe else ""
     runs = find_runs(root)
-    listed = "; ".join(f"{run.path.name} ({run.status})" for run in runs[:_SHOWN])
-    more = f" and {len(runs) - _SHOWN} more" if len(runs) > _SHOWN else ""
-    there = f"there are: {listed}{more}" if runs else f"there are no runs in {root}"
-    return UsageError(f"no finished run of {' or '.join(verbs)}{of} in {root}", f"{there}\n{_how_to(verbs, recipe)}")
+    how_to = _how_to(verbs, recipe)
+    for run in runs:
+        if run.verb in verbs and run.recipe == recipe and run.status in STOPPED:
+            how_to = f"go on with the one that stopped: rushkit {run.verb} --resume --run {run.path}"
+            break
+    message = f"no finished run of {' or '.join(verbs)}{of} in {root}"
+    return UsageError(message, f"{_what_there_is(recipe, runs, root, verbs)}\n{how_to}")
+
+
+def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verbs: Sequence[str]) -> str:
+    """The recipes' names that would have done, or else the runs that there are."""
+    names = list(dict.fromkeys(run.recipe for run in runs if run.stage in verbs and run.status == "finished"))
+    if near := difflib.get_close_matches(recipe or "", names, n=3):
+        return f"did you mean {' or '.join(near)}?"
+    known = names or [f"{run.path.name} ({run.status})" for run in runs]
+    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
+    return f"there are: {'; '.join(known[:_SHOWN])}{more}" if runs else f"there are no runs in {root}"
 
 
 def _how_to(verbs: Sequence[str], recipe: str | None) -> str:

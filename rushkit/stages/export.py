@@ -91,7 +91,9 @@ def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
 def check_target(path: Path, suffix: str, force: bool) -> None:
     """Raise UsageError for a file of another suffix, or one that is there and not to be replaced."""
     if path.suffix != suffix:
-        raise UsageError(f"{path} does not end in {suffix}", f"for example --to {path.stem}{suffix}")
+        raise UsageError(
+            f"{path} does not end in {suffix}", f"for example --to {path.with_suffix(suffix)}; --format names another"
+        )
     if path.exists() and not force:
         raise UsageError(f"{path} exists already", "add --force to replace it, or choose another name")
 

@@ -114,6 +114,13 @@ def test_from_a_run_of_another_kind(fails, runs):
     assert "is a run of pretrain; this needs one of finetune" in said.err
 
 
+@pytest.mark.parametrize("verb", ["pretrain", "finetune", "attack", "audit", "certify"])
+def test_a_run_to_go_on_with_wants_resume(fails, runs, verb):
+    before = contents(runs)
+    assert "--run without --resume" in fails(2, verb, "--run", "runs/x").err
+    assert contents(runs) == before
+
+
 def test_from_a_file_that_is_not_there_or_not_ours(fails, folder):
     assert "there is no checkpoint gone.safetensors" in fails(1, "evaluate", "--from", "gone.safetensors").err
     (folder / "model.pt").write_bytes(b"PK\x03\x04")

@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "got unexpected": (2, ("attack", "--eps", "8", "255")),
     "<option>: must be": (2, ("certify", "--alpha", "x")),
     "<option>: '<value>' is not": (2, ("certify", "--norm", "l3")),
+    "--norm <norm> without --eps": (2, ("attack", "--norm", "l2")),
+    "--run without --resume": (2, ("attack", "--run", "runs/x")),
     "unknown recipe": (2, ("pretrain", "--recipe", "cifar11")),
     "<place>: unknown key": (2, ("pretrain", "--recipe", "digits", "--set", "pretrain.epoch=3")),
     "<place>: <key>: must be <what>": (2, ("evaluate", "--samples", "0")),

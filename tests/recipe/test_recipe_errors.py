@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import load_recipe
@@ -223,3 +224,20 @@ def test_what_another_component_took_away_is_said(tmp_path):
     recipe = load_recipe(str(tmp_path / "mine.toml"), environment=NONE)
     assert recipe.origins["noise.name"].endswith("mine.toml:3 (which takes away scale = 0.3 of uniform)")
     assert load_recipe("cifar10", ["noise.name=uniform"], NONE).origins["noise.name"] == "--set noise.name"
+
+
+def test_an_option_that_a_component_lacks_is_said_of_what_named_it():
+    def mixed(share: float) -> None:
+        raise AssertionError(share)
+
+    registries.noises.register("mixed")(mixed)
+    try:
+        with pytest.raises(UsageError) as caught:
+            load_recipe("digits", ["noise.name=mixed"], NONE, components=True)
+    finally:
+        registries.noises.unregister("mixed", __name__.partition(".")[0])
+    # The noise table of the recipe's file, where options would stand, is right.
+    assert caught.value.message == (
+        "--set noise.name (which takes away scale = 0.3 of uniform): noise.name: noise 'mixed' needs the option "
+        "'share': --set noise.share=..."
+    )

@@ -17,12 +17,21 @@ from rushkit.run.progress import Speaker
 QUIET = Speaker(-1, rank=0)
 
 
-def made(root: Path, verb: str, recipe: str, minute: int, status: str = "finished", checkpoint: bool = True) -> Path:
+def made(
+    root: Path,
+    verb: str,
+    recipe: str,
+    minute: int,
+    status: str = "finished",
+    checkpoint: bool = True,
+    parent: Path | None = None,
+) -> Path:
     with Run.create(root, verb, recipe, {}, "", QUIET) as run:
         if checkpoint:
             run.save_checkpoint(minute, {"w": torch.ones(1)}, {"minute": minute})
     data = json.loads((run.path / "run.json").read_text())
     data |= {"status": status, "started": (datetime(2030, 1, 1, tzinfo=UTC) + timedelta(minutes=minute)).isoformat()}
+    data |= {"parent": str(parent / "checkpoints" / "step-000001.safetensors")} if parent else {}
     (run.path / "run.json").write_text(json.dumps(data))
     return run.path
 
@@ -167,6 +176,31 @@ def test_a_run_of_another_verb_is_refused(tmp_path):
         with pytest.raises(UsageError, match="is a run of pretrain; this needs one of finetune") as caught:
             resolve_from(spec, tmp_path, "finetune")
         assert caught.value.hint == "make one with: rushkit finetune --from cifar10"
+
+
+def test_a_run_that_builds_on_what_is_needed_names_it(tmp_path):
+    encoder = made(tmp_path, "pretrain", "cifar10", 1)
+    model = made(tmp_path, "finetune", "cifar10", 2, parent=encoder)
+    measured = made(tmp_path, "evaluate", "cifar10", 3, parent=model)
+    for needed, named in (("finetune", model), ("pretrain", encoder)):
+        with pytest.raises(UsageError, match="is a run of evaluate") as caught:
+            resolve_from(measured.name, tmp_path, needed)
+        assert caught.value.hint == f"name the one that it builds on: --from {named}"
+
+
+def test_a_near_name_is_one_that_would_do(tmp_path):
+    made(tmp_path, "pretrain", "cifar10-cpu", 1)
+    made(tmp_path, "finetune", "cifar10-small", 2)
+    with pytest.raises(UsageError) as caught:
+        resolve_from("cifar10", tmp_path, "pretrain")
+    assert caught.value.hint.startswith("did you mean cifar10-cpu?\n")
+
+
+def test_a_stopped_run_is_gone_on_with(tmp_path):
+    stopped = made(tmp_path, "pretrain", "cifar10", 1, status="interrupted")
+    with pytest.raises(UsageError) as caught:
+        resolve_from("cifar10", tmp_path, "pretrain")
+    assert caught.value.hint.endswith(f"\ngo on with the one that stopped: rushkit pretrain --resume --run {stopped}")
 
 
 def test_a_run_without_checkpoints_is_refused(tmp_path):
