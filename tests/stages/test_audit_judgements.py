@@ -13,11 +13,12 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages import audit_attacks
+from rushkit.stages import audit_attacks, audit_measure
 from rushkit.stages.audit_attacks import Outcome, score
 from rushkit.stages.audit_checks import check_all, large_eps_survived, steps_not_converged
 from rushkit.stages.audit_measure import Measured, Point, measure
 from rushkit.stages.audit_plan import Settings
+from rushkit.stages.scoring import Search
 
 SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
 
@@ -163,3 +164,16 @@ def test_a_gradient_is_zero_where_both_looks_are_and_saturation_is_of_draws():
     assert 0 < sum(found.zero) / 64 < 0.5
     assert 0.25 < found.saturated < 0.7
     assert len(found.cosines) < 40
+
+
+@pytest.mark.parametrize("other, kept", [((0.5, 5), True), ((0.5, 1), False), ((0.6, 5), False), ((0.4, 1), True)])
+def test_of_the_ranks_versions_of_an_image_the_worst_counts_and_of_equals_the_first_measurements(
+    monkeypatch, other, kept
+):
+    g, x, y = prototypes()
+    search = Search(g, x[:1], y[:1], 0)
+    search.chosen[0], search.worst["majority"].lead[0] = 3, 0.5
+    monkeypatch.setattr(audit_measure.ranks, "gather", lambda own: [own, [other]])
+    # What another rank adds is not here: where its version is the one, this rank gives nothing.
+    expected = x[:1] if kept else torch.zeros_like(x[:1])
+    assert torch.equal(audit_measure._best_of_all(search), expected)
