@@ -161,6 +161,8 @@ def run_job(
     with graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this part of the attack")) as stop:
 
         def pause() -> None:
+            # A sign of life, where a block takes minutes.
+            bar.advance(0)
             if stop.requested:
                 raise Interrupted(
                     f"stopped; the outcomes of {done} of {len(split)} images under {job.name} are kept",

@@ -17,7 +17,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.schema import Attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.progress import Speaker
+from rushkit.run.progress import Progress, Speaker
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import adversarial, build
 from rushkit.stages import attack as attack_module
@@ -200,6 +200,21 @@ def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatc
         resumed = attack(chosen, model, run, ["strict"])
     assert timeless(resumed) == timeless(whole)
     assert 0 < sum(counted) < whole["attacks"][0]["image_forwards"] * 3
+
+
+def test_a_block_shows_life_between_its_attacks(recipe, source, monkeypatch):
+    advances = []
+    original = Progress.advance
+
+    def advance(self, n=1, **values):
+        advances.append(n)
+        original(self, n, **values)
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    results, _ = attacked(recipe("attack.0.samples=[2]"), source(), protocols=["strict"])
+    (row,) = results["attacks"]
+    assert sum(advances) == row["images"]
+    assert advances.count(0) >= len(row["candidates"]) - 1
 
 
 def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monkeypatch):
