@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import typer
 from pydantic import ValidationError
 
@@ -19,12 +21,13 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError
     context = getattr(error, "ctx", None)
     command = context.command_path if context else " ".join(["rushkit", *arguments[:1]])
     listed = "commands" if hasattr(getattr(context, "command", None), "commands") else "options, with an example"
-    hint = _divided(arguments) or f"`{command} --help` shows its {listed}"
+    early = _early(error, arguments)
+    hint = early or _divided(arguments) or _unnamed(error, arguments) or f"`{command} --help` shows its {listed}"
     if isinstance(error, typer.BadParameter) and isinstance(error.__cause__, ValidationError) and error.param:
         name = error.param.get_error_hint().replace("'", "")
         return UsageError(f"{name}: {explain(error.__cause__.errors(include_url=False)[0])}", hint)
     near = getattr(error, "possibilities", None)
-    if near:
+    if near and not early:
         hint = f"did you mean {' or '.join(near)}?"
     message = error.message if near is not None else error.format_message()
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint)
@@ -36,3 +39,25 @@ def _divided(arguments: list[str]) -> str | None:
         if flag.startswith("--") and number.isdecimal() and extra.isdecimal():
             return f"did you mean {flag} {number}/{extra}?"
     return None
+
+
+def _early(error: typer.TyperException, arguments: list[str]) -> str | None:
+    """``rushkit --json pretrain``: the option is one of the command behind it."""
+    context = getattr(error, "ctx", None)
+    verbs, option = getattr(getattr(context, "command", None), "commands", {}), getattr(error, "option_name", None)
+    verb = next((word for word in arguments if word in verbs), None)
+    if context is None or verb is None or option not in _options(verbs[verb]):
+        return None
+    return f"options follow the command: {context.command_path} {verb} {option}"
+
+
+def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
+    """``rushkit evaluate digits``: the run or the recipe is named without its option."""
+    extra = re.search(r"unexpected extra argument.* \((\S+)\)", error.format_message())
+    flags = _options(getattr(getattr(error, "ctx", None), "command", None))
+    flag = next((flag for flag in ("--from", "--recipe") if flag in flags), None)
+    return f"did you mean {flag} {extra[1]}?" if extra and flag and flag not in arguments else None
+
+
+def _options(command: object) -> list[str]:
+    return [word for option in getattr(command, "params", []) for word in option.opts]
