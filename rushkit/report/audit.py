@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.report.tables import ball_words, noise_words, percent
+from rushkit.report.words import encoder_words, points_words
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 _PAGE = "docs/audit.md says of each code what it means and what to do"
@@ -75,7 +76,8 @@ def probe_table(results: Mapping[str, Any]) -> RenderableType:
     for row in results["rows"]:
         mean = f"{row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
         quantiles = (f"{row['quantiles'][level]:.3f}" for level in levels)
-        table.add_row(row["encoder"], row["points"], mean, *quantiles, f"{row['largest']:.3f}")
+        about = (encoder_words(row["encoder"]), points_words(row["points"]))
+        table.add_row(*about, mean, *quantiles, f"{row['largest']:.3f}")
     note = (
         f"‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {results['images']} images without noise; the\n"
         "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."

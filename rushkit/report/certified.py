@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.certificates import floor_radius
-from rushkit.report.tables import ball_words, noise_words, norm_words, percent
+from rushkit.report.tables import ball_words, interval, noise_words, norm_words, percent
 from rushkit.report.words import certainty
 
 
@@ -21,11 +21,11 @@ def certified_table(results: Mapping[str, Any]) -> RenderableType:
     for column in (f"{norm} radius", "certified % [95%]", "right", "images"):
         table.add_column(column, justify="right")
     for row in results["certified"]:
-        table.add_row(f"{row['radius']:g}", _share(row), str(row["count"]), str(row["total"]))
+        table.add_row(f"{row['radius']:g}", interval(row, "value"), str(row["count"]), str(row["total"]))
     lines = [
         f"certainty: {certainty(results)}",
-        f"clean accuracy of the smoothed classifier: {_share(results['smoothed'])} %",
-        f"abstained: {_share(results['abstained'])} %",
+        f"clean accuracy of the smoothed classifier: {interval(results['smoothed'], 'value')} %",
+        f"abstained: {interval(results['abstained'], 'value')} %",
     ]
     if results["mode"] == "sequential":
         used = results["draws_used"]
@@ -70,7 +70,3 @@ def _beside(results: Mapping[str, Any]) -> Table:
         ball = ball_words(row["norm"], row["eps"])
         table.add_row(row["attack"], ball, row["protocol"], str(row["samples"]), str(row["images"]), *figures)
     return table
-
-
-def _share(row: Mapping[str, Any]) -> str:
-    return f"{percent(row['value'])} [{percent(row['low'])}, {percent(row['high'])}]"

@@ -15,7 +15,7 @@ from rushkit.report.compare import recipe_differences, significance
 from rushkit.report.curves import certified_points, training_curves
 from rushkit.report.paper import SOURCE, differences
 from rushkit.report.summary import attack_notes, notes, smallest_drop, summary
-from rushkit.report.tables import PROTOCOL_NOTE, noise_words
+from rushkit.report.tables import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.report.words import command_of
 from rushkit.run.files import plain_json
 from rushkit.run.find import RunInfo
@@ -133,7 +133,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
     own = recipe_of_run(family.model)
     if own is None:
         return {}
-    about = {"backbone": own.backbone.name, "noise": noise_words(_plain(own.noise.model_dump()))}
+    about = {"backbone": own.backbone.name, "noise": noise_words(plain_noise(own.noise.model_dump()))}
     foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
     if foreign is not None:
         about["imported"] = _origin(foreign)
@@ -163,7 +163,7 @@ def _origin(run: RunInfo) -> str:
 
 def _certified(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: results[key] for key in _CERTIFIED if key in results}
-    found["noise"] = _plain(results["noise"])
+    found["noise"] = plain_noise(results["noise"])
     return {"run": run.path.name, **found, "curve": certified_points(results)}
 
 
@@ -175,7 +175,7 @@ def _audit(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
         **found,
         "attacked": None if attacked is None else len(attacked),
         "smallest_drop": smallest_drop(results["checks"]),
-        "noise": _plain(results["noise"]),
+        "noise": plain_noise(results["noise"]),
         "sweeps": {name: [_point(point) for point in points] for name, points in results["sweeps"].items()},
     }
 
@@ -218,7 +218,3 @@ def _scalars(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: value for key, value in results.items() if isinstance(value, bool | int | float | str) and key != "stage"
     }
-
-
-def _plain(noise: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in noise.items() if value is not None}

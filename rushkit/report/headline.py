@@ -99,8 +99,7 @@ def _attacked(results: Mapping[str, Any]) -> list[str]:
 
 def _certified(results: Mapping[str, Any]) -> list[str]:
     rows = [
-        f"{norm_words(results['norm'])} {row['radius']:g}: {interval({**row, 'accuracy': row['value']})} %, "
-        f"n = {row['total']}"
+        f"{norm_words(results['norm'])} {row['radius']:g}: {interval(row, 'value')} %, n = {row['total']}"
         for row in results["certified"]
     ]
     return [f"certified on {results['data']}, {certainty(results)}:", *rows]

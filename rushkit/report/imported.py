@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rushkit.report.tables import interval, noise_words
+from rushkit.report.tables import interval, noise_words, percent
 
 
 def import_table(results: Mapping[str, Any]) -> RenderableType:
@@ -30,7 +30,7 @@ def import_table(results: Mapping[str, Any]) -> RenderableType:
     if clean is not None:
         rows["clean accuracy %"] = (
             f"{interval(clean)} on {clean['images']} images of {clean['data']}, without noise; "
-            f"guessing has {100 * clean['chance']:.1f}"
+            f"guessing has {percent(clean['chance'])}"
         )
     return _facts(f"imported {results['makes']} {results['recipe']}", rows)
 

@@ -133,9 +133,7 @@ def _model(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[st
         norm = norm_words(one["norm"])
         yield f"### Certified, {norm}"
         yield plain(f"{noise_words(one['noise'])}, {one['data']}, n = {one['images']}, {certainty(one)}.")
-        rows = [
-            [f"{row['radius']:g}", interval(row | {"accuracy": row["value"]}), row["total"]] for row in one["certified"]
-        ]
+        rows = [[f"{row['radius']:g}", interval(row, "value"), row["total"]] for row in one["certified"]]
         yield table([f"{norm} radius", "certified % [95%]", "images"], rows, right=range(3))
         yield plain(one["covers"])
     for one in model["audit"]:

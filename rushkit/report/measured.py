@@ -9,6 +9,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import Family
 from rushkit.report.curves import distribution
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
+from rushkit.report.tables import plain_noise
 from rushkit.run.find import RunInfo
 from rushkit.stages.protocols import OTHER_THAN_PAPER
 from rushkit.stages.robustness import mean_interval
@@ -102,7 +103,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         first = (same or under)[-1]
         source = pretraining or finetuning
         # The paper has one noise: a figure under another than the model's own is no row of its table.
-        own = finetuning is None or _plain(finetuning.noise.model_dump()) == first["noise"]
+        own = finetuning is None or plain_noise(finetuning.noise.model_dump()) == first["noise"]
         paper = reported(source.data.name, data, samples) if source and own else None
         row = {
             "data": data,
@@ -182,11 +183,7 @@ def results_of(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]
 
 
 def _about(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    return {"run": run.path.name, "data": results["data"], "noise": _plain(results["noise"])}
-
-
-def _plain(noise: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in noise.items() if value is not None}
+    return {"run": run.path.name, "data": results["data"], "noise": plain_noise(results["noise"])}
 
 
 def _row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.report.tables import noise_words, plain_noise
 
 SOURCE = (
     "Table 1 of the RUSH paper (arXiv 2207.05127), ResNet-18, l-inf 8/255; its authors now say that the defence fails "
@@ -77,9 +77,9 @@ def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:
     The paper's setting is that of the shipped recipe for the data set; keys that change no weight do not count.
     """
     found = []
-    ours = {key: value for key, value in finetuning.noise.model_dump().items() if value is not None}
+    ours = plain_noise(finetuning.noise.model_dump())
     if ours != {"name": "uniform", "scale": 0.3}:
-        found.append(f"noise {_words(ours)}, not uniform scale 0.3")
+        found.append(f"noise {noise_words(ours)}, not uniform scale 0.3")
     if pretraining is None:
         found += ["pre-training unknown", *_changed(finetuning, ("backbone",))]
     else:
@@ -101,7 +101,3 @@ def _changed(recipe: Recipe, sections: Sequence[str]) -> Iterator[str]:
         foreign = key.startswith("backbone.") and key != "backbone.name" and recipe.backbone.name != paper.backbone.name
         if value != other and not foreign and key.partition(".")[0] in sections and not key.startswith(_SILENT):
             yield _PHRASES.get(key, f"{key} {{}}, not {{}}").format(value, other)
-
-
-def _words(noise: dict[str, Any]) -> str:
-    return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])

@@ -93,7 +93,7 @@ def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
         if shown:
             row = shown[len(shown) // 2]
             yield (
-                f"{proved}: {_share({**row, 'accuracy': row['value']})} of {row['total']} images of "
+                f"{proved}: {_share(row, 'value')} of {row['total']} images of "
                 f"{one['data']} keep their right class under every {norm_words(norm)} perturbation up to "
                 f"{row['radius']:g}."
             )
@@ -172,8 +172,8 @@ def _other(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
     return "" if words == entry["about"].get("noise", words) else f", noise {words}"
 
 
-def _share(row: Mapping[str, Any]) -> str:
-    return f"{percent(row['accuracy'])} % [{percent(row['low'])}, {percent(row['high'])}]"
+def _share(row: Mapping[str, Any], key: str = "accuracy") -> str:
+    return f"{percent(row[key])} % [{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def smallest_drop(checks: Sequence[Mapping[str, Any]]) -> float | None:

@@ -22,9 +22,9 @@ def percent(share: float) -> str:
     return f"{100 * share:.1f}"
 
 
-def interval(row: Mapping[str, Any]) -> str:
-    """A row's accuracy with its interval, in percent."""
-    return f"{percent(row['accuracy'])} [{percent(row['low'])}, {percent(row['high'])}]"
+def interval(row: Mapping[str, Any], key: str = "accuracy") -> str:
+    """A row's accuracy, or another share of it, with its interval, in percent."""
+    return f"{percent(row[key])} [{percent(row['low'])}, {percent(row['high'])}]"
 
 
 def evaluation_table(results: Mapping[str, Any]) -> RenderableType:
@@ -132,6 +132,11 @@ def norm_words(norm: str) -> str:
 def ball_words(norm: str, eps: float) -> str:
     """``linf``, 8/255 -> "l-inf 8/255"."""
     return f"{norm_words(norm)} {eps_words(eps)}"
+
+
+def plain_noise(noise: Mapping[str, Any]) -> dict[str, Any]:
+    """A noise without the options that nobody gave."""
+    return {key: value for key, value in noise.items() if value is not None}
 
 
 def noise_words(noise: Mapping[str, Any]) -> str:
