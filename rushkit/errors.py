@@ -46,8 +46,8 @@ class NumericsError(RushkitError):
     """A number that must be finite is not."""
 
 
-class NoCertificate(RushkitError):
-    """No theorem gives a radius for this noise in this norm."""
+class NoCertificate(UsageError):
+    """No theorem gives a radius for this noise in this norm: what is asked for cannot be had."""
 
 
 class Interrupted(RushkitError):

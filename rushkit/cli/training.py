@@ -22,6 +22,8 @@ from rushkit.stages.loop import TrainingJob
 from rushkit.stages.start import machine_of
 
 _WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
+# What makes use of what a training verb made.
+_FOLLOWING = {"pretrain": "finetune", "finetune": "evaluate"}
 
 
 def reopen(
@@ -30,7 +32,7 @@ def reopen(
     """The run that ``--resume`` means, open, and its recipe on this machine.
 
     Raises:
-        UsageError: no such run, or a change to what is computed.
+        UsageError: no such run, a training that is finished, or a change to what is computed.
     """
     # What changes no weight: where things lie, what computes, how often it is saved, and who looks on.
     here = ("system.data_dir", "system.runs_dir", "system.device", "system.tensorboard")
@@ -52,10 +54,16 @@ def reopen(
         path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
         if not path.is_dir() and (Path(root) / path).is_dir():
             path = Path(root) / path
-        made_by = read_run_file(path)["verb"]
         # Asked before it is opened, which makes it a running one.
+        told = read_run_file(path)
+        made_by = told["verb"]
         if made_by != verb:
             raise UsageError(f"{path} is a run of {made_by}, not of {verb}", f"rushkit {made_by} --resume --run {path}")
+        if verb in _FOLLOWING and told["status"] == "finished":
+            raise UsageError(
+                f"{path} is finished: there is nothing to go on with",
+                f"to use it: rushkit {_FOLLOWING[verb]} --from {path}; longer training is a new run",
+            )
         run = Run.open(path, speaker)
         ranks.broadcast(str(path.resolve()))
     try:

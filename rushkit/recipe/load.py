@@ -211,7 +211,7 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
     node: Any = table
     *parents, last = key.split(".")
     for depth, part in enumerate(parents, 1):
-        place: Any = _index(node, part, origin) if isinstance(node, list) else part
+        place: Any = _index(node, key, depth - 1, origin) if isinstance(node, list) else part
         child = node[place] if isinstance(node, list) else node.get(place, {})
         if not isinstance(child, dict | list):
             raise UsageError(f"{origin}: {'.'.join(parents[:depth])} is a value, not a table", KEYS_HINT)
@@ -219,15 +219,20 @@ def set_key(table: dict[str, Any], key: str, value: Any, origin: str) -> None:
         node[place] = child.copy()
         node = node[place]
     if isinstance(node, list):
-        node[_index(node, last, origin)] = value
+        node[_index(node, key, len(parents), origin)] = value
     else:
         node[last] = value
 
 
-def _index(items: list, part: str, origin: str) -> int:
-    if not part.isdecimal() or int(part) >= len(items):
-        raise UsageError(f"{origin}: {part!r} must be an index below {len(items)}, how many there are", KEYS_HINT)
-    return int(part)
+def _index(items: list, key: str, depth: int, origin: str) -> int:
+    """The part of a dotted key at this depth, as the index of one of the items there."""
+    parts = key.split(".")
+    part, hint = parts[depth], KEYS_HINT
+    if part.isdecimal() and int(part) < len(items):
+        return int(part)
+    if not part.isdecimal() and items and isinstance(items[0], dict):
+        hint = f"did you mean {'.'.join([*parts[:depth], '0', *parts[depth:]])}?"
+    raise UsageError(f"{origin}: {part!r} must be an index below {len(items)}, how many there are", hint)
 
 
 def _from_environment(environment: Mapping[str, str] | None) -> list[Override]:

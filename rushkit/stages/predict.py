@@ -79,7 +79,7 @@ def predict(
 
     Raises:
         UsageError: no images, more draws than can be counted, or settings as for ``certify``.
-        DataError: there is no such file, or none of the images can be read.
+        DataError: none of the images can be read.
     """
     ranks.join()
     speaker, settings = speaker or Speaker(), recipe.certify
@@ -151,7 +151,6 @@ def image_files(given: Sequence[str | Path]) -> list[Path]:
 
     Raises:
         UsageError: none are given, or a folder has no image files.
-        DataError: there is no such file.
     """
     if not given:
         raise UsageError("no image is named", "for example rushkit predict photo.png")
@@ -162,10 +161,8 @@ def image_files(given: Sequence[str | Path]) -> list[Path]:
             if not inside:
                 raise UsageError(f"{path} has no images", f"their names end in one of {' '.join(sorted(SUFFIXES))}")
             found += inside
-        elif path.is_file():
-            found.append(path)
         else:
-            raise DataError(f"there is no image {path}", "check the path")
+            found.append(path)
     return found
 
 
@@ -173,8 +170,10 @@ def read_picture(path: Path, size: int) -> Picture:
     """Read an image and bring it to the model's size: the middle square of it, resized with antialiasing.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: there is no such file, or it cannot be read.
     """
+    if not path.is_file():
+        raise DataError(f"there is no image {path}", "check the path")
     try:
         with Image.open(path) as image:
             if image.mode[0] in "IF":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from commands import only, sets
+from commands import contents, only, sets
 from PIL import Image
 
 from rushkit import noises
@@ -179,12 +179,12 @@ class TestMistakes:
 
     @pytest.mark.usefixtures("pixel_noise")
     def test_a_noise_without_a_theorem_for_the_norm(self, fails, cli, runs):
-        said = fails(1, "certify", "--norm", "l2", *sets("noise.name=pixels"))
+        said = fails(2, "certify", "--norm", "l2", *sets("noise.name=pixels"))
         assert "'pixels'" in said.err or "'PixelNoise'" in said.err
         assert "no theorem for l2; it has: l1" in said.err
         found = certify(cli, "--norm", "l1", *sets("noise.name=pixels"))
         assert "has no theorem" in found["covers"]
-        said = fails(1, "certify", "--norm", "l1", *sets("noise.name=pixels", "certify.two_class=true"))
+        said = fails(2, "certify", "--norm", "l1", *sets("noise.name=pixels", "certify.two_class=true"))
         assert "no theorem for two classes" in said.err
 
     @pytest.mark.parametrize("change", ["noise.scale=0.2", "system.seed=9", "data.limit=20"])
@@ -312,6 +312,15 @@ class TestPredict:
         assert len(found["predictions"]) == whole
         assert [each["image"] for each in found["unreadable"]] == [str(pictures / "torn.png")]
 
+    def test_a_path_without_an_image_fails_and_the_others_are_classified(self, fails, runs, pictures):
+        few = ("--json", "--samples", "10", *sets("certify.selection=2"))
+        said = fails(1, "predict", "absent.png", str(pictures / "a.png"), *few)
+        assert "there is no image absent.png" in said.err.partition("error: ")[0]
+        assert "error: 1 of 2 images cannot be read: absent.png" in said.err
+        found = json.loads(said.out)
+        assert [each["image"] for each in found["predictions"]] == [str(pictures / "a.png")]
+        assert [each["image"] for each in found["unreadable"]] == ["absent.png"]
+
     def test_images_of_which_none_can_be_read_are_named_before_any_work(self, fails, runs, pictures, monkeypatch):
         monkeypatch.setattr(stage, "count_votes", None)
         torn, empty = pictures / "torn.png", pictures / "empty.png"
@@ -320,12 +329,20 @@ class TestPredict:
         assert "torn.png cannot be read" in fails(1, "predict", str(torn)).err
         assert "empty.png cannot be read: not an image" in fails(1, "predict", str(empty)).err
         assert f"none of these 2 images can be read: {torn} cannot" in fails(1, "predict", str(torn), str(empty)).err
-        assert "there is no image" in fails(1, "predict", str(pictures), "absent.png").err
+        assert "there is no image absent.png\nhint: check the path" in fails(1, "predict", "absent.png").err
+        assert "none of these 2 images can be read: there is no image" in fails(1, "predict", "no.png", "nor.png").err
         (pictures / "empty").mkdir()
         assert "no images" in fails(2, "predict", str(pictures / "empty")).err
         if os.geteuid():
             torn.chmod(0)
             assert "torn.png cannot be read" in fails(1, "predict", str(torn)).err
+
+    @pytest.mark.parametrize("verb", ["certify", "predict"])
+    def test_what_no_theorem_covers_is_wrong_use_and_leaves_no_run(self, fails, runs, pictures, verb):
+        before = contents(runs)
+        images = [str(pictures / "a.png")] if verb == "predict" else []
+        assert "without noise there is nothing to certify" in fails(2, verb, *images, *sets("noise.name=none")).err
+        assert contents(runs) == before
 
     def test_too_few_draws_for_alpha(self, fails, runs, pictures):
         assert "--samples 10" in fails(2, "predict", str(pictures), "--samples", "5").err

@@ -249,6 +249,16 @@ def test_resuming_with_the_wrong_verb_leaves_the_run_as_it_was(fails, runs):
     assert contents(runs) == before
 
 
+@pytest.mark.parametrize(("verb", "following"), [("pretrain", "finetune"), ("finetune", "evaluate")])
+def test_a_finished_training_is_not_resumed_and_says_what_uses_it(fails, runs, verb, following):
+    run = only(runs, verb)
+    before = contents(runs)
+    said = fails(2, verb, "--resume", "--run", str(run))
+    assert f"{run} is finished" in said.err
+    assert f"rushkit {following} --from {run}" in said.err
+    assert contents(runs) == before
+
+
 def test_ctrl_c_in_a_real_process_saves_and_exits_130(folder):
     changes = sets(*TINY, "pretrain.epochs=5000", "pretrain.knn.every=0", "pretrain.save_every=5000")
     process = subprocess.Popen(

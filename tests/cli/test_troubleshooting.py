@@ -57,7 +57,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "there is no stopped run": (2, ("pretrain", "--resume")),
     "--resume goes on": (2, ("pretrain", "--resume", "--set", "pretrain.epochs=9")),
     "device": (2, (*START, "--set", "system.device=cuda:77")),
-    "noise '<name>' has no theorem": (1, ("certify", "--norm", "linf", "--set", "noise.name=odd")),
+    "noise '<name>' has no theorem": (2, ("certify", "--norm", "linf", "--set", "noise.name=odd")),
     "<n> draws can never": (2, ("certify", "--samples", "5")),
     "<place>: <key>: unknown <kind>": (2, (*START, "--set", "noise.name=unifrom")),
     "'<name>' of <owner> cannot": (3, (*START, "--set", "noise.name=broken")),
@@ -145,6 +145,10 @@ def a_run_of_another_verb(fails, folder, monkeypatch) -> str:
     return fails(2, "evaluate", "--from", only(folder / "runs", "pretrain").name).err
 
 
+def a_finished_run(fails, folder, monkeypatch) -> str:
+    return fails(2, "finetune", "--resume", "--run", str(only(folder / "runs", "finetune"))).err
+
+
 def a_copy(folder: Path) -> Path:
     (stored,) = (only(folder / "runs", "finetune") / "checkpoints").glob("*.safetensors")
     copy = folder / "copy.safetensors"
@@ -171,6 +175,7 @@ def a_foreign_checkpoint(fails, folder, monkeypatch) -> str:
 
 def a_run_that_is_going_on(fails, folder, monkeypatch) -> str:
     run = only(folder / "runs", "pretrain")
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"finished"', '"running"'))
     lock = FolderLock(run)
     said = fails(1, "pretrain", "--resume", "--run", str(run)).err
     lock.release()
@@ -220,6 +225,7 @@ PROVOKED: dict[str, Callable[..., str]] = {
     "<image> cannot be read": a_damaged_image,
     "no finished run of <verb> in": no_runs,
     "<run> is a run of": a_run_of_another_verb,
+    "<run> is finished": a_finished_run,
     "checkpoint <path> is cut": a_torn_checkpoint,
     "checkpoint <path> is altered": an_altered_checkpoint,
     "<path> is a safetensors": a_foreign_checkpoint,

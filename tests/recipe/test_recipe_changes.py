@@ -6,6 +6,7 @@ import pytest
 
 from rushkit.errors import UsageError
 from rushkit.recipe.load import change_attacks, derive_recipe, load_recipe, parse_changes, transfer_recipe
+from rushkit.recipe.problems import KEYS_HINT
 
 NONE: dict[str, str] = {}
 
@@ -78,6 +79,21 @@ def test_a_change_without_a_place_names_what_is_in_the_way(change, words):
         load_recipe("cifar10", [change], NONE)
     assert f"--set {change.partition('=')[0]}" in raised.value.message
     assert words in raised.value.message
+
+
+@pytest.mark.parametrize(
+    "change, hint",
+    [
+        ("attack.steps=3", "did you mean attack.0.steps?"),
+        ("attack.options.steps=3", "did you mean attack.0.options.steps?"),
+        ("attack.7.steps=3", KEYS_HINT),
+        ("evaluate.samples.x=1", KEYS_HINT),
+    ],
+)
+def test_a_key_of_a_table_in_an_array_wants_its_index(change, hint):
+    with pytest.raises(UsageError) as raised:
+        load_recipe("cifar10", [change], NONE)
+    assert raised.value.hint == hint
 
 
 def test_naming_another_component_drops_the_files_options_whichever_order():
