@@ -21,8 +21,8 @@ from rushkit.cli.options import (
     RunFolder,
     Samples,
     Verbose,
+    check_resume,
     numbers,
-    refuse_lone_run,
     resolve_classifier,
     runs_root,
 )
@@ -76,7 +76,10 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
-    refuse_lone_run(resume, run_folder)
+    given = {"norm": norm, "eps": eps, "samples": numbers(samples, "--samples"), "eot": eot, "limit": limit}
+    chosen = None if protocol == Protocol.BOTH else protocol
+    flags = {"--from": source, "--type": kind, "--protocol": chosen} | {f"--{key}": each for key, each in given.items()}
+    check_resume(resume, run_folder, flags)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.components import check_components
@@ -102,10 +105,9 @@ def command(
             other = load_checkpoint(str(run.data["transfer_to"]))
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
-        given = {"norm": norm, "eps": eps, "samples": numbers(samples, "--samples"), "eot": eot, "limit": limit}
         recipe = change_attacks(recipe, kind, changes=changes or [], **given)
-        if protocol != Protocol.BOTH:
-            protocols = ("paper",) if protocol == Protocol.PAPER else ("strict",)
+        if chosen:
+            protocols = ("paper",) if chosen == Protocol.PAPER else ("strict",)
         # Before there is a folder: an attack that cannot be made leaves none.
         check_components(recipe)
         plan_jobs(recipe, checkpoint.meta.get("classes", ()), protocols)

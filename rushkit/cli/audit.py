@@ -20,7 +20,7 @@ from rushkit.cli.options import (
     Resume,
     RunFolder,
     Verbose,
-    refuse_lone_run,
+    check_resume,
     resolve_classifier,
     runs_root,
 )
@@ -57,10 +57,11 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
-    refuse_lone_run(resume, run_folder)
+    asked = {"steps": steps, "eot": eot, "queries": queries, "limit": limit, "samples": samples}
+    flags = {f"--{name}": value for name, value in {**asked, "eps": eps, "norm": norm, "from": source}.items()}
+    check_resume(resume, run_folder, flags)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
-    from rushkit.errors import UsageError
     from rushkit.recipe.load import change_attacks
     from rushkit.report.audit import audit_figure, audit_table
     from rushkit.stages.audit import audit, failed
@@ -68,16 +69,7 @@ def command(
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    asked = {"steps": steps, "eot": eot, "queries": queries, "limit": limit, "samples": samples}
     if resume:
-        given = [
-            name for name, value in {**asked, "eps": eps, "norm": norm, "from": source}.items() if value is not None
-        ]
-        if given:
-            raise UsageError(
-                f"--resume goes on with what the run was started with; it cannot take --{given[0]}",
-                "start a new run without --resume",
-            )
         recipe, run = reopen("audit", None, run_folder, changes, runs_root(changes), speaker)
         checkpoint = parent_checkpoint(run)
         asked = {name: value if isinstance(value := run.data.get(name), int) else None for name in asked}

@@ -20,7 +20,7 @@ from rushkit.cli.options import (
     Resume,
     RunFolder,
     Verbose,
-    refuse_lone_run,
+    check_resume,
     resolve_classifier,
     runs_root,
 )
@@ -78,16 +78,6 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
-    refuse_lone_run(resume, run_folder)
-    launch(nproc, context)
-    from rushkit.cli.training import parent_checkpoint, reopen
-    from rushkit.errors import UsageError
-    from rushkit.recipe.load import derive_recipe
-    from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
-    from rushkit.stages.start import start_run
-
-    output = Output(json, quiet, verbose)
-    speaker = output.speaker()
     flags = [
         ("certify.norm", norm and norm.value, "--norm"),
         ("certify.samples", samples, "--samples"),
@@ -97,13 +87,16 @@ def command(
         ("certify.limit", limit, "--limit"),
         ("certify.split", split, "--split"),
     ]
-    given = [flag for _, value, flag in flags if value is not None]
-    if resume and (given or from_counts or source):
-        word = "--from-counts" if from_counts else "--from" if source else given[0]
-        raise UsageError(
-            f"--resume goes on with what the run was started with; it cannot take {word}",
-            "start a new run, or redo the radii of this one with --from-counts",
-        )
+    new = {"--from-counts": from_counts, "--from": source} | {flag: value for _, value, flag in flags}
+    check_resume(resume, run_folder, new, "start a new run, or redo the radii of this one with --from-counts")
+    launch(nproc, context)
+    from rushkit.cli.training import parent_checkpoint, reopen
+    from rushkit.recipe.load import derive_recipe
+    from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
+    from rushkit.stages.start import start_run
+
+    output = Output(json, quiet, verbose)
+    speaker = output.speaker()
     if resume:
         recipe, run = reopen("certify", None, run_folder, changes, runs_root(changes), speaker)
         with run:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, runs_root
+from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, open_source
 
 NAME = "export"
 EXAMPLE = "Example: rushkit export --from cifar10 --to model.onnx"
@@ -48,21 +48,17 @@ def command(
 ) -> None:
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
     from rushkit.report.imported import export_table
-    from rushkit.run.find import resolve_from
     from rushkit.stages.export import check_target, export_timm, load_part
     from rushkit.stages.export_onnx import export_onnx, packages
 
     output = Output(json, quiet, verbose)
-    speaker = output.speaker()
     path = Path(target)
     chosen = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
     check_target(path, SUFFIXES[chosen], force)
     if chosen == Format.ONNX:
         # Before a model is loaded in vain.
         packages()
-    found = resolve_from(source, runs_root(changes), ("finetune", "pretrain"))
-    if source is None and found.run is not None:
-        speaker.say(f"from the newest run that fits: {found.run.path}")
-    exported = load_part(found.load(warn=speaker.warn), part.value if part else None)
+    checkpoint = open_source(source, changes, ("finetune", "pretrain"), output.speaker())
+    exported = load_part(checkpoint, part.value if part else None)
     results = export_onnx(exported, path) if chosen == Format.ONNX else export_timm(exported, path)
     output.result(results, export_table(results))

@@ -23,9 +23,10 @@ from rushkit.cli.options import (
     RunFolder,
     TensorBoard,
     Verbose,
-    refuse_lone_run,
+    check_resume,
+    open_source,
     runs_root,
-    with_saving,
+    training_changes,
 )
 from rushkit.errors import UsageError
 
@@ -67,15 +68,12 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
-    refuse_lone_run(resume, run_folder)
+    check_resume(resume, run_folder, {"--from": source, "--to": target, "--recipe": from_scratch})
     launch(nproc, context)
-    changes = with_saving(changes, NAME, every, keep)
-    if tensorboard:
-        changes.append("system.tensorboard=true")
+    changes = training_changes(changes, NAME, every, keep, tensorboard)
     from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, refuse_dry_resume, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
-    from rushkit.run.find import resolve_from
     from rushkit.stages.finetune import finetune, finetuning_job, supervised_recipe
     from rushkit.stages.load import recipe_of, stored
     from rushkit.stages.start import machine_of, start_run
@@ -95,10 +93,7 @@ def command(
                 )
             checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes, components=True))
         else:
-            found = resolve_from(source, runs_root(changes), "pretrain")
-            if source is None and found.run is not None:
-                speaker.say(f"from the newest run that fits: {found.run.path}")
-            checkpoint = found.load(warn=speaker.warn)
+            checkpoint = open_source(source, changes, "pretrain", speaker)
             recipe = recipe_of(checkpoint)
             if target is not None:
                 recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -115,10 +115,12 @@ def numbers(text: str | None, option: str) -> list[int] | None:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers", f"for example {option} 1,64") from None
 
 
-def with_saving(changes: list[str] | None, stage: str, every: str | None, keep: int | None) -> list[str]:
-    """The changes to a recipe with those that ``--every`` and ``--keep`` stand for; they win over ``--set``."""
-    given = {"save_every": every, "keep": keep}
-    return [*(changes or []), *(f"{stage}.{key}={value}" for key, value in given.items() if value is not None)]
+def training_changes(
+    changes: list[str] | None, stage: str, every: str | None, keep: int | None, tensorboard: bool
+) -> list[str]:
+    """The changes to a recipe with those that the flags of a training verb stand for; they win over ``--set``."""
+    given = {f"{stage}.save_every": every, f"{stage}.keep": keep, "system.tensorboard": "true" if tensorboard else None}
+    return [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
 
 
 def runs_root(changes: list[str] | None) -> str:
@@ -129,18 +131,26 @@ def runs_root(changes: list[str] | None) -> str:
     return str(chosen or default_runs_dir())
 
 
+def open_source(
+    spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
+) -> Checkpoint:
+    """The checkpoint that ``--from`` means; of a run that was not named, the speaker says which it is."""
+    from rushkit.run.find import resolve_from
+
+    found = resolve_from(spec, runs_root(changes), verbs)
+    if spec is None and found.run is not None:
+        speaker.say(f"from the newest run that fits: {found.run.path}")
+    return found.load(warn=speaker.warn)
+
+
 def resolve_classifier(
     spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
 ) -> tuple[Recipe, Checkpoint]:
     """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
     from rushkit.recipe.load import derive_recipe
-    from rushkit.run.find import resolve_from
     from rushkit.stages.load import recipe_of
 
-    found = resolve_from(spec, runs_root(changes), "finetune")
-    if spec is None and found.run is not None:
-        speaker.say(f"from the newest run that fits: {found.run.path}")
-    checkpoint = found.load(warn=speaker.warn)
+    checkpoint = open_source(spec, changes, "finetune", speaker)
     stored = recipe_of(checkpoint)
     recipe = derive_recipe(stored, changes or [], flags=flags)
     if recipe.backbone != stored.backbone:
@@ -151,9 +161,24 @@ def resolve_classifier(
     return recipe, checkpoint
 
 
-def refuse_lone_run(resume: bool, run_folder: str | None) -> None:
-    """Raise UsageError for --run without --resume: without it a new run begins, which is in no folder yet."""
+def check_resume(
+    resume: bool,
+    run_folder: str | None,
+    flags: Mapping[str, Any] | None = None,
+    hint: str = "start a new run without --resume",
+) -> None:
+    """Raise UsageError for --run without --resume, and for --resume beside a flag that says what a new run does.
+
+    Args:
+        resume: Whether --resume was given.
+        run_folder: What --run names; without --resume a new run begins, which is in no folder yet.
+        flags: Such flags and their values, None where one was not given: a run goes on with what it was started with.
+        hint: What to do without them.
+    """
     if run_folder is not None and not resume:
         raise UsageError(
             "--run without --resume", f"to go on with it: --resume --run {run_folder}; else leave --run out"
         )
+    given = [flag for flag, value in (flags or {}).items() if value is not None]
+    if resume and given:
+        raise UsageError(f"--resume goes on with what the run was started with; it cannot take {given[0]}", hint)

@@ -22,9 +22,9 @@ from rushkit.cli.options import (
     RunFolder,
     TensorBoard,
     Verbose,
-    refuse_lone_run,
+    check_resume,
     runs_root,
-    with_saving,
+    training_changes,
 )
 from rushkit.errors import UsageError
 
@@ -52,11 +52,9 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
-    refuse_lone_run(resume, run_folder)
+    check_resume(resume, run_folder)
     launch(nproc, context)
-    changes = with_saving(changes, NAME, every, keep)
-    if tensorboard:
-        changes.append("system.tensorboard=true")
+    changes = training_changes(changes, NAME, every, keep, tensorboard)
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     if not resume and recipe is None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.launch import launch
-from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, runs_root
+from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, open_source, runs_root
 
 NAME = "probe"
 EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"
@@ -42,21 +42,18 @@ def command(
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)
-    speaker, root = output.speaker(), runs_root(changes)
+    speaker = output.speaker()
     try:
-        found = resolve_from(source, root, "pretrain")
+        checkpoint = open_source(source, changes, "pretrain", speaker)
     except UsageError:
         # Not pre-trained alone: the encoder of a fine-tuned model will do.
-        found = resolve_from(source, root, ("pretrain", "finetune"))
-    if source is None and found.run is not None:
-        speaker.say(f"from the newest run that fits: {found.run.path}")
-    checkpoint = found.load(warn=speaker.warn)
+        checkpoint = open_source(source, changes, ("pretrain", "finetune"), speaker)
     recipe = derive_recipe(recipe_of(checkpoint), changes or [])
     # The schema reads "8/255" and refuses what is no radius.
     asked = change_attacks(recipe, None if recipe.attack else "pgd", norm=norm, eps=eps).attack[0]
     other = None
     if supervised is not None:
-        named = resolve_from(supervised, root, "finetune")
+        named = resolve_from(supervised, runs_root(changes), "finetune")
         if named.run is not None and named.run.data.get("parent"):
             speaker.warn(f"{named.run.path} began from {named.run.data['parent']}, not from random weights")
         other = named.load(warn=speaker.warn)
