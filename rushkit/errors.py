@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 class RushkitError(Exception):
     """Something went wrong that the user can understand and act on.
@@ -54,3 +56,16 @@ class Interrupted(RushkitError):
     """The user or the system asked the run to stop; the message says how to go on."""
 
     exit_code = 130
+
+
+def first_few(items: Sequence[str], most: int = 3, total: int | None = None, separator: str = ", ") -> str:
+    """The first items in a message, and how many more there are: ``"a, b, c and 2 more"``.
+
+    Args:
+        items: All of them, or at least the first ``most``.
+        most: How many are shown.
+        total: How many there are in all, where ``items`` is not all of them.
+        separator: What stands between them.
+    """
+    more = (len(items) if total is None else total) - most
+    return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")

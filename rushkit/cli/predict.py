@@ -9,13 +9,12 @@ import typer
 from rushkit.cli.certify import Alpha, Norm
 from rushkit.cli.launch import launch
 from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, resolve_classifier
-from rushkit.errors import DataError
+from rushkit.errors import DataError, first_few
 
 NAME = "predict"
 EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
 # Enough for a class; certify.samples, which bound a radius as closely as they can, take a CPU minutes an image.
 SAMPLES = 1000
-_NAMED = 5
 
 
 def command(
@@ -54,9 +53,8 @@ def command(
     output.result(results, prediction_table(results))
     if unreadable := results["unreadable"]:
         count = len(unreadable) + len(results["predictions"])
-        named = ", ".join(each["image"] for each in unreadable[:_NAMED])
-        more = f" and {len(unreadable) - _NAMED} more" if len(unreadable) > _NAMED else ""
+        named = first_few([each["image"] for each in unreadable], 5)
         raise DataError(
-            f"{len(unreadable)} of {count} images cannot be read: {named}{more}",
+            f"{len(unreadable)} of {count} images cannot be read: {named}",
             "repair them, or leave them out; the others are classified above",
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from rushkit.errors import CheckpointError, UsageError
+from rushkit.errors import CheckpointError, UsageError, first_few
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
@@ -22,8 +22,6 @@ from rushkit.run.store import POINTERS, CheckpointStore
 
 # What a run is called that --resume may go on with.
 STOPPED = ("failed", "interrupted", "killed")
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -258,8 +256,7 @@ def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verb
     if near := difflib.get_close_matches(recipe or "", names, n=3):
         return f"did you mean {' or '.join(near)}?"
     known = names or [f"{run.path.name} ({run.status})" for run in runs]
-    more = f" and {len(known) - _SHOWN} more" if len(known) > _SHOWN else ""
-    return f"there are: {'; '.join(known[:_SHOWN])}{more}" if runs else f"there are no runs in {root}"
+    return f"there are: {first_few(known, 5, separator='; ')}" if runs else f"there are no runs in {root}"
 
 
 def _how_to(verbs: Sequence[str], recipe: str | None) -> str:

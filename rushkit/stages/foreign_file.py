@@ -14,12 +14,11 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, NumericsError
+from rushkit.errors import CheckpointError, NumericsError, first_few
 
 # What trainers call the part of their file that has the weights; the first one that is there is taken.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 _WIDE = (torch.float16, torch.bfloat16, torch.float64)
-_SHOWN = 3
 # The pickle protocol in files of torch.save from before they were zip archives.
 _TORCH_PROTOCOL = 2
 
@@ -183,9 +182,8 @@ def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Te
         made[name] = tensor.detach().clone()
     broken = [name for name, tensor in made.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if broken:
-        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
         raise NumericsError(
-            f"{source} has NaN or infinite weights in {', '.join(broken[:_SHOWN])}{more}",
+            f"{source} has NaN or infinite weights in {first_few(broken)}",
             "the model diverged, or overflowed in half precision: take an earlier checkpoint",
         )
     return made, [f"{count} tensors of {kind} are converted to float32" for kind, count in converted.items()]

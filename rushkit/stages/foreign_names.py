@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, UsageError
+from rushkit.errors import CheckpointError, UsageError, first_few
 from rushkit.recipe.toml import flatten
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
@@ -276,14 +276,14 @@ def _misfit(
     """What does not fit, a few of each kind, and what would mend it."""
     lines, hints = [], []
     if missing:
-        lines.append(f"missing ({len(missing)} of {len(encoder)}): {_list(_with_near(missing, rest), len(missing))}")
+        shown = first_few(_with_near(missing, rest), _SHOWN, len(missing))
+        lines.append(f"missing ({len(missing)} of {len(encoder)}): {shown}")
     if rest:
-        lines.append(
-            f"without a place ({len(rest)} of {len(named)}): {_list(_with_near(list(rest), missing), len(rest))}"
-        )
+        shown = first_few(_with_near(list(rest), missing), _SHOWN, len(rest))
+        lines.append(f"without a place ({len(rest)} of {len(named)}): {shown}")
     if misshapen:
         shapes = [f"{name} is {_shape(named[name])}, its place {_shape(encoder[name])}" for name in misshapen[:_SHOWN]]
-        lines.append(f"of another shape ({len(misshapen)}): {_list(shapes, len(misshapen))}")
+        lines.append(f"of another shape ({len(misshapen)}): {first_few(shapes, _SHOWN, len(misshapen))}")
     if no_head:
         lines.append(f"no one linear layer on {features} features, which would be the head")
     if missing and rest:
@@ -323,11 +323,6 @@ def _near(name: str, others: Sequence[str]) -> str:
 
 def _beginnings(names: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(name.partition(".")[0] for name in names))
-
-
-def _list(items: Sequence[str], total: int | None = None) -> str:
-    total = len(items) if total is None else total
-    return ", ".join(items[:_SHOWN]) + (f" and {total - _SHOWN} more" if total > _SHOWN else "")
 
 
 def _join(layer: str, part: str) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from rushkit import data
 from rushkit.data.memory import limit
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, first_few
 from rushkit.models.backbones import timm_pretrained
 from rushkit.models.network import num_parameters
 from rushkit.models.normalise import Normalised
@@ -30,7 +30,7 @@ from rushkit.stages.load import load_classifier
 from rushkit.stages.outcomes import accuracy_row, check_images, count_outcomes, labels_of, smoothed
 from rushkit.stages.start import machine_of
 
-_SHOWN, _SHOWN_DIGITS = 3, 12
+_SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -185,15 +185,14 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> dict[str, Any]:
         check: Images of ``evaluate.split`` that are classified without noise; 0: none.
 
     Returns:
-        What results.json holds.
+        What results.json holds, and under ``run`` where it lies.
     """
     recipe, classifier = plan.recipe, plan.stage == "finetune"
     run.update(stage=plan.stage, imported=plan.meta["imported"])
     for note in plan.notes:
         run.speaker.say(note)
     if ignored := plan.meta["imported"]["ignored"]:
-        more = f" and {len(ignored) - _SHOWN} more" if len(ignored) > _SHOWN else ""
-        run.speaker.warn(f"left out, as asked: {', '.join(ignored[:_SHOWN])}{more}")
+        run.speaker.warn(f"left out, as asked: {first_few(ignored)}")
     run.save_checkpoint(0, plan.tensors, plan.meta)
     results: dict[str, Any] = {
         "stage": "import",
@@ -207,8 +206,7 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> dict[str, Any]:
         "classes": len(plan.meta["classes"]) if classifier else None,
         "clean": _check(plan, run, check) if classifier and check else None,
     }
-    run.write_results(results)
-    return results
+    return run.write_results(results)
 
 
 def origin_words(imported: Mapping[str, Any]) -> str:
@@ -255,7 +253,8 @@ def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
     chance = int(labels.bincount().max()) / len(labels)
     if row["low"] <= chance:
         run.speaker.warn(
-            f"clean accuracy is {row['accuracy']:.1%} on {len(split)} images, where guessing has {chance:.1%}: is it "
-            "the normalisation (--mean, --std), the order of the classes, the image size, the backbone's options?"
+            f"clean accuracy is {100 * row['accuracy']:.1f} % on {len(split)} images, where always saying the "
+            f"commonest class has {100 * chance:.1f} %: is it the normalisation (--mean, --std), the order of the "
+            "classes, the image size, the backbone's options?"
         )
     return {"data": split.name, "images": len(split), "chance": chance, **row}
