@@ -7,7 +7,6 @@ files are read here, without pickle and in blocks, into rushkit's cache of decod
 
 from __future__ import annotations
 
-import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
@@ -24,8 +23,8 @@ import torch
 from medmnist.info import INFO  # type: ignore[import-untyped]
 from torch import Tensor
 
-from rushkit.data.cache import Cached, cached, fingerprint
-from rushkit.data.download import CHUNK_BYTES, TIMEOUT_SECONDS
+from rushkit.data.cache import Cached, cached, fingerprint, place_of
+from rushkit.data.download import CHUNK_BYTES, TIMEOUT_SECONDS, md5_of
 from rushkit.data.files import Check, known_split, sole_writer, verify_labels
 from rushkit.data.memory import Split, blocks
 from rushkit.data.progress import Progress, reporting
@@ -93,7 +92,7 @@ class MedMNIST:
         """Whether the file is there and has medmnist's checksum."""
         if not self.path.is_file():
             return [Check(str(self.path), "missing", f"expected a file with MD5 {self.md5}")]
-        found = _md5(self.path)
+        found = md5_of(self.path)
         if found != self.md5:
             return [Check(str(self.path), "wrong", f"has MD5 {found}, expected {self.md5}")]
         return [Check(str(self.path), "ok", f"{self.path.stat().st_size} bytes, MD5 {found}")]
@@ -122,7 +121,7 @@ class MedMNIST:
                         handle.truncate(0)
                         self._download(handle, progress)
                         handle.flush()
-                        if (found := _md5(draft)) != self.md5:
+                        if (found := md5_of(draft)) != self.md5:
                             raise self._unavailable(f"what it sends has MD5 {found}, expected {self.md5}")
                         draft.replace(self.path)
                 finally:
@@ -180,9 +179,8 @@ class MedMNIST:
                         yield block
                         report(start + len(block), len(labels))
 
-        place = hashlib.blake2b(str(self.path.resolve()).encode(), digest_size=4).hexdigest()
         source = fingerprint([(self.path.name, about.st_size, about.st_mtime_ns)], self.md5)
-        return cached(f"{self.path.stem}-{split}-{place}", source, shape, build)
+        return cached(f"{self.path.stem}-{split}-{place_of(self.path)}", source, shape, build)
 
     def _images(self, member: IO[bytes], count: int) -> Iterator[tuple[int, Tensor]]:
         """Blocks (n, C, S, S) of an array (N, S, S) or (N, S, S, 3) of bytes, and where each starts."""
@@ -209,8 +207,3 @@ class MedMNIST:
                 f"{self.path} is not laid out as a file of MedMNIST: {error}",
                 "is rushkit-medmnist older than medmnist?",
             ) from error
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

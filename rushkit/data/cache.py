@@ -55,6 +55,11 @@ def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str
     return digest.hexdigest()
 
 
+def place_of(path: Path) -> str:
+    """A few letters for where a source lies: two sources of one name in two places have a cache each."""
+    return hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
+
+
 def cached(
     name: str,
     source: str,

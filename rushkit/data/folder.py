@@ -6,7 +6,6 @@ a folder may be larger than memory.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import os
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from rushkit.data.cache import cached, fingerprint
+from rushkit.data.cache import cached, fingerprint, place_of
 from rushkit.data.files import Check, known_split
 from rushkit.data.memory import BLOCK_BYTES, Split
 from rushkit.data.progress import Progress, reporting
@@ -138,10 +137,9 @@ class Folder:
         known_split(f"the folder {self.path}", name, self.splits)
         listing, size = self._listing(name), self.image_size
         labels = self._labels(listing)
-        place = hashlib.blake2b(str(listing.folder.resolve()).encode(), digest_size=4).hexdigest()
         settings = (size, self._image_size > 0, self._skips)
         stored = cached(
-            f"{self.path.resolve().name}-{name}-{size}-{place}",
+            f"{self.path.resolve().name}-{name}-{size}-{place_of(listing.folder)}",
             fingerprint(listing.images, *settings),
             (3, size, size),
             lambda notes: self._decode_all(listing, size, notes),

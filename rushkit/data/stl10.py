@@ -6,14 +6,13 @@ https://cs.stanford.edu/~acoates/stl10/
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from rushkit.data.cache import cached, fingerprint, map_file
+from rushkit.data.cache import cached, fingerprint, map_file, place_of
 from rushkit.data.download import Archive, Source
 from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
 from rushkit.data.memory import Split, blocks, resize
@@ -130,11 +129,9 @@ class STL10:
                     yield resize(images[start:stop], self.image_size)
                     report(stop, len(images))
 
-        place = hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
         source = fingerprint([(path.name, about.st_size, about.st_mtime_ns)], self.image_size)
-        return cached(
-            f"stl10-{name}-{self.image_size}-{place}", source, (3, self.image_size, self.image_size), build
-        ).images
+        stem = f"stl10-{name}-{self.image_size}-{place_of(path)}"
+        return cached(stem, source, (3, self.image_size, self.image_size), build).images
 
 
 def _read_labels(file: RecordFile, root: Path) -> Tensor:
