@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -72,7 +73,9 @@ def new(
     plugin = plan_plugin(name, kind)
     project = write_plugin(plugin, folder)
     facts = {"name": plugin.name, "kind": kind, "project": str(project), "files": sorted(plugin.files())}
-    lines = [f"wrote {project}: {', '.join(facts['files'])}", f"pip install -e {project}", f"pytest {project}"]
+    # Without its ./ it is a name, which pip takes from PyPI where -e is left out.
+    place = project if project.is_absolute() else f".{os.sep}{project}"
+    lines = [f"wrote {project}: {', '.join(facts['files'])}", f"pip install -e {place}", f"pytest {project}"]
     Output(json).result(facts, "\n".join([*lines, plugin.example]))
 
 

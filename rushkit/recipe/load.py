@@ -20,6 +20,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import COMPONENT_KEYS, component_lines
 from rushkit.recipe.find import available, find_recipe
 from rushkit.recipe.problems import KEYS_HINT, at, explain, recipe_error
+from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack, Recipe
 
 # A key, its value, and where the value came from.
@@ -147,7 +148,7 @@ def change_attacks(
             if part["norm"] != given["norm"]:
                 # The same number is another ball: 8/255 in l2 is next to nothing, and all would seem robust.
                 raise UsageError(
-                    f"--norm {given['norm']} without --eps: the recipe's eps {part['eps']:.4g} is a radius in "
+                    f"--norm {given['norm']} without --eps: the recipe's eps {eps_words(part['eps'])} is a radius in "
                     f"{part['norm']}",
                     "give the radius in this norm, for example --norm l2 --eps 0.5",
                 )

@@ -10,7 +10,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rushkit.report.tables import ball_words, noise_words, percent
+from rushkit.recipe.radius import ball_words
+from rushkit.report.tables import noise_words, percent
 from rushkit.report.words import encoder_words, points_words
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}

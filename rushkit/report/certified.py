@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.certificates import floor_radius
-from rushkit.report.tables import ball_words, interval, noise_words, norm_words, percent
+from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.tables import interval, noise_words, percent
 from rushkit.report.words import certainty
 
 
@@ -34,9 +36,9 @@ def certified_table(results: Mapping[str, Any]) -> RenderableType:
             f"{results['undecided']} images undecided at some radius"
         )
     else:
-        error = results["average_radius_error"]
-        spread = f" ± {error:.2g} (standard error)" if error is not None else ""
-        lines.append(f"average certified radius: {floor_radius(results['average_radius'])}{spread}")
+        lines.append(
+            f"average certified radius: {_average(results['average_radius'], results['average_radius_error'])}"
+        )
     lines += [f"warning: {warning}" for warning in results["warnings"]]
     parts: list[RenderableType] = [table, Text("\n".join(lines))]
     if results["empirical"]:
@@ -57,8 +59,21 @@ def prediction_table(results: Mapping[str, Any]) -> RenderableType:
         # Both bounds are rounded outwards.
         low, high = floor_radius(100 * row["p_lower"], 1), 100 - float(floor_radius(100 * (1 - row["p_upper"]), 1))
         bounds = f"{low} to {high:.1f} %"
-        table.add_row(row["image"], shown, bounds, floor_radius(row["radius"]), "; ".join(row["notes"]))
+        radius = floor_radius(row["radius"], max(3, _decimals(row["radius"])))
+        table.add_row(row["image"], shown, bounds, radius, "; ".join(row["notes"]))
     return Group(table, Text(results["explanation"]))
+
+
+def _average(radius: float, error: float | None) -> str:
+    """``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
+    decimals = _decimals(error) if error else max(3, _decimals(radius))
+    spread = "" if error is None else f" ± {error:.{decimals}f} (standard error)"
+    return f"{floor_radius(radius, decimals)}{spread}"
+
+
+def _decimals(value: float) -> int:
+    """How many decimals show two digits of a value; three of zero."""
+    return max(0, 1 - math.floor(math.log10(value))) if value > 0 else 3
 
 
 def _beside(results: Mapping[str, Any]) -> Table:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.charts import Series, chart
 from rushkit.report.measured import on_test
-from rushkit.report.tables import ball_words, noise_words, norm_words
+from rushkit.report.tables import noise_words
 from rushkit.report.words import encoder_words, points_words
 
 _NAMES = {

@@ -8,8 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from rushkit.recipe.radius import norm_words
 from rushkit.report.curves import certified_points
-from rushkit.report.tables import noise_words, norm_words
+from rushkit.report.tables import noise_words
 
 FORMATS = ("png", "svg")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from rushkit.report.tables import ball_words, interval, norm_words, percent
+from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.tables import interval, percent
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
 
 # What a damaged results.json, or one of another version, makes of the code that reads it.

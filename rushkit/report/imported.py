@@ -30,7 +30,7 @@ def import_table(results: Mapping[str, Any]) -> RenderableType:
     if clean is not None:
         rows["clean accuracy %"] = (
             f"{interval(clean)} on {clean['images']} images of {clean['data']}, without noise; "
-            f"guessing has {percent(clean['chance'])}"
+            f"always saying the commonest class has {percent(clean['chance'])}"
         )
     return _facts(f"imported {results['makes']} {results['recipe']}", rows)
 

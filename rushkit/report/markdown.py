@@ -6,8 +6,9 @@ import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import ball_words, interval, noise_words, norm_words, percent
+from rushkit.report.tables import interval, noise_words, percent
 from rushkit.report.words import (
     attack_pairs,
     certainty,

@@ -18,9 +18,9 @@ from rushkit.attacks.norms import length
 from rushkit.data.memory import Split, limit
 from rushkit.errors import DataError, RushkitError
 from rushkit.recipe.load import derive_recipe
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
-from rushkit.report.tables import ball_words
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import RunInfo
 from rushkit.stages import build

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import diagrams
 from rushkit.report.elements import bullets, cell, fold, header, images_cell, note, share_cell, table, text
 from rushkit.report.measured import PROTOCOLS
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import ball_words, noise_words, norm_words, percent
+from rushkit.report.tables import noise_words, percent
 from rushkit.report.words import attack_pairs, certainty, encoder_words, paragraphs, points_words, run_of_checkpoint
 
 _STYLES = {"pass": "good", "warn": "warn", "fail": "bad"}

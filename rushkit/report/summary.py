@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.collect import Family
 from rushkit.report.paper import EPS, NORM
-from rushkit.report.tables import above_paper, ball_words, noise_words, norm_words, percent
+from rushkit.report.tables import above_paper, noise_words, percent
 from rushkit.report.words import attack_pairs, certainty
 
 

@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rushkit.recipe.radius import ball_words
+
 # The one sentence that no figure under the paper's protocol may be shown without.
 PROTOCOL_NOTE = (
     "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.\n"
@@ -116,22 +118,6 @@ def _transfer_table(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         clean = percent(there["clean_accuracy"])
         table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], clean, interval(there))
     return [table, Text(f"the other model: {moved[0]['transfer']['model']}")]
-
-
-def eps_words(eps: float) -> str:
-    """A radius as users write it: 8/255 where it is a whole number of grey levels."""
-    levels = eps * 255
-    return f"{round(levels)}/255" if abs(levels - round(levels)) < 1e-6 and levels < 256 else f"{eps:.4g}"
-
-
-def norm_words(norm: str) -> str:
-    """``linf`` -> "l-inf"."""
-    return "l-inf" if norm == "linf" else norm
-
-
-def ball_words(norm: str, eps: float) -> str:
-    """``linf``, 8/255 -> "l-inf 8/255"."""
-    return f"{norm_words(norm)} {eps_words(eps)}"
 
 
 def plain_noise(noise: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rushkit.recipe import toml
-from rushkit.report.tables import ball_words, percent
+from rushkit.recipe.radius import ball_words
+from rushkit.report.tables import percent
 from rushkit.run.find import RunInfo
 from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
 

@@ -16,6 +16,7 @@ import torch
 from rushkit.data.memory import Split, limit
 from rushkit.errors import Interrupted
 from rushkit.noises import is_deterministic
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
@@ -259,8 +260,9 @@ def _announce(job: Job, split: Split, machine: Machine) -> str:
     section, plan = job.section, job.plan
     labels = ", ".join(candidate.label for candidate in plan.candidates)
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
+    ball = ball_words(section.norm, section.eps)
     return (
-        f"attack {section.type} {section.norm} eps {section.eps:.4g}, protocol {plan.protocol}, m = {job.m}: {labels}; "
+        f"attack {section.type} {ball}, protocol {plan.protocol}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
         f"{machine}"
     )

@@ -14,6 +14,7 @@ import torch
 
 from rushkit.data.memory import limit
 from rushkit.errors import Interrupted, UsageError
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
@@ -82,7 +83,7 @@ def audit(
     total = passes(settings, m, len(classifier.classes), x.shape)
     seconds = total * _seconds_a_pass(g, x) / ranks.world()
     run.speaker.say(
-        f"audit {source.path}: {len(x)} images of {split.name}, {settings.norm} eps {settings.eps:.4g}, m = {m}, "
+        f"audit {source.path}: {len(x)} images of {split.name}, {ball_words(settings.norm, settings.eps)}, m = {m}, "
         f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
         f"many; about {total:.2g} passes, {_in_words(seconds)}; {machine}"
     )

@@ -14,13 +14,14 @@ from typing import Any
 
 from rushkit.errors import Interrupted, UsageError
 from rushkit.recipe.load import read_recipe
+from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import RECIPE_FILE, Run
 from rushkit.run.signals import graceful_stop
 from rushkit.stages import build, ranks
 from rushkit.stages.blocklog import BlockLog
-from rushkit.stages.claims import NORM_WORDS, Claim, make_claim, mode_of, noise_words, training_warnings
+from rushkit.stages.claims import Claim, make_claim, mode_of, noise_words, training_warnings
 from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks, read_counts
 from rushkit.stages.draws import Job, draw_records
 from rushkit.stages.load import load_classifier
@@ -218,7 +219,7 @@ def _announce(claim: Claim, job: Job, recipe: Recipe, machine: Machine) -> str:
 
 
 def _claim_words(claim: Claim) -> str:
-    norm = NORM_WORDS[claim.norm]
+    norm = norm_words(claim.norm)
     if claim.mode == "splits":
         return f"{norm}, all {claim.samples} splits of each image, no chance of error"
     draws = "up to " * (claim.mode == "sequential") + str(claim.samples)

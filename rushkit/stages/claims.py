@@ -11,13 +11,13 @@ import torch
 
 from rushkit.errors import NoCertificate, UsageError
 from rushkit.noises import Noise, Norm
+from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Certify, Recipe
 from rushkit.stages.build import IN_CHANNELS, build_noise, build_objective
 from rushkit.statistics import betting_lower, clopper_pearson_lower, empirical_bernstein_lower, hoeffding_lower
 
 Mode = Literal["fixed", "sequential", "splits"]
 
-NORM_WORDS = {"l1": "l1", "l2": "l2", "linf": "l-inf"}
 # What the papers of this field attack with, and what a reader will ask about.
 ASKED_LINF = 8 / 255
 _COUNT_BOUNDS, _MEAN_BOUNDS = ("clopper-pearson", "betting"), ("empirical-bernstein", "hoeffding")
@@ -89,9 +89,9 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode) -> Claim:
         if not known:
             # The noise itself knows best why.
             noise.certified_radius(0.75, settings.norm, dim)
-        has = ", ".join(NORM_WORDS[norm] for norm in known)
+        has = ", ".join(norm_words(norm) for norm in known)
         raise NoCertificate(
-            f"noise {name!r} has no theorem for {NORM_WORDS[settings.norm]}; it has: {has}",
+            f"noise {name!r} has no theorem for {norm_words(settings.norm)}; it has: {has}",
             f"choose another one with --norm {known[0]}",
         )
     bound = _bound(settings, mode)
@@ -170,7 +170,7 @@ def _bound(settings: Certify, mode: Mode) -> str:
 def coverage(claim: Claim) -> str:
     """What the certificates cover and what they do not, in plain words."""
     name, dim = getattr(claim.noise, "name", type(claim.noise).__name__), claim.dim
-    norm, limit = NORM_WORDS[claim.norm], claim.limit
+    norm, limit = norm_words(claim.norm), claim.limit
     first = f"Covered: {norm} perturbations of a test image, of any kind, up to the image's radius. "
     if limit is not None:
         first += f"This noise certifies {norm} {_figure(limit)} at most. "

@@ -21,6 +21,7 @@ from rushkit.attacks.norms import length, project, random_start, steepest
 from rushkit.data.memory import Split, limit
 from rushkit.errors import NumericsError, UsageError
 from rushkit.models.network import load_weights
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -97,8 +98,8 @@ def probe(
     check_images(split, int(source.meta["image_size"]))
     encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
     run.speaker.say(
-        f"probe {source.path}: {len(split)} images of {split.name}, {ball.norm} eps {ball.eps:.4g}, {_POINTS} random "
-        f"points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
+        f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
+        f"random points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
     )
 
     def look(block: tuple[str, int]) -> dict[str, list[float]]:

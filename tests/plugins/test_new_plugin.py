@@ -95,6 +95,12 @@ def test_the_command_says_what_it_wrote_and_what_comes_next(tmp_path, capsys):
     assert not (tmp_path / "rushkit-other").exists()
 
 
+def test_the_command_installs_from_the_folder_even_without_its_e(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["plugins", "new", "wobble", "--kind", "noise"]) == 0
+    assert "pip install -e ./rushkit-wobble\n" in capsys.readouterr().out
+
+
 @pytest.mark.slow
 def test_one_of_each_kind_installs_passes_its_tests_and_works_with_the_others(tmp_path):
     site, projects = tmp_path / "site", []
