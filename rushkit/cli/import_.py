@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -81,6 +81,9 @@ def command(
         raise UsageError(
             "name a file of weights, or --pretrained, and not both", "for example: rushkit import weights.pt"
         )
+    from rich.console import Group
+    from rich.text import Text
+
     from rushkit.recipe.load import parse_changes
     from rushkit.report.imported import import_table
     from rushkit.stages.foreign_file import read_foreign
@@ -106,10 +109,9 @@ def command(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."
         )
     with start_run("import", plan.recipe, speaker, parent=None) as run:
-        results: dict[str, Any] = import_model(plan, run, check)
+        results = import_model(plan, run, check)
     following = f"rushkit {'finetune' if encoder_only else 'evaluate'} --from {run.path}"
-    output.result({**results, "run": str(run.path)}, import_table(results))
-    speaker.say(f"run: {run.path}\nnext: {following}")
+    output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {following}")))
 
 
 def _channels(text: str | None, option: str) -> list[float]:

@@ -54,6 +54,12 @@ def test_import_prints_what_it_made_and_what_comes_next(cli, weights):
     assert re.fullmatch(r"\d{8}-\d{6}-import-theirs-[0-9a-f]{6}", run.name)
 
 
+def test_a_quiet_import_says_its_run_as_a_quiet_training_does(cli, weights):
+    said = cli("import", "weights.pt", *SMALL, "-q")
+    run = only(Path("runs"), "import")
+    assert f"run: {run}\nnext: rushkit evaluate --from {run}\n" in said.out
+
+
 def test_import_json_is_one_document_and_the_same_as_the_file(cli, weights):
     said = cli("import", "weights.pt", *SMALL, "--check", "20", "--json", "-q")
     found = json.loads(said.out)
@@ -75,7 +81,7 @@ def test_every_verb_takes_an_imported_model(cli, fails):
             "skipped",
             "there is no noise: every draw is the same",
         )
-    assert "without noise there is nothing to certify" in fails(1, "certify", "--from", "weights", *few).err
+    assert "without noise there is nothing to certify" in fails(2, "certify", "--from", "weights", *few).err
     gaussian = sets("noise.name=gaussian", "noise.std=0.25", "certify.selection=10")
     said = cli("certify", "--from", "weights", *few, "--samples", "50", *gaussian)
     assert said.code == 0, said.err
