@@ -19,7 +19,8 @@ from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
-from rushkit.run.signals import graceful_stop
+from rushkit.run.progress import Progress, duration
+from rushkit.run.signals import Stop, graceful_stop
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import build, ranks
 from rushkit.stages.adversarial import Partial
@@ -85,9 +86,8 @@ def audit(
     run.speaker.say(
         f"audit {source.path}: {len(x)} images of {split.name}, {ball_words(settings.norm, settings.eps)}, m = {m}, "
         f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
-        f"many; about {total:.2g} passes, {_in_words(seconds)}; {machine}"
+        f"many; about {total:.2g} passes, about {duration(seconds)}; {machine}"
     )
-    folder = run.subfolder("counts")
     subject = {
         "model": source.hash,
         "precision": machine.precision,
@@ -97,32 +97,11 @@ def audit(
         "samples": m,
         "settings": plain_json(asdict(settings), "settings"),
     }
-
-    def interrupt() -> None:
-        raise Interrupted(
-            "stopped; the measurements that are done are kept", f"go on with: rushkit audit --resume --run {run.path}"
-        )
-
     with (
         graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this measurement")) as stop,
         run.speaker.progress(total, "audit", "passes") as bar,
     ):
-
-        def begin(own: int) -> None:
-            bar.total = own
-
-        def advance(label: str, done: int) -> None:
-            bar.advance(done)
-            run.speaker.detail(f"measured: {label}")
-
-        session = Session(
-            begin=begin,
-            advance=advance,
-            partial=lambda number: Partial(folder / f"{_KEPT}{number:02d}{SUFFIX}", subject),
-            stopped=lambda: stop.requested,
-            interrupt=interrupt,
-        )
-        found = measure(g, x, y, settings, features, session)
+        found = measure(g, x, y, settings, features, _session(run, subject, stop, bar))
     results = {
         "stage": "audit",
         "recipe": recipe.name,
@@ -136,7 +115,7 @@ def audit(
     }
     results = run.write_results(results)
     if run.writes:
-        for path in folder.glob(f"{_KEPT}*{SUFFIX}"):
+        for path in run.subfolder("counts").glob(f"{_KEPT}*{SUFFIX}"):
             path.unlink()
     return results
 
@@ -159,6 +138,31 @@ def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> S
         if value < 1:
             raise UsageError(f"{name} must be at least 1 (got {value})")
     return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
+
+
+def _session(run: Run, subject: dict[str, Any], stop: Stop, bar: Progress) -> Session:
+    """Keeps measurements of this subject in the run's folder, and shows on the bar how far they are."""
+    folder = run.subfolder("counts")
+
+    def begin(own: int) -> None:
+        bar.total = own
+
+    def advance(label: str, done: int) -> None:
+        bar.advance(done)
+        run.speaker.detail(f"measured: {label}")
+
+    def interrupt() -> None:
+        raise Interrupted(
+            "stopped; the measurements that are done are kept", f"go on with: rushkit audit --resume --run {run.path}"
+        )
+
+    return Session(
+        begin=begin,
+        advance=advance,
+        partial=lambda number: Partial(folder / f"{_KEPT}{number:02d}{SUFFIX}", subject),
+        stopped=lambda: stop.requested,
+        interrupt=interrupt,
+    )
 
 
 def _figures(found: Measured) -> dict[str, Any]:
@@ -195,7 +199,3 @@ def _seconds_a_pass(g: SmoothedClassifier, x: torch.Tensor) -> float:
         g.tally(x[:_TIMED], draws).votes.cpu()
         seconds = time.perf_counter() - started
     return seconds / (draws * len(x[:_TIMED]))
-
-
-def _in_words(seconds: float) -> str:
-    return f"about {seconds:.0f} s" if seconds < 90 else f"about {seconds / 60:.0f} min"

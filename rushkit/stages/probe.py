@@ -7,7 +7,6 @@ their place alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,13 +19,12 @@ from rushkit.attacks import Norm
 from rushkit.attacks.norms import length, project, random_start, steepest
 from rushkit.data.memory import Split, limit
 from rushkit.errors import NumericsError, UsageError
-from rushkit.models.network import load_weights
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.stages import build, ranks
-from rushkit.stages.load import recipe_of
+from rushkit.stages.load import load_encoder, recipe_of
 from rushkit.stages.outcomes import check_images
 from rushkit.stages.start import machine_of, start_run
 from rushkit.system import derived_seed, generator
@@ -142,9 +140,11 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
 
     Raises:
         UsageError: the supervised one has another shape, or was frozen.
+        CheckpointError: a checkpoint does not fit its own recipe.
     """
     own = recipe_of(source)
-    found = {"pre-trained": _encoder(source, own, source.tensors), "random": _encoder(source, own, None)}
+    random = build.build_encoder(own, int(source.meta["image_size"]))
+    found = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
     if supervised is None:
         return found
     other = recipe_of(supervised)
@@ -158,7 +158,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
     ):
         if theirs != ours:
             raise UsageError(f"{supervised.path} has another {what}: {theirs}, not {ours}", how_to_supervise(own))
-    return found | {"supervised": _encoder(supervised, other, supervised.tensors)}
+    return found | {"supervised": load_encoder(supervised)}
 
 
 def how_to_supervise(recipe: Recipe) -> str:
@@ -226,13 +226,6 @@ def summary(values: Floats, seed: int) -> dict[str, Any]:
         "quantiles": {f"{level:g}": float(np.quantile(values, level)) for level in QUANTILES},
         "largest": float(values.max()),
     }
-
-
-def _encoder(checkpoint: Checkpoint, recipe: Recipe, tensors: Mapping[str, Tensor] | None) -> nn.Module:
-    encoder = build.build_encoder(recipe, int(checkpoint.meta["image_size"]))
-    if tensors is not None:
-        load_weights(encoder, tensors, "encoder.")
-    return encoder.eval().requires_grad_(False)
 
 
 def _test_split(recipe: Recipe) -> Split:
