@@ -241,7 +241,9 @@ def _without_checkpoint(run: RunInfo) -> CheckpointError:
 def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> UsageError:
     of = f" of recipe {recipe!r}" if recipe else ""
     runs = find_runs(root)
-    how_to = _how_to(verbs, recipe)
+    how_to = _how_to(
+        verbs, recipe, [run.recipe for run in runs if run.stage == "pretrain" and run.status == "finished"]
+    )
     for run in runs:
         if run.verb in verbs and run.recipe == recipe and run.status in STOPPED:
             how_to = f"go on with the one that stopped: rushkit {run.verb} --resume --run {run.path}"
@@ -259,14 +261,17 @@ def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verb
     return f"there are: {first_few(known, 5, separator='; ')}" if runs else f"there are no runs in {root}"
 
 
-def _how_to(verbs: Sequence[str], recipe: str | None) -> str:
+def _how_to(verbs: Sequence[str], recipe: str | None, encoders: Sequence[str] | None = None) -> str:
+    """The command that makes what is needed; before it that for its encoder, where ``encoders`` lacks its recipe."""
     verb, name = verbs[0], recipe or "NAME"
     if verb == "demo":
         return "make one with: rushkit demo"
     source, transfer, target = name.partition("-to-")
-    if transfer and verb != "pretrain":
-        return f"make one with: rushkit finetune --from {source} --to {target}"
-    if recipe is not None and recipe not in available():
+    if (verb == "pretrain" or not transfer) and recipe is not None and recipe not in available():
         return "`rushkit runs list` shows the runs, `rushkit recipe list` the recipes"
-    option = "--recipe" if verb == "pretrain" else "--from"
-    return f"make one with: rushkit {verb} {option} {name}"
+    if verb == "pretrain":
+        return f"make one with: rushkit pretrain --recipe {name}"
+    lacks = encoders is not None and (source not in encoders if recipe else not encoders)
+    first = f"rushkit pretrain --recipe {source}, and then: " if lacks else ""
+    to = f" --to {target}" if transfer else ""
+    return f"make one with: {first}rushkit finetune --from {source}{to}"

@@ -15,6 +15,7 @@ from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 
 QUIET = Speaker(-1, rank=0)
+BOTH = "make one with: rushkit pretrain --recipe {0}, and then: rushkit finetune --from {0}"
 
 
 def made(
@@ -148,7 +149,22 @@ def test_no_such_run_says_what_there_is_and_what_would_make_one(tmp_path):
     with pytest.raises(UsageError) as wrong:
         resolve_from(None, tmp_path, ["finetune", "pretrain"])
     assert wrong.value.message == f"no finished run of finetune or pretrain in {tmp_path}"
-    assert wrong.value.hint == f"there are: {other.name} (failed)\nmake one with: rushkit finetune --from NAME"
+    assert wrong.value.hint == f"there are: {other.name} (failed)\n{BOTH.format('NAME')}"
+
+
+def test_without_an_encoder_the_hint_names_both_commands_in_order(tmp_path):
+    def hint(spec):
+        with pytest.raises(UsageError) as caught:
+            resolve_from(spec, tmp_path, "finetune")
+        return caught.value.hint.splitlines()[-1]
+
+    assert hint(None) == BOTH.format("NAME")
+    assert hint("cifar10") == BOTH.format("cifar10")
+    assert hint("cifar10-to-cifar100") == f"{BOTH.format('cifar10')} --to cifar100"
+    made(tmp_path, "pretrain", "stl10", 1)
+    assert hint(None) == "make one with: rushkit finetune --from NAME"
+    assert hint("stl10") == "make one with: rushkit finetune --from stl10"
+    assert hint("cifar10") == BOTH.format("cifar10")
 
 
 @pytest.mark.parametrize(
