@@ -19,6 +19,7 @@ class Normalised(nn.Module):
         model: An encoder, with ``num_features``.
         mean: Of each channel, pixel units.
         std: Of each channel, pixel units.
+        in_channels: How many channels the images have.
 
     Raises:
         UsageError: not one mean and one positive std a channel.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rushkit import registries
 from rushkit.errors import PluginError, UsageError
+from rushkit.registry import BUILTIN_OWNER
 
 
 def shipped_folder() -> Path:
@@ -20,7 +21,7 @@ def shipped_folder() -> Path:
 def available() -> dict[str, str]:
     """Recipe name -> where it is from: a path in ``recipes/`` of this folder, ``rushkit``, or a plugin's name."""
     found = {entry.name: entry.owner for entry in reversed(registries.recipes.entries())}
-    found |= {path.stem: "rushkit" for path in shipped_folder().glob("*.toml")}
+    found |= {path.stem: BUILTIN_OWNER for path in shipped_folder().glob("*.toml")}
     if not _same_folder(Path("recipes"), shipped_folder()):
         found |= {path.stem: str(path) for path in Path("recipes").glob("*.toml")}
     return dict(sorted(found.items()))
@@ -46,10 +47,10 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
     for folder in filter(None, (beside, None if _same_folder(here, shipped_folder()) else here)):
         if _is_file(folder / f"{name}.toml"):
             return folder / f"{name}.toml"
-    shipped = shipped_folder() / f"{name.removeprefix('rushkit/')}.toml"
+    shipped = shipped_folder() / f"{name.removeprefix(f'{BUILTIN_OWNER}/')}.toml"
     plugins = name in registries.recipes
     if _is_file(shipped) and plugins:
-        owners = ["rushkit", *(entry.owner for entry in registries.recipes.entries() if entry.name == name)]
+        owners = [BUILTIN_OWNER, *(entry.owner for entry in registries.recipes.entries() if entry.name == name)]
         raise UsageError(
             f"the recipe {name!r} is brought by more than one owner",
             f"choose one of: {', '.join(f'{owner}/{name}' for owner in owners)}",

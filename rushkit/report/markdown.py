@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.measured import PROTOCOLS
 from rushkit.report.summary import audited_images
 from rushkit.report.tables import interval, noise_words, percent
 from rushkit.report.words import (
@@ -76,8 +77,8 @@ def _table_1(document: Mapping[str, Any]) -> Iterator[str]:
                 [
                     *(about, row["samples"]),
                     *(standard, _share(row["standard"])),
-                    *(pgd, *(_share(row["pgd"][name]) for name in ("paper", "strict"))),
-                    *(autoattack, *(_share(row["autoattack"][name]) for name in ("paper", "strict"))),
+                    *(pgd, *(_share(row["pgd"][name]) for name in PROTOCOLS)),
+                    *(autoattack, *(_share(row["autoattack"][name]) for name in PROTOCOLS)),
                 ]
             )
     if not rows:
@@ -187,7 +188,7 @@ def _attacks(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[
             [
                 *(last["attack"], ball_words(last["norm"], last["eps"]), noise_words(last["noise"])),
                 *(last["samples"], images_words(last), percent(figures["clean_accuracy"])),
-                *(interval(pair[name]["rules"]["majority"]) if name in pair else "" for name in ("paper", "strict")),
+                *(interval(pair[name]["rules"]["majority"]) if name in pair else "" for name in PROTOCOLS),
                 *(percent(figures["any_failure_accuracy"]), percent(figures["flip_rate"])),
             ]
         )
