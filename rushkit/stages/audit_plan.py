@@ -73,7 +73,8 @@ class Measurement:
         place: The attribute of ``Measured`` that its figure goes to.
         passes: About how many forward passes it makes; a backward counts two.
         value: Where it stands in its sweep.
-        kind: A climb is PGD; ``options`` say how it differs from the base attack.
+        kind: How it is made; a climb is PGD.
+        options: How a climb differs from the base attack.
         base: Whether it is the base attack itself.
     """
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 from commands import TINY, contents, only, sets
 
 from rushkit.run.metrics import read_metrics
@@ -18,6 +20,8 @@ def test_both_trainings_take_the_flag_and_a_resume_does_too(cli, folder):
     (tuned / "checkpoints" / "last").unlink()
     for file in (tuned / "checkpoints").glob("step-*"):
         file.unlink()
+    told = json.loads((tuned / "run.json").read_text())
+    (tuned / "run.json").write_text(json.dumps(told | {"status": "interrupted"}))
     said = cli("finetune", "--resume", "--run", str(tuned), "--tensorboard")
     assert said.code == 0, said.err
     assert len(contents(tuned / "tensorboard")) == 1
