@@ -2,11 +2,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+from linear_models import count_calls
 from tiny_runs import QUIET
+from torch import nn
 
+from rushkit import noises
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import bench as module
-from rushkit.stages.bench import Cost, Row, bench, estimate, race
+from rushkit.stages.bench import Cost, Row, attack_contestants, bench, estimate, race
 from rushkit.system import Machine
+
+CPU = torch.device("cpu")
 
 
 def test_every_part_is_measured_and_the_estimate_follows(tiny):
@@ -46,7 +52,24 @@ def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkey
         return Cost(seconds, 10 * seconds)
 
     monkeypatch.setattr(module, "_cost", scripted)
-    assert race(calls, 0.0, Machine(torch.device("cpu"), "float32"))["ours"] == Cost(3.0, 30.0)
+    assert race(calls, 0.0, Machine(CPU, "float32"))["ours"] == Cost(3.0, 30.0)
+
+
+def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatch):
+    counted = []
+    monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
+    x = torch.rand(6, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    network = nn.Sequential(nn.Flatten(), nn.Linear(48, 10)).requires_grad_(False)
+    # As good as constant: each vote would be close, and some closer after three steps than after one.
+    nn.init.normal_(network[1].weight, std=1e-4, generator=torch.Generator().manual_seed(1))
+    nn.init.zeros_(network[1].bias)
+    contestants = attack_contestants(network, noises.create("uniform", scale=0.3), x, 8, Machine(CPU, "float32"))
+    passes = {}
+    for name in ("one", "three"):
+        counted.clear()
+        contestants[name]()
+        passes[name] = sum(counted)
+    assert passes["three"] - passes["one"] == 2 * 6 * 8
 
 
 def test_views_are_beside_two_a_training_step_and_the_estimate_is_by_the_clock(tiny, monkeypatch):
