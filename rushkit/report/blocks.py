@@ -7,7 +7,16 @@ from typing import Any
 
 from rushkit.report.elements import bullets, cell, facts, fold, header, note, share_cell, table, text
 from rushkit.report.tables import noise_words
-from rushkit.report.words import command_lines, measurement, p_value, paragraphs, points, reported_cells, value_words
+from rushkit.report.words import (
+    command_lines,
+    footnote,
+    measurement,
+    p_value,
+    paragraphs,
+    points,
+    reported_cells,
+    value_words,
+)
 from rushkit.run.progress import duration
 
 # Up to so many classes a confusion matrix is a table; beyond, its largest entries are listed.
@@ -56,14 +65,17 @@ def table_1(document: Mapping[str, Any]) -> str:
         '<th class="dim edge">reported</th><th class="dim">paper</th><th class="strict">strict</th>' * 2
     )
     caption = "Accuracy in %, majority vote of m noisy looks, with 95% Wilson intervals over n images."
+    body = table([top, under], rows, caption, "stack")
     told = [note([*paragraphs(document["protocol_note"]), f"reported: {document['paper']}."])]
+    if terms := footnote(body + told[0]):
+        told.append(f"<p><small>{text(terms)}</small></p>")
     for model in document["models"]:
         if model["differences"] and any(row["reported"] for row in model["table_1"]):
             differs = f"{model['name']} differs from the paper: {'; '.join(model['differences'])}."
             told.append(f"<p><small>{text(differs)}</small></p>")
         elif model["table_1"] and not any(row["reported"] for row in model["table_1"]):
             told.append(f"<p><small>{text(model['name'])}: the paper has no such row.</small></p>")
-    return table([top, under], rows, caption, "stack") + "".join(told)
+    return body + "".join(told)
 
 
 def comparison(document: Mapping[str, Any]) -> str:

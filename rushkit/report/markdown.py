@@ -15,6 +15,7 @@ from rushkit.report.words import (
     certainty,
     command_lines,
     encoder_words,
+    footnote,
     images_words,
     measurement,
     p_value,
@@ -87,7 +88,10 @@ def _table_1(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## The paper's Table 1, reported and measured"
     yield "Accuracy in %, majority vote of m noisy looks; PGD and AutoAttack (AA) within l-inf 8/255."
     yield table(["model", "m", "standard, reported", "standard, measured", *columns], rows, right=range(1, 10))
-    yield _quote([*paragraphs(document["protocol_note"]), f"reported: {document['paper']}."])
+    told = [*paragraphs(document["protocol_note"]), f"reported: {document['paper']}."]
+    yield _quote(told)
+    if terms := footnote(" ".join(told)):
+        yield plain(terms)
     for model in document["models"]:
         if model["differences"] and any(row["reported"] for row in model["table_1"]):
             yield plain(f"{model['name']} differs from the paper: {'; '.join(model['differences'])}.")

@@ -17,6 +17,12 @@ SOURCE = (
 NORM, EPS = "linf", 8 / 255
 # What the paper calls a vote of 64 draws, and a single one.
 STRATEGIES = {64: "I_F+", 1: "I_F"}
+# What a reader outside the field may not know of what stands around Table 1.
+TERMS = {
+    "I_F": "the paper's prediction from one draw of noise",
+    "I_F+": "the paper's majority vote of 64 draws",
+    "EOT": "expectation over transformation, gradients as the mean over many draws of the noise",
+}
 
 # The recipe with the paper's setting for a data set of pre-training; that of CIFAR-10 where the paper has none.
 _SHIPPED = {"cifar100": "cifar100", "stl10": "stl10-unlabeled"}

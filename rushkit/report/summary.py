@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
@@ -22,7 +23,7 @@ def summary(entry: Mapping[str, Any]) -> list[str]:
     said = [*_clean(entry), *_under_attack(entry), *_proved(entry), *_audited(entry), *_probed(entry)]
     if not entry["classifies"]:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
-    return said or ["Nothing was measured of this model yet: rushkit evaluate, rushkit attack, rushkit certify."]
+    return [*(said or ["Nothing was measured of this model yet."]), *_not_measured(entry)]
 
 
 def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
@@ -129,6 +130,22 @@ def _probed(entry: Mapping[str, Any]) -> Iterator[str]:
                 f"the mean of {row['images']} images of {one['data']}. This is a lower bound of the local Lipschitz "
                 "constant."
             )
+
+
+def _not_measured(entry: Mapping[str, Any]) -> Iterator[str]:
+    """What is left to measure of a classifier, each with its command."""
+    name = PurePath(entry["run"]).name
+    certifies = entry["about"].get("noise") != "none"
+    parts = (
+        (entry["accuracy"], "accuracy without an attack", "evaluate"),
+        ([row for row in entry["attacks"] if row["protocol"] == "strict"], "a strict attack", "attack"),
+        (entry["audit"], "whether the attacks can be trusted", "audit"),
+        # Without noise there is none to be had.
+        (entry["certified"] or not certifies, "a certificate", "certify"),
+    )
+    missing = [f"{what} (rushkit {verb} --from {name})" for found, what, verb in parts if not found]
+    if missing:
+        yield f"Not measured: {'; '.join(missing)}."
 
 
 def audited_images(audit: Mapping[str, Any]) -> str:

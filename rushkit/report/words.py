@@ -9,6 +9,7 @@ from typing import Any
 
 from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
+from rushkit.report.paper import TERMS
 from rushkit.report.tables import percent
 from rushkit.run.find import RunInfo
 from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
@@ -20,6 +21,12 @@ _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
 def paragraphs(note: str) -> list[str]:
     """The sentences of a note that is set in lines for a terminal: a new one begins with a protocol's name."""
     return re.sub(r"\n(?!(?:paper|strict): )", " ", note).split("\n")
+
+
+def footnote(shown: str) -> str:
+    """What the terms mean that appear in a text; empty where none does."""
+    used = [term for term in TERMS if re.search(rf"\b{re.escape(term)}(?![\w+])", shown)]
+    return "; ".join(f"{term}: {TERMS[term]}" for term in used) + "." if used else ""
 
 
 def reported_cells(reported: Mapping[str, float | None] | None) -> tuple[str, str, str]:

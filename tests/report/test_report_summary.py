@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
-from synthetic_runs import attack_row, attacks, audited, certification, evaluation
+from synthetic_runs import attack_row, attacks, audited, certification, evaluation, recipe_of
 
 from rushkit.report.collect import gather
 from rushkit.report.document import build_document
+from rushkit.report.html import page
+from rushkit.report.markdown import markdown
+from rushkit.report.words import footnote
 
 
 @pytest.fixture
@@ -87,3 +92,43 @@ def test_an_audit_of_another_checkpoint_is_noted(runs):
     (audit.path / "run.json").write_text(json.dumps(facts))
     (entry,) = build_document([gather(model)])["models"]
     assert any("several checkpoints" in note and "step-000005" in note for note in entry["notes"])
+
+
+def test_what_was_not_measured_is_named_with_its_command(said):
+    entry = said(("evaluate", evaluation([True, False], samples=(64,))))
+    run = Path(entry["run"]).name
+    assert entry["summary"][-1] == (
+        f"Not measured: a strict attack (rushkit attack --from {run}); whether the attacks can be trusted "
+        f"(rushkit audit --from {run}); a certificate (rushkit certify --from {run})."
+    )
+
+
+def test_an_attack_of_the_paper_alone_leaves_the_strict_one_to_be_measured(said):
+    entry = said(("attack", attacks(attack_row([1, 0], protocol="paper"))), ("audit", audited()))
+    last = entry["summary"][-1]
+    assert last.startswith("Not measured: accuracy without an attack (rushkit evaluate ")
+    assert "; a strict attack (rushkit attack " in last
+    assert "rushkit audit" not in last
+
+
+def test_of_a_model_without_noise_no_certificate_is_missed(runs):
+    encoder = runs.add("pretrain")
+    model = runs.add("finetune", encoder, recipe=recipe_of("cifar10", "noise.name=none"))
+    (entry,) = build_document([gather(model)])["models"]
+    assert entry["summary"][0] == "Nothing was measured of this model yet."
+    assert "rushkit audit --from" in entry["summary"][1]
+    assert "certificate" not in entry["summary"][1]
+
+
+@pytest.mark.parametrize(
+    ("shown", "terms"),
+    [("<small>I_F+</small>", ["I_F+"]), ("I_F, EOT", ["I_F", "EOT"]), ("fails under EOT", ["EOT"]), ("HI_FI", [])],
+)
+def test_a_footnote_explains_the_terms_that_appear(shown, terms):
+    assert re.findall(r"(?:^|; )(\S+): ", footnote(shown)) == terms
+
+
+def test_table_1_explains_its_terms_in_html_and_markdown(measured):
+    document = build_document([gather(measured)])
+    assert "I_F+: the paper&#x27;s majority vote of 64 draws; EOT: expectation over" in page(document, "report.json")
+    assert "\n\nEOT: expectation over transformation" in markdown(document, "report.html")
