@@ -137,11 +137,17 @@ def sole_writer(path: Path) -> Iterator[BinaryIO]:
     The lock goes with the process, so a killed one blocks nobody.
     """
     while True:
-        handle = path.open("ab")
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        # Whoever held the lock may have renamed or deleted the file meanwhile: then this handle is no longer its file.
-        if path.exists() and os.path.samestat(os.fstat(handle.fileno()), path.stat()):
-            break
-        handle.close()
-    with handle:
-        yield handle
+        with path.open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever held the lock may have renamed or deleted the file meanwhile: then this is no longer its handle.
+            if _is_at(handle, path):
+                yield handle
+                return
+
+
+def _is_at(handle: BinaryIO, path: Path) -> bool:
+    """Whether the file of a handle is the one that now has this path."""
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 import tarfile
 import threading
@@ -14,7 +15,7 @@ import pytest
 
 from rushkit.data import download
 from rushkit.data.download import Archive, Source
-from rushkit.data.files import RecordFile
+from rushkit.data.files import RecordFile, sole_writer
 from rushkit.errors import DataError
 
 CONTENT = {"set/a.bin": b"a" * 3000, "set/b.bin": bytes(range(250)) * 20, "set/names.txt": b"x\ny\n"}
@@ -244,6 +245,22 @@ def test_of_several_readers_one_downloads(server: Server, tmp_path: Path) -> Non
         thread.join()
     assert contents(tmp_path) == CONTENT
     assert server.asked == [""]
+
+
+def test_a_file_that_goes_while_its_lock_is_waited_for_is_opened_anew(tmp_path: Path, monkeypatch) -> None:
+    path, original, gone = tmp_path / "set.partial", os.fstat, []
+
+    def fstat(descriptor: int) -> os.stat_result:
+        found = original(descriptor)
+        if not gone:
+            gone.append(path.unlink())
+        return found
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with sole_writer(path) as handle:
+        handle.write(b"here")
+    assert gone
+    assert path.read_bytes() == b"here"
 
 
 def test_a_partial_file_is_told_from_a_wrong_one(tmp_path: Path) -> None:
