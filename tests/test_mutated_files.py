@@ -234,6 +234,8 @@ def test_runs_that_are_resumed(tmp_path: Path) -> None:
         whole = run.checkpoints.load_latest()
         # As a kill after four of the six steps leaves it.
         (run.path / "results.json").unlink()
+        facts = run.path / "run.json"
+        facts.write_text(facts.read_text().replace('"status": "finished"', '"status": "running"'))
         steps_of(run.path)[6].unlink()
         (run.path / "checkpoints" / "last").write_text("step-000004.safetensors\n")
         names = ("recipe.toml", "recipe.toml", "metrics.jsonl", "metrics.jsonl", "run.json", "checkpoints/last")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rushkit.recipe import toml
@@ -114,7 +115,7 @@ def command_of(run: RunInfo) -> str | None:
 def command_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
     """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
     lines = (
-        run["command"] or f"# {run['stage']} was called from Python; its recipe: {run['run']}/{RECIPE_FILE}"
+        run["command"] or f"# {run['stage']} was called from Python; its recipe: {Path(run['run']).name}/{RECIPE_FILE}"
         for run in runs
     )
     return list(dict.fromkeys(lines))
