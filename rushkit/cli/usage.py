@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 
 from rushkit.errors import UsageError
+from rushkit.registries import attacks
 from rushkit.recipe.problems import explain
 
 
@@ -52,11 +53,14 @@ def _early(error: typer.TyperException, arguments: list[str]) -> str | None:
 
 
 def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
-    """``rushkit evaluate digits``: the run or the recipe is named without its option."""
+    """``rushkit evaluate digits``: the run, the recipe or the attack is named without its option."""
     extra = re.search(r"unexpected extra argument.* \((\S+)\)", error.format_message())
     flags = _options(getattr(getattr(error, "ctx", None), "command", None))
-    flag = next((flag for flag in ("--from", "--recipe") if flag in flags), None)
-    return f"did you mean {flag} {extra[1]}?" if extra and flag and flag not in arguments else None
+    if extra is None:
+        return None
+    likely = ("--type",) if extra[1] in attacks.names() else ("--from", "--recipe")
+    flag = next((flag for flag in likely if flag in flags), None)
+    return f"did you mean {flag} {extra[1]}?" if flag and flag not in arguments else None
 
 
 def _options(command: object) -> list[str]:

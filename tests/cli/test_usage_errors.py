@@ -28,6 +28,7 @@ from rushkit.cli import app
         ("predict", "missing argument 'IMAGE...'", "`rushkit predict --help` shows"),
         ("recipe copy cifar10", "missing argument 'target'", "`rushkit recipe copy --help` shows"),
         ("evaluate digits", "got unexpected extra argument(s) (digits)", "did you mean --from digits?"),
+        ("attack pgd", "got unexpected extra argument(s) (pgd)", "did you mean --type pgd?"),
         ("pretrain digits", "got unexpected extra argument(s) (digits)", "did you mean --recipe digits?"),
         ("evaluate one two", "got unexpected extra argument(s) (one two)", "`rushkit evaluate --help` shows"),
         ("evaluate --from x y", "got unexpected extra argument(s) (y)", "`rushkit evaluate --help` shows"),
