@@ -8,8 +8,8 @@ import typer
 from pydantic import ValidationError
 
 from rushkit.errors import UsageError
-from rushkit.registries import attacks
 from rushkit.recipe.problems import explain
+from rushkit.registries import attacks
 
 
 def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError:
