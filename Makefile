@@ -2,7 +2,7 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint install clean
+.PHONY: demo test lint benchmarks install clean
 
 demo: install
 	$(BIN)/rushkit demo
@@ -15,6 +15,9 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pip check
+
+benchmarks: install
+	benchmarks/run.sh
 
 install: $(VENV)/installed
 
