@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every benchmark beside its peers, which come from the package registry into build/peers: tables of ratios, in some minutes.
+# Every benchmark beside its peers, which come from the package registry into build/peers: tables of ratios, in minutes.
 # Needs `make install`. One thread, unless OMP_NUM_THREADS says otherwise; on a quiet machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
