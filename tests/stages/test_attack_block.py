@@ -9,13 +9,17 @@ from typing import Any
 
 import pytest
 import torch
-from linear_models import prototypes
+from linear_models import layer, prototypes
+from torch import nn
 
+from rushkit import registries
 from rushkit.attacks.autoattack import Progress
+from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.adversarial import Partial
 from rushkit.stages.attack_block import Block, attack_block
-from rushkit.stages.protocols import Plan
+from rushkit.stages.protocols import Plan, plan_attack
 
 
 @dataclass(frozen=True)
@@ -106,3 +110,25 @@ def test_what_was_kept_of_another_block_or_about_something_else_is_passed_over(t
     assert Partial(path, {"model": "a"}).load(5).tensors["kept"] == 1
     assert Partial(path, {"model": "a"}).load(0) is None
     assert Partial(path, {"model": "b"}).load(5) is None
+
+
+def test_dlr_with_too_few_classes_is_refused():
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 2)), registries.noises.create("uniform", scale=0.1))
+    section = Attack(type="pgd", loss="dlr", eps=0.1)
+    block = Block(0, torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(UsageError, match="dlr needs 3 classes"):
+        attack_block(g, plan_attack(section, "paper", 1, 2, 0), section, block, 0)
+
+
+@pytest.mark.parametrize(
+    "x, y, message",
+    [
+        (torch.full((1, 1, 2, 2), 1.5), torch.zeros(1, dtype=torch.int64), r"pixels must lie in \[0, 1\]"),
+        (torch.full((1, 1, 2, 2), 0.5), torch.full((1,), 7), "labels must be 0 to 2"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_named(x, y, message):
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 3)), registries.noises.create("uniform", scale=0.1))
+    section = Attack(type="pgd", eps=0.1)
+    with pytest.raises(UsageError, match=message):
+        attack_block(g, plan_attack(section, "paper", 1, 3, 0), section, Block(0, x, y), 0)

@@ -6,7 +6,7 @@ import json
 
 import pytest
 import torch
-from linear_models import count_calls, layer
+from linear_models import count_calls
 from torch import nn
 
 from rushkit import registries
@@ -22,7 +22,6 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import adversarial, build
 from rushkit.stages import attack as attack_module
 from rushkit.stages.attack import attack, plan_jobs
-from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.protocols import plan_attack
 from rushkit.stages.start import start_run
 
@@ -451,28 +450,6 @@ def test_a_norm_that_the_attack_lacks_is_refused_before_any_work(recipe, source,
     chosen = recipe("attack.0.type=apgd", "attack.0.norm=l1")
     with pytest.raises(UsageError, match="apgd has no norm 'l1'"):
         attacked(chosen, source())
-
-
-def test_dlr_with_too_few_classes_is_refused():
-    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 2)), registries.noises.create("uniform", scale=0.1))
-    section = Attack(type="pgd", loss="dlr", eps=0.1)
-    block = Block(0, torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64))
-    with pytest.raises(UsageError, match="dlr needs 3 classes"):
-        attack_block(g, plan_attack(section, "paper", 1, 2, 0), section, block, 0)
-
-
-@pytest.mark.parametrize(
-    "x, y, message",
-    [
-        (torch.full((1, 1, 2, 2), 1.5), torch.zeros(1, dtype=torch.int64), r"pixels must lie in \[0, 1\]"),
-        (torch.full((1, 1, 2, 2), 0.5), torch.full((1,), 7), "labels must be 0 to 2"),
-    ],
-)
-def test_images_and_labels_that_do_not_fit_are_named(x, y, message):
-    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 3)), registries.noises.create("uniform", scale=0.1))
-    section = Attack(type="pgd", eps=0.1)
-    with pytest.raises(UsageError, match=message):
-        attack_block(g, plan_attack(section, "paper", 1, 3, 0), section, Block(0, x, y), 0)
 
 
 def test_labels_that_are_missing_are_named(recipe, source, monkeypatch):
