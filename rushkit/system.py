@@ -93,8 +93,8 @@ def keep_freed_memory() -> None:
     """Let this process keep the memory that it frees, for the next pass to use.
 
     glibc gives large blocks back to the system as soon as they are free, and each pass of a network then waits for the
-    system to fill their pages with zeros anew: a tenth of a training step on a CPU. Other C libraries are left alone,
-    and so is one that MALLOC_ variables of the environment have been set for.
+    system to fill their pages with zeros anew: on a CPU up to a tenth of a training step. Other C libraries are left
+    alone, and so is one that MALLOC_ variables of the environment have been set for.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
