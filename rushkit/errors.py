@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+# Characters of a message, or of a hint, that are kept: it may quote what comes from others, at any length.
+_MOST = 8000
+
 
 class RushkitError(Exception):
     """Something went wrong that the user can understand and act on.
@@ -16,9 +19,9 @@ class RushkitError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = shorten(message, _MOST)
+        self.hint = shorten(hint, _MOST) if hint else hint
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         return f"{self.message}\n{self.hint}" if self.hint else self.message
@@ -69,3 +72,11 @@ def first_few(items: Sequence[str], most: int = 3, total: int | None = None, sep
     """
     more = (len(items) if total is None else total) - most
     return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def shorten(text: str, most: int = 120) -> str:
+    """A text of somebody else's as a message quotes it: what is longer than ``most`` is cut in the middle."""
+    if len(text) <= most:
+        return text
+    start = most * 2 // 3
+    return f"{text[:start]}...{text[len(text) - (most - start - 3) :]}"

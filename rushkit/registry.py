@@ -18,7 +18,7 @@ from importlib import metadata
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal
 
-from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.errors import PluginError, RushkitError, UsageError, shorten
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -226,7 +226,7 @@ class Registry:
         else:
             near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self.names())}"
-        return UsageError(f"unknown {self.kind} {name!r}", hint)
+        return UsageError(f"unknown {self.kind} {shorten(name)!r}", hint)
 
     def _discover(self) -> None:
         if self._discovered:
@@ -286,9 +286,9 @@ def option_problems(
                 continue
             near = difflib.get_close_matches(name, parameters, n=1)
             also = f"; did you mean {near[0]}?" if near else ""
-            problems.append((name, f"unknown option {name!r}{also}"))
+            problems.append((name, f"unknown option {shorten(name)!r}{also}"))
         elif name in hints and not _fits(value, hints[name]):
-            problems.append((name, f"{name} must be {_type_name(hints[name])} (got {value!r})"))
+            problems.append((name, f"{name} must be {_type_name(hints[name])} (got {shorten(repr(value))})"))
     for name, parameter in parameters.items():
         if parameter.default is Parameter.empty and name not in options:
             problems.append((name, f"option {name!r} is missing"))

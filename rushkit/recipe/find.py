@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from rushkit import registries
-from rushkit.errors import PluginError, UsageError
+from rushkit.errors import PluginError, UsageError, shorten
 from rushkit.registry import BUILTIN_OWNER
 
 
@@ -61,7 +61,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
         return _plugin_recipe(name)
     near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}."
-    raise UsageError(f"unknown recipe {name!r}", f"{hint} A path ending in .toml works too.")
+    raise UsageError(f"unknown recipe {shorten(name)!r}", f"{hint} A path ending in .toml works too.")
 
 
 def _plugin_recipe(name: str) -> Path:

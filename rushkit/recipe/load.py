@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import os
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rushkit import registries
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, first_few, shorten
 from rushkit.recipe import toml
 from rushkit.recipe.components import COMPONENT_KEYS, component_lines
 from rushkit.recipe.find import available, find_recipe
@@ -32,6 +31,9 @@ ENVIRONMENT = {
     "RUSHKIT_DEVICE": "system.device",
     "RUSHKIT_PRECISION": "system.precision",
 }
+
+# Files that one recipe may be made of by ``extends``.
+_LONGEST_CHAIN = 16
 
 # Keys of which a component takes one: setting it takes the other away.
 EXCLUSIVE = {"noise": frozenset({"scale", "std"})}
@@ -116,7 +118,7 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         known = sorted({*available(), *registries.datasets.names()})
         near = difflib.get_close_matches(target, known, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else "see `rushkit recipe list` and `rushkit data list`"
-        raise UsageError(f"{target!r} is neither a recipe nor a data set", hint)
+        raise UsageError(f"{shorten(target)!r} is neither a recipe nor a data set", hint)
     table["data"]["image_size"] = image_size
     table["name"] = f"{source.name}-to-{name}"
     return build_recipe(table, origins)
@@ -183,11 +185,12 @@ def parse_changes(changes: Sequence[str] | Mapping[str, Any]) -> list[tuple[str,
         key, equals, text = change.partition("=")
         key = key.strip()
         if not equals or not key or not all(key.split(".")):
-            raise UsageError(f"--set {change!r} is not KEY=VALUE", "for example --set pretrain.epochs=100")
+            raise UsageError(f"--set {shorten(change)!r} is not KEY=VALUE", "for example --set pretrain.epochs=100")
+        if key.count(".") >= toml.MAX_DEPTH:
+            raise UsageError(f"--set {shorten(key)!r} goes deeper than any key of a recipe", KEYS_HINT)
         try:
-            read = tomllib.loads(f"value = {text}")
-        # A nesting too deep for the parser is a RecursionError, a number too long a ValueError.
-        except (ValueError, RecursionError):
+            read = toml.loads(f"value = {text}")
+        except ValueError:
             read = {}
         value = read.get("value")
         # A date, or lines beyond the first: more than a value of a recipe.
@@ -278,8 +281,8 @@ def _took_away(part: Mapping[str, Any], key: str) -> str:
     """What naming another component by this key took from its section, to be said behind the place that names it."""
     section, _, name = key.rpartition(".")
     fields = _fields(section.split("."))
-    lost = ", ".join(f"{option} = {toml.format_value(part[option])}" for option in part if option not in fields)
-    return f" (which takes away {lost} of {part.get(name, 'the default')})" if lost else ""
+    lost = [f"{option} = {shorten(toml.format_value(part[option]))}" for option in part if option not in fields]
+    return f" (which takes away {first_few(lost)} of {part.get(name, 'the default')})" if lost else ""
 
 
 def _rivals(section: str, key: str) -> frozenset[str]:
@@ -296,9 +299,14 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
             f"recipes extend each other in a circle: {names}",
             f'take out one `extends`, or extend rushkit\'s own with "rushkit/{path.stem}"',
         )
+    if len(seen) == _LONGEST_CHAIN:
+        raise UsageError(
+            f"{path} is the recipe number {len(seen) + 1} that is extended, one by another",
+            f"at most {_LONGEST_CHAIN} recipes make one: write some of them together",
+        )
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = toml.read_text(path)
+    except (OSError, ValueError) as error:
         raise UsageError(f"the recipe {path} cannot be read: {error}", "it must be a text file in UTF-8") from error
     table = _parse(text, str(path))
     origins = _places(text, str(path))
@@ -308,7 +316,8 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
         return table, origins
     if not isinstance(parent, str):
         raise UsageError(
-            f"{extends}: extends: must be the name of one recipe (got {parent!r})", 'for example extends = "cifar10"'
+            f"{extends}: extends: must be the name of one recipe (got {shorten(repr(parent))})",
+            'for example extends = "cifar10"',
         )
     base, base_origins = _read_chain(find_recipe(parent, path.parent), (*seen, path.resolve()))
     # A recipe is called by its own name or its file's, never by that of the one it extends.
@@ -319,9 +328,17 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
         named, old = f"{section}.{name}", base.get(section)
         if named in origins and isinstance(old, dict) and get_key(merged, named) != old.get(name):
             origins[named] += _took_away(old, named)
-    kept = toml.flatten(merged).keys()
-    base_origins = {key: origin for key, origin in base_origins.items() if any(path.startswith(key) for path in kept)}
+    kept = {path for key in toml.flatten(merged) for path in _with_tables(key)}
+    base_origins = {key: origin for key, origin in base_origins.items() if key in kept}
     return merged, base_origins | origins
+
+
+def _with_tables(key: str) -> Iterator[str]:
+    """A dotted key and the tables around it, up to the whole, whose key is empty."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+    yield ""
 
 
 def _places(text: str, origin: str) -> dict[str, str]:
@@ -331,9 +348,11 @@ def _places(text: str, origin: str) -> dict[str, str]:
 
 def _parse(text: str, origin: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{origin} is not valid TOML: {error}", "`rushkit recipe show cifar10` shows one") from None
+        return toml.loads(text)
+    except ValueError as error:
+        raise UsageError(
+            f"{origin} is not a valid recipe: {error}", "`rushkit recipe show cifar10` shows one"
+        ) from None
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

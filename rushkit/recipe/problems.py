@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shorten
 
 KEYS_HINT = (
     "docs/recipe-keys.md says what each key may be, `rushkit recipe show NAME --resolved --origins` what it is and why"
 )
+
+# Errors that one message lists; behind them it says how many there are.
+_LISTED = 20
 
 # pydantic's types of errors, in the words of component options.
 _MUST = {
@@ -27,16 +30,18 @@ _MUST = {
 
 
 def recipe_error(lines: Sequence[str]) -> UsageError:
-    """One error for all lines."""
+    """One error for all lines, of which it lists the first."""
     if len(lines) == 1:
         return UsageError(lines[0], KEYS_HINT)
-    return UsageError("\n".join([f"the recipe has {len(lines)} errors:", *(f"  {line}" for line in lines)]), KEYS_HINT)
+    listed = [f"  {line}" for line in lines[:_LISTED]]
+    more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+    return UsageError("\n".join([f"the recipe has {len(lines)} errors:", *listed, *more]), KEYS_HINT)
 
 
 def at(key: str, what: str, origins: Mapping[str, str]) -> str:
     """``place: key: what is wrong``; a place that names the key itself, as ``--set KEY`` does, says it once."""
     where = place(key, origins)
-    return f"{where}: {what}" if where.endswith(f" {key}") else f"{where}: {key}: {what}"
+    return f"{where}: {what}" if where.endswith(f" {key}") else f"{where}: {shorten(key)}: {what}"
 
 
 def place(key: str, origins: Mapping[str, str]) -> str:
@@ -54,7 +59,7 @@ def explain(error: Mapping[str, Any]) -> str:
     """What is wrong with a value, from one of pydantic's errors: ``must be a number (got 'fast')``."""
     if error["type"] == "missing":
         return "is missing"
-    given = repr(error["input"])
+    given = shorten(repr(error["input"]))
     message = _MUST.get(error["type"])
     if error["type"] == "too_short":
         least = error["ctx"]["min_length"]

@@ -1,13 +1,122 @@
-"""TOML with line numbers on the way in, and the few kinds of values that recipes hold on the way out."""
+"""TOML with line numbers on the way in, and the few kinds of values that recipes hold on the way out.
+
+A recipe may be anybody's: what is read is bounded in size, depth and the size of its integers, in time that grows with
+the length of the text.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+# The longest recipe that ships has 3 kB.
+MAX_CHARACTERS = 1 << 16
+# Parts of a dotted key and nested brackets together; the schema's own keys go four deep.
+MAX_DEPTH = 16
+
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z")
+# The parts of a text that decide where a statement ends. A string that is never closed reaches to the end, where
+# tomllib reports it.
+_TOKEN = re.compile(
+    r"""(?P<comment>\#[^\n]*)
+    | (?P<string>
+        \"{3} (?:\\[\s\S] | [^\\])*? (?: \"{3} \"{0,2} | \Z )
+      | '{3} [\s\S]*? (?: '{3} '{0,2} | \Z )
+      | " (?:\\. | [^"\\\n])* "?
+      | ' [^'\n]* '?
+    )
+    | (?P<other> [^\#"'\r\n]+ | \r?\n | \r )""",
+    re.VERBOSE,
+)
+# What may stand between the parts of one dotted key.
+_NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.\- \t]")
+
+
+def read_text(path: Path) -> str:
+    """The text of a TOML file, read no further than a recipe may be long.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: not UTF-8, or longer than ``MAX_CHARACTERS``.
+    """
+    with path.open("rb") as file:
+        data = file.read(4 * MAX_CHARACTERS + 1)
+    # As text files are read: every end of line is "\\n".
+    text = data.decode("utf-8").replace("\r\n", "\n")
+    _check_length(text)
+    return text
+
+
+def loads(text: str) -> dict[str, Any]:
+    """Parse a TOML text that may be anybody's.
+
+    Raises:
+        ValueError: not TOML, longer than ``MAX_CHARACTERS``, nested deeper than ``MAX_DEPTH``, or with an integer
+            beyond 64 bits.
+    """
+    _check_length(text)
+    # Before tomllib, whose work grows with the square of a key's parts.
+    bare = "".join("s" if kind == "string" else part for kind, part in _tokens(text) if kind != "comment")
+    if any(part.count(".") >= MAX_DEPTH for part in _NOT_IN_KEY.split(bare)):
+        raise _too_deep()
+    try:
+        table = tomllib.loads(text)
+    except RecursionError:
+        raise _too_deep() from None
+    _check_values(table)
+    return table
+
+
+def _check_length(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"longer than {MAX_CHARACTERS} characters")
+
+
+def _too_deep() -> ValueError:
+    return ValueError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _check_values(table: dict[str, Any]) -> None:
+    waiting: list[tuple[Any, int]] = [(table, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if isinstance(value, dict | list):
+            if depth > MAX_DEPTH:
+                raise _too_deep()
+            items = value.values() if isinstance(value, dict) else value
+            waiting += ((item, depth + 1) for item in items)
+        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError("an integer beyond 64 bits")
+
+
+def _tokens(text: str) -> Iterator[tuple[str, str]]:
+    """The kind and text of each token: comment, string, or other, of which a line's end is one by itself."""
+    for match in _TOKEN.finditer(text):
+        yield match.lastgroup or "other", match[0]
+
+
+def _statements(text: str) -> Iterator[tuple[int, str]]:
+    """The line (from 1) at which each statement of a valid TOML text begins, and the statement.
+
+    A statement ends with the first line that ends outside of strings and brackets.
+    """
+    number, start, depth = 1, 1, 0
+    parts: list[str] = []
+    for kind, part in (*_tokens(text), ("other", "\n")):
+        if kind == "other":
+            depth += part.count("[") + part.count("{") - part.count("]") - part.count("}")
+        if kind == "other" and part.endswith("\n") and depth <= 0:
+            statement = "".join(parts)
+            if statement.strip():
+                yield start, statement
+            parts, start = [], number + 1
+        elif kind != "comment":
+            parts.append(part)
+        number += part.count("\n")
 
 
 def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -30,29 +139,15 @@ def line_numbers(text: str) -> dict[str, int]:
     lines: dict[str, int] = {}
     counts: dict[str, int] = {}
     prefix = ""
-    pending, start = "", 0
-    # Not splitlines, which also splits at characters that may stand inside a string.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not pending:
-            stripped = line.strip()
-            if not stripped or stripped.startswith("#"):
-                continue
-            if stripped.startswith("["):
-                prefix = _header(stripped, counts)
-                lines.setdefault(prefix, number)
-                continue
-            start = number
-        # A statement may run over several lines; it is whole as soon as it parses on its own.
-        pending += line + "\n"
-        try:
-            statement = tomllib.loads(pending)
-        except tomllib.TOMLDecodeError:
+    for number, statement in _statements(text):
+        if statement.lstrip().startswith("["):
+            prefix = _header(statement.strip(), counts)
+            lines.setdefault(prefix, number)
             continue
-        pending = ""
-        for key in flatten(statement):
+        for key in flatten(tomllib.loads(statement)):
             path = f"{prefix}.{key}" if prefix else key
             while path and path not in lines:
-                lines[path] = start
+                lines[path] = number
                 path = path.rpartition(".")[0]
     return lines
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, UsageError, first_few
-from rushkit.recipe.toml import flatten
+from rushkit.recipe import toml
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
 WRAPPERS = ("module", "_orig_mod", "model", "encoder", "backbone", "net", "network", "base_model")
@@ -71,11 +70,11 @@ def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequ
     table: dict[str, Any] = {}
     if keys is not None:
         try:
-            table = tomllib.loads(Path(keys).read_text(encoding="utf-8"))
+            table = toml.loads(toml.read_text(Path(keys)))
         except (OSError, ValueError) as error:
             raise UsageError(f"{keys} cannot be read: {error}", _KEYS_HINT) from error
     # A dotted name that was not quoted has become a table of tables.
-    renamed = flatten(table.pop("rename", {})) if isinstance(table.get("rename", {}), dict) else None
+    renamed = toml.flatten(table.pop("rename", {})) if isinstance(table.get("rename", {}), dict) else None
     ignored = table.pop("ignore", [])
     texts = isinstance(ignored, list) and all(isinstance(each, str) for each in [*ignored, *(renamed or {}).values()])
     if table or renamed is None or not texts:
