@@ -57,8 +57,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def remove_leftovers(folder: Path) -> list[Path]:
-    """Remove the temporary files of a process that was killed while it wrote; only for the folder's one writer."""
-    found = [path for path in folder.glob(f".*{_LEFTOVER}") if path.is_file()]
+    """Remove the temporary files of a killed process, in subfolders too; only for the folder's one writer."""
+    found = [path for path in folder.rglob(f".*{_LEFTOVER}") if path.is_file()]
     for path in found:
         with contextlib.suppress(OSError):
             path.unlink()

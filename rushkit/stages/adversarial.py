@@ -5,6 +5,8 @@ They are float32 as the attack made them: rounding to whole grey levels can move
 
 from __future__ import annotations
 
+import contextlib
+import glob
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ from rushkit.stages.scoring import count_right, score_seeds
 from rushkit.system import Machine
 
 FOLDER = "adversarial"
+# Between a block's number and the suffix of what is known of it so far.
+_PART = ".part"
 
 
 class Album:
@@ -42,10 +46,19 @@ class Album:
         self.path = run.path / FOLDER / f"{name}{SUFFIX}"
         run.subfolder(FOLDER)
 
-    def check(self, done: int) -> None:
-        """Raise RushkitError where images that were attacked before are not here."""
-        kept = self._kept()
-        if not self.path.exists() and done != sum(len(block.tensors["labels"]) for block in kept):
+    def resume(self, done: int) -> None:
+        """Drop the images of blocks without an outcome: the process was killed between the two.
+
+        Args:
+            done: How many images have an outcome.
+
+        Raises:
+            RushkitError: images that have one are not here.
+        """
+        for path in self._paths():
+            if int(path.stem) >= done:
+                path.unlink()
+        if not self.path.exists() and done != sum(len(block.tensors["labels"]) for block in self._kept()):
             raise RushkitError(
                 f"{done} images were attacked without keeping what came out", "start a new run with --save"
             )
@@ -66,7 +79,8 @@ class Album:
             save_checkpoint(self.path, joined, meta)
         for path in self._paths():
             path.unlink()
-        if self._blocks.is_dir():
+        # What is not ours stays, and the folder with it.
+        with contextlib.suppress(OSError):
             self._blocks.rmdir()
         return self.path
 
@@ -75,7 +89,7 @@ class Album:
         return load_checkpoint(self.path).tensors
 
     def _paths(self) -> list[Path]:
-        return sorted(self._blocks.glob(f"*{SUFFIX}"))
+        return sorted(self._blocks.glob("[0-9]" * 8 + SUFFIX))
 
     def _kept(self) -> list[Checkpoint]:
         return [load_checkpoint(path) for path in self._paths()]
@@ -99,15 +113,36 @@ class Partial:
             stored = load_checkpoint(self.path)
         except CheckpointError:
             return None
-        return stored if stored.meta["subject"] == {**self._subject, "start": start} else None
+        return stored if stored.meta.get("subject") == {**self._subject, "start": start} else None
 
     def save(self, start: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
         """Store the state of the block that starts there."""
         save_checkpoint(self.path, tensors, {"subject": {**self._subject, "start": start}, **meta})
 
-    def clear(self) -> None:
-        """Drop it: the block is done."""
-        self.path.unlink(missing_ok=True)
+
+class Partials:
+    """The partial files of a job's blocks.
+
+    Args:
+        folder: Where they lie.
+        name: Of the job.
+        subject: What they depend on.
+    """
+
+    def __init__(self, folder: Path, name: str, subject: dict[str, Any]) -> None:
+        self._folder = folder
+        self._name = name
+        self._subject = subject
+
+    def of(self, start: int) -> Partial:
+        """That of the block that starts there."""
+        return Partial(self._folder / f"{self._name}.{start:08d}{_PART}{SUFFIX}", self._subject)
+
+    def clear(self, done: int) -> None:
+        """Drop those of the first ``done`` images, which have an outcome."""
+        for path in self._folder.glob(f"{glob.escape(self._name)}.{'[0-9]' * 8}{_PART}{SUFFIX}"):
+            if int(path.name.removesuffix(f"{_PART}{SUFFIX}")[-8:]) < done:
+                path.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,12 @@ from rushkit.errors import Interrupted
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.run.checkpoint import SUFFIX, Checkpoint
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.signals import graceful_stop
 from rushkit.stages import build, ranks
-from rushkit.stages.adversarial import Album, Partial, Target, rescore, transfer_target
+from rushkit.stages.adversarial import Album, Partials, Target, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier
@@ -153,8 +153,11 @@ def run_job(
     log = BlockLog(folder / f"{job.name}.jsonl", subject) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
     done = sum(len(record["images"]) for record in records)
-    if album is not None and log is not None:
-        album.check(done)
+    partials = Partials(folder, job.name, subject)
+    if log is not None:
+        partials.clear(done)
+        if album is not None:
+            album.resume(done)
     run.speaker.say(_announce(job, split, machine))
     noted = set(plan.notes)
     for note in plan.notes:
@@ -178,7 +181,7 @@ def run_job(
                 record, stopped = None, None
                 for start in ranks.own(starts[first : first + ranks.world()]):
                     block = block_of(split, start, size, machine.device)
-                    partial = Partial(folder / f"{job.name}.{start:08d}.part{SUFFIX}", subject)
+                    partial = partials.of(start)
                     try:
                         record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partial, pause)
                     except Interrupted as interruption:
@@ -188,7 +191,7 @@ def run_job(
                 if album is not None and record and ranks.rank() < len(found):
                     album.keep(block.start, x_adv, block.y)
                 ranks.wait()
-                for number, outcome in enumerate(found):
+                for outcome in found:
                     if log is not None:
                         log.append(outcome)
                     records.append(outcome)
@@ -197,7 +200,8 @@ def run_job(
                     for note in (note for note in outcome["notes"] if note not in noted):
                         noted.add(note)
                         run.speaker.say(f"note: {note}")
-                    Partial(folder / f"{job.name}.{starts[first + number]:08d}.part{SUFFIX}", subject).clear()
+                if log is not None:
+                    partials.clear(done)
                 if ranks.any_rank(stopped is not None or stop.requested):
                     stop.requested = True
                     pause()
