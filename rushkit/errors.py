@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 # Characters of a message, or of a hint, that are kept: it may quote what comes from others, at any length.
 _MOST = 8000
+# What a terminal obeys, or what lets a text look like another: control characters but newline and tab, line ends of
+# Unicode's own, turns of the direction of writing, halves of characters.
+_UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class RushkitError(Exception):
@@ -24,7 +28,7 @@ class RushkitError(Exception):
         super().__init__(self.message)
 
     def __str__(self) -> str:
-        return f"{self.message}\n{self.hint}" if self.hint else self.message
+        return showable(f"{self.message}\n{self.hint}" if self.hint else self.message)
 
 
 class UsageError(RushkitError):
@@ -80,3 +84,11 @@ def shorten(text: str, most: int = 120) -> str:
         return text
     start = most * 2 // 3
     return f"{text[:start]}...{text[len(text) - (most - start - 3) :]}"
+
+
+def showable(text: str) -> str:
+    """The text with its control characters escaped, for a terminal or a log: names come from other people's files.
+
+    Newline and tab stay. ``"a\\x1b[2Jb"`` is shown with a backslash, an x and two digits, and clears no screen.
+    """
+    return _UNSHOWABLE.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)

@@ -31,7 +31,7 @@ from rushkit.cli import (
     report,
     runs,
 )
-from rushkit.errors import RushkitError
+from rushkit.errors import RushkitError, showable
 
 ABOUT = (
     "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
@@ -109,7 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     except RushkitError as error:
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(showable(traceback.format_exc()))
         _complain(error.message, error.hint)
         return error.exit_code
     except KeyboardInterrupt:
@@ -121,7 +121,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
         if debug:
-            traceback.print_exc()
+            sys.stderr.write(showable(traceback.format_exc()))
         if _is_out_of_memory(error):
             _complain(
                 f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
@@ -155,7 +155,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def _complain(message: str, hint: str | None) -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
     encoding = sys.stderr.encoding or "utf-8"
-    text = "\n".join(lines).encode(encoding, "backslashreplace").decode(encoding)
+    text = showable("\n".join(lines)).encode(encoding, "backslashreplace").decode(encoding)
     if launch.ERROR_FILE in os.environ:
         Path(os.environ[launch.ERROR_FILE]).write_text(f"{text}\n", encoding="utf-8")
         return

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
 
+from rushkit.errors import showable
+
+# What a word may hold that is offered: the shell gets it as it is, zsh in a line that it evaluates.
+_WORD = re.compile(r"[\w@%+=:,./~ -]+")
 # So many of the newest runs are offered.
 _MOST_RUNS = 30
 
@@ -16,7 +21,7 @@ def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
     """Recipes by name, with where each is from."""
     from rushkit.recipe.find import available
 
-    return [(name, origin) for name, origin in available().items() if name.startswith(incomplete)]
+    return _starting(incomplete, available().items())
 
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
@@ -63,7 +68,7 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
     from rushkit.recipe import toml
     from rushkit.recipe.schema import Data, Recipe
 
-    key, given, value = incomplete.partition("=")
+    key, given, _ = incomplete.partition("=")
     if given:
         named = {
             "data.name": registries.datasets,
@@ -74,7 +79,7 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
             "attack.0.type": registries.attacks,
         }
         entries = named[key].entries() if key in named else []
-        return [(f"{key}={entry.name}", entry.owner) for entry in entries if entry.name.startswith(value)]
+        return _starting(incomplete, ((f"{key}={entry.name}", entry.owner) for entry in entries))
     flat = toml.flatten(Recipe(data=Data(name="digits")).resolved())
     return _starting(
         incomplete, ((f"{name}=", toml.format_value(value)) for name, value in flat.items() if name != "schema")
@@ -105,4 +110,11 @@ def _runs(root: Path) -> list[tuple[str, str, str, str]]:
 
 
 def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    return [(name, about) for name, about in offers if name.startswith(incomplete)]
+    """The offers that begin like this and that a shell takes for a word. Names and remarks may be of foreign files."""
+    from rich.markup import escape
+
+    return [
+        (name, escape(showable(" ".join(about.split()))))
+        for name, about in offers
+        if name.startswith(incomplete) and _WORD.fullmatch(name)
+    ]

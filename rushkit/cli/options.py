@@ -99,10 +99,12 @@ class Output:
             return
         from rich.console import Console
 
+        from rushkit.run.progress import Showable
+
         # A table that is cut to a narrow pipe would lose its figures.
-        console = Console(soft_wrap=True) if sys.stdout.isatty() else Console(soft_wrap=True, width=160)
+        width = None if sys.stdout.isatty() else 160
         # Brackets and colons are our text's own: a recipe's [section] is no style.
-        console.print(text, highlight=False, markup=False, emoji=False)
+        Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False).print(Showable(text))
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:

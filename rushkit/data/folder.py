@@ -24,7 +24,7 @@ from rushkit.data.cache import cached, fingerprint, place_of
 from rushkit.data.files import Check, known_split
 from rushkit.data.memory import BLOCK_BYTES, Split
 from rushkit.data.progress import Progress, reporting
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import DataError, UsageError, showable
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 BLOCK_IMAGES = 4096
@@ -151,7 +151,7 @@ class Folder:
             labels = labels[kept]
         if skipped:
             named = ", ".join(listing.images[index].path for index in skipped[:5])
-            logger.warning("%s: %d images skipped, unreadable: %s", listing.folder, len(skipped), named)
+            logger.warning("%s", showable(f"{listing.folder}: {len(skipped)} images skipped, unreadable: {named}"))
         return Split(stored.images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
 
     def check(self) -> list[Check]:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from rushkit.errors import showable
+
 # Called with how much is done and how much there is in all (0: unknown).
 Progress = Callable[[int, int], None]
 
@@ -31,13 +33,16 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
     from rich import progress
     from rich.console import Console
 
-    columns: list[progress.ProgressColumn] = [progress.TextColumn("{task.description}"), progress.BarColumn()]
+    columns: list[progress.ProgressColumn] = [
+        progress.TextColumn("{task.description}", markup=False),
+        progress.BarColumn(),
+    ]
     if in_bytes:
         columns += [progress.DownloadColumn(), progress.TransferSpeedColumn()]
     else:
         columns += [progress.MofNCompleteColumn()]
     with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=None)
+        task = bar.add_task(showable(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 
 

@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from rushkit.errors import showable
 from rushkit.recipe import toml
 
 if TYPE_CHECKING:
@@ -377,7 +378,8 @@ class Recipe(Section):
     def __repr__(self) -> str:
         noise = " ".join([self.noise.name, *(f"{name} {value}" for name, value in self.noise.options.items())])
         stages = (f"{stage.objective} for {stage.epochs} epochs" for stage in (self.pretrain, self.finetune))
-        return f"Recipe({', '.join([repr(self.name), self.data.name, self.backbone.name, noise, *stages])})"
+        words = [repr(self.name), self.data.name, self.backbone.name, noise, *stages]
+        return showable(f"Recipe({', '.join(words)})")
 
     __str__ = __repr__
 
@@ -387,12 +389,12 @@ class Recipe(Section):
         from rich.text import Text
 
         defaults = toml.flatten(Recipe(name=self.name, data=Data(name="")).resolved())
-        table = Table("key", "value", "default", title=f"recipe {self.name}")
+        table = Table("key", "value", "default", title=Text(showable(f"recipe {self.name}")))
         for key, value in toml.flatten(self.resolved()).items():
             if key not in defaults or value != defaults[key]:
                 usual = toml.format_value(defaults[key]) if defaults.get(key, "") != "" else ""
                 # As text: a value may hold brackets.
-                table.add_row(key, Text(toml.format_value(value)), Text(usual))
+                table.add_row(key, Text(showable(toml.format_value(value))), Text(usual))
         return table
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:

@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from rushkit.errors import Interrupted, RushkitError, UsageError
+from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
@@ -150,7 +150,7 @@ class Run:
         path = self.path / LOG_FILE
         try:
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
-                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {text}\n")
+                file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {showable(text)}\n")
         except OSError as error:
             raise write_error(path, error) from error
 

@@ -6,12 +6,15 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO
 
+from rushkit.errors import showable
+
 if TYPE_CHECKING:
-    from rich.console import Group
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.segment import Segment
     from rich.table import Table
 
 LINE_SECONDS = 5.0
@@ -140,7 +143,7 @@ class Progress:
             parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
         # Last, because a narrow terminal cuts the line's end off.
         parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
-        return ", ".join(parts)
+        return showable(", ".join(parts))
 
 
 class Speaker:
@@ -197,6 +200,7 @@ class Speaker:
     def _out(self, text: str, shown: bool, stream: TextIO | None = None, style: str = "") -> None:
         if self.rank != 0:
             return
+        text = showable(text)
         if self._sink:
             self._sink(text)
         if not shown:
@@ -212,6 +216,22 @@ class Speaker:
         coloured = style and terminal and not os.environ.get("NO_COLOR")
         stream.write(f"\x1b[{style}m{text}\x1b[0m\n" if coloured else f"{text}\n")
         stream.flush()
+
+
+class Showable:
+    """Something that rich draws, with the control characters in its texts escaped.
+
+    Args:
+        drawn: What rich draws.
+    """
+
+    def __init__(self, drawn: RenderableType) -> None:
+        self._drawn = drawn
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
+        """The segments that rich makes; those that move the cursor are its own."""
+        for segment in console.render(self._drawn, options):
+            yield segment if segment.control else segment._replace(text=showable(segment.text))
 
 
 class _Lines:
@@ -280,10 +300,10 @@ class _Bar:
             self._places[name] = max(place, self._places.get(name, 0))
         self._live.refresh()
 
-    def _drawn(self) -> Group:
+    def _drawn(self) -> Showable:
         from rich.console import Group
 
-        return Group(*([self._table()] if self._rows else []), self._bar)
+        return Showable(Group(*([self._table()] if self._rows else []), self._bar))
 
     def _table(self) -> Table:
         from rich.table import Table

@@ -9,14 +9,17 @@ from pathlib import Path
 
 import torch
 
-from rushkit.errors import CheckpointError
+from rushkit.errors import CheckpointError, showable
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error
 
 POINTERS = ("best", "last")
 
 _STEP_NAME = re.compile(r"step-(\d{6,18})" + re.escape(SUFFIX))
-_log = logging.getLogger(__name__)
+
+
+def _log_warning(text: str) -> None:
+    logging.getLogger(__name__).warning("%s", showable(text))
 
 
 class CheckpointStore:
@@ -36,7 +39,7 @@ class CheckpointStore:
         folder: str | Path,
         keep: int = 2,
         writable: bool = True,
-        warn: Callable[[str], None] = _log.warning,
+        warn: Callable[[str], None] = _log_warning,
     ) -> None:
         self.folder = Path(folder)
         self.keep = keep

@@ -320,3 +320,13 @@ def test_python_m_rushkit_is_the_same_command():
         sys.argv = argv
     assert stop.value.code == 0
     assert Path(app_module.__file__).name == "app.py"
+
+
+def test_json_escapes_control_characters_and_reads_back_the_same(cli, folder):
+    name = "r\x1b[2J\x9b2J\x7f\u202e"
+    (folder / "runs" / "foreign").mkdir(parents=True)
+    facts = {"verb": "pretrain", "recipe": name, "status": "failed", "started": "2030-01-01T00:00:00+00:00"}
+    (folder / "runs" / "foreign" / "run.json").write_text(json.dumps(facts))
+    out = cli("runs", "list", "--json").out
+    assert all(character == "\n" or " " <= character <= "~" for character in out)
+    assert json.loads(out)["runs"][0]["recipe"] == name
