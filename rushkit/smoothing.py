@@ -19,13 +19,15 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from rushkit.errors import NumericsError, UsageError
-from rushkit.noises import Noise, is_deterministic
+from rushkit.noises import Noise, is_deterministic, settled
 from rushkit.system import generator
 
 Rule = Literal["majority", "mean"]
 
 # Noise is drawn for about this many images at a time, whatever the chunk, so that the chunk changes no draw.
 _DRAW_BLOCK = 1024
+# Draws of a block on a fixed panel where each image has noise of its own: whoever is in the batch, it must be the same.
+_OWN_PANEL_DRAWS = 8
 # Images in one forward pass without gradients where the caller sets no chunk.
 _VOTE_CHUNK = {"cpu": 512, "cuda": 4096, "mps": 1024}
 
@@ -229,33 +231,35 @@ class SmoothedClassifier(nn.Module):
 
     def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
         """Noisy copies of x, several draws at a time, each block from a generator of its own."""
-        n = len(x)
-        shared = self._panel is not None and not getattr(self.noise, "data_dependent", False)
-        draws = max(1, _DRAW_BLOCK // (1 if shared else n))
+        n, fixed = len(x), self._panel is not None
+        own = fixed and getattr(self.noise, "data_dependent", False)
+        # One image's worth of noise serves the whole batch on a fixed panel.
+        shared = fixed and not own
+        draws = _OWN_PANEL_DRAWS if own else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)
         call = self._calls
         if self._panel is None:
             self._calls += 1
         for block, start in enumerate(range(0, samples, draws)):
             count = min(draws, samples - start)
             copies = x.unsqueeze(0).expand(count, *x.shape)
+            like = copies[:, :1] if shared else copies
             if self._panel is None:
                 source = generator(self._seed, "noise", call, block, device=x.device)
             else:
                 source = generator(self._panel, "panel", block, device=x.device)
-            # One image's worth of noise serves the whole batch on a fixed panel.
-            like = copies[:, :1] if shared else copies
-            if self._panel is not None and not shared:
-                delta = self._own_panel(copies.detach(), self._panel, block)
+            if own:
+                delta = self._own_panel(copies.detach(), source)
             else:
                 delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
             noisy = (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
-            # A noise on the 8-bit grid undoes the rounding of the sum, which its proof cannot bear.
-            yield self.noise.snap(noisy) if hasattr(self.noise, "snap") else noisy
+            yield settled(self.noise, noisy)
 
-    def _own_panel(self, copies: Tensor, panel: int, block: int) -> Tensor:
+    def _own_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
         """(m, N, C, H, W) δ of a noise that depends on the image: each image's own, from the same draws."""
-        sources = (generator(panel, "panel", block, device=copies.device) for _ in range(copies.shape[1]))
-        parts = [self.noise.sample(copies[:, image], source) for image, source in enumerate(sources)]
+        start, parts = source.get_state(), []
+        for image in range(copies.shape[1]):
+            source.set_state(start)
+            parts.append(self.noise.sample(copies[:, image], source))
         return torch.stack(parts, dim=1)
 
     @staticmethod

@@ -59,6 +59,16 @@ def is_deterministic(noise: Noise) -> bool:
     return bool(getattr(noise, "deterministic", False))
 
 
+def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """(N, C, H, W) images -> x + δ, each with a draw of its own; of a noise on the 8-bit grid, snapped to it."""
+    return settled(noise, x + noise.sample(x, generator))
+
+
+def settled(noise: Noise, noisy: torch.Tensor) -> torch.Tensor:
+    """x + δ without the rounding of the sum, where the noise can undo it: its proof cannot bear it."""
+    return noise.snap(noisy) if hasattr(noise, "snap") else noisy
+
+
 class TwoClassNoise(Noise, Protocol):
     """A noise that also certifies from the two top classes; optional, `certify_counts(two_class=True)` needs it."""
 
@@ -75,7 +85,11 @@ class TwoClassNoise(Noise, Protocol):
 
 
 class GridNoise(Noise, Protocol):
-    """A noise whose x + δ lies on a grid; optional, and sound in floating point only if ``snap`` follows the sum."""
+    """A noise whose x + δ lies on a grid; optional, and sound in floating point only if ``snap`` follows the sum.
+
+    ``sample`` gets images between the grey levels too, as attacks make them. What it draws for them must belong to the
+    function that is certified: rounding the image first moves it, perhaps out of its ball.
+    """
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
         """The grid point that the float sum x + δ stands for, bit for bit the same whatever x was; gradient 1."""

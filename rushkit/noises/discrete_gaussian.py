@@ -16,13 +16,13 @@ from rushkit.errors import UsageError
 from rushkit.noises import Norm
 from rushkit.noises.additive import Probabilities, check_full_precision, generator_for
 from rushkit.noises.gaussian import Gaussian
+from rushkit.noises.grid import LEVELS, nearest_levels, snapped
 
-LEVELS = 255
 # Beyond this many σ lies less than 2e-16 of a Gaussian.
 _REACH = 8.3
 _BITS = 62
 _GUIDE_BITS = 16
-# Φ in float64, its rounded argument and the rounding to an integer err by less than this at every threshold.
+# Φ in float64 (scipy's and torch's), its rounded argument and the rounding to an integer err by less at any threshold.
 _THRESHOLD_ERROR = 2.0**-50
 
 
@@ -31,19 +31,22 @@ class DiscreteGaussian(Gaussian):
     """N(0, σ²) rounded to multiples of 1/255; ``scale`` is σ, and ``std`` as well (rounding adds 1/(12·255²) to σ²).
 
     Ordinary float noise breaks the proof at the last bit: which floats x + δ can be depends on x, so a network could
-    tell x from x' by them (Voráček & Hein 2023). Here the smoothed network is F(round(·)). For an 8-bit image
-    round(x + ε) = x + round(ε), so its Gaussian smoothing at x is what is sampled: an integer k with the probability
-    of (k − ½, k + ½)/255 under N(0, σ²), drawn by comparing a 62-bit integer with integer thresholds. The ordinary
-    theorem then covers every real x' in the ball, once p has paid for the thresholds' own error, about 1e-8 for CIFAR.
+    tell x from x' by them (Voráček & Hein 2023). Here the smoothed network is g(x) = E F(round(x + ε)), the Gaussian
+    smoothing of F(round(·)), for every real x: the ordinary theorem covers every real x' in the ball. δ is
+    round(x + ε) − x. Where x is 8-bit that is round(ε), an integer k with the probability of (k − ½, k + ½)/255 under
+    N(0, σ²), drawn by comparing a 62-bit integer with integer thresholds. Between two levels the thresholds move by
+    the pixel's distance to the nearer one: round(x) + round(ε) would be the answer for another image. p pays for the
+    thresholds' own error, about 1e-8 for CIFAR.
 
-    Two things must hold: the image at the centre is 8-bit, and ``snap`` follows the sum x + δ, because only the
-    snapped float is the same for all x and δ that reach one grid point.
+    ``snap`` must follow the sum x + δ: only the snapped float is the same for all x and δ that reach one grid point.
 
     Raises:
         UsageError: also for σ above 100: far beyond it float32 could no longer name every grid point.
     """
 
     name: ClassVar[str] = "discrete-gaussian"
+    # Between grey levels δ is the nearest level to x + ε, minus x: one image's δ means nothing for another.
+    data_dependent: ClassVar[bool] = True
 
     def __init__(self, scale: float | None = None, std: float | None = None) -> None:
         super().__init__(scale, std)
@@ -51,7 +54,11 @@ class DiscreteGaussian(Gaussian):
             raise UsageError(f"noise {self.name!r}: scale must be at most 100 (got {self.scale})", "pixels span 0 to 1")
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Draw δ, multiples of 1/255, with the shape, dtype and device of x; ``snap`` makes x + δ exact.
+        """Draw δ = round(x + ε) − x, with the shape, dtype and device of x; ``snap`` makes x + δ exact.
+
+        Args:
+            x: (N, C, H, W) images, between grey levels or on them.
+            generator: Where the randomness comes from; without it, fresh entropy of the operating system.
 
         Raises:
             UsageError: x is not float32 or float64.
@@ -61,13 +68,15 @@ class DiscreteGaussian(Gaussian):
         thresholds = _thresholds_on(self.scale, generator.device)
         drawn = torch.randint(1 << _BITS, x.shape, generator=generator, device=generator.device)
         steps = _cells(self.scale, drawn) - len(thresholds) // 2
-        return steps.to(device=x.device, dtype=x.dtype) / LEVELS
+        levels, rest = nearest_levels(x)
+        if rest is None:
+            return steps.to(device=x.device, dtype=x.dtype) / LEVELS
+        steps = (steps + _crossed(self.scale, drawn.to(rest.device), steps.to(rest.device), rest)).to(x.device)
+        return (levels + steps).to(x.dtype) / LEVELS - x.detach()
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
         """The multiple of 1/255 nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
-        settled = torch.round(noisy.detach() * LEVELS) / LEVELS
-        # settled − noisy is exact (the two are neighbours), hence so is the sum: the value is ``settled`` itself.
-        return noisy + (settled - noisy.detach())
+        return snapped(noisy)
 
     def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
         return super()._radius(np.maximum(p - self._slack(dim), 0.5), norm, dim)
@@ -77,7 +86,7 @@ class DiscreteGaussian(Gaussian):
         return super()._radius_two_class(np.maximum(p_a - slack, 0.0), np.minimum(p_b + slack, 1.0), norm, dim)
 
     def _slack(self, dim: int) -> float:
-        """Bound on the total variation between the sampled δ and the rounded Gaussian, over all coordinates."""
+        """Bound on the total variation between round(x + ε) and what is sampled, over all coordinates, for any x."""
         return min(dim * (len(_thresholds(self.scale)) + 2) * _THRESHOLD_ERROR, 1.0)
 
 
@@ -91,6 +100,24 @@ def _cells(sigma: float, drawn: torch.Tensor) -> torch.Tensor:
     open_ends = (cells.view(-1) < 0).nonzero().squeeze(1)
     cells.view(-1)[open_ends] = torch.searchsorted(thresholds, drawn.view(-1)[open_ends], right=True)
     return cells
+
+
+def _crossed(sigma: float, drawn: torch.Tensor, steps: torch.Tensor, rest: torch.Tensor) -> torch.Tensor:
+    """round(rest + ε) − round(ε): 1 or −1 where the rest of the pixel takes ε over the end of its cell, else 0.
+
+    Args:
+        sigma: σ.
+        drawn: int64 integers, 2⁶²·Φ(ε/255σ).
+        steps: int64, round(ε): their cells.
+        rest: float64 distances to the nearest level, in [−½, ½].
+    """
+    side = rest.sign()
+    # ε passes its cell's end on this side of the rest, less the rest. Φ keeps its digits where it is small.
+    edge = (steps + side * 0.5 - rest) / (LEVELS * sigma)
+    tail = torch.special.erfc(edge.abs() * math.sqrt(0.5)) * 2.0 ** (_BITS - 1)
+    threshold = torch.where(edge < 0, tail.long(), (1 << _BITS) - tail.long())
+    over = torch.where(side > 0, drawn >= threshold, drawn < threshold)
+    return torch.where(over, side.long(), 0)
 
 
 @lru_cache(maxsize=16)

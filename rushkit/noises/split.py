@@ -23,27 +23,35 @@ from rushkit.noises.additive import (
     generator_for,
     one_of_scale_and_std,
 )
+from rushkit.noises.grid import LEVELS, nearest_levels, snapped
 
 if TYPE_CHECKING:
     from rushkit.noises import Probability
 
-LEVELS = 255
 # Cell middles are multiples of a quarter grey level: cells end at half levels, and a middle halves once more.
 _QUARTERS = 4 * LEVELS
+# Bits of the integer that a draw's shift and dither come from.
+_BITS = 62
+# Grey levels by which float32 arithmetic may move a pixel of an 8-bit image.
+_ROUNDING = 1e-3
 
 
 @dataclass(frozen=True, init=False)
 class Split:
-    """Uniform splitting noise for 8-bit images, with a deterministic l1 certificate (Levine & Feizi 2021).
+    """Uniform splitting noise around 8-bit images, with a deterministic l1 certificate (Levine & Feizi 2021).
 
     The line of grey levels is cut every 2λ, at s + 2λℤ with s between two levels; a pixel becomes the middle of its
     cell, cut off at 0 and 1. Two pixels v apart are told apart by at most the share |v|/2λ of all shifts s. Every
     pixel's shift is one shared shift plus a fixed offset of its own, so there are only M = 2λ·255 noisy versions of an
     image, and at most ‖v‖₁·255 of them change when the image moves by v. Counting votes over all M (``exhaustive``)
-    leaves no chance of error and no alpha (``deterministic_radius``). **The certificate is about 8-bit images**: the
-    perturbed image has whole grey levels too.
+    leaves no chance of error and no alpha (``deterministic_radius``).
 
-    ``sample`` draws one of the M versions at random, which is what a network trains on; on votes counted that way
+    A pixel between two levels is dithered: it is taken for either, the nearer the likelier, by one shared random number
+    for all pixels. ⌊x' + U⌋ then lies |x' − x| from a whole level x on average, so that the share of noisy versions
+    that differ is at most 255·‖v‖₁/M for every real v, and the certificate of an 8-bit image covers all of its ball.
+    Rounding would not do: it can take a pixel twice as far as it has moved.
+
+    ``sample`` draws one of the versions at random, which is what a network trains on; on votes counted that way
     ``certified_radius`` is the uniform noise's l1 radius 2λ(p − ½), and by norm inequalities that /√d and /d.
 
     Args:
@@ -76,7 +84,7 @@ class Split:
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw δ = middle − x, each image with its own random one of the M shifts; shape, dtype, device of x.
 
-        Pixels between two grey levels are taken for the nearer one. ``snap`` makes x + δ exact.
+        Pixels between two grey levels are dithered. ``snap`` makes x + δ exact.
 
         Args:
             x: (N, C, H, W) images in [0, 1].
@@ -89,16 +97,18 @@ class Split:
         check_full_precision(self.name, x)
         shape = (len(x), *[1] * (x.dim() - 1))
         # Modulo of a wide integer: torch's own narrow one prefers small values by up to M in 2³².
-        shifts = torch.randint(1 << 62, shape, generator=generator, device=generator.device).to(x.device)
-        shifts = shifts % self.num_splits
-        pixels = x.detach()
-        return self._middles(torch.round(pixels * LEVELS).long(), shifts).to(x.dtype) / _QUARTERS - pixels
+        drawn = torch.randint(1 << _BITS, shape, generator=generator, device=generator.device).to(x.device)
+        levels, rest = nearest_levels(x)
+        if rest is not None:
+            # What the modulo leaves of the integer is uniform as well, and independent of it.
+            dither = (drawn // self.num_splits).to(rest.device).double() / ((1 << _BITS) // self.num_splits)
+            up, down = (rest > 0) & (dither >= 1 - rest), (rest < 0) & (dither < -rest)
+            levels = levels + (up.long() - down.long()).to(x.device)
+        return self._middles(levels, drawn % self.num_splits).to(x.dtype) / _QUARTERS - x.detach()
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
         """The cell middle nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
-        settled = torch.round(noisy.detach() * _QUARTERS) / _QUARTERS
-        # settled − noisy is exact (the two are neighbours), hence so is the sum: the value is ``settled`` itself.
-        return noisy + (settled - noisy.detach())
+        return snapped(noisy, _QUARTERS)
 
     def exhaustive(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """All M noisy versions of every image, or those from ``start`` to ``stop``, ready for the network.
@@ -123,13 +133,14 @@ class Split:
             raise UsageError(
                 f"noise {self.name!r} needs float32 images (got {x.dtype})", "use bf16 in the network only"
             )
-        levels = torch.round(x.detach() * LEVELS)
-        if not torch.allclose(levels / LEVELS, x.detach(), rtol=0.0, atol=1e-5):
+        levels, rest = nearest_levels(x)
+        # What is further from a level than any rounding would explain is no 8-bit image.
+        if rest is not None and float(rest.abs().amax()) > _ROUNDING:
             raise UsageError(
-                "these are not 8-bit images", "the deterministic certificate covers whole grey levels only"
+                "these are not 8-bit images", "only an image of whole grey levels has all its noisy versions counted"
             )
         shifts = torch.arange(start, stop, device=x.device).view(-1, *[1] * x.dim())
-        return self._middles(levels.long(), shifts).to(x.dtype) / _QUARTERS
+        return self._middles(levels, shifts).to(x.dtype) / _QUARTERS
 
     def deterministic_radius(self, counts: ArrayLike) -> NDArray[np.float64]:
         """l1 radius within which the vote over all M splits keeps its class; certain, no alpha.
@@ -138,7 +149,7 @@ class Split:
             counts: (N, K) votes, each row summing to M; the class is the first of those with the most votes.
 
         Returns:
-            (N,) radii in pixel units, whole grey levels: every 8-bit image at that l1 distance or nearer is covered.
+            (N,) radii in pixel units, whole grey levels: every image at that l1 distance or nearer is covered.
 
         Raises:
             UsageError: rows that do not sum to M, or fewer than two classes.
@@ -157,7 +168,7 @@ class Split:
         return changes / float(LEVELS)
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius among 8-bit images where p bounds the top class's probability from below, from sampled votes.
+        """Radius in pixel units where p bounds the top class's probability from below, from sampled votes.
 
         Raises:
             UsageError: p outside [0, 1] or NaN, an unknown norm, or dim below 1.

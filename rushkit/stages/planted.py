@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from rushkit.attacks import Norm
 from rushkit.attacks.norms import project, random_start, steepest
 from rushkit.attacks.pgd import PGD
+from rushkit.noises import settled
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed, generator
 
@@ -132,8 +133,8 @@ def _mean_features(g: SmoothedClassifier, features: Features, x: Tensor, seed: i
 def _draw(g: SmoothedClassifier, features: Features, x: Tensor, draws: int, seed: int) -> Tensor:
     """(draws, F) features of noisy copies of one image."""
     copies = x.expand(draws, *x.shape[1:])
-    noise = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
-    return features(copies + noise).float()
+    delta = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
+    return features(settled(g.noise, copies + delta)).float()
 
 
 def _lead(smoothed: SmoothedClassifier, x: Tensor) -> int:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rushkit.noises import Noise
+from rushkit.noises import Noise, noisy_images
 from rushkit.smoothing import not_finite
 from rushkit.stages import ranks
 from rushkit.system import generator
@@ -60,9 +60,7 @@ def unit_sizes(draws: int) -> list[int]:
 def noisy_unit(noise: Noise, x: Tensor, size: int, seed: int, purpose: str, *counters: int) -> Tensor:
     """(C, H, W) image in [0, 1] -> (size, C, H, W) noisy copies, draws of the generator that the rest names."""
     copies = x.expand(size, *x.shape)
-    noisy = copies + noise.sample(copies, generator(seed, purpose, *counters, device=x.device))
-    # A noise on the 8-bit grid undoes the rounding of the sum, which its proof cannot bear.
-    return noise.snap(noisy) if hasattr(noise, "snap") else noisy
+    return noisy_images(noise, copies, generator(seed, purpose, *counters, device=x.device))
 
 
 def all_splits(noise: Any, x: Tensor) -> Iterator[Tensor]:

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch import nn
 
 from rushkit.errors import UsageError
 from rushkit.noises.discrete_gaussian import DiscreteGaussian, _thresholds
 from rushkit.noises.gaussian import Gaussian
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
 DIM = 3 * 32 * 32
@@ -86,3 +88,21 @@ def test_radius_is_a_little_below_the_real_gaussians(sigma, norm):
 def test_a_scale_beyond_what_float32_can_count_is_refused():
     with pytest.raises(UsageError, match="at most 100"):
         DiscreteGaussian(scale=101.0)
+
+
+def test_a_fixed_panel_gives_an_image_the_same_draws_in_any_company():
+    x = torch.rand(120, 3, 2, 2, generator=generator(0, "images"))
+    g = SmoothedClassifier(nn.Flatten(), DiscreteGaussian(scale=0.1), samples=30)
+    with torch.no_grad(), g.fixed_noise(1):
+        together, alone = g.sample_logits(x), g.sample_logits(x[50:51])
+    assert torch.equal(together[:, 50:51], alone)
+
+
+def test_an_image_of_float32_grey_levels_is_on_the_grid_however_it_was_divided():
+    noise = DiscreteGaussian(scale=0.1)
+    levels = torch.arange(256).view(1, 1, 16, 16)
+    drawn = [
+        noise.snap(x + noise.sample(x, generator(3, "noise")))
+        for x in (levels / 255, levels * torch.tensor(1 / 255), levels.double() / 255, (levels / 255).double())
+    ]
+    assert all(torch.equal(torch.round(255 * drawn[0]), torch.round(255 * other)) for other in drawn[1:])
