@@ -28,6 +28,6 @@ class Attack(Protocol):
         """Adversarial images for (N, C, H, W) images x with pixels in [0, 1] and their (N,) int64 labels.
 
         Returns:
-            float32 images in [0, 1], within eps of x in the attack's norm (to 1e-6). The model is left untouched.
+            float32 images in [0, 1], within eps of x in the attack's norm but for rounding. The model is as before.
         """
         ...

@@ -5,6 +5,8 @@ Everything acts on δ = x' − x for a batch of images (N, C, H, W); the box is 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -15,6 +17,7 @@ _L1_SPREAD = 0.01
 # The active sets of l2 settle within a few rounds; what is missing then is far below float32.
 _L2_ROUNDS = 12
 _L1_HALVINGS = 40
+_MARGIN = 1e-12
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
@@ -75,17 +78,33 @@ def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
 
 
 def settle(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
-    """x_adv brought into ball and box against the rounding of x + δ, measured in float64: what an attack returns."""
+    """x_adv brought into ball and box to the last bit: what an attack returns.
+
+    The sum x + δ is rounded to x's precision, in any direction. Here every pixel that rounding took further from x than
+    it should be goes to the neighbouring float towards x, so that the distance, computed in float64, is at most eps.
+    """
+    if x.device.type == "mps":
+        # It has no float64.
+        return settle(x.cpu(), x_adv.cpu(), norm, eps).to(x.device)
     x_adv = project(x, x_adv, norm, eps)
-    if norm == "linf" or x.device.type == "mps":
-        return x_adv
-    for _ in range(3):
-        delta = x_adv.double() - x.double()
-        excess = (length(delta, norm) / eps if eps > 0 else torch.ones_like(delta[:, 0, 0, 0])).clamp(min=1)
-        over = (excess > 1).view(-1, 1, 1, 1)
-        shrunk = (x + delta / (excess * (1 + 1e-7)).view(-1, 1, 1, 1)).to(x.dtype).clamp(0, 1)
-        x_adv = torch.where(over, shrunk, x_adv)
-    return x_adv
+    delta = x_adv.double() - x.double()
+    if norm == "linf":
+        delta = delta.clamp(-eps, eps)
+    else:
+        # Float64's own rounding of the distance is far below this part of it.
+        scale = (eps * (1 - _MARGIN) / length(delta, norm).clamp(min=1e-30)).clamp(max=1)
+        delta = delta * scale.view(-1, 1, 1, 1)
+    settled = (x.double() + delta).to(x.dtype)
+    further = (settled.double() - x.double()).abs() > delta.abs()
+    return torch.where(further, torch.nextafter(settled, x), settled)
+
+
+def rounding(norm: Norm, dim: int) -> float:
+    """By how much rounding every one of ``dim`` float32 pixels in [0, 1] to a neighbour can lengthen a perturbation.
+
+    Neighbours lie 2⁻²⁴ apart at most: 2⁻²⁴ in l-inf, √dim·2⁻²⁴ in l2, dim·2⁻²⁴ in l1.
+    """
+    return 2.0**-24 * {"linf": 1.0, "l2": math.sqrt(dim), "l1": float(dim)}[norm]
 
 
 def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) -> Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.attacks.norms import length, project, random_start
+from rushkit.attacks.norms import length, project, random_start, rounding
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.square import square
 from rushkit.errors import NumericsError
@@ -30,7 +30,8 @@ class Outcome:
     Attributes:
         share: For each image, the share of fresh votes that are right.
         curve: The attack's mean loss at each step.
-        excess: How far the farthest image lies outside its ball or the box, pixel units; infinite for NaN pixels.
+        excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
+            explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one.
         problem: Why there is no more, or "".
     """
@@ -132,8 +133,9 @@ class Attacks:
         )  # fmt: skip
 
     def _excess(self, x_adv: Tensor, eps: float) -> float:
-        delta = x_adv.double() - self._x.double()
-        outside = [length(delta, self._settings.norm).amax() - eps, x_adv.amax() - 1, -x_adv.amin()]
+        delta, norm = x_adv.double() - self._x.double(), self._settings.norm
+        allowed = eps + rounding(norm, delta[0].numel())
+        outside = [length(delta, norm).amax() - allowed, x_adv.amax() - 1, -x_adv.amin()]
         # Nothing compares with NaN: it would pass for an image within the ball.
         return float(torch.stack([distance.double() for distance in outside]).nan_to_num(math.inf, math.inf).amax())
 

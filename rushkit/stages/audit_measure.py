@@ -92,7 +92,8 @@ class Measured:
         best: The best of all white-box attacks for each image, judged anew.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
-        excess: How far the farthest image lies outside its ball or the box, pixel units; infinite for NaN pixels.
+        excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
+            explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one; None where none could be planted.
     """
 
