@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from decimal import ROUND_FLOOR, Decimal
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rushkit.errors import NoCertificate, PluginError, UsageError
 from rushkit.noises import Noise, Norm
+from rushkit.rounding import floor_radius
 from rushkit.statistics import (
     betting_lower,
     betting_upper,
@@ -62,7 +62,7 @@ class Certificates:
         return len(self.predicted)
 
     def __repr__(self) -> str:
-        largest = f", radius up to {self.radius.max():.3g}" if len(self) else ""
+        largest = f", radius up to {floor_radius(self.radius.max())}" if len(self) else ""
         return f"Certificates({len(self)} images, {int((self.predicted < 0).sum())} abstain{largest})"
 
 
@@ -290,12 +290,6 @@ def threshold_probability(noise: Noise, radius: float, norm: Norm, dim: int) -> 
     while low < (middle := (low + high) / 2.0) < high:
         low, high = (low, middle) if noise.certified_radius(middle, norm, dim) >= radius else (middle, high)
     return high
-
-
-def floor_radius(radius: float, digits: int = 3) -> str:
-    """The radius as text with that many decimals, never above its value: a certificate must not be rounded up."""
-    # Decimal holds the float exactly; multiplying by a power of ten would round first.
-    return str(Decimal(float(radius)).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_FLOOR))
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from decimal import Decimal
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from rushkit.certificates import (
     Certificates,
     certify_counts,
     certify_means,
-    floor_radius,
     predict_counts,
     rate,
     summarise,
@@ -225,20 +223,6 @@ def test_threshold_of_the_gaussian_is_its_distribution_function():
     for radius in (-0.1, math.nan, math.inf):
         with pytest.raises(UsageError):
             threshold_probability(NOISE, radius, "l2", DIM)
-
-
-def test_printed_radii_are_never_rounded_up():
-    assert floor_radius(1.9057, 2) == "1.90"
-    assert floor_radius(2.0, 3) == "2.000"
-    assert floor_radius(0.0, 1) == "0.0"
-    # 0.29 is a float just below 29/100, and 0.1 one just above 1/10.
-    assert (floor_radius(0.29, 2), floor_radius(0.1, 1)) == ("0.28", "0.1")
-    for radius in np.random.default_rng(0).exponential(1, 1000):
-        assert (
-            Decimal(floor_radius(radius, 4))
-            <= Decimal(float(radius))
-            < Decimal(floor_radius(radius, 4)) + Decimal("1e-4")
-        )
 
 
 def certificates(predicted, radius):

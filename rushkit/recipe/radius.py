@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
+from rushkit.rounding import as_asked
+
 
 def norm_words(norm: str) -> str:
     """``linf`` -> "l-inf"."""
@@ -9,9 +13,10 @@ def norm_words(norm: str) -> str:
 
 
 def eps_words(eps: float) -> str:
-    """A radius as users write it: 0.5 where four digits say all, 8/255 where it is a whole number of grey levels."""
-    short, levels = f"{eps:.4g}", round(eps * 255)
-    return f"{levels}/255" if abs(float(short) - eps) > 1e-9 and abs(eps * 255 - levels) < 1e-6 else short
+    """A radius as users write it: the shortest decimal that means it, or grey levels where these are shorter: 8/255."""
+    decimal, levels = as_asked(eps), round(eps * 255, 2)
+    grey = f"{as_asked(levels)}/255"
+    return grey if len(grey) < len(decimal) and math.isclose(levels / 255, eps, rel_tol=1e-9) else decimal
 
 
 def ball_words(norm: str, eps: float) -> str:

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.recipe.radius import ball_words
-from rushkit.report.tables import noise_words, percent
+from rushkit.report.tables import noise_words
 from rushkit.report.words import encoder_words, points_words
+from rushkit.rounding import percent
 
 _STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "skipped": "dim"}
 _PAGE = "docs/audit.md says of each code what it means and what to do"

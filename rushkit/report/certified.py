@@ -10,10 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rushkit.certificates import floor_radius
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.tables import interval, noise_words, percent
+from rushkit.report.tables import interval, noise_words
 from rushkit.report.words import certainty
+from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
 
 
 def certified_table(results: Mapping[str, Any]) -> RenderableType:
@@ -23,7 +23,7 @@ def certified_table(results: Mapping[str, Any]) -> RenderableType:
     for column in (f"{norm} radius", "certified % [95%]", "right", "images"):
         table.add_column(column, justify="right")
     for row in results["certified"]:
-        table.add_row(f"{row['radius']:g}", interval(row, "value"), str(row["count"]), str(row["total"]))
+        table.add_row(as_asked(row["radius"]), interval(row, "value"), str(row["count"]), str(row["total"]))
     lines = [
         f"certainty: {certainty(results)}",
         f"clean accuracy of the smoothed classifier: {interval(results['smoothed'], 'value')} %",
@@ -56,32 +56,27 @@ def prediction_table(results: Mapping[str, Any]) -> RenderableType:
         table.add_column(column, justify="right" if "radius" in column else "left")
     for row in results["predictions"]:
         shown = row["class"] if not row["abstained"] else f"abstain (nearest: {row['top']})"
-        # Both bounds are rounded outwards.
-        low, high = floor_radius(100 * row["p_lower"], 1), 100 - float(floor_radius(100 * (1 - row["p_upper"]), 1))
-        bounds = f"{low} to {high:.1f} %"
-        radius = floor_radius(row["radius"], max(3, _decimals(row["radius"])))
-        table.add_row(row["image"], shown, bounds, radius, "; ".join(row["notes"]))
+        bounds = f"{percent_interval(row['p_lower'], row['p_upper'], ' to ')} %"
+        table.add_row(row["image"], shown, bounds, floor_radius(row["radius"]), "; ".join(row["notes"]))
     return Group(table, Text(results["explanation"]))
 
 
 def _average(radius: float, error: float | None) -> str:
     """``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
-    decimals = _decimals(error) if error else max(3, _decimals(radius))
-    spread = "" if error is None else f" ± {error:.{decimals}f} (standard error)"
-    return f"{floor_radius(radius, decimals)}{spread}"
-
-
-def _decimals(value: float) -> int:
-    """How many decimals show two digits of a value; three of zero."""
-    return max(0, 1 - math.floor(math.log10(value))) if value > 0 else 3
+    if error is None:
+        return floor_radius(radius)
+    decimals = max(0, 1 - math.floor(math.log10(error))) if error else 3
+    return f"{floor_radius(radius, decimals)} ± {error:.{decimals}f} (standard error)"
 
 
 def _beside(results: Mapping[str, Any]) -> Table:
     table = Table(title="beside it, what attacks on the same model and images left")
-    for column in ("attack", "ball", "protocol", "m", "images", "under attack %", "certified %"):
-        table.add_column(column, justify="left" if column in ("attack", "ball", "protocol") else "right")
+    words, figures = ("attack", "ball", "protocol", "rule"), ("under attack %", "certified %", "certified and lost")
+    for column in (*words, "m", "images", *figures):
+        table.add_column(column, justify="left" if column in words else "right")
     for row in results["empirical"]:
-        figures = (percent(row["empirical"] / row["images"]), percent(row["certified"] / row["images"]))
-        ball = ball_words(row["norm"], row["eps"])
-        table.add_row(row["attack"], ball, row["protocol"], str(row["samples"]), str(row["images"]), *figures)
+        about = (row["attack"], ball_words(row["norm"], row["eps"]), row["protocol"], row["rule"])
+        shares = (percent(row["empirical"] / row["images"]), percent(row["certified"] / row["images"]))
+        lost = f"{len(row['broken'])} of {row['compared']}"
+        table.add_row(*about, str(row["samples"]), str(row["images"]), *shares, lost)
     return table

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from rushkit.report.tables import percent
 from rushkit.report.words import images_words
+from rushkit.rounding import percent, percent_interval
 
 
 def text(value: Any) -> str:
@@ -57,7 +57,7 @@ def share_cell(row: Mapping[str, Any] | None, kind: str = "", label: str = "", i
     if row is None:
         return f"{_opening(kind, '')}</td>"
     counted = _lines(f"n = {images_words(row)}") if images else ""
-    spread = f"<small>{percent(row['low'])} – {percent(row['high'])}</small>"
+    spread = f"<small>{percent_interval(row['low'], row['high'], ' – ')}</small>"
     return f"{_opening(kind, label)}<b>{percent(row['accuracy'])}</b>{spread}{counted}</td>"
 
 

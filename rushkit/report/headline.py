@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.tables import interval, percent
+from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
+from rushkit.rounding import as_asked, percent
 
 # What a damaged results.json, or one of another version, makes of the code that reads it.
 _OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)
@@ -48,7 +49,7 @@ def _headline(results: Mapping[str, Any]) -> str:
         return f"{percent(row['rules']['majority']['accuracy'])} % {_attack(row)}, n = {row['images']}"
     if stage == "certify":
         row = results["certified"][len(results["certified"]) // 2]
-        ball = f"{norm_words(results['norm'])} {row['radius']:g}"
+        ball = f"{norm_words(results['norm'])} {as_asked(row['radius'])}"
         return f"{percent(row['value'])} % certified at {ball}, n = {row['total']}, alpha {results['alpha']:g}"
     if stage == "audit":
         attacked = f"{len(results['attacked'])} of " if "attacked" in results else ""
@@ -100,7 +101,7 @@ def _attacked(results: Mapping[str, Any]) -> list[str]:
 
 def _certified(results: Mapping[str, Any]) -> list[str]:
     rows = [
-        f"{norm_words(results['norm'])} {row['radius']:g}: {interval(row, 'value')} %, n = {row['total']}"
+        f"{norm_words(results['norm'])} {as_asked(row['radius'])}: {interval(row, 'value')} %, n = {row['total']}"
         for row in results["certified"]
     ]
     return [f"certified on {results['data']}, {certainty(results)}:", *rows]

@@ -9,7 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rushkit.report.tables import interval, noise_words, percent
+from rushkit.report.tables import interval, noise_words
+from rushkit.rounding import percent
 
 
 def import_table(results: Mapping[str, Any]) -> RenderableType:

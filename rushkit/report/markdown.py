@@ -9,7 +9,7 @@ from typing import Any
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.measured import PROTOCOLS
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import interval, noise_words, percent
+from rushkit.report.tables import interval, noise_words
 from rushkit.report.words import (
     attack_pairs,
     certainty,
@@ -26,6 +26,7 @@ from rushkit.report.words import (
     run_of_checkpoint,
     value_words,
 )
+from rushkit.rounding import as_asked, percent
 
 
 def markdown(document: Mapping[str, Any], beside: str) -> str:
@@ -139,7 +140,7 @@ def _model(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[st
         norm = norm_words(one["norm"])
         yield f"### Certified, {norm}"
         yield plain(f"{noise_words(one['noise'])}, {one['data']}, n = {one['images']}, {certainty(one)}.")
-        rows = [[f"{row['radius']:g}", interval(row, "value"), row["total"]] for row in one["certified"]]
+        rows = [[as_asked(row["radius"]), interval(row, "value"), row["total"]] for row in one["certified"]]
         yield table([f"{norm} radius", "certified % [95%]", "images"], rows, right=range(3))
         yield plain(one["covers"])
     for one in model["audit"]:

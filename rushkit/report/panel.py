@@ -14,9 +14,10 @@ from PIL import Image
 from torch import Tensor
 
 from rushkit import data
-from rushkit.attacks.norms import length
+from rushkit.attacks.norms import length, rounding
 from rushkit.data.memory import Split, limit
 from rushkit.errors import DataError, RushkitError
+from rushkit.noises import noisy_images
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
@@ -32,8 +33,6 @@ from rushkit.system import derived_seed, generator
 # Images shown of each kind, and draws that vote.
 _EACH = 3
 _VOTES = 64
-# What rounding may add to a distance.
-_SLACK = 1e-4
 # Classes shown as bars beside the label.
 _TOP = 3
 
@@ -89,7 +88,7 @@ def _panel(family: Family, name: str) -> str:
     x = build.to_float(split.images[chosen].to(machine.device))
     noise = build.build_noise(recipe)
     draw = generator(recipe.system.seed, "report panel", device=machine.device)
-    noisy = x + noise.sample(x, draw)
+    noisy = noisy_images(noise, x, draw)
     g = smoothed(classifier.network, noise, _VOTES, recipe.system.chunk, machine)
     x_adv = None if attacked is None else attacked.adversarial[chosen].to(machine.device)
     with g.fresh_noise(derived_seed(recipe.system.seed, "report votes")):
@@ -179,7 +178,8 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
     if split.labels is None or not torch.equal(split.labels, labels) or split.images.shape != images.shape:
         return None
     # Other images of the same labels lie far outside the ball.
-    if (length(images - build.to_float(split.images), section.norm) > section.eps + _SLACK).any():
+    distance = length(images.double() - build.to_float(split.images).double(), section.norm)
+    if (distance > section.eps + rounding(section.norm, images[0].numel())).any():
         return None
     return Attacked(split, dataset.classes, images, row)
 

@@ -10,8 +10,9 @@ from rushkit.report import diagrams
 from rushkit.report.elements import bullets, cell, fold, header, images_cell, note, share_cell, table, text
 from rushkit.report.measured import PROTOCOLS
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import noise_words, percent
+from rushkit.report.tables import noise_words
 from rushkit.report.words import attack_pairs, certainty, encoder_words, paragraphs, points_words, run_of_checkpoint
+from rushkit.rounding import as_asked, percent
 
 _STYLES = {"pass": "good", "warn": "warn", "fail": "bad"}
 _ORDER = ("fail", "warn", "pass")
@@ -54,7 +55,7 @@ def certified(document: Mapping[str, Any]) -> str:
             norm = norm_words(one["norm"])
             rows = [
                 [
-                    cell(f"{row['radius']:g}"),
+                    cell(as_asked(row["radius"])),
                     share_cell({**row, "accuracy": row["value"]}),
                     cell(row["count"]),
                     cell(row["total"]),

@@ -10,8 +10,9 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.collect import Family
 from rushkit.report.paper import EPS, NORM
-from rushkit.report.tables import above_paper, noise_words, percent
+from rushkit.report.tables import above_paper, noise_words
 from rushkit.report.words import attack_pairs, certainty
+from rushkit.rounding import as_asked, percent, percent_interval
 
 
 def summary(entry: Mapping[str, Any]) -> list[str]:
@@ -97,7 +98,7 @@ def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
             yield (
                 f"{proved}: {_share(row, 'value')} of {row['total']} images of "
                 f"{one['data']} keep their right class under every {norm_words(norm)} perturbation up to "
-                f"{row['radius']:g}."
+                f"{as_asked(row['radius'])}."
             )
         else:
             yield (
@@ -191,7 +192,7 @@ def _other(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
 
 
 def _share(row: Mapping[str, Any], key: str = "accuracy") -> str:
-    return f"{percent(row[key])} % [{percent(row['low'])}, {percent(row['high'])}]"
+    return f"{percent(row[key])} % [{percent_interval(row['low'], row['high'])}]"
 
 
 def smallest_drop(checks: Sequence[Mapping[str, Any]]) -> float | None:

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.recipe.radius import ball_words
+from rushkit.rounding import percent, percent_interval
 
 # The one sentence that no figure under the paper's protocol may be shown without.
 PROTOCOL_NOTE = (
@@ -19,14 +20,9 @@ PROTOCOL_NOTE = (
 )
 
 
-def percent(share: float) -> str:
-    """0.8791 -> "87.9"."""
-    return f"{100 * share:.1f}"
-
-
 def interval(row: Mapping[str, Any], key: str = "accuracy") -> str:
     """A row's accuracy, or another share of it, with its interval, in percent."""
-    return f"{percent(row[key])} [{percent(row['low'])}, {percent(row['high'])}]"
+    return f"{percent(row[key])} [{percent_interval(row['low'], row['high'])}]"
 
 
 def evaluation_table(results: Mapping[str, Any]) -> RenderableType:

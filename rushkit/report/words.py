@@ -11,7 +11,7 @@ from typing import Any
 from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
 from rushkit.report.paper import TERMS
-from rushkit.report.tables import percent
+from rushkit.rounding import percent
 from rushkit.run.find import RunInfo
 from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO
 
 from rushkit.errors import showable
+from rushkit.rounding import percent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -341,7 +342,7 @@ def _number(value: float) -> str:
 
 def figure(name: str, value: float) -> str:
     """A metric as a person reads it: accuracies, which are shares, in percent."""
-    return f"{100 * value:.1f} %" if name.endswith("_accuracy") else _number(value)
+    return f"{percent(value)} %" if name.endswith("_accuracy") else _number(value)
 
 
 def duration(seconds: float) -> str:

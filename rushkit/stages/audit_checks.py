@@ -13,6 +13,7 @@ from itertools import pairwise
 from typing import Literal
 
 from rushkit import statistics
+from rushkit.rounding import percent
 from rushkit.stages.audit_measure import Measured, Point
 from rushkit.stages.robustness import mean_interval
 
@@ -28,8 +29,6 @@ _ALPHA, _ERRORS = 0.05, 2.0
 _LOST, _HELD = 0.2, 0.8
 # A rise of the loss in nats that is more than the noise of its draws.
 _RISE = 0.02
-# Rounding that a returned image may lie outside its ball or the box.
-_SLACK = 1e-6
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def large_eps_survived(found: Measured) -> tuple[Status, str, Figures]:
     status: Status = "fail" if low > chance else "warn" if point.accuracy > chance + _LARGE else "pass"
     return (
         status,
-        f"at eps {point.value:.3g} accuracy is {_percent(point.accuracy)}, chance {_percent(chance)}",
+        f"at eps {point.value:.4g} accuracy is {_percent(point.accuracy)}, chance {_percent(chance)}",
         figures,
     )
 
@@ -218,12 +217,14 @@ def votes_flip(found: Measured) -> tuple[Status, str, Figures]:
 
 
 def out_of_ball(found: Measured) -> tuple[Status, str, Figures]:
-    """Every image must lie within eps of its original and within [0, 1]."""
+    """Every image must lie within eps of its original, but for the rounding of its pixels, and within [0, 1]."""
     # results.json holds finite figures only.
     if math.isinf(found.excess):
         return "fail", "an image that an attack returned has NaN or infinite pixels", {}
-    status: Status = "fail" if found.excess > _SLACK else "pass"
-    return status, f"the farthest image lies {max(found.excess, 0.0):.1g} outside", {"excess": found.excess}
+    if found.excess > 0:
+        says = f"the farthest image lies {found.excess:.1g} outside, more than rounding explains"
+        return "fail", says, {"excess": found.excess}
+    return "pass", "every image lies within its ball and within [0, 1]", {"excess": found.excess}
 
 
 def too_few_images(found: Measured) -> tuple[Status, str, Figures]:
@@ -359,4 +360,4 @@ def _tolerance(lower: Point, higher: Point) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{percent(share)} %"

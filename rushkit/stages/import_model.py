@@ -22,6 +22,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import build_recipe, derive_recipe, parse_changes
 from rushkit.recipe.schema import Recipe
+from rushkit.rounding import percent
 from rushkit.run.folder import Run
 from rushkit.stages import build
 from rushkit.stages.foreign_file import ForeignWeights, as_float32
@@ -253,8 +254,8 @@ def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
     chance = int(labels.bincount().max()) / len(labels)
     if row["low"] <= chance:
         run.speaker.warn(
-            f"clean accuracy is {100 * row['accuracy']:.1f} % on {len(split)} images, where always saying the "
-            f"commonest class has {100 * chance:.1f} %: is it the normalisation (--mean, --std), the order of the "
+            f"clean accuracy is {percent(row['accuracy'])} % on {len(split)} images, where always saying the "
+            f"commonest class has {percent(chance)} %: is it the normalisation (--mean, --std), the order of the "
             "classes, the image size, the backbone's options?"
         )
     return {"data": split.name, "images": len(split), "chance": chance, **row}

@@ -14,13 +14,13 @@ from rushkit.certificates import (
     Certificates,
     certify_counts,
     certify_means,
-    floor_radius,
     rate,
     summarise,
 )
 from rushkit.errors import UsageError
 from rushkit.noises.additive import from_l1
 from rushkit.recipe.schema import Recipe
+from rushkit.rounding import as_asked, decimals_of, floor_radius
 from rushkit.run.files import write_atomic
 from rushkit.run.folder import Run
 from rushkit.stages.claims import Claim, assumptions, coverage, radius_grid
@@ -67,7 +67,7 @@ def conclude(
         certificates = exhaustive(claim, counts) if claim.mode == "splits" else estimate(claim, counts)
     radii = sorted(set(settings.radii)) or radius_grid(claim.reach)
     summary = summarise(certificates, counts.labels, radii)
-    beside = attacks_beside(recipe, subject["model"], subject["of"], counts, certificates)
+    beside = attacks_beside(recipe, claim, subject["model"], subject["of"], counts, certificates)
     clashes = contradictions(beside)
     for clash in clashes:
         run.speaker.warn(clash)
@@ -101,7 +101,7 @@ def conclude(
         "assumptions": assumptions(claim, subject["precision"], subject["warnings"]),
         "warnings": subject["warnings"],
         "empirical": beside,
-        "checks": {"certified_at_most_empirical": not clashes, "messages": clashes},
+        "checks": {"agree_with_attacks": not clashes, "messages": clashes},
         "draws": sum(record["drawn"] for record in records),
         "seconds": float(counts.seconds.sum()),
         **facts,
@@ -113,7 +113,7 @@ def conclude(
     }
     results = run.write_results(results)
     if run.writes:
-        write_atomic(run.path / TABLE_FILE, [image_table(counts, certificates).encode()])
+        write_atomic(run.path / TABLE_FILE, [image_table(counts, certificates, radii, settings.radii).encode()])
     return results
 
 
@@ -180,13 +180,21 @@ def _sequential(
     return Certificates(*(values[order] for values in vars(found).values())), facts
 
 
-def image_table(counts: ImageCounts, certificates: Certificates) -> str:
-    """Tab-separated lines in the columns of the field's scripts; radii rounded down, −1 where it abstains."""
+def image_table(
+    counts: ImageCounts, certificates: Certificates, radii: Sequence[float], tested: Sequence[float] = ()
+) -> str:
+    """Tab-separated lines in the columns of the field's scripts; −1 where it abstains.
+
+    A tested radius is written as it was asked for, a computed one rounded down to at least as many decimals as
+    ``radii`` have: read at one of these, the lines count as many images as results.json does.
+    """
+    decimals = max(3, *map(decimals_of, radii))
     lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]
     columns: list[NDArray[Any]] = [
         counts.images, counts.labels, certificates.predicted, certificates.radius, counts.seconds,
     ]  # fmt: skip
     for index, label, predicted, radius, seconds in zip(*(column.tolist() for column in columns), strict=True):
-        row = (index, label, predicted, floor_radius(radius), int(predicted == label), timedelta(seconds=seconds))
+        shown = as_asked(radius) if radius in tested else floor_radius(radius, decimals)
+        row = (index, label, predicted, shown, int(predicted == label), timedelta(seconds=seconds))
         lines.append("\t".join(map(str, row)))
     return "\n".join(lines) + "\n"

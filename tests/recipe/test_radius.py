@@ -18,7 +18,8 @@ from rushkit.recipe.radius import ball_words, eps_words
         (0.0, "0"),
         (12.0, "12"),
         (0.031, "0.031"),
-        (0.123456, "0.1235"),
+        (0.123456, "0.123456"),
+        (8.5 / 255, "8.5/255"),
     ],
 )
 def test_a_radius_as_users_write_it(eps, words):

@@ -204,7 +204,7 @@ def certification(
         "assumptions": ["One."],
         "warnings": [],
         "empirical": [],
-        "checks": {"certified_at_most_empirical": True, "messages": []},
+        "checks": {"agree_with_attacks": True, "messages": []},
         "outcomes": {
             "images": list(range(total)),
             "labels": [0] * total,

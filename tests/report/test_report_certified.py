@@ -13,7 +13,7 @@ from rushkit.report import certified
         (0.00005678, 0.0000213, "0.000056 ± 0.000021 (standard error)"),
         (1.9876, 0.234, "1.98 ± 0.23 (standard error)"),
         (0.00054139, None, "0.00054"),
-        (0.3, 0.0, "0.299 ± 0.000 (standard error)"),
+        (0.3, 0.0, "0.300 ± 0.000 (standard error)"),
         (0.0, None, "0.000"),
         (0.0, 0.0, "0.000 ± 0.000 (standard error)"),
     ],

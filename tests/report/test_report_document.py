@@ -227,7 +227,7 @@ def test_the_summary_quotes_strict_and_never_paper(measured):
     assert "75.0 %" in text
     assert "strict: 29.2 %" in text
     assert "66.7" not in text
-    assert "Proved (alpha 0.001 for each image, clopper-pearson, 1000 draws): 25.0 % [4.6, 69.9] of 4 images" in text
+    assert "Proved (alpha 0.001 for each image, clopper-pearson, 1000 draws): 25.0 % [4.5, 70.0] of 4 images" in text
     assert "keep their right class under every l1 perturbation up to 0.2" in text
     assert "does not trust these attacks: RK102 check-1" in text
 
@@ -400,7 +400,7 @@ def test_what_is_not_complete_or_of_another_checkpoint_is_noted(runs):
 def test_a_contradiction_of_a_certificate_is_noted(runs):
     model = runs.model()
     results = certification([0.1], [True])
-    results["checks"] = {"certified_at_most_empirical": False, "messages": ["1 image is certified but broken"]}
+    results["checks"] = {"agree_with_attacks": False, "messages": ["1 image is certified but broken"]}
     runs.add("certify", model, results)
     assert "CONTRADICTION: 1 image is certified but broken" in document_of(model)["models"][0]["notes"]
 

@@ -44,7 +44,7 @@ def test_the_headline_of_a_run(results, expected):
 
 def test_every_figure_has_its_interval_and_its_images():
     assert figures(evaluation([True, False], samples=(64,)))[0] == (
-        "cifar10/test, m = 64, majority: 50.0 [9.5, 90.5] %, n = 2"
+        "cifar10/test, m = 64, majority: 50.0 [9.4, 90.6] %, n = 2"
     )
     first, second = figures(attacks(transferred(attack_row([10, 0]), [10, 10], "other")))
     assert first == "pgd l-inf 8/255 strict, m = 64: 50.0 [9.5, 90.5] %, clean 100.0 %, n = 2"

@@ -1,0 +1,51 @@
+"""How figures are rounded where they are written: never to something better than they are, and never to nothing."""
+
+from __future__ import annotations
+
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+
+# Digits of a percentage that are figures, and not the rounding of float64.
+_EXACT = 9
+
+
+def as_asked(radius: float) -> str:
+    """A number that somebody gave, in the shortest decimal that means it: 0.15 -> "0.15", 1e-05 -> "0.00001"."""
+    return format(Decimal(repr(float(radius))).normalize(), "f")
+
+
+def floor_radius(radius: float, decimals: int = 3) -> str:
+    """A computed radius as text, rounded down: a certificate must not be rounded up.
+
+    It has at least that many decimals, and as many as show two digits of it: 0.0004 -> "0.00040". What is rounded is
+    the number that Python prints: 0.15 is a float just below 15/100, and means 0.15.
+    """
+    value = Decimal(repr(float(radius)))
+    if value:
+        decimals = max(decimals, 1 - value.adjusted())
+    return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_FLOOR), "f")
+
+
+def decimals_of(radius: float) -> int:
+    """How many decimals ``as_asked`` shows."""
+    return len(as_asked(radius).partition(".")[2])
+
+
+def percent(share: float) -> str:
+    """0.8791 -> "87.9"; only all is "100.0", and only nothing "0.0": 0.9997 -> "99.97"."""
+    decimals = 1
+    while True:
+        text = _percent(share, decimals, ROUND_HALF_EVEN)
+        if share in (0.0, 1.0) or Decimal(text) not in (0, 100) or decimals > _EXACT:
+            return text
+        decimals += 1
+
+
+def percent_interval(low: float, high: float, between: str = ", ") -> str:
+    """0.8712, 0.8861 -> "87.1, 88.7": both ends rounded outwards."""
+    return f"{_percent(low, 1, ROUND_FLOOR)}{between}{_percent(high, 1, ROUND_CEILING)}"
+
+
+def _percent(share: float, decimals: int, rounding: str) -> str:
+    # Below these digits 0.29 · 100 is less than 29.
+    value = Decimal(repr(round(100 * float(share), _EXACT)))
+    return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=rounding), "f")
