@@ -108,6 +108,16 @@ def empirical_bernstein_lower(mean: ArrayLike, variance: ArrayLike, n: ArrayLike
     return _plain(np.maximum(centre - slack, 0.0))
 
 
+def binomial_at_least(successes: ArrayLike, trials: ArrayLike, p: float) -> Floats:
+    """P(X >= successes) for X successes of ``trials`` draws that each succeed with probability p.
+
+    Raises:
+        UsageError: counts that are not whole, negative, or more than the trials.
+    """
+    k, n = _counts(successes, trials)
+    return _plain(np.where(k > 0, betainc(np.maximum(k, 1.0), n - k + 1.0, p), 1.0))
+
+
 def binomial_test(successes: ArrayLike, trials: ArrayLike, p: float = 0.5) -> Floats:
     """Exact two-sided p-value of Binomial(trials, p): all outcomes no likelier than the one seen.
 

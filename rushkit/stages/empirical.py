@@ -1,7 +1,7 @@
-"""Empirical robust accuracy beside certified: what attacks found on the same model, images and norm.
+"""Empirical robust accuracy beside certified: what attacks found on the same model, images, norm and rule.
 
-An image that is certified at a radius cannot lose its class to a perturbation of that size. An attack can only show
-less robustness than there is said to be where one of the two is wrong, or where its vote has too few draws.
+An image that is certified at a radius cannot lose its class to a perturbation of that size: the class keeps at least
+half of the noise. A vote of a few draws can, so a vote that is lost is no contradiction; too many of them are.
 """
 
 from __future__ import annotations
@@ -10,39 +10,49 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rushkit.certificates import Certificates
 from rushkit.errors import RushkitError
 from rushkit.recipe.load import read_recipe
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Certify, Recipe
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import RunInfo, find_runs
 from rushkit.run.folder import RECIPE_FILE
+from rushkit.stages.claims import Claim
 from rushkit.stages.counts import ImageCounts, chosen_indices
+from rushkit.statistics import binomial_at_least
 
-# Fewer draws than this are another classifier: one noisy pass is right about as often as p says.
-FEWEST_VOTES = 16
+# What is less likely than this while the certificates are true is called a contradiction.
+FALSE_ALARM = 0.001
 
 
 def attacks_beside(
-    recipe: Recipe, model: str, of: int, counts: ImageCounts, certificates: Certificates
+    recipe: Recipe, claim: Claim, model: str, of: int, counts: ImageCounts, certificates: Certificates
 ) -> list[dict[str, Any]]:
     """Each finished attack of the same model, noise, images and norm, with what is certified at its radius.
 
     Args:
         recipe: That of the certification.
+        claim: What is certified.
         model: Hash of the checkpoint.
         of: How many images the split has.
         counts: The images and labels.
         certificates: Theirs.
 
     Returns:
-        For each attack: run, protocol, eps, m, the images that both looked at, its accuracy there by majority vote,
-        the certified accuracy there, which certified images it broke in most of its votes, and whether that is a
-        contradiction: fewer right under attack than certified. None of the latter with fewer than 16 draws a vote.
+        For each attack: run, protocol, eps, m, the votes T, the rule of both, the images that both looked at, its
+        accuracy there, how many are certified there, how many of these keep half of the noise for certain and are
+        compared, which of them it broke in every one of its T votes, the chance of that many if the certificates are
+        true, and whether that is so small as to contradict them.
+        The chance is None under the mean rule, whose votes may miss a mean above 1/2 as often as you like.
     """
     right = (certificates.predicted == counts.labels) & (certificates.predicted >= 0)
     radius = dict(zip(counts.images.tolist(), np.where(right, certificates.radius, -1.0).tolist(), strict=True))
+    voted = dict(
+        zip(counts.images.tolist(), np.where(right, _majority_radius(claim, certificates), -1.0).tolist(), strict=True)
+    )
     rows: list[dict[str, Any]] = []
     hashes: dict[str, str] = {}
     for run in find_runs(recipe.system.runs_dir):
@@ -50,22 +60,43 @@ def attacks_beside(
             parent = str(run.data.get("parent"))
             # Many attacks are of one model.
             hashes[parent] = hashes.get(parent) or _hash(parent)
-            rows += _rows_of(run, recipe, of, radius) if hashes[parent] == model else []
+            rows += _rows_of(run, recipe, claim, of, radius, voted) if hashes[parent] == model else []
     return rows
 
 
 def contradictions(rows: list[dict[str, Any]]) -> list[str]:
-    """One sentence for each attack that shows less than what is certified."""
+    """One sentence for each attack that the certificates cannot be true beside."""
     return [
-        f"{row['certified']} of {row['images']} images are certified at {row['norm']} {row['eps']:.4g}, but only "
-        f"{row['empirical']:.4g} are right under {row['attack']} ({row['protocol']}, m = {row['samples']}) of "
-        f"{row['run']}: the certificate or the attack's vote is wrong; look at images {row['broken']}"
+        f"{len(row['broken'])} of {row['compared']} images that are certified at {ball_words(row['norm'], row['eps'])} "
+        f"lost all {row['votes']} votes of m = {row['samples']} under {row['attack']} ({row['protocol']}) of "
+        f"{row['run']}; were the certificates true, so many would by chance with probability {row['chance']:.1g} at "
+        f"most: the certificate or the attack is wrong; look at images {row['broken']}"
         for row in rows
         if row["contradicts"]
     ]
 
 
-def _rows_of(run: RunInfo, recipe: Recipe, of: int, radius: dict[int, float]) -> list[dict[str, Any]]:
+def _majority_radius(claim: Claim, certificates: Certificates) -> NDArray[np.float64]:
+    """(N,) radii within which the class has at least half of the noise; a class may lead with less."""
+    if claim.mode == "sequential" or not (claim.two_class or claim.mode == "splits"):
+        return certificates.radius
+    alone = np.asarray(claim.noise.certified_radius(certificates.p_lower, claim.norm, claim.dim))
+    return np.minimum(certificates.radius, alone)
+
+
+def chance_of_losses(lost: int, images: int, samples: int, votes: int, alpha: float) -> float:
+    """How likely ``lost`` or more of ``images`` certified images lose all their votes though certificates err by alpha.
+
+    A class with at least half of the noise wins a vote of m draws at least as often as m fair flips show more than m/2
+    heads: ties count as lost. So an image loses all T votes with probability (1 − q)^T at most, or alpha comes true.
+    """
+    most = alpha + float(binomial_at_least(samples - samples // 2, samples, 0.5)) ** votes
+    return float(binomial_at_least(lost, images, min(most, 1.0)))
+
+
+def _rows_of(
+    run: RunInfo, recipe: Recipe, claim: Claim, of: int, radius: dict[int, float], voted: dict[int, float]
+) -> list[dict[str, Any]]:
     results = run.results() or {}
     try:
         theirs = read_recipe((run.path / RECIPE_FILE).read_text(encoding="utf-8"), str(run.path))
@@ -84,23 +115,36 @@ def _rows_of(run: RunInfo, recipe: Recipe, of: int, radius: dict[int, float]) ->
         attacked = _attacked(of, len(row["outcomes"]["images"]))
         common = [(place, index) for place, index in enumerate(attacked) if index in radius]
         if common:
-            rows.append(_row(run.path, row, common, radius))
+            rows.append(_row(run.path, row, common, claim, radius, voted))
     return rows
 
 
-def _row(path: Path, row: dict[str, Any], common: list[tuple[int, int]], radius: dict[int, float]) -> dict[str, Any]:
-    votes = row["outcomes"]["right"]["majority"]
-    share = {index: votes[place] / row["votes"] for place, index in common}
-    certified = [index for _, index in common if radius[index] >= row["eps"]]
-    empirical = sum(share.values())
+def _row(
+    path: Path,
+    row: dict[str, Any],
+    common: list[tuple[int, int]],
+    claim: Claim,
+    radius: dict[int, float],
+    voted: dict[int, float],
+) -> dict[str, Any]:
+    right = {index: row["outcomes"]["right"][claim.rule][place] for place, index in common}
+    certified = [index for index in right if radius[index] >= row["eps"]]
+    compared = [index for index in certified if voted[index] >= row["eps"]]
+    broken = [index for index in compared if not right[index]]
+    chance = None
+    if claim.rule == "majority":
+        chance = chance_of_losses(len(broken), len(compared), row["samples"], row["votes"], claim.alpha)
     return {
         "run": str(path),
-        **{key: row[key] for key in ("attack", "protocol", "norm", "eps", "samples")},
+        **{key: row[key] for key in ("attack", "protocol", "norm", "eps", "samples", "votes")},
+        "rule": claim.rule,
         "images": len(common),
-        "empirical": empirical,
+        "empirical": sum(right.values()) / row["votes"],
         "certified": len(certified),
-        "broken": [index for index in certified if share[index] < 0.5],
-        "contradicts": row["samples"] >= FEWEST_VOTES and len(certified) > empirical,
+        "compared": len(compared),
+        "broken": broken,
+        "chance": chance,
+        "contradicts": chance is not None and chance < FALSE_ALARM,
     }
 
 
