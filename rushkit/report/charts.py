@@ -146,7 +146,7 @@ def _line(one: Series, frame: _Frame) -> str:
     if one.kind == "points" or (one.marked and len(one.points) <= _FEW):
         dots = "".join(
             f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
-            f"<title>{escape(one.name)}: {x:.4g}, {y:.4g}</title></circle>"
+            f"<title>{escape(one.name)}: {x:.6g}, {y:.4g}</title></circle>"
             for x, y in one.points
         )
     else:

@@ -208,14 +208,14 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     stated = []
     if claim.mode == "splits":
         stated.append(
-            "The image in the middle of the ball is 8-bit; the count over all splits leaves no chance. A perturbed image "
-            "may lie between the grey levels: there the smoothed classifier dithers."
+            "The image in the middle of the ball is 8-bit; the count over all splits leaves no chance. A perturbed "
+            "image may lie between the grey levels: there the smoothed classifier dithers."
         )
     elif grid:
         stated.append(
             "Floating point: the noisy image lies on the grid of 8-bit images and is the same float however it was "
-            "reached, so rounding does not break the proof. A perturbed image may lie anywhere in the ball: between the "
-            "grey levels the smoothed classifier rounds the sum of image and noise, not the image."
+            "reached, so rounding does not break the proof. A perturbed image may lie anywhere in the ball: between "
+            "the grey levels the smoothed classifier rounds the sum of image and noise, not the image."
         )
     else:
         stated.append(

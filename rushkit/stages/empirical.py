@@ -6,6 +6,7 @@ half of the noise. A vote of a few draws can, so a vote that is lost is no contr
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from rushkit.statistics import binomial_at_least
 
 # What is less likely than this while the certificates are true is called a contradiction.
 FALSE_ALARM = 0.001
+_SMALLEST = 1e-300
 
 
 def attacks_beside(
@@ -66,14 +68,22 @@ def attacks_beside(
 
 def contradictions(rows: list[dict[str, Any]]) -> list[str]:
     """One sentence for each attack that the certificates cannot be true beside."""
-    return [
-        f"{len(row['broken'])} of {row['compared']} images that are certified at {ball_words(row['norm'], row['eps'])} "
-        f"lost all {row['votes']} votes of m = {row['samples']} under {row['attack']} ({row['protocol']}) of "
-        f"{row['run']}; were the certificates true, so many would by chance with probability {row['chance']:.1g} at "
-        f"most: the certificate or the attack is wrong; look at images {row['broken']}"
-        for row in rows
-        if row["contradicts"]
-    ]
+    return [_contradiction(row) for row in rows if row["contradicts"]]
+
+
+def _contradiction(row: dict[str, Any]) -> str:
+    ball, lost = ball_words(row["norm"], row["eps"]), len(row["broken"])
+    return (
+        f"{lost} of {row['compared']} images that are certified at {ball} lost all {row['votes']} votes of "
+        f"m = {row['samples']} under {row['attack']} ({row['protocol']}) of {row['run']}; were the certificates true, "
+        f"so many would by chance with probability {_power_above(row['chance'])} at most: certificate or attack "
+        f"is wrong; look at images {row['broken']}"
+    )
+
+
+def _power_above(chance: float) -> str:
+    """A chance, rounded up to a power of ten: 3e-9 -> "1e-8"; never 0."""
+    return f"1e{math.ceil(math.log10(max(chance, _SMALLEST)))}"
 
 
 def _majority_radius(claim: Claim, certificates: Certificates) -> NDArray[np.float64]:
