@@ -76,8 +76,8 @@ def _contradiction(row: dict[str, Any]) -> str:
     return (
         f"{lost} of {row['compared']} images that are certified at {ball} lost all {row['votes']} votes of "
         f"m = {row['samples']} under {row['attack']} ({row['protocol']}) of {row['run']}; were the certificates true, "
-        f"so many would by chance with probability {_power_above(row['chance'])} at most: certificate or attack "
-        f"is wrong; look at images {row['broken']}"
+        f"so many would by chance with probability {_power_above(row['chance'])} at most: the certificate or the "
+        f"attack is wrong; look at images {row['broken']}"
     )
 
 
