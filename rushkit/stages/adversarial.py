@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import glob
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,10 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import build, ranks
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier, recipe_of
+from rushkit.stages.log_checks import check_transfer
 from rushkit.stages.outcomes import BLOCK, smoothed
 from rushkit.stages.robustness import figures
-from rushkit.stages.scoring import count_right, score_seeds
+from rushkit.stages.scoring import RULES, count_right, score_seeds
 from rushkit.system import Machine
 
 FOLDER = "adversarial"
@@ -200,7 +202,8 @@ def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m:
     noise = recipe_of(checkpoint).noise.model_dump()
     subject = {"model": checkpoint.hash, "noise": noise, "samples": m, "votes": votes, "seed": seed, "block": BLOCK}
     path = run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl"
-    log = BlockLog(path, subject) if run.writes else None
+    check = partial(check_transfer, images=kept["indices"].tolist(), rules=RULES)
+    log = BlockLog(path, subject, check) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
     done = sum(len(record["images"]) for record in records)
     g = target.smoothed(m)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from typing import Any
 
@@ -27,6 +28,7 @@ from rushkit.stages.adversarial import Album, Partials, Target, rescore, transfe
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.load import Classifier, load_classifier
+from rushkit.stages.log_checks import check_attack
 from rushkit.stages.outcomes import check_classes, check_images, content_of, labels_of, smoothed
 from rushkit.stages.protocols import Plan, ProtocolName, plan_attack, protocol_votes
 from rushkit.stages.robustness import robustness_row
@@ -150,7 +152,9 @@ def run_job(
     size = max(1, (recipe.system.chunk or _PASS[machine.device.type]) // plan.gradient_samples)
     subject = _subject(job, recipe, classifier.checkpoint, split, size, machine.precision)
     folder = run.subfolder("counts")
-    log = BlockLog(folder / f"{job.name}.jsonl", subject) if run.writes else None
+    assert split.labels is not None
+    check = partial(check_attack, labels=split.labels.tolist(), candidates=len(plan.candidates))
+    log = BlockLog(folder / f"{job.name}.jsonl", subject, check) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
     done = sum(len(record["images"]) for record in records)
     partials = Partials(folder, job.name, subject)
@@ -181,9 +185,9 @@ def run_job(
                 record, stopped = None, None
                 for start in ranks.own(starts[first : first + ranks.world()]):
                     block = block_of(split, start, size, machine.device)
-                    partial = partials.of(start)
+                    part = partials.of(start)
                     try:
-                        record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partial, pause)
+                        record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, part, pause)
                     except Interrupted as interruption:
                         stopped = interruption
                 # Outcomes are kept in order: those behind a rank that was stopped are lost.

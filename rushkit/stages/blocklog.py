@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
+from rushkit.run.chain import Seal, read_chained
 from rushkit.run.files import write_error
+
+# Subject and records -> ValueError where they cannot be what was written.
+Check = Callable[[dict[str, Any], list[dict[str, Any]]], None]
 
 
 class BlockLog:
-    """JSON lines: first what the work is about, then one line a block of images.
+    """JSON lines: first what the work is about, then one line a block of images. They are chained: see ``run.chain``.
 
     A torn last line, as a kill leaves it, is cut off. Blocks come in order, so the count of images is the place to go
     on from.
@@ -20,32 +26,39 @@ class BlockLog:
     Args:
         path: The file; made where it is missing.
         subject: What the outcomes depend on. A file about something else is refused.
+        check: Raises ValueError where the lines are not what the work writes.
 
     Raises:
         RushkitError: the file is about another subject, or damaged before its last line.
     """
 
-    def __init__(self, path: Path, subject: dict[str, Any]) -> None:
+    def __init__(self, path: Path, subject: dict[str, Any], check: Check = lambda subject, records: None) -> None:
         self.path = path
         subject = json.loads(json.dumps(subject))
-        lines = self._whole_lines()
-        if not lines:
-            self._records: list[dict[str, Any]] = []
+        data = path.read_bytes() if path.exists() else b""
+        known, self._records, self._seal, whole = _parsed(path, data)
+        if whole < len(data):
+            os.truncate(path, whole)
+        if known is None:
             self._write({"subject": subject})
             return
-        header, *self._records = lines
-        known = header.get("subject")
         if known != subject:
-            changed = [key for key in subject if not isinstance(known, dict) or known.get(key) != subject[key]]
+            changed = [key for key in subject if known.get(key) != subject[key]]
             raise RushkitError(
                 f"{path} is about something else: {', '.join(changed) or 'its keys'} changed since it was begun",
                 "go on with what the run was started with, or start a new run without --resume",
             )
+        _checked(path, check, known, self._records)
 
     @property
     def done(self) -> int:
         """How many images have an outcome."""
         return sum(len(record["images"]) for record in self._records)
+
+    @property
+    def seal(self) -> dict[str, Any]:
+        """How many lines there are and the hash of the last one, as results.json keeps them."""
+        return asdict(self._seal)
 
     def records(self) -> list[dict[str, Any]]:
         """The blocks so far, in order."""
@@ -57,23 +70,55 @@ class BlockLog:
         self._records.append(record)
 
     def _write(self, record: dict[str, Any]) -> None:
+        line, seal = self._seal.line(record)
         try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(record) + "\n")
+            with self.path.open("ab") as file:
+                file.write(line)
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
             raise write_error(self.path, error) from error
+        self._seal = seal
 
-    def _whole_lines(self) -> list[dict[str, Any]]:
-        if not self.path.exists():
-            return []
-        data = self.path.read_bytes()
-        whole = data[: data.rfind(b"\n") + 1]
-        if whole != data:
-            with self.path.open("r+b") as file:
-                file.truncate(len(whole))
-        try:
-            return [json.loads(line) for line in whole.splitlines()]
-        except ValueError as error:
-            raise RushkitError(f"{self.path} is damaged: {error}", "delete it and start again") from error
+
+def read_log(path: Path, check: Check) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """The subject, the records and the seal of a log, which stays as it is; a torn last line is left out.
+
+    Raises:
+        OSError: it cannot be read.
+        RushkitError: it is damaged.
+    """
+    subject, records, seal, _ = _parsed(path, path.read_bytes())
+    if subject is None:
+        raise damaged(path, "it has no lines")
+    _checked(path, check, subject, records)
+    return subject, records, asdict(seal)
+
+
+def damaged(path: Path, reason: str) -> RushkitError:
+    """The error of a file that is not what was written."""
+    return RushkitError(
+        f"{path} is damaged: {reason}", "put back the file as it was written, or start a new run without --resume"
+    )
+
+
+def _parsed(path: Path, data: bytes) -> tuple[dict[str, Any] | None, list[dict[str, Any]], Seal, int]:
+    """The subject (None of an empty file), the records, the seal behind the last and the bytes of the whole lines."""
+    try:
+        lines, seals, whole = read_chained(data)
+    except ValueError as error:
+        raise damaged(path, str(error)) from error
+    if not lines:
+        return None, [], Seal(), whole
+    subject = lines[0].get("subject")
+    if not isinstance(subject, dict):
+        raise damaged(path, "its first line does not say what it is about")
+    return subject, lines[1:], seals[-1], whole
+
+
+def _checked(path: Path, check: Check, subject: dict[str, Any], records: list[dict[str, Any]]) -> None:
+    try:
+        check(subject, records)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        reason = str(error) if isinstance(error, ValueError) else f"a value is missing or of another kind ({error})"
+        raise damaged(path, reason) from error

@@ -22,9 +22,11 @@ from rushkit.run.signals import graceful_stop
 from rushkit.stages import build, ranks
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.claims import Claim, make_claim, mode_of, noise_words, training_warnings
-from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks, read_counts
+from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks
 from rushkit.stages.draws import Job, draw_records
 from rushkit.stages.load import load_classifier
+from rushkit.stages.log_checks import check_counts
+from rushkit.stages.logged_counts import read_counts
 from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of
 from rushkit.stages.start import machine_of, start_run
 from rushkit.stages.verdicts import conclude
@@ -86,7 +88,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         "mode": claim.mode,
         "warnings": warnings,
     }
-    log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject) if run.writes else None
+    log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject, check_counts) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
     for warning in warnings:
         run.speaker.warn(warning)
@@ -118,7 +120,8 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
             progress.advance(record["drawn"])
             if ranks.any_rank(stop.requested):
                 interrupt()
-    return conclude(recipe, claim, subject, records, run, str(source.path))
+    seal = ranks.broadcast(None if log is None else log.seal)
+    return conclude(recipe, claim, subject, records, seal, run, str(source.path))
 
 
 def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, run: Run | None = None) -> dict[str, Any]:
@@ -139,9 +142,9 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
     if run is None:
         with start_run("certify", recipe, parent=str(counts)) as run:
             return recertify(recipe, counts, source, run)
-    claim, subject, records = claim_of_counts(recipe, counts, source)
+    claim, subject, records, seal = claim_of_counts(recipe, counts, source)
     run.speaker.say(f"certify from the counts of {counts}: no network and no draws; {_claim_words(claim)}")
-    return conclude(recipe, claim, subject, records, run, str(counts))
+    return conclude(recipe, claim, subject, records, seal, run, str(counts))
 
 
 def claim_of(recipe: Recipe, source: Checkpoint) -> Claim:
@@ -154,9 +157,9 @@ def claim_of(recipe: Recipe, source: Checkpoint) -> Claim:
 
 def claim_of_counts(
     recipe: Recipe, counts: Path, source: Checkpoint | None = None
-) -> tuple[Claim, dict[str, Any], list[dict[str, Any]]]:
-    """What ``recertify`` would claim, and the counts: their subject and the lines of the log."""
-    subject, records = read_counts(counts)
+) -> tuple[Claim, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
+    """What ``recertify`` would claim, and the counts: their subject, the lines of the log and its seal."""
+    subject, records, seal = read_counts(counts)
     settings = recipe.certify
     asked = asked_subject(recipe) | ({"model": source.hash} if source else {})
     wrong = [key for key, value in asked.items() if subject[key] != value]
@@ -174,7 +177,7 @@ def claim_of_counts(
             f"the counts of {counts} have no {claim.samples} draws an image",
             f"choose --samples from {', '.join(map(str, known))}, or certify anew",
         )
-    return claim, subject, records
+    return claim, subject, records, seal
 
 
 def recipe_of_counts(counts: Path) -> Recipe:

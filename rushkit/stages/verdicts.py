@@ -26,6 +26,7 @@ from rushkit.run.folder import Run
 from rushkit.stages.claims import Claim, assumptions, coverage, radius_grid
 from rushkit.stages.counts import ImageCounts, gather_counts
 from rushkit.stages.empirical import attacks_beside, contradictions
+from rushkit.stages.logged_counts import SEAL
 from rushkit.stages.sequential import SequentialState
 
 TABLE_FILE = "certificates.tsv"
@@ -36,6 +37,7 @@ def conclude(
     claim: Claim,
     subject: dict[str, Any],
     records: Sequence[dict[str, Any]],
+    seal: dict[str, Any],
     run: Run,
     source: str,
 ) -> dict[str, Any]:
@@ -46,6 +48,7 @@ def conclude(
         claim: What is certified.
         subject: What the counts are of.
         records: The lines of the log.
+        seal: How many lines the log has, and the hash of the last.
         run: Takes the files.
         source: The checkpoint, or the run that the counts are from.
 
@@ -104,6 +107,7 @@ def conclude(
         "checks": {"agree_with_attacks": not clashes, "messages": clashes},
         "draws": sum(record["drawn"] for record in records),
         "seconds": float(counts.seconds.sum()),
+        SEAL: seal,
         **facts,
         "outcomes": {
             "images": counts.images.tolist(),
