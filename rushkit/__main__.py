@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
-from rushkit.cli.app import main
+from rushkit import interrupt
+
+
+def main() -> int:
+    """Run the command line of this process; Ctrl-C and SIGTERM are heard before anything else is imported."""
+    interrupt.listen()
+    try:
+        with interrupt.heard():
+            from rushkit.cli.app import main as run
+        return run()
+    except KeyboardInterrupt:
+        # Nothing of the command line can be relied on yet. Of a rank the launcher says it.
+        if "RUSHKIT_JOB_FOLDER" not in os.environ:
+            sys.stderr.write("error: interrupted\n")
+        return interrupt.EXIT_CODE
+    finally:
+        interrupt.leave()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import traceback
-from pathlib import Path
 
 import typer
 
-from rushkit import __version__
+from rushkit import __version__, interrupt
 from rushkit.cli import (
     attack,
     audit,
@@ -22,7 +21,6 @@ from rushkit.cli import (
     export,
     finetune,
     import_,
-    launch,
     plugins,
     predict,
     pretrain,
@@ -31,7 +29,9 @@ from rushkit.cli import (
     report,
     runs,
 )
-from rushkit.errors import RushkitError, showable
+from rushkit.cli.last_words import Kind, leave_words
+from rushkit.errors import Interrupted, RushkitError, showable
+from rushkit.place import current_place, leave_place
 
 ABOUT = (
     "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
@@ -93,7 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         # Everywhere, though only the long verbs list it: the hint below offers it for any command.
         words = [word for word in arguments if word != "--debug"]
-        code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
+        with interrupt.heard():
+            code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
         _part()
         return code or 0
     except SystemExit as stop:
@@ -110,10 +111,10 @@ def main(arguments: list[str] | None = None) -> int:
     except RushkitError as error:
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
-        _complain(error.message, error.hint)
+        _complain(error.message, error.hint, "stop" if isinstance(error, Interrupted) else "cause")
         return error.exit_code
     except KeyboardInterrupt:
-        _complain("interrupted", None)
+        _complain("interrupted", None, "interrupted")
         return 130
     except BrokenPipeError:
         # The reader of our output went away; what is left to flush at exit would raise again.
@@ -122,6 +123,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
+        if _has_lost_a_peer(error):
+            _complain(
+                f"another rank of this job has gone: {str(error).splitlines()[0]}",
+                "what ended it is said there, or in its log; --resume goes on from the last checkpoint",
+                "consequence",
+            )
+            return 1
         if _is_out_of_memory(error):
             _complain(
                 f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
@@ -134,11 +142,13 @@ def main(arguments: list[str] | None = None) -> int:
             "run the command again with --debug for the traceback; a report of it is welcome",
         )
         return 1
+    finally:
+        leave_place()
 
 
 def _part() -> None:
     """Take leave of the other ranks, where there are any: torch warns of a process that just goes."""
-    if "WORLD_SIZE" in os.environ and "torch" in sys.modules:
+    if current_place().world > 1 and "torch" in sys.modules:
         from torch import distributed
 
         if distributed.is_initialized():
@@ -152,14 +162,20 @@ def _is_out_of_memory(error: Exception) -> bool:
     )
 
 
-def _complain(message: str, hint: str | None) -> None:
+def _has_lost_a_peer(error: Exception) -> bool:
+    """Whether the error is what the end of another rank does to this one: of torch.distributed, or of gloo's own."""
+    if current_place().world == 1:
+        return False
+    return any(kind.__name__ == "DistError" for kind in type(error).__mro__) or "/gloo/" in str(error)
+
+
+def _complain(message: str, hint: str | None, kind: Kind = "cause") -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
     encoding = sys.stderr.encoding or "utf-8"
     text = showable("\n".join(lines)).encode(encoding, "backslashreplace").decode(encoding)
-    if launch.ERROR_FILE in os.environ:
-        Path(os.environ[launch.ERROR_FILE]).write_text(f"{text}\n", encoding="utf-8")
+    if leave_words(kind, f"{text}\n"):
         return
-    if os.environ.get("RANK", "0") != "0":
-        text = f"rank {os.environ['RANK']}: {text}"
+    if current_place().rank:
+        text = f"rank {current_place().rank}: {text}"
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     sys.stderr.write(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.launch import ERROR_FILE, launch
+from rushkit.cli.last_words import leave_words
+from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
@@ -24,6 +23,7 @@ from rushkit.cli.options import (
     resolve_classifier,
     runs_root,
 )
+from rushkit.place import current_place
 
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
@@ -99,9 +99,8 @@ def _settings(recipe: Recipe, asked: dict[str, int | None]) -> Settings:
 
 def _leave(failed: bool) -> None:
     """Exit with 1 where a check failed. Of several ranks rank 0 does, when it has said all that there is to say."""
-    if not failed or os.environ.get("RANK", "0") != "0":
+    if not failed or current_place().rank:
         return
-    if note := os.environ.get(ERROR_FILE):
-        # A verdict is no accident: the launcher need not explain the exit code.
-        Path(note).touch()
+    # A verdict is no accident: the launcher need not explain the exit code.
+    leave_words("cause", "")
     raise typer.Exit(1)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.place import take_place
 
 NAME = "demo"
 EXAMPLE = "Example: rushkit demo"
@@ -30,6 +31,7 @@ def command(
     from rushkit.stages.pretrain import pretrain
     from rushkit.stages.start import start_run
 
+    take_place()
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
     recipe = load_recipe("digits", changes or [])

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 
 import typer
 
-# Where a rank leaves its last words instead of on stderr: what one rank's death does to the others is not the news.
-ERROR_FILE = "RUSHKIT_ERROR_FILE"
-# Set for ranks whose standard input ends when the process that started them does.
-LEASH = "RUSHKIT_LEASH"
-_INTERRUPTED = 130
+from rushkit import interrupt
+from rushkit.cli.last_words import LastWords, read_words
+from rushkit.errors import UsageError
+from rushkit.place import JOB_FOLDER, take_place
+
+_INTERRUPTED = interrupt.EXIT_CODE
 _ORPHANED = 1
+# How long a stopped rank may take to end, and how long the cause of what a rank complains of may be in coming.
 _GRACE_SECONDS = 5.0
+# How long the others may take once one rank has left because it was interrupted: they have saved by then, or cannot.
+_LEAVING_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
 
@@ -32,11 +34,18 @@ def launch(nproc: int, context: typer.Context) -> None:
 
     Raises:
         typer.Exit: the ranks have ended.
+        UsageError: the environment of ranks does not make sense, or is of a job with another number of them.
     """
-    if nproc > 1 and "WORLD_SIZE" not in os.environ:
+    place = take_place()
+    if place.world == 1 and nproc > 1:
         arguments = context.find_root().obj or sys.argv[1:]
         raise typer.Exit(run_ranks([sys.executable, "-m", "rushkit", *arguments], nproc))
-    if LEASH in os.environ:
+    if nproc not in (1, place.world):
+        raise UsageError(
+            f"--nproc {nproc} in a job of {place.world} ranks, as the environment variable WORLD_SIZE says",
+            "leave --nproc out under torchrun; what another job left in the shell goes with: unset WORLD_SIZE RANK",
+        )
+    if place.folder:
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -51,10 +60,11 @@ def _end_with_parent() -> None:
 
 
 def run_ranks(command: list[str], nproc: int) -> int:
-    """Run a command as ranks 0 to nproc - 1, with the environment that torchrun would give them.
+    """Run a command as ranks 0 to nproc - 1, with the variables that torchrun would give them and a folder to meet in.
 
     The first rank that fails ends the job: the others are stopped and its error is shown. SIGINT and SIGTERM go on to
-    every rank, which stop together. The ranks' standard input is a pipe that says nothing and ends with this process.
+    every rank, which stop together; so does the end of a rank that alone was interrupted. The ranks' standard input is
+    a pipe that says nothing and ends with this process.
 
     Args:
         command: What each rank runs.
@@ -63,29 +73,16 @@ def run_ranks(command: list[str], nproc: int) -> int:
     Returns:
         0, the exit code of the rank that failed first, or 130 where the ranks were interrupted.
     """
-    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _leash() as leash:
-        notes = [Path(folder) / str(rank) for rank in range(nproc)]
-        port = _free_port()
-        # In sessions of their own: Ctrl-C reaches this process alone, which passes it on once.
-        ranks = [
-            subprocess.Popen(
-                command,
-                stdin=leash,
-                env=os.environ | _environment(rank, nproc, port) | {ERROR_FILE: str(notes[rank]), LEASH: "1"},
-                start_new_session=True,
-            )
-            for rank in range(nproc)
-        ]
-        with _passing_signals_to(ranks):
-            try:
-                failed = _first_failure(ranks, notes)
-                if failed is not None:
-                    _stop(ranks)
-                    return _report(failed, ranks, notes)
-            finally:
-                _stop(ranks)
-        codes = [rank.returncode for rank in ranks]
-        return _report(codes.index(_INTERRUPTED), ranks, notes) if any(codes) else 0
+    # Made by mkdtemp: nobody else can look into it, or foresee its name.
+    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _leash() as leash, _Ranks() as ranks:
+        try:
+            for rank in range(nproc):
+                ranks.start(command, os.environ | _environment(rank, nproc, folder), leash)
+            ranks.wait(folder)
+            codes = ranks.codes()
+        finally:
+            ranks.stop()
+        return _report(codes, read_words(folder))
 
 
 @contextmanager
@@ -99,77 +96,141 @@ def _leash() -> Iterator[int]:
         os.close(writes)
 
 
-def _first_failure(ranks: list[subprocess.Popen[bytes]], notes: list[Path]) -> int | None:
-    """Wait for the ranks; the one that failed first, or None where all ended well or were interrupted."""
-    while True:
-        codes = [rank.poll() for rank in ranks]
-        killed = [rank for rank, code in enumerate(codes) if code is not None and code < 0]
-        if killed:
-            return killed[0]
-        failed = [rank for rank, code in enumerate(codes) if code not in (None, 0, _INTERRUPTED)]
-        if failed:
-            # The ranks that lost their peer fail within moments of it: the oldest note tells the cause.
-            return min(failed, key=lambda rank: notes[rank].stat().st_mtime_ns if notes[rank].exists() else sys.maxsize)
-        if None not in codes:
-            return None
-        # A wait for whichever of several children ends first; the standard library has only waits for one.
-        time.sleep(_POLL_SECONDS)
+class _Ranks:
+    """The processes of a job, and the signal that this one has heard and passes on to them, each once."""
+
+    def __init__(self) -> None:
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._heard: list[int] = []
+
+    def __enter__(self) -> _Ranks:
+        self._old = {number: signal.signal(number, self._pass_on) for number in interrupt.STOPS}
+        if (earlier := interrupt.take()) is not None:
+            self._heard.append(earlier)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._old.items():
+            signal.signal(number, handler)
+
+    def start(self, command: list[str], environment: dict[str, str], stdin: int) -> None:
+        """Start one more, unless the job has been interrupted."""
+        if self._heard:
+            return
+        with _sigint_blocked():
+            # In sessions of their own: Ctrl-C reaches this process alone, which passes it on once.
+            process = subprocess.Popen(command, stdin=stdin, env=environment, start_new_session=True)
+            self._processes.append(process)
+            missed = self._heard[:1]
+        for number in missed:
+            process.send_signal(number)
+
+    def wait(self, folder: str) -> None:
+        """Wait until all have ended, or one has failed and is known to be the cause, or the others had their time."""
+        last_moment = float("inf")
+        while True:
+            codes = self.codes()
+            failed = [rank for rank, code in enumerate(codes) if code not in (None, 0, _INTERRUPTED)]
+            if None not in codes or _is_explained(failed, read_words(folder) if failed else []):
+                return
+            if failed:
+                last_moment = min(last_moment, time.monotonic() + _GRACE_SECONDS)
+            elif _INTERRUPTED in codes and last_moment == float("inf"):
+                last_moment = time.monotonic() + _LEAVING_SECONDS
+                if not self._heard:
+                    self._pass_on(signal.SIGTERM)
+            if time.monotonic() > last_moment:
+                return
+            # A wait for whichever of several children ends first; the standard library has only waits for one.
+            time.sleep(_POLL_SECONDS)
+
+    def codes(self) -> list[int | None]:
+        """The exit code of each, None of one that runs; what our own signal killed was interrupted."""
+        codes = [process.poll() for process in self._processes]
+        if not self._heard:
+            return codes
+        return [_INTERRUPTED if code in [-number for number in interrupt.STOPS] else code for code in codes]
+
+    def stop(self) -> None:
+        """End those that still run."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + _GRACE_SECONDS
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _pass_on(self, number: int, frame: FrameType | None = None) -> None:
+        self._heard.append(number)
+        for process in self._processes:
+            if process.poll() is None:
+                process.send_signal(number)
 
 
-def _report(failed: int, ranks: list[subprocess.Popen[bytes]], notes: list[Path]) -> int:
-    code = ranks[failed].returncode
-    if notes[failed].exists():
-        sys.stderr.write(notes[failed].read_text(encoding="utf-8"))
-        return code
+@contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """What is started inside gets a SIGINT that comes too early when it is ready for it, and not in Python's start."""
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_explained(failed: list[int], words: list[LastWords]) -> bool:
+    """Whether the cause is known: a rank that died without a word, or the first that did not just lose a peer."""
+    if set(failed) - {word.rank for word in words}:
+        return True
+    first = next((word.rank for word in words if word.kind == "cause"), None)
+    return first in failed
+
+
+def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
+    """Say what the job's end was, once, and return its exit code."""
+    cause = next((word for word in words if word.kind == "cause"), None)
+    if cause is not None:
+        sys.stderr.write(cause.text)
+        return max(codes[cause.rank] or 1, 1)
+    spoken = {word.rank for word in words}
+    for rank, code in enumerate(codes):
+        if code not in (None, 0, _INTERRUPTED) and rank not in spoken:
+            return _report_silent(rank, code)
+    if codes and codes[0] == 0:
+        # Rank 0 speaks and writes: it has done all that there was to do.
+        return 0
+    if _INTERRUPTED in codes or not codes:
+        said = sorted((word for word in words if word.kind != "consequence"), key=lambda word: word.kind != "stop")
+        sys.stderr.write(said[0].text if said else "error: interrupted\n")
+        return _INTERRUPTED
+    sys.stderr.write(words[0].text if words else "")
+    return 1
+
+
+def _report_silent(rank: int, code: int) -> int:
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     sys.stderr.write(
-        f"error: rank {failed} {how}\nhint: --resume goes on from the last checkpoint; SIGKILL is often the system's "
+        f"error: rank {rank} {how}\nhint: --resume goes on from the last checkpoint; SIGKILL is often the system's "
         f"answer to a full memory\n"
     )
     return code if code > 0 else 1
 
 
-def _stop(ranks: list[subprocess.Popen[bytes]]) -> None:
-    for rank in ranks:
-        if rank.poll() is None:
-            rank.terminate()
-    deadline = time.monotonic() + _GRACE_SECONDS
-    for rank in ranks:
-        try:
-            rank.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            rank.kill()
-            rank.wait()
-
-
-@contextmanager
-def _passing_signals_to(ranks: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for rank in ranks:
-            if rank.poll() is None:
-                rank.send_signal(number)
-
-    old = {number: signal.signal(number, pass_on) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
-
-
-def _environment(rank: int, nproc: int, port: int) -> dict[str, str]:
+def _environment(rank: int, nproc: int, folder: str) -> dict[str, str]:
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (os.cpu_count() or 1) // nproc))
     return {
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(nproc),
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": str(port),
+        "LOCAL_WORLD_SIZE": str(nproc),
+        JOB_FOLDER: folder,
         "OMP_NUM_THREADS": threads,
     }
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import typer
 
 from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
 from rushkit.errors import UsageError
+from rushkit.place import current_place
 
 if TYPE_CHECKING:
     from rushkit.recipe.load import Override
@@ -92,7 +92,7 @@ class Output:
 
     def result(self, data: Mapping[str, Any], text: Any) -> None:
         """Print the result on rank 0: the data with ``--json``, else the text or rich renderable."""
-        if os.environ.get("RANK", "0") != "0":
+        if current_place().rank:
             return
         if self.json:
             sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rushkit.errors import showable
+from rushkit.place import current_place
 
 # Called with how much is done and how much there is in all (0: unknown).
 Progress = Callable[[int, int], None]
@@ -25,7 +25,7 @@ LINE_SECONDS = 5.0
 def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
     """A Progress for one piece of work; says nothing on any rank but the first."""
     logger.info("%s", title)
-    quiet = logging.getLogger("rushkit").level > logging.INFO or os.environ.get("RANK", "0") != "0"
+    quiet = logging.getLogger("rushkit").level > logging.INFO or current_place().rank != 0
     if quiet or not sys.stderr.isatty():
         yield _lines(title)
         return

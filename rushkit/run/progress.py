@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO
 
 from rushkit.errors import showable
+from rushkit.place import current_place
 from rushkit.rounding import percent
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Speaker:
     Args:
         verbosity: -1 warnings only, 0 normal, 1 with details.
         json: Whether stdout is kept free for JSON.
-        rank: The rank of this process; by default what torchrun put into the environment.
+        rank: The rank of this process; by default the place that it has taken.
         sink: Called with every sentence and warning, whatever the verbosity: the run's log.
     """
 
@@ -169,7 +170,7 @@ class Speaker:
     ) -> None:
         self.verbosity = verbosity
         self.json = json
-        self.rank = _rank() if rank is None else rank
+        self.rank = current_place().rank if rank is None else rank
         self._sink = sink
         self._progress: Progress | None = None
 
@@ -329,11 +330,6 @@ class _Bar:
 def _is_terminal(stream: Any) -> bool:
     isatty = getattr(stream, "isatty", None)
     return bool(isatty and isatty()) and os.environ.get("TERM") != "dumb"
-
-
-def _rank() -> int:
-    rank = os.environ.get("RANK", "0")
-    return int(rank) if rank.isdigit() else 0
 
 
 def _number(value: float) -> str:

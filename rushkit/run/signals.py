@@ -10,13 +10,15 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+from rushkit import interrupt
+
 
 @dataclass
 class Stop:
     """Whether the run was asked to stop.
 
     Attributes:
-        requested: True from the first signal on.
+        requested: True from the first signal on, also where that came before the block and was not answered.
         signal_name: ``"SIGINT"`` or ``"SIGTERM"``, or ``""``.
     """
 
@@ -28,7 +30,8 @@ class Stop:
 def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[Stop]:
     """Turn SIGINT and SIGTERM into ``stop.requested`` inside the block; a second SIGINT raises KeyboardInterrupt.
 
-    Outside the main thread, where Python allows no handlers, it changes nothing. The old handlers come back at the end.
+    Outside the main thread, where Python allows no handlers, it changes nothing. The old handlers come back at the end,
+    and a request that the block did not grant, by ending with an exception, goes on to them.
 
     Args:
         on_request: Called once with the signal's name when the first one comes: to say that the run is about to save.
@@ -51,11 +54,17 @@ def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[S
                 on_request(stop.signal_name)
 
     old: dict[signal.Signals, Any] = {}
+    ended = False
     try:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in interrupt.STOPS:
             old[number] = signal.signal(number, handle)
+        if (earlier := interrupt.take()) is not None:
+            handle(earlier, None)
         yield stop
+        ended = True
     finally:
         for number, handler in old.items():
             # None: set by something that is not Python, which cannot be put back from here.
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+        if ended and stop.requested:
+            signal.raise_signal(signal.Signals[stop.signal_name])

@@ -167,7 +167,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                 ledger.add(step, epoch, rate, loss)
                 progress.advance(1, loss=loss, epoch=epoch + 1)
                 done = step + 1
-                stopping = ranks.any_rank(stop.requested) and done < job.steps
+                stopping = ranks.any_rank(stop.requested)
                 if stopping and done % job.steps_per_epoch:
                     save(done)
                     ranks.wait()

@@ -8,7 +8,6 @@ process would make. Nothing here sends pickles: what is not a tensor travels as 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,6 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 from rushkit.errors import UsageError
 from rushkit.models.batch_norm import synchronise_batch_norm
 from rushkit.noises import Noise
+from rushkit.place import current_place, take_place
+from rushkit.stages.rendezvous import meet, stay_on_this_machine
 from rushkit.views import Views, apply_views, sample_parameters
 
 Item = TypeVar("Item")
@@ -31,37 +32,53 @@ _PATIENCE = timedelta(days=1)
 
 
 def join() -> None:
-    """Meet the other ranks that torchrun's environment tells of; does nothing in a single process, or the second time.
+    """Meet the other ranks that the environment tells of; does nothing in a single process, or the second time.
 
-    On a machine with GPUs each rank takes the one of its local rank.
+    On a machine with GPUs each rank takes the one of its local rank. Where all ranks are on this machine, nothing of
+    theirs listens to another one.
+
+    Raises:
+        UsageError: the environment of ranks does not make sense, or rank 0 cannot listen where it says.
+        RushkitError: a rank has not come in time.
     """
-    if world() > 1 or int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if world() > 1:
         return
+    here = take_place()
+    if here.world == 1:
+        return
+    if here.on_one_machine:
+        stay_on_this_machine()
+    store = meet(here)
     if torch.cuda.is_available():
-        torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
     # Gloo beside NCCL: what ranks agree on is on the CPU, and must not make the device wait.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    distributed.init_process_group(backend, timeout=_PATIENCE)
+    # All have come: who is lost between here and there is not waited for like one that computes.
+    soon = timedelta(seconds=here.wait)
+    distributed.init_process_group(backend, store=store, rank=here.rank, world_size=here.world, timeout=soon)
+    _set_timeout(_PATIENCE)
+
+
+def _set_timeout(timeout: timedelta) -> None:
+    """How long every operation from now on waits for the other ranks; torch before 2.14 has it under another name."""
+    public = getattr(distributed, "set_timeout", None)
+    (public or distributed.distributed_c10d._set_pg_timeout)(timeout)
 
 
 def check_device(device: torch.device) -> None:
     """Raise UsageError where several ranks would compute on one GPU."""
     if device.type != "cuda" or world() == 1:
         return
-    if str(device) != "cuda" or _local_rank() >= torch.cuda.device_count():
+    if str(device) != "cuda" or current_place().local_rank >= torch.cuda.device_count():
         raise UsageError(
             f"rank {rank()} has no GPU of its own: device {device}, {torch.cuda.device_count()} GPUs on this machine",
             "start at most one rank a GPU, with system.device = auto or cuda; or with cpu",
         )
 
 
-def _local_rank() -> int:
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def rank() -> int:
     """This process's number; 0 speaks and writes."""
-    return distributed.get_rank() if distributed.is_initialized() else int(os.environ.get("RANK", "0"))
+    return distributed.get_rank() if distributed.is_initialized() else current_place().rank
 
 
 def world() -> int:
@@ -119,10 +136,10 @@ def first_on_node() -> Iterator[None]:
 
     Its error, one of several, is then the job's.
     """
-    if _local_rank():
+    if current_place().local_rank:
         wait()
     yield
-    if not _local_rank():
+    if not current_place().local_rank:
         wait()
 
 

@@ -1,0 +1,109 @@
+"""Ctrl-C and SIGTERM from a command's first line on: noted, raised as KeyboardInterrupt, and raised again if swallowed.
+
+An exception that is raised wherever a signal happens to fall can be lost: in a ``__del__``, in a callback, under a
+library's bare ``except``; or it comes out as another one, as from an import that it broke. So the request is kept until
+somebody answers it: the command by ending, or ``graceful_stop`` by stopping the loop that it guards.
+
+For programs that import rushkit nothing of this happens: ``listen`` is called by the command alone.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+EXIT_CODE = 130
+STOPS = (signal.SIGINT, signal.SIGTERM)
+# How long a request may go unanswered, with no exception on its way, before it is raised again.
+_REPEAT_SECONDS = 0.5
+
+_listening = False
+_leaving = False
+_pending: signal.Signals | None = None
+
+
+def listen() -> None:
+    """Hear SIGINT and SIGTERM from now on; SIGINT may have been blocked until now by the process that started this."""
+    global _listening
+    _listening = True
+    for number in STOPS:
+        signal.signal(number, _hear)
+    sys.unraisablehook = _unraisable
+    if sys.platform != "win32":
+        signal.signal(signal.SIGALRM, _remind)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+
+
+def leave() -> None:
+    """The command has said its last words: a further signal ends the process at once, without a traceback."""
+    global _leaving
+    _leaving = _listening
+    take()
+
+
+def pending() -> bool:
+    """Whether a signal was heard that nobody has answered yet."""
+    return _pending is not None
+
+
+def take() -> signal.Signals | None:
+    """Take over the request, to answer it: it is not raised again. None where there is none."""
+    global _pending
+    request, _pending = _pending, None
+    return request
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """A block that ends with KeyboardInterrupt if a signal fell into it, whatever became of the first exception."""
+    try:
+        yield
+    except Exception as error:
+        if pending():
+            raise KeyboardInterrupt from error
+        raise
+    if pending():
+        raise KeyboardInterrupt
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    global _pending
+    if _leaving:
+        os._exit(EXIT_CODE)
+    first = _pending is None
+    _pending = _pending or signal.Signals(number)
+    _remind_later()
+    # Somebody who presses Ctrl-C again wants out of what takes so long; the system's SIGTERMs mean one thing.
+    if first or number == signal.SIGINT:
+        raise KeyboardInterrupt
+
+
+def _remind(number: int, frame: FrameType | None) -> None:
+    if not pending() or _leaving:
+        return
+    _remind_later()
+    if not _is_on_its_way(sys.exception()):
+        raise KeyboardInterrupt
+
+
+def _remind_later() -> None:
+    if sys.platform != "win32":
+        signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
+
+
+def _is_on_its_way(error: BaseException | None) -> bool:
+    """Whether what runs now is the cleaning up after a KeyboardInterrupt."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def _unraisable(lost: Any) -> None:
+    """Say nothing of a KeyboardInterrupt that was raised where none can be: it comes again."""
+    if not (pending() and issubclass(lost.exc_type, KeyboardInterrupt)):
+        sys.__unraisablehook__(lost)
