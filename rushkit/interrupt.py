@@ -23,14 +23,15 @@ STOPS = (signal.SIGINT, signal.SIGTERM)
 _REPEAT_SECONDS = 0.5
 
 _listening = False
+_granted = False
 _leaving = False
 _pending: signal.Signals | None = None
 
 
 def listen() -> None:
     """Hear SIGINT and SIGTERM from now on; SIGINT may have been blocked until now by the process that started this."""
-    global _listening
-    _listening = True
+    global _listening, _granted, _leaving
+    _listening, _granted, _leaving = True, False, False
     for number in STOPS:
         signal.signal(number, _hear)
     sys.unraisablehook = _unraisable
@@ -58,6 +59,12 @@ def take() -> signal.Signals | None:
     return request
 
 
+def grant() -> None:
+    """The command is stopping, in its own time: a SIGTERM says nothing new."""
+    global _granted
+    _granted = True
+
+
 @contextmanager
 def heard() -> Iterator[None]:
     """A block that ends with KeyboardInterrupt if a signal fell into it, whatever became of the first exception."""
@@ -75,6 +82,8 @@ def _hear(number: int, frame: FrameType | None) -> None:
     global _pending
     if _leaving:
         os._exit(EXIT_CODE)
+    if _granted and number != signal.SIGINT:
+        return
     first = _pending is None
     _pending = _pending or signal.Signals(number)
     _remind_later()

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 from rushkit import interrupt
+from rushkit.errors import Interrupted
 
 
 @dataclass
@@ -62,6 +63,9 @@ def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[S
             handle(earlier, None)
         yield stop
         ended = True
+    except Interrupted:
+        interrupt.grant()
+        raise
     finally:
         for number, handler in old.items():
             # None: set by something that is not Python, which cannot be put back from here.

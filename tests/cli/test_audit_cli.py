@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 
 import pytest
 import typer
 from commands import only
+from rank_programs import STAY, program
 
 from rushkit.cli import audit as audit_verb
 from rushkit.cli import launch
@@ -63,13 +63,13 @@ def test_a_resumed_audit_takes_no_flags(fails, runs, flag):
     assert f"it cannot take {flag}" in said.err
 
 
-def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(monkeypatch, capfd):
-    rank = "import os, sys; from rushkit.cli.audit import _leave; _leave(True)"
-    assert launch.run_ranks([sys.executable, "-c", rank], 2) == 1
-    assert "hint" not in capfd.readouterr().err
-    monkeypatch.setenv("RANK", "1")
-    audit_verb._leave(True)
-    monkeypatch.setenv("RANK", "0")
+def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(folder, capfd):
+    verdict = "from rushkit.cli.audit import _leave\nfrom rushkit.place import take_place\ntake_place()\n_leave(True)"
+    assert launch.run_ranks(program(folder, verdict, f"{verdict}\n{STAY}"), 2) == 1
+    assert capfd.readouterr().err == ""
+
+
+def test_a_verdict_that_nothing_failed_is_no_error():
     audit_verb._leave(False)
     with pytest.raises(typer.Exit):
         audit_verb._leave(True)

@@ -4,56 +4,39 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
+from rank_programs import AFTER_RANK_1, HOLD, STAY, program
 
 from rushkit.cli import launch
-
-# What a rank does: 0 stays until it is stopped.
-STAY = "import signal, sys; signal.pause()"
-AFTER_RANK_1 = f"while not pathlib.Path(os.environ[{launch.ERROR_FILE!r}]).with_name('1').exists(): pass"
-
-
-def command(rank_1: str, rank_0: str = STAY) -> list[str]:
-    body = f"""
-import os, pathlib, signal, sys
-def note(text): pathlib.Path(os.environ[{launch.ERROR_FILE!r}]).write_text(text)
-if os.environ["RANK"] == "1":
-    {rank_1}
-else:
-    {rank_0}
-"""
-    return [sys.executable, "-c", body]
+from rushkit.errors import UsageError
+from rushkit.place import leave_place
 
 
 def test_the_environment_is_that_of_torchrun(capfd):
-    body = "print(*(os.environ[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'MASTER_ADDR')))"
+    body = "print(*(os.environ[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE')))"
     assert launch.run_ranks([sys.executable, "-c", f"import os; {body}"], 2) == 0
-    assert sorted(capfd.readouterr().out.splitlines()) == ["0 0 2 127.0.0.1", "1 1 2 127.0.0.1"]
+    assert sorted(capfd.readouterr().out.splitlines()) == ["0 0 2 2", "1 1 2 2"]
 
 
-def test_a_rank_that_fails_ends_the_job_with_its_error(capfd):
-    assert launch.run_ranks(command("note('error: no room\\n'); sys.exit(3)"), 2) == 3
+def test_a_rank_that_fails_ends_the_job_with_its_error(folder, capfd):
+    assert launch.run_ranks(program(folder, STAY, "raise PluginError('no room')"), 2) == 3
     assert capfd.readouterr().err == "error: no room\n"
 
 
-def test_a_rank_that_is_killed_ends_the_job(capfd):
-    assert launch.run_ranks(command("os.kill(os.getpid(), signal.SIGKILL)"), 2) == 1
+def test_a_rank_that_is_killed_ends_the_job(folder, capfd):
+    assert launch.run_ranks(program(folder, STAY, "os.kill(os.getpid(), signal.SIGKILL)"), 2) == 1
     assert "rank 1 was killed by SIGKILL" in capfd.readouterr().err
 
 
-def test_the_cause_is_shown_and_not_what_it_did_to_the_others(capfd):
-    """Rank 0 fails because rank 1 has gone, and may be noticed first."""
-    failing = f"\n    {AFTER_RANK_1}\n    note('error: connection closed\\n'); sys.exit(1)"
-    assert launch.run_ranks(command("note('error: the cause\\n'); sys.exit(1)", failing), 2) == 1
-    assert capfd.readouterr().err == "error: the cause\n"
-
-
-def test_interrupted_ranks_may_take_their_time_to_save(capfd):
+def test_interrupted_ranks_may_take_their_time_to_save(folder, capfd):
     """The first to leave with 130 is no reason to stop the others."""
-    saving = f"\n    {AFTER_RANK_1}\n    note('error: stopped at step 7\\n'); sys.exit(130)"
-    assert launch.run_ranks(command("note(''); sys.exit(130)", saving), 2) == 130
-    assert capfd.readouterr().err == "error: stopped at step 7\n"
+    os.mkfifo("gone")
+    saving = f"with graceful_stop():\n    {AFTER_RANK_1}\n    raise Interrupted('stopped at step 7', 'go on')"
+    assert launch.run_ranks(program(folder, saving, f"{HOLD}\nraise KeyboardInterrupt"), 2) == 130
+    assert capfd.readouterr().err == "error: stopped at step 7\nhint: go on\n"
 
 
 def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
@@ -73,8 +56,27 @@ def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
         raise
 
 
-@pytest.mark.parametrize("count", [1, 4])
-def test_one_process_or_a_rank_just_goes_on(monkeypatch, count):
-    if count > 1:
-        monkeypatch.setenv("WORLD_SIZE", str(count))
-    launch.launch(count, None)
+@pytest.fixture
+def in_a_job_of(monkeypatch) -> Iterator[Callable[[int], None]]:
+    """As torchrun would start this process."""
+    yield partial(_set_environment, monkeypatch)
+    leave_place()
+
+
+def _set_environment(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
+    where = {"RANK": "0", "WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.parametrize(("world", "nproc"), [(1, 1), (4, 4), (4, 1)])
+def test_one_process_or_a_rank_just_goes_on(in_a_job_of, world, nproc):
+    if world > 1:
+        in_a_job_of(world)
+    launch.launch(nproc, None)
+
+
+def test_processes_are_not_started_inside_a_job_of_another_number(in_a_job_of):
+    in_a_job_of(4)
+    with pytest.raises(UsageError, match="--nproc 2 in a job of 4 ranks"):
+        launch.launch(2, None)

@@ -7,6 +7,7 @@ import pytest
 
 from rushkit.data import progress
 from rushkit.data.progress import reporting
+from rushkit.place import Place
 
 
 class Terminal(io.StringIO):
@@ -36,10 +37,10 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, in_bytes: bool) 
 
 def test_other_ranks_and_a_quiet_program_show_none(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal = open_terminal(monkeypatch)
-    monkeypatch.setenv("RANK", "1")
-    with reporting("decoding pets") as report:
-        report(1, 2)
-    monkeypatch.delenv("RANK")
+    with monkeypatch.context() as patch:
+        patch.setattr("rushkit.place._taken", Place(rank=1, world=2))
+        with reporting("decoding pets") as report:
+            report(1, 2)
     level = logging.getLogger("rushkit").level
     logging.getLogger("rushkit").setLevel(logging.WARNING)
     with reporting("decoding pets") as report:

@@ -7,6 +7,7 @@ import weakref
 import pytest
 import torch
 
+from rushkit.place import Place
 from rushkit.run.progress import Progress, Speaker
 
 
@@ -30,7 +31,7 @@ def plain(text: str) -> str:
 def _terminal(monkeypatch):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLUMNS", "120")
-    for name in ("NO_COLOR", "FORCE_COLOR", "RANK", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -166,7 +167,7 @@ def test_with_json_stdout_stays_empty(capsys):
 
 
 def test_ranks_other_than_0_are_silent(capsys, monkeypatch):
-    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("rushkit.place._taken", Place(rank=1, world=2))
     heard: list[str] = []
     speaker = Speaker(1, sink=heard.append)
     speaker.say("s")

@@ -2,16 +2,30 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from rushkit.run.signals import graceful_stop
+from rushkit.run.signals import Stop, graceful_stop
+
+
+class Granted(Exception):
+    """The loop has stopped, as it was asked to."""
+
+
+@contextmanager
+def granted(on_request: Callable[[str], None] | None = None) -> Iterator[Stop]:
+    """As ``graceful_stop`` around a loop that stops in the end."""
+    with suppress(Granted), graceful_stop(on_request) as stop:
+        yield stop
+        raise Granted
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_a_wish_and_nothing_more(number):
     asked: list[str] = []
-    with graceful_stop(asked.append) as stop:
+    with granted(asked.append) as stop:
         assert not stop.requested
         signal.raise_signal(number)
         assert stop.requested
@@ -22,7 +36,7 @@ def test_a_signal_is_a_wish_and_nothing_more(number):
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_after_the_first_signal_interrupts_at_once(first):
-    with graceful_stop() as stop:
+    with granted() as stop:
         signal.raise_signal(first)
         assert stop.requested
         with pytest.raises(KeyboardInterrupt):
@@ -49,7 +63,7 @@ def test_a_reentrant_write_in_the_callback_does_not_reach_the_loop():
     def complain(name: str) -> None:
         raise RuntimeError("reentrant call inside <_io.BufferedWriter name='<stderr>'>")
 
-    with graceful_stop(complain) as stop:
+    with granted(complain) as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.requested
 
