@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +18,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from rushkit.errors import NumericsError, UsageError
+from rushkit.checked import check_model, check_pixels, checked_images, checked_logits, not_finite
+from rushkit.errors import UsageError
+from rushkit.models.modes import in_eval_mode
 from rushkit.noises import Noise, is_deterministic, settled
 from rushkit.system import generator
 
@@ -78,9 +80,15 @@ def _full_precision(logits: Tensor) -> Tensor:
 class SmoothedClassifier(nn.Module):
     """``model`` seen through ``noise``.
 
-    The noise never depends on train or eval mode, and every draw comes from a generator of this object, not from the
+    It starts in eval mode, whatever the model's: every pass then puts the model into eval mode, and each of its modules
+    back as it was, so that what is said of an image does not depend on the images beside it. After ``train()``, which
+    switches the model too, ``forward`` and ``sample_logits`` leave all modes as they are, for training through log p̄;
+    votes are counted in eval mode even then. A model that is random on purpose draws in eval mode as well:
+    ``F.dropout(h, training=True)``.
+
+    The noise never depends on the mode, and every draw of it comes from a generator of this object, not from the
     global random state. Under autocast the model runs in low precision, log p̄ and the votes in float32 (in float64 if
-    the model itself is).
+    the model itself is). How images lie in memory changes nothing.
 
     Args:
         model: Base classifier, (N, C, H, W) images with pixels in [0, 1] -> (N, K) logits.
@@ -92,7 +100,9 @@ class SmoothedClassifier(nn.Module):
         seed: Of the stream of draws; None takes one from the operating system.
 
     Raises:
-        UsageError: samples or chunk below 1.
+        UsageError: samples or chunk below 1, or a model that is no ``nn.Module``. From any call: images that are not
+            floating-point (N, C, H, W), or not in [0, 1] (with gradients: not near it); a model that returns anything
+            but (N, K) floating-point logits of two classes or more.
         NumericsError: from any call, when the model returns a logit that is not finite.
     """
 
@@ -100,8 +110,11 @@ class SmoothedClassifier(nn.Module):
         self, model: nn.Module, noise: Noise, samples: int = 64, chunk: int | None = None, seed: int | None = None
     ) -> None:
         super().__init__()
+        check_model(model)
         if samples < 1 or (chunk is not None and chunk < 1):
             raise UsageError(f"samples and chunk are at least 1 (got samples={samples}, chunk={chunk})")
+        # Of this module alone: the model's own modes are its owner's.
+        self.training = False
         self.model = model
         self.noise = noise
         self.samples = samples
@@ -127,19 +140,23 @@ class SmoothedClassifier(nn.Module):
 
     def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
         """(N, C, H, W) images -> (m, N, K) logits of every draw, differentiable."""
-        m = samples or self.samples
+        m, x = samples or self.samples, checked_images(x)
+        check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
             return self.sample_logits(x, 1).expand(m, -1, -1)
         with_gradient = torch.is_grad_enabled()
         limit = self.chunk or (m * len(x) if with_gradient else _VOTE_CHUNK[x.device.type])
         recompute = with_gradient and limit < m * len(x)
-        logits = torch.cat([self._forward(noisy, recompute) for noisy in self._noisy(x, m, limit)])
+        passes = (self._forward(noisy, recompute, self.training) for noisy in self._noisy(x, m, limit))
+        logits = torch.cat(list(passes))
         self._check_finite(logits)
         return logits.reshape(m, len(x), -1)
 
     @torch.no_grad()
     def tally(self, x: Tensor, samples: int | None = None) -> Tally:
         """(N, C, H, W) images -> votes and confidences of ``samples`` draws (default: m), in memory of one chunk."""
+        x = checked_images(x)
+        check_pixels(x)
         m, n = samples or self.samples, len(x)
         if self.deterministic and m > 1:
             one = self.tally(x, 1)
@@ -150,7 +167,7 @@ class SmoothedClassifier(nn.Module):
         votes = confidence = squared = torch.empty(0)
         finite = torch.ones((), dtype=torch.bool, device=x.device)
         for noisy in self._noisy(x, m, limit):
-            logits = self._forward(noisy, recompute=False)
+            logits = self._forward(noisy, recompute=False, training=False)
             finite &= torch.isfinite(logits).all()
             if position == 0:
                 votes = torch.zeros(n, logits.shape[1], dtype=torch.int64, device=x.device)
@@ -177,7 +194,9 @@ class SmoothedClassifier(nn.Module):
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """The same model and noise with another m; its stream of draws starts from the same seed."""
-        return SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._seed)
+        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._seed)
+        other.training = self.training
+        return other
 
     @contextmanager
     def fixed_noise(self, seed: int) -> Iterator[None]:
@@ -201,22 +220,23 @@ class SmoothedClassifier(nn.Module):
         finally:
             self._seed, self._calls, self._panel = outside
 
-    def _forward(self, noisy: Tensor, recompute: bool) -> Tensor:
-        # Saving the random state is for dropout in a training model; it costs a copy of it a chunk.
+    def _forward(self, noisy: Tensor, recompute: bool, training: bool) -> Tensor:
+        # A model may draw for itself, as dropout does: the second forward of a chunk must repeat its draws.
         if recompute:
-            logits = checkpoint(self._count, noisy, use_reentrant=False, preserve_rng_state=self.model.training)
-        else:
-            logits = self._count(noisy)
-        return _full_precision(logits)
+            return _full_precision(checkpoint(self._pass, noisy, training, use_reentrant=False))
+        return _full_precision(self._pass(noisy, training))
+
+    def _pass(self, noisy: Tensor, training: bool) -> Tensor:
+        """One pass of the model, with its modes as they are or in eval mode; also where a backward pass repeats it."""
+        with nullcontext() if training else in_eval_mode(self.model):
+            return self._count(noisy)
 
     def _count(self, noisy: Tensor) -> Tensor:
         self.image_forwards += len(noisy)
-        return self.model(noisy)
+        return checked_logits(self.model(noisy), len(noisy))
 
     def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
         """x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
-        if x.ndim != 4 or not len(x):
-            raise UsageError(f"images are (N, C, H, W) with N > 0 (got shape {tuple(x.shape)})")
         waiting: list[Tensor] = []
         held = 0
         for block in self._blocks(x, samples):
@@ -266,10 +286,3 @@ class SmoothedClassifier(nn.Module):
     def _check_finite(logits: Tensor) -> None:
         if not torch.isfinite(logits).all():
             raise not_finite()
-
-
-def not_finite() -> NumericsError:
-    """The error for logits that are not finite."""
-    return NumericsError(
-        "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
-    )

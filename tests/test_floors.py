@@ -22,7 +22,7 @@ FLOORS = (
     {"recipe"},
     {"system"},
     {"data", "views", "noises", "models", "objectives"},
-    {"statistics"},
+    {"statistics", "checked"},
     {"smoothing"},
     {"attacks", "certificates"},
     {"run"},

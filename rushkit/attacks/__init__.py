@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from rushkit.recipe.radius import check_eps
 from rushkit.registries import attacks as _registry
 
 if TYPE_CHECKING:
@@ -14,8 +15,20 @@ if TYPE_CHECKING:
 
 Norm = Literal["linf", "l2", "l1"]
 
-create, get, register = _registry.create, _registry.get, _registry.register
+get, register = _registry.get, _registry.register
 names, entries = _registry.names, _registry.entries
+
+
+def create(name: str, **options: Any) -> Any:
+    """The attack of this name, made with checked options: ``norm``, ``eps`` in pixel units, and its own.
+
+    Raises:
+        UsageError: unknown name, unknown, missing or ill-typed option, or an eps that is not in pixel units.
+        PluginError: a plugin's factory fails.
+    """
+    if isinstance(eps := options.get("eps"), int | float):
+        check_eps(str(options.get("norm")), eps)
+    return _registry.create(name, **options)
 
 
 class Attack(Protocol):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm
 from rushkit.attacks.apgd import APGD
-from rushkit.attacks.checks import check_ball, check_labels, checked_images
+from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.fab import fab
 from rushkit.attacks.losses import LossName, classes_needed, margin
 from rushkit.attacks.norms import settle
@@ -180,6 +180,7 @@ class AutoAttack:
             NumericsError: NaN or infinite logits or gradients.
         """
         x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
         with self._asked(model, x) as victim:
             check_labels(y, victim.num_classes)
             version: Version = self.version or ("rand" if victim.random else "standard")

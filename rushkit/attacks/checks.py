@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
+from rushkit import checked
 from rushkit.attacks import Norm
 from rushkit.errors import UsageError
+from rushkit.recipe.radius import check_eps
 
-# Rounding of a resize or a normalisation undone; such pixels are clamped.
-_PIXEL_SLACK = 1e-6
+__all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
+
+_WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
-    """Images and labels fit for an attack: copies of their own, on the images' device.
+    """Images and labels fit for an attack: copies of their own, contiguous, on the images' device.
 
     Returns:
         x, float32 (float64 stays) and y, int64.
@@ -23,23 +24,19 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
     Raises:
         UsageError: no labels, other shapes than (N, C, H, W) and (N,), pixels outside [0, 1], labels out of range.
     """
-    if x.ndim != 4 or not len(x) or not x.is_floating_point():
-        raise UsageError(
-            f"images are floating-point (N, C, H, W) with N > 0 (got {x.dtype} of shape {tuple(x.shape)})",
-            "divide uint8 images by 255",
-        )
+    x = checked.checked_images(x)
     if y is None:
         raise UsageError("the attack needs labels, and this data set has none", "choose a labelled split")
-    if y.shape != x.shape[:1] or y.is_floating_point() or y.dtype == torch.bool:
-        raise UsageError(f"labels are whole numbers of shape ({len(x)},) (got {y.dtype} of shape {tuple(y.shape)})")
-    low, high = float(x.amin()), float(x.amax())
-    # A NaN pixel fails both comparisons.
-    if not (low >= -_PIXEL_SLACK and high <= 1 + _PIXEL_SLACK):
-        raise UsageError(f"pixels must lie in [0, 1] (got {low:g} to {high:g})", "give images before any normalisation")
+    if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.dtype not in _WHOLE:
+        got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
+        fix = "probabilities or one-hot rows: y.argmax(dim=1)" if getattr(y, "ndim", 1) == 2 else "one class an image"
+        raise UsageError(f"labels are whole numbers of shape ({len(x)},) (got {got})", fix)
+    checked.check_pixels(x)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     with torch.inference_mode(False):
-        x = x.detach().to(dtype, copy=True).clamp(0, 1)
-        y = y.detach().to(x.device, torch.int64, copy=True)
+        # Contiguous again: what is expanded or permuted would be copied as it lies.
+        x = x.detach().to(dtype, memory_format=torch.contiguous_format, copy=True).clamp(0, 1)
+        y = y.detach().to(x.device, torch.int64, memory_format=torch.contiguous_format, copy=True)
     check_labels(y, num_classes)
     return x, y
 
@@ -54,8 +51,7 @@ def check_labels(y: Tensor, num_classes: int | None) -> None:
 
 
 def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...]) -> None:
-    """Raises UsageError for a norm that the attack lacks, or a radius that is negative or not finite."""
+    """Raises UsageError for a norm that the attack lacks, or a radius that is no number of pixel units."""
     if norm not in norms:
         raise UsageError(f"{attack} has no norm {norm!r}", f"it has: {', '.join(norms)}")
-    if isinstance(eps, bool) or not isinstance(eps, int | float) or not math.isfinite(eps) or eps < 0:
-        raise UsageError(f"eps must be a finite number, 0 or more (got {eps!r})", "in pixel units, such as 8/255")
+    check_eps(norm, eps)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from rushkit.models.modes import in_eval_mode
 from rushkit.system import generator
 
 
@@ -22,21 +23,18 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
     global random state of torch, numpy and Python. Inside, that state is seeded from ``seed``: a model that draws from
     it then gives the same result for the same seed, and does not repeat its draws when it is judged afterwards.
     """
-    modes = [(module, module.training) for module in model.modules()]
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
     state = _random_state()
     try:
-        model.eval()
         for parameter, _, _ in parameters:
             parameter.requires_grad_(False)
             parameter.grad = None
         _seed_all(int(torch.randint(2**32, (), generator=generator(seed, "attack", 0))))
-        yield
+        with in_eval_mode(model):
+            yield
     finally:
         _restore_random_state(state)
-        for module, training in modes:
-            module.training = training
         for parameter, requires_grad, grad in parameters:
             parameter.requires_grad_(requires_grad)
             parameter.grad = grad

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rushkit.attacks import Norm
+from rushkit.attacks.checks import check_eps
 from rushkit.attacks.losses import LossName
 from rushkit.attacks.norms import project, steepest
 from rushkit.attacks.search import Best, Curve, GradientAttack
@@ -75,8 +76,10 @@ class PGD(GradientAttack):
             targeted,
             seed,
         )
-        if step_size is not None and not 0 < step_size < float("inf"):
-            raise UsageError(f"pgd: step_size must be a positive number (got {step_size!r})")
+        if step_size is not None:
+            if step_size == 0:
+                raise UsageError("pgd: step_size must be above 0")
+            check_eps(norm, step_size, name="step_size")
         if noise not in ("fixed", "fresh") or best not in ("last", "best"):
             raise UsageError(f"pgd: noise is fixed or fresh, best is last or best (got {noise!r}, {best!r})")
         self.step_size = step_size

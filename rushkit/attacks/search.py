@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm, losses
-from rushkit.attacks.checks import check_ball, check_labels, checked_images
+from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.norms import random_start, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
@@ -174,6 +174,7 @@ class GradientAttack(ABC):
             NumericsError: NaN or infinite logits or gradients; they are never counted as a success.
         """
         x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
         if target is not None and not self.targeted:
             raise UsageError(f"{self.name} was given a target but is untargeted", "make it with targeted=True")
         with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
@@ -260,7 +261,7 @@ class GradientAttack(ABC):
             return None
         if target is None:
             return likeliest_others(victim, x, y)[:, 0]
-        target = target.detach().to(x.device, torch.int64)
+        target = target.detach().to(x.device, torch.int64).contiguous()
         if target.shape != y.shape or bool((target == y).any()):
             raise UsageError(f"targets are classes of shape {tuple(y.shape)} that differ from the labels")
         check_labels(target, victim.num_classes)

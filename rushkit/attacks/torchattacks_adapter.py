@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm
-from rushkit.attacks.checks import check_ball, check_labels, checked_images
+from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.losses import margin
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
@@ -143,6 +143,7 @@ class Adapted:
             PluginError: torchattacks fails, such as on images that are too small for the attack.
         """
         x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
         with under_attack(model, x, self.seed, self.samples) as victim:
             check_labels(y, victim.num_classes)
             facade = _Facade(victim, model)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks.guard import untouched
 from rushkit.attacks.losses import Loss
+from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import NumericsError, UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
@@ -78,8 +79,6 @@ class Victim:
             self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
             self.num_classes = first.shape[1]
             own, self.votes = EOT_SAMPLES, VOTE_SAMPLES
-        if self.num_classes < 2:
-            raise UsageError("the model has a single class: there is nothing to attack")
         self.samples = (samples or own) if self.random else 1
         self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1
 
@@ -115,6 +114,10 @@ class Victim:
 
     def differentiable(self, x: Tensor) -> Tensor:
         """(m, N, K) logits of ``samples`` fresh draws, with a graph where gradients are on; backwards are counted."""
+        if x.requires_grad and torch.is_grad_enabled():
+            # Other libraries take views of the gradient, whose layout in memory is the model's choice.
+            x = x.contiguous().view_as(x)
+            x.register_hook(Tensor.contiguous)
         logits = self._draw(x, self.samples)
         if logits.requires_grad:
 
@@ -177,15 +180,9 @@ class Victim:
 
     def _forward(self, x: Tensor) -> Tensor:
         self.image_forwards += len(x)
-        logits = self._model(x)
-        if logits.ndim != 2 or len(logits) != len(x):
-            raise UsageError(
-                f"the model returned shape {tuple(logits.shape)} for {len(x)} images; (N, classes) is needed"
-            )
+        logits = checked_logits(self._model(x), len(x))
         if not torch.isfinite(logits).all():
-            raise NumericsError(
-                "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
-            )
+            raise not_finite()
         return logits if logits.dtype == torch.float64 else logits.float()
 
     @contextmanager
@@ -208,6 +205,7 @@ def under_attack(
         samples: Draws a gradient; None: the model's own m, or 20 for another random model.
         selection_samples: Draws of the selection panel; None: at least 20.
     """
+    check_model(model)
     for name, value in (("samples", samples), ("selection_samples", selection_samples)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1 (got {value})")

@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rushkit.errors import CheckpointError, PluginError
 from rushkit.models.draws import global_draws
+from rushkit.models.modes import in_eval_mode
 from rushkit.models.normalise import Normalised
 from rushkit.registries import backbones
 
@@ -136,12 +137,9 @@ def num_parameters(module: nn.Module, trainable: bool = False) -> int:
 def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
     """Multiply-accumulates of one image's forward pass, in convolutions, linear layers and attention."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
-    modes = [(part, part.training) for part in module.modules()]
     # The counter has no entry for the fused attention of the CPU; the plain one does the same products.
-    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        module.eval()(torch.zeros(1, in_channels, image_size, image_size, device=device))
-    for part, training in modes:
-        part.training = training
+    with in_eval_mode(module), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        module(torch.zeros(1, in_channels, image_size, image_size, device=device))
     return counter.get_total_flops() // 2
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from rushkit.errors import UsageError
+from rushkit.models.modes import in_eval_mode
 
 # What a model raises on options or images that do not suit it.
 MISFITS = (RuntimeError, AssertionError, ValueError, TypeError, KeyError, IndexError, ZeroDivisionError)
@@ -13,14 +14,13 @@ MISFITS = (RuntimeError, AssertionError, ValueError, TypeError, KeyError, IndexE
 
 @torch.no_grad()
 def output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
-    """Length of the vectors that come out of two black images; the model's mode stays.
+    """Length of the vectors that come out of two black images; the modes of the model's modules stay.
 
     Raises:
         ValueError: what comes out is not one vector an image.
     """
-    was_training = model.training
-    output = model.eval()(torch.zeros(2, in_channels, image_size, image_size))
-    model.train(was_training)
+    with in_eval_mode(model):
+        output = model(torch.zeros(2, in_channels, image_size, image_size))
     if output.ndim != 2:
         raise ValueError(f"it gives outputs of shape {tuple(output.shape)}, not one vector an image")
     return output.shape[1]

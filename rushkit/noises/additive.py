@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 Probabilities = NDArray[np.float64]
 
+# Pixel units, in which a pixel spans 1: published noises stay below 4, and one meant in grey levels is mostly above.
+_LARGEST_NOISE = 10.0
 LARGEST_BELOW_ONE = math.nextafter(1.0, 0.0)
 
 
@@ -31,7 +33,7 @@ class AdditiveNoise(ABC):
         std: Standard deviation of one coordinate, pixel units.
 
     Raises:
-        UsageError: both or neither of scale and std, or one that is not a positive finite number.
+        UsageError: both or neither of scale and std, or one that is not a positive finite number, or more than 10.
     """
 
     scale: float
@@ -123,7 +125,7 @@ def one_of_scale_and_std(name: str, scale: float | None, std: float | None, std_
     """The scale, from whichever of the two was given.
 
     Raises:
-        UsageError: both or neither were given, or the one is not a positive finite number.
+        UsageError: both or neither were given, or the one is not a positive finite number, or more than 10.
     """
     if (scale is None) == (std is None):
         got = "neither" if scale is None else "both"
@@ -132,6 +134,12 @@ def one_of_scale_and_std(name: str, scale: float | None, std: float | None, std_
     value = float(cast(float, given))
     if not (math.isfinite(value) and value > 0.0):
         raise UsageError(f"noise {name!r}: {word} must be a positive finite number (got {value!r})", f"{word}=0.25")
+    if value > _LARGEST_NOISE:
+        raise UsageError(
+            f"noise {name!r}: {word} {value:g} would bury any image, whose pixels lie in [0, 1]; it is at most "
+            f"{_LARGEST_NOISE:g}",
+            f"{value:g} looks like grey levels of 0 to 255: {word}={value / 255:.4g}",
+        )
     return value if word == "scale" else value / std_per_scale
 
 

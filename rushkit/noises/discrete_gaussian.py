@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-from rushkit.errors import UsageError
 from rushkit.noises import Norm
 from rushkit.noises.additive import Probabilities, check_full_precision, generator_for
 from rushkit.noises.gaussian import Gaussian
@@ -38,20 +37,13 @@ class DiscreteGaussian(Gaussian):
     the pixel's distance to the nearer one: round(x) + round(ε) would be the answer for another image. p pays for the
     thresholds' own error, about 1e-8 for CIFAR.
 
-    ``snap`` must follow the sum x + δ: only the snapped float is the same for all x and δ that reach one grid point.
-
-    Raises:
-        UsageError: also for σ above 100: far beyond it float32 could no longer name every grid point.
+    ``snap`` must follow the sum x + δ: only the snapped float is the same for all x and δ that reach one grid point. At
+    the largest σ that a noise may have, float32 still names every grid point within reach.
     """
 
     name: ClassVar[str] = "discrete-gaussian"
     # Between grey levels δ is the nearest level to x + ε, minus x: one image's δ means nothing for another.
     data_dependent: ClassVar[bool] = True
-
-    def __init__(self, scale: float | None = None, std: float | None = None) -> None:
-        super().__init__(scale, std)
-        if self.scale > 100.0:
-            raise UsageError(f"noise {self.name!r}: scale must be at most 100 (got {self.scale})", "pixels span 0 to 1")
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw δ = round(x + ε) − x, with the shape, dtype and device of x; ``snap`` makes x + δ exact.

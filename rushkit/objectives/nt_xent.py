@@ -15,8 +15,18 @@ from rushkit.objectives.projector import Projector
 if TYPE_CHECKING:
     from rushkit.objectives import Noise, Views
 
-# Far below any real norm; large enough that the gradient of a zero projection, up to 1 / eps, fits into half precision.
-_EPS = 1e-4
+
+def unit_rows(z: Tensor) -> Tensor:
+    """(N, D) rows brought to length 1, whatever their scale; a row of zeros stays one, with a finite gradient.
+
+    Each row is divided by its largest entry first: squares of small entries underflow, those of large ones overflow.
+    Entries below the smallest normal number of the type count as zero.
+    """
+    # Without a gradient: a row's length has no influence on the result.
+    largest = z.detach().abs().amax(dim=1, keepdim=True)
+    scaled = z / torch.where(largest >= torch.finfo(z.dtype).tiny, largest, 1)
+    # The largest entry is 1 now, so that only the length of a row of zeros is below 1.
+    return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp(min=1)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = None) -> Tensor:
@@ -38,7 +48,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = 
     n = len(z1)
     with torch.autocast(z1.device.type, enabled=False):
         z = torch.cat([z1, z2])
-        z = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=1, eps=_EPS)
+        z = unit_rows(z.to(torch.promote_types(z.dtype, torch.float32)))
         candidates, first = (z, 0) if gather is None else gather(z)
         logits = z @ candidates.T / temperature
         # A projection is not its own candidate; filling the diagonal keeps shapes static and the device unasked.

@@ -24,6 +24,7 @@ from pydantic import (
 
 from rushkit.errors import showable
 from rushkit.recipe import toml
+from rushkit.recipe.radius import beyond_pixels
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -226,7 +227,9 @@ class Knn(Section):
 
     every: int = Field(default=10, ge=0, description="epochs between looks; 0: no look")
     k: int = Field(default=200, ge=1, description="neighbours that vote")
-    temperature: float = Field(default=0.1, gt=0, description="T of a neighbour's weight exp(cosine / T)")
+    temperature: float = Field(
+        default=0.1, ge=1e-4, description="T of a neighbour's weight exp(cosine / T); at 1e-4 the nearest one decides"
+    )
     bank: int = Field(default=0, ge=0, description="training images in the bank; 0: all")
     queries: int = Field(default=0, ge=0, description="images to classify; 0: all")
 
@@ -300,8 +303,8 @@ class Attack(Component):
     @field_validator("eps")
     @classmethod
     def _in_pixel_units(cls, eps: float, info: ValidationInfo) -> float:
-        if info.data.get("norm") == "linf" and eps > 1:
-            raise ValueError(f"must be in pixel units, where 1 is the whole range; did you mean {eps:g}/255?")
+        if problem := beyond_pixels(info.data.get("norm", ""), eps):
+            raise ValueError(problem)
         return eps
 
 
@@ -329,6 +332,14 @@ class Certify(Section):
     split: SplitName = "test"
     limit: Limit = 0
     skip: int = Field(default=1, ge=1, description="take every so manieth image; 1: every one")
+
+    @field_validator("radii")
+    @classmethod
+    def _in_pixel_units(cls, radii: list[float], info: ValidationInfo) -> list[float]:
+        for radius in radii:
+            if problem := beyond_pixels(info.data.get("norm", ""), radius):
+                raise ValueError(problem)
+        return radii
 
 
 class System(Section):

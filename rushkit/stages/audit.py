@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from rushkit.data.memory import limit
-from rushkit.errors import Interrupted, UsageError
-from rushkit.recipe.radius import ball_words
+from rushkit.errors import Interrupted
+from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
 from rushkit.run.files import plain_json
@@ -77,6 +77,7 @@ def audit(
     check_classes(recipe.data.name, dataset.classes, classifier.classes)
     check_images(split, classifier.image_size)
     x = build.to_float(split.images.to(machine.device))
+    check_eps(settings.norm, settings.eps, x[0].numel())
     m = samples or (max(section.samples) if section else 1)
     g = smoothed(classifier.network, build.build_noise(recipe), m, recipe.system.chunk, machine)
     encoder = classifier.network.encoder
@@ -126,17 +127,8 @@ def failed(results: dict[str, Any]) -> list[str]:
 
 
 def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> Settings:
-    """Settings with the budgets that are given; the others are the defaults.
-
-    Raises:
-        UsageError: an eps or a budget that is not positive.
-    """
+    """Settings with the budgets that are given; the others are the defaults. Raises UsageError as ``Settings`` does."""
     given = {name: value for name, value in budgets.items() if value is not None}
-    if not eps > 0:
-        raise UsageError(f"an audit needs a ball: eps must be above 0 (got {eps:g})", "for example --eps 8/255")
-    for name, value in given.items():
-        if value < 1:
-            raise UsageError(f"{name} must be at least 1 (got {value})")
     return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
 
 

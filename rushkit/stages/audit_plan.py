@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from rushkit.attacks import Norm
 from rushkit.attacks.losses import LossName, classes_needed
 from rushkit.attacks.square import fits
+from rushkit.errors import UsageError
+from rushkit.recipe.radius import check_eps
 from rushkit.stages.scoring import SELECTION_SAMPLES
 
 # Draws behind every accuracy, spread over votes of m, and the votes that judge the best images.
@@ -39,6 +41,9 @@ class Settings:
         queries: Of Square.
         planted: Images that get a planted example.
         seed: Of every draw.
+
+    Raises:
+        UsageError: an unknown norm, an eps that is no radius in pixel units, or a budget that is not positive.
     """
 
     norm: Norm
@@ -48,6 +53,16 @@ class Settings:
     queries: int = 200
     planted: int = 8
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            raise UsageError(f"an audit has no norm {self.norm!r}", f"it has: {', '.join(get_args(Norm))}")
+        check_eps(self.norm, self.eps)
+        if not self.eps > 0:
+            raise UsageError(f"an audit needs a ball: eps must be above 0 (got {self.eps:g})", "such as --eps 8/255")
+        for name in ("steps", "eot", "queries", "planted"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1 (got {getattr(self, name)})")
 
     @property
     def step_counts(self) -> tuple[int, ...]:

@@ -162,5 +162,5 @@ def training_views(augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images -> float32 in [0, 1]."""
-    return images.to(torch.float32) / 255
+    """uint8 images -> float32 in [0, 1], contiguous however the data set's lie in memory."""
+    return images.to(torch.float32, memory_format=torch.contiguous_format) / 255

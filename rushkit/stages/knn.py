@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from rushkit.data.memory import Split
+from rushkit.models.modes import in_eval_mode
+from rushkit.objectives.nt_xent import unit_rows
 from rushkit.stages import ranks
 from rushkit.stages.build import to_float
 from rushkit.system import Machine
@@ -20,16 +21,13 @@ def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
 
     Every rank asks, computes its share of the blocks, and gets all of them.
     """
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
     parts = {}
-    for start in ranks.own(range(0, len(images), _BATCH)):
-        block = images[start : start + _BATCH].to(machine.device)
-        x = to_float(block).contiguous(memory_format=torch.channels_last)
-        with machine.autocast():
-            parts[start] = F.normalize(encoder(x).float(), dim=1)
-    for module, training in modes:
-        module.training = training
+    with in_eval_mode(encoder):
+        for start in ranks.own(range(0, len(images), _BATCH)):
+            block = images[start : start + _BATCH].to(machine.device)
+            x = to_float(block).contiguous(memory_format=torch.channels_last)
+            with machine.autocast():
+                parts[start] = unit_rows(encoder(x).float())
     # A rank without a block learns D here.
     length = ranks.largest(max((part.shape[1] for part in parts.values()), default=0))
     found = torch.zeros(len(images), length, device=machine.device)
@@ -52,7 +50,8 @@ def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: 
     found = []
     for block in queries.split(_BATCH):
         similarity, neighbour = (block @ bank.T).topk(min(k, len(bank)), dim=1)
-        weight = (similarity / temperature).exp()
+        # Relative to the nearest: the same vote, and no exponential of a large number, which would overflow.
+        weight = ((similarity - similarity[:, :1]) / temperature).exp()
         score = weight.new_zeros(len(block), classes).scatter_add_(1, labels[neighbour], weight)
         found.append(score.argmax(dim=1))
     return torch.cat(found)

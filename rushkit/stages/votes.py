@@ -15,8 +15,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rushkit.checked import checked_logits, not_finite
 from rushkit.noises import Noise, noisy_images
-from rushkit.smoothing import not_finite
 from rushkit.stages import ranks
 from rushkit.system import generator
 
@@ -89,7 +89,7 @@ def count_votes(
     table = torch.zeros(3, rows, classes, dtype=torch.int64, device=device)
     finite = torch.ones((), dtype=torch.bool, device=device)
     for images, owner in _packed(pieces, batch):
-        logits = model(images).float()
+        logits = checked_logits(model(images), len(images)).float()
         finite &= torch.isfinite(logits).all()
         score = (torch.softmax(logits, dim=1) * SCORE).floor().long()
         table[0].index_put_((owner, logits.argmax(dim=1)), table.new_ones(()), accumulate=True)

@@ -139,9 +139,9 @@ def test_too_few_classes_for_dlr(name, options):
         attacks.create(name, norm="linf", eps=0.1, **options)(model, x, y)
 
 
-def test_a_single_class_and_a_wrong_shape_of_logits():
+def test_a_single_logit_and_a_wrong_shape_of_logits():
     x, y = torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64)
-    with pytest.raises(UsageError, match="single class"):
+    with pytest.raises(UsageError, match="single logit"):
         attacks.create("pgd", norm="linf", eps=0.1)(Linear(torch.ones(1, 4), torch.zeros(1)), x, y)
     with pytest.raises(UsageError, match="returned shape"):
         attacks.create("pgd", norm="linf", eps=0.1)(nn.Identity(), x, y)
