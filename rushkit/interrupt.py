@@ -9,6 +9,7 @@ For programs that import rushkit nothing of this happens: ``listen`` is called b
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -38,6 +39,9 @@ def listen() -> None:
     if sys.platform != "win32":
         signal.signal(signal.SIGALRM, _remind)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+        # Registered first, so called last. Python ends itself by SIGINT if a KeyboardInterrupt ever left code that a C
+        # library ran, though it has been caught since; where SIGINT is blocked, the exit code is the command's.
+        atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, [signal.SIGINT])
 
 
 def leave() -> None:
@@ -56,6 +60,7 @@ def take() -> signal.Signals | None:
     """Take over the request, to answer it: it is not raised again. None where there is none."""
     global _pending
     request, _pending = _pending, None
+    _remind_in(0)
     return request
 
 
@@ -86,7 +91,7 @@ def _hear(number: int, frame: FrameType | None) -> None:
         return
     first = _pending is None
     _pending = _pending or signal.Signals(number)
-    _remind_later()
+    _remind_in(_REPEAT_SECONDS)
     # Somebody who presses Ctrl-C again wants out of what takes so long; the system's SIGTERMs mean one thing.
     if first or number == signal.SIGINT:
         raise KeyboardInterrupt
@@ -95,14 +100,15 @@ def _hear(number: int, frame: FrameType | None) -> None:
 def _remind(number: int, frame: FrameType | None) -> None:
     if not pending() or _leaving:
         return
-    _remind_later()
+    _remind_in(_REPEAT_SECONDS)
     if not _is_on_its_way(sys.exception()):
         raise KeyboardInterrupt
 
 
-def _remind_later() -> None:
-    if sys.platform != "win32":
-        signal.setitimer(signal.ITIMER_REAL, _REPEAT_SECONDS)
+def _remind_in(seconds: float) -> None:
+    """Have the request raised again after so long; 0: not at all."""
+    if sys.platform != "win32" and _listening:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _is_on_its_way(error: BaseException | None) -> bool:
