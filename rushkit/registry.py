@@ -170,7 +170,7 @@ class Registry:
         member = entry.family_member(name)
         return typing.cast(Callable[..., Any], factory) if member is None else partial(factory, member)
 
-    def create(self, name: str, **options: Any) -> Any:
+    def create(self, name: str, /, **options: Any) -> Any:
         """Call the factory with checked options.
 
         Raises:

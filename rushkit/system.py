@@ -22,6 +22,11 @@ Compile = Literal["auto", "on", "off"]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
+def offline() -> bool:
+    """Whether ``RUSHKIT_OFFLINE`` forbids the network. Whatever fetches something asks this first, plugins too."""
+    return os.environ.get("RUSHKIT_OFFLINE", "") not in ("", "0")
+
+
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
     """A generator for one draw, from the seed, what the draw is for, and counters such as epoch, step and rank.
 

@@ -7,7 +7,6 @@ files are read here, without pickle and in blocks, into rushkit's cache of decod
 
 from __future__ import annotations
 
-import os
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -29,6 +28,7 @@ from rushkit.data.files import Check, known_split, sole_writer, verify_labels
 from rushkit.data.memory import Split, blocks
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
+from rushkit.system import offline
 
 FOLDER = "medmnist"
 Size = Literal[28, 64, 128, 224]
@@ -109,7 +109,7 @@ class MedMNIST:
         if self.path.is_file():
             self._verify()
             return
-        if os.environ.get("RUSHKIT_OFFLINE", "") not in ("", "0"):
+        if offline():
             raise self._unavailable("RUSHKIT_OFFLINE is set")
         draft = self.path.with_suffix(".npz.partial")
         try:

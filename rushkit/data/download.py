@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from rushkit.data.files import Check, RecordFile, sole_writer
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
+from rushkit.system import offline
 
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 50
@@ -95,7 +96,7 @@ class Source:
                 raise DataError(f"{copy} has MD5 {found}, expected {self.archive.md5}", "delete or replace it")
             self._unpack(copy)
             return
-        if os.environ.get("RUSHKIT_OFFLINE", "") not in ("", "0"):
+        if offline():
             raise self._unavailable("RUSHKIT_OFFLINE is set")
         partial = self.root / f"{self.archive.filename}.partial"
         try:

@@ -12,10 +12,12 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.models.pretrained import hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
 
 # Options of timm.create_model that rushkit sets itself, or that would bring in weights past its own checks.
 _RESERVED = (
+    "cache_dir",
     "checkpoint_path",
     "features_only",
     "img_size",
@@ -142,8 +144,10 @@ def _create_timm(
         raise unfit(f"timm/{name}", in_channels, image_size, error) from error
     if not pretrained:
         return model
+    config: Any = timm.models.get_pretrained_cfg(name)
     try:
-        return create(pretrained=True)
+        with hub_access(config and config.url, config and config.hf_hub_id):
+            return create(pretrained=True)
     # The model itself can be built, so what failed is the weights; each hub client raises errors of its own.
     except Exception as error:
         raise RushkitError(

@@ -12,6 +12,7 @@ import torchvision
 from torch import nn
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.models.pretrained import OWN_SCALE, hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
 
 # Options that rushkit sets itself, or that would bring in weights past its own checks.
@@ -23,11 +24,6 @@ _FIXED_OPTIONS: dict[str, dict[str, Any]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
-# torchvision's weights of these were trained on (x - 0.5) / 0.5: its models undo ImageNet's normalisation where they
-# have them. Whoever says the normalisation outright needs no such step.
-OWN_SCALE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = dict.fromkeys(
-    _FIXED_OPTIONS, ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-)
 
 
 def torchvision_backbone(
@@ -102,8 +98,8 @@ def pretrained_state(name: str) -> dict[str, torch.Tensor]:
     try:
         weights: Any = torchvision.models.get_model_weights(name).DEFAULT
         # It tells of its download on stdout, which is for results.
-        with contextlib.redirect_stdout(sys.stderr):
-            state: dict[str, torch.Tensor] = weights.get_state_dict(check_hash=True)
+        with contextlib.redirect_stdout(sys.stderr), hub_access(weights.url):
+            state: dict[str, torch.Tensor] = weights.get_state_dict(check_hash=True, weights_only=True)
     except Exception as error:
         raise RushkitError(
             f"the pretrained weights of torchvision/{name} cannot be had: {reason(error)}",

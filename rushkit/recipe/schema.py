@@ -6,6 +6,7 @@ options beside the keys listed here; they are checked against its signature by `
 
 from __future__ import annotations
 
+import keyword
 import math
 import re
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -56,7 +57,16 @@ def check_option(value: Any) -> Any:
     return value
 
 
+# No others than ASCII's: Python takes many letters of Unicode for the same.
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STEPS = re.compile(r"([1-9][0-9]{0,17})steps")
+
+
+def check_option_name(name: str) -> str:
+    """Let pass what Python can take as the name of an argument; factories with ``**options`` take whatever comes."""
+    if _IDENTIFIER.fullmatch(name) and not keyword.iskeyword(name):
+        return name
+    raise ValueError("must be a name such as width or drop_rate")
 
 
 def check_interval(value: Any) -> Any:
@@ -75,6 +85,7 @@ def check_order(bounds: list[float]) -> list[float]:
     return bounds
 
 
+OptionName = Annotated[str, AfterValidator(check_option_name)]
 Option = Annotated[Any, AfterValidator(check_option)]
 Interval = Annotated[int | str, BeforeValidator(check_interval)]
 Number = Annotated[float, BeforeValidator(parse_number)]
@@ -105,7 +116,7 @@ class Component(Section):
     """A table that names a component and holds its options."""
 
     model_config = ConfigDict(extra="allow")
-    __pydantic_extra__: dict[str, Option]
+    __pydantic_extra__: dict[OptionName, Option]
 
     @property
     def options(self) -> dict[str, Any]:

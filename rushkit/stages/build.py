@@ -14,6 +14,7 @@ from rushkit.data import Dataset
 from rushkit.data.memory import Split, hold_out, limit, resize
 from rushkit.errors import CheckpointError, DataError, UsageError
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
+from rushkit.models.pretrained import without_fetching
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.recipe.schema import Recipe, Training
@@ -108,13 +109,18 @@ def build_objective(recipe: Recipe, settings: Training) -> Objective:
     return registries.objectives.create(settings.objective, **projector, **settings.options)
 
 
-def build_encoder(recipe: Recipe, size: int) -> nn.Module:
-    """A fresh encoder for images of a size, its weights drawn from the recipe's seed."""
+def build_encoder(recipe: Recipe, size: int, fetch: bool = False) -> nn.Module:
+    """A fresh encoder for images of a size, its weights drawn from the recipe's seed.
+
+    With ``fetch`` it brings the pretrained weights that the recipe may ask for; whoever loads a checkpoint into it
+    needs none, and asks no hub.
+    """
     part = recipe.backbone
-    return build_backbone(part.name, part.options, IN_CHANNELS, size, recipe.system.seed, part.mean, part.std)
+    options = part.options if fetch else without_fetching(part.name, part.options)
+    return build_backbone(part.name, options, IN_CHANNELS, size, recipe.system.seed, part.mean, part.std)
 
 
-def build_network(recipe: Recipe, objective: Objective, size: int, classes: int) -> Network:
+def build_network(recipe: Recipe, objective: Objective, size: int, classes: int, fetch: bool = False) -> Network:
     """A fresh network for an objective, its weights drawn from the recipe's seed.
 
     Args:
@@ -122,9 +128,10 @@ def build_network(recipe: Recipe, objective: Objective, size: int, classes: int)
         objective: Makes the head.
         size: Side of the images.
         classes: How many labels there are.
+        fetch: Whether the encoder brings the pretrained weights that the recipe may ask for.
     """
     seed = recipe.system.seed
-    encoder = build_encoder(recipe, size)
+    encoder = build_encoder(recipe, size, fetch)
     with initialised_from(seed, f"head of {objective.stage}"):
         head = objective.module(num_features(encoder), classes)
     kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"

@@ -12,15 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.errors import CheckpointError, NumericsError, UsageError
-from rushkit.models import backbones, torchvision_backbones
-from rushkit.models.network import Network, initialised_from
+from rushkit.models.network import Network
 from rushkit.models.normalise import Normalised
-from rushkit.recipe.schema import Backbone, Recipe
-from rushkit.registries import backbones as registry
-from rushkit.registry import BUILTIN_OWNER
+from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.files import write_atomic
 from rushkit.stages import build
+from rushkit.stages.foreign_model import foreign_model
 from rushkit.stages.load import load_classifier, load_encoder, recipe_of, stored
 from rushkit.system import Machine, generator
 
@@ -114,21 +112,20 @@ def export_timm(part: Part, path: Path) -> dict[str, Any]:
         UsageError: a backbone of a plugin, which only its own code can build.
         NumericsError: the model that these lines make has other outputs.
     """
-    section, size, classes = part.recipe.backbone, part.image_size, len(part.classes)
+    foreign = foreign_model(part.recipe.backbone, part.image_size, len(part.classes))
     encoder = part.module.encoder if isinstance(part.module, Network) else part.module
     inner = encoder.model if isinstance(encoder, Normalised) else encoder
     tensors: dict[str, Tensor] = dict(inner.state_dict())
     if isinstance(part.module, Network):
-        places = _run_lines(loading_lines(section, size, classes)).state_dict()
+        places = foreign.build().state_dict()
         tensors |= _named_head(part.module.head, {name: places[name] for name in places if name not in tensors})
-    lines = loading_lines(section, size, classes, path)
-    facts = part.facts() | {"load": lines}
+    facts = part.facts() | {"load": foreign.lines(path)}
     ready = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
     write_atomic(path, [safetensors.torch.save(ready, {METADATA: json.dumps(facts), "format": "pt"})])
     x = part.example()
     with torch.no_grad():
         ours = part.module(x)
-        theirs = _run_lines(lines).eval()(encoder.normalise(x) if isinstance(encoder, Normalised) else x)
+        theirs = foreign.build(path).eval()(encoder.normalise(x) if isinstance(encoder, Normalised) else x)
     return facts | compared(ours, theirs, path) | {"format": "timm", "file": str(path), "bytes": path.stat().st_size}
 
 
@@ -149,65 +146,6 @@ def compared(ours: Tensor, theirs: Tensor, path: Path) -> dict[str, float]:
             "nothing was kept; a report of it is welcome",
         )
     return {"difference": difference, "largest": largest}
-
-
-def loading_lines(backbone: Backbone, size: int, classes: int, path: Path | None = None) -> list[str]:
-    """Python that makes ``model``, the backbone with a head for so many classes (0: none), and loads a file into it.
-
-    Raises:
-        UsageError: a backbone of a plugin.
-    """
-    entry = registry.entry(backbone.name)
-    if entry.owner != BUILTIN_OWNER:
-        raise UsageError(
-            f"backbone {backbone.name!r} comes from {entry.owner}, and neither timm nor torchvision can build it",
-            "--format onnx exports every backbone",
-        )
-    family, slash, name = backbone.name.removeprefix(f"{BUILTIN_OWNER}/").partition("/")
-    options = {key: value for key, value in backbone.options.items() if key != "pretrained"}
-    load = [] if path is None else [f"timm.models.load_checkpoint(model, {str(path)!r})"]
-    if family == "torchvision":
-        pretrained = bool(backbone.options.get("pretrained"))
-        options = torchvision_backbones.creation_options(name, size, pretrained) | options
-        head = {"num_classes": classes} if classes else {}
-        lines = [
-            "import safetensors.torch, torch, torchvision",
-            f"model = torchvision.models.get_model({_call(name, head | options)})",
-        ]
-        if not classes:
-            cut = torchvision_backbones.last_linear(_run_lines(lines))
-            lines.append(f"model.set_submodule({cut!r}, torch.nn.Identity())")
-        return lines + ([f"model.load_state_dict(safetensors.torch.load_file({str(path)!r}))"] if path else [])
-    if slash:
-        options |= backbones.creation_options(name, size) | ({"checkpoint_path": str(path)} if path else {})
-        return ["import timm", f"model = timm.create_model({_call(name, {'num_classes': classes} | options)})"]
-    if family == "resnet18" and options.get("stem") == "standard":
-        return ["import timm", f"model = timm.create_model('resnet18', num_classes={classes})", *load]
-    if family == "resnet18":
-        lines, width = [f"model = timm.create_model('resnet18', num_classes={classes})"], 64
-    else:
-        lines, width = (
-            [
-                "from timm.models.resnet import BasicBlock, ResNet",
-                "shape = dict(layers=(1, 1, 1, 1), channels=(16, 32, 64, 128), stem_type='deep', stem_width=8)",
-                f"model = ResNet(BasicBlock, num_classes={classes}, **shape)",
-            ],
-            16,
-        )
-    stem = f"torch.nn.Conv2d(3, {width}, 3, padding=1, bias=False), torch.nn.Identity()"
-    return ["import timm, torch", *lines, f"model.conv1, model.maxpool = {stem}", *load]
-
-
-def _call(name: str, options: dict[str, Any]) -> str:
-    return ", ".join([repr(name), *(f"{key}={value!r}" for key, value in options.items())])
-
-
-def _run_lines(lines: list[str]) -> Any:
-    """The model that the lines make. They are run as they stand, so that what is printed is what was checked."""
-    namespace: dict[str, Any] = {}
-    with initialised_from(0, "export"):
-        exec("\n".join(lines), namespace)
-    return namespace["model"]
 
 
 def _named_head(head: nn.Module, places: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -41,7 +41,9 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             return finetune(recipe, source, run)
     machine, settings = machine_of(recipe), recipe.finetune
     mirror_metrics(recipe, run)
-    job, report, trainable = finetuning_job(recipe, source, machine)
+    # What starts from a checkpoint, or is resumed, has its weights.
+    fetch = source is None and not run.checkpoints.paths()
+    job, report, trainable = finetuning_job(recipe, source, machine, fetch)
     classes = len(job.meta["classes"])
     run.speaker.say(
         f"finetune {recipe.name}: {build.describe_split(job.split)} in {classes} classes, "
@@ -79,9 +81,12 @@ def supervised_recipe(recipe: Recipe) -> Recipe:
 
 
 def finetuning_job(
-    recipe: Recipe, source: Checkpoint | None, machine: Machine
+    recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False
 ) -> tuple[TrainingJob, LoadReport | None, list[str]]:
-    """Everything that the loop needs, what the source brought, and the names of the parameters that train."""
+    """Everything that the loop needs, what the source brought, and the names of the parameters that train.
+
+    With ``fetch`` the encoder brings the pretrained weights that the recipe may ask for.
+    """
     settings = recipe.finetune
     dataset = build.build_dataset(recipe)
     split = build.load_split(recipe, dataset, settings.split)
@@ -89,7 +94,7 @@ def finetuning_job(
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
-    network = build.build_network(recipe, objective, size, len(dataset.classes))
+    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.freeze == "encoder":
         trainable = freeze_encoder(network)

@@ -16,7 +16,8 @@ from rushkit.errors import UsageError, first_few
 from rushkit.models.backbones import timm_pretrained
 from rushkit.models.network import num_parameters
 from rushkit.models.normalise import Normalised
-from rushkit.models.torchvision_backbones import OWN_SCALE, pretrained_state
+from rushkit.models.pretrained import OWN_SCALE
+from rushkit.models.torchvision_backbones import pretrained_state
 from rushkit.noises.none import NoNoise
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
@@ -88,7 +89,8 @@ def import_recipe(
     recipe = derive_recipe(build_recipe(table), changes)
     if "pretrained" in recipe.backbone.options:
         raise UsageError(
-            "backbone.pretrained would fetch weights whenever the run is opened", "use --pretrained: the run keeps them"
+            "backbone.pretrained is for training from the start; an import brings weights",
+            "to import those of timm or torchvision: --pretrained",
         )
     check_components(recipe)
     return recipe

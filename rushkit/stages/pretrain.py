@@ -35,7 +35,8 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
             return pretrain(recipe, run)
     machine, settings, seed = machine_of(recipe), recipe.pretrain, recipe.system.seed
     mirror_metrics(recipe, run)
-    job, dataset = pretraining_job(recipe, machine)
+    # What is resumed has its weights.
+    job, dataset = pretraining_job(recipe, machine, fetch=not run.checkpoints.paths())
     looks = neighbours(recipe, dataset, job.split)
     if looks is not None:
         look = partial(_look, job, settings.knn, looks, len(dataset.classes), machine)
@@ -59,14 +60,23 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
     return run.write_results(results)
 
 
-def pretraining_job(recipe: Recipe, machine: Machine, split: Split | None = None) -> tuple[TrainingJob, Dataset]:
-    """Everything that the loop needs, and the data set; ``split`` takes the place of the data set's own images."""
+def pretraining_job(
+    recipe: Recipe, machine: Machine, split: Split | None = None, fetch: bool = False
+) -> tuple[TrainingJob, Dataset]:
+    """Everything that the loop needs, and the data set.
+
+    Args:
+        recipe: Sections data, backbone, projector, noise, pretrain, system.
+        machine: Where to.
+        split: Takes the place of the data set's own images.
+        fetch: Whether the encoder brings the pretrained weights that the recipe may ask for.
+    """
     settings = recipe.pretrain
     dataset = build.build_dataset(recipe)
     split = build.load_split(recipe, dataset, settings.split) if split is None else split
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
-    network = build.build_network(recipe, objective, size, len(dataset.classes)).to(machine.device)
+    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch).to(machine.device)
     network = network.to(memory_format=build.CHANNELS_LAST)
     job = TrainingJob(
         network=network,

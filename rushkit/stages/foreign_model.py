@@ -1,0 +1,153 @@
+"""A model as timm or torchvision build it: made by calling them, and written as lines of Python that do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import timm
+import torchvision
+from timm.models.resnet import BasicBlock, ResNet
+from torch import nn
+
+from rushkit.errors import UsageError
+from rushkit.models import backbones, torchvision_backbones
+from rushkit.models.network import initialised_from
+from rushkit.models.pretrained import without_fetching
+from rushkit.recipe.schema import Backbone
+from rushkit.registries import backbones as registry
+from rushkit.registry import BUILTIN_OWNER
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call that is made and written down alike.
+
+    Attributes:
+        function: What is called.
+        words: How Python calls it.
+        arguments: By place; plain data, or a class that the lines import.
+        options: By name; plain data under names that are identifiers, as the recipe's schema has checked.
+    """
+
+    function: Callable[..., Any]
+    words: str
+    arguments: tuple[Any, ...] = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def make(self, **more: Any) -> Any:
+        """The result, with further options."""
+        return self.function(*self.arguments, **self.options, **more)
+
+    def written(self, **more: Any) -> str:
+        """The call with further options, as an expression."""
+        options = (f"{name}={value!r}" for name, value in {**self.options, **more}.items())
+        return f"{self.words}({', '.join([*map(_written, self.arguments), *options])})"
+
+
+def _written(argument: Any) -> str:
+    return argument.__name__ if isinstance(argument, type) else repr(argument)
+
+
+@dataclass(frozen=True)
+class ForeignModel:
+    """How a model is built and a file is loaded into it.
+
+    Attributes:
+        imports: The modules of the lines.
+        model: Makes the model.
+        stem: What takes the place of ``conv1`` and ``maxpool``; empty: nothing does.
+        cut: The last layer's name where the model goes without it.
+        path_option: The option of ``model`` that names the file to load; none: ``load`` loads it.
+        load: Called with the model and the file.
+        load_words: How Python calls it, with {path} for the file.
+    """
+
+    imports: tuple[str, ...]
+    model: Call
+    stem: tuple[Call, ...] = ()
+    cut: str = ""
+    path_option: str = ""
+    load: Callable[[nn.Module, Path], Any] = lambda model, path: timm.models.load_checkpoint(model, str(path))
+    load_words: str = "timm.models.load_checkpoint(model, {path})"
+
+    def build(self, path: Path | None = None) -> nn.Module:
+        """The model, with the weights of a file, or else with ones drawn from a fixed seed."""
+        named = {self.path_option: str(path)} if path and self.path_option else {}
+        with initialised_from(0, "export"):
+            model: Any = self.model.make(**named)
+            if self.stem:
+                model.conv1, model.maxpool = (layer.make() for layer in self.stem)
+            if self.cut:
+                model.set_submodule(self.cut, nn.Identity())
+        if path and not named:
+            self.load(model, path)
+        return model
+
+    def lines(self, path: Path) -> list[str]:
+        """Python that makes ``model`` and loads a file into it."""
+        named = {self.path_option: str(path)} if self.path_option else {}
+        lines = [*self.imports, f"model = {self.model.written(**named)}"]
+        if self.stem:
+            lines.append(f"model.conv1, model.maxpool = {', '.join(layer.written() for layer in self.stem)}")
+        if self.cut:
+            lines.append(f"model.set_submodule({self.cut!r}, torch.nn.Identity())")
+        return lines if named else [*lines, self.load_words.format(path=repr(str(path)))]
+
+
+def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
+    """How timm, or torchvision for its own models, builds a backbone with a head for so many classes; 0: none.
+
+    Raises:
+        UsageError: a backbone of a plugin.
+    """
+    entry = registry.entry(backbone.name)
+    if entry.owner != BUILTIN_OWNER:
+        raise UsageError(
+            f"backbone {backbone.name!r} comes from {entry.owner}, and neither timm nor torchvision can build it",
+            "--format onnx exports every backbone",
+        )
+    family, slash, name = backbone.name.removeprefix(f"{BUILTIN_OWNER}/").partition("/")
+    options = without_fetching(backbone.name, backbone.options)
+    # Of our factories', not of theirs.
+    options.pop("pretrained", None)
+    if family == "torchvision":
+        return _of_torchvision(name, size, classes, options)
+    if slash:
+        options = {"num_classes": classes} | options | backbones.creation_options(name, size)
+        model = Call(timm.create_model, "timm.create_model", (name,), options)
+        return ForeignModel(("import timm",), model, path_option="checkpoint_path")
+    if family == "resnet18":
+        model = Call(timm.create_model, "timm.create_model", ("resnet18",), {"num_classes": classes})
+        if options.get("stem") == "standard":
+            return ForeignModel(("import timm",), model)
+        return ForeignModel(("import timm, torch",), model, _small_stem(64))
+    shape = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128), "stem_type": "deep", "stem_width": 8}
+    model = Call(ResNet, "ResNet", (BasicBlock,), {"num_classes": classes} | shape)
+    imports = ("import timm, torch", "from timm.models.resnet import BasicBlock, ResNet")
+    return ForeignModel(imports, model, _small_stem(16))
+
+
+def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Any]) -> ForeignModel:
+    head = {"num_classes": classes} if classes else {}
+    made = head | torchvision_backbones.creation_options(name, size) | options
+    model = Call(torchvision.models.get_model, "torchvision.models.get_model", (name,), made)
+    cut = ""
+    if not classes:
+        with initialised_from(0, "export"):
+            cut = torchvision_backbones.last_linear(model.make())
+    return ForeignModel(
+        ("import safetensors.torch, torch, torchvision",),
+        model,
+        cut=cut,
+        load=lambda made, path: made.load_state_dict(safetensors.torch.load_file(path)),
+        load_words="model.load_state_dict(safetensors.torch.load_file({path}))",
+    )
+
+
+def _small_stem(width: int) -> tuple[Call, Call]:
+    options = {"padding": 1, "bias": False}
+    return Call(nn.Conv2d, "torch.nn.Conv2d", (3, width, 3), options), Call(nn.Identity, "torch.nn.Identity")
