@@ -6,10 +6,11 @@ import os
 import sys
 
 from rushkit import interrupt
+from rushkit.voice import unfailing_output
 
 
 def main() -> int:
-    """Run the command line of this process; Ctrl-C and SIGTERM are heard before anything else is imported."""
+    """Run the command line of this process; Ctrl-C, SIGTERM and SIGHUP are heard before anything else is imported."""
     interrupt.listen()
     try:
         with interrupt.heard():
@@ -18,7 +19,8 @@ def main() -> int:
     except KeyboardInterrupt:
         # Nothing of the command line can be relied on yet. Of a rank the launcher says it.
         if "RUSHKIT_JOB_FOLDER" not in os.environ:
-            sys.stderr.write("error: interrupted\n")
+            with unfailing_output():
+                sys.stderr.write("error: interrupted\n")
         return interrupt.EXIT_CODE
     finally:
         interrupt.leave()

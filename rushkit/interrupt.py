@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM from a command's first line on: noted, raised as KeyboardInterrupt, and raised again if swallowed.
+"""What asks a command to stop, from its first line on: noted, raised as KeyboardInterrupt, raised again if swallowed.
 
 An exception that is raised wherever a signal happens to fall can be lost: in a ``__del__``, in a callback, under a
 library's bare ``except``; or it comes out as another one, as from an import that it broke. So the request is kept until
@@ -19,7 +19,8 @@ from types import FrameType
 from typing import Any
 
 EXIT_CODE = 130
-STOPS = (signal.SIGINT, signal.SIGTERM)
+# SIGHUP, which Windows does not have, comes from a terminal that closes.
+STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # How long a request may go unanswered, with no exception on its way, before it is raised again.
 _REPEAT_SECONDS = 0.5
 
@@ -27,13 +28,37 @@ _listening = False
 _granted = False
 _leaving = False
 _pending: signal.Signals | None = None
+# How many writes are under way that no Ctrl-C may cut short.
+_writes = 0
+
+
+def stops() -> list[signal.Signals]:
+    """The signals to hear: those of ``STOPS``, but SIGHUP not where it is ignored, as under ``nohup``."""
+    hangup = getattr(signal, "SIGHUP", None)
+    return [number for number in STOPS if number != hangup or signal.getsignal(number) is not signal.SIG_IGN]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A block that a Ctrl-C, also the second, does not cut short: saving, which the first one asked for."""
+    global _writes
+    _writes += 1
+    try:
+        yield
+    finally:
+        _writes -= 1
+
+
+def is_uninterrupted() -> bool:
+    """Whether such a block is under way."""
+    return _writes > 0
 
 
 def listen() -> None:
-    """Hear SIGINT and SIGTERM from now on; SIGINT may have been blocked until now by the process that started this."""
+    """Hear ``stops`` from now on; SIGINT may have been blocked until now by the process that started this."""
     global _listening, _granted, _leaving
     _listening, _granted, _leaving = True, False, False
-    for number in STOPS:
+    for number in stops():
         signal.signal(number, _hear)
     sys.unraisablehook = _unraisable
     if sys.platform != "win32":
@@ -93,7 +118,7 @@ def _hear(number: int, frame: FrameType | None) -> None:
     _pending = _pending or signal.Signals(number)
     _remind_in(_REPEAT_SECONDS)
     # Somebody who presses Ctrl-C again wants out of what takes so long; the system's SIGTERMs mean one thing.
-    if first or number == signal.SIGINT:
+    if (first or number == signal.SIGINT) and not is_uninterrupted():
         raise KeyboardInterrupt
 
 
@@ -101,7 +126,7 @@ def _remind(number: int, frame: FrameType | None) -> None:
     if not pending() or _leaving:
         return
     _remind_in(_REPEAT_SECONDS)
-    if not _is_on_its_way(sys.exception()):
+    if not is_uninterrupted() and not _is_on_its_way(sys.exception()):
         raise KeyboardInterrupt
 
 

@@ -32,6 +32,7 @@ from rushkit.cli import (
 from rushkit.cli.last_words import Kind, leave_words
 from rushkit.errors import Interrupted, RushkitError, showable
 from rushkit.place import current_place, leave_place
+from rushkit.voice import unfailing_output
 
 ABOUT = (
     "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
@@ -67,6 +68,23 @@ VERBS = (
 )
 for verb in VERBS:
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
+# Verbs whose work is on the disk when they print: words that nobody can read undo none of it.
+KEEPING = {
+    "audit",
+    "attack",
+    "certify",
+    "demo",
+    "evaluate",
+    "export",
+    "finetune",
+    "import",
+    "pretrain",
+    "probe",
+    "report",
+}
+KEEPING_GROUPS = {("data", "fetch"), ("plugins", "new"), ("recipe", "copy"), ("runs", "clean")}
+_PRINTING = {"--help", "-h", "--dry-run"}
+
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
@@ -87,8 +105,30 @@ def root(
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 failed, 2 usage, 3 plugin, 130 interrupted."""
+    """Run the command line; returns the exit code: 0, 1 failed, 2 usage, 3 plugin, 130 interrupted.
+
+    Output that cannot be written stops no work. Where printing was all that there was to do, the code is then 1; a
+    reader that has left, such as ``head``, had what it wanted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
+    with unfailing_output() as out:
+        code = _run(arguments)
+        out.flush()
+        lost = out.failure is not None and not isinstance(out.failure, BrokenPipeError)
+        if code == 0 and lost and not _keeps_its_work(arguments):
+            reason = getattr(out.failure, "strerror", None) or out.failure
+            _complain(f"the standard output cannot be written: {reason}", "send it elsewhere, or free some space")
+            code = 1
+    return code
+
+
+def _keeps_its_work(arguments: list[str]) -> bool:
+    """Whether a command that succeeded has left more behind than what it printed."""
+    kept = (arguments[:1] and arguments[0] in KEEPING) or tuple(arguments[:2]) in KEEPING_GROUPS
+    return bool(kept) and _PRINTING.isdisjoint(arguments)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
         # Everywhere, though only the long verbs list it: the hint below offers it for any command.
@@ -116,10 +156,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _complain("interrupted", None, "interrupted")
         return 130
-    except BrokenPipeError:
-        # The reader of our output went away; what is left to flush at exit would raise again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
@@ -171,8 +207,7 @@ def _has_lost_a_peer(error: Exception) -> bool:
 
 def _complain(message: str, hint: str | None, kind: Kind = "cause") -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
-    encoding = sys.stderr.encoding or "utf-8"
-    text = showable("\n".join(lines)).encode(encoding, "backslashreplace").decode(encoding)
+    text = showable("\n".join(lines))
     if leave_words(kind, f"{text}\n"):
         return
     if current_place().rank:

@@ -47,6 +47,8 @@ def leave_words(kind: Kind, text: str) -> bool:
         return False
     try:
         os.write(handle, f"{json.dumps(asdict(words))}\n".encode())
+    except OSError:
+        return False
     finally:
         os.close(handle)
     return True

@@ -62,9 +62,9 @@ def _end_with_parent() -> None:
 def run_ranks(command: list[str], nproc: int) -> int:
     """Run a command as ranks 0 to nproc - 1, with the variables that torchrun would give them and a folder to meet in.
 
-    The first rank that fails ends the job: the others are stopped and its error is shown. SIGINT and SIGTERM go on to
-    every rank, which stop together; so does the end of a rank that alone was interrupted. The ranks' standard input is
-    a pipe that says nothing and ends with this process.
+    The first rank that fails ends the job: the others are stopped and its error is shown. SIGINT, SIGTERM and SIGHUP
+    go on to every rank, which stop together; so does the end of a rank that alone was interrupted. The ranks' standard
+    input is a pipe that says nothing and ends with this process.
 
     Args:
         command: What each rank runs.
@@ -104,7 +104,7 @@ class _Ranks:
         self._heard: list[int] = []
 
     def __enter__(self) -> _Ranks:
-        self._old = {number: signal.signal(number, self._pass_on) for number in interrupt.STOPS}
+        self._old = {number: signal.signal(number, self._pass_on) for number in interrupt.stops()}
         if (earlier := interrupt.take()) is not None:
             self._heard.append(earlier)
         return self

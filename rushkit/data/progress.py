@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from rushkit.errors import showable
 from rushkit.place import current_place
+from rushkit.voice import unfailing
 
 # Called with how much is done and how much there is in all (0: unknown).
 Progress = Callable[[int, int], None]
@@ -26,7 +27,8 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
     """A Progress for one piece of work; says nothing on any rank but the first."""
     logger.info("%s", title)
     quiet = logging.getLogger("rushkit").level > logging.INFO or current_place().rank != 0
-    if quiet or not sys.stderr.isatty():
+    stream = unfailing(sys.stderr)
+    if quiet or not stream.isatty():
         yield _lines(title)
         return
     # Only a terminal pays for the import.
@@ -41,7 +43,7 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
         columns += [progress.DownloadColumn(), progress.TransferSpeedColumn()]
     else:
         columns += [progress.MofNCompleteColumn()]
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(stderr=True)) as bar:
+    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(file=stream)) as bar:
         task = bar.add_task(showable(title), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total or None)
 

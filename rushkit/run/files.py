@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import NumericsError, RushkitError
+from rushkit.interrupt import uninterrupted
 
 JSON = None | bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -35,13 +36,13 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int =
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{_LEFTOVER}")
     try:
-        with temporary.open("wb") as file:
+        with uninterrupted(), temporary.open("wb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+            temporary.replace(path)
+            _sync_folder(path.parent)
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -69,7 +70,8 @@ def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:
     """What to tell the user when ``path`` cannot be written."""
     if error.errno not in _NO_ROOM:
         reason = error.strerror or str(error)
-        return RushkitError(f"cannot write {path}: {reason}", "check the folder's permissions, or choose another one")
+        fix = "make its folder" if error.errno == errno.ENOENT else "check the folder's permissions"
+        return RushkitError(f"cannot write {path}: {reason}", f"{fix}, or choose another one")
     try:
         free = f", {_in_words(shutil.disk_usage(path.parent).free)} are free on its disk"
     except OSError:

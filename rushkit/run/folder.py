@@ -36,7 +36,8 @@ class Run:
     """An open run: the one process that writes to its folder, or a rank that only follows.
 
     Make one with ``Run.create`` or ``Run.open`` and use it in a ``with`` block: leaving it normally finishes the run,
-    an exception fails it, and KeyboardInterrupt or Interrupted marks it interrupted.
+    an exception fails it, and KeyboardInterrupt or Interrupted marks it interrupted. A run whose folder was deleted
+    meanwhile ends with a RushkitError that says so.
 
     Attributes:
         path: The folder.
@@ -52,6 +53,7 @@ class Run:
         self.data = data
         self.writes = lock is not None
         self._lock = lock
+        self._log_failed = False
         self.speaker = (speaker or Speaker()).with_sink(self.log)
         self.metrics = MetricsLog(path / METRICS_FILE, writes=self.writes)
         self.checkpoints = CheckpointStore(path / CHECKPOINTS, writable=self.writes, warn=self.speaker.warn)
@@ -136,6 +138,7 @@ class Run:
 
     def subfolder(self, name: str) -> Path:
         """The folder ``counts``, ``figures``, ... of this run, made when it is first asked for."""
+        self._check_there()
         folder = self.path / name
         try:
             folder.mkdir(exist_ok=True)
@@ -144,27 +147,36 @@ class Run:
         return folder
 
     def log(self, text: str) -> None:
-        """Append a line to log.txt, with the time in UTC."""
-        if not self.writes:
+        """Append a line to log.txt, with the time in UTC. Where that fails, one warning says so: the run goes on."""
+        if not self.writes or self._log_failed:
             return
         path = self.path / LOG_FILE
         try:
+            if not _is_there(self.path):
+                return
             with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {showable(text)}\n")
         except OSError as error:
-            raise write_error(path, error) from error
+            self._log_failed = True
+            self.speaker.warn(f"{path} cannot be written any more: {error.strerror or error}")
 
     def save_checkpoint(
         self, step: int, tensors: Mapping[str, torch.Tensor], meta: Mapping[str, JSON], best: bool = False
     ) -> Path | None:
-        """Save a checkpoint, after the metrics up to it have reached the disk. None on ranks that do not write."""
+        """Save a checkpoint, after the metrics up to it have reached the disk. None on ranks that do not write.
+
+        Raises:
+            RushkitError: no room, no permission, or the run's folder is gone.
+        """
         if not self.writes:
             return None
+        self._check_there()
         self.metrics.sync()
         return self.checkpoints.save(step, tensors, meta, best)
 
     def update(self, **values: JSON) -> None:
         """Add to what run.json tells."""
+        self._check_there()
         self.data |= values
         self._write()
 
@@ -177,7 +189,9 @@ class Run:
 
         Raises:
             NumericsError: a NaN or an infinity, naming the key.
+            RushkitError: no room, no permission, or the run's folder is gone.
         """
+        self._check_there()
         if self.writes:
             write_json(self.path / RESULTS_FILE, results)
         return {**results, "run": str(self.path)}
@@ -194,15 +208,15 @@ class Run:
         to show.
         """
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
-        # A full disk may be the very reason.
-        with contextlib.suppress(RushkitError):
-            if isinstance(error, RushkitError | KeyboardInterrupt):
-                self.log(str(error) or type(error).__name__)
-            else:
-                self.log("".join(traceback.format_exception(error)))
+        if isinstance(error, RushkitError | KeyboardInterrupt):
+            self.log(str(error) or type(error).__name__)
+        else:
+            self.log("".join(traceback.format_exception(error)))
         self._close_session("interrupted" if stopped else "failed")
         self.data["error"] = {"type": type(error).__name__, "message": str(error)}
+        # A full disk, or a folder that is gone, may be the very reason.
         with contextlib.suppress(RushkitError):
+            self._check_there()
             self._write()
         vain = self.writes and isinstance(error, RushkitError) and not stopped and self._is_untouched()
         self.close()
@@ -227,7 +241,11 @@ class Run:
         elif error is None:
             self.finish()
         else:
+            gone = not _is_there(self.path)
             self.fail(error)
+            if gone and isinstance(error, RushkitError | OSError):
+                # Whatever could not be written to a folder that is not there any more: this is the cause.
+                raise self._gone() from error
 
     def _is_untouched(self) -> bool:
         """Whether this process made the folder, and nothing is in it but what every run has from its start."""
@@ -254,6 +272,7 @@ class Run:
     def _end(self, status: str) -> None:
         self._close_session(status)
         try:
+            self._check_there()
             self._write()
         finally:
             self.close()
@@ -262,6 +281,17 @@ class Run:
         now = datetime.now(UTC).isoformat()
         self.data |= {"status": status, "ended": now}
         self.data["sessions"] = [*self.data["sessions"][:-1], {**self.data["sessions"][-1], "ended": now}]
+
+    def _check_there(self) -> None:
+        """Raise RushkitError where the folder was deleted or moved under the run: nothing is to come back half."""
+        if self.writes and not _is_there(self.path):
+            raise self._gone()
+
+    def _gone(self) -> RushkitError:
+        return RushkitError(
+            f"the run's folder {self.path} is gone: it was deleted or moved while the run worked",
+            "leave a run's folder where it is until the run ends; `rushkit runs list` shows those that there are",
+        )
 
     def _write(self) -> None:
         if self.writes:
@@ -284,6 +314,17 @@ def read_run_file(path: Path) -> dict[str, Any]:
     if isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
         raise UsageError(f"{path} was made by a newer rushkit (format {data['schema']})", "upgrade rushkit")
     return data
+
+
+def _is_there(folder: Path) -> bool:
+    """Whether a folder is still that of a run. Anything but its absence is for the next write to tell."""
+    try:
+        (folder / RUN_FILE).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _read_text(path: Path) -> str:

@@ -8,11 +8,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, SupportsFloat, TextIO
+from typing import TYPE_CHECKING, Protocol, SupportsFloat, TextIO
 
 from rushkit.errors import showable
 from rushkit.place import current_place
 from rushkit.rounding import percent
+from rushkit.voice import unfailing
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -75,7 +76,7 @@ class Progress:
         self._started = self._shown = self._row_began = self._clock()
         self._marks.append((self._started, self.done))
         if not self._quiet:
-            stream = self._stream or sys.stderr
+            stream = unfailing(self._stream or sys.stderr)
             if _is_terminal(stream):
                 self._display = _Bar(stream, self.label, self.total, self.done)
             else:
@@ -153,6 +154,7 @@ class Speaker:
 
     Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
     stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
+    Speaking never fails: a stream that takes no words stops no work.
 
     Args:
         verbosity: -1 warnings only, 0 normal, 1 with details.
@@ -188,7 +190,7 @@ class Speaker:
 
     def warn(self, text: str) -> None:
         """Say what must be heard: with ``-q`` too."""
-        self._out(f"warning: {text}", shown=True, stream=sys.stderr, style="33")
+        self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
 
     def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
         """A progress display for one piece of work; use it in a ``with`` block. Inside another one it is silent."""
@@ -199,7 +201,7 @@ class Speaker:
             self._progress = progress
         return progress
 
-    def _out(self, text: str, shown: bool, stream: TextIO | None = None, style: str = "") -> None:
+    def _out(self, text: str, shown: bool, to_stderr: bool = False, style: str = "") -> None:
         if self.rank != 0:
             return
         text = showable(text)
@@ -207,11 +209,8 @@ class Speaker:
             self._sink(text)
         if not shown:
             return
-        stream = stream or (sys.stderr if self.json else sys.stdout)
+        stream = unfailing(sys.stderr if to_stderr or self.json else sys.stdout)
         terminal = _is_terminal(stream)
-        # A name that the stream's encoding lacks is shown escaped: no reason to stop a run.
-        encoding = getattr(stream, "encoding", None) or "utf-8"
-        text = text.encode(encoding, "backslashreplace").decode(encoding)
         # A line that goes to a terminal has to pass above the bar that may be on it.
         if terminal and self._progress is not None and self._progress.write(text):
             return
@@ -327,9 +326,8 @@ class _Bar:
         return table
 
 
-def _is_terminal(stream: Any) -> bool:
-    isatty = getattr(stream, "isatty", None)
-    return bool(isatty and isatty()) and os.environ.get("TERM") != "dumb"
+def _is_terminal(stream: TextIO) -> bool:
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _number(value: float) -> str:

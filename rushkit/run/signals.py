@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that the loop grants between two steps, so that it can save first."""
+"""Ctrl-C, SIGTERM and SIGHUP as a wish that the loop grants between two steps, so that it can save first."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Stop:
 
     Attributes:
         requested: True from the first signal on, also where that came before the block and was not answered.
-        signal_name: ``"SIGINT"`` or ``"SIGTERM"``, or ``""``.
+        signal_name: ``"SIGINT"``, ``"SIGTERM"`` or ``"SIGHUP"``, or ``""``.
     """
 
     requested: bool = False
@@ -29,13 +29,16 @@ class Stop:
 
 @contextmanager
 def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[Stop]:
-    """Turn SIGINT and SIGTERM into ``stop.requested`` inside the block; a second SIGINT raises KeyboardInterrupt.
+    """Turn SIGINT, SIGTERM and SIGHUP into ``stop.requested`` inside the block.
 
-    Outside the main thread, where Python allows no handlers, it changes nothing. The old handlers come back at the end,
-    and a request that the block did not grant, by ending with an exception, goes on to them.
+    A second SIGINT raises KeyboardInterrupt, except in a block of ``interrupt.uninterrupted``. SIGHUP stays ignored
+    where it is, as under ``nohup``. Outside the main thread, where Python allows no handlers, nothing changes. The old
+    handlers come back at the end, and a request that the block did not grant, by ending with an exception, goes on to
+    them.
 
     Args:
         on_request: Called once with the signal's name when the first one comes: to say that the run is about to save.
+            What it raises does not reach the block.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
@@ -44,20 +47,20 @@ def graceful_stop(on_request: Callable[[str], None] | None = None) -> Iterator[S
 
     def handle(number: int, frame: FrameType | None) -> None:
         if stop.requested:
-            if number == signal.SIGINT:
+            if number == signal.SIGINT and not interrupt.is_uninterrupted():
                 raise KeyboardInterrupt
             return
         stop.requested = True
         stop.signal_name = signal.Signals(number).name
         if on_request:
-            # The signal may fall into a write to the very stream that the callback writes to; Python forbids that.
-            with suppress(RuntimeError):
+            # Whatever goes wrong with saying it, the loop has to save.
+            with suppress(Exception):
                 on_request(stop.signal_name)
 
     old: dict[signal.Signals, Any] = {}
     ended = False
     try:
-        for number in interrupt.STOPS:
+        for number in interrupt.stops():
             old[number] = signal.signal(number, handle)
         if (earlier := interrupt.take()) is not None:
             handle(earlier, None)

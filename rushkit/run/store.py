@@ -60,7 +60,8 @@ class CheckpointStore:
         if not self._writable:
             raise CheckpointError(f"{self.folder} was opened for reading only", "open its run to write to it")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Not its parents: the folder of a run that is gone must not come back half.
+            self.folder.mkdir(exist_ok=True)
         except OSError as error:
             raise write_error(self.folder, error) from error
         path = self.folder / f"step-{step:06d}{SUFFIX}"

@@ -53,6 +53,8 @@ class ScalarEvents:
 
         self.close()
         try:
+            # TensorBoard would make its parents as well, and so bring back the folder of a run that is gone.
+            self.folder.mkdir(exist_ok=True)
             for old in self.folder.glob("events.out.tfevents.*"):
                 # Emptied and not removed: a TensorBoard that is reading it would never come to the new one.
                 old.write_bytes(b"")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
+from rushkit.interrupt import uninterrupted
 from rushkit.run.chain import Seal, read_chained
 from rushkit.run.files import write_error
 
@@ -72,7 +73,7 @@ class BlockLog:
     def _write(self, record: dict[str, Any]) -> None:
         line, seal = self._seal.line(record)
         try:
-            with self.path.open("ab") as file:
+            with uninterrupted(), self.path.open("ab") as file:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())

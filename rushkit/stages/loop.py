@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
+from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
 from rushkit.models.network import Network
 from rushkit.noises import Noise
@@ -136,11 +137,12 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     run.checkpoints.keep = settings.keep
 
     def save(step: int, best: bool = False) -> None:
-        ledger.read()
-        tensors, state = optimizer_tensors(optimizer)
-        epoch = step // job.steps_per_epoch
-        meta = job.meta | {"step": step, "epoch": epoch, "steps_per_epoch": job.steps_per_epoch, "optimizer": state}
-        run.save_checkpoint(step, {**network.tensors(), **tensors}, meta, best)
+        with uninterrupted():
+            ledger.read()
+            tensors, state = optimizer_tensors(optimizer)
+            epoch = step // job.steps_per_epoch
+            meta = job.meta | {"step": step, "epoch": epoch, "steps_per_epoch": job.steps_per_epoch, "optimizer": state}
+            run.save_checkpoint(step, {**network.tensors(), **tensors}, meta, best)
 
     label = job.objective.stage
     with (

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -215,6 +217,20 @@ def a_full_disk(fails, folder, monkeypatch) -> str:
     return f"error: {write_error(folder / 'x', OSError(errno.ENOSPC, 'No space left on device')).message}"
 
 
+def a_folder_that_was_deleted(fails, folder, monkeypatch) -> str:
+    stepping(monkeypatch, lambda loss: shutil.rmtree(folder / "runs", ignore_errors=True) or loss)
+    return fails(1, *START).err
+
+
+def an_output_that_is_full(fails, folder, monkeypatch) -> str:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+    return fails(1, "runs", "list").err
+
+
 def a_folder_that_is_a_file(fails, folder, monkeypatch) -> str:
     (folder / "blocked").write_text("")
     return fails(1, *START, "--set", "system.runs_dir=blocked").err
@@ -236,6 +252,8 @@ PROVOKED: dict[str, Callable[..., str]] = {
     "out of memory": too_little_memory,
     "no room": a_full_disk,
     "cannot write": a_folder_that_is_a_file,
+    "the run's folder <run> is gone": a_folder_that_was_deleted,
+    "the standard output cannot": an_output_that_is_full,
 }
 
 
