@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
+from rushkit.interrupt import uninterrupted
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
@@ -242,7 +243,8 @@ class Run:
             self.finish()
         else:
             gone = not _is_there(self.path)
-            self.fail(error)
+            with uninterrupted():
+                self.fail(error)
             if gone and isinstance(error, RushkitError | OSError):
                 # Whatever could not be written to a folder that is not there any more: this is the cause.
                 raise self._gone() from error
