@@ -6,8 +6,10 @@ import ctypes
 import hashlib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -18,6 +20,8 @@ from rushkit.errors import UsageError
 Precision = Literal["float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
+# Where a control group of Linux says how much memory its processes may take.
+_CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Of glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
@@ -109,6 +113,18 @@ def keep_freed_memory() -> None:
         return
     mallopt(_M_MMAP_MAX, 0)
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+@cache
+def memory_bytes() -> int:
+    """The memory of this machine in bytes, or of the container that this process runs in, whichever is less."""
+    sizes = [1 << 36]
+    with suppress(ValueError, OSError, AttributeError):
+        sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    # "max" where a container has no limit of its own.
+    with suppress(ValueError, OSError):
+        sizes.append(int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
+    return min(sizes)
 
 
 @cache

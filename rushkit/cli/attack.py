@@ -88,6 +88,7 @@ def command(
     from rushkit.run.checkpoint import load_checkpoint
     from rushkit.run.find import resolve_from
     from rushkit.stages.attack import attack, plan_jobs
+    from rushkit.stages.load import classes_of
     from rushkit.stages.protocols import ProtocolName
     from rushkit.stages.start import start_run
 
@@ -110,7 +111,7 @@ def command(
             protocols = ("paper",) if chosen == Protocol.PAPER else ("strict",)
         # Before there is a folder: an attack that cannot be made leaves none.
         check_components(recipe)
-        plan_jobs(recipe, checkpoint.meta.get("classes", ()), protocols)
+        plan_jobs(recipe, classes_of(checkpoint), protocols)
         run = start_run("attack", recipe, speaker, parent=str(checkpoint.path))
         run.update(protocols=list(protocols))
     with run:

@@ -75,7 +75,7 @@ def command(
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
     from rushkit.stages.finetune import finetune, finetuning_job, supervised_recipe
-    from rushkit.stages.load import recipe_of, stored
+    from rushkit.stages.load import image_size_of, recipe_of
     from rushkit.stages.start import machine_of, start_run
 
     output = Output(json, quiet, verbose)
@@ -96,7 +96,7 @@ def command(
             checkpoint = open_source(source, changes, "pretrain", speaker)
             recipe = recipe_of(checkpoint)
             if target is not None:
-                recipe = transfer_recipe(recipe, target, stored(checkpoint, "image_size", int))
+                recipe = transfer_recipe(recipe, target, image_size_of(checkpoint))
             recipe = derive_recipe(recipe, changes)
         if dry_run:
             check_components(recipe)

@@ -92,13 +92,24 @@ Number = Annotated[float, BeforeValidator(parse_number)]
 Norm = Literal["linf", "l2", "l1"]
 Rule = Literal["majority", "mean"]
 
+# Bounds on what takes memory: anybody's recipe or checkpoint may ask for more than any machine has.
+MAX_IMAGE_SIZE = 2048
+_MAX_WIDTH = 1 << 18
+_MAX_DRAWS = 1_000_000
+_MAX_GRADIENT_DRAWS = 10_000
+
 # Keys that several sections have.
 SplitName = Annotated[
     str, Field(description="part of the data set: `train`, `test`, `validation` or another of its own")
 ]
 Limit = Annotated[int, Field(ge=0, description="images to look at, drawn once and for all; 0: all")]
 Draws = Annotated[
-    list[Annotated[int, Field(ge=1)]],
+    list[Annotated[int, Field(ge=1, le=_MAX_DRAWS)]],
+    Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
+]
+# An attack keeps what each of them has passed through, for the gradient.
+GradientDraws = Annotated[
+    list[Annotated[int, Field(ge=1, le=_MAX_GRADIENT_DRAWS)]],
     Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
 ]
 LearningRate = Annotated[float, Field(gt=0, description="largest learning rate, of the whole batch")]
@@ -132,7 +143,7 @@ class Data(Component):
     validation: int = Field(
         default=0, ge=0, description="images held out of the training split as the split `validation`; 0: none"
     )
-    image_size: int = Field(default=0, ge=0, description="side in pixels; 0: the data set's own")
+    image_size: int = Field(default=0, ge=0, le=MAX_IMAGE_SIZE, description="side in pixels; 0: the data set's own")
 
 
 class Backbone(Component):
@@ -156,8 +167,8 @@ class Backbone(Component):
 class Projector(Section):
     """The MLP that pre-training puts on the encoder."""
 
-    hidden: int = Field(default=2048, ge=1, description="width of the hidden layer")
-    out: int = Field(default=128, ge=1, description="length of a projection")
+    hidden: int = Field(default=2048, ge=1, le=_MAX_WIDTH, description="width of the hidden layer")
+    out: int = Field(default=128, ge=1, le=_MAX_WIDTH, description="length of a projection")
     batch_norm: bool = Field(default=False, description="whether the hidden layer is batch-normalised")
 
 
@@ -307,8 +318,8 @@ class Attack(Component):
     norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
     eps: Number = Field(default=8 / 255, ge=0, description='radius of the ball, pixel units; "8/255" may be written')
     split: SplitName = "test"
-    samples: Draws = [1, 64]
-    eot: int = Field(default=0, ge=0, description="draws a gradient; 0: as the protocol says")
+    samples: GradientDraws = [1, 64]
+    eot: int = Field(default=0, ge=0, le=_MAX_GRADIENT_DRAWS, description="draws a gradient; 0: as the protocol says")
     limit: Limit = 0
 
     @field_validator("eps")
@@ -327,8 +338,10 @@ class Certify(Section):
     """
 
     norm: Norm = Field(default="l2", description="of the certified ball")
-    samples: int = Field(default=100_000, ge=1, description="draws that bound the probability of the class")
-    selection: int = Field(default=100, ge=1, description="draws that choose the class")
+    samples: int = Field(
+        default=100_000, ge=1, le=1_000_000_000, description="draws that bound the probability of the class"
+    )
+    selection: int = Field(default=100, ge=1, le=_MAX_DRAWS, description="draws that choose the class")
     alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
     bound: Literal["auto", "clopper-pearson", "betting", "empirical-bernstein", "hoeffding"] = Field(
         default="auto", description="on the probability; auto: clopper-pearson for votes, empirical-bernstein for means"

@@ -24,7 +24,7 @@ from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.claims import Claim, make_claim, mode_of, noise_words, training_warnings
 from rushkit.stages.counts import COUNTS_FILE, chosen_indices, marks
 from rushkit.stages.draws import Job, draw_records
-from rushkit.stages.load import load_classifier
+from rushkit.stages.load import image_size_of, load_classifier
 from rushkit.stages.log_checks import check_counts
 from rushkit.stages.logged_counts import read_counts
 from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of
@@ -150,9 +150,8 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
 def claim_of(recipe: Recipe, source: Checkpoint) -> Claim:
     """What ``certify`` would claim, with every error that it can have before it draws."""
     noise = build.build_noise(recipe)
-    dim = build.IN_CHANNELS * int(source.meta.get("image_size", 0)) ** 2
-    # A checkpoint of another stage has no size; loading it says what is wrong.
-    return make_claim(recipe.certify, noise, max(dim, 1), mode_of(recipe.certify, noise))
+    dim = build.IN_CHANNELS * image_size_of(source) ** 2
+    return make_claim(recipe.certify, noise, dim, mode_of(recipe.certify, noise))
 
 
 def claim_of_counts(

@@ -19,7 +19,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.files import write_atomic
 from rushkit.stages import build
 from rushkit.stages.foreign_model import foreign_model
-from rushkit.stages.load import load_classifier, load_encoder, recipe_of, stored
+from rushkit.stages.load import image_size_of, load_classifier, load_encoder, recipe_of
 from rushkit.system import Machine, generator
 
 PartName = Literal["encoder", "classifier"]
@@ -76,7 +76,7 @@ def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
     Raises:
         CheckpointError: the checkpoint has no classifier, or does not fit its own recipe.
     """
-    recipe, size = recipe_of(checkpoint), stored(checkpoint, "image_size", int)
+    recipe, size = recipe_of(checkpoint), image_size_of(checkpoint)
     if name is None:
         name = "classifier" if checkpoint.meta.get("stage") == "finetune" else "encoder"
     if name == "encoder":

@@ -94,7 +94,7 @@ def finetuning_job(
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
-    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch)
+    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.freeze == "encoder":
         trainable = freeze_encoder(network)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,19 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, NumericsError, first_few
+from rushkit.errors import CheckpointError, NumericsError, first_few, shorten
+from rushkit.stages.foreign_bounds import PickledObject, archive_names, check_bounds
 
 # What trainers call the part of their file that has the weights; the first one that is there is taken.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
 _WIDE = (torch.float16, torch.bfloat16, torch.float64)
 # The pickle protocol in files of torch.save from before they were zip archives.
 _TORCH_PROTOCOL = 2
+# Containers in one another that are looked into; a dictionary may contain itself.
+_MOST_CONTAINERS = 8
+# Tied weights stand in a file once and under several names.
+_MOST_NAMES_A_TENSOR = 4
+_KEYS_SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,8 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     if data[8:9] == b"{":
         found, notes = _safetensors(path, data)
     else:
-        found, notes = _state_dict(_torch_load(path, data[:8]), path)
+        found, notes = _state_dict(_torch_load(path, data), path)
+    _check_sizes(found, len(data), path)
     tensors, converted = as_float32(found, str(path))
     return ForeignWeights(tensors, {"file": str(path), "sha256": digest}, (*notes, *converted))
 
@@ -95,61 +102,82 @@ def _safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], list[str]]
         ) from error
 
 
-def _torch_load(path: Path, start: bytes) -> Any:
-    if _is_torchscript(path):
+def _torch_load(path: Path, data: bytes) -> Any:
+    if any(name.endswith("constants.pkl") for name in archive_names(data)):
         raise CheckpointError(
             f"{path} is a TorchScript archive, which holds code",
             "save its weights alone, where it was written:\n"
             f"python -c \"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt')\"",
         )
-    if start[:1] == b"\x80" and start[1] > _TORCH_PROTOCOL:
+    if data[:1] == b"\x80" and data[1:2] > bytes([_TORCH_PROTOCOL]):
         raise CheckpointError(f"{path} is a pickle that torch.save did not write", how_to_convert(path))
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        check_bounds(data, str(path))
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except PickledObject as error:
+        raise _objects(path, error.name) from error
     # A file that is no archive of torch's can raise nearly anything in its reader.
     except Exception as error:
         text = str(error)
         refused = "Weights only load failed" in text
         # An operand that it does not know is the sign of garbage, unless the file does begin as a pickle does.
-        if refused and ("Unsupported operand" not in text or start.startswith(b"\x80")):
+        if refused and ("Unsupported operand" not in text or data.startswith(b"\x80")):
             named = re.search(r"GLOBAL ([\w.]+)", text)
-            what = f" ({named[1]})" if named else ""
-            raise CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path)) from error
+            raise _objects(path, named[1] if named else "") from error
         raise CheckpointError(
             f"{path} is neither a whole safetensors file nor a whole file of torch.save ({type(error).__name__})",
             "it is damaged or of another kind: get it again",
         ) from error
 
 
-def _is_torchscript(path: Path) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(name.endswith("constants.pkl") for name in archive.namelist())
-    except (OSError, zipfile.BadZipFile):
-        return False
+def _objects(path: Path, name: str) -> CheckpointError:
+    what = f" ({shorten(name)})" if name else ""
+    return CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path))
 
 
 def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
     """The dictionary of tensors in what torch.load gave, from inside its containers."""
     notes: list[str] = []
-    while isinstance(content, Mapping) and not _is_state_dict(content):
+    while isinstance(content, Mapping) and not _is_state_dict(content) and len(notes) < _MOST_CONTAINERS:
         name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if name is None:
             break
-        others = ", ".join(str(key) for key in content if key != name)
+        others = _keys(key for key in content if key != name)
         notes.append(f"the weights are taken from its {name!r}" + (f"; not looked at: {others}" if others else ""))
         content = content[name]
     if not _is_state_dict(content):
-        held = (
-            f"a dictionary of {', '.join(map(str, content))[:200] or 'nothing'}"
-            if isinstance(content, Mapping)
-            else (f"a {type(content).__name__}")
-        )
+        mapping = isinstance(content, Mapping)
+        held = f"a dictionary of {_keys(content) or 'nothing'}" if mapping else f"a {type(content).__name__}"
         raise CheckpointError(
             f"{path} holds {held}, and no state dict",
             f"save the model's state_dict() alone, or under one of: {', '.join(CONTAINERS)}",
         )
     return dict(content), notes
+
+
+def _keys(keys: Iterable[Any]) -> str:
+    """The first keys of a dictionary, those that are no text by their type."""
+    return first_few([shorten(key) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys], _KEYS_SHOWN)
+
+
+def _check_sizes(tensors: Mapping[str, Tensor], length: int, path: Path) -> None:
+    """Raise CheckpointError for tensors that fill far more memory than the file has bytes, as an expanded one does."""
+    dense = {name: tensor for name, tensor in tensors.items() if tensor.layout is torch.strided and not tensor.is_meta}
+    for name, tensor in dense.items():
+        size = max(tensor.nbytes, tensor.untyped_storage().nbytes())
+        if size > length:
+            raise CheckpointError(
+                f"the tensor {shorten(name)!r} of {path} takes {size} bytes, and the file has {length}",
+                "save it with tensor.contiguous(), where it was written",
+            )
+    total = sum(tensor.nbytes for tensor in dense.values())
+    if total > _MOST_NAMES_A_TENSOR * length:
+        raise CheckpointError(
+            f"the tensors of {path} take {total} bytes, and the file has {length}",
+            "save each of them once, where they were written",
+        )
 
 
 def _is_state_dict(content: Any) -> bool:
@@ -173,7 +201,7 @@ def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Te
         kind = str(tensor.dtype).removeprefix("torch.")
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
             raise CheckpointError(
-                f"the tensor {name!r} of {source} ({kind}) is not dense real numbers", "save it as float32"
+                f"the tensor {shorten(name)!r} of {source} ({kind}) is not dense real numbers", "save it as float32"
             )
         if tensor.dtype in _WIDE:
             converted[kind] = converted.get(kind, 0) + 1
@@ -182,8 +210,9 @@ def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Te
         made[name] = tensor.detach().clone()
     broken = [name for name, tensor in made.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
     if broken:
+        named = first_few([shorten(name) for name in broken])
         raise NumericsError(
-            f"{source} has NaN or infinite weights in {first_few(broken)}",
+            f"{source} has NaN or infinite weights in {named}",
             "the model diverged, or overflowed in half precision: take an earlier checkpoint",
         )
     return made, [f"{count} tensors of {kind} are converted to float32" for kind, count in converted.items()]

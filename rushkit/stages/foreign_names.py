@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, UsageError, first_few
+from rushkit.errors import CheckpointError, UsageError, first_few, shorten
 from rushkit.recipe import toml
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
@@ -24,6 +24,10 @@ _COUNTER = "num_batches_tracked"
 _SHOWN = 3
 # Names that are compared with all others in search of a rule that would mend a misfit.
 _COMPARED = 10
+# Names among which the nearest is looked for, and their length: the file may have any number.
+_OTHERS, _LONGEST = 1000, 200
+# Wrappers around wrappers that are taken off.
+_MOST_WRAPPERS = 16
 _KEYS_HINT = "for example: ignore = ['projector*'], then a line [rename], then lines such as 'features' = 'layers'"
 
 
@@ -154,7 +158,10 @@ def _strip_wrappers(
 ) -> dict[str, Tensor]:
     """Take off what stands before every name, or before all but those of one linear layer."""
     own = {name.partition(".")[0] for name in encoder}
-    while (wrapper := _wrapper(named, own)) is not None:
+    for _ in range(_MOST_WRAPPERS):
+        wrapper = _wrapper(named, own)
+        if wrapper is None:
+            break
         named = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in named.items()}
         # The second module of a Sequential.
         behind = wrapper.isdecimal() and wrapper != "0" and not normalised
@@ -165,11 +172,15 @@ def _strip_wrappers(
 
 def _wrapper(named: Collection[str], own: Collection[str]) -> str | None:
     """The first part of the names that is a wrapper's and no part of the backbone's own names."""
-    for first in dict.fromkeys(name.partition(".")[0] for name in named if "." in name):
+    firsts = dict.fromkeys(name.partition(".")[0] for name in named if "." in name)
+    for first in firsts:
+        known = first in WRAPPERS or (first.isdecimal() and len(firsts) == 1)
+        if not known or first in own:
+            continue
         others = [name for name in named if not name.startswith(f"{first}.")]
-        known = first in WRAPPERS or (first.isdecimal() and not others)
-        taken = any(f"{first}.{name}" in named for name in others)
-        if known and first not in own and not taken and (not others or _is_one_linear(others)):
+        if others and (first.isdecimal() or not _is_one_linear(others)):
+            continue
+        if not any(f"{first}.{name}" in named for name in others):
             return first
     return None
 
@@ -196,7 +207,9 @@ def _rename(named: dict[str, Tensor], rules: Mapping[str, str], notes: list[str]
             near = _near(old.removeprefix("*."), [*named, *_beginnings(named)])
             raise UsageError(
                 f"no tensor is called {old}, so it cannot be renamed",
-                f"did you mean {near}?" if near else f"the names are such as {', '.join(list(named)[:_SHOWN])}",
+                f"did you mean {near}?"
+                if near
+                else f"the names are such as {', '.join(map(shorten, list(named)[:_SHOWN]))}",
             )
         notes.append(f"{changed} names have {old!r} changed to {new!r}")
         named = renamed
@@ -221,10 +234,13 @@ def _ignore(named: dict[str, Tensor], patterns: Sequence[str]) -> tuple[dict[str
             near = _near(pattern.removesuffix("*").removesuffix("."), [*named, *_beginnings(named)])
             raise UsageError(
                 f"no tensor matches --ignore {pattern}",
-                f"did you mean {near}?" if near else f"the names are such as {', '.join(list(named)[:_SHOWN])}",
+                f"did you mean {near}?"
+                if near
+                else f"the names are such as {', '.join(map(shorten, list(named)[:_SHOWN]))}",
             )
         ignored += hit
-    return {name: tensor for name, tensor in named.items() if name not in ignored}, tuple(dict.fromkeys(ignored))
+    left_out = dict.fromkeys(ignored)
+    return {name: tensor for name, tensor in named.items() if name not in left_out}, tuple(left_out)
 
 
 def _blocks_of_other_names(
@@ -281,13 +297,17 @@ def _misfit(
         shown = first_few(_with_near(list(rest), missing), _SHOWN, len(rest))
         lines.append(f"without a place ({len(rest)} of {len(named)}): {shown}")
     if misshapen:
-        shapes = [f"{name} is {_shape(named[name])}, its place {_shape(encoder[name])}" for name in misshapen[:_SHOWN]]
+        shapes = [
+            f"{shorten(name)} is {_shape(named[name])}, its place {_shape(encoder[name])}"
+            for name in misshapen[:_SHOWN]
+        ]
         lines.append(f"of another shape ({len(misshapen)}): {first_few(shapes, _SHOWN, len(misshapen))}")
     if no_head:
         lines.append(f"no one linear layer on {features} features, which would be the head")
     if missing and rest:
         old, new = _suggested_rename(list(rest), list(missing))
-        hints.append(f"if these are the same tensors under other names: --rename {old}={new}, or a file with --keys")
+        rule = f"--rename {shorten(old)}={shorten(new)}"
+        hints.append(f"if these are the same tensors under other names: {rule}, or a file with --keys")
     elif rest:
         first = next(iter(rest)).rpartition(".")[0]
         hints.append(f"to leave tensors out on purpose: --ignore '{first or next(iter(rest))}*'")
@@ -302,8 +322,8 @@ def _misfit(
 
 def _suggested_rename(rest: Sequence[str], missing: Sequence[str]) -> tuple[str, str]:
     """The shortest rule that takes an unplaced name to a place like it."""
-    pairs = [(name, difflib.get_close_matches(name, missing, 1, 0.0)[0]) for name in rest[:_COMPARED]]
-    old, new = max(pairs, key=lambda pair: difflib.SequenceMatcher(None, *pair).ratio())
+    pairs = [(name, _near(name, missing, 0.0)) for name in rest[:_COMPARED]]
+    old, new = max(pairs, key=lambda pair: difflib.SequenceMatcher(None, pair[0][:_LONGEST], pair[1]).ratio())
     olds, news = old.split("."), new.split(".")
     while len(olds) > 1 and news and olds[-1] == news[-1]:
         olds, news = olds[:-1], news[:-1]
@@ -313,11 +333,19 @@ def _suggested_rename(rest: Sequence[str], missing: Sequence[str]) -> tuple[str,
 def _with_near(names: Sequence[str], others: Iterable[str]) -> list[str]:
     """The first few names, each with the nearest of the others."""
     others = list(others)
-    return [f"{name} (near: {near})" if (near := _near(name, others)) else name for name in names[:_SHOWN]]
+    return [
+        f"{shorten(name)} (near: {near})" if (near := _near(name, others)) else shorten(name) for name in names[:_SHOWN]
+    ]
 
 
-def _near(name: str, others: Sequence[str]) -> str:
-    return next(iter(difflib.get_close_matches(name, others, n=1, cutoff=0.5)), "")
+def _near(name: str, others: Sequence[str], cutoff: float = 0.5) -> str:
+    """The nearest of the first others, or nothing."""
+    near = [other for other in others[:_OTHERS] if len(other) <= _LONGEST]
+    return next(iter(difflib.get_close_matches(name[:_LONGEST], near, n=1, cutoff=cutoff)), "")
+
+
+def _such_as(names: Iterable[str]) -> str:
+    return f"the names are such as {', '.join(map(shorten, list(names)[:_SHOWN]))}"
 
 
 def _beginnings(names: Iterable[str]) -> list[str]:

@@ -13,7 +13,7 @@ from rushkit.errors import CheckpointError
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.recipe.load import default_runs_dir, read_recipe
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.find import resolve_from
 from rushkit.smoothing import SmoothedClassifier
@@ -59,12 +59,22 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
     return read_recipe(text, str(checkpoint.path))
 
 
-def stored(checkpoint: Checkpoint, key: str, kind: type) -> Any:
-    """A value of a checkpoint's metadata. Raises CheckpointError where it is missing or of another kind."""
-    value = checkpoint.meta.get(key)
-    if not isinstance(value, kind):
-        raise CheckpointError(f"{checkpoint.path} does not say its {key}", "it was not written by a training stage")
-    return value
+def image_size_of(checkpoint: Checkpoint) -> int:
+    """The side of the images that a checkpoint's network takes. Raises CheckpointError where it does not say one."""
+    size = checkpoint.meta.get("image_size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_IMAGE_SIZE:
+        raise CheckpointError(
+            f"{checkpoint.path} does not say an image size from 1 to {MAX_IMAGE_SIZE}", "no training stage wrote it"
+        )
+    return size
+
+
+def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The names of a checkpoint's classes. Raises CheckpointError where it does not say them."""
+    classes = checkpoint.meta.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"{checkpoint.path} does not name its classes", "no training stage wrote it")
+    return tuple(classes)
 
 
 def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
@@ -84,9 +94,9 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
             "fine-tune it first: rushkit finetune --from " + str(checkpoint.path),
         )
     recipe = recipe_of(checkpoint)
-    classes, size = tuple(stored(checkpoint, "classes", list)), stored(checkpoint, "image_size", int)
+    classes, size = classes_of(checkpoint), image_size_of(checkpoint)
     objective = build.build_objective(recipe, recipe.finetune)
-    network = build.build_network(recipe, objective, size, len(classes))
+    network = build.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
     build.load_network(network, checkpoint.tensors)
     network = network.to(machine.device).to(memory_format=build.CHANNELS_LAST).eval().requires_grad_(False)
     # In half precision the folded filters would be rounded as a whole.
@@ -103,7 +113,7 @@ def load_encoder(checkpoint: Checkpoint) -> nn.Module:
         CheckpointError: it does not fit its own recipe.
     """
     recipe = recipe_of(checkpoint)
-    encoder = build.build_encoder(recipe, stored(checkpoint, "image_size", int))
+    encoder = build.build_encoder(recipe, image_size_of(checkpoint), checkpoint.tensors)
     report = load_weights(encoder, checkpoint.tensors, "encoder.")
     if not report.complete:
         lacking = ", ".join([*report.missing, *report.unexpected][:3])

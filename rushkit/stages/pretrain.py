@@ -76,7 +76,7 @@ def pretraining_job(
     split = build.load_split(recipe, dataset, settings.split) if split is None else split
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
-    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch).to(machine.device)
+    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch).to(machine.device)
     network = network.to(memory_format=build.CHANNELS_LAST)
     job = TrainingJob(
         network=network,

@@ -24,7 +24,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.stages import build, ranks
-from rushkit.stages.load import load_encoder, recipe_of
+from rushkit.stages.load import image_size_of, load_encoder, recipe_of
 from rushkit.stages.outcomes import check_images
 from rushkit.stages.start import machine_of, start_run
 from rushkit.system import derived_seed, generator
@@ -93,7 +93,7 @@ def probe(
             return probe(recipe, source, ball, run, images, supervised)
     machine, seed = machine_of(recipe), recipe.system.seed
     split = limit(_test_split(recipe), images)
-    check_images(split, int(source.meta["image_size"]))
+    check_images(split, image_size_of(source))
     encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
     run.speaker.say(
         f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
@@ -143,7 +143,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
         CheckpointError: a checkpoint does not fit its own recipe.
     """
     own = recipe_of(source)
-    random = build.build_encoder(own, int(source.meta["image_size"]))
+    random = build.build_encoder(own, image_size_of(source))
     found = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
     if supervised is None:
         return found
@@ -154,7 +154,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
         )
     for what, theirs, ours in (
         ("backbone", other.backbone.model_dump(), own.backbone.model_dump()),
-        ("image size", supervised.meta["image_size"], source.meta["image_size"]),
+        ("image size", image_size_of(supervised), image_size_of(source)),
     ):
         if theirs != ours:
             raise UsageError(f"{supervised.path} has another {what}: {theirs}, not {ours}", how_to_supervise(own))

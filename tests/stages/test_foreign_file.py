@@ -119,6 +119,8 @@ def test_torchscript(tmp_path):
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "Git LFS"),
         (b"\x00\x01" * 400, "neither a whole safetensors file nor a whole file of torch.save"),
         (b"a text\n" * 40, "neither a whole"),
+        (b"P", "neither a whole"),
+        (b"\x80\x02", "neither a whole|pickled objects"),
         (b"\x20\x00\x00\x00\x00\x00\x00\x00{" + b" " * 40, "not a whole safetensors file"),
     ],
 )
@@ -129,6 +131,21 @@ def test_files_that_are_no_weights(tmp_path, content, says):
         read_foreign(path)
     assert str(path) in caught.value.message
     assert caught.value.hint
+
+
+def test_what_state_dicts_have_beside_plain_tensors(tmp_path):
+    """Tied and expanded tensors, views, tensors with attributes, and optimizer state beside them."""
+    base = torch.arange(64.0)
+    marked = torch.nn.Parameter(torch.ones(2))
+    marked.tag = "a note"
+    content = {
+        "model": {"tied": base, "again": base, "view": base[8:16].view(2, 4), "wide": base[:1].expand(8), "p": marked},
+        "optimizer": {"betas": (0.9, 0.999), "sizes": torch.Size([2, 3]), "kind": torch.float16, 3: {"x": None}},
+    }
+    read = read_foreign(saved(tmp_path, content))
+    assert torch.equal(read.tensors["wide"], base[:1].expand(8))
+    assert torch.equal(read.tensors["view"], base[8:16].view(2, 4))
+    assert torch.equal(read.tensors["p"], torch.ones(2))
 
 
 @pytest.mark.parametrize("name", ["weights.pt", "weights.safetensors"])

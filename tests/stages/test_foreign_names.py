@@ -227,3 +227,9 @@ class TestMisfits:
     def test_an_integer_where_a_weight_belongs(self):
         with pytest.raises(CheckpointError, match=r"bn1\.weight"):
             fit(tensors(**{"bn1.weight": torch.ones(2, dtype=torch.int64)}))
+
+
+def test_a_name_of_a_hundred_thousand_wrappers_is_refused_in_a_few_words():
+    with pytest.raises(CheckpointError, match="without a place") as raised:
+        fit({"model." * 100_000 + "w": torch.zeros(2)})
+    assert len(str(raised.value)) < 5000
