@@ -166,7 +166,10 @@ def clean(
     from rushkit.run.clean import delete_run, find_leftovers
     from rushkit.run.find import find_runs
 
-    found = find_leftovers(find_runs(runs_dir), resumable)
+    listed = find_runs(runs_dir)
+    found = find_leftovers(listed, resumable)
+    # Under its lock each is looked at again: it may have been resumed since it was listed.
+    found = [leftover for leftover in found if not yes or delete_run(leftover.run, listed)]
     table = Table("run", "status", "MiB", "could be resumed")
     rows = []
     for leftover in found:
@@ -174,8 +177,6 @@ def clean(
         rows.append({"run": str(run.path), "status": run.status, "bytes": leftover.bytes})
         rows[-1]["resumable"] = leftover.resumable
         table.add_row(run.path.name, run.status, f"{leftover.bytes / 2**20:.1f}", "yes" if leftover.resumable else "")
-        if yes:
-            delete_run(run)
     total = sum(leftover.bytes for leftover in found) / 2**20
     said = f"{len(found)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
     text = Group(table, said) if found else f"nothing to clean in {runs_dir}"

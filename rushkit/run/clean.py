@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rushkit.errors import UsageError
 from rushkit.run.files import write_error
-from rushkit.run.find import STOPPED, RunInfo
-from rushkit.run.folder import RESULTS_FILE, RUN_FILE
-from rushkit.run.lineage import parents
+from rushkit.run.find import STOPPED, RunInfo, find_runs
+from rushkit.run.folder import RESULTS_FILE, RUN_FILE, read_run_file
+from rushkit.run.lineage import parent_name, parents
 from rushkit.run.lock import FolderLock
 
 
@@ -55,8 +55,15 @@ def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Lef
     return list(found.values())
 
 
-def delete_run(run: RunInfo) -> None:
-    """Delete a run's folder.
+def delete_run(run: RunInfo, listed: Sequence[RunInfo] = ()) -> bool:
+    """Delete a run's folder, unless something has been done with the run since ``run`` was read.
+
+    Args:
+        run: As it was when somebody decided that it can go.
+        listed: All runs that there were then. Others in the same folder have been made since, and may build on it.
+
+    Returns:
+        Whether it was deleted: False where it was resumed meanwhile, or where a newer run builds on it.
 
     Raises:
         UsageError: it is no run, or a link to one.
@@ -66,11 +73,24 @@ def delete_run(run: RunInfo) -> None:
         raise UsageError(f"{run.path} is not a run folder", "delete it yourself if it should go")
     lock = FolderLock(run.path)
     try:
+        # Under the lock nobody resumes it any more; who did before has left a session in run.json.
+        if read_run_file(run.path) != run.data or (listed and _has_new_children(run, listed)):
+            return False
         shutil.rmtree(run.path)
     except OSError as error:
         raise write_error(run.path, error) from error
     finally:
         lock.release()
+    return True
+
+
+def _has_new_children(run: RunInfo, listed: Sequence[RunInfo]) -> bool:
+    known = {other.path.name for other in listed}
+    if all(path.name in known for path in run.path.parent.iterdir()):
+        return False
+    return any(
+        parent_name(other, {run.path.name}) for other in find_runs(run.path.parent) if other.path.name not in known
+    )
 
 
 def size_of(folder: Path) -> int:

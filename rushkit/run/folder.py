@@ -114,7 +114,13 @@ class Run:
         if rank != 0:
             return cls(path, data, None, speaker)
         lock = FolderLock(path)
-        remove_leftovers(path)
+        try:
+            # Again: until the lock was taken, another process may have gone on with it, or deleted it.
+            data = read_run_file(path)
+            remove_leftovers(path)
+        except BaseException:
+            lock.release()
+            raise
         run = cls(path, data, lock, speaker)
         run._begin(datetime.now(UTC))
         return run
