@@ -5,8 +5,10 @@ Public names are imported when they are first used, so ``import rushkit`` does n
 
 from __future__ import annotations
 
-import importlib
-from typing import Any
+# Not that of typing: the command's first line is to come as early as it can, and a Ctrl-C before it is a traceback.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 __version__ = "0.1.0"
 
@@ -45,6 +47,8 @@ __all__ = ["__version__", *_LAZY]
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'rushkit' has no attribute {name!r}")
+    import importlib
+
     module, _, attribute = _LAZY[name].partition(":")
     found = importlib.import_module(module)
     return getattr(found, attribute) if attribute else found

@@ -5,14 +5,19 @@ from __future__ import annotations
 import os
 import sys
 
-from rushkit import interrupt
-from rushkit.voice import unfailing_output
+try:
+    from rushkit import interrupt
+    from rushkit.voice import unfailing_output
+except KeyboardInterrupt:
+    sys.stderr.write("error: interrupted\n")
+    sys.exit(130)
 
 
 def main() -> int:
     """Run the command line of this process; Ctrl-C, SIGTERM and SIGHUP are heard before anything else is imported."""
-    interrupt.listen()
     try:
+        # A signal may have been waiting for it.
+        interrupt.listen()
         with interrupt.heard():
             from rushkit.cli.app import main as run
         return run()

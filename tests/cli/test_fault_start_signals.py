@@ -45,6 +45,7 @@ def test_a_signal_that_is_lost_in_a_short_command_is_heard_at_its_end(folder):
 @pytest.mark.parametrize(
     ("module", "fate", "ranks"),
     [
+        ("rushkit", "goes through the launcher", ("0",)),
         ("typer", "propagates", ("0", "1")),
         ("torch", "is swallowed", ("1",)),
         ("rushkit.stages.pretrain", "propagates", ("1",)),

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -274,6 +275,19 @@ def test_a_killed_rank_is_said_as_the_page_explains(capfd):
     assert says("rank <n> was killed", capfd.readouterr().err)
 
 
+@pytest.mark.parametrize(
+    ("start", "rank"), [("the environment variable", "two"), ("rank <n> of <m> has not come", "0")]
+)
+def test_a_rank_alone_is_said_as_the_page_explains(cli, monkeypatch, start, rank):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    where = {"RANK": rank, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RUSHKIT_WAIT": "1"}
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    assert says(start, cli(*START).err)
+
+
 def test_what_ranks_may_not_do_is_said_as_the_page_explains(fails, monkeypatch):
     monkeypatch.setattr(ranks, "world", lambda: 3)
     with pytest.raises(UsageError) as raised:
@@ -282,7 +296,8 @@ def test_what_ranks_may_not_do_is_said_as_the_page_explains(fails, monkeypatch):
 
 
 def test_every_heading_is_provoked():
-    rest = ("an error inside", "rank <n> was killed", "rank <n> has no GPU")
+    ranks = ("the environment variable", "rank <n> of <m> has not come", "rank <n> was killed", "rank <n> has no GPU")
+    rest = ("an error inside", *ranks)
     provoked = [heading(start) for start in (*COMMANDS, *PROVOKED, *rest)]
     assert sorted(provoked) == sorted(HEADINGS)
     assert len(HEADINGS) == len(set(HEADINGS))
