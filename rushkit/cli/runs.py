@@ -30,7 +30,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.report.headline import headline
+    from rushkit.report.headline import figure_of
     from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.run.find import find_runs
 
@@ -38,7 +38,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     table = Table("run", "verb", "recipe", "status", "figure")
     rows: list[dict[str, Any]] = []
     for run in found:
-        figure = headline(run.results() or {})
+        figure = figure_of(run)
         rows.append(
             {"run": str(run.path), "verb": run.verb, "recipe": run.recipe, "status": run.status, "figure": figure}
         )
@@ -75,7 +75,8 @@ def show(
     results = info.results() or {}
     parent = above[info.path.name]
     children = sorted(name for name, each in above.items() if each == info.path.name)
-    found, steps = figures(results), _next_steps(info, path)
+    damage = info.damage()
+    found, steps = [damage] if damage else figures(results), _next_steps(info, path)
     shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
     lines = [str(path), f"status: {info.status}"]
     lines += [f"{key}: {_words(value)}" for key, value in shown.items()]
@@ -110,7 +111,7 @@ def compare(
 
     from rushkit.report.collect import Family, choose_run, gather, recipe_of_run
     from rushkit.report.compare import recipe_differences, significance
-    from rushkit.report.headline import headline
+    from rushkit.report.headline import figure_of
     from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.report.words import measurement, p_value, points, value_words
 
@@ -127,7 +128,7 @@ def compare(
         "status": [run.status for run in chosen],
         "started": [run.started[:19] for run in chosen],
         "machine": [str(run.data.get("machine", "")) for run in chosen],
-        "figure": [headline(run.results() or {}) for run in chosen],
+        "figure": [figure_of(run) for run in chosen],
     }
     differing = recipe_differences([recipe_of_run(run) for run in chosen])
     tests = significance(families, [name.rpartition("-")[2] for name in names])

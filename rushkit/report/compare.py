@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from rushkit.errors import RushkitError
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import Family, recipe_of_run
+from rushkit.report.headline import OTHER_FORMAT
 from rushkit.statistics import mcnemar
 
 # Where things lie, what a run was called, and the device that it asked for: each run's record says what it ran on.
@@ -112,8 +114,14 @@ def _measurements(family: Family) -> dict[tuple[Any, ...], list[_Outcomes]]:
         if results is None or recipe is None or (own is not None and recipe.noise != own.noise):
             continue
         read = _clean if run.verb == "evaluate" else _attacked
-        for what, outcomes in read(recipe, results):
-            found.setdefault(what, []).append(outcomes)
+        try:
+            for what, outcomes in read(recipe, results):
+                found.setdefault(what, []).append(outcomes)
+        except OTHER_FORMAT as error:
+            raise RushkitError(
+                f"the results of {run.path} are not in the format of this rushkit: {type(error).__name__} {error}",
+                "measure again, or use the version that wrote them (run.json names it)",
+            ) from error
     return found
 
 

@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
 from rushkit.rounding import as_asked, percent
 
-# What a damaged results.json, or one of another version, makes of the code that reads it.
-_OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)
+if TYPE_CHECKING:
+    from rushkit.run.find import RunInfo
+
+# What results of another version make of the code that reads them.
+OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 _UNREADABLE = "results of another format"
+DAMAGED = "damaged results"
+
+
+def figure_of(run: RunInfo) -> str:
+    """``headline`` of a run, or that its results are damaged."""
+    return DAMAGED if run.damage() else headline(run.results() or {})
 
 
 def headline(results: Mapping[str, Any]) -> str:
     """The one figure of a run that a list has room for; empty where there is none."""
     try:
         return _headline(results)
-    except _OTHER_FORMAT:
+    except OTHER_FORMAT:
         return _UNREADABLE
 
 
@@ -28,7 +37,7 @@ def figures(results: Mapping[str, Any]) -> list[str]:
     read = _READ.get(str(results.get("stage")), _numbers)
     try:
         return read(results)
-    except _OTHER_FORMAT:
+    except OTHER_FORMAT:
         return [_UNREADABLE]
 
 

@@ -28,12 +28,13 @@ def summary(entry: Mapping[str, Any]) -> list[str]:
 
 
 def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
-    """What qualifies all figures: runs that did not finish, several checkpoints, warnings of certifications."""
+    """What qualifies all figures: stopped runs, damaged results, several checkpoints, warnings of certifications."""
     found = [
         f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
         for run in family.runs
         if run.status != "finished"
     ]
+    found += [f"{damage}; its figures are left out" for run in family.runs if (damage := run.damage())]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))

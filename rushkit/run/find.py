@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,13 +10,14 @@ from typing import Any
 
 import torch
 
-from rushkit.errors import CheckpointError, UsageError, first_few
+from rushkit.errors import CheckpointError, DataError, UsageError, first_few
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
 from rushkit.run.lineage import parents
 from rushkit.run.lock import holder_is_dead
+from rushkit.run.results import read_results
 from rushkit.run.store import POINTERS, CheckpointStore
 
 # What a run is called that --resume may go on with.
@@ -59,12 +59,19 @@ class RunInfo:
         return CheckpointStore(folder, writable=False, warn=warn) if warn else CheckpointStore(folder, writable=False)
 
     def results(self) -> dict[str, Any] | None:
-        """What results.json holds, or None where there is none that can be read."""
+        """What results.json holds, or None where there is none that can be used; ``damage`` says why not."""
         try:
-            results = json.loads((self.path / RESULTS_FILE).read_bytes())
-        except (OSError, ValueError, RecursionError):
+            return read_results(self.path / RESULTS_FILE)
+        except DataError:
             return None
-        return results if isinstance(results, dict) else None
+
+    def damage(self) -> str:
+        """What is wrong with results.json; empty where nothing is."""
+        try:
+            read_results(self.path / RESULTS_FILE)
+        except DataError as error:
+            return error.message
+        return ""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,13 @@ from rushkit.run.store import CheckpointStore
 
 SCHEMA = 1
 RUN_FILE, RECIPE_FILE, RESULTS_FILE, LOG_FILE = "run.json", "recipe.toml", "results.json", "log.txt"
+# What other keys of run.json hold, where they are there.
+_KINDS = {
+    **dict.fromkeys(("machine", "device", "precision", "stage", "counts"), str),
+    **dict.fromkeys(("argv", "protocols"), list),
+    **dict.fromkeys(("versions", "owners", "git", "imported", "error"), dict),
+    "seed": int,
+}
 METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
 
@@ -319,6 +326,9 @@ def read_run_file(path: Path) -> dict[str, Any]:
     sessions = data.setdefault("sessions", [])
     if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
         data["sessions"] = []
+    for key, kind in _KINDS.items():
+        if not isinstance(data.get(key), kind | None):
+            raise UsageError(f"{path / RUN_FILE} is damaged: its {key!r} is no {kind.__name__}", "start a new run")
     if isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
         raise UsageError(f"{path} was made by a newer rushkit (format {data['schema']})", "upgrade rushkit")
     return data

@@ -28,6 +28,8 @@ from rushkit.statistics import binomial_at_least
 # What is less likely than this while the certificates are true is called a contradiction.
 FALSE_ALARM = 0.001
 _SMALLEST = 1e-300
+# What a row of an attack is compared by.
+_NEEDED = {"attack", "protocol", "norm", "eps", "samples", "votes", "outcomes"}
 
 
 def attacks_beside(
@@ -116,6 +118,9 @@ def _rows_of(
         return []
     rows = []
     for row in results.get("attacks", []):
+        if not row.keys() >= _NEEDED:
+            # Written by another version.
+            continue
         section = next(
             (each for each in theirs.attack if (each.type, each.norm, each.eps) == _ball(row)),
             None,
