@@ -13,6 +13,14 @@ from rushkit.recipe.radius import check_eps
 __all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
+# The attacks to turn to for a norm that another one lacks.
+_BALLS: dict[str, tuple[Norm, ...]] = {
+    "pgd": ("linf", "l2", "l1"),
+    "apgd": ("linf", "l2"),
+    "autoattack": ("linf", "l2"),
+    "fab": ("linf", "l2"),
+    "square": ("linf", "l2"),
+}
 
 
 def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
@@ -53,5 +61,7 @@ def check_labels(y: Tensor, num_classes: int | None) -> None:
 def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...]) -> None:
     """Raises UsageError for a norm that the attack lacks, or a radius that is no number of pixel units."""
     if norm not in norms:
-        raise UsageError(f"{attack} has no norm {norm!r}", f"it has: {', '.join(norms)}")
+        others = [name for name, known in _BALLS.items() if norm in known]
+        elsewhere = f"; attacks in {norm}: {', '.join(others)}" if others else ""
+        raise UsageError(f"{attack} has no norm {norm!r}", f"it has: {', '.join(norms)}{elsewhere}")
     check_eps(norm, eps)

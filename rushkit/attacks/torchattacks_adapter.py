@@ -22,10 +22,11 @@ from torch import Tensor, nn
 from rushkit.attacks import Norm
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.losses import margin
-from rushkit.attacks.norms import settle
+from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.recipe.radius import norm_words
 from rushkit.registry import describe_options, option_problems
 from rushkit.smoothing import log_mean_softmax
 
@@ -59,12 +60,13 @@ KINDS: dict[str, _Kind] = {
     # These look for a small distance instead of staying within one: what they find is projected onto the ball.
     **{name.lower(): _Kind(name, ("l2",), eps=None) for name in ("CW", "DeepFool")},
     **{name.lower(): _Kind(name, ("l1",), eps=None) for name in ("EADEN", "EADL1")},
-    **{
-        name.lower(): _Kind(name, _ALL, eps=None)
-        for name in ("VANILA", "GN", "SparseFool", "OnePixel", "Pixle", "JSMA")
-    },
+    # These change few pixels, each by as much as it takes: shrunk into a ball of l-inf or l2 they would break nothing.
+    **{name.lower(): _Kind(name, ("l1",), eps=None) for name in ("SparseFool", "OnePixel", "Pixle", "JSMA")},
+    **{name.lower(): _Kind(name, _ALL, eps=None) for name in ("VANILA", "GN")},
 }
 
+# How far outside the ball float32 may take an image that lies on it.
+_SLACK = 1e-5
 # Whole numbers by default that may be fractions.
 _FRACTIONS = {"c", "kappa", "lam", "scale", "beta"}
 # What the adapter itself supplies.
@@ -149,8 +151,11 @@ class Adapted:
             facade = _Facade(victim, model)
             x_adv = x.clone()
             turn = torch.arange(len(x), device=x.device)
+            outside = False
             for _ in range(_TURNS if victim.random else 1):
-                x_adv[turn] = settle(x[turn], self._attack(facade, x[turn], y[turn]), self.norm, self.eps)
+                found = self._attack(facade, x[turn], y[turn])
+                outside |= bool((length(found - x[turn], self.norm) > self.eps + _SLACK).any())
+                x_adv[turn] = settle(x[turn], found, self.norm, self.eps)
                 untried = (x_adv[turn] == x[turn]).flatten(1).all(dim=1)
                 turn = turn[untried]
                 if self.eps == 0 or not victim.random or not len(turn):
@@ -166,7 +171,14 @@ class Adapted:
                 loss_curve=torch.empty(0, dtype=torch.float64),
                 image_forwards=victim.image_forwards,
                 image_backwards=victim.image_backwards,
+                notes=(self._projected(),) if outside and self._kind.eps is None else (),
             )
+
+    def _projected(self) -> str:
+        return (
+            f"{self.name} does not stay within a ball: what it found beyond {norm_words(self.norm)} {self.eps:.4g} was "
+            "shrunk onto it, and may break less there than other attacks"
+        )
 
     def _attack(self, facade: _Facade, x: Tensor, y: Tensor) -> Tensor:
         options = dict(self.options)

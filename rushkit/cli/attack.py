@@ -88,8 +88,8 @@ def command(
     from rushkit.run.checkpoint import load_checkpoint
     from rushkit.run.find import resolve_from
     from rushkit.stages.attack import attack, plan_jobs
+    from rushkit.stages.deviations import ProtocolName
     from rushkit.stages.load import classes_of
-    from rushkit.stages.protocols import ProtocolName
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)

@@ -30,7 +30,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.report.headline import figure_of
+    from rushkit.report.headline import figure_of, is_no_robustness
     from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.run.find import find_runs
 
@@ -44,7 +44,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
         )
         table.add_row(run.path.name, run.verb, run.recipe, run.status, figure)
     parts: list[RenderableType] = [table]
-    if any(_is_paper(row["figure"]) for row in rows):
+    if any(is_no_robustness(row["figure"]) for row in rows):
         parts.append(Text(PROTOCOL_NOTE))
     Output(json).result({"runs": rows}, Group(*parts) if rows else f"there are no runs in {runs_dir}")
 
@@ -59,7 +59,7 @@ def show(
     json: Json = False,
 ) -> None:
     """What a run was made with, what came out, what it builds on and what builds on it, and how to go on with it."""
-    from rushkit.report.headline import figures, quotes_paper
+    from rushkit.report.headline import figures, needs_protocol_note
     from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.run import lineage
     from rushkit.run.find import find_runs
@@ -83,7 +83,7 @@ def show(
     lines += [f"built on: {parent or 'no run in this folder'}"]
     lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
     lines += ["results:" if found else "results: none", *(f"  {line}" for line in found)]
-    if quotes_paper(results):
+    if needs_protocol_note(results):
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(each.name for each in path.iterdir()))}"]
@@ -111,7 +111,8 @@ def compare(
 
     from rushkit.report.collect import Family, choose_run, gather, recipe_of_run
     from rushkit.report.compare import recipe_differences, significance
-    from rushkit.report.headline import figure_of
+    from rushkit.report.headline import figure_of, is_no_robustness
+    from rushkit.report.protocols import is_no_bound
     from rushkit.report.tables import PROTOCOL_NOTE
     from rushkit.report.words import measurement, p_value, points, value_words
 
@@ -147,7 +148,7 @@ def compare(
                 measurement(row["what"]), row["first"], row["second"], *counts, gap, p_value(row["p_value"])
             )
         parts.append(image_by_image)
-    if any(map(_is_paper, facts["figure"])) or any(row["what"].get("protocol") == "paper" for row in tests):
+    if any(map(is_no_robustness, facts["figure"])) or any(is_no_bound(row["what"]) for row in tests):
         parts.append(Text(PROTOCOL_NOTE))
     found = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing, "significance": tests}
     Output(json).result(found, Group(*parts))
@@ -207,8 +208,3 @@ def _words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "–" if value is None else str(value)
-
-
-def _is_paper(figure: str) -> bool:
-    """Whether a headline is a figure under the protocol paper."""
-    return "paper," in figure.split()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rushkit.report.elements import bullets, cell, facts, fold, header, note, share_cell, table, text
+from rushkit.report.protocols import is_no_bound
 from rushkit.report.tables import noise_words
 from rushkit.report.words import (
     command_lines,
@@ -121,7 +122,7 @@ def comparison(document: Mapping[str, Any]) -> str:
             "stack",
         )
     )
-    if any(row["what"].get("protocol") == "paper" for row in found["significance"]):
+    if any(is_no_bound(row["what"]) for row in found["significance"]):
         parts.append(note(paragraphs(document["protocol_note"])))
     return "".join(parts)
 

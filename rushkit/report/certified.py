@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.protocols import protocol_words
 from rushkit.report.tables import interval, noise_words
 from rushkit.report.words import certainty
 from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
@@ -75,7 +76,7 @@ def _beside(results: Mapping[str, Any]) -> Table:
     for column in (*words, "m", "images", *figures):
         table.add_column(column, justify="left" if column in words else "right")
     for row in results["empirical"]:
-        about = (row["attack"], ball_words(row["norm"], row["eps"]), row["protocol"], row["rule"])
+        about = (row["attack"], ball_words(row["norm"], row["eps"]), protocol_words(row), row["rule"])
         shares = (percent(row["empirical"] / row["images"]), percent(row["certified"] / row["images"]))
         lost = f"{len(row['broken'])} of {row['compared']}"
         table.add_row(*about, str(row["samples"]), str(row["images"]), *shares, lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -143,7 +144,7 @@ def _attacked(recipe: Recipe, results: Mapping[str, Any]) -> Iterator[tuple[tupl
         labels = dict(zip(outcomes["images"], outcomes["labels"], strict=True))
         right = np.array(outcomes["right"]["majority"]) / row["votes"]
         share = dict(zip(outcomes["images"], right.tolist(), strict=True))
-        ball = (row["attack"], row["norm"], row["eps"], row["protocol"])
+        ball = (row["attack"], row["norm"], row["eps"], row["protocol"], json.dumps(row["deviations"]))
         what = (_images(recipe), split, "attack", row["samples"], ball)
         yield what, _Outcomes(labels, share, bound=row["protocol"] == "strict", settings=_settings(row))
 
@@ -172,5 +173,6 @@ def _words(what: tuple[Any, ...]) -> dict[str, Any]:
     _, data, kind, samples, more = what
     if kind == "clean":
         return {"data": data, "samples": samples, "rule": more}
-    attack, norm, eps, protocol = more
-    return {"data": data, "samples": samples, "attack": attack, "norm": norm, "eps": eps, "protocol": protocol}
+    attack, norm, eps, protocol, deviations = more
+    ball = {"attack": attack, "norm": norm, "eps": eps}
+    return {"data": data, "samples": samples, **ball, "protocol": protocol, "deviations": json.loads(deviations)}

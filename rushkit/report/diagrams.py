@@ -21,7 +21,7 @@ _STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
 def against_eps(document: Mapping[str, Any]) -> str:
-    """Robust accuracy against eps: a chart for each norm and m, every model in it, ``paper`` dashed."""
+    """Robust accuracy against eps: a chart for each norm and m, every model in it, what is not strict dashed."""
     groups: dict[tuple[str, int], list[Series]] = {}
     several = len(document["models"]) > 1
     for number, model in enumerate(document["models"]):
@@ -33,6 +33,7 @@ def against_eps(document: Mapping[str, Any]) -> str:
             words = [
                 *([model["name"]] if several else []),
                 f"{one['attack']} {one['protocol']}{'' if on_test(one) else ' on ' + one['split']}",
+                *([one["settings"]] if one["settings"] else []),
                 *([noise_words(one["noise"])] if len(noises) > 1 else []),
                 f"n = {images[0]}" + (f" to {images[-1]}" if len(images) > 1 else ""),
             ]
@@ -42,7 +43,7 @@ def against_eps(document: Mapping[str, Any]) -> str:
                     points=[(point["eps"] * scale, 100 * point["accuracy"]) for point in one["points"]],
                     spread=[(p["eps"] * scale, 100 * p["low"], 100 * p["high"]) for p in one["points"]],
                     colour=number if several else len(found),
-                    dashed=one["protocol"] == "paper",
+                    dashed=one["protocol"] != "strict",
                 )
             )
     return "".join(
@@ -52,7 +53,7 @@ def against_eps(document: Mapping[str, Any]) -> str:
             _eps_label(norm),
             "accuracy, %",
             (0, 100),
-            "Solid: strict, an upper bound of the robustness. Dashed: the protocol paper, which is not the robustness. "
+            "Solid: strict, an upper bound of the robustness. Dashed: paper or weaker, which are not. "
             "Whiskers: 95% intervals over the images; at eps 0 the same images, clean.",
         )
         for (norm, samples), series in sorted(groups.items())

@@ -57,6 +57,8 @@ def share_cell(row: Mapping[str, Any] | None, kind: str = "", label: str = "", i
     if row is None:
         return f"{_opening(kind, '')}</td>"
     counted = _lines(f"n = {images_words(row)}") if images else ""
+    if settings := row.get("settings"):
+        counted += f"<small>{escape(settings)}</small>"
     spread = f"<small>{percent_interval(row['low'], row['high'], ' – ')}</small>"
     return f"{_opening(kind, label)}<b>{percent(row['accuracy'])}</b>{spread}{counted}</td>"
 

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from rushkit.recipe.radius import norm_words
 from rushkit.report.curves import certified_points
+from rushkit.report.protocols import protocol_words
 from rushkit.report.tables import noise_words
 
 FORMATS = ("png", "svg")
@@ -31,7 +32,7 @@ def certified_curve(results: Mapping[str, Any]) -> Figure:
         axes.step(points["radius"], value, where="pre", label="certified")
     for row in results["empirical"]:
         share = 100 * row["empirical"] / row["images"]
-        label = f"{row['attack']} {row['protocol']}, m = {row['samples']}"
+        label = f"{row['attack']} {protocol_words(row)}, m = {row['samples']}"
         axes.plot([row["eps"]], [share], "v", label=f"under attack: {label}")
     axes.axhline(100 * results["smoothed"]["value"], linestyle=":", color="gray", label="clean, smoothed")
     images = len(results["outcomes"]["labels"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.protocols import settings_words, upper_bounds
 from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
 from rushkit.rounding import as_asked, percent
@@ -41,9 +42,14 @@ def figures(results: Mapping[str, Any]) -> list[str]:
         return [_UNREADABLE]
 
 
-def quotes_paper(results: Mapping[str, Any]) -> bool:
-    """Whether ``headline`` or ``figures`` shows a figure under the protocol paper, which needs its note beside it."""
-    return any(isinstance(row, dict) and row.get("protocol") == "paper" for row in results.get("attacks") or [])
+def needs_protocol_note(results: Mapping[str, Any]) -> bool:
+    """Whether ``figures`` shows a figure that is not the robustness, and needs the note on protocols beside it."""
+    return any(isinstance(row, dict) and row.get("protocol") != "strict" for row in results.get("attacks") or [])
+
+
+def is_no_robustness(shown: str) -> bool:
+    """Whether a line of ``headline`` is a figure under the protocol paper, or weaker than strict."""
+    return not {"paper,", "weaker,"}.isdisjoint(shown.split())
 
 
 def _headline(results: Mapping[str, Any]) -> str:
@@ -53,9 +59,10 @@ def _headline(results: Mapping[str, Any]) -> str:
         row = max(rows, key=lambda row: row["samples"])
         return f"{percent(row['accuracy'])} % at m = {row['samples']}, n = {row['images']}"
     if stage == "attack":
-        rows = [row for row in results["attacks"] if row["protocol"] == "strict"] or results["attacks"]
+        rows = upper_bounds(results["attacks"]) or results["attacks"]
         row = min(rows, key=lambda row: row["rules"]["majority"]["accuracy"])
-        return f"{percent(row['rules']['majority']['accuracy'])} % {_attack(row)}, n = {row['images']}"
+        settings = f"; {settings_words(row)}" if row["deviations"] else ""
+        return f"{percent(row['rules']['majority']['accuracy'])} % {_attack(row)}, n = {row['images']}{settings}"
     if stage == "certify":
         row = results["certified"][len(results["certified"]) // 2]
         ball = f"{norm_words(results['norm'])} {as_asked(row['radius'])}"
@@ -100,6 +107,8 @@ def _attacked(results: Mapping[str, Any]) -> list[str]:
         vote = row["rules"]["majority"]
         clean = f"clean {percent(vote['clean_accuracy'])} %"
         said.append(f"{_attack(row)}: {interval(vote)} %, {clean}, n = {row['images']}")
+        if row["deviations"]:
+            said.append(f"  not the protocol's own settings: {settings_words(row)}")
         if "transfer" in row:
             there = row["transfer"]["rules"]["majority"]
             said.append(

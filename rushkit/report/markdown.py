@@ -7,11 +7,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.measured import PROTOCOLS
+from rushkit.report.measured import COLUMN_PROTOCOLS
+from rushkit.report.protocols import attack_pairs, is_no_bound, pair_words, protocol_words, protocols_in, standing
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import interval, noise_words
+from rushkit.report.tables import SETTINGS, interval, noise_words
 from rushkit.report.words import (
-    attack_pairs,
     certainty,
     command_lines,
     encoder_words,
@@ -79,8 +79,8 @@ def _table_1(document: Mapping[str, Any]) -> Iterator[str]:
                 [
                     *(about, row["samples"]),
                     *(standard, _share(row["standard"])),
-                    *(pgd, *(_share(row["pgd"][name]) for name in PROTOCOLS)),
-                    *(autoattack, *(_share(row["autoattack"][name]) for name in PROTOCOLS)),
+                    *(pgd, *(_share(row["pgd"][name]) for name in COLUMN_PROTOCOLS)),
+                    *(autoattack, *(_share(row["autoattack"][name]) for name in COLUMN_PROTOCOLS)),
                 ]
             )
     if not rows:
@@ -121,7 +121,7 @@ def _comparison(document: Mapping[str, Any]) -> Iterator[str]:
     columns = ["what", "A", "B", "images", "both right", "only A", "only B", "A − B, points", "p"]
     yield table(columns, rows, right=range(3, 9))
     yield "p: McNemar's exact test on the images that one of the two alone has right; not corrected for many rows."
-    if any(row["what"].get("protocol") == "paper" for row in found["significance"]):
+    if any(is_no_bound(row["what"]) for row in found["significance"]):
         yield _quote(paragraphs(document["protocol_note"]))
 
 
@@ -185,27 +185,30 @@ def _probe(one: Mapping[str, Any]) -> str:
 def _attacks(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[str]:
     if not model["attacks"]:
         return
-    rows = []
-    for pair in attack_pairs(model["attacks"]):
-        last = pair.get("strict") or pair["paper"]
+    pairs, rows = attack_pairs(model["attacks"]), []
+    columns, changed = protocols_in(pairs), any(map(pair_words, pairs))
+    for pair in pairs:
+        last = standing(pair)
         figures = last["rules"]["majority"]
         rows.append(
             [
                 *(last["attack"], ball_words(last["norm"], last["eps"]), noise_words(last["noise"])),
                 *(last["samples"], images_words(last), percent(figures["clean_accuracy"])),
-                *(interval(pair[name]["rules"]["majority"]) if name in pair else "" for name in PROTOCOLS),
+                *(interval(pair[name]["rules"]["majority"]) if name in pair else "" for name in columns),
                 *(percent(figures["any_failure_accuracy"]), percent(figures["flip_rate"])),
+                *([pair_words(pair)] if changed else []),
             ]
         )
     yield "### Under attack"
-    columns = ["attack", "ball", "noise", "m", "images", "clean %", "paper % [95%]", "strict % [95%]"]
-    yield table([*columns, "right in every vote %", "flips %"], rows, right=range(3, 10))
+    head = ["attack", "ball", "noise", "m", "images", "clean %", *(f"{name} % [95%]" for name in columns)]
+    head += ["right in every vote %", "flips %"]
+    yield table([*head, *([SETTINGS] if changed else [])], rows, right=range(3, len(head)))
     yield _quote(paragraphs(document["protocol_note"]))
     if model["attack_notes"]:
         yield "\n".join(f"- {plain(line)}" for line in model["attack_notes"])
     moved = [
         [
-            *(f"{row['attack']} {row['protocol']}", ball_words(row["norm"], row["eps"]), row["samples"]),
+            *(f"{row['attack']} {protocol_words(row)}", ball_words(row["norm"], row["eps"]), row["samples"]),
             *(row["transfer"]["images"], interval(row["rules"]["majority"])),
             f"{run_of_checkpoint(row['transfer']['model'])}, {noise_words(row['transfer']['noise'])}",
             percent(row["transfer"]["rules"]["majority"]["clean_accuracy"]),
@@ -221,7 +224,10 @@ def _attacks(document: Mapping[str, Any], model: Mapping[str, Any]) -> Iterator[
 
 
 def _share(cell: Mapping[str, Any] | None) -> str:
-    return "" if cell is None else f"{interval(cell)}, n = {images_words(cell)}"
+    if cell is None:
+        return ""
+    settings = cell.get("settings")
+    return f"{interval(cell)}, n = {images_words(cell)}{f'; {settings}' if settings else ''}"
 
 
 def _quote(lines: Sequence[str]) -> str:

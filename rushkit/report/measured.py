@@ -9,14 +9,16 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import Family
 from rushkit.report.curves import distribution
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
+from rushkit.report.protocols import settings_words
 from rushkit.report.tables import plain_noise
 from rushkit.run.find import RunInfo
-from rushkit.stages.protocols import OTHER_THAN_PAPER
+from rushkit.stages.deviations import WEAKER
 from rushkit.stages.robustness import mean_interval
 
 # Attack names that stand for the columns of Table 1.
 COLUMNS = {"pgd": "pgd", "autoattack": "autoattack"}
-PROTOCOLS = ("paper", "strict")
+# Those that Table 1 has columns for.
+COLUMN_PROTOCOLS = ("paper", "strict")
 # The split of Table 1, and that of attacks from when their rows did not say.
 TEST = "test"
 
@@ -41,7 +43,8 @@ def attack_rows(family: Family) -> list[dict[str, Any]]:
 
     It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
     that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
-    settings, if any is. ``chosen_from`` counts the runs on these images.
+    settings, if any is. Rows that are weaker than strict are kept apart by what they were told. ``chosen_from`` counts
+    the runs on these images.
     """
     found: dict[Any, list[tuple[Any, dict[str, Any]]]] = {}
     for run, results in results_of(family, "attack"):
@@ -52,11 +55,12 @@ def attack_rows(family: Family) -> list[dict[str, Any]]:
             fresh = {**_about(run, results), **kept, "candidates": [each["label"] for each in row["candidates"]]}
             fresh["split"] = row.get("split", f"{results['data']}/{TEST}")
             key = (results["data"], _frozen(results["noise"]), *(row[k] for k in ("attack", "norm", "eps")))
-            key = (*key, row["protocol"], row["samples"], fresh["split"])
+            told = settings_words(row) if row["protocol"] == WEAKER else ""
+            key = (*key, row["protocol"], told, row["samples"], fresh["split"])
             # An index alone names no image: a limit changes their order.
             images = (row["outcomes"]["images"], row["outcomes"]["labels"])
             found.setdefault(key, []).append((images, fresh))
-    return [_chosen(found[key]) for key in sorted(found, key=str)]
+    return sorted((_chosen(found[key]) for key in sorted(found, key=str)), key=_order)
 
 
 def on_test(row: Mapping[str, Any]) -> bool:
@@ -89,7 +93,8 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
 
     Each has ``reported`` (the paper's shares, or None), ``standard`` and, for the attacks of the paper under l-inf
     8/255, a cell for each protocol; None where nothing was measured. A cell has accuracy, low, high and images, and
-    that of an attack ``chosen_from``, as in ``attack_rows``.
+    that of an attack ``chosen_from``, as in ``attack_rows``, and ``settings``: words for those that are not the
+    protocol's own. What is weaker than strict has no cell.
     """
     accuracy = [row for row in accuracy_rows(family) if row["rule"] == "majority" and on_test(row)]
     attacks = [row for row in attack_rows(family) if row["norm"] == NORM and abs(row["eps"] - EPS) < 1e-9]
@@ -115,7 +120,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         }
         for column, attack in COLUMNS.items():
             found = {each["protocol"]: each for each in under if each["attack"] == attack}
-            row[column] = {name: _attack_cell(found[name]) if name in found else None for name in PROTOCOLS}
+            row[column] = {name: _attack_cell(found[name]) if name in found else None for name in COLUMN_PROTOCOLS}
         rows.append(row)
     return rows
 
@@ -123,12 +128,14 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
 def against_eps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Robust accuracy as a function of eps: a series where an attack was run at two radii or more.
 
-    Each series has data, split, noise, attack, norm, protocol, samples and ``points`` of eps, accuracy, low, high,
+    Each series has data, split, noise, attack, norm, protocol, samples, ``settings`` (words for those that are not the
+    protocol's own) and ``points`` of eps, accuracy, low, high,
     images. The first point, at eps 0, is that of the images as they are, where the smallest radius was attacked.
     """
     series: dict[Any, dict[str, Any]] = {}
     for row in rows:
         named = {key: row[key] for key in ("data", "split", "noise", "attack", "norm", "protocol", "samples")}
+        named["settings"] = settings_words(row)
         one = series.setdefault(_frozen(named), {**named, "points": []})
         clean = row["rules"]["majority"]["clean_accuracy"]
         one["points"].append({"eps": row["eps"], **_attack_cell(row), "clean_accuracy": clean})
@@ -196,14 +203,15 @@ def _cell(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _attack_cell(row: Mapping[str, Any]) -> dict[str, Any]:
-    return _cell({**row["rules"]["majority"], **{key: row[key] for key in ("images", "run", "chosen_from")}})
+    kept = {key: row[key] for key in ("images", "run", "chosen_from")}
+    return {**_cell({**row["rules"]["majority"], **kept}), "settings": settings_words(row)}
 
 
 def _chosen(found: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
     """The row that stands for all, of (images, row) pairs, the oldest first; as ``attack_rows`` says."""
     if found[0][1]["protocol"] == "paper":
         # What reproduces the paper, where anything does.
-        found = [pair for pair in found if not any(OTHER_THAN_PAPER in note for note in pair[1]["notes"])] or found
+        found = [pair for pair in found if not pair[1]["deviations"]] or found
     most = max(row["images"] for _, row in found)
     images, newest = [pair for pair in found if pair[1]["images"] == most][-1]
     same = [row for others, row in found if others == images]
@@ -218,6 +226,11 @@ def _unattacked(point: Mapping[str, Any]) -> dict[str, Any]:
     clean, images = point["clean_accuracy"], point["images"]
     low, high = mean_interval(clean * images, images)
     return {**point, "eps": 0.0, "accuracy": clean, "low": low, "high": high}
+
+
+def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    where = (row["data"], row["split"], str(row["noise"]))
+    return (*where, *(row[key] for key in ("attack", "norm", "eps", "samples")))
 
 
 def _frozen(value: Any) -> str:

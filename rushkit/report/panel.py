@@ -22,6 +22,7 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
+from rushkit.report.protocols import protocol_words
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import RunInfo
 from rushkit.stages import build
@@ -207,8 +208,8 @@ def _caption(name: str, attacked: Attacked | None) -> str:
         row = attacked.row
         words = (
             f"{name}: attacked by {row['attack']} within {ball_words(row['norm'], row['eps'])}, protocol "
-            f"{row['protocol']}, m = {row['samples']}; chosen to show images that it broke and images that it did not, "
-            "by the votes of the attack."
+            f"{protocol_words(row)}, m = {row['samples']}; chosen to show images that it broke and images that it "
+            "did not, by the votes of the attack."
         )
     bars = f"The bars are the votes of {_VOTES} noisy looks at the image."
     return f'<p class="soft">{escape(words)} {bars}</p>'

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import diagrams
 from rushkit.report.elements import bullets, cell, fold, header, images_cell, note, share_cell, table, text
-from rushkit.report.measured import PROTOCOLS
+from rushkit.report.protocols import attack_pairs, pair_words, protocol_words, protocols_in, standing
 from rushkit.report.summary import audited_images
-from rushkit.report.tables import noise_words
-from rushkit.report.words import attack_pairs, certainty, encoder_words, paragraphs, points_words, run_of_checkpoint
+from rushkit.report.tables import SETTINGS, noise_words
+from rushkit.report.words import certainty, encoder_words, paragraphs, points_words, run_of_checkpoint
 from rushkit.rounding import as_asked, percent
 
 _STYLES = {"pass": "good", "warn": "warn", "fail": "bad"}
@@ -19,22 +19,27 @@ _ORDER = ("fail", "warn", "pass")
 
 
 def attacks(document: Mapping[str, Any]) -> str:
-    """Every attack with both protocols side by side, what transfers, and the curves against eps."""
+    """Every attack with its protocols side by side, what transfers, and the curves against eps."""
     several = len(document["models"]) > 1
     noises = {noise_words(row["noise"]) for model in document["models"] for row in model["attacks"]}
     rows, remarks = [], []
+    pairs = [(model, pair) for model in document["models"] for pair in attack_pairs(model["attacks"])]
+    columns = protocols_in([pair for _, pair in pairs])
+    changed = any(pair_words(pair) for _, pair in pairs)
+    for model, pair in pairs:
+        told = [cell(pair_words(pair), "text wide", SETTINGS)] if changed else []
+        rows.append([*_whose(model, several), *_attack_cells(pair, columns, with_noise=len(noises) > 1), *told])
     for model in document["models"]:
-        for pair in attack_pairs(model["attacks"]):
-            rows.append([*_whose(model, several), *_attack_cells(pair, with_noise=len(noises) > 1)])
         remarks += [f"{model['name']}: {line}" if several else line for line in model["attack_notes"]]
     if not rows:
         return ""
-    names = ["attack", "m", "images", "clean", "paper", "strict", "right in every vote", "flips", "broken by"]
+    names = ["attack", "m", "images", "clean", *columns, "right in every vote", "flips", "broken by"]
+    names += [SETTINGS] if changed else []
     whose = ["model"] if several else []
-    head = header(*whose, *names, words=["model", "attack", "broken by"], strict=["strict"])
+    head = header(*whose, *names, words=["model", "attack", "broken by", SETTINGS], strict=["strict"])
     caption = (
-        "Accuracy in %, majority vote of m noisy looks, with 95% Wilson intervals. Clean, and what stands right of "
-        "strict, are figures of strict where it was run. Broken by: how many images each attack was the first to "
+        "Accuracy in %, majority vote of m noisy looks, with 95% Wilson intervals. Clean, right in every vote, flips "
+        "and broken by are figures of strict where it was run. Broken by: how many images each attack was the first to "
         "break, and as clean those that were wrong before."
     )
     curves = diagrams.against_eps(document)
@@ -137,8 +142,8 @@ def probe(document: Mapping[str, Any]) -> str:
     )
 
 
-def _attack_cells(pair: Mapping[str, Mapping[str, Any]], with_noise: bool) -> list[str]:
-    last = pair.get("strict") or pair["paper"]
+def _attack_cells(pair: Mapping[str, Mapping[str, Any]], columns: Sequence[str], with_noise: bool) -> list[str]:
+    last = standing(pair)
     figures = last["rules"]["majority"]
     noise = f", {noise_words(last['noise'])}" if with_noise else ""
     return [
@@ -147,8 +152,10 @@ def _attack_cells(pair: Mapping[str, Mapping[str, Any]], with_noise: bool) -> li
         images_cell(last),
         cell(percent(figures["clean_accuracy"]), label="clean"),
         *(
-            share_cell(pair[name]["rules"]["majority"] if name in pair else None, kind, name)
-            for name, kind in zip(PROTOCOLS, ("dim", "strict"), strict=True)
+            share_cell(
+                pair[name]["rules"]["majority"] if name in pair else None, "strict" if name == "strict" else "dim", name
+            )
+            for name in columns
         ),
         cell(percent(figures["any_failure_accuracy"]), label="right in every vote"),
         cell(percent(figures["flip_rate"]), label="flips"),
@@ -173,7 +180,7 @@ def _transfer(document: Mapping[str, Any]) -> str:
             rows.append(
                 [
                     *_whose(model, several),
-                    _attack_cell(f"{row['attack']} {row['protocol']}", row),
+                    _attack_cell(f"{row['attack']} {protocol_words(row)}", row),
                     cell(row["samples"], label="m"),
                     cell(there["images"], label="images"),
                     share_cell(row["rules"]["majority"], label="here, attacked"),

@@ -10,8 +10,9 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.collect import Family
 from rushkit.report.paper import EPS, NORM
+from rushkit.report.protocols import attack_pairs, protocol_words, upper_bounds
 from rushkit.report.tables import above_paper, noise_words
-from rushkit.report.words import attack_pairs, certainty
+from rushkit.report.words import certainty
 from rushkit.rounding import as_asked, percent, percent_interval
 
 
@@ -52,7 +53,7 @@ def attack_notes(entry: Mapping[str, Any]) -> list[str]:
     for row in entry["attacks"]:
         for note in row["notes"]:
             ball = ball_words(row["norm"], row["eps"])
-            said.setdefault(note, []).append(f"{row['attack']} {ball} {row['protocol']} m = {row['samples']}")
+            said.setdefault(note, []).append(f"{row['attack']} {ball} {protocol_words(row)} m = {row['samples']}")
     return [*dict.fromkeys(found), *(f"{note} ({'; '.join(rows)})" for note, rows in said.items())]
 
 
@@ -68,7 +69,7 @@ def _clean(entry: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
-    strict = [row for row in entry["attacks"] if row["protocol"] == "strict"]
+    strict = upper_bounds(entry["attacks"])
     strict = _own([row for row in strict if measured.on_test(row)] or strict, entry)
     for norm in dict.fromkeys(row["norm"] for row in strict):
         radii = [row["eps"] for row in strict if row["norm"] == norm]
@@ -78,13 +79,13 @@ def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
         row = min(ball, key=lambda row: row["rules"]["majority"]["accuracy"])
         figures = row["rules"]["majority"]
         yield (
-            f"Under {row['attack']}, {ball_words(norm, eps)}, strict: {_share(figures)} of "
+            f"Under {row['attack']}, {ball_words(norm, eps)}, {protocol_words(row)}: {_share(figures)} of "
             f"{row['images']} images of {row['split']} (m = {row['samples']}{_other(row, entry)}), against "
             f"{percent(figures['clean_accuracy'])} % of the same images clean. This is an upper bound of the "
             "robustness."
         )
     if entry["attacks"] and not strict:
-        yield "No attack ran under the strict protocol: nothing here says how robust the model is."
+        yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
 
 
 def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -167,7 +168,7 @@ def _power(audit: Mapping[str, Any]) -> str:
 
 
 def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
-    for protocol in measured.PROTOCOLS:
+    for protocol in measured.COLUMN_PROTOCOLS:
         pgd, autoattack = row["pgd"][protocol], row["autoattack"][protocol]
         if pgd and autoattack and autoattack["low"] > pgd["high"]:
             why = (

@@ -10,13 +10,17 @@ from rich.table import Table
 from rich.text import Text
 
 from rushkit.recipe.radius import ball_words
+from rushkit.report.protocols import attack_pairs, pair_words, protocol_words, protocols_in
 from rushkit.rounding import percent, percent_interval
 
+# The column of what an attack was told, where that is not the protocol's own.
+SETTINGS = "not the protocol's own"
 # The one sentence that no figure under the paper's protocol may be shown without.
 PROTOCOL_NOTE = (
     "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.\n"
     "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper\n"
-    "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images."
+    "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images.\n"
+    "weaker: strict but for settings or an attack that fall short of it, which are named; it is not the robustness."
 )
 
 
@@ -39,14 +43,15 @@ def evaluation_table(results: Mapping[str, Any]) -> RenderableType:
 def attack_table(results: Mapping[str, Any]) -> RenderableType:
     """Robust accuracy of each attack and m, the protocols side by side."""
     rows = results["attacks"]
-    protocols = [name for name in ("paper", "strict") if any(row["protocol"] == name for row in rows)]
+    pairs = attack_pairs(rows)
+    protocols, changed = protocols_in(pairs), any(row["deviations"] for row in rows)
     table = Table(
         title=f"robust accuracy, {results['data']}, noise {noise_words(results['noise'])}, majority vote of m"
     )
-    for column in ("attack", "ball", "m", "images", "clean %", *(f"{name} % [95%]" for name in protocols)):
-        table.add_column(column, justify="left" if column in ("attack", "ball") else "right")
+    columns = ("attack", "ball", "m", "images", "clean %", *(f"{name} % [95%]" for name in protocols))
+    for column in (*columns, *([SETTINGS] if changed else [])):
+        table.add_column(column, justify="left" if column in ("attack", "ball", SETTINGS) else "right")
     notes: list[str] = []
-    pairs = _pairs(rows)
     for found in pairs:
         last = list(found.values())[-1]
         figures = [interval(found[name]["rules"]["majority"]) if name in found else "" for name in protocols]
@@ -54,7 +59,8 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
         ball = ball_words(last["norm"], last["eps"])
         split = str(last.get("split", "test")).rpartition("/")[2]
         images = f"{last['images']}{'' if split == 'test' else f' of {split}'}"
-        table.add_row(last["attack"], ball, str(last["samples"]), images, clean, *figures)
+        settings = [pair_words(found)] if changed else []
+        table.add_row(last["attack"], ball, str(last["samples"]), images, clean, *figures, *settings)
         notes += above_paper(found)
     notes += list(dict.fromkeys(note for row in rows for note in row["notes"]))
     said = [Text(f"note: {note}") for note in notes]
@@ -67,7 +73,7 @@ def above_paper(pair: Mapping[str, Mapping[str, Any]]) -> list[str]:
     Args:
         pair: Protocol -> row of an attack, of one ball and m.
     """
-    if len(pair) < 2 or pair["paper"]["images"] != pair["strict"]["images"]:
+    if not {"paper", "strict"} <= pair.keys() or pair["paper"]["images"] != pair["strict"]["images"]:
         return []
     row, (strict, paper) = pair["strict"], (pair[name]["rules"]["majority"] for name in ("strict", "paper"))
     if strict["accuracy"] <= paper["accuracy"]:
@@ -97,7 +103,7 @@ def contribution_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         words = ", ".join(f"{name} {count}" for name, count in counts.items())
         left = row["images"] - sum(counts.values())
         ball = ball_words(row["norm"], row["eps"])
-        table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], f"{words}, none {left}")
+        table.add_row(row["attack"], ball, str(row["samples"]), protocol_words(row), f"{words}, none {left}")
     return table
 
 
@@ -112,7 +118,7 @@ def _transfer_table(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
         there = row["transfer"]["rules"]["majority"]
         ball = ball_words(row["norm"], row["eps"])
         clean = percent(there["clean_accuracy"])
-        table.add_row(row["attack"], ball, str(row["samples"]), row["protocol"], clean, interval(there))
+        table.add_row(row["attack"], ball, str(row["samples"]), protocol_words(row), clean, interval(there))
     return [table, Text(f"the other model: {moved[0]['transfer']['model']}")]
 
 
@@ -124,15 +130,3 @@ def plain_noise(noise: Mapping[str, Any]) -> dict[str, Any]:
 def noise_words(noise: Mapping[str, Any]) -> str:
     """``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
     return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
-
-
-def _pairs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    """Protocol -> row, for each ``[[attack]]`` and m: two of them may share the ball, and differ in split or steps."""
-    pairs: dict[tuple[Any, ...], list[dict[str, Mapping[str, Any]]]] = {}
-    for row in rows:
-        alike = pairs.setdefault((row["attack"], row["norm"], row["eps"], row["samples"], row.get("split")), [])
-        open_pair = next((pair for pair in alike if row["protocol"] not in pair), None)
-        if open_pair is None:
-            alike.append(open_pair := {})
-        open_pair[row["protocol"]] = row
-    return [pair for alike in pairs.values() for pair in alike]

@@ -11,6 +11,7 @@ from typing import Any
 from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
 from rushkit.report.paper import TERMS
+from rushkit.report.protocols import protocol_words
 from rushkit.rounding import percent
 from rushkit.run.find import RunInfo
 from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
@@ -21,7 +22,7 @@ _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
 
 def paragraphs(note: str) -> list[str]:
     """The sentences of a note that is set in lines for a terminal: a new one begins with a protocol's name."""
-    return re.sub(r"\n(?!(?:paper|strict): )", " ", note).split("\n")
+    return re.sub(r"\n(?!(?:paper|strict|weaker): )", " ", note).split("\n")
 
 
 def footnote(shown: str) -> str:
@@ -35,15 +36,6 @@ def reported_cells(reported: Mapping[str, float | None] | None) -> tuple[str, st
     values = [None, None, None] if reported is None else [reported[key] for key in ("standard", "pgd", "autoattack")]
     standard, pgd, autoattack = ("–" if value is None else percent(value) for value in values)
     return standard, pgd, autoattack
-
-
-def attack_pairs(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Mapping[str, Any]]]:
-    """Protocol -> row, for each split, noise, attack, ball and m; by attack, norm, eps and m."""
-    pairs: dict[tuple[Any, ...], dict[str, Mapping[str, Any]]] = {}
-    for row in rows:
-        key = (row["data"], row["split"], str(row["noise"]), row["attack"], row["norm"], row["eps"], row["samples"])
-        pairs.setdefault(key, {})[row["protocol"]] = row
-    return [pairs[key] for key in sorted(pairs)]
 
 
 def images_words(row: Mapping[str, Any]) -> str:
@@ -75,7 +67,7 @@ def measurement(what: Mapping[str, Any]) -> str:
     """What was compared: "digits/test, pgd l-inf 8/255, strict, m = 64"."""
     under = "clean"
     if "attack" in what:
-        under = f"{what['attack']} {ball_words(what['norm'], what['eps'])}, {what['protocol']}"
+        under = f"{what['attack']} {ball_words(what['norm'], what['eps'])}, {protocol_words(what)}"
     rule = f", {what['rule']} rule" if what.get("rule", "majority") != "majority" else ""
     return f"{what['data']}, {under}, m = {what['samples']}{rule}"
 

@@ -7,7 +7,7 @@ attack goes on where it was. Several ranks deal the blocks out among themselves.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import takewhile
 from typing import Any
@@ -27,10 +27,11 @@ from rushkit.stages import build, ranks
 from rushkit.stages.adversarial import Album, Partials, Target, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
 from rushkit.stages.blocklog import BlockLog
+from rushkit.stages.deviations import ProtocolName, deviation_words
 from rushkit.stages.load import Classifier, load_classifier
 from rushkit.stages.log_checks import check_attack
 from rushkit.stages.outcomes import check_classes, check_images, content_of, labels_of, smoothed
-from rushkit.stages.protocols import Plan, ProtocolName, plan_attack, protocol_votes
+from rushkit.stages.protocols import Plan, plan_attack, protocol_votes
 from rushkit.stages.robustness import robustness_row
 from rushkit.stages.scoring import RULES
 from rushkit.stages.start import machine_of, start_run
@@ -127,7 +128,7 @@ def plan_jobs(recipe: Recipe, classes: Sequence[str], protocols: Sequence[Protoc
         for m in [1] if deterministic else sorted(set(section.samples)):
             for protocol in protocols:
                 plan = plan_attack(section, protocol, m, len(classes), recipe.system.seed, deterministic)
-                name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{protocol}-m{m}".replace("/", "_")
+                name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{plan.label}-m{m}".replace("/", "_")
                 jobs.append(Job(name, section, m, plan))
     return jobs
 
@@ -163,6 +164,9 @@ def run_job(
         if album is not None:
             album.resume(done)
     run.speaker.say(_announce(job, split, machine))
+    if plan.deviations:
+        words = deviation_words(plan.label, [asdict(deviation) for deviation in plan.deviations])
+        run.speaker.say(f"note: not the protocol's own settings: {words}")
     noted = set(plan.notes)
     for note in plan.notes:
         run.speaker.say(f"note: {note}")
@@ -177,7 +181,7 @@ def run_job(
                     f"go on with: rushkit attack --resume --run {run.path}",
                 )
 
-        label = f"{section.type} {plan.protocol} m={job.m}"
+        label = f"{section.type} {plan.label} m={job.m}"
         starts = range(done, len(split), size)
         with run.speaker.progress(len(split), label, "images", start=done) as bar:
             # In rounds of a block for each rank; what is known of a block never depends on who attacked it.
@@ -216,7 +220,8 @@ def run_job(
         "attack": section.type,
         "norm": section.norm,
         "eps": section.eps,
-        "protocol": plan.protocol,
+        "protocol": plan.label,
+        "deviations": [asdict(deviation) for deviation in plan.deviations],
         "samples": job.m,
         "votes": plan.votes,
         "gradient_samples": plan.gradient_samples,
@@ -270,7 +275,7 @@ def _announce(job: Job, split: Split, machine: Machine) -> str:
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
     ball = ball_words(section.norm, section.eps)
     return (
-        f"attack {section.type} {ball}, protocol {plan.protocol}, m = {job.m}: {labels}; "
+        f"attack {section.type} {ball}, protocol {plan.label}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
         f"{machine}"
     )

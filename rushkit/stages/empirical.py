@@ -46,10 +46,10 @@ def attacks_beside(
         certificates: Theirs.
 
     Returns:
-        For each attack: run, protocol, eps, m, the votes T, the rule of both, the images that both looked at, its
-        accuracy there, how many are certified there, how many of these keep half of the noise for certain and are
-        compared, which of them it broke in every one of its T votes, the chance of that many if the certificates are
-        true, and whether that is so small as to contradict them.
+        For each attack: run, protocol, deviations, eps, m, the votes T, the rule of both, the images that both looked
+        at, its accuracy there, how many are certified there, how many of these keep half of the noise for certain and
+        are compared, which of them it broke in every one of its T votes, the chance of that many if the certificates
+        are true, and whether that is so small as to contradict them.
         The chance is None under the mean rule, whose votes may miss a mean above 1/2 as often as you like.
     """
     right = (certificates.predicted == counts.labels) & (certificates.predicted >= 0)
@@ -151,7 +151,7 @@ def _row(
         chance = chance_of_losses(len(broken), len(compared), row["samples"], row["votes"], claim.alpha)
     return {
         "run": str(path),
-        **{key: row[key] for key in ("attack", "protocol", "norm", "eps", "samples", "votes")},
+        **{key: row[key] for key in ("attack", "protocol", "deviations", "norm", "eps", "samples", "votes")},
         "rule": claim.rule,
         "images": len(common),
         "empirical": sum(right.values()) / row["votes"],

@@ -1,25 +1,29 @@
 """The two ways to attack: ``paper``, which reproduces the RUSH paper's figures, and ``strict``, which a user may quote.
 
-A protocol says which attacks run, with which options, and how often fresh noise votes on what they return.
+A protocol says which attacks run, with which options, and how often fresh noise votes on what they return. A row with
+other settings says so, and is not called strict unless these are at least as strong.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from inspect import signature
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
 from rushkit import registries
+from rushkit.attacks import torchattacks_adapter
+from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
 from rushkit.attacks.losses import classes_needed
+from rushkit.attacks.pgd import PGD
 from rushkit.attacks.search import GradientAttack
 from rushkit.recipe.schema import Attack
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.stages.deviations import Deviation, Label, ProtocolName, deviations_from, label_of
 from rushkit.system import derived_seed
-
-ProtocolName = Literal["paper", "strict"]
 
 # The paper's m for I_F+ is 64; fewer draws than this hide the gradient, whatever the model votes with. It is also the
 # EOT of official AutoAttack, which strict keeps for any m.
@@ -30,8 +34,8 @@ STRICT_VOTES = 10
 # Losses that fail for different reasons: eq. 7, its sum inside out, one that saturation cannot flatten, and the margin.
 STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
 PAPER_STEPS = 40
-# How the note on a row under paper begins that was run with options of its own.
-OTHER_THAN_PAPER = "not the paper's settings"
+# The attacks that strict has settings for. Any other one runs once, at its own, and is weaker than strict.
+STRICT_ATTACKS = (PGD, APGD, AutoAttack)
 # The paper's step, 2/255 for eps 8/255, in parts of eps.
 PAPER_STEP = 1 / 4
 
@@ -70,6 +74,7 @@ class Plan:
         panel: Whether the attack sees one panel of draws, as a model that is not random.
         notes: What a reader of the figures must know.
         deterministic: Whether there is no noise.
+        deviations: The settings that are not the protocol's own.
     """
 
     protocol: ProtocolName
@@ -79,6 +84,12 @@ class Plan:
     panel: bool = False
     notes: tuple[str, ...] = ()
     deterministic: bool = False
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def label(self) -> Label:
+        """What its row is called: ``weaker`` where the deviations make it weaker than strict."""
+        return label_of(self.protocol, self.deviations)
 
 
 def plan_attack(
@@ -98,31 +109,24 @@ def plan_attack(
         UsageError: an attack, a norm or an option that does not exist or fit.
     """
     strict = protocol == "strict"
-    factory = registries.attacks.get(section.type)
+    factory = _factory(section.type)
     known = signature(factory).parameters
-    suite = isinstance(factory, type) and issubclass(factory, AutoAttack)
     climbs = isinstance(factory, type) and issubclass(factory, GradientAttack)
-    gradient_samples = section.eot or (max(samples, STRICT_SAMPLES) if strict else samples)
-    if deterministic:
-        samples = gradient_samples = 1
-    options: dict[str, Any] = {"seed": seed} if "seed" in known else {}
+    samples = 1 if deterministic else samples
+    own: dict[str, Any] = {"seed": seed} if "seed" in known else {}
     notes: list[str] = []
-    if suite:
-        options["version"] = section.options.get("version") or ("standard" if deterministic else "rand")
+    if isinstance(factory, type) and issubclass(factory, AutoAttack):
+        own["version"] = "standard" if deterministic else "rand"
         if "version" not in section.options and not deterministic:
             notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
-        if strict and not section.eot and not deterministic:
-            # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
-            gradient_samples = STRICT_SAMPLES if options["version"] == "rand" else samples
+    version = section.options.get("version", own.get("version"))
+    own_draws = _own_draws(strict, samples, version, deterministic)
+    gradient_samples = own_draws if deterministic else section.eot or own_draws
     if strict and "samples" in known:
-        options["samples"] = gradient_samples
+        own["samples"] = gradient_samples
     if climbs:
-        options |= _climb_options(section, known, strict, gradient_samples)
-    if not strict:
-        notes += other_than_paper(
-            section, {key: known[key].default for key in known} | options, gradient_samples, samples
-        )
-    options |= section.options
+        own |= _climb_options(section, known, strict, gradient_samples)
+    options = own | section.options
     # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
     panel = not strict and "noise" not in options and not deterministic
     if panel:
@@ -132,8 +136,7 @@ def plan_attack(
     fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
     if len(fitting) < len(losses):
         notes.append(f"no DLR loss: {classes} classes are too few for it")
-    if strict:
-        notes += weaker_than_strict(section, suite, climbs, options, gradient_samples, deterministic)
+    notes += _short_steps(section, {key: known[key].default for key in known} | options)
     candidates = [
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
         for loss in fitting
@@ -141,8 +144,16 @@ def plan_attack(
     chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in chosen:
         candidate.create(section, 0)
-    votes = 1 if deterministic else protocol_votes(protocol)
-    return Plan(protocol, chosen, votes, gradient_samples, panel, tuple(notes), deterministic)
+    return Plan(
+        protocol,
+        chosen,
+        votes=1 if deterministic else protocol_votes(protocol),
+        gradient_samples=gradient_samples,
+        panel=panel,
+        notes=tuple(notes),
+        deterministic=deterministic,
+        deviations=_deviations(section, factory, strict, own, gradient_samples, own_draws, deterministic),
+    )
 
 
 def protocol_votes(protocol: ProtocolName) -> int:
@@ -150,37 +161,57 @@ def protocol_votes(protocol: ProtocolName) -> int:
     return STRICT_VOTES if protocol == "strict" else 1
 
 
-def other_than_paper(section: Attack, own: dict[str, Any], gradient_samples: int, samples: int) -> list[str]:
-    """A note on options that differ from the protocol's ``own``: such a row does not reproduce the paper's."""
-    given = {key: value for key, value in section.options.items() if key != "seed"}
-    changed = [f"{key} {value}" for key, value in given.items() if value != own.get(key)]
-    if gradient_samples != samples:
-        changed.append(f"{gradient_samples} draws a gradient")
-    return [f"{OTHER_THAN_PAPER}: {', '.join(changed)}"] if changed else []
+def _factory(kind: str) -> Any:
+    """What makes the attack, with a signature that lists its options: that of torchattacks' family lists none."""
+    factory = registries.attacks.get(kind)
+    if isinstance(factory, partial) and factory.func is torchattacks_adapter.adapted:
+        return getattr(torchattacks_adapter, *factory.args)
+    return factory
 
 
-def weaker_than_strict(
+def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:
+    """The protocol's own draws a gradient."""
+    if deterministic or not strict:
+        return samples
+    if version is None:
+        return max(samples, STRICT_SAMPLES)
+    # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
+    return STRICT_SAMPLES if version == "rand" else samples
+
+
+def _deviations(
     section: Attack,
-    suite: bool,
-    climbs: bool,
-    options: dict[str, Any],
+    factory: Any,
+    strict: bool,
+    own: dict[str, Any],
     gradient_samples: int,
-    deterministic: bool = False,
-) -> list[str]:
-    """Notes on settings that fall short of what ``strict`` stands for; the row is to be read with them."""
-    if not suite and not climbs:
-        return [f"{section.type} alone is less than strict asks for: several losses, restarts, fresh noise"]
-    least = {"steps": 100 if suite else STRICT_STEPS, "restarts": STRICT_RESTARTS}
-    short = [f"{key} {options[key]}" for key, value in least.items() if key in options and options[key] < value]
-    if gradient_samples < STRICT_SAMPLES and options.get("version") != "standard" and not deterministic:
-        short.append(f"{gradient_samples} draws a gradient")
-    weak: dict[str, Any] = {"noise": "fixed", "best": "last", "random_start": False}
-    if deterministic:
-        del weak["noise"]
-    short += [f"{key} {options[key]}" for key, value in weak.items() if options.get(key) == value and key in options]
-    if climbs and "loss" in section.options:
-        short.append(f"loss {section.options['loss']} only")
-    return [f"weaker than strict asks for: {', '.join(short)}"] if short else []
+    own_draws: int,
+    deterministic: bool,
+) -> tuple[Deviation, ...]:
+    """What the section asks for that is not the protocol's own; a seed is not, nor what does nothing without noise."""
+    defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
+    own = defaults | own | {"eot": own_draws}
+    idle = ("seed", *(("noise", "selection_samples") if deterministic else ()))
+    given = {"eot": gradient_samples} | {name: value for name, value in section.options.items() if name not in idle}
+    if strict:
+        if factory not in STRICT_ATTACKS:
+            own["type"], given["type"] = tuple(known.__name__.lower() for known in STRICT_ATTACKS), section.type
+        elif factory is not AutoAttack:
+            own["loss"] = STRICT_LOSSES
+        if factory is PGD:
+            own["step_size"] = "eps/2 falling to 0"
+        if "selection_samples" in defaults:
+            own["selection_samples"] = max(own_draws, STRICT_SAMPLES)
+    return tuple(deviations_from(own, given))
+
+
+def _short_steps(section: Attack, options: dict[str, Any]) -> list[str]:
+    """A note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
+    length = options.get("step_size", options.get("alpha"))
+    steps = options.get("steps")
+    if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
+        return []
+    return [f"{steps} steps of {length:.4g} reach {length * steps:.4g}, and the ball has the radius {section.eps:.4g}"]
 
 
 class OnePanel(nn.Module):

@@ -22,8 +22,8 @@ def test_both_protocols_side_by_side_with_what_each_attack_broke(cli, runs):
     said = cli("attack", "--eot", "3", *QUICK)
     assert said.code == 0, said.err
     assert "protocol paper, m = 2: pgd nll; 3 draws a gradient" in said.out
-    assert "protocol strict, m = 2: pgd nll, pgd ce, pgd dlr, pgd margin; 3 draws a gradient" in said.out
-    assert "strict % [95%]" in said.out
+    assert "protocol weaker, m = 2: pgd nll, pgd ce, pgd dlr, pgd margin; 3 draws a gradient" in said.out
+    assert "weaker % [95%]" in said.out
     assert "first to break" in said.out
     assert "pgd margin" in said.out.partition("first to break")[2]
 

@@ -155,6 +155,7 @@ def test_runs_show_of_a_stopped_run_says_how_to_go_on(cli, runs):
 def test_runs_list_shows_no_figure_of_the_protocol_paper_without_its_note(cli, runs):
     run = only(runs, "finetune")
     row = {"protocol": "paper", "attack": "pgd", "norm": "linf", "eps": 0.1, "samples": 1, "images": 4}
+    row["deviations"] = []
     row["rules"] = {"majority": {"accuracy": 0.5, "low": 0.1, "high": 0.9, "clean_accuracy": 1.0}}
     (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [row]}))
     for words in (("list",), ("show", run.name)):

@@ -29,7 +29,7 @@ def test_a_report_on_every_stage_shows_images_and_figures(cli, runs):
     page = (model / "report.html").read_text()
     document = json.loads((model / "report.json").read_text())["models"][0]
     assert {run["stage"] for run in document["runs"]} == {"pretrain", "finetune", "evaluate", "attack", "certify"}
-    assert [row["protocol"] for row in document["attacks"]] == ["paper", "strict"]
+    assert [row["protocol"] for row in document["attacks"]] == ["paper", "weaker"]
     # Clean, attacked, what was changed, one noisy look.
     assert page.count('src="data:image/png;base64,') == 4 * 4
     assert "change × " in page

@@ -124,12 +124,13 @@ def attack_row(
     norm: str = "linf",
     images: Sequence[int] | None = None,
     split: str | None = "cifar10/test",
+    deviations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """One row of ``rushkit attack``: how many of the votes (10 for strict, 1 for paper) were right, by image.
+    """One row of ``rushkit attack``: how many of the votes (1 for paper, else 10) were right, by image.
 
     Split None: as before rows said it.
     """
-    votes = 10 if protocol == "strict" else 1
+    votes = 1 if protocol == "paper" else 10
     counts = list(right)
     record = {
         "images": list(images if images is not None else range(len(counts))),
@@ -149,6 +150,7 @@ def attack_row(
         "norm": norm,
         "eps": eps,
         "protocol": protocol,
+        "deviations": list(deviations),
         "samples": samples,
         "votes": votes,
         "gradient_samples": samples,

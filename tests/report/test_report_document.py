@@ -113,9 +113,8 @@ def test_of_strict_runs_on_the_same_images_the_lowest_counts_and_of_paper_the_ne
 def test_of_paper_runs_one_at_the_papers_settings_stands_before_a_newer_one_that_is_not(runs):
     model = runs.model()
     runs.add("attack", model, attacks(attack_row([1, 0, 0, 0], "paper")))
-    weak = attack_row([1, 1, 1, 1], "paper")
-    weak["notes"] = ["not the paper's settings: steps 1"]
-    runs.add("attack", model, attacks(weak))
+    steps = {"name": "steps", "value": 1, "own": 40, "weaker": True}
+    runs.add("attack", model, attacks(attack_row([1, 1, 1, 1], "paper", deviations=[steps])))
     cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["paper"]
     assert (cell["accuracy"], cell["chosen_from"]) == (0.25, 1)
 

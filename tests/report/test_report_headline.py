@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_runs import attack_row, attacks, audited, certification, evaluation, probed, transferred
 
-from rushkit.report.headline import figures, headline, quotes_paper
+from rushkit.report.headline import figures, headline, needs_protocol_note
 
 IMPORTED = {
     "stage": "import",
@@ -65,6 +65,6 @@ def test_an_audit_names_what_is_wrong_and_its_power():
 
 
 def test_a_figure_of_the_protocol_paper_is_known_as_one():
-    assert quotes_paper(attacks(attack_row([1], "paper"), attack_row([1])))
-    assert not quotes_paper(attacks(attack_row([1])))
-    assert not quotes_paper(evaluation([True]))
+    assert needs_protocol_note(attacks(attack_row([1], "paper"), attack_row([1])))
+    assert not needs_protocol_note(attacks(attack_row([1])))
+    assert not needs_protocol_note(evaluation([True]))

@@ -258,7 +258,7 @@ def test_no_paper_figure_without_the_note(runs, what):
 
 def test_the_notes_sentences_are_whole():
     lines = paragraphs(PROTOCOL_NOTE)
-    assert [line.partition(":")[0] for line in lines] == ["paper", "strict"]
+    assert [line.partition(":")[0] for line in lines] == ["paper", "strict", "weaker"]
     assert "".join(lines).replace(" ", "") == PROTOCOL_NOTE.replace("\n", "").replace(" ", "")
 
 

@@ -134,7 +134,7 @@ def test_a_row_tells_every_image_every_vote_and_who_broke_what(recipe, source):
     paper, strict = results["attacks"]
     assert paper["split"] == strict["split"] == "digits/test"
     assert (paper["protocol"], paper["votes"], paper["gradient_samples"]) == ("paper", 1, 4)
-    assert (strict["protocol"], strict["votes"], strict["gradient_samples"]) == ("strict", 10, 20)
+    assert (strict["protocol"], strict["votes"], strict["gradient_samples"]) == ("weaker", 10, 20)
     for row in (paper, strict):
         assert row["outcomes"]["images"] == list(range(12))
         assert len(outcomes(row)) == len(row["outcomes"]["chosen"]) == 12

@@ -316,8 +316,8 @@ def test_images_made_without_noise_are_shown_to_a_smoothed_model_that_votes_as_i
         rows = attack(recipe, checkpoint_of(plain), run, transfer=checkpoint_of(noisy))["attacks"]
     asked = {row["protocol"]: (row["samples"], row["votes"]) for row in rows}
     answered = {row["protocol"]: (row["transfer"]["samples"], row["transfer"]["votes"]) for row in rows}
-    assert asked == {"paper": (1, 1), "strict": (1, 1)}
-    assert answered == {"paper": (64, 1), "strict": (64, 10)}
+    assert asked == {"paper": (1, 1), "weaker": (1, 1)}
+    assert answered == {"paper": (64, 1), "weaker": (64, 10)}
 
 
 def test_without_noise_autoattack_is_the_official_standard_version_with_one_draw():

@@ -36,16 +36,17 @@ def test_paper_runs_the_attack_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "changed"),
     [
-        ({"steps": 1}, "not the paper's settings: steps 1"),
-        ({"random_start": True, "eot": 5}, "not the paper's settings: random_start True, 5 draws a gradient"),
-        ({"steps": 40, "restarts": 1, "seed": 3, "eot": 64}, None),
+        ({"steps": 1}, {"steps": (1, 40)}),
+        ({"random_start": True, "eot": 5}, {"random_start": (True, False), "eot": (5, 64)}),
+        ({"steps": 40, "restarts": 1, "seed": 3, "eot": 64}, {}),
     ],
 )
-def test_options_that_are_not_the_papers_are_noted_under_paper(options, words):
-    notes = plan_attack(Attack(type="pgd", eps="8/255", **options), "paper", 64, 10, 0).notes
-    assert [note for note in notes if "paper" in note] == ([words] if words else [])
+def test_options_that_are_not_the_papers_are_deviations_under_paper(options, changed):
+    plan = plan_attack(Attack(type="pgd", eps="8/255", **options), "paper", 64, 10, 0)
+    assert {each.name: (each.value, each.own) for each in plan.deviations} == changed
+    assert plan.label == "paper"
 
 
 def test_paper_shows_any_other_attack_one_panel_of_noise():
@@ -68,30 +69,59 @@ def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    "options",
     [
-        ({"steps": 1}, "steps 1"),
-        ({"restarts": 1}, "restarts 1"),
-        ({"eot": 1}, "1 draws a gradient"),
-        ({"noise": "fixed"}, "noise fixed"),
-        ({"best": "last"}, "best last"),
-        ({"random_start": False}, "random_start False"),
-        ({"loss": "nll"}, "loss nll only"),
-        ({"type": "autoattack", "steps": 2}, "steps 2"),
+        {"steps": 1},
+        {"restarts": 1},
+        {"eot": 1},
+        {"noise": "fixed"},
+        {"best": "last"},
+        {"random_start": False},
+        {"loss": "nll"},
+        {"selection_samples": 1},
+        {"step_size": 0.001},
+        {"targeted": True},
+        {"type": "apgd", "targeted": True},
+        {"type": "autoattack", "steps": 2},
+        {"type": "autoattack", "version": "standard"},
+        {"type": "fgsm"},
+        {"type": "square"},
     ],
+    ids=str,
 )
-def test_strict_with_weaker_settings_than_its_own_says_so(options, words):
+def test_what_may_be_weaker_than_strict_is_not_called_strict(options):
     plan = plan_attack(Attack(**({"type": "pgd"} | options)), "strict", 1, 10, 0)
-    (note,) = (note for note in plan.notes if note.startswith("weaker than strict asks for"))
-    assert words in note
+    assert plan.label == "weaker"
+    named = options if "type" not in options or len(options) == 1 else {k: v for k, v in options.items() if k != "type"}
+    assert {each.name: each.value for each in plan.deviations if each.weaker} == named
 
 
-def test_a_single_weak_attack_under_strict_is_called_less_than_strict():
-    assert any("less than strict" in note for note in plan_attack(Attack(type="fgsm"), "strict", 1, 10, 0).notes)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 41},
+        {"restarts": 3},
+        {"eot": 21},
+        {"selection_samples": 200},
+        {"type": "apgd", "n_targets": 20},
+        {"type": "autoattack", "queries": 6000},
+    ],
+    ids=str,
+)
+def test_more_work_than_strict_asks_for_is_named_and_strict(options):
+    plan = plan_attack(Attack(**({"type": "pgd"} | options)), "strict", 1, 10, 0)
+    assert plan.label == "strict"
+    assert {each.name: each.value for each in plan.deviations} == {k: v for k, v in options.items() if k != "type"}
 
 
 @pytest.mark.parametrize("kind", ["pgd", "apgd", "autoattack"])
 @pytest.mark.parametrize("samples", [1, 64])
-def test_strict_as_it_stands_needs_no_such_note(kind, samples):
-    notes = plan_attack(Attack(type=kind), "strict", samples, 10, 0).notes
-    assert not any("strict" in note for note in notes)
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_strict_as_it_stands_deviates_in_nothing(kind, samples, deterministic):
+    plan = plan_attack(Attack(type=kind), "strict", samples, 10, 0, deterministic)
+    assert (plan.deviations, plan.label) == ((), "strict")
+
+
+def test_what_does_nothing_without_noise_is_no_deviation():
+    section = Attack(type="pgd", noise="fixed", eot=1, selection_samples=1, seed=5)
+    assert plan_attack(section, "strict", 64, 10, 0, deterministic=True).deviations == ()
