@@ -16,7 +16,7 @@ MAX_LINES = 500
 # From the ground up. A module may import from a row below its own and from its own part; parts of one row do not import
 # one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
 FLOORS = (
-    {"errors", "rounding", "interrupt", "voice"},
+    {"errors", "paths", "rounding", "interrupt", "voice"},
     {"registry", "place"},
     {"registries"},
     {"recipe"},

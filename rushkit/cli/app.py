@@ -30,7 +30,7 @@ from rushkit.cli import (
     runs,
 )
 from rushkit.cli.last_words import Kind, leave_words
-from rushkit.errors import Interrupted, RushkitError, showable
+from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
 from rushkit.voice import unfailing_output
 
@@ -133,6 +133,7 @@ def _run(arguments: list[str]) -> int:
     try:
         # Everywhere, though only the long verbs list it: the hint below offers it for any command.
         words = [word for word in arguments if word != "--debug"]
+        _refuse_empty(words)
         with interrupt.heard():
             code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
         _part()
@@ -180,6 +181,15 @@ def _run(arguments: list[str]) -> int:
         return 1
     finally:
         leave_place()
+
+
+def _refuse_empty(words: list[str]) -> None:
+    """Raise UsageError for an empty word: as a path it would mean the working folder, as a name nothing."""
+    for before, word in zip(["", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word or (option.startswith("--") and equals and not value):
+            name = option if word else before if before.startswith("-") else "an argument"
+            raise UsageError(f"{name} is empty", "leave it out, or see whether a variable of the shell is not set")
 
 
 def _part() -> None:

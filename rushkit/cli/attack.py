@@ -10,6 +10,7 @@ import typer
 from rushkit.cli.complete import complete_attacks
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
+    MOST,
     Changes,
     Debug,
     From,
@@ -57,9 +58,9 @@ def command(
         Protocol, typer.Option("--protocol", help="paper reproduces the paper's figures; strict is what may be quoted.")
     ] = Protocol.BOTH,
     samples: Samples = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=0, help="Images to attack; 0 for all.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None,
     eot: Annotated[
-        int | None, typer.Option("--eot", min=1, help="Draws of noise a gradient; else as the protocol says.")
+        int | None, typer.Option("--eot", min=1, max=MOST, help="Draws of noise a gradient; else as the protocol says.")
     ] = None,
     save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False,
     transfer_to: Annotated[

@@ -9,6 +9,7 @@ import typer
 from rushkit.cli.last_words import leave_words
 from rushkit.cli.launch import launch
 from rushkit.cli.options import (
+    MOST,
     Changes,
     Debug,
     From,
@@ -37,16 +38,22 @@ def command(
     context: typer.Context,
     source: From = None,
     limit: Annotated[
-        int | None, typer.Option("--limit", min=0, help="Images to look at; 0 for all, 64 where it is not given.")
+        int | None,
+        typer.Option("--limit", min=0, max=MOST, help="Images to look at; 0 for all, 64 where it is not given."),
     ] = None,
     samples: Annotated[
-        int | None, typer.Option("--samples", metavar="M", min=1, help="Draws of noise a vote; else the recipe's most.")
+        int | None,
+        typer.Option("--samples", metavar="M", min=1, max=MOST, help="Draws of noise a vote; else the recipe's most."),
     ] = None,
     eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; else that of the recipe.")] = None,
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1; else that of the recipe.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="Gradient steps; 20 else.")] = None,
-    eot: Annotated[int | None, typer.Option("--eot", min=1, help="Draws of noise a gradient; 10 else.")] = None,
-    queries: Annotated[int | None, typer.Option("--queries", min=1, help="Queries of Square; 200 else.")] = None,
+    steps: Annotated[int | None, typer.Option("--steps", min=1, max=MOST, help="Gradient steps; 20 else.")] = None,
+    eot: Annotated[
+        int | None, typer.Option("--eot", min=1, max=MOST, help="Draws of noise a gradient; 10 else.")
+    ] = None,
+    queries: Annotated[
+        int | None, typer.Option("--queries", min=1, max=MOST, help="Queries of Square; 200 else.")
+    ] = None,
     changes: Changes = None,
     resume: Resume = False,
     run_folder: RunFolder = None,

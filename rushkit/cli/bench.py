@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.cli.options import MOST, Changes, Debug, Json, Output, Quiet, Verbose
 
 NAME = "bench"
 EXAMPLE = "Example: rushkit bench --recipe cifar10"
@@ -14,7 +14,7 @@ EXAMPLE = "Example: rushkit bench --recipe cifar10"
 
 def command(
     recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = "cifar10",
-    seconds: Annotated[float, typer.Option("--seconds", min=1, help="About how long to measure.")] = 20.0,
+    seconds: Annotated[float, typer.Option("--seconds", min=1, max=MOST, help="About how long to measure.")] = 20.0,
     changes: Changes = None,
     json: Json = False,
     quiet: Quiet = False,

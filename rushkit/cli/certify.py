@@ -24,6 +24,7 @@ from rushkit.cli.options import (
     resolve_classifier,
     runs_root,
 )
+from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
     from rushkit.run.folder import Run
@@ -138,4 +139,4 @@ def _draw(results: dict[str, Any], run: Run) -> None:
 
 def _run_path(spec: str, root: str) -> Path:
     path = Path(spec)
-    return path if path.is_dir() or not (Path(root) / spec).is_dir() else Path(root) / spec
+    return path if is_folder(path) or not is_folder(Path(root) / spec) else Path(root) / spec

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from rushkit.errors import showable
+from rushkit.paths import read_file
 
 # What a word may hold that is offered: the shell gets it as it is, zsh in a line that it evaluates.
 _WORD = re.compile(r"[\w@%+=:,./~ -]+")
@@ -100,7 +101,7 @@ def _runs(root: Path) -> list[tuple[str, str, str, str]]:
     found = []
     for path in root.glob("*/run.json"):
         try:
-            data = json.loads(path.read_bytes())
+            data = json.loads(read_file(path))
             found.append((data["started"], path.parent.name, data["verb"], data["recipe"], data["status"]))
         except (OSError, ValueError, KeyError, TypeError):
             continue

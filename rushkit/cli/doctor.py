@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.cli.options import Changes, Debug, Json, Output, runs_root
+from rushkit.paths import exists
 
 NAME = "doctor"
 EXAMPLE = "Example: rushkit doctor"
@@ -169,7 +170,7 @@ def _plugins() -> dict[str, str]:
 def _free(folder: str) -> int:
     """Bytes that are free where a folder is or would be made."""
     path = Path(folder).resolve()
-    while not path.exists() and path != path.parent:
+    while not exists(path) and path != path.parent:
         path = path.parent
     return shutil.disk_usage(path).free
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_backbones, complete_datasets
-from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.cli.options import MOST, Changes, Debug, Json, Output, Quiet, Verbose
 from rushkit.errors import UsageError
 
 NAME = "import"
@@ -68,7 +68,10 @@ def command(
         bool, typer.Option("--pretrained", help="No file: the weights that timm or torchvision offer for download.")
     ] = False,
     check: Annotated[
-        int, typer.Option("--check", metavar="N", min=0, help="Classify N clean images to see whether all is right.")
+        int,
+        typer.Option(
+            "--check", metavar="N", min=0, max=MOST, help="Classify N clean images to see whether all is right."
+        ),
     ] = 500,
     changes: Changes = None,
     json: Json = False,

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.progress import Speaker
 
+# The largest whole number that an option takes.
+MOST = 10**9
+# Processes of one machine.
+_MOST_RANKS = 1024
+
 Changes = Annotated[
     list[str] | None,
     typer.Option(
@@ -62,7 +67,9 @@ Every = Annotated[
 ]
 Keep = Annotated[
     int | None,
-    typer.Option("--keep", metavar="K", min=2, help="How many of the newest checkpoints stay; the best stays, too."),
+    typer.Option(
+        "--keep", metavar="K", min=2, max=MOST, help="How many of the newest checkpoints stay; the best stays, too."
+    ),
 ]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
@@ -72,7 +79,10 @@ TensorBoard = Annotated[
 ]
 
 Nproc = Annotated[
-    int, typer.Option("--nproc", metavar="N", min=1, help="Split the work over N processes (GPUs) of this machine.")
+    int,
+    typer.Option(
+        "--nproc", metavar="N", min=1, max=_MOST_RANKS, help="Split the work over N processes (GPUs) of this machine."
+    ),
 ]
 
 

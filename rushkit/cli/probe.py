@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.launch import launch
-from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, open_source, runs_root
+from rushkit.cli.options import MOST, Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, open_source, runs_root
 
 NAME = "probe"
 EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"
@@ -20,10 +20,10 @@ def command(
         str | None,
         typer.Option("--supervised", metavar="RUN", help="A run of finetune with finetune.freeze=none, to compare."),
     ] = None,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Test images to look at; 0 for all.")] = 256,
+    limit: Annotated[int, typer.Option("--limit", min=0, max=MOST, help="Test images to look at; 0 for all.")] = 256,
     eps: Annotated[str, typer.Option("--eps", help="Radius of the ball in pixel units.")] = "8/255",
     norm: Annotated[str, typer.Option("--norm", help="The ball's norm: linf, l2 or l1.")] = "linf",
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the ascent.")] = 20,
+    steps: Annotated[int, typer.Option("--steps", min=1, max=MOST, help="Steps of the ascent.")] = 20,
     changes: Changes = None,
     nproc: Nproc = 1,
     json: Json = False,

@@ -9,6 +9,7 @@ import typer
 
 from rushkit.cli.options import Changes, Json, Output
 from rushkit.errors import UsageError
+from rushkit.paths import exists, is_folder, reason
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(help="A recipe's name, or the path of a TOML file.")]
@@ -44,7 +45,7 @@ def show(
     from rushkit.recipe.load import load_recipe
 
     if not (resolved or origins or changes or json):
-        Output().result({}, find_recipe(name).read_text(encoding="utf-8").rstrip())
+        Output().result({}, _text(find_recipe(name)).rstrip())
         return
     recipe = load_recipe(name, changes or [])
     if not origins:
@@ -68,11 +69,11 @@ def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to wr
     from rushkit.run.files import write_error
 
     source = find_recipe(name)
-    target = target / source.name if target.is_dir() else target
-    if target.exists():
+    target = target / source.name if is_folder(target) else target
+    if exists(target):
         raise UsageError(f"{target} exists already", "choose another name, or remove it first")
     try:
-        target.write_text(source.read_text(encoding="utf-8"), encoding="utf-8")
+        target.write_text(_text(source), encoding="utf-8")
     except OSError as error:
         raise write_error(target, error) from error
     Output().result({}, f"wrote {target}; use it with: rushkit pretrain --recipe {target}")
@@ -87,15 +88,25 @@ def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
 
 
+def _text(path: Path) -> str:
+    """A recipe's file. Raises UsageError where it cannot be read."""
+    from rushkit.recipe import toml
+
+    try:
+        return toml.read_text(path)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"the recipe {path} cannot be read: {reason(error)}", "it must be a text file in UTF-8"
+        ) from error
+
+
 def _about(name: str) -> str:
     """The first line of its comment; of a recipe that cannot be read, why."""
     from rushkit.errors import RushkitError
     from rushkit.recipe.find import find_recipe
 
     try:
-        first = find_recipe(name).read_text(encoding="utf-8").partition("\n")[0]
+        first = _text(find_recipe(name)).partition("\n")[0]
     except RushkitError as error:
         return f"cannot be used: {error.message}"
-    except (OSError, UnicodeDecodeError) as error:
-        return f"cannot be read: {error}"
     return first.removeprefix("#").strip() if first.startswith("#") else ""

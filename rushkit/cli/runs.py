@@ -10,6 +10,7 @@ import typer
 from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.cli.options import Json, Output
 from rushkit.errors import UsageError
+from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
     from rushkit.run.find import RunInfo
@@ -65,8 +66,8 @@ def show(
     from rushkit.run.find import find_runs
     from rushkit.run.folder import read_run_file
 
-    path = Path(run) if Path(run).is_dir() else Path(runs_dir) / run
-    if not path.is_dir():
+    path = Path(run) if is_folder(run) else Path(runs_dir) / run
+    if not is_folder(path):
         raise UsageError(f"there is no run {run!r} in {runs_dir}", "`rushkit runs list` shows them")
     facts = read_run_file(path)
     around = find_runs(path.resolve().parent)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rushkit.cli.options import Output
 from rushkit.errors import RushkitError, UsageError
 from rushkit.models.network import macs, num_parameters
+from rushkit.paths import is_folder
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, parse_changes, read_recipe
 from rushkit.recipe.schema import Recipe
@@ -52,7 +53,7 @@ def reopen(
         run = Run.open(path, speaker, ranks.rank())
     else:
         path = Path(folder) if folder else _newest_stopped(verb, recipe, root)
-        if not path.is_dir() and (Path(root) / path).is_dir():
+        if not is_folder(path) and is_folder(Path(root) / path):
             path = Path(root) / path
         # Asked before it is opened, which makes it a running one.
         told = read_run_file(path)

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from rushkit.data.files import sole_writer
 from rushkit.errors import DataError
+from rushkit.paths import expand, open_file, read_text, regular_stat
 
 VERSION = 2
+_LONGEST_STEM = 150
 # Python names it from 3.13 on; this is the value of the kernel's generic headers.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
@@ -43,8 +45,8 @@ class Cached:
 def cache_root() -> Path:
     """``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
     if chosen := os.environ.get("RUSHKIT_CACHE"):
-        return Path(chosen).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "rushkit"
+        return expand(chosen)
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rushkit"
 
 
 def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str:
@@ -57,7 +59,7 @@ def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str
 
 def place_of(path: Path) -> str:
     """A few letters for where a source lies: two sources of one name in two places have a cache each."""
-    return hashlib.blake2b(str(path.resolve()).encode(), digest_size=4).hexdigest()
+    return hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
 
 
 def cached(
@@ -81,8 +83,7 @@ def cached(
     Raises:
         DataError: the cache cannot be written.
     """
-    stem = re.sub(r"[^\w.-]+", "-", name)
-    images = cache_root() / "data" / f"{stem}.u8"
+    images = _place(name)
     if (found := _load(images, source, shape)) is not None:
         return found
     with _partial(images) as file:
@@ -99,6 +100,16 @@ def cached(
     return Cached(map_file(images, (count, *shape)), notes)
 
 
+def part_of(chosen: Tensor) -> str:
+    """A few letters for which of its images int64 indices choose, for the name of their cache."""
+    return f"{len(chosen)}-{hashlib.blake2b(chosen.numpy().tobytes(), digest_size=4).hexdigest()}"
+
+
+def find_cached(name: str, source: str, shape: tuple[int, ...]) -> Cached | None:
+    """The images under ``name``, as ``cached`` gives them; None where it would have to build them."""
+    return _load(_place(name), source, shape)
+
+
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
     """A raw file as a uint8 tensor of ``shape``: pages come from the disk as they are used.
 
@@ -110,7 +121,7 @@ def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
     if prod(shape) == 0:
         return torch.empty(shape, dtype=torch.uint8)
     try:
-        with path.open("rb") as file:
+        with open_file(path) as file:
             if sys.platform == "linux":
                 # Without NORESERVE the kernel refuses a private mapping larger than the machine's memory.
                 flags = mmap.MAP_PRIVATE | _MAP_NORESERVE
@@ -142,11 +153,17 @@ def scratch(shape: tuple[int, ...]) -> Tensor:
     return torch.frombuffer(mapped, dtype=torch.uint8).view(shape)
 
 
+def _place(name: str) -> Path:
+    """The file of the images under a name, which may be longer than a file's may be and keeps its end."""
+    stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-_LONGEST_STEM:]
+    return cache_root() / "data" / f"{stem}.u8"
+
+
 def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
     """What is cached, or None where it is missing, torn, altered, or of another source or version."""
     try:
-        about = json.loads(_sidecar(images).read_text(encoding="utf-8"))
-        found = images.stat()
+        about = json.loads(read_text(_sidecar(images)))
+        found = regular_stat(images)
     except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(about, dict) or about.pop("hash", None) != _hash(about):

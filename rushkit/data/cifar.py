@@ -17,6 +17,7 @@ from rushkit.data.files import Check, RecordFile, known_split, read_names, verif
 from rushkit.data.memory import Split
 from rushkit.data.progress import Progress
 from rushkit.errors import DataError
+from rushkit.paths import expand
 
 IMAGE_SIZE = 32
 PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
@@ -146,7 +147,7 @@ class Cifar:
     def __init__(self, layout: Layout, root: str, labels: str = "fine") -> None:
         self.name = layout.name
         self.splits = tuple(layout.parts)
-        self.source = Source(layout.name, Path(root).expanduser(), layout.archive)
+        self.source = Source(layout.name, expand(root), layout.archive)
         self.url = layout.url
         self._layout = layout
         self._labels = layout.labels[labels]

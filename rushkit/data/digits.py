@@ -10,14 +10,16 @@ training split, the other 360 the test split: a fixed random choice, stratified 
 from __future__ import annotations
 
 import zlib
+from dataclasses import replace
 from importlib.resources import files
 
 import torch
 
 from rushkit.data.files import Check, known_split
-from rushkit.data.memory import Split, resize
+from rushkit.data.images import check_image_size
+from rushkit.data.memory import Choice, Split, resize
 from rushkit.data.progress import Progress
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import DataError
 
 COUNT, TRAIN = 1797, 1437
 STORED_SIZE = 8
@@ -32,11 +34,9 @@ def digits(root: str = "", image_size: int = 32) -> Digits:
         image_size: Height and width that the 8x8 images are resized to.
 
     Raises:
-        UsageError: an image size below 1.
+        UsageError: an image size below 1, or above ``MOST_SIDE``.
     """
-    if image_size < 1:
-        raise UsageError(f"image_size must be 1 or more (got {image_size})")
-    return Digits(image_size)
+    return Digits(check_image_size(image_size))
 
 
 class Digits:
@@ -52,8 +52,12 @@ class Digits:
     def __repr__(self) -> str:
         return f"Digits(image_size={self.image_size})"
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str, choose: Choice | None = None) -> Split:
         """``train`` or ``test``: uint8 (N, 3, S, S) with three equal channels and 0..16 scaled to 0..255, int64 (N,).
+
+        Args:
+            name: One of ``splits``.
+            choose: Which of its images; only these are resized.
 
         Raises:
             UsageError: no such split.
@@ -62,9 +66,11 @@ class Digits:
         known_split(self.name, name, self.splits)
         labels, stored = _read()
         part = slice(TRAIN) if name == "train" else slice(TRAIN, COUNT)
-        grey = (stored[part].float() * (255 / LARGEST)).round().to(torch.uint8)
-        images = resize(grey.view(-1, 1, STORED_SIZE, STORED_SIZE), self.image_size)
-        return Split(images.repeat(1, 3, 1, 1), labels[part], f"{self.name}/{name}")
+        grey = (stored[part].float() * (255 / LARGEST)).round().to(torch.uint8).view(-1, 1, STORED_SIZE, STORED_SIZE)
+        split = Split(grey, labels[part], f"{self.name}/{name}")
+        chosen = choose(len(split), split.labels) if choose else None
+        split = split if chosen is None else split.take(chosen)
+        return replace(split, images=resize(split.images.repeat(1, 3, 1, 1), self.image_size))
 
     def check(self) -> list[Check]:
         """Whether the embedded file is whole."""

@@ -19,6 +19,7 @@ from urllib.request import Request, urlopen
 from rushkit.data.files import Check, RecordFile, sole_writer
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
+from rushkit.paths import is_file, open_file
 from rushkit.system import offline
 
 TIMEOUT_SECONDS = 10.0
@@ -73,7 +74,7 @@ class Source:
         Raises:
             DataError: as ``fetch``.
         """
-        if not all((self.root / file.path).is_file() for file in files):
+        if not all(is_file(self.root / file.path) for file in files):
             self.fetch()
 
     def fetch(self, progress: Progress | None = None) -> None:
@@ -91,7 +92,7 @@ class Source:
         if self._complete():
             return
         copy = self.root / self.archive.filename
-        if copy.is_file():
+        if is_file(copy):
             if (found := md5_of(copy)) != self.archive.md5:
                 raise DataError(f"{copy} has MD5 {found}, expected {self.archive.md5}", "delete or replace it")
             self._unpack(copy)
@@ -221,5 +222,5 @@ def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
 
 def md5_of(path: Path) -> str:
     """The MD5 of a file, as publishers of data sets state it: it tells a damaged file, not a forged one."""
-    with path.open("rb") as file:
+    with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

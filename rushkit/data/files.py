@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import DataError, UsageError
+from rushkit.paths import open_file, read_text, reason, regular_stat
 
 Status = Literal["ok", "partial", "missing", "wrong"]
 
@@ -55,9 +56,12 @@ class RecordFile:
     def check(self, root: Path) -> Check:
         """Whether the length of the file is right."""
         file = root / self.path
-        if not file.is_file():
+        try:
+            found = regular_stat(file).st_size
+        except FileNotFoundError:
             return Check(str(file), "missing", f"expected {self.size} bytes")
-        found = file.stat().st_size
+        except OSError as error:
+            return Check(str(file), "wrong", f"not usable: {reason(error)}")
         if found == self.size:
             return Check(str(file), "ok", f"{self.records} records")
         if self.any_count and found and found % self.record == 0:
@@ -82,13 +86,11 @@ class RecordFile:
         """All records: uint8, (N, record). Raises DataError as ``verify`` does, and where the file cannot be read."""
         path = self.verify(root)
         try:
-            content = bytearray(path.stat().st_size)
-            with path.open("rb", buffering=0) as file:
-                read = 0
-                while found := file.readinto(memoryview(content)[read:]):
-                    read += found
+            content = bytearray(regular_stat(path).st_size)
+            with open_file(path) as file:
+                file.readinto(content)
         except OSError as error:
-            raise DataError(f"{path} cannot be read: {error.strerror}", "check its permissions and the disk") from error
+            raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions and the disk") from error
         return torch.frombuffer(content, dtype=torch.uint8).view(-1, self.record)
 
 
@@ -113,12 +115,12 @@ def read_names(path: Path, builtin: tuple[str, ...]) -> tuple[str, ...]:
     Raises:
         DataError: the file has another number of names, or is no text.
     """
-    if not path.is_file():
-        return builtin
     try:
-        names = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", "delete or restore the file") from error
+        names = tuple(line.strip() for line in read_text(path).splitlines() if line.strip())
+    except FileNotFoundError:
+        return builtin
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {reason(error)}", "delete or restore the file") from error
     if len(names) != len(builtin):
         raise DataError(f"{path} has {len(names)} class names, expected {len(builtin)}", "delete or restore the file")
     return names

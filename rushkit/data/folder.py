@@ -1,7 +1,6 @@
 """A folder of images: ``train/`` and ``test/``, a folder a class in each; or images without class folders.
 
-Images of any format that Pillow reads are decoded once, by all cores, into a cache that is mapped into memory, so that
-a folder may be larger than memory.
+Images are decoded once into a cache that is mapped into memory, so that a folder may be larger than memory.
 """
 
 from __future__ import annotations
@@ -10,24 +9,37 @@ import logging
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
-from rushkit.data.cache import cached, fingerprint, place_of
+from rushkit.data.cache import cached, find_cached, fingerprint, part_of, place_of
 from rushkit.data.files import Check, known_split
-from rushkit.data.memory import BLOCK_BYTES, Split
+from rushkit.data.images import (
+    ImageFault,
+    Room,
+    SizeFault,
+    check_image_size,
+    decoded,
+    open_image,
+    own_bounds,
+    unreadable,
+)
+from rushkit.data.memory import BLOCK_BYTES, Choice, Split
 from rushkit.data.progress import Progress, reporting
-from rushkit.errors import DataError, UsageError, showable
+from rushkit.data.scan import SUFFIXES, ImageFile, LeftOut, describe_left_out, is_hidden, scan
+from rushkit.errors import DataError, UsageError, first_few, showable
+from rushkit.paths import expand, is_folder, reason
 
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"})
 BLOCK_IMAGES = 4096
+# What `data check` lists of a split one by one.
+MOST_LISTED = 20
 
 logger = logging.getLogger("rushkit.data")
 
@@ -43,35 +55,24 @@ def folder(root: str, path: str = ".", image_size: int = 0, on_unreadable: Liter
         on_unreadable: Whether an image that cannot be decoded stops the reading, or is left out, logged and counted.
 
     Raises:
-        UsageError: a negative image size.
+        UsageError: an image size below 0 or above ``MOST_SIDE``.
     """
-    if image_size < 0:
-        raise UsageError(
-            f"image_size must be 0 (all images have one size) or more (got {image_size})", "for example 32"
-        )
-    return Folder(Path(root).expanduser() / Path(path).expanduser(), image_size, on_unreadable)
-
-
-class ImageFile(NamedTuple):
-    """One image on the disk: its path below the split's folder, bytes, and time of change in ns."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-    @property
-    def class_name(self) -> str:
-        """The class folder; empty for an image that lies in none."""
-        first, separator, _ = self.path.partition("/")
-        return first if separator else ""
+    return Folder(expand(root) / expand(path), check_image_size(image_size, least=0), on_unreadable)
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of one split, sorted by class and path; ``labelled`` where they lie in class folders."""
+    """The images of one split, sorted by class and path; ``labelled`` where they lie in class folders.
+
+    Attributes:
+        folder: The split's folder.
+        images: What is read.
+        left_out: What looks as if it had images too, and is not read.
+    """
 
     folder: Path
     images: tuple[ImageFile, ...]
+    left_out: tuple[LeftOut, ...]
 
     @property
     def labelled(self) -> bool:
@@ -97,10 +98,10 @@ class Folder:
     def splits(self) -> tuple[str, ...]:
         """The folders under the path, ``train`` and ``test`` first. Raises DataError where there are none."""
         try:
-            found = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir() and entry.name[0] != ".")
-        except OSError as error:
+            found = sorted(path.name for path in self.path.iterdir() if self._is_split(path))
+        except (OSError, ValueError) as error:
             raise DataError(
-                f"{self.path} cannot be listed: {error.strerror}",
+                f"{self.path} cannot be listed: {reason(error)}",
                 "RUSHKIT_DATA names the folder of data sets, --set data.path=... the one in it with train/ and test/",
             ) from error
         if "train" not in found and "test" not in found:
@@ -126,8 +127,13 @@ class Folder:
         """The size asked for, or that of the first image that can be opened."""
         return self._image_size or self._size_of_first()
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str, choose: Choice | None = None) -> Split:
         """Read a split, from the cache where it is there: uint8 (N, 3, S, S) mapped from a file, int64 (N,) or None.
+
+        Args:
+            name: One of ``splits``.
+            choose: Which of its images; only these are decoded. The choice is among all image files, so that of chosen
+                ones that cannot be decoded and are skipped, others do not take the place.
 
         Raises:
             UsageError: no such split.
@@ -135,46 +141,50 @@ class Folder:
                 class that the training split does not have; the cache cannot be written.
         """
         known_split(f"the folder {self.path}", name, self.splits)
-        listing, size = self._listing(name), self.image_size
+        listing = self._listing(name)
         labels = self._labels(listing)
-        settings = (size, self._image_size > 0, self._skips)
-        stored = cached(
-            f"{self.path.resolve().name}-{name}-{size}-{place_of(listing.folder)}",
-            fingerprint(listing.images, *settings),
-            (3, size, size),
-            lambda notes: self._decode_all(listing, size, notes),
-        )
-        skipped = stored.notes["skipped"]
+        chosen = choose(len(listing.images), labels) if choose else None
+        images, skipped = self._images(name, listing, chosen)
+        if chosen is not None:
+            listing = _chosen(listing, chosen)
+            labels = None if labels is None else labels[chosen]
         if skipped and labels is not None:
-            kept = torch.ones(len(labels), dtype=torch.bool)
-            kept[skipped] = False
-            labels = labels[kept]
+            labels = labels[_all_but(skipped, len(labels))]
         if skipped:
-            named = ", ".join(listing.images[index].path for index in skipped[:5])
+            named = first_few([listing.images[index].path for index in skipped[:5]], 5, len(skipped))
             logger.warning("%s", showable(f"{listing.folder}: {len(skipped)} images skipped, unreadable: {named}"))
-        return Split(stored.images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
+        if left_out := listing.left_out:
+            words = f"{listing.folder}: {len(left_out)} left out: {describe_left_out(left_out)}"
+            logger.warning("%s", showable(words))
+        return Split(images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
 
     def check(self) -> list[Check]:
-        """Decode every image: one entry for each split, and one for each image that cannot be used."""
+        """Decode every image: one entry for each split, and one for each thing in it that cannot be used."""
         try:
-            listings, size = [self._listing(name) for name in self.splits], self.image_size
+            splits = self.splits
         except DataError as error:
-            return [Check(str(self.path), "wrong" if self.path.is_dir() else "missing", error.message)]
-        checks = []
-        for listing in listings:
-            try:
-                self._labels(listing)
-            except DataError as error:
-                checks.append(Check(str(listing.folder), "wrong", error.message))
-                continue
-            faults = [
-                Check(str(listing.folder / image.path), "partial" if self._skips else "wrong", str(found))
-                for image, found in self._decoded(listing, size)
-                if isinstance(found, DataError)
-            ]
-            words = f"{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
-            checks += [Check(str(listing.folder), "partial" if faults else "ok", words), *faults]
-        return checks
+            return [Check(str(self.path), "wrong" if is_folder(self.path) else "missing", error.message)]
+        return [check for name in splits for check in self._check_split(name)]
+
+    def _check_split(self, name: str) -> list[Check]:
+        try:
+            listing, size = self._listing(name), self.image_size
+            self._labels(listing)
+        except DataError as error:
+            return [Check(str(self.path / name), "wrong", error.message)]
+        faults = [
+            Check(str(listing.folder / image.path), "partial" if self._skips else "wrong", str(found))
+            for image, found in self._decoded(listing, size)
+            if isinstance(found, DataError)
+        ]
+        words = f"{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
+        omitted = [Check(str(listing.folder / path), "partial", f"left out: {why}") for path, why in listing.left_out]
+        if omitted:
+            words += f", {len(omitted)} left out"
+        if len(omitted) > MOST_LISTED:
+            more = f"{len(omitted) - MOST_LISTED} more are left out"
+            omitted = [*omitted[:MOST_LISTED], Check(str(listing.folder), "partial", more)]
+        return [Check(str(listing.folder), "partial" if faults or omitted else "ok", words), *faults, *omitted]
 
     def fetch(self, progress: Progress | None = None) -> None:
         """Raise UsageError: the images are the user's to bring."""
@@ -182,18 +192,25 @@ class Folder:
             "a folder of images cannot be downloaded", f"put class folders under {self.path / 'train'} and test/"
         )
 
+    def _is_split(self, path: Path) -> bool:
+        """Whether a path is a folder, and no link to this one or one above it."""
+        here = Path(os.path.realpath(self.path))
+        return not is_hidden(path.name) and is_folder(path) and not here.is_relative_to(os.path.realpath(path))
+
     def _listing(self, name: str) -> Listing:
         if name not in self._listings:
             top = self.path / name
-            images = tuple(sorted(_images_below(top), key=lambda image: (image.class_name, image.path)))
-            if not images:
-                raise DataError(f"{top} has no images", f"their names must end in one of {' '.join(sorted(SUFFIXES))}")
-            if not images[0].class_name and images[-1].class_name:
+            found = scan(top)
+            if not found.images:
+                without = f": {describe_left_out(found.left_out)}" if found.left_out else ""
                 raise DataError(
-                    f"{top} has images beside its class folders: {images[0].path}",
-                    "move it into a class folder, or all images out of theirs for a split without labels",
+                    f"{top} has no images{without}", f"their names must end in one of {' '.join(sorted(SUFFIXES))}"
                 )
-            self._listings[name] = Listing(top, images)
+            if not found.images[0].class_name:
+                _check_unlabelled(top, found.images)
+            elif found.empty_classes:
+                raise _empty(top, found.empty_classes, found.left_out)
+            self._listings[name] = Listing(top, found.images, found.left_out)
         return self._listings[name]
 
     def _labels(self, listing: Listing) -> Tensor | None:
@@ -210,22 +227,41 @@ class Folder:
     def _size_of_first(self) -> int:
         listing = self._listing(self.splits[0])
         for image in listing.images:
+            path = listing.folder / image.path
             try:
-                with Image.open(listing.folder / image.path) as opened:
+                with own_bounds(), open_image(path) as opened:
                     width, height = opened.size
             except Exception as error:
                 if self._skips:
                     continue
-                raise _unreadable(listing.folder / image.path, error) from error
+                raise unreadable(path, error) from error
             if width != height:
                 raise DataError(
-                    f"{listing.folder / image.path} is {width}x{height}, not square",
+                    f"{path} is {width}x{height}, not square",
                     f"--set data.image_size={min(width, height)} brings all images to one size",
                 )
             return width
         raise DataError(
             f"{listing.folder} has no image that can be read", "`rushkit data check folder` lists what is wrong"
         )
+
+    def _images(self, name: str, listing: Listing, chosen: Tensor | None) -> tuple[Tensor, list[int]]:
+        """The images of a split, or the chosen ones, and which of them are skipped; decoded unless they are cached."""
+        size = self.image_size
+        stem, shape = f"{self.path.resolve().name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
+        settings = (size, self._image_size > 0, self._skips)
+        if chosen is not None:
+            whole = find_cached(stem, fingerprint(listing.images, *settings), shape)
+            if whole is not None:
+                readable = _all_but(whole.notes["skipped"], len(listing.images))
+                skipped = torch.nonzero(~readable[chosen]).flatten().tolist()
+                places = (readable.cumsum(0) - 1)[chosen[readable[chosen]]]
+                return Split(whole.images, None, name).take(places).images, skipped
+            listing = _chosen(listing, chosen)
+            stem += f"-{part_of(chosen)}"
+        source = fingerprint(listing.images, *settings)
+        stored = cached(stem, source, shape, lambda notes: self._decode_all(listing, size, notes))
+        return stored.images, stored.notes["skipped"]
 
     def _decode_all(self, listing: Listing, size: int, notes: dict[str, Any]) -> Iterator[Tensor]:
         """Blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
@@ -252,85 +288,68 @@ class Folder:
         notes["skipped"] = skipped
 
     def _decoded(self, listing: Listing, size: int) -> Iterator[tuple[ImageFile, np.ndarray | ImageFault]]:
-        """Every image in order, decoded by all cores, or what is wrong with it."""
+        """Every image in order, or what is wrong with it; decoded by as many cores as there is memory for."""
+        room = Room()
 
         def decode(image: ImageFile) -> np.ndarray | ImageFault:
-            return _decode(listing.folder / image.path, size, resizes=self._image_size > 0)
+            return _decode(listing.folder / image.path, size, self._image_size > 0, room)
 
         # Threads: Pillow lets go of the interpreter while it decodes and resizes. By blocks, to bound the memory.
-        step = max(os.cpu_count() or 1, min(BLOCK_IMAGES, BLOCK_BYTES // (3 * size * size)))
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        step = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (3 * size * size)))
+        with own_bounds(), ThreadPoolExecutor(min(step, os.cpu_count() or 1)) as pool:
             for start in range(0, len(listing.images), step):
                 block = listing.images[start : start + step]
                 yield from zip(block, pool.map(decode, block), strict=True)
 
 
-class ImageFault(DataError):
-    """An image that cannot be used; ``skippable`` where that is for the file being damaged."""
-
-    skippable = True
-
-
-class SizeFault(ImageFault):
-    """An image of another size than the others."""
-
-    skippable = False
+def _check_unlabelled(top: Path, images: tuple[ImageFile, ...]) -> None:
+    """Raise DataError where a split has images both inside and outside of class folders."""
+    if images[-1].class_name:
+        raise DataError(
+            f"{top} has images beside its class folders: {images[0].path}",
+            "move it into a class folder, or all images out of theirs for a split without labels",
+        )
 
 
-def _images_below(top: Path) -> Iterator[ImageFile]:
-    """Every file under ``top`` whose name looks like an image's; folders may nest and be links."""
-    for folder, folders, names in os.walk(top, followlinks=True):
-        folders[:] = [name for name in folders if name[0] != "."]
-        for name in names:
-            if name[0] != "." and Path(name).suffix.lower() in SUFFIXES:
-                path = Path(folder, name)
-                try:
-                    about = path.stat()
-                    size, mtime_ns = about.st_size, about.st_mtime_ns
-                except OSError:  # a broken link is an unreadable image, and is named when it is decoded
-                    size = mtime_ns = 0
-                yield ImageFile(path.relative_to(top).as_posix(), size, mtime_ns)
+def _empty(top: Path, classes: tuple[str, ...], left_out: tuple[LeftOut, ...]) -> DataError:
+    inside = tuple(entry for entry in left_out if entry.path.partition("/")[0] in classes)
+    without = f"; left out: {describe_left_out(inside)}" if inside else ""
+    return DataError(
+        f"{top} has class folders without an image: {first_few(classes, 5)}{without}",
+        f"without them the other classes would get other labels: put images there that end in one of "
+        f"{' '.join(sorted(SUFFIXES))}, or remove the folders",
+    )
 
 
-def _decode(path: Path, size: int, resizes: bool) -> np.ndarray | ImageFault:
+def _chosen(listing: Listing, chosen: Tensor) -> Listing:
+    return replace(listing, images=tuple(listing.images[index] for index in chosen.tolist()))
+
+
+def _all_but(skipped: list[int], count: int) -> Tensor:
+    """bool (count,), False at the skipped indices."""
+    kept = torch.ones(count, dtype=torch.bool)
+    kept[skipped] = False
+    return kept
+
+
+def _decode(path: Path, size: int, resizes: bool, room: Room) -> np.ndarray | ImageFault:
     """One image as uint8 (3, size, size), or what is wrong with it."""
     try:
-        with Image.open(path) as image:
-            if resizes:
-                # A JPEG much larger than needed is decoded at a half, a quarter or an eighth, at least twice too large.
-                image.draft("RGB", (2 * size, 2 * size))
-            elif image.size != (size, size):
-                words = f"{path} is {image.width}x{image.height}, others are {size}x{size}"
-                return SizeFault(words, f"--set data.image_size={size} brings all images to one size")
-            rgb = _rgb(image)
+        if not resizes:
+            with open_image(path) as image:
+                if image.size != (size, size):
+                    words = f"{path} is {image.width}x{image.height}, others are {size}x{size}"
+                    return SizeFault(words, f"--set data.image_size={size} brings all images to one size")
+        with decoded(path, room, wanted=size if resizes else 0) as rgb:
             if resizes:
                 side = min(rgb.size)
                 left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
                 # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
                 rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-        return np.asarray(rgb).transpose(2, 0, 1)
+            return np.asarray(rgb).transpose(2, 0, 1)
     # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:  # noqa: BLE001
-        return _unreadable(path, error)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Three channels of eight bits; transparency is dropped. Raises ValueError for more than eight bits a channel."""
-    if image.mode[0] in "IF":
-        raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    return image.convert("RGB")
-
-
-def _unreadable(path: Path, error: Exception) -> ImageFault:
-    reason = getattr(error, "strerror", None) or str(error)
-    if isinstance(error, UnidentifiedImageError):
-        reason = "not an image"
-    return ImageFault(
-        f"{path} cannot be read: {reason or type(error).__name__}",
-        "delete or repair it, or leave such images out with --set data.on_unreadable=skip",
-    )
+        return unreadable(path, error)
 
 
 def _block(images: list[np.ndarray]) -> Tensor:

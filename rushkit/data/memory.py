@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -17,6 +17,10 @@ from rushkit.system import generator
 BLOCK_BYTES = 2**26
 # A selection beyond this goes to a file, so that a split larger than memory can be divided.
 MEMORY_BYTES = 2**31
+
+# From how many images there are, and their int64 labels (N,) or None, to the int64 indices of those that are wanted, in
+# order; None: all of them. A data set whose ``split`` takes one as ``choose`` reads no others.
+Choice = Callable[[int, Tensor | None], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -83,12 +87,15 @@ def resize(images: Tensor, size: int) -> Tensor:
         size: The new height and width.
 
     Returns:
-        uint8, (N, C, size, size), rounded to nearest; the images themselves where nothing changes.
+        uint8, (N, C, size, size), rounded to nearest; the images themselves where nothing changes. What is large lies
+        in a file.
     """
     if images.shape[2:] == (size, size):
         return images
-    resized = torch.empty(*images.shape[:2], size, size, dtype=torch.uint8)
-    for start, stop in blocks(len(images), 4 * _image_bytes(images)):
+    shape = (*images.shape[:2], size, size)
+    item_bytes = shape[1] * size * size
+    resized = torch.empty(shape, dtype=torch.uint8) if len(images) * item_bytes <= MEMORY_BYTES else scratch(shape)
+    for start, stop in blocks(len(images), 4 * max(item_bytes, _image_bytes(images))):
         block = images[start:stop].float()
         block = F.interpolate(block, (size, size), mode="bilinear", align_corners=False, antialias=True)
         resized[start:stop] = block.round_().clamp_(0, 255).to(torch.uint8)
@@ -96,7 +103,17 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def limit(split: Split, count: int) -> Split:
-    """At most ``count`` images; 0 means all.
+    """At most ``count`` images, as ``limit_indices`` chooses them; 0 means all.
+
+    Raises:
+        UsageError: a negative count.
+    """
+    indices = limit_indices(len(split), count)
+    return split if indices is None else split.take(indices)
+
+
+def limit_indices(images: int, count: int) -> Tensor | None:
+    """Which of ``images`` images a limit of ``count`` leaves: int64 (count,); None for all.
 
     They are the first of one fixed permutation, whatever the seed of the run, so that smaller limits are subsets of
     larger ones and all runs see the same images.
@@ -106,40 +123,54 @@ def limit(split: Split, count: int) -> Split:
     """
     if count < 0:
         raise UsageError(f"limit must be 0 (all images) or more (got {count})")
-    if count == 0 or count >= len(split):
-        return split
-    return split.take(torch.randperm(len(split), generator=generator(0, "data-limit"))[:count])
+    if count == 0 or count >= images:
+        return None
+    return torch.randperm(images, generator=generator(0, "data-limit"))[:count]
 
 
 def hold_out(split: Split, validation: int, seed: int) -> tuple[Split, Split]:
-    """Divide a split at random into (training, validation).
+    """Divide a split at random into (training, validation), as ``hold_out_indices`` does.
+
+    Raises:
+        UsageError: not between 1 and all images but one.
+    """
+    training, held = hold_out_indices(len(split), split.labels, validation, seed, split.name)
+    return split.take(training), split.take(held)
+
+
+def hold_out_indices(
+    images: int, labels: Tensor | None, validation: int, seed: int, name: str
+) -> tuple[Tensor, Tensor]:
+    """Divide images at random into (training, validation): int64 indices of each.
 
     Where there are labels, each class gives its share (largest remainders decide the last images). Both parts keep the
     order of the split.
 
     Args:
-        split: What to divide.
+        images: How many there are.
+        labels: int64, (images,), or None.
         validation: How many images to hold out.
         seed: Seed of the run.
+        name: What they are, for messages.
 
     Raises:
         UsageError: not between 1 and all images but one.
     """
-    if not 0 < validation < len(split):
+    if not 0 < validation < images:
         raise UsageError(
-            f"cannot hold {validation} of the {len(split)} images of {split.name} out for validation",
-            f"validation must lie between 1 and {len(split) - 1}",
+            f"cannot hold {validation} of the {images} images of {name} out for validation",
+            f"validation must lie between 1 and {images - 1}",
         )
-    labels = torch.zeros(len(split), dtype=torch.int64) if split.labels is None else split.labels
-    order = torch.randperm(len(split), generator=generator(seed, "hold-out"))
+    labels = torch.zeros(images, dtype=torch.int64) if labels is None else labels
+    order = torch.randperm(images, generator=generator(seed, "hold-out"))
     # A stable sort by label of a random order: the images of a class follow each other, shuffled.
     order = order[torch.argsort(labels[order], stable=True)]
     counts = torch.bincount(labels)
     starts = counts.cumsum(0) - counts
-    held = torch.zeros(len(split), dtype=torch.bool)
+    held = torch.zeros(images, dtype=torch.bool)
     for start, share in zip(starts.tolist(), _shares(counts, validation), strict=True):
         held[order[start : start + share]] = True
-    return split.take(torch.nonzero(~held).flatten()), split.take(torch.nonzero(held).flatten())
+    return torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
 
 
 def _shares(counts: Tensor, total: int) -> list[int]:

@@ -7,17 +7,20 @@ https://cs.stanford.edu/~acoates/stl10/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from rushkit.data.cache import cached, fingerprint, map_file, place_of
+from rushkit.data.cache import cached, fingerprint, map_file, part_of, place_of
 from rushkit.data.download import Archive, Source
 from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
-from rushkit.data.memory import Split, blocks, resize
+from rushkit.data.images import check_image_size
+from rushkit.data.memory import Choice, Split, blocks, resize
 from rushkit.data.progress import Progress, reporting
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import DataError
+from rushkit.paths import expand
 
 IMAGE_SIZE = 96
 PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
@@ -50,11 +53,9 @@ def stl10(root: str, image_size: int = IMAGE_SIZE) -> STL10:
         image_size: Height and width that the images are resized to, with antialiasing; the resized copy is cached.
 
     Raises:
-        UsageError: an image size below 1.
+        UsageError: an image size below 1, or above ``MOST_SIDE``.
     """
-    if image_size < 1:
-        raise UsageError(f"image_size must be 1 or more (got {image_size})")
-    return STL10(root, image_size)
+    return STL10(root, check_image_size(image_size))
 
 
 class STL10:
@@ -66,7 +67,7 @@ class STL10:
 
     def __init__(self, root: str, image_size: int) -> None:
         self.image_size = image_size
-        self.source = Source(self.name, Path(root).expanduser(), ARCHIVE)
+        self.source = Source(self.name, expand(root), ARCHIVE)
 
     def __repr__(self) -> str:
         return f"STL10(root={str(self.source.root)!r}, image_size={self.image_size})"
@@ -76,8 +77,12 @@ class STL10:
         """From the official list of names, or the built-in one."""
         return read_names(self.source.root / _BIN / "class_names.txt", CLASSES)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str, choose: Choice | None = None) -> Split:
         """``train``, ``test`` or ``unlabeled``: uint8 (N, 3, S, S) mapped from a file, int64 (N,) from 0, or None.
+
+        Args:
+            name: One of ``splits``.
+            choose: Which of its images; only these are resized.
 
         Raises:
             UsageError: no such split.
@@ -87,14 +92,19 @@ class STL10:
         known_split(self.name, name, self.splits)
         files = (IMAGES[name], LABELS[name]) if name in LABELS else (IMAGES[name],)
         self.source.ensure(files)
-        images, labels = self._images(name), self._labels(name) if name in LABELS else None
+        path = IMAGES[name].verify(self.source.root)
+        images, labels = _map_images(path), self._labels(name) if name in LABELS else None
         if labels is not None and len(labels) != len(images):
             raise DataError(
                 f"{self.source.root / IMAGES[name].path} has {len(images)} images, and "
                 f"{self.source.root / LABELS[name].path} has {len(labels)} labels",
                 "restore the one that is cut",
             )
-        return Split(images, labels, f"{self.name}/{name}")
+        split = Split(images, labels, f"{self.name}/{name}")
+        chosen = choose(len(split), labels) if choose else None
+        if chosen is not None:
+            split = split.take(chosen)
+        return replace(split, images=self._resized(split.images, path, name, chosen))
 
     def check(self) -> list[Check]:
         """How each file is: its length, and the range of the labels."""
@@ -114,24 +124,29 @@ class STL10:
     def _labels(self, name: str) -> Tensor:
         return _read_labels(LABELS[name], self.source.root)
 
-    def _images(self, name: str) -> Tensor:
-        path = IMAGES[name].verify(self.source.root)
-        about = path.stat()
-        stored = map_file(path, (about.st_size // PIXELS, 3, IMAGE_SIZE, IMAGE_SIZE))
-        # The file goes down each column before it goes to the next: its third axis is the width.
-        images = stored.transpose(2, 3)
+    def _resized(self, images: Tensor, path: Path, name: str, chosen: Tensor | None) -> Tensor:
+        """The images at the size asked for, from the cache where they are there."""
         if self.image_size == IMAGE_SIZE:
             return images
 
         def build(notes: dict[str, Any]) -> Iterator[Tensor]:
             with reporting(f"resizing {self.name}/{name} to {self.image_size}x{self.image_size}") as report:
-                for start, stop in blocks(len(images), 4 * PIXELS):
+                for start, stop in blocks(len(images), 4 * 3 * max(IMAGE_SIZE, self.image_size) ** 2):
                     yield resize(images[start:stop], self.image_size)
                     report(stop, len(images))
 
-        source = fingerprint([(path.name, about.st_size, about.st_mtime_ns)], self.image_size)
-        stem = f"stl10-{name}-{self.image_size}-{place_of(path)}"
+        about = path.stat()
+        part = "" if chosen is None else f"{part_of(chosen)}-"
+        source = fingerprint([(path.name, about.st_size, about.st_mtime_ns)], self.image_size, part)
+        stem = f"stl10-{name}-{self.image_size}-{part}{place_of(path)}"
         return cached(stem, source, (3, self.image_size, self.image_size), build).images
+
+
+def _map_images(path: Path) -> Tensor:
+    """uint8 (N, 3, 96, 96), mapped. The file goes down each column before it goes to the next: its third axis is the
+    width.
+    """
+    return map_file(path, (path.stat().st_size // PIXELS, 3, IMAGE_SIZE, IMAGE_SIZE)).transpose(2, 3)
 
 
 def _read_labels(file: RecordFile, root: Path) -> Tensor:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rushkit import registries
 from rushkit.errors import PluginError, UsageError, shorten
+from rushkit.paths import expand, is_file, is_folder, why_no_file
 from rushkit.registry import BUILTIN_OWNER
 
 
@@ -38,24 +39,25 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
         UsageError: no such recipe.
     """
     if name.endswith(".toml") or "/" in name or os.sep in name:
-        path = (beside / name) if beside and not Path(name).is_absolute() else Path(name).expanduser()
-        if _is_file(path):
+        path = (beside / name) if beside and not Path(name).is_absolute() else expand(name)
+        if is_file(path):
             return path
         if name.endswith(".toml"):
-            raise UsageError(f"there is no recipe file {path}", "`rushkit recipe list` shows the recipes by name")
+            why = f": {unusable}" if (unusable := why_no_file(path)) else ""
+            raise UsageError(f"there is no recipe file {path}{why}", "`rushkit recipe list` shows the recipes by name")
     here = Path("recipes")
     for folder in filter(None, (beside, None if _same_folder(here, shipped_folder()) else here)):
-        if _is_file(folder / f"{name}.toml"):
+        if is_file(folder / f"{name}.toml"):
             return folder / f"{name}.toml"
     shipped = shipped_folder() / f"{name.removeprefix(f'{BUILTIN_OWNER}/')}.toml"
     plugins = name in registries.recipes
-    if _is_file(shipped) and plugins:
+    if is_file(shipped) and plugins:
         owners = [BUILTIN_OWNER, *(entry.owner for entry in registries.recipes.entries() if entry.name == name)]
         raise UsageError(
             f"the recipe {name!r} is brought by more than one owner",
             f"choose one of: {', '.join(f'{owner}/{name}' for owner in owners)}",
         )
-    if _is_file(shipped):
+    if is_file(shipped):
         return shipped
     if plugins:
         return _plugin_recipe(name)
@@ -74,18 +76,10 @@ def _plugin_recipe(name: str) -> Path:
     # Whatever a plugin raises breaks its own recipe only.
     except (Exception, SystemExit) as error:
         raise PluginError(f"the recipe {name!r} of {entry.owner} cannot be found: {error}", fix) from error
-    if not _is_file(path):
+    if not is_file(path):
         raise PluginError(f"the recipe {name!r} of {entry.owner} is not a file: {path}", fix)
     return path
 
 
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:
-        # What a user typed may be no path at all: too long, or past a folder that is closed to them.
-        return False
-
-
 def _same_folder(one: Path, other: Path) -> bool:
-    return one.is_dir() and other.is_dir() and one.samefile(other)
+    return is_folder(one) and is_folder(other) and one.samefile(other)

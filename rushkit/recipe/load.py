@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from rushkit import registries
 from rushkit.errors import UsageError, first_few, shorten
+from rushkit.paths import reason
 from rushkit.recipe import toml
 from rushkit.recipe.components import COMPONENT_KEYS, component_lines
 from rushkit.recipe.find import available, find_recipe
@@ -164,10 +165,12 @@ def build_recipe(table: dict[str, Any], origins: Mapping[str, str] | None = None
     noise = table.get("noise")
     if isinstance(noise, dict) and noise.get("name", "uniform") == "uniform" and not {"scale", "std"} & noise.keys():
         table = table | {"noise": noise | {"scale": 0.3}}
+    lines = [at(key, what, origins) for key, value in toml.flatten(table).items() if (what := toml.unstorable(value))]
+    recipe = None
     try:
-        recipe, lines = Recipe.model_validate(table), []
+        recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        recipe, lines = None, [_explain(item, origins) for item in error.errors(include_url=False)]
+        lines += [_explain(item, origins) for item in error.errors(include_url=False)]
     if components:
         lines += component_lines(table, origins)
     if recipe is None or lines:
@@ -307,7 +310,9 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     try:
         text = toml.read_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(f"the recipe {path} cannot be read: {error}", "it must be a text file in UTF-8") from error
+        raise UsageError(
+            f"the recipe {path} cannot be read: {reason(error)}", "it must be a text file in UTF-8"
+        ) from error
     table = _parse(text, str(path))
     origins = _places(text, str(path))
     parent = table.pop("extends", None)

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rushkit.paths import is_unicode, open_file
+
 # The longest recipe that ships has 3 kB.
 MAX_CHARACTERS = 1 << 16
 # Parts of a dotted key and nested brackets together; the schema's own keys go four deep.
@@ -43,7 +45,7 @@ def read_text(path: Path) -> str:
         OSError: the file cannot be read.
         ValueError: not UTF-8, or longer than ``MAX_CHARACTERS``.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         data = file.read(4 * MAX_CHARACTERS + 1)
     # As text files are read: every end of line is "\\n".
     text = data.decode("utf-8").replace("\r\n", "\n")
@@ -89,8 +91,19 @@ def _check_values(table: dict[str, Any]) -> None:
                 raise _too_deep()
             items = value.values() if isinstance(value, dict) else value
             waiting += ((item, depth + 1) for item in items)
-        elif isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ValueError("an integer beyond 64 bits")
+        elif what := unstorable(value):
+            raise ValueError(what)
+
+
+def unstorable(value: Any) -> str:
+    """Why a value, or one in a list, cannot be written as TOML; empty where it can."""
+    if isinstance(value, list | tuple):
+        return next(filter(None, map(unstorable, value)), "")
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        return "an integer beyond 64 bits"
+    if isinstance(value, str) and not is_unicode(value):
+        return f"no text in UTF-8: {value!r}"
+    return ""
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run import lineage
@@ -102,8 +103,8 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
 def recipe_text(run: RunInfo) -> str:
     """The resolved recipe of a run; empty where it cannot be read."""
     try:
-        return (run.path / RECIPE_FILE).read_text(encoding="utf-8")
-    except (OSError, ValueError):
+        return read_text(run.path / RECIPE_FILE)
+    except OSError:
         return ""
 
 

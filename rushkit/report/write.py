@@ -40,7 +40,12 @@ def write_report(families: Sequence[Family], folder: Path, images: bool = True) 
         raise write_error(folder, error) from error
     name = "report" if len(families) == 1 else "comparison"
     paths = [folder / f"{name}.{kind}" for kind in ("html", "md", "json")]
-    write_atomic(paths[0], [page(document, f"{name}.json", panels).encode()])
-    write_atomic(paths[1], [markdown(document, f"{name}.html").encode()])
+    write_atomic(paths[0], [_encoded(page(document, f"{name}.json", panels))])
+    write_atomic(paths[1], [_encoded(markdown(document, f"{name}.html"))])
     write_json(paths[2], document)
     return document, paths
+
+
+def _encoded(text: str) -> bytes:
+    """UTF-8; the path of a run may have bytes that are none."""
+    return text.encode("utf-8", "backslashreplace")

@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from rushkit.errors import CheckpointError
+from rushkit.paths import read_file, reason
 from rushkit.run.files import JSON, plain_json, write_atomic
 
 SCHEMA = 1
@@ -170,14 +171,14 @@ def _content_hash(tensors: Mapping[str, torch.Tensor], meta: JSON) -> str:
 
 def _read(path: Path) -> bytes:
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"there is no checkpoint {path}", "check the path; `rushkit runs list` shows runs"
         ) from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(
-            f"checkpoint {path} cannot be read: {error}", "a checkpoint is one readable file"
+            f"checkpoint {path} cannot be read: {reason(error)}", "a checkpoint is one readable file"
         ) from error
     if not data:
         raise CheckpointError(f"checkpoint {path} is empty", _DAMAGED_HINT)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rushkit.errors import CheckpointError, DataError, UsageError, first_few
+from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
@@ -151,7 +152,7 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
             if _is_run(path):
                 return Source(_fitting(_info(path), verbs))
         path = Path(spec)
-        if path.suffix == SUFFIX or (_exists(path) and path.is_file()):
+        if path.suffix == SUFFIX or is_file(path):
             return _from_file(path, verbs)
     recipe = None if spec is None else str(spec)
     if recipe is not None and ("/" in recipe or "\\" in recipe):
@@ -166,15 +167,7 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
 
 
 def _is_run(path: Path) -> bool:
-    return _exists(path / RUN_FILE)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.exists()
-    except OSError:
-        # What a user typed may be no path at all: too long, or past a folder that is closed to them.
-        return False
+    return exists(path / RUN_FILE)
 
 
 def _info(folder: Path) -> RunInfo:
@@ -210,7 +203,7 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
 
 
 def _from_file(path: Path, verbs: Sequence[str]) -> Source:
-    if not _exists(path):
+    if not exists(path):
         raise CheckpointError(f"there is no checkpoint {path}", "`rushkit runs list` shows the runs")
     if path.name in POINTERS and path.parent.name == CHECKPOINTS:
         path = CheckpointStore(path.parent, writable=False).pointed(path.name) or path

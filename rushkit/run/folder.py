@@ -22,6 +22,7 @@ import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.interrupt import uninterrupted
+from rushkit.paths import read_text, reason
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
@@ -347,11 +348,11 @@ def _is_there(folder: Path) -> bool:
 
 def _read_text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except FileNotFoundError as error:
         raise UsageError(f"{path.parent} is not a run folder: it has no {path.name}", "`rushkit runs list`") from error
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path} cannot be read: {error}", "check the file and its permissions") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}", "check the file and its permissions") from error
 
 
 def _make_folder(root: Path, started: datetime, verb: str, recipe_name: str) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
+from rushkit.paths import read_file
 from rushkit.run.files import write_error
 
 LOCK_FILE = "lock"
@@ -79,7 +80,7 @@ def holder_is_dead(folder: Path) -> bool:
 
 def _holder(folder: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        note = json.loads((folder / LOCK_FILE).read_bytes())
+        note = json.loads(read_file(folder / LOCK_FILE))
         if isinstance(note, dict):
             return note
     return {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import DataError
+from rushkit.paths import read_file, reason
 from rushkit.run.files import plain_json, write_atomic, write_error
 from rushkit.run.tensorboard import ScalarEvents
 
@@ -97,7 +98,7 @@ class MetricsLog:
     def _cut_torn_line(self) -> None:
         if not self.path.exists():
             return
-        data = self.path.read_bytes()
+        data = read_file(self.path)
         whole = data.rfind(b"\n") + 1
         if whole < len(data):
             os.truncate(self.path, whole)
@@ -111,11 +112,11 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except FileNotFoundError:
         return []
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}", "check its permissions") from error
+        raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions") from error
     lines = data.split(b"\n")[:-1]
     return [_parsed(path, number, line) for number, line in enumerate(lines, start=1)]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rushkit.errors import DataError
+from rushkit.paths import read_file
 
 # What rounding may add to a mean that is formed again.
 _SLACK = 1e-6
@@ -256,7 +257,7 @@ def read_results(path: Path) -> dict[str, Any] | None:
         DataError: it cannot be read, or a figure in it is of another kind or out of range: names the first.
     """
     try:
-        results = json.loads(path.read_bytes(), parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+        results = json.loads(read_file(path), parse_int=_whole, parse_float=_finite, parse_constant=_finite)
         if not isinstance(results, dict):
             raise ValueError("it is no JSON object")
         _STAGES.get(str(results.get("stage")), _Results).model_validate(results)

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rushkit.errors import CheckpointError, showable
+from rushkit.paths import read_text
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
 from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error
 
@@ -100,8 +101,8 @@ class CheckpointStore:
     def pointed(self, pointer: str) -> Path | None:
         """The file that ``"last"`` or ``"best"`` names; None where the pointer is missing or says nothing sensible."""
         try:
-            name = (self.folder / pointer).read_text(encoding="utf-8").strip()
-        except (OSError, ValueError):
+            name = read_text(self.folder / pointer).strip()
+        except OSError:
             return None
         return self.folder / name if _STEP_NAME.fullmatch(name) else None
 

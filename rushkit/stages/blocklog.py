@@ -11,6 +11,7 @@ from typing import Any
 
 from rushkit.errors import RushkitError
 from rushkit.interrupt import uninterrupted
+from rushkit.paths import read_file
 from rushkit.run.chain import Seal, read_chained
 from rushkit.run.files import write_error
 
@@ -36,7 +37,7 @@ class BlockLog:
     def __init__(self, path: Path, subject: dict[str, Any], check: Check = lambda subject, records: None) -> None:
         self.path = path
         subject = json.loads(json.dumps(subject))
-        data = path.read_bytes() if path.exists() else b""
+        data = read_file(path) if path.exists() else b""
         known, self._records, self._seal, whole = _parsed(path, data)
         if whole < len(data):
             os.truncate(path, whole)
@@ -89,7 +90,7 @@ def read_log(path: Path, check: Check) -> tuple[dict[str, Any], list[dict[str, A
         OSError: it cannot be read.
         RushkitError: it is damaged.
     """
-    subject, records, seal, _ = _parsed(path, path.read_bytes())
+    subject, records, seal, _ = _parsed(path, read_file(path))
     if subject is None:
         raise damaged(path, "it has no lines")
     _checked(path, check, subject, records)

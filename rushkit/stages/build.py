@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from inspect import signature
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from rushkit import registries
 from rushkit.data import Dataset
-from rushkit.data.memory import Split, hold_out, limit, resize
+from rushkit.data.memory import Choice, Split, hold_out_indices, limit_indices, resize
 from rushkit.errors import CheckpointError, DataError, UsageError
 from rushkit.models.allocation import allocations_within
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
@@ -76,26 +77,34 @@ def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
             raise UsageError(
                 "there is no validation split: nothing is held out", "for example --set data.validation=5000"
             )
-        return _held_out(recipe, dataset)[1]
+        return _read(recipe, dataset, "train", lambda images, labels: _hold_out(recipe, images, labels)[1])
     if name not in dataset.splits:
         raise UsageError(f"{section.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}")
     if name == "train" and section.validation:
-        return _held_out(recipe, dataset)[0]
-    return limit(_resized(recipe, dataset.split(name)), section.limit)
+        return _read(recipe, dataset, name, lambda images, labels: _hold_out(recipe, images, labels)[0])
+    return _read(recipe, dataset, name, lambda images, _: limit_indices(images, section.limit))
 
 
-def _held_out(recipe: Recipe, dataset: Dataset) -> tuple[Split, Split]:
+def _hold_out(recipe: Recipe, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Indices of the training images, under the limit, and of those that are held out."""
+    section = recipe.data
     # Held out before the limit, so that the validation images are the same under every limit. The seed is fixed: runs
     # with other seeds must never train on the images that they are compared on.
-    training, validation = hold_out(dataset.split("train"), recipe.data.validation, seed=0)
-    return limit(_resized(recipe, training), recipe.data.limit), _resized(recipe, validation)
+    training, validation = hold_out_indices(images, labels, section.validation, 0, f"{section.name}/train")
+    few = limit_indices(len(training), section.limit)
+    return training if few is None else training[few], validation
 
 
-def _resized(recipe: Recipe, split: Split) -> Split:
+def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
+    """The chosen images of a split at the recipe's size; no others are decoded or resized."""
     size = recipe.data.image_size
-    if not size or tuple(split.images.shape[2:]) == (size, size):
-        return split
-    return Split(resize(split.images, size), split.labels, split.name, split.skipped)
+    if "choose" in signature(dataset.split).parameters:
+        split = cast(Any, dataset).split(name, choose)
+    else:
+        split = dataset.split(name)
+        chosen = choose(len(split), split.labels)
+        split = split if chosen is None else split.take(chosen)
+    return replace(split, images=resize(split.images, size)) if size else split
 
 
 def image_size(recipe: Recipe, dataset: Dataset) -> int:

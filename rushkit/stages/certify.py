@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import Interrupted, UsageError
+from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Recipe
@@ -182,7 +183,11 @@ def claim_of_counts(
 def recipe_of_counts(counts: Path) -> Recipe:
     """The recipe that a run's counts were made by. Raises UsageError where there is no such run."""
     read_counts(counts)
-    return read_recipe((counts / RECIPE_FILE).read_text(encoding="utf-8"), str(counts / RECIPE_FILE))
+    path = counts / RECIPE_FILE
+    try:
+        return read_recipe(read_text(path), str(path))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}", "name a whole run of `rushkit certify`") from error
 
 
 def asked_subject(recipe: Recipe) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from rushkit.certificates import Certificates
 from rushkit.errors import RushkitError
+from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Certify, Recipe
@@ -111,7 +112,7 @@ def _rows_of(
 ) -> list[dict[str, Any]]:
     results = run.results() or {}
     try:
-        theirs = read_recipe((run.path / RECIPE_FILE).read_text(encoding="utf-8"), str(run.path))
+        theirs = read_recipe(read_text(run.path / RECIPE_FILE), str(run.path))
     except (OSError, RushkitError):
         return []
     if theirs.data != recipe.data or theirs.noise != recipe.noise:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rushkit.errors import CheckpointError, NumericsError, UsageError
 from rushkit.models.network import Network
 from rushkit.models.normalise import Normalised
+from rushkit.paths import exists
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.files import write_atomic
@@ -92,7 +93,7 @@ def check_target(path: Path, suffix: str, force: bool) -> None:
         raise UsageError(
             f"{path} does not end in {suffix}", f"for example --to {path.with_suffix(suffix)}; --format names another"
         )
-    if path.exists() and not force:
+    if exists(path) and not force:
         raise UsageError(f"{path} exists already", "add --force to replace it, or choose another name")
 
 

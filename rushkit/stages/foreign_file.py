@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, NumericsError, first_few, shorten
+from rushkit.paths import read_file, reason
 from rushkit.stages.foreign_bounds import PickledObject, archive_names, check_bounds
 
 # What trainers call the part of their file that has the weights; the first one that is there is taken.
@@ -60,9 +61,9 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     """
     path = Path(path)
     try:
-        data = path.read_bytes()
+        data = read_file(path)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}", "check the path") from error
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}", "check the path") from error
     if not data:
         raise CheckpointError(f"{path} is empty", "the download or copy failed: get the file again")
     start = data[:512].lstrip().lower()

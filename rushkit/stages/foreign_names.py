@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, UsageError, first_few, shorten
+from rushkit.paths import reason
 from rushkit.recipe import toml
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
@@ -76,7 +77,7 @@ def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequ
         try:
             table = toml.loads(toml.read_text(Path(keys)))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{keys} cannot be read: {error}", _KEYS_HINT) from error
+            raise UsageError(f"{keys} cannot be read: {reason(error)}", _KEYS_HINT) from error
     # A dotted name that was not quoted has become a table of tables.
     renamed = toml.flatten(table.pop("rename", {})) if isinstance(table.get("rename", {}), dict) else None
     ignored = table.pop("ignore", [])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import UsageError
+from rushkit.paths import read_file
 from rushkit.run.folder import RESULTS_FILE
 from rushkit.stages.blocklog import damaged, read_log
 from rushkit.stages.counts import COUNTS_FILE
@@ -37,7 +38,7 @@ def read_counts(run_folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]],
 def _sealed(run_folder: Path) -> dict[str, Any] | None:
     """What results.json says of the counts; None where the run has not come to results."""
     try:
-        sealed = json.loads((run_folder / RESULTS_FILE).read_bytes())[SEAL]
+        sealed = json.loads(read_file(run_folder / RESULTS_FILE))[SEAL]
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
     return sealed if isinstance(sealed, dict) else None

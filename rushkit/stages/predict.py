@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor, nn
 
 from rushkit.certificates import ABSTAIN, predict_counts
-from rushkit.data.folder import SUFFIXES
+from rushkit.data.images import Room, decoded, own_bounds, unreadable
 from rushkit.data.memory import resize
+from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
 from rushkit.errors import DataError, UsageError
+from rushkit.paths import is_folder
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.progress import Speaker
@@ -90,7 +91,7 @@ def predict(
         raise UsageError(f"{draws} draws of one image are more than can be counted", f"ask for {MOST_DRAWS} at most")
     classifier = load_classifier(source, machine)
     # All are read first: what is wrong with one shows before the draws of the others, and costs none of them.
-    pictures, unreadable = _read_all(image_files(images), classifier.image_size)
+    pictures, unreadable = _read_all(image_files(images, speaker.warn), classifier.image_size)
     for problem in unreadable:
         speaker.warn(problem["problem"])
     warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)
@@ -146,24 +147,38 @@ def _read_all(paths: Sequence[Path], size: int) -> tuple[list[Picture], list[dic
     return pictures, unreadable
 
 
-def image_files(given: Sequence[str | Path]) -> list[Path]:
+def image_files(given: Sequence[str | Path], warn: Callable[[str], None] | None = None) -> list[Path]:
     """The files that are meant, folders searched in order of name.
+
+    Args:
+        given: Files and folders.
+        warn: Hears of what a folder has that is left out: links in circles, what is no file, formats that are not read.
 
     Raises:
         UsageError: none are given, or a folder has no image files.
+        DataError: a folder cannot be listed.
     """
     if not given:
         raise UsageError("no image is named", "for example rushkit predict photo.png")
-    found: list[Path] = []
+    files: list[Path] = []
     for path in map(Path, given):
-        if path.is_dir():
-            inside = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
-            if not inside:
-                raise UsageError(f"{path} has no images", f"their names end in one of {' '.join(sorted(SUFFIXES))}")
-            found += inside
-        else:
-            found.append(path)
-    return found
+        if not is_folder(path):
+            files.append(path)
+            continue
+        inside = scan(path)
+        if not inside.images:
+            raise UsageError(
+                f"{path} has no images{_apart_from(inside.left_out)}",
+                f"their names end in one of {' '.join(sorted(SUFFIXES))}",
+            )
+        if inside.left_out and warn:
+            warn(f"{path}: {len(inside.left_out)} left out{_apart_from(inside.left_out)}")
+        files += sorted(path / image.path for image in inside.images)
+    return files
+
+
+def _apart_from(left_out: tuple[LeftOut, ...]) -> str:
+    return f": {describe_left_out(left_out)}" if left_out else ""
 
 
 def read_picture(path: Path, size: int) -> Picture:
@@ -172,17 +187,14 @@ def read_picture(path: Path, size: int) -> Picture:
     Raises:
         DataError: there is no such file, or it cannot be read.
     """
-    if not path.is_file():
-        raise DataError(f"there is no image {path}", "check the path")
     try:
-        with Image.open(path) as image:
-            if image.mode[0] in "IF":
-                raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-            rgb = np.array((image.convert("RGBA") if "transparency" in image.info else image).convert("RGB"))
+        with own_bounds(), decoded(path, Room()) as image:
+            rgb = np.array(image)
+    except FileNotFoundError as error:
+        raise DataError(f"there is no image {path}", "check the path") from error
     # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise DataError(f"{path} cannot be read: {reason}", _REPAIR) from error
+        raise DataError(unreadable(path, error).message, _REPAIR) from error
     height, width = rgb.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
