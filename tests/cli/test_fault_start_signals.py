@@ -8,8 +8,7 @@ import pytest
 import signals_at_imports
 from commands import TINY, sets
 
-# Long enough that a command that goes on is not done by itself.
-START = ["pretrain", "--recipe", "digits", *sets(*TINY, "pretrain.epochs=100000", "pretrain.knn.every=0")]
+START = ["pretrain", "--recipe", "digits", *sets(*TINY)]
 
 
 @pytest.mark.parametrize("module", ["typer", "rushkit.cli.app", "rushkit.cli.usage"])
