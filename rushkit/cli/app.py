@@ -147,12 +147,12 @@ def _run(arguments: list[str]) -> int:
         wrong = usage_error(error, words)
         # A group without a command has shown its help, and has no more to say.
         if wrong.message:
-            _complain(wrong.message, wrong.hint)
+            _complain(wrong.message, wrong.hint, code=error.exit_code)
         return error.exit_code
     except RushkitError as error:
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
-        _complain(error.message, error.hint, "stop" if isinstance(error, Interrupted) else "cause")
+        _complain(error.message, error.hint, "stop" if isinstance(error, Interrupted) else "cause", error.exit_code)
         return error.exit_code
     except KeyboardInterrupt:
         _complain("interrupted", None, "interrupted")
@@ -215,10 +215,10 @@ def _has_lost_a_peer(error: Exception) -> bool:
     return any(kind.__name__ == "DistError" for kind in type(error).__mro__) or "/gloo/" in str(error)
 
 
-def _complain(message: str, hint: str | None, kind: Kind = "cause") -> None:
+def _complain(message: str, hint: str | None, kind: Kind = "cause", code: int = 1) -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
     text = showable("\n".join(lines))
-    if leave_words(kind, f"{text}\n"):
+    if leave_words(kind, f"{text}\n", code):
         return
     if current_place().rank:
         text = f"rank {current_place().rank}: {text}"

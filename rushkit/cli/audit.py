@@ -109,5 +109,5 @@ def _leave(failed: bool) -> None:
     if not failed or current_place().rank:
         return
     # A verdict is no accident: the launcher need not explain the exit code.
-    leave_words("cause", "")
+    leave_words("cause", "", 1)
     raise typer.Exit(1)

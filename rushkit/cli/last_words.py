@@ -27,20 +27,22 @@ class LastWords:
         rank: Which one.
         kind: Whether it is news, or what another rank's end did to it.
         text: Message and hint; ``""`` where the exit code says all.
+        code: The exit code that it ends with.
     """
 
     rank: int
     kind: Kind
     text: str
+    code: int
 
 
-def leave_words(kind: Kind, text: str) -> bool:
+def leave_words(kind: Kind, text: str, code: int) -> bool:
     """Leave this rank's words to the launcher. False where no launcher started this process: they are not said yet."""
     folder = os.environ.get(JOB_FOLDER)
     if not folder:
         return False
     # The place itself may be what is wrong: the launcher gave this number.
-    words = LastWords(int(os.environ.get("RANK", "0")), kind, text)
+    words = LastWords(int(os.environ.get("RANK", "0")), kind, text, code)
     try:
         handle = os.open(Path(folder) / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     except OSError:

@@ -22,9 +22,10 @@ from rushkit.place import JOB_FOLDER, take_place
 
 _INTERRUPTED = interrupt.EXIT_CODE
 _ORPHANED = 1
-# How long a stopped rank may take to end, and how long the cause of what a rank complains of may be in coming.
+# How long a stopped rank may take to end.
 _GRACE_SECONDS = 5.0
-# How long the others may take once one rank has left because it was interrupted: they have saved by then, or cannot.
+# How long the others may take once one rank has left, because it was interrupted or because another one has gone: by
+# then they have saved, or said why they did not.
 _LEAVING_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
@@ -136,7 +137,7 @@ class _Ranks:
             if None not in codes or _is_explained(failed, read_words(folder) if failed else []):
                 return
             if failed:
-                last_moment = min(last_moment, time.monotonic() + _GRACE_SECONDS)
+                last_moment = min(last_moment, time.monotonic() + _LEAVING_SECONDS)
             elif _INTERRUPTED in codes and last_moment == float("inf"):
                 last_moment = time.monotonic() + _LEAVING_SECONDS
                 if not self._heard:
@@ -199,7 +200,7 @@ def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
     cause = next((word for word in words if word.kind == "cause"), None)
     if cause is not None:
         sys.stderr.write(cause.text)
-        return max(codes[cause.rank] or 1, 1)
+        return cause.code
     spoken = {word.rank for word in words}
     for rank, code in enumerate(codes):
         if code not in (None, 0, _INTERRUPTED) and rank not in spoken:
