@@ -18,16 +18,17 @@ import torch
 
 from rushkit import noises
 from rushkit.models.network import build_backbone
+from rushkit.models.passes import MOST
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.build import num_features
 from rushkit.stages.outcomes import LowPrecision
-from rushkit.stages.votes import BATCH, count_votes, noisy_unit, unit_sizes
+from rushkit.stages.votes import count_votes, noisy_unit, unit_sizes
 from rushkit.system import Machine, choose_machine, generator
 
 
 def contestants(args: argparse.Namespace, machine: Machine) -> dict[str, Callable[[], object]]:
     """What takes turns, by name."""
-    device, batch = machine.device, args.batch or BATCH[machine.device.type]
+    device, batch = machine.device, args.batch or MOST[machine.device.type]
     encoder = build_backbone(args.backbone, {}, 3, args.size, 0)
     network = torch.nn.Sequential(encoder, torch.nn.Linear(num_features(encoder), 10)).to(device).eval()
     network = network.to(memory_format=torch.channels_last).requires_grad_(False)

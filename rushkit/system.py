@@ -127,6 +127,13 @@ def memory_bytes() -> int:
     return min(sizes)
 
 
+def device_memory(device: torch.device) -> int:
+    """The whole memory of a device in bytes; that of MPS and of the CPU is the machine's."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return memory_bytes()
+
+
 @cache
 def compile_obstacle(device: torch.device) -> str | None:
     """Why torch.compile cannot be used on a device (no compiler, no Triton), found by a trial; None if it can."""

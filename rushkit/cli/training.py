@@ -35,10 +35,10 @@ def reopen(
     Raises:
         UsageError: no such run, a training that is finished, or a change to what is computed.
     """
-    # What changes no weight: where things lie, what computes, how often it is saved, and who looks on.
-    here = ("system.data_dir", "system.runs_dir", "system.device", "system.tensorboard")
+    # What changes no draw: where things lie, what computes, in what passes, how often it is saved, and who looks on.
+    here = ("system.data_dir", "system.runs_dir", "system.device", "system.chunk", "system.tensorboard")
     free = (*here, f"{verb}.save_every", f"{verb}.keep")
-    foreign = [change for change in changes or [] if not change.startswith(free)]
+    foreign = [change for change in changes or [] if parse_changes([change])[0][0] not in free]
     if recipe is not None and recipe.endswith(".toml"):
         recipe = load_recipe(recipe).name
     if foreign:

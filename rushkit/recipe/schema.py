@@ -369,8 +369,9 @@ class Certify(Section):
 class System(Section):
     """Where and how it runs. Folders change no figure; ``seed``, ``precision`` and ``device`` change draws or rounding.
 
-    ``chunk`` changes no draw of an evaluation. Under attack the images that share a block do share draws, and a block
-    is as large as ``chunk``, or as suits the device: figures move within what another seed would move them.
+    ``chunk`` changes no draw of an evaluation. Under attack the images that share a block do share draws, and a new
+    run's block is as large as ``chunk``, or as suits the device: figures move within what another seed would move them.
+    A resumed attack keeps its blocks, so that its passes may be made smaller.
     """
 
     seed: int = Field(default=0, ge=0, description="every draw follows from it")
@@ -382,7 +383,7 @@ class System(Section):
         default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"
     )
     chunk: int = Field(
-        default=0, ge=0, description="images in one pass of evaluation and attack; 0: what suits the device"
+        default=0, ge=0, description="images in one pass of evaluation and attack; 0: what the device has memory for"
     )
     data_dir: str = Field(default="data", description="the folder that data sets lie in")
     runs_dir: str = Field(default="runs", description="the folder that runs are made in")

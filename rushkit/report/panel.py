@@ -90,7 +90,7 @@ def _panel(family: Family, name: str) -> str:
     noise = build.build_noise(recipe)
     draw = generator(recipe.system.seed, "report panel", device=machine.device)
     noisy = noisy_images(noise, x, draw)
-    g = smoothed(classifier.network, noise, _VOTES, recipe.system.chunk, machine)
+    g = smoothed(classifier.network, noise, _VOTES, classifier.chunk(recipe.system.chunk), machine)
     x_adv = None if attacked is None else attacked.adversarial[chosen].to(machine.device)
     with g.fresh_noise(derived_seed(recipe.system.seed, "report votes")):
         votes = [g.votes(each).tolist() for each in (x, x_adv) if each is not None]

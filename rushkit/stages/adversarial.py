@@ -163,7 +163,7 @@ class Target:
     def smoothed(self, m: int) -> SmoothedClassifier:
         """It, voting with m draws."""
         noise = build.build_noise(self.classifier.recipe)
-        return smoothed(self.classifier.network, noise, m, self.chunk, self.machine)
+        return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk), self.machine)
 
 
 def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine, chunk: int) -> Target:

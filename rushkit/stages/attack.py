@@ -16,6 +16,7 @@ import torch
 
 from rushkit.data.memory import Split, limit
 from rushkit.errors import Interrupted
+from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
@@ -36,9 +37,6 @@ from rushkit.stages.robustness import robustness_row
 from rushkit.stages.scoring import RULES
 from rushkit.stages.start import machine_of, start_run
 from rushkit.system import Machine
-
-# Images that one gradient pass holds, draws included, where the recipe does not say.
-_PASS = {"cpu": 512, "cuda": 8192, "mps": 1024}
 
 
 @dataclass(frozen=True)
@@ -91,6 +89,8 @@ def attack(
     if transfer is not None:
         target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
     dataset = build.build_dataset(recipe)
+    # A block seeds its draws by its place: a resumed run keeps the size that it began with, whatever a pass holds now.
+    run.update(block=run.data.get("block") or recipe.system.chunk or MOST[machine.device.type])
     rows = []
     for job in plan_jobs(recipe, classifier.classes, protocols):
         split = limit(build.load_split(recipe, dataset, job.section.split), job.section.limit)
@@ -149,8 +149,8 @@ def run_job(
         RushkitError: the run has outcomes about another model, data set, radius or attack.
     """
     section, plan = job.section, job.plan
-    g = smoothed(classifier.network, build.build_noise(recipe), job.m, recipe.system.chunk, machine)
-    size = max(1, (recipe.system.chunk or _PASS[machine.device.type]) // plan.gradient_samples)
+    g = smoothed(classifier.network, build.build_noise(recipe), job.m, classifier.chunk(recipe.system.chunk), machine)
+    size = max(1, run.data["block"] // plan.gradient_samples)
     subject = _subject(job, recipe, classifier.checkpoint, split, size, machine.precision)
     folder = run.subfolder("counts")
     assert split.labels is not None

@@ -79,7 +79,7 @@ def audit(
     x = build.to_float(split.images.to(machine.device))
     check_eps(settings.norm, settings.eps, x[0].numel())
     m = samples or (max(section.samples) if section else 1)
-    g = smoothed(classifier.network, build.build_noise(recipe), m, recipe.system.chunk, machine)
+    g = smoothed(classifier.network, build.build_noise(recipe), m, classifier.chunk(recipe.system.chunk), machine)
     encoder = classifier.network.encoder
     features = encoder if machine.precision == "float32" else LowPrecision(encoder, machine)
     total = passes(settings, m, len(classifier.classes), x.shape)

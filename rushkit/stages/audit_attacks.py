@@ -13,14 +13,12 @@ from rushkit.attacks.norms import length, project, random_start, rounding
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.square import square
 from rushkit.errors import NumericsError
+from rushkit.models.passes import MOST
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.audit_plan import FINAL_VOTES, SCORE_DRAWS, Measurement, Settings
 from rushkit.stages.planted import Features, plant_and_seek
 from rushkit.stages.scoring import count_right
 from rushkit.system import derived_seed, generator
-
-# Images that one gradient pass holds, draws included.
-PASS = {"cpu": 512, "cuda": 8192, "mps": 1024}
 
 
 @dataclass
@@ -93,7 +91,7 @@ class Attacks:
         options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
         options |= measurement.options
         results = []
-        size = max(1, PASS[self._x.device.type] // options["samples"])
+        size = max(1, MOST[self._x.device.type] // options["samples"])
         for start in range(0, len(self._x), size):
             seed = derived_seed(settings.seed, f"audit {measurement.label}", start)
             attack = PGD(settings.norm, best="last", seed=seed, **options)

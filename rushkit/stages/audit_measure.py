@@ -18,10 +18,11 @@ from torch import Tensor
 from rushkit.attacks.losses import nll
 from rushkit.attacks.victim import under_attack
 from rushkit.errors import NumericsError, UsageError
+from rushkit.models.passes import MOST
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages import ranks
 from rushkit.stages.adversarial import Partial
-from rushkit.stages.audit_attacks import PASS, Attacks, Outcome, score
+from rushkit.stages.audit_attacks import Attacks, Outcome, score
 from rushkit.stages.audit_plan import SCORE_DRAWS, Measurement, Settings, plan
 from rushkit.stages.planted import Features
 from rushkit.stages.scoring import Search
@@ -313,7 +314,7 @@ def _judge_best(found: Measured, attacks: Attacks, x_adv: Tensor) -> None:
 def _gradients(g: SmoothedClassifier, images: Tensor, labels: Tensor, settings: Settings) -> Gradients:
     eot, seed = settings.eot, settings.seed
     pairs, saturated = [], []
-    size = max(1, PASS[images.device.type] // eot)
+    size = max(1, MOST[images.device.type] // eot)
     for start in range(0, len(images), size):
         x, y = images[start : start + size], labels[start : start + size]
         with under_attack(g, x, derived_seed(seed, "audit gradient", start), eot) as victim:

@@ -31,7 +31,6 @@ from rushkit.stages.logged_counts import read_counts
 from rushkit.stages.outcomes import LowPrecision, check_classes, check_images, labels_of
 from rushkit.stages.start import machine_of, start_run
 from rushkit.stages.verdicts import conclude
-from rushkit.stages.votes import BATCH
 from rushkit.system import Machine
 
 
@@ -73,7 +72,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         indices=indices,
         seed=recipe.system.seed,
         classes=len(classifier.classes),
-        batch=recipe.system.chunk or BATCH[machine.device.type],
+        batch=classifier.chunk(recipe.system.chunk),
         device=machine.device,
     )
     warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)

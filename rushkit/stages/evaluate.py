@@ -43,7 +43,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict
         f"evaluate {source.path}: {build.describe_split(split)}, m = {', '.join(map(str, samples))}, "
         f"noise {recipe.noise.name}, {drawn}; {machine}"
     )
-    g = smoothed(classifier.network, noise, max(samples), recipe.system.chunk, machine)
+    g = smoothed(classifier.network, noise, max(samples), classifier.chunk(recipe.system.chunk), machine)
     rows: list[dict[str, Any]] = []
     predicted: dict[str, dict[str, list[int]]] = {}
     with run.speaker.progress(len(split) * sum(samples), "evaluate", "passes") as progress:

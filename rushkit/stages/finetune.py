@@ -8,6 +8,7 @@ from typing import Any
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
 from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes
+from rushkit.models.passes import pass_size
 from rushkit.recipe import toml
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
@@ -141,6 +142,7 @@ def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> st
 
 def _validate(job: TrainingJob, validation: Split, seed: int, machine: Machine, epochs: int) -> dict[str, Any]:
     """Accuracy on the held-out images, each under one draw of the noise (m = 1)."""
-    g = smoothed(job.network.eval(), job.noise, 1, machine=machine)
+    chunk = pass_size(job.network, tuple(validation.images.shape[1:]), machine)
+    g = smoothed(job.network.eval(), job.noise, 1, chunk, machine)
     outcomes = count_outcomes(g, validation, 1, seed, machine.device)
     return {"validation_accuracy": outcomes.accuracy("majority")}

@@ -251,7 +251,7 @@ def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
     split = limit(build.load_split(recipe, build.build_dataset(recipe), recipe.evaluate.split), images)
     labels = labels_of(split, len(classifier.classes))
     check_images(split, classifier.image_size)
-    g = smoothed(classifier.network, NoNoise(), 1, recipe.system.chunk, machine)
+    g = smoothed(classifier.network, NoNoise(), 1, classifier.chunk(recipe.system.chunk), machine)
     row = accuracy_row(count_outcomes(g, split, 1, recipe.system.seed, machine.device).right("majority"))
     chance = int(labels.bincount().max()) / len(labels)
     if row["low"] <= chance:

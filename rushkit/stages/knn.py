@@ -7,11 +7,13 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.models.modes import in_eval_mode
+from rushkit.models.passes import pass_size
 from rushkit.objectives.nt_xent import unit_rows
 from rushkit.stages import ranks
 from rushkit.stages.build import to_float
 from rushkit.system import Machine
 
+# Queries that are compared with the bank at once.
 _BATCH = 512
 
 
@@ -22,9 +24,10 @@ def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
     Every rank asks, computes its share of the blocks, and gets all of them.
     """
     parts = {}
+    size = pass_size(encoder, tuple(images.shape[1:]), machine)
     with in_eval_mode(encoder):
-        for start in ranks.own(range(0, len(images), _BATCH)):
-            block = images[start : start + _BATCH].to(machine.device)
+        for start in ranks.own(range(0, len(images), size)):
+            block = images[start : start + size].to(machine.device)
             x = to_float(block).contiguous(memory_format=torch.channels_last)
             with machine.autocast():
                 parts[start] = unit_rows(encoder(x).float())
@@ -32,7 +35,7 @@ def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
     length = ranks.largest(max((part.shape[1] for part in parts.values()), default=0))
     found = torch.zeros(len(images), length, device=machine.device)
     for start, part in parts.items():
-        found[start : start + _BATCH] = part
+        found[start : start + size] = part
     return ranks.total(found)
 
 

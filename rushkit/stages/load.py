@@ -12,6 +12,7 @@ from torch import nn
 from rushkit.errors import CheckpointError
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
+from rushkit.models.passes import pass_size
 from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
@@ -31,6 +32,7 @@ class Classifier:
         classes: Names of the labels.
         image_size: Side of the images it takes.
         checkpoint: Where it is from.
+        pass_size: Images of one pass that the machine has memory for.
     """
 
     network: Network
@@ -38,6 +40,11 @@ class Classifier:
     classes: tuple[str, ...]
     image_size: int
     checkpoint: Checkpoint
+    pass_size: int
+
+    def chunk(self, asked: int) -> int:
+        """Images of one pass: what the recipe's ``system.chunk`` asks for, or what the machine has memory for."""
+        return asked or self.pass_size
 
     @property
     def imported(self) -> bool:
@@ -103,7 +110,8 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     if fold and machine.precision == "float32":
         example = torch.rand(2, build.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
         network.encoder = fold_batch_norm(network.encoder, example)
-    return Classifier(network, recipe, classes, size, checkpoint)
+    images = pass_size(network, (build.IN_CHANNELS, size, size), machine)
+    return Classifier(network, recipe, classes, size, checkpoint, images)
 
 
 def load_encoder(checkpoint: Checkpoint) -> nn.Module:

@@ -31,7 +31,6 @@ from rushkit.stages.outcomes import LowPrecision
 from rushkit.stages.start import machine_of
 from rushkit.stages.verdicts import estimate, exhaustive
 from rushkit.stages.votes import (
-    BATCH,
     MOST_DRAWS,
     SCORE,
     Counts,
@@ -100,7 +99,7 @@ def predict(
     model: nn.Module = classifier.network
     if machine.precision != "float32":
         model = LowPrecision(model, machine)
-    batch = recipe.system.chunk or BATCH[machine.device.type]
+    batch = classifier.chunk(recipe.system.chunk)
 
     def count(pieces: Iterable[Piece]) -> Counts:
         return count_votes(model, pieces, 1, len(classifier.classes), batch, machine.device)

@@ -29,8 +29,6 @@ UNIT = 100
 SCORE = 2**20
 # Draws whose squared scores, in 64 bits, cannot overflow: the most that one row may count.
 MOST_DRAWS = (2**63 - 1) // SCORE**2
-# Images in one pass where the recipe does not say.
-BATCH = {"cpu": 512, "cuda": 4096, "mps": 1024}
 
 # The row that a batch of noisy images is counted in, and the images.
 Piece = tuple[int, Tensor]

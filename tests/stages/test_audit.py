@@ -268,7 +268,7 @@ def test_a_curve_is_the_mean_over_images_however_they_are_grouped(monkeypatch):
     with torch.no_grad():
         losses = nn.functional.cross_entropy(g.model(x[:5]), y[:5], reduction="none").double()
     # Two draws of three images a pass: groups of three and two.
-    monkeypatch.setitem(audit_attacks.PASS, "cpu", 6)
+    monkeypatch.setitem(audit_attacks.MOST, "cpu", 6)
     settings = Settings("linf", 1e-5, steps=4, eot=2)
     attacks = Attacks(g, x[:5], y[:5], settings, g.model)
     found, _ = attacks.measure(next(each for each in plan(settings, 4, 3, x[:5].shape) if each.base))
