@@ -10,7 +10,7 @@ from pathlib import Path
 from rushkit.errors import UsageError
 from rushkit.run.files import write_error
 from rushkit.run.find import STOPPED, RunInfo, find_runs
-from rushkit.run.folder import RESULTS_FILE, RUN_FILE, read_run_file
+from rushkit.run.folder import RESULTS_FILE, RUN_FILE, is_stub, read_run_file
 from rushkit.run.lineage import parent_name, parents
 from rushkit.run.lock import FolderLock
 
@@ -69,12 +69,15 @@ def delete_run(run: RunInfo, listed: Sequence[RunInfo] = ()) -> bool:
         UsageError: it is no run, or a link to one.
         RushkitError: a process works in it, or it cannot be deleted.
     """
-    if run.path.is_symlink() or not (run.path / RUN_FILE).is_file():
+    stub = is_stub(run.path)
+    if run.path.is_symlink() or not (stub or (run.path / RUN_FILE).is_file()):
         raise UsageError(f"{run.path} is not a run folder", "delete it yourself if it should go")
     lock = FolderLock(run.path)
     try:
         # Under the lock nobody resumes it any more; who did before has left a session in run.json.
-        if read_run_file(run.path) != run.data or (listed and _has_new_children(run, listed)):
+        if stub and not is_stub(run.path):
+            return False
+        if not stub and (read_run_file(run.path) != run.data or (listed and _has_new_children(run, listed))):
             return False
         shutil.rmtree(run.path)
     except OSError as error:

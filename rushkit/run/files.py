@@ -59,11 +59,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def remove_leftovers(folder: Path) -> list[Path]:
     """Remove the temporary files of a killed process, in subfolders too; only for the folder's one writer."""
-    found = [path for path in folder.rglob(f".*{_LEFTOVER}") if path.is_file()]
+    found = [path for path in folder.rglob("*") if is_leftover(path)]
     for path in found:
         with contextlib.suppress(OSError):
             path.unlink()
     return found
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether it is the temporary file of a process that wrote."""
+    return path.name.startswith(".") and path.name.endswith(_LEFTOVER) and path.is_file()
 
 
 def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:

@@ -15,9 +15,9 @@ from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, read_run_file
+from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, is_stub, read_run_file
 from rushkit.run.lineage import parents
-from rushkit.run.lock import holder_is_dead
+from rushkit.run.lock import LOCK_FILE, holder_is_dead
 from rushkit.run.results import read_results
 from rushkit.run.store import POINTERS, CheckpointStore
 
@@ -33,8 +33,8 @@ class RunInfo:
         path: The folder.
         verb: The command that made it.
         recipe: Its recipe's name.
-        status: running, finished, failed, interrupted; ``killed`` where it says running and its process is gone;
-            ``broken`` where run.json cannot be read.
+        status: running, finished, failed, interrupted; ``killed`` where it says running and its process is gone, or
+            was before the run began; ``broken`` where run.json cannot be read.
         started: When, in ISO form and UTC; ``""`` where unknown.
         ended: When it ended, or None.
         data: All of run.json.
@@ -102,11 +102,13 @@ class Source:
 def find_runs(root: str | Path | None = None) -> list[RunInfo]:
     """Every run under ``root``, newest first; what is no run is passed over, damaged ones come last as ``broken``.
 
+    Behind them come folders that a process was killed in before there was a run, as ``killed`` without a verb.
+
     Args:
         root: The folder of runs; None: ``default_runs_dir``.
     """
     try:
-        folders = [path for path in Path(root or default_runs_dir()).iterdir() if _is_run(path)]
+        folders = [path for path in Path(root or default_runs_dir()).iterdir() if _is_run(path) or is_stub(path)]
     except OSError:
         return []
     found = [_info(folder) for folder in folders]
@@ -171,6 +173,9 @@ def _is_run(path: Path) -> bool:
 
 
 def _info(folder: Path) -> RunInfo:
+    if is_stub(folder):
+        begins = (folder / LOCK_FILE).exists() and not holder_is_dead(folder)
+        return RunInfo(folder, "", "", "running" if begins else "killed", "")
     try:
         data = read_run_file(folder)
     except UsageError:

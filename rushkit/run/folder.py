@@ -23,7 +23,7 @@ import torch
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.interrupt import uninterrupted
 from rushkit.paths import read_text, reason
-from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error, write_json
+from rushkit.run.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
 from rushkit.run.progress import Speaker
@@ -31,6 +31,9 @@ from rushkit.run.store import CheckpointStore
 
 SCHEMA = 1
 RUN_FILE, RECIPE_FILE, RESULTS_FILE, LOG_FILE = "run.json", "recipe.toml", "results.json", "log.txt"
+# How ``_make_folder`` names a run, and what is in its folder before run.json is.
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+_BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
 # What other keys of run.json hold, where they are there.
 _KINDS = {
     **dict.fromkeys(("machine", "device", "precision", "stage", "counts"), str),
@@ -278,9 +281,10 @@ class Run:
         self.data.pop("error", None)
         self.data["sessions"] = [*self.data["sessions"], {"started": now.isoformat(), "ended": None}]
         try:
-            self._write()
+            # The recipe first: what has a run.json can be resumed.
             if recipe_toml is not None:
                 write_atomic(self.path / RECIPE_FILE, [recipe_toml.encode()])
+            self._write()
         except BaseException:
             self.close()
             raise
@@ -312,6 +316,16 @@ class Run:
     def _write(self) -> None:
         if self.writes:
             write_json(self.path / RUN_FILE, self.data)
+
+
+def is_stub(path: Path) -> bool:
+    """Whether a folder is named like a run and holds no more than a run has before its run.json is written."""
+    try:
+        if not _RUN_NAME.fullmatch(path.name) or path.is_symlink():
+            return False
+        return all(each.name in _BEFORE_RUN_FILE or is_leftover(each) for each in path.iterdir())
+    except OSError:
+        return False
 
 
 def read_run_file(path: Path) -> dict[str, Any]:

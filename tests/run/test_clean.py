@@ -81,3 +81,12 @@ def test_a_run_that_a_process_works_in_is_not_deleted(tmp_path):
         with pytest.raises(RushkitError, match="another process"):
             delete_run(info)
         assert run.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("20200101-000000-pretrain-digits-00000a", "notes.txt"), ("my-folder", "lock")]
+)
+def test_a_folder_that_may_be_somebodys_is_no_leftover(tmp_path, name, file):
+    (tmp_path / name).mkdir()
+    (tmp_path / name / file).write_text("")
+    assert find_leftovers(find_runs(tmp_path), resumable=True) == []
