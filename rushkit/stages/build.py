@@ -26,11 +26,18 @@ from rushkit.system import memory_bytes
 from rushkit.views import CropFlip, Views, ViewSettings
 
 IN_CHANNELS = 3
-CHANNELS_LAST = torch.channels_last
 # Of the machine's memory, what weights may take: gradients, momentum and the images come beside them.
 _SHARE_OF_MEMORY = 4
 # What building a network takes beside its weights: tables of positions, and the pass that finds the features' length.
 _BESIDE_WEIGHTS = 1 << 26
+
+
+def channels_last(network: Network) -> Network:
+    """The network itself, its filters laid out as the images are; tensors without such a layout stay as they are."""
+    for tensor in (*network.parameters(), *network.buffers()):
+        if tensor.dim() == 4:
+            tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
+    return network
 
 
 def build_dataset(recipe: Recipe) -> Dataset:

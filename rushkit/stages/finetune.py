@@ -101,7 +101,7 @@ def finetuning_job(
         trainable = freeze_encoder(network)
     else:
         trainable = [name for name, _ in network.named_parameters()]
-    network = network.to(machine.device).to(memory_format=build.CHANNELS_LAST)
+    network = build.channels_last(network.to(machine.device))
     job = TrainingJob(
         network=network,
         objective=objective,

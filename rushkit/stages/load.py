@@ -105,7 +105,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     objective = build.build_objective(recipe, recipe.finetune)
     network = build.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
     build.load_network(network, checkpoint.tensors)
-    network = network.to(machine.device).to(memory_format=build.CHANNELS_LAST).eval().requires_grad_(False)
+    network = build.channels_last(network.to(machine.device)).eval().requires_grad_(False)
     # In half precision the folded filters would be rounded as a whole.
     if fold and machine.precision == "float32":
         example = torch.rand(2, build.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)

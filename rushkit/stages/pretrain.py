@@ -76,8 +76,8 @@ def pretraining_job(
     split = build.load_split(recipe, dataset, settings.split) if split is None else split
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
-    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch).to(machine.device)
-    network = network.to(memory_format=build.CHANNELS_LAST)
+    network = build.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    network = build.channels_last(network.to(machine.device))
     job = TrainingJob(
         network=network,
         objective=objective,
