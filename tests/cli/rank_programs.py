@@ -7,9 +7,9 @@ from pathlib import Path
 
 # A rank stays until it is stopped.
 STAY = "signal.pause()"
-# Blocks until rank 1 has ended: it holds the other end of the pipe.
+# Blocks until rank 1 has ended: it holds the other end of the pipe, which nothing but its end closes.
 AFTER_RANK_1 = "open('gone').read()"
-HOLD = "held = open('gone', 'w')"
+HOLD = "os.open('gone', os.O_WRONLY)"
 
 _PROGRAM = """
 import os, signal, sys

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import os
 
-from rank_programs import AFTER_RANK_1, HOLD, program
+from rank_programs import HOLD, program
 
 from rushkit.cli import launch
 
 
-def test_the_cause_is_shown_though_the_clock_went_back_before_its_consequence(folder, capfd, monkeypatch):
-    monkeypatch.setattr("tempfile.tempdir", str(folder))
-    os.mkfifo("gone")
-    # Whatever rank 0 leaves behind is older, by its time, than what rank 1 did.
-    consequence = (
-        f"import atexit\n{AFTER_RANK_1}\nbefore = set(Path().rglob('*'))\n"
-        "atexit.register(lambda: [os.utime(file, (0, 0)) for file in set(Path().rglob('*')) - before])\n"
-        "raise RushkitError('a consequence')"
+def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequence(folder, capfd):
+    os.mkfifo("said")
+    consequence = "os.symlink(str(os.getpid()), 'pid')\nopen('said').read()\nraise RushkitError('a consequence')"
+    # Called when the command has said its last words: rank 0 may go on, and the launcher has to see it end.
+    cause = (
+        "import atexit\nsaid = os.open('said', os.O_WRONLY)\npid = int(os.readlink('pid'))\n"
+        "def stay():\n    os.close(said)\n    while Path('/proc', str(pid)).exists(): pass\n"
+        "atexit.register(stay)\nraise RushkitError('the cause')"
     )
-    assert launch.run_ranks(program(folder, consequence, f"{HOLD}\nraise RushkitError('the cause')"), 2) == 1
+    assert launch.run_ranks(program(folder, consequence, cause), 2) == 1
     assert capfd.readouterr().err == "error: the cause\n"
 
 
