@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -86,7 +86,6 @@ def command(
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table
-    from rushkit.run.checkpoint import load_checkpoint
     from rushkit.run.find import resolve_from
     from rushkit.stages.attack import attack, plan_jobs
     from rushkit.stages.deviations import ProtocolName
@@ -104,7 +103,7 @@ def command(
         protocols = tuple(run.data.get("protocols", protocols))
         save = save or bool(run.data.get("save"))
         if other is None and run.data.get("transfer_to"):
-            other = load_checkpoint(str(run.data["transfer_to"]))
+            other = parent_checkpoint(run, "transfer_to")
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
         recipe = change_attacks(recipe, kind, changes=changes or [], **given)
@@ -113,10 +112,13 @@ def command(
         # Before there is a folder: an attack that cannot be made leaves none.
         check_components(recipe)
         plan_jobs(recipe, classes_of(checkpoint), protocols)
-        run = start_run("attack", recipe, speaker, parent=str(checkpoint.path))
-        run.update(protocols=list(protocols))
+        asked: dict[str, Any] = {
+            "protocols": list(protocols),
+            "save": save,
+            "transfer_to": str(other.path) if other else None,
+        }
+        run = start_run("attack", recipe, speaker, parent=str(checkpoint.path), asked=asked)
     with run:
-        run.update(save=save, transfer_to=str(other.path) if other else None)
         results = attack(recipe, checkpoint, run, protocols, save, other)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")

@@ -85,8 +85,7 @@ def command(
         # The ball is that of the recipe's first attack.
         recipe = change_attacks(recipe, None if recipe.attack else "pgd", changes=changes or [], norm=norm, eps=eps)
         _settings(recipe, asked)
-        run = start_run("audit", recipe, speaker, parent=str(checkpoint.path))
-        run.update(**asked)
+        run = start_run("audit", recipe, speaker, parent=str(checkpoint.path), asked=asked)
     with run:
         images = 64 if asked["limit"] is None else asked["limit"]
         results = audit(recipe, checkpoint, _settings(recipe, asked), run, images, asked["samples"] or 0)

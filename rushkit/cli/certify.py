@@ -112,8 +112,7 @@ def command(
         stored = recipe_of_counts(counts)
         recipe = derive_recipe(stored, changes or [], flags=flags)
         claim_of_counts(recipe, counts, checkpoint)
-        with start_run("certify", recipe, speaker, parent=str(counts)) as run:
-            run.update(counts=str(counts))
+        with start_run("certify", recipe, speaker, parent=str(counts), asked={"counts": str(counts.resolve())}) as run:
             results = recertify(recipe, counts, checkpoint, run)
             _draw(results, run)
     else:

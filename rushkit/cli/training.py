@@ -14,9 +14,10 @@ from rushkit.paths import is_folder
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, parse_changes, read_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.run.checkpoint import Checkpoint, load_checkpoint
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.find import STOPPED, find_runs
 from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, Run, read_run_file
+from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.progress import Speaker, figure
 from rushkit.stages import ranks
 from rushkit.stages.loop import TrainingJob
@@ -84,10 +85,10 @@ def refuse_dry_resume(dry_run: bool) -> None:
         raise UsageError("--resume goes on training, --dry-run trains nothing", "leave one of them out")
 
 
-def parent_checkpoint(run: Run) -> Checkpoint:
+def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:
     """The checkpoint that a resumed run builds on. Where it is gone the run fails, as it would have in its stage."""
     try:
-        return load_checkpoint(str(run.data.get("parent")))
+        return checkpoint_of_run(run, key)
     except RushkitError as error:
         run.fail(error)
         raise

@@ -18,7 +18,7 @@ import torch
 from safetensors import SafetensorError
 
 from rushkit.errors import CheckpointError
-from rushkit.paths import read_file, reason
+from rushkit.paths import open_file, read_file, reason
 from rushkit.run.files import JSON, plain_json, write_atomic
 
 SCHEMA = 1
@@ -144,6 +144,17 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", verify
         raise CheckpointError(f"checkpoint {path} is altered: its content does not match its hash", _DAMAGED_HINT)
     placed = {name: tensor.to(device) for name, tensor in tensors.items()}
     return Checkpoint(placed, document["meta"], path, document["hash"])
+
+
+def checkpoint_hash(path: str | Path) -> str | None:
+    """The hash that a checkpoint states, read from its header alone; None where there is no whole header."""
+    try:
+        with open_file(path) as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(length, _MAX_HEADER)))
+        return str(_document(Path(path), header)["hash"])
+    except (OSError, ValueError, RecursionError, CheckpointError, AttributeError):
+        return None
 
 
 def _ready(name: str, tensor: torch.Tensor) -> torch.Tensor:

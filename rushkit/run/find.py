@@ -17,7 +17,7 @@ from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, is_stub, read_run_file
 from rushkit.run.lineage import parents
-from rushkit.run.lock import LOCK_FILE, holder_is_dead
+from rushkit.run.lock import LOCK_FILE, is_abandoned
 from rushkit.run.results import read_results
 from rushkit.run.store import POINTERS, CheckpointStore
 
@@ -33,8 +33,8 @@ class RunInfo:
         path: The folder.
         verb: The command that made it.
         recipe: Its recipe's name.
-        status: running, finished, failed, interrupted; ``killed`` where it says running and its process is gone, or
-            was before the run began; ``broken`` where run.json cannot be read.
+        status: running, finished, failed, interrupted; ``killed`` where it says running and no process holds its lock,
+            or was before the run began; ``broken`` where run.json cannot be read.
         started: When, in ISO form and UTC; ``""`` where unknown.
         ended: When it ended, or None.
         data: All of run.json.
@@ -174,14 +174,14 @@ def _is_run(path: Path) -> bool:
 
 def _info(folder: Path) -> RunInfo:
     if is_stub(folder):
-        begins = (folder / LOCK_FILE).exists() and not holder_is_dead(folder)
+        begins = (folder / LOCK_FILE).exists() and not is_abandoned(folder)
         return RunInfo(folder, "", "", "running" if begins else "killed", "")
     try:
         data = read_run_file(folder)
     except UsageError:
         return RunInfo(folder, "", "", "broken", "")
     status = data["status"]
-    if status == "running" and holder_is_dead(folder):
+    if status == "running" and is_abandoned(folder):
         status = "killed"
     ended = data.get("ended")
     return RunInfo(

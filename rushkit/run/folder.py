@@ -23,6 +23,7 @@ import torch
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.interrupt import uninterrupted
 from rushkit.paths import read_text, reason
+from rushkit.run.checkpoint import SUFFIX
 from rushkit.run.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
@@ -33,12 +34,14 @@ SCHEMA = 1
 RUN_FILE, RECIPE_FILE, RESULTS_FILE, LOG_FILE = "run.json", "recipe.toml", "results.json", "log.txt"
 # How ``_make_folder`` names a run, and what is in its folder before run.json is.
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+# Keys of run.json that name a checkpoint by its path; the run keeps it under this name until it is finished.
+NAMED_CHECKPOINTS = ("parent", "transfer_to")
 _BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
 # What other keys of run.json hold, where they are there.
 _KINDS = {
-    **dict.fromkeys(("machine", "device", "precision", "stage", "counts"), str),
+    **dict.fromkeys(("machine", "device", "precision", "stage", "counts", *NAMED_CHECKPOINTS), str),
     **dict.fromkeys(("argv", "protocols"), list),
-    **dict.fromkeys(("versions", "owners", "git", "imported", "error"), dict),
+    **dict.fromkeys(("versions", "owners", "git", "hashes", "imported", "error"), dict),
     "seed": int,
 }
 METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
@@ -215,8 +218,16 @@ class Run:
         return {**results, "run": str(self.path)}
 
     def finish(self) -> None:
-        """Mark the run finished and close it."""
+        """Mark the run finished and close it; it does not go on, so what it builds on need not be kept for it."""
+        if self.writes:
+            for path in self.kept_checkpoints():
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
         self._end("finished")
+
+    def kept_checkpoints(self) -> list[Path]:
+        """Where the checkpoints that the run builds on lie in its folder, as long as it is not finished."""
+        return [self.path / f"{key}{SUFFIX}" for key in NAMED_CHECKPOINTS]
 
     def fail(self, error: BaseException) -> None:
         """Mark the run failed (interrupted, for KeyboardInterrupt and Interrupted), keep the reason, and close it.
@@ -274,7 +285,8 @@ class Run:
             files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
         except OSError:
             return False
-        return files <= {RUN_FILE, RECIPE_FILE, LOG_FILE, LOCK_FILE}
+        kept = {path.name for path in self.kept_checkpoints()}
+        return files <= {RUN_FILE, RECIPE_FILE, LOG_FILE, LOCK_FILE, *kept}
 
     def _begin(self, now: datetime, recipe_toml: str | None = None) -> None:
         self.data |= {"status": "running", "ended": None}

@@ -8,14 +8,17 @@ import json
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
-from rushkit.paths import read_file
+from rushkit.paths import open_file, read_file
 from rushkit.run.files import write_error
 
 LOCK_FILE = "lock"
+# How long a process that wants the lock outlasts those who try it and give it back at once.
+_TRIES, _TRY_SECONDS = 20, 0.01
 _NO_LOCKS_HERE = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS}
 
 
@@ -36,7 +39,7 @@ class FolderLock:
         except OSError as error:
             raise write_error(path, error) from error
         try:
-            self.held = _take(self._handle)
+            self.held = _take_soon(self._handle)
             if self.held:
                 note = json.dumps({"pid": os.getpid(), "host": socket.gethostname()})
                 os.ftruncate(self._handle, 0)
@@ -59,11 +62,24 @@ class FolderLock:
             os.close(handle)
 
 
-def holder_is_dead(folder: Path) -> bool:
-    """Whether the process that took the folder's lock last is surely gone: it ran on this machine, and no longer does.
+def is_abandoned(folder: Path) -> bool:
+    """Whether no process works in a folder: its lock can be had, whoever held it and on whichever machine.
 
-    Told from the process id and not by trying the lock, which might turn away the process that is about to take it.
+    The lock is tried and given back at once; whoever is about to take it waits that long. Where the file system has no
+    locks, the process id in the lock file tells, of processes of this machine alone.
     """
+    try:
+        with open_file(folder / LOCK_FILE) as file:
+            return _take(file.fileno()) or _holder_is_dead(folder)
+    except FileNotFoundError:
+        return True
+    # Held, or not to be opened: as good as held.
+    except OSError:
+        return False
+
+
+def _holder_is_dead(folder: Path) -> bool:
+    """Whether the process that the lock file names ran on this machine, and no longer does."""
     holder = _holder(folder)
     pid = holder.get("pid")
     # On Windows, os.kill with any number ends the process.
@@ -84,6 +100,15 @@ def _holder(folder: Path) -> dict[str, Any]:
         if isinstance(note, dict):
             return note
     return {}
+
+
+def _take_soon(handle: int) -> bool:
+    """As ``_take``, but outlast those who only try the lock, to learn whether it is held."""
+    for _ in range(_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            return _take(handle)
+        time.sleep(_TRY_SECONDS)
+    return _take(handle)
 
 
 def _take(handle: int) -> bool:

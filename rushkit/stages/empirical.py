@@ -19,9 +19,9 @@ from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Certify, Recipe
-from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import RunInfo, find_runs
 from rushkit.run.folder import RECIPE_FILE
+from rushkit.run.parent import HASHES
 from rushkit.stages.claims import Claim
 from rushkit.stages.counts import ImageCounts, chosen_indices
 from rushkit.statistics import binomial_at_least
@@ -59,13 +59,10 @@ def attacks_beside(
         zip(counts.images.tolist(), np.where(right, _majority_radius(claim, certificates), -1.0).tolist(), strict=True)
     )
     rows: list[dict[str, Any]] = []
-    hashes: dict[str, str] = {}
     for run in find_runs(recipe.system.runs_dir):
-        if run.verb == "attack" and run.status == "finished":
-            parent = str(run.data.get("parent"))
-            # Many attacks are of one model.
-            hashes[parent] = hashes.get(parent) or _hash(parent)
-            rows += _rows_of(run, recipe, claim, of, radius, voted) if hashes[parent] == model else []
+        attacked = (run.data.get(HASHES) or {}).get("parent")
+        if run.verb == "attack" and run.status == "finished" and attacked == model:
+            rows += _rows_of(run, recipe, claim, of, radius, voted)
     return rows
 
 
@@ -171,11 +168,3 @@ def _attacked(of: int, count: int) -> list[int]:
 
 def _ball(row: dict[str, Any]) -> tuple[Any, ...]:
     return row["attack"], row["norm"], row["eps"]
-
-
-def _hash(checkpoint: str) -> str:
-    try:
-        return load_checkpoint(checkpoint, verify=False).hash
-    except RushkitError:
-        # The model is gone, and what was measured of it says nothing here.
-        return "gone"

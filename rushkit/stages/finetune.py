@@ -16,7 +16,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.stages import build
 from rushkit.stages.loop import TrainingJob, train
-from rushkit.stages.outcomes import count_outcomes, smoothed
+from rushkit.stages.outcomes import content_of, count_outcomes, smoothed
 from rushkit.stages.start import machine_of, mirror_metrics, start_run
 from rushkit.system import Machine
 
@@ -116,6 +116,7 @@ def finetuning_job(
             "recipe": toml.dumps(recipe.resolved()),
             "image_size": size,
             "classes": list(dataset.classes),
+            "content": content_of(split),
         },
     )
     if recipe.data.validation or "validation" in dataset.splits:

@@ -300,6 +300,11 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
             "resume with the data and the batch size that the run was started with",
         )
     _check_recipe(job, saved)
+    if saved.meta.get("content") != job.meta["content"]:
+        raise CheckpointError(
+            f"the images of {job.split.name} are not those that {saved.path} was trained on",
+            "put back the data as it was, or start a new run",
+        )
     load_network(job.network, saved.tensors)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
     run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")

@@ -82,12 +82,12 @@ def check_classes(data: str, theirs: Sequence[str], ours: Sequence[str]) -> None
 
 
 def content_of(split: Split) -> str:
-    """A hash of the images and labels of a labelled split: what outcomes that are kept are about."""
-    assert split.labels is not None
+    """A hash of the images of a split, and of its labels where it has some: what a run that is resumed is about."""
     digest = hashlib.blake2b(digest_size=16)
     for block in split.images.split(_HASHED):
         digest.update(block.contiguous().numpy().data)
-    digest.update(split.labels.contiguous().numpy().data)
+    if split.labels is not None:
+        digest.update(split.labels.contiguous().numpy().data)
     return digest.hexdigest()
 
 

@@ -13,6 +13,7 @@ from rushkit.recipe.schema import Knn, Recipe
 from rushkit.run.folder import Run
 from rushkit.stages import build, knn
 from rushkit.stages.loop import TrainingJob, train
+from rushkit.stages.outcomes import content_of
 from rushkit.stages.start import machine_of, mirror_metrics, start_run
 from rushkit.system import Machine
 
@@ -93,6 +94,7 @@ def pretraining_job(
             "recipe": toml.dumps(recipe.resolved()),
             "image_size": size,
             "classes": list(dataset.classes),
+            "content": content_of(split),
         },
     )
     return job, dataset

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from rushkit import registries
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
 from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
+from rushkit.run.files import JSON
 from rushkit.run.folder import Run
+from rushkit.run.parent import HASHES, hashes_of, keep_checkpoints
 from rushkit.run.progress import Speaker
 from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.stages import ranks
@@ -17,7 +21,17 @@ from rushkit.system import Machine, choose_machine
 TENSORBOARD = "tensorboard"
 
 
-def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent: str | None = None) -> Run:
+# Verbs whose runs --resume goes on with, from the checkpoint that they build on.
+_RESUMED = ("finetune", "attack", "certify", "audit")
+
+
+def start_run(
+    verb: str,
+    recipe: Recipe,
+    speaker: Speaker | None = None,
+    parent: str | None = None,
+    asked: Mapping[str, JSON] | None = None,
+) -> Run:
     """Check the recipe's components and make the run's folder: rank 0 makes it, the other ranks follow.
 
     Args:
@@ -25,6 +39,7 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
         recipe: All of it goes into the folder.
         speaker: Where sentences go.
         parent: The run or checkpoint that this one builds on.
+        asked: What was asked beside the recipe, for a resume: it is in run.json from the first moment on.
 
     Raises:
         UsageError: a component or an option is unknown, the device cannot be had, or TensorBoard is missing.
@@ -47,8 +62,12 @@ def start_run(verb: str, recipe: Recipe, speaker: Speaker | None = None, parent:
         "owners": component_owners(recipe),
         "parent": parent,
         "ranks": ranks.world(),
+        **(asked or {}),
     }
+    info[HASHES] = hashes_of(info)
     run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
+    if verb in _RESUMED:
+        keep_checkpoints(run)
     ranks.broadcast(str(run.path.resolve()))
     # A run that fails at once takes its folder with it: not before the others have read there what they are to do.
     ranks.wait()

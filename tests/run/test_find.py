@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from rushkit.errors import CheckpointError, UsageError
+from rushkit.run import lock
 from rushkit.run.checkpoint import save_checkpoint
 from rushkit.run.find import find_run, find_runs, resolve_from
 from rushkit.run.folder import Run
@@ -69,16 +71,49 @@ def test_the_newest_that_fits_is_found(tmp_path):
     assert find_run(tmp_path, "attack") is None
 
 
-def test_a_run_whose_process_is_gone_was_killed(tmp_path):
+def test_a_run_whose_lock_is_held_is_running(tmp_path):
+    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+        assert find_runs(tmp_path)[0].status == "running"
+        # Whatever the lock file says.
+        (run.path / "lock").write_text(json.dumps({"pid": 2**22 + 1, "host": "another machine"}))
+        assert find_runs(tmp_path)[0].status == "running"
+
+
+def test_where_there_are_no_locks_the_process_tells(tmp_path, monkeypatch):
     path = made(tmp_path, "pretrain", "cifar10", 1, status="running")
+    monkeypatch.setattr(lock, "_take", lambda handle: False)
+    note = json.loads((path / "lock").read_text())
     assert find_runs(tmp_path)[0].status == "running"
     gone = subprocess.Popen(["true"])
     gone.wait()
-    note = json.loads((path / "lock").read_text())
     (path / "lock").write_text(json.dumps({**note, "pid": gone.pid}))
     assert find_runs(tmp_path)[0].status == "killed"
     (path / "lock").write_text(json.dumps({"pid": gone.pid, "host": "another machine"}))
     assert find_runs(tmp_path)[0].status == "running"
+
+
+def test_looking_at_runs_turns_nobody_away(tmp_path):
+    """A process lists the runs again and again, while this one takes and leaves a run's lock."""
+    with Run.create(tmp_path, "pretrain", "digits", {}, "", QUIET) as run:
+        pass
+    told = json.loads((run.path / "run.json").read_text()) | {"status": "running"}
+    (run.path / "run.json").write_text(json.dumps(told))
+    code = (
+        "import sys; from rushkit.run.find import find_runs\n"
+        "print('there', flush=True)\n"
+        "while sys.stdin.read(1): find_runs(sys.argv[1])"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as looker:
+        assert looker.stdout.readline() == "there\n"
+        looker.stdin.write("x" * 300)
+        looker.stdin.flush()
+        for _ in range(50):
+            with Run.open(run.path, QUIET):
+                pass
+        looker.stdin.close()
+        assert looker.wait(timeout=300) == 0
 
 
 def test_results_are_read_where_there_are_any(tmp_path):

@@ -203,7 +203,7 @@ def test_a_kill_at_any_call_leaves_a_state_that_loads(tmp_path):
     folder = tmp_path / "checkpoints"
     order = list(range(1, 81))
     random.Random(7).shuffle(order)
-    leftovers = 0
+    leftovers = before = 0
     for call in order:
         assert in_child(lambda call=call: save_until_killed(tmp_path, call)) == -signal.SIGKILL
         if not folder.exists():
@@ -217,7 +217,9 @@ def test_a_kill_at_any_call_leaves_a_state_that_loads(tmp_path):
         told = (tmp_path / "told").read_bytes()
         if told:
             latest = CheckpointStore(folder, writable=False).load_latest()
-            assert latest.meta["step"] % 256 in (told[-1], told[-1] + 1)
+            # What was told is there, and of the saves that nobody was told of at most the one that was under way.
+            assert told[-1] <= latest.meta["step"] <= max(told[-1], before) + 1
+            before = latest.meta["step"]
             # A fall-back is there as well, once two saves have returned.
             assert len(steps) >= min(len(told), 2)
             assert len(steps) <= 5
