@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 
 # Characters of a message, or of a hint, that are kept: it may quote what comes from others, at any length.
@@ -84,6 +85,11 @@ def shorten(text: str, most: int = 120) -> str:
         return text
     start = most * 2 // 3
     return f"{text[:start]}...{text[len(text) - (most - start - 3) :]}"
+
+
+def shell_line(*words: object) -> str:
+    """A command as a hint shows it and a user pastes it: whatever a shell would make something of is quoted."""
+    return shlex.join(map(str, words))
 
 
 def showable(text: str) -> str:

@@ -60,6 +60,22 @@ def read_text(path: StrPath) -> str:
         raise OSError(errno.EILSEQ, f"it is no text in UTF-8 (byte {error.start})", os.fspath(path)) from error
 
 
+def direct(path: str, flags: int) -> int:
+    """An opener for ``open`` that writes where a file stands and through no link: ``open(path, "a", opener=direct)``.
+
+    A run folder or a cache may be somebody else's, and a link in it may lead to any file of ours.
+
+    Raises:
+        OSError: the path is a link, or a named pipe that nobody reads.
+    """
+    try:
+        return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link to another file", path) from error
+        raise
+
+
 def regular_stat(path: StrPath) -> os.stat_result:
     """What the system tells of a regular file, or of the one that a link leads to. Raises OSError as ``open_file``."""
     try:

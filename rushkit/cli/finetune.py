@@ -28,7 +28,7 @@ from rushkit.cli.options import (
     runs_root,
     training_changes,
 )
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 
 NAME = "finetune"
 EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"
@@ -106,4 +106,4 @@ def command(
         run = start_run("finetune", recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
     with run:
         results = finetune(recipe, checkpoint, run)
-    finished(output, run, results, f"rushkit evaluate --from {run.path}")
+    finished(output, run, results, shell_line("rushkit", "evaluate", "--from", run.path))

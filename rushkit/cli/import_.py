@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli.complete import complete_backbones, complete_datasets
 from rushkit.cli.options import MOST, Changes, Debug, Json, Output, Quiet, Verbose
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 
 NAME = "import"
 EXAMPLE = (
@@ -113,7 +113,7 @@ def command(
         )
     with start_run("import", plan.recipe, speaker, parent=None) as run:
         results = import_model(plan, run, check)
-    following = f"rushkit {'finetune' if encoder_only else 'evaluate'} --from {run.path}"
+    following = shell_line("rushkit", "finetune" if encoder_only else "evaluate", "--from", run.path)
     output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {following}")))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
@@ -189,7 +189,8 @@ def check_resume(
     """
     if run_folder is not None and not resume:
         raise UsageError(
-            "--run without --resume", f"to go on with it: --resume --run {run_folder}; else leave --run out"
+            "--run without --resume",
+            f"to go on with it: {shell_line('--resume', '--run', run_folder)}; else leave --run out",
         )
     given = [flag for flag, value in (flags or {}).items() if value is not None]
     if resume and given:

@@ -26,7 +26,7 @@ from rushkit.cli.options import (
     runs_root,
     training_changes,
 )
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 
 NAME = "pretrain"
 EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
@@ -77,4 +77,4 @@ def command(
         run = start_run("pretrain", found, speaker)
     with run:
         results = pretrain(found, run)
-    finished(output, run, results, f"rushkit finetune --from {run.path}")
+    finished(output, run, results, shell_line("rushkit", "finetune", "--from", run.path))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.options import Changes, Json, Output
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 from rushkit.paths import exists, is_folder, reason
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to wr
         target.write_text(_text(source), encoding="utf-8")
     except OSError as error:
         raise write_error(target, error) from error
-    Output().result({}, f"wrote {target}; use it with: rushkit pretrain --recipe {target}")
+    Output().result({}, f"wrote {target}; use it with: {shell_line('rushkit', 'pretrain', '--recipe', target)}")
 
 
 @app.command("check", epilog="Example: rushkit recipe check cifar10 --set pretrain.epochs=100")

@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.cli.options import Json, Output
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
@@ -193,11 +193,11 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
 
     steps = {}
     if run.status in STOPPED and run.verb in _RESUMED:
-        steps["go on with it"] = f"rushkit {run.verb} --resume --run {path}"
+        steps["go on with it"] = shell_line("rushkit", run.verb, "--resume", "--run", path)
     elif run.status == "finished" and run.stage == "pretrain":
-        steps["fine-tune it"] = f"rushkit finetune --from {path}"
+        steps["fine-tune it"] = shell_line("rushkit", "finetune", "--from", path)
     elif run.status == "finished" and run.stage == "finetune":
-        steps["measure it"] = f"rushkit evaluate --from {path}, and attack, audit, certify, report"
+        steps["measure it"] = f"{shell_line('rushkit', 'evaluate', '--from', path)}, and attack, audit, certify, report"
     steps["started with"] = command_of(run) or "a Python program"
     return steps
 

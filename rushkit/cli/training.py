@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from rushkit.cli.options import Output
-from rushkit.errors import RushkitError, UsageError
+from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.models.network import macs, num_parameters
 from rushkit.paths import is_folder
 from rushkit.recipe.components import check_components
@@ -60,11 +60,14 @@ def reopen(
         told = read_run_file(path)
         made_by = told["verb"]
         if made_by != verb:
-            raise UsageError(f"{path} is a run of {made_by}, not of {verb}", f"rushkit {made_by} --resume --run {path}")
+            raise UsageError(
+                f"{path} is a run of {made_by}, not of {verb}",
+                shell_line("rushkit", made_by, "--resume", "--run", path),
+            )
         if verb in _FOLLOWING and told["status"] == "finished":
             raise UsageError(
                 f"{path} is finished: there is nothing to go on with",
-                f"to use it: rushkit {_FOLLOWING[verb]} --from {path}; longer training is a new run",
+                f"to use it: {shell_line('rushkit', _FOLLOWING[verb], '--from', path)}; longer training is a new run",
             )
         run = Run.open(path, speaker)
         ranks.broadcast(str(path.resolve()))

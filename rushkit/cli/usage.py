@@ -7,7 +7,7 @@ import re
 import typer
 from pydantic import ValidationError
 
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 from rushkit.recipe.problems import explain
 from rushkit.registries import attacks
 
@@ -60,7 +60,7 @@ def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
         return None
     likely = ("--type",) if extra[1] in attacks.names() else ("--from", "--recipe")
     flag = next((flag for flag in likely if flag in flags), None)
-    return f"did you mean {flag} {extra[1]}?" if flag and flag not in arguments else None
+    return f"did you mean {shell_line(flag, extra[1])}?" if flag and flag not in arguments else None
 
 
 def _options(command: object) -> list[str]:

@@ -206,7 +206,9 @@ class _Partial:
             about = about | {"mtime_ns": os.fstat(self.handle.fileno()).st_mtime_ns}
             images.unlink(missing_ok=True)
             draft = _sidecar(images).with_suffix(".json-partial")
-            with draft.open("w", encoding="utf-8") as file:
+            # Left by a process that was killed, or put there by somebody: never written through.
+            draft.unlink(missing_ok=True)
+            with draft.open("x", encoding="utf-8") as file:
                 json.dump(about | {"hash": _hash(about)}, file)
                 file.flush()
                 os.fsync(file.fileno())

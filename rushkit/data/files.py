@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import DataError, UsageError
-from rushkit.paths import open_file, read_text, reason, regular_stat
+from rushkit.paths import direct, open_file, read_text, reason, regular_stat
 
 Status = Literal["ok", "partial", "missing", "wrong"]
 
@@ -139,7 +139,7 @@ def sole_writer(path: Path) -> Iterator[BinaryIO]:
     The lock goes with the process, so a killed one blocks nobody.
     """
     while True:
-        with path.open("ab") as handle:
+        with open(path, "ab", opener=direct) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             # Whoever held the lock may have renamed or deleted the file meanwhile: then this is no longer its handle.
             if _is_at(handle, path):

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from rushkit.errors import shell_line
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.collect import Family
@@ -146,7 +147,7 @@ def _not_measured(entry: Mapping[str, Any]) -> Iterator[str]:
         # Without noise there is none to be had.
         (entry["certified"] or not certifies, "a certificate", "certify"),
     )
-    missing = [f"{what} (rushkit {verb} --from {name})" for found, what, verb in parts if not found]
+    missing = [f"{what} ({shell_line('rushkit', verb, '--from', name)})" for found, what, verb in parts if not found]
     if missing:
         yield f"Not measured: {'; '.join(missing)}."
 

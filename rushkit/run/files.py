@@ -7,6 +7,7 @@ import errno
 import json
 import math
 import os
+import secrets
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -34,9 +35,10 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int =
     Raises:
         RushkitError: no room, no permission, or the device fails; the temporary file is gone and the old file stands.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}{_LEFTOVER}")
+    # A name that nobody foresees, and made anew: a link that waits there is not followed.
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_LEFTOVER}")
     try:
-        with uninterrupted(), temporary.open("wb") as file:
+        with uninterrupted(), temporary.open("xb") as file:
             for chunk in chunks:
                 file.write(chunk)
             file.flush()

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from rushkit.errors import CheckpointError, DataError, UsageError, first_few
+from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line
 from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
@@ -198,7 +198,7 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
         stands_for = f", which stands for one of {run.stage}" if imported else ""
         raise UsageError(
             f"{run.path} is a run of {run.verb}{stands_for}; this needs one of {' or '.join(verbs)}",
-            f"make one with: rushkit finetune --from {run.path}"
+            f"make one with: {shell_line('rushkit', 'finetune', '--from', run.path)}"
             if imported and run.stage == "pretrain"
             else _nearer(run, verbs) or _how_to(verbs, run.recipe),
         )
@@ -232,7 +232,7 @@ def _nearer(run: RunInfo, verbs: Sequence[str]) -> str | None:
     name = above.get(run.path.resolve().name)
     while name is not None:
         if by_name[name].stage in verbs:
-            return f"name the one that it builds on: --from {run.path.parent / name}"
+            return f"name the one that it builds on: {shell_line('--from', run.path.parent / name)}"
         name = above[name]
     return None
 
@@ -251,7 +251,9 @@ def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> Usage
     )
     for run in runs:
         if run.verb in verbs and run.recipe == recipe and run.status in STOPPED:
-            how_to = f"go on with the one that stopped: rushkit {run.verb} --resume --run {run.path}"
+            how_to = (
+                f"go on with the one that stopped: {shell_line('rushkit', run.verb, '--resume', '--run', run.path)}"
+            )
             break
     message = f"no finished run of {' or '.join(verbs)}{of} in {root}"
     return UsageError(message, f"{_what_there_is(recipe, runs, root, verbs)}\n{how_to}")
@@ -275,8 +277,8 @@ def _how_to(verbs: Sequence[str], recipe: str | None, encoders: Sequence[str] | 
     if (verb == "pretrain" or not transfer) and recipe is not None and recipe not in available():
         return "`rushkit runs list` shows the runs, `rushkit recipe list` the recipes"
     if verb == "pretrain":
-        return f"make one with: rushkit pretrain --recipe {name}"
+        return f"make one with: {shell_line('rushkit', 'pretrain', '--recipe', name)}"
     lacks = encoders is not None and (source not in encoders if recipe else not encoders)
-    first = f"rushkit pretrain --recipe {source}, and then: " if lacks else ""
-    to = f" --to {target}" if transfer else ""
-    return f"make one with: {first}rushkit finetune --from {source}{to}"
+    first = f"{shell_line('rushkit', 'pretrain', '--recipe', source)}, and then: " if lacks else ""
+    to = ("--to", target) if transfer else ()
+    return f"make one with: {first}{shell_line('rushkit', 'finetune', '--from', source, *to)}"

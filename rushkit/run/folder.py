@@ -22,7 +22,7 @@ import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.interrupt import uninterrupted
-from rushkit.paths import read_text, reason
+from rushkit.paths import direct, read_text, reason
 from rushkit.run.checkpoint import SUFFIX
 from rushkit.run.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
@@ -175,7 +175,7 @@ class Run:
         try:
             if not _is_there(self.path):
                 return
-            with path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            with open(path, "a", encoding="utf-8", errors="backslashreplace", opener=direct) as file:
                 file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {showable(text)}\n")
         except OSError as error:
             self._log_failed = True

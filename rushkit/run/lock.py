@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
-from rushkit.paths import open_file, read_file
+from rushkit.paths import direct, open_file, read_file
 from rushkit.run.files import write_error
 
 LOCK_FILE = "lock"
@@ -35,7 +35,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         path = folder / LOCK_FILE
         try:
-            self._handle: int | None = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._handle: int | None = direct(str(path), os.O_RDWR | os.O_CREAT)
         except OSError as error:
             raise write_error(path, error) from error
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import DataError
-from rushkit.paths import read_file, reason
+from rushkit.paths import direct, read_file, reason
 from rushkit.run.files import plain_json, write_atomic, write_error
 from rushkit.run.tensorboard import ScalarEvents
 
@@ -45,7 +45,7 @@ class MetricsLog:
         try:
             if self._handle is None:
                 self._cut_torn_line()
-                self._handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+                self._handle = direct(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             while line:
                 line = line[os.write(self._handle, line) :]
         except OSError as error:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushkit.errors import UsageError
+from rushkit.paths import direct
 from rushkit.run.files import write_error
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ class ScalarEvents:
             self.folder.mkdir(exist_ok=True)
             for old in self.folder.glob("events.out.tfevents.*"):
                 # Emptied and not removed: a TensorBoard that is reading it would never come to the new one.
-                old.write_bytes(b"")
+                with open(old, "wb", opener=direct):
+                    pass
             # purge_step makes it forget what the old file told it.
             self._writer = SummaryWriter(str(self.folder), purge_step=0, flush_secs=_FLUSH_SECONDS)
         except OSError as error:

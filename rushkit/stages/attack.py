@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rushkit.data.memory import Split, limit
-from rushkit.errors import Interrupted
+from rushkit.errors import Interrupted, shell_line
 from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
@@ -178,7 +178,7 @@ def run_job(
             if stop.requested:
                 raise Interrupted(
                     f"stopped; the outcomes of {done} of {len(split)} images under {job.name} are kept",
-                    f"go on with: rushkit attack --resume --run {run.path}",
+                    f"go on with: {shell_line('rushkit', 'attack', '--resume', '--run', run.path)}",
                 )
 
         label = f"{section.type} {plan.label} m={job.m}"

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from rushkit.data.memory import limit
-from rushkit.errors import Interrupted
+from rushkit.errors import Interrupted, shell_line
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
@@ -145,7 +145,8 @@ def _session(run: Run, subject: dict[str, Any], stop: Stop, bar: Progress) -> Se
 
     def interrupt() -> None:
         raise Interrupted(
-            "stopped; the measurements that are done are kept", f"go on with: rushkit audit --resume --run {run.path}"
+            "stopped; the measurements that are done are kept",
+            f"go on with: {shell_line('rushkit', 'audit', '--resume', '--run', run.path)}",
         )
 
     return Session(

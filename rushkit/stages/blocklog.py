@@ -11,7 +11,7 @@ from typing import Any
 
 from rushkit.errors import RushkitError
 from rushkit.interrupt import uninterrupted
-from rushkit.paths import read_file
+from rushkit.paths import direct, read_file
 from rushkit.run.chain import Seal, read_chained
 from rushkit.run.files import write_error
 
@@ -74,7 +74,7 @@ class BlockLog:
     def _write(self, record: dict[str, Any]) -> None:
         line, seal = self._seal.line(record)
         try:
-            with uninterrupted(), self.path.open("ab") as file:
+            with uninterrupted(), open(self.path, "ab", opener=direct) as file:
                 file.write(line)
                 file.flush()
                 os.fsync(file.fileno())

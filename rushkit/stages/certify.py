@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rushkit.errors import Interrupted, UsageError
+from rushkit.errors import Interrupted, UsageError, shell_line
 from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import norm_words
@@ -103,7 +103,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         def interrupt() -> None:
             raise Interrupted(
                 f"stopped; the counts of {progress.done} draws are kept",
-                f"go on with: rushkit certify --resume --run {run.path}",
+                f"go on with: {shell_line('rushkit', 'certify', '--resume', '--run', run.path)}",
             )
 
         def pause() -> None:

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from rushkit.errors import CheckpointError, NumericsError, UsageError
+from rushkit.errors import CheckpointError, NumericsError, UsageError, shell_line
 from rushkit.models.network import Network
 from rushkit.models.normalise import Normalised
 from rushkit.paths import exists
@@ -91,7 +91,8 @@ def check_target(path: Path, suffix: str, force: bool) -> None:
     """Raise UsageError for a file of another suffix, or one that is there and not to be replaced."""
     if path.suffix != suffix:
         raise UsageError(
-            f"{path} does not end in {suffix}", f"for example --to {path.with_suffix(suffix)}; --format names another"
+            f"{path} does not end in {suffix}",
+            f"for example {shell_line('--to', path.with_suffix(suffix))}; --format names another",
         )
     if exists(path) and not force:
         raise UsageError(f"{path} exists already", "add --force to replace it, or choose another name")

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, UsageError, first_few, shorten
+from rushkit.errors import CheckpointError, UsageError, first_few, shell_line, shorten
 from rushkit.paths import reason
 from rushkit.recipe import toml
 
@@ -307,11 +307,11 @@ def _misfit(
         lines.append(f"no one linear layer on {features} features, which would be the head")
     if missing and rest:
         old, new = _suggested_rename(list(rest), list(missing))
-        rule = f"--rename {shorten(old)}={shorten(new)}"
+        rule = shell_line("--rename", f"{shorten(old)}={shorten(new)}")
         hints.append(f"if these are the same tensors under other names: {rule}, or a file with --keys")
     elif rest:
         first = next(iter(rest)).rpartition(".")[0]
-        hints.append(f"to leave tensors out on purpose: --ignore '{first or next(iter(rest))}*'")
+        hints.append(f"to leave tensors out on purpose: {shell_line('--ignore', f'{first or next(iter(rest))}*')}")
     if no_head:
         hints.append("for the encoder alone: --encoder-only")
     if misshapen or (missing and not rest):

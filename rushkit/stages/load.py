@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rushkit.errors import CheckpointError
+from rushkit.errors import CheckpointError, shell_line
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.models.passes import pass_size
@@ -98,7 +98,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     if checkpoint.meta.get("stage") != "finetune":
         raise CheckpointError(
             f"{checkpoint.path} is of stage {checkpoint.meta.get('stage')!r}, and has no classifier",
-            "fine-tune it first: rushkit finetune --from " + str(checkpoint.path),
+            f"fine-tune it first: {shell_line('rushkit', 'finetune', '--from', checkpoint.path)}",
         )
     recipe = recipe_of(checkpoint)
     classes, size = classes_of(checkpoint), image_size_of(checkpoint)

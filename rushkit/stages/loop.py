@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.data.memory import Split
-from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
+from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
 from rushkit.models.network import Network
@@ -196,7 +196,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
 def _stopped(job: TrainingJob, run: Run, done: int) -> Interrupted:
     return Interrupted(
         f"stopped at step {done} of {job.steps}; everything is saved in {run.path}",
-        f"go on with: rushkit {job.objective.stage} --resume --run {run.path}",
+        f"go on with: {shell_line('rushkit', job.objective.stage, '--resume', '--run', run.path)}",
     )
 
 

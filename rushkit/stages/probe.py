@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from rushkit.attacks import Norm
 from rushkit.attacks.norms import length, project, random_start, steepest
 from rushkit.data.memory import Split, limit
-from rushkit.errors import NumericsError, UsageError
+from rushkit.errors import NumericsError, UsageError, shell_line
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
@@ -164,7 +164,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
 def how_to_supervise(recipe: Recipe) -> str:
     """How to make the supervised encoder of the same shape."""
     return (
-        f"make one with: rushkit finetune --recipe {recipe.name} --set finetune.freeze=none, "
+        f"make one with: {shell_line('rushkit', 'finetune', '--recipe', recipe.name)} --set finetune.freeze=none, "
         f"and name it: --supervised {recipe.name}-supervised"
     )
 

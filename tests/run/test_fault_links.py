@@ -1,0 +1,86 @@
+"""What rushkit writes into a folder that is somebody else's never goes through a link that waits there."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+
+from rushkit.data import cache
+from rushkit.errors import RushkitError
+from rushkit.run import files
+from rushkit.run.files import write_atomic
+from rushkit.run.folder import Run
+from rushkit.run.progress import Speaker
+
+PRECIOUS = "mine\n"
+
+
+@pytest.fixture
+def precious(tmp_path):
+    """A file of the user's, somewhere else."""
+    path = tmp_path / "precious"
+    path.write_text(PRECIOUS)
+    return path
+
+
+def a_run(root):
+    run = Run.create(root, "pretrain", "digits", {}, "", Speaker(-1, rank=0))
+    run.close()
+    return run.path
+
+
+@pytest.mark.parametrize("name", ["lock", "log.txt", "metrics.jsonl"])
+def test_a_run_folder_with_a_link_changes_no_file_elsewhere(tmp_path, precious, name):
+    path = a_run(tmp_path / "runs")
+    (path / name).unlink(missing_ok=True)
+    (path / name).symlink_to(precious)
+    with pytest.raises(RushkitError, match="it is a link to another file"), Run.open(path, Speaker(-1)) as run:
+        run.speaker.say("a sentence")
+        run.metrics.append(step=1, loss=0.5)
+    assert precious.read_text() == PRECIOUS
+
+
+def test_a_temporary_file_that_can_be_foreseen_is_not_written_through(tmp_path, precious):
+    (tmp_path / f".results.json.{os.getpid()}.partial").symlink_to(precious)
+    write_atomic(tmp_path / "results.json", [b"{}"])
+    assert precious.read_text() == PRECIOUS
+    assert not (tmp_path / "results.json").is_symlink()
+
+
+def test_the_name_of_a_temporary_file_is_another_each_time(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(files, "_sync_folder", lambda folder: None)
+    replace = type(tmp_path).replace
+    monkeypatch.setattr(
+        type(tmp_path), "replace", lambda self, target: (names.append(self.name), replace(self, target))[1]
+    )
+    for _ in range(2):
+        write_atomic(tmp_path / "file", [b""])
+    assert len(set(names)) == 2
+
+
+@pytest.mark.parametrize("name", ["it.partial", "it.json-partial"])
+def test_a_cache_with_a_link_changes_no_file_elsewhere(tmp_path, precious, monkeypatch, name):
+    monkeypatch.setenv("RUSHKIT_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "cache" / "data" / name
+    place.parent.mkdir(parents=True)
+    place.symlink_to(precious)
+    images = torch.zeros(2, 3, dtype=torch.uint8)
+    try:
+        cache.cached("it", "source", (3,), lambda notes: iter([images]))
+    except RushkitError as error:
+        assert "it is a link to another file" in error.message
+    assert precious.read_text() == PRECIOUS
+
+
+def test_a_pipe_in_the_place_of_a_lock_is_not_waited_for(tmp_path):
+    path = a_run(tmp_path / "runs")
+    facts = json.loads((path / "run.json").read_text())
+    (path / "log.txt").unlink(missing_ok=True)
+    os.mkfifo(path / "log.txt")
+    with pytest.raises(RushkitError, match="cannot write"), Run.open(path, Speaker(-1)) as run:
+        run.speaker.say("a sentence")
+    assert facts["verb"] == "pretrain"
