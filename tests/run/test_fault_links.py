@@ -37,7 +37,7 @@ def write_something(path):
         run.metrics.append(step=1, loss=0.5)
 
 
-@pytest.mark.parametrize("name", ["lock", "log.txt", "metrics.jsonl"])
+@pytest.mark.parametrize("name", ["lock", "metrics.jsonl"])
 def test_a_run_folder_with_a_link_changes_no_file_elsewhere(tmp_path, precious, name):
     path = a_run(tmp_path / "runs")
     (path / name).unlink(missing_ok=True)
@@ -45,6 +45,15 @@ def test_a_run_folder_with_a_link_changes_no_file_elsewhere(tmp_path, precious, 
     with pytest.raises(RushkitError, match="it is a link to another file"):
         write_something(path)
     assert precious.read_text() == PRECIOUS
+
+
+def test_a_log_that_is_a_link_gets_no_line_and_stops_nothing(tmp_path, precious):
+    path = a_run(tmp_path / "runs")
+    (path / "log.txt").unlink(missing_ok=True)
+    (path / "log.txt").symlink_to(precious)
+    write_something(path)
+    assert precious.read_text() == PRECIOUS
+    assert len((path / "metrics.jsonl").read_text().splitlines()) == 1
 
 
 def test_a_temporary_file_that_can_be_foreseen_is_not_written_through(tmp_path, precious):
