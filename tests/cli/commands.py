@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,3 +49,22 @@ def only(runs: Path, verb: str) -> Path:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@contextmanager
+def pipe(path: Path) -> Iterator[Path]:
+    """A named pipe; whoever opens it to read finds it empty, and does not wait."""
+    os.mkfifo(path)
+
+    def write_nothing() -> None:
+        os.close(os.open(path, os.O_WRONLY))
+
+    writer = threading.Thread(target=write_nothing)
+    writer.start()
+    try:
+        yield path
+    finally:
+        # Lets a writer go to whom nobody has come.
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        writer.join()
+        os.close(handle)
