@@ -117,7 +117,7 @@ def outcomes(document: str) -> list:
     return [row["outcomes"] for row in rows]
 
 
-@pytest.mark.parametrize("change", ["system.chunkage=3", "system.device_=cpu", "attack.keeper=2"])
+@pytest.mark.parametrize("change", ["system.device_=cpu", "attack.keeper=2"])
 def test_a_resume_takes_keys_and_not_their_beginnings(tmp_path, monkeypatch, capsys, change):
     monkeypatch.chdir(tmp_path)
     assert main(["attack", "--resume", "--set", change]) == 2
