@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import re
 import shutil
@@ -23,10 +24,12 @@ from safetensors.torch import save_file
 from rushkit import registries
 from rushkit.cli.launch import run_ranks
 from rushkit.errors import NoCertificate, UsageError
+from rushkit.recipe.load import load_recipe
 from rushkit.registry import Entry
 from rushkit.run.files import write_error
 from rushkit.run.lock import FolderLock
 from rushkit.stages import loop, ranks
+from rushkit.stages.start import start_run
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^### `error: (.*)`$", PAGE, re.MULTILINE)
@@ -53,7 +56,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "a batch of <n> is larger": (2, (*START, *sets("pretrain.batch_size=64"))),
     "<data set>: <n> of <m> files": (1, ("pretrain", "--recipe", "digits", *CIFAR)),
     "<folder> has neither": (1, ("pretrain", "--recipe", "digits", *PHOTOS)),
-    "the images of": (2, ("evaluate", *sets("data.image_size=16"))),
+    "the images of <split> are <size>": (2, ("evaluate", *sets("data.image_size=16"))),
     "class <n> of <data>": (2, ("evaluate", *sets("data.name=letters"))),
     "no finished run of <verb> of": (2, ("evaluate", "--from", "cifar10")),
     "there is no checkpoint": (1, ("evaluate", "--from", "gone.safetensors")),
@@ -237,6 +240,31 @@ def a_folder_that_is_a_file(fails, folder, monkeypatch) -> str:
     return fails(1, *START, "--set", "system.runs_dir=blocked").err
 
 
+def another_model(fails, folder, monkeypatch) -> str:
+    source = only(folder / "runs", "pretrain")
+    with start_run("finetune", load_recipe("digits"), parent=str(next((source / "checkpoints").glob("*.saf*")))) as run:
+        told = json.loads((run.path / "run.json").read_text()) | {"status": "failed", "hashes": {"parent": "0" * 64}}
+    (run.path / "run.json").write_text(json.dumps(told))
+    return fails(1, "finetune", "--resume", "--run", str(run.path)).err
+
+
+def other_images(fails, folder, monkeypatch) -> str:
+    run = only(folder / "runs", "finetune")
+    (run / "run.json").write_text((run / "run.json").read_text().replace('"finished"', '"failed"'))
+    monkeypatch.setattr("rushkit.stages.finetune.content_of", lambda split: "other")
+    return fails(1, "finetune", "--resume", "--run", str(run)).err
+
+
+def a_recipe_too_deep(fails, folder, monkeypatch) -> str:
+    (folder / "deep.toml").write_text("data" + ".a" * 20 + " = 1\n")
+    return fails(2, "pretrain", "--recipe", "deep.toml").err
+
+
+def a_network_too_large(fails, folder, monkeypatch) -> str:
+    monkeypatch.setattr("rushkit.stages.build.memory_bytes", lambda: 1000)
+    return fails(2, *START).err
+
+
 PROVOKED: dict[str, Callable[..., str]] = {
     "<image> is <size>": images_of_two_sizes,
     "<image> cannot be read": a_damaged_image,
@@ -248,6 +276,10 @@ PROVOKED: dict[str, Callable[..., str]] = {
     "<path> is a safetensors": a_foreign_checkpoint,
     "another process": a_run_that_is_going_on,
     "a batch of <n> does not": a_batch_that_does_not_divide,
+    "the model changed": another_model,
+    "the images of <split> are not": other_images,
+    "<recipe> is not a valid recipe": a_recipe_too_deep,
+    "the network's weights": a_network_too_large,
     "stopped at": an_interrupted_run,
     "the loss is": a_loss_that_is_nan,
     "out of memory": too_little_memory,
