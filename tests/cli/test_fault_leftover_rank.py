@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import subprocess
+import sys
 
 import pytest
 from commands import TINY, sets
@@ -58,9 +61,16 @@ def test_an_environment_that_makes_no_sense_is_named_with_what_undoes_it(fails, 
     assert "unset WORLD_SIZE RANK" in said.err
 
 
-def test_who_is_missing_is_said_and_the_wait_ends(fails, monkeypatch, port):
-    where = {"RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    in_environment(monkeypatch, **where, RUSHKIT_WAIT=1)
-    said = fails(1, *START).err
-    assert said.startswith(f"waiting for rank 0 of 2 at 127.0.0.1:{port}\n")
-    assert f"error: rank 0 of 2 has not come to 127.0.0.1:{port} within 1 seconds" in said
+def test_who_is_missing_is_said_and_the_wait_ends(folder, port):
+    where = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    done = subprocess.run(
+        [sys.executable, "-m", "rushkit", *START],
+        env=os.environ | where | {"RUSHKIT_WAIT": "1"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"waiting for rank 0 of 2 at 127.0.0.1:{port}\n")
+    assert f"error: rank 0 of 2 has not come to 127.0.0.1:{port} within 1 seconds" in done.stderr
