@@ -77,7 +77,7 @@ def show(
     parent = above[info.path.name]
     children = sorted(name for name, each in above.items() if each == info.path.name)
     damage = info.damage()
-    found, steps = [damage] if damage else figures(results), _next_steps(info, path)
+    found, steps = [*damage, *(figures(results) if results else [])], _next_steps(info, path)
     shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
     lines = [str(path), f"status: {info.status}"]
     lines += [f"{key}: {_words(value)}" for key, value in shown.items()]

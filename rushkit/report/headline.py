@@ -10,6 +10,7 @@ from rushkit.report.protocols import settings_words, upper_bounds
 from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
 from rushkit.rounding import as_asked, percent
+from rushkit.run.folder import RESULTS_FILE
 
 if TYPE_CHECKING:
     from rushkit.run.find import RunInfo
@@ -17,12 +18,15 @@ if TYPE_CHECKING:
 # What results of another version make of the code that reads them.
 OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 _UNREADABLE = "results of another format"
-DAMAGED = "damaged results"
+_DAMAGED = "damaged results"
 
 
 def figure_of(run: RunInfo) -> str:
     """``headline`` of a run, or that its results are damaged."""
-    return DAMAGED if run.damage() else headline(run.results() or {})
+    results = run.results()
+    if results is not None:
+        return headline(results)
+    return _DAMAGED if (run.path / RESULTS_FILE).exists() else ""
 
 
 def headline(results: Mapping[str, Any]) -> str:

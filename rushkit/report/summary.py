@@ -36,7 +36,7 @@ def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
         for run in family.runs
         if run.status != "finished"
     ]
-    found += [f"{damage}; its figures are left out" for run in family.runs if (damage := run.damage())]
+    found += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))

@@ -15,9 +15,10 @@ from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from rushkit.run.folder import CHECKPOINTS, RESULTS_FILE, RUN_FILE, is_stub, read_run_file
+from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, RESULTS_FILE, RUN_FILE, is_stub, read_run_file
 from rushkit.run.lineage import parents
 from rushkit.run.lock import LOCK_FILE, is_abandoned
+from rushkit.run.metrics import read_metrics
 from rushkit.run.results import read_results
 from rushkit.run.store import POINTERS, CheckpointStore
 
@@ -66,13 +67,9 @@ class RunInfo:
         except DataError:
             return None
 
-    def damage(self) -> str:
-        """What is wrong with results.json; empty where nothing is."""
-        try:
-            read_results(self.path / RESULTS_FILE)
-        except DataError as error:
-            return error.message
-        return ""
+    def damage(self) -> list[str]:
+        """What is wrong with results.json and metrics.jsonl; empty where nothing is."""
+        return [*_problem(read_results, self.path / RESULTS_FILE), *_problem(read_metrics, self.path / METRICS_FILE)]
 
 
 @dataclass(frozen=True)
@@ -166,6 +163,14 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
     return Source(_fitting(run, verbs))
+
+
+def _problem(read: Callable[[Path], Any], path: Path) -> list[str]:
+    try:
+        read(path)
+    except DataError as error:
+        return [error.message]
+    return []
 
 
 def _is_run(path: Path) -> bool:

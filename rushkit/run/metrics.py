@@ -1,14 +1,17 @@
-"""metrics.jsonl: one JSON object a line, appended as the run goes, without gaps or repeats after a resume."""
+"""metrics.jsonl: one JSON object a line, appended as the run goes, without gaps or repeats after a resume.
+
+The lines are chained: see ``run.chain``.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 from rushkit.errors import DataError
 from rushkit.paths import direct, read_file, reason
+from rushkit.run.chain import Seal, chained, read_chained
 from rushkit.run.files import plain_json, write_atomic, write_error
 from rushkit.run.tensorboard import ScalarEvents
 
@@ -25,6 +28,7 @@ class MetricsLog:
         self.path = Path(path)
         self._writes = writes
         self._handle: int | None = None
+        self._seal = Seal()
         self._events: ScalarEvents | None = None
 
     def mirror_to(self, events: ScalarEvents) -> None:
@@ -36,29 +40,32 @@ class MetricsLog:
 
         Raises:
             NumericsError: a NaN or an infinity, naming the key.
+            DataError: the lines before were altered.
             RushkitError: no room or no permission.
         """
         if not self._writes:
             return
         plain = {key: plain_json(value, f"{self.path.name}: {key}") for key, value in values.items()}
-        line = (json.dumps(plain) + "\n").encode()
+        line = b""
         try:
             if self._handle is None:
-                self._cut_torn_line()
+                self._seal = self._cut_torn_line()
                 self._handle = direct(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            line, seal = self._seal.line(plain)
             while line:
                 line = line[os.write(self._handle, line) :]
         except OSError as error:
             # The line may be half written: opening the file anew cuts it off.
             self.close()
             raise write_error(self.path, error, len(line)) from error
+        self._seal = seal
         self._mirror(plain)
 
     def keep_until(self, step: int) -> None:
         """Drop the lines past a step, before the run goes on from there. Lines without a step stay.
 
         Raises:
-            DataError: a line before the last is not JSON.
+            DataError: the lines were altered.
         """
         if not self._writes:
             return
@@ -66,7 +73,7 @@ class MetricsLog:
         lines = read_metrics(self.path)
         kept = [line for line in lines if line.get("step", step) <= step]
         if self.path.exists():
-            write_atomic(self.path, [(json.dumps(line) + "\n").encode() for line in kept])
+            write_atomic(self.path, chained(kept))
 
     def sync(self) -> None:
         """Bring the lines to the disk, so that they also outlive a power cut."""
@@ -95,20 +102,22 @@ class MetricsLog:
             # The line is among them.
             self._events.begin(read_metrics(self.path))
 
-    def _cut_torn_line(self) -> None:
+    def _cut_torn_line(self) -> Seal:
+        """Cut off what a kill tore in two; returns the seal behind what stays."""
         if not self.path.exists():
-            return
+            return Seal()
         data = read_file(self.path)
-        whole = data.rfind(b"\n") + 1
+        _, seals, whole = _parsed(self.path, data)
         if whole < len(data):
             os.truncate(self.path, whole)
+        return seals[-1] if seals else Seal()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Every whole line of a metrics file; a torn last line is left out, and a missing file has none.
 
     Raises:
-        DataError: the file cannot be read, or a line before the last is not a JSON object.
+        DataError: the file cannot be read, or a line before the last was altered, removed, added or moved.
     """
     path = Path(path)
     try:
@@ -117,15 +126,13 @@ def read_metrics(path: str | Path) -> list[dict[str, Any]]:
         return []
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions") from error
-    lines = data.split(b"\n")[:-1]
-    return [_parsed(path, number, line) for number, line in enumerate(lines, start=1)]
+    return _parsed(path, data)[0]
 
 
-def _parsed(path: Path, number: int, line: bytes) -> dict[str, Any]:
+def _parsed(path: Path, data: bytes) -> tuple[list[dict[str, Any]], list[Seal], int]:
     try:
-        values = json.loads(line)
-        if not isinstance(values, dict) or not isinstance(values.get("step", 0), int | float):
-            raise ValueError("not an object with a numeric step")
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}:{number}: not a line of metrics: {error}", "remove that line") from error
-    return values
+        return read_chained(data)
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged: {error}", "put it back as it was written; without it the curves begin anew, no more"
+        ) from error

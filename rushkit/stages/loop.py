@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.data.memory import Split
-from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError, shell_line
+from rushkit.errors import CheckpointError, Interrupted, NumericsError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
 from rushkit.models.network import Network
@@ -344,7 +344,6 @@ class _Ledger:
         """Take up the losses of the epoch that a resumed run is in the middle of; returns the last epoch's figures."""
         lines = [line for line in read_metrics(self._run.metrics.path) if line.get("step", step + 1) <= step]
         for line in lines:
-            self._check(line)
             if line.get("kind") == "step":
                 self._epochs.setdefault(line["epoch"] - 1, []).append(line["loss"])
         done = [line for line in lines if line.get("kind") == "epoch"]
@@ -352,14 +351,6 @@ class _Ledger:
             self._epochs.pop(line["epoch"] - 1, None)
             self.is_best(line)
         return {key: value for key, value in done[-1].items() if key not in ("step", "epoch", "kind")} if done else {}
-
-    def _check(self, line: dict[str, Any]) -> None:
-        """Raise DataError where a line of a step or an epoch lacks the figures that a resume takes up."""
-        figures = [line.get("epoch"), line.get("loss"), line.get(self._best_by or "", 0.0)]
-        if line.get("kind") in ("step", "epoch") and not all(isinstance(value, int | float) for value in figures):
-            raise DataError(
-                f"{self._run.metrics.path}: a line of step {line.get('step')} is damaged", "remove that line"
-            )
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
         self._waiting.append((step, epoch, rate, loss))

@@ -14,6 +14,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run.find import RunInfo, find_runs
+from rushkit.run.metrics import MetricsLog
 from rushkit.stages.evaluate import per_class_accuracy
 from rushkit.stages.outcomes import accuracy_row
 from rushkit.stages.probe import summary
@@ -68,8 +69,10 @@ class Runs:
         (path / "recipe.toml").write_text(toml.dumps((recipe or recipe_of("cifar10")).resolved()))
         if results is not None:
             (path / "results.json").write_text(json.dumps(results))
-        if metrics:
-            (path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in metrics))
+        log = MetricsLog(path / "metrics.jsonl")
+        for line in metrics:
+            log.append(**line)
+        log.close()
         return self.info(path)
 
     def info(self, path: Path) -> RunInfo:

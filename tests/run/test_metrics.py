@@ -47,12 +47,16 @@ def test_a_resumed_run_has_neither_gaps_nor_repeats(tmp_path, killed_after, torn
 
 def test_a_torn_last_line_is_cut_off_before_the_next_one(tmp_path):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n{"step": 2')
-    assert steps(path) == [1]
     log = MetricsLog(path)
+    log.append(step=1)
+    log.close()
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"step": 2')
+    assert steps(path) == [1]
     log.append(step=2)
     log.close()
-    assert path.read_bytes() == b'{"step": 1}\n{"step": 2}\n'
+    assert path.read_bytes().startswith(whole + b'{"step": 2, "chain": ')
+    assert steps(path) == [1, 2]
 
 
 def test_lines_without_a_step_survive_a_resume(tmp_path):
@@ -70,11 +74,16 @@ def test_a_nan_is_named_and_not_written(tmp_path):
     assert not log.path.exists()
 
 
-@pytest.mark.parametrize("line", [b"no json", b"[1]", b'{"step": "two"}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("line", [b"no json", b"[1]", b'{"step": 2}', b"\xff", b"[" * 100_000])
 def test_a_bad_line_in_the_middle_is_named(tmp_path, line):
     path = tmp_path / "metrics.jsonl"
-    path.write_bytes(b'{"step": 1}\n' + line + b'\n{"step": 3}\n')
-    with pytest.raises(DataError, match=r"metrics.jsonl:2: not a line of metrics"):
+    log = MetricsLog(path)
+    for step in (1, 2, 3):
+        log.append(step=step)
+    log.close()
+    lines = path.read_bytes().split(b"\n")
+    path.write_bytes(b"\n".join([lines[0], line, *lines[2:]]))
+    with pytest.raises(DataError, match=r"metrics.jsonl is damaged: line 2"):
         read_metrics(path)
 
 
