@@ -25,7 +25,8 @@ class Dataset(Protocol):
     """What a data set offers; a plugin needs no base class.
 
     A factory ``f(root, **options)`` returns one and reads nothing. A data set that lies in files may also offer
-    ``check() -> list[Check]`` and ``fetch(progress=None)``; ``rushkit data`` uses them where they are.
+    ``check() -> list[Check]`` and ``fetch(progress=None)``; ``rushkit data`` uses them where they are. One that resizes
+    its images itself says by ``stored_size`` what their side is before that, 0 where they differ.
     """
 
     @property

@@ -45,6 +45,7 @@ class Digits:
     name = "digits"
     classes = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
     splits = ("train", "test")
+    stored_size = STORED_SIZE
 
     def __init__(self, image_size: int) -> None:
         self.image_size = image_size

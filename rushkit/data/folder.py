@@ -127,6 +127,16 @@ class Folder:
         """The size asked for, or that of the first image that can be opened."""
         return self._image_size or self._size_of_first()
 
+    @property
+    def stored_size(self) -> int:
+        """The size of the images where they are taken as they are; where the first is resized, 0: each has its own."""
+        if not self._image_size:
+            return self.image_size
+        try:
+            return self._image_size if self._size_of_first() == self._image_size else 0
+        except DataError:
+            return 0
+
     def split(self, name: str, choose: Choice | None = None) -> Split:
         """Read a split, from the cache where it is there: uint8 (N, 3, S, S) mapped from a file, int64 (N,) or None.
 

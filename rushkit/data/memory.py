@@ -32,12 +32,14 @@ class Split:
         labels: int64, (N,); None where there are none.
         name: The data set and the split, such as ``"cifar10/train"``, for messages.
         skipped: How many images were left out because they could not be read.
+        resized: What was done to their size, such as "from 8x8 to 32x32"; empty where nothing was.
     """
 
     images: Tensor
     labels: Tensor | None
     name: str
     skipped: int = 0
+    resized: str = ""
 
     def __post_init__(self) -> None:
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:

@@ -64,6 +64,7 @@ class STL10:
     name = "stl10"
     splits = tuple(IMAGES)
     url = ARCHIVE.url
+    stored_size = IMAGE_SIZE
 
     def __init__(self, root: str, image_size: int) -> None:
         self.image_size = image_size

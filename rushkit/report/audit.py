@@ -34,7 +34,7 @@ def audit_table(results: Mapping[str, Any]) -> RenderableType:
         table.add_row(check["code"], check["name"], verdict, check["says"])
     count = {status: sum(check["status"] == status for check in checks) for status in _STYLES}
     summary = ", ".join(f"{count[status]} {status}" for status in _STYLES)
-    lines = [summary]
+    lines = [summary, *filter(None, [results.get("size")])]
     if "best" in results["attacks"]:
         best = results["attacks"]["best"]["accuracy"]
         share = best * len(results["attacked"]) / results["images"]
@@ -84,4 +84,4 @@ def probe_table(results: Mapping[str, Any]) -> RenderableType:
         f"‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {results['images']} images without noise; the\n"
         "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
     )
-    return Group(table, Text(note))
+    return Group(table, Text("\n".join(filter(None, [note, results.get("size")]))))

@@ -173,6 +173,7 @@ def _audit(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": run.path.name,
         **found,
+        "size": results.get("size", ""),
         "attacked": None if attacked is None else len(attacked),
         "smallest_drop": smallest_drop(results["checks"]),
         "noise": plain_noise(results["noise"]),

@@ -73,6 +73,7 @@ def probes(family: Family) -> list[dict[str, Any]]:
     found: dict[Any, dict[str, Any]] = {}
     for run, results in results_of(family, "probe"):
         about = {key: results[key] for key in ("data", "images", "norm", "eps", "steps")}
+        about["size"] = results.get("size", "")
         curves = {name: distribution(values) for name, values in results["outcomes"].items()}
         key = (results["data"], results["norm"], results["eps"])
         rows = [{**row, "curve": curves[f"{row['encoder']} {row['points']}"]} for row in results["rows"]]

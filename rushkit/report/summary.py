@@ -42,6 +42,7 @@ def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))
         found.append(f"the figures are of several checkpoints of this run: {listed}")
     found += [f"{one['run']}: {warning}" for one in entry["certified"] for warning in one.get("warnings", [])]
+    found += [f"{one['run']}: {one['size']}" for one in (*entry["audit"], *entry["probe"]) if one.get("size")]
     found += [f"CONTRADICTION: {text}" for one in entry["certified"] for text in one["checks"]["messages"]]
     return list(dict.fromkeys(found))
 

@@ -167,8 +167,9 @@ def run_job(
     if plan.deviations:
         words = deviation_words(plan.label, [asdict(deviation) for deviation in plan.deviations])
         run.speaker.say(f"note: not the protocol's own settings: {words}")
-    noted = set(plan.notes)
-    for note in plan.notes:
+    stated = [*plan.notes, *filter(None, [build.size_note(split)])]
+    noted = set(stated)
+    for note in stated:
         run.speaker.say(f"note: {note}")
     with graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this part of the attack")) as stop:
 
@@ -214,7 +215,7 @@ def run_job(
                     stop.requested = True
                     pause()
     row = robustness_row(records, plan.votes)
-    row["notes"] = [*plan.notes, *(note for note in row["notes"] if note not in plan.notes)]
+    row["notes"] = [*stated, *(note for note in row["notes"] if note not in stated)]
     return {
         "split": f"{recipe.data.name}/{section.split}",
         "attack": section.type,

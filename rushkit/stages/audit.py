@@ -89,6 +89,8 @@ def audit(
         f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
         f"many; about {total:.2g} passes, about {duration(seconds)}; {machine}"
     )
+    if note := build.size_note(split):
+        run.speaker.say(f"note: {note}")
     subject = {
         "model": source.hash,
         "precision": machine.precision,
@@ -111,6 +113,7 @@ def audit(
         "noise": recipe.noise.model_dump(),
         "samples": m,
         "settings": asdict(settings),
+        "size": note,
         "checks": [asdict(check) for check in check_all(found)],
         **_figures(found),
     }

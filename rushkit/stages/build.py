@@ -60,7 +60,7 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     """
     # Whoever decodes shows how far it is, and only rank 0 speaks.
     with ranks.first_on_node():
-        split, classes = _select(recipe, dataset, name), len(dataset.classes)
+        split, classes = _noting_size(_select(recipe, dataset, name), dataset), len(dataset.classes)
     if split.labels is not None and len(split):
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= classes:
@@ -75,6 +75,34 @@ def describe_split(split: Split) -> str:
     """How many images of what, and how many were left out because they could not be read."""
     left_out = f" ({split.skipped} left out: unreadable)" if split.skipped else ""
     return f"{len(split)} images of {split.name}{left_out}"
+
+
+def check_several_classes(name: str, classes: int) -> None:
+    """Raise DataError for a classifier of a single class: it would be right, and certified, whatever it sees."""
+    if classes < 2:
+        raise DataError(
+            f"{name}: a classifier of {classes} class{'es' * (classes != 1)} is right whatever it sees",
+            "it takes images of two classes or more: class folders train/NAME/, or another data set",
+        )
+
+
+def size_note(split: Split) -> str:
+    """What a radius means where images were resized; empty where they were not."""
+    if not split.resized:
+        return ""
+    return (
+        f"The images were resized {split.resized}: eps and radii are in pixel units of the resized images, and say "
+        "nothing of the same perturbation at another size."
+    )
+
+
+def _noting_size(split: Split, dataset: Dataset) -> Split:
+    """The split with what the data set itself did to the size of its images."""
+    side = split.images.shape[3]
+    stored = getattr(dataset, "stored_size", side)
+    if split.resized or stored == side:
+        return split
+    return replace(split, resized=f"from {f'{stored}x{stored}' if stored else 'their own sizes'} to {side}x{side}")
 
 
 def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
@@ -111,7 +139,10 @@ def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
         split = dataset.split(name)
         chosen = choose(len(split), split.labels)
         split = split if chosen is None else split.take(chosen)
-    return replace(split, images=resize(split.images, size)) if size else split
+    height, width = split.images.shape[2:]
+    if not size or (height, width) == (size, size):
+        return split
+    return replace(split, images=resize(split.images, size), resized=f"from {width}x{height} to {size}x{size}")
 
 
 def image_size(recipe: Recipe, dataset: Dataset) -> int:

@@ -87,12 +87,15 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         "samples": claim.samples,
         "mode": claim.mode,
         "warnings": warnings,
+        "size": build.size_note(whole),
     }
     log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject, check_counts) if run.writes else None
     records = ranks.broadcast(None if log is None else log.records())
     for warning in warnings:
         run.speaker.warn(warning)
     run.speaker.say(_announce(claim, job, recipe, machine))
+    if note := subject["size"]:
+        run.speaker.say(f"note: {note}")
     before = sum(record["drawn"] for record in records)
     total = None if claim.mode == "sequential" else len(indices) * _draws_an_image(claim, settings.selection)
     with (
@@ -147,11 +150,11 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
     return conclude(recipe, claim, subject, records, seal, run, str(counts))
 
 
-def claim_of(recipe: Recipe, source: Checkpoint) -> Claim:
-    """What ``certify`` would claim, with every error that it can have before it draws."""
+def claim_of(recipe: Recipe, source: Checkpoint, predicts: bool = False) -> Claim:
+    """What ``certify`` or ``predict`` would claim, with every error that it can have before it draws."""
     noise = build.build_noise(recipe)
     dim = build.IN_CHANNELS * image_size_of(source) ** 2
-    return make_claim(recipe.certify, noise, dim, mode_of(recipe.certify, noise))
+    return make_claim(recipe.certify, noise, dim, mode_of(recipe.certify, noise), predicts)
 
 
 def claim_of_counts(

@@ -14,7 +14,13 @@ from rushkit.noises import Noise, Norm
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Certify, Recipe
 from rushkit.stages.build import IN_CHANNELS, build_noise, build_objective
-from rushkit.statistics import betting_lower, clopper_pearson_lower, empirical_bernstein_lower, hoeffding_lower
+from rushkit.statistics import (
+    betting_lower,
+    binomial_test,
+    clopper_pearson_lower,
+    empirical_bernstein_lower,
+    hoeffding_lower,
+)
 
 Mode = Literal["fixed", "sequential", "splits"]
 
@@ -37,6 +43,7 @@ class Claim:
         two_class: Whether the runner-up is bounded too.
         samples: Draws that bound it, at most.
         mode: A fixed number of draws, a test for each radius, or a count over all splits.
+        predicts: Whether a class is returned as well, by a two-sided test of the votes that may abstain.
     """
 
     noise: Noise
@@ -48,6 +55,14 @@ class Claim:
     two_class: bool
     samples: int
     mode: Mode
+    predicts: bool = False
+
+    def decides(self, samples: int) -> bool:
+        """Whether so many draws that all agree have anything to say: a radius, and a class where one is asked for."""
+        if self.best_p(samples) <= 0.5:
+            return False
+        tested = self.predicts and self.rule == "majority" and self.mode != "splits"
+        return not tested or float(binomial_test(samples, samples)) <= self.alpha
 
     def best_p(self, samples: int) -> float:
         """The bound on p where every one of ``samples`` draws agrees."""
@@ -77,8 +92,8 @@ class Claim:
         return limit if limit <= 1.001 * nearly else None
 
 
-def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode) -> Claim:
-    """The claim of a recipe's [certify] section, checked before anything is drawn.
+def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode, predicts: bool = False) -> Claim:
+    """The claim of a recipe's [certify] section, checked before anything is drawn; ``predicts`` as in ``Claim``.
 
     Raises:
         NoCertificate: no theorem for the norm, or none for two classes.
@@ -107,11 +122,14 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode) -> Claim:
         two_class=settings.two_class,
         samples=getattr(noise, "num_splits", settings.samples) if mode == "splits" else settings.samples,
         mode=mode,
+        predicts=predicts,
     )
-    if claim.best_p(claim.samples) <= 0.5:
+    if not claim.decides(claim.samples):
+        bounded = claim.best_p(claim.samples) > 0.5
+        short = "test of the class abstains" if bounded else f"bound on p ({bound}) does not exceed 1/2"
         raise UsageError(
-            f"{claim.samples} draws can never certify at alpha {settings.alpha:g}: even if all agree, the bound on p "
-            f"({bound}) does not exceed 1/2",
+            f"{claim.samples} draws can never {'decide' if predicts else 'certify'} at alpha {settings.alpha:g}: even "
+            f"if all agree, the {short}",
             f"the smallest number that can is --samples {smallest_samples(claim)}",
         )
     return claim
@@ -137,14 +155,14 @@ def norms_of(noise: Noise, dim: int) -> list[Norm]:
 
 
 def smallest_samples(claim: Claim) -> int:
-    """Fewest draws that show p > 1/2 if all of them agree."""
+    """Fewest draws that decide if all of them agree."""
     high = 1
-    while claim.best_p(high) <= 0.5:
+    while not claim.decides(high):
         high *= 2
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if claim.best_p(middle) > 0.5 else (middle, high)
+        low, high = (low, middle) if claim.decides(middle) else (middle, high)
     return high
 
 

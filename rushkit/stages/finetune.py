@@ -93,6 +93,7 @@ def finetuning_job(
     split = build.load_split(recipe, dataset, settings.split)
     if split.labels is None:
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
+    build.check_several_classes(split.name, len(dataset.classes))
     size = build.image_size(recipe, dataset)
     objective = build.build_objective(recipe, settings)
     network = build.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)

@@ -141,6 +141,8 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
     """
     dataset = build.build_dataset(recipe)
     size, classes = build.image_size(recipe, dataset), dataset.classes
+    if not encoder_only:
+        build.check_several_classes(recipe.data.name, len(classes))
     plain = _normalising(recipe, (), ())
     bare = build.build_encoder(plain, size)
     fitted = fit_names(weights.tensors, bare.state_dict(), build.num_features(bare), rules, encoder_only)

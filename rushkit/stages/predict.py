@@ -84,7 +84,7 @@ def predict(
     ranks.join()
     speaker, settings = speaker or Speaker(), recipe.certify
     recipe = recipe.model_copy(update={"certify": settings.model_copy(update={"radii": []})})
-    claim, machine = claim_of(recipe, source), machine_of(recipe)
+    claim, machine = claim_of(recipe, source, predicts=True), machine_of(recipe)
     selection = 0 if claim.mode == "splits" else settings.selection
     if (draws := max(selection, claim.samples)) > MOST_DRAWS:
         raise UsageError(f"{draws} draws of one image are more than can be counted", f"ask for {MOST_DRAWS} at most")
@@ -124,7 +124,7 @@ def predict(
         "rule": claim.rule,
         "bound": claim.bound,
         "warnings": warnings,
-        "explanation": explanation(claim),
+        "explanation": explanation(claim, classifier.image_size),
         "predictions": rows,
         "unreadable": unreadable,
     }
@@ -242,16 +242,21 @@ def verdict(claim: Claim, counts: ImageCounts, classes: Sequence[str]) -> dict[s
     }
 
 
-def explanation(claim: Claim) -> str:
-    """What the columns of a prediction mean."""
+def explanation(claim: Claim, size: int) -> str:
+    """What the columns of a prediction of images of a size mean."""
+    units = (
+        f"The radius is in pixel units of the {size}x{size} image that the model takes: for an image that was resized "
+        "it says nothing of perturbations of the file's own pixels."
+    )
     if claim.mode == "splits":
-        return "probability: share of all splits. radius: no perturbation within it changes the class, for certain."
+        meaning = "probability: share of all splits. radius: no perturbation within it changes the class, for certain. "
+        return meaning + units
     return (
         f"class: the smoothed classifier's own, or abstain; wrong with probability at most {claim.alpha:g}. "
         "probability: bounds on that of the nearest class under the noise, at the same alpha. radius: no perturbation "
         "within it changes the class, again but for alpha. None of this says that the class is right. The draws are a "
         "function of the pixels and the seed: all this is for images chosen without knowledge of the seed; where an "
-        "adversary may choose them, keep a seed of your own secret: --set system.seed=..."
+        "adversary may choose them, keep a seed of your own secret: --set system.seed=... " + units
     )
 
 

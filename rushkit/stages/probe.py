@@ -99,6 +99,8 @@ def probe(
         f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
         f"random points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
     )
+    if note := build.size_note(split):
+        run.speaker.say(f"note: {note}")
 
     def look(block: tuple[str, int]) -> dict[str, list[float]]:
         name, start = block
@@ -126,6 +128,7 @@ def probe(
         "supervised": str(supervised.path) if supervised else None,
         "data": split.name,
         "images": len(split),
+        "size": note,
         "norm": ball.norm,
         "eps": ball.eps,
         "steps": ball.steps,

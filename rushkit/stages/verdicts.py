@@ -100,7 +100,7 @@ def conclude(
         ],
         "reach": claim.reach,
         "limit": claim.limit,
-        "covers": coverage(claim),
+        "covers": f"{coverage(claim)} {subject['size']}".rstrip(),
         "assumptions": assumptions(claim, subject["precision"], subject["warnings"]),
         "warnings": subject["warnings"],
         "empirical": beside,
