@@ -193,8 +193,6 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> Integers:
         (N,) int64.
     """
     votes = _votes(counts, "prediction")
-    if votes.shape[1] < 2:
-        raise UsageError("a prediction needs at least two classes", "counts are (images, classes)")
     if not 0.0 < alpha < 1.0:
         raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
     second, first = np.moveaxis(np.sort(votes, axis=1)[:, -2:], 1, 0)
@@ -416,6 +414,8 @@ def _table(given: ArrayLike, word: str) -> Floats:
     table = np.asarray(given, dtype=np.float64)
     if table.ndim != 2 or not np.all(table >= 0.0):
         raise UsageError(f"{word} must be a table of numbers of at least 0", "one row an image, one column a class")
+    if table.shape[1] < 2:
+        raise UsageError(f"{word} need at least two classes: a single one wins whatever it sees", "(images, classes)")
     return table
 
 
