@@ -24,8 +24,8 @@ ATTACKS = {
     "torchattacks/fab": ("l2", {"steps": 2}),
     "square": ("l2", {"queries": 10}),
     "pgdl2": ("l2", {"steps": 2}),
-    "jsma": ("l2", {}),
-    "sparsefool": ("l2", {"steps": 2}),
+    "jsma": ("l1", {}),
+    "sparsefool": ("l1", {"steps": 2}),
     "autoattack": ("linf", {"steps": 2, "queries": 5}),
 }
 SIZE, CLASSES = 8, 5
@@ -50,7 +50,7 @@ def rightly_classified() -> tuple[nn.Module, torch.Tensor, torch.Tensor]:
 def test_an_attack_finds_the_same_whatever_the_layout(name, rightly_classified):
     net, x, y = rightly_classified
     norm, options = ATTACKS[name]
-    attack = attacks.create(name, norm=norm, eps=0.3 if norm == "l2" else 0.05, **options)
+    attack = attacks.create(name, norm=norm, eps=0.05 if norm == "linf" else 0.3, **options)
     expected = attack(net, x, y)
     assert {layout: torch.equal(attack(net, lay(x), y), expected) for layout, lay in LAYOUTS.items()} == dict.fromkeys(
         LAYOUTS, True
