@@ -49,8 +49,8 @@ class MetricsLog:
         line = b""
         try:
             if self._handle is None:
-                self._seal = self._cut_torn_line()
-                self._handle = direct(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+                self._open()
+            assert self._handle is not None
             line, seal = self._seal.line(plain)
             while line:
                 line = line[os.write(self._handle, line) :]
@@ -102,15 +102,18 @@ class MetricsLog:
             # The line is among them.
             self._events.begin(read_metrics(self.path))
 
-    def _cut_torn_line(self) -> Seal:
-        """Cut off what a kill tore in two; returns the seal behind what stays."""
-        if not self.path.exists():
-            return Seal()
-        data = read_file(self.path)
-        _, seals, whole = _parsed(self.path, data)
-        if whole < len(data):
-            os.truncate(self.path, whole)
-        return seals[-1] if seals else Seal()
+    def _open(self) -> None:
+        """Open the file behind its last whole line; what a kill tore in two is cut off."""
+        handle = direct(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        try:
+            data = read_file(self.path)
+            _, seals, whole = _parsed(self.path, data)
+            if whole < len(data):
+                os.truncate(handle, whole)
+        except BaseException:
+            os.close(handle)
+            raise
+        self._handle, self._seal = handle, seals[-1] if seals else Seal()
 
 
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ class BlockLog:
         data = read_file(path) if path.exists() else b""
         known, self._records, self._seal, whole = _parsed(path, data)
         if whole < len(data):
-            os.truncate(path, whole)
+            self._cut(whole)
         if known is None:
             self._write({"subject": subject})
             return
@@ -70,6 +70,13 @@ class BlockLog:
         """Add a block; it has the key ``images``, a list of indices. It is on the disk when this returns."""
         self._write(record)
         self._records.append(record)
+
+    def _cut(self, size: int) -> None:
+        try:
+            with open(self.path, "r+b", opener=direct) as file:
+                file.truncate(size)
+        except OSError as error:
+            raise write_error(self.path, error) from error
 
     def _write(self, record: dict[str, Any]) -> None:
         line, seal = self._seal.line(record)

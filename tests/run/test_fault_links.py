@@ -13,6 +13,7 @@ from rushkit.run import files
 from rushkit.run.files import write_atomic
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
+from rushkit.stages.blocklog import BlockLog
 
 PRECIOUS = "mine\n"
 
@@ -98,3 +99,14 @@ def cache_with_a_link(tmp_path, monkeypatch, name, target):
 def cache_two_images():
     images = torch.zeros(2, 3, dtype=torch.uint8)
     assert torch.equal(cache.cached("it", "source", (3,), lambda notes: iter([images])).images, images)
+
+
+def test_a_line_is_not_cut_off_a_file_elsewhere(tmp_path, precious):
+    precious.write_text("mine, without an end of line")
+    path = a_run(tmp_path / "runs")
+    (path / "metrics.jsonl").symlink_to(precious)
+    with pytest.raises(RushkitError, match="it is a link to another file"):
+        write_something(path)
+    with pytest.raises(RushkitError, match="it is a link to another file"):
+        BlockLog(path / "metrics.jsonl", {"model": "x"})
+    assert precious.read_text() == "mine, without an end of line"
