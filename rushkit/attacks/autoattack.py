@@ -17,8 +17,8 @@ from rushkit.attacks.fab import fab
 from rushkit.attacks.losses import LossName, classes_needed, margin
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.square import fits, square
-from rushkit.attacks.torchattacks_adapter import Adapted
+from rushkit.attacks.square import square
+from rushkit.attacks.torchattacks_adapter import Adapted, square_fits
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
@@ -150,7 +150,7 @@ class AutoAttack:
             return chosen, notes
         chosen["apgd-t"] = apgd(second, targeted=True)
         chosen["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
-        if not fits(self.norm, height, width):
+        if not square_fits(self.norm, height, width):
             return chosen, (*notes, f"Square's windows in {self.norm} do not fit {height}x{width} images: left out")
         chosen["square"] = square(
             self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")

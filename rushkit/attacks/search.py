@@ -179,7 +179,7 @@ class GradientAttack(ABC):
             raise UsageError(f"{self.name} was given a target but is untargeted", "make it with targeted=True")
         with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
             check_labels(y, victim.num_classes)
-            self._check_classes(victim.num_classes)
+            self.check_fit(victim.num_classes, *x.shape[2:])
             targets = self._targets(victim, x, y, target)
             curve = Curve(self.steps)
             best = self._search(victim, x, y, targets, curve)
@@ -250,7 +250,8 @@ class GradientAttack(ABC):
         """What ranks iterates whose votes are equal."""
         return self._loss
 
-    def _check_classes(self, classes: int) -> None:
+    def check_fit(self, classes: int, height: int, width: int) -> None:
+        """Raises UsageError where the loss needs more classes than there are."""
         needed = losses.classes_needed(self.loss, self.targeted)
         if classes < needed:
             kind = f"targeted {self.loss}" if self.targeted else self.loss

@@ -2,18 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from rushkit.attacks import Norm
-from rushkit.attacks.torchattacks_adapter import Adapted, adapted
-
-_P_INIT = 0.8
-
-
-def fits(norm: Norm, height: int, width: int) -> bool:
-    """Whether images of this size hold the largest window of the l2 attack; that of l-inf fits any."""
-    window = max(round(math.sqrt(_P_INIT * height * width)), 3)
-    return norm == "linf" or (min(height, width) >= 5 and window + (window % 2 == 0) <= min(height, width))
+from rushkit.attacks.torchattacks_adapter import SQUARE_P_INIT, Adapted, adapted
 
 
 def square(
@@ -29,5 +19,5 @@ def square(
         samples: Draws a query of a random model; None: its own m.
         seed: Of every draw.
     """
-    options = {"n_queries": queries, "n_restarts": restarts, "p_init": _P_INIT, "resc_schedule": False}
+    options = {"n_queries": queries, "n_restarts": restarts, "p_init": SQUARE_P_INIT, "resc_schedule": False}
     return adapted("square", norm, eps, seed, samples, **options)

@@ -11,6 +11,7 @@ import contextlib
 import importlib
 import inspect
 import io
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -39,11 +40,19 @@ _MOST_CLASSES = 10
 
 @dataclass(frozen=True)
 class _Kind:
-    """How an attack of torchattacks is made: its class, the norms it is for, its name for eps (None: it has none)."""
+    """How an attack of torchattacks is made.
+
+    Attributes:
+        class_name: Its class.
+        norms: Those that it is for.
+        eps: Its name for eps; None where it has none.
+        classes: The fewest that it can do with.
+    """
 
     class_name: str
     norms: tuple[Norm, ...] = ("linf",)
     eps: str | None = "eps"
+    classes: int = 2
 
 
 KINDS: dict[str, _Kind] = {
@@ -55,7 +64,9 @@ KINDS: dict[str, _Kind] = {
         )
     },
     **{name.lower(): _Kind(name, eps="max_epsilon") for name in ("PIFGSM", "PIFGSMPP")},
-    **{name.lower(): _Kind(name, ("linf", "l2")) for name in ("APGD", "APGDT", "AutoAttack", "FAB", "Square")},
+    **{name.lower(): _Kind(name, ("linf", "l2")) for name in ("APGD", "FAB", "Square")},
+    # The targeted DLR loss compares four classes.
+    **{name.lower(): _Kind(name, ("linf", "l2"), classes=4) for name in ("APGDT", "AutoAttack")},
     **{name.lower(): _Kind(name, ("l2",)) for name in ("PGDL2", "PGDRSL2")},
     # These look for a small distance instead of staying within one: what they find is projected onto the ball.
     **{name.lower(): _Kind(name, ("l2",), eps=None) for name in ("CW", "DeepFool")},
@@ -69,8 +80,16 @@ KINDS: dict[str, _Kind] = {
 _SLACK = 1e-5
 # Whole numbers by default that may be fractions.
 _FRACTIONS = {"c", "kappa", "lam", "scale", "beta"}
+# The share of an image that Square's first window covers, as in official AutoAttack.
+SQUARE_P_INIT = 0.8
 # What the adapter itself supplies.
 _SUPPLIED = {"model", "self", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"}
+
+
+def square_fits(norm: Norm, height: int, width: int) -> bool:
+    """Whether images of this size hold the largest window of Square in l2; that of l-inf fits any."""
+    window = max(round(math.sqrt(SQUARE_P_INIT * height * width)), 3)
+    return norm == "linf" or (min(height, width) >= 5 and window + (window % 2 == 0) <= min(height, width))
 
 
 def adapted(name: str, norm: Norm, eps: float, seed: int = 0, samples: int | None = None, **options: Any) -> Adapted:
@@ -136,6 +155,20 @@ class Adapted:
         """Adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
+    def check_fit(self, classes: int, height: int, width: int) -> None:
+        """Raises UsageError where there are too few classes for the attack, or the images are too small."""
+        needed = max(self._kind.classes, 3 if self.options.get("loss") == "dlr" else 2)
+        if classes < needed:
+            raise UsageError(
+                f"{self.name} needs {needed} classes (the model has {classes})",
+                "use pgd, or autoattack, which leaves out what needs more",
+            )
+        if self.name in ("square", "autoattack") and not square_fits(self.norm, height, width):
+            raise UsageError(
+                f"{self.name}: the windows of Square in {norm_words(self.norm)} do not fit {height}x{width} images",
+                "use pgd, or autoattack, which leaves Square out",
+            )
+
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
         """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
 
@@ -148,6 +181,7 @@ class Adapted:
         check_eps(self.norm, self.eps, x[0].numel())
         with under_attack(model, x, self.seed, self.samples) as victim:
             check_labels(y, victim.num_classes)
+            self.check_fit(victim.num_classes, *x.shape[2:])
             facade = _Facade(victim, model)
             x_adv = x.clone()
             turn = torch.arange(len(x), device=x.device)

@@ -88,8 +88,9 @@ def command(
     from rushkit.report.tables import attack_table
     from rushkit.run.find import resolve_from
     from rushkit.stages.attack import attack, plan_jobs
+    from rushkit.stages.attack_failures import failed_error
     from rushkit.stages.deviations import ProtocolName
-    from rushkit.stages.load import classes_of
+    from rushkit.stages.load import classes_of, image_size_of
     from rushkit.stages.start import start_run
 
     output = Output(json, quiet, verbose)
@@ -111,7 +112,7 @@ def command(
             protocols = ("paper",) if chosen == Protocol.PAPER else ("strict",)
         # Before there is a folder: an attack that cannot be made leaves none.
         check_components(recipe)
-        plan_jobs(recipe, classes_of(checkpoint), protocols)
+        plan_jobs(recipe, classes_of(checkpoint), protocols, image_size_of(checkpoint))
         asked: dict[str, Any] = {
             "protocols": list(protocols),
             "save": save,
@@ -122,3 +123,5 @@ def command(
         results = attack(recipe, checkpoint, run, protocols, save, other)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
+    if failed := results["failed"]:
+        raise failed_error(failed, len(failed) + len(results["attacks"]))

@@ -11,6 +11,7 @@ from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
 from rushkit.rounding import as_asked, percent
 from rushkit.run.folder import RESULTS_FILE
+from rushkit.stages.attack_failures import failed_words
 
 if TYPE_CHECKING:
     from rushkit.run.find import RunInfo
@@ -66,6 +67,7 @@ def _headline(results: Mapping[str, Any]) -> str:
         rows = upper_bounds(results["attacks"]) or results["attacks"]
         row = min(rows, key=lambda row: row["rules"]["majority"]["accuracy"])
         settings = f"; {settings_words(row)}" if row["deviations"] else ""
+        settings += f"; {len(results['failed'])} failed" if results["failed"] else ""
         return f"{percent(row['rules']['majority']['accuracy'])} % {_attack(row)}, n = {row['images']}{settings}"
     if stage == "certify":
         row = results["certified"][len(results["certified"]) // 2]
@@ -118,7 +120,7 @@ def _attacked(results: Mapping[str, Any]) -> list[str]:
             said.append(
                 f"  the same images asked of {run_of_checkpoint(row['transfer']['model'])}: {interval(there)} %"
             )
-    return said
+    return [*said, *map(failed_words, results["failed"])]
 
 
 def _certified(results: Mapping[str, Any]) -> list[str]:

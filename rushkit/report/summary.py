@@ -15,6 +15,7 @@ from rushkit.report.protocols import attack_pairs, protocol_words, upper_bounds
 from rushkit.report.tables import above_paper, noise_words
 from rushkit.report.words import certainty
 from rushkit.rounding import as_asked, percent, percent_interval
+from rushkit.stages.attack_failures import failed_words
 
 
 def summary(entry: Mapping[str, Any]) -> list[str]:
@@ -37,6 +38,11 @@ def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
         if run.status != "finished"
     ]
     found += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
+    found += [
+        f"{run.path.name}: {failed_words(row)}"
+        for run, results in measured.results_of(family, "attack")
+        for row in results["failed"]
+    ]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))

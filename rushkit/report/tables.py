@@ -12,6 +12,7 @@ from rich.text import Text
 from rushkit.recipe.radius import ball_words
 from rushkit.report.protocols import attack_pairs, pair_words, protocol_words, protocols_in
 from rushkit.rounding import percent, percent_interval
+from rushkit.stages.attack_failures import failed_words
 
 # The column of what an attack was told, where that is not the protocol's own.
 SETTINGS = "not the protocol's own"
@@ -64,6 +65,7 @@ def attack_table(results: Mapping[str, Any]) -> RenderableType:
         notes += above_paper(found)
     notes += list(dict.fromkeys(note for row in rows for note in row["notes"]))
     said = [Text(f"note: {note}") for note in notes]
+    said += [Text(f"failed: {failed_words(row)}") for row in results["failed"]]
     return Group(table, contribution_table(rows), *_transfer_table(rows), *said, Text(PROTOCOL_NOTE))
 
 

@@ -110,6 +110,11 @@ class _Candidate(_Part):
     options: dict[str, Any] = {}
 
 
+class _Deviation(_Part):
+    name: str = ""
+    weaker: bool = False
+
+
 class _Attack(_Asked):
     attack: str = ""
     norm: str = ""
@@ -119,12 +124,28 @@ class _Attack(_Asked):
     eps: Size = 0.0
     gradient_samples: Number | None = None
     candidates: list[_Candidate] = []
+    deviations: list[_Deviation] = []
     contributions: dict[str, Count] = {}
     notes: list[str] = []
     seconds: Size = 0.0
     image_forwards: Count = 0
     image_backwards: Count = 0
     transfer: _Asked | None = None
+
+    @model_validator(mode="after")
+    def _is_called_what_it_is(self) -> _Attack:
+        if self.protocol == "strict" and any(each.weaker for each in self.deviations):
+            raise ValueError("an attack that is weaker than strict is called strict")
+        return self
+
+
+class _Failed(_Part):
+    attack: str = ""
+    norm: str = ""
+    eps: Size = 0.0
+    protocol: str = ""
+    samples: Number | None = None
+    message: str = ""
 
 
 class _Classified(_Part):
@@ -178,6 +199,7 @@ class _Evaluate(_Results):
 
 class _Attacks(_Results):
     attacks: list[_Attack] = []
+    failed: list[_Failed] = []
 
 
 class _Certify(_Results):

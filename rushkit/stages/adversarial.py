@@ -86,6 +86,13 @@ class Album:
             self._blocks.rmdir()
         return self.path
 
+    def drop(self) -> None:
+        """Delete the images of an attack that failed."""
+        for path in self._paths():
+            path.unlink()
+        with contextlib.suppress(OSError):
+            self._blocks.rmdir()
+
     def images(self) -> dict[str, Tensor]:
         """What ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
         return load_checkpoint(self.path).tensors

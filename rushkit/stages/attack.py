@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rushkit.data.memory import Split, limit
-from rushkit.errors import Interrupted, shell_line
+from rushkit.errors import Interrupted, RushkitError, UsageError, shell_line
 from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
@@ -27,6 +27,7 @@ from rushkit.run.signals import graceful_stop
 from rushkit.stages import build, ranks
 from rushkit.stages.adversarial import Album, Partials, Target, rescore, transfer_target
 from rushkit.stages.attack_block import Block, attack_block
+from rushkit.stages.attack_failures import AttackFailed, Failures, failure_anywhere, is_of_attack
 from rushkit.stages.blocklog import BlockLog
 from rushkit.stages.deviations import ProtocolName, deviation_words
 from rushkit.stages.load import Classifier, load_classifier
@@ -77,7 +78,11 @@ def attack(
     Returns:
         What results.json holds: ``attacks``, one row for each attack, protocol and m, with every image's outcome.
 
+    An attack that raises is left out: ``failed`` says which and why, and the others run. In this run it is not tried
+    again. Where no attack is left, its error is raised.
+
     Raises:
+        UsageError: attacks that cannot run; all of them are named before the first one runs.
         Interrupted: a signal asked to stop; what is done is kept.
     """
     if run is None:
@@ -89,16 +94,31 @@ def attack(
     if transfer is not None:
         target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
     dataset = build.build_dataset(recipe)
+    check_classes(recipe.data.name, dataset.classes, classifier.classes)
+    jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size)
+    # Ranks load them in one order.
+    splits = {
+        name: build.load_split(recipe, dataset, name) for name in dict.fromkeys(job.section.split for job in jobs)
+    }
     # A block seeds its draws by its place: a resumed run keeps the size that it began with, whatever a pass holds now.
     run.update(block=run.data.get("block") or recipe.system.chunk or MOST[machine.device.type])
-    rows = []
-    for job in plan_jobs(recipe, classifier.classes, protocols):
-        split = limit(build.load_split(recipe, dataset, job.section.split), job.section.limit)
+    for split in splits.values():
         labels_of(split, len(classifier.classes))
-        check_classes(recipe.data.name, dataset.classes, classifier.classes)
         check_images(split, classifier.image_size)
+    rows: list[dict[str, Any]] = []
+    failures = Failures(run)
+    for job in jobs:
+        split = limit(splits[job.section.split], job.section.limit)
         album = Album(run, job.name) if save or target else None
-        rows.append(run_job(job, recipe, classifier, split, run, machine, album))
+        if failures.known(job.name):
+            continue
+        try:
+            rows.append(run_job(job, recipe, classifier, split, run, machine, album))
+        except AttackFailed as failure:
+            failures.add(job.name, _about(job), failure)
+            if album is not None and run.writes:
+                album.drop()
+            continue
         if album is not None:
             meta = {key: rows[-1][key] for key in ("attack", "norm", "eps", "protocol", "samples")}
             if run.writes:
@@ -115,21 +135,42 @@ def attack(
         "data": recipe.data.name,
         "noise": recipe.noise.model_dump(),
         "attacks": rows,
+        "failed": failures.rows,
     }
+    if not rows:
+        failures.raise_first()
     return run.write_results(results)
 
 
-def plan_jobs(recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName]) -> list[Job]:
-    """What the recipe's attacks come to. Raises UsageError for an attack, norm or option that does not fit."""
-    jobs = []
+def plan_jobs(
+    recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName], image_size: int | None = None
+) -> list[Job]:
+    """What the recipe's attacks come to.
+
+    Raises:
+        UsageError: an attack, norm or option that does not fit, or too few classes; all such attacks are named.
+    """
+    jobs: list[Job] = []
+    problems: dict[int, RushkitError] = {}
     # Without noise every m is the same classifier.
     deterministic = is_deterministic(build.build_noise(recipe))
     for number, section in enumerate(recipe.attack):
         for m in [1] if deterministic else sorted(set(section.samples)):
             for protocol in protocols:
-                plan = plan_attack(section, protocol, m, len(classes), recipe.system.seed, deterministic)
+                about = section, protocol, m, len(classes), recipe.system.seed, deterministic, image_size
+                try:
+                    plan = plan_attack(*about)
+                except RushkitError as error:
+                    problems.setdefault(number, error)
+                    continue
                 name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{plan.label}-m{m}".replace("/", "_")
                 jobs.append(Job(name, section, m, plan))
+    if len(recipe.attack) == 1 and problems:
+        raise problems[0]
+    if problems:
+        said = [f"attack.{number} ({recipe.attack[number].type}): {each.message}" for number, each in problems.items()]
+        hints = dict.fromkeys(each.hint for each in problems.values() if each.hint)
+        raise UsageError(f"{len(said)} of {len(recipe.attack)} attacks cannot run: {'; '.join(said)}", "; ".join(hints))
     return jobs
 
 
@@ -146,6 +187,7 @@ def run_job(
 
     Raises:
         Interrupted: a signal asked to stop.
+        AttackFailed: the attack raised, on some rank.
         RushkitError: the run has outcomes about another model, data set, radius or attack.
     """
     section, plan = job.section, job.plan
@@ -187,7 +229,7 @@ def run_job(
         with run.speaker.progress(len(split), label, "images", start=done) as bar:
             # In rounds of a block for each rank; what is known of a block never depends on who attacked it.
             for first in range(0, len(starts), ranks.world()):
-                record, stopped = None, None
+                record, stopped, failure = None, None, None
                 for start in ranks.own(starts[first : first + ranks.world()]):
                     block = block_of(split, start, size, machine.device)
                     part = partials.of(start)
@@ -195,6 +237,10 @@ def run_job(
                         record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, part, pause)
                     except Interrupted as interruption:
                         stopped = interruption
+                    except Exception as error:
+                        if not is_of_attack(error):
+                            raise
+                        failure = error
                 # Outcomes are kept in order: those behind a rank that was stopped are lost.
                 found = list(takewhile(bool, ranks.gather(record)))
                 if album is not None and record and ranks.rank() < len(found):
@@ -214,21 +260,27 @@ def run_job(
                 if ranks.any_rank(stopped is not None or stop.requested):
                     stop.requested = True
                     pause()
+                if (failed := failure_anywhere(failure)) is not None:
+                    if log is not None:
+                        partials.clear(len(split))
+                    raise failed from failure
     row = robustness_row(records, plan.votes)
     row["notes"] = [*stated, *(note for note in row["notes"] if note not in stated)]
     return {
         "split": f"{recipe.data.name}/{section.split}",
-        "attack": section.type,
-        "norm": section.norm,
-        "eps": section.eps,
-        "protocol": plan.label,
+        **_about(job),
         "deviations": [asdict(deviation) for deviation in plan.deviations],
-        "samples": job.m,
         "votes": plan.votes,
         "gradient_samples": plan.gradient_samples,
         "candidates": [{"label": candidate.label, "options": candidate.options} for candidate in plan.candidates],
         **row,
     }
+
+
+def _about(job: Job) -> dict[str, Any]:
+    section = job.section
+    ball = {"attack": section.type, "norm": section.norm, "eps": section.eps}
+    return {**ball, "protocol": job.plan.label, "samples": job.m}
 
 
 def _votes_of(target: Target, job: Job) -> tuple[int, int]:

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from rushkit.attacks import Norm
 from rushkit.attacks.losses import LossName, classes_needed
-from rushkit.attacks.square import fits
+from rushkit.attacks.torchattacks_adapter import square_fits
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import check_eps
 from rushkit.stages.scoring import SELECTION_SAMPLES
@@ -131,7 +131,7 @@ def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list
     found.append(climb("fixed noise", "fixed", noise="fixed"))
     found.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
     found.append(Measurement("random noise", "noise", images * score, kind="noise"))
-    if settings.norm != "l1" and fits(settings.norm, shape[2], shape[3]):
+    if settings.norm != "l1" and square_fits(settings.norm, shape[2], shape[3]):
         passes = images * (settings.queries * settings.eot + _VERDICT_DRAWS + score)
         found.append(Measurement("square", "black_box", passes, settings.queries, "square"))
     plants = min(settings.planted, images)

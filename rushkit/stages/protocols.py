@@ -17,6 +17,7 @@ from rushkit import registries
 from rushkit.attacks import torchattacks_adapter
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.checks import ChecksFit
 from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.search import GradientAttack
@@ -93,7 +94,13 @@ class Plan:
 
 
 def plan_attack(
-    section: Attack, protocol: ProtocolName, samples: int, classes: int, seed: int, deterministic: bool = False
+    section: Attack,
+    protocol: ProtocolName,
+    samples: int,
+    classes: int,
+    seed: int,
+    deterministic: bool = False,
+    image_size: int | None = None,
 ) -> Plan:
     """What a protocol does under ``[[attack]]``; the section's own options come before the protocol's.
 
@@ -104,9 +111,10 @@ def plan_attack(
         classes: K; the DLR loss needs three, and four with a target.
         seed: Of every draw.
         deterministic: Whether there is no noise: one draw and one vote then say all.
+        image_size: Side of the images; None: whether the attack fits them shows when it runs.
 
     Raises:
-        UsageError: an attack, a norm or an option that does not exist or fit.
+        UsageError: an attack, a norm or an option that does not exist or fit, or too few classes for the attack.
     """
     strict = protocol == "strict"
     factory = _factory(section.type)
@@ -143,7 +151,9 @@ def plan_attack(
     ]
     chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in chosen:
-        candidate.create(section, 0)
+        made = candidate.create(section, 0)
+        if image_size is not None and isinstance(made, ChecksFit):
+            made.check_fit(classes, image_size, image_size)
     return Plan(
         protocol,
         chosen,

@@ -171,6 +171,7 @@ def attacks(*rows: dict[str, Any]) -> dict[str, Any]:
         "data": "cifar10",
         "noise": NOISE,
         "attacks": list(rows),
+        "failed": [],
     }
 
 

@@ -359,9 +359,10 @@ class TestBesideAttacks:
         path = attacked.path / "results.json"
         honest = path.read_text()
         results = json.loads(honest)
-        results["attacks"][0]["outcomes"]["right"]["majority"] = [0] * 8
-        results["attacks"][0]["votes"] = 10
-        results["attacks"][0]["eps"] = 1e-6
+        row = results["attacks"][0]
+        row["outcomes"]["right"] = {"majority": [0] * 8, "mean": [0] * 8}
+        row["rules"] = {rule: {**row["rules"][rule], "accuracy": 0.0, "low": 0.0} for rule in ("majority", "mean")}
+        row |= {"votes": 10, "eps": 1e-6}
         recipe_text = (attacked.path / "recipe.toml").read_text()
         try:
             path.write_text(json.dumps(results))
