@@ -13,8 +13,11 @@ from torch import nn
 import rushkit
 from rushkit.errors import UsageError
 from rushkit.noises.gaussian import Gaussian
+from rushkit.recipe.schema import Certify
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.audit_plan import Settings
+from rushkit.stages.claims import make_claim
+from rushkit.stages.probe import Ball
 
 
 class Answers(nn.Module):
@@ -95,6 +98,18 @@ def test_a_step_in_grey_levels_is_refused():
 def test_an_audit_of_a_ball_that_cannot_be_meant_is_not_planned(make, norm, eps):
     with pytest.raises(UsageError):
         make(norm, eps)
+
+
+def test_a_probe_of_a_ball_in_grey_levels_is_not_made():
+    with pytest.raises(UsageError, match="8 looks like 8/255"):
+        Ball(norm="linf", eps=8)
+
+
+@pytest.mark.parametrize("norm, radius", [("linf", 8), ("l2", 128), ("l1", 5000)])
+def test_a_radius_beyond_every_image_is_not_certified(norm, radius):
+    settings = {"norm": norm, "radii": [float(radius)]}
+    with pytest.raises((UsageError, ValueError), match=f"{radius}/255"):
+        make_claim(Certify(**settings), Gaussian(std=0.25), 3 * 32 * 32, "sequential")
 
 
 @pytest.mark.parametrize("name", ["gaussian", "uniform", "laplace", "discrete-gaussian", "split"])

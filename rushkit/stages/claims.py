@@ -11,7 +11,7 @@ import torch
 
 from rushkit.errors import NoCertificate, UsageError
 from rushkit.noises import Noise, Norm
-from rushkit.recipe.radius import norm_words
+from rushkit.recipe.radius import check_eps, norm_words
 from rushkit.recipe.schema import Certify, Recipe
 from rushkit.stages.build import IN_CHANNELS, build_noise, build_objective
 from rushkit.statistics import (
@@ -109,6 +109,8 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode, predicts: 
             f"noise {name!r} has no theorem for {norm_words(settings.norm)}; it has: {has}",
             f"choose another one with --norm {known[0]}",
         )
+    for radius in settings.radii:
+        check_eps(settings.norm, radius, dim, "radius")
     bound = _bound(settings, mode)
     if settings.two_class and not hasattr(noise, "certified_radius_two_class"):
         raise NoCertificate(f"noise {name!r} has no theorem for two classes", "leave certify.two_class out")

@@ -19,7 +19,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.norms import length, project, random_start, steepest
 from rushkit.data.memory import Split, limit
 from rushkit.errors import NumericsError, UsageError, shell_line
-from rushkit.recipe.radius import ball_words
+from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -56,6 +56,7 @@ class Ball:
     steps: int = 20
 
     def __post_init__(self) -> None:
+        check_eps(self.norm, self.eps)
         if not self.eps > 0 or self.steps < 1:
             raise UsageError(
                 f"a probe needs a ball and steps: eps above 0 and steps at least 1 (got {self.eps:g}, {self.steps})",
