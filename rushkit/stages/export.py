@@ -90,9 +90,11 @@ def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
 def check_target(path: Path, suffix: str, force: bool) -> None:
     """Raise UsageError for a file of another suffix, or one that is there and not to be replaced."""
     if path.suffix != suffix:
+        # Neither / nor . has a name that could end otherwise.
+        example = path.with_suffix(suffix) if path.name else Path(f"model{suffix}")
         raise UsageError(
             f"{path} does not end in {suffix}",
-            f"for example {shell_line('--to', path.with_suffix(suffix))}; --format names another",
+            f"for example {shell_line('--to', example)}; --format names another",
         )
     if exists(path) and not force:
         raise UsageError(f"{path} exists already", "add --force to replace it, or choose another name")

@@ -43,6 +43,7 @@ def test_a_named_pipe_in_the_place_of_a_file_is_named(cli, folder, arguments):
         (["report", "--out="], "--out is empty"),
         (["runs", "list", "--runs-dir", ""], "--runs-dir is empty"),
         (["export", "--to", f"{LONG}.onnx"], "File name too long"),
+        (["export", "--to", "/"], "/ does not end in .safetensors"),
         (["recipe", "copy", "cifar10", LONG], "File name too long"),
         (["pretrain", "--recipe", "digits", *sets(*TINY, f"data.image_size={MANY}")], "data.image_size: "),
         (["pretrain", "--recipe", "~nobody-here/x.toml"], "there is no recipe file ~nobody-here/x.toml"),
