@@ -56,12 +56,12 @@ class Ball:
     steps: int = 20
 
     def __post_init__(self) -> None:
-        check_eps(self.norm, self.eps)
         if not self.eps > 0 or self.steps < 1:
             raise UsageError(
                 f"a probe needs a ball and steps: eps above 0 and steps at least 1 (got {self.eps:g}, {self.steps})",
                 "for example --eps 8/255 --steps 20",
             )
+        check_eps(self.norm, self.eps)
 
 
 def probe(
