@@ -94,14 +94,27 @@ def _majority_radius(claim: Claim, certificates: Certificates) -> NDArray[np.flo
     return np.minimum(certificates.radius, alone)
 
 
-def chance_of_losses(lost: int, images: int, samples: int, votes: int, alpha: float) -> float:
-    """How likely ``lost`` or more of ``images`` certified images lose all their votes though certificates err by alpha.
+def chance_of_losses(lost: int, compared: int, images: int, samples: int, votes: int, alpha: float) -> float:
+    """How likely ``lost`` or more of the ``compared`` certified images lose all T votes by chance, at most.
 
     A class with at least half of the noise wins a vote of m draws at least as often as m fair flips show more than m/2
-    heads: ties count as lost. So an image loses all T votes with probability (1 − q)^T at most, or alpha comes true.
+    heads: ties count as lost. So a true certificate loses all T votes with the flips' probability at most. A false one
+    may lose every time, and alpha is its chance among all images that were asked, not among those that were certified.
+
+    Args:
+        lost: Certified images that lost all T votes.
+        compared: Certified images.
+        images: Images that certification was asked about, certified or not.
+        samples: m.
+        votes: T.
+        alpha: Probability, for each image, that its certificate is false.
     """
-    most = alpha + float(binomial_at_least(samples - samples // 2, samples, 0.5)) ** votes
-    return float(binomial_at_least(lost, images, min(most, 1.0)))
+    flips = float(binomial_at_least(samples - samples // 2, samples, 0.5)) ** votes
+    fewer = np.arange(min(lost, images) + 1)
+    false = binomial_at_least(fewer, images, alpha)
+    unlucky = np.array([binomial_at_least(k, compared, flips) if k <= compared else 0.0 for k in lost - fewer])
+    # As many false ones as were lost explain all; the terms before it are exact numbers of false ones.
+    return float(false[-1] * unlucky[-1] + np.maximum(-np.diff(false), 0.0) @ unlucky[:-1])
 
 
 def _rows_of(
@@ -146,7 +159,7 @@ def _row(
     broken = [index for index in compared if not right[index]]
     chance = None
     if claim.rule == "majority":
-        chance = chance_of_losses(len(broken), len(compared), row["samples"], row["votes"], claim.alpha)
+        chance = chance_of_losses(len(broken), len(compared), len(common), row["samples"], row["votes"], claim.alpha)
     return {
         "run": str(path),
         **{key: row[key] for key in ("attack", "protocol", "deviations", "norm", "eps", "samples", "votes")},

@@ -6,6 +6,7 @@ import csv
 import re
 
 import pytest
+from scipy.stats import binom
 from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
 from rushkit.recipe.load import derive_recipe, load_recipe
@@ -90,12 +91,14 @@ def test_the_mean_rule_stands_beside_mean_votes(beside):
 def test_a_contradiction_states_the_chance_that_it_is_noise(beside, counts):
     row, (message,) = beside({"majority": 0, "mean": 0})
     certified = counts[1]
-    # A vote of 16 fair draws ties or loses with 0.598; all of 10 with 0.00586, and alpha is 0.001.
-    share = 0.001 + 0.5981903076171875**10
-    assert row["chance"] == pytest.approx(share**certified, rel=1e-9)
+    # A vote of 16 fair draws ties or loses with 0.598, all of 10 with 0.00586; of the 6 images each has a false
+    # certificate with 0.001, and loses whatever happens.
+    flips, false = binom(certified, 0.5981903076171875**10), binom(IMAGES, 0.001)
+    chance = sum(false.pmf(k) * flips.sf(certified - k - 1) for k in range(IMAGES + 1))
+    assert row["chance"] == pytest.approx(chance, rel=1e-9)
     assert f"{certified} of {certified} images that are certified at l2 0.001 lost all 10 votes" in message
     stated = float(re.search(r"with probability (1e-\d+) at most", message)[1])
-    assert share**certified <= stated < 10 * share**certified
+    assert chance <= stated < 10 * chance
 
 
 def table_of(run):
