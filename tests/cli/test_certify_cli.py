@@ -305,7 +305,7 @@ class TestPredict:
     def test_one_image_that_cannot_be_read_fails_and_the_others_are_classified(self, fails, runs, pictures):
         whole = len(list(pictures.rglob("*.png")))
         (pictures / "torn.png").write_bytes((pictures / "a.png").read_bytes()[:60])
-        said = fails(1, "predict", str(pictures), "--json", "--samples", "10", *sets("certify.selection=2"))
+        said = fails(1, "predict", str(pictures), "--json", "--samples", "11", *sets("certify.selection=2"))
         assert "torn.png cannot be read: " in said.err.partition("error: ")[0]
         assert f"error: 1 of {whole + 1} images cannot be read: {pictures / 'torn.png'}" in said.err
         found = json.loads(said.out)
@@ -313,7 +313,7 @@ class TestPredict:
         assert [each["image"] for each in found["unreadable"]] == [str(pictures / "torn.png")]
 
     def test_a_path_without_an_image_fails_and_the_others_are_classified(self, fails, runs, pictures):
-        few = ("--json", "--samples", "10", *sets("certify.selection=2"))
+        few = ("--json", "--samples", "11", *sets("certify.selection=2"))
         said = fails(1, "predict", "absent.png", str(pictures / "a.png"), *few)
         assert "there is no image absent.png" in said.err.partition("error: ")[0]
         assert "error: 1 of 2 images cannot be read: absent.png" in said.err
@@ -345,7 +345,7 @@ class TestPredict:
         assert contents(runs) == before
 
     def test_too_few_draws_for_alpha(self, fails, runs, pictures):
-        assert "--samples 10" in fails(2, "predict", str(pictures), "--samples", "5").err
+        assert "--samples 11" in fails(2, "predict", str(pictures), "--samples", "5").err
 
     def test_more_draws_than_64_bits_hold_the_squares_of_are_refused(self, fails, runs, pictures, monkeypatch):
         assert MOST_DRAWS * SCORE**2 < 2**63 <= (MOST_DRAWS + 1) * SCORE**2
