@@ -10,7 +10,7 @@ _EXACT = 9
 
 def as_asked(radius: float) -> str:
     """A number that somebody gave, in the shortest decimal that means it: 0.15 -> "0.15", 1e-05 -> "0.00001"."""
-    return format(Decimal(repr(float(radius))).normalize(), "f")
+    return format(_printed(radius).normalize(), "f")
 
 
 def floor_radius(radius: float, decimals: int = 3) -> str:
@@ -19,7 +19,7 @@ def floor_radius(radius: float, decimals: int = 3) -> str:
     It has at least that many decimals, and as many as show two digits of it: 0.0004 -> "0.00040". What is rounded is
     the number that Python prints: 0.15 is a float just below 15/100, and means 0.15.
     """
-    value = Decimal(repr(float(radius)))
+    value = _printed(radius)
     if value:
         decimals = max(decimals, 1 - value.adjusted())
     return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_FLOOR), "f")
@@ -45,7 +45,12 @@ def percent_interval(low: float, high: float, between: str = ", ") -> str:
     return f"{_percent(low, 1, ROUND_FLOOR)}{between}{_percent(high, 1, ROUND_CEILING)}"
 
 
+def _printed(number: float) -> Decimal:
+    """The number that Python prints, without the sign of a zero."""
+    return Decimal(repr(float(number) + 0.0))
+
+
 def _percent(share: float, decimals: int, rounding: str) -> str:
     # Below these digits 0.29 · 100 is less than 29.
-    value = Decimal(repr(round(100 * float(share), _EXACT)))
+    value = _printed(round(100 * float(share), _EXACT))
     return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=rounding), "f")

@@ -54,3 +54,8 @@ def test_intervals_are_rounded_outwards():
     assert percent_interval(0.8719, 0.8861) == "87.1, 88.7"
     assert percent_interval(0.29, 0.5701, " to ") == "29.0 to 57.1"
     assert percent_interval(0.0, 1.0) == "0.0, 100.0"
+
+
+def test_a_zero_has_no_sign():
+    assert [as_asked(-0.0), floor_radius(-0.0), percent(-0.0)] == ["0", "0.000", "0.0"]
+    assert percent_interval(-1e-18, 0.5) == "0.0, 50.0"
