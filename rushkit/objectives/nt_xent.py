@@ -25,8 +25,10 @@ def unit_rows(z: Tensor) -> Tensor:
     # Without a gradient: a row's length has no influence on the result.
     largest = z.detach().abs().amax(dim=1, keepdim=True)
     scaled = z / torch.where(largest >= torch.finfo(z.dtype).tiny, largest, 1)
-    # The largest entry is 1 now, so that only the length of a row of zeros is below 1.
-    return scaled / torch.linalg.vector_norm(scaled, dim=1, keepdim=True).clamp(min=1)
+    # The largest entry is 1 now, so that only the length of a row of zeros is below 1. No clamp: its gradient is zero
+    # where the length is 1 exactly, that of a row with a single entry that counts.
+    length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
+    return scaled / torch.where(length > 0.5, length, 1)
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = None) -> Tensor:

@@ -84,6 +84,14 @@ def test_scale_of_the_projections_does_not_matter(scale):
     assert nt_xent(z1 * scale, z2, 0.5).item() == pytest.approx(nt_xent(z1, z2, 0.5).item(), abs=1e-5)
 
 
+def test_a_row_with_one_entry_that_counts_has_the_gradient_of_a_direction():
+    # Moving along itself changes no direction: the gradient is orthogonal to the row, and that of finite differences.
+    row = torch.zeros(2, 5, dtype=torch.float64)
+    row[0, 2], row[1, 1], row[1, 3] = 7.0, -3.0, 1e-12
+    others = draw(2, 5, seed=2, dtype=torch.float64)
+    assert torch.autograd.gradcheck(lambda z: nt_xent(z, others, 0.5), row.requires_grad_())
+
+
 def test_computed_in_float32_under_autocast():
     z1, z2 = draw(16, 8).bfloat16(), draw(16, 8, seed=1).bfloat16()
     with torch.autocast("cpu", dtype=torch.bfloat16):
