@@ -30,6 +30,7 @@ from rushkit.cli import (
     runs,
 )
 from rushkit.cli.last_words import Kind, leave_words
+from rushkit.cli.once import take_once
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
 from rushkit.voice import unfailing_output
@@ -89,6 +90,7 @@ app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
 app.add_typer(plugins.app, name="plugins")
+take_once(app)
 
 
 def _version(wanted: bool) -> None:

@@ -130,7 +130,7 @@ def numbers(text: str | None, option: str) -> list[int] | None:
 def training_changes(
     changes: list[str] | None, stage: str, every: str | None, keep: int | None, tensorboard: bool
 ) -> list[str]:
-    """The changes to a recipe with those that the flags of a training verb stand for; they win over ``--set``."""
+    """The changes to a recipe with those that the flags of a training verb stand for."""
     given = {f"{stage}.save_every": every, f"{stage}.keep": keep, "system.tensorboard": "true" if tensorboard else None}
     return [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
 

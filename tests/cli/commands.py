@@ -24,7 +24,9 @@ TINY = (
 
 
 def sets(*changes: str) -> list[str]:
-    return [word for change in changes for word in ("--set", change)]
+    """``--set`` for each change; of two to one key the later."""
+    last = {change.partition("=")[0]: change for change in changes}
+    return [word for change in last.values() for word in ("--set", change)]
 
 
 @dataclass(frozen=True)

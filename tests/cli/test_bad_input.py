@@ -85,8 +85,8 @@ def test_a_label_out_of_range(fails, folder):
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_batch_larger_than_the_data_set(fails, runs, verb):
-    start = ["--recipe", "digits", *sets(*TINY)] if verb == "pretrain" else ["--from", "digits"]
-    said = fails(2, verb, *start, *sets(f"{verb}.batch_size=33"))
+    start, changes = (["--recipe", "digits"], TINY) if verb == "pretrain" else (["--from", "digits"], ())
+    said = fails(2, verb, *start, *sets(*changes, f"{verb}.batch_size=33"))
     assert "a batch of 33 is larger than digits/train with 32 images" in said.err
     assert f"--set {verb}.batch_size=8" in said.err
 

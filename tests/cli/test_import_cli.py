@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from commands import only, sets
+from later_words import replacing
 from torch import nn
 
 from rushkit import noises
@@ -128,7 +129,7 @@ def test_an_imported_encoder_is_fine_tuned_by_its_name(cli, fails, weights):
     ],
 )
 def test_mistakes_leave_no_run(fails, weights, arguments, code, says):
-    said = fails(code, "import", *SMALL, *arguments)
+    said = fails(code, "import", *replacing(SMALL, arguments))
     assert says in said.err
     assert not list(Path("runs").glob("*"))
 
@@ -163,7 +164,7 @@ class TestPage:
         keys = {name.replace("model.", "encoder_q."): tensor for name, tensor in content.items()}
         torch.save(keys | {"queue": torch.zeros(3), "queue_ptr": torch.zeros(1)}, "moco.pt")
         (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
-        # On the embedded digits, with a small network, and less of everything. Of two options the later one wins.
+        # On the embedded digits, with a small network, and less of everything.
         less = {
             "import": ["--check", "8", *sets("data.image_size=8", "data.limit=16")],
             "attack": ["--limit", "2"],
@@ -173,7 +174,7 @@ class TestPage:
         }
         for line in block.replace("cifar10", "digits").replace("resnet18", "resnet10-small").splitlines():
             _, verb, *words = shlex.split(line)
-            said = cli(verb, *words, *less.get(verb, []), "-q")
+            said = cli(*replacing([verb, *words], less.get(verb, [])), "-q")
             # An audit of random weights may fail its checks, which is its result.
             assert said.code == 0 or verb == "audit", said.err
             assert "error" not in said.err

@@ -147,7 +147,7 @@ def steps_saved(run: Path) -> list[int]:
 
 
 def test_every_and_keep_say_what_is_saved_and_a_resume_may_change_them(cli, fails, folder, monkeypatch):
-    changes = sets(*TINY, "pretrain.epochs=5", "pretrain.save_every=9", "pretrain.keep=9")
+    changes = sets(*TINY, "pretrain.epochs=5")
     with monkeypatch.context() as patch:
         stop_at(patch, 8)
         fails(130, "pretrain", "--recipe", "digits", *changes, "--every", "2", "--keep", "3")

@@ -53,7 +53,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "<place>: <key>: must be in pixel": (2, ("attack", "--eps", "8")),
     "the recipe has": (2, ("pretrain", "--recipe", "digits", *sets("pretrain.epochs=0", "noise.sclae=1"))),
     "<place>: noise": (2, ("pretrain", "--recipe", "digits", "--set", "noise.name=gaussian")),
-    "a batch of <n> is larger": (2, (*START, *sets("pretrain.batch_size=64"))),
+    "a batch of <n> is larger": (2, ("pretrain", "--recipe", "digits", *sets(*TINY, "pretrain.batch_size=64"))),
     "<data set>: <n> of <m> files": (1, ("pretrain", "--recipe", "digits", *CIFAR)),
     "<folder> has neither": (1, ("pretrain", "--recipe", "digits", *PHOTOS)),
     "the images of <split> are <size>": (2, ("evaluate", *sets("data.image_size=16"))),

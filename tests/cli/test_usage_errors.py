@@ -99,3 +99,17 @@ def test_all_mistakes_of_sections_and_components_come_at_once(fails, folder):
     said = fails(2, "pretrain", "--recipe", "digits", *sets("pretrain.epochs=0", "noise.sclae=1", "backbone.stem=x"))
     assert "the recipe has 3 errors:" in said.err
     assert not (folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ["--json", "--json"],
+        ["--set", "pretrain.epochs=3"],
+        ["--set", 'noise={name="gaussian"}', "--set", "noise.std=0.5"],
+        ["--set", "noise.std=0.5", "--set", "noise.name=gaussian"],
+    ],
+)
+def test_what_is_said_twice_and_drops_nothing_is_taken(cli, more):
+    said = cli("recipe", "show", "digits", "--resolved", "--set", "pretrain.epochs=3", *more)
+    assert said.code == 0, said.err

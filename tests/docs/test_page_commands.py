@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from later_words import replacing
 from page_commands import ROOT, Command, commands, examples, inline, read, recipes
 from PIL import Image
 
@@ -34,7 +35,7 @@ def sets(*changes: str) -> list[str]:
     return [word for change in changes for word in ("--set", change)]
 
 
-# What a command gets besides its own words, so that it takes a second on tiny files. Later words win.
+# What a command gets besides its own words, or in their place, so that it takes a second on tiny files.
 DATA = sets("data.limit=32")
 MODEL = sets("backbone.name=resnet10-small", "projector.hidden=8", "projector.out=4", "pretrain.batch_size=16")
 LOOK = sets("pretrain.knn.k=3", "pretrain.knn.bank=16", "pretrain.knn.queries=8", "data.validation=10")
@@ -76,7 +77,7 @@ def filled_in(words: tuple[str, ...]) -> list[str]:
 
 def run(cli, command: Command, added: list[str]) -> str:
     """Run a command of a page; it must end as the page says. Returns all that it printed."""
-    code, out, err = cli(*filled_in(command.words), *added)
+    code, out, err = cli(*replacing(filled_in(command.words), added))
     # A check that fails is a verdict on a tiny model, not on the command.
     allowed = {0, 1} if command.verb == "audit" else {130} if "Ctrl-C" in command.comment else {0}
     assert code in allowed, f"rushkit {command}: exit code {code}\n{err}"

@@ -1,0 +1,112 @@
+"""What is said twice on a command line is refused: of two values one would be dropped, and nobody would hear of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from typer import Context, Typer
+from typer.core import TyperCommand, TyperOption
+
+from rushkit.errors import UsageError
+
+_CERTIFY = {"norm": "certify.norm", "samples": "certify.samples", "alpha": "certify.alpha"}
+_TRAINING = {"every": "{verb}.save_every", "keep": "{verb}.keep", "tensorboard": "system.tensorboard"}
+_ATTACK = ("type", "norm", "eps", "samples", "eot", "limit")
+# Verb -> parameter of its command -> the recipe's key that it sets; # stands for any index.
+SETS: dict[str, dict[str, str]] = {
+    "pretrain": _TRAINING,
+    "finetune": _TRAINING,
+    "evaluate": {"samples": "evaluate.samples"},
+    "attack": {"kind": "attack.#.type"} | {name: f"attack.#.{name}" for name in _ATTACK if name != "type"},
+    "audit": {name: f"attack.#.{name}" for name in ("norm", "eps", "samples")},
+    "probe": {name: f"attack.#.{name}" for name in ("norm", "eps")},
+    "predict": _CERTIFY,
+    "certify": _CERTIFY
+    | {"radius": "certify.radii", "skip": "certify.skip", "limit": "certify.limit", "split": "certify.split"},
+}
+
+
+class OnceCommand(TyperCommand):
+    """A command that takes an option with one value once, and a key of the recipe once.
+
+    Raises:
+        UsageError: an option was given again, or a key by ``--set`` twice with two values, or by ``--set`` and by the
+            flag for it.
+    """
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
+        """Parse the command line as Typer does, then look for what it drops."""
+        _, _, order = self.make_parser(ctx).parse_args(list(args))
+        self._refuse_repeated(order)
+        rest = super().parse_args(ctx, args)
+        if changes := ctx.params.get("changes"):
+            said = _refuse_contradictions(changes)
+            self._refuse_beside_flags(ctx, said)
+        return rest
+
+    def _refuse_repeated(self, order: Sequence[Any]) -> None:
+        for parameter in order:
+            # A switch that is thrown twice says nothing new; an argument cannot come twice.
+            single = isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
+            if single and (times := order.count(parameter)) > 1:
+                flag = parameter.opts[0]
+                raise UsageError(f"{flag} is given {times} times", f"it takes one value: leave the other {flag} out")
+
+    def _refuse_beside_flags(self, ctx: Context, said: Mapping[str, str]) -> None:
+        verb = str(ctx.command.name)
+        for parameter in self.params:
+            pattern = SETS.get(verb, {}).get(str(parameter.name))
+            # A flag that has a value without being given sets its key all the same.
+            if pattern is None or ctx.params.get(str(parameter.name)) in (None, False, []):
+                continue
+            key = pattern.format(verb=verb).replace(".", r"\.").replace("#", "[0-9]+")
+            twice = next((leaf for leaf in said if re.fullmatch(key, leaf)), None)
+            if twice is not None:
+                flag = parameter.opts[0]
+                raise UsageError(
+                    f"{flag} sets {twice}, and so does --set {said[twice]}", "say it once: leave that --set out"
+                )
+
+
+def take_once(app: Typer) -> None:
+    """Make all commands of the app, and of the groups in it, such commands."""
+    for command in app.registered_commands:
+        command.cls = OnceCommand
+    for group in app.registered_groups:
+        if group.typer_instance is not None:
+            take_once(group.typer_instance)
+
+
+def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
+    """The keys that changes set, each with its change. Raises UsageError where the second of two undoes the first."""
+    from rushkit.recipe.load import EXCLUSIVE, parse_changes
+
+    said: dict[str, str] = {}
+    values: dict[str, Any] = {}
+    for (key, value), change in zip(parse_changes(changes), changes, strict=True):
+        leaves = dict(_leaves(key, value))
+        for leaf, part in leaves.items():
+            section, _, name = leaf.rpartition(".")
+            group = EXCLUSIVE.get(section, frozenset())
+            rivals = {f"{section}.{rival}" for rival in group} - {leaf} if name in group else set()
+            # A whole table takes the place of all that was in it.
+            replaced = {known for known in said if known.startswith(f"{key}.")} - {leaf}
+            changed = {leaf} if values.get(leaf, part) != part else set()
+            if undone := sorted(said.keys() & (rivals | replaced | changed)):
+                raise UsageError(f"--set {change} undoes --set {said[undone[0]]}", "say it once: leave one of them out")
+        said |= dict.fromkeys(leaves, change)
+        values |= leaves
+    return said
+
+
+def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """The single keys that a change sets: of a table its own, of an array of tables theirs."""
+    if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
+        value = {str(index): part for index, part in enumerate(value)}
+    if isinstance(value, dict) and value:
+        for name, part in value.items():
+            yield from _leaves(f"{key}.{name}", part)
+    else:
+        yield key, value
