@@ -157,10 +157,12 @@ def test_runs_list_shows_no_figure_of_the_protocol_paper_without_its_note(cli, r
     row = {"protocol": "paper", "attack": "pgd", "norm": "linf", "eps": 0.1, "samples": 1, "images": 4}
     row["deviations"] = []
     row["rules"] = {"majority": {"accuracy": 0.5, "low": 0.1, "high": 0.9, "clean_accuracy": 1.0}}
-    (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [row]}))
+    (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [row], "failed": []}))
     for words in (("list",), ("show", run.name)):
         assert "it is not the model's robustness" in cli("runs", *words).out
-    (run / "results.json").write_text(json.dumps({"stage": "attack", "attacks": [{**row, "protocol": "strict"}]}))
+    (run / "results.json").write_text(
+        json.dumps({"stage": "attack", "attacks": [{**row, "protocol": "strict"}], "failed": []})
+    )
     for words in (("list",), ("show", run.name)):
         assert "it is not the model's robustness" not in cli("runs", *words).out
 
