@@ -27,7 +27,7 @@ from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
-from rushkit.recipe.radius import norm_words
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.registry import describe_options, option_problems
 from rushkit.smoothing import log_mean_softmax
 
@@ -210,7 +210,7 @@ class Adapted:
 
     def _projected(self) -> str:
         return (
-            f"{self.name} does not stay within a ball: what it found beyond {norm_words(self.norm)} {self.eps:.4g} was "
+            f"{self.name} does not stay within a ball: what it found beyond {ball_words(self.norm, self.eps)} was "
             "shrunk onto it, and may break less there than other attacks"
         )
 

@@ -21,6 +21,7 @@ from rushkit.attacks.checks import ChecksFit
 from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.search import GradientAttack
+from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.stages.deviations import Deviation, Label, ProtocolName, deviations_from, label_of
@@ -221,7 +222,8 @@ def _short_steps(section: Attack, options: dict[str, Any]) -> list[str]:
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
         return []
-    return [f"{steps} steps of {length:.4g} reach {length * steps:.4g}, and the ball has the radius {section.eps:.4g}"]
+    reach, radius = f"{length * steps:.4g}", eps_words(section.eps)
+    return [f"{steps} steps of {length:.4g} reach {reach}, and the ball has the radius {radius}"]
 
 
 class OnePanel(nn.Module):

@@ -81,7 +81,7 @@ def test_the_terminal_names_what_is_weaker_in_every_table_and_has_no_strict_colu
     assert "strict % [95%]" not in weakened
     tables = weakened.partition("robust accuracy")[2]
     assert all(" ".join(part.split()).count("steps 2 (strict: 40)") == 1 for part in tables.split("first to break"))
-    assert "2 steps of 0.001 reach 0.002, and the ball has the radius 0.03137" in weakened
+    assert "2 steps of 0.001 reach 0.002, and the ball has the radius 8/255" in weakened
 
 
 def test_options_under_the_protocol_paper_are_named_in_the_table(cli, runs):
