@@ -77,6 +77,11 @@ def checked_logits(output: Any, images: int) -> Tensor:
         else:
             fix = "wrap the model so that it returns its logits alone, such as model(x)[0]"
         raise UsageError(f"the model returned a {kind}; a tensor of (N, classes) logits is needed", fix)
+    if not output.is_floating_point():
+        raise UsageError(
+            f"the model returned {output.dtype}; floating-point logits are needed",
+            "return the scores from before argmax or thresholding, real ones",
+        )
     shape = tuple(output.shape)
     if shape in ((images,), (images, 1)):
         raise UsageError(
@@ -88,11 +93,6 @@ def checked_logits(output: Any, images: int) -> Tensor:
         if output.ndim > 2 and shape[0] == images:
             fix = "pool over all places first: such as output.mean(dim=(2, 3))" if output.ndim == 4 else fix
         raise UsageError(f"the model returned shape {shape} for {images} images; (N, classes) is needed", fix)
-    if not output.is_floating_point():
-        raise UsageError(
-            f"the model returned {output.dtype}; floating-point logits are needed",
-            "return the scores from before argmax or thresholding, real ones",
-        )
     return output
 
 

@@ -43,6 +43,7 @@ WRONG_OUTPUTS = {
     "an output with logits": (lambda z: SimpleNamespace(logits=z), r"model\(x\).logits"),
     "one logit in a row": (lambda z: z[:, 0], "single logit"),
     "one logit in a column": (lambda z: z[:, :1], "single logit"),
+    "one class in a row": (lambda z: z.argmax(1), "floating-point logits"),
     "classes": (lambda z: z.argmax(1, keepdim=True).expand(-1, 3), "floating-point logits"),
     "complex numbers": (lambda z: z + 0j, "floating-point logits"),
 }

@@ -96,7 +96,11 @@ class Folder:
 
     @cached_property
     def splits(self) -> tuple[str, ...]:
-        """The folders under the path, ``train`` and ``test`` first. Raises DataError where there are none."""
+        """The folders under the path, ``train`` and ``test`` first.
+
+        Raises:
+            DataError: there is neither of these two, or another is a link to the training images.
+        """
         try:
             found = sorted(path.name for path in self.path.iterdir() if self._is_split(path))
         except (OSError, ValueError) as error:
@@ -109,6 +113,14 @@ class Folder:
                 f"{self.path} has neither train/ nor test/",
                 "put the class folders of a split into train/ or test/; --set data.path=... names another folder",
             )
+        if "train" in found:
+            train = self._target("train")
+            if twin := next((name for name in found if name != "train" and train == self._target(name)), None):
+                raise DataError(
+                    f"{self.path / twin} is the same folder as {self.path / 'train'}",
+                    f"what is measured on it would be measured on training images: put others into {twin}/, or remove "
+                    "the link",
+                )
         return tuple(name for name in ("train", "test") if name in found) + tuple(
             name for name in found if name not in ("train", "test")
         )
@@ -201,6 +213,9 @@ class Folder:
         raise UsageError(
             "a folder of images cannot be downloaded", f"put class folders under {self.path / 'train'} and test/"
         )
+
+    def _target(self, name: str) -> str:
+        return os.path.realpath(self.path / name)
 
     def _is_split(self, path: Path) -> bool:
         """Whether a path is a folder, and no link to this one or one above it."""

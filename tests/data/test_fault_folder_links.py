@@ -173,3 +173,16 @@ def test_a_content_of_a_format_that_is_not_listed_is_no_image(root: Path) -> Non
     Image.new("RGB", (8, 8)).save(root / "train" / "cat" / "1.png", "PCX")
     with pytest.raises(DataError, match=r"1\.png cannot be read: not an image of a format that is read"):
         data.create("folder", root=str(root)).split("train")
+
+
+@pytest.mark.parametrize("link", ["test", "val"])
+def test_a_link_to_the_training_images_is_no_split_to_measure_on(root, link):
+    if link == "test":
+        (root / "test").rename(root.parent / "elsewhere")
+    (root / link).symlink_to("train")
+    found = data.create("folder", root=str(root))
+    with pytest.raises(DataError, match=f"{link} is the same folder as .*train") as raised:
+        found.split(link)
+    assert raised.value.hint is not None
+    assert f"put others into {link}/" in raised.value.hint
+    assert [check.status for check in found.check()] == ["wrong"]
