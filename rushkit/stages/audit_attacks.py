@@ -68,7 +68,8 @@ class Attacks:
                 found.planted = self._planted()
                 return found, None
             make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
-            x_adv = make(measurement, found)
+            # What lies outside of the box is in ``excess``, for RK118; votes are of images.
+            x_adv = make(measurement, found).nan_to_num(0.0).clamp(0, 1)
             found.share = score(self._g, x_adv, self._y, self._settings.seed, measurement.label)
         except NumericsError as error:
             found.problem = error.message

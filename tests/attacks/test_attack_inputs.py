@@ -156,9 +156,10 @@ def test_targets_are_for_targeted_attacks_and_differ_from_the_labels():
 
 
 def test_what_breaks_inside_torchattacks_is_named():
-    model, x, y, _ = spaced("l2", count=4, side=4)
-    with pytest.raises(PluginError, match="Square failed"):
-        attacks.create("square", norm="l2", eps=0.1)(model, x, y)
+    model, x, y, _ = spaced("l1", count=4)
+    # It divides its iterations by ten.
+    with pytest.raises(PluginError, match="EADL1 failed"):
+        attacks.create("eadl1", norm="l1", eps=0.1, max_iterations=5)(model, x, y)
 
 
 @pytest.mark.parametrize("name", EVERY)
