@@ -7,7 +7,6 @@ import warnings
 import pytest
 from tiny_runs import checkpoint_of, finetuned, pretrained
 from torch import nn
-from torch.nn.utils import spectral_norm
 
 from rushkit import registries
 from rushkit.stages.attack import attack
@@ -21,13 +20,8 @@ def old_weight_norm(layer: nn.Module) -> nn.Module:
         return nn.utils.weight_norm(layer)
 
 
-def batch_normed(layer: nn.Module) -> tuple[nn.Module, ...]:
-    return layer, nn.BatchNorm2d(8)
-
-
 LAYERS = {
-    "weight norm": lambda channels: batch_normed(old_weight_norm(nn.Conv2d(channels, 8, 3, stride=2))),
-    "spectral norm": lambda channels: batch_normed(spectral_norm(nn.Conv2d(channels, 8, 3, stride=2))),
+    "weight norm": lambda channels: (old_weight_norm(nn.Conv2d(channels, 8, 3, stride=2)), nn.BatchNorm2d(8)),
     # Its filters have five dimensions: there is no channels_last for them.
     "volume": lambda channels: (nn.Unflatten(1, (channels, 1)), nn.Conv3d(channels, 8, (1, 3, 3)), nn.Flatten(1, 2)),
 }
