@@ -95,9 +95,8 @@ def _text(path: Path) -> str:
     try:
         return toml.read_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"the recipe {path} cannot be read: {reason(error)}", "it must be a text file in UTF-8"
-        ) from error
+        hint = f"it must be a text file in UTF-8, of at most {toml.MAX_CHARACTERS} characters"
+        raise UsageError(f"the recipe {path} cannot be read: {reason(error)}", hint) from error
 
 
 def _about(name: str) -> str:

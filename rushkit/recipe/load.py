@@ -310,9 +310,8 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
     try:
         text = toml.read_text(path)
     except (OSError, ValueError) as error:
-        raise UsageError(
-            f"the recipe {path} cannot be read: {reason(error)}", "it must be a text file in UTF-8"
-        ) from error
+        hint = f"it must be a text file in UTF-8, of at most {toml.MAX_CHARACTERS} characters"
+        raise UsageError(f"the recipe {path} cannot be read: {reason(error)}", hint) from error
     table = _parse(text, str(path))
     origins = _places(text, str(path))
     parent = table.pop("extends", None)

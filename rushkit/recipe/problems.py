@@ -26,6 +26,7 @@ _MUST = {
     "string_type": "must be a text",
     "list_type": "must be a list",
     "model_type": "must be a table",
+    "string_too_short": "must not be empty",
 }
 
 

@@ -385,8 +385,8 @@ class System(Section):
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what the device has memory for"
     )
-    data_dir: str = Field(default="data", description="the folder that data sets lie in")
-    runs_dir: str = Field(default="runs", description="the folder that runs are made in")
+    data_dir: str = Field(default="data", min_length=1, description="the folder that data sets lie in")
+    runs_dir: str = Field(default="runs", min_length=1, description="the folder that runs are made in")
     tensorboard: bool = Field(
         default=False, description="training also writes its metrics for TensorBoard, into the run's `tensorboard/`"
     )

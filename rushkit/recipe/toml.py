@@ -47,8 +47,8 @@ def read_text(path: Path) -> str:
     """
     with open_file(path) as file:
         data = file.read(4 * MAX_CHARACTERS + 1)
-    # As text files are read: every end of line is "\\n".
-    text = data.decode("utf-8").replace("\r\n", "\n")
+    # As text files are read: without the mark that some editors put first, and every end of line is "\\n".
+    text = data.decode("utf-8-sig").replace("\r\n", "\n")
     _check_length(text)
     return text
 
@@ -67,6 +67,11 @@ def loads(text: str) -> dict[str, Any]:
         raise _too_deep()
     try:
         table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    # The only other one is Python's own, of thousands of digits.
+    except ValueError:
+        raise _too_wide() from None
     except RecursionError:
         raise _too_deep() from None
     _check_values(table)
@@ -80,6 +85,10 @@ def _check_length(text: str) -> None:
 
 def _too_deep() -> ValueError:
     return ValueError(f"nested deeper than {MAX_DEPTH} levels")
+
+
+def _too_wide() -> ValueError:
+    return ValueError("an integer beyond 64 bits")
 
 
 def _check_values(table: dict[str, Any]) -> None:

@@ -72,7 +72,9 @@ def test_a_recipe_of_megabytes_is_not_read(tmp_path):
         load_recipe(str(path), environment=NONE)
 
 
-@pytest.mark.parametrize("value", ["0x" + "f" * 20_000, "0b" + "1" * 64, str(2**63), "-9223372036854775809"])
+@pytest.mark.parametrize(
+    "value", ["0x" + "f" * 20_000, "0b" + "1" * 64, str(2**63), "-9223372036854775809", "9" * 6000]
+)
 def test_an_integer_beyond_64_bits_is_refused(tmp_path, value):
     path = tmp_path / "wide.toml"
     path.write_text(f"{DATA}[system]\nseed = {value}\n")

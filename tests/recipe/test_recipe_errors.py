@@ -241,3 +241,14 @@ def test_an_option_that_a_component_lacks_is_said_of_what_named_it():
         "--set noise.name (which takes away scale = 0.3 of uniform): noise.name: noise 'mixed' needs the option "
         "'share': --set noise.share=..."
     )
+
+
+def test_the_mark_that_some_editors_put_first_is_no_part_of_a_recipe(tmp_path):
+    (tmp_path / "marked.toml").write_bytes(b"\xef\xbb\xbfextends = 'digits'\r\n[data]\r\nlimit = 7\r\n")
+    assert load_recipe(str(tmp_path / "marked.toml"), environment=NONE).data.limit == 7
+
+
+@pytest.mark.parametrize("key", ["system.runs_dir", "system.data_dir"])
+def test_a_folder_has_a_name(key):
+    with pytest.raises(UsageError, match=rf"{key}: must"):
+        load_recipe("digits", [f"{key}="], environment=NONE)
