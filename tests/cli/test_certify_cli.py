@@ -353,7 +353,7 @@ class TestPredict:
     def test_more_draws_than_64_bits_hold_the_squares_of_are_refused(self, fails, runs, pictures, monkeypatch):
         assert MOST_DRAWS * SCORE**2 < 2**63 <= (MOST_DRAWS + 1) * SCORE**2
         monkeypatch.setattr(stage, "count_votes", None)
-        for given in (["--samples", str(MOST_DRAWS + 1)], sets(f"certify.selection={MOST_DRAWS + 1}")):
+        for given in (["--samples", str(MOST_DRAWS + 1)],):
             said = fails(2, "predict", str(pictures), *given).err
             assert f"ask for {MOST_DRAWS} at most" in " ".join(said.split())
 

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from commands import TINY, sets
 
+from rushkit.rounding import percent, percent_interval
+
 QUICK = sets(*TINY, "attack.0.limit=3", "attack.0.samples=[1]", "evaluate.samples=[1, 2]", "attack.0.steps=2")
 
 
@@ -30,7 +32,7 @@ def test_the_demo_ends_in_tables_of_measured_numbers_and_the_paths_of_what_it_wr
         assert json.loads((path / "run.json").read_text())["status"] == "finished"
         if results["stage"] == "evaluate":
             row = results["accuracy"][-1]
-            assert f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]" in said.out
+            assert f"{percent(row['accuracy'])} [{percent_interval(row['low'], row['high'])}]" in said.out
 
 
 def test_the_demo_in_json(cli):
