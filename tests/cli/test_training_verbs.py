@@ -218,6 +218,8 @@ def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs, monkeypatch):
         stop_at(patch, 1)
         fails(130, "finetune", "--from", "digits")
     only(runs, "pretrain").rename(runs / "elsewhere")
+    # The run keeps it under a second name, too.
+    (only(runs, "finetune") / "parent.safetensors").unlink()
     assert "there is no checkpoint" in fails(1, "finetune", "--resume").err
     assert json.loads((only(runs, "finetune") / "run.json").read_text())["status"] == "failed"
 

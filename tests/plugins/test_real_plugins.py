@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from installed import components, install, run_tests, rushkit
+from later_words import replacing
 
 from rushkit import registries
 
@@ -69,7 +70,7 @@ def test_the_page_on_plugins_works_from_the_first_line_to_the_last(triangle, tmp
     }
     assert list(dict.fromkeys(command[0] for command in commands)) == list(small)
     for command in commands:
-        rushkit(*command, *small[command[0]], site=site, cwd=tmp_path)
+        rushkit(*replacing(command, small[command[0]]), site=site, cwd=tmp_path)
     # The page's own example of a new plugin is among the commands.
     (project,) = tmp_path.glob("rushkit-*/pyproject.toml")
     assert project.parent.name in page
