@@ -7,7 +7,7 @@ revision=$1
 shift
 root=$(cd "$(dirname "$0")/.." && pwd)
 cd "$root"
-if [ $# -eq 0 ]; then mapfile -t files < <(git ls-files 'tests/**/test_fault_*.py'); else files=("$@"); fi
+if [ $# -eq 0 ]; then mapfile -t files < <(git ls-files ':(glob)tests/**/test_fault_*.py'); else files=("$@"); fi
 
 tree=$(mktemp -d)
 trap 'git worktree remove --force "$tree" 2>/dev/null; rm -rf "$tree"' EXIT
