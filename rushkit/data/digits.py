@@ -16,8 +16,8 @@ from importlib.resources import files
 import torch
 
 from rushkit.data.files import Check, known_split
-from rushkit.data.images import check_image_size
 from rushkit.data.memory import Choice, Split, resize
+from rushkit.data.picture import check_image_size
 from rushkit.data.progress import Progress
 from rushkit.errors import DataError
 

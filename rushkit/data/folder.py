@@ -16,22 +16,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from rushkit.data.cache import cached, find_cached, fingerprint, part_of, place_of
 from rushkit.data.files import Check, known_split
-from rushkit.data.images import (
-    ImageFault,
-    Room,
-    SizeFault,
-    check_image_size,
-    decoded,
-    open_image,
-    own_bounds,
-    unreadable,
-)
 from rushkit.data.memory import BLOCK_BYTES, Choice, Split
+from rushkit.data.picture import ImageFault, Room, check_image_size, open_image, own_bounds, read_picture, unreadable
 from rushkit.data.progress import Progress, reporting
 from rushkit.data.scan import SUFFIXES, ImageFile, LeftOut, describe_left_out, is_hidden, scan
 from rushkit.errors import DataError, UsageError, first_few, showable
@@ -317,7 +307,10 @@ class Folder:
         room = Room()
 
         def decode(image: ImageFile) -> np.ndarray | ImageFault:
-            return _decode(listing.folder / image.path, size, self._image_size > 0, room)
+            try:
+                return read_picture(listing.folder / image.path, size, room, self._image_size > 0).pixels
+            except ImageFault as fault:
+                return fault
 
         # Threads: Pillow lets go of the interpreter while it decodes and resizes. By blocks, to bound the memory.
         step = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (3 * size * size)))
@@ -355,26 +348,6 @@ def _all_but(skipped: list[int], count: int) -> Tensor:
     kept = torch.ones(count, dtype=torch.bool)
     kept[skipped] = False
     return kept
-
-
-def _decode(path: Path, size: int, resizes: bool, room: Room) -> np.ndarray | ImageFault:
-    """One image as uint8 (3, size, size), or what is wrong with it."""
-    try:
-        if not resizes:
-            with open_image(path) as image:
-                if image.size != (size, size):
-                    words = f"{path} is {image.width}x{image.height}, others are {size}x{size}"
-                    return SizeFault(words, f"--set data.image_size={size} brings all images to one size")
-        with decoded(path, room, wanted=size if resizes else 0) as rgb:
-            if resizes:
-                side = min(rgb.size)
-                left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-                # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
-                rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-            return np.asarray(rgb).transpose(2, 0, 1)
-    # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:  # noqa: BLE001
-        return unreadable(path, error)
 
 
 def _block(images: list[np.ndarray]) -> Tensor:

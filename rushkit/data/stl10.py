@@ -16,8 +16,8 @@ from torch import Tensor
 from rushkit.data.cache import cached, fingerprint, map_file, part_of, place_of
 from rushkit.data.download import Archive, Source
 from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
-from rushkit.data.images import check_image_size
 from rushkit.data.memory import Choice, Split, blocks, resize
+from rushkit.data.picture import check_image_size
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
 from rushkit.paths import expand

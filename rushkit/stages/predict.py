@@ -14,11 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.certificates import ABSTAIN, predict_counts
-from rushkit.data.images import Room, decoded, own_bounds, unreadable
-from rushkit.data.memory import resize
+from rushkit.data.picture import ImageFault, own_bounds
+from rushkit.data.picture import read_picture as decode
 from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
 from rushkit.errors import DataError, UsageError
-from rushkit.paths import is_folder
+from rushkit.paths import exists, is_folder
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.progress import Speaker
@@ -181,29 +181,25 @@ def _apart_from(left_out: tuple[LeftOut, ...]) -> str:
 
 
 def read_picture(path: Path, size: int) -> Picture:
-    """Read an image and bring it to the model's size: the middle square of it, resized with antialiasing.
+    """Read an image at the model's size: its middle square, resized with antialiasing, as the data set `folder` does.
 
     Raises:
         DataError: there is no such file, or it cannot be read.
     """
     try:
-        with own_bounds(), decoded(path, Room()) as image:
-            rgb = np.array(image)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no image {path}", "check the path") from error
-    # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
-    except Exception as error:
-        raise DataError(unreadable(path, error).message, _REPAIR) from error
-    height, width = rgb.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    pixels = torch.from_numpy(rgb[top : top + side, left : left + side].copy()).permute(2, 0, 1)[None]
+        with own_bounds():
+            decoded = decode(path, size)
+    except ImageFault as fault:
+        if not exists(path):
+            raise DataError(f"there is no image {path}", "check the path") from fault
+        raise DataError(fault.message, _REPAIR) from fault
+    side = min(decoded.width, decoded.height)
     notes = []
-    if height != width:
-        notes.append(f"middle {side}x{side} of {width}x{height}")
+    if decoded.width != decoded.height:
+        notes.append(f"middle {side}x{side} of {decoded.width}x{decoded.height}")
     if side != size:
         notes.append(f"resized from {side}x{side} to {size}x{size}")
-    return Picture(path, resize(pixels, size)[0].contiguous(), tuple(notes))
+    return Picture(path, torch.from_numpy(decoded.pixels.copy()), tuple(notes))
 
 
 def pixel_seed(pixels: Tensor) -> int:

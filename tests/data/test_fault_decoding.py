@@ -97,11 +97,11 @@ def test_more_cores_do_not_keep_more_decoded_images(pets: Path, monkeypatch: pyt
     monkeypatch.setattr(folder_module, "BLOCK_BYTES", 2 * 3 * 64)
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     decoded, waiting = [], []
-    decode, block = folder_module._decode, folder_module._block
+    read, block = folder_module.read_picture, folder_module._block
 
-    def noted(path, *rest, **more):
+    def noted(path, *rest):
         decoded.append(path)
-        return decode(path, *rest, **more)
+        return read(path, *rest)
 
     def blocked(images):
         waiting.append(len(decoded) - sum(taken))
@@ -109,7 +109,7 @@ def test_more_cores_do_not_keep_more_decoded_images(pets: Path, monkeypatch: pyt
         return block(images)
 
     taken: list[int] = []
-    monkeypatch.setattr(folder_module, "_decode", noted)
+    monkeypatch.setattr(folder_module, "read_picture", noted)
     monkeypatch.setattr(folder_module, "_block", blocked)
     assert len(data.create("folder", root=str(pets)).split("train")) == 20
     assert max(waiting) <= 4

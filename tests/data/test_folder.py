@@ -72,10 +72,8 @@ def test_channels_come_first_and_rows_stay_rows(root: Path) -> None:
 
 def test_it_is_decoded_once_and_again_when_a_file_changes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     decoded: list[Path] = []
-    decode = folder_module._decode
-    monkeypatch.setattr(
-        folder_module, "_decode", lambda path, *rest, **more: decoded.append(path) or decode(path, *rest, **more)
-    )
+    read = folder_module.read_picture
+    monkeypatch.setattr(folder_module, "read_picture", lambda path, *rest: decoded.append(path) or read(path, *rest))
     for _ in range(2):
         data.create("folder", root=str(root), path="pets").split("train")
     assert len(decoded) == 3

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from scipy.stats import beta
 from tiny_runs import QUIET, checkpoint_of, finetuned
 
+from rushkit import data
 from rushkit.noises import create
 from rushkit.stages import predict as stage
 from rushkit.stages.claims import Claim
@@ -44,6 +46,20 @@ def test_the_middle_square_is_seen(tmp_path, wide):
     assert picture.pixels.shape == (3, 2, 2)
     assert (picture.pixels == 200).all()
     assert picture.notes == (f"middle 2x2 of {'6x2' if wide else '2x6'}",)
+
+
+@pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "turned.jpg", "palette.gif", "clear.png", "grey.png"])
+@pytest.mark.parametrize("size", [8, 16, 24, 40])
+def test_predict_sees_the_pixels_of_a_folder_data_set(tmp_path, name, size):
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 121, 3), dtype=np.uint8))
+    turned = photo.getexif()
+    turned[274] = 6
+    path = tmp_path / "train" / name
+    path.parent.mkdir()
+    mode = {"palette.gif": "P", "clear.png": "RGBA", "grey.png": "L"}.get(name, "RGB")
+    photo.convert(mode).save(path, **({"exif": turned} if name == "turned.jpg" else {}))
+    dataset = data.create("folder", root=str(tmp_path), image_size=size)
+    assert torch.equal(read_picture(path, size).pixels, dataset.split("train").images[0])
 
 
 def test_a_palette_with_transparent_colours_is_read_without_a_word(tmp_path):

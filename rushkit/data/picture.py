@@ -1,7 +1,7 @@
-"""Decoding one image file: which formats are read, and how much memory that may take.
+"""The one image decoder: from a file, which may be anybody's, to the pixels that a model takes.
 
-The bounds are on pixels, which a few bytes of a file can claim: an image is measured when its header is read, before
-there is memory for its pixels.
+Bounds on memory are bounds on pixels, which a few bytes of a file can claim: an image is measured when its header is
+read, before there is memory for its pixels.
 """
 
 from __future__ import annotations
@@ -10,9 +10,11 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from rushkit.errors import DataError, UsageError
@@ -98,33 +100,85 @@ def open_image(path: Path) -> Iterator[Image.Image]:
             yield image
 
 
-@contextmanager
-def decoded(path: Path, room: Room, wanted: int = 0) -> Iterator[Image.Image]:
-    """An image as RGB of 8 bits, its first frame; transparency is dropped.
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        pixels: uint8 (3, S, S), RGB.
+        width: The width that the file has.
+        height: The height that the file has.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+def read_picture(path: Path, size: int, room: Room | None = None, resizes: bool = True) -> Picture:
+    """Decode the first frame of an image file as ``size`` x ``size`` pixels of 8-bit RGB.
+
+    The shorter side is resized to ``size`` with Pillow's antialiased bilinear filter, and the centre is kept. An alpha
+    channel is dropped. As in torchvision's ``ImageFolder``, the pixels are taken as they are stored: the EXIF
+    orientation is not applied. A JPEG much larger than ``size`` is decoded at a half, a quarter or an eighth of its
+    size, which is at least twice ``size``.
 
     Args:
         path: The file.
-        room: Where it must find memory.
-        wanted: The side that it will be resized to: a JPEG much larger than that is decoded at a half, a quarter or an
-            eighth, at least twice too large. 0: it is wanted as it is.
+        size: Height and width of the result.
+        room: Memory for pixels that decoding threads share; None: this image has all of it.
+        resizes: Whether an image of another size is resized; otherwise it is refused.
 
     Raises:
-        OSError: no regular file.
-        ValueError: more pixels than ``MOST_PIXELS``, or more than 8 bits a channel.
-        Exception: nearly anything else, of a damaged one.
+        ImageFault: no such file, or one that is damaged, too large, of another format, or of more than 8 bits a
+            channel.
+        SizeFault: an image of another size that is not to be resized.
     """
-    with open_image(path) as image:
-        width, height = image.size
-        if wanted:
-            image.draft("RGB", (2 * wanted, 2 * wanted))
-        pixels = image.width * image.height
-        if image.info.get("progressive"):
-            # Its coefficients are kept at full size until the last scan.
-            pixels = max(pixels, width * height // 2)
-        if pixels > MOST_PIXELS:
-            raise ValueError(f"{width}x{height} are too many pixels to decode: {MOST_PIXELS} at most")
-        with room.take(pixels):
-            yield _rgb(image)
+    try:
+        with open_image(path) as image:
+            width, height = image.size
+            if not resizes and (width, height) != (size, size):
+                words = f"{path} is {width}x{height}, others are {size}x{size}"
+                raise SizeFault(words, f"--set data.image_size={size} brings all images to one size")
+            with _decoded(image, 2 * size if resizes else 0, room or Room()) as rgb:
+                return Picture(_square(rgb, size), width, height)
+    except SizeFault:
+        raise
+    # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
+    except Exception as error:
+        raise unreadable(path, error) from error
+
+
+@contextmanager
+def _decoded(image: Image.Image, least: int, room: Room) -> Iterator[Image.Image]:
+    """The opened image as RGB of 8 bits.
+
+    Args:
+        image: Its pixels are not decoded yet.
+        least: A JPEG may be decoded smaller than it is, but not below this side; 0: it may not.
+        room: Where it must find memory.
+    """
+    width, height = image.size
+    if least:
+        image.draft("RGB", (least, least))
+    pixels = image.width * image.height
+    if image.info.get("progressive"):
+        # Its coefficients are kept at full size until the last scan.
+        pixels = max(pixels, width * height // 2)
+    if pixels > MOST_PIXELS:
+        raise ValueError(f"{width}x{height} are too many pixels to decode: {MOST_PIXELS} at most")
+    with room.take(pixels):
+        yield _rgb(image)
+
+
+def _square(rgb: Image.Image, size: int) -> np.ndarray:
+    """The centre of an image, resized: uint8 (3, size, size)."""
+    if rgb.size != (size, size):
+        side = min(rgb.size)
+        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
+        # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
+        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
+    return np.asarray(rgb).transpose(2, 0, 1)
 
 
 def unreadable(path: Path, error: Exception) -> ImageFault:
