@@ -2,7 +2,28 @@
 
 import os
 
+import pytest
+
 # Before torch is imported: two workers with a thread for each core get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 for _name in ("RUSHKIT_RUNS", "RUSHKIT_DEVICE", "RUSHKIT_PRECISION", "RUSHKIT_PLUGINS", "RUSHKIT_DEBUG", "FORCE_COLOR"):
     os.environ.pop(_name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def results_are_records():
+    """Every results.json that a test writes is read by its record and written again byte for byte."""
+    from rushkit.results import dump, read
+    from rushkit.run.folder import Run
+
+    write = Run.write_results
+
+    def write_and_read(run, results):
+        returned = write(run, results)
+        if run.writes:
+            assert dump(read(run.path)) == (run.path / "results.json").read_text(), run.path
+        return returned
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Run, "write_results", write_and_read)
+        yield

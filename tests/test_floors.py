@@ -25,6 +25,7 @@ FLOORS = (
     {"statistics", "checked"},
     {"smoothing"},
     {"attacks", "certificates"},
+    {"results"},
     {"run"},
     {"stages"},
     {"report"},

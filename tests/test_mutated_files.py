@@ -31,6 +31,7 @@ from rushkit.errors import RushkitError
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe, read_recipe
 from rushkit.recipe.schema import Recipe, parse_number
+from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.find import find_runs, resolve_from
 from rushkit.run.folder import Run
@@ -190,7 +191,7 @@ def run_of_checkpoints(tmp_path: Path) -> Path:
         for step in (1, 2, 3, 4):
             run.metrics.append(step=step, epoch=step, kind="epoch", loss=1 / step)
             run.save_checkpoint(step, {"w": torch.full((30,), step), "n": torch.ones(())}, {"step": step}, step == 1)
-        run.write_results({"stage": "pretrain", "loss": 0.25})
+        run.write_results(Pretraining(recipe="mine", epochs=4, loss=0.25, knn_protocol=None))
     return run.path
 
 

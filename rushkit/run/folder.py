@@ -16,13 +16,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar, overload
 
 import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.interrupt import uninterrupted
 from rushkit.paths import direct, read_text, reason
+from rushkit.results.base import StageResults
 from rushkit.run.checkpoint import SUFFIX
 from rushkit.run.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.run.lock import LOCK_FILE, FolderLock
@@ -45,6 +46,8 @@ _KINDS = {
     "seed": int,
 }
 METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
+
+StageRecord = TypeVar("StageRecord", bound=StageResults)
 
 
 class Run:
@@ -201,12 +204,16 @@ class Run:
         self.data |= values
         self._write()
 
-    def write_results(self, results: Mapping[str, Any]) -> dict[str, Any]:
+    @overload
+    def write_results(self, results: StageRecord) -> StageRecord: ...
+    @overload
+    def write_results(self, results: Mapping[str, Any]) -> dict[str, Any]: ...
+    def write_results(self, results: StageResults | Mapping[str, Any]) -> StageResults | dict[str, Any]:
         """Write results.json atomically.
 
         Returns:
-            The results and, under ``run``, the folder that they lie in: what a stage returns. The file itself does not
-            say where it lies, because folders are moved.
+            The results with ``run``, the folder that they lie in: what a stage returns. The file itself does not say
+            where it lies, because folders are moved.
 
         Raises:
             NumericsError: a NaN or an infinity, naming the key.
@@ -214,7 +221,9 @@ class Run:
         """
         self._check_there()
         if self.writes:
-            write_json(self.path / RESULTS_FILE, results)
+            write_json(self.path / RESULTS_FILE, results.to_table() if isinstance(results, StageResults) else results)
+        if isinstance(results, StageResults):
+            return results.model_copy(update={"run": str(self.path)})
         return {**results, "run": str(self.path)}
 
     def finish(self) -> None:

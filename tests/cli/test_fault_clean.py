@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rushkit.results import read
+from rushkit.results.training import Finetuning
 from rushkit.run import clean
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
@@ -42,13 +44,13 @@ def test_a_run_that_was_resumed_and_finished_after_the_listing_stays(cli, folder
 
     def resume() -> None:
         with Run.open(resumed, QUIET) as run:
-            run.write_results({"stage": "finetune"})
+            run.write_results(Finetuning(recipe="mine", epochs=1, source=None, loaded=0, trainable=[]))
 
     after_listing(resume)
     said = cli("runs", "clean", "--yes", "--json")
     assert said.code == 0, said.err
     assert [Path(row["run"]).name for row in json.loads(said.out)["runs"]] == [other.name]
-    assert json.loads((resumed / "results.json").read_text()) == {"stage": "finetune"}
+    assert read(resumed).recipe == "mine"
     assert not other.exists()
 
 

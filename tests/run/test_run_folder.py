@@ -13,12 +13,15 @@ import torch
 
 import rushkit
 from rushkit.errors import DataError, Interrupted, NumericsError, RushkitError, UsageError
+from rushkit.results import read
+from rushkit.results.training import Pretraining
 from rushkit.run.environment import environment, git_state
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.progress import Speaker
 
 QUIET = Speaker(-1, rank=0)
+RESULTS = Pretraining(recipe="cifar10", epochs=1, loss=0.5, knn_protocol=None)
 
 
 def create(root, verb="pretrain", recipe="cifar10", **info) -> Run:
@@ -182,7 +185,7 @@ def test_other_ranks_follow_without_a_lock_and_write_nothing(tmp_path, capsys):
             follower.speaker.say("hello")
             follower.log("hello")
             follower.metrics.append(step=1)
-            follower.write_results({"a": 1})
+            follower.write_results(RESULTS)
             follower.update(a=1)
             assert follower.save_checkpoint(2, {}, {}) is None
             assert follower.checkpoints.load_latest().meta == {"step": 1}
@@ -194,10 +197,10 @@ def test_other_ranks_follow_without_a_lock_and_write_nothing(tmp_path, capsys):
 
 def test_results_are_whole_or_absent(tmp_path):
     with create(tmp_path) as run:
-        run.write_results({"accuracy": 0.5})
-        with pytest.raises(NumericsError, match=r"results\.json: accuracy is nan"):
-            run.write_results({"accuracy": float("nan")})
-        assert json.loads((run.path / "results.json").read_text()) == {"accuracy": 0.5}
+        run.write_results(RESULTS)
+        with pytest.raises(NumericsError, match=r"results\.json: loss is nan"):
+            run.write_results(RESULTS.with_changes(loss=float("nan")))
+        assert read(run.path) == run.write_results(RESULTS)
 
 
 def test_log_lines_have_a_time_and_what_is_said_is_logged(tmp_path, capsys):

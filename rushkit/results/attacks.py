@@ -1,0 +1,251 @@
+"""Results of attacks: robust accuracy by attack, protocol and number of draws, with what every image did."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, JsonValue, model_validator
+
+from rushkit.recipe.schema import Noise, Norm, Rule
+from rushkit.results.base import SLACK, Choice, Count, Number, Record, Share, Size, StageResults, check_same_length
+from rushkit.results.notes import Note
+
+# ``weaker``: what a row is called that ran as strict does, with settings that make it weaker.
+Protocol = Literal["paper", "strict", "weaker"]
+
+
+class RuleFigures(Record):
+    """Robust accuracy under one rule of voting.
+
+    Attributes:
+        accuracy: Mean over images and votes.
+        low: Lower end of its 95% Wilson interval.
+        high: Upper end.
+        clean_accuracy: The same mean for the images before the attack.
+        any_failure_accuracy: Share of images that are right in all votes.
+        flip_rate: Share of votes that differ from the image's most frequent outcome.
+    """
+
+    accuracy: Share
+    low: Share
+    high: Share
+    clean_accuracy: Share
+    any_failure_accuracy: Share
+    flip_rate: Share
+
+    @model_validator(mode="after")
+    def _lies_within(self) -> Self:
+        if not self.low - SLACK <= self.accuracy <= self.high + SLACK:
+            raise ValueError("the share lies outside its interval")
+        return self
+
+
+class TransferOutcomes(Record):
+    """What another model says of every image.
+
+    Attributes:
+        images: (N,) places in the limited split.
+        right: Rule -> (N,) how many votes on the adversarial image are right.
+        clean_right: Rule -> (N,) how many votes on the original are right.
+    """
+
+    images: list[Count]
+    right: dict[Rule, list[Count]]
+    clean_right: dict[Rule, list[Count]]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_same_length(self.images, *self.right.values(), *self.clean_right.values())
+        return self
+
+
+class AttackOutcomes(Record):
+    """What every image did under an attack.
+
+    Attributes:
+        images: (N,) places in the limited split.
+        right: Rule -> (N,) how many votes on the adversarial image are right.
+        clean_right: Rule -> (N,) how many votes on the original are right.
+        labels: (N,) true classes.
+        chosen: (N,) which candidate's image was kept; -1: the original.
+        indices: (N,) the images' indices in the data set's split, before any limit.
+    """
+
+    images: list[Count]
+    right: dict[Rule, list[Count]]
+    clean_right: dict[Rule, list[Count]]
+    labels: list[Count]
+    chosen: list[Choice]
+    indices: list[Count] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        columns = self.labels, self.chosen, self.indices, *self.right.values(), *self.clean_right.values()
+        check_same_length(self.images, *columns)
+        return self
+
+
+class Transfer(Record):
+    """What another model, under its own noise, says of an attack's images.
+
+    Attributes:
+        model: Path of its checkpoint.
+        hash: Of that checkpoint.
+        noise: Its smoothing distribution.
+        samples: m, draws a vote.
+        votes: T, votes on each image.
+        images: How many images.
+        rules: Rule -> figures.
+        outcomes: What it says of every image.
+    """
+
+    model: str
+    hash: str
+    noise: Noise
+    samples: Number
+    votes: Number
+    images: Number
+    rules: dict[Rule, RuleFigures]
+    outcomes: TransferOutcomes
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
+        return self
+
+
+class Candidate(Record):
+    """One attack of a protocol.
+
+    Attributes:
+        label: What reports call it, such as ``"pgd nll"``.
+        options: What it was made with, beside norm and eps.
+    """
+
+    label: str
+    options: dict[str, JsonValue]
+
+
+class Deviation(Record):
+    """A setting that is not the protocol's own.
+
+    Attributes:
+        name: Of the option; ``eot`` for the draws of a gradient, ``type`` for an attack that is not the protocol's.
+        value: What it was set to.
+        own: The protocol's own value.
+        weaker: Whether the attack may be weaker for it than the protocol's.
+    """
+
+    name: str
+    value: JsonValue
+    own: JsonValue
+    weaker: bool
+
+
+class AttackRow(Record):
+    """One attack under one protocol and one number of draws.
+
+    Attributes:
+        split: Data set and split.
+        attack: Its registered name.
+        norm: Of the ball.
+        eps: Its radius, pixel units.
+        protocol: Whose settings it ran with.
+        samples: m, draws a vote.
+        deviations: Settings that are not the protocol's own.
+        votes: T, votes of fresh noise on each image.
+        gradient_samples: Draws in each gradient.
+        candidates: The attacks that ran; each image keeps the version that fools the model most.
+        images: How many images.
+        rules: Rule -> figures.
+        outcomes: What every image did.
+        seconds: Of work.
+        image_forwards: Images that went forward through the model.
+        image_backwards: Images that went backward.
+        contributions: Attack -> how many images it was the first to break.
+        notes: What a reader of the figures must know.
+        saved: The file of the adversarial images, below the run's folder; empty where they were not kept.
+        transfer: What another model says of the images; None where no other was asked.
+    """
+
+    split: str
+    attack: str
+    norm: Norm
+    eps: Size
+    protocol: Protocol
+    samples: Number
+    deviations: list[Deviation]
+    votes: Number
+    gradient_samples: Number
+    candidates: list[Candidate]
+    images: Number
+    rules: dict[Rule, RuleFigures]
+    outcomes: AttackOutcomes
+    seconds: Size
+    image_forwards: Count
+    image_backwards: Count
+    contributions: dict[str, Count]
+    notes: list[Note | str]
+    saved: str = ""
+    transfer: Transfer | None = None
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
+        if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
+            raise ValueError("an attack that is weaker than strict is called strict")
+        return self
+
+
+class FailedAttack(Record):
+    """An attack that raised.
+
+    Attributes:
+        attack: Its registered name.
+        norm: Of the ball.
+        eps: Its radius, pixel units.
+        protocol: Whose settings it ran with.
+        samples: m, draws a vote.
+        message: What it raised.
+        hint: What to do about it, if anything.
+    """
+
+    attack: str
+    norm: Norm
+    eps: Size
+    protocol: Protocol
+    samples: Number
+    message: str
+    hint: str | None
+
+
+class Attacks(StageResults):
+    """Results of ``rushkit attack``.
+
+    Attributes:
+        recipe: The recipe's name.
+        source: Path of the attacked checkpoint.
+        data: The data set.
+        noise: The smoothing distribution.
+        attacks: A row for each attack, protocol and number of draws.
+        failed: The attacks that raised, and have no row.
+    """
+
+    stage: Literal["attack"] = "attack"
+    recipe: str
+    source: str
+    data: str
+    noise: Noise
+    attacks: list[AttackRow]
+    failed: list[FailedAttack]
+
+
+def _check_figures(
+    images: int, votes: int, rules: dict[Rule, RuleFigures], right_by_rule: dict[Rule, list[int]]
+) -> None:
+    """Raise ValueError where an accuracy is not that of the images' votes."""
+    for rule, right in right_by_rule.items():
+        if len(right) != images:
+            raise ValueError(f"there are outcomes of {len(right)} images, not of {images}")
+        if rule not in rules or max(right) > votes or abs(sum(right) / votes / images - rules[rule].accuracy) > SLACK:
+            raise ValueError(f"the accuracy under {rule} is not that of the images")

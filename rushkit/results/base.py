@@ -1,0 +1,77 @@
+"""What all records have in common: strict types, no unknown keys, and how they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+
+# What rounding may add when a mean is recomputed from its parts.
+SLACK = 1e-6
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Size = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+Number = Annotated[int, Field(ge=1)]
+# A class, or one of several attacks; -1 where there is none.
+Choice = Annotated[int, Field(ge=-1)]
+
+
+class Record(BaseModel):
+    """A table of figures that a stage writes: immutable, strictly typed, without unknown keys.
+
+    A field whose default is empty (None, ``""``, no items) is left out of the file while it is empty; a field without
+    a default is always written. Per-image figures are plain lists, so that those of ten thousand images are checked in
+    milliseconds.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
+    )
+
+    @model_serializer(mode="wrap")
+    def _without_empty_keys(self, as_table: SerializerFunctionWrapHandler) -> dict[str, JsonValue]:
+        table: dict[str, JsonValue] = as_table(self)
+        for name, field in type(self).model_fields.items():
+            if not field.is_required() and getattr(self, name) in (None, "", [], {}):
+                table.pop(field.serialization_alias or name, None)
+        return table
+
+    def with_changes(self, **changes: object) -> Self:
+        """Return a copy with some fields changed, checked like any other record."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
+
+    def to_table(self) -> dict[str, JsonValue]:
+        """Return the record as the table of plain values that its file holds."""
+        return self.model_dump()
+
+
+class StageResults(Record):
+    """What a stage writes to results.json and returns.
+
+    Attributes:
+        run: The run's folder, which the file itself does not name, because folders are moved. Empty before the results
+            are written.
+    """
+
+    run: str = Field(default="", exclude=True)
+
+    def to_json(self) -> dict[str, JsonValue]:
+        """Return what a command prints with ``--json``: the keys of the file and, as ``run``, the folder."""
+        return {**self.to_table(), "run": self.run}
+
+
+def check_same_length(*columns: Sequence[object]) -> None:
+    """Raise ValueError where lists of one value for each image differ in length; empty lists are not measured."""
+    lengths = {len(column) for column in columns if column}
+    if len(lengths) > 1:
+        raise ValueError(f"lists of one value for each image have {' and '.join(map(str, sorted(lengths)))}")
+
+
+def check_share(share: float, part: int, whole: int, low: float, high: float) -> None:
+    """Raise ValueError where a share is not ``part / whole`` or lies outside its interval."""
+    if not low - SLACK <= share <= high + SLACK:
+        raise ValueError("the share lies outside its interval")
+    if abs(part / whole - share) > SLACK:
+        raise ValueError(f"the share is not {part} of {whole}")

@@ -1,0 +1,154 @@
+"""Results of evaluations on clean images: accuracies of a classifier, and the smoothness of an encoder."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from rushkit.recipe.schema import Noise, Norm, Rule
+from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length, check_share
+
+
+class Accuracy(Record):
+    """A share of images that are right, with its Wilson interval.
+
+    Attributes:
+        correct: How many images are right.
+        images: Of how many.
+        accuracy: ``correct / images``.
+        low: Lower end of the interval.
+        high: Upper end.
+        confidence: Of the interval.
+    """
+
+    correct: Count
+    images: Number
+    accuracy: Share
+    low: Share
+    high: Share
+    confidence: Share
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        check_share(self.accuracy, self.correct, self.images, self.low, self.high)
+        return self
+
+
+class AccuracyRow(Record):
+    """The accuracy under one number of draws and one rule.
+
+    Attributes:
+        samples: m, draws of each prediction.
+        rule: How draws become a prediction.
+        correct, images, accuracy, low, high, confidence: As in ``Accuracy``.
+        per_class: Class name -> share of its images that are right; None for a class without images.
+    """
+
+    samples: Number
+    rule: Rule
+    correct: Count
+    images: Number
+    accuracy: Share
+    low: Share
+    high: Share
+    confidence: Share
+    per_class: dict[str, Share | None]
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        check_share(self.accuracy, self.correct, self.images, self.low, self.high)
+        return self
+
+
+class EvaluationOutcomes(Record):
+    """What every image did.
+
+    Attributes:
+        labels: (N,) true classes.
+        predicted: m, as text -> rule -> (N,) predicted classes.
+    """
+
+    labels: list[Count]
+    predicted: dict[str, dict[Rule, list[Count]]]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        check_same_length(self.labels, *(classes for rules in self.predicted.values() for classes in rules.values()))
+        return self
+
+
+class Evaluation(StageResults):
+    """Results of ``rushkit evaluate``.
+
+    Attributes:
+        recipe: The recipe's name.
+        source: Path of the checkpoint.
+        data: Data set and split.
+        noise: The smoothing distribution.
+        accuracy: A row for each number of draws and rule.
+        outcomes: What every image did.
+    """
+
+    stage: Literal["evaluate"] = "evaluate"
+    recipe: str
+    source: str
+    data: str
+    noise: Noise
+    accuracy: list[AccuracyRow]
+    outcomes: EvaluationOutcomes
+
+
+class RatioRow(Record):
+    """How far an encoder moves features, in units of how far the image was moved.
+
+    Attributes:
+        encoder: Which encoder: ``"pre-trained"``, ``"random"``, ``"supervised"``.
+        points: How the second image of each pair is found: ``"random"`` or ``"ascent"``.
+        images: How many images.
+        mean: Of the ratio over images.
+        low: Lower end of its 95% bootstrap interval.
+        high: Upper end.
+        quantiles: Level, as text -> the ratio's quantile.
+        largest: The largest ratio.
+    """
+
+    encoder: str
+    points: Literal["random", "ascent"]
+    images: Number
+    mean: Size
+    low: Size
+    high: Size
+    quantiles: dict[str, Size]
+    largest: Size
+
+
+class Probe(StageResults):
+    """Results of ``rushkit probe``.
+
+    Attributes:
+        recipe: The recipe's name.
+        source: Path of the checkpoint whose encoder is probed.
+        supervised: Path of the checkpoint of the supervised encoder; None: there is none.
+        data: Data set and split.
+        images: How many images.
+        size: What a radius means where the images were resized; else empty.
+        norm: Of the ball.
+        eps: Its radius, pixel units.
+        steps: Steps of the ascent.
+        rows: One for each encoder and way to find the second image.
+        outcomes: Encoder and way -> (N,) ratios.
+    """
+
+    stage: Literal["probe"] = "probe"
+    recipe: str
+    source: str
+    supervised: str | None
+    data: str
+    images: Number
+    size: str
+    norm: Norm
+    eps: Size
+    steps: Number
+    rows: list[RatioRow]
+    outcomes: dict[str, list[Size]]

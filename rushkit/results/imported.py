@@ -1,0 +1,84 @@
+"""Results of an import."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import model_validator
+
+from rushkit.recipe.schema import Backbone, Noise
+from rushkit.results.base import Count, Number, Record, Share, StageResults, check_share
+
+
+class Origin(Record):
+    """Where imported weights are from: a file and its hash, or the name of pretrained weights.
+
+    Attributes:
+        file: Path of the file; empty for pretrained weights.
+        sha256: Its hash.
+        pretrained: Name of the backbone; empty for a file.
+        tag: Which of its weights.
+        renamed: What the user says about names: pattern -> replacement.
+        ignored: Tensors that were left out, as asked.
+        notes: What was done, in sentences.
+    """
+
+    file: str = ""
+    sha256: str = ""
+    pretrained: str = ""
+    tag: str = ""
+    renamed: dict[str, str]
+    ignored: list[str]
+    notes: list[str]
+
+
+class CleanCheck(Record):
+    """Accuracy of an imported classifier on a few clean images, without noise.
+
+    Attributes:
+        data: Data set and split.
+        images: How many images.
+        chance: Accuracy of always saying the commonest class.
+        correct, accuracy, low, high, confidence: As in ``evaluation.Accuracy``.
+    """
+
+    data: str
+    images: Number
+    chance: Share
+    correct: Count
+    accuracy: Share
+    low: Share
+    high: Share
+    confidence: Share
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        check_share(self.accuracy, self.correct, self.images, self.low, self.high)
+        return self
+
+
+class Imported(StageResults):
+    """Results of ``rushkit import``.
+
+    Attributes:
+        recipe: Name of the run's recipe.
+        makes: A classifier, or an encoder alone.
+        imported: Where the weights are from.
+        backbone: The recipe's backbone.
+        noise: The recipe's noise.
+        parameters: How many numbers the model has.
+        image_size: Side of the images that it takes, pixels.
+        classes: How many classes it has; None for an encoder.
+        clean: Its accuracy on a few clean images; None where that was not checked.
+    """
+
+    stage: Literal["import"] = "import"
+    recipe: str
+    makes: Literal["classifier", "encoder"]
+    imported: Origin
+    backbone: Backbone
+    noise: Noise
+    parameters: Count
+    image_size: Number
+    classes: Number | None
+    clean: CleanCheck | None

@@ -1,0 +1,100 @@
+"""results.json as a record with a type, by its key ``stage``: read, checked, and written again byte for byte."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from rushkit.errors import DataError
+from rushkit.paths import read_file
+from rushkit.results.attacks import Attacks
+from rushkit.results.auditing import Audit
+from rushkit.results.base import Record
+from rushkit.results.certification import Certification
+from rushkit.results.evaluation import Evaluation, Probe
+from rushkit.results.imported import Imported
+from rushkit.results.training import Finetuning, Pretraining
+
+RESULTS_FILE = "results.json"
+
+Results = Pretraining | Finetuning | Evaluation | Attacks | Certification | Audit | Probe | Imported
+
+_BY_STAGE: dict[str, type[Results]] = {
+    "pretrain": Pretraining,
+    "finetune": Finetuning,
+    "evaluate": Evaluation,
+    "attack": Attacks,
+    "certify": Certification,
+    "audit": Audit,
+    "probe": Probe,
+    "import": Imported,
+}
+
+
+def read(folder: str | Path) -> Results | None:
+    """Return the results of a run's folder, or None where it has none.
+
+    Example::
+
+        results = rushkit.results.read("runs/20300101-000000-evaluate-cifar10-0a1b2c")
+        if results.stage == "evaluate":
+            print(results.accuracy[0].accuracy)
+
+    Raises:
+        DataError: results.json cannot be read, or something in it is missing, of another kind or out of range.
+    """
+    path = Path(folder) / RESULTS_FILE
+    try:
+        return parse(read_file(path)).model_copy(update={"run": str(folder)})
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(
+            f"{path} is damaged: {error}", "put back the file as it was written, or measure again"
+        ) from error
+
+
+def parse(text: bytes | str) -> Results:
+    """Return the record that a results.json holds.
+
+    Raises:
+        ValueError: this is no JSON object of a known stage, or something in it is missing, of another kind or out of
+            range; the message names the first such key.
+    """
+    data = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    stage = data.get("stage") if isinstance(data, dict) else None
+    if not isinstance(stage, str) or stage not in _BY_STAGE:
+        raise ValueError("it does not name a stage that rushkit has")
+    try:
+        return _BY_STAGE[stage].model_validate(data)
+    except ValidationError as error:
+        raise ValueError(first_problem(error)) from error
+
+
+def dump(record: Record) -> str:
+    """Return a record as the text of its file."""
+    return json.dumps(record.to_table(), indent=2) + "\n"
+
+
+def first_problem(error: ValidationError) -> str:
+    """Return the first thing that is wrong with a record: ``"accuracy.0.low: Field required"``."""
+    problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = ".".join(map(str, problem["loc"]))
+    return f"{place}: {problem['msg']}" if place else problem["msg"]
+
+
+def _whole(text: str) -> int:
+    # Seeds of attacks have 63 bits.
+    if len(text.removeprefix("-")) > 19:
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text} is not a finite number")
+    return value

@@ -1,0 +1,67 @@
+"""Results of the two stages that train."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from rushkit.results.base import Count, Number, Record, Share, StageResults
+
+
+class KnnProtocol(Record):
+    """What a nearest-neighbour accuracy of the features means.
+
+    Attributes:
+        k: Neighbours that vote.
+        temperature: Of the weights of their votes.
+        bank: Which images the neighbours come from.
+        queries: Which images are classified.
+        use: Whether the accuracy chooses the best checkpoint.
+    """
+
+    k: Number
+    temperature: float
+    bank: str
+    queries: str
+    use: str
+
+
+class Pretraining(StageResults):
+    """Results of ``rushkit pretrain``.
+
+    Attributes:
+        recipe: The recipe's name.
+        epochs: Passes over the training images.
+        loss: Mean loss of the last epoch; None where the metrics of that epoch are lost.
+        knn_accuracy: Nearest-neighbour accuracy after the last epoch; None where nobody looked.
+        knn_protocol: How it is measured; None where nobody looks.
+    """
+
+    stage: Literal["pretrain"] = "pretrain"
+    recipe: str
+    epochs: Number
+    loss: float | None = None
+    knn_accuracy: Share | None = None
+    knn_protocol: KnnProtocol | None
+
+
+class Finetuning(StageResults):
+    """Results of ``rushkit finetune``.
+
+    Attributes:
+        recipe: The recipe's name.
+        epochs: Passes over the training images.
+        source: Path of the checkpoint whose encoder was loaded; None: random weights.
+        loaded: How many tensors it brought.
+        trainable: Names of the parameters that train.
+        loss: Mean loss of the last epoch; None where the metrics of that epoch are lost.
+        validation_accuracy: After the last epoch, under one draw of the noise; None without validation images.
+    """
+
+    stage: Literal["finetune"] = "finetune"
+    recipe: str
+    epochs: Number
+    source: str | None
+    loaded: Count
+    trainable: list[str]
+    loss: float | None = None
+    validation_accuracy: Share | None = None
