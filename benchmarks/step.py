@@ -19,12 +19,12 @@ from collections.abc import Callable
 import torch
 from torchvision import transforms
 
+from rushkit.bench import bench_job, race, training_contestants
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.stages.bench import bench_job, race, training_contestants
-from rushkit.stages.loop import TrainingJob, build_optimizer
-from rushkit.stages.start import machine_of
+from rushkit.setup.start import machine_of
 from rushkit.system import Machine
+from rushkit.training.loop import TrainingJob, build_optimizer
 
 
 def lightly_step(job: TrainingJob, recipe: Recipe, machine: Machine) -> Callable[[], object] | None:

@@ -17,12 +17,12 @@ from collections.abc import Callable
 import torch
 
 from rushkit import noises
+from rushkit.certification.votes import count_votes, noisy_unit, unit_sizes
 from rushkit.models.network import build_backbone
 from rushkit.models.passes import MOST
+from rushkit.setup.components import num_features
+from rushkit.setup.subject import LowPrecision
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages.build import num_features
-from rushkit.stages.outcomes import LowPrecision
-from rushkit.stages.votes import count_votes, noisy_unit, unit_sizes
 from rushkit.system import Machine, choose_machine, generator
 
 

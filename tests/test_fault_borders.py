@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 import rushkit
+from rushkit.auditing.plan import Settings
+from rushkit.certification.claim import make_claim
 from rushkit.errors import UsageError
+from rushkit.evaluation.probe import Ball
 from rushkit.noises.gaussian import Gaussian
 from rushkit.recipe.schema import Certify
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages.audit_plan import Settings
-from rushkit.stages.claims import make_claim
-from rushkit.stages.probe import Ball
 
 
 class Answers(nn.Module):

@@ -26,8 +26,10 @@ FLOORS = (
     {"smoothing"},
     {"attacks", "certificates"},
     {"results"},
-    {"run"},
-    {"stages"},
+    {"run", "distributed"},
+    {"setup"},
+    {"training", "evaluation", "robustness", "certification", "auditing", "exchange"},
+    {"bench", "plugin_template"},
     {"report"},
     {"cli"},
     {"__main__"},
@@ -87,12 +89,12 @@ def test_a_module_imports_only_from_floors_below(module):
 @pytest.mark.parametrize(
     "code",
     [
-        "from rushkit.stages import loop",
-        "from rushkit import stages",
-        "import rushkit.stages.loop as loop",
-        "def f():\n    from rushkit.stages.loop import train",
+        "from rushkit.setup import start",
+        "from rushkit import setup",
+        "import rushkit.training.loop as loop",
+        "def f():\n    from rushkit.training.loop import train",
         "if TYPE_CHECKING:\n    from rushkit.cli import app",
-        "from ..stages import loop",
+        "from ..setup import start",
         "from rushkit import unheard_of",
     ],
 )
@@ -103,6 +105,107 @@ def test_an_import_from_above_is_seen_however_it_is_written(code):
 @pytest.mark.parametrize("code", ["from rushkit import errors", "from . import files", "import rushkit", "import os"])
 def test_an_import_from_below_is_allowed(code):
     assert wrong_imports("run", imported_names(ast.parse(code), "rushkit.run")) == []
+
+
+@pytest.mark.parametrize("code", ["from rushkit.evaluation import probe", "import rushkit.robustness.attack"])
+def test_stages_of_one_room_do_not_know_those_of_another(code):
+    assert len(wrong_imports("training", imported_names(ast.parse(code), "rushkit.training"))) == 1
+
+
+def name_of(module: Path) -> str:
+    return ".".join(["rushkit", *module.relative_to(PACKAGE).with_suffix("").parts]).removesuffix(".__init__")
+
+
+def arrows(sources: dict[str, ast.AST]) -> dict[str, set[str]]:
+    """Which of the modules each module imports, whether as a module or for a name in it."""
+    graph: dict[str, set[str]] = {}
+    for name, tree in sources.items():
+        package = name if name in PACKAGES else name.rpartition(".")[0]
+        seen = set(imported_names(tree, package))
+        graph[name] = {other for other in seen | {each.rpartition(".")[0] for each in seen} if other in sources}
+        # A package's own file stands for the package: its modules may use it, and it may not use them in turn.
+        graph[name] -= {name, "rushkit"}
+    return graph
+
+
+PACKAGES = {name_of(module) for module in modules() if module.name == "__init__.py"}
+
+
+def circle_in(graph: dict[str, set[str]]) -> list[str]:
+    """Modules that import each other in a circle; empty where there is none."""
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> list[str]:
+        if name in path:
+            return path[path.index(name) :]
+        if name in done:
+            return []
+        circle = next((circle for other in sorted(graph[name]) if (circle := visit(other, [*path, name]))), [])
+        done.add(name)
+        return circle
+
+    return next((circle for name in sorted(graph) if (circle := visit(name, []))), [])
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    sources = {name_of(module): ast.parse(module.read_text(encoding="utf-8")) for module in modules()}
+    assert circle_in(arrows(sources)) == []
+
+
+def test_a_circle_is_seen():
+    planted = {
+        "rushkit.run.find": "from rushkit.run.lineage import chain",
+        "rushkit.run.lineage": "from rushkit.run import names",
+        "rushkit.run.names": "if TYPE_CHECKING:\n    from rushkit.run.find import RunInfo",
+    }
+    sources = {name: ast.parse(code) for name, code in planted.items()}
+    assert sorted(circle_in(arrows(sources))) == sorted(planted)
+
+
+# Rooms with floors of their own, from the ground up: a module imports only from a row below its own.
+INSIDE: dict[str, tuple[set[str], ...]] = {
+    "setup": ({"components"}, {"model", "start", "subject"}, {"outcomes"}),
+    "training": ({"knn", "loop"}, {"pretrain", "finetune"}),
+    "robustness": (
+        {"deviations", "failures", "log_checks", "saved_images"},
+        {"protocols", "transfer"},
+        {"block"},
+        {"attack"},
+    ),
+    "auditing": ({"planted", "plan"}, {"attacks"}, {"measure"}, {"checks"}, {"audit"}),
+}
+
+
+def inner_name(module: Path) -> str:
+    return module.relative_to(PACKAGE).parts[1].removesuffix(".py")
+
+
+@pytest.mark.parametrize("room", INSIDE)
+def test_a_room_has_floors_of_its_own(room):
+    floor_of = {name: floor for floor, names in enumerate(INSIDE[room]) for name in names}
+    files = [module for module in modules() if part_of(module) == room and module != PACKAGE / room / "__init__.py"]
+    assert {inner_name(module) for module in files} == set(floor_of)
+    assert [wrong for module in files if (wrong := wrong_inside(room, module, imports_of(module), floor_of))] == []
+
+
+def wrong_inside(room: str, module: Path, names: Iterator[str], floor_of: dict[str, int]) -> list[str]:
+    own = inner_name(module)
+    inner = [name.split(".")[2] for name in names if name.startswith(f"rushkit.{room}.")]
+    return [name for name in inner if name != own and name in floor_of and floor_of[name] >= floor_of[own]]
+
+
+def test_an_import_from_above_inside_a_room_is_seen():
+    floor_of = {"knn": 0, "loop": 0, "pretrain": 1}
+    names = imported_names(ast.parse("from rushkit.training.pretrain import pretrain"), "rushkit.training")
+    assert wrong_inside("training", PACKAGE / "training" / "loop.py", names, floor_of) == ["pretrain"]
+
+
+def test_no_room_holds_more_than_a_sixth_of_the_package():
+    lines: dict[str, int] = {}
+    for module in modules():
+        lines[part_of(module)] = lines.get(part_of(module), 0) + len(module.read_bytes().splitlines())
+    total = sum(lines.values())
+    assert {room: count for room, count in lines.items() if count > total / 6} == {}
 
 
 @pytest.mark.parametrize("name", ["click", "pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve"])

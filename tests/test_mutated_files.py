@@ -37,8 +37,8 @@ from rushkit.run.find import find_runs, resolve_from
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore
-from rushkit.stages.pretrain import pretrain
-from rushkit.stages.start import start_run
+from rushkit.setup.start import start_run
+from rushkit.training.pretrain import pretrain
 
 QUIET = Speaker(-1, rank=0)
 # What a value may be swapped for: other types, and what parsers stumble over.

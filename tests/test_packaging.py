@@ -15,7 +15,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {path.name for path in (ROOT / "recipes").glob("*.toml")}
-SKELETONS = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit" / "cli" / "skeletons").rglob("*.txt")}
+TEMPLATE = ROOT / "rushkit" / "plugin_template"
+SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeletons").rglob("*.txt")}
 PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.

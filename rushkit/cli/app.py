@@ -29,8 +29,8 @@ from rushkit.cli import (
     report,
     runs,
 )
-from rushkit.cli.last_words import Kind, leave_words
 from rushkit.cli.once import take_once
+from rushkit.distributed.last_words import Kind, leave_words
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
 from rushkit.voice import unfailing_output

@@ -8,7 +8,6 @@ from typing import Annotated, Any
 import typer
 
 from rushkit.cli.complete import complete_attacks
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     MOST,
     Changes,
@@ -27,6 +26,7 @@ from rushkit.cli.options import (
     resolve_classifier,
     runs_root,
 )
+from rushkit.distributed.launch import launch
 
 NAME = "attack"
 EXAMPLE = "Example: rushkit attack --type pgd --eps 8/255 --protocol both --limit 100"
@@ -86,12 +86,12 @@ def command(
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table
+    from rushkit.robustness.attack import attack, plan_jobs
+    from rushkit.robustness.deviations import ProtocolName
+    from rushkit.robustness.failures import failed_error
     from rushkit.run.find import resolve_from
-    from rushkit.stages.attack import attack, plan_jobs
-    from rushkit.stages.attack_failures import failed_error
-    from rushkit.stages.deviations import ProtocolName
-    from rushkit.stages.load import classes_of, image_size_of
-    from rushkit.stages.start import start_run
+    from rushkit.setup.model import classes_of, image_size_of
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

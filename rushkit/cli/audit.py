@@ -6,8 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.last_words import leave_words
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     MOST,
     Changes,
@@ -24,11 +22,13 @@ from rushkit.cli.options import (
     resolve_classifier,
     runs_root,
 )
+from rushkit.distributed.last_words import leave_words
+from rushkit.distributed.launch import launch
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
+    from rushkit.auditing.plan import Settings
     from rushkit.recipe.schema import Recipe
-    from rushkit.stages.audit_plan import Settings
 
 NAME = "audit"
 EXAMPLE = "Example: rushkit audit --from cifar10 --limit 64 --eps 8/255"
@@ -68,11 +68,11 @@ def command(
     flags = {f"--{name}": value for name, value in {**asked, "eps": eps, "norm": norm, "from": source}.items()}
     check_resume(resume, run_folder, flags)
     launch(nproc, context)
+    from rushkit.auditing.audit import audit, failed
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.load import change_attacks
     from rushkit.report.audit import audit_figure, audit_table
-    from rushkit.stages.audit import audit, failed
-    from rushkit.stages.start import start_run
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()
@@ -97,7 +97,7 @@ def command(
 
 
 def _settings(recipe: Recipe, asked: dict[str, int | None]) -> Settings:
-    from rushkit.stages.audit import audit_settings
+    from rushkit.auditing.audit import audit_settings
 
     ball, budgets = recipe.attack[0], {name: asked[name] for name in ("steps", "eot", "queries")}
     return audit_settings(ball.norm, ball.eps, recipe.system.seed, **budgets)

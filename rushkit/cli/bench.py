@@ -25,9 +25,9 @@ def command(
     from rich.console import Group
     from rich.table import Table
 
+    from rushkit.bench import bench
     from rushkit.recipe.load import load_recipe
     from rushkit.run.progress import duration
-    from rushkit.stages.bench import bench
 
     output = Output(json, quiet, verbose)
     found = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())

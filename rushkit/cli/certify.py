@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
@@ -24,6 +23,7 @@ from rushkit.cli.options import (
     resolve_classifier,
     runs_root,
 )
+from rushkit.distributed.launch import launch
 from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
@@ -91,10 +91,10 @@ def command(
     new = {"--from-counts": from_counts, "--from": source} | {flag: value for _, value, flag in flags}
     check_resume(resume, run_folder, new, "start a new run, or redo the radii of this one with --from-counts")
     launch(nproc, context)
+    from rushkit.certification.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
     from rushkit.cli.training import parent_checkpoint, reopen
     from rushkit.recipe.load import derive_recipe
-    from rushkit.stages.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
-    from rushkit.stages.start import start_run
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

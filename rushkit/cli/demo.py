@@ -19,17 +19,17 @@ def command(
     from rich.console import Group
 
     from rushkit.errors import CheckpointError
+    from rushkit.evaluation.evaluate import evaluate
     from rushkit.recipe.load import load_recipe
     from rushkit.report.collect import choose_run, gather
     from rushkit.report.tables import attack_table, evaluation_table
     from rushkit.report.write import write_report
+    from rushkit.robustness.attack import attack
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.folder import Run
-    from rushkit.stages.attack import attack
-    from rushkit.stages.evaluate import evaluate
-    from rushkit.stages.finetune import finetune
-    from rushkit.stages.pretrain import pretrain
-    from rushkit.stages.start import start_run
+    from rushkit.setup.start import start_run
+    from rushkit.training.finetune import finetune
+    from rushkit.training.pretrain import pretrain
 
     take_place()
     output = Output(json, quiet, verbose)

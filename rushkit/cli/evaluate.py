@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import typer
 
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
@@ -18,6 +17,7 @@ from rushkit.cli.options import (
     numbers,
     resolve_classifier,
 )
+from rushkit.distributed.launch import launch
 
 NAME = "evaluate"
 EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
     launch(nproc, context)
+    from rushkit.evaluation.evaluate import evaluate
     from rushkit.report.tables import evaluation_table
-    from rushkit.stages.evaluate import evaluate
-    from rushkit.stages.start import start_run
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

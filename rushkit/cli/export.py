@@ -47,9 +47,9 @@ def command(
     debug: Debug = False,
 ) -> None:
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
+    from rushkit.exchange.export_onnx import export_onnx, packages
+    from rushkit.exchange.export_timm import check_target, export_timm, load_part
     from rushkit.report.imported import export_table
-    from rushkit.stages.export import check_target, export_timm, load_part
-    from rushkit.stages.export_onnx import export_onnx, packages
 
     output = Output(json, quiet, verbose)
     path = Path(target)

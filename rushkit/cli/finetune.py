@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_targets
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
@@ -28,6 +27,7 @@ from rushkit.cli.options import (
     runs_root,
     training_changes,
 )
+from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
 
 NAME = "finetune"
@@ -74,9 +74,9 @@ def command(
     from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, refuse_dry_resume, reopen
     from rushkit.recipe.components import check_components
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
-    from rushkit.stages.finetune import finetune, finetuning_job, supervised_recipe
-    from rushkit.stages.load import image_size_of, recipe_of
-    from rushkit.stages.start import machine_of, start_run
+    from rushkit.setup.model import image_size_of, recipe_of
+    from rushkit.setup.start import machine_of, start_run
+    from rushkit.training.finetune import finetune, finetuning_job, supervised_recipe
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

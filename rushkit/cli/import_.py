@@ -87,12 +87,12 @@ def command(
     from rich.console import Group
     from rich.text import Text
 
+    from rushkit.exchange.foreign_file import read_foreign
+    from rushkit.exchange.foreign_names import read_rules
+    from rushkit.exchange.import_model import import_model, import_recipe, plan_import, pretrained_weights
     from rushkit.recipe.load import parse_changes
     from rushkit.report.imported import import_table
-    from rushkit.stages.foreign_file import read_foreign
-    from rushkit.stages.foreign_names import read_rules
-    from rushkit.stages.import_model import import_model, import_recipe, plan_import, pretrained_weights
-    from rushkit.stages.start import start_run
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

@@ -160,7 +160,7 @@ def resolve_classifier(
 ) -> tuple[Recipe, Checkpoint]:
     """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
     from rushkit.recipe.load import derive_recipe
-    from rushkit.stages.load import recipe_of
+    from rushkit.setup.model import recipe_of
 
     checkpoint = open_source(spec, changes, "finetune", speaker)
     stored = recipe_of(checkpoint)

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from rushkit.cli.options import Json, Output
-from rushkit.cli.skeleton import Kind, plan_plugin, write_plugin
 from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.plugin_template.skeleton import Kind, plan_plugin, write_plugin
 from rushkit.registry import BUILTIN_OWNER, Entry, Registry
 
 EXAMPLE = "Example: rushkit plugins --check"

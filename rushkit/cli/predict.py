@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.certify import Alpha, Norm
-from rushkit.cli.launch import launch
 from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, resolve_classifier
+from rushkit.distributed.launch import launch
 from rushkit.errors import DataError, first_few
 
 NAME = "predict"
@@ -36,9 +36,9 @@ def command(
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
     launch(nproc, context)
+    from rushkit.certification.predict import predict
     from rushkit.recipe.components import check_components
     from rushkit.report.certified import prediction_table
-    from rushkit.stages.predict import predict
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes
-from rushkit.cli.launch import launch
 from rushkit.cli.options import (
     Changes,
     Debug,
@@ -26,6 +25,7 @@ from rushkit.cli.options import (
     runs_root,
     training_changes,
 )
+from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
 
 NAME = "pretrain"
@@ -62,8 +62,8 @@ def command(
 
     from rushkit.cli.training import dry_run_table, finished, refuse_dry_resume, reopen
     from rushkit.recipe.load import load_recipe
-    from rushkit.stages.pretrain import pretrain, pretraining_job
-    from rushkit.stages.start import machine_of, start_run
+    from rushkit.setup.start import machine_of, start_run
+    from rushkit.training.pretrain import pretrain, pretraining_job
 
     if resume:
         refuse_dry_resume(dry_run)

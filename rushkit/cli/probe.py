@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.launch import launch
 from rushkit.cli.options import MOST, Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, open_source, runs_root
+from rushkit.distributed.launch import launch
 
 NAME = "probe"
 EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"
@@ -34,12 +34,12 @@ def command(
     """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
     launch(nproc, context)
     from rushkit.errors import UsageError
+    from rushkit.evaluation.probe import Ball, how_to_supervise, probe
     from rushkit.recipe.load import change_attacks, derive_recipe
     from rushkit.report.audit import probe_table
     from rushkit.run.find import resolve_from
-    from rushkit.stages.load import recipe_of
-    from rushkit.stages.probe import Ball, how_to_supervise, probe
-    from rushkit.stages.start import start_run
+    from rushkit.setup.model import recipe_of
+    from rushkit.setup.start import start_run
 
     output = Output(json, quiet, verbose)
     speaker = output.speaker()

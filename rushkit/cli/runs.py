@@ -13,7 +13,7 @@ from rushkit.errors import UsageError, shell_line
 from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
-    from rushkit.run.find import RunInfo
+    from rushkit.run.info import RunInfo
 
 app = typer.Typer(help="List runs, show one, compare several, clean up.", no_args_is_help=True)
 RunsDir = Annotated[

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from rushkit.cli.options import Output
+from rushkit.distributed import ranks
 from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.models.network import macs, num_parameters
 from rushkit.paths import is_folder
@@ -19,9 +20,8 @@ from rushkit.run.find import STOPPED, find_runs
 from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, Run, read_run_file
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.progress import Speaker, figure
-from rushkit.stages import ranks
-from rushkit.stages.loop import TrainingJob
-from rushkit.stages.start import machine_of
+from rushkit.setup.start import machine_of
+from rushkit.training.loop import TrainingJob
 
 _WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
 # What makes use of what a training verb made.

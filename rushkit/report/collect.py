@@ -11,8 +11,9 @@ from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run import lineage
-from rushkit.run.find import RunInfo, find_runs
+from rushkit.run.find import find_runs
 from rushkit.run.folder import RECIPE_FILE
+from rushkit.run.info import RunInfo
 
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from rushkit.errors import DataError
-from rushkit.run.find import RunInfo
 from rushkit.run.folder import METRICS_FILE
+from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics
 from rushkit.statistics import wilson_interval
 

@@ -17,9 +17,9 @@ from rushkit.report.paper import SOURCE, differences
 from rushkit.report.summary import attack_notes, notes, smallest_drop, summary
 from rushkit.report.tables import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.report.words import command_of
+from rushkit.results.intervals import mean_interval
 from rushkit.run.files import plain_json
-from rushkit.run.find import RunInfo
-from rushkit.stages.robustness import mean_interval
+from rushkit.run.info import RunInfo
 
 SCHEMA = 1
 IMPORT_VERB = "import"
@@ -155,7 +155,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
 def _origin(run: RunInfo) -> str:
     """Where an imported model is from; the run that tried it, where it does not say."""
     # Only here: it loads torchvision.
-    from rushkit.stages.import_model import origin_words
+    from rushkit.exchange.import_model import origin_words
 
     imported = run.data.get("imported")
     return origin_words(imported) if imported else run.path.name

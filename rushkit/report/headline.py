@@ -9,12 +9,12 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.protocols import settings_words, upper_bounds
 from rushkit.report.tables import interval
 from rushkit.report.words import certainty, encoder_words, points_words, run_of_checkpoint
+from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent
 from rushkit.run.folder import RESULTS_FILE
-from rushkit.stages.attack_failures import failed_words
 
 if TYPE_CHECKING:
-    from rushkit.run.find import RunInfo
+    from rushkit.run.info import RunInfo
 
 # What results of another version make of the code that reads them.
 OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)

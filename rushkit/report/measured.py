@@ -11,9 +11,9 @@ from rushkit.report.curves import distribution
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
 from rushkit.report.protocols import settings_words
 from rushkit.report.tables import plain_noise
-from rushkit.run.find import RunInfo
-from rushkit.stages.deviations import WEAKER
-from rushkit.stages.robustness import mean_interval
+from rushkit.results.intervals import mean_interval
+from rushkit.robustness.deviations import WEAKER
+from rushkit.run.info import RunInfo
 
 # Attack names that stand for the columns of Table 1.
 COLUMNS = {"pgd": "pgd", "autoattack": "autoattack"}

@@ -24,11 +24,11 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
 from rushkit.report.protocols import protocol_words
 from rushkit.run.checkpoint import load_checkpoint
-from rushkit.run.find import RunInfo
-from rushkit.stages import build
-from rushkit.stages.load import Classifier, load_classifier
-from rushkit.stages.outcomes import check_classes, check_images, labels_of, smoothed
-from rushkit.stages.start import machine_of
+from rushkit.run.info import RunInfo
+from rushkit.setup import components
+from rushkit.setup.model import Classifier, load_classifier
+from rushkit.setup.start import machine_of
+from rushkit.setup.subject import check_classes, check_images, labels_of, smoothed
 from rushkit.system import derived_seed, generator
 
 # Images shown of each kind, and draws that vote.
@@ -78,16 +78,16 @@ def _panel(family: Family, name: str) -> str:
     classifier = load_classifier(checkpoint, machine)
     attacked = _attacked(family)
     if attacked is None:
-        dataset = build.build_dataset(recipe)
-        split, classes = build.load_split(recipe, dataset, recipe.evaluate.split), dataset.classes
+        dataset = components.build_dataset(recipe)
+        split, classes = components.load_split(recipe, dataset, recipe.evaluate.split), dataset.classes
         chosen = list(range(min(2 * _EACH, len(split))))
     else:
         split, classes, chosen = attacked.split, attacked.classes, _choose(attacked.row)
     check_classes(split.name, classes, classifier.classes)
     check_images(split, classifier.image_size)
     labels = labels_of(split, len(classifier.classes))
-    x = build.to_float(split.images[chosen].to(machine.device))
-    noise = build.build_noise(recipe)
+    x = components.to_float(split.images[chosen].to(machine.device))
+    noise = components.build_noise(recipe)
     draw = generator(recipe.system.seed, "report panel", device=machine.device)
     noisy = noisy_images(noise, x, draw)
     g = smoothed(classifier.network, noise, _VOTES, classifier.chunk(recipe.system.chunk), machine)
@@ -173,13 +173,13 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
         return None
     if section is None:
         return None
-    dataset = build.build_dataset(recipe)
-    split = limit(build.load_split(recipe, dataset, section.split), section.limit)
+    dataset = components.build_dataset(recipe)
+    split = limit(components.load_split(recipe, dataset, section.split), section.limit)
     images, labels = tensors["images"], tensors["labels"]
     if split.labels is None or not torch.equal(split.labels, labels) or split.images.shape != images.shape:
         return None
     # Other images of the same labels lie far outside the ball.
-    distance = length(images.double() - build.to_float(split.images).double(), section.norm)
+    distance = length(images.double() - components.to_float(split.images).double(), section.norm)
     if (distance > section.eps + rounding(section.norm, images[0].numel())).any():
         return None
     return Attacked(split, dataset.classes, images, row)

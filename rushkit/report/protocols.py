@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rushkit.stages.deviations import deviation_words
+from rushkit.robustness.deviations import deviation_words
 
 Row = Mapping[str, Any]
 

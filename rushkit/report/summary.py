@@ -14,8 +14,8 @@ from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import attack_pairs, protocol_words, upper_bounds
 from rushkit.report.tables import above_paper, noise_words
 from rushkit.report.words import certainty
+from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent, percent_interval
-from rushkit.stages.attack_failures import failed_words
 
 
 def summary(entry: Mapping[str, Any]) -> list[str]:

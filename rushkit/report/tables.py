@@ -11,8 +11,8 @@ from rich.text import Text
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.protocols import attack_pairs, pair_words, protocol_words, protocols_in
+from rushkit.robustness.failures import failed_words
 from rushkit.rounding import percent, percent_interval
-from rushkit.stages.attack_failures import failed_words
 
 # The column of what an attack was told, where that is not the protocol's own.
 SETTINGS = "not the protocol's own"

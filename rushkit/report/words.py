@@ -13,8 +13,8 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.paper import TERMS
 from rushkit.report.protocols import protocol_words
 from rushkit.rounding import percent
-from rushkit.run.find import RunInfo
 from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
+from rushkit.run.info import RunInfo
 
 # What the command is called in argv: the script, `python -m rushkit`, and Windows.
 _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")

@@ -4,72 +4,24 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line
+from rushkit.errors import CheckpointError, UsageError, first_few, shell_line
 from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, RESULTS_FILE, RUN_FILE, is_stub, read_run_file
+from rushkit.run.folder import CHECKPOINTS, RUN_FILE, is_stub, read_run_file
+from rushkit.run.info import RunInfo
 from rushkit.run.lineage import parents
 from rushkit.run.lock import LOCK_FILE, is_abandoned
-from rushkit.run.metrics import read_metrics
-from rushkit.run.results import read_results
 from rushkit.run.store import POINTERS, CheckpointStore
 
 # What a run is called that --resume may go on with.
 STOPPED = ("failed", "interrupted", "killed")
-
-
-@dataclass(frozen=True)
-class RunInfo:
-    """What a run folder tells of itself.
-
-    Attributes:
-        path: The folder.
-        verb: The command that made it.
-        recipe: Its recipe's name.
-        status: running, finished, failed, interrupted; ``killed`` where it says running and no process holds its lock,
-            or was before the run began; ``broken`` where run.json cannot be read.
-        started: When, in ISO form and UTC; ``""`` where unknown.
-        ended: When it ended, or None.
-        data: All of run.json.
-    """
-
-    path: Path
-    verb: str
-    recipe: str
-    status: str
-    started: str
-    ended: str | None = None
-    data: dict[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def stage(self) -> str:
-        """The stage whose work the run holds: its verb's; of an import, that which would have made such a model."""
-        stage = self.data.get("stage")
-        return stage if self.verb == "import" and isinstance(stage, str) else self.verb
-
-    def store(self, warn: Callable[[str], None] | None = None) -> CheckpointStore:
-        """Its checkpoints, for reading."""
-        folder = self.path / CHECKPOINTS
-        return CheckpointStore(folder, writable=False, warn=warn) if warn else CheckpointStore(folder, writable=False)
-
-    def results(self) -> dict[str, Any] | None:
-        """What results.json holds, or None where there is none that can be used; ``damage`` says why not."""
-        try:
-            return read_results(self.path / RESULTS_FILE)
-        except DataError:
-            return None
-
-    def damage(self) -> list[str]:
-        """What is wrong with results.json and metrics.jsonl; empty where nothing is."""
-        return [*_problem(read_results, self.path / RESULTS_FILE), *_problem(read_metrics, self.path / METRICS_FILE)]
 
 
 @dataclass(frozen=True)
@@ -163,14 +115,6 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
     return Source(_fitting(run, verbs))
-
-
-def _problem(read: Callable[[Path], Any], path: Path) -> list[str]:
-    try:
-        read(path)
-    except DataError as error:
-        return [error.message]
-    return []
 
 
 def _is_run(path: Path) -> bool:

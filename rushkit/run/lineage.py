@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    # run.find asks here what a run builds on.
-    from rushkit.run.find import RunInfo
+from rushkit.run.info import RunInfo
 
 
 def parent_name(run: RunInfo, names: Collection[str]) -> str | None:

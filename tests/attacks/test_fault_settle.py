@@ -10,11 +10,11 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.attacks.norms import length, settle
+from rushkit.auditing import attacks as audit_attacks
+from rushkit.auditing.checks import check_all
+from rushkit.auditing.measure import measure
+from rushkit.auditing.plan import Settings
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.stages import audit_attacks
-from rushkit.stages.audit_checks import check_all
-from rushkit.stages.audit_measure import measure
-from rushkit.stages.audit_plan import Settings
 from rushkit.system import generator
 
 BALLS = [("linf", 8 / 255, 8), ("linf", 8 / 255, 32), ("linf", 8 / 255, 224), ("l2", 0.5, 8), ("l2", 0.5, 32)]

@@ -5,10 +5,10 @@ import torch
 from torch import nn
 
 from rushkit import attacks
+from rushkit.attacks.scoring import Search
 from rushkit.attacks.victim import under_attack
 from rushkit.noises.uniform import Uniform
 from rushkit.smoothing import SmoothedClassifier, Tally
-from rushkit.stages.scoring import Search
 
 
 class Brighter(nn.Module):

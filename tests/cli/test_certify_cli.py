@@ -15,12 +15,12 @@ from commands import contents, only, sets
 from PIL import Image
 
 from rushkit import noises
+from rushkit.certification import draws
+from rushkit.certification import predict as stage
+from rushkit.certification.claim import Claim
+from rushkit.certification.counts import ImageCounts
+from rushkit.certification.votes import MOST_DRAWS, SCORE
 from rushkit.errors import NoCertificate
-from rushkit.stages import draws
-from rushkit.stages import predict as stage
-from rushkit.stages.claims import Claim
-from rushkit.stages.counts import ImageCounts
-from rushkit.stages.votes import MOST_DRAWS, SCORE
 
 FEW = ("--samples", "200", "--limit", "3", *sets("certify.selection=20"))
 

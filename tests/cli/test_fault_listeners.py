@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, sets
 
-from rushkit.cli import launch
+from rushkit.distributed import launch
 
 if not Path("/proc/self/net/tcp").exists():
     pytest.skip("the system does not tell in /proc what listens", allow_module_level=True)
@@ -41,14 +41,14 @@ def note_listeners():
 _TRAIN = f"""{_LISTENERS}
 import sys
 from rushkit import __main__
-from rushkit.stages import loop
+from rushkit.training import loop
 
 step = loop.train_step
 loop.train_step = lambda *arguments: note_listeners() or step(*arguments)
 sys.exit(__main__.main())
 """
 _JOIN = f"""{_LISTENERS}
-from rushkit.stages import ranks
+from rushkit.distributed import ranks
 
 ranks.join()
 note_listeners()

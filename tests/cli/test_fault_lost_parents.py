@@ -80,6 +80,9 @@ def test_the_model_that_images_are_tried_on_is_in_the_first_run_file(runs, kille
     assert target.name in first_run_file(runs, "attack")["transfer_to"]
 
 
+ROOMS = {"attack": "robustness", "audit": "auditing", "certify": "certification"}
+
+
 def stopped(cli, command: tuple[str, ...], runs: Path, monkeypatch) -> Path:
     """A run of the command that stopped before its measurement began."""
     from rushkit.errors import Interrupted
@@ -88,7 +91,7 @@ def stopped(cli, command: tuple[str, ...], runs: Path, monkeypatch) -> Path:
         raise Interrupted("stopped", "go on")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"rushkit.stages.{command[0]}.load_classifier", interrupt)
+        patch.setattr(f"rushkit.{ROOMS[command[0]]}.{command[0]}.load_classifier", interrupt)
         assert cli(*command, "-q").code == 130
     return only(runs, command[0])
 
@@ -132,7 +135,7 @@ def test_a_fine_tuning_goes_on_though_pre_training_pruned_its_checkpoint(cli, ru
         raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("rushkit.stages.finetune.train", fail)
+        patch.setattr("rushkit.training.finetune.train", fail)
         patch.setattr(Run, "fail", lambda run, error: run.close())
         with pytest.raises(Killed):
             main(["finetune", "-q"])

@@ -6,7 +6,7 @@ import os
 
 from rank_programs import HOLD, program
 
-from rushkit.cli import launch
+from rushkit.distributed import launch
 
 
 def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequence(folder, capfd):
@@ -25,7 +25,7 @@ def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequenc
 def test_a_rank_that_lost_its_peer_is_never_the_news(folder, capfd):
     """Rank 0 ends because rank 1 has left the group, and before rank 1 has said why it did."""
     os.mkfifo("gone")
-    meet = "from rushkit.stages import ranks\nranks.join()"
+    meet = "from rushkit.distributed import ranks\nranks.join()"
     lost = f"{HOLD}\n{meet}\nranks.gather(0)\nranks.gather(1)"
     leave = "from torch import distributed\ndistributed.destroy_process_group()"
     cause = f"end = open('gone')\n{meet}\nranks.gather(0)\n{leave}\nend.read()\nraise PluginError('the cause')"

@@ -25,7 +25,7 @@ def test_a_signal_at_the_first_imports_is_one_word(folder, module, number):
         ("torch", "becomes another one"),
         ("numpy", "is lost in a finalizer"),
         ("timm", "is swallowed"),
-        ("rushkit.stages.start", "is lost in a finalizer"),
+        ("rushkit.setup.start", "is lost in a finalizer"),
     ],
 )
 def test_a_signal_that_an_import_does_not_pass_on_is_heard_all_the_same(folder, module, fate):
@@ -47,7 +47,7 @@ def test_a_signal_that_is_lost_in_a_short_command_is_heard_at_its_end(folder):
         ("rushkit", "goes through the launcher", ("0",)),
         ("typer", "propagates", ("0", "1")),
         ("torch", "is swallowed", ("1",)),
-        ("rushkit.stages.pretrain", "propagates", ("1",)),
+        ("rushkit.training.pretrain", "propagates", ("1",)),
     ],
 )
 def test_ranks_that_a_signal_reaches_while_they_start_end_together(folder, module, fate, ranks):

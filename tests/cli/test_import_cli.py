@@ -17,7 +17,7 @@ from torch import nn
 from rushkit import noises
 from rushkit.cli.complete import complete_backbones
 from rushkit.models.network import build_backbone
-from rushkit.stages.load import load
+from rushkit.setup.model import load
 
 PAGE = (Path(__file__).parents[2] / "docs" / "import-export.md").read_text(encoding="utf-8")
 SMALL = ("--backbone", "resnet10-small", "--data", "digits", *sets("data.image_size=8"))
@@ -180,7 +180,7 @@ class TestPage:
             assert "error" not in said.err
 
     def test_the_rules_of_the_page_are_rules(self, folder):
-        from rushkit.stages.foreign_names import Rules, read_rules
+        from rushkit.exchange.foreign_names import Rules, read_rules
 
         (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
         Path("keys.toml").write_text(block)

@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 from rank_programs import AFTER_RANK_1, HOLD, STAY, program
 
-from rushkit.cli import launch
+from rushkit.distributed import launch
 from rushkit.errors import UsageError
 from rushkit.place import leave_place
 
@@ -40,9 +40,11 @@ def test_interrupted_ranks_may_take_their_time_to_save(folder, capfd):
 
 
 def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
-    rank = "import os, signal; from rushkit.cli.launch import launch; launch(2, None)"
+    rank = "import os, signal; from rushkit.distributed.launch import launch; launch(2, None)"
     rank += "; print(os.getpid(), flush=True); signal.pause()"
-    starts = f"import sys; from rushkit.cli.launch import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
+    starts = (
+        f"import sys; from rushkit.distributed.launch import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
+    )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True, env=environment)
     pids = [int(parent.stdout.readline()) for _ in range(2)]

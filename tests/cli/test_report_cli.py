@@ -10,7 +10,7 @@ import pytest
 from commands import contents, only, sets
 
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
-from rushkit.stages import build
+from rushkit.setup import components
 
 ATTACK = ("attack.0.steps=1", "attack.0.restarts=1", "attack.0.loss=nll")
 
@@ -60,7 +60,7 @@ def test_images_that_lie_outside_the_ball_are_those_of_another_data_set(cli, run
 
 def test_images_of_other_classes_are_not_shown(cli, runs, monkeypatch):
     saved_attack(cli, runs)
-    whole = build.build_dataset
+    whole = components.build_dataset
 
     class Renamed:
         def __init__(self, recipe):

@@ -13,7 +13,7 @@ from commands import TINY, contents, only, sets
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.progress import Speaker
-from rushkit.stages import loop
+from rushkit.training import loop
 
 ROOT = Path(__file__).parents[2]
 

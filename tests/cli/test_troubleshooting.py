@@ -22,14 +22,15 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from rushkit import registries
-from rushkit.cli.launch import run_ranks
+from rushkit.distributed import ranks
+from rushkit.distributed.launch import run_ranks
 from rushkit.errors import NoCertificate, UsageError
 from rushkit.recipe.load import load_recipe
 from rushkit.registry import Entry
 from rushkit.run.files import write_error
 from rushkit.run.lock import FolderLock
-from rushkit.stages import loop, ranks
-from rushkit.stages.start import start_run
+from rushkit.setup.start import start_run
+from rushkit.training import loop
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 HEADINGS = re.findall(r"^### `error: (.*)`$", PAGE, re.MULTILINE)
@@ -251,7 +252,7 @@ def another_model(fails, folder, monkeypatch) -> str:
 def other_images(fails, folder, monkeypatch) -> str:
     run = only(folder / "runs", "finetune")
     (run / "run.json").write_text((run / "run.json").read_text().replace('"finished"', '"failed"'))
-    monkeypatch.setattr("rushkit.stages.finetune.content_of", lambda split: "other")
+    monkeypatch.setattr("rushkit.training.finetune.content_of", lambda split: "other")
     return fails(1, "finetune", "--resume", "--run", str(run)).err
 
 
@@ -261,7 +262,7 @@ def a_recipe_too_deep(fails, folder, monkeypatch) -> str:
 
 
 def a_network_too_large(fails, folder, monkeypatch) -> str:
-    monkeypatch.setattr("rushkit.stages.build.memory_bytes", lambda: 1000)
+    monkeypatch.setattr("rushkit.setup.components.memory_bytes", lambda: 1000)
     return fails(2, *START).err
 
 

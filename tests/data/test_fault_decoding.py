@@ -17,7 +17,7 @@ from rushkit.data import memory
 from rushkit.data.memory import Split, hold_out, limit
 from rushkit.errors import DataError, UsageError
 from rushkit.recipe.load import load_recipe
-from rushkit.stages import build
+from rushkit.setup import components
 
 
 def paint(path: Path, shade: int) -> None:
@@ -57,7 +57,7 @@ def test_only_the_chosen_images_are_decoded_and_they_are_those_of_all(
         if int(path.stem) + 10 * (path.parent.name == "dog") not in chosen:
             path.write_text("no image")
     recipe = load_recipe("digits", {"data.name": "folder", "data.path": str(pets), "data.image_size": 8, **changes})
-    split = build.load_split(recipe, build.build_dataset(recipe), name)
+    split = components.load_split(recipe, components.build_dataset(recipe), name)
     assert expected.labels is not None
     assert split.labels is not None
     assert torch.equal(split.images, expected.images)
@@ -72,10 +72,10 @@ def test_a_limit_comes_before_the_resize(monkeypatch: pytest.MonkeyPatch) -> Non
             return Split(torch.zeros(50, 3, 4, 4, dtype=torch.uint8), torch.zeros(50, dtype=torch.int64), "grey/train")
 
     resized: list[int] = []
-    resize = build.resize
-    monkeypatch.setattr(build, "resize", lambda images, size: resized.append(len(images)) or resize(images, size))
+    resize = components.resize
+    monkeypatch.setattr(components, "resize", lambda images, size: resized.append(len(images)) or resize(images, size))
     recipe = load_recipe("digits", {"data.image_size": 8, "data.limit": 3})
-    assert build.load_split(recipe, Grey(), "train").images.shape == (3, 3, 8, 8)
+    assert components.load_split(recipe, Grey(), "train").images.shape == (3, 3, 8, 8)
     assert resized == [3]
 
 

@@ -22,7 +22,7 @@ from rushkit.recipe.components import check_components
 from rushkit.recipe.find import available
 from rushkit.recipe.load import change_attacks, load_recipe
 from rushkit.run.find import find_runs
-from rushkit.stages import loop
+from rushkit.training import loop
 
 PAGES = sorted(str(page.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md") for page in ROOT.glob(pattern))
 RECIPES = sorted(str(recipe.relative_to(ROOT)) for recipe in ROOT.glob("recipes/*.toml"))

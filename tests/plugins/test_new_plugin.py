@@ -8,8 +8,8 @@ from installed import components, install, run_tests, rushkit
 
 from rushkit import registries
 from rushkit.cli.app import main
-from rushkit.cli.skeleton import Kind, plan_plugin, write_plugin
 from rushkit.errors import RushkitError, UsageError
+from rushkit.plugin_template.skeleton import Kind, plan_plugin, write_plugin
 
 
 @pytest.mark.parametrize("kind", Kind)
@@ -65,7 +65,7 @@ def test_a_name_that_is_taken_is_refused(name, kind):
 
 def test_a_name_of_another_kind_and_a_distribution_that_is_installed(monkeypatch):
     assert plan_plugin("digits", Kind.NOISE).distribution == "rushkit-digits"
-    monkeypatch.setattr("rushkit.cli.skeleton.metadata.distribution", lambda name: name)
+    monkeypatch.setattr("rushkit.plugin_template.skeleton.metadata.distribution", lambda name: name)
     with pytest.raises(UsageError, match="rushkit-cauchy is installed already"):
         plan_plugin("cauchy", Kind.NOISE)
 

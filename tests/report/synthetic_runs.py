@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from rushkit.evaluation.evaluate import per_class_accuracy
+from rushkit.evaluation.probe import summary
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.run.find import RunInfo, find_runs
+from rushkit.results.intervals import accuracy_row, figures, robustness_row
+from rushkit.run.find import find_runs
+from rushkit.run.info import RunInfo
 from rushkit.run.metrics import MetricsLog
-from rushkit.stages.evaluate import per_class_accuracy
-from rushkit.stages.outcomes import accuracy_row
-from rushkit.stages.probe import summary
-from rushkit.stages.robustness import figures, robustness_row
 
 EPS = 8 / 255
 CLASSES = ("cat", "dog", "bird")

@@ -9,8 +9,9 @@ import pytest
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.run.clean import delete_run, find_leftovers, size_of
-from rushkit.run.find import RunInfo, find_runs
+from rushkit.run.find import find_runs
 from rushkit.run.folder import Run
+from rushkit.run.info import RunInfo
 from rushkit.run.progress import Speaker
 
 QUIET = Speaker(-1, rank=0)

@@ -10,10 +10,10 @@ import torch
 from rushkit.data import cache
 from rushkit.errors import RushkitError
 from rushkit.run import files
+from rushkit.run.blocklog import BlockLog
 from rushkit.run.files import write_atomic
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
-from rushkit.stages.blocklog import BlockLog
 
 PRECIOUS = "mine\n"
 

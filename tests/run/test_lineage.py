@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rushkit.run.find import RunInfo
+from rushkit.run.info import RunInfo
 from rushkit.run.lineage import parents
 
 

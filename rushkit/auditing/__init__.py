@@ -1,0 +1,1 @@
+"""Whether measured robustness is real: measurements and the checks that judge them."""

@@ -1,0 +1,146 @@
+"""The measurements of an audit: each by itself, a function of the images, its label and the seed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks.norms import length, project, random_start, rounding
+from rushkit.attacks.pgd import PGD
+from rushkit.attacks.scoring import count_right
+from rushkit.attacks.square import square
+from rushkit.auditing.plan import FINAL_VOTES, SCORE_DRAWS, Measurement, Settings
+from rushkit.auditing.planted import Features, plant_and_seek
+from rushkit.errors import NumericsError
+from rushkit.models.passes import MOST
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import derived_seed, generator
+
+
+@dataclass
+class Outcome:
+    """What one measurement found, as JSON holds it.
+
+    Attributes:
+        share: For each image, the share of fresh votes that are right.
+        curve: The attack's mean loss at each step.
+        excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
+            explains, pixel units; infinite for NaN pixels.
+        planted: For each planted example, whether the attack found one.
+        problem: Why there is no more, or "".
+    """
+
+    share: list[float] | None = None
+    curve: list[float] | None = None
+    excess: float = 0.0
+    planted: list[bool] | None = None
+    problem: str = ""
+
+
+class Attacks:
+    """Whatever an audit does to images.
+
+    Args:
+        g: The model under its noise, with the m of the votes.
+        x: (N, C, H, W) images in [0, 1] that are right before any attack.
+        y: (N,) labels.
+        settings: Norm, eps and budgets.
+        features: (N, C, H, W) -> (N, F), where examples are planted.
+
+    Attributes:
+        device: Where the images are.
+    """
+
+    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, features: Features) -> None:
+        self._g, self._x, self._y = g, x, y
+        self._settings, self._features = settings, features
+        self.device = x.device
+
+    def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
+        """What a measurement finds, and its (N, C, H, W) images where they are of a white box within eps."""
+        found = Outcome()
+        try:
+            if measurement.kind == "planted":
+                found.planted = self._planted()
+                return found, None
+            make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
+            # What lies outside of the box is in ``excess``, for RK118; votes are of images.
+            x_adv = make(measurement, found).nan_to_num(0.0).clamp(0, 1)
+            found.share = score(self._g, x_adv, self._y, self._settings.seed, measurement.label)
+        except NumericsError as error:
+            found.problem = error.message
+            return found, None
+        within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
+        return found, x_adv if measurement.kind == "climb" and within else None
+
+    def judge(self, x_adv: Tensor) -> Outcome:
+        """Many votes of fresh noise on the images that were chosen."""
+        seed = derived_seed(self._settings.seed, "audit final")
+        try:
+            right = count_right(self._g, x_adv, self._y, FINAL_VOTES, seed)["majority"]
+        except NumericsError as error:
+            return Outcome(problem=error.message)
+        return Outcome(share=[count / FINAL_VOTES for count in right])
+
+    def _climb(self, measurement: Measurement, found: Outcome) -> Tensor:
+        """One white-box attack on every image, with the last iterate of one climb: what a sweep compares."""
+        settings = self._settings
+        options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
+        options |= measurement.options
+        results = []
+        size = max(1, MOST[self._x.device.type] // options["samples"])
+        for start in range(0, len(self._x), size):
+            seed = derived_seed(settings.seed, f"audit {measurement.label}", start)
+            attack = PGD(settings.norm, best="last", seed=seed, **options)
+            results.append(attack.run(self._g, self._x[start : start + size], self._y[start : start + size]))
+        weights = torch.tensor([len(result.x_adv) for result in results], dtype=torch.float64)
+        curves = torch.stack([result.loss_curve for result in results])
+        found.curve = ((curves * weights[:, None]).sum(0) / weights.sum()).tolist()
+        x_adv = torch.cat([result.x_adv for result in results])
+        found.excess = self._excess(x_adv, options["eps"])
+        return x_adv
+
+    def _noise(self, measurement: Measurement, found: Outcome) -> Tensor:
+        """Random noise as large as the ball allows: corners in l-inf, random directions at full length else."""
+        x, settings = self._x, self._settings
+        source = generator(settings.seed, "audit noise", device=x.device)
+        delta = random_start(torch.full_like(x, 0.5), settings.norm, min(settings.eps, 0.5), source) - 0.5
+        if settings.norm == "linf":
+            delta = settings.eps * delta.sign()
+        else:
+            size = length(delta, settings.norm).clamp(min=1e-12).view(-1, 1, 1, 1)
+            delta = settings.eps * delta / size
+        return project(x, x + delta, settings.norm, settings.eps)
+
+    def _square(self, measurement: Measurement, found: Outcome) -> Tensor:
+        """Square, which sees scores and no gradient."""
+        settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
+        attack = square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
+        x_adv = attack.run(self._g, self._x, self._y).x_adv
+        found.excess = self._excess(x_adv, settings.eps)
+        return x_adv
+
+    def _planted(self) -> list[bool] | None:
+        settings = self._settings
+        return plant_and_seek(
+            self._g, self._features, self._x[: settings.planted], settings.norm, settings.eps, settings.steps,
+            settings.eot, derived_seed(settings.seed, "audit planted"),
+        )  # fmt: skip
+
+    def _excess(self, x_adv: Tensor, eps: float) -> float:
+        delta, norm = x_adv.double() - self._x.double(), self._settings.norm
+        allowed = eps + rounding(norm, delta[0].numel())
+        outside = [length(delta, norm).amax() - allowed, x_adv.amax() - 1, -x_adv.amin()]
+        # Nothing compares with NaN: it would pass for an image within the ball.
+        return float(torch.stack([distance.double() for distance in outside]).nan_to_num(math.inf, math.inf).amax())
+
+
+def score(g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int, label: str) -> list[float]:
+    """For each image, the share of votes of fresh noise that are right; the label names the draws."""
+    votes = max(1, SCORE_DRAWS // g.samples)
+    right = count_right(g, x, y, votes, derived_seed(seed, f"audit score {label}"))["majority"]
+    return [count / votes for count in right]

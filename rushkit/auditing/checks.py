@@ -1,0 +1,363 @@
+"""Is the robustness real? The checklist of a trustworthy evaluation, one function a check, each judging figures.
+
+The list follows Carlini et al. 2019, Athalye et al. 2018, Tramer et al. 2020, Pintor et al. 2022 and Lee and Kim 2023.
+Codes are stable; ``docs/audit.md`` says of each what it means and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from rushkit import statistics
+from rushkit.auditing.measure import Measured, Point
+from rushkit.results.intervals import mean_interval
+from rushkit.rounding import percent
+
+Status = Literal["pass", "warn", "fail", "skipped"]
+Figures = dict[str, float]
+
+# Differences in accuracy that may be noise of a small sample, and those that count.
+_NOTICEABLE, _LARGE = 0.03, 0.05
+# How sure a difference between two attacks on the same images must be: to fail, by the exact McNemar test; to warn, in
+# standard errors of the paired difference. Two runs of one attack differ so much one way in about one case of 40.
+_ALPHA, _ERRORS = 0.05, 2.0
+# An image on which a black box wins and a white box loses, each by most of its votes.
+_LOST, _HELD = 0.2, 0.8
+# A rise of the loss in nats that is more than the noise of its draws.
+_RISE = 0.02
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one check says.
+
+    Attributes:
+        code: Such as ``"RK101"``; never given to another check.
+        name: Such as ``"eot-not-converged"``: what is the case where it fails.
+        status: Whether that is the case.
+        says: One sentence for the reader.
+        figures: What it was judged by.
+    """
+
+    code: str
+    name: str
+    status: Status
+    says: str
+    figures: Figures
+
+
+def eot_not_converged(found: Measured) -> tuple[Status, str, Figures]:
+    """Twice the draws in each gradient must find nothing more."""
+    before, after = found.draws[-2:]
+    figures = {f"accuracy at {point.label}": point.accuracy for point in found.draws}
+    return _worse_by(after, before), _change(before, after), figures
+
+
+def steps_not_converged(found: Measured) -> tuple[Status, str, Figures]:
+    """Twice the steps must find nothing more."""
+    before, after = found.steps[-2:]
+    figures = {f"accuracy at {point.label}": point.accuracy for point in found.steps}
+    return _worse_by(after, before), _change(before, after), figures
+
+
+def loss_still_rising(found: Measured) -> tuple[Status, str, Figures]:
+    """The attack's loss must have stopped rising before its last 10 steps (Pintor et al. 2022, indicator 3)."""
+    curve = found.curve
+    last = min(10, len(curve) // 2)
+    if last < 2:
+        return "skipped", f"{len(curve)} steps are too few to tell", {}
+    window = max(1, last // 3)
+    # Means over a few steps: each value has the noise of its own draws.
+    start = math.fsum(curve[:window]) / window
+    before = math.fsum(curve[-last - window : -last] or curve[:window]) / window
+    end = math.fsum(curve[-window:]) / window
+    rise, late = end - start, end - before
+    share = min(max(late / rise, 0.0), 1.0) if rise > 0 else 0.0
+    figures = {"loss at the start": start, "loss at the end": end, "share of the rise in the last steps": share}
+    status: Status = "warn" if share > 0.2 and late > _RISE else "pass"
+    return status, f"{_percent(share)} of the rise of the loss falls into the last {last} steps", figures
+
+
+def gradient_zero(found: Measured) -> tuple[Status, str, Figures]:
+    """Where the gradient is zero, a gradient attack does nothing (Pintor et al. 2022, indicator 1)."""
+    if found.gradients is None:
+        return "fail", "the output has no gradient with respect to the input", {}
+    share = sum(found.gradients.zero) / len(found.gradients.zero)
+    figures = {"images without gradient": share, "entries that are zero": found.gradients.zero_entries}
+    status = _above(share, 0.0, 0.1)
+    return status, f"{_percent(share)} of the images have a gradient of −log p̄ that is exactly zero", figures
+
+
+def gradient_drowned(found: Measured) -> tuple[Status, str, Figures]:
+    """Two gradients from independent draws must point the same way, or the noise hides where to go."""
+    assert found.gradients is not None
+    cosines = found.gradients.cosines
+    if len(cosines) < 2:
+        return "skipped", "too few images have a gradient", {}
+    mean = math.fsum(cosines) / len(cosines)
+    spread = math.sqrt(math.fsum((cosine - mean) ** 2 for cosine in cosines) / (len(cosines) - 1) / len(cosines))
+    figures = {"mean cosine": mean, "standard error": spread}
+    status: Status = "fail" if mean < 0.01 or mean < 3 * spread else "warn" if mean < 0.05 else "pass"
+    return status, f"gradients of {found.settings.eot} draws each have a mean cosine of {mean:.3f}", figures
+
+
+def not_finite(found: Measured) -> tuple[Status, str, Figures]:
+    """NaN and infinite logits or gradients are failures of the model, never successes of an attack."""
+    figures = {"images with NaN or infinite values": float(found.not_finite)}
+    if found.not_finite:
+        return "fail", f"{found.not_finite} of {found.images} images: {found.problem}", figures
+    return "pass", "logits and gradients are finite", figures
+
+
+def saturated(found: Measured) -> tuple[Status, str, Figures]:
+    """Where a draw's probability rounds to 1, its −log p has no gradient left and −log p̄ flattens."""
+    assert found.gradients is not None
+    share = found.gradients.saturated
+    status = _above(share, 0.05, 0.5)
+    return (
+        status,
+        f"{_percent(share)} of the draws give the label a probability of exactly 1",
+        {"saturated draws": share},
+    )
+
+
+def large_eps_survived(found: Measured) -> tuple[Status, str, Figures]:
+    """Where every image may become grey, no classifier beats a constant answer: what still stands is hidden."""
+    # The attacked images are those that were right: a model that favours a class leaves that class's, not 1/K of each.
+    point, chance = found.radii[-1], found.commonest
+    low, _ = mean_interval(math.fsum(point.share), len(point.share))
+    figures = {"eps": point.value, "accuracy": point.accuracy, "chance": chance}
+    status: Status = "fail" if low > chance else "warn" if point.accuracy > chance + _LARGE else "pass"
+    return (
+        status,
+        f"at eps {point.value:.4g} accuracy is {_percent(point.accuracy)}, chance {_percent(chance)}",
+        figures,
+    )
+
+
+def accuracy_rises_with_eps(found: Measured) -> tuple[Status, str, Figures]:
+    """A larger ball holds the smaller one."""
+    return _monotone(found.radii, "eps")
+
+
+def accuracy_rises_with_steps(found: Measured) -> tuple[Status, str, Figures]:
+    """More steps must not leave more images right."""
+    return _monotone(found.steps, "steps")
+
+
+def single_step_stronger(found: Measured) -> tuple[Status, str, Figures]:
+    """Many small steps must do at least as well as one large one."""
+    assert found.single is not None
+    return _rival(found, found.single, found.losses[0])
+
+
+def black_box_stronger(found: Measured) -> tuple[Status, str, Figures]:
+    """What Square finds without gradients, for any image, the white-box attacks must find too."""
+    assert found.best is not None
+    if found.black_box is None:
+        return "skipped", f"Square has no {found.settings.norm} or does not fit such images", {}
+    missed = sum(
+        black <= _LOST and white >= _HELD for black, white in zip(found.black_box.share, found.best.share, strict=True)
+    )
+    figures = {
+        "accuracy under Square": found.black_box.accuracy,
+        "accuracy under the best white box": found.best.accuracy,
+        "images that only Square breaks": float(missed),
+    }
+    many = max(2.0, _LARGE * len(found.best.share))
+    status: Status = "fail" if missed >= many else "warn" if missed else "pass"
+    return status, f"{missed} of {len(found.best.share)} images fall to Square alone", figures
+
+
+def random_noise_stronger(found: Measured) -> tuple[Status, str, Figures]:
+    """Noise of the attack's own size must do less than the attack."""
+    assert found.noise is not None
+    assert found.best is not None
+    return _rival(found, found.noise, found.best)
+
+
+def planted_example_missed(found: Measured) -> tuple[Status, str, Figures]:
+    """An example that is there by construction must be found (Zimmermann et al. 2022)."""
+    if found.planted is None:
+        return "skipped", "the noise is too strong for this ball: no example could be planted and proved", {}
+    share = sum(found.planted) / len(found.planted)
+    status: Status = "pass" if all(found.planted) else "warn" if share >= 0.75 else "fail"
+    says = f"{sum(found.planted)} of {len(found.planted)} planted examples were found"
+    return status, says, {"planted": float(len(found.planted)), "found": share}
+
+
+def losses_disagree(found: Measured) -> tuple[Status, str, Figures]:
+    """Where another loss finds much more than −log p̄, that one is flat: saturated, or opposed to the mean."""
+    figures = {f"accuracy under {point.label}": point.accuracy for point in found.losses}
+    base, best = found.losses[0], min(found.losses, key=lambda point: point.accuracy)
+    gap = base.accuracy - best.accuracy
+    status: Status = "warn" if gap > 2 * _LARGE else "pass"
+    return status, f"{best.label} leaves {_percent(best.accuracy)}, nll {_percent(base.accuracy)}", figures
+
+
+def fixed_noise_stronger(found: Measured) -> tuple[Status, str, Figures]:
+    """An attack on one panel of noise must not beat one that sees the noise as it is."""
+    assert found.fixed is not None
+    return _rival(found, found.fixed, found.losses[0])
+
+
+def votes_flip(found: Measured) -> tuple[Status, str, Figures]:
+    """Where votes on one image differ, an accuracy is a mean, and an attacker who tries again has more."""
+    assert found.best is not None
+    assert found.any_failure is not None
+    shares = found.best.share
+    flip = math.fsum(min(share, 1 - share) for share in shares) / len(shares)
+    figures = {"flip rate": flip, "mean accuracy": found.best.accuracy, "any-failure accuracy": 1 - found.any_failure}
+    says = f"{_percent(flip)} of the votes differ from the image's usual outcome"
+    return ("warn" if flip > _LARGE else "pass"), says, figures
+
+
+def out_of_ball(found: Measured) -> tuple[Status, str, Figures]:
+    """Every image must lie within eps of its original, but for the rounding of its pixels, and within [0, 1]."""
+    # results.json holds finite figures only.
+    if math.isinf(found.excess):
+        return "fail", "an image that an attack returned has NaN or infinite pixels", {}
+    if found.excess > 0:
+        says = f"the farthest image lies {found.excess:.1g} outside, more than rounding explains"
+        return "fail", says, {"excess": found.excess}
+    return "pass", "every image lies within its ball and within [0, 1]", {"excess": found.excess}
+
+
+def too_few_images(found: Measured) -> tuple[Status, str, Figures]:
+    """On few images most checks cannot fail."""
+    count = len(found.attacked)
+    figures = {"images": float(found.images), "right before any attack": float(count)}
+    if not count:
+        return "fail", found.problem or "no image is right before any attack", figures
+    figures["smallest drop that warns"] = drop = _smallest_drop(count)
+    says = (
+        f"{count} of {found.images} images are right before any attack, and were attacked; between two attacks, a drop "
+        f"below {_percent(drop)} can be chance"
+    )
+    return ("warn" if count < 20 else "pass"), says, figures
+
+
+Judge = Callable[[Measured], tuple[Status, str, Figures]]
+
+CHECKS: tuple[tuple[str, str, Judge], ...] = (
+    ("RK101", "eot-not-converged", eot_not_converged),
+    ("RK102", "steps-not-converged", steps_not_converged),
+    ("RK103", "loss-still-rising", loss_still_rising),
+    ("RK104", "gradient-zero", gradient_zero),
+    ("RK105", "gradient-drowned", gradient_drowned),
+    ("RK106", "not-finite", not_finite),
+    ("RK107", "saturated", saturated),
+    ("RK108", "large-eps-survived", large_eps_survived),
+    ("RK109", "accuracy-rises-with-eps", accuracy_rises_with_eps),
+    ("RK110", "accuracy-rises-with-steps", accuracy_rises_with_steps),
+    ("RK111", "single-step-stronger", single_step_stronger),
+    ("RK112", "black-box-stronger", black_box_stronger),
+    ("RK113", "random-noise-stronger", random_noise_stronger),
+    ("RK114", "planted-example-missed", planted_example_missed),
+    ("RK115", "losses-disagree", losses_disagree),
+    ("RK116", "fixed-noise-stronger", fixed_noise_stronger),
+    ("RK117", "votes-flip", votes_flip),
+    ("RK118", "out-of-ball", out_of_ball),
+    ("RK119", "too-few-images", too_few_images),
+)
+# Those that need nothing but the first look at the model.
+_ALWAYS = ("RK106", "RK119")
+# Those that ask what the noise does.
+_ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
+
+
+def check_all(found: Measured) -> list[Check]:
+    """Every check on what was measured; a check whose figures are missing is skipped, and says why."""
+    checks = []
+    for code, name, judge in CHECKS:
+        measured = found.best is not None or code in _ALWAYS or (code == "RK104" and found.no_gradient)
+        # Such an image ends the measuring: the model's answer to it is NaN as well.
+        measured = measured or (code == "RK118" and math.isinf(found.excess))
+        if code == "RK119" and found.not_finite:
+            measured = False
+        verdict: tuple[Status, str, Figures] = "skipped", f"not measured: {found.problem}", {}
+        if found.deterministic and code in _ABOUT_NOISE:
+            verdict = "skipped", "there is no noise: every draw is the same", {}
+        elif measured:
+            verdict = judge(found)
+        status, says, figures = verdict
+        checks.append(Check(code, name, status, says, figures))
+    return checks
+
+
+def _rival(found: Measured, weak: Point, strong: Point) -> tuple[Status, str, Figures]:
+    """Whether an attack that should be the weaker one finds more."""
+    figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
+    says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
+    return _worse_by(weak, strong), says + _tolerance(weak, strong), figures
+
+
+def _monotone(points: list[Point], what: str) -> tuple[Status, str, Figures]:
+    """Whether accuracy falls along a sweep."""
+    worst: Status = "pass"
+    for before, after in pairwise(points):
+        status = _worse_by(before, after)
+        worst = max(worst, status, key=("pass", "warn", "fail").index)
+    accuracies = ", ".join(_percent(point.accuracy) for point in points)
+    figures = {f"accuracy at {point.label}": point.accuracy for point in points}
+    return worst, f"along {what} accuracy goes {accuracies}", figures
+
+
+def _worse_by(lower: Point, higher: Point) -> Status:
+    """Whether accuracy is lower at the first point, by how much and how surely, on the same images."""
+    drop = higher.accuracy - lower.accuracy
+    lost = sum(before and not after for before, after in zip(higher.right, lower.right, strict=True))
+    won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
+    if drop > _LARGE and lost > won and float(statistics.mcnemar(lost, won)) < _ALPHA:
+        return "fail"
+    return "warn" if drop > _noticed_from(lower, higher) else "pass"
+
+
+def _noticed_from(lower: Point, higher: Point) -> float:
+    """The drop of accuracy beyond which chance does not explain it on these images."""
+    return max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher))
+
+
+def _paired_error(lower: Point, higher: Point) -> float:
+    """Standard error of the mean difference of the shares, from the images as pairs; infinite for a single image."""
+    differences = [before - after for before, after in zip(higher.share, lower.share, strict=True)]
+    count = len(differences)
+    if count < 2:
+        return math.inf
+    mean = math.fsum(differences) / count
+    return math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (count - 1) / count)
+
+
+def _smallest_drop(images: int) -> float:
+    """The smallest drop that warns if whole images fall and none rises: of a share p, p > 2·√(p(1 − p)/(n − 1))."""
+    fallen = min(math.floor(_ERRORS**2 * images / (images - 1 + _ERRORS**2)) + 1, images)
+    return max(fallen / images, _NOTICEABLE)
+
+
+def _above(share: float, warn: float, fail: float) -> Status:
+    return "fail" if share > fail else "warn" if share > warn else "pass"
+
+
+def _change(before: Point, after: Point) -> str:
+    return (
+        f"from {before.label} to {after.label} accuracy goes from {_percent(before.accuracy)} to "
+        f"{_percent(after.accuracy)}{_tolerance(after, before)}"
+    )
+
+
+def _tolerance(lower: Point, higher: Point) -> str:
+    """What to read a drop that passes with: on how many images it was seen, and from where on it would have warned."""
+    images, drop = len(lower.share), higher.accuracy - lower.accuracy
+    if not 0 < drop <= min(_noticed_from(lower, higher), 1.0):
+        return ""
+    # A larger drop of whole images brings a larger error with it: the error that was seen promises too much.
+    least = min(max(_noticed_from(lower, higher), _smallest_drop(images)), 1.0)
+    return f"; on {images} images a drop below {_percent(least)} can be chance"
+
+
+def _percent(share: float) -> str:
+    return f"{percent(share)} %"

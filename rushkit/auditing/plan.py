@@ -1,0 +1,151 @@
+"""What an audit measures, and what each measurement costs. Nothing here computes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from rushkit.attacks import Norm
+from rushkit.attacks.losses import LossName, classes_needed
+from rushkit.attacks.scoring import SELECTION_SAMPLES
+from rushkit.attacks.torchattacks_adapter import square_fits
+from rushkit.errors import UsageError
+from rushkit.recipe.radius import check_eps
+
+# Draws behind every accuracy, spread over votes of m, and the votes that judge the best images.
+SCORE_DRAWS, FINAL_VOTES = 64, 10
+# Rough costs: an attack's own verdict, in draws, and a pass forward and backward, in forward passes.
+_VERDICT_DRAWS, _BACKWARD = 60, 3
+# Draws that place a readout for one planted example, and passes that climb to its point.
+_PLACING, _PLANT_CLIMB = 5 * SELECTION_SAMPLES, 128
+_RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
+# Where every image can be turned into grey, so that no classifier may be right: half the box, by norm and dimension.
+_HALF_BOX: dict[str, Callable[[int], float]] = {
+    "linf": lambda dim: 0.5,
+    "l2": lambda dim: 0.5 * math.sqrt(dim),
+    "l1": lambda dim: 0.5 * dim,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What an audit spends.
+
+    Attributes:
+        norm: Of the ball.
+        eps: Its radius, pixel units.
+        steps: Gradient steps; the sweep goes from a quarter to twice as many.
+        eot: Draws a gradient; the sweep likewise.
+        queries: Of Square.
+        planted: Images that get a planted example.
+        seed: Of every draw.
+
+    Raises:
+        UsageError: an unknown norm, an eps that is no radius in pixel units, or a budget that is not positive.
+    """
+
+    norm: Norm
+    eps: float
+    steps: int = 20
+    eot: int = 10
+    queries: int = 200
+    planted: int = 8
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.norm not in get_args(Norm):
+            raise UsageError(f"an audit has no norm {self.norm!r}", f"it has: {', '.join(get_args(Norm))}")
+        check_eps(self.norm, self.eps)
+        if not self.eps > 0:
+            raise UsageError(f"an audit needs a ball: eps must be above 0 (got {self.eps:g})", "such as --eps 8/255")
+        for name in ("steps", "eot", "queries", "planted"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1 (got {getattr(self, name)})")
+
+    @property
+    def step_counts(self) -> tuple[int, ...]:
+        """The sweep of steps."""
+        return _sweep(self.steps)
+
+    @property
+    def eot_counts(self) -> tuple[int, ...]:
+        """The sweep of draws."""
+        return _sweep(self.eot)
+
+    def large_eps(self, dim: int) -> float:
+        """A radius at which every image can become any grey."""
+        return max(_HALF_BOX[self.norm](dim), self.eps)
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One thing to measure. It needs the outcome of no other, so that ranks can deal them out.
+
+    Attributes:
+        label: Names it, and its draws.
+        place: The attribute of ``Measured`` that its figure goes to.
+        passes: About how many forward passes it makes; a backward counts two.
+        value: Where it stands in its sweep.
+        kind: How it is made; a climb is PGD.
+        options: How a climb differs from the base attack.
+        base: Whether it is the base attack itself.
+    """
+
+    label: str
+    place: str
+    passes: int
+    value: float = 0.0
+    kind: Literal["climb", "noise", "square", "planted"] = "climb"
+    options: dict[str, Any] = field(default_factory=dict)
+    base: bool = False
+
+
+def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list[Measurement]:
+    """Every measurement on right images, in the order of the results.
+
+    Args:
+        settings: What is spent.
+        m: Draws a vote.
+        classes: K; a loss that needs more is left out.
+        shape: (N, C, H, W) of the images; Square is left out where it does not fit them.
+    """
+    images, dim = shape[0], math.prod(shape[1:])
+    eps, large = settings.eps, settings.large_eps(dim)
+    score = max(m, SCORE_DRAWS)
+
+    def climb(label: str, place: str, value: float = 0, **options: Any) -> Measurement:
+        draws = options.get("steps", settings.steps) * options.get("samples", settings.eot)
+        passes = images * (_BACKWARD * draws + _VERDICT_DRAWS + max(m, SELECTION_SAMPLES) + score)
+        return Measurement(label, place, passes, value, "climb", options, base=options == {"steps": settings.steps})
+
+    half = max(1, settings.steps // 2)
+    found = [climb(f"{steps} steps", "steps", steps, steps=steps) for steps in settings.step_counts]
+    found += [climb(f"{eot} draws", "draws", eot, steps=half, samples=eot) for eot in settings.eot_counts]
+    found.append(climb("eps / 2", "radii", eps / 2, eps=eps / 2))
+    if 2 * eps < large:
+        found.append(climb("2 eps", "radii", 2 * eps, eps=2 * eps))
+    found.append(climb("large eps", "radii", large, eps=large))
+    found += [climb(loss, "losses", loss=loss) for loss in _RIVALS if classes >= classes_needed(loss, False)]
+    found.append(climb("fixed noise", "fixed", noise="fixed"))
+    found.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
+    found.append(Measurement("random noise", "noise", images * score, kind="noise"))
+    if settings.norm != "l1" and square_fits(settings.norm, shape[2], shape[3]):
+        passes = images * (settings.queries * settings.eot + _VERDICT_DRAWS + score)
+        found.append(Measurement("square", "black_box", passes, settings.queries, "square"))
+    plants = min(settings.planted, images)
+    passes = plants * (_BACKWARD * (settings.steps * settings.eot + _PLANT_CLIMB) + _PLACING)
+    return [*found, Measurement("planted examples", "planted", passes, kind="planted")]
+
+
+def passes(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> int:
+    """About how many forward passes an audit of (N, C, H, W) images makes; a backward counts two."""
+    # Beside the plan: the first look, two gradients, the last votes.
+    around = 2 * SCORE_DRAWS + 2 * _BACKWARD * settings.eot + FINAL_VOTES * m
+    return shape[0] * around + sum(measurement.passes for measurement in plan(settings, m, classes, shape))
+
+
+def _sweep(middle: int) -> tuple[int, ...]:
+    """A quarter, a half, all and twice of a budget, each at least 1."""
+    return tuple(sorted({max(1, middle // 4), max(1, middle // 2), middle, 2 * middle}))

@@ -1,0 +1,302 @@
+"""How fast this machine does a recipe's work, each part beside the bare model doing the same passes."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks.pgd import PGD
+from rushkit.data.memory import Split
+from rushkit.distributed.share import Share
+from rushkit.errors import DataError
+from rushkit.models.fold import fold_batch_norm
+from rushkit.models.network import Network
+from rushkit.noises import Noise
+from rushkit.recipe.schema import Recipe
+from rushkit.run.progress import Speaker
+from rushkit.setup import components
+from rushkit.setup.start import machine_of
+from rushkit.setup.subject import smoothed
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import Machine, generator
+from rushkit.training.loop import TrainingJob, build_optimizer, train_step
+from rushkit.training.pretrain import pretraining_job
+
+# Draws an image in the attack and the votes that are measured.
+SAMPLES = 8
+_EPS = 8 / 255
+# A training step costs about three forward passes; the two contestants take a warm-up and a few rounds.
+_PASSES_A_ROUND = 6
+_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one call took.
+
+    Attributes:
+        wall: Seconds that passed.
+        work: Seconds to compare by: on a CPU those that the process itself computed for, which others on the machine do
+            not lengthen as much; else the same.
+    """
+
+    wall: float = float("inf")
+    work: float = float("inf")
+
+    def least(self, other: Cost) -> Cost:
+        """The lower of each."""
+        return Cost(min(self.wall, other.wall), min(self.work, other.work))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One part of the work beside the bare model's.
+
+    Attributes:
+        part: Its name.
+        unit: Of its speed.
+        count: Units in a call of ours.
+        ours: What the call took.
+        bare: What the bare model's call took.
+        per_bare: Units in that; 0: as many.
+    """
+
+    part: str
+    unit: str
+    count: int
+    ours: Cost
+    bare: Cost
+    per_bare: int = 0
+
+    @property
+    def fraction(self) -> float:
+        """Our speed as a fraction of the bare model's."""
+        return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
+
+    def facts(self) -> dict[str, Any]:
+        """As ``--json`` shows it."""
+        return {
+            "part": self.part,
+            "unit": self.unit,
+            "per_second": self.count / self.ours.wall,
+            "bare_per_second": (self.per_bare or self.count) / self.bare.wall,
+            "fraction": self.fraction,
+        }
+
+
+def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> dict[str, Any]:
+    """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
+
+    Ours and the bare model take turns and each one's fastest round counts, so that a busy machine slows both alike;
+    speeds are those of the clock, and on a CPU the fractions are of processor time.
+
+    Args:
+        recipe: Sections data, backbone, projector, noise, pretrain, system.
+        seconds: About how long to measure; batches are as large as that allows, up to the recipe's.
+        speaker: Hears what is being measured.
+
+    Returns:
+        ``rows`` (part, unit, per_second, bare_per_second, fraction), ``estimate``, ``memory``, and the setting.
+    """
+    speaker, machine = speaker or Speaker(), machine_of(recipe)
+    job, images_an_epoch = bench_job(recipe, machine)
+    forward = _forward_seconds(job, machine)
+    affordable = int(seconds / 2 / (forward * _PASSES_A_ROUND * _ROUNDS))
+    batch = max(2, min(recipe.pretrain.batch_size, affordable // 2))
+    smaller = job.settings.model_copy(update={"batch_size": batch})
+    job = replace(job, split=Split(job.split.images[:batch], None, job.split.name), settings=smaller)
+    speaker.say(f"bench {recipe.name}: {recipe.backbone.name}, batch {batch}, about {seconds:.0f} s; {machine}")
+
+    views = race({"ours": lambda: job.views(job.split.images, _draws(machine))}, seconds / 10, machine)
+    steps = race(training_contestants(job, recipe, machine), seconds / 2, machine)
+    network = inference_network(job, machine)
+    x = components.to_float(job.split.images[: max(1, batch // SAMPLES)])
+    attack = race(attack_contestants(network, job.noise, x, SAMPLES, machine), seconds / 4, machine)
+    votes = race(vote_contestants(network, job.noise, x, SAMPLES, machine), seconds / 4, machine)
+    copies = len(x) * SAMPLES
+    # The step sees two views of an image.
+    rows = [
+        Row("views", "views/s", batch, views["ours"], steps["bare"], per_bare=2 * batch),
+        Row("training", "steps/s", 1, steps["ours"], steps["bare"]),
+        Row("attack", "samples/s", copies, attack["ours"], attack["bare"]),
+        Row("votes", "samples/s", copies, votes["ours"], votes["bare"]),
+    ]
+    return {
+        "recipe": recipe.name,
+        "machine": str(machine),
+        "batch": batch,
+        "recipe_batch": recipe.pretrain.batch_size,
+        "rows": [each.facts() for each in rows],
+        "memory_bytes": peak_memory(machine),
+        "estimate": estimate(recipe, images_an_epoch, steps["ours"].wall / batch),
+    }
+
+
+def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> dict[str, Any] | None:
+    """What the recipe's pre-training takes at this speed, without looks at the features; None where the data is not
+    here to be counted."""
+    if images is None:
+        return None
+    batch, epochs = recipe.pretrain.batch_size, recipe.pretrain.epochs
+    epoch = images // batch * batch * seconds_an_image
+    return {"epochs": epochs, "seconds_an_epoch": epoch, "seconds": epoch * epochs}
+
+
+def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None]:
+    """The recipe's pre-training on a batch of random images, and how many images an epoch really has."""
+    dataset = components.build_dataset(recipe)
+    try:
+        count: int | None = len(components.load_split(recipe, dataset, recipe.pretrain.split))
+    except DataError:
+        count = None
+    size = components.image_size(recipe, dataset)
+    shape = (recipe.pretrain.batch_size, components.IN_CHANNELS, size, size)
+    images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "bench images")).to(machine.device)
+    job, _ = pretraining_job(recipe, machine, Split(images, None, "random images"))
+    return job, count
+
+
+def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
+    """A pre-training step, from uint8 images to new weights; and forward, backward and optimizer on ready inputs."""
+    job.set_modes()
+    parameters = list(job.network.parameters())
+    optimizer = build_optimizer(recipe.pretrain.optimizer, parameters, machine.device)
+    share = Share(0, len(job.split), len(job.split))
+    inputs = job.objective.inputs(job.split.images, job.views, job.noise, _draws(machine))
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+
+    def bare() -> None:
+        with machine.autocast():
+            outputs = job.network(inputs)
+        optimizer.zero_grad(set_to_none=True)
+        outputs.float().square().mean().backward()
+        optimizer.step()
+
+    model = machine.compiled(job.network)
+
+    def ours() -> Tensor:
+        return train_step(job, model, job.split.images, None, share, _draws(machine), optimizer, machine)
+
+    return {"bare": bare, "ours": ours}
+
+
+def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
+    """The encoder with ten random classes, as evaluation and attack would load it."""
+    head = nn.Linear(components.num_features(job.network.encoder), 10).to(machine.device)
+    network = Network(job.network.encoder, head).eval().requires_grad_(False)
+    if machine.precision == "float32":
+        network.encoder = fold_batch_norm(network.encoder, components.to_float(job.split.images[:2]))
+    return network
+
+
+def attack_contestants(
+    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+) -> dict[str, Callable[[], object]]:
+    """One more step of a smoothed PGD; and a forward pass with its input gradient on as many noisy copies."""
+    g = smoothed(_Decided(network), noise, samples, machine=machine)
+    y = torch.arange(len(x), device=x.device) % 9 + 1
+    noisy = x.repeat(samples, 1, 1, 1)
+    one, three = (PGD("linf", _EPS, steps=steps, best="last", samples=samples) for steps in (1, 3))
+
+    def bare() -> None:
+        copies = noisy.clone().requires_grad_()
+        torch.autograd.grad(g.model(copies).float().logsumexp(1).sum(), copies)
+
+    # What an attack does once, whatever its steps, cancels.
+    return {"bare": bare, "one": lambda: one(g, x, y), "three": lambda: three(g, x, y)}
+
+
+class _Decided(nn.Module):
+    """A network whose every draw says class 0.
+
+    An attack judges what it found by a second, longer vote where the first is close: here it never is, and attacks of
+    one step and of three differ by their steps alone.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (N, K)."""
+        logits = self.network(x)
+        return torch.cat([logits[:, :1] + 100, logits[:, 1:]], dim=1)
+
+
+def vote_contestants(
+    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+) -> dict[str, Callable[[], object]]:
+    """A vote on each image; and a forward pass of as many copies of it, without noise or count."""
+    g: SmoothedClassifier = smoothed(network, noise, samples, machine=machine)
+    noisy = x.repeat(samples, 1, 1, 1)
+
+    @torch.no_grad()
+    def bare() -> Tensor:
+        return g.model(noisy)
+
+    return {"bare": bare, "ours": lambda: g.votes(x)}
+
+
+def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machine: Machine) -> dict[str, Cost]:
+    """What each contestant costs at its best. They take turns, after a warm-up, until the time is over.
+
+    At least three rounds. Where there are ``one`` and ``three`` steps, ``ours`` is one of the steps between.
+    """
+    best = dict.fromkeys(contestants, Cost())
+    for contestant in contestants.values():
+        contestant()
+    finish, rounds = time.perf_counter() + seconds, 0
+    while rounds < 3 or time.perf_counter() < finish:
+        for name, contestant in contestants.items():
+            best[name] = best[name].least(_cost(contestant, machine))
+        rounds += 1
+    if "three" in best:
+        one, three = best["one"], best["three"]
+        best["ours"] = Cost((three.wall - one.wall) / 2, (three.work - one.work) / 2)
+    return best
+
+
+def _cost(call: Callable[[], object], machine: Machine) -> Cost:
+    _synchronise(machine)
+    wall, work = time.perf_counter(), time.process_time()
+    call()
+    _synchronise(machine)
+    wall, work = time.perf_counter() - wall, time.process_time() - work
+    return Cost(wall, work if machine.device.type == "cpu" else wall)
+
+
+def peak_memory(machine: Machine) -> int:
+    """Bytes: the most that the device held for us, or on a CPU that the process did."""
+    if machine.device.type == "cuda":
+        return torch.cuda.max_memory_allocated(machine.device)
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def _forward_seconds(job: TrainingJob, machine: Machine) -> float:
+    """Of one image, without gradients."""
+    images = min(16, len(job.split))
+    inputs = components.to_float(job.split.images[:images]).contiguous(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def once() -> None:
+        with machine.autocast():
+            job.network.encoder(inputs)
+
+    return race({"once": once}, 0.0, machine)["once"].wall / images
+
+
+def _draws(machine: Machine) -> torch.Generator:
+    return generator(0, "bench", device=machine.device)
+
+
+def _synchronise(machine: Machine) -> None:
+    if machine.device.type == "cuda":
+        torch.cuda.synchronize(machine.device)

@@ -1,0 +1,1 @@
+"""Certified radii from counted votes, and certified predictions of single images."""

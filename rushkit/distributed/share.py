@@ -1,0 +1,91 @@
+"""A rank's share of a batch: its rows, and the views and the noise that a single process would draw for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from rushkit.distributed import ranks
+from rushkit.noises import Noise
+from rushkit.views import Views, apply_views, sample_parameters
+
+
+@dataclass(frozen=True)
+class Share:
+    """This rank's rows of a batch.
+
+    Attributes:
+        first: Index of the first one.
+        count: How many; 0 where a batch has fewer images than there are ranks.
+        total: Images in the whole batch.
+    """
+
+    first: int
+    count: int
+    total: int
+
+    @property
+    def rows(self) -> slice:
+        """The rows in the batch."""
+        return slice(self.first, self.first + self.count)
+
+    @property
+    def weight(self) -> float:
+        """What the mean over these rows counts, so that the mean over ranks is the mean over the batch."""
+        return self.count * ranks.world() / self.total
+
+    def views(self, views: Callable[[Tensor, torch.Generator], Tensor]) -> Callable[[Tensor, torch.Generator], Tensor]:
+        """The same views for these rows as a single process draws for them: drawn for the batch, made for the share."""
+        if self.count == self.total:
+            return views
+
+        def of_share(images: Tensor, source: torch.Generator) -> Tensor:
+            if isinstance(views, Views):
+                height, width = images.shape[2:]
+                drawn = sample_parameters(self.total, height, width, views.settings, source, images.device)
+                return apply_views(images, drawn[self.rows], views.settings.size)
+            return self._among_all(images, lambda batch: views(batch, source))
+
+        return of_share
+
+    def noise(self, noise: Noise) -> Noise:
+        """The same noise for these rows as a single process draws for them."""
+        return noise if self.count == self.total else cast(Noise, _SharedNoise(noise, self))
+
+    def _among_all(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
+        """Compute on a batch that has these rows in their places and zeros elsewhere; their part of the outcome.
+
+        ``rows`` may hold several batches one after the other, as two views do.
+        """
+        if not len(rows):
+            return compute(rows)
+        batches = len(rows) // self.count
+        padded = rows.new_zeros(batches, self.total, *rows.shape[1:])
+        padded[:, self.rows] = rows.view(batches, self.count, *rows.shape[1:])
+        outcome = compute(padded.flatten(0, 1))
+        return outcome.view(batches, self.total, *outcome.shape[1:])[:, self.rows].flatten(0, 1)
+
+
+def share_of(images: int) -> Share:
+    """This rank's rows of a batch of so many images: contiguous, and at most one more than another rank's."""
+    each, over = divmod(images, ranks.world())
+    first = ranks.rank() * each + min(ranks.rank(), over)
+    return Share(first, each + (ranks.rank() < over), images)
+
+
+class _SharedNoise:
+    """A noise that draws for the whole batch and gives a share's rows."""
+
+    def __init__(self, noise: Noise, share: Share) -> None:
+        self._noise, self._share = noise, share
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._noise, name)
+
+    def sample(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Draw δ for the share's rows x."""
+        return self._share._among_all(x, lambda batch: self._noise.sample(batch, generator))

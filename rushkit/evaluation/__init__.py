@@ -1,0 +1,1 @@
+"""Accuracy under noise, and the linear probe of an encoder."""

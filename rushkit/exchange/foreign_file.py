@@ -1,0 +1,219 @@
+"""Reading other people's weights: named tensors out of a .pt or .safetensors file, without running what it holds."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from rushkit.errors import CheckpointError, NumericsError, first_few, shorten
+from rushkit.exchange.foreign_bounds import PickledObject, archive_names, check_bounds
+from rushkit.paths import read_file, reason
+
+# What trainers call the part of their file that has the weights; the first one that is there is taken.
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+_WIDE = (torch.float16, torch.bfloat16, torch.float64)
+# The pickle protocol in files of torch.save from before they were zip archives.
+_TORCH_PROTOCOL = 2
+# Containers in one another that are looked into; a dictionary may contain itself.
+_MOST_CONTAINERS = 8
+# Tied weights stand in a file once and under several names.
+_MOST_NAMES_A_TENSOR = 4
+_KEYS_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """Other people's weights.
+
+    Attributes:
+        tensors: Name to tensor, floating-point ones as float32.
+        origin: Where they are from, for the record: file and hash, or the name of pretrained weights.
+        notes: What was done to get there, in sentences.
+        mean: Of each channel, where the origin says it; else empty.
+        std: The same.
+    """
+
+    tensors: dict[str, Tensor]
+    origin: dict[str, str]
+    notes: tuple[str, ...] = ()
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+
+
+def read_foreign(path: str | Path) -> ForeignWeights:
+    """The tensors of a .pt, .pth or .safetensors file.
+
+    Args:
+        path: The file; its first bytes say of which kind it is, not its name.
+
+    Raises:
+        CheckpointError: no such file, or one that is empty, damaged, no file of weights, or one of pickled objects.
+        NumericsError: NaN or infinite weights.
+    """
+    path = Path(path)
+    try:
+        data = read_file(path)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {reason(error)}", "check the path") from error
+    if not data:
+        raise CheckpointError(f"{path} is empty", "the download or copy failed: get the file again")
+    start = data[:512].lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise CheckpointError(f"{path} is a web page, not weights", "download the file itself, not the page about it")
+    if start.startswith(b"version https://git-lfs"):
+        raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
+    digest = hashlib.sha256(data).hexdigest()
+    if data[8:9] == b"{":
+        found, notes = _safetensors(path, data)
+    else:
+        found, notes = _state_dict(_torch_load(path, data), path)
+    _check_sizes(found, len(data), path)
+    tensors, converted = as_float32(found, str(path))
+    return ForeignWeights(tensors, {"file": str(path), "sha256": digest}, (*notes, *converted))
+
+
+def how_to_convert(path: Path) -> str:
+    """What its owner can do with a file that holds more than tensors."""
+    return (
+        "such a file can run code when it is opened, so rushkit does not; if you trust it, convert it where it was "
+        "written, with its own packages installed:\n"
+        'python -c "import torch; '
+        f"m = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
+        "m = m.get('state_dict', m.get('model', m)) if isinstance(m, dict) else m; "
+        "torch.save(m.state_dict() if hasattr(m, 'state_dict') else dict(m), 'weights.pt')\""
+    )
+
+
+def _safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], list[str]]:
+    try:
+        return safetensors.torch.load(data), []
+    # Which error it is that a damaged header raises depends on the version of safetensors.
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a whole safetensors file: {error}", "it was cut short or altered: get it again"
+        ) from error
+
+
+def _torch_load(path: Path, data: bytes) -> Any:
+    if any(name.endswith("constants.pkl") for name in archive_names(data)):
+        raise CheckpointError(
+            f"{path} is a TorchScript archive, which holds code",
+            "save its weights alone, where it was written:\n"
+            f"python -c \"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt')\"",
+        )
+    if data[:1] == b"\x80" and data[1:2] > bytes([_TORCH_PROTOCOL]):
+        raise CheckpointError(f"{path} is a pickle that torch.save did not write", how_to_convert(path))
+    try:
+        check_bounds(data, str(path))
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except CheckpointError:
+        raise
+    except PickledObject as error:
+        raise _objects(path, error.name) from error
+    # A file that is no archive of torch's can raise nearly anything in its reader.
+    except Exception as error:
+        text = str(error)
+        refused = "Weights only load failed" in text
+        # An operand that it does not know is the sign of garbage, unless the file does begin as a pickle does.
+        if refused and ("Unsupported operand" not in text or data.startswith(b"\x80")):
+            named = re.search(r"GLOBAL ([\w.]+)", text)
+            raise _objects(path, named[1] if named else "") from error
+        raise CheckpointError(
+            f"{path} is neither a whole safetensors file nor a whole file of torch.save ({type(error).__name__})",
+            "it is damaged or of another kind: get it again",
+        ) from error
+
+
+def _objects(path: Path, name: str) -> CheckpointError:
+    what = f" ({shorten(name)})" if name else ""
+    return CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path))
+
+
+def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
+    """The dictionary of tensors in what torch.load gave, from inside its containers."""
+    notes: list[str] = []
+    while isinstance(content, Mapping) and not _is_state_dict(content) and len(notes) < _MOST_CONTAINERS:
+        name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
+        if name is None:
+            break
+        others = _keys(key for key in content if key != name)
+        notes.append(f"the weights are taken from its {name!r}" + (f"; not looked at: {others}" if others else ""))
+        content = content[name]
+    if not _is_state_dict(content):
+        mapping = isinstance(content, Mapping)
+        held = f"a dictionary of {_keys(content) or 'nothing'}" if mapping else f"a {type(content).__name__}"
+        raise CheckpointError(
+            f"{path} holds {held}, and no state dict",
+            f"save the model's state_dict() alone, or under one of: {', '.join(CONTAINERS)}",
+        )
+    return dict(content), notes
+
+
+def _keys(keys: Iterable[Any]) -> str:
+    """The first keys of a dictionary, those that are no text by their type."""
+    return first_few([shorten(key) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys], _KEYS_SHOWN)
+
+
+def _check_sizes(tensors: Mapping[str, Tensor], length: int, path: Path) -> None:
+    """Raise CheckpointError for tensors that fill far more memory than the file has bytes, as an expanded one does."""
+    dense = {name: tensor for name, tensor in tensors.items() if tensor.layout is torch.strided and not tensor.is_meta}
+    for name, tensor in dense.items():
+        size = max(tensor.nbytes, tensor.untyped_storage().nbytes())
+        if size > length:
+            raise CheckpointError(
+                f"the tensor {shorten(name)!r} of {path} takes {size} bytes, and the file has {length}",
+                "save it with tensor.contiguous(), where it was written",
+            )
+    total = sum(tensor.nbytes for tensor in dense.values())
+    if total > _MOST_NAMES_A_TENSOR * length:
+        raise CheckpointError(
+            f"the tensors of {path} take {total} bytes, and the file has {length}",
+            "save each of them once, where they were written",
+        )
+
+
+def _is_state_dict(content: Any) -> bool:
+    return (
+        isinstance(content, Mapping)
+        and bool(content)
+        and all(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
+    )
+
+
+def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors with floating-point ones in float32, and what was converted, in sentences.
+
+    Raises:
+        CheckpointError: a tensor that is not dense real numbers.
+        NumericsError: a NaN or an infinity.
+    """
+    converted: dict[str, int] = {}
+    made: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        kind = str(tensor.dtype).removeprefix("torch.")
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_complex() or tensor.is_meta:
+            raise CheckpointError(
+                f"the tensor {shorten(name)!r} of {source} ({kind}) is not dense real numbers", "save it as float32"
+            )
+        if tensor.dtype in _WIDE:
+            converted[kind] = converted.get(kind, 0) + 1
+            tensor = tensor.float()
+        # Parameters come as such; each gets memory of its own.
+        made[name] = tensor.detach().clone()
+    broken = [name for name, tensor in made.items() if tensor.is_floating_point() and not torch.isfinite(tensor).all()]
+    if broken:
+        named = first_few([shorten(name) for name in broken])
+        raise NumericsError(
+            f"{source} has NaN or infinite weights in {named}",
+            "the model diverged, or overflowed in half precision: take an earlier checkpoint",
+        )
+    return made, [f"{count} tensors of {kind} are converted to float32" for kind, count in converted.items()]

@@ -1,0 +1,102 @@
+"""From per-image vote counts to robust accuracy: mean, flip rate, any-failure accuracy, interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from rushkit import statistics
+
+# What sums of shares of votes are exact to, and finer than any such share.
+_DIGITS = 9
+
+
+def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
+    """The figures of one attack under one protocol.
+
+    Args:
+        records: Blocks with, for each image, ``right`` and ``clean_right`` (how many of the T fresh votes are right,
+            by rule) and ``chosen`` (which candidate it kept, -1 for the image itself), and for the block which attack
+            broke how many images, what is to be noted, the seconds and the passes.
+        votes: T.
+
+    Returns:
+        For each rule: accuracy (mean over images and votes) with its 95% Wilson interval, clean accuracy,
+        any-failure accuracy (images right in all T votes), and the flip rate (share of votes that differ from the
+        image's most frequent outcome). ``contributions`` counts the images that each attack was the first to break,
+        ``outcomes`` holds the images themselves.
+    """
+    row = figures(records, votes)
+    for key in ("seconds", "image_forwards", "image_backwards"):
+        row[key] = sum(record[key] for record in records)
+    row["contributions"] = _total(record["contributions"] for record in records)
+    row["notes"] = list(dict.fromkeys(note for record in records for note in record["notes"]))
+    for key in ("labels", "chosen"):
+        row["outcomes"][key] = [value for record in records for value in record[key]]
+    return row
+
+
+def figures(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
+    """``images``, ``rules`` and ``outcomes`` of blocks that hold at least ``images``, ``right`` and ``clean_right``."""
+    rules = list(records[0]["right"])
+    joined = {
+        key: {rule: [count for record in records for count in record[key][rule]] for rule in rules}
+        for key in ("right", "clean_right")
+    }
+    images = [index for record in records for index in record["images"]]
+    return {
+        "images": len(images),
+        "rules": {rule: _figures(joined["right"][rule], joined["clean_right"][rule], votes) for rule in rules},
+        "outcomes": {"images": images, **joined},
+    }
+
+
+def mean_interval(total: float, images: int) -> tuple[float, float]:
+    """95% Wilson interval for a mean of outcomes in [0, 1], as wide as that of the nearest whole counts around it.
+
+    Votes on one image are not independent trials, so the number of trials is the number of images.
+    """
+    # A sum of shares is a whole number up to rounding only.
+    total = round(total, _DIGITS)
+    low, _ = statistics.wilson_interval(math.floor(total), images)
+    _, high = statistics.wilson_interval(math.ceil(total), images)
+    return float(low), float(high)
+
+
+def _total(blocks: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for block in blocks:
+        for name, count in block.items():
+            total[name] = total.get(name, 0) + count
+    return total
+
+
+def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str, float]:
+    share = np.asarray(right, dtype=np.float64) / votes
+    low, high = mean_interval(float(share.sum()), len(share))
+    return {
+        "accuracy": float(share.mean()),
+        "low": low,
+        "high": high,
+        "clean_accuracy": float(np.mean(clean)) / votes,
+        "any_failure_accuracy": float(np.mean(share == 1)),
+        "flip_rate": float(np.minimum(share, 1 - share).mean()),
+    }
+
+
+def accuracy_row(right: Tensor, confidence: float = 0.95) -> dict[str, Any]:
+    """Accuracy of (N,) bool outcomes with its Wilson interval, as results.json holds it."""
+    correct, total = int(right.sum()), len(right)
+    low, high = statistics.wilson_interval(correct, total, confidence)
+    return {
+        "correct": correct,
+        "images": total,
+        "accuracy": correct / total,
+        "low": float(low),
+        "high": float(high),
+        "confidence": confidence,
+    }

@@ -1,0 +1,244 @@
+"""A protocol's attacks on a few images, one after the other, each on what the ones before have left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from inspect import signature
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks.autoattack import Progress
+from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds
+from rushkit.recipe.schema import Attack
+from rushkit.robustness.protocols import Candidate, OnePanel, Plan
+from rushkit.run.partial import Partial
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import derived_seed
+
+# What the images that are wrong before any attack are booked under.
+CLEAN = "clean"
+_PART = "part."
+
+
+@dataclass(frozen=True)
+class Block:
+    """A few images under attack together.
+
+    Attributes:
+        start: Index of the first one in the split.
+        x: (N, C, H, W) float32 in [0, 1].
+        y: (N,) int64.
+    """
+
+    start: int
+    x: Tensor
+    y: Tensor
+
+
+@dataclass
+class Books:
+    """What the attacks on a block have cost and brought so far.
+
+    Attributes:
+        done: How many candidates have run.
+        contributions: Attack to the number of images that it was the first to break.
+        notes: What a reader of the figures must know.
+        image_forwards: Images that went forward through the model in attacks.
+        image_backwards: Images that went backward.
+        seconds: Of work, in all sessions.
+    """
+
+    done: int = 0
+    contributions: dict[str, int] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    image_forwards: int = 0
+    image_backwards: int = 0
+    seconds: float = 0.0
+
+    def credit(self, name: str, images: int) -> None:
+        """Book images that an attack was the first to break."""
+        self.contributions[name] = self.contributions.get(name, 0) + images
+
+
+def attack_block(
+    g: SmoothedClassifier,
+    plan: Plan,
+    section: Attack,
+    block: Block,
+    seed: int,
+    partial: Partial | None = None,
+    pause: Callable[[], None] = lambda: None,
+) -> tuple[dict[str, Any], Tensor]:
+    """Run the plan's attacks on a block, keep the best image of each, and let fresh noise vote on it.
+
+    Under ``strict`` an image may stay as it is, and leaves the block once its vote is as good as lost.
+
+    Args:
+        g: The model under its noise, with the m of the votes.
+        plan: What runs.
+        section: Norm and eps.
+        block: The images.
+        seed: Of every draw.
+        partial: Takes the state between two attacks, and has that of a session before.
+        pause: Called between two attacks, when the state is stored; may raise to stop.
+
+    Returns:
+        A JSON record (for each image its label, which candidate it kept, and of how many votes it and its clean
+        original are right, by rule; and what the attacks cost and brought), and the (N, C, H, W) images that do worst
+        in a majority vote.
+    """
+    work = _Work(g, plan, section, block, seed, partial, pause)
+    work.search_all()
+    search, books = work.search, work.books
+    score, score_clean = score_seeds(seed, block.start)
+    right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.worst.items()}
+    clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
+    if plan.protocol == "paper" and not books.contributions:
+        # No panel has looked: the votes that score are all there is.
+        books.credit(CLEAN, clean_right["majority"].count(0))
+        books.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
+    record = {
+        "images": list(range(block.start, block.start + len(block.x))),
+        "labels": block.y.tolist(),
+        "chosen": search.chosen.tolist(),
+        "right": right,
+        "clean_right": clean_right,
+        "contributions": books.contributions,
+        "notes": books.notes,
+        "image_forwards": books.image_forwards,
+        "image_backwards": books.image_backwards,
+        "seconds": work.seconds(),
+    }
+    return record, search.x_adv
+
+
+class _Work:
+    """The search on one block, its books, and where both are stored."""
+
+    def __init__(
+        self,
+        g: SmoothedClassifier,
+        plan: Plan,
+        section: Attack,
+        block: Block,
+        seed: int,
+        partial: Partial | None,
+        pause: Callable[[], None],
+    ) -> None:
+        self._g, self._plan, self._section, self._block = g, plan, section, block
+        self._seed, self._partial, self._pause = seed, partial, pause
+        self._started = time.perf_counter()
+        self._suite: Progress | None = None
+        self.search = Search(g, block.x, block.y, derived_seed(seed, "selection", block.start))
+        self.books = Books()
+
+    def seconds(self) -> float:
+        return self.books.seconds + time.perf_counter() - self._started
+
+    def search_all(self) -> None:
+        """Every candidate in turn, from where a session before stopped."""
+        everything = torch.arange(len(self._block.x), device=self._block.x.device)
+        strict = self._plan.protocol == "strict"
+        if not self._restore() and strict:
+            self.search.offer(-1, everything, self._block.x)
+            self.books.credit(CLEAN, int(self.search.broken.sum()))
+        for number, candidate in enumerate(self._plan.candidates):
+            rows = self.search.open() if strict else everything
+            if number < self.books.done:
+                continue
+            if not len(rows):
+                break
+            found, own = self._run(candidate, rows)
+            fresh = 0
+            if strict:
+                fresh = self.search.offer(number, rows, found)
+            else:
+                self.search.take(number, found)
+            if own is None and strict:
+                own = {candidate.label: fresh}
+            for name, images in (own or {}).items():
+                self.books.credit(name, images)
+            self.books.done = number + 1
+            self._suite = None
+            if self.books.done < len(self._plan.candidates):
+                self._store()
+                self._pause()
+
+    def _run(self, candidate: Candidate, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
+        """A candidate's images for these rows, and, of a suite, what each of its parts broke that was not broken."""
+        g, plan = self._g, self._plan
+        model: Any = g
+        if plan.panel:
+            # Seen through one panel, each pass of the model is one of every draw.
+            g = g.with_samples(plan.gradient_samples)
+            model = OnePanel(g, derived_seed(self._seed, "panel", self._block.start))
+        attacker = candidate.create(self._section, self._block.start)
+        before = g.image_forwards
+        x, y = self._block.x[rows], self._block.y[rows]
+        if not hasattr(attacker, "run"):
+            found = attacker(model, x, y)
+            self.books.image_forwards += g.image_forwards - before
+            return found, None
+        resumable = {}
+        if "after_part" in signature(attacker.run).parameters:
+            resumable = {"progress": self._suite, "after_part": self._after_part}
+        result = attacker.run(model, x, y, **resumable)
+        passes = plan.gradient_samples if plan.panel else 1
+        self.books.image_forwards += result.image_forwards * passes
+        self.books.image_backwards += result.image_backwards * passes
+        self.books.notes += [note for note in result.notes if note not in self.books.notes]
+        return result.x_adv, self._by_part(result, rows)
+
+    def _by_part(self, result: Any, rows: Tensor) -> dict[str, int] | None:
+        masks = getattr(result, "per_attack", None)
+        if masks is None:
+            return None
+        # What is broken already is booked already.
+        fresh = ~self.search.broken[rows]
+        return {name: int((mask & fresh).sum()) for name, mask in masks.items()}
+
+    def _after_part(self, progress: Progress) -> None:
+        self._suite = progress
+        self._store()
+        self._pause()
+
+    def _store(self) -> None:
+        if self._partial is None:
+            return
+        tensors, suite = self.search.state(), None
+        if self._suite is not None:
+            part = self._suite
+            tensors |= {f"{_PART}x_adv": part.x_adv, f"{_PART}score": part.score, f"{_PART}broken": part.broken}
+            tensors |= {f"{_PART}by.{name}": mask for name, mask in part.per_attack.items()}
+            suite = {
+                "done": list(part.done),
+                "image_forwards": part.image_forwards,
+                "image_backwards": part.image_backwards,
+            }
+        books = {**vars(self.books), "seconds": self.seconds()}
+        self._partial.save(self._block.start, tensors, {"books": books, "suite": suite})
+
+    def _restore(self) -> bool:
+        stored = None if self._partial is None else self._partial.load(self._block.start)
+        if stored is None:
+            return False
+        tensors, suite = stored.tensors, stored.meta["suite"]
+        self.search.restore(tensors)
+        self.books = Books(**stored.meta["books"])
+        if suite is not None:
+            device = self._block.y.device
+            place = {name: tensors[_PART + name].to(device) for name in ("x_adv", "score", "broken")}
+            self._suite = Progress(
+                done=tuple(suite["done"]),
+                x_adv=place["x_adv"],
+                score=place["score"],
+                broken=place["broken"],
+                per_attack={name: tensors[f"{_PART}by.{name}"].to(device) for name in suite["done"]},
+                image_forwards=suite["image_forwards"],
+                image_backwards=suite["image_backwards"],
+            )
+        return True

@@ -1,0 +1,50 @@
+"""Whether the outcomes of an attack can be what it writes: labels of their images, votes within their number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rushkit.run.log_checks import Record, check_seconds, demand, integers
+
+
+def check_attack(subject: dict[str, Any], records: Sequence[Record], labels: Sequence[int], candidates: int) -> None:
+    """Check the outcomes of an attack.
+
+    Args:
+        subject: What the outcomes are of.
+        records: The blocks.
+        labels: (N,) of the images that are attacked.
+        candidates: How many attacks there are to choose from.
+    """
+    for record, rows in zip(records, _blocks(records, len(labels), subject["block"]), strict=True):
+        demand(record["images"] == list(rows), "its images do not follow each other")
+        demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
+        integers(record["chosen"], (len(rows),), -1, candidates - 1, "a chosen attack")
+        _check_right(record, subject["worst by"], len(rows), subject["votes"])
+        demand(isinstance(record["notes"], list) and all(isinstance(note, str) for note in record["notes"]), "a note")
+        integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
+        integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
+        check_seconds(record)
+
+
+def check_transfer(
+    subject: dict[str, Any], records: Sequence[Record], images: Sequence[int], rules: Sequence[str]
+) -> None:
+    """Check what another model says of adversarial images, whose indices are (N,) ``images``."""
+    for record, rows in zip(records, _blocks(records, len(images), subject["block"]), strict=True):
+        demand(record["images"] == list(images[rows.start : rows.stop]), "its images do not follow each other")
+        _check_right(record, rules, len(rows), subject["votes"])
+
+
+def _blocks(records: Sequence[Record], images: int, size: int) -> Iterable[range]:
+    """Positions of the images of each record, as blocks of ``size`` have them."""
+    demand((len(records) - 1) * size < images, "it has more lines than there are images")
+    return [range(start, min(start + size, images)) for start in range(0, len(records) * size, size)]
+
+
+def _check_right(record: Record, rules: Sequence[str], images: int, votes: int) -> None:
+    for key in ("right", "clean_right"):
+        demand(list(record[key]) == list(rules), "a rule of voting is missing")
+        for counts in record[key].values():
+            integers(counts, (images,), 0, votes, "a number of votes")

@@ -1,0 +1,271 @@
+"""The two ways to attack: ``paper``, which reproduces the RUSH paper's figures, and ``strict``, which a user may quote.
+
+A protocol says which attacks run, with which options, and how often fresh noise votes on what they return. A row with
+other settings says so, and is not called strict unless these are at least as strong.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from inspect import signature
+from typing import Any
+
+from torch import Tensor, nn
+
+from rushkit import registries
+from rushkit.attacks import torchattacks_adapter
+from rushkit.attacks.apgd import APGD
+from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.checks import ChecksFit
+from rushkit.attacks.losses import classes_needed
+from rushkit.attacks.pgd import PGD
+from rushkit.attacks.search import GradientAttack
+from rushkit.recipe.radius import eps_words
+from rushkit.recipe.schema import Attack
+from rushkit.robustness.deviations import Deviation, Label, ProtocolName, deviations_from, label_of
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import derived_seed
+
+# The paper's m for I_F+ is 64; fewer draws than this hide the gradient, whatever the model votes with. It is also the
+# EOT of official AutoAttack, which strict keeps for any m.
+STRICT_SAMPLES = 20
+STRICT_STEPS = 40
+STRICT_RESTARTS = 2
+STRICT_VOTES = 10
+# Losses that fail for different reasons: eq. 7, its sum inside out, one that saturation cannot flatten, and the margin.
+STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
+PAPER_STEPS = 40
+# The attacks that strict has settings for. Any other one runs once, at its own, and is weaker than strict.
+STRICT_ATTACKS = (PGD, APGD, AutoAttack)
+# The paper's step, 2/255 for eps 8/255, in parts of eps.
+PAPER_STEP = 1 / 4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One attack of a protocol.
+
+    Attributes:
+        label: How reports call it, such as ``"pgd nll"``.
+        name: Its registered name.
+        options: What it is made with, beside norm and eps.
+    """
+
+    label: str
+    name: str
+    options: dict[str, Any]
+
+    def create(self, section: Attack, block: int) -> Any:
+        """The attack under the section's norm and eps, with draws of its own for the block that starts at ``block``."""
+        options = self.options
+        if "seed" in options:
+            options = options | {"seed": derived_seed(options["seed"], "attack", block)}
+        return registries.attacks.create(self.name, norm=section.norm, eps=section.eps, **options)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a protocol does with one model.
+
+    Attributes:
+        protocol: Its name.
+        candidates: The attacks; each image keeps the one that fits it best.
+        votes: T, how many independent votes of m draws judge each image.
+        gradient_samples: Draws of noise in each gradient.
+        panel: Whether the attack sees one panel of draws, as a model that is not random.
+        notes: What a reader of the figures must know.
+        deterministic: Whether there is no noise.
+        deviations: The settings that are not the protocol's own.
+    """
+
+    protocol: ProtocolName
+    candidates: tuple[Candidate, ...]
+    votes: int
+    gradient_samples: int
+    panel: bool = False
+    notes: tuple[str, ...] = ()
+    deterministic: bool = False
+    deviations: tuple[Deviation, ...] = ()
+
+    @property
+    def label(self) -> Label:
+        """What its row is called: ``weaker`` where the deviations make it weaker than strict."""
+        return label_of(self.protocol, self.deviations)
+
+
+def plan_attack(
+    section: Attack,
+    protocol: ProtocolName,
+    samples: int,
+    classes: int,
+    seed: int,
+    deterministic: bool = False,
+    image_size: int | None = None,
+) -> Plan:
+    """What a protocol does under ``[[attack]]``; the section's own options come before the protocol's.
+
+    Args:
+        section: Type, norm, eps, draws a gradient and options.
+        protocol: ``paper`` or ``strict``.
+        samples: m of the smoothed classifier.
+        classes: K; the DLR loss needs three, and four with a target.
+        seed: Of every draw.
+        deterministic: Whether there is no noise: one draw and one vote then say all.
+        image_size: Side of the images; None: whether the attack fits them shows when it runs.
+
+    Raises:
+        UsageError: an attack, a norm or an option that does not exist or fit, or too few classes for the attack.
+    """
+    strict = protocol == "strict"
+    factory = _factory(section.type)
+    known = signature(factory).parameters
+    climbs = isinstance(factory, type) and issubclass(factory, GradientAttack)
+    samples = 1 if deterministic else samples
+    own: dict[str, Any] = {"seed": seed} if "seed" in known else {}
+    notes: list[str] = []
+    if isinstance(factory, type) and issubclass(factory, AutoAttack):
+        own["version"] = "standard" if deterministic else "rand"
+        if "version" not in section.options and not deterministic:
+            notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
+    version = section.options.get("version", own.get("version"))
+    own_draws = _own_draws(strict, samples, version, deterministic)
+    gradient_samples = own_draws if deterministic else section.eot or own_draws
+    if strict and "samples" in known:
+        own["samples"] = gradient_samples
+    if climbs:
+        own |= _climb_options(section, known, strict, gradient_samples)
+    options = own | section.options
+    # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
+    panel = not strict and "noise" not in options and not deterministic
+    if panel:
+        notes.append(f"one panel of {gradient_samples} draws stands for the model during the attack")
+    losses = STRICT_LOSSES if strict and climbs and "loss" not in section.options else ()
+    targeted = bool(section.options.get("targeted", False))
+    fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
+    if len(fitting) < len(losses):
+        notes.append(f"no DLR loss: {classes} classes are too few for it")
+    notes += _short_steps(section, {key: known[key].default for key in known} | options)
+    candidates = [
+        Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
+        for loss in fitting
+    ]
+    chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
+    for candidate in chosen:
+        made = candidate.create(section, 0)
+        if image_size is not None and isinstance(made, ChecksFit):
+            made.check_fit(classes, image_size, image_size)
+    return Plan(
+        protocol,
+        chosen,
+        votes=1 if deterministic else protocol_votes(protocol),
+        gradient_samples=gradient_samples,
+        panel=panel,
+        notes=tuple(notes),
+        deterministic=deterministic,
+        deviations=_deviations(section, factory, strict, own, gradient_samples, own_draws, deterministic),
+    )
+
+
+def protocol_votes(protocol: ProtocolName) -> int:
+    """How many votes of fresh noise a protocol asks a model that has noise for."""
+    return STRICT_VOTES if protocol == "strict" else 1
+
+
+def _factory(kind: str) -> Any:
+    """What makes the attack, with a signature that lists its options: that of torchattacks' family lists none."""
+    factory = registries.attacks.get(kind)
+    if isinstance(factory, partial) and factory.func is torchattacks_adapter.adapted:
+        return getattr(torchattacks_adapter, *factory.args)
+    return factory
+
+
+def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:
+    """The protocol's own draws a gradient."""
+    if deterministic or not strict:
+        return samples
+    if version is None:
+        return max(samples, STRICT_SAMPLES)
+    # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
+    return STRICT_SAMPLES if version == "rand" else samples
+
+
+def _deviations(
+    section: Attack,
+    factory: Any,
+    strict: bool,
+    own: dict[str, Any],
+    gradient_samples: int,
+    own_draws: int,
+    deterministic: bool,
+) -> tuple[Deviation, ...]:
+    """What the section asks for that is not the protocol's own; a seed is not, nor what does nothing without noise."""
+    defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
+    own = defaults | own | {"eot": own_draws}
+    idle = ("seed", *(("noise", "selection_samples") if deterministic else ()))
+    given = {"eot": gradient_samples} | {name: value for name, value in section.options.items() if name not in idle}
+    if strict:
+        if factory not in STRICT_ATTACKS:
+            own["type"], given["type"] = tuple(known.__name__.lower() for known in STRICT_ATTACKS), section.type
+        elif factory is not AutoAttack:
+            own["loss"] = STRICT_LOSSES
+        if factory is PGD:
+            own["step_size"] = "eps/2 falling to 0"
+        if "selection_samples" in defaults:
+            own["selection_samples"] = max(own_draws, STRICT_SAMPLES)
+    return tuple(deviations_from(own, given))
+
+
+def _short_steps(section: Attack, options: dict[str, Any]) -> list[str]:
+    """A note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
+    length = options.get("step_size", options.get("alpha"))
+    steps = options.get("steps")
+    if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
+        return []
+    reach, radius = f"{length * steps:.4g}", eps_words(section.eps)
+    return [f"{steps} steps of {length:.4g} reach {reach}, and the ball has the radius {radius}"]
+
+
+class OnePanel(nn.Module):
+    """A smoothed classifier on one fixed panel of its draws: (N, K) log p̄ of a model that is not random.
+
+    Args:
+        g: The classifier; its m is the size of the panel.
+        seed: Of the panel.
+    """
+
+    def __init__(self, g: SmoothedClassifier, seed: int) -> None:
+        super().__init__()
+        self.g = g
+        self._seed = seed
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Differentiable log p̄."""
+        with self.g.fixed_noise(self._seed):
+            return self.g(x)
+
+
+def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> dict[str, Any]:
+    """The protocol's options of an attack that climbs a loss."""
+    if strict:
+        wanted: dict[str, Any] = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
+        return {key: value for key, value in wanted.items() if key in known} | (
+            {"steps": STRICT_STEPS} if known["steps"].default < STRICT_STEPS else {}
+        )
+    if "noise" not in known:
+        return {}
+    return {
+        "samples": gradient_samples,
+        "steps": PAPER_STEPS,
+        "step_size": section.eps * PAPER_STEP or None,
+        "random_start": False,
+        "best": "last",
+        "noise": "fixed",
+    }
+
+
+def _label(section: Attack, options: dict[str, Any]) -> str:
+    """Such as ``"pgd nll"`` or ``"autoattack rand"``."""
+    if section.type == "pgd":
+        return f"pgd {options.get('loss', 'nll')}"
+    return f"{section.type} {options['version']}" if "version" in options else section.type

@@ -1,0 +1,96 @@
+"""Adversarial images of a run: kept block by block, put together, and asked of another model.
+
+They are float32 as the attack made them: rounding to whole grey levels can move an image out of its ball.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rushkit.errors import RushkitError
+from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.files import JSON
+from rushkit.run.folder import Run
+
+FOLDER = "adversarial"
+
+
+class Album:
+    """The adversarial images of one job: a file a block while it runs, one file when it is done.
+
+    Args:
+        run: Whose folder ``adversarial`` takes them.
+        name: Of the job.
+    """
+
+    def __init__(self, run: Run, name: str) -> None:
+        self._blocks = run.path / FOLDER / name
+        self.path = run.path / FOLDER / f"{name}{SUFFIX}"
+        run.subfolder(FOLDER)
+
+    def resume(self, done: int) -> None:
+        """Drop the images of blocks without an outcome: the process was killed between the two.
+
+        Args:
+            done: How many images have an outcome.
+
+        Raises:
+            RushkitError: images that have one are not here.
+        """
+        for path in self._paths():
+            if int(path.stem) >= done:
+                path.unlink()
+        if not self.path.exists() and done != sum(len(block.tensors["labels"]) for block in self._kept()):
+            raise RushkitError(
+                f"{done} images were attacked without keeping what came out", "start a new run with --save"
+            )
+
+    def keep(self, start: int, x_adv: Tensor, labels: Tensor) -> None:
+        """Write the images of a block, before its outcome is."""
+        self._blocks.mkdir(exist_ok=True)
+        save_checkpoint(self._blocks / f"{start:08d}{SUFFIX}", _tensors(x_adv, labels, start), {})
+
+    def assemble(self, meta: dict[str, JSON]) -> Path:
+        """One file of all blocks: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64.
+
+        An index is a place in the limited split, not in the data set's own order.
+        """
+        if not self.path.exists():
+            kept = self._kept()
+            joined = {key: torch.cat([block.tensors[key] for block in kept]) for key in kept[0].tensors}
+            save_checkpoint(self.path, joined, meta)
+        for path in self._paths():
+            path.unlink()
+        # What is not ours stays, and the folder with it.
+        with contextlib.suppress(OSError):
+            self._blocks.rmdir()
+        return self.path
+
+    def drop(self) -> None:
+        """Delete the images of an attack that failed."""
+        for path in self._paths():
+            path.unlink()
+        with contextlib.suppress(OSError):
+            self._blocks.rmdir()
+
+    def images(self) -> dict[str, Tensor]:
+        """What ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
+        return load_checkpoint(self.path).tensors
+
+    def _paths(self) -> list[Path]:
+        return sorted(self._blocks.glob("[0-9]" * 8 + SUFFIX))
+
+    def _kept(self) -> list[Checkpoint]:
+        return [load_checkpoint(path) for path in self._paths()]
+
+
+def _tensors(x_adv: Tensor, labels: Tensor, start: int) -> dict[str, Tensor]:
+    return {
+        "images": x_adv.detach().cpu().to(torch.float32),
+        "labels": labels.cpu(),
+        "indices": torch.arange(start, start + len(labels)),
+    }

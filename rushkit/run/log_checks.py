@@ -1,0 +1,37 @@
+"""Whether the lines of a log can be what its work writes: counts that add up, labels and images that exist.
+
+The chain of the lines finds what was altered after it was written; this finds what could never have been.
+Each function raises ValueError with the reason.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Record = dict[str, Any]
+
+
+def check_seconds(record: Record) -> None:
+    """Check that a line took a finite, non-negative number of seconds."""
+    seconds = record["seconds"]
+    demand(type(seconds) in (int, float) and 0 <= seconds < math.inf, "a duration is no number")
+
+
+def integers(values: Any, shape: tuple[int, ...] | None, low: int, high: int | None, what: str) -> NDArray[np.int64]:
+    """The values as an array of a shape (None: any number of them), each from low to high."""
+    array = np.array(values) if values != [] else np.zeros(0, dtype=np.int64)
+    if array.dtype != np.int64 or array.shape != (shape or (array.size,)):
+        raise ValueError(f"{what} is missing or no whole number")
+    if array.size and (array.min() < low or (high is not None and array.max() > high)):
+        raise ValueError(f"{what} is out of range")
+    return array
+
+
+def demand(holds: bool, otherwise: str) -> None:
+    """Raise ValueError with the reason unless the condition holds."""
+    if not holds:
+        raise ValueError(otherwise)

@@ -1,0 +1,65 @@
+"""The state of an unfinished block in a file of its own, so that a stop loses nothing of it."""
+
+from __future__ import annotations
+
+import glob
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from rushkit.errors import CheckpointError
+from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+
+# Between a block's number and the suffix of what is known of it so far.
+_PART = ".part"
+
+
+class Partial:
+    """What the attacks on the current block have found, so that a stop between two of them loses neither.
+
+    Args:
+        path: The file.
+        subject: What it depends on; a file about something else is passed over.
+    """
+
+    def __init__(self, path: Path, subject: dict[str, Any]) -> None:
+        self.path = path
+        self._subject = subject
+
+    def load(self, start: int) -> Checkpoint | None:
+        """What was stored of the block that starts there."""
+        try:
+            stored = load_checkpoint(self.path)
+        except CheckpointError:
+            return None
+        return stored if stored.meta.get("subject") == {**self._subject, "start": start} else None
+
+    def save(self, start: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+        """Store the state of the block that starts there."""
+        save_checkpoint(self.path, tensors, {"subject": {**self._subject, "start": start}, **meta})
+
+
+class Partials:
+    """The partial files of a job's blocks.
+
+    Args:
+        folder: Where they lie.
+        name: Of the job.
+        subject: What they depend on.
+    """
+
+    def __init__(self, folder: Path, name: str, subject: dict[str, Any]) -> None:
+        self._folder = folder
+        self._name = name
+        self._subject = subject
+
+    def of(self, start: int) -> Partial:
+        """That of the block that starts there."""
+        return Partial(self._folder / f"{self._name}.{start:08d}{_PART}{SUFFIX}", self._subject)
+
+    def clear(self, done: int) -> None:
+        """Drop those of the first ``done`` images, which have an outcome."""
+        for path in self._folder.glob(f"{glob.escape(self._name)}.{'[0-9]' * 8}{_PART}{SUFFIX}"):
+            if int(path.name.removesuffix(f"{_PART}{SUFFIX}")[-8:]) < done:
+                path.unlink(missing_ok=True)

@@ -1,0 +1,166 @@
+"""From a checkpoint back to a model: ``rushkit.load`` and what the stages after training start from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rushkit.errors import CheckpointError, shell_line
+from rushkit.models.fold import fold_batch_norm
+from rushkit.models.network import Network, load_weights
+from rushkit.models.passes import pass_size
+from rushkit.recipe.load import default_runs_dir, read_recipe
+from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.find import resolve_from
+from rushkit.setup import components
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.system import Machine, generator
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fine-tuned network and what belongs to it.
+
+    Attributes:
+        network: In eval mode, without gradients to its parameters; BatchNorm may be folded into its convolutions.
+        recipe: The one it was trained by.
+        classes: Names of the labels.
+        image_size: Side of the images it takes.
+        checkpoint: Where it is from.
+        pass_size: Images of one pass that the machine has memory for.
+    """
+
+    network: Network
+    recipe: Recipe
+    classes: tuple[str, ...]
+    image_size: int
+    checkpoint: Checkpoint
+    pass_size: int
+
+    def chunk(self, asked: int) -> int:
+        """Images of one pass: what the recipe's ``system.chunk`` asks for, or what the machine has memory for."""
+        return asked or self.pass_size
+
+    @property
+    def imported(self) -> bool:
+        """Whether somebody else trained it: see ``rushkit import``."""
+        return "imported" in self.checkpoint.meta
+
+    def __repr__(self) -> str:
+        return (
+            f"Classifier({str(self.checkpoint.path)!r}, {self.recipe.backbone.name}, {len(self.classes)} classes, "
+            f"images of {self.image_size}x{self.image_size})"
+        )
+
+
+def recipe_of(checkpoint: Checkpoint) -> Recipe:
+    """The recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
+    text = checkpoint.meta.get("recipe")
+    if not isinstance(text, str):
+        raise CheckpointError(f"{checkpoint.path} does not hold a recipe", "it was not written by a training stage")
+    return read_recipe(text, str(checkpoint.path))
+
+
+def image_size_of(checkpoint: Checkpoint) -> int:
+    """The side of the images that a checkpoint's network takes. Raises CheckpointError where it does not say one."""
+    size = checkpoint.meta.get("image_size")
+    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_IMAGE_SIZE:
+        raise CheckpointError(
+            f"{checkpoint.path} does not say an image size from 1 to {MAX_IMAGE_SIZE}", "no training stage wrote it"
+        )
+    return size
+
+
+def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
+    """The names of a checkpoint's classes. Raises CheckpointError where it does not say them."""
+    classes = checkpoint.meta.get("classes")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise CheckpointError(f"{checkpoint.path} does not name its classes", "no training stage wrote it")
+    return tuple(classes)
+
+
+def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
+    """The fine-tuned network of a checkpoint, ready for inference.
+
+    Args:
+        checkpoint: Of fine-tuning.
+        machine: Where to.
+        fold: Whether BatchNorm is folded in full precision: a tenth more votes, and a fifth more steps of an attack.
+
+    Raises:
+        CheckpointError: it holds no classifier, or does not fit its own recipe.
+    """
+    if checkpoint.meta.get("stage") != "finetune":
+        raise CheckpointError(
+            f"{checkpoint.path} is of stage {checkpoint.meta.get('stage')!r}, and has no classifier",
+            f"fine-tune it first: {shell_line('rushkit', 'finetune', '--from', checkpoint.path)}",
+        )
+    recipe = recipe_of(checkpoint)
+    classes, size = classes_of(checkpoint), image_size_of(checkpoint)
+    components.check_several_classes(str(checkpoint.path), len(classes))
+    objective = components.build_objective(recipe, recipe.finetune)
+    network = components.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
+    components.load_network(network, checkpoint.tensors)
+    network = components.channels_last(network.to(machine.device)).eval().requires_grad_(False)
+    # In half precision the folded filters would be rounded as a whole.
+    if fold and machine.precision == "float32":
+        example = torch.rand(2, components.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
+        network.encoder = fold_batch_norm(network.encoder, example)
+    images = pass_size(network, (components.IN_CHANNELS, size, size), machine)
+    return Classifier(network, recipe, classes, size, checkpoint, images)
+
+
+def load_encoder(checkpoint: Checkpoint) -> nn.Module:
+    """The encoder of a checkpoint of either training stage: in eval mode on the CPU, without gradients.
+
+    Raises:
+        CheckpointError: it does not fit its own recipe.
+    """
+    recipe = recipe_of(checkpoint)
+    encoder = components.build_encoder(recipe, image_size_of(checkpoint), checkpoint.tensors)
+    report = load_weights(encoder, checkpoint.tensors, "encoder.")
+    if not report.complete:
+        lacking = ", ".join([*report.missing, *report.unexpected][:3])
+        raise CheckpointError(f"{checkpoint.path} has another encoder than its recipe: {lacking}", "it was altered")
+    return encoder.eval().requires_grad_(False)
+
+
+def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str | None = None) -> Checkpoint:
+    """The checkpoint that stages after training start from.
+
+    Args:
+        source: A run folder, a checkpoint file, the name of a recipe (its newest finished run), or None (the newest).
+        verb: ``"pretrain"`` or ``"finetune"``: which runs will do.
+        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
+
+    Raises:
+        UsageError: no such run.
+        CheckpointError: nothing there that loads.
+    """
+    return resolve_from(source, runs_dir or default_runs_dir(), verb).load()
+
+
+def load(
+    source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str | None = None, **options: Any
+) -> SmoothedClassifier:
+    """A fine-tuned model as a smoothed classifier, under the noise of its recipe.
+
+    Args:
+        source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).
+        device: Where to.
+        samples: m.
+        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
+        **options: ``chunk`` and ``seed`` of SmoothedClassifier.
+
+    Raises:
+        UsageError: no such run.
+        CheckpointError: nothing there that loads as a classifier.
+    """
+    checkpoint = resolve_from(source, runs_dir or default_runs_dir(), "finetune").load()
+    classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)
+    return SmoothedClassifier(classifier.network, components.build_noise(classifier.recipe), samples, **options)

@@ -1,0 +1,73 @@
+"""What noisy votes say of every image of a split, and the accuracies with their intervals that follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rushkit.data.memory import Split
+from rushkit.distributed import ranks
+from rushkit.setup.components import to_float
+from rushkit.smoothing import Rule, SmoothedClassifier, Tally
+from rushkit.system import derived_seed
+
+# Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
+# else that varies between machines.
+BLOCK = 256
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """The tally of a split and its labels."""
+
+    tally: Tally
+    labels: Tensor
+
+    def right(self, rule: Rule) -> Tensor:
+        """(N,) bool, where the prediction is the label."""
+        return self.tally.predict(rule) == self.labels
+
+    def accuracy(self, rule: Rule) -> float:
+        """Share of the images that are predicted rightly."""
+        return self.right(rule).double().mean().item()
+
+
+def count_outcomes(
+    g: SmoothedClassifier,
+    split: Split,
+    samples: int,
+    seed: int,
+    device: torch.device,
+    advance: Callable[[int], Any] = id,
+) -> Outcomes:
+    """The tally of ``samples`` draws for every image of a labelled split.
+
+    Args:
+        g: The model under its noise.
+        split: uint8 images with labels.
+        samples: m.
+        seed: Of the draws.
+        device: Where the model is.
+        advance: Called with the number of passes done.
+    """
+    tallies: dict[int, Tally] = {}
+    for start in ranks.own(range(0, len(split), BLOCK)):
+        x = to_float(split.images[start : start + BLOCK].to(device))
+        with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
+            tallies[start] = g.tally(x, samples)
+        # The other ranks are at blocks of their own meanwhile.
+        advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
+    # Every rank fills in its own rows; the sum over the ranks has them all. A rank without a block learns K here.
+    classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
+    votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)
+    for start, tally in tallies.items():
+        rows = slice(start, start + BLOCK)
+        votes[rows], confidence[rows], squared[rows] = tally.votes, tally.confidence, tally.confidence_squared
+    for whole in (votes, confidence, squared):
+        ranks.total(whole)
+    assert split.labels is not None
+    return Outcomes(Tally(votes.long(), confidence, squared, samples), split.labels)

@@ -1,0 +1,100 @@
+"""Opening the run of a stage: its folder, what run.json tells, and the first lines on the screen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from rushkit import registries
+from rushkit.distributed import ranks
+from rushkit.recipe import toml
+from rushkit.recipe.components import check_components
+from rushkit.recipe.schema import Recipe
+from rushkit.run.environment import environment
+from rushkit.run.files import JSON
+from rushkit.run.folder import Run
+from rushkit.run.parent import HASHES, hashes_of, keep_checkpoints
+from rushkit.run.progress import Speaker
+from rushkit.run.tensorboard import ScalarEvents, check_installed
+from rushkit.system import Machine, choose_machine
+
+# The run's folder for TensorBoard's event file.
+TENSORBOARD = "tensorboard"
+
+
+# Verbs whose runs --resume goes on with, from the checkpoint that they build on.
+_RESUMED = ("finetune", "attack", "certify", "audit")
+
+
+def start_run(
+    verb: str,
+    recipe: Recipe,
+    speaker: Speaker | None = None,
+    parent: str | None = None,
+    asked: Mapping[str, JSON] | None = None,
+) -> Run:
+    """Check the recipe's components and make the run's folder: rank 0 makes it, the other ranks follow.
+
+    Args:
+        verb: The stage.
+        recipe: All of it goes into the folder.
+        speaker: Where sentences go.
+        parent: The run or checkpoint that this one builds on.
+        asked: What was asked beside the recipe, for a resume: it is in run.json from the first moment on.
+
+    Raises:
+        UsageError: a component or an option is unknown, the device cannot be had, or TensorBoard is missing.
+        RushkitError: the folder cannot be made.
+    """
+    check_components(recipe)
+    if recipe.system.tensorboard:
+        check_installed()
+    ranks.join()
+    machine = machine_of(recipe)
+    if ranks.rank():
+        run = Run.open(ranks.broadcast(None), speaker, ranks.rank())
+        ranks.wait()
+        return run
+    info = environment() | {
+        "device": str(machine.device),
+        "precision": machine.precision,
+        "machine": str(machine),
+        "seed": recipe.system.seed,
+        "owners": component_owners(recipe),
+        "parent": parent,
+        "ranks": ranks.world(),
+        **(asked or {}),
+    }
+    info[HASHES] = hashes_of(info)
+    run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
+    if verb in _RESUMED:
+        keep_checkpoints(run)
+    ranks.broadcast(str(run.path.resolve()))
+    # A run that fails at once takes its folder with it: not before the others have read there what they are to do.
+    ranks.wait()
+    return run
+
+
+def mirror_metrics(recipe: Recipe, run: Run) -> None:
+    """Let TensorBoard follow the run's metrics, if the recipe says so. Raises UsageError where it is not installed."""
+    if recipe.system.tensorboard:
+        run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
+
+
+def machine_of(recipe: Recipe) -> Machine:
+    """The device, precision and compiler that the recipe stands for on this machine."""
+    machine = choose_machine(recipe.system.device, recipe.system.precision, recipe.system.compile)
+    ranks.check_device(machine.device)
+    return machine
+
+
+def component_owners(recipe: Recipe) -> dict[str, str]:
+    """Who brings each component of the recipe, with the version where it is a plugin."""
+    used = [
+        (registries.datasets, recipe.data.name),
+        (registries.backbones, recipe.backbone.name),
+        (registries.noises, recipe.noise.name),
+        (registries.objectives, recipe.pretrain.objective),
+        (registries.objectives, recipe.finetune.objective),
+    ]
+    entries = [(registry.kind, registry.entry(name)) for registry, name in used]
+    return {f"{kind} {entry.name}": f"{entry.owner} {entry.version}".strip() for kind, entry in entries}

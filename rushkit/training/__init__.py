@@ -1,0 +1,1 @@
+"""Pre-training and fine-tuning, and the loop that both run."""

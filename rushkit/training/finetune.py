@@ -1,0 +1,151 @@
+"""Supervised fine-tuning under noise: eq. 12 of the RUSH paper, Algorithm 1, lines 9 to 14; transfer too."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from rushkit.data.memory import Split
+from rushkit.errors import DataError, UsageError
+from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes
+from rushkit.models.passes import pass_size
+from rushkit.recipe import toml
+from rushkit.recipe.load import build_recipe
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
+from rushkit.setup import components
+from rushkit.setup.outcomes import count_outcomes
+from rushkit.setup.start import machine_of, mirror_metrics, start_run
+from rushkit.setup.subject import content_of, smoothed
+from rushkit.system import Machine
+from rushkit.training.loop import TrainingJob, train
+
+
+def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> dict[str, Any]:
+    """Train a linear head, and what the recipe leaves unfrozen, on noisy images.
+
+    Args:
+        recipe: Sections data, backbone, noise, finetune, system.
+        source: The pre-trained checkpoint whose encoder is loaded; None starts from random weights, which makes sense
+            with ``finetune.freeze = "none"`` only (a supervised baseline).
+        run: Takes checkpoints, metrics and results; a run that was stopped goes on. None: a new one.
+
+    Returns:
+        The figures of the last epoch, as in results.json.
+
+    Raises:
+        CheckpointError: the source's encoder does not fit the recipe's backbone.
+        RushkitError: see ``training.loop.train``.
+    """
+    if run is None:
+        with start_run("finetune", recipe, parent=str(source.path) if source else None) as run:
+            return finetune(recipe, source, run)
+    machine, settings = machine_of(recipe), recipe.finetune
+    mirror_metrics(recipe, run)
+    # What starts from a checkpoint, or is resumed, has its weights.
+    fetch = source is None and not run.checkpoints.paths()
+    job, report, trainable = finetuning_job(recipe, source, machine, fetch)
+    classes = len(job.meta["classes"])
+    run.speaker.say(
+        f"finetune {recipe.name}: {components.describe_split(job.split)} in {classes} classes, "
+        f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
+        f"noise {recipe.noise.name} on every image; {machine}"
+    )
+    run.speaker.say(describe_loading(source, report))
+    frozen = "frozen but for its BatchNorm biases" if settings.freeze == "encoder" else "not frozen"
+    run.speaker.say(
+        f"new: a head for {classes} classes; the encoder is {frozen}; {len(trainable)} tensors with "
+        f"{num_parameters(job.network, trainable=True)} numbers train; BatchNorm statistics: {settings.bn}"
+    )
+    figures = train(job, run, machine, recipe.system.seed)
+    results = {
+        "stage": "finetune",
+        "recipe": recipe.name,
+        "epochs": settings.epochs,
+        "source": None if source is None else str(source.path),
+        "loaded": 0 if report is None else len(report.loaded),
+        "trainable": trainable,
+        **figures,
+    }
+    return run.write_results(results)
+
+
+def supervised_recipe(recipe: Recipe) -> Recipe:
+    """The recipe of a supervised baseline: random weights, all of which train, under a name of its own.
+
+    Raises:
+        UsageError: the encoder is frozen, and so would stay random.
+    """
+    if recipe.finetune.freeze != "none":
+        raise UsageError("an encoder of random weights that is frozen learns nothing", "add --set finetune.freeze=none")
+    return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)
+
+
+def finetuning_job(
+    recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False
+) -> tuple[TrainingJob, LoadReport | None, list[str]]:
+    """Everything that the loop needs, what the source brought, and the names of the parameters that train.
+
+    With ``fetch`` the encoder brings the pretrained weights that the recipe may ask for.
+    """
+    settings = recipe.finetune
+    dataset = components.build_dataset(recipe)
+    split = components.load_split(recipe, dataset, settings.split)
+    if split.labels is None:
+        raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
+    components.check_several_classes(split.name, len(dataset.classes))
+    size = components.image_size(recipe, dataset)
+    objective = components.build_objective(recipe, settings)
+    network = components.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
+    if settings.freeze == "encoder":
+        trainable = freeze_encoder(network)
+    else:
+        trainable = [name for name, _ in network.named_parameters()]
+    network = components.channels_last(network.to(machine.device))
+    job = TrainingJob(
+        network=network,
+        objective=objective,
+        split=split,
+        settings=settings,
+        views=components.training_views(settings.augment),
+        noise=components.build_noise(recipe),
+        drop_last=False,
+        set_modes=partial(set_modes, network, training=True, bn=settings.bn),
+        meta={
+            "stage": "finetune",
+            "recipe": toml.dumps(recipe.resolved()),
+            "image_size": size,
+            "classes": list(dataset.classes),
+            "content": content_of(split),
+        },
+    )
+    if recipe.data.validation or "validation" in dataset.splits:
+        validation = components.load_split(recipe, dataset, "validation")
+        validate = partial(_validate, job, validation, recipe.system.seed, machine)
+        job = job.with_after_epoch(validate, "validation_accuracy")
+    return job, report, trainable
+
+
+def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:
+    """What was taken from the source and what was not, in one sentence."""
+    if source is None or report is None:
+        return "the encoder starts from random weights"
+    left = sorted({name.partition(".")[0] for name in source.tensors} - {"encoder"})
+    sentence = (
+        f"loaded {len(report.loaded)} encoder tensors from {source.path}; not loaded: {', '.join(left) or 'nothing'}"
+    )
+    if report.missing:
+        sentence += f"; not in it, so fresh: {', '.join(report.missing[:5])}"
+    if report.unexpected:
+        sentence += f"; no place for: {', '.join(report.unexpected[:5])}"
+    return sentence
+
+
+def _validate(job: TrainingJob, validation: Split, seed: int, machine: Machine, epochs: int) -> dict[str, Any]:
+    """Accuracy on the held-out images, each under one draw of the noise (m = 1)."""
+    chunk = pass_size(job.network, tuple(validation.images.shape[1:]), machine)
+    g = smoothed(job.network.eval(), job.noise, 1, chunk, machine)
+    outcomes = count_outcomes(g, validation, 1, seed, machine.device)
+    return {"validation_accuracy": outcomes.accuracy("majority")}

@@ -1,0 +1,134 @@
+"""The books of a block under attack: what is credited, counted, kept between sessions, and seen by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from linear_models import layer, prototypes
+from torch import nn
+
+from rushkit import registries
+from rushkit.attacks.autoattack import Progress
+from rushkit.errors import UsageError
+from rushkit.recipe.schema import Attack
+from rushkit.robustness.block import Block, attack_block
+from rushkit.robustness.protocols import Plan, plan_attack
+from rushkit.run.partial import Partial
+from rushkit.smoothing import SmoothedClassifier
+
+
+@dataclass(frozen=True)
+class Scripted:
+    """A candidate whose attack is a function of model, images and labels."""
+
+    label: str
+    run: Callable[..., Any]
+
+    def create(self, section, block):
+        return SimpleNamespace(run=self.run)
+
+
+def outcome(x, image_forwards=0, image_backwards=0, **more):
+    return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=[], **more)
+
+
+def attacked(run, *runs, start=0, partial=None, pause=lambda: None, protocol="strict", **plan):
+    """The record of a block of three-class images under these attacks."""
+    g, x, y = prototypes(noise=0.6)
+    candidates = tuple(Scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
+    chosen = Plan(protocol, candidates, votes=1, gradient_samples=plan.pop("gradient_samples", 4), **plan)
+    record, _ = attack_block(g, chosen, Attack(), Block(start, x, y), 0, partial, pause)
+    return record
+
+
+def test_a_part_of_a_suite_has_no_credit_for_what_was_broken_before():
+    def run(model, x, y):
+        return outcome(x, per_attack={"part": torch.ones(len(x), dtype=torch.bool)})
+
+    record = attacked(run)
+    assert record["contributions"]["clean"] > 0
+    # Whatever is not clearly lost was given to the suite, what is barely lost too.
+    assert record["contributions"]["part"] == 60 - record["contributions"]["clean"]
+
+
+@pytest.mark.parametrize("panel, passes", [(True, 7), (False, 1)])
+def test_a_pass_through_a_panel_counts_as_one_of_each_draw(panel, passes):
+    record = attacked(lambda model, x, y: outcome(x, 30, 20), protocol="paper", panel=panel, gradient_samples=7)
+    assert (record["image_forwards"], record["image_backwards"]) == (30 * passes, 20 * passes)
+
+
+def test_each_block_is_attacked_through_a_panel_of_its_own():
+    seen = []
+
+    def run(model, x, y):
+        with torch.no_grad():
+            seen.append(model(x))
+        return outcome(x)
+
+    for start in (0, 0, 60):
+        attacked(run, start=start, protocol="paper", panel=True)
+    assert torch.equal(seen[0], seen[1])
+    assert not torch.equal(seen[0], seen[2])
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_path):
+    given, partial = [], Partial(tmp_path / "part.safetensors", {"model": "a"})
+
+    def suite(model, x, y, progress=None, after_part=None):
+        given.append(progress)
+        broken = torch.zeros(len(x), dtype=torch.bool)
+        after_part(Progress(("clean",), x, torch.zeros(len(x)), broken, {"clean": broken}))
+        return outcome(x, per_attack={"clean": broken})
+
+    def stop():
+        stored = partial.load(0).meta
+        if stored["books"]["done"] == 1:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        attacked(suite, suite, partial=partial, pause=stop)
+    before = partial.load(0).meta
+    assert before["suite"] is None
+    assert before["books"]["seconds"] > 0
+    record = attacked(suite, suite, partial=partial)
+    assert given == [None, None]
+    assert record["seconds"] > before["books"]["seconds"]
+
+
+def test_what_was_kept_of_another_block_or_about_something_else_is_passed_over(tmp_path):
+    path = tmp_path / "part.safetensors"
+    Partial(path, {"model": "a"}).save(5, {"kept": torch.ones(1)}, {})
+    assert Partial(path, {"model": "a"}).load(5).tensors["kept"] == 1
+    assert Partial(path, {"model": "a"}).load(0) is None
+    assert Partial(path, {"model": "b"}).load(5) is None
+
+
+def test_dlr_with_too_few_classes_is_refused():
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 2)), registries.noises.create("uniform", scale=0.1))
+    section = Attack(type="pgd", loss="dlr", eps=0.1)
+    block = Block(0, torch.full((1, 1, 2, 2), 0.5), torch.zeros(1, dtype=torch.int64))
+    with pytest.raises(UsageError, match="dlr needs 3 classes"):
+        attack_block(g, plan_attack(section, "paper", 1, 2, 0), section, block, 0)
+
+
+@pytest.mark.parametrize(
+    "x, y, message",
+    [
+        (torch.full((1, 1, 2, 2), 1.5), torch.zeros(1, dtype=torch.int64), r"pixels must lie in \[0, 1\]"),
+        (torch.full((1, 1, 2, 2), 0.5), torch.full((1,), 7), "labels must be 0 to 2"),
+    ],
+)
+def test_images_and_labels_that_do_not_fit_are_named(x, y, message):
+    g = SmoothedClassifier(nn.Sequential(nn.Flatten(), layer(4, 3)), registries.noises.create("uniform", scale=0.1))
+    section = Attack(type="pgd", eps=0.1)
+    with pytest.raises(UsageError, match=message):
+        attack_block(g, plan_attack(section, "paper", 1, 3, 0), section, Block(0, x, y), 0)

@@ -1,0 +1,481 @@
+"""rushkit attack as a function: protocols, records, stops and resumes, saved images, transfer, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from linear_models import count_calls
+from torch import nn
+
+from rushkit import registries
+from rushkit.attacks.apgd import APGD
+from rushkit.data.memory import limit
+from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, RushkitError, UsageError
+from rushkit.recipe import toml
+from rushkit.recipe.schema import Attack
+from rushkit.robustness import attack as attack_module
+from rushkit.robustness import transfer as transfer_module
+from rushkit.robustness.attack import attack, plan_jobs
+from rushkit.robustness.protocols import plan_attack
+from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
+from rushkit.run.folder import Run
+from rushkit.run.progress import Progress, Speaker
+from rushkit.setup import components
+from rushkit.setup.start import start_run
+from rushkit.smoothing import SmoothedClassifier
+
+QUIET = Speaker(-1, rank=0)
+SIDE = 8
+
+
+class Flat(nn.Module):
+    """The pixels as features; ``fault`` spoils them."""
+
+    def __init__(self, size: int, fault: str) -> None:
+        super().__init__()
+        self.num_features = 3 * size * size
+        self.fault = fault
+        self.register_buffer("gain", torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        features = self.gain * x.flatten(1)
+        if self.fault == "not a number":
+            features = torch.where(features[:, 36:37] > 0.6, torch.nan, features)
+        if self.fault == "no gradient":
+            features = features.detach()
+        return features
+
+
+def flat(in_channels: int, image_size: int, fault: str = "") -> nn.Module:
+    return Flat(image_size, fault)
+
+
+@pytest.fixture(autouse=True)
+def flat_backbone():
+    registries.backbones.register("flat")(flat)
+    yield
+    registries.backbones.unregister("flat", flat.__module__.partition(".")[0])
+
+
+@pytest.fixture
+def recipe(tiny):
+    """``recipe("attack.0.eps=0.1")``: linear classifiers of digits under a little noise, 12 images, blocks of 5."""
+
+    def make(*changes):
+        return tiny(
+            "data.limit=12",
+            "backbone.name=flat",
+            "noise.scale=0.1",
+            "system.chunk=100",
+            "attack.0.samples=[4]",
+            "attack.0.limit=0",
+            "attack.0.eps=0.1",
+            *(
+                ()
+                if any("attack.0.type" in change for change in changes)
+                else ("attack.0.steps=3", "attack.0.restarts=1")
+            ),
+            *changes,
+        )
+
+    return make
+
+
+@pytest.fixture
+def source(recipe, tmp_path):
+    """``source()``: the checkpoint of a nearest-mean classifier, which is linear; most digits are right."""
+
+    def make(name="source", sharpness=6.0, chosen=None):
+        chosen = chosen or recipe()
+        training = components.build_dataset(chosen).split("train")
+        x, y = components.to_float(training.images).flatten(1), training.labels
+        means = torch.stack([x[y == label].mean(0) for label in range(10)])
+        objective = components.build_objective(chosen, chosen.finetune)
+        network = components.build_network(chosen, objective, SIDE, 10)
+        with torch.no_grad():
+            network.head.weight.copy_(sharpness * means)
+            network.head.bias.copy_(-sharpness * means.square().sum(1) / 2)
+        meta = {
+            "stage": "finetune",
+            "recipe": toml.dumps(chosen.resolved()),
+            "image_size": SIDE,
+            "classes": list(components.build_dataset(chosen).classes),
+        }
+        path = tmp_path / f"{name}.safetensors"
+        save_checkpoint(path, network.tensors(), meta)
+        return load_checkpoint(path)
+
+    return make
+
+
+def run_of(recipe, source):
+    return start_run("attack", recipe, QUIET, parent=str(source.path))
+
+
+def attacked(recipe, source, **options):
+    """-> results, the run's folder."""
+    with run_of(recipe, source) as run:
+        return attack(recipe, source, run, **options), run.path
+
+
+def timeless(results):
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in results["attacks"]]
+    return {**results, "attacks": rows, "run": None}
+
+
+def outcomes(row):
+    return row["outcomes"]["right"]["majority"]
+
+
+def test_a_row_tells_every_image_every_vote_and_who_broke_what(recipe, source):
+    results, path = attacked(recipe(), source())
+    assert json.loads((path / "results.json").read_text()) | {"run": str(path)} == json.loads(json.dumps(results))
+    paper, strict = results["attacks"]
+    assert paper["split"] == strict["split"] == "digits/test"
+    assert (paper["protocol"], paper["votes"], paper["gradient_samples"]) == ("paper", 1, 4)
+    assert (strict["protocol"], strict["votes"], strict["gradient_samples"]) == ("weaker", 10, 20)
+    for row in (paper, strict):
+        assert row["outcomes"]["images"] == list(range(12))
+        assert len(outcomes(row)) == len(row["outcomes"]["chosen"]) == 12
+        assert 0 <= sum(row["contributions"].values()) <= 12
+        assert row["image_forwards"] > 0
+        assert row["image_backwards"] > 0
+    assert list(strict["contributions"]) == ["clean", "pgd nll", "pgd ce", "pgd dlr", "pgd margin"]
+    accuracy = strict["rules"]["majority"]["accuracy"]
+    assert accuracy == pytest.approx(sum(outcomes(strict)) / 120)
+    assert accuracy < strict["rules"]["majority"]["clean_accuracy"]
+
+
+def test_the_same_seed_gives_the_same_result_and_another_seed_other_draws(recipe, source):
+    model = source()
+    first, _ = attacked(recipe("attack.0.eps=0.05"), model)
+    second, _ = attacked(recipe("attack.0.eps=0.05"), model)
+    other, _ = attacked(recipe("attack.0.eps=0.05", "system.seed=1"), model)
+    assert timeless(first) == timeless(second)
+    assert timeless(first) != timeless(other)
+
+
+class Stopper:
+    """Asks to stop at the n-th pause between two parts of the work."""
+
+    def __init__(self, monkeypatch, after):
+        self.left = after
+        original = attack_module.graceful_stop
+        stopper = self
+
+        class Wish:
+            @property
+            def requested(self):
+                stopper.left -= 1
+                return stopper.left <= 0
+
+            @requested.setter
+            def requested(self, value):
+                stopper.left = 0
+
+        class Graceful:
+            def __enter__(self):
+                return Wish()
+
+            def __exit__(self, *error):
+                return None
+
+        monkeypatch.setattr(attack_module, "graceful_stop", lambda _: Graceful())
+        self.undo = lambda: monkeypatch.setattr(attack_module, "graceful_stop", original)
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 7])
+def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatch, after):
+    chosen, model = recipe("attack.0.samples=[2]"), source()
+    whole, _ = attacked(chosen, model, protocols=["strict"])
+    stopper = Stopper(monkeypatch, after)
+    with pytest.raises(Interrupted, match="--resume"), run_of(chosen, model) as run:
+        attack(chosen, model, run, ["strict"])
+    stopper.undo()
+    counted = []
+    monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
+    with Run.open(run.path, QUIET) as run:
+        resumed = attack(chosen, model, run, ["strict"])
+    assert timeless(resumed) == timeless(whole)
+    assert 0 < sum(counted) < whole["attacks"][0]["image_forwards"] * 3
+
+
+def test_a_block_shows_life_between_its_attacks(recipe, source, monkeypatch):
+    advances = []
+    original = Progress.advance
+
+    def advance(self, n=1, **values):
+        advances.append(n)
+        original(self, n, **values)
+
+    monkeypatch.setattr(Progress, "advance", advance)
+    results, _ = attacked(recipe("attack.0.samples=[2]"), source(), protocols=["strict"])
+    (row,) = results["attacks"]
+    assert sum(advances) == row["images"]
+    assert advances.count(0) >= len(row["candidates"]) - 1
+
+
+def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monkeypatch):
+    chosen = recipe("attack.0.type=autoattack", "attack.0.steps=2", "attack.0.eot=2", "data.limit=6")
+    model = source()
+    whole, _ = attacked(chosen, model, protocols=["strict"])
+    stopper = Stopper(monkeypatch, 2)
+    with pytest.raises(Interrupted), run_of(chosen, model) as run:
+        attack(chosen, model, run, ["strict"])
+    stopper.undo()
+    stored = list((run.path / "counts").glob("*.part.safetensors"))
+    assert len(stored) == 1
+    assert load_checkpoint(stored[0]).meta["suite"]["done"] == ["clean", "apgd-ce"]
+    begun = []
+    monkeypatch.setattr(APGD, "run", noting(APGD.run, begun))
+    with Run.open(run.path, QUIET) as run:
+        resumed = attack(chosen, model, run, ["strict"])
+    assert timeless(resumed) == timeless(whole)
+    # Blocks of 5 and 1: the first goes on with its second part.
+    assert begun[0] == "dlr"
+    assert list((run.path / "counts").glob("*.part.safetensors")) == []
+
+
+def noting(original, begun):
+    def run(self, *arguments):
+        begun.append(self.loss)
+        return original(self, *arguments)
+
+    return run
+
+
+def test_autoattack_runs_rand_at_eot_20_on_a_smoothed_model_and_says_so(recipe):
+    for m, classes in ((1, 10), (64, 10)):
+        plan = plan_attack(Attack(type="autoattack"), "strict", m, classes, 0)
+        (candidate,) = plan.candidates
+        suite = candidate.create(Attack(type="autoattack"), 0)
+        parts, _ = suite.parts(suite.version, 10, 32, 32)
+        assert [(part.steps, part.samples) for part in parts.values()] == [(100, 20), (100, 20)]
+        assert plan.gradient_samples == 20
+        assert any("version rand, the default on a smoothed model" in note for note in plan.notes)
+    chosen = plan_attack(Attack(type="autoattack", version="standard"), "strict", 64, 10, 0)
+    assert (chosen.gradient_samples, chosen.notes) == (64, ())
+
+
+def test_the_parts_of_autoattack_are_credited_one_by_one(recipe, source):
+    chosen = recipe("attack.0.type=autoattack", "attack.0.steps=5", "attack.0.eot=4", "attack.0.eps=0.15")
+    results, _ = attacked(chosen, source(), protocols=["strict"])
+    (row,) = results["attacks"]
+    assert list(row["contributions"]) == ["clean", "apgd-ce", "apgd-dlr"]
+    broken = sum(right < 5 for right in outcomes(row))
+    assert sum(row["contributions"].values()) == pytest.approx(broken, abs=2)
+    assert row["contributions"]["apgd-ce"] > 0
+
+
+@pytest.mark.parametrize("kind", ["fgsm", "square", "difgsm"])
+def test_attacks_of_torchattacks_run_in_both_protocols_with_seeds_of_their_own(recipe, source, kind):
+    own = ["attack.0.queries=5"] if kind == "square" else []
+    chosen = recipe("data.limit=3", f"attack.0.type={kind}", "attack.0.samples=[2]", *own)
+    section = chosen.attack[0]
+    results, _ = attacked(chosen, source())
+    assert [row["images"] for row in results["attacks"]] == [3, 3]
+    assert all(row["image_forwards"] > 0 for row in results["attacks"])
+    seeds = {plan_attack(section, "strict", 2, 10, 0).candidates[0].create(section, start).seed for start in (0, 5)}
+    assert len(seeds) == 2
+
+
+def test_an_attack_without_run_has_its_forwards_counted(recipe, source):
+    def still(norm: str, eps: float):
+        def attacker(model, x, y):
+            model(x)
+            return x
+
+        return attacker
+
+    registries.attacks.register("still")(still)
+    try:
+        results, _ = attacked(recipe("attack.0.type=still", "attack.0.eps=0.1"), source())
+    finally:
+        registries.attacks.unregister("still", still.__module__.partition(".")[0])
+    paper, strict = results["attacks"]
+    assert paper["image_forwards"] == 12 * 4
+    # Images that are clearly wrong from the start are not attacked.
+    assert strict["image_forwards"] in range(4, 12 * 4 + 1, 4)
+
+
+def test_saved_images_are_those_that_were_scored(recipe, source):
+    chosen, model = recipe(), source()
+    results, path = attacked(chosen, model, save=True)
+    split = components.load_split(chosen, components.build_dataset(chosen), "test")
+    clean = components.to_float(split.images)
+    for row in results["attacks"]:
+        kept = load_checkpoint(path / row["saved"]).tensors
+        assert kept["images"].dtype == torch.float32
+        assert kept["indices"].tolist() == list(range(12))
+        assert torch.equal(kept["labels"], split.labels)
+        assert (kept["images"] - clean).abs().max() <= 0.1 + 1e-6
+        assert kept["images"].min() >= 0
+        assert kept["images"].max() <= 1
+        assert not torch.equal(kept["images"], clean)
+    assert sorted(each.name for each in (path / "adversarial").iterdir()) == sorted(
+        row["saved"].partition("/")[2] for row in results["attacks"]
+    )
+
+
+def test_indices_of_saved_images_are_places_in_the_limited_split(recipe, source):
+    """Not in the split's own order, which a limit permutes; a larger limit begins with the same images."""
+    model, labels = source(), {}
+    for count in (4, 8):
+        chosen = recipe("data.limit=0", f"attack.0.limit={count}")
+        results, path = attacked(chosen, model, save=True)
+        split = components.load_split(chosen, components.build_dataset(chosen), "test")
+        kept = load_checkpoint(path / results["attacks"][0]["saved"]).tensors
+        assert kept["indices"].tolist() == results["attacks"][0]["outcomes"]["images"] == list(range(count))
+        labels[count] = kept["labels"].tolist()
+        assert (kept["images"] - components.to_float(limit(split, count).images)).abs().max() <= 0.1 + 1e-6
+        assert (kept["images"] - components.to_float(split.images[:count])).abs().max() > 0.1 + 1e-6
+    assert labels[8][:4] == labels[4]
+
+
+def test_saving_goes_on_with_a_stopped_run(recipe, source, monkeypatch):
+    chosen, model = recipe(), source()
+    whole, whole_path = attacked(chosen, model, protocols=["strict"], save=True)
+    stopper = Stopper(monkeypatch, 6)
+    with pytest.raises(Interrupted), run_of(chosen, model) as run:
+        attack(chosen, model, run, ["strict"], save=True)
+    stopper.undo()
+    with Run.open(run.path, QUIET) as run:
+        resumed = attack(chosen, model, run, ["strict"], save=True)
+    assert timeless(resumed) == timeless(whole)
+    name = whole["attacks"][0]["saved"]
+    one, other = load_checkpoint(whole_path / name), load_checkpoint(run.path / name)
+    assert all(torch.equal(one.tensors[key], other.tensors[key]) for key in one.tensors)
+
+
+def test_images_that_were_not_kept_cannot_be_saved_later(recipe, source):
+    chosen, model = recipe(), source()
+    _, path = attacked(chosen, model, protocols=["strict"])
+    with pytest.raises(RushkitError, match="without keeping"), Run.open(path, QUIET) as run:
+        attack(chosen, model, run, ["strict"], save=True)
+
+
+def test_transfer_to_the_same_model_gives_its_own_accuracy_and_to_another_its_own(recipe, source, monkeypatch):
+    monkeypatch.setattr(transfer_module, "BLOCK", 5)
+    chosen, model = recipe("attack.0.eps=0.2", "attack.0.samples=[16]"), source()
+    # Another metadata, so another file and hash; the same weights and noise.
+    same = source("same", chosen=recipe("data.limit=11"))
+    results, _ = attacked(chosen, model, protocols=["strict"], transfer=same)
+    (row,) = results["attacks"]
+    here, there = row["rules"]["majority"], row["transfer"]["rules"]["majority"]
+    # Fresh votes on both sides: 16 draws on images far from a tie.
+    assert there["accuracy"] == pytest.approx(here["accuracy"], abs=0.1)
+    assert there["clean_accuracy"] == pytest.approx(here["clean_accuracy"], abs=0.1)
+    assert row["transfer"]["outcomes"]["images"] == list(range(12))
+    # Constant logits: every image is class 0, whatever the attack did.
+    constant = source("constant", sharpness=0.0)
+    results, _ = attacked(chosen, model, protocols=["strict"], transfer=constant)
+    there = results["attacks"][0]["transfer"]["rules"]["majority"]
+    zeros = results["attacks"][0]["outcomes"]["labels"].count(0) / 12
+    assert there["accuracy"] == there["clean_accuracy"] == zeros
+    # The same weights under a noise of their own, in which digits drown.
+    drowned = source("drowned", chosen=recipe("noise.scale=8.0"))
+    results, _ = attacked(chosen, model, protocols=["strict"], transfer=drowned)
+    there = results["attacks"][0]["transfer"]
+    assert there["noise"]["scale"] == 8
+    assert there["rules"]["majority"]["clean_accuracy"] < here["clean_accuracy"] - 0.3
+
+
+def test_transfer_to_a_model_of_other_classes_is_refused(recipe, source, tmp_path):
+    model = source()
+    stored = {**model.meta, "classes": ["a", "b"]}
+    tensors = {**model.tensors, "head.weight": torch.zeros(2, 192), "head.bias": torch.zeros(2)}
+    save_checkpoint(tmp_path / "two.safetensors", tensors, stored)
+    with pytest.raises(UsageError, match="another classes"):
+        attacked(recipe(), model, transfer=load_checkpoint(tmp_path / "two.safetensors"))
+
+
+@pytest.mark.parametrize("change", ["attack.0.eps=0.2", "noise.scale=0.2", "system.seed=3", "data.limit=10"])
+def test_resume_refuses_another_question(recipe, source, change):
+    model, other = source(), recipe(change)
+    _, path = attacked(recipe(), model, protocols=["strict"])
+    # A run resumes with its own recipe; its file is given the name that another radius would have.
+    (old,) = (path / "counts").glob("*.jsonl")
+    (job,) = plan_jobs(other, tuple("0123456789"), ["strict"])
+    old.rename(old.with_name(f"{job.name}.jsonl"))
+    with pytest.raises(RushkitError, match="is about something else"), Run.open(path, QUIET) as run:
+        attack(other, model, run, ["strict"])
+    assert (path / "results.json").exists()
+
+
+def test_resume_refuses_another_model(recipe, source):
+    chosen = recipe()
+    _, path = attacked(chosen, source(), protocols=["strict"])
+    with pytest.raises(RushkitError, match="model changed"), Run.open(path, QUIET) as run:
+        attack(chosen, source(sharpness=5.0), run, ["strict"])
+
+
+def test_resume_refuses_another_precision(recipe, source):
+    model = source()
+    _, path = attacked(recipe(), model, protocols=["strict"])
+    with pytest.raises(RushkitError, match="precision changed"), Run.open(path, QUIET) as run:
+        attack(recipe("system.precision=bf16"), model, run, ["strict"])
+
+
+def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source, monkeypatch):
+    chosen, model, original = recipe(), source(), components.load_split
+    _, path = attacked(chosen, model, protocols=["strict"])
+
+    def darker(*arguments):
+        split = original(*arguments)
+        return type(split)(split.images // 2, split.labels, split.name)
+
+    monkeypatch.setattr(components, "load_split", darker)
+    with pytest.raises(RushkitError, match="content changed"), Run.open(path, QUIET) as run:
+        attack(chosen, model, run, ["strict"])
+
+
+def test_nan_logits_stop_the_attack_and_keep_what_was_done(recipe, source):
+    faulty = recipe("backbone.fault=not a number", "data.limit=40", "noise.scale=0.01")
+    model = source(chosen=faulty)
+    with pytest.raises(NumericsError, match="NaN or infinite"), run_of(faulty, model) as run:
+        attack(faulty, model, run, ["strict"])
+    assert json.loads((run.path / "run.json").read_text())["status"] == "failed"
+
+
+def test_a_model_without_gradients_is_named(recipe, source):
+    faulty = recipe("backbone.fault=no gradient")
+    with pytest.raises(UsageError, match="no gradient") as caught:
+        attacked(faulty, source(chosen=faulty))
+    assert "square" in caught.value.hint
+
+
+def test_a_norm_that_the_attack_lacks_is_refused_before_any_work(recipe, source, monkeypatch):
+    monkeypatch.setattr(attack_module, "run_job", None)
+    chosen = recipe("attack.0.type=apgd", "attack.0.norm=l1")
+    with pytest.raises(UsageError, match="apgd has no norm 'l1'"):
+        attacked(chosen, source())
+
+
+def test_labels_that_are_missing_are_named(recipe, source, monkeypatch):
+    chosen, model = recipe(), source()
+    original = components.load_split
+
+    def unlabelled(*arguments):
+        split = original(*arguments)
+        return type(split)(split.images, None, split.name)
+
+    monkeypatch.setattr(components, "load_split", unlabelled)
+    with pytest.raises(DataError, match="has no labels"):
+        attacked(chosen, model)
+
+
+def test_a_pre_trained_checkpoint_is_refused(recipe, source, tmp_path):
+    model = source()
+    save_checkpoint(tmp_path / "pre.safetensors", model.tensors, {**model.meta, "stage": "pretrain"})
+    with pytest.raises(CheckpointError, match="has no classifier"):
+        attacked(recipe(), load_checkpoint(tmp_path / "pre.safetensors"))
+
+
+def test_two_tables_of_one_type_do_not_share_files(recipe, source):
+    chosen = recipe()
+    twice = chosen.model_copy(update={"attack": [chosen.attack[0], Attack(type="pgd", eps=0.1, samples=[4], steps=2)]})
+    results, path = attacked(twice, source(), protocols=["paper"])
+    assert len(results["attacks"]) == 2
+    assert len(list((path / "counts").glob("*.jsonl"))) == 2

@@ -1,0 +1,132 @@
+"""Lines that could never have been written are found without their chain of hashes."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+
+import pytest
+
+from rushkit.certification.log_checks import check_counts
+from rushkit.certification.votes import SCORE
+from rushkit.errors import RushkitError
+from rushkit.robustness.log_checks import check_attack
+from rushkit.run.blocklog import BlockLog, read_log
+from rushkit.run.chain import chained, read_chained
+
+SUBJECT = {"mode": "fixed", "samples": 100, "selection": 10, "classes": ["a", "b"], "dim": 12, "of": 2}
+SUBJECT |= {"limit": 0, "skip": 1}
+SELECTION = {
+    **{"part": "selection", "images": [0, 1], "labels": [0, 1], "votes": [[9, 1], [2, 8]]},
+    **{"scores": [[9 * SCORE, SCORE], [2 * SCORE, 8 * SCORE]], "drawn": 20, "seconds": 0.5},
+}
+ESTIMATION = {
+    **{"part": "estimation", "images": [0, 1], "start": 0, "stop": 100, "votes": [[90, 10], [20, 80]]},
+    **{"scores": [90 * SCORE, 80 * SCORE], "squares": [90 * SCORE**2, 80 * SCORE**2], "drawn": 200, "seconds": 1},
+}
+ROUND = {"part": "round", "images": [0], "right": [[90]], "sizes": [[100]], "drawn": 100, "seconds": 1.0}
+BLOCK = {
+    **{"images": [0, 1], "labels": [3, 1], "chosen": [0, -1], "notes": [], "contributions": {"pgd": 1}},
+    **{"right": {"majority": [0, 4]}, "clean_right": {"majority": [4, 4]}},
+    **{"image_forwards": 10, "image_backwards": 5, "seconds": 0.1},
+}
+ATTACK = {"block": 2, "votes": 4, "worst by": ["majority"]}
+
+
+def check_block(records):
+    check_attack(ATTACK, records, labels=[3, 1, 0], candidates=1)
+
+
+def test_what_the_stages_write_passes():
+    check_counts(SUBJECT, [SELECTION, ESTIMATION])
+    check_counts({**SUBJECT, "mode": "sequential"}, [SELECTION, ROUND])
+    check_counts({**SUBJECT, "mode": "splits", "samples": 10}, [{**SELECTION, "part": "splits"}])
+    check_block([BLOCK, {**BLOCK, **third_image()}])
+
+
+def third_image():
+    """What the last block, of one image, has in the place of the first one's."""
+    votes = {"majority": [4]}
+    return {"images": [2], "labels": [0], "chosen": [0], "right": votes, "clean_right": votes}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("votes", [[91, 10], [20, 80]], "not as many as its draws"),
+        ("votes", [[110, -10], [20, 80]], "out of range"),
+        ("votes", [[90.0, 10], [20, 80]], "no whole number"),
+        ("votes", [[90, 10, 0], [20, 80, 0]], "no whole number"),
+        ("votes", [[10**30, 10], [20, 80]], "no whole number"),
+        ("images", [1, 0], "do not follow each other"),
+        ("start", 10, "do not follow each other"),
+        ("drawn", 100, "not those of its images"),
+        ("scores", [101 * SCORE, 80 * SCORE], "out of range"),
+        ("squares", [0, 80 * SCORE**2], "not that of its confidences"),
+        ("seconds", "soon", "no number"),
+        ("part", "round", "is missing"),
+    ],
+)
+def test_counts_that_cannot_be_are_refused(key, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_counts(SUBJECT, [SELECTION, {**ESTIMATION, key: value}])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("images", [7], "not one of those"),
+        ("images", [0, 0], "twice"),
+        ("right", [[101]], "out of range"),
+        ("sizes", [[50]], "do not follow each other"),
+        ("drawn", 1, "not those of its images"),
+    ],
+)
+def test_rounds_that_cannot_be_are_refused(key, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_counts({**SUBJECT, "mode": "sequential"}, [SELECTION, {**ROUND, key: value}])
+
+
+@pytest.mark.parametrize(("key", "value"), [("labels", [0, 2]), ("scores", [[9 * SCORE, SCORE], [0, 8 * SCORE]])])
+def test_a_selection_that_cannot_be_is_refused(key, value):
+    with pytest.raises(ValueError, match=r"out of range|do not add up"):
+        check_counts(SUBJECT, [{**SELECTION, key: value}])
+
+
+def test_images_have_three_square_planes():
+    with pytest.raises(ValueError, match="no image has 13 values"):
+        check_counts({**SUBJECT, "dim": 13}, [])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("labels", [3, 2], "not that of its image"),
+        ("images", [0, 2], "do not follow each other"),
+        ("chosen", [1, 0], "out of range"),
+        ("right", {"majority": [5, 0]}, "out of range"),
+        ("right", {}, "a rule of voting is missing"),
+        ("contributions", {"pgd": 3}, "out of range"),
+        ("image_forwards", -1, "out of range"),
+        ("notes", [1], "a note"),
+    ],
+)
+def test_outcomes_that_cannot_be_are_refused(key, value, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_block([{**BLOCK, key: value}])
+
+
+def test_a_log_names_its_file_and_what_is_wrong(tmp_path):
+    path = tmp_path / "counts.jsonl"
+    wrong = deepcopy(ESTIMATION)
+    wrong["votes"][0][0] += 1
+    path.write_bytes(b"".join(chained([{"subject": SUBJECT}, SELECTION, wrong])))
+    for read in (lambda: read_log(path, check_counts), lambda: BlockLog(path, SUBJECT, check_counts)):
+        with pytest.raises(RushkitError, match=r"counts\.jsonl is damaged: the votes of an image"):
+            read()
+
+
+def test_a_file_that_ends_at_a_line_is_one_that_was_stopped_there():
+    lines = chained([{"subject": {}}, {"images": [0]}, {"images": [1]}])
+    records, seals, whole = read_chained(b"".join(lines[:2]) + lines[2][:-1])
+    assert records == [{"subject": {}}, {"images": [0]}]
+    assert (seals[-1].lines, whole) == (2, len(lines[0] + lines[1]))

@@ -1,0 +1,127 @@
+"""What each protocol makes of an attack's table: candidates, options, panels, and notes on what falls short."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from linear_models import layer
+from torch import nn
+
+from rushkit import registries
+from rushkit.recipe.schema import Attack
+from rushkit.robustness.protocols import OnePanel, plan_attack
+from rushkit.smoothing import SmoothedClassifier
+
+
+def test_strict_runs_every_loss_of_an_attack_that_has_losses_from_its_own_start():
+    plan = plan_attack(Attack(type="apgd"), "strict", 1, 10, 0)
+    assert [candidate.options["loss"] for candidate in plan.candidates] == ["nll", "ce", "dlr", "margin"]
+    assert len({candidate.options["seed"] for candidate in plan.candidates}) == 4
+    made = plan.candidates[0].create(Attack(type="apgd"), 0)
+    assert (made.steps, made.samples, made.restarts) == (100, 20, 2)
+    made = plan_attack(Attack(type="pgd"), "strict", 64, 10, 0).candidates[0].create(Attack(), 0)
+    assert (made.steps, made.samples, made.restarts, made.noise, made.best) == (40, 64, 2, "fresh", "best")
+    assert made.random_start
+    assert made.step_size is None
+
+
+def test_paper_runs_the_attack_of_the_paper():
+    plan = plan_attack(Attack(type="pgd", eps="8/255"), "paper", 64, 10, 0)
+    made = plan.candidates[0].create(Attack(type="pgd", eps="8/255"), 0)
+    assert (made.loss, made.steps, made.samples, made.noise, made.best) == ("nll", 40, 64, "fixed", "last")
+    assert made.step_size == pytest.approx(2 / 255)
+    assert not made.random_start
+    assert not plan.panel
+    assert plan.votes == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ({"steps": 1}, {"steps": (1, 40)}),
+        ({"random_start": True, "eot": 5}, {"random_start": (True, False), "eot": (5, 64)}),
+        ({"steps": 40, "restarts": 1, "seed": 3, "eot": 64}, {}),
+    ],
+)
+def test_options_that_are_not_the_papers_are_deviations_under_paper(options, changed):
+    plan = plan_attack(Attack(type="pgd", eps="8/255", **options), "paper", 64, 10, 0)
+    assert {each.name: (each.value, each.own) for each in plan.deviations} == changed
+    assert plan.label == "paper"
+
+
+def test_paper_shows_any_other_attack_one_panel_of_noise():
+    plan = plan_attack(Attack(type="fgsm"), "paper", 8, 10, 0)
+    assert plan.panel
+    assert any("one panel of 8 draws" in note for note in plan.notes)
+    model = nn.Sequential(nn.Flatten(), layer(12, 3))
+    g = SmoothedClassifier(model.requires_grad_(False), registries.noises.create("uniform", scale=0.3), 8, seed=0)
+    panel, x = OnePanel(g, 3), torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    with g.fixed_noise(3):
+        expected = g(x)
+    assert torch.equal(panel(x), panel(x))
+    assert torch.equal(panel(x), expected)
+
+
+def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
+    plan = plan_attack(Attack(type="pgd"), "strict", 1, 2, 0)
+    assert [candidate.label for candidate in plan.candidates] == ["pgd nll", "pgd ce", "pgd margin"]
+    assert any("too few" in note for note in plan.notes)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 1},
+        {"restarts": 1},
+        {"eot": 1},
+        {"noise": "fixed"},
+        {"best": "last"},
+        {"random_start": False},
+        {"loss": "nll"},
+        {"selection_samples": 1},
+        {"step_size": 0.001},
+        {"targeted": True},
+        {"type": "apgd", "targeted": True},
+        {"type": "autoattack", "steps": 2},
+        {"type": "autoattack", "version": "standard"},
+        {"type": "fgsm"},
+        {"type": "square"},
+    ],
+    ids=str,
+)
+def test_what_may_be_weaker_than_strict_is_not_called_strict(options):
+    plan = plan_attack(Attack(**({"type": "pgd"} | options)), "strict", 1, 10, 0)
+    assert plan.label == "weaker"
+    named = options if "type" not in options or len(options) == 1 else {k: v for k, v in options.items() if k != "type"}
+    assert {each.name: each.value for each in plan.deviations if each.weaker} == named
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 41},
+        {"restarts": 3},
+        {"eot": 21},
+        {"selection_samples": 200},
+        {"type": "apgd", "n_targets": 20},
+        {"type": "autoattack", "queries": 6000},
+    ],
+    ids=str,
+)
+def test_more_work_than_strict_asks_for_is_named_and_strict(options):
+    plan = plan_attack(Attack(**({"type": "pgd"} | options)), "strict", 1, 10, 0)
+    assert plan.label == "strict"
+    assert {each.name: each.value for each in plan.deviations} == {k: v for k, v in options.items() if k != "type"}
+
+
+@pytest.mark.parametrize("kind", ["pgd", "apgd", "autoattack"])
+@pytest.mark.parametrize("samples", [1, 64])
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_strict_as_it_stands_deviates_in_nothing(kind, samples, deterministic):
+    plan = plan_attack(Attack(type=kind), "strict", samples, 10, 0, deterministic)
+    assert (plan.deviations, plan.label) == ((), "strict")
+
+
+def test_what_does_nothing_without_noise_is_no_deviation():
+    section = Attack(type="pgd", noise="fixed", eot=1, selection_samples=1, seed=5)
+    assert plan_attack(section, "strict", 64, 10, 0, deterministic=True).deviations == ()

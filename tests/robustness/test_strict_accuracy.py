@@ -1,0 +1,330 @@
+"""What must hold of strict accuracy, on models whose answer to noise is known."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import nullcontext
+from dataclasses import replace
+
+import pytest
+import torch
+from linear_models import count_calls, prototypes
+from torch import nn
+
+from rushkit.attacks.scoring import Search, count_right, newly_wrong
+from rushkit.recipe.schema import Attack
+from rushkit.results.intervals import mean_interval
+from rushkit.robustness.block import Block, attack_block
+from rushkit.robustness.protocols import Candidate, Plan, plan_attack
+from rushkit.smoothing import SmoothedClassifier, Tally
+from rushkit.statistics import wilson_interval
+
+
+def strict_right(g, x, y, seed=0, votes=10, **options):
+    section = Attack(type="pgd", **options)
+    plan = plan_attack(section, "strict", g.samples, 3, seed)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y), seed)
+    return record, x_adv
+
+
+def share(record):
+    counts = record["right"]["majority"]
+    return sum(counts) / (10 * len(counts))
+
+
+@pytest.mark.parametrize(
+    "weak, strong",
+    [
+        ({"steps": 2, "eps": 0.1}, {"steps": 20, "eps": 0.1}),
+        ({"restarts": 1, "steps": 3, "eps": 0.1}, {"restarts": 4, "steps": 3, "eps": 0.1}),
+        ({"eot": 1, "steps": 5, "eps": 0.1}, {"eot": 30, "steps": 5, "eps": 0.1}),
+        ({"steps": 5, "eps": 0.05}, {"steps": 5, "eps": 0.1}),
+        ({"steps": 5, "eps": 0.0}, {"steps": 5, "eps": 0.05}),
+    ],
+    ids=["steps", "restarts", "eot", "eps", "any eps"],
+)
+def test_more_never_raises_strict_accuracy_beyond_its_interval(weak, strong):
+    g, x, y = prototypes()
+    before, after = (share(strict_right(g, x, y, **options)[0]) for options in (weak, strong))
+    # Ten votes of 60 images: their mean moves by 0.02 (one standard deviation) at most; a false alarm is below 1e-4.
+    assert after <= before + 0.08
+
+
+def test_strict_accuracy_is_that_of_the_worst_case_of_a_linear_model():
+    g, x, y = prototypes(noise=0.001, samples=1)
+    linear = g.model[1]
+    with torch.no_grad():
+        logits = g.model(x)
+        gap = logits.gather(1, y[:, None]) - logits
+        reach = (linear.weight[y][:, None] - linear.weight[None]).abs()
+        # The box [0, 1] does not bind at this radius.
+        worst = (gap - 0.1 * reach.sum(2)).scatter(1, y[:, None], math.inf).amin(1)
+    record, _ = strict_right(g, x, y, eps=0.1, steps=20)
+    expected = (worst > 0).float()
+    clear = (worst.abs() > 0.05).nonzero().flatten().tolist()
+    got = torch.tensor(record["right"]["majority"]) / 10
+    assert len(clear) > 40
+    assert torch.equal(got[clear], expected[clear])
+
+
+def test_logits_times_1e5_change_nothing_that_strict_finds():
+    found = []
+    for scale in (1.0, 1e5):
+        g, x, y = prototypes(scale=scale)
+        record, _ = strict_right(g, x, y, eps=0.1, steps=20)
+        found.append(share(record))
+    assert found[1] <= found[0] + 0.05
+
+
+class Flips(nn.Module):
+    """Right by the brightest of two pixels, but the noise flips the answer with probability 0.3."""
+
+    def forward(self, x):
+        flip = x[:, 2, 1, 1] - x[:, 2, 1, 1].round() > -0.2
+        logits = 9 * torch.stack([x[:, 0, 0, 0], x[:, 1, 0, 0]], 1)
+        return torch.where(flip[:, None], logits, logits.flip(1))
+
+
+class FlipNoise:
+    """Whole numbers plus U(-1/2, 1/2) on one pixel, which decides about the flip; nothing elsewhere."""
+
+    std = 1.0
+
+    def sample(self, x, generator=None):
+        noise = torch.zeros_like(x)
+        noise[:, 2, 1, 1] = torch.rand(len(x), generator=generator) - 0.5 - x.detach()[:, 2, 1, 1]
+        return noise
+
+
+@pytest.mark.parametrize("kind, extra", [("pgd", {}), ("apgd", {"steps": 5}), ("square", {"queries": 20})])
+def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_101(kind, extra):
+    y = torch.arange(8) % 2
+    x = torch.full((8, 3, 4, 4), 0.5)
+    x[torch.arange(8), y, 0, 0] = 0.9
+    g = SmoothedClassifier(Flips(), FlipNoise(), 101, seed=0)
+    section = Attack(type=kind, eps=0.05, eot=5, **extra)
+    plan = plan_attack(section, "strict", 101, 2, 0)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y), 0)
+    # 101 flips with probability 0.3 reach a majority with probability 2e-5; 160 votes are cast.
+    assert record["right"]["majority"] == record["clean_right"]["majority"] == [10] * 8
+    assert sum(record["contributions"].values()) == 0
+    assert (x_adv - x).abs().max() <= 0.05 + 1e-6
+
+
+def test_settled_images_leave_and_open_ones_stay():
+    g, x, y = prototypes(noise=0.05, samples=1)
+    wrong = (y + 1) % 3
+    search = Search(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
+    assert len(search.open()) == 60
+    search.offer(-1, torch.arange(60), x)
+    lost = ~torch.isin(torch.arange(60), search.open())
+    assert lost[:30].sum() > 0
+    assert not lost[30:].any()
+    right = torch.tensor(count_right(g, x, torch.where(torch.arange(60) < 30, wrong, y), 200, 1)["majority"])
+    # Settled at m = 1: the label wins a few draws of a hundred at most.
+    assert right[lost].max() <= 12
+
+
+def test_a_version_replaces_the_best_only_where_it_is_better():
+    g, x, y = prototypes(samples=16)
+    search = Search(g, x, y, 0)
+    rows = torch.arange(60)
+    before = search.offer(-1, rows, x)
+    assert search.offer(0, rows, x) == 0
+    assert (search.chosen == -1).all()
+    toward = x - 0.15 * (g.model[1].weight[y]).sign().view_as(x)
+    broken = search.offer(1, rows, toward.clamp(0, 1))
+    assert broken + before == int(search.broken.sum())
+    assert broken > 0
+    assert int((search.chosen == 1).sum()) >= broken
+
+
+def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
+    """At most 1.15 times: here in passes of the model, the forwards of all draws."""
+    g, x, y = prototypes()
+    counted = []
+    monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
+    section = Attack(type="pgd", eps=0.1, steps=5)
+    plan = plan_attack(section, "strict", 4, 3, 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
+    # Panel and votes are extra: 100 draws a candidate and 3 x 10 votes of 4, for 60 images.
+    beside = 60 * (100 * 5 + 3 * 10 * 4)
+    assert record["image_forwards"] <= sum(counted) <= record["image_forwards"] + beside
+
+
+def test_a_plan_is_plain_data():
+    plan = plan_attack(Attack(), "strict", 1, 10, 0)
+    assert isinstance(plan, Plan)
+    json.dumps([candidate.options for candidate in plan.candidates])
+
+
+class Timid(nn.Module):
+    """Two versions of a grey image: the brightness of one pixel says how often class 1 wins, and how surely.
+
+    At 0.6 class 1 wins seven draws of ten by a hair, and its mean softmax stays below a half: the vote is lost, and
+    the mean is not. At 0.4 it wins three of ten beyond doubt and loses the rest by a hair: the mean alone is lost.
+    """
+
+    def forward(self, x):
+        draw, kind = x[:, 2, 0, 0], x[:, 0, 0, 0]
+        often = torch.where(draw < 0.7, 0.1, -3.0)
+        seldom = torch.where(draw < 0.3, 3.0, -0.1)
+        gain = torch.where(kind > 0.5, often, seldom)
+        return torch.stack([torch.zeros_like(gain), gain], 1)
+
+
+class OnOnePixel:
+    """Adds U(0, 1) to one pixel that is black."""
+
+    std = 1.0
+
+    def sample(self, x, generator=None):
+        noise = torch.zeros_like(x)
+        noise[:, 2, 0, 0] = torch.rand(len(x), generator=generator)
+        return noise
+
+
+@pytest.mark.parametrize("order", [(0.6, 0.4), (0.4, 0.6)])
+def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    y = torch.zeros(1, dtype=torch.int64)
+
+    def version(brightness):
+        x = torch.zeros(1, 3, 2, 2)
+        x[:, 0] = brightness
+        return x
+
+    search = Search(g, version(0.5), y, 0)
+    for number, brightness in enumerate(order):
+        search.offer(number, torch.arange(1), version(brightness))
+    right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.worst.items()}
+    # 501 draws: a vote goes against 7 in 10, a mean against its sign, with probability below 1e-15.
+    assert right == {"majority": [0], "mean": [0]}
+    assert search.worst["majority"].x_adv[0, 0, 0, 0] == pytest.approx(0.6)
+    assert search.worst["mean"].x_adv[0, 0, 0, 0] == pytest.approx(0.4)
+    assert search.chosen.tolist() == [order.index(0.6)]
+
+
+def test_a_block_counts_each_rule_on_the_version_that_is_worst_for_it(monkeypatch):
+    """The attack finds one version after the other: see ``Timid``."""
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    x, y = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64)
+    plan = plan_attack(Attack(type="pgd"), "strict", 501, 2, 0)
+    plan = replace(plan, candidates=plan.candidates[:2])
+    brightness = iter((0.6, 0.4))
+    monkeypatch.setattr(
+        Candidate,
+        "create",
+        lambda *_: lambda model, images, labels: torch.cat([torch.full((1, 1, 2, 2), next(brightness)), x[:, 1:]], 1),
+    )
+    record, _ = attack_block(g, plan, Attack(type="pgd"), Block(0, x, y), 0)
+    # As above: no vote goes against its odds.
+    assert record["right"] == {"majority": [0], "mean": [0]}
+
+
+def test_an_image_stays_while_one_rule_still_has_something_to_lose():
+    g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
+    x = torch.zeros(1, 3, 2, 2)
+    x[:, 0] = 0.6
+    search = Search(g, x, torch.zeros(1, dtype=torch.int64), 0)
+    search.offer(0, torch.arange(1), x)
+    assert search.broken.all()
+    assert search.worst["majority"].lost.all()
+    assert len(search.open()) == 1
+
+
+def test_a_search_goes_on_from_its_state():
+    g, x, y = prototypes(noise=0.2, samples=16)
+    rows, toward = torch.arange(60), (x - 0.1 * g.model[1].weight[y].sign().view_as(x)).clamp(0, 1)
+    whole = Search(g, x, y, 0)
+    whole.offer(0, rows, x)
+    resumed = Search(g, x, y, 0)
+    resumed.restore({name: tensor.clone() for name, tensor in whole.state().items()})
+    for search in (whole, resumed):
+        search.offer(1, rows, toward)
+    assert whole.state().keys() == resumed.state().keys()
+    assert all(torch.equal(tensor, resumed.state()[name]) for name, tensor in whole.state().items())
+
+
+class Told:
+    """Stands in for a smoothed classifier of two classes: each image says what the panel makes of it.
+
+    Its pixels are, as shares of the draws, the label's votes, the label's mean softmax, and the deviation of both
+    softmaxes.
+    """
+
+    def __init__(self, samples):
+        self.samples = samples
+
+    def fixed_noise(self, seed):
+        return nullcontext()
+
+    def tally(self, x, samples):
+        votes, mean, deviation = x.flatten(1).double().T
+        both = torch.stack([mean, 1 - mean], 1)
+        squares = both.square() + deviation[:, None].square()
+        own = (votes * samples).round().long()
+        return Tally(torch.stack([own, samples - own], 1), both * samples, squares * samples, samples)
+
+
+def told(*figures):
+    return torch.tensor([figures], dtype=torch.float64).view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize(
+    "rule, figures, most_open",
+    [
+        # A lead of 0.2, of which a draw's variance is 0.6 + 0.4 - 0.2²: lost from 16 x 0.96 / 0.04 = 384 draws on.
+        ("majority", (0.4, 0.5, 0.5), 380),
+        # A lead of 0.1; label and rival go apart by 0.1 + 0.1: lost from 16 x 0.04 / 0.01 = 64 draws on.
+        ("mean", (0.5, 0.45, 0.1), 60),
+        # None of the 100 draws differs, which shows no variance below 1 / 100: lost from 16 x 0.01 / 0.01 on.
+        ("mean", (0.5, 0.45, 0.0), 15),
+        ("majority", (0.0, 0.5, 0.5), 0),
+    ],
+    ids=["a vote", "a mean", "a mean without variance", "every vote"],
+)
+def test_an_image_is_lost_where_its_lead_is_four_standard_deviations(rule, figures, most_open):
+    for samples, lost in ((most_open, False), (most_open + 10, True)):
+        if samples:
+            search = Search(Told(samples), told(0.5, 0.5, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+            search.offer(0, torch.arange(1), told(*figures))
+            assert bool(search.worst[rule].lost) is lost
+
+
+def test_of_equal_votes_the_version_that_the_label_convinces_least_is_kept():
+    for order in ((0.7, 0.6, 0.8), (0.6, 0.8, 0.7), (0.8, 0.7, 0.6)):
+        search = Search(Told(10), told(1.0, 1.0, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+        for number, mean in enumerate(order):
+            search.offer(number, torch.arange(1), told(0.9, mean, 0.1))
+        assert search.chosen.tolist() == [order.index(0.6)]
+
+
+def test_votes_on_attacked_images_and_on_their_originals_are_of_independent_draws():
+    g, x, y = prototypes(noise=0.6, samples=1)
+    record, x_adv = strict_right(g, x, y, eps=0.0, steps=1)
+    assert torch.equal(x_adv, x)
+    assert record["right"]["majority"] != record["clean_right"]["majority"]
+
+
+def test_an_attack_is_credited_with_what_was_right_before_it():
+    assert newly_wrong([0, 0, 3, 0], [10, 0, 10, 1]) == 2
+    g, x, y = prototypes(noise=0.001)
+    wrong = torch.where(torch.arange(60) < 10, (y + 1) % 3, y)
+    section = Attack(type="pgd", eps=0.1)
+    plan = plan_attack(section, "paper", 4, 3, 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, wrong), 0)
+    clean, attack = record["contributions"].values()
+    # Hardly any noise: a vote is always right or never.
+    assert clean == record["clean_right"]["majority"].count(0) == 10
+    assert attack > 0
+    assert clean + attack == record["right"]["majority"].count(0)
+
+
+@pytest.mark.parametrize("images", [100, 200])
+def test_a_mean_that_is_a_whole_count_has_the_interval_of_that_count(images):
+    # 116 / 200 * 200 is 115.99999999999999.
+    for count in range(images + 1):
+        assert mean_interval(count / images * images, images) == wilson_interval(count, images)
+    assert mean_interval(17.5, images) == (wilson_interval(17, images)[0], wilson_interval(18, images)[1])
