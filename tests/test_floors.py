@@ -164,7 +164,7 @@ def test_a_circle_is_seen():
 
 # Rooms with floors of their own, from the ground up: a module imports only from a row below its own.
 INSIDE: dict[str, tuple[set[str], ...]] = {
-    "setup": ({"components"}, {"model", "start", "subject"}, {"outcomes"}),
+    "setup": ({"components", "resumable"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": ({"knn", "loop"}, {"pretrain", "finetune"}),
     "robustness": (
         {"deviations", "failures", "log_checks", "saved_images"},

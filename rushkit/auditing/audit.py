@@ -29,7 +29,7 @@ from rushkit.run.signals import Stop, graceful_stop
 from rushkit.setup import components
 from rushkit.setup.model import load_classifier
 from rushkit.setup.start import machine_of, start_run
-from rushkit.setup.subject import LowPrecision, check_classes, check_images, content_of, labels_of, smoothed
+from rushkit.setup.subject import LowPrecision, check_classes, check_images, fingerprint_of, labels_of, smoothed
 from rushkit.smoothing import SmoothedClassifier
 
 # Images in the pass that tells how long everything will take.
@@ -96,7 +96,7 @@ def audit(
         "model": source.hash,
         "precision": machine.precision,
         "data": split.name,
-        "content": content_of(split),
+        "content": fingerprint_of(split),
         "noise": recipe.noise.model_dump(),
         "samples": m,
         "settings": plain_json(asdict(settings), "settings"),

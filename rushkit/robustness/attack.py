@@ -39,7 +39,7 @@ from rushkit.run.signals import graceful_stop
 from rushkit.setup import components
 from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.start import machine_of, start_run
-from rushkit.setup.subject import check_classes, check_images, content_of, labels_of, smoothed
+from rushkit.setup.subject import check_classes, check_images, fingerprint_of, labels_of, smoothed
 from rushkit.system import Machine
 
 
@@ -311,7 +311,7 @@ def _subject(job: Job, recipe: Recipe, source: Checkpoint, split: Split, size: i
             "precision": precision,
             "data": split.name,
             "images": len(split),
-            "content": content_of(split),
+            "content": fingerprint_of(split),
             "noise": recipe.noise.model_dump(),
             "plan": [[candidate.name, candidate.options] for candidate in job.plan.candidates],
             "norm": job.section.norm,

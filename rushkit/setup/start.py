@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
 
 from rushkit import registries
 from rushkit.distributed import ranks
@@ -72,6 +74,31 @@ def start_run(
     # A run that fails at once takes its folder with it: not before the others have read there what they are to do.
     ranks.wait()
     return run
+
+
+@contextmanager
+def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | None = None) -> Iterator[Run]:
+    """Work in a run that somebody else has opened and closes, or, for None, in a new one that ends with the block.
+
+    Every stage begins so: a command passes its run, a notebook passes none::
+
+        with run_or_new(run, "evaluate", recipe, source.path) as run:
+            ...
+
+    Args:
+        run: The open run, or None.
+        verb: The stage.
+        recipe: All of it goes into the new run's folder.
+        parent: The run or checkpoint that the new run builds on.
+
+    Raises:
+        RushkitError: see ``start_run``.
+    """
+    if run is not None:
+        yield run
+        return
+    with start_run(verb, recipe, parent=None if parent is None else str(parent)) as new_run:
+        yield new_run
 
 
 def mirror_metrics(recipe: Recipe, run: Run) -> None:

@@ -1,17 +1,23 @@
-"""What a stage measures: images that fit the model, their labels, and the model under its noise."""
+"""What a stage measures: a fine-tuned model under its noise, and labelled images that fit it."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 
+import torch
 from torch import Tensor, nn
 
-from rushkit.data.memory import Split
+from rushkit.data.memory import Split, limit_indices
 from rushkit.errors import DataError, UsageError
 from rushkit.noises import Noise
-from rushkit.setup.components import IN_CHANNELS
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.setup.components import IN_CHANNELS, build_dataset, build_noise, load_split, to_float
+from rushkit.setup.model import Classifier, load_classifier
+from rushkit.setup.start import machine_of
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -19,8 +25,120 @@ from rushkit.system import Machine
 _HASHED = 1024
 
 
+@dataclass(frozen=True)
+class Subject:
+    """A fine-tuned model, the noise that it is measured under, and the labelled images that it is measured on.
+
+    Example::
+
+        subject = Subject.open(recipe, checkpoint, split="test", limit=100)
+        g = subject.smoothed(samples=64)
+        x, y = subject.batch(slice(0, 32))
+        accuracy = (g.predict(x) == y).double().mean()
+
+    A stage that measures one model on several splits, or on several numbers of images, loads it once::
+
+        classifier = load_classifier(checkpoint, machine)
+        whole = Subject.of(recipe, classifier, machine, split="test")
+        small = whole.limited(100)
+
+    Attributes:
+        machine: Where the model is, and the precision of its passes.
+        classifier: The model without noise.
+        noise: The smoothing distribution of the recipe, which need not be the one that the model was trained under.
+        split: The images to measure.
+        indices: (N,) int64, the place of each image in the whole split that the recipe's data section gives. It names
+            the image, whatever the limit.
+        labels: (N,) int64.
+        chunk: Images of one pass.
+    """
+
+    machine: Machine
+    classifier: Classifier
+    noise: Noise
+    split: Split
+    indices: Tensor
+    labels: Tensor
+    chunk: int
+
+    @classmethod
+    def open(cls, recipe: Recipe, checkpoint: Checkpoint, *, split: str, limit: int = 0) -> Subject:
+        """Load a model, and images that fit it.
+
+        Args:
+            recipe: Sections data, noise and system.
+            checkpoint: A fine-tuned checkpoint.
+            split: Name of the split, such as ``"test"``.
+            limit: At most so many images, the same ones in every run; 0: all.
+
+        Raises:
+            CheckpointError: the checkpoint holds no classifier.
+            UsageError: no such split, or its classes or its images' size are not those of the model.
+            DataError: the split has no labels, or one that the model has no class for.
+        """
+        machine = machine_of(recipe)
+        return cls.of(recipe, load_classifier(checkpoint, machine), machine, split=split, limit=limit)
+
+    @classmethod
+    def of(cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0) -> Subject:
+        """As ``open``, with a model that is loaded already. Several ranks must load their splits in the same order."""
+        dataset = build_dataset(recipe)
+        images = load_split(recipe, dataset, split)
+        labels = labels_of(images, len(classifier.classes))
+        check_classes(recipe.data.name, dataset.classes, classifier.classes)
+        check_images(images, classifier.image_size)
+        chunk = classifier.chunk(recipe.system.chunk)
+        everything = torch.arange(len(images))
+        subject = cls(machine, classifier, build_noise(recipe), images, everything, labels, chunk)
+        return subject.limited(limit)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def limited(self, count: int) -> Subject:
+        """Return the subject with at most ``count`` images, as ``limit_indices`` chooses them; 0: all."""
+        places = limit_indices(len(self.split), count)
+        return self if places is None else self.take(places)
+
+    def take(self, places: Tensor) -> Subject:
+        """Return the subject with the images at some int64 places (M,), in that order."""
+        split = self.split.take(places)
+        return replace(self, split=split, indices=self.indices[places], labels=self.labels[places])
+
+    @property
+    def model(self) -> nn.Module:
+        """The network in the machine's precision: (N, C, H, W) -> (N, K) logits."""
+        return in_precision(self.classifier.network, self.machine)
+
+    def smoothed(self, samples: int) -> SmoothedClassifier:
+        """Return the model under its noise, voting with ``samples`` draws."""
+        return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0)
+
+    def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """Return some images (n, C, H, W), float32 in [0, 1], and their labels (n,), both on the device."""
+        device = self.machine.device
+        return to_float(self.split.images[rows].to(device)), self.labels[rows].to(device)
+
+    def fingerprint(self) -> str:
+        """Return the hash that tells these images and labels from others: see ``fingerprint_of``."""
+        return fingerprint_of(self.split)
+
+
+def fingerprint_of(split: Split) -> str:
+    """Return a hash over the images of a split and, where it has some, its labels.
+
+    A run that is resumed compares it with that of the session before.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for block in split.images.split(_HASHED):
+        digest.update(block.contiguous().numpy().data)
+    if split.labels is not None:
+        digest.update(split.labels.contiguous().numpy().data)
+    return digest.hexdigest()
+
+
 def labels_of(split: Split, classes: int) -> Tensor:
-    """The labels of a split. Raises DataError where there are none, or one that the model has no class for."""
+    """Return the labels of a split. Raises DataError where there are none, or one that the model has no class for."""
     if split.labels is None:
         raise DataError(f"{split.name} has no labels", "choose a labelled split: --set evaluate.split=test")
     if len(split.labels) and int(split.labels.max()) >= classes:
@@ -57,16 +175,6 @@ def check_classes(data: str, theirs: Sequence[str], ours: Sequence[str]) -> None
             )
 
 
-def content_of(split: Split) -> str:
-    """A hash of the images of a split, and of its labels where it has some: what a run that is resumed is about."""
-    digest = hashlib.blake2b(digest_size=16)
-    for block in split.images.split(_HASHED):
-        digest.update(block.contiguous().numpy().data)
-    if split.labels is not None:
-        digest.update(split.labels.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
 def _by(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape))
 
@@ -78,9 +186,14 @@ def _named(name: str | None) -> str:
 def smoothed(
     network: nn.Module, noise: Noise, samples: int, chunk: int = 0, machine: Machine | None = None
 ) -> SmoothedClassifier:
-    """The network under its noise; ``chunk`` 0 takes what suits the device."""
-    model = network if machine is None or machine.precision == "float32" else LowPrecision(network, machine)
+    """Return a network under a noise; ``chunk`` 0 takes what suits the device."""
+    model = network if machine is None else in_precision(network, machine)
     return SmoothedClassifier(model, noise, samples, chunk or None, seed=0)
+
+
+def in_precision(network: nn.Module, machine: Machine) -> nn.Module:
+    """Return a network whose passes have the machine's precision: the network itself where that is float32."""
+    return network if machine.precision == "float32" else LowPrecision(network, machine)
 
 
 class LowPrecision(nn.Module):

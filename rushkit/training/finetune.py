@@ -17,7 +17,7 @@ from rushkit.run.folder import Run
 from rushkit.setup import components
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of, mirror_metrics, start_run
-from rushkit.setup.subject import content_of, smoothed
+from rushkit.setup.subject import fingerprint_of, smoothed
 from rushkit.system import Machine
 from rushkit.training.loop import TrainingJob, train
 
@@ -118,7 +118,7 @@ def finetuning_job(
             "recipe": toml.dumps(recipe.resolved()),
             "image_size": size,
             "classes": list(dataset.classes),
-            "content": content_of(split),
+            "content": fingerprint_of(split),
         },
     )
     if recipe.data.validation or "validation" in dataset.splits:

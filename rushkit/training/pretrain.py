@@ -13,7 +13,7 @@ from rushkit.recipe.schema import Knn, Recipe
 from rushkit.run.folder import Run
 from rushkit.setup import components
 from rushkit.setup.start import machine_of, mirror_metrics, start_run
-from rushkit.setup.subject import content_of
+from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
 from rushkit.training.loop import TrainingJob, train
@@ -95,7 +95,7 @@ def pretraining_job(
             "recipe": toml.dumps(recipe.resolved()),
             "image_size": size,
             "classes": list(dataset.classes),
-            "content": content_of(split),
+            "content": fingerprint_of(split),
         },
     )
     return job, dataset

@@ -169,7 +169,7 @@ def test_a_folder_whose_name_is_as_long_as_a_name_may_be_is_read(root: Path) -> 
     assert labels(long) == [0, 0, 1, 1]
 
 
-def test_a_content_of_a_format_that_is_not_listed_is_no_image(root: Path) -> None:
+def test_a_fingerprint_of_a_format_that_is_not_listed_is_no_image(root: Path) -> None:
     Image.new("RGB", (8, 8)).save(root / "train" / "cat" / "1.png", "PCX")
     with pytest.raises(DataError, match=r"1\.png cannot be read: not an image of a format that is read"):
         data.create("folder", root=str(root)).split("train")
