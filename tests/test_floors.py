@@ -17,6 +17,8 @@ MAX_LINES = 500
 # one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
 FLOORS = (
     {"errors", "paths", "rounding", "interrupt", "voice"},
+    {"files"},
+    {"locks"},
     {"registry", "place"},
     {"registries"},
     {"recipe"},

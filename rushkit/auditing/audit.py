@@ -18,10 +18,10 @@ from rushkit.auditing.plan import Settings, passes
 from rushkit.data.memory import limit
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, shell_line
+from rushkit.files import plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.run.checkpoint import SUFFIX, Checkpoint
-from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partial
 from rushkit.run.progress import Progress, duration

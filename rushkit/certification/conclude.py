@@ -23,10 +23,10 @@ from rushkit.certification.counts import ImageCounts, gather_counts
 from rushkit.certification.logged_counts import SEAL
 from rushkit.certification.sequential import SequentialState
 from rushkit.errors import UsageError
+from rushkit.files import write_atomic
 from rushkit.noises.additive import from_l1
 from rushkit.recipe.schema import Recipe
 from rushkit.rounding import as_asked, decimals_of, floor_radius
-from rushkit.run.files import write_atomic
 from rushkit.run.folder import Run
 
 TABLE_FILE = "certificates.tsv"

@@ -65,8 +65,8 @@ def show(
 @app.command("copy", epilog="Example: rushkit recipe copy cifar10 mine.toml")
 def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to write.")]) -> None:
     """Copy a recipe's file, to change it."""
+    from rushkit.files import write_error
     from rushkit.recipe.find import find_recipe
-    from rushkit.run.files import write_error
 
     source = find_recipe(name)
     target = target / source.name if is_folder(target) else target

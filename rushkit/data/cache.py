@@ -19,8 +19,9 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-from rushkit.data.files import sole_writer
 from rushkit.errors import DataError
+from rushkit.files import replace_file, sync_folder
+from rushkit.locks import sole_writer
 from rushkit.paths import expand, open_file, read_text, regular_stat
 
 VERSION = 2
@@ -205,20 +206,9 @@ class _Partial:
             os.fsync(self.handle.fileno())
             about = about | {"mtime_ns": os.fstat(self.handle.fileno()).st_mtime_ns}
             images.unlink(missing_ok=True)
-            draft = _sidecar(images).with_suffix(".json-partial")
-            # Left by a process that was killed, or put there by somebody: never written through.
-            draft.unlink(missing_ok=True)
-            with draft.open("x", encoding="utf-8") as file:
-                json.dump(about | {"hash": _hash(about)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            draft.replace(_sidecar(images))
+            replace_file(_sidecar(images), [json.dumps(about | {"hash": _hash(about)}).encode()])
             self.path.replace(images)
-            folder = os.open(images.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+            sync_folder(images.parent)
 
 
 @contextmanager

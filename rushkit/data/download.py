@@ -16,9 +16,10 @@ from typing import BinaryIO
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from rushkit.data.files import Check, RecordFile, sole_writer
+from rushkit.data.files import Check, RecordFile
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
+from rushkit.locks import sole_writer
 from rushkit.paths import is_file, open_file
 from rushkit.system import offline
 

@@ -1,20 +1,16 @@
-"""Files of a data set: what each should hold, whether it does, and how one process alone writes one."""
+"""Files of a data set: what each should hold, and whether it does."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from rushkit.errors import DataError, UsageError
-from rushkit.paths import direct, open_file, read_text, reason, regular_stat
+from rushkit.paths import open_file, read_text, reason, regular_stat
 
 Status = Literal["ok", "partial", "missing", "wrong"]
 
@@ -130,26 +126,3 @@ def known_split(dataset: str, name: str, splits: tuple[str, ...]) -> None:
     """Check a split's name. Raises UsageError that lists the splits."""
     if name not in splits:
         raise UsageError(f"{dataset} has no split {name!r}", f"its splits: {', '.join(splits)}")
-
-
-@contextmanager
-def sole_writer(path: Path) -> Iterator[BinaryIO]:
-    """Open ``path`` for the one process that may write it, at its end; others wait for it.
-
-    The lock goes with the process, so a killed one blocks nobody.
-    """
-    while True:
-        with open(path, "ab", opener=direct) as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever held the lock may have renamed or deleted the file meanwhile: then this is no longer its handle.
-            if _is_at(handle, path):
-                yield handle
-                return
-
-
-def _is_at(handle: BinaryIO, path: Path) -> bool:
-    """Whether the file of a handle is the one that now has this path."""
-    try:
-        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
-    except FileNotFoundError:
-        return False

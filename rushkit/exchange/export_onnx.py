@@ -11,7 +11,7 @@ import torch
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.exchange.export_timm import METADATA, Part, compared
-from rushkit.run.files import write_atomic
+from rushkit.files import write_atomic
 
 # The format's own limit on one file.
 _MOST_BYTES = 2**31 - 1

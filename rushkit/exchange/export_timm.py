@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from rushkit.errors import CheckpointError, NumericsError, UsageError, shell_line
 from rushkit.exchange.foreign_model import foreign_model
+from rushkit.files import write_atomic
 from rushkit.models.network import Network
 from rushkit.models.normalise import Normalised
 from rushkit.paths import exists
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.files import write_atomic
 from rushkit.setup import components
 from rushkit.setup.model import image_size_of, load_classifier, load_encoder, recipe_of
 from rushkit.system import Machine, generator

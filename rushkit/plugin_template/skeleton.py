@@ -134,7 +134,7 @@ def write_plugin(plugin: Plugin, parent: Path) -> Path:
         UsageError: there is something of that name already.
         RushkitError: the folder cannot be written.
     """
-    from rushkit.run.files import write_error
+    from rushkit.files import write_error
 
     project = parent / plugin.distribution
     try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import rushkit
 from rushkit.errors import RushkitError
+from rushkit.files import plain_json
 from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
 from rushkit.report.collect import ENCODER_VERB, Family, recipe_of_run, recipe_text
@@ -18,7 +19,6 @@ from rushkit.report.summary import attack_notes, notes, smallest_drop, summary
 from rushkit.report.tables import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.report.words import command_of
 from rushkit.results.intervals import mean_interval
-from rushkit.run.files import plain_json
 from rushkit.run.info import RunInfo
 
 SCHEMA = 1

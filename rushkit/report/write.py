@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rushkit.files import write_atomic, write_error, write_json
 from rushkit.report.collect import Family
 from rushkit.report.document import build_document
 from rushkit.report.html import page
 from rushkit.report.markdown import markdown
-from rushkit.run.files import write_atomic, write_error, write_json
 
 
 def write_report(families: Sequence[Family], folder: Path, images: bool = True) -> tuple[dict[str, Any], list[Path]]:

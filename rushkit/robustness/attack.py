@@ -18,6 +18,7 @@ from rushkit.attacks.scoring import RULES
 from rushkit.data.memory import Split, limit
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, RushkitError, UsageError, shell_line
+from rushkit.files import plain_json
 from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
@@ -32,7 +33,6 @@ from rushkit.robustness.saved_images import Album
 from rushkit.robustness.transfer import Target, rescore, transfer_target
 from rushkit.run.blocklog import BlockLog
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.files import plain_json
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partials
 from rushkit.run.signals import graceful_stop

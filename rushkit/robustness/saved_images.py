@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import RushkitError
+from rushkit.files import JSON
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-from rushkit.run.files import JSON
 from rushkit.run.folder import Run
 
 FOLDER = "adversarial"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import RushkitError
+from rushkit.files import write_error
 from rushkit.interrupt import uninterrupted
 from rushkit.paths import direct, read_file
 from rushkit.run.chain import Seal, read_chained
-from rushkit.run.files import write_error
 
 # Subject and records -> ValueError where they cannot be what was written.
 Check = Callable[[dict[str, Any], list[dict[str, Any]]], None]

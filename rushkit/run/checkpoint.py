@@ -18,8 +18,8 @@ import torch
 from safetensors import SafetensorError
 
 from rushkit.errors import CheckpointError
+from rushkit.files import JSON, plain_json, write_atomic
 from rushkit.paths import open_file, read_file, reason
-from rushkit.run.files import JSON, plain_json, write_atomic
 
 SCHEMA = 1
 SUFFIX = ".safetensors"

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushkit.errors import UsageError
-from rushkit.run.files import write_error
+from rushkit.files import write_error
+from rushkit.locks import FolderLock
 from rushkit.run.find import STOPPED, find_runs
 from rushkit.run.folder import RESULTS_FILE, RUN_FILE, is_stub, read_run_file
 from rushkit.run.info import RunInfo
 from rushkit.run.lineage import parent_name, parents
-from rushkit.run.lock import FolderLock
 
 
 @dataclass(frozen=True)

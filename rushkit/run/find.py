@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from rushkit.errors import CheckpointError, UsageError, first_few, shell_line
+from rushkit.locks import LOCK_FILE, is_abandoned
 from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
 from rushkit.recipe.load import default_runs_dir
@@ -17,7 +18,6 @@ from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
 from rushkit.run.folder import CHECKPOINTS, RUN_FILE, is_stub, read_run_file
 from rushkit.run.info import RunInfo
 from rushkit.run.lineage import parents
-from rushkit.run.lock import LOCK_FILE, is_abandoned
 from rushkit.run.store import POINTERS, CheckpointStore
 
 # What a run is called that --resume may go on with.

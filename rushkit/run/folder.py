@@ -21,12 +21,12 @@ from typing import Any, TypeVar, overload
 import torch
 
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
+from rushkit.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.interrupt import uninterrupted
+from rushkit.locks import LOCK_FILE, FolderLock
 from rushkit.paths import direct, read_text, reason
 from rushkit.results.base import StageResults
 from rushkit.run.checkpoint import SUFFIX
-from rushkit.run.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
-from rushkit.run.lock import LOCK_FILE, FolderLock
 from rushkit.run.metrics import MetricsLog
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore

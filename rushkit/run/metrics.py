@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rushkit.errors import DataError
+from rushkit.files import plain_json, write_atomic, write_error
 from rushkit.paths import direct, read_file, reason
 from rushkit.run.chain import Seal, chained, read_chained
-from rushkit.run.files import plain_json, write_atomic, write_error
 from rushkit.run.tensorboard import ScalarEvents
 
 

@@ -13,9 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from rushkit.errors import CheckpointError, RushkitError
+from rushkit.files import JSON, write_atomic
 from rushkit.paths import is_file, open_file
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, checkpoint_hash, load_checkpoint
-from rushkit.run.files import JSON, write_atomic
 from rushkit.run.folder import CHECKPOINTS, NAMED_CHECKPOINTS, Run
 
 # Where run.json has the hashes of the checkpoints that it names, by the same keys.

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from rushkit.errors import CheckpointError, showable
+from rushkit.files import JSON, remove_leftovers, write_atomic, write_error
 from rushkit.paths import read_text
 from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-from rushkit.run.files import JSON, remove_leftovers, write_atomic, write_error
 
 POINTERS = ("best", "last")
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rushkit.errors import UsageError
+from rushkit.files import write_error
 from rushkit.paths import direct
-from rushkit.run.files import write_error
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rushkit import registries
 from rushkit.distributed import ranks
+from rushkit.files import JSON
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
 from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
-from rushkit.run.files import JSON
 from rushkit.run.folder import Run
 from rushkit.run.parent import HASHES, hashes_of, keep_checkpoints
 from rushkit.run.progress import Speaker

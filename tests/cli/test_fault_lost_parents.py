@@ -11,8 +11,8 @@ import torch
 from commands import contents, only, sets
 
 from rushkit.cli.app import main
+from rushkit.files import write_json
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
-from rushkit.run.files import write_json
 from rushkit.run.find import find_run, find_runs
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker

@@ -25,10 +25,10 @@ from rushkit import registries
 from rushkit.distributed import ranks
 from rushkit.distributed.launch import run_ranks
 from rushkit.errors import NoCertificate, UsageError
+from rushkit.files import write_error
+from rushkit.locks import FolderLock
 from rushkit.recipe.load import load_recipe
 from rushkit.registry import Entry
-from rushkit.run.files import write_error
-from rushkit.run.lock import FolderLock
 from rushkit.setup.start import start_run
 from rushkit.training import loop
 

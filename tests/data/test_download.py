@@ -15,8 +15,9 @@ import pytest
 
 from rushkit.data import download
 from rushkit.data.download import Archive, Source
-from rushkit.data.files import RecordFile, sole_writer
+from rushkit.data.files import RecordFile
 from rushkit.errors import DataError
+from rushkit.locks import sole_writer
 
 CONTENT = {"set/a.bin": b"a" * 3000, "set/b.bin": bytes(range(250)) * 20, "set/names.txt": b"x\ny\n"}
 FILES = (RecordFile("set/a.bin", 30, 100), RecordFile("set/b.bin", 50, 100))

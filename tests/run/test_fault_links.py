@@ -7,11 +7,11 @@ import os
 import pytest
 import torch
 
+from rushkit import files
 from rushkit.data import cache
 from rushkit.errors import RushkitError
-from rushkit.run import files
+from rushkit.files import write_atomic
 from rushkit.run.blocklog import BlockLog
-from rushkit.run.files import write_atomic
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 
@@ -66,7 +66,7 @@ def test_a_temporary_file_that_can_be_foreseen_is_not_written_through(tmp_path, 
 
 def test_the_name_of_a_temporary_file_is_another_each_time(tmp_path, monkeypatch):
     names = []
-    monkeypatch.setattr(files, "_sync_folder", lambda folder: None)
+    monkeypatch.setattr(files, "sync_folder", lambda folder: None)
     replace = type(tmp_path).replace
     monkeypatch.setattr(
         type(tmp_path), "replace", lambda self, target: (names.append(self.name), replace(self, target))[1]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from rushkit import locks
 from rushkit.errors import CheckpointError, UsageError
 from rushkit.results.training import Pretraining
-from rushkit.run import lock
 from rushkit.run.checkpoint import save_checkpoint
 from rushkit.run.find import find_run, find_runs, resolve_from
 from rushkit.run.folder import Run
@@ -82,7 +82,7 @@ def test_a_run_whose_lock_is_held_is_running(tmp_path):
 
 def test_where_there_are_no_locks_the_process_tells(tmp_path, monkeypatch):
     path = made(tmp_path, "pretrain", "cifar10", 1, status="running")
-    monkeypatch.setattr(lock, "_take", lambda handle: False)
+    monkeypatch.setattr(locks, "_take", lambda handle: False)
     note = json.loads((path / "lock").read_text())
     assert find_runs(tmp_path)[0].status == "running"
     gone = subprocess.Popen(["true"])

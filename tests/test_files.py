@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rushkit.errors import NumericsError, RushkitError
-from rushkit.run.files import plain_json, remove_leftovers, write_atomic, write_error, write_json
+from rushkit.files import plain_json, remove_leftovers, write_atomic, write_error, write_json
 
 
 def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path):

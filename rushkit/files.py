@@ -1,4 +1,4 @@
-"""How the files of a run are written: whole or not at all, whenever the process dies and however full the disk is."""
+"""How files are written: whole or not at all, whenever the process dies and however full the disk is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,6 @@ _NO_ROOM = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int = 0) -> None:
     """Write a file so that at any moment either the old one or the whole new one stands at ``path``.
 
-    The bytes go to a temporary name in the same folder, to the disk, and then take the name in one step.
-
     Args:
         path: Where the file goes; its folder exists.
         chunks: The bytes, in order.
@@ -34,6 +32,20 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int =
 
     Raises:
         RushkitError: no room, no permission, or the device fails; the temporary file is gone and the old file stands.
+    """
+    try:
+        replace_file(path, chunks)
+    except OSError as error:
+        raise write_error(path, error, needed) from error
+
+
+def replace_file(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
+    """As ``write_atomic``, for callers with a message of their own.
+
+    The bytes go to a temporary name in the same folder, to the disk, and then take the name in one step.
+
+    Raises:
+        OSError: the file cannot be written; the temporary file is gone and the old file stands.
     """
     # A name that nobody foresees, and made anew: a link that waits there is not followed.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}{_LEFTOVER}")
@@ -44,12 +56,10 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int =
             file.flush()
             os.fsync(file.fileno())
             temporary.replace(path)
-            _sync_folder(path.parent)
-    except BaseException as error:
+            sync_folder(path.parent)
+    except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise write_error(path, error, needed) from error
         raise
 
 
@@ -122,7 +132,7 @@ def plain_json(value: Any, where: str) -> JSON:
     raise TypeError(f"{where}: a {type(value).__name__} cannot be stored as JSON")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Bring a rename to the disk. Windows cannot open folders, and some network disks refuse: then it is up to them."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
