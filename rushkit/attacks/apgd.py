@@ -1,79 +1,40 @@
-"""Auto-PGD (Croce and Hein 2020): momentum, and steps that are halved by what the loss does."""
+"""Auto-PGD (Croce and Hein 2020, Algorithm 1): momentum, and steps that are halved by what the loss does."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rushkit.attacks import Norm, losses
+from rushkit.attacks.best import BestIterate
+from rushkit.attacks.checks import check_eps, check_labels, checked_images
 from rushkit.attacks.losses import LossName
 from rushkit.attacks.norms import project, rim_start, steepest
-from rushkit.attacks.search import Best, Curve, GradientAttack, likeliest_others
-from rushkit.attacks.victim import Victim
+from rushkit.attacks.restarts import (
+    Batch,
+    Curve,
+    check_classes,
+    check_settings,
+    check_untargeted,
+    climbs,
+    concluded,
+    likeliest_others,
+    start_source,
+)
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import UsageError
 
-# The paper's constants: weight of the new direction, part of improving steps that keeps a step size, and the first
-# interval between looks at it, how much the intervals shrink, and the shortest, in parts of the steps.
+# The paper's α, the weight of the new direction, and ρ, the part of improving steps that keeps a step size.
 _ALPHA, _RHO = 0.75, 0.75
-_FIRST_LOOK, _SHRINK, _SHORTEST = 0.22, 0.03, 0.06
+# The first interval between checkpoints, how much the intervals shrink, and the shortest, in parts of the steps.
+_FIRST_INTERVAL, _SHRINK, _SHORTEST = 0.22, 0.03, 0.06
 
 
-@dataclass
-class _State:
-    """What a climb carries from step to step, one row an image, so that images may leave.
-
-    Attributes:
-        x, y, target: Clean images, labels, and targets or minus one.
-        index: Position in the attack's batch.
-        position: Position in the climb's batch.
-        now, before: The last two iterates.
-        gradient: At ``now``.
-        loss, top_loss: At ``now``, and the largest so far.
-        top, top_gradient: Where that was, and the gradient there.
-        step: (n, 1, 1, 1) step sizes.
-        rises: Steps since the last look that raised the loss.
-        looked_loss: The largest loss at the last look.
-        halved: Whether that look halved the step.
-    """
-
-    x: Tensor
-    y: Tensor
-    target: Tensor
-    index: Tensor
-    position: Tensor
-    now: Tensor
-    before: Tensor
-    gradient: Tensor
-    loss: Tensor
-    top_loss: Tensor
-    top: Tensor
-    top_gradient: Tensor
-    step: Tensor
-    rises: Tensor
-    looked_loss: Tensor
-    halved: Tensor
-
-    def keep(self, stay: Tensor) -> None:
-        """Drop the rows that do not stay."""
-        for field in fields(self):
-            setattr(self, field.name, getattr(self, field.name)[stay])
-
-    def look(self, interval: int) -> None:
-        """Halve the steps of images whose loss rose too seldom or reached no new height, and send those back to it."""
-        seldom = self.rises <= _RHO * interval
-        stuck = ~self.halved & (self.looked_loss >= self.top_loss)
-        self.halved = seldom | stuck
-        self.looked_loss = self.top_loss.clone()
-        self.rises = torch.zeros_like(self.rises)
-        back = self.halved.view(-1, 1, 1, 1)
-        self.step = torch.where(back, self.step / 2, self.step)
-        self.now = torch.where(back, self.top, self.now)
-        self.gradient = torch.where(back, self.top_gradient, self.gradient)
-
-
-class APGD(GradientAttack):
+@dataclass(frozen=True, repr=False)
+class APGD:
     """Auto-PGD, untargeted or towards each of several classes (APGD-T), with EOT over a random model's draws.
 
     Gradient, loss and success come from all draws of a step. Targets (the likeliest other classes at the clean image)
@@ -95,117 +56,148 @@ class APGD(GradientAttack):
         UsageError: a norm, radius or option that does not exist or fit.
     """
 
-    def __init__(
-        self,
-        norm: Norm,
-        eps: float,
-        steps: int = 100,
-        loss: LossName = "ce",
-        restarts: int = 1,
-        samples: int | None = None,
-        selection_samples: int | None = None,
-        targeted: bool = False,
-        n_targets: int = 9,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            "apgd", ("linf", "l2"), norm, eps, steps, loss, True, restarts, samples, selection_samples, targeted, seed
-        )
-        if n_targets < 1:
-            raise UsageError(f"apgd: n_targets must be at least 1 (got {n_targets})")
-        self.n_targets = n_targets
+    norm: Norm
+    eps: float
+    steps: int = 100
+    loss: LossName = "ce"
+    restarts: int = 1
+    samples: int | None = None
+    selection_samples: int | None = None
+    targeted: bool = False
+    n_targets: int = 9
+    seed: int = 0
 
-    def _targets(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor | None:
+    def __post_init__(self) -> None:
+        check_settings("apgd", self, ("linf", "l2"))
+        if self.n_targets < 1:
+            raise UsageError(f"apgd: n_targets must be at least 1 (got {self.n_targets})")
+
+    def __repr__(self) -> str:
+        return f"APGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        return self.run(model, x, y).x_adv
+
+    def check_fit(self, classes: int, height: int, width: int) -> None:
+        """Raise UsageError where the loss needs more classes than there are."""
+        check_classes(self, classes)
+
+    def run(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None = None) -> AttackResult:
+        """Attack (N, C, H, W) images with pixels in [0, 1].
+
+        Args:
+            model: The classifier, smoothed or not; it is left as it was.
+            x: Clean images.
+            y: (N,) their labels.
+            target: Refused: APGD-T chooses its targets itself.
+
+        Raises:
+            UsageError: images or labels that do not fit, a target, too few classes for the loss, no gradient.
+            NumericsError: NaN or infinite logits or gradients; they are never counted as a success.
+        """
+        x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
+        check_untargeted("apgd", self, target)
         if target is not None:
             raise UsageError("apgd chooses its targets itself", "use pgd with targeted=True for targets of your own")
-        return None
+        loss = losses.get(self.loss)
+        with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
+            check_labels(y, victim.num_classes)
+            self.check_fit(victim.num_classes, *x.shape[2:])
+            # Losses towards different targets do not compare.
+            best = BestIterate(victim, x, y, None, losses.margin if self.targeted else loss, self.seed)
+            curve = Curve(self.steps)
 
-    def _aims(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> list[Tensor | None]:
+            def start(number: int) -> Tensor:
+                return rim_start(x, self.norm, self.eps, start_source(self.seed, number, x.device))
+
+            best.offer(torch.arange(len(x), device=x.device), x)
+            for batch in climbs(best, x, self._targets(victim, x, y), start, curve):
+                climb(victim, batch, self, best, curve)
+            return concluded(self, best, x, curve)
+
+    def _targets(self, victim: Victim, x: Tensor, y: Tensor) -> list[Tensor | None]:
+        """The classes that each climb in turn is to reach."""
         if not self.targeted:
             return [None] * self.restarts
         columns = likeliest_others(victim, x, y)[:, : self.n_targets].unbind(1)
         return [*columns] * self.restarts
 
-    def _start(self, x: Tensor, source: torch.Generator) -> Tensor:
-        return rim_start(x, self.norm, self.eps, source)
 
-    def _selection_loss(self) -> losses.Loss:
-        # Losses towards different targets do not compare.
-        return losses.margin if self.targeted else self._loss
+def climb(victim: Victim, batch: Batch, settings: APGD, best: BestIterate, curve: Curve) -> None:
+    """Run Algorithm 1 from the batch's start. Settled images leave the batch; every iterate is offered to ``best``.
 
-    def _climb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        target: Tensor | None,
-        x_adv: Tensor,
-        index: Tensor,
-        best: Best,
-        curve: Curve,
-    ) -> None:
-        loss, gradient, logits = victim.gradient(x_adv, y, self._loss, target)
-        best.offer(index, x_adv, logits)
-        position = torch.arange(len(x), device=x.device)
-        curve.add(0, position, loss)
-        state = _State(
-            x=x,
-            y=y,
-            target=y if target is None else target,
-            index=index,
-            position=position,
-            now=x_adv,
-            before=x_adv,
-            gradient=gradient,
-            loss=loss,
-            top_loss=loss,
-            top=x_adv,
-            top_gradient=gradient,
-            step=torch.full((len(x), 1, 1, 1), 2 * self.eps, dtype=x.dtype, device=x.device),
-            rises=torch.zeros(len(x), dtype=torch.int64, device=x.device),
-            looked_loss=loss,
-            halved=torch.ones(len(x), dtype=torch.bool, device=x.device),
+    Names are the paper's: x_k the iterate, η the step size, f the loss, x_max where it was largest. Each is local to
+    this function, one row an image.
+    """
+    norm, eps, f = settings.norm, settings.eps, losses.get(settings.loss)
+    x, y, target, index, x_k = batch.x, batch.y, batch.target, batch.index, batch.start
+    position = torch.arange(len(x), device=x.device)
+    f_k, gradient, logits = victim.gradient(x_k, y, f, target)
+    best.offer(index, x_k, logits)
+    curve.add(0, position, f_k)
+    x_before, x_max, f_max, gradient_max = x_k, x_k, f_k, gradient
+    eta = torch.full((len(x), 1, 1, 1), 2 * eps, dtype=x.dtype, device=x.device)
+    rises = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    f_max_checked, halved = f_k, torch.ones(len(x), dtype=torch.bool, device=x.device)
+    intervals = checkpoints(settings.steps)
+    for k in range(settings.steps):
+        stay = ~best.settled[index]
+        x, y, index, position, x_k, x_before, gradient = (
+            rows[stay] for rows in (x, y, index, position, x_k, x_before, gradient)
         )
-        interval = max(int(_FIRST_LOOK * self.steps), 1)
-        since_look = 0
-        for step in range(self.steps):
-            state.keep(~best.broken[state.index])
-            if not len(state.x):
-                curve.hold(step + 1)
-                return
-            self._move(state, first=step == 0)
-            last = step == self.steps - 1
-            if last:
-                best.offer(state.index, state.now)
-                return
-            aim = None if target is None else state.target
-            loss, state.gradient, logits = victim.gradient(state.now, state.y, self._loss, aim)
-            curve.add(step + 1, state.position, loss)
-            self._record(state, loss, logits, victim, best)
-            since_look += 1
-            if since_look == interval:
-                state.look(interval)
-                since_look = 0
-                interval = max(interval - max(int(_SHRINK * self.steps), 1), max(int(_SHORTEST * self.steps), 1))
-
-    def _move(self, state: _State, first: bool) -> None:
-        ahead = state.now + steepest(state.now, state.gradient, self.norm, state.step)
-        ahead = project(state.x, ahead, self.norm, self.eps)
-        if not first:
-            ahead = state.now + _ALPHA * (ahead - state.now) + (1 - _ALPHA) * (state.now - state.before)
-            ahead = project(state.x, ahead, self.norm, self.eps)
-        state.before, state.now = state.now, ahead
-
-    @staticmethod
-    def _record(state: _State, loss: Tensor, logits: Tensor, victim: Victim, best: Best) -> None:
-        state.rises = state.rises + (loss > state.loss)
-        higher = loss > state.top_loss
-        image = higher.view(-1, 1, 1, 1)
-        state.top = torch.where(image, state.now, state.top)
-        state.top_gradient = torch.where(image, state.gradient, state.top_gradient)
-        state.loss, state.top_loss = loss, torch.where(higher, loss, state.top_loss)
+        f_k, f_max, x_max, gradient_max = f_k[stay], f_max[stay], x_max[stay], gradient_max[stay]
+        eta, rises, f_max_checked, halved = eta[stay], rises[stay], f_max_checked[stay], halved[stay]
+        target = None if target is None else target[stay]
+        if not len(x):
+            curve.hold(k + 1)
+            return
+        # Lines 1, 7 and 8: a step, and from the second step on momentum.
+        z = project(x, x_k + steepest(x_k, gradient, norm, eta), norm, eps)
+        if k > 0:
+            z = project(x, x_k + _ALPHA * (z - x_k) + (1 - _ALPHA) * (x_k - x_before), norm, eps)
+        x_before, x_k = x_k, z
+        if k == settings.steps - 1:
+            best.offer(index, x_k)
+            return
+        f_before = f_k
+        f_k, gradient, logits = victim.gradient(x_k, y, f, target)
+        curve.add(k + 1, position, f_k)
+        # Lines 9 to 11: the largest loss so far.
+        rises = rises + (f_k > f_before)
+        higher = f_k > f_max
+        x_max = torch.where(_images(higher), x_k, x_max)
+        gradient_max = torch.where(_images(higher), gradient, gradient_max)
+        f_max = torch.where(higher, f_k, f_max)
         if not victim.random:
-            best.offer(state.index, state.now, logits)
+            best.offer(index, x_k, logits)
         elif higher.any():
             # A panel costs passes of the model: only new heights are worth one.
-            best.offer(state.index[higher], state.now[higher])
+            best.offer(index[higher], x_k[higher])
+        # Lines 12 to 15: where the loss rose too seldom, or reached no new height at the same step size since the last
+        # checkpoint, halve the step and go back to the best point.
+        if k in intervals:
+            halved = (rises <= _RHO * intervals[k]) | (~halved & (f_max_checked >= f_max))
+            eta = torch.where(_images(halved), eta / 2, eta)
+            x_k = torch.where(_images(halved), x_max, x_k)
+            gradient = torch.where(_images(halved), gradient_max, gradient)
+            f_max_checked, rises = f_max, torch.zeros_like(rises)
+
+
+def checkpoints(steps: int) -> dict[int, int]:
+    """The steps after which the step size is reconsidered, each with the number of steps since the one before.
+
+    The paper's w_j: the first interval is 22 % of the steps, each later one 3 % shorter, down to 6 %.
+    """
+    intervals: dict[int, int] = {}
+    step, interval = 0, max(int(_FIRST_INTERVAL * steps), 1)
+    while step + interval <= steps:
+        step += interval
+        intervals[step - 1] = interval
+        interval = max(interval - max(int(_SHRINK * steps), 1), max(int(_SHORTEST * steps), 1))
+    return intervals
+
+
+def _images(rows: Tensor) -> Tensor:
+    return rows.view(-1, 1, 1, 1)

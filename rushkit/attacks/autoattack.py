@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm
 from rushkit.attacks.apgd import APGD
+from rushkit.attacks.best import Best
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.fab import fab
 from rushkit.attacks.losses import LossName, classes_needed, margin
@@ -32,25 +33,35 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a suite has come: enough to go on from.
+    """The state of a suite between two of its parts: enough to go on from.
 
     Attributes:
         done: Names of the parts that have run; "clean" is the look at the images themselves.
-        x_adv: (N, C, H, W) the best images so far.
-        score: (N,) how they do on the suite's panel.
-        broken: (N,) bool, images that later parts need not attack.
+        best: The best versions so far, scored on the suite's panel. Later parts leave out its settled images.
         per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
         image_forwards: Images that went forward through the base model so far.
         image_backwards: Images that went backward through it so far.
     """
 
     done: tuple[str, ...]
-    x_adv: Tensor
-    score: Tensor
-    broken: Tensor
+    best: Best
     per_attack: Mapping[str, Tensor]
     image_forwards: int = 0
     image_backwards: int = 0
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors of this state by name, for a file."""
+        (score,) = self.best.scores
+        by_part = {f"by.{name}": mask for name, mask in self.per_attack.items()}
+        return {"x_adv": self.best.x_adv, "score": score, "broken": self.best.settled, **by_part}
+
+    @classmethod
+    def restored(
+        cls, done: Sequence[str], tensors: Mapping[str, Tensor], image_forwards: int, image_backwards: int
+    ) -> Progress:
+        """The state whose ``tensors()`` these are."""
+        best = Best(tensors["x_adv"], (tensors["score"],), tensors["broken"])
+        return cls(tuple(done), best, {name: tensors[f"by.{name}"] for name in done}, image_forwards, image_backwards)
 
 
 @dataclass(frozen=True, repr=False)
@@ -72,6 +83,7 @@ class AutoAttackResult(AttackResult):
         return {name: int(mask.sum()) for name, mask in self.per_attack.items()}
 
 
+@dataclass(frozen=True, repr=False)
 class AutoAttack:
     """``standard``: APGD on CE, APGD-T on targeted DLR, FAB-T, Square. ``rand``: APGD on CE, then on DLR, EOT 20.
 
@@ -92,25 +104,21 @@ class AutoAttack:
         UsageError: a norm, radius or version that does not exist.
     """
 
-    def __init__(
-        self,
-        norm: Norm,
-        eps: float,
-        version: Literal["standard", "rand"] | None = None,
-        steps: int = 100,
-        queries: int = 5000,
-        samples: int | None = None,
-        selection_samples: int | None = None,
-        seed: int = 0,
-    ) -> None:
-        check_ball("autoattack", norm, eps, ("linf", "l2"))
-        if version not in (None, "standard", "rand"):
-            raise UsageError(f"autoattack has no version {version!r}", "it has: standard, rand")
-        if steps < 1 or queries < 1:
-            raise UsageError(f"autoattack: steps and queries are at least 1 (got {steps} and {queries})")
-        self.norm, self.eps, self.version = norm, eps, version
-        self.steps, self.queries = steps, queries
-        self.samples, self.selection_samples, self.seed = samples, selection_samples, seed
+    norm: Norm
+    eps: float
+    version: Literal["standard", "rand"] | None = None
+    steps: int = 100
+    queries: int = 5000
+    samples: int | None = None
+    selection_samples: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball("autoattack", self.norm, self.eps, ("linf", "l2"))
+        if self.version not in (None, "standard", "rand"):
+            raise UsageError(f"autoattack has no version {self.version!r}", "it has: standard, rand")
+        if self.steps < 1 or self.queries < 1:
+            raise UsageError(f"autoattack: steps and queries are at least 1 (got {self.steps} and {self.queries})")
 
     def __repr__(self) -> str:
         return f"AutoAttack(norm={self.norm!r}, eps={self.eps:g}, version={self.version!r})"
@@ -157,96 +165,88 @@ class AutoAttack:
         )
         return chosen, notes
 
-    def run(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        progress: Progress | None = None,
-        after_part: Callable[[Progress], None] | None = None,
-    ) -> AutoAttackResult:
+    def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AutoAttackResult:
         """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
-
-        Args:
-            model: The classifier, smoothed or not.
-            x: Clean images.
-            y: Their labels.
-            progress: Where an earlier run on the same model and images stopped: its finished parts are not
-                repeated, and the result is the same.
-            after_part: Called with the progress after each part, such as to store it.
 
         Raises:
             UsageError: images or labels that do not fit, or no gradient.
             NumericsError: NaN or infinite logits or gradients.
         """
+        return self.run_from(None, model, x, y)
+
+    def run_from(
+        self,
+        progress: Progress | None,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        after_part: Callable[[Progress], None] = lambda progress: None,
+    ) -> AutoAttackResult:
+        """Attack as ``run`` does, from where an earlier call stopped.
+
+        Args:
+            progress: Where an earlier call on the same model and images stopped: its finished parts are not repeated,
+                and the result is the same. None: start with the first part.
+            model: The classifier, smoothed or not.
+            x: Clean images.
+            y: Their labels.
+            after_part: Called with the progress after each part, such as to store it.
+        """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
-        with self._asked(model, x) as victim:
+        with self._under_attack(model, x) as victim:
             check_labels(y, victim.num_classes)
             version: Version = self.version or ("rand" if victim.random else "standard")
-            chosen, notes = self.parts(version, victim.num_classes, *x.shape[2:])
+            parts, notes = self.parts(version, victim.num_classes, *x.shape[2:])
         if progress is None:
-            progress = self._look(model, x, y, x, CLEAN, torch.arange(len(x), device=x.device), None)
-            progress = replace(progress, image_forwards=progress.image_forwards + victim.image_forwards)
-            self._tell(after_part, progress)
-        elif progress.x_adv.shape != x.shape:
-            raise UsageError(f"the stored progress is of {len(progress.x_adv)} images, not {len(x)}", "start anew")
-        for name, attack in chosen.items():
-            left = (~progress.broken).nonzero().squeeze(1)
+            everything = torch.arange(len(x), device=x.device)
+            nothing = Progress((), Best.nothing(x), {}, image_forwards=victim.image_forwards)
+            progress = self._added(nothing, CLEAN, model, everything, x, y, x)
+            after_part(progress)
+        elif progress.best.x_adv.shape != x.shape:
+            raise UsageError(f"the stored progress is of {len(progress.best.x_adv)} images, not {len(x)}", "start anew")
+        for name, attack in parts.items():
+            left = (~progress.best.settled).nonzero().squeeze(1)
             if name in progress.done or not len(left):
                 continue
             result = attack.run(model, x[left], y[left])
-            progress = self._look(model, x, y, result.x_adv, name, left, progress)
+            progress = self._added(progress, name, model, left, x[left], y[left], result.x_adv)
             progress = replace(
                 progress,
                 image_forwards=progress.image_forwards + result.image_forwards,
                 image_backwards=progress.image_backwards + result.image_backwards,
             )
-            self._tell(after_part, progress)
-        return self._result(model, x, y, progress, version, tuple(chosen), notes)
+            after_part(progress)
+        names = CLEAN, *parts
+        return self._result(model, x, y, progress, version, names, notes)
 
-    def _asked(self, model: nn.Module, x: Tensor, purpose: str = "suite") -> AbstractContextManager[Victim]:
+    def _under_attack(self, model: nn.Module, x: Tensor, purpose: str = "suite") -> AbstractContextManager[Victim]:
         return under_attack(model, x, derive(self.seed, purpose), self.samples, self.selection_samples)
 
-    def _look(
-        self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
-        found: Tensor,
-        name: str,
-        index: Tensor,
-        progress: Progress | None,
+    def _added(
+        self, progress: Progress, name: str, model: nn.Module, index: Tensor, x: Tensor, y: Tensor, x_adv: Tensor
     ) -> Progress:
-        """What a part found for images ``index``, set against the best on a panel and judged by a fresh vote."""
-        if progress is None:
-            lowest = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
-            nothing = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-            progress = Progress((), x.clone(), lowest, nothing, {})
-        x_adv, score, broken = progress.x_adv.clone(), progress.score.clone(), progress.broken.clone()
-        with self._asked(model, x[index], f"look {name}") as victim:
-            found_score = victim.rank(self._panel(victim, found), y[index]).to(score.dtype)
-            better = found_score > score[index]
-            x_adv[index[better]] = found[better]
-            score[index[better]] = found_score[better]
-            verdict = victim.judge(x_adv[index], y[index])
-        broken[index] = verdict.clear
-        lost = torch.zeros_like(broken)
-        lost[index] = verdict.wrong
-        for mask in progress.per_attack.values():
-            lost &= ~mask
-        return Progress(
-            done=(*progress.done, name),
-            x_adv=x_adv,
-            score=score,
-            broken=broken,
-            per_attack={**progress.per_attack, name: lost},
-            image_forwards=progress.image_forwards + victim.image_forwards,
-            image_backwards=progress.image_backwards,
-        )
+        """The progress after a part has turned the images ``index``, which are x with labels y, into ``x_adv``.
 
-    def _panel(self, victim: Victim, images: Tensor) -> Tensor:
-        return victim.logits(images, panel=derive(self.seed, "suite panel"))
+        A panel compares its versions with the best so far, and a vote of fresh noise judges what is kept.
+        """
+        best = progress.best.copy()
+        with self._under_attack(model, x, f"look {name}") as victim:
+            panel = victim.logits(x_adv, panel=derive(self.seed, "suite panel"))
+            best.offer(index, x_adv, victim.rank(panel, y))
+            verdict = victim.judge(best.x_adv[index], y)
+        best.settled[index] = verdict.clear
+        newly_broken = torch.zeros_like(best.settled)
+        newly_broken[index] = verdict.wrong
+        for mask in progress.per_attack.values():
+            newly_broken &= ~mask
+        return replace(
+            progress,
+            done=(*progress.done, name),
+            best=best,
+            per_attack={**progress.per_attack, name: newly_broken},
+            image_forwards=progress.image_forwards + victim.image_forwards,
+        )
 
     def _result(
         self,
@@ -255,13 +255,13 @@ class AutoAttack:
         y: Tensor,
         progress: Progress,
         version: Version,
-        names: tuple[str, ...],
+        names: Sequence[str],
         notes: tuple[str, ...],
     ) -> AutoAttackResult:
-        x_adv = settle(x, progress.x_adv, self.norm, self.eps)
-        with self._asked(model, x, "verdict") as victim:
+        x_adv = settle(x, progress.best.x_adv, self.norm, self.eps)
+        with self._under_attack(model, x, "verdict") as victim:
             verdict = victim.judge(x_adv, y)
-        unneeded = torch.zeros_like(progress.broken)
+        none_broken = torch.zeros_like(progress.best.settled)
         return AutoAttackResult(
             x_adv=x_adv,
             success=verdict.wrong,
@@ -271,10 +271,5 @@ class AutoAttack:
             image_backwards=progress.image_backwards,
             notes=notes,
             version=version,
-            per_attack={name: progress.per_attack.get(name, unneeded) for name in (CLEAN, *names)},
+            per_attack={name: progress.per_attack.get(name, none_broken) for name in names},
         )
-
-    @staticmethod
-    def _tell(after_part: Callable[[Progress], None] | None, progress: Progress) -> None:
-        if after_part is not None:
-            after_part(progress)

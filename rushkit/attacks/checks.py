@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
-
 import torch
 from torch import Tensor
 
@@ -49,14 +47,6 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
         y = y.detach().to(x.device, torch.int64, memory_format=torch.contiguous_format, copy=True)
     check_labels(y, num_classes)
     return x, y
-
-
-@runtime_checkable
-class ChecksFit(Protocol):
-    """An attack that knows, without asking a model, whether it can run."""
-
-    def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raises UsageError where there are too few classes for it, or the images are too small."""
 
 
 def check_labels(y: Tensor, num_classes: int | None) -> None:

@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from rushkit.attacks import Norm
-from rushkit.attacks.checks import check_eps
+from rushkit.attacks import Norm, losses
+from rushkit.attacks.best import BestIterate
+from rushkit.attacks.checks import check_eps, check_labels, checked_images
 from rushkit.attacks.losses import LossName
-from rushkit.attacks.norms import project, steepest
-from rushkit.attacks.search import Best, Curve, GradientAttack
-from rushkit.attacks.victim import Victim, derive
+from rushkit.attacks.norms import project, random_start, steepest
+from rushkit.attacks.restarts import (
+    Batch,
+    Curve,
+    check_classes,
+    check_settings,
+    check_untargeted,
+    classes_to_reach,
+    climbs,
+    concluded,
+    start_source,
+)
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
 # The first step of the falling schedule, in parts of eps: 40 steps then cross the ball ten times over.
 _FIRST_STEP = 0.5
 
 
-class PGD(GradientAttack):
+@dataclass(frozen=True, repr=False)
+class PGD:
     """Steps in the direction that raises the loss most, each projected onto ball and box.
 
     The RUSH paper's attack is ``steps=40, step_size=2/255, random_start=False, best="last", noise="fixed"`` in l-inf
@@ -46,89 +60,110 @@ class PGD(GradientAttack):
         UsageError: a norm, radius or option that does not exist or fit.
     """
 
-    def __init__(
-        self,
-        norm: Norm,
-        eps: float,
-        steps: int = 40,
-        step_size: float | None = None,
-        loss: LossName = "nll",
-        random_start: bool = True,
-        restarts: int = 1,
-        noise: Literal["fixed", "fresh"] = "fresh",
-        samples: int | None = None,
-        best: Literal["last", "best"] = "best",
-        selection_samples: int | None = None,
-        targeted: bool = False,
-        seed: int = 0,
-    ) -> None:
-        super().__init__(
-            "pgd",
-            ("linf", "l2", "l1"),
-            norm,
-            eps,
-            steps,
-            loss,
-            random_start,
-            restarts,
-            samples,
-            selection_samples,
-            targeted,
-            seed,
-        )
-        if step_size is not None:
-            if step_size == 0:
-                raise UsageError("pgd: step_size must be above 0")
-            check_eps(norm, step_size, name="step_size")
-        if noise not in ("fixed", "fresh") or best not in ("last", "best"):
-            raise UsageError(f"pgd: noise is fixed or fresh, best is last or best (got {noise!r}, {best!r})")
-        self.step_size = step_size
-        self.noise = noise
-        self.best = best
+    norm: Norm
+    eps: float
+    steps: int = 40
+    step_size: float | None = None
+    loss: LossName = "nll"
+    random_start: bool = True
+    restarts: int = 1
+    noise: Literal["fixed", "fresh"] = "fresh"
+    samples: int | None = None
+    best: Literal["last", "best"] = "best"
+    selection_samples: int | None = None
+    targeted: bool = False
+    seed: int = 0
 
-    def _starts_clean(self) -> bool:
-        return self.best == "best"
-
-    def _step_length(self, step: int) -> float:
+    def __post_init__(self) -> None:
+        check_settings("pgd", self, ("linf", "l2", "l1"))
         if self.step_size is not None:
-            return self.step_size
-        return _FIRST_STEP * self.eps * (1 + math.cos(math.pi * step / self.steps)) / 2
+            if self.step_size == 0:
+                raise UsageError("pgd: step_size must be above 0")
+            check_eps(self.norm, self.step_size, name="step_size")
+        if self.noise not in ("fixed", "fresh") or self.best not in ("last", "best"):
+            raise UsageError(f"pgd: noise is fixed or fresh, best is last or best (got {self.noise!r}, {self.best!r})")
+
+    def __repr__(self) -> str:
+        return f"PGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        return self.run(model, x, y).x_adv
+
+    def check_fit(self, classes: int, height: int, width: int) -> None:
+        """Raise UsageError where the loss needs more classes than there are."""
+        check_classes(self, classes)
+
+    def run(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None = None) -> AttackResult:
+        """Attack (N, C, H, W) images with pixels in [0, 1].
+
+        Args:
+            model: The classifier, smoothed or not; it is left as it was.
+            x: Clean images.
+            y: (N,) their labels.
+            target: (N,) classes to be reached, for an attack made with ``targeted``; None: the likeliest other class.
+
+        Raises:
+            UsageError: images, labels or targets that do not fit, too few classes for the loss, no gradient.
+            NumericsError: NaN or infinite logits or gradients; they are never counted as a success.
+        """
+        x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
+        check_untargeted("pgd", self, target)
+        with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
+            check_labels(y, victim.num_classes)
+            self.check_fit(victim.num_classes, *x.shape[2:])
+            reached = classes_to_reach(victim, x, y, target) if self.targeted else None
+            best = BestIterate(victim, x, y, reached, losses.get(self.loss), self.seed)
+            curve = Curve(self.steps)
+
+            def start(number: int) -> Tensor:
+                source = start_source(self.seed, number, x.device)
+                return random_start(x, self.norm, self.eps, source) if self.random_start else x
+
+            last_alone = self.best == "last"
+            if not last_alone:
+                best.offer(torch.arange(len(x), device=x.device), x)
+            for batch in climbs(best, x, [reached] * self.restarts, start, curve, every_image_first=last_alone):
+                climb(victim, batch, self, best, curve)
+            return concluded(self, best, x, curve, self._notes(victim))
 
     def _notes(self, victim: Victim) -> tuple[str, ...]:
         if self.noise == "fixed" and victim.random and not victim.has_panels:
             return ("noise was to be fixed, but the model draws its own: it was fresh",)
         return ()
 
-    def _climb(
-        self,
-        victim: Victim,
-        x: Tensor,
-        y: Tensor,
-        target: Tensor | None,
-        x_adv: Tensor,
-        index: Tensor,
-        best: Best,
-        curve: Curve,
-    ) -> None:
-        panel = derive(self.seed, "panel") if self.noise == "fixed" else None
-        position = torch.arange(len(x), device=x.device)
-        for step in range(self.steps):
-            loss, gradient, logits = victim.gradient(x_adv, y, self._loss, target, panel)
-            curve.add(step, position, loss)
-            if self.best == "best":
-                best.offer(index, x_adv, logits)
-                # Within a climb only a deterministic model's images break: those of a random one await a vote.
-                stay = ~best.broken[index]
-                if not stay.all():
-                    if not stay.any():
-                        curve.hold(step + 1)
-                        return
-                    x, y, x_adv, gradient = x[stay], y[stay], x_adv[stay], gradient[stay]
-                    index, position = index[stay], position[stay]
-                    target = None if target is None else target[stay]
-            move = steepest(x_adv, gradient, self.norm, self._step_length(step))
-            x_adv = project(x, x_adv + move, self.norm, self.eps)
-        if self.best == "last" and self.restarts == 1:
-            best.take(index, x_adv)
-            return
+
+def climb(victim: Victim, batch: Batch, settings: PGD, best: BestIterate, curve: Curve) -> None:
+    """Climb the loss from the batch's start, offering every iterate to ``best``, or the last one alone."""
+    norm, eps, loss_function = settings.norm, settings.eps, losses.get(settings.loss)
+    panel = derive(settings.seed, "panel") if settings.noise == "fixed" else None
+    x, y, target, x_adv, index = batch.x, batch.y, batch.target, batch.start, batch.index
+    position = torch.arange(len(x), device=x.device)
+    for step in range(settings.steps):
+        loss, gradient, logits = victim.gradient(x_adv, y, loss_function, target, panel)
+        curve.add(step, position, loss)
+        if settings.best == "best":
+            best.offer(index, x_adv, logits)
+            # Within a climb only a deterministic model's images settle: those of a random one await a vote.
+            stay = ~best.settled[index]
+            if not stay.any():
+                curve.hold(step + 1)
+                return
+            if not stay.all():
+                x, y, x_adv, gradient = x[stay], y[stay], x_adv[stay], gradient[stay]
+                index, position = index[stay], position[stay]
+                target = None if target is None else target[stay]
+        move = steepest(x_adv, gradient, norm, step_length(settings, step))
+        x_adv = project(x, x_adv + move, norm, eps)
+    if settings.best == "last" and settings.restarts == 1:
+        best.take(index, x_adv)
+    else:
         best.offer(index, x_adv)
+
+
+def step_length(settings: PGD, step: int) -> float:
+    """The length of a step, pixel units: fixed, or falling from eps/2 to 0 along a cosine."""
+    if settings.step_size is not None:
+        return settings.step_size
+    return _FIRST_STEP * settings.eps * (1 + math.cos(math.pi * step / settings.steps)) / 2

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from rushkit.attacks.guard import untouched
 from rushkit.attacks.losses import Loss
+from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import NumericsError, UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
-# Draws of the vote that judges an image, and how many standard deviations decide it for good.
+# Draws of the vote that judges an image.
 VOTE_SAMPLES = 101
-DECISIVE = 3.0
 # Draws a gradient of a model that is random in itself, where the caller says nothing (official AutoAttack's EOT).
 EOT_SAMPLES = 20
 # Rows in the two passes that tell a random model from a deterministic one, and the difference that tells.
@@ -141,33 +141,34 @@ class Victim:
         A random model votes with ``selection_samples`` draws, and again with 101 where these do not decide.
         """
         logits = self.logits(x)
-        lead = vote_lead(logits, y, target)
+        lead = vote_margin(logits, y, target)
         wrong, clear = lead > 0, lead > self._clear(len(logits))
-        unsure = (lead.abs() <= _decisive(len(logits))).nonzero().squeeze(1)
+        unsure = (lead.abs() <= decisive(len(logits))).nonzero().squeeze(1)
         if self.random and len(unsure):
-            again = vote_lead(
+            again = vote_margin(
                 self.logits(x[unsure], VOTE_SAMPLES), y[unsure], None if target is None else target[unsure]
             )
             wrong[unsure], clear[unsure] = again > 0, again > self._clear(VOTE_SAMPLES)
         return Verdict(wrong, clear, logits)
 
     def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N,) how well iterates do on a panel (m, N, K): by ``worth``, then by the lead in mean softmax."""
-        return self.worth(logits, y, target) + 0.5 * _lead(torch.softmax(logits, dim=2).mean(dim=0), y, target)
+        """(N,) how well images serve the attacker on a panel (m, N, K): by votes, then by mean softmax."""
+        mean = torch.softmax(logits, dim=2).mean(dim=0)
+        return self.panel_margin(logits, y, target) + 0.5 * margin(mean, y, target)
 
-    def worth(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N,) what the votes of a panel (m, N, K) are worth to the attacker: the lead of the best other class.
+    def panel_margin(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
+        """(N,) by how many votes of a panel (m, N, K) the best other class leads the label.
 
         A random model of m = 1 is right as often as the label is drawn, whoever the rivals are: there it is minus the
         votes of the label.
         """
         if self.random and self.votes == 1 and target is None:
             return -(logits.argmax(dim=2) == y).sum(dim=0).to(logits.dtype)
-        return vote_lead(logits, y, target)
+        return vote_margin(logits, y, target)
 
     def _clear(self, draws: int) -> float:
-        """The lead in ``draws`` votes from which on an image needs no more work."""
-        return max(_decisive(draws), draws * DECISIVE / math.sqrt(self.votes)) if self.random else 0.0
+        """The margin in ``draws`` votes from which on an image needs no more work."""
+        return hopeless(draws, self.votes) if self.random else 0.0
 
     def _draw(self, x: Tensor, samples: int) -> Tensor:
         if self._smoothed is not None:
@@ -224,21 +225,3 @@ def _no_gradient() -> UsageError:
     return UsageError(
         "the model's output has no gradient with respect to its input", "use a black-box attack such as square"
     )
-
-
-def _decisive(draws: int) -> float:
-    """The lead in votes, in ``draws`` fair flips, that chance reaches in about one case of a thousand."""
-    return DECISIVE * math.sqrt(draws) if draws > 1 else 0.0
-
-
-def vote_lead(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """(N,) float: votes of the best other class less the label's; with a target, its votes less the best other's."""
-    votes = torch.nn.functional.one_hot(logits.argmax(dim=2), logits.shape[2]).sum(dim=0)
-    return _lead(votes.to(logits.dtype), y, target)
-
-
-def _lead(score: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    own = y if target is None else target
-    mine = score.gather(1, own[:, None]).squeeze(1)
-    other = score.scatter(1, own[:, None], -torch.inf).amax(dim=1)
-    return other - mine if target is None else mine - other

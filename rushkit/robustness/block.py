@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from inspect import signature
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rushkit.attacks import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds
+from rushkit.attacks.result import AttackResult
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.protocols import Candidate, OnePanel, Plan
 from rushkit.run.partial import Partial
@@ -179,27 +180,26 @@ class _Work:
         attacker = candidate.create(self._section, self._block.start)
         before = g.image_forwards
         x, y = self._block.x[rows], self._block.y[rows]
-        if not hasattr(attacker, "run"):
-            found = attacker(model, x, y)
+        if isinstance(attacker, Resumes):
+            result = attacker.run_from(self._suite, model, x, y, self._after_part)
+        elif isinstance(attacker, Reports):
+            result = attacker.run(model, x, y)
+        else:
+            x_adv = attacker(model, x, y)
             self.books.image_forwards += g.image_forwards - before
-            return found, None
-        resumable = {}
-        if "after_part" in signature(attacker.run).parameters:
-            resumable = {"progress": self._suite, "after_part": self._after_part}
-        result = attacker.run(model, x, y, **resumable)
+            return x_adv, None
         passes = plan.gradient_samples if plan.panel else 1
         self.books.image_forwards += result.image_forwards * passes
         self.books.image_backwards += result.image_backwards * passes
         self.books.notes += [note for note in result.notes if note not in self.books.notes]
         return result.x_adv, self._by_part(result, rows)
 
-    def _by_part(self, result: Any, rows: Tensor) -> dict[str, int] | None:
-        masks = getattr(result, "per_attack", None)
-        if masks is None:
+    def _by_part(self, result: AttackResult, rows: Tensor) -> dict[str, int] | None:
+        if not isinstance(result, CreditsParts):
             return None
         # What is broken already is booked already.
         fresh = ~self.search.broken[rows]
-        return {name: int((mask & fresh).sum()) for name, mask in masks.items()}
+        return {name: int((mask & fresh).sum()) for name, mask in result.per_attack.items()}
 
     def _after_part(self, progress: Progress) -> None:
         self._suite = progress
@@ -212,8 +212,7 @@ class _Work:
         tensors, suite = self.search.state(), None
         if self._suite is not None:
             part = self._suite
-            tensors |= {f"{_PART}x_adv": part.x_adv, f"{_PART}score": part.score, f"{_PART}broken": part.broken}
-            tensors |= {f"{_PART}by.{name}": mask for name, mask in part.per_attack.items()}
+            tensors |= {f"{_PART}{name}": tensor for name, tensor in part.tensors().items()}
             suite = {
                 "done": list(part.done),
                 "image_forwards": part.image_forwards,
@@ -231,14 +230,8 @@ class _Work:
         self.books = Books(**stored.meta["books"])
         if suite is not None:
             device = self._block.y.device
-            place = {name: tensors[_PART + name].to(device) for name in ("x_adv", "score", "broken")}
-            self._suite = Progress(
-                done=tuple(suite["done"]),
-                x_adv=place["x_adv"],
-                score=place["score"],
-                broken=place["broken"],
-                per_attack={name: tensors[f"{_PART}by.{name}"].to(device) for name in suite["done"]},
-                image_forwards=suite["image_forwards"],
-                image_backwards=suite["image_backwards"],
-            )
+            of_suite = {
+                name.removeprefix(_PART): tensors[name].to(device) for name in tensors if name.startswith(_PART)
+            }
+            self._suite = Progress.restored(**suite, tensors=of_suite)
         return True

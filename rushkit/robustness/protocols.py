@@ -14,13 +14,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from rushkit import registries
-from rushkit.attacks import torchattacks_adapter
+from rushkit.attacks import ChecksFit, torchattacks_adapter
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
-from rushkit.attacks.checks import ChecksFit
 from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
-from rushkit.attacks.search import GradientAttack
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.deviations import Deviation, Label, ProtocolName, deviations_from, label_of
@@ -120,7 +118,7 @@ def plan_attack(
     strict = protocol == "strict"
     factory = _factory(section.type)
     known = signature(factory).parameters
-    climbs = isinstance(factory, type) and issubclass(factory, GradientAttack)
+    climbs = factory in (PGD, APGD)
     samples = 1 if deterministic else samples
     own: dict[str, Any] = {"seed": seed} if "seed" in known else {}
     notes: list[str] = []

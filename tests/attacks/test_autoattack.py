@@ -68,10 +68,10 @@ def test_stopped_after_any_part_and_taken_up_again_gives_the_same(smoothed):
     attacked = SmoothedClassifier(model, Box(0.1), samples=3, seed=0) if smoothed else model
     suite = AutoAttack("linf", 0.06, steps=4, queries=10)
     stored = []
-    whole = suite.run(attacked, x, y, after_part=stored.append)
+    whole = suite.run_from(None, attacked, x, y, stored.append)
     assert stored[0].done == ("clean",)
     for progress in stored:
-        again = suite.run(attacked, x, y, progress=progress)
+        again = suite.run_from(progress, attacked, x, y)
         assert torch.equal(again.x_adv, whole.x_adv)
         assert again.contributions == whole.contributions
         # A part that ran again would be counted again.
@@ -82,9 +82,9 @@ def test_progress_of_other_images_is_refused():
     model, x, y, _ = spaced("linf", count=4)
     suite = AutoAttack("linf", 0.01, steps=2, queries=5)
     stored = []
-    suite.run(model, x, y, after_part=stored.append)
+    suite.run_from(None, model, x, y, stored.append)
     with pytest.raises(UsageError, match="of 4 images"):
-        suite.run(model, x[:3], y[:3], progress=stored[0])
+        suite.run_from(stored[0], model, x[:3], y[:3])
 
 
 def test_the_suite_breaks_what_any_single_attack_breaks():

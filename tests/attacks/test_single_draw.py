@@ -61,4 +61,4 @@ def test_inside_an_attack_iterates_are_compared_in_the_same_way(samples, better)
     x, y = torch.full((2, 3, 8, 8), 0.5), torch.zeros(2, dtype=torch.int64)
     g = SmoothedClassifier(Brighter(), Uniform(scale=0.3), samples=samples, seed=0)
     with under_attack(g, x, seed=0) as victim:
-        assert victim.worth(logits, y).argmax().item() == better
+        assert victim.panel_margin(logits, y).argmax().item() == better

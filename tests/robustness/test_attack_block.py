@@ -14,6 +14,7 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.attacks.autoattack import Progress
+from rushkit.attacks.best import Best
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.block import Block, attack_block
@@ -33,14 +34,22 @@ class Scripted:
         return SimpleNamespace(run=self.run)
 
 
+@dataclass(frozen=True)
+class ScriptedSuite(Scripted):
+    """A candidate that can go on from a progress."""
+
+    def create(self, section, block):
+        return SimpleNamespace(run_from=self.run)
+
+
 def outcome(x, image_forwards=0, image_backwards=0, **more):
     return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=[], **more)
 
 
-def attacked(run, *runs, start=0, partial=None, pause=lambda: None, protocol="strict", **plan):
+def attacked(run, *runs, start=0, partial=None, pause=lambda: None, protocol="strict", scripted=Scripted, **plan):
     """The record of a block of three-class images under these attacks."""
     g, x, y = prototypes(noise=0.6)
-    candidates = tuple(Scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
+    candidates = tuple(scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
     chosen = Plan(protocol, candidates, votes=1, gradient_samples=plan.pop("gradient_samples", 4), **plan)
     record, _ = attack_block(g, chosen, Attack(), Block(start, x, y), 0, partial, pause)
     return record
@@ -83,10 +92,10 @@ class Stopped(Exception):
 def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_path):
     given, partial = [], Partial(tmp_path / "part.safetensors", {"model": "a"})
 
-    def suite(model, x, y, progress=None, after_part=None):
+    def suite(progress, model, x, y, after_part):
         given.append(progress)
         broken = torch.zeros(len(x), dtype=torch.bool)
-        after_part(Progress(("clean",), x, torch.zeros(len(x)), broken, {"clean": broken}))
+        after_part(Progress(("clean",), Best.nothing(x), {"clean": broken}))
         return outcome(x, per_attack={"clean": broken})
 
     def stop():
@@ -95,11 +104,11 @@ def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_p
             raise Stopped
 
     with pytest.raises(Stopped):
-        attacked(suite, suite, partial=partial, pause=stop)
+        attacked(suite, suite, partial=partial, pause=stop, scripted=ScriptedSuite)
     before = partial.load(0).meta
     assert before["suite"] is None
     assert before["books"]["seconds"] > 0
-    record = attacked(suite, suite, partial=partial)
+    record = attacked(suite, suite, partial=partial, scripted=ScriptedSuite)
     assert given == [None, None]
     assert record["seconds"] > before["books"]["seconds"]
 

@@ -1,0 +1,193 @@
+"""The restarts of an attack that climbs a loss: which images each climb gets, where it starts, and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks import Norm, losses
+from rushkit.attacks.best import BestIterate
+from rushkit.attacks.checks import check_ball, check_labels
+from rushkit.attacks.norms import settle
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.victim import Victim
+from rushkit.errors import UsageError
+from rushkit.smoothing import log_mean_softmax
+from rushkit.system import generator
+
+
+class Settings(Protocol):
+    """The settings that PGD and APGD share."""
+
+    @property
+    def norm(self) -> Norm:
+        """The norm of the ball."""
+
+    @property
+    def eps(self) -> float:
+        """The radius of the ball, pixel units."""
+
+    @property
+    def steps(self) -> int:
+        """Gradient steps of one climb."""
+
+    @property
+    def loss(self) -> losses.LossName:
+        """The loss that is climbed."""
+
+    @property
+    def restarts(self) -> int:
+        """Climbs for each image."""
+
+    @property
+    def targeted(self) -> bool:
+        """Whether a climb goes towards a class."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The images of one climb.
+
+    Attributes:
+        x: (n, C, H, W) clean images.
+        y: (n,) labels.
+        target: (n,) classes to be reached, or None.
+        start: (n, C, H, W) where the climb starts.
+        index: (n,) positions of the images in the attack's batch.
+    """
+
+    x: Tensor
+    y: Tensor
+    target: Tensor | None
+    start: Tensor
+    index: Tensor
+
+
+class Curve:
+    """The mean loss at each step, over images and restarts; an image that has left counts with its last value."""
+
+    def __init__(self, steps: int) -> None:
+        self._total = torch.zeros(steps, dtype=torch.float64)
+        self._count = 0
+        self._last = torch.empty(0)
+
+    def begin(self, images: int) -> None:
+        """Begin a climb of this many images."""
+        self._count += images
+        self._last = torch.zeros(images)
+
+    def add(self, step: int, position: Tensor, loss: Tensor) -> None:
+        """Add the losses at a step of the images at these positions of the climb's batch."""
+        self._last = self._last.to(loss.device, loss.dtype)
+        self._last[position] = loss
+        self._total[step] += self._last.sum().cpu()
+
+    def hold(self, step: int) -> None:
+        """Count the last values for this step and every later one: no image is left."""
+        self._total[step:] += self._last.sum().cpu()
+
+    def mean(self) -> Tensor:
+        """(steps,) float64."""
+        return self._total / max(self._count, 1)
+
+
+def check_settings(attack: str, settings: Settings, norms: tuple[Norm, ...]) -> None:
+    """Raise UsageError for a norm that the attack lacks, or a radius, a number or a loss that does not exist."""
+    check_ball(attack, settings.norm, settings.eps, norms)
+    for option, value in (("steps", settings.steps), ("restarts", settings.restarts)):
+        if value < 1:
+            raise UsageError(f"{attack}: {option} must be at least 1 (got {value})")
+    losses.get(settings.loss)
+
+
+def check_classes(settings: Settings, classes: int) -> None:
+    """Raise UsageError where the loss needs more classes than there are."""
+    needed = losses.classes_needed(settings.loss, settings.targeted)
+    if classes < needed:
+        kind = f"targeted {settings.loss}" if settings.targeted else settings.loss
+        raise UsageError(f"{kind} needs {needed} classes (the model has {classes})", "use loss nll, ce or margin")
+
+
+def check_untargeted(attack: str, settings: Settings, target: Tensor | None) -> None:
+    """Raise UsageError where an untargeted attack is given classes to reach."""
+    if target is not None and not settings.targeted:
+        raise UsageError(f"{attack} was given a target but is untargeted", "make it with targeted=True")
+
+
+def climbs(
+    best: BestIterate,
+    x: Tensor,
+    targets: Sequence[Tensor | None],
+    start: Callable[[int], Tensor],
+    curve: Curve,
+    every_image_first: bool = False,
+) -> Iterator[Batch]:
+    """Yield one batch for each climb, of the images that the climbs before have left.
+
+    Args:
+        best: What the climbs offer their iterates to.
+        x: (N, C, H, W) clean images.
+        targets: (N,) classes to be reached, or None, for each climb in turn.
+        start: The number of a climb -> (N, C, H, W) where it starts. It is called for the whole batch, so that an
+            image's start does not depend on which others have left.
+        curve: Is told when a climb begins.
+        every_image_first: Whether the first climb gets images that are wrong already.
+    """
+    for number, target in enumerate(targets):
+        if number or not every_image_first:
+            best.confirm()
+        index = (~best.settled).nonzero().squeeze(1)
+        if not len(index):
+            return
+        started = start(number)
+        curve.begin(len(index))
+        yield Batch(x[index], best.y[index], None if target is None else target[index], started[index], index)
+
+
+def start_source(seed: int, climb: int, device: torch.device) -> torch.Generator:
+    """The generator of a climb's random start."""
+    return generator(seed, "attack start", climb, device=device)
+
+
+def concluded(
+    settings: Settings, best: BestIterate, x: Tensor, curve: Curve, notes: tuple[str, ...] = ()
+) -> AttackResult:
+    """The result of an attack, judged by draws that chose nothing."""
+    victim = best.victim
+    x_adv = settle(x, best.x_adv, settings.norm, settings.eps)
+    verdict = victim.judge(x_adv, best.y, best.target)
+    return AttackResult(
+        x_adv=x_adv,
+        success=verdict.wrong,
+        loss=losses.get(settings.loss)(verdict.logits, best.y, best.target),
+        loss_curve=curve.mean(),
+        image_forwards=victim.image_forwards,
+        image_backwards=victim.image_backwards,
+        notes=notes,
+    )
+
+
+def likeliest_others(victim: Victim, x: Tensor, y: Tensor) -> Tensor:
+    """(N, K-1) the classes other than the label, from the likeliest at x to the least likely."""
+    log_prob = log_mean_softmax(victim.logits(x))
+    order = log_prob.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+    return order[:, :-1]
+
+
+def classes_to_reach(victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+    """(N,) int64 the classes given, or the likeliest other ones.
+
+    Raises:
+        UsageError: given classes that are labels, or that the model does not have.
+    """
+    if target is None:
+        return likeliest_others(victim, x, y)[:, 0]
+    target = target.detach().to(x.device, torch.int64).contiguous()
+    if target.shape != y.shape or bool((target == y).any()):
+        raise UsageError(f"targets are classes of shape {tuple(y.shape)} that differ from the labels")
+    check_labels(target, victim.num_classes)
+    return target
