@@ -12,8 +12,8 @@ from torch import Tensor
 
 from rushkit.attacks import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
-from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds
 from rushkit.attacks.result import AttackResult
+from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.protocols import Candidate, OnePanel, Plan
 from rushkit.run.partial import Partial
