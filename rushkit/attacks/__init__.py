@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rushkit.recipe.radius import check_eps
 from rushkit.registries import attacks as _registry
 
 if TYPE_CHECKING:
     import torch
-
-    from rushkit.attacks.autoattack import Progress
-    from rushkit.attacks.result import AttackResult
 
 Norm = Literal["linf", "l2", "l1"]
 
@@ -38,7 +34,7 @@ def create(name: str, **options: Any) -> Any:
 class Attack(Protocol):
     """What an attack offers; a plugin needs no base class, only a factory ``(norm, eps, **options)``.
 
-    An attack may also have the abilities below: rushkit asks for them with ``isinstance``.
+    What else an attack may be able to do is in ``attacks.abilities``: rushkit asks for it with ``isinstance``.
     """
 
     def __call__(self, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -48,48 +44,3 @@ class Attack(Protocol):
             float32 images in [0, 1], within eps of x in the attack's norm but for rounding. The model is as before.
         """
         ...
-
-
-@runtime_checkable
-class Reports(Protocol):
-    """An attack that says more about its work than the images that came out."""
-
-    def run(self, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> AttackResult:
-        """Attack as a call does, and return the images with their losses, costs and notes."""
-        ...
-
-
-@runtime_checkable
-class Resumes(Protocol):
-    """An attack of several parts that can stop between two of them and go on later."""
-
-    def run_from(
-        self,
-        progress: Progress | None,
-        model: torch.nn.Module,
-        x: torch.Tensor,
-        y: torch.Tensor,
-        after_part: Callable[[Progress], None],
-    ) -> AttackResult:
-        """Attack from where an earlier call stopped; ``after_part`` is called with the progress after each part."""
-        ...
-
-
-@runtime_checkable
-class ChecksFit(Protocol):
-    """An attack that knows, without querying a model, whether it can run."""
-
-    def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raise UsageError where there are too few classes for it, or the images are too small."""
-        ...
-
-
-@runtime_checkable
-class CreditsParts(Protocol):
-    """The result of an attack of several parts.
-
-    Attributes:
-        per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
-    """
-
-    per_attack: Mapping[str, torch.Tensor]

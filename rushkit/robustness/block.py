@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rushkit.attacks import CreditsParts, Reports, Resumes
+from rushkit.attacks.abilities import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds

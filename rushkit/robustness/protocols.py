@@ -14,7 +14,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from rushkit import registries
-from rushkit.attacks import ChecksFit, torchattacks_adapter
+from rushkit.attacks import torchattacks_adapter
+from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
 from rushkit.attacks.losses import classes_needed
