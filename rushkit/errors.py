@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 # Characters of a message, or of a hint, that are kept: it may quote what comes from others, at any length.
 _MOST = 8000
@@ -77,6 +78,20 @@ def first_few(items: Sequence[str], most: int = 3, total: int | None = None, sep
     """
     more = (len(items) if total is None else total) - most
     return separator.join(items[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 3, cutoff: float = 0.5, prefix: str = "") -> str:
+    """A question about a misspelt word, such as ``"did you mean resnet18 or resnet34?"``; empty where nothing is near.
+
+    Args:
+        word: What was written.
+        known: What could have been meant.
+        most: How many of these are named, the nearest first.
+        cutoff: The least likeness of what is named, from 0 to 1.
+        prefix: Stands before each of the words that are named.
+    """
+    near = [f"{prefix}{name}" for name in difflib.get_close_matches(word, list(known), n=most, cutoff=cutoff)]
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def shorten(text: str, most: int = 120) -> str:

@@ -6,7 +6,6 @@ and ``owner/name`` chooses. A plugin that cannot be imported breaks only its own
 
 from __future__ import annotations
 
-import difflib
 import importlib
 import os
 import types
@@ -18,7 +17,7 @@ from importlib import metadata
 from inspect import Parameter, signature
 from typing import TYPE_CHECKING, Any, Literal
 
-from rushkit.errors import PluginError, RushkitError, UsageError, shorten
+from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shorten
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -224,8 +223,7 @@ class Registry:
         if name in self.known_plugins:
             hint = f"it comes with a plugin: pip install {self.known_plugins[name]}"
         else:
-            near = difflib.get_close_matches(name, self.names(), n=3, cutoff=0.5)
-            hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(self.names())}"
+            hint = did_you_mean(name, self.names()) or f"there are: {', '.join(self.names())}"
         return UsageError(f"unknown {self.kind} {shorten(name)!r}", hint)
 
     def _discover(self) -> None:
@@ -284,9 +282,8 @@ def option_problems(
         if name not in parameters:
             if takes_any:
                 continue
-            near = difflib.get_close_matches(name, parameters, n=1)
-            also = f"; did you mean {near[0]}?" if near else ""
-            problems.append((name, f"unknown option {shorten(name)!r}{also}"))
+            near = did_you_mean(name, parameters, most=1, cutoff=0.6)
+            problems.append((name, f"unknown option {shorten(name)!r}" + (f"; {near}" if near else "")))
         elif name in hints and not _fits(value, hints[name]):
             problems.append((name, f"{name} must be {_type_name(hints[name])} (got {shorten(repr(value))})"))
     for name, parameter in parameters.items():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
@@ -11,7 +10,7 @@ import timm
 from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
-from rushkit.errors import RushkitError, UsageError
+from rushkit.errors import RushkitError, UsageError, did_you_mean
 from rushkit.models.pretrained import hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
 
@@ -91,8 +90,7 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
         RushkitError: the pretrained weights cannot be had.
     """
     if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(f'timm/{found}' for found in near)}?" if near else "see timm.list_models()"
+        hint = did_you_mean(name, timm.list_models(), prefix="timm/") or "see timm.list_models()"
         raise UsageError(f"timm has no model {name!r}", hint)
     refused = sorted(set(options).intersection(_RESERVED))
     if refused:

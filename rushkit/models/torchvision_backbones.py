@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import sys
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 import torchvision
 from torch import nn
 
-from rushkit.errors import RushkitError, UsageError
+from rushkit.errors import RushkitError, UsageError, did_you_mean
 from rushkit.models.pretrained import OWN_SCALE, hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
 
@@ -47,11 +46,9 @@ def torchvision_backbone(
     """
     known = torchvision.models.list_models(module=torchvision.models)
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        found = " or ".join(f"torchvision/{each}" for each in near)
         raise UsageError(
             f"torchvision has no classification model {name!r}",
-            f"did you mean {found}?" if near else "see torchvision.models.list_models()",
+            did_you_mean(name, known, prefix="torchvision/") or "see torchvision.models.list_models()",
         )
     refused = sorted(set(options).intersection(_RESERVED))
     if refused or in_channels != 3:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rushkit import registries
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, did_you_mean
 from rushkit.recipe.problems import at, place, recipe_error
 from rushkit.recipe.schema import Attack, Backbone, Component, Data, Finetune, Noise, Pretrain, Recipe
 from rushkit.registry import Registry, factory_parameters, option_problems
@@ -76,9 +75,9 @@ def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -
     for option, sentence in problems:
         # A slip may be meant for the section itself.
         known = [*model.model_fields, *factory_parameters(factory, supplied)]
-        near = difflib.get_close_matches(option, known, n=1)
+        near = did_you_mean(option, known, most=1, cutoff=0.6)
         if sentence.startswith("unknown option"):
-            sentence = "unknown key" + (f"; did you mean {near[0]}?" if near else f" of {registry.kind} {name}")
+            sentence = "unknown key" + (f"; {near}" if near else f" of {registry.kind} {name}")
         if sentence.endswith(" is missing"):
             # Nothing was said where it would stand; what was said is the component that needs it.
             sentence = f"{registry.kind} {name!r} needs the option {option!r}: --set {where}.{option}=..."

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 
 from rushkit import registries
-from rushkit.errors import PluginError, UsageError, shorten
+from rushkit.errors import PluginError, UsageError, did_you_mean, shorten
 from rushkit.paths import expand, is_file, is_folder, why_no_file
 from rushkit.registry import BUILTIN_OWNER
 
@@ -61,8 +60,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
         return shipped
     if plugins:
         return _plugin_recipe(name)
-    near = difflib.get_close_matches(name, available(), n=3, cutoff=0.4)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are: {', '.join(available())}."
+    hint = did_you_mean(name, available(), cutoff=0.4) or f"there are: {', '.join(available())}."
     raise UsageError(f"unknown recipe {shorten(name)!r}", f"{hint} A path ending in .toml works too.")
 
 

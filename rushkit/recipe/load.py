@@ -5,7 +5,6 @@ Precedence: flag (``--set``) over environment over file over default.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from rushkit import registries
-from rushkit.errors import UsageError, first_few, shorten
+from rushkit.errors import UsageError, did_you_mean, first_few, shorten
 from rushkit.paths import reason
 from rushkit.recipe import toml
 from rushkit.recipe.components import COMPONENT_KEYS, component_lines
@@ -117,8 +116,7 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         table["data"], origins, name = {"name": target}, {}, target
     else:
         known = sorted({*available(), *registries.datasets.names()})
-        near = difflib.get_close_matches(target, known, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else "see `rushkit recipe list` and `rushkit data list`"
+        hint = did_you_mean(target, known, cutoff=0.4) or "see `rushkit recipe list` and `rushkit data list`"
         raise UsageError(f"{shorten(target)!r} is neither a recipe nor a data set", hint)
     table["data"]["image_size"] = image_size
     table["name"] = f"{source.name}-to-{name}"
@@ -381,8 +379,8 @@ def _explain(error: Any, origins: Mapping[str, str]) -> str:
     path = [str(part) for part in error["loc"]]
     key, what = ".".join(path), "unknown key"
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(path[-1], _fields(path[:-1]), n=1, cutoff=0.5)
-        what += f"; did you mean {near[0]}?" if near else ""
+        near = did_you_mean(path[-1], _fields(path[:-1]), most=1)
+        what += f"; {near}" if near else ""
     else:
         what = explain(error)
     return at(key, what, origins)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from rushkit.errors import CheckpointError, UsageError, first_few, shell_line
+from rushkit.errors import CheckpointError, UsageError, did_you_mean, first_few, shell_line
 from rushkit.locks import LOCK_FILE, is_abandoned
 from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
@@ -211,8 +210,8 @@ def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> Usage
 def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verbs: Sequence[str]) -> str:
     """The recipes' names that would have done, or else the runs that there are."""
     names = list(dict.fromkeys(run.recipe for run in runs if run.stage in verbs and run.status == "finished"))
-    if near := difflib.get_close_matches(recipe or "", names, n=3):
-        return f"did you mean {' or '.join(near)}?"
+    if question := did_you_mean(recipe or "", names, cutoff=0.6):
+        return question
     known = names or [f"{run.path.name} ({run.status})" for run in runs]
     return f"there are: {first_few(known, 5, separator='; ')}" if runs else f"there are no runs in {root}"
 
