@@ -41,10 +41,10 @@ def rushkit_views(images: Tensor, size: int, compiled: bool) -> dict[str, Contes
     """The whole pipeline, its parts, and crop-flip."""
     draws = generator(0, "views", device=images.device)
     height, width = images.shape[2:]
-    full, geometry = ViewSettings(size), ViewSettings(size, jitter_p=0, grayscale=0)
+    full, geometry = ViewSettings(), ViewSettings(jitter_p=0, grayscale=0)
     rows: dict[str, Contestant] = {
-        "rushkit": lambda: Views(full)(images, draws),
-        "rushkit, crop and flip alone": lambda: Views(geometry)(images, draws),
+        "rushkit": lambda: Views(size, full)(images, draws),
+        "rushkit, crop and flip alone": lambda: Views(size, geometry)(images, draws),
         "rushkit, CropFlip": lambda: CropFlip()(images, draws),
     }
     if compiled:

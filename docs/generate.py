@@ -19,7 +19,7 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
 from rushkit.recipe import toml
-from rushkit.recipe.components import COMPONENT_KEYS, SECTIONS, SUPPLIED
+from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.schema import Recipe
 from rushkit.registry import factory_parameters
 
@@ -58,7 +58,7 @@ def recipe_keys() -> str:
         default = field.default if isinstance(field.default, BaseModel) else None
         lines += [f"## `{header}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         lines += [*_HEAD, *_rows(section, schemas, default, ""), ""]
-        if name in COMPONENT_KEYS:
+        if name in SECTIONS:
             lines += _options_of(name)
     return NOTE + "\n".join(lines)
 
@@ -78,8 +78,8 @@ def _rows(section: type[BaseModel], schemas: dict[str, Any], default: BaseModel 
 
 def _options_of(section: str) -> list[str]:
     """The options of the components that a section may name; each is another key of the section."""
-    key = COMPONENT_KEYS[section]
-    registry, _ = SECTIONS[section]
+    registry, model = SECTIONS[section]
+    key = model.NAMED_BY
     lines, adapted = [], []
     for entry in registry.entries():
         factory = entry.load()

@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypeVar
 
 from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shorten
 
-if TYPE_CHECKING:
-    from rich.table import Table
-
 BUILTIN_OWNER = "rushkit"
+
+Factory = TypeVar("Factory")
 
 
 @dataclass(frozen=True)
@@ -95,26 +94,13 @@ class Registry:
     def __repr__(self) -> str:
         return f"Registry({self.kind!r}: {', '.join(self.names())})"
 
-    def __rich__(self) -> Table:
-        """A row for each entry, for ``rich.print`` and notebooks."""
-        from rich.table import Table
-
-        table = Table(self.kind, "owner", "version")
-        for entry in self.entries():
-            table.add_row(entry.name, entry.owner, entry.version)
-        return table
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows."""
-        return self.__rich__()._repr_mimebundle_(include or (), exclude or ())
-
     def __contains__(self, name: str) -> bool:
         return bool(self._matching(name))
 
-    def register(self, name: str) -> Callable[[Any], Any]:
+    def register(self, name: str) -> Callable[[Factory], Factory]:
         """Decorate a factory with its name. The same owner may register a name again (a notebook cell run twice)."""
 
-        def decorate(factory: Any) -> Any:
+        def decorate(factory: Factory) -> Factory:
             owner = getattr(factory, "__module__", "").partition(".")[0] or "?"
             self.unregister(name, owner)
             self._entries.append(Entry(name, owner, target=factory))
@@ -178,10 +164,9 @@ class Registry:
                 lacks a part of the interface.
         """
         factory = self.get(name)
-        problems = [problem for _, problem in option_problems(factory, options)]
-        if problems:
+        if problems := option_problems(factory, options):
             raise UsageError(
-                f"{self.kind} {name!r}: {'; '.join(problems)}", f"its options: {describe_options(factory)}"
+                f"{self.kind} {name!r}: {'; '.join(map(str, problems))}", f"its options: {describe_options(factory)}"
             )
         entry = self.entry(name)
         ours = entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str)
@@ -266,13 +251,30 @@ def factory_parameters(factory: Callable[..., Any], supplied: Iterable[str] = ()
     }
 
 
-def option_problems(
-    factory: Callable[..., Any], options: Mapping[str, Any], supplied: Iterable[str] = ()
-) -> list[tuple[str, str]]:
-    """What is wrong with the options for a factory, as (option, sentence) pairs; empty when nothing is.
+@dataclass(frozen=True)
+class OptionProblem:
+    """One thing that is wrong with the options for a factory; as a text, a sentence about it.
 
-    Checked are unknown names, missing ones, and the types that the annotations state.
+    Attributes:
+        option: The option's name.
+        kind: Whether the factory does not know the option, needs it, or takes no such value.
+        words: Of an unknown option, ``"did you mean ...?"`` or nothing; of a value, ``"must be ... (got ...)"``.
     """
+
+    option: str
+    kind: Literal["unknown", "missing", "value"]
+    words: str = ""
+
+    def __str__(self) -> str:
+        if self.kind == "unknown":
+            return f"unknown option {shorten(self.option)!r}" + (f"; {self.words}" if self.words else "")
+        return f"option {self.option!r} is missing" if self.kind == "missing" else f"{self.option} {self.words}"
+
+
+def option_problems(
+    factory: Callable[..., Any], options: Mapping[str, object], supplied: Iterable[str] = ()
+) -> list[OptionProblem]:
+    """What is wrong with the options for a factory: unknown ones, missing ones, and values of another type."""
     supplied = tuple(supplied)
     parameters = factory_parameters(factory, supplied)
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(factory).parameters.values())
@@ -282,13 +284,13 @@ def option_problems(
         if name not in parameters:
             if takes_any:
                 continue
-            near = did_you_mean(name, parameters, most=1, cutoff=0.6)
-            problems.append((name, f"unknown option {shorten(name)!r}" + (f"; {near}" if near else "")))
+            problems.append(OptionProblem(name, "unknown", did_you_mean(name, parameters, most=1, cutoff=0.6)))
         elif name in hints and not _fits(value, hints[name]):
-            problems.append((name, f"{name} must be {_type_name(hints[name])} (got {shorten(repr(value))})"))
+            words = f"must be {_type_name(hints[name])} (got {shorten(repr(value))})"
+            problems.append(OptionProblem(name, "value", words))
     for name, parameter in parameters.items():
         if parameter.default is Parameter.empty and name not in options:
-            problems.append((name, f"option {name!r} is missing"))
+            problems.append(OptionProblem(name, "missing"))
     return problems
 
 
@@ -299,7 +301,7 @@ def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) 
     return ", ".join(shown) or "none"
 
 
-def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
+def _annotations(factory: Callable[..., Any]) -> dict[str, object]:
     target: Any = factory.func if isinstance(factory, partial) else factory
     try:
         return typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
@@ -308,7 +310,7 @@ def _annotations(factory: Callable[..., Any]) -> dict[str, Any]:
         return {}
 
 
-def _fits(value: Any, expected: Any) -> bool:
+def _fits(value: object, expected: object) -> bool:
     """Whether a value fits an annotation; annotations that this does not know accept everything."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
@@ -320,7 +322,7 @@ def _fits(value: Any, expected: Any) -> bool:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if expected is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    if expected in (str, bool):
+    if expected is str or expected is bool:
         return isinstance(value, expected)
     if expected in (None, type(None)):
         return value is None
@@ -333,8 +335,14 @@ def _fits(value: Any, expected: Any) -> bool:
     return True
 
 
-def _type_name(expected: Any) -> str:
-    words = {float: "a number", int: "a whole number", str: "a text", bool: "true or false", type(None): "absent"}
+def _type_name(expected: object) -> str:
+    words: dict[object, str] = {
+        float: "a number",
+        int: "a whole number",
+        str: "a text",
+        bool: "true or false",
+        type(None): "absent",
+    }
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin is Literal:
         return "one of " + ", ".join(repr(argument) for argument in arguments)

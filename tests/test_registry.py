@@ -123,13 +123,13 @@ def test_options_fit_their_annotations_or_do_not(option, good, bad):
         assert option_problems(many, {option: value}) == [], value
     for value in bad:
         (problem,) = option_problems(many, {option: value})
-        assert problem[0] == option
-        assert f"(got {value!r})" in problem[1]
+        assert (problem.option, problem.kind) == (option, "value")
+        assert f"(got {value!r})" in str(problem)
 
 
 def test_options_that_rushkit_supplies_are_neither_asked_for_nor_allowed():
     assert option_problems(Thing, {}, supplied=("scale",)) == []
-    assert option_problems(Thing, {"scale": 1.0}, supplied=("scale",))[0][0] == "scale"
+    assert option_problems(Thing, {"scale": 1.0}, supplied=("scale",))[0].option == "scale"
     assert describe_options(Thing, supplied=("scale",)) == "copies=1, kind='round'"
 
 
@@ -137,7 +137,8 @@ def test_annotations_that_only_a_type_checker_knows_go_unchecked():
     def factory(size: UnknownName = 1) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 
     assert option_problems(factory, {"size": "anything"}) == []
-    assert option_problems(factory, {"sise": 1}) == [("sise", "unknown option 'sise'; did you mean size?")]
+    (problem,) = option_problems(factory, {"sise": 1})
+    assert str(problem) == "unknown option 'sise'; did you mean size?"
 
 
 def test_keyword_arguments_take_what_they_like():

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 import pytest
-import rich.console
 import torch
 from torch import nn
 
 import rushkit
-from rushkit import registries
 from rushkit.attacks.autoattack import AutoAttackResult
 from rushkit.attacks.result import AttackResult
 from rushkit.certificates import Certificates
 from rushkit.data.memory import Split
-from rushkit.registry import Registry
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
@@ -87,39 +82,3 @@ def test_a_run_tells_its_folder_and_how_it_is(tmp_path):
 def test_no_certificates_have_no_largest_radius():
     nothing = np.array([])
     assert repr(Certificates(nothing, nothing, nothing, nothing)) == "Certificates(0 images, 0 abstain)"
-
-
-def printed(thing) -> str:
-    stream = io.StringIO()
-    rich.console.Console(file=stream, width=200).print(thing)
-    return stream.getvalue()
-
-
-def rows(text: str) -> list[list[str]]:
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in text.splitlines() if line.startswith("│")]
-
-
-def test_a_recipe_is_shown_as_the_keys_that_differ_from_their_defaults():
-    found = {key: (value, default) for key, value, default in rows(printed(recipe()))}
-    assert found["data.name"] == ('"digits"', "")
-    assert found["pretrain.epochs"] == ("3", "1000")
-    assert found["noise.scale"] == ("0.25", "0.3")
-    assert found["pretrain.views.scale"] == ("[0.4, 1.0]", "[0.08, 1.0]")
-    assert not found.keys() & {"name", "pretrain.optimizer.momentum", "certify.alpha"}
-
-
-def test_a_recipes_values_are_no_markup():
-    found = rushkit.load_recipe("digits", {"system.runs_dir": "[red]runs[/red]"}, {})
-    assert ["system.runs_dir", '"[red]runs[/red]"', '"runs"'] in rows(printed(found))
-
-
-def test_a_registry_is_shown_as_a_table_without_importing_a_component():
-    registry = Registry("noise", "rushkit.nobody", {"b": "no_such_module:B", "a": "no_such_module:A"})
-    assert rows(printed(registry)) == [["a", "rushkit", ""], ["b", "rushkit", ""]]
-
-
-@pytest.mark.parametrize("make", [recipe, lambda: registries.noises], ids=["recipe", "registry"])
-def test_a_notebook_gets_the_same_table(make):
-    shown = make()._repr_mimebundle_(include=None, exclude=None)
-    assert {"text/plain", "text/html"} <= shown.keys()
-    assert "uniform" in shown["text/html"] or "resnet10-small" in shown["text/html"]

@@ -143,7 +143,7 @@ class Adapted:
         problems = option_problems(_check_by(name), options)
         if problems:
             raise UsageError(
-                f"attack {name!r}: {'; '.join(problem for _, problem in problems)}",
+                f"attack {name!r}: {'; '.join(map(str, problems))}",
                 f"its options: {describe_options(_check_by(name))}",
             )
         self.norm, self.eps, self.seed, self.samples, self.options = norm, eps, seed, samples, options

@@ -83,8 +83,8 @@ def command(
     check_resume(resume, run_folder, flags)
     launch(nproc, context)
     from rushkit.cli.training import parent_checkpoint, reopen
+    from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.components import check_components
-    from rushkit.recipe.load import change_attacks
     from rushkit.report.tables import attack_table
     from rushkit.robustness.attack import attack, plan_jobs
     from rushkit.robustness.deviations import ProtocolName

@@ -70,7 +70,7 @@ def command(
     launch(nproc, context)
     from rushkit.auditing.audit import audit, failed
     from rushkit.cli.training import parent_checkpoint, reopen
-    from rushkit.recipe.load import change_attacks
+    from rushkit.recipe.attack_flags import change_attacks
     from rushkit.report.audit import audit_figure, audit_table
     from rushkit.setup.start import start_run
 

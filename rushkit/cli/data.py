@@ -91,7 +91,7 @@ def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
 
 def _options(changes: list[str] | None) -> dict[str, Any]:
     """The data set's options that ``--set`` gives. Raises UsageError for a key of another section."""
-    from rushkit.recipe.load import parse_changes
+    from rushkit.recipe.overrides import parse_changes
 
     options = {}
     for key, value in parse_changes(changes or []):

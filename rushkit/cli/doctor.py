@@ -27,7 +27,7 @@ def command(changes: Changes = None, json: Json = False, debug: Debug = False) -
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.recipe.load import parse_changes
+    from rushkit.recipe.overrides import parse_changes
     from rushkit.run.environment import environment
 
     chosen = dict(parse_changes(changes or []))

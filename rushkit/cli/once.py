@@ -81,7 +81,8 @@ def take_once(app: Typer) -> None:
 
 def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
     """The keys that changes set, each with its change. Raises UsageError where the second of two undoes the first."""
-    from rushkit.recipe.load import EXCLUSIVE, parse_changes
+    from rushkit.recipe.overrides import parse_changes
+    from rushkit.recipe.schema import section_at
 
     said: dict[str, str] = {}
     values: dict[str, Any] = {}
@@ -89,7 +90,8 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
         leaves = dict(_leaves(key, value))
         for leaf, part in leaves.items():
             section, _, name = leaf.rpartition(".")
-            group = EXCLUSIVE.get(section, frozenset())
+            model = section_at(section)
+            group = model.EXCLUSIVE if model else frozenset()
             rivals = {f"{section}.{rival}" for rival in group} - {leaf} if name in group else set()
             # A whole table takes the place of all that was in it.
             replaced = {known for known in said if known.startswith(f"{key}.")} - {leaf}

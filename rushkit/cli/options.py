@@ -15,7 +15,7 @@ from rushkit.errors import UsageError, shell_line
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
-    from rushkit.recipe.load import Override
+    from rushkit.recipe.overrides import Override
     from rushkit.recipe.schema import Recipe
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.progress import Speaker
@@ -137,7 +137,8 @@ def training_changes(
 
 def runs_root(changes: list[str] | None) -> str:
     """The folder of runs under flags and environment, before there is a recipe."""
-    from rushkit.recipe.load import default_runs_dir, parse_changes
+    from rushkit.recipe.load import default_runs_dir
+    from rushkit.recipe.overrides import parse_changes
 
     chosen = dict(parse_changes(changes or [])).get("system.runs_dir")
     return str(chosen or default_runs_dir())

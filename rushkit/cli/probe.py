@@ -35,7 +35,8 @@ def command(
     launch(nproc, context)
     from rushkit.errors import UsageError
     from rushkit.evaluation.probe import Ball, how_to_supervise, probe
-    from rushkit.recipe.load import change_attacks, derive_recipe
+    from rushkit.recipe.attack_flags import change_attacks
+    from rushkit.recipe.load import derive_recipe
     from rushkit.report.audit import probe_table
     from rushkit.run.find import resolve_from
     from rushkit.setup.model import recipe_of

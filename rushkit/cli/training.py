@@ -13,7 +13,8 @@ from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.models.network import macs, num_parameters
 from rushkit.paths import is_folder
 from rushkit.recipe.components import check_components
-from rushkit.recipe.load import derive_recipe, load_recipe, parse_changes, read_recipe
+from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
+from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.find import STOPPED, find_runs

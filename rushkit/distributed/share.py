@@ -47,7 +47,7 @@ class Share:
             if isinstance(views, Views):
                 height, width = images.shape[2:]
                 drawn = sample_parameters(self.total, height, width, views.settings, source, images.device)
-                return apply_views(images, drawn[self.rows], views.settings.size)
+                return apply_views(images, drawn[self.rows], views.size)
             return self._among_all(images, lambda batch: views(batch, source))
 
         return of_share

@@ -79,10 +79,11 @@ def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequ
         except (OSError, ValueError) as error:
             raise UsageError(f"{keys} cannot be read: {reason(error)}", _KEYS_HINT) from error
     # A dotted name that was not quoted has become a table of tables.
-    renamed = toml.flatten(table.pop("rename", {})) if isinstance(table.get("rename", {}), dict) else None
-    ignored = table.pop("ignore", [])
-    texts = isinstance(ignored, list) and all(isinstance(each, str) for each in [*ignored, *(renamed or {}).values()])
-    if table or renamed is None or not texts:
+    renames, ignores = table.pop("rename", {}), table.pop("ignore", [])
+    flat = toml.flatten(renames) if isinstance(renames, dict) else {}
+    renamed = {old: new for old, new in flat.items() if isinstance(new, str)}
+    ignored = [pattern for pattern in ignores if isinstance(pattern, str)] if isinstance(ignores, list) else []
+    if table or not isinstance(renames, dict) or (flat, ignores) != (renamed, ignored):
         raise UsageError(f"{keys} has more than a table [rename] and a list ignore, or other values", _KEYS_HINT)
     for rule in rename:
         old, equals, new = rule.partition("=")

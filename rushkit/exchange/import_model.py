@@ -23,7 +23,8 @@ from rushkit.models.torchvision_backbones import pretrained_state
 from rushkit.noises.none import NoNoise
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
-from rushkit.recipe.load import build_recipe, derive_recipe, parse_changes
+from rushkit.recipe.load import build_recipe, derive_recipe
+from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from rushkit import registries
 from rushkit.errors import UsageError, did_you_mean
-from rushkit.recipe.problems import at, place, recipe_error
-from rushkit.recipe.schema import Attack, Backbone, Component, Data, Finetune, Noise, Pretrain, Recipe
+from rushkit.recipe.origins import at, place
+from rushkit.recipe.problems import recipe_error
+from rushkit.recipe.schema import Attack, Backbone, Component, Data, Finetune, Noise, Pretrain, Recipe, with_paper_scale
+from rushkit.recipe.toml import Table
 from rushkit.registry import Registry, factory_parameters, option_problems
-
-# Section -> the key that names its component.
-COMPONENT_KEYS = {
-    "data": "name",
-    "backbone": "name",
-    "noise": "name",
-    "pretrain": "objective",
-    "finetune": "objective",
-    "attack": "type",
-}
 
 # What rushkit passes by itself, so that it is not an option of the recipe.
 SUPPLIED = {
@@ -45,52 +36,56 @@ def check_components(recipe: Recipe) -> None:
         raise recipe_error(lines)
 
 
-def component_lines(table: Mapping[str, Any], origins: Mapping[str, str]) -> list[str]:
+def component_lines(table: Table, origins: Mapping[str, str]) -> list[str]:
     """What is wrong with the components of a recipe's plain data, whose own keys may be wrong as well."""
     lines: list[str] = []
     # A section that is not there has its defaults, which fit.
     for section in filter(table.__contains__, SECTIONS):
         part = table[section]
-        parts = [(f"{section}.{index}", item) for index, item in enumerate(part)] if isinstance(part, list) else []
-        for where, each in parts or [(section, part)]:
-            if isinstance(each, dict):
-                lines += _problems(where, each, origins)
+        parts = part if isinstance(part, list) else [part]
+        for index, item in enumerate(parts):
+            where = f"{section}.{index}" if isinstance(part, list) else section
+            if isinstance(item, dict):
+                lines += _section_lines(section, where, item, origins)
     return lines
 
 
-def _problems(where: str, part: Mapping[str, Any], origins: Mapping[str, str]) -> Iterator[str]:
-    section = where.partition(".")[0]
-    (registry, model), name_key = SECTIONS[section], COMPONENT_KEYS[section]
-    name = part.get(name_key, model.model_fields[name_key].default)
+def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, str]) -> Iterator[str]:
+    """What is wrong with one section's component and its options; ``where`` is the section's dotted key."""
+    registry, model = SECTIONS[section]
+    if model is Noise:
+        part = with_paper_scale(part)
+    named = f"{where}.{model.NAMED_BY}"
+    name = part.get(model.NAMED_BY, model.model_fields[model.NAMED_BY].default)
     if not isinstance(name, str):
         return
     try:
         factory = registry.get(name)
     except UsageError as error:
-        yield at(f"{where}.{name_key}", f"{error.message} ({error.hint})", origins)
+        yield at(named, f"{error.message} ({error.hint})", origins)
         return
     options = {key: value for key, value in part.items() if key not in model.model_fields}
     supplied = SUPPLIED.get(registry.kind, ())
     problems = option_problems(factory, options, supplied)
-    for option, sentence in problems:
-        # A slip may be meant for the section itself.
-        known = [*model.model_fields, *factory_parameters(factory, supplied)]
-        near = did_you_mean(option, known, most=1, cutoff=0.6)
-        if sentence.startswith("unknown option"):
-            sentence = "unknown key" + (f"; {near}" if near else f" of {registry.kind} {name}")
-        if sentence.endswith(" is missing"):
+    for problem in problems:
+        if problem.kind == "missing":
             # Nothing was said where it would stand; what was said is the component that needs it.
-            sentence = f"{registry.kind} {name!r} needs the option {option!r}: --set {where}.{option}=..."
-            yield at(f"{where}.{name_key}", sentence, origins)
-            continue
-        yield at(f"{where}.{option}", sentence.removeprefix(f"{option} "), origins)
+            needs = f"{registry.kind} {name!r} needs the option {problem.option!r}"
+            yield at(named, f"{needs}: --set {where}.{problem.option}=...", origins)
+        elif problem.kind == "unknown":
+            # A slip may be meant for the section itself.
+            known = [*model.model_fields, *factory_parameters(factory, supplied)]
+            near = did_you_mean(problem.option, known, most=1, cutoff=0.6)
+            words = f"; {near}" if near else f" of {registry.kind} {name}"
+            yield at(f"{where}.{problem.option}", f"unknown key{words}", origins)
+        else:
+            yield at(f"{where}.{problem.option}", problem.words, origins)
     if registry.kind == "noise" and not problems:
         # Cheap to make, and the only one whose options exclude one another.
         try:
             registry.create(name, **options)
         except UsageError as error:
-            yield f"{place(f'{where}.{next(iter(options), name_key)}', origins)}: {error.message}"
-    if registry.kind == "objective":
-        stage = getattr(factory, "stage", None)
-        if stage not in (None, section):
-            yield at(f"{where}.{name_key}", f"{name!r} is an objective of {stage}, not of {section}", origins)
+            yield f"{place(f'{where}.{next(iter(options), model.NAMED_BY)}', origins)}: {error.message}"
+    stage = getattr(factory, "stage", None) if registry.kind == "objective" else None
+    if stage not in (None, section):
+        yield at(named, f"{name!r} is an objective of {stage}, not of {section}", origins)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-from rushkit.errors import UsageError, shorten
+from pydantic_core import ErrorDetails
+
+from rushkit.errors import UsageError, did_you_mean, shorten
+from rushkit.recipe.origins import at
+from rushkit.recipe.schema import section_at
 
 KEYS_HINT = (
     "docs/recipe-keys.md says what each key may be, `rushkit recipe show NAME --resolved --origins` what it is and why"
@@ -39,24 +42,19 @@ def recipe_error(lines: Sequence[str]) -> UsageError:
     return UsageError("\n".join([f"the recipe has {len(lines)} errors:", *listed, *more]), KEYS_HINT)
 
 
-def at(key: str, what: str, origins: Mapping[str, str]) -> str:
-    """``place: key: what is wrong``; a place that names the key itself, as ``--set KEY`` does, says it once."""
-    where = place(key, origins)
-    return f"{where}: {what}" if where.endswith(f" {key}") else f"{where}: {shorten(key)}: {what}"
+def error_line(error: ErrorDetails, origins: Mapping[str, str]) -> str:
+    """One of pydantic's errors as ``file:line: key: what is wrong (got ...); did you mean ...?``."""
+    *section, name = map(str, error["loc"])
+    if error["type"] == "extra_forbidden":
+        model = section_at(".".join(section))
+        near = did_you_mean(name, model.key_names(), most=1) if model else ""
+        what = "unknown key" + (f"; {near}" if near else "")
+    else:
+        what = explain(error)
+    return at(".".join([*section, name]), what, origins)
 
 
-def place(key: str, origins: Mapping[str, str]) -> str:
-    """Where a key was set, or the nearest table above or below it, or the file that has none of them."""
-    path = key
-    while path:
-        if path in origins:
-            return origins[path]
-        path = path.rpartition(".")[0]
-    below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
-    return below[0] if below else origins.get("", "recipe")
-
-
-def explain(error: Mapping[str, Any]) -> str:
+def explain(error: ErrorDetails) -> str:
     """What is wrong with a value, from one of pydantic's errors: ``must be a number (got 'fast')``."""
     if error["type"] == "missing":
         return "is missing"

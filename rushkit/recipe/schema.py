@@ -9,7 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -24,11 +24,8 @@ from pydantic import (
 )
 
 from rushkit.errors import showable
-from rushkit.recipe import toml
 from rushkit.recipe.radius import beyond_pixels
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from rushkit.recipe.toml import Table
 
 
 def parse_number(value: Any) -> Any:
@@ -98,6 +95,10 @@ _MAX_WIDTH = 1 << 18
 _MAX_DRAWS = 1_000_000
 _MAX_GRADIENT_DRAWS = 10_000
 
+# The paper's noise, and its scale.
+_PAPER_NOISE = "uniform"
+_PAPER_SCALE = 0.3
+
 # Keys that several sections have.
 SplitName = Annotated[
     str, Field(description="part of the data set: `train`, `test`, `validation` or another of its own")
@@ -122,11 +123,22 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
+    # The key that names a component; empty where the table names none.
+    NAMED_BY: ClassVar[str] = ""
+    # Keys of which the table takes one: setting it takes the others away.
+    EXCLUSIVE: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def key_names(cls) -> list[str]:
+        """The keys that the table has of its own, as they are written."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
 
 class Component(Section):
     """A table that names a component and holds its options."""
 
     model_config = ConfigDict(extra="allow")
+    NAMED_BY: ClassVar[str] = "name"
     __pydantic_extra__: dict[OptionName, Option]
 
     @property
@@ -175,10 +187,24 @@ class Projector(Section):
 class Noise(Component):
     """The smoothing distribution of all stages, in pixel units; most take exactly one of ``scale`` and ``std``."""
 
+    EXCLUSIVE: ClassVar[frozenset[str]] = frozenset({"scale", "std"})
+
     name: str = Field(
-        default="uniform",
+        default=_PAPER_NOISE,
         description="`uniform`, `gaussian`, `laplace`, `discrete-gaussian`, `split`, `none` or a plugin's",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_paper_scale(cls, table: Any) -> Any:
+        return with_paper_scale(table) if isinstance(table, dict) else table
+
+
+def with_paper_scale(noise: Table) -> Table:
+    """A table of noise, with the paper's scale where it is the paper's noise and has neither scale nor std."""
+    if noise.get("name", _PAPER_NOISE) != _PAPER_NOISE or Noise.EXCLUSIVE & noise.keys():
+        return noise
+    return noise | {"scale": _PAPER_SCALE}
 
 
 class Optimizer(Section):
@@ -222,8 +248,8 @@ class Schedule(Section):
     per: Literal["step", "epoch"] = Field(default="step", description="whether it moves at each step or each epoch")
 
 
-class Views(Section):
-    """The random transformation T of pre-training (appendix A)."""
+class ViewSettings(Section):
+    """The random transformation T of pre-training (appendix A): torchvision's crop, flip, colour jitter, grayscale."""
 
     scale: Annotated[
         list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
@@ -259,6 +285,8 @@ class Knn(Section):
 class Training(Component):
     """What both training stages share."""
 
+    NAMED_BY: ClassVar[str] = "objective"
+
     objective: str = Field(description="what is trained for")
     split: SplitName = "train"
     epochs: Epochs
@@ -280,7 +308,7 @@ class Pretrain(Training):
     objective: str = Field(default="rush", description="`rush`, `simclr` or a plugin's")
     epochs: Epochs = 1000
     optimizer: PretrainOptimizer = PretrainOptimizer()
-    views: Views = Views()
+    views: ViewSettings = ViewSettings()
     knn: Knn = Knn()
 
 
@@ -313,6 +341,8 @@ class Evaluate(Section):
 
 class Attack(Component):
     """One attack; its own options stand beside these keys."""
+
+    NAMED_BY: ClassVar[str] = "type"
 
     type: str = Field(default="pgd", description="an attack of `rushkit plugins`")
     norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
@@ -355,7 +385,7 @@ class Certify(Section):
     )
     split: SplitName = "test"
     limit: Limit = 0
-    skip: int = Field(default=1, ge=1, description="take every so manieth image; 1: every one")
+    skip: int = Field(default=1, ge=1, description="certify every n-th image; 1: every image")
 
     @field_validator("radii")
     @classmethod
@@ -400,7 +430,7 @@ class Recipe(Section):
     data: Data
     backbone: Backbone = Backbone()
     projector: Projector = Projector()
-    noise: Noise = Noise(name="uniform", scale=0.3)
+    noise: Noise = Noise()
     pretrain: Pretrain = Pretrain()
     finetune: Finetune = Finetune()
     evaluate: Evaluate = Evaluate()
@@ -419,24 +449,6 @@ class Recipe(Section):
 
     __str__ = __repr__
 
-    def __rich__(self) -> Table:
-        """A row for each key that differs from its default, for ``rich.print`` and notebooks."""
-        from rich.table import Table
-        from rich.text import Text
-
-        defaults = toml.flatten(Recipe(name=self.name, data=Data(name="")).resolved())
-        table = Table("key", "value", "default", title=Text(showable(f"recipe {self.name}")))
-        for key, value in toml.flatten(self.resolved()).items():
-            if key not in defaults or value != defaults[key]:
-                usual = toml.format_value(defaults[key]) if defaults.get(key, "") != "" else ""
-                # As text: a value may hold brackets.
-                table.add_row(key, Text(showable(toml.format_value(value))), Text(usual))
-        return table
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        """What a notebook shows."""
-        return self.__rich__()._repr_mimebundle_(include or (), exclude or ())
-
     @property
     def origins(self) -> dict[str, str]:
         """Where each value came from, by dotted key; values that are not listed are defaults."""
@@ -445,3 +457,17 @@ class Recipe(Section):
     def resolved(self) -> dict[str, Any]:
         """Every key with its value, defaults included, as plain data that loads back to the same recipe."""
         return self.model_dump(by_alias=True)
+
+
+def section_at(path: str) -> type[Section] | None:
+    """The table at a dotted path, such as ``"pretrain.views"`` or ``"attack.0"``; None where there is none."""
+    model: type[Section] = Recipe
+    for part in filter(None, path.split(".")):
+        if part.isdecimal():
+            continue
+        annotation = model.model_fields[part].annotation if part in model.model_fields else None
+        inner = next(iter(get_args(annotation)), annotation)
+        if not (isinstance(inner, type) and issubclass(inner, Section)):
+            return None
+        model = inner
+    return model

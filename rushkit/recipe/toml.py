@@ -9,11 +9,17 @@ from __future__ import annotations
 import json
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeAlias
 
 from rushkit.paths import is_unicode, open_file
+
+# A value as TOML has it, and None for a key that is left out.
+Toml: TypeAlias = "str | int | float | bool | list[Toml] | dict[str, Toml] | None"
+Table: TypeAlias = dict[str, Toml]
+# What Python code may give for such a value.
+Given: TypeAlias = "str | int | float | bool | Sequence[Given] | Mapping[str, Given] | None"
 
 # The longest recipe that ships has 3 kB.
 MAX_CHARACTERS = 1 << 16
@@ -53,7 +59,7 @@ def read_text(path: Path) -> str:
     return text
 
 
-def loads(text: str) -> dict[str, Any]:
+def loads(text: str) -> Table:
     """Parse a TOML text that may be anybody's.
 
     Raises:
@@ -91,8 +97,8 @@ def _too_wide() -> ValueError:
     return ValueError("an integer beyond 64 bits")
 
 
-def _check_values(table: dict[str, Any]) -> None:
-    waiting: list[tuple[Any, int]] = [(table, 0)]
+def _check_values(table: Table) -> None:
+    waiting: list[tuple[Toml, int]] = [(table, 0)]
     while waiting:
         value, depth = waiting.pop()
         if isinstance(value, dict | list):
@@ -104,7 +110,7 @@ def _check_values(table: dict[str, Any]) -> None:
             raise ValueError(what)
 
 
-def unstorable(value: Any) -> str:
+def unstorable(value: object) -> str:
     """Why a value, or one in a list, cannot be written as TOML; empty where it can."""
     if isinstance(value, list | tuple):
         return next(filter(None, map(unstorable, value)), "")
@@ -141,19 +147,36 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
         number += part.count("\n")
 
 
-def flatten(table: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def plain(value: Given) -> Toml:
+    """The value with its sequences as lists and its mappings as dictionaries, as TOML reads them."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, str):
+        return value
+    return [plain(item) for item in value] if isinstance(value, Sequence) else value
+
+
+def flatten(table: Table, prefix: str = "") -> Table:
     """Nested tables and arrays of tables -> {"a.b": value, "attack.0.eps": value}."""
-    flat: dict[str, Any] = {}
+    flat: Table = {}
     for key, value in table.items():
         path = f"{prefix}{key}"
         if isinstance(value, dict) and value:
             flat |= flatten(value, f"{path}.")
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            for index, item in enumerate(value):
+        elif tables := tables_in(value):
+            for index, item in enumerate(tables):
                 flat |= flatten(item, f"{path}.{index}.")
         else:
             flat[path] = value
     return flat
+
+
+def tables_in(value: Toml) -> list[Table]:
+    """The tables of an array of tables; nothing of any other value."""
+    if not isinstance(value, list):
+        return []
+    tables = [item for item in value if isinstance(item, dict)]
+    return tables if len(tables) == len(value) else []
 
 
 def line_numbers(text: str) -> dict[str, int]:
@@ -176,13 +199,12 @@ def line_numbers(text: str) -> dict[str, int]:
 
 def _header(line: str, counts: dict[str, int]) -> str:
     """``[a.b]`` -> "a.b"; the second ``[[a]]`` -> "a.1", and ``[a.b]`` behind it -> "a.1.b"."""
-    parsed = tomllib.loads(line)
     parts: list[str] = []
-    node: Any = parsed
+    node: Toml = tomllib.loads(line)
     while isinstance(node, dict) and node:
-        key = next(iter(node))
+        key, inner = next(iter(node.items()))
         parts.append(key)
-        node = node[key][0] if isinstance(node[key], list) else node[key]
+        node = inner[0] if isinstance(inner, list) else inner
     path = ""
     for depth, part in enumerate(parts, 1):
         path = f"{path}.{part}" if path else part
@@ -193,26 +215,27 @@ def _header(line: str, counts: dict[str, int]) -> str:
     return path
 
 
-def dumps(table: dict[str, Any]) -> str:
+def dumps(table: Table) -> str:
     """A TOML text that ``tomllib`` reads back to the same data. None values are left out."""
     return "\n".join(_table_lines(table, "")).strip() + "\n"
 
 
-def _table_lines(table: dict[str, Any], prefix: str) -> list[str]:
-    plain, nested = [], []
+def _table_lines(table: Table, prefix: str) -> list[str]:
+    plain: list[str] = []
+    nested: list[str] = []
     for key, value in table.items():
         name = _format_key(key)
         if isinstance(value, dict):
             nested += ["", f"[{prefix}{name}]", *_table_lines(value, f"{prefix}{name}.")]
-        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-            for item in value:
+        elif tables := tables_in(value):
+            for item in tables:
                 nested += ["", f"[[{prefix}{name}]]", *_table_lines(item, f"{prefix}{name}.")]
         elif value is not None:
             plain.append(f"{name} = {format_value(value)}")
     return plain + nested
 
 
-def format_value(value: Any) -> str:
+def format_value(value: Toml) -> str:
     """One value as TOML writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"

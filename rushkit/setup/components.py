@@ -23,7 +23,7 @@ from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.system import memory_bytes
-from rushkit.views import CropFlip, Views, ViewSettings
+from rushkit.views import CropFlip, Views
 
 IN_CHANNELS = 3
 # Of the machine's memory, what weights may take: gradients, momentum and the images come beside them.
@@ -245,11 +245,7 @@ def load_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
 
 def contrastive_views(recipe: Recipe, size: int) -> Views:
     """T of the recipe (appendix A), for images of a size."""
-    values: dict[str, Any] = recipe.pretrain.views.model_dump()
-    settings: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in values.items()
-    }
-    return Views(ViewSettings(size=size, **settings))
+    return Views(size, recipe.pretrain.views)
 
 
 def training_views(augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:

@@ -7,9 +7,10 @@ ColorJitter under RandomApply and RandomGrayscale, one after the other. `Views` 
 
 from __future__ import annotations
 
+from rushkit.recipe.schema import ViewSettings
 from rushkit.views.apply import Views, apply_views
 from rushkit.views.crop_flip import CropFlip, apply_crop_flip
-from rushkit.views.parameters import ViewParameters, ViewSettings, sample_parameters
+from rushkit.views.parameters import ViewParameters, sample_parameters
 
 __all__ = [
     "CropFlip",

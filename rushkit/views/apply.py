@@ -6,14 +6,15 @@ So it can be compiled, or captured in a CUDA graph.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from rushkit.errors import UsageError
+from rushkit.recipe.schema import ViewSettings
 from rushkit.views.colour import grayscale, jitter
-from rushkit.views.parameters import ViewParameters, ViewSettings, sample_parameters
+from rushkit.views.parameters import ViewParameters, sample_parameters
 
 # Pixels, read and written, that a CPU thread handles at a time: the intermediate planes of so many stay in its cache.
 _CPU_PIXELS = 2**18
@@ -23,11 +24,23 @@ _CPU_PIXELS = 2**18
 class Views:
     """SimCLR's random view of every image of a batch: draws the parameters, then applies them.
 
-    >>> views = Views(ViewSettings(size=32))
+    >>> views = Views(size=32)
     >>> first, second = views(images, generator), views(images, generator)
+
+    Args:
+        size: Height and width of a view, in pixels.
+        settings: The distribution; the defaults are the paper's.
+
+    Raises:
+        UsageError: a size below 1.
     """
 
-    settings: ViewSettings
+    size: int
+    settings: ViewSettings = field(default_factory=ViewSettings)
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"view size must be at least 1 pixel, got {self.size}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """One view of each image.
@@ -45,7 +58,7 @@ class Views:
         check_images(images)
         n, _, height, width = images.shape
         parameters = sample_parameters(n, height, width, self.settings, generator, images.device)
-        return apply_views(images, parameters, self.settings.size)
+        return apply_views(images, parameters, self.size)
 
 
 def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a view is drawn from, what was drawn, and the drawing."""
+"""The random numbers of a batch of views: their record, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -6,62 +6,15 @@ import dataclasses
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from rushkit.errors import UsageError
+from rushkit.recipe.schema import ViewSettings
 
 # Op numbers in ViewParameters.order; the same as in torchvision's ColorJitter.get_params.
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _ATTEMPTS = 10  # RandomResizedCrop falls back to a centre crop after that many
-
-
-@dataclass(frozen=True)
-class ViewSettings:
-    """The distribution of a view. The defaults are the paper's (appendix A), all but the size.
-
-    Args:
-        size: Height and width of a view, in pixels.
-        scale: Bounds of the crop's area, as a share of the image's.
-        ratio: Bounds of the crop's width / height; its logarithm is uniform.
-        flip: Probability of a horizontal flip.
-        jitter_p: Probability that the four colour operations are applied.
-        brightness: The factor is uniform in [max(0, 1 - brightness), 1 + brightness].
-        contrast: Likewise.
-        saturation: Likewise.
-        hue: The shift is uniform in [-hue, hue], in turns of the colour circle; at most 0.5.
-        grayscale: Probability that the view loses its colour.
-
-    Raises:
-        UsageError: a value lies outside its range.
-    """
-
-    size: int
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    flip: float = 0.5
-    jitter_p: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.4
-    hue: float = 0.1
-    grayscale: float = 0.2
-
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise UsageError(f"view size must be at least 1 pixel, got {self.size}")
-        if not 0 < self.scale[0] <= self.scale[1] <= 1:
-            raise UsageError(f"view scale must satisfy 0 < low <= high <= 1, got {self.scale}")
-        if not 0 < self.ratio[0] <= self.ratio[1] < math.inf:
-            raise UsageError(f"view ratio must satisfy 0 < low <= high, got {self.ratio}")
-        limits = {"flip": 1.0, "jitter_p": 1.0, "grayscale": 1.0, "hue": 0.5}
-        for name in ("flip", "jitter_p", "brightness", "contrast", "saturation", "hue", "grayscale"):
-            value, limit = getattr(self, name), limits.get(name, math.inf)
-            if not 0 <= value <= limit or value == math.inf:
-                bound = "at least 0" if limit == math.inf else f"between 0 and {limit:g}"
-                raise UsageError(f"view {name} must be {bound}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -102,9 +55,8 @@ class ViewParameters:
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ViewParameters:
-        parts = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        changed: dict[str, Any] = {name: None if part is None else change(part) for name, part in parts.items()}
-        return ViewParameters(**changed)
+        drawn = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return dataclasses.replace(self, **{name: change(part) for name, part in drawn if part is not None})
 
 
 def sample_parameters(

@@ -47,7 +47,7 @@ from rushkit.system import generator
 from rushkit.training import knn, loop
 from rushkit.training.finetune import finetune
 from rushkit.training.pretrain import pretrain
-from rushkit.views import CropFlip, Views, ViewSettings
+from rushkit.views import CropFlip, Views
 
 # 20 steps of each stage. The last batch of an epoch of fine-tuning has two images: one of three ranks has none.
 CHANGES = (
@@ -372,7 +372,7 @@ def test_shares_tile_the_batch(monkeypatch, world, images):
     assert sum(share.weight for share in shares) == pytest.approx(world)
 
 
-@pytest.mark.parametrize("views", [Views(ViewSettings(size=8)), CropFlip(padding=2)], ids=["views", "crop-flip"])
+@pytest.mark.parametrize("views", [Views(8), CropFlip(padding=2)], ids=["views", "crop-flip"])
 @pytest.mark.parametrize("first, count", [(0, 3), (3, 2), (5, 0)])
 def test_a_share_sees_the_views_and_the_noise_of_the_whole_batch(views, first, count):
     images = torch.randint(256, (5, 3, 9, 9), generator=generator(0, "images"), dtype=torch.uint8)

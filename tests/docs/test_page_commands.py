@@ -18,9 +18,10 @@ from PIL import Image
 from rushkit import noises, registries
 from rushkit.cli.app import app
 from rushkit.models.network import Network, build_backbone
+from rushkit.recipe.attack_flags import change_attacks
 from rushkit.recipe.components import check_components
 from rushkit.recipe.find import available
-from rushkit.recipe.load import change_attacks, load_recipe
+from rushkit.recipe.load import load_recipe
 from rushkit.run.find import find_runs
 from rushkit.training import loop
 

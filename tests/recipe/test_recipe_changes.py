@@ -5,7 +5,9 @@ import itertools
 import pytest
 
 from rushkit.errors import UsageError
-from rushkit.recipe.load import change_attacks, derive_recipe, load_recipe, parse_changes, transfer_recipe
+from rushkit.recipe.attack_flags import change_attacks
+from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
+from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.problems import KEYS_HINT
 
 NONE: dict[str, str] = {}

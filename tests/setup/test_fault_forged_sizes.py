@@ -9,7 +9,8 @@ from torch import nn
 from rushkit import registries
 from rushkit.errors import CheckpointError, UsageError
 from rushkit.recipe import toml
-from rushkit.recipe.load import load_recipe, parse_changes
+from rushkit.recipe.load import load_recipe
+from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.setup import components

@@ -13,7 +13,7 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 
 from rushkit import noises, objectives
 from rushkit.models.network import Network
-from rushkit.views import CropFlip, Views, ViewSettings
+from rushkit.views import CropFlip, Views
 
 GPU = torch.device("cuda", 0)
 
@@ -40,12 +40,12 @@ def loss_of(objective, views, noise) -> torch.Tensor:
 
 @pytest.mark.parametrize("noise", ["uniform", "gaussian", "laplace"])
 def test_pre_training_asks_the_device_nothing(noise):
-    loss = loss_of(objectives.create("rush"), Views(ViewSettings(32)), noises.create(noise, std=0.17))
+    loss = loss_of(objectives.create("rush"), Views(32), noises.create(noise, std=0.17))
 
     assert (loss.shape, loss.device, loss.dtype) == ((), GPU, torch.float32)
 
 
-@pytest.mark.parametrize("views", [CropFlip(), Views(ViewSettings(32))])
+@pytest.mark.parametrize("views", [CropFlip(), Views(32)])
 def test_fine_tuning_asks_the_device_nothing(views):
     loss = loss_of(objectives.create("cross-entropy"), views, noises.create("uniform", scale=0.3))
 

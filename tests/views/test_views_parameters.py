@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from scipy import stats
 from torchvision.transforms import ColorJitter, RandomResizedCrop
 
 from rushkit.errors import UsageError
 from rushkit.system import generator
-from rushkit.views import ViewParameters, ViewSettings, sample_parameters
+from rushkit.views import ViewParameters, Views, ViewSettings, sample_parameters
 from rushkit.views.parameters import _crop_shape
 
 FALSE_ALARM = 1e-4
@@ -35,7 +36,7 @@ def seeded_peer() -> Iterator[None]:
 
 
 def draw(height: int = 32, width: int = 32, n: int = MANY, **changes: object) -> ViewParameters:
-    settings = ViewSettings(32, **changes)  # type: ignore[arg-type]
+    settings = ViewSettings(**changes)  # type: ignore[arg-type]
     return sample_parameters(n, height, width, settings, generator(1, "parameters"))
 
 
@@ -63,7 +64,7 @@ def test_crops_have_torchvisions_distribution(height: int, width: int) -> None:
 
 def test_area_is_uniform_and_so_is_the_logarithm_of_the_ratio() -> None:
     # So large an image hides the rounding to pixels, and so small a crop always fits.
-    p = draw(100_000, 100_000, scale=(0.05, 0.1), ratio=(0.5, 2.0))
+    p = draw(100_000, 100_000, scale=[0.05, 0.1], ratio=[0.5, 2.0])
     height, width = p.height.double().numpy(), p.width.double().numpy()
     assert stats.kstest(height * width / 1e10, stats.uniform(0.05, 0.05).cdf).pvalue > FALSE_ALARM
     low, high = math.log(0.5), math.log(2.0)
@@ -99,14 +100,14 @@ def test_fallback_is_the_centre_crop_of_nearest_ratio(
     height: int, width: int, ratio: tuple[float, float], box: tuple[int, ...]
 ) -> None:
     # A crop of the whole area fits at the image's own ratio alone.
-    p = draw(height, width, n=500, scale=(1.0, 1.0), ratio=ratio)
+    p = draw(height, width, n=500, scale=[1.0, 1.0], ratio=list(ratio))
     assert {tuple(row) for row in torch.stack((p.top, p.left, p.height, p.width), 1).tolist()} == {box}
     assert {tuple(row) for row in peer_crops(height, width, (1.0, 1.0), ratio)[:500].tolist()} == {box}
 
 
 def test_first_attempt_that_fits_is_taken_and_its_size_rounded() -> None:
     # At ratio 1 a crop fits if its side is at most 8 of the 8 x 20 image's height: area at most 64 of 160.
-    settings = ViewSettings(8, scale=(0.1, 1.0), ratio=(1.0, 1.0))
+    settings = ViewSettings(scale=[0.1, 1.0], ratio=[1.0, 1.0])
     areas = torch.tensor([[0.9, 0.25, 0.9], [0.3, 0.0, 0.9], [0.0, 0.1, 0.9]])
     height, width, found = _crop_shape(areas, torch.full((3, 3), 0.5), 8, 20, settings)
     # sqrt(160 * 0.37) = 7.69 and sqrt(160 * 0.325) = 7.21; the third never fits, and its ratio 2.5 is above 1.
@@ -156,7 +157,7 @@ def test_the_24_orders_are_equally_likely() -> None:
 
 def test_orders_are_equally_likely_at_every_place_of_a_small_batch() -> None:
     draws = generator(2, "small batches")
-    settings = ViewSettings(8)
+    settings = ViewSettings()
     batches = [order_numbers(sample_parameters(5, 8, 8, settings, draws).order) for _ in range(3000)]
     for place in torch.stack(batches, 1):
         assert stats.chisquare(torch.bincount(place, minlength=24).numpy()).pvalue > FALSE_ALARM
@@ -199,22 +200,26 @@ def test_slice_of_parameters_is_the_slice_of_every_tensor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("name", "value"),
     [
-        (lambda: ViewSettings(0), "size"),
-        (lambda: ViewSettings(32, scale=(0.0, 1.0)), "scale"),
-        (lambda: ViewSettings(32, scale=(0.5, 0.2)), "scale"),
-        (lambda: ViewSettings(32, scale=(0.5, 1.2)), "scale"),
-        (lambda: ViewSettings(32, ratio=(2.0, 1.0)), "ratio"),
-        (lambda: ViewSettings(32, flip=1.5), "flip"),
-        (lambda: ViewSettings(32, jitter_p=-0.1), "jitter_p"),
-        (lambda: ViewSettings(32, contrast=-1), "contrast"),
-        (lambda: ViewSettings(32, saturation=math.inf), "saturation"),
-        (lambda: ViewSettings(32, brightness=math.nan), "brightness"),
-        (lambda: ViewSettings(32, hue=0.6), "hue"),
-        (lambda: ViewSettings(32, grayscale=2), "grayscale"),
+        ("scale", [0.0, 1.0]),
+        ("scale", [0.5, 0.2]),
+        ("scale", [0.5, 1.2]),
+        ("ratio", [2.0, 1.0]),
+        ("flip", 1.5),
+        ("jitter_p", -0.1),
+        ("contrast", -1),
+        ("saturation", math.inf),
+        ("brightness", math.nan),
+        ("hue", 0.6),
+        ("grayscale", 2),
     ],
 )
-def test_value_outside_its_range_is_refused_by_name(make: Callable[[], ViewSettings], message: str) -> None:
-    with pytest.raises(UsageError, match=f"view {message} must"):
-        make()
+def test_value_outside_its_range_is_refused_by_name(name: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=f"^1 validation error for ViewSettings\n{name}"):
+        ViewSettings.model_validate({name: value})
+
+
+def test_a_size_below_one_pixel_is_refused() -> None:
+    with pytest.raises(UsageError, match="view size must"):
+        Views(0)

@@ -1,0 +1,55 @@
+"""The attacks of a recipe under the flags of a command: ``--type``, ``--norm``, ``--eps`` and so on."""
+
+from __future__ import annotations
+
+from rushkit.errors import UsageError
+from rushkit.recipe.draft import Draft
+from rushkit.recipe.load import build_recipe
+from rushkit.recipe.overrides import Changes, from_changes, override
+from rushkit.recipe.radius import eps_words
+from rushkit.recipe.schema import Attack, Recipe
+from rushkit.recipe.toml import Given, plain
+
+
+def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:
+    """The recipe with the attacks that ``rushkit attack`` was asked for.
+
+    Args:
+        recipe: Its own ``[[attack]]`` tables are the starting point.
+        kind: Keep the table of this type, or make one with the first table's norm, eps, samples and split.
+        changes: Of these, the ones to ``attack.INDEX`` apply to the tables that are kept.
+        **values: Keys for every table; None changes nothing.
+
+    Raises:
+        UsageError: a wrong key or value, or another norm without its radius.
+    """
+    attacks = recipe.attack
+    if kind is not None:
+        attacks = [next((attack for attack in attacks if attack.type == kind), _like_first(attacks, kind))]
+    flags = {key: plain(value) for key, value in values.items() if value is not None}
+    origins = dict(recipe.origins) | {f"attack.{i}.{key}": f"--{key}" for i in range(len(attacks)) for key in flags}
+    if kind is not None:
+        origins["attack.0.type"] = "--type"
+    draft = Draft(recipe.resolved() | {"attack": [attack.model_dump() | flags for attack in attacks]}, origins)
+    overrides = [change for change in from_changes(changes) if change[0].startswith("attack.")]
+    override(draft, overrides)
+    changed = build_recipe(draft.table, draft.origins)
+    if "norm" in flags and "eps" not in flags and not any(key.endswith(".eps") for key, *_ in overrides):
+        _check_same_norm(attacks, flags["norm"])
+    return changed
+
+
+def _like_first(attacks: list[Attack], kind: str) -> Attack:
+    """An attack of another type with the first one's own keys, and none of its options."""
+    shared = attacks[0].model_dump(include=set(Attack.key_names())) if attacks else {}
+    return Attack.model_validate(shared | {"type": kind})
+
+
+def _check_same_norm(attacks: list[Attack], norm: Given) -> None:
+    for attack in attacks:
+        if attack.norm != norm:
+            # The same number is another ball: 8/255 in l2 is next to nothing, and all would seem robust.
+            raise UsageError(
+                f"--norm {norm} without --eps: the recipe's eps {eps_words(attack.eps)} is a radius in {attack.norm}",
+                "give the radius in this norm, for example --norm l2 --eps 0.5",
+            )

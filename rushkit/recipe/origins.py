@@ -1,0 +1,40 @@
+"""Where the values of a recipe come from: a file and its line, a flag or a variable of the environment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TypeAlias
+
+from rushkit.errors import shorten
+from rushkit.recipe import toml
+
+# Dotted key -> "recipes/cifar10.toml:12" or "--set pretrain.epochs"; the whole recipe has the empty key.
+Origins: TypeAlias = dict[str, str]
+
+
+def origins_of(text: str, file: str) -> Origins:
+    """The file and line of each key of a valid TOML text."""
+    return {"": file} | {key: f"{file}:{line}" for key, line in toml.line_numbers(text).items()}
+
+
+def at(key: str, what: str, origins: Mapping[str, str]) -> str:
+    """``place: key: what is wrong``; a place that names the key itself, as ``--set KEY`` does, says it once."""
+    where = place(key, origins)
+    return f"{where}: {what}" if where.endswith(f" {key}") else f"{where}: {shorten(key)}: {what}"
+
+
+def place(key: str, origins: Mapping[str, str]) -> str:
+    """Where a key was set, or the nearest table above or below it, or the file that has none of them."""
+    for path in with_tables(key):
+        if path and path in origins:
+            return origins[path]
+    below = [origin for path, origin in origins.items() if path.startswith(f"{key}.")]
+    return below[0] if below else origins.get("", "recipe")
+
+
+def with_tables(key: str) -> Iterator[str]:
+    """A dotted key and the tables around it, up to the whole recipe, whose key is empty."""
+    while key:
+        yield key
+        key = key.rpartition(".")[0]
+    yield ""

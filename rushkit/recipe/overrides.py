@@ -1,0 +1,77 @@
+"""What comes before a recipe's file: the flags of a command (``--set``) and, behind them, the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+from rushkit.errors import UsageError, shorten
+from rushkit.recipe import toml
+from rushkit.recipe.draft import Draft
+from rushkit.recipe.problems import KEYS_HINT
+from rushkit.recipe.schema import section_at
+from rushkit.recipe.toml import Given, Toml
+
+# ["pretrain.epochs=1"] as on the command line, or {"pretrain.epochs": 1}.
+Changes: TypeAlias = Sequence[str] | Mapping[str, Given]
+# A key, its value, and where the value comes from.
+Override: TypeAlias = tuple[str, Given, str]
+
+ENVIRONMENT = {
+    "RUSHKIT_DATA": "system.data_dir",
+    "RUSHKIT_RUNS": "system.runs_dir",
+    "RUSHKIT_DEVICE": "system.device",
+    "RUSHKIT_PRECISION": "system.precision",
+}
+
+
+def parse_changes(changes: Changes) -> list[tuple[str, Toml]]:
+    """``a.b=v`` split at the first ``=``; v read as TOML, else taken as a text.
+
+    Raises:
+        UsageError: a change that is not ``KEY=VALUE``, or whose key is deeper than a recipe.
+    """
+    if isinstance(changes, Mapping):
+        return [(key, toml.plain(value)) for key, value in changes.items()]
+    return [_parse_change(change) for change in changes]
+
+
+def _parse_change(change: str) -> tuple[str, Toml]:
+    key, equals, text = change.partition("=")
+    key = key.strip()
+    if not equals or not key or not all(key.split(".")):
+        raise UsageError(f"--set {shorten(change)!r} is not KEY=VALUE", "for example --set pretrain.epochs=100")
+    if key.count(".") >= toml.MAX_DEPTH:
+        raise UsageError(f"--set {shorten(key)!r} goes deeper than any key of a recipe", KEYS_HINT)
+    try:
+        table = toml.loads(f"value = {text}")
+    except ValueError:
+        table = {}
+    value = table.get("value")
+    # A date, or lines beyond the first: more than a value of a recipe.
+    is_value = isinstance(value, bool | int | float | str | list | dict) and len(table) == 1
+    return key, value if is_value else text.strip()
+
+
+def from_environment(environment: Mapping[str, str] | None = None) -> list[Override]:
+    """What the variables of ``ENVIRONMENT`` set, in ``os.environ`` or in what stands in for it."""
+    environment = os.environ if environment is None else environment
+    return [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
+
+
+def from_changes(changes: Changes) -> list[Override]:
+    """What ``--set`` sets."""
+    return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
+
+
+def override(draft: Draft, overrides: Iterable[Override]) -> None:
+    """Set each override in the draft; components first, since another one takes the options of the one before away."""
+    for key, value, origin in sorted(overrides, key=lambda override: not _names_component(override[0])):
+        draft.set(key, toml.plain(value), origin)
+
+
+def _names_component(key: str) -> bool:
+    section, _, name = key.rpartition(".")
+    model = section_at(section)
+    return model is not None and bool(name) and name == model.NAMED_BY
