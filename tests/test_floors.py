@@ -31,7 +31,7 @@ FLOORS = (
     {"run", "distributed"},
     {"setup"},
     {"training", "evaluation", "robustness", "certification", "auditing", "exchange"},
-    {"bench", "plugin_template"},
+    {"bench", "doctor", "plugin_template"},
     {"report"},
     {"cli"},
     {"__main__"},

@@ -22,7 +22,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rushkit import data, registries
-from rushkit.cli.training import reopen
 from rushkit.data import cifar, stl10
 from rushkit.data.cache import cache_root, cached
 from rushkit.data.cifar import CIFAR10, CIFAR100
@@ -37,6 +36,7 @@ from rushkit.run.find import find_runs, resolve_from
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore
+from rushkit.setup.resume import Stopped, reopen
 from rushkit.setup.start import start_run
 from rushkit.training.pretrain import pretrain
 
@@ -248,7 +248,7 @@ def test_runs_that_are_resumed(tmp_path: Path) -> None:
             mutate(path / chance.choice(names), TEXT, chance)
 
             def resume(path: Path = path) -> Run:
-                again, resumed = reopen("pretrain", None, str(path), None, str(tmp_path), QUIET)
+                again, resumed = reopen(Stopped("pretrain", str(tmp_path), str(path)), speaker=QUIET)
                 with resumed:
                     pretrain(again, resumed)
                 return resumed

@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from rushkit.cli.complete import complete_attacks
-from rushkit.cli.options import (
-    MOST,
-    Changes,
-    Debug,
-    From,
-    Json,
-    Nproc,
-    Output,
-    Quiet,
-    Resume,
-    RunFolder,
-    Samples,
-    Verbose,
-    check_resume,
-    numbers,
-    resolve_classifier,
-    runs_root,
-)
-from rushkit.distributed.launch import launch
+from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming, Samples, numbers
+from rushkit.cli.source import resolve_classifier, runs_root
+from rushkit.cli.verb import verb
+
+if TYPE_CHECKING:
+    from rushkit.run.asked import AttackAsked
+    from rushkit.run.checkpoint import Checkpoint
 
 NAME = "attack"
 EXAMPLE = "Example: rushkit attack --type pgd --eps 8/255 --protocol both --limit 100"
@@ -40,9 +29,17 @@ class Protocol(StrEnum):
     BOTH = "both"
 
 
-def command(
-    context: typer.Context,
-    source: From = None,
+_PROTOCOLS: dict[Protocol, list[Literal["paper", "strict"]]] = {
+    Protocol.PAPER: ["paper"],
+    Protocol.STRICT: ["strict"],
+    Protocol.BOTH: ["paper", "strict"],
+}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Which attacks, on which images, and what is kept of them."""
+
     kind: Annotated[
         str | None,
         typer.Option(
@@ -51,76 +48,77 @@ def command(
             help="An attack's name; else those of the recipe.",
             autocompletion=complete_attacks,
         ),
-    ] = None,
-    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255.")] = None,
-    norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None,
+    ] = None
+    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255.")] = None
+    norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None
     protocol: Annotated[
         Protocol, typer.Option("--protocol", help="paper reproduces the paper's figures; strict is what may be quoted.")
-    ] = Protocol.BOTH,
-    samples: Samples = None,
-    limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None,
+    ] = Protocol.BOTH
+    samples: Samples = None
+    limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None
     eot: Annotated[
         int | None, typer.Option("--eot", min=1, max=MOST, help="Draws of noise a gradient; else as the protocol says.")
-    ] = None,
-    save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False,
+    ] = None
+    save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False
     transfer_to: Annotated[
         str | None,
         typer.Option("--transfer-to", metavar="RUN", help="Ask another model about the same images; keeps them, too."),
-    ] = None,
-    changes: Changes = None,
-    resume: Resume = False,
-    run_folder: RunFolder = None,
-    nproc: Nproc = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    ] = None
+
+    def keys(self) -> dict[str, str | int | list[int] | None]:
+        """The keys that every attack of the recipe takes; None changes nothing."""
+        samples = numbers(self.samples, "--samples")
+        return {"norm": self.norm, "eps": self.eps, "samples": samples, "eot": self.eot, "limit": self.limit}
+
+    def flags(self) -> dict[str, object]:
+        """What only a new run takes."""
+        protocol = None if self.protocol == Protocol.BOTH else self.protocol
+        keys = {f"--{key}": value for key, value in self.keys().items()}
+        return {"--type": self.kind, "--protocol": protocol, **keys}
+
+    def asked(self, other: Checkpoint | None) -> AttackAsked:
+        """What run.json keeps of them."""
+        from rushkit.run.asked import AttackAsked
+
+        path = str(other.path) if other else None
+        return AttackAsked(protocols=_PROTOCOLS[self.protocol], save=self.save, transfer_to=path)
+
+
+@verb
+def command(
+    *, source: From = None, options: Options, changes: Changes = None, resuming: Resuming, ranks: Ranks, output: Output
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
-    given = {"norm": norm, "eps": eps, "samples": numbers(samples, "--samples"), "eot": eot, "limit": limit}
-    chosen = None if protocol == Protocol.BOTH else protocol
-    flags = {"--from": source, "--type": kind, "--protocol": chosen} | {f"--{key}": each for key, each in given.items()}
-    check_resume(resume, run_folder, flags)
-    launch(nproc, context)
-    from rushkit.cli.training import parent_checkpoint, reopen
+    resuming.check({"--from": source, **options.flags()})
+    ranks.launch()
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.components import check_components
     from rushkit.report.tables import attack_table
     from rushkit.robustness.attack import attack, plan_jobs
-    from rushkit.robustness.deviations import ProtocolName
     from rushkit.robustness.failures import failed_error
+    from rushkit.robustness.resume import resume_attack
     from rushkit.run.find import resolve_from
     from rushkit.setup.model import classes_of, image_size_of
+    from rushkit.setup.resume import Stopped, reopen
     from rushkit.setup.start import start_run
 
-    output = Output(json, quiet, verbose)
-    speaker = output.speaker()
-    root = runs_root(changes)
-    other = None if transfer_to is None else resolve_from(transfer_to, root, "finetune").load(warn=speaker.warn)
-    protocols: tuple[ProtocolName, ...] = ("paper", "strict")
-    if resume:
-        recipe, run = reopen("attack", None, run_folder, changes, root, speaker)
-        checkpoint = parent_checkpoint(run)
-        protocols = tuple(run.data.get("protocols", protocols))
-        save = save or bool(run.data.get("save"))
-        if other is None and run.data.get("transfer_to"):
-            other = parent_checkpoint(run, "transfer_to")
+    speaker, root = output.speaker(), runs_root(changes)
+    other = None
+    if options.transfer_to is not None:
+        other = resolve_from(options.transfer_to, root, "finetune").load(warn=speaker.warn)
+    if resuming.resume:
+        recipe, run = reopen(Stopped(NAME, root, resuming.run_folder), changes, speaker)
+        checkpoint, asked, other = resume_attack(run, options.save, other)
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
-        recipe = change_attacks(recipe, kind, changes=changes or [], **given)
-        if chosen:
-            protocols = ("paper",) if chosen == Protocol.PAPER else ("strict",)
+        recipe = change_attacks(recipe, options.kind, changes=changes or [], **options.keys())
+        asked = options.asked(other)
         # Before there is a folder: an attack that cannot be made leaves none.
         check_components(recipe)
-        plan_jobs(recipe, classes_of(checkpoint), protocols, image_size_of(checkpoint))
-        asked: dict[str, Any] = {
-            "protocols": list(protocols),
-            "save": save,
-            "transfer_to": str(other.path) if other else None,
-        }
-        run = start_run("attack", recipe, speaker, parent=str(checkpoint.path), asked=asked)
+        plan_jobs(recipe, classes_of(checkpoint), asked.protocols, image_size_of(checkpoint))
+        run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
     with run:
-        results = attack(recipe, checkpoint, run, protocols, save, other)
+        results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results["failed"]:

@@ -6,20 +6,20 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import MOST, Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.cli.options import MOST, Changes, Output
+from rushkit.cli.verb import verb
 
 NAME = "bench"
 EXAMPLE = "Example: rushkit bench --recipe cifar10"
 
 
+@verb
 def command(
+    *,
     recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = "cifar10",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=MOST, help="About how long to measure.")] = 20.0,
     changes: Changes = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """How fast this machine does a recipe's work, beside the bare model's speed; and how long the recipe takes."""
     from rich.console import Group
@@ -29,7 +29,6 @@ def command(
     from rushkit.recipe.load import load_recipe
     from rushkit.run.progress import duration
 
-    output = Output(json, quiet, verbose)
     found = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
     clock = "processor time" if found["machine"].startswith("cpu") else "time"
     table = Table("part", "speed", "bare model", f"share of the bare speed, by {clock}")

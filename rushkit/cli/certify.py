@@ -2,131 +2,124 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rushkit.cli.options import (
-    Changes,
-    Debug,
-    From,
-    Json,
-    Nproc,
-    Output,
-    Quiet,
-    Resume,
-    RunFolder,
-    Verbose,
-    check_resume,
-    resolve_classifier,
-    runs_root,
-)
-from rushkit.distributed.launch import launch
+from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks, Resuming
+from rushkit.cli.source import resolve_classifier, runs_root
+from rushkit.cli.verb import verb
 from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
+    from rushkit.recipe.overrides import Override
     from rushkit.run.folder import Run
+    from rushkit.run.progress import Speaker
 
 NAME = "certify"
 EXAMPLE = "Example: rushkit certify --norm l1 --samples 10000 --skip 20"
 
 
-class NormName(StrEnum):
-    """The norm of the ball."""
+@dataclass(frozen=True)
+class Options:
+    """Which certificates, of which images."""
 
-    L1 = "l1"
-    L2 = "l2"
-    LINF = "linf"
-
-
-Norm = Annotated[NormName | None, typer.Option("--norm", help="The norm of the ball; else the recipe's (l2).")]
-Alpha = Annotated[
-    float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; else 0.001.")
-]
-Draws = Annotated[int | None, typer.Option("--samples", metavar="N", help="Draws of noise an image.")]
-
-
-def command(
-    context: typer.Context,
-    source: From = None,
-    norm: Norm = None,
-    samples: Draws = None,
-    alpha: Alpha = None,
+    norm: NormOfBall = None
+    samples: Annotated[int | None, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = None
+    alpha: Alpha = None
     radius: Annotated[
         list[str] | None,
         typer.Option(
             "--radius", metavar="R", help="Test this radius and stop early; may be given again. Else every radius."
         ),
-    ] = None,
+    ] = None
     from_counts: Annotated[
         str | None,
         typer.Option(
             "--from-counts", metavar="RUN", help="Redo the radii from the counts of this run, without the network."
         ),
-    ] = None,
-    skip: Annotated[int | None, typer.Option("--skip", metavar="K", help="Only every K-th image.")] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N images; 0 for all.")] = None,
-    split: Annotated[str | None, typer.Option("--split", help="Which images; else test.")] = None,
-    changes: Changes = None,
-    resume: Resume = False,
-    run_folder: RunFolder = None,
-    nproc: Nproc = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    ] = None
+    skip: Annotated[int | None, typer.Option("--skip", metavar="K", help="Only every K-th image.")] = None
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N images; 0 for all.")] = None
+    split: Annotated[str | None, typer.Option("--split", help="Which images; else test.")] = None
+
+    def keys(self) -> list[Override]:
+        """The keys of the recipe that the flags set."""
+        return [
+            ("certify.norm", self.norm and self.norm.value, "--norm"),
+            ("certify.samples", self.samples, "--samples"),
+            ("certify.alpha", self.alpha, "--alpha"),
+            ("certify.radii", self.radius or None, "--radius"),
+            ("certify.skip", self.skip, "--skip"),
+            ("certify.limit", self.limit, "--limit"),
+            ("certify.split", self.split, "--split"),
+        ]
+
+    def flags(self) -> dict[str, object]:
+        """What only a new run takes."""
+        return {"--from-counts": self.from_counts} | {flag: value for _, value, flag in self.keys()}
+
+
+@verb
+def command(
+    *, source: From = None, options: Options, changes: Changes = None, resuming: Resuming, ranks: Ranks, output: Output
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
-    flags = [
-        ("certify.norm", norm and norm.value, "--norm"),
-        ("certify.samples", samples, "--samples"),
-        ("certify.alpha", alpha, "--alpha"),
-        ("certify.radii", radius or None, "--radius"),
-        ("certify.skip", skip, "--skip"),
-        ("certify.limit", limit, "--limit"),
-        ("certify.split", split, "--split"),
-    ]
-    new = {"--from-counts": from_counts, "--from": source} | {flag: value for _, value, flag in flags}
-    check_resume(resume, run_folder, new, "start a new run, or redo the radii of this one with --from-counts")
-    launch(nproc, context)
-    from rushkit.certification.certify import certify, claim_of, claim_of_counts, recertify, recipe_of_counts
-    from rushkit.cli.training import parent_checkpoint, reopen
-    from rushkit.recipe.load import derive_recipe
-    from rushkit.setup.start import start_run
-
-    output = Output(json, quiet, verbose)
-    speaker = output.speaker()
-    if resume:
-        recipe, run = reopen("certify", None, run_folder, changes, runs_root(changes), speaker)
-        with run:
-            if "counts" in run.data:
-                results = recertify(recipe, Path(str(run.data["counts"])), None, run)
-            else:
-                results = certify(recipe, parent_checkpoint(run), run)
-            _draw(results, run)
-    elif from_counts:
-        counts = _run_path(from_counts, runs_root(changes))
-        checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
-        stored = recipe_of_counts(counts)
-        recipe = derive_recipe(stored, changes or [], flags=flags)
-        claim_of_counts(recipe, counts, checkpoint)
-        with start_run("certify", recipe, speaker, parent=str(counts), asked={"counts": str(counts.resolve())}) as run:
-            results = recertify(recipe, counts, checkpoint, run)
-            _draw(results, run)
-    else:
-        recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
-        # Mistakes show before there is a folder for them.
-        claim_of(recipe, checkpoint)
-        with start_run("certify", recipe, speaker, parent=str(checkpoint.path)) as run:
-            results = certify(recipe, checkpoint, run)
-            _draw(results, run)
-
+    hint = "start a new run, or redo the radii of this one with --from-counts"
+    resuming.check({"--from": source, **options.flags()}, hint)
+    ranks.launch()
+    from rushkit.certification.resume import resume_certification
     from rushkit.report.certified import certified_table
+    from rushkit.setup.resume import Stopped, reopen
 
+    speaker = output.speaker()
+    if resuming.resume:
+        recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
+        with run:
+            results = resume_certification(recipe, run)
+            _draw(results, run)
+    elif options.from_counts:
+        results, run = _from_counts(options, source, changes, speaker)
+    else:
+        results, run = _from_model(options, source, changes, speaker)
     output.result(results, certified_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
+
+
+def _from_model(
+    options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
+) -> tuple[dict[str, Any], Run]:
+    from rushkit.certification.certify import certify, claim_of
+    from rushkit.setup.start import start_run
+
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
+    # Mistakes show before there is a folder for them.
+    claim_of(recipe, checkpoint)
+    with start_run(NAME, recipe, speaker, str(checkpoint.path)) as run:
+        results = certify(recipe, checkpoint, run)
+        _draw(results, run)
+    return results, run
+
+
+def _from_counts(
+    options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
+) -> tuple[dict[str, Any], Run]:
+    from rushkit.certification.certify import claim_of_counts, recertify, recipe_of_counts
+    from rushkit.recipe.load import derive_recipe
+    from rushkit.run.asked import CertifyAsked
+    from rushkit.setup.start import start_run
+
+    counts = _run_path(str(options.from_counts), runs_root(changes))
+    checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
+    recipe = derive_recipe(recipe_of_counts(counts), changes or [], flags=options.keys())
+    claim_of_counts(recipe, counts, checkpoint)
+    asked = CertifyAsked(counts=str(counts.resolve()))
+    with start_run(NAME, recipe, speaker, str(counts), asked.facts()) as run:
+        results = recertify(recipe, counts, checkpoint, run)
+        _draw(results, run)
+    return results, run
 
 
 def _draw(results: dict[str, Any], run: Run) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.cli.options import Changes, Output
+from rushkit.cli.verb import verb
 from rushkit.place import take_place
 
 NAME = "demo"
 EXAMPLE = "Example: rushkit demo"
 
 
-def command(
-    changes: Changes = None, json: Json = False, quiet: Quiet = False, verbose: Verbose = False, debug: Debug = False
-) -> None:
+@verb
+def command(*, changes: Changes = None, output: Output) -> None:
     """The whole method on the embedded digits, in minutes on two cores: train, evaluate, attack, report."""
     from rich.console import Group
 
@@ -32,7 +32,6 @@ def command(
     from rushkit.training.pretrain import pretrain
 
     take_place()
-    output = Output(json, quiet, verbose)
     speaker = output.speaker()
     recipe = load_recipe("digits", changes or [])
     paths: dict[str, str] = {}

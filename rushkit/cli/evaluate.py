@@ -2,49 +2,28 @@
 
 from __future__ import annotations
 
-import typer
-
-from rushkit.cli.options import (
-    Changes,
-    Debug,
-    From,
-    Json,
-    Nproc,
-    Output,
-    Quiet,
-    Samples,
-    Verbose,
-    numbers,
-    resolve_classifier,
-)
-from rushkit.distributed.launch import launch
+from rushkit.cli.options import Changes, From, Output, Ranks, Samples, numbers
+from rushkit.cli.source import resolve_classifier
+from rushkit.cli.verb import verb
 
 NAME = "evaluate"
 EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
 
 
+@verb
 def command(
-    context: typer.Context,
-    source: From = None,
-    samples: Samples = None,
-    changes: Changes = None,
-    nproc: Nproc = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    *, source: From = None, samples: Samples = None, changes: Changes = None, ranks: Ranks, output: Output
 ) -> None:
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
-    launch(nproc, context)
+    ranks.launch()
     from rushkit.evaluation.evaluate import evaluate
     from rushkit.report.tables import evaluation_table
     from rushkit.setup.start import start_run
 
-    output = Output(json, quiet, verbose)
     speaker = output.speaker()
     flags = [("evaluate.samples", numbers(samples, "--samples"), "--samples")]
     recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
-    with start_run("evaluate", recipe, speaker, parent=str(checkpoint.path)) as run:
+    with start_run(NAME, recipe, speaker, parent=str(checkpoint.path)) as run:
         results = evaluate(recipe, checkpoint, run)
     output.result(results, evaluation_table(results))
     speaker.say(f"run: {run.path}")

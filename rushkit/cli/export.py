@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import Changes, Debug, From, Json, Output, Quiet, Verbose, open_source
+from rushkit.cli.options import Changes, From, Output
+from rushkit.cli.source import open_source
+from rushkit.cli.verb import verb
 
 NAME = "export"
 EXAMPLE = "Example: rushkit export --from cifar10 --to model.onnx"
@@ -31,7 +33,9 @@ class PartChoice(StrEnum):
 SUFFIXES = {Format.TIMM: ".safetensors", Format.ONNX: ".onnx"}
 
 
+@verb
 def command(
+    *,
     target: Annotated[str, typer.Option("--to", metavar="FILE", help="The file: NAME.onnx or NAME.safetensors.")],
     source: From = None,
     kind: Annotated[
@@ -41,17 +45,13 @@ def command(
     part: Annotated[PartChoice | None, typer.Option("--part", help="Else the classifier, where there is one.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
     changes: Changes = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
     from rushkit.exchange.export_onnx import export_onnx, packages
     from rushkit.exchange.export_timm import check_target, export_timm, load_part
     from rushkit.report.imported import export_table
 
-    output = Output(json, quiet, verbose)
     path = Path(target)
     chosen = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
     check_target(path, SUFFIXES[chosen], force)

@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_targets
-from rushkit.cli.options import (
-    Changes,
-    Debug,
-    DryRun,
-    Every,
-    From,
-    Json,
-    Keep,
-    Nproc,
-    Output,
-    Quiet,
-    Resume,
-    RunFolder,
-    TensorBoard,
-    Verbose,
-    check_resume,
-    open_source,
-    runs_root,
-    training_changes,
-)
-from rushkit.distributed.launch import launch
+from rushkit.cli.options import Changes, From, Output, Ranks, Resuming, Training
+from rushkit.cli.source import open_source, runs_root
+from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
+
+if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.progress import Speaker
 
 NAME = "finetune"
 EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"
 
 
-def command(
-    context: typer.Context,
-    source: From = None,
+@dataclass(frozen=True)
+class Options:
+    """What is trained, and on what."""
+
+    source: From = None
     target: Annotated[
         str | None,
         typer.Option(
@@ -45,7 +35,7 @@ def command(
             help="A recipe or a data set to transfer to.",
             autocompletion=complete_targets,
         ),
-    ] = None,
+    ] = None
     from_scratch: Annotated[
         str | None,
         typer.Option(
@@ -53,57 +43,58 @@ def command(
             help="Start from random weights under this recipe: a supervised baseline. Needs finetune.freeze=none.",
             autocompletion=complete_recipes,
         ),
-    ] = None,
-    changes: Changes = None,
-    resume: Resume = False,
-    run_folder: RunFolder = None,
-    every: Every = None,
-    keep: Keep = None,
-    tensorboard: TensorBoard = False,
-    dry_run: DryRun = False,
-    nproc: Nproc = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    ] = None
+
+    def check(self) -> None:
+        """Raise UsageError where random weights are asked for beside an encoder."""
+        if self.from_scratch is not None and (self.source is not None or self.target is not None):
+            raise UsageError("--recipe starts from random weights: --from and --to do not go with it", "leave one out")
+
+
+@verb
+def command(
+    *, options: Options, changes: Changes = None, resuming: Resuming, training: Training, ranks: Ranks, output: Output
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
-    check_resume(resume, run_folder, {"--from": source, "--to": target, "--recipe": from_scratch})
-    launch(nproc, context)
-    changes = training_changes(changes, NAME, every, keep, tensorboard)
-    from rushkit.cli.training import dry_run_table, finished, parent_checkpoint, refuse_dry_resume, reopen
+    resuming.check({"--from": options.source, "--to": options.target, "--recipe": options.from_scratch})
+    ranks.launch()
+    training.check(resuming)
+    options.check()
+    from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.recipe.components import check_components
-    from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
-    from rushkit.setup.model import image_size_of, recipe_of
+    from rushkit.setup.resume import Stopped, parent_if_any, reopen
     from rushkit.setup.start import machine_of, start_run
-    from rushkit.training.finetune import finetune, finetuning_job, supervised_recipe
+    from rushkit.training.dry_run import dry_run
+    from rushkit.training.finetune import finetune, finetuning_job
 
-    output = Output(json, quiet, verbose)
-    speaker = output.speaker()
-    if resume:
-        refuse_dry_resume(dry_run)
-        recipe, run = reopen("finetune", None, run_folder, changes, runs_root(changes), speaker)
-        # A supervised baseline builds on nothing.
-        checkpoint = parent_checkpoint(run) if run.data.get("parent") else None
+    changes, speaker = training.changes(NAME, changes), output.speaker()
+    if resuming.resume:
+        recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
+        checkpoint = parent_if_any(run)
     else:
-        if from_scratch is not None:
-            if source is not None or target is not None:
-                raise UsageError(
-                    "--recipe starts from random weights: --from and --to do not go with it", "leave one out"
-                )
-            checkpoint, recipe = None, supervised_recipe(load_recipe(from_scratch, changes, components=True))
-        else:
-            checkpoint = open_source(source, changes, "pretrain", speaker)
-            recipe = recipe_of(checkpoint)
-            if target is not None:
-                recipe = transfer_recipe(recipe, target, image_size_of(checkpoint))
-            recipe = derive_recipe(recipe, changes)
-        if dry_run:
+        recipe, checkpoint = _begin(options, changes, speaker)
+        if training.dry_run:
             check_components(recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
-            output.result(*dry_run_table(job, recipe))
+            sizes = dry_run(job, recipe)
+            output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return
-        run = start_run("finetune", recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
+        run = start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
     with run:
         results = finetune(recipe, checkpoint, run)
-    finished(output, run, results, shell_line("rushkit", "evaluate", "--from", run.path))
+    output.result(results, trained_words(results, run.path, shell_line("rushkit", "evaluate", "--from", run.path)))
+
+
+def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
+    """The recipe, and the encoder that it starts from: None for random weights."""
+    from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
+    from rushkit.setup.model import image_size_of, recipe_of
+    from rushkit.training.finetune import supervised_recipe
+
+    if options.from_scratch is not None:
+        return supervised_recipe(load_recipe(options.from_scratch, changes, components=True)), None
+    checkpoint = open_source(options.source, changes, "pretrain", speaker)
+    recipe = recipe_of(checkpoint)
+    if options.target is not None:
+        recipe = transfer_recipe(recipe, options.target, image_size_of(checkpoint))
+    return derive_recipe(recipe, changes), checkpoint

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from rushkit.cli.complete import complete_backbones, complete_datasets
-from rushkit.cli.options import MOST, Changes, Debug, Json, Output, Quiet, Verbose
+from rushkit.cli.options import MOST, Changes, Output
+from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
 
 NAME = "import"
@@ -17,10 +19,10 @@ EXAMPLE = (
 )
 
 
-def command(
-    weights: Annotated[
-        str | None, typer.Argument(metavar="FILE", help="A state dict: .pt, .pth or .safetensors.")
-    ] = None,
+@dataclass(frozen=True)
+class Options:
+    """What the weights are of, how their tensors are called, and what is made of them."""
+
     backbone: Annotated[
         str,
         typer.Option(
@@ -28,21 +30,21 @@ def command(
             help="What the weights are of: resnet18, timm/NAME, torchvision/NAME, ...",
             autocompletion=complete_backbones,
         ),
-    ] = "resnet18",
+    ] = "resnet18"
     data: Annotated[
         str,
         typer.Option(
             "--data", help="The data set whose classes the model tells apart.", autocompletion=complete_datasets
         ),
-    ] = "cifar10",
-    name: Annotated[str | None, typer.Option("--name", help="What --from will call it; else the file's name.")] = None,
+    ] = "cifar10"
+    name: Annotated[str | None, typer.Option("--name", help="What --from will call it; else the file's name.")] = None
     mean: Annotated[
         str | None,
         typer.Option("--mean", metavar="R,G,B", help="What the model wants subtracted from pixels in [0,1]."),
-    ] = None,
-    std: Annotated[
-        str | None, typer.Option("--std", metavar="R,G,B", help="What it then wants them divided by.")
-    ] = None,
+    ] = None
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="What it then wants them divided by.")] = (
+        None
+    )
     rename: Annotated[
         list[str] | None,
         typer.Option(
@@ -50,37 +52,61 @@ def command(
             metavar="OLD=NEW",
             help="What is called otherwise here: a name or its beginning; *.OLD=*.NEW anywhere. Again and again.",
         ),
-    ] = None,
+    ] = None
     ignore: Annotated[
         list[str] | None,
         typer.Option(
             "--ignore", metavar="PATTERN", help="Tensors to leave out, such as 'projector*'. Again and again."
         ),
-    ] = None,
+    ] = None
     keys: Annotated[
         str | None,
         typer.Option("--keys", metavar="FILE", help="A TOML file of such rules: a table `rename` and a list `ignore`."),
-    ] = None,
+    ] = None
     encoder_only: Annotated[
         bool, typer.Option("--encoder-only", help="Leave the head out; `rushkit finetune` trains another.")
-    ] = False,
+    ] = False
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="No file: the weights that timm or torchvision offer for download.")
-    ] = False,
+    ] = False
     check: Annotated[
         int,
         typer.Option(
             "--check", metavar="N", min=0, max=MOST, help="Classify N clean images to see whether all is right."
         ),
-    ] = 500,
+    ] = 500
+
+    def normalisation(self) -> tuple[list[float], list[float]]:
+        """The numbers of --mean and --std, one a channel; none where they are not given.
+
+        Raises:
+            UsageError: what is no list of numbers, or one of the two without the other.
+        """
+        means, stds = _channels(self.mean, "--mean"), _channels(self.std, "--std")
+        if bool(means) != bool(stds):
+            raise UsageError(
+                "--mean and --std belong together, and only one is given",
+                "for example --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; --mean 0,0,0 or --std 1,1,1 changes nothing",
+            )
+        return means, stds
+
+    def run_name(self, weights: str | None) -> str:
+        """What ``--from`` will call the run: --name, else the name of the file or of the backbone."""
+        return self.name or (Path(weights).stem if weights else self.backbone.rpartition("/")[2])
+
+
+@verb
+def command(
+    *,
+    weights: Annotated[
+        str | None, typer.Argument(metavar="FILE", help="A state dict: .pt, .pth or .safetensors.")
+    ] = None,
+    options: Options,
     changes: Changes = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """Make a run of somebody else's model. It has no noise, unless --set names one."""
-    if (weights is None) != pretrained:
+    if (weights is None) != options.pretrained:
         raise UsageError(
             "name a file of weights, or --pretrained, and not both", "for example: rushkit import weights.pt"
         )
@@ -94,27 +120,21 @@ def command(
     from rushkit.report.imported import import_table
     from rushkit.setup.start import start_run
 
-    output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    means, stds = _channels(mean, "--mean"), _channels(std, "--std")
-    if bool(means) != bool(stds):
-        raise UsageError(
-            "--mean and --std belong together, and only one is given",
-            "for example --mean 0.5,0.5,0.5 --std 0.25,0.25,0.25; --mean 0,0,0 or --std 1,1,1 changes nothing",
-        )
-    called = name or (Path(weights).stem if weights else backbone.rpartition("/")[2])
-    recipe = import_recipe(called, data, backbone, changes or [], means, stds)
-    rules = read_rules(keys, rename or [], ignore or [])
-    found = read_foreign(weights) if weights else pretrained_weights(recipe)
-    plan = plan_import(recipe, found, rules, encoder_only)
+    normalisation = options.normalisation()
+    recipe = import_recipe(options.run_name(weights), options.data, options.backbone, changes or [], *normalisation)
+    rules = read_rules(options.keys, options.rename or [], options.ignore or [])
+    foreign = read_foreign(weights) if weights else pretrained_weights(recipe)
+    plan = plan_import(recipe, foreign, rules, options.encoder_only)
     if "noise.name" not in dict(parse_changes(changes or [])):
         speaker.say(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."
         )
-    with start_run("import", plan.recipe, speaker, parent=None) as run:
-        results = import_model(plan, run, check)
-    following = shell_line("rushkit", "finetune" if encoder_only else "evaluate", "--from", run.path)
-    output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {following}")))
+    with start_run(NAME, plan.recipe, speaker) as run:
+        results = import_model(plan, run, options.check)
+    next_verb = "finetune" if options.encoder_only else "evaluate"
+    next_command = shell_line("rushkit", next_verb, "--from", run.path)
+    output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
 
 
 def _channels(text: str | None, option: str) -> list[float]:

@@ -1,23 +1,25 @@
-"""Options that several verbs share, and what they do with them."""
+"""Options that several verbs share: groups of them as dataclasses, for ``cli.verb``, and single ones as annotations."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
+from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
-    from rushkit.recipe.overrides import Override
-    from rushkit.recipe.schema import Recipe
-    from rushkit.run.checkpoint import Checkpoint
+    from rich.console import RenderableType
+
+    from rushkit.results.base import StageResults
     from rushkit.run.progress import Speaker
 
 # The largest whole number that an option takes.
@@ -37,9 +39,6 @@ Changes = Annotated[
 Json = Annotated[
     bool, typer.Option("--json", help="Print one JSON document on stdout; everything else goes to stderr.")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say warnings and results only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")]
-Debug = Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")]
 From = Annotated[
     str | None,
     typer.Option(
@@ -52,37 +51,19 @@ From = Annotated[
 Samples = Annotated[
     str | None, typer.Option("--samples", metavar="M,...", help="Draws of noise a prediction, such as 1,64.")
 ]
-Resume = Annotated[bool, typer.Option("--resume", help="Go on with the newest run that was stopped, or with --run.")]
-RunFolder = Annotated[
-    str | None,
-    typer.Option(
-        "--run", metavar="RUN", help="The run folder that --resume goes on with.", autocompletion=complete_run_folders
-    ),
-]
-Every = Annotated[
-    str | None,
-    typer.Option(
-        "--every", metavar="N", help="Epochs between checkpoints, such as 5; or steps between them, such as 500steps."
-    ),
-]
-Keep = Annotated[
-    int | None,
-    typer.Option(
-        "--keep", metavar="K", min=2, max=MOST, help="How many of the newest checkpoints stay; the best stays, too."
-    ),
-]
-DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
-]
-TensorBoard = Annotated[
-    bool, typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs the extra `tensorboard`.")
-]
 
-Nproc = Annotated[
-    int,
-    typer.Option(
-        "--nproc", metavar="N", min=1, max=_MOST_RANKS, help="Split the work over N processes (GPUs) of this machine."
-    ),
+
+class NormName(StrEnum):
+    """The norm of the ball."""
+
+    L1 = "l1"
+    L2 = "l2"
+    LINF = "linf"
+
+
+NormOfBall = Annotated[NormName | None, typer.Option("--norm", help="The norm of the ball; else the recipe's (l2).")]
+Alpha = Annotated[
+    float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; else 0.001.")
 ]
 
 
@@ -90,9 +71,9 @@ Nproc = Annotated[
 class Output:
     """How a command speaks: sentences through a speaker, its result as a table or as JSON."""
 
-    json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+    json: Json = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say warnings and results only.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")] = False
 
     def speaker(self) -> Speaker:
         """The voice of stages and runs."""
@@ -100,12 +81,13 @@ class Output:
 
         return Speaker(-1 if self.quiet else int(self.verbose), json=self.json)
 
-    def result(self, data: Mapping[str, Any], text: Any) -> None:
+    def result(self, data: Mapping[str, object] | StageResults, text: RenderableType) -> None:
         """Print the result on rank 0: the data with ``--json``, else the text or rich renderable."""
         if current_place().rank:
             return
         if self.json:
-            sys.stdout.write(json.dumps(data, indent=2, allow_nan=False) + "\n")
+            table = data if isinstance(data, Mapping) else data.to_json()
+            sys.stdout.write(json.dumps(table, indent=2, allow_nan=False) + "\n")
             return
         from rich.console import Console
 
@@ -117,6 +99,104 @@ class Output:
         Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False).print(Showable(text))
 
 
+@dataclass(frozen=True)
+class Resuming:
+    """Whether a command goes on with a run that was stopped, and with which."""
+
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the newest run that was stopped, or with --run.")
+    ] = False
+    run_folder: Annotated[
+        str | None,
+        typer.Option(
+            "--run",
+            metavar="RUN",
+            help="The run folder that --resume goes on with.",
+            autocompletion=complete_run_folders,
+        ),
+    ] = None
+
+    def check(self, flags: Mapping[str, object] | None = None, hint: str = "start a new run without --resume") -> None:
+        """Raise UsageError for --run without --resume, and for --resume beside a flag that says what a new run does.
+
+        Args:
+            flags: Such flags and their values, None where one was not given.
+            hint: What to do without them.
+        """
+        if self.run_folder is not None and not self.resume:
+            raise UsageError(
+                "--run without --resume",
+                f"to go on with it: {shell_line('--resume', '--run', self.run_folder)}; else leave --run out",
+            )
+        given = [flag for flag, value in (flags or {}).items() if value is not None]
+        if self.resume and given:
+            raise UsageError(f"--resume goes on with what the run was started with; it cannot take {given[0]}", hint)
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training keeps its checkpoints, who follows it, and whether it trains at all."""
+
+    every: Annotated[
+        str | None,
+        typer.Option(
+            "--every",
+            metavar="N",
+            help="Epochs between checkpoints, such as 5; or steps between them, such as 500steps.",
+        ),
+    ] = None
+    keep: Annotated[
+        int | None,
+        typer.Option(
+            "--keep", metavar="K", min=2, max=MOST, help="How many of the newest checkpoints stay; the best stays, too."
+        ),
+    ] = None
+    tensorboard: Annotated[
+        bool,
+        typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs the extra `tensorboard`."),
+    ] = False
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
+    ] = False
+
+    def changes(self, stage: str, changes: list[str] | None) -> list[str]:
+        """The changes to a recipe, with those that these flags stand for."""
+        flags = {
+            f"{stage}.save_every": self.every,
+            f"{stage}.keep": self.keep,
+            "system.tensorboard": "true" if self.tensorboard else None,
+        }
+        return [*(changes or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+
+    def check(self, resuming: Resuming) -> None:
+        """Raise UsageError for --resume with --dry-run: a resume trains."""
+        if resuming.resume and self.dry_run:
+            raise UsageError("--resume goes on training, --dry-run trains nothing", "leave one of them out")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """How many processes share the work of a command."""
+
+    context: typer.Context
+    nproc: Annotated[
+        int,
+        typer.Option(
+            "--nproc",
+            metavar="N",
+            min=1,
+            max=_MOST_RANKS,
+            help="Split the work over N processes (GPUs) of this machine.",
+        ),
+    ] = 1
+
+    def launch(self) -> None:
+        """Go on as one of the ranks, or run them all and exit with their code."""
+        code = launch(self.nproc, self.context.find_root().obj or sys.argv[1:])
+        if code is not None:
+            raise typer.Exit(code)
+
+
 def numbers(text: str | None, option: str) -> list[int] | None:
     """``"1,64"`` -> [1, 64]. Raises UsageError for anything else."""
     if text is None:
@@ -125,74 +205,3 @@ def numbers(text: str | None, option: str) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers", f"for example {option} 1,64") from None
-
-
-def training_changes(
-    changes: list[str] | None, stage: str, every: str | None, keep: int | None, tensorboard: bool
-) -> list[str]:
-    """The changes to a recipe with those that the flags of a training verb stand for."""
-    given = {f"{stage}.save_every": every, f"{stage}.keep": keep, "system.tensorboard": "true" if tensorboard else None}
-    return [*(changes or []), *(f"{key}={value}" for key, value in given.items() if value is not None)]
-
-
-def runs_root(changes: list[str] | None) -> str:
-    """The folder of runs under flags and environment, before there is a recipe."""
-    from rushkit.recipe.load import default_runs_dir
-    from rushkit.recipe.overrides import parse_changes
-
-    chosen = dict(parse_changes(changes or [])).get("system.runs_dir")
-    return str(chosen or default_runs_dir())
-
-
-def open_source(
-    spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
-) -> Checkpoint:
-    """The checkpoint that ``--from`` means; of a run that was not named, the speaker says which it is."""
-    from rushkit.run.find import resolve_from
-
-    found = resolve_from(spec, runs_root(changes), verbs)
-    if spec is None and found.run is not None:
-        speaker.say(f"from the newest run that fits: {found.run.path}")
-    return found.load(warn=speaker.warn)
-
-
-def resolve_classifier(
-    spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
-) -> tuple[Recipe, Checkpoint]:
-    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
-    from rushkit.recipe.load import derive_recipe
-    from rushkit.setup.model import recipe_of
-
-    checkpoint = open_source(spec, changes, "finetune", speaker)
-    stored = recipe_of(checkpoint)
-    recipe = derive_recipe(stored, changes or [], flags=flags)
-    if recipe.backbone != stored.backbone:
-        raise UsageError(
-            f"{checkpoint.path} holds a {stored.backbone.name}, and --set cannot make another backbone of it",
-            "pre-train and fine-tune the other one, then name its run with --from",
-        )
-    return recipe, checkpoint
-
-
-def check_resume(
-    resume: bool,
-    run_folder: str | None,
-    flags: Mapping[str, Any] | None = None,
-    hint: str = "start a new run without --resume",
-) -> None:
-    """Raise UsageError for --run without --resume, and for --resume beside a flag that says what a new run does.
-
-    Args:
-        resume: Whether --resume was given.
-        run_folder: What --run names; without --resume a new run begins, which is in no folder yet.
-        flags: Such flags and their values, None where one was not given: a run goes on with what it was started with.
-        hint: What to do without them.
-    """
-    if run_folder is not None and not resume:
-        raise UsageError(
-            "--run without --resume",
-            f"to go on with it: {shell_line('--resume', '--run', run_folder)}; else leave --run out",
-        )
-    given = [flag for flag, value in (flags or {}).items() if value is not None]
-    if resume and given:
-        raise UsageError(f"--resume goes on with what the run was started with; it cannot take {given[0]}", hint)

@@ -4,27 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rushkit.cli.options import Json, Output
-from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.errors import PluginError, UsageError
 from rushkit.plugin_template.skeleton import Kind, plan_plugin, write_plugin
 from rushkit.registry import BUILTIN_OWNER, Entry, Registry
 
 EXAMPLE = "Example: rushkit plugins --check"
 
 app = typer.Typer(invoke_without_command=True, epilog=EXAMPLE)
-
-# What rushkit would pass by itself, and the sizes without which a noise cannot be made; the first that fits is taken.
-_TRIALS: dict[str, tuple[dict[str, Any], ...]] = {
-    "noise": ({"std": 0.25}, {"scale": 0.25}, {}),
-    "attack": tuple({"norm": norm, "eps": 0.1} for norm in ("linf", "l2", "l1")),
-    "data set": ({"root": "data"},),
-    "backbone": ({"in_channels": 3, "image_size": 32},),
-    "objective": ({},),
-}
 
 
 @app.callback()
@@ -44,18 +35,16 @@ def list_plugins(
 
     from rushkit import __version__, registries
 
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, str]] = []
     for registry in registries.ALL:
         for entry in registry.entries():
-            row = {"registry": registry.group, "name": entry.name, "owner": entry.owner}
-            row["version"] = entry.version or (__version__ if entry.owner == BUILTIN_OWNER else "")
-            if check:
-                row["problem"] = find_problem(registry, entry)
-            rows.append(row)
-    table = Table(*(["registry", "name", "owner", "version"] + (["check"] if check else [])))
+            version = entry.version or (__version__ if entry.owner == BUILTIN_OWNER else "")
+            row = {"registry": registry.group, "name": entry.name, "owner": entry.owner, "version": version}
+            rows.append(row | _check(registry, entry) if check else row)
+    table = Table("registry", "name", "owner", "version", *(["check"] if check else []))
     for row in rows:
-        shown = [row["registry"], row["name"], row["owner"], row["version"]]
-        table.add_row(*shown, *([row["problem"] or "ok"] if check else []))
+        columns = [row[column] for column in ("registry", "name", "owner", "version")]
+        table.add_row(*columns, *([row["problem"] or "ok"] if check else []))
     Output(json).result({"components": rows}, table)
     broken = [f"{row['owner']}/{row['name']}" for row in rows if row.get("problem")]
     if broken:
@@ -79,23 +68,7 @@ def new(
     Output(json).result(facts, "\n".join([*lines, plugin.example]))
 
 
-def find_problem(registry: Registry, entry: Entry) -> str:
-    """Why a component cannot be used, or nothing; a plugin's is also made, where its options can be guessed."""
-    try:
-        if registry.kind == "recipe":
-            from rushkit.recipe.find import find_recipe
+def _check(registry: Registry, entry: Entry) -> dict[str, str]:
+    from rushkit.doctor import component_problem
 
-            find_recipe(f"{entry.owner}/{entry.name}")
-            return ""
-        if entry.owner == BUILTIN_OWNER or entry.name.endswith("/*"):
-            entry.load()
-            return ""
-        for options in _TRIALS[registry.kind]:
-            try:
-                registry.create(f"{entry.owner}/{entry.name}", **options)
-                break
-            except UsageError:
-                continue
-    except RushkitError as error:
-        return error.message
-    return ""
+    return {"problem": component_problem(registry, entry)}

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.certify import Alpha, Norm
-from rushkit.cli.options import Changes, Debug, From, Json, Nproc, Output, Quiet, Verbose, resolve_classifier
-from rushkit.distributed.launch import launch
+from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks
+from rushkit.cli.source import resolve_classifier
+from rushkit.cli.verb import verb
 from rushkit.errors import DataError, first_few
+
+if TYPE_CHECKING:
+    from rushkit.recipe.overrides import Override
 
 NAME = "predict"
 EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
@@ -17,44 +21,51 @@ EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
 SAMPLES = 1000
 
 
+@dataclass(frozen=True)
+class Options:
+    """Which certificate an image gets."""
+
+    norm: NormOfBall = None
+    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = SAMPLES
+    alpha: Alpha = None
+
+    def keys(self) -> list[Override]:
+        """The keys of the recipe that the flags set."""
+        return [
+            ("certify.norm", self.norm and self.norm.value, "--norm"),
+            ("certify.samples", self.samples, "--samples"),
+            ("certify.alpha", self.alpha, "--alpha"),
+        ]
+
+
+@verb
 def command(
-    context: typer.Context,
+    *,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     source: From = None,
-    norm: Norm = None,
-    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = SAMPLES,
-    alpha: Alpha = None,
+    options: Options,
     changes: Changes = None,
-    nproc: Nproc = 1,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Classify images: a class or "abstain", bounds on its probability, and the radius that is certified.
 
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
-    launch(nproc, context)
+    ranks.launch()
     from rushkit.certification.predict import predict
     from rushkit.recipe.components import check_components
     from rushkit.report.certified import prediction_table
 
-    output = Output(json, quiet, verbose)
     speaker = output.speaker()
-    flags = [
-        ("certify.norm", norm and norm.value, "--norm"),
-        ("certify.samples", samples, "--samples"),
-        ("certify.alpha", alpha, "--alpha"),
-    ]
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, flags)
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results, prediction_table(results))
     if unreadable := results["unreadable"]:
         count = len(unreadable) + len(results["predictions"])
-        named = first_few([each["image"] for each in unreadable], 5)
+        names = first_few([entry["image"] for entry in unreadable], 5)
         raise DataError(
-            f"{len(unreadable)} of {count} images cannot be read: {named}",
+            f"{len(unreadable)} of {count} images cannot be read: {names}",
             "repair them, or leave them out; the others are classified above",
         )

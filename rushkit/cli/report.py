@@ -8,13 +8,17 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import Changes, Debug, Json, Output, Quiet, Verbose, runs_root
+from rushkit.cli.options import Changes, Output
+from rushkit.cli.source import runs_root
+from rushkit.cli.verb import verb
 
 NAME = "report"
 EXAMPLE = "Example: rushkit report cifar10"
 
 
+@verb
 def command(
+    *,
     runs: Annotated[
         list[str] | None,
         typer.Argument(
@@ -30,10 +34,7 @@ def command(
         bool, typer.Option("--images/--no-images", help="Show some images; needs the checkpoint and the data.")
     ] = True,
     changes: Changes = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    verbose: Verbose = False,
-    debug: Debug = False,
+    output: Output,
 ) -> None:
     """One page on a model, with all that was measured of it: HTML, Markdown and JSON; several models side by side."""
     from rich.text import Text
@@ -41,7 +42,6 @@ def command(
     from rushkit.report.make import families_of
     from rushkit.report.write import write_report
 
-    output = Output(json, quiet, verbose)
     speaker = output.speaker()
     families = families_of(runs or [], runs_root(changes))
     if not runs:

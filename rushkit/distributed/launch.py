@@ -13,8 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType, TracebackType
 
-import typer
-
 from rushkit import interrupt
 from rushkit.distributed.last_words import LastWords, read_words
 from rushkit.errors import UsageError
@@ -30,17 +28,19 @@ _LEAVING_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
 
-def launch(nproc: int, context: typer.Context) -> None:
-    """Run this command as ``nproc`` ranks and leave with their exit code; a single process, or a rank, just goes on.
+def launch(nproc: int, arguments: Sequence[str]) -> int | None:
+    """Run a command line as ``nproc`` ranks and return their exit code; None in a rank or a single process: go on.
+
+    Args:
+        nproc: How many ranks this machine is to run.
+        arguments: The command line, without the program.
 
     Raises:
-        typer.Exit: the ranks have ended.
         UsageError: the environment of ranks does not make sense, or is of a job with another number of them.
     """
     place = take_place()
     if place.world == 1 and nproc > 1:
-        arguments = context.find_root().obj or sys.argv[1:]
-        raise typer.Exit(run_ranks([sys.executable, "-m", "rushkit", *arguments], nproc))
+        return run_ranks([sys.executable, "-m", "rushkit", *arguments], nproc)
     if nproc not in (1, place.world):
         raise UsageError(
             f"--nproc {nproc} in a job of {place.world} ranks, as the environment variable WORLD_SIZE says",
@@ -48,6 +48,7 @@ def launch(nproc: int, context: typer.Context) -> None:
         )
     if place.folder:
         threading.Thread(target=_end_with_parent, daemon=True).start()
+    return None
 
 
 def _end_with_parent() -> None:

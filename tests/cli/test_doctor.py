@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
-from rushkit.cli.doctor import advice
+from rushkit.doctor import DataFolder, DataSetState, Examination, RunsFolder, advice
 
 
 def test_the_doctor_tells_what_there_is(cli, folder):
@@ -33,17 +34,23 @@ def test_a_device_that_cannot_be_had_is_one_error(fails):
     fails(2, "doctor", "--set", "system.device=cuda:99")
 
 
-HEALTHY = {
-    "device": "cuda",
-    "compile_obstacle": None,
-    "threads": 8,
-    "cores": 8,
-    "accelerators": ["H200"],
-    "paper_days": 0.1,
-    "runs": {"folder": "runs", "free": 2**40},
-    "data": {"folder": "data", "sets": {"digits": {"state": "ready", "fetch": False}}},
-    "plugins": {"rushkit-ball/ball": "ok"},
-}
+HEALTHY = Examination(
+    device="cuda",
+    machine="cuda, bf16",
+    precision="bf16",
+    compiles=True,
+    compile_obstacle=None,
+    threads=8,
+    cores=8,
+    accelerators=["H200"],
+    gflops=1e4,
+    paper_days=0.1,
+    versions={},
+    platform="Linux",
+    data=DataFolder("data", {"digits": DataSetState("ready", fetch=False)}),
+    runs=RunsFolder("runs", 2**40),
+    plugins={"rushkit-ball/ball": "ok"},
+)
 
 
 def test_a_healthy_machine_gets_no_advice():
@@ -57,19 +64,19 @@ def test_a_healthy_machine_gets_no_advice():
         ({"compile_obstacle": "no Triton"}, "torch.compile does not work here: no Triton"),
         ({"device": "cpu", "threads": 1, "accelerators": []}, "1 of 8 cores"),
         ({"device": "cpu"}, "H200 could be used"),
-        ({"runs": {"folder": "runs", "free": 2**30}}, "1.0 GiB are free for runs"),
+        ({"runs": RunsFolder("runs", 2**30)}, "1.0 GiB are free for runs"),
         (
-            {"data": {"folder": "d", "sets": {"stl10": {"state": "missing", "fetch": True}}}},
+            {"data": DataFolder("d", {"stl10": DataSetState("missing", fetch=True)})},
             "stl10 would be downloaded",
         ),
         ({"plugins": {"bad/noise": "it raises"}}, "plugin bad/noise: it raises"),
     ],
 )
 def test_each_trouble_is_named_with_a_remedy(facts, words):
-    (line,) = advice({**HEALTHY, **facts})
+    (line,) = advice(replace(HEALTHY, **facts))
     assert words in line
 
 
 def test_a_folder_of_ones_own_images_is_not_missing():
-    sets = {"folder": {"state": "has neither train/ nor test/", "fetch": False}}
-    assert advice({**HEALTHY, "data": {"folder": "data", "sets": sets}}) == []
+    images = DataFolder("data", {"folder": DataSetState("has neither train/ nor test/", fetch=False)})
+    assert advice(replace(HEALTHY, data=images)) == []

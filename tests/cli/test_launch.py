@@ -40,7 +40,7 @@ def test_interrupted_ranks_may_take_their_time_to_save(folder, capfd):
 
 
 def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
-    rank = "import os, signal; from rushkit.distributed.launch import launch; launch(2, None)"
+    rank = "import os, signal; from rushkit.distributed.launch import launch; launch(2, [])"
     rank += "; print(os.getpid(), flush=True); signal.pause()"
     starts = (
         f"import sys; from rushkit.distributed.launch import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
@@ -75,10 +75,10 @@ def _set_environment(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
 def test_one_process_or_a_rank_just_goes_on(in_a_job_of, world, nproc):
     if world > 1:
         in_a_job_of(world)
-    launch.launch(nproc, None)
+    assert launch.launch(nproc, []) is None
 
 
 def test_processes_are_not_started_inside_a_job_of_another_number(in_a_job_of):
     in_a_job_of(4)
     with pytest.raises(UsageError, match="--nproc 2 in a job of 4 ranks"):
-        launch.launch(2, None)
+        launch.launch(2, [])

@@ -1,0 +1,52 @@
+"""Which model a verb works on: what ``--from`` names, and its recipe under the flags of the command."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rushkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rushkit.recipe.overrides import Override
+    from rushkit.recipe.schema import Recipe
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.progress import Speaker
+
+
+def runs_root(changes: list[str] | None) -> str:
+    """The folder of runs under flags and environment, before there is a recipe."""
+    from rushkit.recipe.load import default_runs_dir
+    from rushkit.recipe.overrides import parse_changes
+
+    return str(dict(parse_changes(changes or [])).get("system.runs_dir") or default_runs_dir())
+
+
+def open_source(
+    spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
+) -> Checkpoint:
+    """The checkpoint that ``--from`` means; of a run that was not named, the speaker says which it is."""
+    from rushkit.run.find import resolve_from
+
+    source = resolve_from(spec, runs_root(changes), verbs)
+    if spec is None and source.run is not None:
+        speaker.say(f"from the newest run that fits: {source.run.path}")
+    return source.load(warn=speaker.warn)
+
+
+def resolve_classifier(
+    spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
+) -> tuple[Recipe, Checkpoint]:
+    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
+    from rushkit.recipe.load import derive_recipe
+    from rushkit.setup.model import recipe_of
+
+    checkpoint = open_source(spec, changes, "finetune", speaker)
+    stored = recipe_of(checkpoint)
+    recipe = derive_recipe(stored, changes or [], flags=flags)
+    if recipe.backbone != stored.backbone:
+        raise UsageError(
+            f"{checkpoint.path} holds a {stored.backbone.name}, and --set cannot make another backbone of it",
+            "pre-train and fine-tune the other one, then name its run with --from",
+        )
+    return recipe, checkpoint

@@ -1,0 +1,30 @@
+"""What the two training verbs print when they are done."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from rushkit.run.progress import figure
+
+_WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
+
+
+def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
+    """A row for each size of a training that was not run."""
+    table = Table(title=f"{verb} {recipe}: dry run", show_header=False)
+    for name, size in sizes.items():
+        table.add_row(name, size)
+    return table
+
+
+def trained_words(results: Mapping[str, Any], folder: Path, next_command: str) -> str:
+    """The figures of a training, its folder, and the command that uses it."""
+    figures = {key: value for key, value in results.items() if isinstance(value, float)}
+    words = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
+    if "knn_accuracy" in figures:
+        words += " (clean images; labels are used for this look only)"
+    return f"{words}\nrun: {folder}\nnext: {next_command}"

@@ -1,0 +1,58 @@
+"""Verbs whose options come in groups: frozen dataclasses whose fields are Typer options, each declared once."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from inspect import Parameter, Signature, signature
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+# ``main`` takes it off the command line of every command before Typer reads it; the verbs list it.
+_DEBUG = Parameter(
+    "debug",
+    Parameter.KEYWORD_ONLY,
+    default=False,
+    annotation=Annotated[bool, typer.Option("--debug", help="Show Python tracebacks.")],
+)
+
+
+def verb(command: Callable[..., None]) -> Callable[..., None]:
+    """Give Typer a command whose parameters that are dataclasses stand for their fields, in the same order.
+
+    Example::
+
+        @dataclass(frozen=True)
+        class Output:
+            json: Annotated[bool, typer.Option("--json")] = False
+
+        @verb
+        def command(output: Output) -> None: ...  # Typer sees the option --json; the command gets an Output
+    """
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[Parameter] = []
+    groups: dict[str, type[Any]] = {}
+    for name, parameter in signature(command).parameters.items():
+        kind = hints[name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            groups[name] = kind
+            parameters += signature(kind, eval_str=True).parameters.values()
+        else:
+            parameters.append(parameter.replace(annotation=kind))
+
+    @functools.wraps(command)
+    def call(**values: Any) -> None:
+        del values["debug"]
+        made = {
+            name: kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
+            for name, kind in groups.items()
+        }
+        command(**values, **made)
+
+    # By name alone, so that an option with a default may stand before one without.
+    named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
+    call.__signature__ = Signature([*named, _DEBUG])  # type: ignore[attr-defined]
+    call.__annotations__ = {}
+    return call

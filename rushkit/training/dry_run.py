@@ -1,0 +1,56 @@
+"""What a training would take: its sizes, its steps, its memory. Nothing is trained."""
+
+from __future__ import annotations
+
+import torch
+
+from rushkit.models.network import macs, num_parameters
+from rushkit.recipe.schema import Recipe
+from rushkit.setup.start import machine_of
+from rushkit.training.loop import TrainingJob
+
+
+def dry_run(job: TrainingJob, recipe: Recipe) -> dict[str, str]:
+    """Return what would be trained: name of a size -> the size in words.
+
+    Args:
+        job: The training, ready to start.
+        recipe: What it was made from.
+    """
+    size = int(job.meta["image_size"])
+    views = job.settings.batch_size * (2 if job.objective.stage == "pretrain" else 1)
+    numbers, trainable = num_parameters(job.network), num_parameters(job.network, trainable=True)
+    return {
+        "images": f"{len(job.split)} of {job.split.name}",
+        "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
+        "input": f"{views} x 3 x {size} x {size} a step",
+        "parameters": f"{numbers:,}, of which {trainable:,} train",
+        "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
+        "memory": f"about {memory_estimate(job, views, size) / 2**30:.1f} GiB for a step",
+        "machine": str(machine_of(recipe)),
+    }
+
+
+def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
+    """Return about how many bytes a training step takes: for weights, gradients and momentum, and the outputs of the
+    layers that are kept for the backward pass.
+
+    Args:
+        job: The training.
+        views: Images in a pass.
+        size: Their side in pixels.
+    """
+    sizes: list[int] = []
+    hooks = [
+        module.register_forward_hook(
+            lambda _, __, out: sizes.append(out.numel()) if isinstance(out, torch.Tensor) else None
+        )
+        for module in job.network.encoder.modules()
+        if not list(module.children())
+    ]
+    device = next(job.network.parameters()).device
+    with torch.no_grad():
+        job.network.encoder.eval()(torch.zeros(1, 3, size, size, device=device))
+    for hook in hooks:
+        hook.remove()
+    return 4 * (sum(sizes) * views + 3 * num_parameters(job.network)) + job.split.images.numel()
