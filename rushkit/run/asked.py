@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from rushkit.errors import UsageError
-from rushkit.run.files import JSON
+from rushkit.files import JSON
 from rushkit.run.folder import RUN_FILE, Run
 
 
