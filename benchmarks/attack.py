@@ -123,10 +123,9 @@ def main() -> None:
     y = torch.arange(len(x), device=x.device) % 10
     contestants = attack_contestants(network, noise, x, arguments.samples, machine)
     costs = race({**contestants, **peers(network, x, y, arguments.samples)}, arguments.seconds, machine)
-    steps = {"smoothed PGD step": costs["ours"]}
+    steps = {"smoothed PGD step": costs["one"].a_step(costs["three"])}
     for name in ("PGDRS", "EOTPGD"):
-        one, three = costs[f"{name} 1"], costs[f"{name} 3"]
-        steps[f"{name} step"] = Cost((three.wall - one.wall) / 2, (three.work - one.work) / 2)
+        steps[f"{name} step"] = costs[f"{name} 1"].a_step(costs[f"{name} 3"])
     report("attack", "samples/s", copies, steps, costs["bare"])
 
     contestants = vote_contestants(network, noise, x, arguments.samples, machine)

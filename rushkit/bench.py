@@ -6,8 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -51,8 +50,15 @@ class Cost:
     work: float = float("inf")
 
     def least(self, other: Cost) -> Cost:
-        """The lower of each."""
+        """Return the lower of each."""
         return Cost(min(self.wall, other.wall), min(self.work, other.work))
+
+    def a_step(self, three: Cost) -> Cost:
+        """Return the cost of one step, where this is that of an attack of one step, and ``three`` of one of three.
+
+        What an attack does once, whatever its steps, cancels.
+        """
+        return Cost((three.wall - self.wall) / 2, (three.work - self.work) / 2)
 
 
 @dataclass(frozen=True)
@@ -80,18 +86,70 @@ class Row:
         """Our speed as a fraction of the bare model's."""
         return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
 
-    def facts(self) -> dict[str, Any]:
-        """As ``--json`` shows it."""
+    @property
+    def per_second(self) -> float:
+        """Our speed by the clock."""
+        return self.count / self.ours.wall
+
+    @property
+    def bare_per_second(self) -> float:
+        """The bare model's speed by the clock."""
+        return (self.per_bare or self.count) / self.bare.wall
+
+    def to_json(self) -> dict[str, str | float]:
+        """Return what ``--json`` shows of it."""
         return {
             "part": self.part,
             "unit": self.unit,
-            "per_second": self.count / self.ours.wall,
-            "bare_per_second": (self.per_bare or self.count) / self.bare.wall,
+            "per_second": self.per_second,
+            "bare_per_second": self.bare_per_second,
             "fraction": self.fraction,
         }
 
 
-def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Estimate:
+    """How long a pre-training takes on this machine.
+
+    Attributes:
+        epochs: How many.
+        seconds_an_epoch: Of training alone, without nearest neighbours.
+        seconds: All of them.
+    """
+
+    epochs: int
+    seconds_an_epoch: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What ``bench`` measures.
+
+    Attributes:
+        recipe: The recipe's name.
+        machine: Device, precision and threads, in words.
+        batch: Images a training step, as many as the time allowed.
+        recipe_batch: Images a step in the recipe.
+        rows: Views, training, attack and votes.
+        memory_bytes: The peak.
+        estimate: Of the recipe's pre-training; None where the data is not here to be counted.
+    """
+
+    recipe: str
+    machine: str
+    batch: int
+    recipe_batch: int
+    rows: tuple[Row, ...]
+    memory_bytes: int
+    estimate: Estimate | None
+
+    def to_json(self) -> dict[str, object]:
+        """Return what ``--json`` shows."""
+        return asdict(self) | {"rows": [row.to_json() for row in self.rows]}
+
+
+def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> Benchmark:
     """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
 
     Ours and the bare model take turns and each one's fastest round counts, so that a busy machine slows both alike;
@@ -101,9 +159,6 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None)
         recipe: Sections data, backbone, projector, noise, pretrain, system.
         seconds: About how long to measure; batches are as large as that allows, up to the recipe's.
         speaker: Hears what is being measured.
-
-    Returns:
-        ``rows`` (part, unit, per_second, bare_per_second, fraction), ``estimate``, ``memory``, and the setting.
     """
     speaker, machine = speaker or Speaker(), machine_of(recipe)
     job, images_an_epoch = bench_job(recipe, machine)
@@ -122,31 +177,36 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None)
     votes = race(vote_contestants(network, job.noise, x, SAMPLES, machine), seconds / 4, machine)
     copies = len(x) * SAMPLES
     # The step sees two views of an image.
-    rows = [
+    rows = (
         Row("views", "views/s", batch, views["ours"], steps["bare"], per_bare=2 * batch),
         Row("training", "steps/s", 1, steps["ours"], steps["bare"]),
-        Row("attack", "samples/s", copies, attack["ours"], attack["bare"]),
+        Row("attack", "samples/s", copies, attack["one"].a_step(attack["three"]), attack["bare"]),
         Row("votes", "samples/s", copies, votes["ours"], votes["bare"]),
-    ]
-    return {
-        "recipe": recipe.name,
-        "machine": str(machine),
-        "batch": batch,
-        "recipe_batch": recipe.pretrain.batch_size,
-        "rows": [each.facts() for each in rows],
-        "memory_bytes": peak_memory(machine),
-        "estimate": estimate(recipe, images_an_epoch, steps["ours"].wall / batch),
-    }
+    )
+    return Benchmark(
+        recipe=recipe.name,
+        machine=str(machine),
+        batch=batch,
+        recipe_batch=recipe.pretrain.batch_size,
+        rows=rows,
+        memory_bytes=peak_memory(machine),
+        estimate=estimate(recipe, images_an_epoch, steps["ours"].wall / batch),
+    )
 
 
-def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> dict[str, Any] | None:
-    """What the recipe's pre-training takes at this speed, without looks at the features; None where the data is not
-    here to be counted."""
+def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> Estimate | None:
+    """Return how long the recipe's pre-training takes, without nearest neighbours.
+
+    Args:
+        recipe: Section pretrain.
+        images: Of the training split; None where the data is not here to be counted, and then there is no estimate.
+        seconds_an_image: Of a training step.
+    """
     if images is None:
         return None
     batch, epochs = recipe.pretrain.batch_size, recipe.pretrain.epochs
     epoch = images // batch * batch * seconds_an_image
-    return {"epochs": epochs, "seconds_an_epoch": epoch, "seconds": epoch * epochs}
+    return Estimate(epochs, epoch, epoch * epochs)
 
 
 def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None]:
@@ -209,7 +269,6 @@ def attack_contestants(
         copies = noisy.clone().requires_grad_()
         torch.autograd.grad(g.model(copies).float().logsumexp(1).sum(), copies)
 
-    # What an attack does once, whatever its steps, cancels.
     return {"bare": bare, "one": lambda: one(g, x, y), "three": lambda: three(g, x, y)}
 
 
@@ -245,9 +304,9 @@ def vote_contestants(
 
 
 def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machine: Machine) -> dict[str, Cost]:
-    """What each contestant costs at its best. They take turns, after a warm-up, until the time is over.
+    """Return what each contestant costs at its best. They take turns, after a warm-up, until the time is over.
 
-    At least three rounds. Where there are ``one`` and ``three`` steps, ``ours`` is one of the steps between.
+    At least three rounds.
     """
     best = dict.fromkeys(contestants, Cost())
     for contestant in contestants.values():
@@ -257,9 +316,6 @@ def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machin
         for name, contestant in contestants.items():
             best[name] = best[name].least(_cost(contestant, machine))
         rounds += 1
-    if "three" in best:
-        one, three = best["one"], best["three"]
-        best["ours"] = Cost((three.wall - one.wall) / 2, (three.work - one.work) / 2)
     return best
 
 

@@ -29,24 +29,24 @@ def command(
     from rushkit.recipe.load import load_recipe
     from rushkit.run.progress import duration
 
-    found = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
-    clock = "processor time" if found["machine"].startswith("cpu") else "time"
+    measured = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
+    clock = "processor time" if measured.machine.startswith("cpu") else "time"
     table = Table("part", "speed", "bare model", f"share of the bare speed, by {clock}")
-    for row in found["rows"]:
-        speeds = (f"{row[key]:,.1f} {row['unit']}" for key in ("per_second", "bare_per_second"))
+    for row in measured.rows:
+        speeds = (f"{speed:,.1f} {row.unit}" for speed in (row.per_second, row.bare_per_second))
         # Making views is no pass of the model, so it is no share of one.
-        table.add_row(row["part"], *speeds, "" if row["part"] == "views" else f"{100 * row['fraction']:.0f} %")
-    memory = f"peak memory {found['memory_bytes'] / 2**30:.2f} GiB at batch {found['batch']}"
-    if found["batch"] != found["recipe_batch"]:
-        memory += f"; the recipe's batch is {found['recipe_batch']}"
+        table.add_row(row.part, *speeds, "" if row.part == "views" else f"{100 * row.fraction:.0f} %")
+    memory = f"peak memory {measured.memory_bytes / 2**30:.2f} GiB at batch {measured.batch}"
+    if measured.batch != measured.recipe_batch:
+        memory += f"; the recipe's batch is {measured.recipe_batch}"
     lines = [
         "bare model: the same passes without views, noise and votes; beside views, those that its training steps take",
         memory,
     ]
-    expected = found["estimate"]
-    if expected is None:
+    if measured.estimate is None:
         lines.append("no estimate: the data is not here; `rushkit data list` says what is")
     else:
-        each, whole = duration(expected["seconds_an_epoch"]), duration(expected["seconds"])
-        lines.append(f"{expected['epochs']} epochs of {found['recipe']}: {whole} on this device, {each} an epoch")
-    output.result(found, Group(table, *lines))
+        whole, epoch = duration(measured.estimate.seconds), duration(measured.estimate.seconds_an_epoch)
+        epochs = f"{measured.estimate.epochs} epochs of {measured.recipe}"
+        lines.append(f"{epochs}: {whole} on this device, {epoch} an epoch")
+    output.result(measured.to_json(), Group(table, *lines))

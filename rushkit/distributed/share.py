@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from rushkit.distributed import ranks
-from rushkit.noises import Noise
+from rushkit.noises import Noise, Norm
 from rushkit.views import Views, apply_views, sample_parameters
+
+if TYPE_CHECKING:
+    from rushkit.noises import Probability
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class Share:
 
     def noise(self, noise: Noise) -> Noise:
         """The same noise for these rows as a single process draws for them."""
-        return noise if self.count == self.total else cast(Noise, _SharedNoise(noise, self))
+        return noise if self.count == self.total else _SharedNoise(noise, self)
 
     def _among_all(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Compute on a batch that has these rows in their places and zeros elsewhere; their part of the outcome.
@@ -78,14 +81,20 @@ def share_of(images: int) -> Share:
 
 
 class _SharedNoise:
-    """A noise that draws for the whole batch and gives a share's rows."""
+    """A noise that draws for the whole batch and gives the rows of a share; for training, which needs no more of it."""
 
     def __init__(self, noise: Noise, share: Share) -> None:
         self._noise, self._share = noise, share
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._noise, name)
+    @property
+    def std(self) -> float:
+        """Standard deviation of one coordinate, in pixel units."""
+        return self._noise.std
 
     def sample(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Draw δ for the share's rows x."""
         return self._share._among_all(x, lambda batch: self._noise.sample(batch, generator))
+
+    def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
+        """Return the radius of the noise itself."""
+        return self._noise.certified_radius(p, norm, dim)

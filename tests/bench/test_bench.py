@@ -8,7 +8,7 @@ from torch import nn
 
 from rushkit import bench as module
 from rushkit import noises
-from rushkit.bench import Cost, Row, attack_contestants, bench, estimate, race
+from rushkit.bench import Cost, Estimate, Row, attack_contestants, bench, estimate, race
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -17,30 +17,29 @@ CPU = torch.device("cpu")
 
 def test_every_part_is_measured_and_the_estimate_follows(tiny):
     recipe = tiny("data.limit=40", "pretrain.batch_size=16", "pretrain.epochs=3")
-    found = bench(recipe, 0.1, QUIET)
-    assert [row["part"] for row in found["rows"]] == ["views", "training", "attack", "votes"]
-    assert all(row["per_second"] > 0 and row["bare_per_second"] > 0 for row in found["rows"])
-    assert found["estimate"]["epochs"] == 3
-    assert found["estimate"]["seconds"] == pytest.approx(3 * found["estimate"]["seconds_an_epoch"])
-    assert found["memory_bytes"] > 0
+    measured = bench(recipe, 0.1, QUIET)
+    assert [row.part for row in measured.rows] == ["views", "training", "attack", "votes"]
+    assert all(row.per_second > 0 and row.bare_per_second > 0 for row in measured.rows)
+    assert measured.estimate.epochs == 3
+    assert measured.estimate.seconds == pytest.approx(3 * measured.estimate.seconds_an_epoch)
+    assert measured.memory_bytes > 0
 
 
 def test_an_estimate_counts_full_batches_only(tiny):
     recipe = tiny("pretrain.batch_size=16", "pretrain.epochs=10")
-    assert estimate(recipe, 40, 0.5) == {"epochs": 10, "seconds_an_epoch": 16.0, "seconds": 160.0}
+    assert estimate(recipe, 40, 0.5) == Estimate(epochs=10, seconds_an_epoch=16.0, seconds=160.0)
 
 
 def test_no_data_no_estimate(tiny, tmp_path):
     recipe = tiny("data.name=cifar10", "data.image_size=8", f"system.data_dir={tmp_path}")
-    assert bench(recipe, 0.1, QUIET)["estimate"] is None
+    assert bench(recipe, 0.1, QUIET).estimate is None
 
 
 def test_a_fraction_is_of_work_and_a_speed_of_the_clock():
     row = Row("votes", "samples/s", 10, Cost(wall=4.0, work=2.0), Cost(wall=1.0, work=1.0), per_bare=20)
-    facts = row.facts()
-    assert facts["per_second"] == 2.5
-    assert facts["bare_per_second"] == 20
-    assert facts["fraction"] == 0.25
+    assert row.per_second == 2.5
+    assert row.bare_per_second == 20
+    assert row.fraction == 0.25
 
 
 def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkeypatch):
@@ -52,7 +51,8 @@ def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkey
         return Cost(seconds, 10 * seconds)
 
     monkeypatch.setattr(module, "_cost", scripted)
-    assert race(calls, 0.0, Machine(CPU, "float32"))["ours"] == Cost(3.0, 30.0)
+    costs_at_best = race(calls, 0.0, Machine(CPU, "float32"))
+    assert costs_at_best["one"].a_step(costs_at_best["three"]) == Cost(3.0, 30.0)
 
 
 def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatch):
@@ -74,12 +74,13 @@ def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatc
 
 def test_views_are_beside_two_a_training_step_and_the_estimate_is_by_the_clock(tiny, monkeypatch):
     costs = {"ours": Cost(wall=8.0, work=2.0), "bare": Cost(wall=4.0, work=1.0), "once": Cost(wall=1e-6)}
+    costs |= {"one": Cost(wall=1.0, work=1.0), "three": Cost(wall=3.0, work=3.0)}
     monkeypatch.setattr(module, "race", lambda contestants, *_: costs)
     recipe = tiny("data.limit=40", "pretrain.batch_size=16", "pretrain.epochs=3")
-    found = bench(recipe, 20.0, QUIET)
-    assert found["batch"] == 16
-    views, training, *_ = found["rows"]
-    assert (views["per_second"], views["bare_per_second"]) == (2.0, 8.0)
-    assert (training["per_second"], training["bare_per_second"], training["fraction"]) == (0.125, 0.25, 0.5)
+    measured = bench(recipe, 20.0, QUIET)
+    assert measured.batch == 16
+    views, training, *_ = measured.rows
+    assert (views.per_second, views.bare_per_second) == (2.0, 8.0)
+    assert (training.per_second, training.bare_per_second, training.fraction) == (0.125, 0.25, 0.5)
     # Two full batches of 16 of the 40 images, 8 seconds each.
-    assert found["estimate"] == {"epochs": 3, "seconds_an_epoch": 16.0, "seconds": 48.0}
+    assert measured.estimate == Estimate(epochs=3, seconds_an_epoch=16.0, seconds=48.0)
