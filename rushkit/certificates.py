@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rushkit.errors import NoCertificate, PluginError, UsageError
-from rushkit.noises import Noise, Norm
+from rushkit.noises import Noise, Norm, TwoClassNoise, name_of
 from rushkit.rounding import floor_radius
 from rushkit.statistics import (
     betting_lower,
@@ -113,7 +113,11 @@ def certify_counts(
         p_lower = _LOWER[bound](estimation[rows, chosen], trials, alpha)
         return _certificates(chosen, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
 
-    certified_radius = _two_class_form(noise)
+    if not isinstance(noise, TwoClassNoise):
+        raise NoCertificate(
+            f"noise {name_of(noise)!r} has no theorem for two classes",
+            "leave two_class off: its bound on the top class holds",
+        )
     p_lower, p_upper = np.zeros(len(selection)), np.ones(len(selection))
     for row, bucket_of in enumerate(map(_buckets, selection, chosen)):
         filled = np.bincount(bucket_of, weights=estimation[row])
@@ -123,7 +127,7 @@ def certify_counts(
         if len(filled) > 2:
             p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share))
     p_upper = np.minimum(p_upper, 1.0 - p_lower)
-    return _certificates(chosen, p_lower, p_upper, certified_radius(p_lower, p_upper, norm, dim))
+    return _certificates(chosen, p_lower, p_upper, noise.certified_radius_two_class(p_lower, p_upper, norm, dim))
 
 
 def certify_means(
@@ -379,16 +383,6 @@ def _certificates(chosen: Integers, p_lower: Floats, p_upper: Floats, radius: An
         p_upper=p_upper,
         radius=np.where(certain, checked, 0.0),
     )
-
-
-def _two_class_form(noise: Noise) -> Any:
-    form = getattr(noise, "certified_radius_two_class", None)
-    if form is None:
-        name = getattr(noise, "name", type(noise).__name__)
-        raise NoCertificate(
-            f"noise {name!r} has no theorem for two classes", "leave two_class off: its bound on the top class holds"
-        )
-    return form
 
 
 def _buckets(selection: Integers, chosen: int) -> Integers:

@@ -21,7 +21,7 @@ from torch.utils.checkpoint import checkpoint
 from rushkit.checked import check_model, check_pixels, checked_images, checked_logits, not_finite
 from rushkit.errors import UsageError
 from rushkit.models.modes import in_eval_mode
-from rushkit.noises import Noise, is_deterministic, settled
+from rushkit.noises import Noise, is_data_dependent, is_deterministic, settled
 from rushkit.system import generator
 
 Rule = Literal["majority", "mean"]
@@ -252,7 +252,7 @@ class SmoothedClassifier(nn.Module):
     def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
         """Noisy copies of x, several draws at a time, each block from a generator of its own."""
         n, fixed = len(x), self._panel is not None
-        own = fixed and getattr(self.noise, "data_dependent", False)
+        own = fixed and is_data_dependent(self.noise)
         # One image's worth of noise serves the whole batch on a fixed panel.
         shared = fixed and not own
         draws = _OWN_PANEL_DRAWS if own else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rushkit.errors import NoCertificate, UsageError
-from rushkit.noises import Noise, Norm
+from rushkit.noises import FiniteNoise, GridNoise, Noise, Norm, TwoClassNoise, name_of
 from rushkit.recipe.radius import check_eps, norm_words
 from rushkit.recipe.schema import Certify, Recipe
 from rushkit.setup.components import IN_CHANNELS, build_noise, build_objective
@@ -99,7 +99,7 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode, predicts: 
         NoCertificate: no theorem for the norm, or none for two classes.
         UsageError: settings that do not go together, or too few draws to ever certify at this alpha.
     """
-    name = getattr(noise, "name", type(noise).__name__)
+    name = name_of(noise)
     if settings.norm not in (known := norms_of(noise, dim)):
         if not known:
             # The noise itself knows best why.
@@ -112,7 +112,7 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode, predicts: 
     for radius in settings.radii:
         check_eps(settings.norm, radius, dim, "radius")
     bound = _bound(settings, mode)
-    if settings.two_class and not hasattr(noise, "certified_radius_two_class"):
+    if settings.two_class and not isinstance(noise, TwoClassNoise):
         raise NoCertificate(f"noise {name!r} has no theorem for two classes", "leave certify.two_class out")
     claim = Claim(
         noise=noise,
@@ -139,7 +139,7 @@ def make_claim(settings: Certify, noise: Noise, dim: int, mode: Mode, predicts: 
 
 def mode_of(settings: Certify, noise: Noise) -> Mode:
     """Which procedure the settings ask for under this noise."""
-    if hasattr(noise, "deterministic_radius") and settings.rule == "majority":
+    if isinstance(noise, FiniteNoise) and settings.rule == "majority":
         return "splits"
     return "sequential" if settings.radii else "fixed"
 
@@ -189,7 +189,7 @@ def _bound(settings: Certify, mode: Mode) -> str:
 
 def coverage(claim: Claim) -> str:
     """What the certificates cover and what they do not, in plain words."""
-    name, dim = getattr(claim.noise, "name", type(claim.noise).__name__), claim.dim
+    name, dim = name_of(claim.noise), claim.dim
     norm, limit = norm_words(claim.norm), claim.limit
     first = f"Covered: {norm} perturbations of a test image, of any kind, up to the image's radius. "
     if limit is not None:
@@ -224,14 +224,13 @@ def _figure(value: float) -> str:
 
 def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
     """What the certificates rest on, beside the theorem."""
-    grid = hasattr(claim.noise, "snap")
     stated = []
     if claim.mode == "splits":
         stated.append(
             "The image in the middle of the ball is 8-bit; the count over all splits leaves no chance. A perturbed "
             "image may lie between the grey levels: there the smoothed classifier dithers."
         )
-    elif grid:
+    elif isinstance(claim.noise, GridNoise):
         stated.append(
             "Floating point: the noisy image lies on the grid of 8-bit images and is the same float however it was "
             "reached, so rounding does not break the proof. A perturbed image may lie anywhere in the ball: between "

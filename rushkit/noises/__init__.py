@@ -1,17 +1,21 @@
 """Smoothing distributions: how a noise is drawn, and the radius that it certifies.
 
 ``rushkit.noises.create("uniform", scale=0.3)`` makes one. Importing this package imports no component.
+
+What a noise can do beyond ``Noise`` is an ability: a Protocol below, which a noise has by having its members, and which
+the code asks for with ``isinstance``.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
 
 from rushkit.registries import noises as _registry
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
+    from numpy.typing import ArrayLike, NDArray
 
     Probability = TypeVar("Probability", float, np.ndarray)
 
@@ -22,11 +26,7 @@ names, entries = _registry.names, _registry.entries
 
 
 class Noise(Protocol):
-    """What a smoothing distribution offers; a plugin needs no base class.
-
-    A noise whose δ depends on the pixels of x, and not on its shape alone, says so by ``data_dependent = True``; one
-    whose δ is always the same, by ``deterministic = True``.
-    """
+    """What every smoothing distribution offers; a plugin needs no base class. Abilities are Protocols of their own."""
 
     @property
     def std(self) -> float:
@@ -54,26 +54,12 @@ class Noise(Protocol):
         ...
 
 
-def is_deterministic(noise: Noise) -> bool:
-    """Whether every draw is the same, so that one pass of a model stands for all of them."""
-    return bool(getattr(noise, "deterministic", False))
-
-
-def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """(N, C, H, W) images -> x + δ, each with a draw of its own; of a noise on the 8-bit grid, snapped to it."""
-    return settled(noise, x + noise.sample(x, generator))
-
-
-def settled(noise: Noise, noisy: torch.Tensor) -> torch.Tensor:
-    """x + δ without the rounding of the sum, where the noise can undo it: its proof cannot bear it."""
-    return noise.snap(noisy) if hasattr(noise, "snap") else noisy
-
-
+@runtime_checkable
 class TwoClassNoise(Noise, Protocol):
-    """A noise that also certifies from the two top classes; optional, `certify_counts(two_class=True)` needs it."""
+    """A noise that also certifies from bounds on the two top classes, as ``certify_counts(two_class=True)`` needs."""
 
     def certified_radius_two_class(self, p_a: Probability, p_b: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius where the top class has probability at least p_a and every other class at most p_b.
+        """Return the radius where the top class has probability at least p_a and every other class at most p_b.
 
         Returns:
             The radius, 0 where p_a <= p_b, with p_a's type.
@@ -84,13 +70,87 @@ class TwoClassNoise(Noise, Protocol):
         ...
 
 
+@runtime_checkable
 class GridNoise(Noise, Protocol):
-    """A noise whose x + δ lies on a grid; optional, and sound in floating point only if ``snap`` follows the sum.
+    """A noise whose x + δ lies on a grid, and whose proof holds in floating point only if ``snap`` follows the sum.
 
-    ``sample`` gets images between the grey levels too, as attacks make them. What it draws for them must belong to the
-    function that is certified: rounding the image first moves it, perhaps out of its ball.
+    ``sample`` also gets images between the grey levels, as attacks make them. Its draws for these must belong to the
+    function that is certified: rounding the image first would move it, perhaps out of its ball.
     """
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
-        """The grid point that the float sum x + δ stands for, bit for bit the same whatever x was; gradient 1."""
+        """Return the grid point that the float sum x + δ stands for: the same bits whatever x was; gradient 1."""
         ...
+
+
+@runtime_checkable
+class FiniteNoise(Noise, Protocol):
+    """A noise with so few noisy versions of an 8-bit image that all of them are counted, which leaves no chance."""
+
+    @property
+    def num_splits(self) -> int:
+        """How many noisy versions an image has."""
+        ...
+
+    def exhaustive(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Return versions ``start`` to ``stop`` of 8-bit images: (N, C, H, W) -> (stop - start, N, C, H, W)."""
+        ...
+
+    def deterministic_radius(self, counts: ArrayLike) -> NDArray[np.float64]:
+        """Return the l1 radii that votes over all versions certify for certain: (N, K) -> (N,), pixel units."""
+        ...
+
+
+@runtime_checkable
+class DataDependentNoise(Noise, Protocol):
+    """A noise that says whether its δ depends on the pixels of x and not on the shape alone."""
+
+    @property
+    def data_dependent(self) -> bool:
+        """Whether it does; a noise without this ability does not."""
+        ...
+
+
+@runtime_checkable
+class DeterministicNoise(Noise, Protocol):
+    """A noise that says whether its δ is the same at every draw."""
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether it is; a noise without this ability is random."""
+        ...
+
+
+@runtime_checkable
+class NamedNoise(Noise, Protocol):
+    """A noise that messages call by a name of its own."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        ...
+
+
+def is_deterministic(noise: Noise) -> bool:
+    """Return whether every draw is the same, so that one pass of a model stands for all of them."""
+    return isinstance(noise, DeterministicNoise) and noise.deterministic
+
+
+def is_data_dependent(noise: Noise) -> bool:
+    """Return whether δ depends on the pixels of x and not on its shape alone."""
+    return isinstance(noise, DataDependentNoise) and noise.data_dependent
+
+
+def name_of(noise: Noise) -> str:
+    """Return what messages call a noise: its name, or that of its class."""
+    return noise.name if isinstance(noise, NamedNoise) else type(noise).__name__
+
+
+def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
+    """(N, C, H, W) images -> x + δ, with a draw for each image; a noise on the 8-bit grid snaps the sum to it."""
+    return settled(noise, x + noise.sample(x, generator))
+
+
+def settled(noise: Noise, noisy: torch.Tensor) -> torch.Tensor:
+    """Return x + δ without the rounding error of the sum, where the noise has a grid: its proof does not allow one."""
+    return noise.snap(noisy) if isinstance(noise, GridNoise) else noisy
