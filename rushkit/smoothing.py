@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor, nn
@@ -21,51 +22,38 @@ from torch.utils.checkpoint import checkpoint
 from rushkit.checked import check_model, check_pixels, checked_images, checked_logits, not_finite
 from rushkit.errors import UsageError
 from rushkit.models.modes import in_eval_mode
+from rushkit.models.passes import MOST
 from rushkit.noises import Noise, is_data_dependent, is_deterministic, settled
+from rushkit.recipe.schema import Rule
 from rushkit.system import generator
-
-Rule = Literal["majority", "mean"]
+from rushkit.votes import Tally, VoteCounter
 
 # Noise is drawn for about this many images at a time, whatever the chunk, so that the chunk changes no draw.
 _DRAW_BLOCK = 1024
 # Draws of a block on a fixed panel where each image has noise of its own: whoever is in the batch, it must be the same.
 _OWN_PANEL_DRAWS = 8
-# Images in one forward pass without gradients where the caller sets no chunk.
-_VOTE_CHUNK = {"cpu": 512, "cuda": 4096, "mps": 1024}
 
 
-@dataclass(frozen=True)
-class Tally:
-    """What m noisy copies of each image said.
+@dataclass
+class _Stream:
+    """Where draws come from: a generator for each call and block, or for each block of a panel that calls share.
 
     Attributes:
-        votes: (N, K) int64, how often each class had the largest logit.
-        confidence: (N, K) float64, sum of the softmax over the draws.
-        confidence_squared: (N, K) float64, sum of its squares, for variance bounds.
-        samples: m.
+        seed: Of the stream.
+        panel: Seed of the panel; None: every call draws anew.
+        calls: How many calls have drawn.
     """
 
-    votes: Tensor
-    confidence: Tensor
-    confidence_squared: Tensor
-    samples: int
+    seed: int
+    panel: int | None = None
+    calls: int = 0
 
-    def __repr__(self) -> str:
-        images, classes = self.votes.shape
-        return f"Tally({images} images, {classes} classes, {self.samples} draws each)"
-
-    def predict(self, rule: Rule = "majority") -> Tensor:
-        """(N,) int64 classes: the most votes, or the largest mean softmax; a tie goes to the lowest class."""
-        if rule not in ("majority", "mean"):
-            raise UsageError(f"unknown rule {rule!r}", "use majority or mean")
-        score = self.votes.double() if rule == "majority" else self.confidence
-        return first_argmax(score)
-
-
-def first_argmax(score: Tensor) -> Tensor:
-    """(N, K) -> (N,) index of the first largest entry; torch.argmax leaves open which one of equals it takes."""
-    largest = score == score.amax(dim=1, keepdim=True)
-    return largest.to(torch.uint8).cummax(dim=1).values.eq(0).sum(dim=1)
+    def next_call(self, device: torch.device) -> Callable[[int], torch.Generator]:
+        """Return what makes the generator of each block of the next call."""
+        if self.panel is not None:
+            return partial(generator, self.panel, "panel", device=device)
+        self.calls += 1
+        return partial(generator, self.seed, "noise", self.calls - 1, device=device)
 
 
 def log_mean_softmax(logits: Tensor) -> Tensor:
@@ -120,9 +108,7 @@ class SmoothedClassifier(nn.Module):
         self.samples = samples
         self.chunk = chunk
         self.image_forwards = 0
-        self._seed = secrets.randbits(63) if seed is None else seed
-        self._calls = 0
-        self._panel: int | None = None
+        self._stream = _Stream(secrets.randbits(63) if seed is None else seed)
 
     @property
     def deterministic(self) -> bool:
@@ -140,12 +126,12 @@ class SmoothedClassifier(nn.Module):
 
     def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
         """(N, C, H, W) images -> (m, N, K) logits of every draw, differentiable."""
-        m, x = samples or self.samples, checked_images(x)
+        m, x = self._draws(samples), checked_images(x)
         check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
             return self.sample_logits(x, 1).expand(m, -1, -1)
         with_gradient = torch.is_grad_enabled()
-        limit = self.chunk or (m * len(x) if with_gradient else _VOTE_CHUNK[x.device.type])
+        limit = self.chunk or (m * len(x) if with_gradient else MOST[x.device.type])
         recompute = with_gradient and limit < m * len(x)
         passes = (self._forward(noisy, recompute, self.training) for noisy in self._noisy(x, m, limit))
         logits = torch.cat(list(passes))
@@ -157,32 +143,25 @@ class SmoothedClassifier(nn.Module):
         """(N, C, H, W) images -> votes and confidences of ``samples`` draws (default: m), in memory of one chunk."""
         x = checked_images(x)
         check_pixels(x)
-        m, n = samples or self.samples, len(x)
+        m, n = self._draws(samples), len(x)
         if self.deterministic and m > 1:
             one = self.tally(x, 1)
             return Tally(one.votes * m, one.confidence * m, one.confidence_squared * m, m)
-        limit = self.chunk or _VOTE_CHUNK[x.device.type]
-        # An image's draws lie n apart in the folded stream: image = position mod n.
+        passes = (
+            self._forward(noisy, recompute=False, training=False)
+            for noisy in self._noisy(x, m, self.chunk or MOST[x.device.type])
+        )
+        # The first pass tells K.
+        first = next(passes)
+        counter = VoteCounter(n, first.shape[1], x.device)
         position = 0
-        votes = confidence = squared = torch.empty(0)
-        finite = torch.ones((), dtype=torch.bool, device=x.device)
-        for noisy in self._noisy(x, m, limit):
-            logits = self._forward(noisy, recompute=False, training=False)
-            finite &= torch.isfinite(logits).all()
-            if position == 0:
-                votes = torch.zeros(n, logits.shape[1], dtype=torch.int64, device=x.device)
-                # MPS has no float64.
-                kind = torch.float32 if x.device.type == "mps" else torch.float64
-                confidence, squared = (torch.zeros_like(votes, dtype=kind) for _ in range(2))
-            image = (torch.arange(len(logits), device=x.device) + position) % n
+        for logits in chain([first], passes):
+            # An image's draws lie n apart in the folded stream: image = position mod n.
+            counter.add(logits, (torch.arange(len(logits), device=x.device) + position) % n)
             position += len(logits)
-            probability = torch.softmax(logits, dim=1).to(confidence.dtype)
-            votes.index_put_((image, logits.argmax(dim=1)), votes.new_ones(()), accumulate=True)
-            confidence.index_add_(0, image, probability)
-            squared.index_add_(0, image, probability.square())
-        if not finite:
+        if not counter.finite:
             raise not_finite()
-        return Tally(votes, confidence, squared, m)
+        return Tally(counter.votes, counter.confidence, counter.confidence_squared, m)
 
     def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
         """(N, C, H, W) images -> (N, K) int64 counts of the class with the largest logit (eq. 4)."""
@@ -194,7 +173,7 @@ class SmoothedClassifier(nn.Module):
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """The same model and noise with another m; its stream of draws starts from the same seed."""
-        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._seed)
+        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed)
         other.training = self.training
         return other
 
@@ -204,21 +183,30 @@ class SmoothedClassifier(nn.Module):
 
         The panel depends on the seed and the image shape alone, so images may leave the batch.
         """
-        outside, self._panel = self._panel, seed
-        try:
+        with self._drawing_from(replace(self._stream, panel=seed)):
             yield
-        finally:
-            self._panel = outside
 
     @contextmanager
     def fresh_noise(self, seed: int) -> Iterator[None]:
         """Inside, every call draws anew, in a stream that starts from ``seed``: reproducible and fresh."""
-        outside = self._seed, self._calls, self._panel
-        self._seed, self._calls, self._panel = seed, 0, None
+        with self._drawing_from(_Stream(seed)):
+            yield
+
+    @contextmanager
+    def _drawing_from(self, stream: _Stream) -> Iterator[None]:
+        outside, self._stream = self._stream, stream
         try:
             yield
         finally:
-            self._seed, self._calls, self._panel = outside
+            self._stream = outside
+
+    def _draws(self, samples: int | None) -> int:
+        """Return the number of draws that a call asks for. Raises UsageError below 1."""
+        if samples is None:
+            return self.samples
+        if samples < 1:
+            raise UsageError(f"samples is at least 1 (got {samples})", "leave it out for the classifier's own number")
+        return samples
 
     def _forward(self, noisy: Tensor, recompute: bool, training: bool) -> Tensor:
         # A model may draw for itself, as dropout does: the second forward of a chunk must repeat its draws.
@@ -251,22 +239,17 @@ class SmoothedClassifier(nn.Module):
 
     def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
         """Noisy copies of x, several draws at a time, each block from a generator of its own."""
-        n, fixed = len(x), self._panel is not None
+        n, fixed = len(x), self._stream.panel is not None
         own = fixed and is_data_dependent(self.noise)
         # One image's worth of noise serves the whole batch on a fixed panel.
         shared = fixed and not own
         draws = _OWN_PANEL_DRAWS if own else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)
-        call = self._calls
-        if self._panel is None:
-            self._calls += 1
+        generator_of = self._stream.next_call(x.device)
         for block, start in enumerate(range(0, samples, draws)):
             count = min(draws, samples - start)
             copies = x.unsqueeze(0).expand(count, *x.shape)
             like = copies[:, :1] if shared else copies
-            if self._panel is None:
-                source = generator(self._seed, "noise", call, block, device=x.device)
-            else:
-                source = generator(self._panel, "panel", block, device=x.device)
+            source = generator_of(block)
             if own:
                 delta = self._own_panel(copies.detach(), source)
             else:

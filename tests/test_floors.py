@@ -24,7 +24,7 @@ FLOORS = (
     {"recipe"},
     {"system"},
     {"data", "views", "noises", "models", "objectives"},
-    {"statistics", "checked"},
+    {"statistics", "checked", "votes"},
     {"smoothing"},
     {"attacks", "certificates"},
     {"results"},

@@ -16,7 +16,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.setup.model import Classifier
-from rushkit.smoothing import Tally
+from rushkit.votes import Tally
 
 RECIPE = {"pretrain.epochs": 3, "data.limit": 64, "noise.scale": 0.25}
 

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from rushkit.errors import NumericsError, UsageError
-from rushkit.smoothing import SmoothedClassifier, first_argmax, log_mean_softmax
+from rushkit.smoothing import SmoothedClassifier, log_mean_softmax
+from rushkit.votes import first_argmax
 
 
 class Box:

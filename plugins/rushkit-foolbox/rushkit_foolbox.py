@@ -25,7 +25,8 @@ from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
-from rushkit.smoothing import SmoothedClassifier, first_argmax, log_mean_softmax
+from rushkit.smoothing import SmoothedClassifier, log_mean_softmax
+from rushkit.votes import first_argmax
 
 with warnings.catch_warnings():
     # foolbox 3.3.4 takes gaussian_filter, which no attack here uses, from a place that scipy 2 will not have.

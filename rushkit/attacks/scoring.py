@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rushkit.smoothing import Rule, SmoothedClassifier, Tally
+from rushkit.recipe.schema import Rule
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
+from rushkit.votes import Tally
 
 RULES: tuple[Rule, ...] = ("majority", "mean")
 # Draws that choose between the versions of an image.

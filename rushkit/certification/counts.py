@@ -14,9 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rushkit.certification.votes import SCORE
 from rushkit.data.memory import Split, limit
 from rushkit.recipe.schema import Certify
+from rushkit.votes import SCORE
 
 COUNTS_FILE = "certify.jsonl"
 

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from rushkit.certification.counts import Task, all_tasks, chosen_indices, selection_tasks
-from rushkit.certification.votes import SCORE, UNIT
+from rushkit.certification.votes import UNIT
 from rushkit.recipe.schema import Certify
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 from rushkit.setup.components import IN_CHANNELS
+from rushkit.votes import SCORE
 
 
 def check_counts(subject: dict[str, Any], records: Sequence[Record]) -> None:

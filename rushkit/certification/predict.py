@@ -20,7 +20,6 @@ from rushkit.certification.conclude import estimate, exhaustive
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.votes import (
     MOST_DRAWS,
-    SCORE,
     Counts,
     Piece,
     all_splits,
@@ -42,6 +41,7 @@ from rushkit.setup.model import load_classifier
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import LowPrecision
 from rushkit.statistics import clopper_pearson_interval
+from rushkit.votes import SCORE
 
 _REPAIR = "repair it, or leave it out"
 

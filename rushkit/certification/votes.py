@@ -19,14 +19,12 @@ from rushkit.checked import checked_logits, not_finite
 from rushkit.distributed import ranks
 from rushkit.noises import Noise, noisy_images
 from rushkit.system import generator
+from rushkit.votes import SCORE, VoteCounter
 
 Integers = NDArray[np.int64]
 
 # Draws of one generator.
 UNIT = 100
-# Confidences are rounded down to multiples of 1/SCORE, so that their sums are whole numbers: exact, and the same in any
-# order. What is certified is the mean of the rounded ones, which is no larger than the mean confidence.
-SCORE = 2**20
 # Draws whose squared scores, in 64 bits, cannot overflow: the most that one row may count.
 MOST_DRAWS = (2**63 - 1) // SCORE**2
 
@@ -84,18 +82,13 @@ def count_votes(
     Raises:
         NumericsError: a logit that is not finite.
     """
-    table = torch.zeros(3, rows, classes, dtype=torch.int64, device=device)
-    finite = torch.ones((), dtype=torch.bool, device=device)
-    for images, owner in _packed(pieces, batch):
-        logits = checked_logits(model(images), len(images)).float()
-        finite &= torch.isfinite(logits).all()
-        score = (torch.softmax(logits, dim=1) * SCORE).floor().long()
-        table[0].index_put_((owner, logits.argmax(dim=1)), table.new_ones(()), accumulate=True)
-        table[1].index_add_(0, owner, score)
-        table[2].index_add_(0, owner, score.square())
-    if ranks.any_rank(not finite):
+    counter = VoteCounter(rows, classes, device, whole=True)
+    for images, row in _packed(pieces, batch):
+        counter.add(checked_logits(model(images), len(images)).float(), row)
+    if ranks.any_rank(not counter.finite):
         raise not_finite()
-    return Counts(*ranks.total(table).cpu().numpy())
+    sums = torch.stack([counter.votes, counter.confidence, counter.confidence_squared])
+    return Counts(*ranks.total(sums).cpu().numpy())
 
 
 def _packed(pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Tensor, Tensor]]:

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
+from rushkit.recipe.schema import Rule
 from rushkit.setup.components import to_float
-from rushkit.smoothing import Rule, SmoothedClassifier, Tally
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
+from rushkit.votes import Tally
 
 # Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
 # else that varies between machines.

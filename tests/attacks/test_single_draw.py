@@ -8,7 +8,8 @@ from rushkit import attacks
 from rushkit.attacks.scoring import Search
 from rushkit.attacks.victim import under_attack
 from rushkit.noises.uniform import Uniform
-from rushkit.smoothing import SmoothedClassifier, Tally
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.votes import Tally
 
 
 class Brighter(nn.Module):

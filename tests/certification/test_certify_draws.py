@@ -18,9 +18,10 @@ from rushkit.certification.conclude import estimate
 from rushkit.certification.counts import all_tasks, gather_counts, marks
 from rushkit.certification.draws import Job
 from rushkit.certification.sequential import SequentialState
-from rushkit.certification.votes import SCORE, count_votes, noisy_unit, unit_sizes
+from rushkit.certification.votes import count_votes, noisy_unit, unit_sizes
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split as SplitNoise
+from rushkit.votes import SCORE
 
 
 class Network(nn.Module):

@@ -14,8 +14,9 @@ from rushkit.certification import predict as stage
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.predict import read_picture, verdict
-from rushkit.certification.votes import SCORE, Counts
+from rushkit.certification.votes import Counts
 from rushkit.noises import create
+from rushkit.votes import SCORE
 
 
 def claim(samples=100, alpha=0.05, rule="majority", bound="clopper-pearson"):

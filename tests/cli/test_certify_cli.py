@@ -19,8 +19,9 @@ from rushkit.certification import draws
 from rushkit.certification import predict as stage
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
-from rushkit.certification.votes import MOST_DRAWS, SCORE
+from rushkit.certification.votes import MOST_DRAWS
 from rushkit.errors import NoCertificate
+from rushkit.votes import SCORE
 
 FEW = ("--samples", "200", "--limit", "3", *sets("certify.selection=20"))
 

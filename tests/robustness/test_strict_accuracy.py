@@ -17,8 +17,9 @@ from rushkit.recipe.schema import Attack
 from rushkit.results.intervals import mean_interval
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.protocols import Candidate, Plan, plan_attack
-from rushkit.smoothing import SmoothedClassifier, Tally
+from rushkit.smoothing import SmoothedClassifier
 from rushkit.statistics import wilson_interval
+from rushkit.votes import Tally
 
 
 def strict_right(g, x, y, seed=0, votes=10, **options):
