@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from rushkit.smoothing import Tally
+from rushkit.votes import Tally
 
 # Standard deviations that count as certain: of a fair vote, for an attack; of the observed draws, for a score.
 DECISIVE = 3.0
