@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[1]
 RECIPES = {path.name for path in (ROOT / "recipes").glob("*.toml")}
 TEMPLATE = ROOT / "rushkit" / "plugin_template"
 SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeletons").rglob("*.txt")}
+REPORT = ROOT / "rushkit" / "report" / "page"
+PAGES = {path.relative_to(ROOT).as_posix() for path in [REPORT / "page.css", *REPORT.rglob("*.j2")]}
 PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
@@ -104,6 +106,8 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
     assert {name.partition("/")[0] for name in names} == {"rushkit", info}
     assert {f"rushkit/_recipes/{name}" for name in RECIPES} <= set(names)
     assert "rushkit/data/digits.bin" in names
+    assert PAGES
+    assert set(names) >= PAGES
     assert SKELETONS
     assert set(names) >= SKELETONS
     assert "rushkit = rushkit.__main__:main" in points

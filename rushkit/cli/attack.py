@@ -93,7 +93,7 @@ def command(
     ranks.launch()
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.components import check_components
-    from rushkit.report.tables import attack_table
+    from rushkit.report.terminal.tables import attack_table
     from rushkit.robustness.attack import attack, plan_jobs
     from rushkit.robustness.failures import failed_error
     from rushkit.robustness.resume import resume_attack

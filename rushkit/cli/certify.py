@@ -71,7 +71,7 @@ def command(
     resuming.check({"--from": source, **options.flags()}, hint)
     ranks.launch()
     from rushkit.certification.resume import resume_certification
-    from rushkit.report.certified import certified_table
+    from rushkit.report.terminal.tables import certified_table
     from rushkit.setup.resume import Stopped, reopen
 
     speaker = output.speaker()
@@ -123,7 +123,7 @@ def _from_counts(
 
 
 def _draw(results: dict[str, Any], run: Run) -> None:
-    from rushkit.report.figures import certified_curve, save_figure
+    from rushkit.report.plots import certified_curve, save_figure
 
     if run.writes:
         save_figure(certified_curve(results), run.subfolder("figures"), "certified")

@@ -21,8 +21,8 @@ def command(*, changes: Changes = None, output: Output) -> None:
     from rushkit.errors import CheckpointError
     from rushkit.evaluation.evaluate import evaluate
     from rushkit.recipe.load import load_recipe
-    from rushkit.report.collect import choose_run, gather
-    from rushkit.report.tables import attack_table, evaluation_table
+    from rushkit.report.families import choose_run, gather
+    from rushkit.report.terminal.tables import attack_table, evaluation_table
     from rushkit.report.write import write_report
     from rushkit.robustness.attack import attack
     from rushkit.run.checkpoint import Checkpoint

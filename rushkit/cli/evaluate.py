@@ -17,7 +17,7 @@ def command(
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
     ranks.launch()
     from rushkit.evaluation.evaluate import evaluate
-    from rushkit.report.tables import evaluation_table
+    from rushkit.report.terminal.tables import evaluation_table
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()

@@ -50,7 +50,7 @@ def command(
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
     from rushkit.exchange.export_onnx import export_onnx, packages
     from rushkit.exchange.export_timm import check_target, export_timm, load_part
-    from rushkit.report.imported import export_table
+    from rushkit.report.terminal.tables import export_table
 
     path = Path(target)
     chosen = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)

@@ -117,7 +117,7 @@ def command(
     from rushkit.exchange.foreign_names import read_rules
     from rushkit.exchange.import_model import import_model, import_recipe, plan_import, pretrained_weights
     from rushkit.recipe.overrides import parse_changes
-    from rushkit.report.imported import import_table
+    from rushkit.report.terminal.tables import import_table
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()

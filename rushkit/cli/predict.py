@@ -55,7 +55,7 @@ def command(
     ranks.launch()
     from rushkit.certification.predict import predict
     from rushkit.recipe.components import check_components
-    from rushkit.report.certified import prediction_table
+    from rushkit.report.terminal.tables import prediction_table
 
     speaker = output.speaker()
     recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())

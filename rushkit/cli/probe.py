@@ -42,7 +42,7 @@ def command(*, source: From = None, options: Options, changes: Changes = None, r
     from rushkit.evaluation.probe import Ball, probe
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.load import derive_recipe
-    from rushkit.report.audit import probe_table
+    from rushkit.report.terminal.tables import probe_table
     from rushkit.setup.model import recipe_of
     from rushkit.setup.start import start_run
 

@@ -47,8 +47,8 @@ def command(
     if not runs:
         speaker.say(f"the newest model: {families[0].model.path}")
     folder = out or families[0].model.path
-    document, paths = write_report(families, folder, images)
+    report, paths = write_report(families, folder, images)
     written = {path.suffix.removeprefix("."): str(path) for path in paths}
-    lines = [f"{model['name']}: {line}" for model in document["models"] for line in model["summary"]]
+    lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]
     lines += [f"written: {path}" for path in paths]
-    output.result({**document, "files": written}, Text("\n".join(lines)))
+    output.result({**report.plain(), "files": written}, Text("\n".join(lines)))

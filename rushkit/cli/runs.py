@@ -31,8 +31,8 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.report.headline import figure_of, is_no_robustness
-    from rushkit.report.tables import PROTOCOL_NOTE
+    from rushkit.report.terminal.headline import figure_of, is_no_robustness
+    from rushkit.report.words import PROTOCOL_NOTE
     from rushkit.run.find import find_runs
 
     found = find_runs(runs_dir)
@@ -60,8 +60,8 @@ def show(
     json: Json = False,
 ) -> None:
     """What a run was made with, what came out, what it builds on and what builds on it, and how to go on with it."""
-    from rushkit.report.headline import figures, needs_protocol_note
-    from rushkit.report.tables import PROTOCOL_NOTE
+    from rushkit.report.terminal.headline import figures, needs_protocol_note
+    from rushkit.report.words import PROTOCOL_NOTE
     from rushkit.run import lineage
     from rushkit.run.find import find_runs
     from rushkit.run.folder import read_run_file
@@ -106,16 +106,11 @@ def compare(
     json: Json = False,
 ) -> None:
     """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
-    from rushkit.report.collect import Family, choose_run, gather, recipe_of_run
     from rushkit.report.compare import recipe_differences, significance
-    from rushkit.report.headline import figure_of, is_no_robustness
-    from rushkit.report.protocols import is_no_bound
-    from rushkit.report.tables import PROTOCOL_NOTE
-    from rushkit.report.words import measurement, p_value, points, value_words
+    from rushkit.report.families import Family, choose_run, gather, recipe_of_run
+    from rushkit.report.tables.comparison import is_no_bound
+    from rushkit.report.terminal.comparison import comparison_table
+    from rushkit.report.terminal.headline import figure_of, is_no_robustness
 
     if len(runs) < 2:
         raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
@@ -134,25 +129,10 @@ def compare(
     }
     differing = recipe_differences([recipe_of_run(run) for run in chosen])
     tests = significance(families, [name.rpartition("-")[2] for name in names])
-    table = Table("", *names)
-    for key, values in {**facts, **differing}.items():
-        table.add_row(key, *map(value_words, values))
-    parts: list[Any] = [table]
-    if tests:
-        columns = ("what", "A", "B", "images", "both right", "only A", "only B", "A − B, points", "p")
-        image_by_image = Table(*columns, title="image by image (McNemar's exact test)", title_justify="left")
-        keys = ("images", "both", "only_first", "only_second")
-        for row in tests:
-            counts = (str(row[key]) for key in keys)
-            gap = points((row["only_first"] - row["only_second"]) / row["images"])
-            image_by_image.add_row(
-                measurement(row["what"]), row["first"], row["second"], *counts, gap, p_value(row["p_value"])
-            )
-        parts.append(image_by_image)
-    if any(map(is_no_robustness, facts["figure"])) or any(is_no_bound(row["what"]) for row in tests):
-        parts.append(Text(PROTOCOL_NOTE))
-    found = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing, "significance": tests}
-    Output(json).result(found, Group(*parts))
+    note = any(map(is_no_robustness, facts["figure"])) or any(is_no_bound(test.what) for test in tests)
+    table = comparison_table(names, {**facts, **differing}, tests, note)
+    data = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing}
+    Output(json).result({**data, "significance": [test.plain() for test in tests]}, table)
 
 
 @app.command("clean", epilog="Example: rushkit runs clean --yes")

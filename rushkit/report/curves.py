@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from rushkit.errors import DataError
+from rushkit.report.figures import Curve
 from rushkit.run.folder import METRICS_FILE
 from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics
@@ -17,25 +18,23 @@ from rushkit.statistics import wilson_interval
 MOST_POINTS = 300
 
 
-def certified_points(results: Mapping[str, Any]) -> dict[str, Any]:
+def certified_points(results: Any) -> Curve:
     """Certified accuracy over the radius, with its 95% Wilson interval.
 
-    Returns:
-        ``tested``: whether there are points at tested radii only, and no curve between them (sequential tests).
-        ``radius``, ``value``, ``low``, ``high``: arrays of equal length; else the value at ``radius[i]`` holds from
-        just above ``radius[i - 1]`` on, as the accuracy at a radius counts the images whose own is at least that.
+    Its value at ``radius[i]`` is the accuracy at that radius: the share of images whose own radius is at least that.
+    After sequential tests it has the tested radii only.
     """
-    if results["mode"] == "sequential":
-        rows = results["certified"]
-        columns = {key: np.array([row[key] for row in rows], dtype=np.float64) for key in ("value", "low", "high")}
-        return {"tested": True, "radius": np.array([row["radius"] for row in rows], dtype=np.float64), **columns}
-    outcomes = results["outcomes"]
-    right = np.array(outcomes["predicted"]) == np.array(outcomes["labels"])
-    radii = np.sort(np.array(outcomes["radius"], dtype=np.float64)[right])
-    radius = np.concatenate([[0.0], radii, [max(results["reach"], 1e-12)]])
+    if results.mode == "sequential":
+        rows = results.certified
+        columns = (tuple(getattr(row, key) for row in rows) for key in ("radius", "value", "low", "high"))
+        return Curve(True, *columns)
+    outcomes = results.outcomes
+    right = np.array(outcomes.predicted) == np.array(outcomes.labels)
+    radii = np.sort(np.array(outcomes.radius, dtype=np.float64)[right])
+    radius = np.concatenate([[0.0], radii, [max(results.reach, 1e-12)]])
     count = np.concatenate([[len(radii)], np.arange(len(radii), 0, -1), [0]])
     low, high = wilson_interval(count, len(right))
-    return {"tested": False, "radius": radius, "value": count / len(right), "low": low, "high": high}
+    return Curve(False, *(tuple(column.tolist()) for column in (radius, count / len(right), low, high)))
 
 
 def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
@@ -50,16 +49,16 @@ def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
     steps = [line for line in lines if line.get("kind") == "step"]
     epochs = [line for line in lines if line.get("kind") == "epoch" and "epoch" in line]
     per_epoch = max((line["step"] / line["epoch"] for line in epochs if line["epoch"]), default=1.0)
-    found: dict[str, list[tuple[float, float]]] = {}
+    curves: dict[str, list[tuple[float, float]]] = {}
     for name in ("loss", "lr"):
         points = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
         if points:
-            found[name] = thin(points)
+            curves[name] = thin(points)
     for line in epochs:
         for name, value in line.items():
             if name not in ("step", "epoch", "kind", "loss", "lr") and isinstance(value, int | float):
-                found.setdefault(name, []).append((float(line["epoch"]), float(value)))
-    return found
+                curves.setdefault(name, []).append((float(line["epoch"]), float(value)))
+    return curves
 
 
 def distribution(values: Sequence[float], most: int = 50) -> list[tuple[float, float]]:

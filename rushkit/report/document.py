@@ -1,221 +1,333 @@
-"""A report as one plain document, which the HTML, Markdown and JSON forms are written from."""
+"""A report as one document: its tables, charts and words, which templates lay out as a page and as Markdown."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePath
 
-import rushkit
-from rushkit.errors import RushkitError
-from rushkit.files import plain_json
-from rushkit.recipe.schema import Recipe
-from rushkit.report import measured
-from rushkit.report.collect import ENCODER_VERB, Family, recipe_of_run, recipe_text
-from rushkit.report.compare import recipe_differences, significance
-from rushkit.report.curves import certified_points, training_curves
-from rushkit.report.paper import SOURCE, differences
-from rushkit.report.summary import attack_notes, notes, smallest_drop, summary
-from rushkit.report.tables import PROTOCOL_NOTE, noise_words, plain_noise
-from rushkit.report.words import command_of
-from rushkit.results.intervals import mean_interval
-from rushkit.run.info import RunInfo
+from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
+from rushkit.report.page import diagrams
+from rushkit.report.page.charts import Chart
+from rushkit.report.paper import footnote
+from rushkit.report.summary import audited_images
+from rushkit.report.table import Medium, Table
+from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table
+from rushkit.report.tables.attacks import attacks_table, transfer_table
+from rushkit.report.tables.audits import checks_table, ratios_table
+from rushkit.report.tables.certificates import certified_table
+from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
+from rushkit.report.tables.runs import runs_table
+from rushkit.report.tables.table_1 import table_1
+from rushkit.report.words import PROTOCOL_SENTENCES, certainty, noise_words, value_words
+from rushkit.run.folder import RECIPE_FILE
 
-SCHEMA = 1
-IMPORT_VERB = "import"
-# Verbs with a section of their own.
-_KNOWN = ("pretrain", "finetune", "evaluate", "attack", "certify", "audit", "probe")
-
-# What a report keeps of a certification: all but what every image did.
-_CERTIFIED = (
-    *("data", "noise", "mode", "norm", "rule", "bound", "alpha", "samples", "images", "smoothed", "abstained"),
-    *("average_radius", "certified", "reach", "covers", "assumptions", "warnings", "checks"),
-)
+_SEVERITY = ("fail", "warn", "pass", "skipped")
 
 
-def build_document(families: Sequence[Family]) -> dict[str, Any]:
-    """Everything that a report says of these models, as JSON types; figures only, no images.
+@dataclass(frozen=True)
+class Table1:
+    """The paper's Table 1 with what must stand under it.
 
-    Keys: ``title``, ``rushkit`` (its version), ``protocol_note`` (which no figure under the protocol ``paper`` may be
-    shown without), ``paper`` (where the reported figures are from), ``models``, and for several models ``comparison``.
-
-    Raises:
-        RushkitError: results that are not in the format of this version.
+    Attributes:
+        table: The figures.
+        sentences: The protocols, and where the reported figures are from.
     """
-    names = _names(families)
-    models = []
-    for family, name in zip(families, names, strict=True):
-        try:
-            models.append(_model(family, name))
-        except (KeyError, IndexError, TypeError, ValueError) as error:
-            # Written by hand, or by another version.
-            raise RushkitError(
-                f"the results around {family.model.path} are not in the format of this rushkit: "
-                f"{type(error).__name__} {error}",
-                "measure them again, or use the version that wrote them (run.json names it)",
-            ) from error
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "title": " and ".join(names) if len(names) < 4 else f"{len(names)} models",
-        "rushkit": rushkit.__version__,
-        "protocol_note": PROTOCOL_NOTE,
-        "paper": SOURCE,
-        "models": models,
-    }
-    if len(families) > 1:
-        recipes = [recipe_of_run(family.model) for family in families]
-        document["comparison"] = {
-            "names": names,
-            "recipes": recipe_differences(recipes),
-            "significance": significance(families, names),
-        }
-    return plain_json(document, "report")  # type: ignore[return-value]
+
+    table: Table
+    sentences: tuple[str, ...]
+
+    def terms(self, medium: Medium) -> str:
+        """What the paper's terms mean that a medium shows."""
+        return footnote(" ".join((self.table.on(medium).words if medium == "page" else "", *self.sentences)))
 
 
-def _model(family: Family, name: str) -> dict[str, Any]:
-    # An imported model has a recipe too, but was not trained by it.
-    pretraining = recipe_of_run(_trained(family.encoder))
-    finetuning = None if family.model.stage == ENCODER_VERB else recipe_of_run(_trained(family.model))
-    attacks = measured.attack_rows(family)
-    rows = measured.table_1(family, pretraining, finetuning)
-    certified = [_certified(run, results) for run, results in measured.results_of(family, "certify")]
-    entry = {
-        "name": name,
-        "run": str(family.model.path),
-        "stage": family.model.verb,
-        "classifies": family.model.stage != ENCODER_VERB,
-        "recipe": family.model.recipe,
-        "about": _about(family, pretraining, finetuning),
-        "table_1": rows,
-        "differences": differences(pretraining, finetuning) if finetuning else [],
-        "accuracy": sorted(
-            measured.accuracy_rows(family), key=lambda row: (row["data"], str(row["noise"]), row["samples"])
+@dataclass(frozen=True)
+class Certified:
+    """A certification: what it says, how sure that is, and on what it rests."""
+
+    norm: str
+    noise: str
+    data: str
+    images: int
+    certainty: str
+    covers: str
+    assumptions: tuple[str, ...]
+    table: Table
+
+
+@dataclass(frozen=True)
+class Audited:
+    """An audit.
+
+    Attributes:
+        run: Name of its run.
+        verdicts: How many checks failed, warned and passed.
+        images: How many images it is about, in words.
+        checks: In the order of the checks.
+        by_severity: The same, with the failed ones first.
+    """
+
+    run: str
+    verdicts: str
+    images: str
+    data: str
+    ball: str
+    samples: int
+    checks: Table
+    by_severity: Table
+
+
+@dataclass(frozen=True)
+class Probed:
+    """A probe."""
+
+    run: str
+    data: str
+    images: int
+    ball: str
+    steps: int
+    table: Table
+
+
+@dataclass(frozen=True)
+class Other:
+    """Single figures of a stage that has no section of its own, as names and values in words."""
+
+    stage: str
+    figures: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ModelPart:
+    """What a document says of one model.
+
+    Attributes:
+        name: How the document calls it.
+        stage: The verb of its run.
+        about: What it is, in words.
+        summary: Its results in sentences.
+        notes: What qualifies all its figures.
+        attack_notes: What a reader of the attacks' figures must know.
+        in_table_1: Whether Table 1 has rows of it.
+        reported: Whether the paper reports such a row.
+        differences: In what it differs from the paper's setting.
+        accuracy: Accuracy without an attack; None where it was not measured, like the tables below.
+        attacks: Its attacks.
+        transfer: What another model says of the attacks' images.
+        confusion: What is taken for what.
+        commands: How its runs were started.
+        versions: Of the packages that made it, by name.
+    """
+
+    name: str
+    stage: str
+    about: dict[str, str]
+    summary: Sequence[str]
+    notes: Sequence[str]
+    attack_notes: Sequence[str]
+    in_table_1: bool
+    reported: bool
+    differences: Sequence[str]
+    accuracy: Table | None
+    attacks: Table | None
+    transfer: Table | None
+    certified: tuple[Certified, ...]
+    audits: tuple[Audited, ...]
+    probes: tuple[Probed, ...]
+    confusion: Table | None
+    runs: Table
+    commands: Sequence[str]
+    versions: dict[str, str]
+    recipe_text: str
+    other: tuple[Other, ...]
+
+
+@dataclass(frozen=True)
+class Compared:
+    """In what several models differ.
+
+    Attributes:
+        recipes: The recipe keys in which they differ; None where they differ in none.
+        significance: McNemar's tests; None where they share no measurement.
+        needs_note: Whether a test is about a figure that is not the robustness.
+    """
+
+    recipes: Table | None
+    significance: Table | None
+    needs_note: bool
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts of all models, each with every model in it."""
+
+    against_eps: Sequence[Chart]
+    certified: Sequence[Chart]
+    audit: Sequence[Chart]
+    probe: Sequence[Chart]
+    training: Sequence[Chart]
+
+
+@dataclass(frozen=True)
+class Document:
+    """Everything that a page or a Markdown file shows.
+
+    Attributes:
+        title: Names of the models.
+        version: Of rushkit.
+        protocols: What no figure under the protocol ``paper`` may be shown without, a sentence for each protocol.
+        models: A part for each model.
+        table_1: The paper's Table 1; None where there is nothing to show, like all below.
+        comparison: Of several models.
+        accuracy: Accuracy without an attack of all models, the rules side by side.
+        attacks: The attacks of all models.
+        transfer: What other models say of the attacks' images.
+        probes: The probes of all models; models of one encoder share one.
+        charts: Charts of all models.
+    """
+
+    title: str
+    version: str
+    protocols: tuple[str, ...]
+    models: tuple[ModelPart, ...]
+    table_1: Table1 | None
+    comparison: Compared | None
+    accuracy: Table | None
+    attacks: Table | None
+    transfer: Table | None
+    probes: tuple[Probed, ...]
+    charts: Charts
+
+    @property
+    def notes(self) -> list[str]:
+        """The notes of all models, each once."""
+        return list(dict.fromkeys(note for model in self.models for note in model.notes))
+
+    @property
+    def several(self) -> bool:
+        """Whether it is about more than one model."""
+        return len(self.models) > 1
+
+
+def build_document(report: Report) -> Document:
+    """The document that shows these figures."""
+    models = report.models
+    named = [(model.name, model.attacks) for model in models]
+    parts = tuple(map(_model, models))
+    return Document(
+        title=report.title,
+        version=report.rushkit,
+        protocols=PROTOCOL_SENTENCES,
+        models=parts,
+        table_1=_table_1(report),
+        comparison=None if report.comparison is None else _comparison(report.comparison),
+        accuracy=accuracy_by_rule(models),
+        attacks=attacks_table(named) if any(model.attacks for model in models) else None,
+        transfer=transfer_table(named),
+        probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
+        charts=Charts(
+            against_eps=diagrams.against_eps(models),
+            certified=diagrams.certified(models),
+            audit=diagrams.audit(models),
+            probe=diagrams.probe(models),
+            training=diagrams.training(models),
         ),
-        "attacks": attacks,
-        "against_eps": measured.against_eps(attacks),
-        "certified": certified,
-        "audit": [_audit(run, results) for run, results in measured.results_of(family, "audit")[-1:]],
-        "probe": measured.probes(family),
-        "training": [
-            {"run": run.path.name, "stage": run.verb, "curves": curves}
-            for run in family.of("pretrain", "finetune")
-            if (curves := training_curves(run))
-        ],
-        "confusion": measured.confusion(family),
-        "other": [
-            {"run": run.path.name, "stage": run.verb, "figures": _scalars(results)}
-            for run, results in measured.other_results(family, _KNOWN)
-        ],
-        "runs": [_run(run) for run in family.runs],
-        "recipe_text": recipe_text(family.model),
-    }
-    return {
-        **entry,
-        "notes": [*family.notes, *notes(family, entry)],
-        "attack_notes": attack_notes(entry),
-        "summary": summary(entry),
-    }
+    )
 
 
-def _names(families: Sequence[Family]) -> list[str]:
-    """The recipes' names; with the run's own last part where two are the same."""
-    names = [family.model.recipe for family in families]
-    tails = [family.model.path.name.rpartition("-")[2] for family in families]
-    return [f"{name} {tail}" if names.count(name) > 1 else name for name, tail in zip(names, tails, strict=True)]
+def _table_1(report: Report) -> Table1 | None:
+    table = table_1(report.models)
+    return None if table is None else Table1(table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."))
 
 
-def _trained(run: RunInfo | None) -> RunInfo | None:
-    return run if run is not None and run.verb != IMPORT_VERB else None
+def _comparison(comparison: Comparison) -> Compared:
+    tests = comparison.significance
+    return Compared(
+        recipes=values_table(comparison.names, comparison.recipes) if comparison.recipes else None,
+        significance=significance_table(tests) if tests else None,
+        needs_note=any(is_no_bound(test.what) for test in tests),
+    )
 
 
-def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> dict[str, str]:
-    """What the model is, in words."""
-    own = recipe_of_run(family.model)
-    if own is None:
-        return {}
-    about = {"backbone": own.backbone.name, "noise": noise_words(plain_noise(own.noise.model_dump()))}
-    foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
-    if foreign is not None:
-        about["imported"] = _origin(foreign)
-    if pretraining is not None:
-        section = pretraining.pretrain
-        images = f"{pretraining.data.name}/{section.split}"
-        about["pre-training"] = (
-            f"{section.objective} on {images}, {section.epochs} epochs of batches of {section.batch_size}"
-        )
-    if finetuning is not None:
-        used = finetuning.finetune
-        frozen = "encoder frozen but for BatchNorm biases" if used.freeze == "encoder" else "whole network"
-        about["fine-tuning"] = (
-            f"{used.objective} on {finetuning.data.name}/{used.split}, {used.epochs} epochs, {frozen}"
-        )
-    return about
+def _model(model: Model) -> ModelPart:
+    named = [(model.name, model.attacks)]
+    versions = next((run.versions for run in model.runs if run.run == model.run), {})
+    return ModelPart(
+        name=model.name,
+        stage=model.stage,
+        about=model.about,
+        summary=model.summary,
+        notes=model.notes,
+        attack_notes=model.attack_notes,
+        in_table_1=bool(model.table_1),
+        reported=any(row.reported for row in model.table_1),
+        differences=model.differences,
+        accuracy=accuracy_table(model.accuracy) if model.accuracy else None,
+        attacks=attacks_table(named) if model.attacks else None,
+        transfer=transfer_table(named),
+        certified=tuple(map(_certified, model.certified)),
+        audits=tuple(map(_audited, model.audit)),
+        probes=tuple(map(_probed, model.probe)),
+        confusion=_confusion(model),
+        runs=runs_table(model.runs),
+        commands=_commands(model),
+        versions=versions,
+        recipe_text=model.recipe_text,
+        other=tuple(
+            Other(one.stage, {key: value_words(value) for key, value in one.figures.items()}) for one in model.other
+        ),
+    )
 
 
-def _origin(run: RunInfo) -> str:
-    """Where an imported model is from; the run that tried it, where it does not say."""
-    # Only here: it loads torchvision.
-    from rushkit.exchange.import_model import origin_words
-
-    imported = run.data.get("imported")
-    return origin_words(imported) if imported else run.path.name
-
-
-def _certified(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: results[key] for key in _CERTIFIED if key in results}
-    found["noise"] = plain_noise(results["noise"])
-    return {"run": run.path.name, **found, "curve": certified_points(results)}
-
-
-def _audit(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: results[key] for key in ("data", "samples", "settings", "images", "checks", "loss_curve")}
-    attacked = results.get("attacked")
-    return {
-        "run": run.path.name,
-        **found,
-        "size": results.get("size", ""),
-        "attacked": None if attacked is None else len(attacked),
-        "smallest_drop": smallest_drop(results["checks"]),
-        "noise": plain_noise(results["noise"]),
-        "sweeps": {name: [_point(point) for point in points] for name, points in results["sweeps"].items()},
-    }
+def _certified(certified: MeasuredCertification) -> Certified:
+    one = certified.record
+    return Certified(
+        norm=norm_words(one.norm),
+        noise=noise_words(certified.noise),
+        data=one.data,
+        images=one.images,
+        certainty=certainty(one.alpha, one.bound, one.samples),
+        covers=one.covers,
+        assumptions=tuple(one.assumptions),
+        table=certified_table(one),
+    )
 
 
-def _point(point: Mapping[str, Any]) -> dict[str, Any]:
-    """A point of an audit's sweep with its 95% Wilson interval; the votes of its images are not kept."""
-    images = len(point["share"])
-    low, high = mean_interval(point["accuracy"] * images, images)
-    return {**{key: point[key] for key in ("label", "value", "accuracy")}, "low": low, "high": high, "images": images}
+def _audited(audit: MeasuredAudit) -> Audited:
+    one = audit.record
+    statuses = [check.status for check in one.checks]
+    return Audited(
+        run=audit.run,
+        verdicts=", ".join(f"{statuses.count(status)} {status}" for status in _SEVERITY[:3]),
+        images=audited_images(audit),
+        data=one.data,
+        ball=ball_words(one.settings.norm, one.settings.eps),
+        samples=one.samples,
+        checks=checks_table(one.checks),
+        by_severity=checks_table(sorted(one.checks, key=lambda check: (_SEVERITY.index(check.status), check.code))),
+    )
 
 
-def _run(run: RunInfo) -> dict[str, Any]:
-    data = run.data
-    return {
-        "run": str(run.path),
-        "stage": run.verb,
-        "status": run.status,
-        "started": run.started,
-        "seconds": _seconds(data.get("sessions") or []),
-        "machine": data.get("machine"),
-        "versions": data.get("versions") or {},
-        "git": data.get("git"),
-        "seed": data.get("seed"),
-        "parent": data.get("parent"),
-        "owners": data.get("owners") or {},
-        "command": command_of(run),
-    }
+def _probed(probe: MeasuredProbe) -> Probed:
+    one = probe.record
+    ball = ball_words(one.norm, one.eps)
+    return Probed(probe.run, one.data, one.images, ball, one.steps, ratios_table(one))
 
 
-def _seconds(sessions: Sequence[Mapping[str, Any]]) -> float | None:
-    """How long the sessions of a run took together; None while one is open or unknown."""
-    try:
-        spans = [datetime.fromisoformat(one["ended"]) - datetime.fromisoformat(one["started"]) for one in sessions]
-    except (KeyError, TypeError, ValueError):
+def _confusion(model: Model) -> Table | None:
+    confusion = model.confusion
+    if confusion is None:
         return None
-    return sum(span.total_seconds() for span in spans) if spans else None
+    how = f"vote of m = {confusion.samples}, {noise_words(confusion.noise)}"
+    return confusion_table(confusion, f"{model.name}: {confusion.data} without attack, {how}")
 
 
-def _scalars(results: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        key: value for key, value in results.items() if isinstance(value, bool | int | float | str) and key != "stage"
-    }
+def _commands(model: Model) -> list[str]:
+    """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
+    lines = (
+        run.command or f"# {run.stage} was called from Python; its recipe: {PurePath(run.run).name}/{RECIPE_FILE}"
+        for run in model.runs
+    )
+    return list(dict.fromkeys(lines))

@@ -1,60 +1,459 @@
-"""Figures of a run, as PNG and SVG."""
+"""The figures of a report, as records: what report.json holds, and what its tables and charts are made of."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from matplotlib.figure import Figure
+from rushkit.recipe.toml import Toml
 
-from rushkit.recipe.radius import norm_words
-from rushkit.report.curves import certified_points
-from rushkit.report.protocols import protocol_words
-from rushkit.report.tables import noise_words
-
-FORMATS = ("png", "svg")
+SCHEMA = 1
 
 
-def certified_curve(results: Mapping[str, Any]) -> Figure:
-    """Certified accuracy as a function of the radius, with its 95% Wilson band.
+class Figures:
+    """A record whose fields are keys of report.json."""
 
-    After sequential tests there are points at the radii that were tested, and no curve between them.
+    def plain(self) -> dict[str, object]:
+        """The record as a JSON object."""
+        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
+
+
+def plain(value: object) -> object:
+    """A value of a record as JSON has it."""
+    if isinstance(value, Figures):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+@dataclass(frozen=True)
+class AccuracyRow(Figures):
+    """Accuracy without an attack, of one run, m and rule."""
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    samples: int
+    rule: str
+    correct: int
+    images: int
+    accuracy: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MeasuredAttack(Figures):
+    """A row of an attack, and where it is from.
+
+    Attributes:
+        run: Name of its run.
+        data: The data set.
+        noise: That of the model.
+        record: The row of results.json.
+        chosen_from: How many runs attacked these images.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    points = certified_points(results)
-    value, low, high = (100 * points[key] for key in ("value", "low", "high"))
-    if points["tested"]:
-        axes.errorbar(points["radius"], value, yerr=[value - low, high - value], fmt="o", capsize=3, label="certified")
-    else:
-        axes.fill_between(points["radius"], low, high, step="pre", alpha=0.25, linewidth=0)
-        axes.step(points["radius"], value, where="pre", label="certified")
-    for row in results["empirical"]:
-        share = 100 * row["empirical"] / row["images"]
-        label = f"{row['attack']} {protocol_words(row)}, m = {row['samples']}"
-        axes.plot([row["eps"]], [share], "v", label=f"under attack: {label}")
-    axes.axhline(100 * results["smoothed"]["value"], linestyle=":", color="gray", label="clean, smoothed")
-    images = len(results["outcomes"]["labels"])
-    certainty = f"alpha {results['alpha']:g}" if results["alpha"] else "no chance of error"
-    axes.set(
-        xlabel=f"{norm_words(results['norm'])} radius (pixels in [0, 1])",
-        ylabel="accuracy, %",
-        ylim=(0, 100),
-        title=f"{results['data']}, {noise_words(results['noise'])}: {images} images, {certainty}",
-    )
-    axes.set_xlim(left=0)
-    axes.legend(fontsize="small")
-    return figure
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    record: Any
+    chosen_from: int = 1
+
+    @property
+    def majority(self) -> Any:
+        """Its figures under the majority vote."""
+        return self.record.rules["majority"]
+
+    def plain(self) -> dict[str, object]:
+        """The row without what each image did, and with the names of its candidates alone."""
+        row = self.record.model_dump(exclude={"outcomes", "candidates", "notes"})
+        if self.record.transfer is not None:
+            row["transfer"] = self.record.transfer.model_dump(exclude={"outcomes"})
+        about = {"run": self.run, "data": self.data, "noise": self.noise}
+        labels = [candidate.label for candidate in self.record.candidates]
+        return {**about, **row, "notes": list(self.record.notes), "candidates": labels, "chosen_from": self.chosen_from}
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in every format; the same figure gives the same bytes. Returns the files."""
-    import matplotlib
+@dataclass(frozen=True)
+class MeasuredShare(Figures):
+    """A figure of Table 1: accuracy with its interval."""
 
-    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
-    # Without these an SVG has random ids and the time in it.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
+    accuracy: float
+    low: float
+    high: float
+    images: int
+    run: str
+
+
+@dataclass(frozen=True)
+class AttackedShare(MeasuredShare):
+    """A figure of Table 1 under attack.
+
+    Attributes:
+        chosen_from: How many runs attacked these images.
+        settings: Those that are not the protocol's own, in words.
+    """
+
+    chosen_from: int
+    settings: str
+
+
+@dataclass(frozen=True)
+class ReportedShares(Figures):
+    """What the paper reports; None where it has a dash."""
+
+    standard: float
+    pgd: float
+    autoattack: float | None
+
+
+@dataclass(frozen=True)
+class Table1Row(Figures):
+    """A row of the paper's Table 1.
+
+    Attributes:
+        data: The data set.
+        noise: The noise of the measurements.
+        samples: m of attack and vote.
+        strategy: What the paper calls a vote of this m.
+        reported: The paper's figures, where it has such a row.
+        standard: Accuracy without an attack, where it was measured.
+        pgd: Protocol -> what PGD leaves within l-inf 8/255, or None.
+        autoattack: The same of AutoAttack.
+    """
+
+    data: str
+    noise: dict[str, object]
+    samples: int
+    strategy: str | None
+    reported: ReportedShares | None
+    standard: MeasuredShare | None
+    pgd: dict[str, AttackedShare | None]
+    autoattack: dict[str, AttackedShare | None]
+
+
+@dataclass(frozen=True)
+class EpsPoint(Figures):
+    """Robust accuracy at one eps; at eps 0 that of the images as they are."""
+
+    eps: float
+    accuracy: float
+    low: float
+    high: float
+    images: int
+    run: str
+    chosen_from: int
+    settings: str
+
+
+@dataclass(frozen=True)
+class EpsSeries(Figures):
+    """Robust accuracy as a function of eps.
+
+    Attributes:
+        settings: Those that are not the protocol's own, in words.
+        points: In the order of eps; the first is at eps 0.
+    """
+
+    data: str
+    split: str
+    noise: dict[str, object]
+    attack: str
+    norm: str
+    protocol: str
+    samples: int
+    settings: str
+    points: tuple[EpsPoint, ...]
+
+
+@dataclass(frozen=True)
+class Curve(Figures):
+    """Certified accuracy over the radius, with its 95% Wilson interval.
+
+    Attributes:
+        tested: Whether these are points at tested radii, with no curve between them (sequential tests).
+        radius: Pixel units. Unless ``tested``, the value at ``radius[i]`` holds from just above ``radius[i - 1]`` on.
+        value: Shares in [0, 1], as are ``low`` and ``high``.
+    """
+
+    tested: bool
+    radius: tuple[float, ...]
+    value: tuple[float, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+
+# The keys of a certification that report.json keeps: all but what each image did.
+_CERTIFIED = (
+    *("data", "mode", "norm", "rule", "bound", "alpha", "samples", "images", "smoothed", "abstained"),
+    *("average_radius", "certified", "reach", "covers", "assumptions", "warnings", "checks"),
+)
+
+
+@dataclass(frozen=True)
+class MeasuredCertification(Figures):
+    """A certification, its run, noise and curve; ``record`` is its results.json."""
+
+    run: str
+    noise: dict[str, object]
+    record: Any
+    curve: Curve
+
+    def plain(self) -> dict[str, object]:
+        """The certification without what each image did."""
+        record = self.record.model_dump()
+        return {
+            "run": self.run,
+            **{key: record[key] for key in _CERTIFIED},
+            "noise": self.noise,
+            "curve": self.curve.plain(),
+        }
+
+
+@dataclass(frozen=True)
+class SweepPoint(Figures):
+    """A point of an audit's sweep, with the 95% Wilson interval of its accuracy."""
+
+    label: str
+    value: float
+    accuracy: float
+    low: float
+    high: float
+    images: int
+
+
+@dataclass(frozen=True)
+class MeasuredAudit(Figures):
+    """An audit.
+
+    Attributes:
+        run: Name of its run.
+        noise: That of the model.
+        record: Its results.json.
+        attacked: How many images were attacked.
+        smallest_drop: The smallest drop in accuracy between two attacks that it would have warned of, where it says.
+        sweeps: Name of a sweep -> its points.
+    """
+
+    run: str
+    noise: dict[str, object]
+    record: Any
+    attacked: int
+    smallest_drop: float | None
+    sweeps: dict[str, tuple[SweepPoint, ...]]
+
+    def plain(self) -> dict[str, object]:
+        """The audit without the votes of its images."""
+        record = self.record.model_dump()
+        return {
+            "run": self.run,
+            **{key: record[key] for key in ("data", "samples", "settings", "images", "checks", "loss_curve")},
+            "size": self.record.size or "",
+            "attacked": self.attacked,
+            "smallest_drop": self.smallest_drop,
+            "noise": self.noise,
+            "sweeps": plain(self.sweeps),
+        }
+
+
+@dataclass(frozen=True)
+class MeasuredProbe(Figures):
+    """A probe: ``record`` is its results.json, ``curves`` has for each of its rows how the ratio is distributed."""
+
+    run: str
+    record: Any
+    curves: tuple[list[tuple[float, float]], ...]
+
+    def plain(self) -> dict[str, object]:
+        """The probe without the ratio of each image."""
+        record = self.record.model_dump()
+        rows = [
+            {**row.model_dump(), "curve": plain(curve)}
+            for row, curve in zip(self.record.rows, self.curves, strict=True)
+        ]
+        about = {key: record[key] for key in ("data", "images", "norm", "eps", "steps")}
+        return {"run": self.run, **about, "size": self.record.size or "", "rows": rows}
+
+
+@dataclass(frozen=True)
+class TrainingCurves(Figures):
+    """Figure -> (epoch, value) of a training run."""
+
+    run: str
+    stage: str
+    curves: dict[str, list[tuple[float, float]]]
+
+
+@dataclass(frozen=True)
+class Confusion(Figures):
+    """How often images of one class (rows) were taken for another (columns), under the vote of ``samples`` draws."""
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    samples: int
+    classes: list[str]
+    counts: list[list[int]]
+
+
+@dataclass(frozen=True)
+class OtherResults(Figures):
+    """Single figures of a stage that has no section of its own."""
+
+    run: str
+    stage: str
+    figures: dict[str, bool | int | float | str]
+
+
+@dataclass(frozen=True)
+class RunFacts(Figures):
+    """What run.json tells of a run.
+
+    Attributes:
+        run: Its folder.
+        seconds: How long its sessions took together; None while one is open.
+        command: As it was typed; None where a Python program started the run.
+    """
+
+    run: str
+    stage: str
+    status: str
+    started: str
+    seconds: float | None
+    machine: str | None
+    versions: dict[str, str]
+    git: Any
+    seed: int | None
+    parent: str | None
+    owners: dict[str, str]
+    command: str | None
+
+
+@dataclass(frozen=True)
+class Model(Figures):
+    """Everything that a report says of one model.
+
+    Attributes:
+        name: How the report calls it.
+        run: The folder of the run that made it.
+        stage: The verb of that run.
+        classifies: Whether it is a classifier, and not an encoder alone.
+        recipe: Name of its recipe.
+        about: What it is, in words.
+        differences: In what it differs from the paper's setting.
+        summary: Its results in sentences.
+        notes: What qualifies all figures.
+        attack_notes: What a reader of the attacks' figures must know.
+    """
+
+    name: str
+    run: str
+    stage: str
+    classifies: bool
+    recipe: str
+    about: dict[str, str]
+    table_1: list[Table1Row]
+    differences: list[str]
+    accuracy: list[AccuracyRow]
+    attacks: list[MeasuredAttack]
+    against_eps: list[EpsSeries]
+    certified: list[MeasuredCertification]
+    audit: list[MeasuredAudit]
+    probe: list[MeasuredProbe]
+    training: list[TrainingCurves]
+    confusion: Confusion | None
+    other: list[OtherResults]
+    runs: list[RunFacts]
+    recipe_text: str
+    notes: list[str] = field(default_factory=list)
+    attack_notes: list[str] = field(default_factory=list)
+    summary: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class CleanMeasurement(Figures):
+    """Accuracy without an attack that two models share."""
+
+    data: str
+    samples: int
+    rule: str
+
+
+@dataclass(frozen=True)
+class AttackMeasurement(Figures):
+    """An attack that two models share."""
+
+    data: str
+    samples: int
+    attack: str
+    norm: str
+    eps: float
+    protocol: str
+    deviations: list[Any]
+
+
+@dataclass(frozen=True)
+class Significance(Figures):
+    """McNemar's exact test of two models on images that both were measured on.
+
+    Attributes:
+        what: The measurement.
+        first: Name of a model.
+        second: Name of the other.
+        images: How many images they share.
+        both: How many both have right.
+        only_first: How many the first alone has right.
+        only_second: How many the second alone has right.
+        p_value: Two-sided; not corrected for the number of tests.
+    """
+
+    what: CleanMeasurement | AttackMeasurement
+    first: str
+    second: str
+    images: int
+    both: int
+    only_first: int
+    only_second: int
+    p_value: float
+
+
+@dataclass(frozen=True)
+class Comparison(Figures):
+    """Several models side by side; ``recipes`` has the value of each model for every key in which they differ."""
+
+    names: list[str]
+    recipes: dict[str, list[Toml]]
+    significance: list[Significance]
+
+
+@dataclass(frozen=True)
+class Report(Figures):
+    """All figures of a report.
+
+    Attributes:
+        schema: The version of this format.
+        title: Names of the models.
+        rushkit: The version that wrote it.
+        protocol_note: What no figure under the protocol ``paper`` may be shown without.
+        paper: Where the reported figures are from.
+    """
+
+    schema: int
+    title: str
+    rushkit: str
+    protocol_note: str
+    paper: str
+    models: Sequence[Model]
+    comparison: Comparison | None = None
+
+    def plain(self) -> dict[str, object]:
+        """The JSON object; without ``comparison`` for a single model."""
+        made = super().plain()
+        if self.comparison is None:
+            del made["comparison"]
+        return made

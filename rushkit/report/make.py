@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rushkit.recipe.load import default_runs_dir
-from rushkit.report.collect import Family, choose_run, gather
+from rushkit.report.families import Family, choose_run, gather
 from rushkit.report.write import write_report
 
 
 def make_report(
     *runs: str | Path, out: str | Path | None = None, images: bool = True, runs_dir: str | None = None
-) -> tuple[dict[str, Any], list[Path]]:
+) -> tuple[dict[str, object], list[Path]]:
     """Write a report on a model, or on several side by side.
 
     Args:
@@ -30,7 +29,8 @@ def make_report(
         RushkitError: the folder cannot be written.
     """
     families = families_of([str(run) for run in runs], runs_dir or default_runs_dir())
-    return write_report(families, Path(out) if out else families[0].model.path, images)
+    report, paths = write_report(families, Path(out) if out else families[0].model.path, images)
+    return report.plain(), paths
 
 
 def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:

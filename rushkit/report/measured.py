@@ -1,176 +1,184 @@
-"""What the runs of one model measured, put together: on the most images, the newest or the lowest of strict attacks."""
+"""What the runs of a family measured, put together: on the most images, the newest or the lowest of strict attacks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from rushkit.recipe.schema import Recipe
-from rushkit.report.collect import Family
+from rushkit.report._record import record_of
 from rushkit.report.curves import distribution
+from rushkit.report.families import Family
+from rushkit.report.figures import (
+    AccuracyRow,
+    AttackedShare,
+    Confusion,
+    EpsPoint,
+    EpsSeries,
+    MeasuredAttack,
+    MeasuredProbe,
+    MeasuredShare,
+    ReportedShares,
+    Table1Row,
+)
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
 from rushkit.report.protocols import settings_words
-from rushkit.report.tables import plain_noise
+from rushkit.report.words import Accuracy, plain_noise
 from rushkit.results.intervals import mean_interval
 from rushkit.robustness.deviations import WEAKER
 from rushkit.run.info import RunInfo
 
-# Attack names that stand for the columns of Table 1.
-COLUMNS = {"pgd": "pgd", "autoattack": "autoattack"}
-# Those that Table 1 has columns for.
+# The protocols that Table 1 has columns for.
 COLUMN_PROTOCOLS = ("paper", "strict")
-# The split of Table 1, and that of attacks from when their rows did not say.
+# The attacks that it has columns for.
+_COLUMNS = ("pgd", "autoattack")
+# The split that it is about.
 TEST = "test"
 
 
-def accuracy_rows(family: Family) -> list[dict[str, Any]]:
-    """Standard accuracy for each data set, noise, m and rule, from the newest of the runs with the most images."""
-    rows: dict[Any, dict[str, Any]] = {}
-    for run, results in results_of(family, "evaluate"):
-        for row in results["accuracy"]:
-            about = _about(run, results)
-            kept = {key: row[key] for key in ("samples", "rule", "correct", "images", "accuracy", "low", "high")}
-            key = (results["data"], _frozen(results["noise"]), row["samples"], row["rule"])
-            if key not in rows or row["images"] >= rows[key]["images"]:
-                # Taken out first, so that rows come in the order of the newest run.
-                rows.pop(key, None)
-                rows[key] = {**about, **kept}
-    return list(rows.values())
+def results_of(family: Family, verb: str) -> list[tuple[RunInfo, Any]]:
+    """Runs of a verb that have results, oldest first."""
+    pairs = ((run, run.results()) for run in family.of(verb))
+    return [
+        (run, record_of(results))
+        for run, results in pairs
+        if results is not None and results.get("stage", verb) == verb
+    ]
 
 
-def attack_rows(family: Family) -> list[dict[str, Any]]:
-    """Every attack, ball, protocol and m on each split, by attack and eps; one run's row where several have it.
-
-    It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
-    that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
-    settings, if any is. Rows that are weaker than strict are kept apart by what they were told. ``chosen_from`` counts
-    the runs on these images.
-    """
-    found: dict[Any, list[tuple[Any, dict[str, Any]]]] = {}
-    for run, results in results_of(family, "attack"):
-        for row in results["attacks"]:
-            kept = {key: value for key, value in row.items() if key not in ("outcomes", "candidates")}
-            if "transfer" in row:
-                kept["transfer"] = {key: value for key, value in row["transfer"].items() if key != "outcomes"}
-            fresh = {**_about(run, results), **kept, "candidates": [each["label"] for each in row["candidates"]]}
-            fresh["split"] = row.get("split", f"{results['data']}/{TEST}")
-            key = (results["data"], _frozen(results["noise"]), *(row[k] for k in ("attack", "norm", "eps")))
-            told = settings_words(row) if row["protocol"] == WEAKER else ""
-            key = (*key, row["protocol"], told, row["samples"], fresh["split"])
-            # An index alone names no image: a limit changes their order.
-            images = (row["outcomes"]["images"], row["outcomes"]["labels"])
-            found.setdefault(key, []).append((images, fresh))
-    return sorted((_chosen(found[key]) for key in sorted(found, key=str)), key=_order)
-
-
-def on_test(row: Mapping[str, Any]) -> bool:
-    """Whether a row is about the test split; an evaluation names its split as its data."""
-    return str(row.get("split", row["data"])).rpartition("/")[2] == TEST
-
-
-def probes(family: Family) -> list[dict[str, Any]]:
-    """The local Lipschitz ratio of each encoder, and how it is spread over the images; the newest run for each ball."""
-    found: dict[Any, dict[str, Any]] = {}
-    for run, results in results_of(family, "probe"):
-        about = {key: results[key] for key in ("data", "images", "norm", "eps", "steps")}
-        about["size"] = results.get("size", "")
-        curves = {name: distribution(values) for name, values in results["outcomes"].items()}
-        key = (results["data"], results["norm"], results["eps"])
-        rows = [{**row, "curve": curves[f"{row['encoder']} {row['points']}"]} for row in results["rows"]]
-        found[key] = {"run": run.path.name, **about, "rows": rows}
-    return list(found.values())
-
-
-def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, dict[str, Any]]]:
-    """Results of stages that a report has no section of its own for."""
+def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, Any]]:
+    """Results of stages that a report has no section for."""
     verbs = {run.verb for run in family.runs} - set(known)
     return [pair for verb in sorted(verbs) for pair in results_of(family, verb)]
 
 
-def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> list[dict[str, Any]]:
+def accuracy_rows(family: Family) -> list[AccuracyRow]:
+    """Standard accuracy for each data set, noise, m and rule, from the newest of the runs with the most images."""
+    newest: dict[object, AccuracyRow] = {}
+    for run, results in results_of(family, "evaluate"):
+        for row in accuracy_of(run.path.name, results):
+            key = (row.data, _frozen(row.noise), row.samples, row.rule)
+            if key not in newest or row.images >= newest[key].images:
+                # Taken out first, so that rows come in the order of the newest run.
+                newest.pop(key, None)
+                newest[key] = row
+    return list(newest.values())
+
+
+def accuracy_of(run: str, results: Any) -> list[AccuracyRow]:
+    """The rows of one run's evaluation."""
+    noise = plain_noise(results.noise)
+    return [
+        AccuracyRow(run, results.data, noise, row.samples, row.rule, row.correct, row.images, *_share_of(row))
+        for row in results.accuracy
+    ]
+
+
+def attack_rows(family: Family) -> list[MeasuredAttack]:
+    """Every attack, ball, protocol and m on each split, by attack and eps; one run's row where several have it.
+
+    It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
+    that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
+    settings, if any is. Rows that are weaker than strict are kept apart by their settings. ``chosen_from`` counts the
+    runs on these images.
+    """
+    rows: dict[object, list[MeasuredAttack]] = {}
+    for run, results in results_of(family, "attack"):
+        for attacked in attacks_of(run.path.name, results):
+            row = attacked.record
+            settings = settings_words(row) if row.protocol == WEAKER else ""
+            kind = (row.attack, row.norm, row.eps, row.protocol, settings, row.samples, row.split)
+            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(attacked)
+    return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
+
+
+def attacks_of(run: str, results: Any) -> list[MeasuredAttack]:
+    """The rows of one run's attacks."""
+    noise = plain_noise(results.noise)
+    return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
+
+
+def on_test(split: str) -> bool:
+    """Whether "cifar10/test", say, is the test split."""
+    return split.rpartition("/")[2] == TEST
+
+
+def probes(family: Family) -> list[MeasuredProbe]:
+    """The local Lipschitz ratio of each encoder, and how it is spread over the images; the newest run for each ball."""
+    newest: dict[object, MeasuredProbe] = {}
+    for run, results in results_of(family, "probe"):
+        curves = tuple(distribution(results.outcomes[f"{row.encoder} {row.points}"]) for row in results.rows)
+        newest[results.data, results.norm, results.eps] = MeasuredProbe(run.path.name, results, curves)
+    return list(newest.values())
+
+
+def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> list[Table1Row]:
     """The model's rows of the paper's Table 1: one for each data set, noise and m, the largest m first.
 
-    Only the test split counts.
-
-    Each has ``reported`` (the paper's shares, or None), ``standard`` and, for the attacks of the paper under l-inf
-    8/255, a cell for each protocol; None where nothing was measured. A cell has accuracy, low, high and images, and
-    that of an attack ``chosen_from``, as in ``attack_rows``, and ``settings``: words for those that are not the
-    protocol's own. What is weaker than strict has no cell.
+    Only the test split counts, and of the attacks those within l-inf 8/255. What is weaker than strict has no place.
     """
-    accuracy = [row for row in accuracy_rows(family) if row["rule"] == "majority" and on_test(row)]
-    attacks = [row for row in attack_rows(family) if row["norm"] == NORM and abs(row["eps"] - EPS) < 1e-9]
-    attacks = [row for row in attacks if on_test(row)]
-    keys = {_row_key(row) for row in accuracy} | {_row_key(row) for row in attacks if row["attack"] in COLUMNS}
+    accuracy = {_key(row.data, row.noise, row.samples): row for row in _clean_rows(family)}
+    attacks = [row for row in attack_rows(family) if row.record.attack in _COLUMNS and _in_the_papers_ball(row)]
+    under: dict[tuple[str, str, int], list[MeasuredAttack]] = {}
+    for attack in attacks:
+        under.setdefault(_key(attack.data, attack.noise, attack.record.samples), []).append(attack)
+    source = pretraining or finetuning
     rows = []
-    for key in sorted(keys, key=lambda key: (key[0], key[1], -key[2])):
-        same = [row for row in accuracy if _row_key(row) == key]
-        under = [row for row in attacks if _row_key(row) == key]
+    for key in sorted({*accuracy, *under}, key=lambda key: (key[0], key[1], -key[2])):
         data, _, samples = key
-        first = (same or under)[-1]
-        source = pretraining or finetuning
+        clean = accuracy.get(key)
+        noise = (clean or under[key][-1]).noise
         # The paper has one noise: a figure under another than the model's own is no row of its table.
-        own = finetuning is None or plain_noise(finetuning.noise.model_dump()) == first["noise"]
+        own = finetuning is None or plain_noise(finetuning.noise.model_dump()) == noise
         paper = reported(source.data.name, data, samples) if source and own else None
-        row = {
-            "data": data,
-            "noise": first["noise"],
-            "samples": samples,
-            "strategy": STRATEGIES.get(samples) if source and own else None,
-            "reported": paper and {"standard": paper.standard, "pgd": paper.pgd, "autoattack": paper.autoattack},
-            "standard": _cell(same[-1]) if same else None,
-        }
-        for column, attack in COLUMNS.items():
-            found = {each["protocol"]: each for each in under if each["attack"] == attack}
-            row[column] = {name: _attack_cell(found[name]) if name in found else None for name in COLUMN_PROTOCOLS}
-        rows.append(row)
+        cells = {name: _cells(under.get(key, []), name) for name in _COLUMNS}
+        rows.append(
+            Table1Row(
+                data=data,
+                noise=noise,
+                samples=samples,
+                strategy=STRATEGIES.get(samples) if source and own else None,
+                reported=ReportedShares(paper.standard, paper.pgd, paper.autoattack) if paper else None,
+                standard=MeasuredShare(*_share_of(clean), clean.images, clean.run) if clean else None,
+                pgd=cells["pgd"],
+                autoattack=cells["autoattack"],
+            )
+        )
     return rows
 
 
-def against_eps(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
     """Robust accuracy as a function of eps: a series where an attack was run at two radii or more.
 
-    Each series has data, split, noise, attack, norm, protocol, samples, ``settings`` (words for those that are not the
-    protocol's own) and ``points`` of eps, accuracy, low, high,
-    images. The first point, at eps 0, is that of the images as they are, where the smallest radius was attacked.
+    The first point, at eps 0, is that of the images as they are, where the smallest radius was attacked.
     """
-    series: dict[Any, dict[str, Any]] = {}
+    series: dict[object, list[MeasuredAttack]] = {}
     for row in rows:
-        named = {key: row[key] for key in ("data", "split", "noise", "attack", "norm", "protocol", "samples")}
-        named["settings"] = settings_words(row)
-        one = series.setdefault(_frozen(named), {**named, "points": []})
-        clean = row["rules"]["majority"]["clean_accuracy"]
-        one["points"].append({"eps": row["eps"], **_attack_cell(row), "clean_accuracy": clean})
-    found = [one for one in series.values() if len(one["points"]) > 1]
-    for one in found:
-        one["points"].sort(key=lambda point: point["eps"])
-        smallest = one["points"][0]
-        if smallest["eps"] > 0:
-            one["points"].insert(0, _unattacked(smallest))
-        for point in one["points"]:
-            del point["clean_accuracy"]
-    return found
+        about = row.record
+        named = (about.attack, about.norm, about.protocol, about.samples, settings_words(about))
+        series.setdefault((row.data, about.split, _frozen(row.noise), *named), []).append(row)
+    return [_eps_series(sorted(rows, key=lambda row: row.record.eps)) for rows in series.values() if len(rows) > 1]
 
 
-def confusion(family: Family) -> dict[str, Any] | None:
+def confusion(family: Family) -> Confusion | None:
     """The confusion matrix of the newest evaluation on the most images, under the majority vote of its largest m."""
-    found = results_of(family, "evaluate")
-    found.sort(key=lambda pair: len(pair[1]["outcomes"]["labels"]))
-    for run, results in reversed(found):
-        predicted = results["outcomes"]["predicted"]
+    evaluations = sorted(results_of(family, "evaluate"), key=lambda pair: len(pair[1].outcomes.labels))
+    for run, results in reversed(evaluations):
+        predicted = results.outcomes.predicted
         samples = max(predicted, key=int)
         votes = predicted[samples].get("majority")
         if votes is None:
             continue
-        row = next(row for row in results["accuracy"] if row["samples"] == int(samples) and row["rule"] == "majority")
-        classes = list(row["per_class"])
-        labels = results["outcomes"]["labels"]
+        row = next(row for row in results.accuracy if row.samples == int(samples) and row.rule == "majority")
+        classes = list(row.per_class)
+        labels = results.outcomes.labels
         size = max([len(classes) - 1, *labels, *votes]) + 1
         # Two classes of one name are one key in per_class: then numbers tell them apart.
         names = classes if len(classes) == size else [str(index) for index in range(size)]
         counts = [[0] * size for _ in range(size)]
         for label, vote in zip(labels, votes, strict=True):
             counts[label][vote] += 1
-        return {**_about(run, results), "samples": int(samples), "classes": names, "counts": counts}
+        return Confusion(run.path.name, results.data, plain_noise(results.noise), int(samples), names, counts)
     return None
 
 
@@ -184,55 +192,77 @@ def checkpoints_used(family: Family) -> dict[str, list[str]]:
     return used
 
 
-def results_of(family: Family, verb: str) -> list[tuple[RunInfo, dict[str, Any]]]:
-    """Runs of a verb that have results, oldest first."""
-    pairs = ((run, run.results()) for run in family.of(verb))
-    return [(run, results) for run, results in pairs if results is not None and results.get("stage", verb) == verb]
+def _share_of(row: Accuracy) -> tuple[float, float, float]:
+    return row.accuracy, row.low, row.high
 
 
-def _about(run: RunInfo, results: Mapping[str, Any]) -> dict[str, Any]:
-    return {"run": run.path.name, "data": results["data"], "noise": plain_noise(results["noise"])}
+def _clean_rows(family: Family) -> Iterator[AccuracyRow]:
+    return (row for row in accuracy_rows(family) if row.rule == "majority" and on_test(row.data))
 
 
-def _row_key(row: Mapping[str, Any]) -> tuple[str, str, int]:
+def _in_the_papers_ball(row: MeasuredAttack) -> bool:
+    about = row.record
+    return about.norm == NORM and abs(about.eps - EPS) < 1e-9 and on_test(about.split)
+
+
+def _key(data: str, noise: dict[str, object], samples: int) -> tuple[str, str, int]:
     # An evaluation names its split, an attack the data set alone.
-    return str(row["data"]).partition("/")[0], _frozen(row["noise"]), row["samples"]
+    return data.partition("/")[0], _frozen(noise), samples
 
 
-def _cell(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: row[key] for key in ("accuracy", "low", "high", "images", "run", "chosen_from") if key in row}
+def _cells(rows: Sequence[MeasuredAttack], attack: str) -> dict[str, AttackedShare | None]:
+    """Protocol -> what an attack leaves."""
+    by_protocol = {row.record.protocol: _share(row) for row in rows if row.record.attack == attack}
+    return {protocol: by_protocol.get(protocol) for protocol in COLUMN_PROTOCOLS}
 
 
-def _attack_cell(row: Mapping[str, Any]) -> dict[str, Any]:
-    kept = {key: row[key] for key in ("images", "run", "chosen_from")}
-    return {**_cell({**row["rules"]["majority"], **kept}), "settings": settings_words(row)}
+def _share(row: MeasuredAttack) -> AttackedShare:
+    about = row.record
+    return AttackedShare(*_share_of(row.majority), about.images, row.run, row.chosen_from, settings_words(about))
 
 
-def _chosen(found: Sequence[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
-    """The row that stands for all, of (images, row) pairs, the oldest first; as ``attack_rows`` says."""
-    if found[0][1]["protocol"] == "paper":
-        # What reproduces the paper, where anything does.
-        found = [pair for pair in found if not pair[1]["deviations"]] or found
-    most = max(row["images"] for _, row in found)
-    images, newest = [pair for pair in found if pair[1]["images"] == most][-1]
-    same = [row for others, row in found if others == images]
-    if newest["protocol"] == "strict":
+def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:
+    """The row that stands for all of one attack, of which the oldest comes first; as ``attack_rows`` says."""
+    if rows[0].record.protocol == "paper":
+        # One that reproduces the paper, where there is any.
+        rows = [row for row in rows if not row.record.deviations] or rows
+    most = max(row.record.images for row in rows)
+    newest = [row for row in rows if row.record.images == most][-1]
+    same = [row for row in rows if _images(row) == _images(newest)]
+    if newest.record.protocol == "strict":
         # Of equals the newest.
-        newest = min(reversed(same), key=lambda row: row["rules"]["majority"]["accuracy"])
-    return {**newest, "chosen_from": len({row["run"] for row in same})}
+        newest = min(reversed(same), key=lambda row: row.majority.accuracy)
+    return MeasuredAttack(newest.run, newest.data, newest.noise, newest.record, len({row.run for row in same}))
 
 
-def _unattacked(point: Mapping[str, Any]) -> dict[str, Any]:
-    """The point at eps 0 of a series that begins with ``point``."""
-    clean, images = point["clean_accuracy"], point["images"]
-    low, high = mean_interval(clean * images, images)
-    return {**point, "eps": 0.0, "accuracy": clean, "low": low, "high": high}
+def _images(row: MeasuredAttack) -> tuple[list[int], list[int]]:
+    # An index alone names no image: a limit changes their order.
+    return row.record.outcomes.images, row.record.outcomes.labels
 
 
-def _order(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    where = (row["data"], row["split"], str(row["noise"]))
-    return (*where, *(row[key] for key in ("attack", "norm", "eps", "samples")))
+def _eps_series(rows: Sequence[MeasuredAttack]) -> EpsSeries:
+    """The series of an attack's rows, which are in the order of eps."""
+    first = rows[0]
+    points = [_eps_point(row.record.eps, _share(row)) for row in rows]
+    if first.record.eps > 0:
+        clean, images = first.majority.clean_accuracy, first.record.images
+        low, high = mean_interval(clean * images, images)
+        share = points[0]
+        points.insert(0, EpsPoint(0.0, clean, low, high, share.images, share.run, share.chosen_from, share.settings))
+    about = first.record
+    settings = settings_words(about)
+    named = (first.data, about.split, first.noise, about.attack, about.norm, about.protocol, about.samples, settings)
+    return EpsSeries(*named, tuple(points))
 
 
-def _frozen(value: Any) -> str:
-    return repr(sorted(value.items(), key=lambda item: item[0]) if isinstance(value, dict) else value)
+def _eps_point(eps: float, share: AttackedShare) -> EpsPoint:
+    return EpsPoint(eps, *_share_of(share), share.images, share.run, share.chosen_from, share.settings)
+
+
+def _order(row: MeasuredAttack) -> tuple[object, ...]:
+    about = row.record
+    return (row.data, about.split, str(row.noise), about.attack, about.norm, about.eps, about.samples)
+
+
+def _frozen(noise: dict[str, object]) -> str:
+    return repr(sorted(noise.items()))

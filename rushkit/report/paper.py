@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.report.tables import noise_words, plain_noise
+from rushkit.report.words import noise_words, plain_noise
 
 SOURCE = (
     "Table 1 of the RUSH paper (arXiv 2207.05127), ResNet-18, l-inf 8/255; its authors now say that the defence fails "
@@ -75,6 +76,12 @@ def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | 
     """The paper's row for these data sets and this m, or None where it has none."""
     key = (pretrained_on, finetuned_on, samples)
     return next((row for row in TABLE_1 if (row.pretrained_on, row.finetuned_on, row.samples) == key), None)
+
+
+def footnote(shown: str) -> str:
+    """What the terms mean that appear in a text; empty where none does."""
+    used = [term for term in TERMS if re.search(rf"\b{re.escape(term)}(?![\w+])", shown)]
+    return "; ".join(f"{term}: {TERMS[term]}" for term in used) + "." if used else ""
 
 
 def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:

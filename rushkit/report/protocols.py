@@ -3,83 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
+from rushkit.recipe.radius import ball_words
+from rushkit.report.figures import MeasuredAttack
 from rushkit.robustness.deviations import deviation_words
+from rushkit.rounding import percent
 
-Row = Mapping[str, Any]
+# Protocol -> the row of an attack under it.
+Pair = Mapping[str, MeasuredAttack]
 
 # In the order of columns; ``weaker`` is strict with settings that fall short of it.
 PROTOCOLS = ("paper", "strict", "weaker")
-# What figures stand for a pair of rows, where several are there.
+# The figures that stand for a pair of rows, where several are there.
 _STANDING = ("strict", "paper", "weaker")
 
 
-def settings_words(row: Row) -> str:
-    """What is not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all is."""
-    return deviation_words(row["protocol"], row["deviations"])
+class Labelled(Protocol):
+    """A row of results that says under which protocol its attack ran, and with what other settings."""
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol, or ``weaker``."""
+        ...
+
+    @property
+    def deviations(self) -> Sequence[Any]:
+        """The settings that are not the protocol's own."""
+        ...
 
 
-def protocol_words(row: Row) -> str:
-    """``"strict"``, or with what is not the protocol's own: ``"weaker: steps 1 (strict: 40)"``."""
-    return ": ".join(filter(None, (row["protocol"], settings_words(row))))
+def settings_words(row: Labelled) -> str:
+    """The settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all are."""
+    return deviation_words(row.protocol, [each.model_dump() for each in row.deviations])
 
 
-def pair_words(pair: Mapping[str, Row]) -> str:
+def protocol_words(row: Labelled) -> str:
+    """``"strict"``, or with the settings that are not its own: ``"weaker: steps 1 (strict: 40)"``."""
+    return ": ".join(filter(None, (row.protocol, settings_words(row))))
+
+
+def pair_words(pair: Pair) -> str:
     """``protocol_words`` of those rows of a pair whose settings are not the protocol's own."""
-    return "; ".join(protocol_words(row) for row in pair.values() if row["deviations"])
+    return "; ".join(protocol_words(row.record) for row in pair.values() if row.record.deviations)
 
 
-def protocols_in(pairs: Sequence[Mapping[str, Row]]) -> list[str]:
+def protocols_in(pairs: Sequence[Pair]) -> list[str]:
     """The protocols that any of the pairs has, in the order of columns."""
     return [name for name in PROTOCOLS if any(name in pair for pair in pairs)]
 
 
-def is_no_bound(what: Row) -> bool:
-    """Whether a measurement is of an attack whose protocol needs its note: paper, or weaker than strict."""
-    return what.get("protocol", "strict") != "strict"
-
-
-def attack_pairs(rows: Sequence[Row]) -> list[dict[str, Row]]:
+def attack_pairs(rows: Sequence[MeasuredAttack]) -> list[dict[str, MeasuredAttack]]:
     """Protocol -> row, for each data set, split, noise, attack, ball and m, in the rows' order.
 
     Two attacks may share all of these and differ in their options: then they are two pairs.
     """
-    pairs: dict[tuple[Any, ...], list[dict[str, Row]]] = {}
+    pairs: dict[object, list[dict[str, MeasuredAttack]]] = {}
     for row in rows:
-        where = (row.get("data"), row.get("split"), str(row.get("noise")))
-        alike = pairs.setdefault((*where, *(row[key] for key in ("attack", "norm", "eps", "samples"))), [])
-        open_pair = next((pair for pair in alike if row["protocol"] not in pair), None)
+        alike = pairs.setdefault((row.record.attack, *_place(row)), [])
+        open_pair = next((pair for pair in alike if row.record.protocol not in pair), None)
         if open_pair is None:
             alike.append(open_pair := {})
-        open_pair[row["protocol"]] = row
+        open_pair[row.record.protocol] = row
     return [pair for alike in pairs.values() for pair in alike]
 
 
-def standing(pair: Mapping[str, Row]) -> Row:
+def standing(pair: Pair) -> MeasuredAttack:
     """The row whose figures stand beside the columns of the protocols: that of strict, where it was run."""
     return next(pair[name] for name in _STANDING if name in pair)
 
 
-def upper_bounds(rows: Sequence[Row]) -> list[Row]:
+def upper_bounds(rows: Sequence[MeasuredAttack]) -> list[MeasuredAttack]:
     """The rows that may be quoted as upper bounds of the robustness.
 
     These are the strict ones, and a weaker one where it leaves less than every strict one of the same ball, m and
     images: what it broke is broken.
     """
-    strict = [row for row in rows if row["protocol"] == "strict"]
+    strict = [row for row in rows if row.record.protocol == "strict"]
 
-    def lower(row: Row) -> bool:
-        rivals = [rival for rival in strict if _place(rival) == _place(row)]
-        return bool(rivals) and all(_left(row) < _left(rival) for rival in rivals)
+    def lower(row: MeasuredAttack) -> bool:
+        rivals = [rival for rival in strict if _images(rival) == _images(row)]
+        return bool(rivals) and all(row.majority.accuracy < rival.majority.accuracy for rival in rivals)
 
-    return [*strict, *(row for row in rows if row["protocol"] == "weaker" and lower(row))]
-
-
-def _left(row: Row) -> float:
-    return float(row["rules"]["majority"]["accuracy"])
+    return [*strict, *(row for row in rows if row.record.protocol == "weaker" and lower(row))]
 
 
-def _place(row: Row) -> tuple[Any, ...]:
-    keys = ("data", "split", "norm", "eps", "samples", "images")
-    return (*(row.get(key) for key in keys), str(row.get("noise")))
+def above_paper(pair: Pair) -> list[str]:
+    """Why strict leaves more than paper, where it does, on as many images: a sentence, or none."""
+    if not {"paper", "strict"} <= pair.keys():
+        return []
+    strict, paper = pair["strict"], pair["paper"]
+    row = strict.record
+    if paper.record.images != row.images or strict.majority.accuracy <= paper.majority.accuracy:
+        return []
+    said = (
+        f"{row.attack}, {ball_words(row.norm, row.eps)}, m = {row.samples}: strict leaves "
+        f"{percent(strict.majority.accuracy)} %, paper {percent(paper.majority.accuracy)} %; "
+    )
+    if strict.majority.low > paper.majority.high:
+        return [
+            f"{said}more than chance explains, so the search of strict was too weak: give it more steps or restarts"
+        ]
+    votes = "one vote" if paper.record.votes == 1 else f"{paper.record.votes} votes"
+    return [
+        f"{said}paper asks for {votes} an image, strict for the mean of {row.votes}, on images chosen with other "
+        f"draws: on {row.images} images such a difference can be chance"
+    ]
+
+
+def _place(row: MeasuredAttack) -> tuple[object, ...]:
+    about = row.record
+    return (row.data, about.split, str(row.noise), about.norm, about.eps, about.samples)
+
+
+def _images(row: MeasuredAttack) -> tuple[object, ...]:
+    return (*_place(row), row.record.images)

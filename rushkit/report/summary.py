@@ -2,210 +2,211 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Any
+from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
-from rushkit.report.collect import Family
+from rushkit.report.families import Family
+from rushkit.report.figures import MeasuredAudit, Model, Table1Row
+from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
-from rushkit.report.protocols import attack_pairs, protocol_words, upper_bounds
-from rushkit.report.tables import above_paper, noise_words
-from rushkit.report.words import certainty
+from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
+from rushkit.report.words import Accuracy, certainty, noise_words
 from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent, percent_interval
 
 
-def summary(entry: Mapping[str, Any]) -> list[str]:
-    """The result in sentences, each saying what its figure is and is not; never a figure of the protocol paper.
-
-    Args:
-        entry: A model of the report's document.
-    """
-    said = [*_clean(entry), *_under_attack(entry), *_proved(entry), *_audited(entry), *_probed(entry)]
-    if not entry["classifies"]:
+def summary(model: Model) -> list[str]:
+    """The results in sentences, each saying what its figure is and is not; never a figure of the protocol paper."""
+    said = [*_clean(model), *_under_attack(model), *_proved(model), *_audited(model), *_probed(model)]
+    if not model.classifies:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
-    return [*(said or ["Nothing was measured of this model yet."]), *_not_measured(entry)]
+    return [*(said or ["Nothing was measured of this model yet."]), *_not_measured(model)]
 
 
-def notes(family: Family, entry: Mapping[str, Any]) -> list[str]:
+def notes(family: Family, model: Model) -> list[str]:
     """What qualifies all figures: stopped runs, damaged results, several checkpoints, warnings of certifications."""
-    found = [
+    noted = [
         f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
         for run in family.runs
         if run.status != "finished"
     ]
-    found += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
-    found += [
-        f"{run.path.name}: {failed_words(row)}"
+    noted += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
+    noted += [
+        f"{run.path.name}: {failed_words(row.model_dump())}"
         for run, results in measured.results_of(family, "attack")
-        for row in results["failed"]
+        for row in results.failed
     ]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))
-        found.append(f"the figures are of several checkpoints of this run: {listed}")
-    found += [f"{one['run']}: {warning}" for one in entry["certified"] for warning in one.get("warnings", [])]
-    found += [f"{one['run']}: {one['size']}" for one in (*entry["audit"], *entry["probe"]) if one.get("size")]
-    found += [f"CONTRADICTION: {text}" for one in entry["certified"] for text in one["checks"]["messages"]]
-    return list(dict.fromkeys(found))
+        noted.append(f"the figures are of several checkpoints of this run: {listed}")
+    noted += [f"{one.run}: {warning}" for one in model.certified for warning in one.record.warnings]
+    sizes = [(one.run, one.record.size) for one in model.audit] + [(one.run, one.record.size) for one in model.probe]
+    noted += [f"{run}: {size}" for run, size in sizes if size]
+    noted += [f"CONTRADICTION: {text}" for one in model.certified for text in one.record.checks.messages]
+    return list(dict.fromkeys(noted))
 
 
-def attack_notes(entry: Mapping[str, Any]) -> list[str]:
+def attack_notes(model: Model) -> list[str]:
     """What a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
-    found = [note for row in entry["table_1"] for note in _weak_autoattack(row)]
-    found += [note for pair in attack_pairs(entry["attacks"]) for note in above_paper(pair)]
-    said: dict[str, list[str]] = {}
-    for row in entry["attacks"]:
-        for note in row["notes"]:
-            ball = ball_words(row["norm"], row["eps"])
-            said.setdefault(note, []).append(f"{row['attack']} {ball} {protocol_words(row)} m = {row['samples']}")
-    return [*dict.fromkeys(found), *(f"{note} ({'; '.join(rows)})" for note, rows in said.items())]
+    noted = [note for row in model.table_1 for note in _weak_autoattack(row)]
+    noted += [note for pair in attack_pairs(model.attacks) for note in above_paper(pair)]
+    rows_of: dict[str, list[str]] = {}
+    for attacked in model.attacks:
+        row = attacked.record
+        about = f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)} m = {row.samples}"
+        for note in row.notes:
+            rows_of.setdefault(note, []).append(about)
+    return [*dict.fromkeys(noted), *(f"{note} ({'; '.join(rows)})" for note, rows in rows_of.items())]
 
 
-def _clean(entry: Mapping[str, Any]) -> Iterator[str]:
-    votes = [row for row in entry["accuracy"] if row["rule"] == "majority"]
-    votes = _own([row for row in votes if measured.on_test(row)] or votes, entry)
+def audited_images(audit: MeasuredAudit) -> str:
+    """How many images an audit is about: "38 of 64 images attacked, the others wrong before"."""
+    return f"{audit.attacked} of {audit.record.images} images attacked, the others wrong before"
+
+
+def _clean(model: Model) -> Iterator[str]:
+    votes = [row for row in model.accuracy if row.rule == "majority"]
+    votes = _under_its_noise([row for row in votes if on_test(row.data)] or votes, model)
     if votes:
-        row = max(votes, key=lambda row: (row["samples"], row["images"]))
+        row = max(votes, key=lambda row: (row.samples, row.images))
         yield (
-            f"Without an attack, a vote of m = {row['samples']} is right on {_share(row)} of {row['images']} images of "
-            f"{row['data']}{_other(row, entry)}."
+            f"Without an attack, a vote of m = {row.samples} is right on {_share(row)} of {row.images} images of "
+            f"{row.data}{_other(row.noise, model)}."
         )
 
 
-def _under_attack(entry: Mapping[str, Any]) -> Iterator[str]:
-    strict = upper_bounds(entry["attacks"])
-    strict = _own([row for row in strict if measured.on_test(row)] or strict, entry)
-    for norm in dict.fromkeys(row["norm"] for row in strict):
-        radii = [row["eps"] for row in strict if row["norm"] == norm]
+def _under_attack(model: Model) -> Iterator[str]:
+    bounds = upper_bounds(model.attacks)
+    bounds = _under_its_noise([row for row in bounds if on_test(row.record.split)] or bounds, model)
+    for norm in dict.fromkeys(row.record.norm for row in bounds):
+        radii = [row.record.eps for row in bounds if row.record.norm == norm]
         # The radius that the field asks about, where it was attacked.
         eps = next((eps for eps in radii if norm == NORM and abs(eps - EPS) < 1e-9), max(radii))
-        ball = [row for row in strict if (row["norm"], row["eps"]) == (norm, eps)]
-        row = min(ball, key=lambda row: row["rules"]["majority"]["accuracy"])
-        figures = row["rules"]["majority"]
+        ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
+        lowest = min(ball, key=lambda row: row.majority.accuracy)
+        row = lowest.record
         yield (
-            f"Under {row['attack']}, {ball_words(norm, eps)}, {protocol_words(row)}: {_share(figures)} of "
-            f"{row['images']} images of {row['split']} (m = {row['samples']}{_other(row, entry)}), against "
-            f"{percent(figures['clean_accuracy'])} % of the same images clean. This is an upper bound of the "
+            f"Under {row.attack}, {ball_words(norm, eps)}, {protocol_words(row)}: {_share(lowest.majority)} of "
+            f"{row.images} images of {row.split} (m = {row.samples}{_other(lowest.noise, model)}), against "
+            f"{percent(lowest.majority.clean_accuracy)} % of the same images clean. This is an upper bound of the "
             "robustness."
         )
-    if entry["attacks"] and not strict:
+    if model.attacks and not bounds:
         yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
 
 
-def _proved(entry: Mapping[str, Any]) -> Iterator[str]:
+def _proved(model: Model) -> Iterator[str]:
     largest = {}
-    for one in sorted(_own(entry["certified"], entry), key=lambda one: one["images"]):
-        largest[one["norm"]] = one
-    for norm, one in sorted(largest.items()):
-        shown = [row for row in one["certified"] if row["radius"] > 0 and row["count"]]
-        proved = f"Proved ({certainty(one)}{_other(one, entry)})"
+    for certified in sorted(_under_its_noise(model.certified, model), key=lambda certified: certified.record.images):
+        largest[certified.record.norm] = certified
+    for norm, certified in sorted(largest.items()):
+        one = certified.record
+        shown = [row for row in one.certified if row.radius > 0 and row.count]
+        proved = f"Proved ({certainty(one.alpha, one.bound, one.samples)}{_other(certified.noise, model)})"
         if shown:
             row = shown[len(shown) // 2]
+            share = f"{percent(row.value)} % [{percent_interval(row.low, row.high)}]"
             yield (
-                f"{proved}: {_share(row, 'value')} of {row['total']} images of "
-                f"{one['data']} keep their right class under every {norm_words(norm)} perturbation up to "
-                f"{as_asked(row['radius'])}."
+                f"{proved}: {share} of {row.total} images of {one.data} keep their right class under every "
+                f"{norm_words(norm)} perturbation up to {as_asked(row.radius)}."
             )
         else:
             yield (
-                f"{proved}: none of {one['images']} images of {one['data']} keeps its right class "
+                f"{proved}: none of {one.images} images of {one.data} keeps its right class "
                 f"at any {norm_words(norm)} radius above 0 that was asked for."
             )
 
 
-def _audited(entry: Mapping[str, Any]) -> Iterator[str]:
-    for one in entry["audit"]:
-        failed = [f"{check['code']} {check['name']}" for check in one["checks"] if check["status"] == "fail"]
-        skipped = sum(check["status"] == "skipped" for check in one["checks"])
-        where = f"The audit (m = {one['samples']}{_other(one, entry)}; {audited_images(one)})"
+def _audited(model: Model) -> Iterator[str]:
+    for audit in model.audit:
+        checks = audit.record.checks
+        failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail"]
+        skipped = sum(check.status == "skipped" for check in checks)
+        where = f"The audit (m = {audit.record.samples}{_other(audit.noise, model)}; {audited_images(audit)})"
         if failed:
             yield f"{where} does not trust these attacks: {', '.join(failed)}."
             continue
         yield (
-            f"{where} found nothing that fails among {len(one['checks']) - skipped} checks"
-            f"{f'; {skipped} more were skipped' if skipped else ''}.{_power(one)}"
+            f"{where} found nothing that fails among {len(checks) - skipped} checks"
+            f"{f'; {skipped} more were skipped' if skipped else ''}.{_power(audit)}"
         )
 
 
-def _probed(entry: Mapping[str, Any]) -> Iterator[str]:
-    for one in entry["probe"]:
-        row = next((row for row in one["rows"] if (row["encoder"], row["points"]) == ("pre-trained", "ascent")), None)
+def _probed(model: Model) -> Iterator[str]:
+    for probe in model.probe:
+        one = probe.record
+        row = next((row for row in one.rows if (row.encoder, row.points) == ("pre-trained", "ascent")), None)
         if row is not None:
             yield (
-                f"Features of the encoder move {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}] times as far as "
-                f"the image towards the worst point that ascent finds within {ball_words(one['norm'], one['eps'])}, as "
-                f"the mean of {row['images']} images of {one['data']}. This is a lower bound of the local Lipschitz "
+                f"Features of the encoder move {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] times as far as "
+                f"the image towards the worst point that ascent finds within {ball_words(one.norm, one.eps)}, as "
+                f"the mean of {row.images} images of {one.data}. This is a lower bound of the local Lipschitz "
                 "constant."
             )
 
 
-def _not_measured(entry: Mapping[str, Any]) -> Iterator[str]:
+def _not_measured(model: Model) -> Iterator[str]:
     """What is left to measure of a classifier, each with its command."""
-    name = PurePath(entry["run"]).name
-    certifies = entry["about"].get("noise") != "none"
-    parts = (
-        (entry["accuracy"], "accuracy without an attack", "evaluate"),
-        ([row for row in entry["attacks"] if row["protocol"] == "strict"], "a strict attack", "attack"),
-        (entry["audit"], "whether the attacks can be trusted", "audit"),
+    name = PurePath(model.run).name
+    certifies = model.about.get("noise") != "none"
+    parts: tuple[tuple[object, str, str], ...] = (
+        (model.accuracy, "accuracy without an attack", "evaluate"),
+        ([row for row in model.attacks if row.record.protocol == "strict"], "a strict attack", "attack"),
+        (model.audit, "whether the attacks can be trusted", "audit"),
         # Without noise there is none to be had.
-        (entry["certified"] or not certifies, "a certificate", "certify"),
+        (model.certified or not certifies, "a certificate", "certify"),
     )
-    missing = [f"{what} ({shell_line('rushkit', verb, '--from', name)})" for found, what, verb in parts if not found]
+    missing = [f"{what} ({shell_line('rushkit', verb, '--from', name)})" for rows, what, verb in parts if not rows]
     if missing:
         yield f"Not measured: {'; '.join(missing)}."
 
 
-def audited_images(audit: Mapping[str, Any]) -> str:
-    """On how many images an audit is: "38 of 64 images attacked, the others wrong before"."""
-    attacked = audit["attacked"]
-    if attacked is None:
-        return f"{audit['images']} images"
-    return f"{attacked} of {audit['images']} images attacked, the others wrong before"
-
-
-def _power(audit: Mapping[str, Any]) -> str:
+def _power(audit: MeasuredAudit) -> str:
     """What so few images could not have shown; empty for an audit that does not say it."""
-    drop = audit["smallest_drop"]
+    drop = audit.smallest_drop
     return (
         "" if drop is None else f" Between two attacks it would not have noticed a drop below {percent(drop)} points."
     )
 
 
-def _weak_autoattack(row: Mapping[str, Any]) -> Iterator[str]:
+def _weak_autoattack(row: Table1Row) -> Iterator[str]:
     for protocol in measured.COLUMN_PROTOCOLS:
-        pgd, autoattack = row["pgd"][protocol], row["autoattack"][protocol]
-        if pgd and autoattack and autoattack["low"] > pgd["high"]:
+        pgd, autoattack = row.pgd[protocol], row.autoattack[protocol]
+        if pgd and autoattack and autoattack.low > pgd.high:
             why = (
                 "the paper's Table 1 shows the same, a sign that fixed noise misleads the attack"
                 if protocol == "paper"
                 else "it did not find what PGD found, and the lower figure is the one to quote"
             )
             yield (
-                f"m = {row['samples']}, {protocol}: AutoAttack, the stronger attack, leaves more than PGD "
-                f"({percent(autoattack['accuracy'])} % against {percent(pgd['accuracy'])} %); {why}"
+                f"m = {row.samples}, {protocol}: AutoAttack, the stronger attack, leaves more than PGD "
+                f"({percent(autoattack.accuracy)} % against {percent(pgd.accuracy)} %); {why}"
             )
 
 
-def _own(rows: list[Any], entry: Mapping[str, Any]) -> list[Any]:
+class _Noisy(Protocol):
+    @property
+    def noise(self) -> dict[str, object]: ...
+
+
+Row = TypeVar("Row", bound=_Noisy)
+
+
+def _under_its_noise(rows: list[Row], model: Model) -> list[Row]:
     """The rows under the noise that the model is for; all, where there are none."""
-    return [row for row in rows if not _other(row, entry)] or rows
+    return [row for row in rows if not _other(row.noise, model)] or rows
 
 
-def _other(row: Mapping[str, Any], entry: Mapping[str, Any]) -> str:
+def _other(noise: dict[str, object], model: Model) -> str:
     """The noise of a figure where it is not the one that the model is for: ", noise none"."""
-    words = noise_words(row["noise"])
-    return "" if words == entry["about"].get("noise", words) else f", noise {words}"
+    words = noise_words(noise)
+    return "" if words == model.about.get("noise", words) else f", noise {words}"
 
 
-def _share(row: Mapping[str, Any], key: str = "accuracy") -> str:
-    return f"{percent(row[key])} % [{percent_interval(row['low'], row['high'])}]"
-
-
-def smallest_drop(checks: Sequence[Mapping[str, Any]]) -> float | None:
-    """The smallest drop between two attacks that an audit warns of, as its RK119 says; None where it does not."""
-    figures: Mapping[str, float] = next((check["figures"] for check in checks if check["code"] == "RK119"), {})
-    return figures.get("smallest drop that warns")
+def _share(row: Accuracy) -> str:
+    return f"{percent(row.accuracy)} % [{percent_interval(row.low, row.high)}]"

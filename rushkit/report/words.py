@@ -1,79 +1,126 @@
-"""How a report says what is in its document, in whatever form."""
+"""How figures and settings are put into words, the same on the page, in Markdown and in the terminal."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
+import textwrap
+from collections.abc import Mapping
+from typing import Protocol
 
 from rushkit.recipe import toml
-from rushkit.recipe.radius import ball_words
-from rushkit.report.paper import TERMS
-from rushkit.report.protocols import protocol_words
-from rushkit.rounding import percent
-from rushkit.run.folder import CHECKPOINTS, RECIPE_FILE
+from rushkit.rounding import percent, percent_interval
+from rushkit.run.folder import CHECKPOINTS
 from rushkit.run.info import RunInfo
+
+# No figure under the paper's protocol, or a weaker one than strict, may be shown without these.
+PROTOCOL_SENTENCES = (
+    "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.",
+    "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper "
+    "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images.",
+    "weaker: strict but for settings or an attack that fall short of it, which are named; it is not the robustness.",
+)
+# The same in lines for a terminal.
+PROTOCOL_NOTE = "\n".join(textwrap.fill(sentence, 112) for sentence in PROTOCOL_SENTENCES)
+# The column of what an attack was told, where that is not the protocol's own.
+SETTINGS = "not the protocol's own"
 
 # What the command is called in argv: the script, `python -m rushkit`, and Windows.
 _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
 
 
-def paragraphs(note: str) -> list[str]:
-    """The sentences of a note that is set in lines for a terminal: a new one begins with a protocol's name."""
-    return re.sub(r"\n(?!(?:paper|strict|weaker): )", " ", note).split("\n")
+class Accuracy(Protocol):
+    """A share of images that are right, with its 95% interval."""
+
+    @property
+    def accuracy(self) -> float:
+        """The share, in [0, 1]."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
 
 
-def footnote(shown: str) -> str:
-    """What the terms mean that appear in a text; empty where none does."""
-    used = [term for term in TERMS if re.search(rf"\b{re.escape(term)}(?![\w+])", shown)]
-    return "; ".join(f"{term}: {TERMS[term]}" for term in used) + "." if used else ""
+class Rate(Protocol):
+    """Another share of images with its 95% interval."""
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
 
 
-def reported_cells(reported: Mapping[str, float | None] | None) -> tuple[str, str, str]:
-    """The paper's standard, PGD and AutoAttack figures in %, with a dash for what it does not report."""
-    values = [None, None, None] if reported is None else [reported[key] for key in ("standard", "pgd", "autoattack")]
-    standard, pgd, autoattack = ("–" if value is None else percent(value) for value in values)
-    return standard, pgd, autoattack
+def interval(share: float, low: float, high: float) -> str:
+    """0.8791 in [0.8638, 0.8932] -> "87.9 [86.3, 89.4]", in percent."""
+    return f"{percent(share)} [{percent_interval(low, high)}]"
 
 
-def images_words(row: Mapping[str, Any]) -> str:
-    """On how many images an attack's figure is: "500", "500 of train", "500, of 3 runs"."""
-    split = str(row["split"]).rpartition("/")[2] if "split" in row else "test"
-    where = "" if split == "test" else f" of {split}"
-    runs = row.get("chosen_from", 1)
-    return f"{row['images']}{where}" + (f", of {runs} runs" if runs > 1 else "")
+def accuracy_words(row: Accuracy) -> str:
+    """``interval`` of an accuracy."""
+    return interval(row.accuracy, row.low, row.high)
+
+
+def rate_words(row: Rate) -> str:
+    """``interval`` of a rate."""
+    return interval(row.value, row.low, row.high)
+
+
+def plain_noise(noise: Mapping[str, object]) -> dict[str, object]:
+    """A noise without the options that nobody gave."""
+    return {key: value for key, value in noise.items() if value is not None}
+
+
+def noise_words(noise: Mapping[str, object]) -> str:
+    """``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
+    return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
+
+
+def images_words(images: int, split: str = "test", runs: int = 1) -> str:
+    """The images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
+
+    Args:
+        images: How many.
+        split: The split, or data set and split: "cifar10/test".
+        runs: How many runs attacked these images.
+    """
+    name = split.rpartition("/")[2]
+    where = "" if name == "test" else f" of {name}"
+    return f"{images}{where}" + (f", of {runs} runs" if runs > 1 else "")
 
 
 def encoder_words(name: str) -> str:
-    """What encoder a probe looked at."""
+    """Which encoder a probe measured."""
     return "random weights" if name == "random" else name
 
 
 def points_words(way: str) -> str:
-    """Where a probe's x' come from."""
+    """How a probe chose its points x'."""
     return {"random": "random in the ball", "ascent": "found by ascent"}.get(way, way)
 
 
-def certainty(certified: Mapping[str, Any]) -> str:
+def certainty(alpha: float, bound: str, samples: int) -> str:
     """How sure a certification is: "alpha 0.001 for each image, clopper-pearson, 10000 draws", or "exact"."""
-    if not certified["alpha"]:
-        return "exact"
-    return f"alpha {certified['alpha']:g} for each image, {certified['bound']}, {certified['samples']} draws"
-
-
-def measurement(what: Mapping[str, Any]) -> str:
-    """What was compared: "digits/test, pgd l-inf 8/255, strict, m = 64"."""
-    under = "clean"
-    if "attack" in what:
-        under = f"{what['attack']} {ball_words(what['norm'], what['eps'])}, {protocol_words(what)}"
-    rule = f", {what['rule']} rule" if what.get("rule", "majority") != "majority" else ""
-    return f"{what['data']}, {under}, m = {what['samples']}{rule}"
+    return f"alpha {alpha:g} for each image, {bound}, {samples} draws" if alpha else "exact"
 
 
 def p_value(p: float) -> str:
-    """0.0321 -> "0.032"; what is below 0.001 is said to be."""
+    """0.0321 -> "0.032"; a value below 0.001 is "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
@@ -82,7 +129,7 @@ def points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
 
 
-def value_words(value: Any) -> str:
+def value_words(value: toml.Toml) -> str:
     """A value of a recipe or a result; a dash for None."""
     if value is None:
         return "–"
@@ -90,24 +137,15 @@ def value_words(value: Any) -> str:
 
 
 def run_of_checkpoint(path: str) -> str:
-    """The name of the run that a checkpoint's path leads through; the path itself where it leads through none."""
+    """The name of the run that a checkpoint lies in, or the path itself where it lies in none."""
     parts = path.replace("\\", "/").split("/")
     return parts[-3] if len(parts) > 2 and parts[-2] == CHECKPOINTS else path
 
 
 def command_of(run: RunInfo) -> str | None:
-    """The command that started a run, as it was typed; None where it was a Python program."""
+    """The command that started a run, as it was typed; None where a Python program started it."""
     argv = run.data.get("argv")
     if not isinstance(argv, list) or len(argv) < 2:
         return None
     program = str(argv[0]).replace("\\", "/").rpartition("/")[2]
     return shlex.join(["rushkit", *map(str, argv[1:])]) if program in _PROGRAMS else None
-
-
-def command_lines(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
-    lines = (
-        run["command"] or f"# {run['stage']} was called from Python; its recipe: {Path(run['run']).name}/{RECIPE_FILE}"
-        for run in runs
-    )
-    return list(dict.fromkeys(lines))

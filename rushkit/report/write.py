@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from rushkit.files import write_atomic, write_error, write_json
-from rushkit.report.collect import Family
+from rushkit.report.content import build_report
 from rushkit.report.document import build_document
-from rushkit.report.html import page
-from rushkit.report.markdown import markdown
+from rushkit.report.families import Family
+from rushkit.report.figures import Report
+from rushkit.report.page.cards import Panel
+from rushkit.report.page.render import markdown, page
 
 
-def write_report(families: Sequence[Family], folder: Path, images: bool = True) -> tuple[dict[str, Any], list[Path]]:
+def write_report(families: Sequence[Family], folder: Path, images: bool = True) -> tuple[Report, list[Path]]:
     """Write ``report.html``, ``report.md`` and ``report.json`` (``comparison.*`` for several models).
 
     Args:
@@ -22,18 +23,20 @@ def write_report(families: Sequence[Family], folder: Path, images: bool = True) 
         images: Whether to look for checkpoints and data, and show some images.
 
     Returns:
-        The document, and the files.
+        The figures, and the files.
 
     Raises:
         RushkitError: the folder cannot be written.
     """
-    document = build_document(families)
-    panels: list[str] = []
+    report = build_report(families)
+    panels: list[Panel] = []
     if images:
         # Only here: everything else is written without torch running anything.
-        from rushkit.report.panel import panel
+        from rushkit.report.page.panel import panel
 
-        panels = [panel(family, model["name"]) for family, model in zip(families, document["models"], strict=True)]
+        made = (panel(family, model.name) for family, model in zip(families, report.models, strict=True))
+        panels = [one for one in made if one is not None]
+    document = build_document(report)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -42,8 +45,8 @@ def write_report(families: Sequence[Family], folder: Path, images: bool = True) 
     paths = [folder / f"{name}.{kind}" for kind in ("html", "md", "json")]
     write_atomic(paths[0], [_encoded(page(document, f"{name}.json", panels))])
     write_atomic(paths[1], [_encoded(markdown(document, f"{name}.html"))])
-    write_json(paths[2], document)
-    return document, paths
+    write_json(paths[2], report.plain())
+    return report, paths
 
 
 def _encoded(text: str) -> bytes:

@@ -70,7 +70,7 @@ def test_images_of_other_classes_are_not_shown(cli, runs, monkeypatch):
         def __getattr__(self, name):
             return getattr(self.inner, name)
 
-    monkeypatch.setattr("rushkit.report.panel.build.build_dataset", Renamed)
+    monkeypatch.setattr("rushkit.report.page.panel.components.build_dataset", Renamed)
     assert cli("report").code == 0
     page = (only(runs, "finetune") / "report.html").read_text()
     assert "No images of digits: class 0 of " in page

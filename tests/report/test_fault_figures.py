@@ -9,13 +9,13 @@ from rich.console import Console
 from synthetic_runs import certification
 
 from rushkit.recipe.radius import eps_words
-from rushkit.report.certified import certified_table, prediction_table
-from rushkit.report.collect import gather
+from rushkit.report.content import build_report
 from rushkit.report.document import build_document
-from rushkit.report.headline import figures
-from rushkit.report.html import page
-from rushkit.report.markdown import markdown
-from rushkit.report.tables import interval
+from rushkit.report.families import gather
+from rushkit.report.page.render import markdown, page
+from rushkit.report.terminal.headline import figures
+from rushkit.report.terminal.tables import certified_table, prediction_table
+from rushkit.report.words import interval
 from rushkit.run.progress import figure
 
 ASKED = 0.1234567
@@ -46,7 +46,7 @@ def test_a_list_of_runs_writes_a_radius_as_asked(asked):
 def test_reports_write_a_radius_as_asked(asked, runs):
     model = runs.model()
     runs.add("certify", model, asked)
-    document = build_document([gather(model)])
+    document = build_document(build_report([gather(model)]))
     assert f"{ASKED} |" in markdown(document, "report.html")
     assert f">{ASKED}<" in page(document, "report.md")
 
@@ -57,13 +57,13 @@ def test_eps_is_written_as_asked(eps, words):
 
 
 def test_a_share_just_below_all_is_not_written_as_all_nor_one_above_nothing_as_nothing():
-    assert interval({"accuracy": 0.9997, "low": 0.9983, "high": 0.99995}) == "99.97 [99.8, 100.0]"
-    assert interval({"accuracy": 0.0003, "low": 0.0, "high": 0.0017}) == "0.03 [0.0, 0.2]"
+    assert interval(0.9997, 0.9983, 0.99995) == "99.97 [99.8, 100.0]"
+    assert interval(0.0003, 0.0, 0.0017) == "0.03 [0.0, 0.2]"
     assert figure("val_accuracy", 0.9997) == "99.97 %"
 
 
 def test_intervals_are_rounded_outwards():
-    assert interval({"accuracy": 0.8791, "low": 0.86379, "high": 0.89311}) == "87.9 [86.3, 89.4]"
+    assert interval(0.8791, 0.86379, 0.89311) == "87.9 [86.3, 89.4]"
 
 
 def test_the_bounds_of_a_prediction_are_not_floored_by_a_floats_last_bit():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rushkit.report import certified
+from rushkit.report.terminal import tables
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from rushkit.report import certified
     ],
 )
 def test_an_average_radius_has_two_digits_of_its_error(radius, error, words):
-    assert certified._average(radius, error) == words
+    assert tables._average(radius, error) == words

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
-from rushkit.report.charts import HEIGHT, WIDTH, Series, chart, ticks
 from rushkit.report.curves import distribution, thin
+from rushkit.report.page.charts import HEIGHT, WIDTH, Series, chart, ticks
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def points_of(path: str) -> list[tuple[float, float]]:
 
 
 def test_a_line_goes_from_corner_to_corner():
-    drawn = chart("t", [Series("s", [(0, 0), (1, 100)])], "x", "y", (0, 100))
+    drawn = chart("t", [Series("s", [(0, 0), (1, 100)])], "x", "y", (0, 100)).drawing
     (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
     (x0, y0), (x1, y1) = points_of(path)
     assert 0 < x0 < x1 < WIDTH
@@ -38,7 +38,7 @@ def test_a_line_goes_from_corner_to_corner():
 
 
 def test_a_step_keeps_its_height_up_to_each_point():
-    drawn = chart("t", [Series("s", [(0, 3), (1, 2), (2, 1)], kind="step")], "x", "y")
+    drawn = chart("t", [Series("s", [(0, 3), (1, 2), (2, 1)], kind="step")], "x", "y").drawing
     (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
     points = points_of(path)
     assert [x for x, _ in points] == [points[0][0], points[0][0], points[2][0], points[2][0], points[4][0]]
@@ -49,7 +49,7 @@ def test_a_step_keeps_its_height_up_to_each_point():
 
 
 def test_on_a_logarithmic_axis_doublings_are_equal_steps_with_a_tick_each():
-    drawn = chart("t", [Series("s", [(x, 50) for x in (4, 8, 16, 64)])], "x", "y", (0, 100), x_log=True)
+    drawn = chart("t", [Series("s", [(x, 50) for x in (4, 8, 16, 64)])], "x", "y", (0, 100), x_log=True).drawing
     (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
     first, second, third, last = (x for x, _ in points_of(path))
     assert second - first == pytest.approx(third - second, abs=0.2)
@@ -58,16 +58,16 @@ def test_on_a_logarithmic_axis_doublings_are_equal_steps_with_a_tick_each():
 
 
 def test_ticks_that_would_run_into_each_other_are_left_out():
-    drawn = chart("t", [Series("s", [(x, 50) for x in (100, 101, 200)])], "x", "y", (0, 100), x_log=True)
+    drawn = chart("t", [Series("s", [(x, 50) for x in (100, 101, 200)])], "x", "y", (0, 100), x_log=True).drawing
     assert re.findall(r'text-anchor="middle">([\d.]+)</text>', drawn) == ["100", "200"]
 
 
 def test_one_point_on_a_logarithmic_axis_can_be_drawn():
-    assert "nan" not in chart("t", [Series("s", [(3, 50)])], "x", "y", (0, 100), x_log=True)
+    assert "nan" not in chart("t", [Series("s", [(3, 50)])], "x", "y", (0, 100), x_log=True).drawing
 
 
 def test_values_outside_the_axis_stay_on_its_edge():
-    drawn = chart("t", [Series("s", [(0, -5), (1, 500)])], "x", "y", (0, 100))
+    drawn = chart("t", [Series("s", [(0, -5), (1, 500)])], "x", "y", (0, 100)).drawing
     (path,) = re.findall(r'class="line[^"]*" d="([^"]*)"', drawn)
     assert all(0 <= y <= HEIGHT for _, y in points_of(path))
 
@@ -75,12 +75,12 @@ def test_values_outside_the_axis_stay_on_its_edge():
 @pytest.mark.parametrize("kind", ["line", "step", "points"])
 @pytest.mark.parametrize("values", [[(1.0, 1.0)], [(0.0, 2.0), (0.0, 2.0)]])
 def test_one_point_or_a_flat_line_can_be_drawn(kind, values):
-    drawn = chart("t", [Series("s", values, [(x, y, y) for x, y in values], kind=kind)], "x", "y")
+    drawn = chart("t", [Series("s", values, [(x, y, y) for x, y in values], kind=kind)], "x", "y").drawing
     assert "nan" not in drawn
 
 
 def test_words_are_escaped():
-    drawn = chart("<t>", [Series("<s>", [(0, 1), (1, 2)])], "<x>", '"y"', caption="<c>")
+    drawn = chart("<t>", [Series("<s>", [(0, 1), (1, 2)])], "<x>", '"y"', caption="<c>").drawing
     assert not re.search(r"<[tsxc]>", drawn)
 
 

@@ -8,7 +8,7 @@ import pytest
 from synthetic_runs import attack_row, attacks, evaluation
 
 from rushkit.errors import UsageError
-from rushkit.report.collect import choose_run, gather
+from rushkit.report.families import choose_run, gather
 from rushkit.run.find import find_runs
 
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from rushkit.report import html
+from rushkit.report.page.render import STYLE
 
 TEXT = ("ink", "soft", "accent", "good", "warn", "bad")
 DRAWN = ("s0", "s1", "s2", "s3", "s4", "s5", "right", "wrong")
@@ -14,7 +14,7 @@ DRAWN = ("s0", "s1", "s2", "s3", "s4", "s5", "right", "wrong")
 
 def schemes() -> dict[str, dict[str, str]]:
     """Light and dark -> name of a colour -> "#rrggbb"."""
-    style = html._STYLE.read_text(encoding="utf-8")
+    style = STYLE.read_text(encoding="utf-8")
     light, dark = (dict(re.findall(r"--(\w+): (#[0-9a-f]{6});", block)) for block in style.split("@media")[:2])
     return {"light": light, "dark": light | dark}
 

@@ -6,8 +6,14 @@ import pytest
 from scipy.stats import binomtest
 from synthetic_runs import attack_row, attacks, evaluation, recipe_of
 
-from rushkit.report.collect import gather
-from rushkit.report.compare import recipe_differences, significance
+from rushkit.report.compare import recipe_differences
+from rushkit.report.compare import significance as compare_models
+from rushkit.report.families import gather
+
+
+def significance(families, names):
+    return [test.plain() for test in compare_models(families, names)]
+
 
 ONE = [True] * 10 + [False] * 10
 OTHER = [True] * 2 + [False] * 8 + [True] + [False] * 9

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from synthetic_runs import attack_row, attacks, audited, certification, evaluation, probed, transferred
 
-from rushkit.report.headline import figures, headline, needs_protocol_note
+from rushkit.report.terminal.headline import figures, headline, needs_protocol_note
 
 IMPORTED = {
     "stage": "import",
@@ -27,7 +27,6 @@ IMPORTED = {
         (attacks(attack_row([1, 0], "paper")), "50.0 % pgd l-inf 8/255 paper, m = 64, n = 2"),
         (certification([0.1, 0.2], [True, True]), "100.0 % certified at l1 0.1, n = 2, alpha 0.001"),
         (audited("pass", "warn", "pass"), "0 fail, 1 warn, 2 pass, n = 9 of 12"),
-        (audited("fail", attacked=None), "1 fail, 0 warn, 0 pass, n = 12"),
         (probed("random", "pre-trained"), "ratio 0.250 found by ascent, n = 4"),
         (IMPORTED, "50.0 % clean, n = 4"),
         ({**IMPORTED, "clean": None}, "classifier"),

@@ -8,12 +8,11 @@ from html.parser import HTMLParser
 import pytest
 from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation, probed, transferred
 
-from rushkit.report.collect import gather
+from rushkit.report.content import build_report
 from rushkit.report.document import build_document
-from rushkit.report.html import page
-from rushkit.report.markdown import markdown, plain, table
-from rushkit.report.tables import PROTOCOL_NOTE
-from rushkit.report.words import paragraphs
+from rushkit.report.families import gather
+from rushkit.report.page.render import markdown, page, plain
+from rushkit.report.words import PROTOCOL_NOTE, PROTOCOL_SENTENCES
 from rushkit.run.find import find_runs
 
 EVIL = "<script>alert('1')</script>"
@@ -69,8 +68,12 @@ class Page(HTMLParser):
         self.words.append(data)
 
 
+def document_of(*models):
+    return build_document(build_report([gather(model) for model in models]))
+
+
 def html_of(*models):
-    return page(build_document([gather(model) for model in models]), "report.json")
+    return page(document_of(*models), "report.json")
 
 
 SECTIONS = [
@@ -133,7 +136,7 @@ def test_what_transfers_has_a_table(runs):
     model, other = runs.model(), runs.model(name="other")
     to = "20300101-001000-finetune-other-000009"
     runs.add("attack", model, attacks(transferred(attack_row([0, 0, 10]), [10, 0, 10], to)))
-    for text in (html_of(model), html_of(model, other), markdown(build_document([gather(model)]), "x.html")):
+    for text in (html_of(model), html_of(model, other), markdown(document_of(model), "x.html")):
         assert to in text
         assert "66.7" in text
     assert "says nothing of the other model" in html_of(model)
@@ -144,7 +147,7 @@ def test_strict_above_paper_is_explained_where_the_figures_stand(runs):
     runs.add("attack", model, attacks(attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])))
     (section,) = re.findall(r'<section id="attacks">.*?</section>', html_of(model), re.DOTALL)
     assert "such a difference can be chance" in section
-    assert "such a difference can be chance" in markdown(build_document([gather(model)]), "x.html")
+    assert "such a difference can be chance" in markdown(document_of(model), "x.html")
 
 
 def test_each_protocol_stands_under_its_own_name_and_what_is_of_one_of_them_is_of_strict(runs):
@@ -201,7 +204,7 @@ def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, meas
     assert parsed.ids == [*SECTIONS[:2], "comparison", *SECTIONS[2:]]
     assert parsed.tags.count("svg") == 10
     text = html_of(measured, other)
-    charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text)
+    charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text, re.DOTALL)
     assert len(charts) == 1
     assert charts[0].count("<li class") == 2
 
@@ -246,24 +249,23 @@ def test_no_paper_figure_without_the_note(runs, what):
     for each in (model, other):
         runs.add("attack", each, attacks(attack_row([1, 0, 1], "paper", eps=eps)))
     models = [model, other] if what == "comparison" else [model]
-    document = build_document([gather(each) for each in models])
+    document = document_of(*models)
     shown = page(document, "x.json")
     sections = re.findall(r"<section.*?</section>", shown, re.DOTALL)
-    note = "it reproduces, it is not the model&#x27;s robustness."
+    note = "it reproduces, it is not the model&#39;s robustness."
     for section in sections:
         if re.search(r"66\.7|, paper, m|>paper<", section):
             assert note in section
-    assert plain(paragraphs(PROTOCOL_NOTE)[0]) in markdown(document, "report.html")
+    assert plain(PROTOCOL_SENTENCES[0]) in markdown(document, "report.html")
 
 
-def test_the_notes_sentences_are_whole():
-    lines = paragraphs(PROTOCOL_NOTE)
-    assert [line.partition(":")[0] for line in lines] == ["paper", "strict", "weaker"]
-    assert "".join(lines).replace(" ", "") == PROTOCOL_NOTE.replace("\n", "").replace(" ", "")
+def test_the_note_of_the_terminal_has_the_same_sentences():
+    assert [sentence.partition(":")[0] for sentence in PROTOCOL_SENTENCES] == ["paper", "strict", "weaker"]
+    assert PROTOCOL_NOTE.split() == " ".join(PROTOCOL_SENTENCES).split()
 
 
 def test_markdown_has_the_same_figures(measured):
-    text = markdown(build_document([gather(measured)]), "report.html")
+    text = markdown(document_of(measured), "report.html")
     row = next(
         line for line in text.splitlines() if line.startswith("| cifar10: cifar10, uniform") and "| 64 |" in line
     )
@@ -276,7 +278,7 @@ def test_markdown_has_the_same_figures(measured):
 
 
 def test_markdown_is_tables_and_sentences_without_html(measured):
-    text = markdown(build_document([gather(measured)]), "report.html")
+    text = markdown(document_of(measured), "report.html")
     outside = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert not re.search(r"(?<!\\)<", outside)
     assert "report.html beside this file" in text
@@ -289,34 +291,19 @@ def test_markdown_is_tables_and_sentences_without_html(measured):
             assert not before or (before.startswith("|") and len(re.findall(r"(?<!\\)\|", before)) == cells), line
 
 
-def test_markdown_names_cannot_break_the_table():
-    assert table(["a|b"], [["x\ny", "<i>"]]) == "| a\\|b |\n| --- |\n| x y | \\<i\\> |"
-    fenced = markdown(
-        {
-            "title": "`x`",
-            "rushkit": "0",
-            "models": [
-                {
-                    "name": "x",
-                    "summary": [],
-                    "notes": [],
-                    "attack_notes": [],
-                    "probe": [],
-                    "table_1": [],
-                    "differences": [],
-                    "about": {},
-                    "accuracy": [],
-                    "attacks": [],
-                    "certified": [],
-                    "audit": [],
-                    "runs": [],
-                    "recipe_text": 'name = "```"',
-                }
-            ],
-        },
-        "report.html",
-    )
-    assert '````toml\nname = "```"\n````' in fenced
+def test_markdown_names_cannot_break_the_table(runs):
+    model = runs.model(name="a|b <i>")
+    runs.add("evaluate", model, evaluation([True, False], data="x\ny/test"))
+    text = markdown(document_of(model), "report.html")
+    assert r"# a\|b \<i\>" in text.splitlines()
+    (row, *_) = [line for line in text.splitlines() if line.startswith("| x y/test")]
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7
+
+
+def test_a_fence_is_longer_than_any_in_the_recipe(runs):
+    model = runs.model()
+    (model.path / "recipe.toml").write_text('name = "```"\n')
+    assert '````toml\nname = "```"\n````' in markdown(document_of(model), "report.html")
 
 
 def test_class_names_of_the_fixture_are_shown(measured):

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_runs import EPS, attack_row, attacks
+from synthetic_runs import EPS, NOISE, attacks
+from synthetic_runs import attack_row as row_of_results
 
-from rushkit.report.headline import headline
-from rushkit.report.protocols import attack_pairs, protocol_words, standing, upper_bounds
-from rushkit.report.tables import above_paper
+from rushkit.report._record import record_of
+from rushkit.report.figures import MeasuredAttack
+from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, standing, upper_bounds
+from rushkit.report.terminal.headline import headline
 
 SQUARE = {"name": "type", "value": "square", "own": ["pgd", "apgd", "autoattack"], "weaker": True}
 STEPS = {"name": "steps", "value": 1, "own": 40, "weaker": True}
+
+
+def attack_row(right, *args, **facts):
+    return MeasuredAttack("run", "cifar10", NOISE, record_of(row_of_results(right, *args, **facts)))
 
 
 def weaker(right, deviation=STEPS, **facts):
@@ -18,16 +24,17 @@ def weaker(right, deviation=STEPS, **facts):
 
 
 def test_a_row_says_what_is_not_its_protocols_own():
-    assert protocol_words(attack_row([10])) == "strict"
-    assert protocol_words(weaker([10])) == "weaker: steps 1 (strict: 40)"
-    assert protocol_words(attack_row([1], "paper", deviations=[STEPS])) == "paper: steps 1 (paper: 40)"
-    assert protocol_words(weaker([10], SQUARE)) == "weaker: type square (strict: pgd, apgd, autoattack)"
+    assert protocol_words(attack_row([10]).record) == "strict"
+    assert protocol_words(weaker([10]).record) == "weaker: steps 1 (strict: 40)"
+    assert protocol_words(attack_row([1], "paper", deviations=[STEPS]).record) == "paper: steps 1 (paper: 40)"
+    assert protocol_words(weaker([10], SQUARE).record) == "weaker: type square (strict: pgd, apgd, autoattack)"
 
 
 def test_a_weaker_row_that_leaves_less_than_strict_is_a_bound_too():
     strict, lower, higher = attack_row([10, 0]), weaker([0, 0], SQUARE, attack="square"), weaker([10, 10])
     assert upper_bounds([strict, lower, higher]) == [strict, lower]
-    assert headline(attacks(strict, lower)).startswith("0.0 % square l-inf 8/255 weaker, m = 64")
+    results = attacks(*(row.record.model_dump() for row in (strict, lower)))
+    assert headline(results).startswith("0.0 % square l-inf 8/255 weaker, m = 64")
 
 
 @pytest.mark.parametrize("facts", [{"eps": EPS / 2}, {"samples": 1}, {"norm": "l2"}, {"split": "cifar10/train"}])

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rushkit.report.collect import gather
+from rushkit.report.content import build_report
 from rushkit.report.document import build_document
-from rushkit.report.html import page
+from rushkit.report.families import gather
+from rushkit.report.page.render import page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 SECONDS = 60
@@ -85,7 +86,7 @@ def written(runs, measured, tmp_path) -> Path:
     """A folder with the page of a model, and one that compares it with another."""
     other = runs.model()
     for name, models in (("page.html", [measured]), ("both.html", [measured, other])):
-        document = build_document([gather(model) for model in models])
+        document = build_document(build_report([gather(model) for model in models]))
         (tmp_path / name).write_text(page(document, "report.json"), encoding="utf-8")
     return tmp_path
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from synthetic_runs import attack_row, attacks, audited, certification, evaluation, recipe_of
 
-from rushkit.report.collect import gather
+from rushkit.report.content import build_report
 from rushkit.report.document import build_document
-from rushkit.report.html import page
-from rushkit.report.markdown import markdown
-from rushkit.report.words import footnote
+from rushkit.report.families import gather
+from rushkit.report.page.render import markdown, page
+from rushkit.report.paper import footnote
 
 
 @pytest.fixture
@@ -24,14 +24,14 @@ def said(runs):
     def document(*measured):
         for verb, results in measured:
             runs.add(verb, model, results)
-        (entry,) = build_document([gather(model)])["models"]
+        (entry,) = build_report([gather(model)]).models
         return entry
 
     return document
 
 
 def summary_of(entry):
-    return " ".join(entry["summary"])
+    return " ".join(entry.summary)
 
 
 def test_of_clean_votes_that_of_the_largest_m(said):
@@ -80,7 +80,7 @@ def test_skipped_checks_are_not_among_those_that_found_nothing(said):
 
 def test_a_stronger_attack_is_not_flagged_within_the_error_of_the_weaker(said):
     rows = [attack_row([10] * 40 + [0] * 60), attack_row([10] * 45 + [0] * 55, attack="autoattack")]
-    assert not any("stronger attack" in note for note in said(("attack", attacks(*rows)))["attack_notes"])
+    assert not any("stronger attack" in note for note in said(("attack", attacks(*rows))).attack_notes)
 
 
 def test_an_audit_of_another_checkpoint_is_noted(runs):
@@ -90,14 +90,14 @@ def test_an_audit_of_another_checkpoint_is_noted(runs):
     facts = json.loads((audit.path / "run.json").read_text())
     facts["parent"] = f"x/{model.path.name}/checkpoints/step-000005.safetensors"
     (audit.path / "run.json").write_text(json.dumps(facts))
-    (entry,) = build_document([gather(model)])["models"]
-    assert any("several checkpoints" in note and "step-000005" in note for note in entry["notes"])
+    (entry,) = build_report([gather(model)]).models
+    assert any("several checkpoints" in note and "step-000005" in note for note in entry.notes)
 
 
 def test_what_was_not_measured_is_named_with_its_command(said):
     entry = said(("evaluate", evaluation([True, False], samples=(64,))))
-    run = Path(entry["run"]).name
-    assert entry["summary"][-1] == (
+    run = Path(entry.run).name
+    assert entry.summary[-1] == (
         f"Not measured: a strict attack (rushkit attack --from {run}); whether the attacks can be trusted "
         f"(rushkit audit --from {run}); a certificate (rushkit certify --from {run})."
     )
@@ -105,7 +105,7 @@ def test_what_was_not_measured_is_named_with_its_command(said):
 
 def test_an_attack_of_the_paper_alone_leaves_the_strict_one_to_be_measured(said):
     entry = said(("attack", attacks(attack_row([1, 0], protocol="paper"))), ("audit", audited()))
-    last = entry["summary"][-1]
+    last = entry.summary[-1]
     assert last.startswith("Not measured: accuracy without an attack (rushkit evaluate ")
     assert "; a strict attack (rushkit attack " in last
     assert "rushkit audit" not in last
@@ -114,10 +114,10 @@ def test_an_attack_of_the_paper_alone_leaves_the_strict_one_to_be_measured(said)
 def test_of_a_model_without_noise_no_certificate_is_missed(runs):
     encoder = runs.add("pretrain")
     model = runs.add("finetune", encoder, recipe=recipe_of("cifar10", "noise.name=none"))
-    (entry,) = build_document([gather(model)])["models"]
-    assert entry["summary"][0] == "Nothing was measured of this model yet."
-    assert "rushkit audit --from" in entry["summary"][1]
-    assert "certificate" not in entry["summary"][1]
+    (entry,) = build_report([gather(model)]).models
+    assert entry.summary[0] == "Nothing was measured of this model yet."
+    assert "rushkit audit --from" in entry.summary[1]
+    assert "certificate" not in entry.summary[1]
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_a_footnote_explains_the_terms_that_appear(shown, terms):
 
 
 def test_table_1_explains_its_terms_in_html_and_markdown(measured):
-    document = build_document([gather(measured)])
-    assert "I_F+: the paper&#x27;s majority vote of 64 draws; EOT: expectation over" in page(document, "report.json")
+    document = build_document(build_report([gather(measured)]))
+    assert "I_F+: the paper&#39;s majority vote of 64 draws; EOT: expectation over" in page(document, "report.json")
     assert "\n\nEOT: expectation over transformation" in markdown(document, "report.html")

@@ -9,8 +9,8 @@ from rushkit.auditing.audit import audit, audit_settings
 from rushkit.certification.certify import certify
 from rushkit.certification.predict import predict
 from rushkit.evaluation.probe import Ball, probe
-from rushkit.report.collect import choose_run, gather
-from rushkit.report.document import build_document
+from rushkit.report.content import build_report
+from rushkit.report.families import choose_run, gather
 from rushkit.robustness.attack import attack
 from rushkit.setup.start import start_run
 
@@ -54,10 +54,8 @@ def test_an_audit_and_a_probe_say_it_at_the_start_and_the_report_beside_their_fi
     with start_run("probe", recipe, QUIET, parent=str(source.path)) as other:
         probe(recipe, source, Ball(steps=1), other, images=2)
     assert WORDS in log(other)
-    notes = build_document([gather(choose_run(str(source.path.parents[1]), recipe.system.runs_dir))])["models"][0][
-        "notes"
-    ]
-    assert {run.path.name, other.path.name} <= {note.partition(":")[0] for note in notes if WORDS in note}
+    (model,) = build_report([gather(choose_run(str(source.path.parents[1]), recipe.system.runs_dir))]).models
+    assert {run.path.name, other.path.name} <= {note.partition(":")[0] for note in model.notes if WORDS in note}
 
 
 def test_a_folder_whose_images_are_resized_says_so(tiny, tmp_path):

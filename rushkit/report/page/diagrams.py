@@ -1,15 +1,14 @@
-"""The charts of a report, from its document."""
+"""The charts of a report."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.charts import Series, chart
+from rushkit.report.figures import Model
 from rushkit.report.measured import on_test
-from rushkit.report.tables import noise_words
-from rushkit.report.words import encoder_words, points_words
+from rushkit.report.page.charts import Chart, Series, chart
+from rushkit.report.words import encoder_words, noise_words, points_words
 
 _NAMES = {
     "loss": "loss",
@@ -20,33 +19,33 @@ _SWEEPS = {"steps": "gradient steps", "eot": "draws a gradient", "eps": "eps"}
 _STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
-def against_eps(document: Mapping[str, Any]) -> str:
+def against_eps(models: Sequence[Model]) -> list[Chart]:
     """Robust accuracy against eps: a chart for each norm and m, every model in it, what is not strict dashed."""
     groups: dict[tuple[str, int], list[Series]] = {}
-    several = len(document["models"]) > 1
-    for number, model in enumerate(document["models"]):
-        noises = {noise_words(one["noise"]) for one in model["against_eps"]}
-        for one in model["against_eps"]:
-            found = groups.setdefault((one["norm"], one["samples"]), [])
-            scale = _eps_scale(one["norm"])
-            images = sorted({point["images"] for point in one["points"]})
+    several = len(models) > 1
+    for number, model in enumerate(models):
+        noises = {noise_words(one.noise) for one in model.against_eps}
+        for one in model.against_eps:
+            series = groups.setdefault((one.norm, one.samples), [])
+            scale = _eps_scale(one.norm)
+            images = sorted({point.images for point in one.points})
             words = [
-                *([model["name"]] if several else []),
-                f"{one['attack']} {one['protocol']}{'' if on_test(one) else ' on ' + one['split']}",
-                *([one["settings"]] if one["settings"] else []),
-                *([noise_words(one["noise"])] if len(noises) > 1 else []),
+                *([model.name] if several else []),
+                f"{one.attack} {one.protocol}{'' if on_test(one.split) else ' on ' + one.split}",
+                *([one.settings] if one.settings else []),
+                *([noise_words(one.noise)] if len(noises) > 1 else []),
                 f"n = {images[0]}" + (f" to {images[-1]}" if len(images) > 1 else ""),
             ]
-            found.append(
+            series.append(
                 Series(
                     name=", ".join(words),
-                    points=[(point["eps"] * scale, 100 * point["accuracy"]) for point in one["points"]],
-                    spread=[(p["eps"] * scale, 100 * p["low"], 100 * p["high"]) for p in one["points"]],
-                    colour=number if several else len(found),
-                    dashed=one["protocol"] != "strict",
+                    points=[(point.eps * scale, 100 * point.accuracy) for point in one.points],
+                    spread=[(point.eps * scale, 100 * point.low, 100 * point.high) for point in one.points],
+                    colour=number if several else len(series),
+                    dashed=one.protocol != "strict",
                 )
             )
-    return "".join(
+    return [
         chart(
             f"Robust accuracy against eps, m = {samples}",
             sorted(series, key=lambda one: one.dashed),
@@ -57,30 +56,29 @@ def against_eps(document: Mapping[str, Any]) -> str:
             "Whiskers: 95% intervals over the images; at eps 0 the same images, clean.",
         )
         for (norm, samples), series in sorted(groups.items())
-    )
+    ]
 
 
-def certified(document: Mapping[str, Any]) -> str:
+def certified(models: Sequence[Model]) -> list[Chart]:
     """Certified accuracy over the radius: a chart for each norm, every certification in it."""
-    several = len(document["models"]) > 1
     groups: dict[str, list[Series]] = {}
-    for model in document["models"]:
-        for one in model["certified"]:
-            found, curve = groups.setdefault(one["norm"], []), one["curve"]
-            columns = ([100 * value for value in curve[key]] for key in ("value", "low", "high"))
-            rows = list(zip(curve["radius"], *columns, strict=True))
-            how = "tested radii" if curve["tested"] else f"{one['bound']}, {one['samples']} draws"
-            whose = f"{model['name']}, " if several else ""
-            found.append(
+    for model in models:
+        for one in model.certified:
+            series, curve = groups.setdefault(one.record.norm, []), one.curve
+            columns = ([100 * share for share in shares] for shares in (curve.value, curve.low, curve.high))
+            rows = list(zip(curve.radius, *columns, strict=True))
+            how = "tested radii" if curve.tested else f"{one.record.bound}, {one.record.samples} draws"
+            whose = f"{model.name}, " if len(models) > 1 else ""
+            series.append(
                 Series(
-                    name=f"{whose}{noise_words(one['noise'])}, {how}, n = {one['images']}",
+                    name=f"{whose}{noise_words(one.noise)}, {how}, n = {one.record.images}",
                     points=[(radius, value) for radius, value, _, _ in rows],
                     spread=[(radius, low, high) for radius, _, low, high in rows],
-                    kind="points" if curve["tested"] else "step",
-                    colour=len(found),
+                    kind="points" if curve.tested else "step",
+                    colour=len(series),
                 )
             )
-    return "".join(
+    return [
         chart(
             f"Certified accuracy, {norm_words(norm)}",
             series,
@@ -91,31 +89,29 @@ def certified(document: Mapping[str, Any]) -> str:
             "bound of the robustness.",
         )
         for norm, series in sorted(groups.items())
-    )
+    ]
 
 
-def audit(document: Mapping[str, Any]) -> str:
+def audit(models: Sequence[Model]) -> list[Chart]:
     """Accuracy along the sweeps of the audits, and the loss of the attack: on the right they should have settled."""
     groups: dict[tuple[str, str], list[Series]] = {}
     losses = []
-    for number, model in enumerate(document["models"]):
-        for one in model["audit"]:
+    for number, model in enumerate(models):
+        for one in model.audit:
+            norm = one.record.settings.norm
             for key, words in _SWEEPS.items():
-                points = one["sweeps"].get(key, [])
-                norm = one["settings"]["norm"]
                 scale, label = (_eps_scale(norm), _eps_label(norm)) if key == "eps" else (1, words)
-                if points:
+                if points := one.sweeps.get(key, ()):
                     groups.setdefault((key, label), []).append(
                         Series(
-                            f"{model['name']}, n = {points[0]['images']}",
-                            [(scale * point["value"], 100 * point["accuracy"]) for point in points],
-                            [(scale * point["value"], 100 * point["low"], 100 * point["high"]) for point in points],
+                            f"{model.name}, n = {points[0].images}",
+                            [(scale * point.value, 100 * point.accuracy) for point in points],
+                            [(scale * point.value, 100 * point.low, 100 * point.high) for point in points],
                             colour=number,
                         )
                     )
-            curve = [(float(step), float(loss)) for step, loss in enumerate(one["loss_curve"], 1)]
-            if curve:
-                losses.append(Series(model["name"], curve, colour=number))
+            if curve := [(float(step), float(loss)) for step, loss in enumerate(one.record.loss_curve, 1)]:
+                losses.append(Series(model.name, curve, colour=number))
     charts = [
         chart(
             f"Audit: along {_SWEEPS[key]}",
@@ -129,27 +125,28 @@ def audit(document: Mapping[str, Any]) -> str:
     ]
     if losses:
         charts.append(chart("Audit: loss of the attack", losses, "gradient step", "mean loss of the attack"))
-    return "".join(charts)
+    return charts
 
 
-def probe(document: Mapping[str, Any]) -> str:
+def probe(models: Sequence[Model]) -> list[Chart]:
     """How far features move as the image moves: a chart for each ball, every encoder in it, random points dashed."""
     groups: dict[tuple[str, str, float], dict[tuple[str, str], Series]] = {}
-    runs = {one["run"] for model in document["models"] for one in model["probe"]}
-    for model in document["models"]:
-        for one in model["probe"]:
+    runs = {one.run for model in models for one in model.probe}
+    for model in models:
+        for one in model.probe:
             # Models of one encoder share its probe.
-            found = groups.setdefault((one["data"], one["norm"], one["eps"]), {})
-            colours = {key[0]: series.colour for key, series in found.items()}
-            for row in one["rows"]:
-                key = (f"{one['run']} {row['encoder']}", row["points"])
+            about = one.record
+            group = groups.setdefault((about.data, about.norm, about.eps), {})
+            colours = {key[0]: series.colour for key, series in group.items()}
+            for row, curve in zip(about.rows, one.curves, strict=True):
+                key = (f"{one.run} {row.encoder}", row.points)
                 colour = colours.setdefault(key[0], len(colours))
-                words = f"{encoder_words(row['encoder'])}, x' {points_words(row['points'])}, n = {row['images']}"
+                words = f"{encoder_words(row.encoder)}, x' {points_words(row.points)}, n = {row.images}"
                 if len(runs) > 1:
-                    words = f"{one['run']}: {words}"
-                points = [(0.0, 0.0), *((x, 100 * y) for x, y in row["curve"])]
-                found[key] = Series(words, points, colour=colour, dashed=row["points"] == "random", marked=False)
-    return "".join(
+                    words = f"{one.run}: {words}"
+                points = [(0.0, 0.0), *((x, 100 * y) for x, y in curve)]
+                group[key] = Series(words, points, colour=colour, dashed=row.points == "random", marked=False)
+    return [
         chart(
             f"Feature distance per image distance, {ball_words(norm, eps)}, {data}",
             list(series.values()),
@@ -160,22 +157,22 @@ def probe(document: Mapping[str, Any]) -> str:
             "constant. Dashed: x' random in the ball.",
         )
         for (data, norm, eps), series in groups.items()
-    )
+    ]
 
 
-def training(document: Mapping[str, Any]) -> str:
+def training(models: Sequence[Model]) -> list[Chart]:
     """Loss and accuracy over the epochs: a chart for each stage and figure, every model in it."""
     groups: dict[tuple[str, str], list[Series]] = {}
-    for number, model in enumerate(document["models"]):
-        for one in model["training"]:
-            for figure, points in one["curves"].items():
+    for number, model in enumerate(models):
+        for one in model.training:
+            for figure, points in one.curves.items():
                 if figure == "lr":
                     continue
                 factor = 100 if figure.endswith("accuracy") else 1
-                found = groups.setdefault((one["stage"], figure), [])
+                series = groups.setdefault((one.stage, figure), [])
                 scaled = [(x, factor * y) for x, y in points]
-                found.append(Series(f"{model['name']}: {one['run']}", scaled, colour=number))
-    charts = [
+                series.append(Series(f"{model.name}: {one.run}", scaled, colour=number))
+    return [
         chart(
             f"{_STAGES.get(stage, stage)}: {_NAMES.get(figure, figure).partition(',')[0]}",
             _once(series),
@@ -185,7 +182,6 @@ def training(document: Mapping[str, Any]) -> str:
         )
         for (stage, figure), series in sorted(groups.items(), key=lambda item: item[0][0] != "pretrain")
     ]
-    return f'<div class="charts">{"".join(charts)}</div>' if charts else ""
 
 
 def _eps_scale(norm: str) -> int:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import pairwise
 from typing import Literal
+
+from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 460, 290
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 10, 42
@@ -40,6 +41,33 @@ class Series:
     dashed: bool = False
     marked: bool = True
 
+    @property
+    def shade(self) -> int:
+        """Its colour, of those that the page has."""
+        return self.colour % COLOURS
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A drawing with its words.
+
+    Attributes:
+        title: Above it.
+        label: What a screen reader says of it.
+        drawing: The content of its SVG element.
+        series: For the legend.
+        caption: Below it.
+        width: Of the drawing, in its own units, as is ``height``.
+    """
+
+    title: str
+    label: str
+    drawing: Markup
+    series: Sequence[Series]
+    caption: str
+    width: int = WIDTH
+    height: int = HEIGHT
+
 
 def chart(
     title: str,
@@ -49,8 +77,8 @@ def chart(
     y_range: tuple[float, float] | None = None,
     caption: str = "",
     x_log: bool = False,
-) -> str:
-    """A figure with its title, axes, legend and caption.
+) -> Chart:
+    """A chart with axes.
 
     Args:
         title: Above it.
@@ -70,16 +98,8 @@ def chart(
         *(_spread(one, frame, place - (len(series) - 1) / 2) for place, one in enumerate(series)),
         *(_line(one, frame) for one in series),
     ]
-    legend = "".join(
-        f'<li class="c{one.colour % COLOURS}{" dashed" if one.dashed else ""}">{escape(one.name)}</li>'
-        for one in series
-    )
-    below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-    label = escape(f"{title}: {y_label} over {x_label}", quote=True)
-    return (
-        f'<figure><b>{escape(title)}</b><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
-        f'{"".join(body)}</svg><ul class="legend">{legend}</ul>{below}</figure>'
-    )
+    # Every word in it was escaped where it was put in.
+    return Chart(title, f"{title}: {y_label} over {x_label}", Markup("".join(body)), series, caption)
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -142,7 +162,7 @@ def _log_ends(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _line(one: Series, frame: _Frame) -> str:
-    colour = f"c{one.colour % COLOURS}"
+    colour = f"c{one.shade}"
     if one.kind == "points" or (one.marked and len(one.points) <= _FEW):
         dots = "".join(
             f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
@@ -158,7 +178,7 @@ def _line(one: Series, frame: _Frame) -> str:
 
 
 def _spread(one: Series, frame: _Frame, place: float) -> str:
-    colour = f"c{one.colour % COLOURS}"
+    colour = f"c{one.shade}"
     if not one.spread:
         return ""
     if one.kind == "points" or (one.kind == "line" and len(one.points) <= _FEW):

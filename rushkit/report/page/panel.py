@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import torch
@@ -21,7 +20,9 @@ from rushkit.noises import noisy_images
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
-from rushkit.report.collect import MODEL_VERBS, Family, recipe_of_run
+from rushkit.report.families import MODEL_VERBS, Family, recipe_of_run
+from rushkit.report.measured import results_of
+from rushkit.report.page.cards import Bar, Card, Panel, Thumb, Votes
 from rushkit.report.protocols import protocol_words
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.info import RunInfo
@@ -52,23 +53,23 @@ class Attacked:
     split: Split
     classes: tuple[str, ...]
     adversarial: Tensor
-    row: dict[str, Any]
+    row: Any
 
 
-def panel(family: Family, name: str) -> str:
-    """HTML of the panel of a model; a sentence where its checkpoint or its data are not there.
+def panel(family: Family, name: str) -> Panel | None:
+    """The panel of a model, or a sentence where its checkpoint or its data are not there; None for an encoder.
 
     Nothing is downloaded. The draws follow from the recipe's seed.
     """
     if family.model.stage not in MODEL_VERBS:
-        return ""
+        return None
     try:
         return _panel(family, name)
     except RushkitError as error:
-        return f'<p class="soft">No images of {escape(name)}: {escape(error.message)}</p>'
+        return Panel(f"No images of {name}: {error.message}")
 
 
-def _panel(family: Family, name: str) -> str:
+def _panel(family: Family, name: str) -> Panel:
     checkpoint = family.model.store().load_latest()
     stored = recipe_of_run(family.model)
     if checkpoint is None or stored is None:
@@ -93,18 +94,18 @@ def _panel(family: Family, name: str) -> str:
     g = smoothed(classifier.network, noise, _VOTES, classifier.chunk(recipe.system.chunk), machine)
     x_adv = None if attacked is None else attacked.adversarial[chosen].to(machine.device)
     with g.fresh_noise(derived_seed(recipe.system.seed, "report votes")):
-        votes = [g.votes(each).tolist() for each in (x, x_adv) if each is not None]
+        votes = [g.votes(images).tolist() for images in (x, x_adv) if images is not None]
     cards = []
     for place, index in enumerate(chosen):
-        thumbs = [("clean", x[place]), ("one noisy look, cut to [0, 1]", noisy[place])]
+        versions = [("clean", x[place]), ("one noisy look, cut to [0, 1]", noisy[place])]
         if x_adv is not None:
             change, factor = magnified(x[place], x_adv[place])
             changed = f"change × {factor:.3g}" if factor else "no change"
-            thumbs[1:1] = [("attacked", x_adv[place]), (changed, change)]
+            versions[1:1] = [("attacked", x_adv[place]), (changed, change)]
         label = int(labels[index])
         fate = "" if attacked is None else _fate(attacked.row, index)
-        cards.append(_card(thumbs, [each[place] for each in votes], classifier, label, fate))
-    return _caption(name, attacked) + f'<div class="cards">{"".join(cards)}</div>'
+        cards.append(_card(versions, [of_images[place] for of_images in votes], classifier, label, fate))
+    return Panel(_caption(name, attacked), tuple(cards))
 
 
 def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
@@ -118,13 +119,12 @@ def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
     return 0.5 + factor * change, factor
 
 
-def picture(x: Tensor, words: str) -> str:
-    """An ``img`` of a (C, H, W) image in [0, 1], with the PNG inside; values outside are cut."""
+def picture(x: Tensor) -> str:
+    """The URL of a (C, H, W) image in [0, 1], with its PNG inside; values outside are cut."""
     pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
-    code = base64.b64encode(buffer.getvalue()).decode("ascii")
-    return f'<img src="data:image/png;base64,{code}" alt="{escape(words)}">'
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _found_here(recipe: Recipe) -> Recipe:
@@ -143,32 +143,28 @@ def _found_here(recipe: Recipe) -> Recipe:
 
 def _attacked(family: Family) -> Attacked | None:
     """The kept images of the newest attack, by preference under the strict protocol and for the largest m."""
-    for run in reversed(family.of("attack")):
+    for run, results in reversed(results_of(family, "attack")):
         recipe = recipe_of_run(run)
-        rows = [row for row in (run.results() or {}).get("attacks", []) if "saved" in row]
-        rows.sort(key=lambda row: (row["protocol"] != "strict", -row["samples"]))
+        rows = [row for row in results.attacks if row.saved]
+        rows.sort(key=lambda row: (row.protocol != "strict", -row.samples))
         for row in rows:
-            found = _kept(run, _found_here(recipe), row) if recipe else None
-            if found is not None:
-                return found
+            kept = _kept(run, _found_here(recipe), row) if recipe else None
+            if kept is not None:
+                return kept
     return None
 
 
-def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
+def _kept(run: RunInfo, recipe: Recipe, row: Any) -> Attacked | None:
     """The images of one attack, where they are still those that the data set has."""
-    ball = (row["attack"], row["norm"], row["eps"])
-    # One ball may be attacked on several splits; rows once did not say on which.
-    section = next(
-        (
-            each
-            for each in recipe.attack
-            if (each.type, each.norm, each.eps) == ball
-            and row.get("split", f"{recipe.data.name}/{each.split}") == f"{recipe.data.name}/{each.split}"
-        ),
-        None,
+    attacked = (row.attack, row.norm, row.eps, row.split)
+    sections = (
+        section
+        for section in recipe.attack
+        if (section.type, section.norm, section.eps, f"{recipe.data.name}/{section.split}") == attacked
     )
+    section = next(sections, None)
     try:
-        tensors = load_checkpoint(run.path / row["saved"]).tensors
+        tensors = load_checkpoint(run.path / row.saved).tensors
     except RushkitError:
         return None
     if section is None:
@@ -185,18 +181,18 @@ def _kept(run: RunInfo, recipe: Recipe, row: dict[str, Any]) -> Attacked | None:
     return Attacked(split, dataset.classes, images, row)
 
 
-def _fate(row: dict[str, Any], index: int) -> str:
+def _fate(row: Any, index: int) -> str:
     """What an attack did to an image, by the majority of the votes that its figures are from."""
-    right, clean = (row["outcomes"][key]["majority"][index] / row["votes"] for key in ("right", "clean_right"))
+    right, clean = (votes["majority"][index] / row.votes for votes in (row.outcomes.right, row.outcomes.clean_right))
     return "wrong before" if clean <= 0.5 else "still right" if right > 0.5 else "broken"
 
 
-def _choose(row: dict[str, Any]) -> list[int]:
+def _choose(row: Any) -> list[int]:
     """Some images that the attack broke and some that it did not, if there are; then those that were wrong before."""
-    fates = [_fate(row, index) for index in range(row["images"])]
+    fates = [_fate(row, index) for index in range(row.images)]
     chosen: list[int] = []
-    for fate in ("broken", "still right"):
-        chosen += [index for index, each in enumerate(fates) if each == fate][:_EACH]
+    for wanted in ("broken", "still right"):
+        chosen += [index for index, fate in enumerate(fates) if fate == wanted][:_EACH]
     others = [index for index in range(len(fates)) if index not in chosen]
     return sorted([*chosen, *others][: 2 * _EACH])
 
@@ -207,37 +203,29 @@ def _caption(name: str, attacked: Attacked | None) -> str:
     else:
         row = attacked.row
         words = (
-            f"{name}: attacked by {row['attack']} within {ball_words(row['norm'], row['eps'])}, protocol "
-            f"{protocol_words(row)}, m = {row['samples']}; chosen to show images that it broke and images that it "
+            f"{name}: attacked by {row.attack} within {ball_words(row.norm, row.eps)}, protocol "
+            f"{protocol_words(row)}, m = {row.samples}; chosen to show images that it broke and images that it "
             "did not, by the votes of the attack."
         )
-    bars = f"The bars are the votes of {_VOTES} noisy looks at the image."
-    return f'<p class="soft">{escape(words)} {bars}</p>'
+    return f"{words} The bars are the votes of {_VOTES} noisy looks at the image."
 
 
 def _card(
-    thumbs: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int, fate: str
-) -> str:
-    truth = classifier.classes[label]
-    shown = "".join(f"<div>{picture(image, f'{truth}, {words}')}{escape(words)}</div>" for words, image in thumbs)
-    bars = "".join(
-        f"<div><b>{words}</b>{_bars(counts, classifier.classes, label)}</div>"
-        for words, counts in zip(("clean", "attacked"), votes, strict=False)
-    )
-    kind = "card" if len(votes) > 1 else "card plain"
-    return (
-        f'<div class="{kind}"><b>{escape(truth)}<small>{fate}</small></b><div class="thumbs">{shown}</div>'
-        f'<div class="votes">{bars}</div></div>'
+    versions: Sequence[tuple[str, Tensor]], votes: Sequence[list[int]], classifier: Classifier, label: int, fate: str
+) -> Card:
+    kinds = zip(("clean", "attacked"), votes, strict=False)
+    return Card(
+        truth=classifier.classes[label],
+        fate=fate,
+        thumbs=tuple(Thumb(picture(image), words) for words, image in versions),
+        votes=tuple(Votes(words, _bars(counts, classifier.classes, label)) for words, counts in kinds),
     )
 
 
-def _bars(counts: Sequence[int], classes: Sequence[str], label: int) -> str:
+def _bars(counts: Sequence[int], classes: Sequence[str], label: int) -> tuple[Bar, ...]:
     """The classes with the most votes, and the right one in any case."""
     order = sorted(range(len(counts)), key=lambda index: (-counts[index], index))
     shown = [index for index in order[:_TOP] if counts[index] or index == label]
     shown += [label] * (label not in shown)
-    return "".join(
-        f'<div class="vote {"right" if index == label else "wrong"}"><span>{escape(classes[index])}</span>'
-        f'<span>{counts[index]}</span><i style="--v:{counts[index] / max(sum(counts), 1):.3f}"></i></div>'
-        for index in shown
-    )
+    total = max(sum(counts), 1)
+    return tuple(Bar(classes[index], counts[index], counts[index] / total, index == label) for index in shown)

@@ -1,0 +1,218 @@
+"""From families of runs to the figures of their report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
+
+import rushkit
+from rushkit.errors import RushkitError
+from rushkit.recipe.schema import Recipe
+from rushkit.report import measured
+from rushkit.report.compare import recipe_differences, significance
+from rushkit.report.curves import certified_points, training_curves
+from rushkit.report.families import ENCODER_VERB, Family, recipe_of_run, recipe_text
+from rushkit.report.figures import (
+    SCHEMA,
+    Comparison,
+    MeasuredAudit,
+    MeasuredCertification,
+    Model,
+    OtherResults,
+    Report,
+    RunFacts,
+    SweepPoint,
+    TrainingCurves,
+)
+from rushkit.report.paper import SOURCE, differences
+from rushkit.report.summary import attack_notes, notes, summary
+from rushkit.report.words import PROTOCOL_NOTE, command_of, noise_words, plain_noise
+from rushkit.results.intervals import mean_interval
+from rushkit.run.info import RunInfo
+
+IMPORT_VERB = "import"
+# Verbs with a section of their own.
+_KNOWN = ("pretrain", "finetune", "evaluate", "attack", "certify", "audit", "probe")
+# The check that says how small a drop between two attacks an audit would notice.
+_POWER = "RK119"
+
+
+def build_report(families: Sequence[Family]) -> Report:
+    """Everything that a report says of these models: figures only, no images.
+
+    Raises:
+        RushkitError: results that are not in the format of this version.
+    """
+    names = _names(families)
+    models = []
+    for family, name in zip(families, names, strict=True):
+        try:
+            models.append(_model(family, name))
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+            # Written by hand, or by another version.
+            raise RushkitError(
+                f"the results around {family.model.path} are not in the format of this rushkit: "
+                f"{type(error).__name__} {error}",
+                "measure them again, or use the version that wrote them (run.json names it)",
+            ) from error
+    return Report(
+        schema=SCHEMA,
+        title=" and ".join(names) if len(names) < 4 else f"{len(names)} models",
+        rushkit=rushkit.__version__,
+        protocol_note=PROTOCOL_NOTE,
+        paper=SOURCE,
+        models=models,
+        comparison=_comparison(families, names) if len(families) > 1 else None,
+    )
+
+
+def _comparison(families: Sequence[Family], names: list[str]) -> Comparison:
+    recipes = [recipe_of_run(family.model) for family in families]
+    return Comparison(names, recipe_differences(recipes), significance(families, names))
+
+
+def _model(family: Family, name: str) -> Model:
+    # An imported model has a recipe too, but was not trained by it.
+    pretraining = recipe_of_run(_trained(family.encoder))
+    finetuning = None if family.model.stage == ENCODER_VERB else recipe_of_run(_trained(family.model))
+    attacks = measured.attack_rows(family)
+    model = Model(
+        name=name,
+        run=str(family.model.path),
+        stage=family.model.verb,
+        classifies=family.model.stage != ENCODER_VERB,
+        recipe=family.model.recipe,
+        about=_about(family, pretraining, finetuning),
+        table_1=measured.table_1(family, pretraining, finetuning),
+        differences=differences(pretraining, finetuning) if finetuning else [],
+        accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
+        attacks=attacks,
+        against_eps=measured.against_eps(attacks),
+        certified=[_certified(run, results) for run, results in measured.results_of(family, "certify")],
+        audit=[_audit(run, results) for run, results in measured.results_of(family, "audit")[-1:]],
+        probe=measured.probes(family),
+        training=_training(family),
+        confusion=measured.confusion(family),
+        other=_other(family),
+        runs=[_facts(run) for run in family.runs],
+        recipe_text=recipe_text(family.model),
+    )
+    return replace(
+        model,
+        notes=[*family.notes, *notes(family, model)],
+        attack_notes=attack_notes(model),
+        summary=summary(model),
+    )
+
+
+def _names(families: Sequence[Family]) -> list[str]:
+    """The recipes' names; with the run's own last part where two are the same."""
+    names = [family.model.recipe for family in families]
+    tails = [family.model.path.name.rpartition("-")[2] for family in families]
+    return [f"{name} {tail}" if names.count(name) > 1 else name for name, tail in zip(names, tails, strict=True)]
+
+
+def _trained(run: RunInfo | None) -> RunInfo | None:
+    return run if run is not None and run.verb != IMPORT_VERB else None
+
+
+def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> dict[str, str]:
+    """What the model is, in words."""
+    recipe = recipe_of_run(family.model)
+    if recipe is None:
+        return {}
+    about = {"backbone": recipe.backbone.name, "noise": noise_words(plain_noise(recipe.noise.model_dump()))}
+    foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
+    if foreign is not None:
+        about["imported"] = _origin(foreign)
+    if pretraining is not None:
+        section = pretraining.pretrain
+        images = f"{pretraining.data.name}/{section.split}"
+        about["pre-training"] = (
+            f"{section.objective} on {images}, {section.epochs} epochs of batches of {section.batch_size}"
+        )
+    if finetuning is not None:
+        tuning = finetuning.finetune
+        frozen = "encoder frozen but for BatchNorm biases" if tuning.freeze == "encoder" else "whole network"
+        about["fine-tuning"] = (
+            f"{tuning.objective} on {finetuning.data.name}/{tuning.split}, {tuning.epochs} epochs, {frozen}"
+        )
+    return about
+
+
+def _origin(run: RunInfo) -> str:
+    """Where an imported model is from; the run that tried it, where it does not say."""
+    # Only here: it loads torchvision.
+    from rushkit.exchange.import_model import origin_words
+
+    imported = run.data.get("imported")
+    return origin_words(imported) if imported else run.path.name
+
+
+def _certified(run: RunInfo, results: Any) -> MeasuredCertification:
+    return MeasuredCertification(run.path.name, plain_noise(results.noise), results, certified_points(results))
+
+
+def _audit(run: RunInfo, results: Any) -> MeasuredAudit:
+    power = next((check for check in results.checks if check.code == _POWER), None)
+    return MeasuredAudit(
+        run=run.path.name,
+        noise=plain_noise(results.noise),
+        record=results,
+        attacked=len(results.attacked),
+        smallest_drop=power.figures.get("smallest drop that warns") if power else None,
+        sweeps={name: tuple(map(_sweep_point, points)) for name, points in results.sweeps.items()},
+    )
+
+
+def _sweep_point(point: Any) -> SweepPoint:
+    images = len(point.share)
+    low, high = mean_interval(point.accuracy * images, images)
+    return SweepPoint(point.label, point.value, point.accuracy, low, high, images)
+
+
+def _training(family: Family) -> list[TrainingCurves]:
+    curves = ((run, training_curves(run)) for run in family.of("pretrain", "finetune"))
+    return [TrainingCurves(run.path.name, run.verb, of_run) for run, of_run in curves if of_run]
+
+
+def _other(family: Family) -> list[OtherResults]:
+    return [
+        OtherResults(run.path.name, run.verb, _scalars(results.model_dump()))
+        for run, results in measured.other_results(family, _KNOWN)
+    ]
+
+
+def _scalars(results: dict[str, Any]) -> dict[str, bool | int | float | str]:
+    return {
+        key: value for key, value in results.items() if isinstance(value, bool | int | float | str) and key != "stage"
+    }
+
+
+def _facts(run: RunInfo) -> RunFacts:
+    facts = run.data
+    return RunFacts(
+        run=str(run.path),
+        stage=run.verb,
+        status=run.status,
+        started=run.started,
+        seconds=_seconds(facts.get("sessions") or []),
+        machine=facts.get("machine"),
+        versions=facts.get("versions") or {},
+        git=facts.get("git"),
+        seed=facts.get("seed"),
+        parent=facts.get("parent"),
+        owners=facts.get("owners") or {},
+        command=command_of(run),
+    )
+
+
+def _seconds(sessions: Sequence[Any]) -> float | None:
+    """How long the sessions of a run took together; None while one is open or unknown."""
+    try:
+        spans = [datetime.fromisoformat(one["ended"]) - datetime.fromisoformat(one["started"]) for one in sessions]
+    except (KeyError, TypeError, ValueError):
+        return None
+    return sum(span.total_seconds() for span in spans) if spans else None

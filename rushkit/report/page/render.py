@@ -1,0 +1,84 @@
+"""A report as one self-contained HTML page, and as Markdown: both are laid out by the templates beside this file.
+
+The page has its styles and pictures in it and needs no script. Markdown is for a repository or an issue. In both,
+whatever a template puts in is escaped, unless our own code drew it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from rushkit.report.document import Document
+from rushkit.report.page.cards import Panel
+
+HERE = Path(__file__).parent
+STYLE = HERE / "page.css"
+
+
+def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
+    """The report as HTML.
+
+    Args:
+        document: What it shows.
+        beside: Name of the file that has the figures.
+        panels: Images of each model.
+    """
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    return _html().get_template("page.html.j2").render(document=document, beside=beside, panels=panels, style=style)
+
+
+def markdown(document: Document, beside: str) -> str:
+    """The report as Markdown.
+
+    Args:
+        document: What it shows.
+        beside: Name of the file that has the curves and images.
+    """
+    return _markdown().get_template("report.md.j2").render(document=document, beside=beside)
+
+
+def plain(text: object) -> str:
+    """Text that Markdown and HTML leave as it is."""
+    one_line = " ".join(str(text).split())
+    return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line)
+
+
+class _Written(str):
+    """Markdown that is not escaped again."""
+
+
+def _fenced(text: str, language: str) -> _Written:
+    """A code block, with a fence longer than any inside it."""
+    longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return _Written(f"{fence}{language}\n{text}\n{fence}")
+
+
+def _html() -> Environment:
+    return Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _markdown() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=False,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        # Markdown has its own escapes, for all that a template puts in.
+        finalize=lambda value: value if isinstance(value, _Written) else plain(value),
+    )
+    environment.filters["fenced"] = _fenced
+    return environment

@@ -1,0 +1,83 @@
+"""The figures in a run's folder, drawn by matplotlib."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from rushkit.recipe.radius import norm_words
+from rushkit.report._record import record_of
+from rushkit.report.curves import certified_points
+from rushkit.report.protocols import protocol_words
+from rushkit.report.words import noise_words, plain_noise
+
+FORMATS = ("png", "svg")
+
+
+def certified_curve(results: Any) -> Figure:
+    """Certified accuracy as a function of the radius, with its 95% Wilson band.
+
+    After sequential tests there are points at the radii that were tested, and no curve between them.
+    """
+    results = record_of(results)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.subplots()
+    points = certified_points(results)
+    value, low, high = (100 * np.array(shares) for shares in (points.value, points.low, points.high))
+    if points.tested:
+        axes.errorbar(points.radius, value, yerr=[value - low, high - value], fmt="o", capsize=3, label="certified")
+    else:
+        axes.fill_between(points.radius, low, high, step="pre", alpha=0.25, linewidth=0)
+        axes.step(points.radius, value, where="pre", label="certified")
+    for row in results.empirical:
+        share = 100 * row.empirical / row.images
+        label = f"{row.attack} {protocol_words(row)}, m = {row.samples}"
+        axes.plot([row.eps], [share], "v", label=f"under attack: {label}")
+    axes.axhline(100 * results.smoothed.value, linestyle=":", color="gray", label="clean, smoothed")
+    images = len(results.outcomes.labels)
+    certainty = f"alpha {results.alpha:g}" if results.alpha else "no chance of error"
+    axes.set(
+        xlabel=f"{norm_words(results.norm)} radius (pixels in [0, 1])",
+        ylabel="accuracy, %",
+        ylim=(0, 100),
+        title=f"{results.data}, {noise_words(plain_noise(results.noise))}: {images} images, {certainty}",
+    )
+    axes.set_xlim(left=0)
+    axes.legend(fontsize="small")
+    return figure
+
+
+def audit_figure(results: Any, path: Path) -> Path | None:
+    """Accuracy along steps, draws and eps, and the attack's loss, as a PNG; None where nothing was measured."""
+    results = record_of(results)
+    sweeps = results.sweeps
+    if not sweeps["steps"]:
+        return None
+    figure = Figure(figsize=(11, 2.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(1, 4)
+    for axis, key, label in zip(axes, ("steps", "eot", "eps"), ("steps", "draws a gradient", "eps"), strict=False):
+        points = sweeps[key]
+        axis.plot([point.value for point in points], [100 * point.accuracy for point in points], "o-")
+        axis.set(xlabel=label, xscale="log", ylim=(-2, 102))
+    axes[0].set_ylabel("accuracy, % of the attacked images")
+    axes[3].plot(range(1, len(results.loss_curve) + 1), results.loss_curve)
+    axes[3].set(xlabel="step", ylabel="mean loss of the attack")
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure in every format; the same figure gives the same bytes. Returns the files."""
+    import matplotlib
+
+    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
+    # Without these an SVG has random ids and the time in it.
+    with matplotlib.rc_context({"svg.hashsalt": name}):
+        for path in paths:
+            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
+    return paths

@@ -1,0 +1,181 @@
+"""What attacks leave: the protocols side by side, which attack broke an image first, and what another model says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from rushkit.recipe.radius import ball_words
+from rushkit.report.figures import MeasuredAttack
+from rushkit.report.protocols import Pair, attack_pairs, pair_words, protocol_words, protocols_in, standing
+from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
+from rushkit.report.tables.cells import share_cell
+from rushkit.report.words import SETTINGS, accuracy_words, images_words, noise_words, plain_noise, run_of_checkpoint
+from rushkit.rounding import percent
+
+# The name of a model and its attacks.
+Named = tuple[str, Sequence[MeasuredAttack]]
+
+
+class _Attacked(NamedTuple):
+    """One attack, ball and m of a model, under each protocol."""
+
+    model: str
+    pair: Pair
+
+    @property
+    def shown(self) -> MeasuredAttack:
+        return standing(self.pair)
+
+
+def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
+    """Every attack, ball and m of these models, with the protocols side by side.
+
+    With several models there is a column for their names. The figures beside the columns of the protocols are those of
+    strict, where it was run.
+    """
+    rows = [_Attacked(name, pair) for name, attacks in models for pair in attack_pairs(attacks)]
+    with_noise = len({noise_words(row.noise) for _, attacks in models for row in attacks}) > 1
+    columns: list[Column[_Attacked]] = [column("model", lambda row: row.model, left=True)] * (len(models) > 1)
+    columns += [
+        column("attack", lambda row: _attack_cell(row.shown, with_noise), left=True),
+        column("ball", lambda row: _ball(row.shown), left=True, media=TEXT),
+        column("noise", lambda row: noise_words(row.shown.noise), left=True, media=MARKDOWN),
+        column("m", lambda row: row.shown.record.samples, label="m"),
+        column("images", lambda row: _images_cell(row.shown), label="images"),
+        column("clean", lambda row: percent(row.shown.majority.clean_accuracy), line="clean %", label="clean"),
+        *(_protocol_column(name) for name in protocols_in([row.pair for row in rows])),
+        _percent_column("right in every vote", "any_failure_accuracy"),
+        _percent_column("flips", "flip_rate"),
+        column("broken by", _breakers, left=True, kind="wide", label="broken by", media=PAGE),
+    ]
+    if any(pair_words(row.pair) for row in rows):
+        columns.append(column(SETTINGS, lambda row: pair_words(row.pair), left=True, kind="wide", label=SETTINGS))
+    return build_table(rows, columns, caption)
+
+
+def contributions_table(rows: Sequence[MeasuredAttack]) -> Table:
+    """How many images each attack was the first to break."""
+    columns: list[Column[MeasuredAttack]] = [
+        column("attack", lambda row: row.record.attack, left=True),
+        column("ball", _ball, left=True),
+        column("m", lambda row: row.record.samples),
+        column("protocol", lambda row: protocol_words(row.record), left=True),
+        column("broken first by", _contributions, left=True),
+    ]
+    return build_table(rows, columns, "images that each attack was the first to break")
+
+
+class _Transferred(NamedTuple):
+    """An attack whose images another model was asked about."""
+
+    model: str
+    here: MeasuredAttack
+
+    @property
+    def there(self) -> Any:
+        return self.here.record.transfer
+
+    @property
+    def vote_there(self) -> Any:
+        return self.there.rules["majority"]
+
+
+def transfer_table(models: Sequence[Named], caption: str = "") -> Table | None:
+    """What another model says of the images of these models' attacks; None where no other was asked."""
+    rows = [_Transferred(name, row) for name, attacks in models for row in attacks if row.record.transfer is not None]
+    if not rows:
+        return None
+    columns: list[Column[_Transferred]] = [column("model", lambda row: row.model, left=True)] * (len(models) > 1)
+    columns += [
+        column("attack", _transferred_attack, left=True, media=PAGE | MARKDOWN),
+        column("attack", lambda row: row.here.record.attack, left=True, media=TERMINAL),
+        column("ball", lambda row: _ball(row.here), left=True, media=TEXT),
+        column("m", lambda row: row.here.record.samples, label="m"),
+        column("protocol", lambda row: protocol_words(row.here.record), left=True, media=TERMINAL),
+        column("images", lambda row: row.there.images, label="images", media=PAGE | MARKDOWN),
+        column(
+            "here, attacked",
+            lambda row: share_cell(row.here.majority),
+            line="here % [95%]",
+            label="here, attacked",
+            media=PAGE | MARKDOWN,
+        ),
+        column("asked", _asked, left=True, kind="wide", label="asked", media=PAGE | MARKDOWN),
+        column("there, clean", _clean_there, line="there, clean %", label="there, clean", media=PAGE | MARKDOWN),
+        column("there: clean %", _clean_there, media=TERMINAL),
+        column(
+            "there, attacked",
+            lambda row: share_cell(row.vote_there),
+            line="there % [95%]",
+            label="there, attacked",
+            media=PAGE | MARKDOWN,
+        ),
+        column("there: attacked % [95%]", lambda row: accuracy_words(row.vote_there), media=TERMINAL),
+    ]
+    return build_table(rows, columns, caption)
+
+
+def _attack_cell(row: MeasuredAttack, with_noise: bool) -> Cell:
+    noise = f", {noise_words(row.noise)}" if with_noise else ""
+    return Cell(row.record.attack, (_ball(row) + noise,))
+
+
+def _images_cell(row: MeasuredAttack) -> Cell:
+    words = images_words(row.record.images, row.record.split, row.chosen_from)
+    count, _, runs = words.partition(", ")
+    return Cell(count, (runs,) if runs else (), words)
+
+
+def _protocol_column(protocol: str) -> Column[_Attacked]:
+    strict = protocol == "strict"
+
+    def cell(row: _Attacked) -> Cell:
+        return share_cell(row.pair[protocol].majority if protocol in row.pair else None)
+
+    return column(
+        protocol,
+        cell,
+        line=f"{protocol} % [95%]",
+        kind="strict" if strict else "dim",
+        head_kind="strict" if strict else "",
+        label=protocol,
+    )
+
+
+def _percent_column(name: str, figure: str) -> Column[_Attacked]:
+    return column(
+        name,
+        lambda row: percent(getattr(row.shown.majority, figure)),
+        line=f"{name} %",
+        label=name,
+        media=PAGE | MARKDOWN,
+    )
+
+
+def _breakers(row: _Attacked) -> str:
+    counts = row.shown.record.contributions
+    return ", ".join(f"{name} {count}" for name, count in counts.items() if count) or "none"
+
+
+def _contributions(row: MeasuredAttack) -> str:
+    counts = row.record.contributions
+    words = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"{words}, none {row.record.images - sum(counts.values())}"
+
+
+def _transferred_attack(row: _Transferred) -> Cell:
+    about = row.here.record
+    return Cell(f"{about.attack} {protocol_words(about)}", (_ball(row.here),))
+
+
+def _asked(row: _Transferred) -> str:
+    return f"{run_of_checkpoint(row.there.model)}, {noise_words(plain_noise(row.there.noise))}"
+
+
+def _clean_there(row: _Transferred) -> str:
+    return percent(row.vote_there.clean_accuracy)
+
+
+def _ball(row: MeasuredAttack) -> str:
+    return ball_words(row.record.norm, row.record.eps)

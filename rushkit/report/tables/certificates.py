@@ -1,0 +1,60 @@
+"""Certified accuracy, what attacks left of the same images, and predictions with their radii."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.protocols import protocol_words
+from rushkit.report.table import PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
+from rushkit.report.words import noise_words, plain_noise, rate_words
+from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
+
+
+def certified_table(results: Any, caption: str = "") -> Table:
+    """Certified accuracy at each radius."""
+
+    def certified(row: Any) -> Cell:
+        return Cell(percent(row.value), (percent_interval(row.low, row.high, " – "),), rate_words(row), strong=True)
+
+    columns: list[Column[Any]] = [
+        column(f"{norm_words(results.norm)} radius", lambda row: as_asked(row.radius)),
+        column("certified, %", certified, line="certified % [95%]"),
+        column("right", lambda row: row.count, media=PAGE | TERMINAL),
+        column("images", lambda row: row.total),
+    ]
+    return build_table(results.certified, columns, caption, kind="sticky")
+
+
+def empirical_table(rows: Sequence[Any]) -> Table:
+    """What attacks of other runs left of the certified images."""
+    columns: list[Column[Any]] = [
+        column("attack", lambda row: row.attack, left=True),
+        column("ball", lambda row: ball_words(row.norm, row.eps), left=True),
+        column("protocol", protocol_words, left=True),
+        column("rule", lambda row: row.rule, left=True),
+        column("m", lambda row: row.samples),
+        column("images", lambda row: row.images),
+        column("under attack %", lambda row: percent(row.empirical / row.images)),
+        column("certified %", lambda row: percent(row.certified / row.images)),
+        column("certified and lost", lambda row: f"{len(row.broken)} of {row.compared}"),
+    ]
+    return build_table(rows, columns, "beside it, what attacks on the same model and images left")
+
+
+def prediction_table(results: Any) -> Table:
+    """The class of each image or an abstention, the bounds on its probability, and the radius."""
+
+    def predicted(row: Any) -> str:
+        return f"abstain (nearest: {row.top})" if row.abstained else str(row.predicted)
+
+    columns: list[Column[Any]] = [
+        column("image", lambda row: row.image, left=True, media=TEXT),
+        column("class", predicted, left=True, media=TEXT),
+        column("probability", lambda row: f"{percent_interval(row.p_lower, row.p_upper, ' to ')} %", left=True),
+        column(f"{norm_words(results.norm)} radius", lambda row: floor_radius(row.radius)),
+        column("note", lambda row: "; ".join(row.notes), left=True),
+    ]
+    caption = f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image"
+    return build_table(results.predictions, columns, caption)

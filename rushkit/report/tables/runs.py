@@ -1,0 +1,29 @@
+"""The runs behind a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rushkit.report.figures import RunFacts
+from rushkit.report.table import PAGE, Cell, Column, Table, build_table, column
+from rushkit.report.tables.cells import name_cell
+from rushkit.run.progress import duration
+
+
+def runs_table(runs: Sequence[RunFacts]) -> Table:
+    """When, where and from which code each run was made."""
+    columns: list[Column[RunFacts]] = [
+        column("run", lambda run: name_cell(run.stage, run.run.replace("\\", "/").rpartition("/")[2]), left=True),
+        column("status", lambda run: run.status, left=True, label="status"),
+        column("took", lambda run: "" if run.seconds is None else duration(run.seconds), kind="line", label="took"),
+        column("machine", lambda run: run.machine or "", left=True, label="machine"),
+        column("seed", lambda run: "" if run.seed is None else run.seed, label="seed"),
+        column("code", _code, left=True),
+    ]
+    return build_table(runs, [part.on(PAGE) for part in columns])
+
+
+def _code(run: RunFacts) -> Cell:
+    if not run.git:
+        return Cell("")
+    return Cell(f"{run.git['commit'][:10]}{' with changes' if run.git['dirty'] else ''}", label="code")

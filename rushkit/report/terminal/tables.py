@@ -1,0 +1,183 @@
+"""The results of a stage as tables for the terminal, with the sentences that belong to them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rushkit.recipe.radius import ball_words
+from rushkit.report._record import record_of
+from rushkit.report.measured import accuracy_of, attacks_of
+from rushkit.report.protocols import above_paper, attack_pairs
+from rushkit.report.tables import accuracy, attacks, audits, certificates
+from rushkit.report.terminal.render import render_table
+from rushkit.report.words import PROTOCOL_NOTE, accuracy_words, certainty, noise_words, plain_noise, rate_words
+from rushkit.robustness.failures import failed_words
+from rushkit.rounding import floor_radius, percent
+
+_STATUSES = ("pass", "warn", "fail", "skipped")
+_CODES = "docs/audit.md says of each code what it means and what to do"
+_RATIO = (
+    "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the\n"
+    "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
+)
+
+
+def evaluation_table(results: Any) -> RenderableType:
+    """Standard accuracy under each m and rule."""
+    results = record_of(results)
+    title = f"standard accuracy, {results.data}, noise {_noise(results)}"
+    return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
+
+
+def attack_table(results: Any) -> RenderableType:
+    """Robust accuracy of each attack and m, the protocols side by side."""
+    results = record_of(results)
+    rows = attacks_of("", results)
+    title = f"robust accuracy, {results.data}, noise {_noise(results)}, majority vote of m"
+    parts: list[RenderableType] = [
+        render_table(attacks.attacks_table([("", rows)]), title),
+        render_table(attacks.contributions_table(rows), left=True),
+    ]
+    moved = attacks.transfer_table([("", rows)])
+    if moved is not None:
+        asked = next(row.record.transfer.model for row in rows if row.record.transfer)
+        parts.append(render_table(moved, "the same images, asked of another model under its own noise", left=True))
+        parts.append(Text(f"the other model: {asked}"))
+    notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
+    notes += dict.fromkeys(note for row in rows for note in row.record.notes)
+    parts += [Text(f"note: {note}") for note in notes]
+    parts += [Text(f"failed: {failed_words(row.model_dump())}") for row in results.failed]
+    return Group(*parts, Text(PROTOCOL_NOTE))
+
+
+def certified_table(results: Any) -> RenderableType:
+    """Certified accuracy at each radius, what surrounds it, and what it covers."""
+    results = record_of(results)
+    lines = [
+        f"certainty: {certainty(results.alpha, results.bound, results.samples)}",
+        f"clean accuracy of the smoothed classifier: {rate_words(results.smoothed)} %",
+        f"abstained: {rate_words(results.abstained)} %",
+    ]
+    if results.mode == "sequential":
+        used = results.draws_used
+        lines.append(
+            f"draws an image: {used.mean:.0f} on average, {used.most} at most; "
+            f"{results.undecided} images undecided at some radius"
+        )
+    else:
+        lines.append(f"average certified radius: {_average(results.average_radius, results.average_radius_error)}")
+    lines += [f"warning: {warning}" for warning in results.warnings]
+    title = f"certified accuracy, {results.data}, noise {_noise(results)}"
+    parts: list[RenderableType] = [
+        render_table(certificates.certified_table(results), title),
+        Text("\n".join(lines)),
+    ]
+    if results.empirical:
+        parts.append(render_table(certificates.empirical_table(results.empirical)))
+    parts += [Text(f"CONTRADICTION: {message}") for message in results.checks.messages]
+    parts += [Text(results.covers), Text("\n".join(["Assumptions:", *(f"- {one}" for one in results.assumptions)]))]
+    return Group(*parts)
+
+
+def prediction_table(results: Any) -> RenderableType:
+    """One line an image: class or abstention, the bounds on its probability, the radius."""
+    results = record_of(results)
+    return Group(render_table(certificates.prediction_table(results)), Text(results.explanation))
+
+
+def audit_table(results: Any) -> RenderableType:
+    """Every check with its verdict and the sentence behind it."""
+    results = record_of(results)
+    settings, attacked = results.settings, len(results.attacked)
+    title = (
+        f"audit, {results.data}, {attacked} of {results.images} images attacked, "
+        f"{ball_words(settings.norm, settings.eps)}, m = {results.samples}, noise {_noise(results)}"
+    )
+    statuses = [check.status for check in results.checks]
+    lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
+    if results.size:
+        lines.append(results.size)
+    if best := results.attacks.get("best"):
+        share = best.accuracy * attacked / results.images
+        lines.append(
+            f"under the best of these attacks {percent(share)} % of {results.images} images stay right; this is a "
+            f"check of the evaluation, `rushkit attack` measures"
+        )
+    return Group(render_table(audits.checks_table(results.checks), title), Text("\n".join([*lines, _CODES])))
+
+
+def probe_table(results: Any) -> RenderableType:
+    """The local Lipschitz ratio of each encoder."""
+    results = record_of(results)
+    ball = ball_words(results.norm, results.eps)
+    title = f"feature distance per image distance, {results.data}, x' in {ball}"
+    lines = [_RATIO.format(results.images), *filter(None, [results.size])]
+    return Group(render_table(audits.ratios_table(results), title), Text("\n".join(lines)))
+
+
+def import_table(results: Any) -> RenderableType:
+    """The model, where it is from, and how it does on clean images."""
+    results = record_of(results)
+    origin, backbone, clean, size = record_of(results.imported), results.backbone, results.clean, results.image_size
+    rows = {
+        "from": origin.file or f"pretrained {origin.pretrained} ({origin.tag})",
+        "sha256": origin.sha256,
+        "backbone": backbone["name"],
+        "normalisation": f"(x - {backbone['mean']}) / {backbone['std']}" if backbone["mean"] else "none: x in [0, 1]",
+        "input": f"3x{size}x{size}, pixels in [0, 1]",
+        "parameters": f"{results.parameters:,}",
+        "classes": results.classes,
+        "noise": _noise(results),
+        "left out": ", ".join(origin.ignored),
+    }
+    if clean is not None:
+        rows["clean accuracy %"] = (
+            f"{accuracy_words(clean)} on {clean.images} images of {clean.data}, without noise; "
+            f"always saying the commonest class has {percent(clean.chance)}"
+        )
+    return _facts(f"imported {results.makes} {results.recipe}", rows)
+
+
+def export_table(results: Mapping[str, Any]) -> RenderableType:
+    """The file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
+    size, classes = results["image_size"], results["classes"]
+    outside = results["mean"] and results["format"] == "timm"
+    rows = {
+        "from": results["source"],
+        "to": f"{results['file']}, {results['bytes'] / 2**20:.1f} MiB",
+        "input": f"(N, 3, {size}, {size}) float32, "
+        + (f"(x - {results['mean']}) / {results['std']} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
+        "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
+        "checked": f"outputs differ by {results['difference']:.2g} at most; the largest is {results['largest']:.3g}",
+        "smoothing": f"yours to do, under noise {noise_words(results['noise'])}: docs/import-export.md"
+        if classes and results["noise"]["name"] != "none"
+        else "",
+    }
+    table = _facts(f"exported {results['part']}, {results['format']}", rows)
+    return Group(table, Text("\n".join(["to load it:", *results["load"]]))) if "load" in results else table
+
+
+def _facts(title: str, rows: Mapping[str, object]) -> Table:
+    table = Table(title=title, show_header=False)
+    for name, value in rows.items():
+        if value not in (None, ""):
+            table.add_row(name, str(value))
+    return table
+
+
+def _noise(results: Any) -> str:
+    return noise_words(plain_noise(results.noise))
+
+
+def _average(radius: float, error: float | None) -> str:
+    """``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
+    if error is None:
+        return floor_radius(radius)
+    decimals = max(0, 1 - math.floor(math.log10(error))) if error else 3
+    return f"{floor_radius(radius, decimals)} ± {error:.{decimals}f} (standard error)"
