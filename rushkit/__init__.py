@@ -25,7 +25,7 @@ _LAZY = {
     "certify": "rushkit.certification.certify:certify",
     "datasets": "rushkit.data",
     "evaluate": "rushkit.evaluation.evaluate:evaluate",
-    "find_runs": "rushkit.run.find:find_runs",
+    "find_runs": "rushkit.run.info:find_runs",
     "finetune": "rushkit.training.finetune:finetune",
     "load": "rushkit.setup.model:load",
     "load_recipe": "rushkit.recipe.load:load_recipe",

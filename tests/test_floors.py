@@ -156,9 +156,9 @@ def test_no_modules_import_each_other_in_a_circle():
 
 def test_a_circle_is_seen():
     planted = {
-        "rushkit.run.find": "from rushkit.run.lineage import chain",
+        "rushkit.run.info": "from rushkit.run.lineage import chain",
         "rushkit.run.lineage": "from rushkit.run import names",
-        "rushkit.run.names": "if TYPE_CHECKING:\n    from rushkit.run.find import RunInfo",
+        "rushkit.run.names": "if TYPE_CHECKING:\n    from rushkit.run.info import RunInfo",
     }
     sources = {name: ast.parse(code) for name, code in planted.items()}
     assert sorted(circle_in(arrows(sources))) == sorted(planted)

@@ -30,11 +30,13 @@ from rushkit.errors import RushkitError
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe, read_recipe
 from rushkit.recipe.schema import Recipe, parse_number
+from rushkit.results.run_file import Facts
 from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import load_checkpoint
-from rushkit.run.find import find_runs, resolve_from
 from rushkit.run.folder import Run
+from rushkit.run.info import find_runs
 from rushkit.run.progress import Speaker
+from rushkit.run.source import resolve_from
 from rushkit.run.store import CheckpointStore
 from rushkit.setup.resume import Stopped, reopen
 from rushkit.setup.start import start_run
@@ -187,7 +189,7 @@ def test_recipes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def run_of_checkpoints(tmp_path: Path) -> Path:
-    with Run.create(tmp_path / "runs", "pretrain", "mine", {}, 'name = "mine"\n', QUIET) as run:
+    with Run.create(tmp_path / "runs", "pretrain", "mine", Facts(), 'name = "mine"\n', QUIET) as run:
         for step in (1, 2, 3, 4):
             run.metrics.append(step=step, epoch=step, kind="epoch", loss=1 / step)
             run.save_checkpoint(step, {"w": torch.full((30,), step), "n": torch.ones(())}, {"step": step}, step == 1)

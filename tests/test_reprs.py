@@ -12,6 +12,7 @@ from rushkit.attacks.autoattack import AutoAttackResult
 from rushkit.attacks.result import AttackResult
 from rushkit.certificates import Certificates
 from rushkit.data.memory import Split
+from rushkit.results.run_file import Facts
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
@@ -74,7 +75,7 @@ def test_a_thing_says_in_one_line_what_it_is(make, shown):
 
 
 def test_a_run_tells_its_folder_and_how_it_is(tmp_path):
-    with Run.create(tmp_path, "pretrain", "digits", {}, "", Speaker(-1)) as run:
+    with Run.create(tmp_path, "pretrain", "digits", Facts(), "", Speaker(-1)) as run:
         assert repr(run) == f"Run('{run.path}', pretrain digits, running)"
     assert repr(run).endswith("finished)")
 

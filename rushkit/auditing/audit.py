@@ -21,8 +21,9 @@ from rushkit.errors import Interrupted, shell_line
 from rushkit.files import plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.run.checkpoint import SUFFIX, Checkpoint
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.names import SUFFIX
 from rushkit.run.partial import Partial
 from rushkit.run.progress import Progress, duration
 from rushkit.run.signals import Stop, graceful_stop

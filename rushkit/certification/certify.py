@@ -26,7 +26,8 @@ from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Recipe
 from rushkit.run.blocklog import BlockLog
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.folder import RECIPE_FILE, Run
+from rushkit.run.folder import Run
+from rushkit.run.names import RECIPE_FILE
 from rushkit.run.signals import graceful_stop
 from rushkit.setup import components
 from rushkit.setup.model import image_size_of, load_classifier

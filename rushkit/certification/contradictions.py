@@ -21,10 +21,8 @@ from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Certify, Recipe
-from rushkit.run.find import find_runs
-from rushkit.run.folder import RECIPE_FILE
-from rushkit.run.info import RunInfo
-from rushkit.run.parent import HASHES
+from rushkit.run.info import RunInfo, find_runs
+from rushkit.run.names import RECIPE_FILE
 from rushkit.statistics import binomial_at_least
 
 # What is less likely than this while the certificates are true is called a contradiction.
@@ -61,7 +59,7 @@ def attacks_beside(
     )
     rows: list[dict[str, Any]] = []
     for run in find_runs(recipe.system.runs_dir):
-        attacked = (run.data.get(HASHES) or {}).get("parent")
+        attacked = run.about.hashes.get("parent")
         if run.verb == "attack" and run.status == "finished" and attacked == model:
             rows += _rows_of(run, recipe, claim, of, radius, voted)
     return rows

@@ -10,8 +10,8 @@ from rushkit.certification.counts import COUNTS_FILE
 from rushkit.certification.log_checks import check_counts
 from rushkit.errors import UsageError
 from rushkit.paths import read_file
+from rushkit.results.records import RESULTS_FILE
 from rushkit.run.blocklog import damaged, read_log
-from rushkit.run.folder import RESULTS_FILE
 
 # Where results.json says how many lines the counts have.
 SEAL = "counts"

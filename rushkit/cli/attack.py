@@ -97,7 +97,7 @@ def command(
     from rushkit.robustness.attack import attack, plan_jobs
     from rushkit.robustness.failures import failed_error
     from rushkit.robustness.resume import resume_attack
-    from rushkit.run.find import resolve_from
+    from rushkit.run.source import resolve_from
     from rushkit.setup.model import classes_of, image_size_of
     from rushkit.setup.resume import Stopped, reopen
     from rushkit.setup.start import start_run

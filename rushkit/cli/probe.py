@@ -72,12 +72,12 @@ def _encoder(source: str | None, changes: list[str] | None, speaker: Speaker) ->
 def _supervised(spec: str | None, recipe: Recipe, root: str, speaker: Speaker) -> Checkpoint | None:
     """The model to compare with; without one the speaker says how to make it."""
     from rushkit.evaluation.probe import how_to_supervise
-    from rushkit.run.find import resolve_from
+    from rushkit.run.source import resolve_from
 
     if spec is None:
         speaker.say(f"no supervised encoder to compare with: {how_to_supervise(recipe)}")
         return None
     source = resolve_from(spec, root, "finetune")
-    if source.run is not None and source.run.data.get("parent"):
-        speaker.warn(f"{source.run.path} began from {source.run.data['parent']}, not from random weights")
+    if source.run is not None and source.run.about.parent:
+        speaker.warn(f"{source.run.path} began from {source.run.about.parent}, not from random weights")
     return source.load(warn=speaker.warn)

@@ -33,7 +33,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
 
     from rushkit.report.terminal.headline import figure_of, is_no_robustness
     from rushkit.report.words import PROTOCOL_NOTE
-    from rushkit.run.find import find_runs
+    from rushkit.run.info import find_runs
 
     found = find_runs(runs_dir)
     table = Table("run", "verb", "recipe", "status", "figure")
@@ -63,13 +63,12 @@ def show(
     from rushkit.report.terminal.headline import figures, needs_protocol_note
     from rushkit.report.words import PROTOCOL_NOTE
     from rushkit.run import lineage
-    from rushkit.run.find import find_runs
-    from rushkit.run.folder import read_run_file
+    from rushkit.run.info import find_runs, read_run_file
 
     path = Path(run) if is_folder(run) else Path(runs_dir) / run
     if not is_folder(path):
         raise UsageError(f"there is no run {run!r} in {runs_dir}", "`rushkit runs list` shows them")
-    facts = read_run_file(path)
+    facts = read_run_file(path).to_table()
     around = find_runs(path.resolve().parent)
     info = next(each for each in around if each.path.name == path.resolve().name)
     above = lineage.parents(around)
@@ -124,7 +123,7 @@ def compare(
         "recipe": [run.recipe for run in chosen],
         "status": [run.status for run in chosen],
         "started": [run.started[:19] for run in chosen],
-        "machine": [str(run.data.get("machine", "")) for run in chosen],
+        "machine": [run.about.machine for run in chosen],
         "figure": [figure_of(run) for run in chosen],
     }
     differing = recipe_differences([recipe_of_run(run) for run in chosen])
@@ -147,7 +146,7 @@ def clean(
     from rich.table import Table
 
     from rushkit.run.clean import delete_run, find_leftovers
-    from rushkit.run.find import find_runs
+    from rushkit.run.info import find_runs
 
     listed = find_runs(runs_dir)
     found = find_leftovers(listed, resumable)
@@ -169,7 +168,7 @@ def clean(
 def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
     """What one would do with a run: go on with it, measure it, or do the same again."""
     from rushkit.report.words import command_of
-    from rushkit.run.find import STOPPED
+    from rushkit.run.info import STOPPED
 
     steps = {}
     if run.status in STOPPED and run.verb in _RESUMED:

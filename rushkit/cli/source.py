@@ -26,7 +26,7 @@ def open_source(
     spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
 ) -> Checkpoint:
     """The checkpoint that ``--from`` means; of a run that was not named, the speaker says which it is."""
-    from rushkit.run.find import resolve_from
+    from rushkit.run.source import resolve_from
 
     source = resolve_from(spec, runs_root(changes), verbs)
     if spec is None and source.run is not None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torchvision
@@ -34,8 +33,6 @@ from rushkit.setup.model import load_classifier
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import check_images, labels_of, smoothed
-
-_SHOWN_DIGITS = 12
 
 
 @dataclass(frozen=True)
@@ -215,13 +212,6 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> dict[str, Any]:
         "clean": _check(plan, run, check) if classifier and check else None,
     }
     return run.write_results(results)
-
-
-def origin_words(imported: Mapping[str, Any]) -> str:
-    """Where an imported model is from, in a few words."""
-    if "file" in imported:
-        return f"{Path(imported['file']).name} (sha256 {imported['sha256'][:_SHOWN_DIGITS]})"
-    return f"pretrained {imported['pretrained']} {imported.get('tag', '')}".strip()
 
 
 def _check_scale(mean: Sequence[float], std: Sequence[float]) -> None:

@@ -30,6 +30,7 @@ from rushkit.report.paper import SOURCE, differences
 from rushkit.report.summary import attack_notes, notes, summary
 from rushkit.report.words import PROTOCOL_NOTE, command_of, noise_words, plain_noise
 from rushkit.results.intervals import mean_interval
+from rushkit.results.run_file import Session
 from rushkit.run.info import RunInfo
 
 IMPORT_VERB = "import"
@@ -144,11 +145,8 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
 
 def _origin(run: RunInfo) -> str:
     """Where an imported model is from; the run that tried it, where it does not say."""
-    # Only here: it loads torchvision.
-    from rushkit.exchange.import_model import origin_words
-
-    imported = run.data.get("imported")
-    return origin_words(imported) if imported else run.path.name
+    imported = run.about.imported
+    return imported.in_words() if imported else run.path.name
 
 
 def _certified(run: RunInfo, results: Any) -> MeasuredCertification:
@@ -192,27 +190,27 @@ def _scalars(results: dict[str, Any]) -> dict[str, bool | int | float | str]:
 
 
 def _facts(run: RunInfo) -> RunFacts:
-    facts = run.data
+    facts = run.about
     return RunFacts(
         run=str(run.path),
         stage=run.verb,
         status=run.status,
         started=run.started,
-        seconds=_seconds(facts.get("sessions") or []),
-        machine=facts.get("machine"),
-        versions=facts.get("versions") or {},
-        git=facts.get("git"),
-        seed=facts.get("seed"),
-        parent=facts.get("parent"),
-        owners=facts.get("owners") or {},
+        seconds=_seconds(facts.sessions),
+        machine=facts.machine or None,
+        versions=facts.versions,
+        git=facts.git and facts.git.to_table(),
+        seed=facts.seed,
+        parent=facts.parent,
+        owners=facts.owners,
         command=command_of(run),
     )
 
 
-def _seconds(sessions: Sequence[Any]) -> float | None:
+def _seconds(sessions: Sequence[Session]) -> float | None:
     """How long the sessions of a run took together; None while one is open or unknown."""
     try:
-        spans = [datetime.fromisoformat(one["ended"]) - datetime.fromisoformat(one["started"]) for one in sessions]
-    except (KeyError, TypeError, ValueError):
+        spans = [datetime.fromisoformat(one.ended or "") - datetime.fromisoformat(one.started) for one in sessions]
+    except (TypeError, ValueError):
         return None
     return sum(span.total_seconds() for span in spans) if spans else None

@@ -9,9 +9,9 @@ import numpy as np
 
 from rushkit.errors import DataError
 from rushkit.report.figures import Curve
-from rushkit.run.folder import METRICS_FILE
 from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics
+from rushkit.run.names import METRICS_FILE
 from rushkit.statistics import wilson_interval
 
 # More points than this are not seen on a screen.

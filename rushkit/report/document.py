@@ -21,7 +21,7 @@ from rushkit.report.tables.comparison import is_no_bound, significance_table, va
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import table_1
 from rushkit.report.words import PROTOCOL_SENTENCES, certainty, noise_words, value_words
-from rushkit.run.folder import RECIPE_FILE
+from rushkit.run.names import RECIPE_FILE
 
 _SEVERITY = ("fail", "warn", "pass", "skipped")
 

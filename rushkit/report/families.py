@@ -11,9 +11,8 @@ from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.run import lineage
-from rushkit.run.find import find_runs
-from rushkit.run.folder import RECIPE_FILE
-from rushkit.run.info import RunInfo
+from rushkit.run.info import RunInfo, find_runs
+from rushkit.run.names import RECIPE_FILE
 
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)
@@ -96,7 +95,7 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     for each in line:
         names |= {name for name in _below(each, parents, by_name) if by_name[name].stage not in MODEL_VERBS}
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
-        notes.append(f"{lost} was made from {by_name[lost].data['parent']}, which is not in {run.path.parent}")
+        notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")
     members = sorted((by_name[name] for name in names), key=lambda each: (each.started, each.path.name))
     return Family(by_name[model], tuple(members), tuple(notes))
 
@@ -119,7 +118,7 @@ def recipe_of_run(run: RunInfo | None) -> Recipe | None:
 
 
 def _lost(run: RunInfo, parent: str | None) -> bool:
-    return parent is None and isinstance(run.data.get("parent"), str)
+    return parent is None and run.about.parent is not None
 
 
 def _above(name: str, parents: dict[str, str | None]) -> list[str]:

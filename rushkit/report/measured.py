@@ -186,8 +186,8 @@ def checkpoints_used(family: Family) -> dict[str, list[str]]:
     """File name of the model's checkpoint -> the runs that measured it; several mean that the figures differ in it."""
     used: dict[str, list[str]] = {}
     for run in family.of("evaluate", "attack", "audit", "certify"):
-        parent = run.data.get("parent")
-        if isinstance(parent, str) and parent.endswith(".safetensors"):
+        parent = run.about.parent
+        if parent is not None and parent.endswith(".safetensors"):
             used.setdefault(parent.replace("\\", "/").rpartition("/")[2], []).append(run.path.name)
     return used
 

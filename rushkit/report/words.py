@@ -9,8 +9,8 @@ from typing import Protocol
 
 from rushkit.recipe import toml
 from rushkit.rounding import percent, percent_interval
-from rushkit.run.folder import CHECKPOINTS
 from rushkit.run.info import RunInfo
+from rushkit.run.names import CHECKPOINTS
 
 # No figure under the paper's protocol, or a weaker one than strict, may be shown without these.
 PROTOCOL_SENTENCES = (
@@ -144,8 +144,8 @@ def run_of_checkpoint(path: str) -> str:
 
 def command_of(run: RunInfo) -> str | None:
     """The command that started a run, as it was typed; None where a Python program started it."""
-    argv = run.data.get("argv")
-    if not isinstance(argv, list) or len(argv) < 2:
+    argv = run.about.argv
+    if len(argv) < 2:
         return None
-    program = str(argv[0]).replace("\\", "/").rpartition("/")[2]
-    return shlex.join(["rushkit", *map(str, argv[1:])]) if program in _PROGRAMS else None
+    program = argv[0].replace("\\", "/").rpartition("/")[2]
+    return shlex.join(["rushkit", *argv[1:]]) if program in _PROGRAMS else None

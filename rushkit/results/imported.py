@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Literal, Self
 
 from pydantic import model_validator
 
 from rushkit.recipe.schema import Backbone, Noise
 from rushkit.results.base import Count, Number, Record, Share, StageResults, check_share
+
+_SHOWN_DIGITS = 12
 
 
 class Origin(Record):
@@ -30,6 +33,12 @@ class Origin(Record):
     renamed: dict[str, str]
     ignored: list[str]
     notes: list[str]
+
+    def in_words(self) -> str:
+        """Return where the weights are from, such as ``"resnet.pt (sha256 0123456789ab)"``."""
+        if self.file:
+            return f"{PurePath(self.file).name} (sha256 {self.sha256[:_SHOWN_DIGITS]})"
+        return f"pretrained {self.pretrained} {self.tag}".strip()
 
 
 class CleanCheck(Record):

@@ -64,7 +64,7 @@ def parse(text: bytes | str) -> Results:
         ValueError: this is no JSON object of a known stage, or something in it is missing, of another kind or out of
             range; the message names the first such key.
     """
-    data = json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
+    data = load_json(text)
     stage = data.get("stage") if isinstance(data, dict) else None
     if not isinstance(stage, str) or stage not in _BY_STAGE:
         raise ValueError("it does not name a stage that rushkit has")
@@ -72,6 +72,11 @@ def parse(text: bytes | str) -> Results:
         return _BY_STAGE[stage].model_validate(data)
     except ValidationError as error:
         raise ValueError(first_problem(error)) from error
+
+
+def load_json(text: bytes | str) -> object:
+    """Return what a JSON document holds. Raises ValueError for NaN, infinities and numbers past 64 bits as well."""
+    return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
 def dump(record: Record) -> str:

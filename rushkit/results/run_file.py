@@ -114,13 +114,13 @@ class RunFile(Facts):
         error: What ended the last session, if it failed.
     """
 
-    schema_version: Count = Field(alias="schema")
+    schema_version: Count = Field(default=SCHEMA, alias="schema")
     verb: str
     recipe: str
     status: Status
     started: str
-    ended: str | None
-    sessions: list[Session]
+    ended: str | None = None
+    sessions: list[Session] = Field(default_factory=list)
     block: Number | None = None
     failed: dict[str, FailedAttack] = Field(default_factory=dict)
     stage: str = ""

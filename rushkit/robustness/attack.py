@@ -104,7 +104,7 @@ def attack(
         name: components.load_split(recipe, dataset, name) for name in dict.fromkeys(job.section.split for job in jobs)
     }
     # A block seeds its draws by its place: a resumed run keeps the size that it began with, whatever a pass holds now.
-    run.update(block=run.data.get("block") or recipe.system.chunk or MOST[machine.device.type])
+    run.update(block=run.about.block or recipe.system.chunk or MOST[machine.device.type])
     for split in splits.values():
         labels_of(split, len(classifier.classes))
         check_images(split, classifier.image_size)
@@ -197,7 +197,7 @@ def run_job(
     g = smoothed(
         classifier.network, components.build_noise(recipe), job.m, classifier.chunk(recipe.system.chunk), machine
     )
-    size = max(1, run.data["block"] // plan.gradient_samples)
+    size = max(1, (run.about.block or 1) // plan.gradient_samples)
     subject = _subject(job, recipe, classifier.checkpoint, split, size, machine.precision)
     folder = run.subfolder("counts")
     assert split.labels is not None

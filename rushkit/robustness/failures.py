@@ -8,9 +8,8 @@ from typing import Any, NoReturn
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, PluginError, RushkitError, UsageError
 from rushkit.recipe.radius import ball_words
+from rushkit.results.attacks import FailedAttack
 from rushkit.run.folder import Run
-
-_KEY = "failed"
 
 
 class AttackFailed(RushkitError):
@@ -26,7 +25,8 @@ class Failures:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._rows: dict[str, dict[str, Any]] = dict(ranks.broadcast(run.data.get(_KEY)) or {})
+        failed = {name: row.to_table() for name, row in run.about.failed.items()}
+        self._rows: dict[str, dict[str, Any]] = dict(ranks.broadcast(failed))
         self._first: AttackFailed | None = None
 
     @property
@@ -42,7 +42,7 @@ class Failures:
         """Keep what a job failed of, and say it."""
         self._first = self._first or failure
         self._rows[name] = {**about, "message": failure.message, "hint": failure.hint}
-        self._run.update(**{_KEY: self._rows})
+        self._run.update(failed={name: FailedAttack(**row) for name, row in self._rows.items()})
         self._run.speaker.warn(failed_words(self._rows[name]))
 
     def raise_first(self) -> NoReturn:

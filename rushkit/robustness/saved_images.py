@@ -13,8 +13,9 @@ from torch import Tensor
 
 from rushkit.errors import RushkitError
 from rushkit.files import JSON
-from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.names import SUFFIX
 
 FOLDER = "adversarial"
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
-from rushkit.errors import UsageError
 from rushkit.files import JSON
-from rushkit.run.folder import RUN_FILE, Run
+from rushkit.run.folder import Run
 
 
 class Asked(BaseModel):
@@ -18,18 +17,9 @@ class Asked(BaseModel):
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """Return what a run was asked for when it started.
-
-        Raises:
-            UsageError: run.json is damaged; the run fails.
-        """
-        try:
-            return cls.model_validate({name: run.data[name] for name in cls.model_fields if name in run.data})
-        except ValidationError as wrong:
-            key = wrong.errors()[0]["loc"][0]
-            error = UsageError(f"{run.path / RUN_FILE} is damaged: its {key!r} cannot be used", "start a new run")
-            run.fail(error)
-            raise error from wrong
+        """Return what a run was asked for when it started."""
+        told = {name: getattr(run.about, name) for name in cls.model_fields}
+        return cls(**{name: value for name, value in told.items() if value not in (None, "", [])})
 
     def facts(self) -> dict[str, JSON]:
         """Return the keys of run.json and their values; what was not asked for has none."""

@@ -22,7 +22,6 @@ from rushkit.files import JSON, plain_json, write_atomic
 from rushkit.paths import open_file, read_file, reason
 
 SCHEMA = 1
-SUFFIX = ".safetensors"
 
 # How safetensors calls the types that it can hold.
 _TYPE_NAMES = {

@@ -10,10 +10,10 @@ from pathlib import Path
 from rushkit.errors import UsageError
 from rushkit.files import write_error
 from rushkit.locks import FolderLock
-from rushkit.run.find import STOPPED, find_runs
-from rushkit.run.folder import RESULTS_FILE, RUN_FILE, is_stub, read_run_file
-from rushkit.run.info import RunInfo
-from rushkit.run.lineage import parent_name, parents
+from rushkit.results.records import RESULTS_FILE
+from rushkit.run.info import STOPPED, RunInfo, find_runs, is_stub, read_run_file
+from rushkit.run.lineage import ancestors, parent_name, parents
+from rushkit.run.names import CHECKPOINTS, COUNTS, RUN_FILE
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,16 @@ def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Lef
         runs: All runs of a folder.
         resumable: Also those that could be resumed.
     """
-    found = {}
+    leftovers = {}
     for run in runs:
         if run.status in STOPPED and not (run.path / RESULTS_FILE).exists():
             leftover = Leftover(run, size_of(run.path), _resumable(run.path))
             if resumable or not leftover.resumable:
-                found[run.path.name] = leftover
+                leftovers[run.path.name] = leftover
     above = parents(runs)
     # What stays keeps what it builds on, and so on upwards.
-    for name in above:
-        if name not in found:
-            parent, seen = above[name], {name}
-            while parent is not None and parent not in seen:
-                found.pop(parent, None)
-                seen.add(parent)
-                parent = above[parent]
-    return list(found.values())
+    needed = {parent for name in above if name not in leftovers for parent in ancestors(name, above)}
+    return [leftover for name, leftover in leftovers.items() if name not in needed]
 
 
 def delete_run(run: RunInfo, listed: Sequence[RunInfo] = ()) -> bool:
@@ -78,7 +72,7 @@ def delete_run(run: RunInfo, listed: Sequence[RunInfo] = ()) -> bool:
         # Under the lock nobody resumes it any more; who did before has left a session in run.json.
         if stub and not is_stub(run.path):
             return False
-        if not stub and (read_run_file(run.path) != run.data or (listed and _has_new_children(run, listed))):
+        if not stub and (read_run_file(run.path) != run.about or (listed and _has_new_children(run, listed))):
             return False
         shutil.rmtree(run.path)
     except OSError as error:
@@ -109,4 +103,4 @@ def size_of(folder: Path) -> int:
 
 
 def _resumable(folder: Path) -> bool:
-    return any((folder / name).is_dir() and any((folder / name).iterdir()) for name in ("checkpoints", "counts"))
+    return any((folder / name).is_dir() and any((folder / name).iterdir()) for name in (CHECKPOINTS, COUNTS))

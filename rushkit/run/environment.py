@@ -8,34 +8,32 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import rushkit
+from rushkit.results.run_file import Facts, GitState
 
 _PACKAGES = ("torch", "torchvision", "timm", "numpy", "safetensors")
 _GIT_SECONDS = 5
 
 
-def environment(folder: str | Path = ".") -> dict[str, Any]:
-    """For run.json: the command line, versions, the platform, and git's state where ``folder`` lies in a repository."""
+def environment(folder: str | Path = ".") -> Facts:
+    """Return the command line, versions, the platform, and git's state where ``folder`` lies in a repository."""
     versions = {"rushkit": rushkit.__version__, "python": platform.python_version()}
     for package in _PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             continue
-    found: dict[str, Any] = {"argv": list(sys.argv), "versions": versions, "platform": platform.platform()}
-    git = git_state(folder)
-    return {**found, "git": git} if git else found
+    return Facts(argv=list(sys.argv), versions=versions, platform=platform.platform(), git=git_state(folder))
 
 
-def git_state(folder: str | Path = ".") -> dict[str, Any] | None:
-    """``{"commit": ..., "dirty": ...}``, or None without a repository, a commit, git, or an answer in seconds."""
+def git_state(folder: str | Path = ".") -> GitState | None:
+    """Return git's state; None without a repository, a commit, git, or an answer within seconds."""
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--untracked-files=no") if commit else None
     if not commit or changes is None:
         return None
-    return {"commit": commit, "dirty": bool(changes)}
+    return GitState(commit=commit, dirty=bool(changes))
 
 
 def _git(folder: str | Path, *arguments: str) -> str | None:

@@ -1,13 +1,8 @@
-"""A run's folder: what was asked, what it was done with, and what came out.
-
-runs/<UTC>-<verb>-<recipe>-<id>/
-  recipe.toml  run.json  metrics.jsonl  log.txt  results.json  checkpoints/  counts/  figures/
-"""
+"""An open run: the process that writes to its folder."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import secrets
 import shutil
@@ -20,32 +15,19 @@ from typing import Any, TypeVar, overload
 
 import torch
 
-from rushkit.errors import Interrupted, RushkitError, UsageError, showable
-from rushkit.files import JSON, is_leftover, remove_leftovers, write_atomic, write_error, write_json
+from rushkit.errors import Interrupted, RushkitError, showable
+from rushkit.files import JSON, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.interrupt import uninterrupted
 from rushkit.locks import LOCK_FILE, FolderLock
-from rushkit.paths import direct, read_text, reason
+from rushkit.paths import direct
 from rushkit.results.base import StageResults
-from rushkit.run.checkpoint import SUFFIX
+from rushkit.results.records import RESULTS_FILE
+from rushkit.results.run_file import Facts, RunError, RunFile, Session, Status
+from rushkit.run.info import read_run_file, read_run_text
 from rushkit.run.metrics import MetricsLog
+from rushkit.run.names import CHECKPOINTS, LOG_FILE, METRICS_FILE, NAMED_CHECKPOINTS, RECIPE_FILE, RUN_FILE, SUFFIX
 from rushkit.run.progress import Speaker
 from rushkit.run.store import CheckpointStore
-
-SCHEMA = 1
-RUN_FILE, RECIPE_FILE, RESULTS_FILE, LOG_FILE = "run.json", "recipe.toml", "results.json", "log.txt"
-# How ``_make_folder`` names a run, and what is in its folder before run.json is.
-_RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
-# Keys of run.json that name a checkpoint by its path; the run keeps it under this name until it is finished.
-NAMED_CHECKPOINTS = ("parent", "transfer_to")
-_BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
-# What other keys of run.json hold, where they are there.
-_KINDS = {
-    **dict.fromkeys(("machine", "device", "precision", "stage", "counts", *NAMED_CHECKPOINTS), str),
-    **dict.fromkeys(("argv", "protocols"), list),
-    **dict.fromkeys(("versions", "owners", "git", "hashes", "imported", "error"), dict),
-    "seed": int,
-}
-METRICS_FILE, CHECKPOINTS = "metrics.jsonl", "checkpoints"
 
 StageRecord = TypeVar("StageRecord", bound=StageResults)
 
@@ -59,16 +41,16 @@ class Run:
 
     Attributes:
         path: The folder.
-        data: What run.json holds.
+        about: What run.json holds.
         speaker: Where sentences and progress go; log.txt hears them too.
         metrics: The appender of metrics.jsonl.
         checkpoints: The store behind ``checkpoints/``.
         writes: False on ranks other than 0: there every write does nothing.
     """
 
-    def __init__(self, path: Path, data: dict[str, Any], lock: FolderLock | None, speaker: Speaker | None) -> None:
+    def __init__(self, path: Path, about: RunFile, lock: FolderLock | None, speaker: Speaker | None) -> None:
         self.path = path
-        self.data = data
+        self.about = about
         self.writes = lock is not None
         self._lock = lock
         self._log_failed = False
@@ -84,7 +66,7 @@ class Run:
         root: str | Path,
         verb: str,
         recipe_name: str,
-        info: Mapping[str, JSON],
+        facts: Facts,
         recipe_toml: str,
         speaker: Speaker | None = None,
     ) -> Run:
@@ -94,7 +76,7 @@ class Run:
             root: The folder of runs; made where it is missing.
             verb: The command, such as ``"pretrain"``.
             recipe_name: The recipe's name, for the folder's name and for ``--from``.
-            info: What else run.json tells: see ``environment()``; device, precision, seed, plugin owners, parent run.
+            facts: What run.json tells beside that.
             recipe_toml: The resolved recipe.
             speaker: Where sentences go.
 
@@ -104,17 +86,14 @@ class Run:
         started = datetime.now(UTC)
         path = _make_folder(Path(root), started, verb, recipe_name)
         lock = FolderLock(path)
-        data = {
-            **info,
-            "schema": SCHEMA,
-            "verb": verb,
-            "recipe": recipe_name,
-            "status": "running",
-            "started": started.isoformat(),
-            "ended": None,
-            "sessions": [],
-        }
-        run = cls(path, data, lock, speaker)
+        about = RunFile(
+            **{name: getattr(facts, name) for name in Facts.model_fields},
+            verb=verb,
+            recipe=recipe_name,
+            status="running",
+            started=started.isoformat(),
+        )
+        run = cls(path, about, lock, speaker)
         run._begin(started, recipe_toml)
         return run
 
@@ -127,38 +106,38 @@ class Run:
             RushkitError: another process works in it.
         """
         path = Path(path)
-        data = read_run_file(path)
+        about = read_run_file(path)
         if rank != 0:
-            return cls(path, data, None, speaker)
+            return cls(path, about, None, speaker)
         lock = FolderLock(path)
         try:
             # Again: until the lock was taken, another process may have gone on with it, or deleted it.
-            data = read_run_file(path)
+            about = read_run_file(path)
             remove_leftovers(path)
         except BaseException:
             lock.release()
             raise
-        run = cls(path, data, lock, speaker)
+        run = cls(path, about, lock, speaker)
         run._begin(datetime.now(UTC))
         return run
 
     def __repr__(self) -> str:
-        return f"Run({str(self.path)!r}, {self.verb} {self.recipe_name}, {self.data['status']})"
+        return f"Run({str(self.path)!r}, {self.verb} {self.recipe_name}, {self.about.status})"
 
     @property
     def verb(self) -> str:
         """The command that the run was made by."""
-        return str(self.data["verb"])
+        return self.about.verb
 
     @property
     def recipe_name(self) -> str:
         """The name of its recipe."""
-        return str(self.data["recipe"])
+        return self.about.recipe
 
     @property
     def recipe_toml(self) -> str:
         """The resolved recipe. Raises UsageError where the file is gone."""
-        return _read_text(self.path / RECIPE_FILE)
+        return read_run_text(self.path / RECIPE_FILE)
 
     def subfolder(self, name: str) -> Path:
         """The folder ``counts``, ``figures``, ... of this run, made when it is first asked for."""
@@ -198,10 +177,10 @@ class Run:
         self.metrics.sync()
         return self.checkpoints.save(step, tensors, meta, best)
 
-    def update(self, **values: JSON) -> None:
-        """Add to what run.json tells."""
+    def update(self, **changes: object) -> None:
+        """Change fields of ``about``, and write them to run.json."""
         self._check_there()
-        self.data |= values
+        self.about = self.about.with_changes(**changes)
         self._write()
 
     @overload
@@ -251,7 +230,7 @@ class Run:
         else:
             self.log("".join(traceback.format_exception(error)))
         self._close_session("interrupted" if stopped else "failed")
-        self.data["error"] = {"type": type(error).__name__, "message": str(error)}
+        self.about = self.about.with_changes(error=RunError(type=type(error).__name__, message=str(error)))
         # A full disk, or a folder that is gone, may be the very reason.
         with contextlib.suppress(RushkitError):
             self._check_there()
@@ -288,7 +267,7 @@ class Run:
 
     def _is_untouched(self) -> bool:
         """Whether this process made the folder, and nothing is in it but what every run has from its start."""
-        if len(self.data["sessions"]) > 1:
+        if len(self.about.sessions) > 1:
             return False
         try:
             files = {path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if not path.is_dir()}
@@ -298,9 +277,8 @@ class Run:
         return files <= {RUN_FILE, RECIPE_FILE, LOG_FILE, LOCK_FILE, *kept}
 
     def _begin(self, now: datetime, recipe_toml: str | None = None) -> None:
-        self.data |= {"status": "running", "ended": None}
-        self.data.pop("error", None)
-        self.data["sessions"] = [*self.data["sessions"], {"started": now.isoformat(), "ended": None}]
+        sessions = [*self.about.sessions, Session(started=now.isoformat(), ended=None)]
+        self.about = self.about.with_changes(status="running", ended=None, error=None, sessions=sessions)
         try:
             # The recipe first: what has a run.json can be resumed.
             if recipe_toml is not None:
@@ -310,7 +288,7 @@ class Run:
             self.close()
             raise
 
-    def _end(self, status: str) -> None:
+    def _end(self, status: Status) -> None:
         self._close_session(status)
         try:
             self._check_there()
@@ -318,10 +296,10 @@ class Run:
         finally:
             self.close()
 
-    def _close_session(self, status: str) -> None:
+    def _close_session(self, status: Status) -> None:
         now = datetime.now(UTC).isoformat()
-        self.data |= {"status": status, "ended": now}
-        self.data["sessions"] = [*self.data["sessions"][:-1], {**self.data["sessions"][-1], "ended": now}]
+        sessions = [*self.about.sessions[:-1], self.about.sessions[-1].with_changes(ended=now)]
+        self.about = self.about.with_changes(status=status, ended=now, sessions=sessions)
 
     def _check_there(self) -> None:
         """Raise RushkitError where the folder was deleted or moved under the run: nothing is to come back half."""
@@ -336,38 +314,7 @@ class Run:
 
     def _write(self) -> None:
         if self.writes:
-            write_json(self.path / RUN_FILE, self.data)
-
-
-def is_stub(path: Path) -> bool:
-    """Whether a folder is named like a run and holds no more than a run has before its run.json is written."""
-    try:
-        if not _RUN_NAME.fullmatch(path.name) or path.is_symlink():
-            return False
-        return all(each.name in _BEFORE_RUN_FILE or is_leftover(each) for each in path.iterdir())
-    except OSError:
-        return False
-
-
-def read_run_file(path: Path) -> dict[str, Any]:
-    """What run.json of a run folder holds. Raises UsageError where there is none, or it says nothing sensible."""
-    text = _read_text(path / RUN_FILE)
-    try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path / RUN_FILE} is damaged: {error}", "start a new run") from error
-    texts = ("verb", "recipe", "status", "started")
-    if not isinstance(data, dict) or not all(isinstance(data.get(key), str) for key in texts):
-        raise UsageError(f"{path / RUN_FILE} is not that of a run", f"it needs the keys {', '.join(texts)}")
-    sessions = data.setdefault("sessions", [])
-    if not isinstance(sessions, list) or not all(isinstance(session, dict) for session in sessions):
-        data["sessions"] = []
-    for key, kind in _KINDS.items():
-        if not isinstance(data.get(key), kind | None):
-            raise UsageError(f"{path / RUN_FILE} is damaged: its {key!r} is no {kind.__name__}", "start a new run")
-    if isinstance(data.get("schema"), int) and data["schema"] > SCHEMA:
-        raise UsageError(f"{path} was made by a newer rushkit (format {data['schema']})", "upgrade rushkit")
-    return data
+            write_json(self.path / RUN_FILE, self.about.to_table())
 
 
 def _is_there(folder: Path) -> bool:
@@ -379,15 +326,6 @@ def _is_there(folder: Path) -> bool:
     except OSError:
         return True
     return True
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return read_text(path)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path.parent} is not a run folder: it has no {path.name}", "`rushkit runs list`") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {reason(error)}", "check the file and its permissions") from error
 
 
 def _make_folder(root: Path, started: datetime, verb: str, recipe_name: str) -> Path:

@@ -1,32 +1,52 @@
-"""What a run folder tells of itself."""
+"""Runs as their folders tell of them: run.json, how each run stands, the runs of a folder. Nothing here loads torch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rushkit.errors import DataError
-from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, RESULTS_FILE
+from pydantic import ValidationError
+
+from rushkit.errors import DataError, UsageError
+from rushkit.files import is_leftover
+from rushkit.locks import LOCK_FILE, is_abandoned
+from rushkit.paths import exists, read_text, reason
+from rushkit.recipe.load import default_runs_dir
+from rushkit.results import Results, read
+from rushkit.results.records import RESULTS_FILE, load_json
+from rushkit.results.run_file import SCHEMA, RunFile
 from rushkit.run.metrics import read_metrics
+from rushkit.run.names import CHECKPOINTS, LOG_FILE, METRICS_FILE, RECIPE_FILE, RUN_FILE
 from rushkit.run.results import read_results
-from rushkit.run.store import CheckpointStore
+
+if TYPE_CHECKING:
+    from rushkit.run.store import CheckpointStore
+
+# The statuses of runs that --resume may continue.
+STOPPED = ("failed", "interrupted", "killed")
+# The name of a run's folder, and what is in it before run.json is.
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+_BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
+_NEEDED = ("verb", "recipe", "status", "started")
+_NOTHING_TOLD = RunFile(verb="", recipe="", status="failed", started="")
 
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run folder tells of itself.
+    """What a run's folder tells of the run.
 
     Attributes:
         path: The folder.
         verb: The command that made it.
         recipe: Its recipe's name.
-        status: running, finished, failed, interrupted; ``killed`` where it says running and no process holds its lock,
-            or was before the run began; ``broken`` where run.json cannot be read.
+        status: running, finished, failed, interrupted; ``killed`` where run.json says running and no process holds the
+            lock, or where the process died before there was a run.json; ``broken`` where run.json cannot be read.
         started: When, in ISO form and UTC; ``""`` where unknown.
         ended: When it ended, or None.
-        data: All of run.json.
+        about: All of run.json; empty where there is none, or a broken one.
     """
 
     path: Path
@@ -35,18 +55,27 @@ class RunInfo:
     status: str
     started: str
     ended: str | None = None
-    data: dict[str, Any] = field(default_factory=dict, repr=False)
+    about: RunFile = field(default=_NOTHING_TOLD, repr=False)
 
     @property
     def stage(self) -> str:
         """The stage whose work the run holds: its verb's; of an import, that which would have made such a model."""
-        stage = self.data.get("stage")
-        return stage if self.verb == "import" and isinstance(stage, str) else self.verb
+        return self.about.stage or self.verb if self.verb == "import" else self.verb
 
     def store(self, warn: Callable[[str], None] | None = None) -> CheckpointStore:
-        """Its checkpoints, for reading."""
+        """Return its checkpoints, for reading."""
+        # Only here: it loads torch.
+        from rushkit.run.store import CheckpointStore
+
         folder = self.path / CHECKPOINTS
         return CheckpointStore(folder, writable=False, warn=warn) if warn else CheckpointStore(folder, writable=False)
+
+    def record(self) -> Results | None:
+        """Return what results.json holds; None where there is nothing that can be used, and ``damage`` says why."""
+        try:
+            return read(self.path)
+        except DataError:
+            return None
 
     def results(self) -> dict[str, Any] | None:
         """What results.json holds, or None where there is none that can be used; ``damage`` says why not."""
@@ -56,8 +85,113 @@ class RunInfo:
             return None
 
     def damage(self) -> list[str]:
-        """What is wrong with results.json and metrics.jsonl; empty where nothing is."""
+        """Return what is wrong with results.json and metrics.jsonl; empty where nothing is."""
         return [*_problem(read_results, self.path / RESULTS_FILE), *_problem(read_metrics, self.path / METRICS_FILE)]
+
+
+def find_runs(root: str | Path | None = None) -> list[RunInfo]:
+    """Return every run under ``root``, newest first; the last ones are those whose run.json is damaged, as ``broken``.
+
+    Behind them come folders that a process was killed in before there was a run, as ``killed`` without a verb. What is
+    no run is passed over.
+
+    Example::
+
+        for run in rushkit.find_runs("runs"):
+            print(run.started, run.verb, run.recipe, run.status)
+
+    Args:
+        root: The folder of runs; None: ``default_runs_dir``.
+    """
+    try:
+        folders = [path for path in Path(root or default_runs_dir()).iterdir() if is_run(path) or is_stub(path)]
+    except OSError:
+        return []
+    runs = [info_of(folder) for folder in folders]
+    return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
+
+
+def find_run(
+    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool | None = True
+) -> RunInfo | None:
+    """Return the newest run of these verbs and this recipe, or None; an import counts for the stage it stands for.
+
+    Args:
+        root: The folder of runs.
+        verbs: One command or several.
+        recipe: A recipe's name; None for any.
+        finished: True for finished runs, False for those that can be resumed, None for both.
+    """
+    verbs = (verbs,) if isinstance(verbs, str) else verbs
+    for run in find_runs(root):
+        fits = run.stage in verbs and recipe in (None, run.recipe)
+        if fits and finished in (None, run.status == "finished"):
+            return run
+    return None
+
+
+def info_of(folder: Path) -> RunInfo:
+    """Return what a run's folder tells of the run; ``broken`` where its run.json cannot be read."""
+    if is_stub(folder):
+        begins = (folder / LOCK_FILE).exists() and not is_abandoned(folder)
+        return RunInfo(folder, "", "", "running" if begins else "killed", "")
+    try:
+        about = read_run_file(folder)
+    except UsageError:
+        return RunInfo(folder, "", "", "broken", "")
+    killed = about.status == "running" and is_abandoned(folder)
+    status = "killed" if killed else about.status
+    return RunInfo(folder, about.verb, about.recipe, status, about.started, about.ended, about)
+
+
+def is_run(path: Path) -> bool:
+    """Return whether a folder is that of a run, however damaged."""
+    return exists(path / RUN_FILE)
+
+
+def is_stub(path: Path) -> bool:
+    """Return whether a folder is named like a run's and holds no more than a run's does before run.json is written."""
+    try:
+        if not _RUN_NAME.fullmatch(path.name) or path.is_symlink():
+            return False
+        return all(file.name in _BEFORE_RUN_FILE or is_leftover(file) for file in path.iterdir())
+    except OSError:
+        return False
+
+
+def read_run_file(folder: Path) -> RunFile:
+    """Return what run.json of a run's folder holds.
+
+    Raises:
+        UsageError: there is none, it is damaged, or a newer rushkit wrote it.
+    """
+    path = folder / RUN_FILE
+    text = read_run_text(path)
+    try:
+        table = load_json(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged: {error}", "start a new run") from error
+    if not isinstance(table, dict) or not all(isinstance(table.get(key), str) for key in _NEEDED):
+        raise UsageError(f"{path} is not that of a run", f"it needs the keys {', '.join(_NEEDED)}")
+    if isinstance(schema := table.get("schema"), int) and schema > SCHEMA:
+        raise UsageError(f"{folder} was made by a newer rushkit (format {schema})", "upgrade rushkit")
+    try:
+        return RunFile.model_validate(table)
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        key, *inside = map(str, problem["loc"])
+        place = f"{key!r} ({'.'.join(inside)})" if inside else repr(key)
+        raise UsageError(f"{path} is damaged: its {place}: {problem['msg']}", "start a new run") from error
+
+
+def read_run_text(path: Path) -> str:
+    """Return the text of a file that every run's folder has. Raises UsageError where it is not there or unreadable."""
+    try:
+        return read_text(path)
+    except FileNotFoundError as error:
+        raise UsageError(f"{path.parent} is not a run folder: it has no {path.name}", "`rushkit runs list`") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {reason(error)}", "check the file and its permissions") from error
 
 
 def _problem(read: Callable[[Path], Any], path: Path) -> list[str]:

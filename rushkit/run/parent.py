@@ -8,24 +8,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 from rushkit.errors import CheckpointError, RushkitError
-from rushkit.files import JSON, write_atomic
+from rushkit.files import write_atomic
 from rushkit.paths import is_file, open_file
-from rushkit.run.checkpoint import SUFFIX, Checkpoint, checkpoint_hash, load_checkpoint
-from rushkit.run.folder import CHECKPOINTS, NAMED_CHECKPOINTS, Run
+from rushkit.results.run_file import Facts
+from rushkit.run.checkpoint import Checkpoint, checkpoint_hash, load_checkpoint
+from rushkit.run.folder import Run
+from rushkit.run.names import CHECKPOINTS, SUFFIX
 
-# Where run.json has the hashes of the checkpoints that it names, by the same keys.
-HASHES = "hashes"
 _COPIED = 1 << 24
 
 
-def hashes_of(told: Mapping[str, JSON]) -> dict[str, JSON]:
-    """The hash of each checkpoint that run.json names by a path; of a path that leads to none there is none."""
-    hashes = {key: checkpoint_hash(str(told[key])) for key in NAMED_CHECKPOINTS if told.get(key)}
+def hashes_of(facts: Facts) -> dict[str, str]:
+    """Return the hash of each checkpoint that run.json names by a path; a path that leads to none has none."""
+    paths = {"parent": facts.parent, "transfer_to": facts.transfer_to}
+    hashes = {key: checkpoint_hash(path) for key, path in paths.items() if path}
     return {key: value for key, value in hashes.items() if value}
 
 
@@ -36,9 +37,9 @@ def keep_checkpoints(run: Run) -> None:
     """
     if not run.writes:
         return
-    for key in run.data.get(HASHES) or {}:
+    for key in run.about.hashes:
         with contextlib.suppress(OSError, RushkitError):
-            _second_name(Path(str(run.data[key])).resolve(), run.path / f"{key}{SUFFIX}")
+            _second_name(_named(run, key).resolve(), run.path / f"{key}{SUFFIX}")
 
 
 def checkpoint_of_run(run: Run, key: str = "parent") -> Checkpoint:
@@ -47,19 +48,22 @@ def checkpoint_of_run(run: Run, key: str = "parent") -> Checkpoint:
     Raises:
         CheckpointError: it is gone, or another one has taken its place.
     """
-    named = Path(str(run.data.get(key)))
-    wanted = (run.data.get(HASHES) or {}).get(key)
+    named, wanted = _named(run, key), run.about.hashes.get(key)
     if wanted is None:
         return load_checkpoint(named)
     for path in _places(run, key, named):
         if checkpoint_hash(path) == wanted:
             return replace(load_checkpoint(path), path=named)
-    built_on = f"the one that {run.path} builds on, with the hash {str(wanted)[:12]}"
+    built_on = f"the one that {run.path} builds on, with the hash {wanted[:12]}"
     changed = f"the model changed: {named} is another checkpoint than {built_on}"
     raise CheckpointError(
         changed if is_file(named) else f"there is no checkpoint {named} any more: {built_on}",
         "put it back there, or start a new run",
     )
+
+
+def _named(run: Run, key: str) -> Path:
+    return Path(str({"parent": run.about.parent, "transfer_to": run.about.transfer_to}.get(key)))
 
 
 def _places(run: Run, key: str, named: Path) -> Iterator[Path]:

@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from rushkit.errors import CheckpointError
-from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.names import SUFFIX
 
 # Between a block's number and the suffix of what is known of it so far.
 _PART = ".part"

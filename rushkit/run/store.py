@@ -12,9 +12,8 @@ import torch
 from rushkit.errors import CheckpointError, showable
 from rushkit.files import JSON, remove_leftovers, write_atomic, write_error
 from rushkit.paths import read_text
-from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint, save_checkpoint
-
-POINTERS = ("best", "last")
+from rushkit.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.names import POINTERS, SUFFIX
 
 _STEP_NAME = re.compile(r"step-(\d{6,18})" + re.escape(SUFFIX))
 

@@ -16,7 +16,7 @@ from rushkit.models.passes import pass_size
 from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.find import resolve_from
+from rushkit.run.source import resolve_from
 from rushkit.setup import components
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator

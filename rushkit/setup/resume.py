@@ -13,8 +13,9 @@ from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
 from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.find import STOPPED, find_runs
-from rushkit.run.folder import CHECKPOINTS, METRICS_FILE, RECIPE_FILE, Run, read_run_file
+from rushkit.run.folder import Run
+from rushkit.run.info import STOPPED, find_runs, read_run_file
+from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.progress import Speaker
 
@@ -71,7 +72,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         ranks.broadcast(str(path.resolve()))
     try:
         stored = read_recipe(run.recipe_toml, str(path / RECIPE_FILE))
-        given = {"system.precision": run.data.get("precision", "auto")} | dict(parse_changes(changes or []))
+        given = {"system.precision": run.about.precision or "auto"} | dict(parse_changes(changes or []))
         derived = derive_recipe(stored, given, system=_KEPT)
         check_components(derived)
         return derived, run
@@ -110,7 +111,7 @@ def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:
 
 def parent_if_any(run: Run) -> Checkpoint | None:
     """Load the checkpoint that a resumed fine-tuning started from; None where it started from random weights."""
-    return parent_checkpoint(run) if run.data.get("parent") else None
+    return parent_checkpoint(run) if run.about.parent else None
 
 
 def _folder(stopped: Stopped, recipe: str | None) -> Path:
@@ -137,12 +138,12 @@ def _newest(stopped: Stopped, recipe: str | None) -> Path:
 
 def _check_verb(path: Path, verb: str) -> None:
     facts = read_run_file(path)
-    made_by = facts["verb"]
+    made_by = facts.verb
     if made_by != verb:
         raise UsageError(
             f"{path} is a run of {made_by}, not of {verb}", shell_line("rushkit", made_by, "--resume", "--run", path)
         )
-    if verb in _NEXT_VERB and facts["status"] == "finished":
+    if verb in _NEXT_VERB and facts.status == "finished":
         raise UsageError(
             f"{path} is finished: there is nothing to go on with",
             f"to use it: {shell_line('rushkit', _NEXT_VERB[verb], '--from', path)}; longer training is a new run",

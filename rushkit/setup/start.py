@@ -14,7 +14,7 @@ from rushkit.recipe.components import check_components
 from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
-from rushkit.run.parent import HASHES, hashes_of, keep_checkpoints
+from rushkit.run.parent import hashes_of, keep_checkpoints
 from rushkit.run.progress import Speaker
 from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.system import Machine, choose_machine
@@ -56,18 +56,18 @@ def start_run(
         run = Run.open(ranks.broadcast(None), speaker, ranks.rank())
         ranks.wait()
         return run
-    info = environment() | {
-        "device": str(machine.device),
-        "precision": machine.precision,
-        "machine": str(machine),
-        "seed": recipe.system.seed,
-        "owners": component_owners(recipe),
-        "parent": parent,
-        "ranks": ranks.world(),
+    facts = environment().with_changes(
+        device=str(machine.device),
+        precision=machine.precision,
+        machine=str(machine),
+        seed=recipe.system.seed,
+        owners=component_owners(recipe),
+        parent=parent,
+        ranks=ranks.world(),
         **(asked or {}),
-    }
-    info[HASHES] = hashes_of(info)
-    run = Run.create(recipe.system.runs_dir, verb, recipe.name, info, toml.dumps(recipe.resolved()), speaker)
+    )
+    facts = facts.with_changes(hashes=hashes_of(facts))
+    run = Run.create(recipe.system.runs_dir, verb, recipe.name, facts, toml.dumps(recipe.resolved()), speaker)
     if verb in _RESUMED:
         keep_checkpoints(run)
     ranks.broadcast(str(run.path.resolve()))

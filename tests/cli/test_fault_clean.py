@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from rushkit.results import read
+from rushkit.results.run_file import Facts
 from rushkit.results.training import Finetuning
 from rushkit.run import clean
 from rushkit.run.folder import Run
@@ -17,7 +18,7 @@ QUIET = Speaker(-1, rank=0)
 
 
 def interrupted(root: Path) -> Path:
-    with pytest.raises(KeyboardInterrupt), Run.create(root, "finetune", "digits", {}, "", QUIET) as run:
+    with pytest.raises(KeyboardInterrupt), Run.create(root, "finetune", "digits", Facts(), "", QUIET) as run:
         raise KeyboardInterrupt
     return run.path
 
@@ -71,8 +72,8 @@ def test_a_run_on_which_another_began_to_build_after_the_listing_stays(cli, fold
     parent = interrupted(folder / "runs")
 
     def build_on_it() -> None:
-        info = {"parent": f"{parent}/checkpoints/best"}
-        with Run.create(folder / "runs", "evaluate", "digits", info, "", QUIET):
+        facts = Facts(parent=f"{parent}/checkpoints/best")
+        with Run.create(folder / "runs", "evaluate", "digits", facts, "", QUIET):
             pass
 
     after_listing(build_on_it)

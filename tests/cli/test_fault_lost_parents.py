@@ -12,9 +12,10 @@ from commands import contents, only, sets
 
 from rushkit.cli.app import main
 from rushkit.files import write_json
+from rushkit.results.run_file import Facts
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
-from rushkit.run.find import find_run, find_runs
 from rushkit.run.folder import Run
+from rushkit.run.info import find_run, find_runs
 from rushkit.run.progress import Speaker
 
 ATTACK = ("attack", "--samples", "2", "--limit", "6", "--protocol", "paper", *sets("attack.0.steps=2"))
@@ -192,7 +193,7 @@ def test_a_training_does_not_go_on_with_other_images(cli, fails, runs, monkeypat
 @pytest.mark.parametrize("host", ["another machine", None], ids=["killed elsewhere", "a pid taken again"])
 def test_a_run_that_nobody_works_in_is_killed_and_found(tmp_path, host):
     """Its process is gone, though the lock file names a machine that cannot be asked, or a process that lives."""
-    with Run.create(tmp_path, "pretrain", "digits", {}, "", Speaker(-1, rank=0)) as run:
+    with Run.create(tmp_path, "pretrain", "digits", Facts(), "", Speaker(-1, rank=0)) as run:
         run.save_checkpoint(1, {"w": torch.ones(1)}, {})
         holder = json.loads((run.path / "lock").read_text())
     told = json.loads((run.path / "run.json").read_text()) | {"status": "running", "ended": None}

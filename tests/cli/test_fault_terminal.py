@@ -12,7 +12,9 @@ from commands import sets
 from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.errors import CheckpointError
 from rushkit.recipe.load import load_recipe
-from rushkit.run.folder import LOG_FILE, Run
+from rushkit.results.run_file import Facts
+from rushkit.run.folder import Run
+from rushkit.run.names import LOG_FILE
 from rushkit.run.progress import Progress, Speaker
 
 # Writes to the clipboard, clears the screen, goes to the beginning of the line, turns the direction of writing.
@@ -85,7 +87,7 @@ def test_completion_offers_no_word_that_a_shell_would_obey(evil_run):
 
 
 def test_sentences_warnings_and_the_log_show_control_characters_as_escapes(folder, capsys):
-    run = Run.create(folder, "pretrain", f"r{EVIL}", {}, "", Speaker(rank=0))
+    run = Run.create(folder, "pretrain", f"r{EVIL}", Facts(), "", Speaker(rank=0))
     run.speaker.say(f"say {EVIL}")
     run.speaker.warn(f"warn {EVIL}")
     run.fail(ValueError(f"fail {EVIL}"))

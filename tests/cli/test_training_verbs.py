@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, contents, only, sets
 
+from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.progress import Speaker
@@ -198,7 +199,7 @@ def test_resume_passes_over_runs_that_never_began(cli, fails, folder, monkeypatc
         fails(130, "pretrain", "--recipe", "digits", *sets(*TINY))
     fails(2, "pretrain", "--recipe", "digits", *sets(*TINY, "data.validation=99999"))
     # One that died of a fault in the program keeps its folder, with nothing in it to go on from.
-    vain = Run.create(folder / "runs", "pretrain", "digits", {}, "", Speaker(-1, rank=0))
+    vain = Run.create(folder / "runs", "pretrain", "digits", Facts(), "", Speaker(-1, rank=0))
     with pytest.raises(ZeroDivisionError), vain:
         raise ZeroDivisionError
     said = cli("pretrain", "--resume")

@@ -36,6 +36,7 @@ from rushkit.models.batch_norm import synchronise_batch_norm
 from rushkit.models.network import build_backbone
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.results.run_file import Facts
 from rushkit.robustness.attack import attack
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
@@ -392,7 +393,7 @@ def test_a_share_sees_the_views_and_the_noise_of_the_whole_batch(views, first, c
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(ranks, "world", lambda: 3)
     monkeypatch.setattr(ranks, "wait", lambda: None)
-    run = Run.create(tmp_path, "pretrain", "tiny", {}, "", QUIET)
+    run = Run.create(tmp_path, "pretrain", "tiny", Facts(), "", QUIET)
     with pytest.raises(UsageError, match="does not divide over 3 ranks") as raised, run:
         pretrain(tiny("pretrain.batch_size=16"), run)
     assert "pretrain.batch_size=15" in raised.value.hint

@@ -22,7 +22,7 @@ from rushkit.recipe.attack_flags import change_attacks
 from rushkit.recipe.components import check_components
 from rushkit.recipe.find import available
 from rushkit.recipe.load import load_recipe
-from rushkit.run.find import find_runs
+from rushkit.run.info import find_runs
 from rushkit.training import loop
 
 PAGES = sorted(str(page.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md") for page in ROOT.glob(pattern))

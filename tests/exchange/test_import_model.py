@@ -27,7 +27,7 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
-from rushkit.run.find import find_run
+from rushkit.run.info import find_run
 from rushkit.setup.model import load_classifier, open_checkpoint, recipe_of
 from rushkit.setup.start import start_run
 from rushkit.system import Machine, generator
@@ -163,7 +163,7 @@ def test_a_cifar_resnet_of_other_names_gives_its_own_logits(make, seeded, tmp_pa
     torch.save({"net": nn.DataParallel(model).state_dict(), "acc": 95.0, "epoch": 199}, tmp_path / "ckpt.pth")
     run = make(tmp_path / "ckpt.pth", "resnet18", mean=MEAN, std=STD)
     assert_same_logits(run, model, MEAN, STD)
-    notes = run.data["imported"]["notes"]
+    notes = run.about.imported.notes
     assert [note.split(";")[0] for note in notes] == [
         "the weights are taken from its 'net'",
         "the prefix 'module' is taken off the names",
@@ -180,7 +180,7 @@ def test_a_normalisation_layer_in_the_file_needs_no_flags(make, seeded, tmp_path
     assert_same_logits(run, model, MEAN, STD)
     other = make(tmp_path / "w.pt", "timm/resnet10t", mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
     assert_same_logits(other, model, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    assert any("come before the weights' own" in note for note in other.data["imported"]["notes"])
+    assert any("come before the weights' own" in note for note in other.about.imported.notes)
 
 
 def test_a_normalisation_of_pixels_up_to_255_is_refused(make, seeded, tmp_path):
@@ -363,8 +363,8 @@ class TestPretrained:
         with start_run("import", plan.recipe, QUIET) as run:
             import_model(plan, run, 0)
         assert_same_logits(run, offered, MEAN, STD)
-        assert run.data["imported"]["pretrained"] == "timm/resnet10t"
-        assert run.data["imported"]["tag"] == "theirs_v1"
+        assert run.about.imported.pretrained == "timm/resnet10t"
+        assert run.about.imported.tag == "theirs_v1"
         # The run needs nobody's download from then on.
         assert "pretrained" not in run.recipe_toml
 

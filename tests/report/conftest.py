@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 from synthetic_runs import EPS, Runs, attack_row, attacks, audited, certification, evaluation, probed
 
-from rushkit.run.find import find_runs
-from rushkit.run.info import RunInfo
+from rushkit.run.info import RunInfo, find_runs
 
 
 @pytest.fixture

@@ -16,8 +16,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.intervals import accuracy_row, figures, robustness_row
-from rushkit.run.find import find_runs
-from rushkit.run.info import RunInfo
+from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.metrics import MetricsLog
 
 EPS = 8 / 255

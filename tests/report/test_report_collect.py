@@ -9,7 +9,7 @@ from synthetic_runs import attack_row, attacks, evaluation
 
 from rushkit.errors import UsageError
 from rushkit.report.families import choose_run, gather
-from rushkit.run.find import find_runs
+from rushkit.run.info import find_runs
 
 
 def verbs(family):

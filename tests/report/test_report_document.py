@@ -330,7 +330,7 @@ def test_an_evaluation_of_a_few_images_does_not_replace_that_of_all(runs):
 
 
 def test_an_imported_model_was_not_trained_by_its_recipe(runs):
-    foreign = {"file": "x/theirs.pt", "sha256": "0123456789abcdef"}
+    foreign = {"file": "x/theirs.pt", "sha256": "0123456789abcdef", "renamed": {}, "ignored": [], "notes": []}
     model = runs.add("import", results={"stage": "import", "makes": "classifier"}, stage="finetune", imported=foreign)
     runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
     found = document_of(model)["models"][0]

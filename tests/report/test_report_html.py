@@ -13,7 +13,7 @@ from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page, plain
 from rushkit.report.words import PROTOCOL_NOTE, PROTOCOL_SENTENCES
-from rushkit.run.find import find_runs
+from rushkit.run.info import find_runs
 
 EVIL = "<script>alert('1')</script>"
 VOID = {"meta", "img", "br"}

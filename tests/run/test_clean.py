@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.results.run_file import Facts
 from rushkit.run.clean import delete_run, find_leftovers, size_of
-from rushkit.run.find import find_runs
 from rushkit.run.folder import Run
-from rushkit.run.info import RunInfo
+from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.progress import Speaker
 
 QUIET = Speaker(-1, rank=0)
@@ -20,7 +20,7 @@ QUIET = Speaker(-1, rank=0)
 def stopped(
     root: Path, status: str, parent: Path | None = None, keeps: str | None = None, results: bool = False
 ) -> Path:
-    with Run.create(root, "finetune", "digits", {"parent": str(parent) if parent else None}, "", QUIET) as run:
+    with Run.create(root, "finetune", "digits", Facts(parent=str(parent) if parent else None), "", QUIET) as run:
         pass
     (run.path / "run.json").write_text(json.dumps(json.loads((run.path / "run.json").read_text()) | {"status": status}))
     if keeps:
@@ -77,7 +77,7 @@ def test_only_run_folders_are_deleted(tmp_path):
 
 
 def test_a_run_that_a_process_works_in_is_not_deleted(tmp_path):
-    with Run.create(tmp_path, "finetune", "digits", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "finetune", "digits", Facts(), "", QUIET) as run:
         info = RunInfo(run.path, "finetune", "digits", "failed", "")
         with pytest.raises(RushkitError, match="another process"):
             delete_run(info)

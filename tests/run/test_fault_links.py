@@ -11,6 +11,7 @@ from rushkit import files
 from rushkit.data import cache
 from rushkit.errors import RushkitError
 from rushkit.files import write_atomic
+from rushkit.results.run_file import Facts
 from rushkit.run.blocklog import BlockLog
 from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
@@ -27,7 +28,7 @@ def precious(tmp_path):
 
 
 def a_run(root):
-    run = Run.create(root, "pretrain", "digits", {}, "", Speaker(-1, rank=0))
+    run = Run.create(root, "pretrain", "digits", Facts(), "", Speaker(-1, rank=0))
     run.close()
     return run.path
 

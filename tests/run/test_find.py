@@ -11,11 +11,13 @@ import torch
 
 from rushkit import locks
 from rushkit.errors import CheckpointError, UsageError
+from rushkit.results.run_file import Facts
 from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import save_checkpoint
-from rushkit.run.find import find_run, find_runs, resolve_from
 from rushkit.run.folder import Run
+from rushkit.run.info import find_run, find_runs
 from rushkit.run.progress import Speaker
+from rushkit.run.source import resolve_from
 
 QUIET = Speaker(-1, rank=0)
 BOTH = "make one with: rushkit pretrain --recipe {0}, and then: rushkit finetune --from {0}"
@@ -30,7 +32,7 @@ def made(
     checkpoint: bool = True,
     parent: Path | None = None,
 ) -> Path:
-    with Run.create(root, verb, recipe, {}, "", QUIET) as run:
+    with Run.create(root, verb, recipe, Facts(), "", QUIET) as run:
         if checkpoint:
             run.save_checkpoint(minute, {"w": torch.ones(1)}, {"minute": minute})
     data = json.loads((run.path / "run.json").read_text())
@@ -73,7 +75,7 @@ def test_the_newest_that_fits_is_found(tmp_path):
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path):
-    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "pretrain", "cifar10", Facts(), "", QUIET) as run:
         assert find_runs(tmp_path)[0].status == "running"
         # Whatever the lock file says.
         (run.path / "lock").write_text(json.dumps({"pid": 2**22 + 1, "host": "another machine"}))
@@ -95,12 +97,12 @@ def test_where_there_are_no_locks_the_process_tells(tmp_path, monkeypatch):
 
 def test_looking_at_runs_turns_nobody_away(tmp_path):
     """A process lists the runs again and again, while this one takes and leaves a run's lock."""
-    with Run.create(tmp_path, "pretrain", "digits", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "pretrain", "digits", Facts(), "", QUIET) as run:
         pass
     told = json.loads((run.path / "run.json").read_text()) | {"status": "running"}
     (run.path / "run.json").write_text(json.dumps(told))
     code = (
-        "import sys; from rushkit.run.find import find_runs\n"
+        "import sys; from rushkit.run.source import find_runs\n"
         "print('there', flush=True)\n"
         "while sys.stdin.read(1): find_runs(sys.argv[1])"
     )
@@ -118,7 +120,7 @@ def test_looking_at_runs_turns_nobody_away(tmp_path):
 
 
 def test_results_are_read_where_there_are_any(tmp_path):
-    with Run.create(tmp_path, "evaluate", "cifar10", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "evaluate", "cifar10", Facts(), "", QUIET) as run:
         assert find_runs(tmp_path)[0].results() is None
         run.write_results(Pretraining(recipe="cifar10", epochs=1, loss=0.5, knn_protocol=None))
         assert find_runs(tmp_path)[0].results()["loss"] == 0.5
@@ -153,7 +155,7 @@ def test_a_checkpoint_outside_any_run_will_do(tmp_path):
 
 
 def test_from_takes_the_pointer_to_the_best_checkpoint(tmp_path):
-    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "pretrain", "cifar10", Facts(), "", QUIET) as run:
         for step in (1, 2, 3):
             run.save_checkpoint(step, {"w": torch.ones(1)}, {"step": step}, best=step == 1)
     for pointer, step in (("best", 1), ("last", 3)):
@@ -168,7 +170,7 @@ def test_from_takes_the_pointer_to_the_best_checkpoint(tmp_path):
 
 
 def test_a_damaged_last_checkpoint_gives_way_to_the_one_before(tmp_path):
-    with Run.create(tmp_path, "pretrain", "cifar10", {}, "", QUIET) as run:
+    with Run.create(tmp_path, "pretrain", "cifar10", Facts(), "", QUIET) as run:
         run.save_checkpoint(1, {}, {"step": 1})
         run.save_checkpoint(2, {}, {"step": 2}).write_bytes(b"torn")
     heard: list[str] = []

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from rushkit.results.run_file import RunFile
 from rushkit.run.info import RunInfo
-from rushkit.run.lineage import parents
+from rushkit.run.lineage import ancestors, parents
 
 
 def run(name, parent=None):
-    return RunInfo(Path("runs") / name, "finetune", "digits", "finished", "", data={"parent": parent})
+    about = RunFile(verb="finetune", recipe="digits", status="finished", started="2030", parent=parent)
+    return RunInfo(Path("runs") / name, "finetune", "digits", "finished", about.started, about=about)
 
 
 @pytest.mark.parametrize(
@@ -25,8 +27,17 @@ def run(name, parent=None):
         ("one/runs/three/checkpoints/best", "one"),
         ("elsewhere/gone", None),
         (None, None),
-        (7, None),
     ],
 )
 def test_the_parent_is_the_last_part_of_the_path_that_is_a_run_and_not_itself(stored, expected):
     assert parents([run("one"), run("two"), run("three", stored)]) == {"one": None, "two": None, "three": expected}
+
+
+def test_the_ancestors_of_a_run_come_nearest_first():
+    above = {"head": "encoder", "encoder": "older", "older": None, "other": None}
+    assert ancestors("head", above) == ["encoder", "older"]
+    assert ancestors("older", above) == []
+
+
+def test_a_circle_of_runs_is_followed_once():
+    assert ancestors("one", {"one": "two", "two": "one"}) == ["two"]

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
@@ -64,9 +65,9 @@ def train_until_killed(path: Path, call: int) -> None:
 
 def test_a_run_killed_at_twenty_random_moments_ends_bit_for_bit_as_one_that_was_not(tmp_path):
     speaker = Speaker(-1, rank=0)
-    with Run.create(tmp_path, "pretrain", "whole", {}, "", speaker) as whole:
+    with Run.create(tmp_path, "pretrain", "whole", Facts(), "", speaker) as whole:
         expected = train(whole)
-    Run.create(tmp_path, "pretrain", "killed", {}, "", speaker).close()
+    Run.create(tmp_path, "pretrain", "killed", Facts(), "", speaker).close()
     path = next(tmp_path.glob("*-killed-*"))
     chance = random.Random(3)
     for _ in range(20):
@@ -85,4 +86,4 @@ def test_a_run_killed_at_twenty_random_moments_ends_bit_for_bit_as_one_that_was_
         assert torch.equal(train(resumed), expected)
     assert [line["step"] for line in read_metrics(path / "metrics.jsonl")] == list(range(1, STEPS + 1))
     assert read_metrics(path / "metrics.jsonl") == read_metrics(whole.path / "metrics.jsonl")
-    assert len(resumed.data["sessions"]) >= 3
+    assert len(resumed.about.sessions) >= 3

@@ -14,6 +14,7 @@ import torch
 import rushkit
 from rushkit.errors import DataError, Interrupted, NumericsError, RushkitError, UsageError
 from rushkit.results import read
+from rushkit.results.run_file import Facts, GitState
 from rushkit.results.training import Pretraining
 from rushkit.run.environment import environment, git_state
 from rushkit.run.folder import Run
@@ -24,8 +25,8 @@ QUIET = Speaker(-1, rank=0)
 RESULTS = Pretraining(recipe="cifar10", epochs=1, loss=0.5, knn_protocol=None)
 
 
-def create(root, verb="pretrain", recipe="cifar10", **info) -> Run:
-    return Run.create(root, verb, recipe, info, "schema = 1\n", QUIET)
+def create(root, verb="pretrain", recipe="cifar10", **facts) -> Run:
+    return Run.create(root, verb, recipe, Facts(**facts), "schema = 1\n", QUIET)
 
 
 def told(run: Run) -> dict:
@@ -37,7 +38,7 @@ def test_a_new_run_tells_what_it_is(tmp_path):
         assert re.fullmatch(r"\d{8}-\d{6}-pretrain-cifar10-[0-9a-f]{6}", run.path.name)
         assert run.recipe_toml == "schema = 1\n"
         assert (run.verb, run.recipe_name) == ("pretrain", "cifar10")
-        assert told(run) | {"seed": 3, "parent": None, "status": "running", "ended": None} == told(run)
+        assert told(run) | {"seed": 3, "status": "running"} == told(run)
         assert sorted(path.name for path in run.path.iterdir()) == ["lock", "recipe.toml", "run.json"]
     assert told(run)["status"] == "finished"
     assert told(run)["started"] <= told(run)["ended"]
@@ -143,11 +144,11 @@ def test_a_resumed_run_goes_on_in_its_folder(tmp_path):
     with Run.open(run.path, QUIET) as again:
         assert told(again)["status"] == "running"
         assert "error" not in told(again)
-        assert again.data["seed"] == 3
+        assert again.about.seed == 3
         again.metrics.append(step=2)
-        again.update(device={"type": "cpu"})
+        again.update(device="cpu")
     assert told(again)["status"] == "finished"
-    assert told(again)["device"] == {"type": "cpu"}
+    assert told(again)["device"] == "cpu"
     assert [bool(session["ended"]) for session in told(again)["sessions"]] == [True, True]
     assert [line["step"] for line in read_metrics(run.path / "metrics.jsonl")] == [1, 2]
     assert not list(run.path.glob(".*"))
@@ -186,7 +187,7 @@ def test_other_ranks_follow_without_a_lock_and_write_nothing(tmp_path, capsys):
             follower.log("hello")
             follower.metrics.append(step=1)
             follower.write_results(RESULTS)
-            follower.update(a=1)
+            follower.update(block=1)
             assert follower.save_checkpoint(2, {}, {}) is None
             assert follower.checkpoints.load_latest().meta == {"step": 1}
         with pytest.raises(ValueError, match="bug"), Run.open(run.path, Speaker(rank=1), rank=1):
@@ -244,10 +245,9 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
 
 def test_the_environment_names_versions_and_the_state_of_the_code(tmp_path):
     found = environment(tmp_path)
-    assert found["versions"]["rushkit"] == rushkit.__version__
-    assert found["versions"]["torch"].startswith(torch.__version__.split("+")[0])
-    assert found["argv"] == sys.argv
-    json.dumps(found)
+    assert found.versions["rushkit"] == rushkit.__version__
+    assert found.versions["torch"].startswith(torch.__version__.split("+")[0])
+    assert found.argv == sys.argv
 
 
 def test_git_state_says_commit_and_whether_it_was_changed(tmp_path, monkeypatch):
@@ -264,9 +264,9 @@ def test_git_state_says_commit_and_whether_it_was_changed(tmp_path, monkeypatch)
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "-qm", "one")
-    assert git_state(tmp_path) == {"commit": git("rev-parse", "HEAD"), "dirty": False}
+    assert git_state(tmp_path) == GitState(commit=git("rev-parse", "HEAD"), dirty=False)
     (tmp_path / "a").write_text("2")
-    assert git_state(tmp_path)["dirty"] is True
+    assert git_state(tmp_path).dirty is True
     monkeypatch.setenv("PATH", str(tmp_path))
     assert git_state(tmp_path) is None
 

@@ -14,7 +14,8 @@ import torch
 
 from rushkit.errors import CheckpointError, RushkitError
 from rushkit.run.checkpoint import load_checkpoint
-from rushkit.run.store import POINTERS, CheckpointStore
+from rushkit.run.names import POINTERS
+from rushkit.run.store import CheckpointStore
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are tried in forked children")
 

@@ -20,8 +20,8 @@ def test_a_signal_in_the_last_step_stops_the_run_and_it_can_be_finished(tiny, at
     run = start_run("pretrain", recipe, QUIET)
     with pytest.raises(Interrupted, match="stopped at step 6 of 6"), run:
         pretrain(recipe, run)
-    assert run.data["status"] == "interrupted"
+    assert run.about.status == "interrupted"
     with Run.open(run.path, QUIET) as resumed:
         pretrain(recipe, resumed)
-    assert resumed.data["status"] == "finished"
+    assert resumed.about.status == "finished"
     assert checkpoint_of(resumed).meta["step"] == 6

@@ -65,7 +65,7 @@ def test_a_signal_saves_though_saying_so_fails(tiny, at_step, break_streams):
     with pytest.raises(Interrupted, match="stopped at step 4 of 6"), run:
         pretrain(recipe, run)
     assert checkpoint_of(run).meta["step"] == 4
-    assert run.data["status"] == "interrupted"
+    assert run.about.status == "interrupted"
 
 
 def test_training_goes_on_without_its_audience(tiny, at_step, break_streams):
@@ -74,7 +74,7 @@ def test_training_goes_on_without_its_audience(tiny, at_step, break_streams):
     at_step(2, break_streams)
     with start_run("pretrain", recipe, Speaker(1, rank=0)) as run:
         pretrain(recipe, run)
-    assert run.data["status"] == "finished"
+    assert run.about.status == "finished"
     assert checkpoint_of(run).hash == whole.hash
     # The log has heard what nobody else could.
     assert "epoch 2/2" in (run.path / "log.txt").read_text()

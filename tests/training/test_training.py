@@ -117,7 +117,7 @@ def test_pretraining_stopped_by_a_signal_and_resumed_ends_bit_for_bit_the_same(t
         pretrain(recipe, run)
     assert raised.value.exit_code == 130
     assert raised.value.hint == f"go on with: rushkit pretrain --resume --run {run.path}"
-    assert run.data["status"] == "interrupted"
+    assert run.about.status == "interrupted"
     with Run.open(run.path, QUIET) as resumed:
         results = pretrain(recipe, resumed)
     assert same(checkpoint_of(resumed).tensors, checkpoint_of(whole).tensors)

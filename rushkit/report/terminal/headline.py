@@ -10,9 +10,9 @@ from rushkit.report._record import record_of
 from rushkit.report.measured import attacks_of
 from rushkit.report.protocols import settings_words, upper_bounds
 from rushkit.report.words import accuracy_words, certainty, encoder_words, points_words, rate_words, run_of_checkpoint
+from rushkit.results.records import RESULTS_FILE
 from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent
-from rushkit.run.folder import RESULTS_FILE
 
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo

@@ -1,4 +1,4 @@
-"""Finding runs: all of them, the newest that fits, and the one that ``--from`` means."""
+"""What ``--from`` means: a run, or a checkpoint of one; and what to say where nothing fits."""
 
 from __future__ import annotations
 
@@ -9,18 +9,13 @@ from pathlib import Path
 import torch
 
 from rushkit.errors import CheckpointError, UsageError, did_you_mean, first_few, shell_line
-from rushkit.locks import LOCK_FILE, is_abandoned
 from rushkit.paths import exists, is_file
 from rushkit.recipe.find import available
-from rushkit.recipe.load import default_runs_dir
-from rushkit.run.checkpoint import SUFFIX, Checkpoint, load_checkpoint
-from rushkit.run.folder import CHECKPOINTS, RUN_FILE, is_stub, read_run_file
-from rushkit.run.info import RunInfo
-from rushkit.run.lineage import parents
-from rushkit.run.store import POINTERS, CheckpointStore
-
-# What a run is called that --resume may go on with.
-STOPPED = ("failed", "interrupted", "killed")
+from rushkit.run.checkpoint import Checkpoint, load_checkpoint
+from rushkit.run.info import STOPPED, RunInfo, find_run, find_runs, info_of, is_run, read_run_file
+from rushkit.run.lineage import ancestors, parents
+from rushkit.run.names import CHECKPOINTS, POINTERS, SUFFIX
+from rushkit.run.store import CheckpointStore
 
 
 @dataclass(frozen=True)
@@ -47,41 +42,6 @@ class Source:
         return checkpoint
 
 
-def find_runs(root: str | Path | None = None) -> list[RunInfo]:
-    """Every run under ``root``, newest first; what is no run is passed over, damaged ones come last as ``broken``.
-
-    Behind them come folders that a process was killed in before there was a run, as ``killed`` without a verb.
-
-    Args:
-        root: The folder of runs; None: ``default_runs_dir``.
-    """
-    try:
-        folders = [path for path in Path(root or default_runs_dir()).iterdir() if _is_run(path) or is_stub(path)]
-    except OSError:
-        return []
-    found = [_info(folder) for folder in folders]
-    return sorted(found, key=lambda run: (run.started, run.path.name), reverse=True)
-
-
-def find_run(
-    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool | None = True
-) -> RunInfo | None:
-    """The newest run of these verbs (and this recipe), or None; imported models count for the stage they stand for.
-
-    Args:
-        root: The folder of runs.
-        verbs: One command or several.
-        recipe: A recipe's name; None for any.
-        finished: True for finished runs, False for those that can be resumed, None for both.
-    """
-    verbs = (verbs,) if isinstance(verbs, str) else verbs
-    for run in find_runs(root):
-        fits = run.stage in verbs and recipe in (None, run.recipe)
-        if fits and finished in (None, run.status == "finished"):
-            return run
-    return None
-
-
 def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequence[str]) -> Source:
     """What ``--from SPEC`` means.
 
@@ -99,8 +59,8 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     verbs = (verbs,) if isinstance(verbs, str) else verbs
     if spec is not None:
         for path in (Path(spec), Path(root) / spec):
-            if _is_run(path):
-                return Source(_fitting(_info(path), verbs))
+            if is_run(path):
+                return Source(_fitting(info_of(path), verbs))
         path = Path(spec)
         if path.suffix == SUFFIX or is_file(path):
             return _from_file(path, verbs)
@@ -114,27 +74,6 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
     return Source(_fitting(run, verbs))
-
-
-def _is_run(path: Path) -> bool:
-    return exists(path / RUN_FILE)
-
-
-def _info(folder: Path) -> RunInfo:
-    if is_stub(folder):
-        begins = (folder / LOCK_FILE).exists() and not is_abandoned(folder)
-        return RunInfo(folder, "", "", "running" if begins else "killed", "")
-    try:
-        data = read_run_file(folder)
-    except UsageError:
-        return RunInfo(folder, "", "", "broken", "")
-    status = data["status"]
-    if status == "running" and is_abandoned(folder):
-        status = "killed"
-    ended = data.get("ended")
-    return RunInfo(
-        folder, data["verb"], data["recipe"], status, data["started"], ended if isinstance(ended, str) else None, data
-    )
 
 
 def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
@@ -164,8 +103,8 @@ def _from_file(path: Path, verbs: Sequence[str]) -> Source:
         hint = f"name a run folder, or a checkpoint that rushkit wrote: it ends in {SUFFIX}"
         raise UsageError(f"{path} is not a checkpoint of rushkit", hint)
     folder = path.resolve().parent.parent
-    inside = path.resolve().parent.name == CHECKPOINTS and _is_run(folder)
-    run = _info(folder) if inside else None
+    inside = path.resolve().parent.name == CHECKPOINTS and is_run(folder)
+    run = info_of(folder) if inside else None
     if run is not None and run.status != "broken":
         return Source(_fitting(run, verbs), path)
     return Source(None, path)
@@ -176,12 +115,10 @@ def _nearer(run: RunInfo, verbs: Sequence[str]) -> str | None:
     if run.verb == "import":
         return "an encoder is imported with: rushkit import FILE --encoder-only"
     around = find_runs(run.path.resolve().parent)
-    above, by_name = parents(around), {each.path.name: each for each in around}
-    name = above.get(run.path.resolve().name)
-    while name is not None:
+    by_name = {other.path.name: other for other in around}
+    for name in ancestors(run.path.resolve().name, parents(around)):
         if by_name[name].stage in verbs:
             return f"name the one that it builds on: {shell_line('--from', run.path.parent / name)}"
-        name = above[name]
     return None
 
 

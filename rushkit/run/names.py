@@ -1,0 +1,16 @@
+"""What the files of a run's folder are called.
+
+runs/<UTC>-<verb>-<recipe>-<id>/
+  recipe.toml  run.json  metrics.jsonl  log.txt  results.json  checkpoints/  counts/  figures/
+"""
+
+from __future__ import annotations
+
+RUN_FILE, RECIPE_FILE, LOG_FILE, METRICS_FILE = "run.json", "recipe.toml", "log.txt", "metrics.jsonl"
+CHECKPOINTS, COUNTS = "checkpoints", "counts"
+# Of a checkpoint's file.
+SUFFIX = ".safetensors"
+# Files of ``checkpoints/`` that name one of the others.
+POINTERS = ("best", "last")
+# Keys of run.json that name a checkpoint by its path; the run keeps it under this name until it is finished.
+NAMED_CHECKPOINTS = ("parent", "transfer_to")
