@@ -10,7 +10,7 @@ import typer
 
 from rushkit.cli.complete import complete_attacks
 from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming, Samples, numbers
-from rushkit.cli.source import resolve_classifier, runs_root
+from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     resuming.check({"--from": source, **options.flags()})
+    if not resuming.resume:
+        check_flags(changes, attack_flags(type=options.kind, **options.keys()))
     ranks.launch()
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.components import check_components

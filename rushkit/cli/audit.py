@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming
-from rushkit.cli.source import resolve_classifier, runs_root
+from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.distributed.last_words import leave_words
 from rushkit.place import current_place
@@ -59,6 +59,8 @@ def command(
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
     resuming.check({**options.flags(), "--from": source})
+    if not resuming.resume:
+        check_flags(changes, attack_flags(norm=options.norm, eps=options.eps))
     ranks.launch()
     from rushkit.auditing.asked import images_asked, settings_asked
     from rushkit.auditing.audit import audit, failed

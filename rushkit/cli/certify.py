@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks, Resuming
-from rushkit.cli.source import resolve_classifier, runs_root
+from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.paths import is_folder
 
@@ -69,6 +69,8 @@ def command(
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
     hint = "start a new run, or redo the radii of this one with --from-counts"
     resuming.check({"--from": source, **options.flags()}, hint)
+    if not resuming.resume:
+        check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.certification.resume import resume_certification
     from rushkit.report.terminal.tables import certified_table

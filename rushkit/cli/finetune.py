@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli.complete import complete_recipes, complete_targets
 from rushkit.cli.options import Changes, From, Output, Ranks, Resuming, Training
-from rushkit.cli.source import open_source, runs_root
+from rushkit.cli.source import check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
 
@@ -46,9 +46,13 @@ class Options:
     ] = None
 
     def check(self) -> None:
-        """Raise UsageError where random weights are asked for beside an encoder."""
+        """Raise UsageError where random weights are asked for beside an encoder, or the target is unknown."""
+        from rushkit.recipe.load import check_target
+
         if self.from_scratch is not None and (self.source is not None or self.target is not None):
             raise UsageError("--recipe starts from random weights: --from and --to do not go with it", "leave one out")
+        if self.target is not None:
+            check_target(self.target)
 
 
 @verb
@@ -57,9 +61,12 @@ def command(
 ) -> None:
     """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
     resuming.check({"--from": options.source, "--to": options.target, "--recipe": options.from_scratch})
-    ranks.launch()
     training.check(resuming)
     options.check()
+    changes = training.changes(NAME, changes)
+    if not resuming.resume:
+        check_flags(changes)
+    ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.recipe.components import check_components
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
@@ -67,7 +74,7 @@ def command(
     from rushkit.training.dry_run import dry_run
     from rushkit.training.finetune import finetune, finetuning_job
 
-    changes, speaker = training.changes(NAME, changes), output.speaker()
+    speaker = output.speaker()
     if resuming.resume:
         recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
         checkpoint = parent_if_any(run)

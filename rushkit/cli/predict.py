@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks
-from rushkit.cli.source import resolve_classifier
+from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
 from rushkit.errors import DataError, first_few
 
@@ -52,6 +52,7 @@ def command(
 
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
+    check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.certification.predict import predict
     from rushkit.recipe.components import check_components

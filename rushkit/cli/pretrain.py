@@ -31,10 +31,10 @@ def command(
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
     resuming.check()
-    ranks.launch()
     training.check(resuming)
     if not resuming.resume and recipe is None:
         raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
+    ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.recipe.load import load_recipe
     from rushkit.setup.resume import Stopped, reopen

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.options import MOST, Changes, From, Output, Ranks
-from rushkit.cli.source import open_source, runs_root
+from rushkit.cli.source import attack_flags, check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError
 
@@ -38,6 +38,7 @@ class Options:
 @verb
 def command(*, source: From = None, options: Options, changes: Changes = None, ranks: Ranks, output: Output) -> None:
     """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
+    check_flags(changes, attack_flags(norm=options.norm, eps=options.eps))
     ranks.launch()
     from rushkit.evaluation.probe import Ball, probe
     from rushkit.recipe.attack_flags import change_attacks

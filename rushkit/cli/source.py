@@ -10,6 +10,7 @@ from rushkit.errors import UsageError
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
     from rushkit.recipe.schema import Recipe
+    from rushkit.recipe.toml import Given
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.progress import Speaker
 
@@ -20,6 +21,18 @@ def runs_root(changes: list[str] | None) -> str:
     from rushkit.recipe.overrides import parse_changes
 
     return str(dict(parse_changes(changes or [])).get("system.runs_dir") or default_runs_dir())
+
+
+def check_flags(changes: list[str] | None, flags: Iterable[Override] = ()) -> None:
+    """Raise UsageError for what no recipe could take of ``--set`` and flags, before a run is looked for."""
+    from rushkit.recipe.command_line import check_command_line
+
+    check_command_line(changes or [], flags)
+
+
+def attack_flags(**keys: Given) -> list[Override]:
+    """The flags of a command that change the attacks of the recipe, as those of its first attack."""
+    return [(f"attack.0.{key}", value, f"--{key}") for key, value in keys.items()]
 
 
 def open_source(

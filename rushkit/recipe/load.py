@@ -96,20 +96,31 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
     Raises:
         UsageError: neither a recipe nor a data set has this name.
     """
-    if target in available() or target.endswith(".toml"):
+    check_target(target)
+    if _is_recipe(target):
         other = load_recipe(target)
         resolved = other.resolved()
         name, origins = other.name, dict(other.origins)
         given = {section: resolved[section] for section in ("data", "finetune", "evaluate", "attack")}
         data = resolved["data"]
-    elif target in registries.datasets:
-        name, origins, given, data = target, {}, {}, {"name": target}
     else:
+        name, origins, given, data = target, {}, {}, {"name": target}
+    given |= {"data": data | {"image_size": image_size}, "name": f"{source.name}-to-{name}"}
+    return build_recipe(source.resolved() | given, origins)
+
+
+def check_target(target: str) -> None:
+    """Raise UsageError where a target of ``transfer_recipe`` is neither a recipe nor a data set, or a wrong recipe."""
+    if _is_recipe(target):
+        load_recipe(target)
+    elif target not in registries.datasets:
         known = sorted({*available(), *registries.datasets.names()})
         hint = did_you_mean(target, known, cutoff=0.4) or "see `rushkit recipe list` and `rushkit data list`"
         raise UsageError(f"{shorten(target)!r} is neither a recipe nor a data set", hint)
-    given |= {"data": data | {"image_size": image_size}, "name": f"{source.name}-to-{name}"}
-    return build_recipe(source.resolved() | given, origins)
+
+
+def _is_recipe(target: str) -> bool:
+    return target in available() or target.endswith(".toml")
 
 
 def build_recipe(table: Table, origins: Mapping[str, str] | None = None, components: bool = False) -> Recipe:
