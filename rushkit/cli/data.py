@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.complete import complete_datasets
 from rushkit.cli.options import Json, Output
 from rushkit.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from rushkit.recipe.toml import Table
 
 app = typer.Typer(help="List data sets, fetch their files, check them.", no_args_is_help=True)
 DataDir = Annotated[
@@ -29,17 +32,17 @@ def list_datasets(data_dir: DataDir = "data", json: Json = False) -> None:
     from rushkit import data
     from rushkit.errors import RushkitError
 
-    found = {}
+    facts: dict[str, dict[str, object]] = {}
     table = Table("data set", "classes", "size", "splits", "files")
     for name in data.names():
         try:
             about = data.describe(name, data_dir)
         except RushkitError as error:
-            found[name] = {"ready": False, "problem": error.message}
+            facts[name] = {"ready": False, "problem": error.message}
             table.add_row(name, "", "", "", error.message)
             continue
         state = "ready" if about.ready else about.problem or "; ".join(sorted({c.status for c in about.checks}))
-        found[name] = {
+        facts[name] = {
             "ready": about.ready,
             "classes": len(about.classes),
             "image_size": about.image_size,
@@ -47,7 +50,7 @@ def list_datasets(data_dir: DataDir = "data", json: Json = False) -> None:
             "problem": about.problem,
         }
         table.add_row(name, str(len(about.classes) or ""), str(about.image_size or ""), ", ".join(about.splits), state)
-    Output(json).result({"data_dir": data_dir, "datasets": found}, table)
+    Output(json).result({"data_dir": data_dir, "datasets": facts}, table)
 
 
 @app.command("fetch", epilog="Example: rushkit data fetch cifar10")
@@ -61,7 +64,7 @@ def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
         Output(json).result(facts, f"{name} is ready: there is nothing to fetch")
         return
     dataset = data.create(name, root=data_dir, **options)
-    if not hasattr(dataset, "fetch"):
+    if not isinstance(dataset, data.Downloadable):
         raise DataError(f"{name} cannot be downloaded", f"`rushkit data check {name}` says what it needs")
     dataset.fetch()
     Output(json).result(facts, f"{name} is in {data_dir}")
@@ -76,9 +79,9 @@ def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
 
     about = data.describe(name, data_dir, **_options(changes))
     table = Table("file", "state", "detail")
-    for each in about.checks:
-        table.add_row(*each)
-    facts = {"dataset": name, "ready": about.ready, "files": [entry._asdict() for entry in about.checks]}
+    for file in about.checks:
+        table.add_row(*file)
+    facts = {"dataset": name, "ready": about.ready, "files": [file._asdict() for file in about.checks]}
     Output(json).result(facts, table)
     if not about.ready:
         way = f"`rushkit data fetch {name}` downloads it; " if about.url else ""
@@ -89,11 +92,11 @@ def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
         )
 
 
-def _options(changes: list[str] | None) -> dict[str, Any]:
+def _options(changes: list[str] | None) -> Table:
     """The data set's options that ``--set`` gives. Raises UsageError for a key of another section."""
     from rushkit.recipe.overrides import parse_changes
 
-    options = {}
+    options: Table = {}
     for key, value in parse_changes(changes or []):
         section, _, option = key.partition(".")
         if section != "data" or not option:

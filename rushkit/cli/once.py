@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from typer import Context, Typer
 from typer.core import TyperCommand, TyperOption
 
 from rushkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rushkit.recipe.toml import Toml
 
 _CERTIFY = {"norm": "certify.norm", "samples": "certify.samples", "alpha": "certify.alpha"}
 _TRAINING = {"every": "{verb}.save_every", "keep": "{verb}.keep", "tensorboard": "system.tensorboard"}
@@ -46,11 +49,12 @@ class OnceCommand(TyperCommand):
             self._refuse_beside_flags(ctx, said)
         return rest
 
-    def _refuse_repeated(self, order: Sequence[Any]) -> None:
+    def _refuse_repeated(self, order: Sequence[object]) -> None:
         for parameter in order:
             # A switch that is thrown twice says nothing new; an argument cannot come twice.
-            single = isinstance(parameter, TyperOption) and not (parameter.multiple or parameter.is_flag)
-            if single and (times := order.count(parameter)) > 1:
+            if not isinstance(parameter, TyperOption) or parameter.multiple or parameter.is_flag:
+                continue
+            if (times := order.count(parameter)) > 1:
                 flag = parameter.opts[0]
                 raise UsageError(f"{flag} is given {times} times", f"it takes one value: leave the other {flag} out")
 
@@ -85,7 +89,7 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
     from rushkit.recipe.schema import section_at
 
     said: dict[str, str] = {}
-    values: dict[str, Any] = {}
+    values: dict[str, Toml] = {}
     for (key, value), change in zip(parse_changes(changes), changes, strict=True):
         leaves = dict(_leaves(key, value))
         for leaf, part in leaves.items():
@@ -103,7 +107,7 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
     return said
 
 
-def _leaves(key: str, value: Any) -> Iterator[tuple[str, Any]]:
+def _leaves(key: str, value: Toml) -> Iterator[tuple[str, Toml]]:
     """The single keys that a change sets: of a table its own, of an array of tables theirs."""
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         value = {str(index): part for index, part in enumerate(value)}

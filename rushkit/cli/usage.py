@@ -6,6 +6,7 @@ import re
 
 import typer
 from pydantic import ValidationError
+from typer.core import TyperGroup
 
 from rushkit.errors import UsageError, shell_line
 from rushkit.recipe.problems import explain
@@ -21,7 +22,7 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError
     """
     context = getattr(error, "ctx", None)
     command = context.command_path if context else " ".join(["rushkit", *arguments[:1]])
-    listed = "commands" if hasattr(getattr(context, "command", None), "commands") else "options, with an example"
+    listed = "commands" if isinstance(getattr(context, "command", None), TyperGroup) else "options, with an example"
     early = _early(error, arguments)
     hint = early or _divided(arguments) or _unnamed(error, arguments) or f"`{command} --help` shows its {listed}"
     if isinstance(error, typer.BadParameter) and isinstance(error.__cause__, ValidationError) and error.param:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rushkit.errors import DataError
 from rushkit.registries import datasets as _registry
@@ -55,6 +55,19 @@ class Dataset(Protocol):
         Raises:
             UsageError: no such split.
             DataError: a file is missing and cannot be downloaded, or is short, long or altered.
+        """
+        ...
+
+
+@runtime_checkable
+class Downloadable(Protocol):
+    """A data set whose files can be downloaded."""
+
+    def fetch(self) -> None:
+        """Download what is missing, and check it.
+
+        Raises:
+            DataError: the files cannot be had.
         """
         ...
 
