@@ -24,7 +24,8 @@ from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.setup.start import machine_of
 from rushkit.system import Machine
-from rushkit.training.loop import TrainingJob, build_optimizer
+from rushkit.training.job import TrainingJob
+from rushkit.training.loop import build_optimizer
 
 
 def lightly_step(job: TrainingJob, recipe: Recipe, machine: Machine) -> Callable[[], object] | None:

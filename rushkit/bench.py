@@ -25,7 +25,8 @@ from rushkit.setup.start import machine_of
 from rushkit.setup.subject import smoothed
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
-from rushkit.training.loop import TrainingJob, build_optimizer, train_step
+from rushkit.training.job import TrainingJob
+from rushkit.training.loop import build_optimizer, train_step
 from rushkit.training.pretrain import pretraining_job
 
 # Draws an image in the attack and the votes that are measured.

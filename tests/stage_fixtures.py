@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 import torch
-from tiny_runs import TINY, toy
+from tiny_runs import TINY, calling_after_step, toy
 
 from rushkit import registries
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.training import loop
 
 
 @pytest.fixture(autouse=True)
@@ -40,19 +40,7 @@ def tiny(tmp_path) -> Callable[..., Recipe]:
 
 
 @pytest.fixture
-def at_step(monkeypatch) -> Callable[[int, Callable[[], None]], None]:
-    """``at_step(5, f)``: call f once, during the fifth training step from now."""
-
-    def plan(number: int, action: Callable[[], None]) -> None:
-        original, calls = loop.train_step, 0
-
-        def step(*arguments, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                action()
-            return original(*arguments, **keywords)
-
-        monkeypatch.setattr(loop, "train_step", step)
-
-    return plan
+def at_step() -> Iterator[Callable[[int, Callable[[], None]], None]]:
+    """``at_step(5, f)``: call f once, after the fifth training step from now."""
+    with ExitStack() as watches:
+        yield lambda number, action: watches.enter_context(calling_after_step(number, action))

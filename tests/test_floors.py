@@ -167,7 +167,7 @@ def test_a_circle_is_seen():
 # Rooms with floors of their own, from the ground up: a module imports only from a row below its own.
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"model", "start"}, {"subject", "outcomes"}),
-    "training": ({"knn", "loop"}, {"pretrain", "finetune", "dry_run"}),
+    "training": ({"knn", "schedule", "job", "epoch_log"}, {"restore"}, {"loop"}, {"pretrain", "finetune", "dry_run"}),
     "robustness": (
         {"deviations", "failures", "log_checks", "resume", "saved_images"},
         {"protocols", "transfer"},

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import torch
@@ -14,6 +17,7 @@ from rushkit.run.folder import Run
 from rushkit.run.progress import Speaker
 from rushkit.setup.start import start_run
 from rushkit.training.finetune import finetune
+from rushkit.training.loop import watching_steps
 from rushkit.training.pretrain import pretrain
 
 QUIET = Speaker(-1, rank=0)
@@ -66,6 +70,14 @@ def finetuned(recipe: Recipe, source: Checkpoint | None) -> Run:
     with start_run("finetune", recipe, QUIET, parent=str(source.path) if source else None) as run:
         finetune(recipe, source, run)
     return run
+
+
+@contextmanager
+def calling_after_step(number: int, action: Callable[[], None]) -> Iterator[None]:
+    """Inside the block, call ``action`` once, after the n-th training step from now."""
+    steps = count(1)
+    with watching_steps(lambda step: action() if next(steps) == number else None):
+        yield
 
 
 def folder_of_images(root: Path, classes: int = 3, images: int = 8, size: int = 8) -> Path:

@@ -83,7 +83,7 @@ def command(
         if training.dry_run:
             check_components(recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
-            sizes = dry_run(job, recipe)
+            sizes = dry_run(job)
             output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return
         run = start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)

@@ -50,7 +50,7 @@ def command(
         resolved = load_recipe(str(recipe), changes, components=True)
         if training.dry_run:
             job, _ = pretraining_job(resolved, machine_of(resolved))
-            sizes = dry_run(job, resolved)
+            sizes = dry_run(job)
             output.result(sizes, dry_run_table(NAME, resolved.name, sizes))
             return
         run = start_run(NAME, resolved, speaker)

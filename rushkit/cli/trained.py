@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
+from rushkit.results.base import StageResults
 from rushkit.run.progress import figure
 
 _WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
@@ -21,9 +21,9 @@ def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
     return table
 
 
-def trained_words(results: Mapping[str, Any], folder: Path, next_command: str) -> str:
+def trained_words(results: StageResults, folder: Path, next_command: str) -> str:
     """The figures of a training, its folder, and the command that uses it."""
-    figures = {key: value for key, value in results.items() if isinstance(value, float)}
+    figures = {key: value for key, value in results.to_table().items() if isinstance(value, float)}
     words = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
     if "knn_accuracy" in figures:
         words += " (clean images; labels are used for this look only)"

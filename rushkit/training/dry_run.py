@@ -5,20 +5,18 @@ from __future__ import annotations
 import torch
 
 from rushkit.models.network import macs, num_parameters
-from rushkit.recipe.schema import Recipe
 from rushkit.setup.start import machine_of
-from rushkit.training.loop import TrainingJob
+from rushkit.training.job import TrainingJob
 
 
-def dry_run(job: TrainingJob, recipe: Recipe) -> dict[str, str]:
+def dry_run(job: TrainingJob) -> dict[str, str]:
     """Return what would be trained: name of a size -> the size in words.
 
     Args:
         job: The training, ready to start.
-        recipe: What it was made from.
     """
-    size = int(job.meta["image_size"])
-    views = job.settings.batch_size * (2 if job.objective.stage == "pretrain" else 1)
+    size = job.image_size
+    views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
     numbers, trainable = num_parameters(job.network), num_parameters(job.network, trainable=True)
     return {
         "images": f"{len(job.split)} of {job.split.name}",
@@ -27,7 +25,7 @@ def dry_run(job: TrainingJob, recipe: Recipe) -> dict[str, str]:
         "parameters": f"{numbers:,}, of which {trainable:,} train",
         "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
         "memory": f"about {memory_estimate(job, views, size) / 2**30:.1f} GiB for a step",
-        "machine": str(machine_of(recipe)),
+        "machine": str(machine_of(job.recipe)),
     }
 
 

@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
 from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes
 from rushkit.models.passes import pass_size
-from rushkit.recipe import toml
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
 from rushkit.setup.outcomes import count_outcomes
-from rushkit.setup.start import machine_of, mirror_metrics, start_run
+from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of, smoothed
 from rushkit.system import Machine
-from rushkit.training.loop import TrainingJob, train
+from rushkit.training.job import TrainingJob
+from rushkit.training.loop import train
 
 
-def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> dict[str, Any]:
+def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> Finetuning:
     """Train a linear head, and what the recipe leaves unfrozen, on noisy images.
+
+    Example::
+
+        encoder = open_checkpoint("cifar10")
+        results = finetune(load_recipe("cifar10"), encoder)
 
     Args:
         recipe: Sections data, backbone, noise, finetune, system.
@@ -38,37 +44,34 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         CheckpointError: the source's encoder does not fit the recipe's backbone.
         RushkitError: see ``training.loop.train``.
     """
-    if run is None:
-        with start_run("finetune", recipe, parent=str(source.path) if source else None) as run:
-            return finetune(recipe, source, run)
     machine, settings = machine_of(recipe), recipe.finetune
-    mirror_metrics(recipe, run)
-    # What starts from a checkpoint, or is resumed, has its weights.
-    fetch = source is None and not run.checkpoints.paths()
-    job, report, trainable = finetuning_job(recipe, source, machine, fetch)
-    classes = len(job.meta["classes"])
-    run.speaker.say(
-        f"finetune {recipe.name}: {components.describe_split(job.split)} in {classes} classes, "
-        f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
-        f"noise {recipe.noise.name} on every image; {machine}"
-    )
-    run.speaker.say(describe_loading(source, report))
-    frozen = "frozen but for its BatchNorm biases" if settings.freeze == "encoder" else "not frozen"
-    run.speaker.say(
-        f"new: a head for {classes} classes; the encoder is {frozen}; {len(trainable)} tensors with "
-        f"{num_parameters(job.network, trainable=True)} numbers train; BatchNorm statistics: {settings.bn}"
-    )
-    figures = train(job, run, machine, recipe.system.seed)
-    results = {
-        "stage": "finetune",
-        "recipe": recipe.name,
-        "epochs": settings.epochs,
-        "source": None if source is None else str(source.path),
-        "loaded": 0 if report is None else len(report.loaded),
-        "trainable": trainable,
-        **figures,
-    }
-    return run.write_results(results)
+    with run_or_new(run, "finetune", recipe, None if source is None else source.path) as run:
+        mirror_metrics(recipe, run)
+        # What starts from a checkpoint, or is resumed, has its weights.
+        fetch = source is None and not run.checkpoints.paths()
+        job, report, trainable = finetuning_job(recipe, source, machine, fetch)
+        run.speaker.say(
+            f"finetune {recipe.name}: {components.describe_split(job.split)} in {len(job.classes)} classes, "
+            f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
+            f"noise {recipe.noise.name} on every image; {machine}"
+        )
+        run.speaker.say(describe_loading(source, report))
+        frozen = "frozen but for its BatchNorm biases" if settings.freeze == "encoder" else "not frozen"
+        run.speaker.say(
+            f"new: a head for {len(job.classes)} classes; the encoder is {frozen}; {len(trainable)} tensors with "
+            f"{num_parameters(job.network, trainable=True)} numbers train; BatchNorm statistics: {settings.bn}"
+        )
+        figures = train(job, run, machine, recipe.system.seed)
+        results = Finetuning(
+            recipe=recipe.name,
+            epochs=settings.epochs,
+            source=None if source is None else str(source.path),
+            loaded=0 if report is None else len(report.loaded),
+            trainable=trainable,
+            loss=figures.get("loss"),
+            validation_accuracy=figures.get("validation_accuracy"),
+        )
+        return run.write_results(results)
 
 
 def supervised_recipe(recipe: Recipe) -> Recipe:
@@ -105,26 +108,23 @@ def finetuning_job(
         trainable = [name for name, _ in network.named_parameters()]
     network = components.channels_last(network.to(machine.device))
     job = TrainingJob(
+        recipe=recipe,
+        settings=settings,
         network=network,
         objective=objective,
         split=split,
-        settings=settings,
+        fingerprint=fingerprint_of(split),
+        image_size=size,
+        classes=tuple(dataset.classes),
         views=components.training_views(settings.augment),
         noise=components.build_noise(recipe),
         drop_last=False,
         set_modes=partial(set_modes, network, training=True, bn=settings.bn),
-        meta={
-            "stage": "finetune",
-            "recipe": toml.dumps(recipe.resolved()),
-            "image_size": size,
-            "classes": list(dataset.classes),
-            "content": fingerprint_of(split),
-        },
     )
     if recipe.data.validation or "validation" in dataset.splits:
         validation = components.load_split(recipe, dataset, "validation")
-        validate = partial(_validate, job, validation, recipe.system.seed, machine)
-        job = job.with_after_epoch(validate, "validation_accuracy")
+        evaluate = partial(_validate, job, validation, recipe.system.seed, machine)
+        job = job.with_evaluation(evaluate, "validation_accuracy")
     return job, report, trainable
 
 
@@ -143,9 +143,11 @@ def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> st
     return sentence
 
 
-def _validate(job: TrainingJob, validation: Split, seed: int, machine: Machine, epochs: int) -> dict[str, Any]:
-    """Accuracy on the held-out images, each under one draw of the noise (m = 1)."""
+def _validate(
+    job: TrainingJob, validation: Split, seed: int, machine: Machine, epochs: int
+) -> Iterator[tuple[str, float]]:
+    """Measure the accuracy on held-out images, each under one draw of the noise (m = 1)."""
     chunk = pass_size(job.network, tuple(validation.images.shape[1:]), machine)
     g = smoothed(job.network.eval(), job.noise, 1, chunk, machine)
     outcomes = count_outcomes(g, validation, 1, seed, machine.device)
-    return {"validation_accuracy": outcomes.accuracy("majority")}
+    yield "validation_accuracy", outcomes.accuracy("majority")

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
-from typing import Any
 
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, limit
 from rushkit.models.network import num_parameters, set_modes
-from rushkit.recipe import toml
 from rushkit.recipe.schema import Knn, Recipe
+from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.folder import Run
 from rushkit.setup import components
-from rushkit.setup.start import machine_of, mirror_metrics, start_run
+from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
-from rushkit.training.loop import TrainingJob, train
+from rushkit.training.job import TrainingJob
+from rushkit.training.loop import train
 
 
-def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
+def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
     """Pre-train the recipe's encoder on its data, without labels.
+
+    Example::
+
+        results = pretrain(load_recipe("digits"))
+        print(results.loss, results.run)
 
     Args:
         recipe: Sections data, backbone, projector, noise, pretrain, system.
@@ -32,34 +38,32 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> dict[str, Any]:
     Raises:
         RushkitError: see ``training.loop.train``.
     """
-    if run is None:
-        with start_run("pretrain", recipe) as run:
-            return pretrain(recipe, run)
-    machine, settings, seed = machine_of(recipe), recipe.pretrain, recipe.system.seed
-    mirror_metrics(recipe, run)
-    # What is resumed has its weights.
-    job, dataset = pretraining_job(recipe, machine, fetch=not run.checkpoints.paths())
-    looks = neighbours(recipe, dataset, job.split)
-    if looks is not None:
-        look = partial(_look, job, settings.knn, looks, len(dataset.classes), machine)
-        # Test images choose nothing, not even a checkpoint.
-        job = job.with_after_epoch(look, "knn_accuracy" if _query_split(recipe, dataset) == "validation" else None)
-    millions = num_parameters(job.network.encoder) / 1e6
-    run.speaker.say(
-        f"pretrain {recipe.name}: {components.describe_split(job.split)}, {settings.epochs} epochs of "
-        f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
-        f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
-    )
-    figures = train(job, run, machine, seed)
-    protocol = None if looks is None else knn_protocol(settings.knn, *looks, chooses=job.best_by is not None)
-    results = {
-        "stage": "pretrain",
-        "recipe": recipe.name,
-        "epochs": settings.epochs,
-        **figures,
-        "knn_protocol": protocol,
-    }
-    return run.write_results(results)
+    machine, settings = machine_of(recipe), recipe.pretrain
+    with run_or_new(run, "pretrain", recipe) as run:
+        mirror_metrics(recipe, run)
+        # What is resumed has its weights.
+        job, dataset = pretraining_job(recipe, machine, fetch=not run.checkpoints.paths())
+        searched = neighbours(recipe, dataset, job.split)
+        if searched is not None:
+            evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine)
+            # Test images choose nothing, not even a checkpoint.
+            chooses = _query_split(recipe, dataset) == "validation"
+            job = job.with_evaluation(evaluate, "knn_accuracy" if chooses else None)
+        millions = num_parameters(job.network.encoder) / 1e6
+        run.speaker.say(
+            f"pretrain {recipe.name}: {components.describe_split(job.split)}, {settings.epochs} epochs of "
+            f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
+            f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
+        )
+        figures = train(job, run, machine, recipe.system.seed)
+        results = Pretraining(
+            recipe=recipe.name,
+            epochs=settings.epochs,
+            loss=figures.get("loss"),
+            knn_accuracy=figures.get("knn_accuracy"),
+            knn_protocol=searched and knn_protocol(settings.knn, *searched, chooses=job.best_by is not None),
+        )
+        return run.write_results(results)
 
 
 def pretraining_job(
@@ -81,22 +85,19 @@ def pretraining_job(
     network = components.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     network = components.channels_last(network.to(machine.device))
     job = TrainingJob(
+        recipe=recipe,
+        settings=settings,
         network=network,
         objective=objective,
         split=split,
-        settings=settings,
+        fingerprint=fingerprint_of(split),
+        image_size=size,
+        classes=tuple(dataset.classes),
         views=components.contrastive_views(recipe, size),
         noise=components.build_noise(recipe),
         # NT-Xent's difficulty depends on the number of negatives, so every batch is a full one.
         drop_last=True,
         set_modes=partial(set_modes, network, training=True, bn="train"),
-        meta={
-            "stage": "pretrain",
-            "recipe": toml.dumps(recipe.resolved()),
-            "image_size": size,
-            "classes": list(dataset.classes),
-            "content": fingerprint_of(split),
-        },
     )
     return job, dataset
 
@@ -123,22 +124,22 @@ def _query_split(recipe: Recipe, dataset: Dataset) -> str:
     return "validation" if recipe.data.validation or "validation" in dataset.splits else "test"
 
 
-def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = False) -> dict[str, Any]:
-    """What a nearest-neighbour accuracy means, and whether it chooses the best checkpoint: stored beside it."""
-    return {
-        "k": min(settings.k, len(bank)),
-        "temperature": settings.temperature,
-        "bank": f"{len(bank)} clean images of {bank.name}",
-        "queries": f"{len(queries)} clean images of {queries.name}",
-        "use": "shown; the best checkpoint is chosen by it" if chooses else "shown only; nothing is chosen by it",
-    }
+def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = False) -> KnnProtocol:
+    """Say what a nearest-neighbour accuracy means, and whether it chooses the best checkpoint: stored beside it."""
+    return KnnProtocol(
+        k=min(settings.k, len(bank)),
+        temperature=settings.temperature,
+        bank=f"{len(bank)} clean images of {bank.name}",
+        queries=f"{len(queries)} clean images of {queries.name}",
+        use="shown; the best checkpoint is chosen by it" if chooses else "shown only; nothing is chosen by it",
+    )
 
 
-def _look(
-    job: TrainingJob, settings: Knn, looks: tuple[Split, Split], classes: int, machine: Machine, epochs: int
-) -> dict[str, Any]:
-    if epochs % settings.every and epochs != job.settings.epochs:
-        return {}
-    bank, queries = looks
-    found = knn.accuracy(job.network.encoder, bank, queries, settings.k, settings.temperature, classes, machine)
-    return {"knn_accuracy": found}
+def _knn_accuracy(
+    job: TrainingJob, settings: Knn, searched: tuple[Split, Split], machine: Machine, epochs: int
+) -> Iterator[tuple[str, float]]:
+    """Measure every few epochs and after the last one."""
+    if epochs % settings.every == 0 or epochs == job.settings.epochs:
+        encoder, classes = job.network.encoder, len(job.classes)
+        accuracy = knn.accuracy(encoder, *searched, settings.k, settings.temperature, classes, machine)
+        yield "knn_accuracy", accuracy

@@ -5,10 +5,12 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from commands import TINY, contents, only, sets
+from tiny_runs import calling_after_step
 
 from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
@@ -107,25 +109,15 @@ def test_from_takes_a_run_folder_its_name_or_a_checkpoint(cli, runs):
         assert Path(json.loads(said.out)["source"]).resolve() == checkpoint.resolve()
 
 
-def stop_at(monkeypatch, step: int) -> None:
-    original, calls = loop.train_step, 0
-
-    def counted(*arguments):
-        nonlocal calls
-        calls += 1
-        if calls == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return original(*arguments)
-
-    monkeypatch.setattr(loop, "train_step", counted)
+def stopping_after(step: int):
+    return calling_after_step(step, partial(os.kill, os.getpid(), signal.SIGTERM))
 
 
 def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, fails, folder, monkeypatch):
     # Neither the folder of data nor the seed and the precision are said again.
     own = ("system.data_dir=there", "system.chunk=5", "system.seed=3", "system.precision=bf16")
     changes = sets(*TINY, "pretrain.epochs=3", *own)
-    with monkeypatch.context() as patch:
-        stop_at(patch, 3)
+    with stopping_after(3):
         said = fails(130, "pretrain", "--recipe", "digits", *changes)
     assert "stopped at step 3 of 6; everything is saved" in said.err
     run = only(folder / "runs", "pretrain")
@@ -147,10 +139,9 @@ def steps_saved(run: Path) -> list[int]:
     return [int(path.stem.removeprefix("step-")) for path in sorted((run / "checkpoints").glob("step-*"))]
 
 
-def test_every_and_keep_say_what_is_saved_and_a_resume_may_change_them(cli, fails, folder, monkeypatch):
+def test_every_and_keep_say_what_is_saved_and_a_resume_may_change_them(cli, fails, folder):
     changes = sets(*TINY, "pretrain.epochs=5")
-    with monkeypatch.context() as patch:
-        stop_at(patch, 8)
+    with stopping_after(8):
         fails(130, "pretrain", "--recipe", "digits", *changes, "--every", "2", "--keep", "3")
     run = only(folder / "runs", "pretrain")
     assert steps_saved(run) == [4, 8]
@@ -171,7 +162,7 @@ def test_an_interval_that_is_none_is_refused(cli, folder, flags):
     assert not (folder / "runs").exists()
 
 
-def test_resume_keeps_the_data_folder_of_the_run(cli, fails, folder, monkeypatch):
+def test_resume_keeps_the_data_folder_of_the_run(cli, fails, folder):
     (folder / "there" / "set").mkdir(parents=True)
     for split in ("train", "test"):
         for label in ("a", "b"):
@@ -179,8 +170,7 @@ def test_resume_keeps_the_data_folder_of_the_run(cli, fails, folder, monkeypatch
             place.mkdir(parents=True)
             write_images(place, 16)
     changes = sets(*TINY, "data.name=folder", "data.path=set", "pretrain.epochs=2", "system.data_dir=there")
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+    with stopping_after(1):
         fails(130, "pretrain", "--recipe", "digits", *changes)
     said = cli("pretrain", "--resume")
     assert said.code == 0, said.err
@@ -193,9 +183,8 @@ def write_images(folder: Path, count: int, size: int = 8) -> None:
         Image.new("RGB", (size, size), (index, 2 * index, 3 * index)).save(folder / f"{index}.png")
 
 
-def test_resume_passes_over_runs_that_never_began(cli, fails, folder, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+def test_resume_passes_over_runs_that_never_began(cli, fails, folder):
+    with stopping_after(1):
         fails(130, "pretrain", "--recipe", "digits", *sets(*TINY))
     fails(2, "pretrain", "--recipe", "digits", *sets(*TINY, "data.validation=99999"))
     # One that died of a fault in the program keeps its folder, with nothing in it to go on from.
@@ -207,16 +196,14 @@ def test_resume_passes_over_runs_that_never_began(cli, fails, folder, monkeypatc
     assert "resumed at step 1 of 2" in said.out
 
 
-def test_resume_of_fine_tuning_finds_its_source(cli, fails, runs, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+def test_resume_of_fine_tuning_finds_its_source(cli, fails, runs):
+    with stopping_after(1):
         fails(130, "finetune", "--from", "digits")
     assert cli("finetune", "--resume").code == 0
 
 
-def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs, monkeypatch):
-    with monkeypatch.context() as patch:
-        stop_at(patch, 1)
+def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs):
+    with stopping_after(1):
         fails(130, "finetune", "--from", "digits")
     only(runs, "pretrain").rename(runs / "elsewhere")
     # The run keeps it under a second name, too.

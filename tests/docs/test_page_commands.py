@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 from later_words import replacing
 from page_commands import ROOT, Command, commands, examples, inline, read, recipes
 from PIL import Image
+from tiny_runs import calling_after_step
 
 from rushkit import noises, registries
 from rushkit.cli.app import app
@@ -23,7 +25,6 @@ from rushkit.recipe.components import check_components
 from rushkit.recipe.find import available
 from rushkit.recipe.load import load_recipe
 from rushkit.run.info import find_runs
-from rushkit.training import loop
 
 PAGES = sorted(str(page.relative_to(ROOT)) for pattern in ("*.md", "docs/*.md") for page in ROOT.glob(pattern))
 RECIPES = sorted(str(recipe.relative_to(ROOT)) for recipe in ROOT.glob("recipes/*.toml"))
@@ -92,22 +93,11 @@ def write_recipes(page: str) -> None:
 
 
 @pytest.fixture
-def ctrl_c(monkeypatch):
-    """``ctrl_c(5)`` presses Ctrl-C during the fifth training step from now."""
-
-    def plan(number: int) -> None:
-        original, calls = loop.train_step, 0
-
-        def step(*arguments, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls == number:
-                os.kill(os.getpid(), signal.SIGINT)
-            return original(*arguments, **keywords)
-
-        monkeypatch.setattr(loop, "train_step", step)
-
-    return plan
+def ctrl_c():
+    """``ctrl_c(5)`` presses Ctrl-C after the fifth training step from now."""
+    press = functools.partial(os.kill, os.getpid(), signal.SIGINT)
+    with ExitStack() as watches:
+        yield lambda number: watches.enter_context(calling_after_step(number, press))
 
 
 @pytest.mark.slow

@@ -122,7 +122,7 @@ def test_pretraining_stopped_by_a_signal_and_resumed_ends_bit_for_bit_the_same(t
         results = pretrain(recipe, resumed)
     assert same(checkpoint_of(resumed).tensors, checkpoint_of(whole).tensors)
     assert read_metrics(run.path / "metrics.jsonl") == read_metrics(whole.path / "metrics.jsonl")
-    assert results == json.loads((whole.path / "results.json").read_text()) | {"run": str(run.path)}
+    assert results.to_json() == json.loads((whole.path / "results.json").read_text()) | {"run": str(run.path)}
 
 
 @pytest.mark.parametrize("step", [2, 3, 5])
@@ -214,8 +214,8 @@ def test_the_best_on_validation_images_stays_and_is_saved_between_the_others(tin
     """The epochs' figures are given; the run dies in its fifth epoch, and must still know of the third."""
     values = [0.2, 0.1, 0.6, 0.5, 0.6, 0.4]
     key = {"pretrain": "knn_accuracy", "finetune": "validation_accuracy"}[stage]
-    module, name = {"pretrain": (pretrain_stage, "_look"), "finetune": (finetune_stage, "_validate")}[stage]
-    monkeypatch.setattr(module, name, lambda job, *rest: {key: values[rest[-1] - 1]})
+    module, name = {"pretrain": (pretrain_stage, "_knn_accuracy"), "finetune": (finetune_stage, "_validate")}[stage]
+    monkeypatch.setattr(module, name, lambda job, *rest: [(key, values[rest[-1] - 1])])
     recipe = tiny("data.validation=20", *(f"{stage}.{change}" for change in ("epochs=6", "save_every=4", "keep=2")))
     train = pretrain if stage == "pretrain" else lambda recipe, run: finetune(recipe, None, run)
     run = start_run(stage, recipe, QUIET)
@@ -395,7 +395,7 @@ def settings(kind=Pretrain, **schedule):
 
 def test_a_cosine_starts_at_lr_ends_at_min_lr_and_is_half_way_in_the_middle():
     cosine = settings(min_lr=0.1, epochs=3)
-    rates = [loop.learning_rate(cosine, step, 7) for step in range(21)]
+    rates = [loop.rate_of_step(cosine, step, 7) for step in range(21)]
     assert rates[0] == 0.5
     assert rates[-1] == pytest.approx(0.1, abs=1e-12)
     assert rates[10] == pytest.approx(0.3, abs=1e-12)
@@ -405,7 +405,7 @@ def test_a_cosine_starts_at_lr_ends_at_min_lr_and_is_half_way_in_the_middle():
 
 def test_warmup_is_linear_and_ends_at_lr():
     warm = settings(min_lr=0.0, warmup_epochs=2, epochs=5)
-    rates = [loop.learning_rate(warm, step, 4) for step in range(20)]
+    rates = [loop.rate_of_step(warm, step, 4) for step in range(20)]
     assert rates[:8] == pytest.approx([0.5 * (step + 1) / 8 for step in range(8)])
     assert rates[7] == rates[8] == 0.5
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
@@ -413,32 +413,32 @@ def test_warmup_is_linear_and_ends_at_lr():
 
 def test_a_warmup_as_long_as_the_training_has_no_cosine():
     warm = settings(warmup_epochs=9, epochs=3)
-    rates = [loop.learning_rate(warm, step, 4) for step in range(12)]
+    rates = [loop.rate_of_step(warm, step, 4) for step in range(12)]
     assert rates == pytest.approx([0.5 * (step + 1) / 36 for step in range(12)])
 
 
 def test_per_epoch_the_rate_stays_within_each():
     stairs = settings(min_lr=0.1, epochs=5, per="epoch", warmup_epochs=1)
-    rates = [loop.learning_rate(stairs, step, 3) for step in range(15)]
+    rates = [loop.rate_of_step(stairs, step, 3) for step in range(15)]
     assert all(len(set(rates[3 * epoch : 3 * epoch + 3])) == 1 for epoch in range(5))
     assert rates[::3] == pytest.approx([0.5, 0.5, 0.4, 0.2, 0.1])
 
 
 def test_a_constant_rate_and_a_single_step():
-    assert {loop.learning_rate(settings(name="constant"), step, 3) for step in range(30)} == {0.5}
-    assert loop.learning_rate(settings(epochs=1), 0, 1) == 0.5
+    assert {loop.rate_of_step(settings(name="constant"), step, 3) for step in range(30)} == {0.5}
+    assert loop.rate_of_step(settings(epochs=1), 0, 1) == 0.5
 
 
 def test_min_lr_above_lr_does_not_raise_the_rate():
     low = settings(lr=0.0001, min_lr=0.001)
-    assert {loop.learning_rate(low, step, 3) for step in range(30)} == {0.0001}
+    assert {loop.rate_of_step(low, step, 3) for step in range(30)} == {0.0001}
 
 
 def test_the_metrics_hold_the_scheduled_rates(tiny):
     recipe = tiny()
     lines = read_metrics(finetuned(recipe, None).path / "metrics.jsonl")
     rates = [line["lr"] for line in lines if line["kind"] == "step"]
-    assert rates == [loop.learning_rate(recipe.finetune, step, 3) for step in range(6)]
+    assert rates == [loop.rate_of_step(recipe.finetune, step, 3) for step in range(6)]
     assert rates[0] == recipe.finetune.optimizer.lr
 
 
@@ -453,9 +453,9 @@ def test_a_stage_without_a_run_makes_its_own(tiny, tmp_path):
     recipe = tiny("pretrain.epochs=1", "pretrain.knn.every=0")
     results = pretrain(recipe)
     (run,) = (tmp_path / "runs").iterdir()
-    assert json.loads((run / "results.json").read_text()) | {"run": results["run"]} == results
-    assert Path(results["run"]).samefile(run)
-    assert results["knn_protocol"] is None
+    assert json.loads((run / "results.json").read_text()) | {"run": results.run} == results.to_json()
+    assert Path(results.run).samefile(run)
+    assert results.knn_protocol is None
     assert json.loads((run / "run.json").read_text())["status"] == "finished"
 
 
@@ -479,7 +479,7 @@ def test_validation_images_are_looked_at_and_never_trained_on(tiny):
     limited = components.load_split(tiny("data.validation=30", "data.limit=20"), dataset, "validation")
     assert torch.equal(limited.images, held.images)
     results = finetune(recipe, None)
-    assert 0 <= results["validation_accuracy"] <= 1
+    assert 0 <= results.validation_accuracy <= 1
 
 
 def test_a_validation_split_of_the_data_itself_is_used(tiny, tmp_path):
@@ -490,4 +490,4 @@ def test_a_validation_split_of_the_data_itself_is_used(tiny, tmp_path):
     assert results["knn_protocol"]["queries"].startswith("24 clean images of ")
     assert results["knn_protocol"]["queries"].endswith("validation")
     assert results["knn_protocol"]["use"] == "shown; the best checkpoint is chosen by it"
-    assert 0 <= finetune(recipe, None)["validation_accuracy"] <= 1
+    assert 0 <= finetune(recipe, None).validation_accuracy <= 1

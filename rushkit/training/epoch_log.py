@@ -1,0 +1,90 @@
+"""Losses on their way from the device to metrics.jsonl, and the best epoch so far."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from rushkit.distributed import ranks
+from rushkit.errors import NumericsError
+from rushkit.run.folder import Run
+from rushkit.run.metrics import read_metrics
+
+# Losses are read back from the device this often: reading each one would make the device wait for us.
+_STEPS_PER_READING = 20
+
+
+class EpochLog:
+    """The losses of steps, the figures of epochs, and which epoch is the best.
+
+    Args:
+        run: Takes the metrics.
+        stage: For the hint of a loss that is not finite.
+        best_by: The figure whose maximum makes an epoch the best; None: no epoch is.
+    """
+
+    def __init__(self, run: Run, stage: str, best_by: str | None) -> None:
+        self._run = run
+        self._stage = stage
+        self._best_by = best_by
+        self._best = -math.inf
+        self._unread: list[tuple[int, int, float, Tensor]] = []
+        self._losses: dict[int, list[float]] = {}
+
+    def restore(self, step: int) -> dict[str, float]:
+        """Read the metrics up to the step that a run is resumed at, and return the figures of its last whole epoch."""
+        lines = [line for line in read_metrics(self._run.metrics.path) if line.get("step", step + 1) <= step]
+        for line in lines:
+            if line.get("kind") == "step":
+                self._losses.setdefault(line["epoch"] - 1, []).append(line["loss"])
+        figures: dict[str, float] = {}
+        for line in lines:
+            if line.get("kind") == "epoch":
+                self._losses.pop(line["epoch"] - 1, None)
+                figures = {name: value for name, value in line.items() if name not in ("step", "epoch", "kind")}
+                self.is_best(figures)
+        return figures
+
+    def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
+        """Note the loss of a step (from 0), a scalar that may still be on the device.
+
+        Raises:
+            NumericsError: one of the losses so far is NaN or infinite.
+        """
+        self._unread.append((step, epoch, rate, loss))
+        if len(self._unread) >= _STEPS_PER_READING:
+            self.read()
+
+    def read(self) -> None:
+        """Bring the losses that are on the device to the metrics. Raises NumericsError as ``add`` does."""
+        if not self._unread:
+            return
+        losses = (ranks.total(torch.stack([loss for *_, loss in self._unread])) / ranks.world()).tolist()
+        for (step, epoch, rate, _), loss in zip(self._unread, losses, strict=True):
+            if not math.isfinite(loss):
+                raise NumericsError(
+                    f"the loss is {loss} at step {step + 1}; the last checkpoint was made before it",
+                    f"try a lower learning rate or a warm-up: --set {self._stage}.schedule.warmup_epochs=10",
+                )
+            self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate)
+            self._losses.setdefault(epoch, []).append(loss)
+        self._unread.clear()
+
+    def mean_loss(self, epoch: int) -> float:
+        """Return the mean loss of an epoch (from 0) whose steps are all done; it is forgotten."""
+        losses = self._losses.pop(epoch)
+        return sum(losses) / len(losses)
+
+    def end_epoch(self, epoch: int, step: int, figures: dict[str, float]) -> bool:
+        """Write the figures of an epoch (from 0) that ended with a step (from 1); returns whether it is the best."""
+        self._run.metrics.append(step=step, epoch=epoch + 1, kind="epoch", **figures)
+        return self.is_best(figures)
+
+    def is_best(self, figures: dict[str, float]) -> bool:
+        """Return whether an epoch's figures are better than those of every epoch before it."""
+        value = figures.get(self._best_by or "", -math.inf)
+        better = value > self._best
+        self._best = max(value, self._best)
+        return better

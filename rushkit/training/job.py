@@ -1,0 +1,109 @@
+"""What the training loop needs to know of a stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from rushkit.data.memory import Split
+from rushkit.errors import UsageError
+from rushkit.files import JSON
+from rushkit.models.network import Network
+from rushkit.noises import Noise
+from rushkit.objectives import Objective
+from rushkit.recipe import toml
+from rushkit.recipe.schema import Recipe, Training
+
+# From the number of epochs that are done to named values for the metrics, such as ("knn_accuracy", 0.31).
+Evaluator = Callable[[int], Iterable[tuple[str, float]]]
+
+
+def no_evaluation(epochs: int) -> Iterable[tuple[str, float]]:
+    """Measure nothing."""
+    return ()
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that the loop needs to know.
+
+    Attributes:
+        recipe: All of it; checkpoints carry it.
+        settings: The recipe's section of the stage.
+        network: On its device; the parameters that require gradients train.
+        objective: Gives inputs and loss.
+        split: Training images.
+        fingerprint: The hash of the training images: see ``setup.subject.fingerprint_of``.
+        image_size: Side of the images that the network takes.
+        classes: Names of the labels.
+        views: From uint8 images to float views.
+        noise: The smoothing distribution.
+        drop_last: Whether an incomplete last batch of an epoch is left out; one of a single image always is.
+        set_modes: Puts the network into the stage's training mode; called before each epoch.
+        evaluate: Measures the network after each epoch.
+        best_by: The name of the value whose maximum makes the best checkpoint; None: there is no best checkpoint.
+
+    Raises:
+        UsageError: the batch is larger than the data set.
+    """
+
+    recipe: Recipe
+    settings: Training
+    network: Network
+    objective: Objective
+    split: Split
+    fingerprint: str
+    image_size: int
+    classes: tuple[str, ...]
+    views: Callable[[Tensor, torch.Generator], Tensor]
+    noise: Noise
+    drop_last: bool
+    set_modes: Callable[[], None]
+    evaluate: Evaluator = no_evaluation
+    best_by: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.settings.batch_size > len(self.split):
+            raise UsageError(
+                f"a batch of {self.settings.batch_size} is larger than {self.split.name} with {len(self.split)} images",
+                f"for example --set {self.stage}.batch_size={max(2, len(self.split) // 4)}",
+            )
+
+    def with_evaluation(self, evaluate: Evaluator, best_by: str | None = None) -> TrainingJob:
+        """Return the same job, measured after each epoch; ``best_by`` names the value that chooses the checkpoint."""
+        return replace(self, evaluate=evaluate, best_by=best_by)
+
+    @property
+    def stage(self) -> str:
+        """``"pretrain"`` or ``"finetune"``."""
+        return self.objective.stage
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch."""
+        n, batch = len(self.split), self.settings.batch_size
+        # BatchNorm can make nothing of a single image.
+        return n // batch if self.drop_last else n // batch + (n % batch > 1)
+
+    @property
+    def steps(self) -> int:
+        """Batches in all epochs."""
+        return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def interval(self) -> int:
+        """Steps between two checkpoints."""
+        return self.settings.steps_between_checkpoints(self.steps_per_epoch)
+
+    def meta(self) -> dict[str, JSON]:
+        """Return what every checkpoint says about the network."""
+        return {
+            "stage": self.stage,
+            "recipe": toml.dumps(self.recipe.resolved()),
+            "image_size": self.image_size,
+            "classes": list(self.classes),
+            "content": self.fingerprint,
+        }

@@ -1,0 +1,67 @@
+"""Where a training goes on: the last checkpoint of its run, which must be of the same recipe and the same images."""
+
+from __future__ import annotations
+
+import torch
+
+from rushkit.errors import CheckpointError
+from rushkit.recipe import toml
+from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
+from rushkit.run.optimizer_state import restore_optimizer
+from rushkit.setup.components import load_network
+from rushkit.setup.model import recipe_of
+from rushkit.training.job import TrainingJob
+
+
+def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int:
+    """Load the run's last checkpoint into network and optimizer; returns the step to go on with, 0 without one.
+
+    Raises:
+        CheckpointError: it was made from other images, another recipe, or with another number of steps an epoch.
+    """
+    saved = run.checkpoints.load_latest()
+    step = 0 if saved is None else int(saved.meta["step"])
+    run.metrics.keep_until(step)
+    if saved is None:
+        return 0
+    before = saved.meta.get("steps_per_epoch")
+    if before != job.steps_per_epoch:
+        raise CheckpointError(
+            f"{saved.path} was made with {before} steps an epoch, this is {job.steps_per_epoch}",
+            "resume with the data and the batch size that the run was started with",
+        )
+    _check_recipe(job, saved)
+    if saved.meta.get("content") != job.fingerprint:
+        raise CheckpointError(
+            f"the images of {job.split.name} are not those that {saved.path} was trained on",
+            "put back the data as it was, or start a new run",
+        )
+    load_network(job.network, saved.tensors)
+    restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
+    run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
+    return step
+
+
+def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
+    """Raise CheckpointError where a checkpoint was made with another recipe, as far as it changes weights."""
+    before, now = _weights_depend_on(recipe_of(saved), job.stage), _weights_depend_on(job.recipe, job.stage)
+    for key in sorted(before.keys() | now.keys()):
+        if before.get(key) != now.get(key):
+            raise CheckpointError(
+                f"{saved.path} was made with {key} = {before.get(key)}, this is {now.get(key)}",
+                "resume with the recipe that the run was started with, or start a new run",
+            )
+
+
+def _weights_depend_on(recipe: Recipe, stage: str) -> dict[str, object]:
+    """Return the keys of a recipe that a stage's weights depend on, with their values."""
+    parts = ("data", "backbone", "projector", "noise", stage)
+    free = (f"{stage}.save_every", f"{stage}.keep")
+    keys: dict[str, object] = {
+        key: value
+        for key, value in toml.flatten(recipe.resolved()).items()
+        if key.partition(".")[0] in parts and key not in free
+    }
+    return keys | {"system.seed": recipe.system.seed}
