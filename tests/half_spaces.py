@@ -12,7 +12,7 @@ from rushkit.certification.claim import Claim
 from rushkit.certification.draws import Job, draw_records
 from rushkit.data.memory import Split
 from rushkit.noises.gaussian import Gaussian
-from rushkit.run.blocklog import BlockLog
+from rushkit.run.log import BlockLog
 
 SIGMA = 0.25
 NOISE = Gaussian(scale=SIGMA)

@@ -24,9 +24,9 @@ from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Recipe
-from rushkit.run.blocklog import BlockLog
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.log import BlockLog
 from rushkit.run.names import RECIPE_FILE
 from rushkit.run.signals import graceful_stop
 from rushkit.setup import components

@@ -11,7 +11,7 @@ from rushkit.certification.log_checks import check_counts
 from rushkit.errors import UsageError
 from rushkit.paths import read_file
 from rushkit.results.records import RESULTS_FILE
-from rushkit.run.blocklog import damaged, read_log
+from rushkit.run.log import damaged, read_log
 
 # Where results.json says how many lines the counts have.
 SEAL = "counts"

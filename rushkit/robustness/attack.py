@@ -31,9 +31,9 @@ from rushkit.robustness.log_checks import check_attack
 from rushkit.robustness.protocols import Plan, plan_attack, protocol_votes
 from rushkit.robustness.saved_images import Album
 from rushkit.robustness.transfer import Target, rescore, transfer_target
-from rushkit.run.blocklog import BlockLog
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.log import BlockLog
 from rushkit.run.partial import Partials
 from rushkit.run.signals import graceful_stop
 from rushkit.setup import components

@@ -15,9 +15,9 @@ from rushkit.noises import is_deterministic
 from rushkit.results.intervals import figures
 from rushkit.robustness.log_checks import check_transfer
 from rushkit.robustness.saved_images import Album
-from rushkit.run.blocklog import BlockLog
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.log import BlockLog, Table
 from rushkit.setup import components
 from rushkit.setup.model import Classifier, load_classifier, recipe_of
 from rushkit.setup.outcomes import BLOCK
@@ -79,7 +79,14 @@ def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m:
     checkpoint = target.classifier.checkpoint
     kept, device = album.images(), target.machine.device
     noise = recipe_of(checkpoint).noise.model_dump()
-    subject = {"model": checkpoint.hash, "noise": noise, "samples": m, "votes": votes, "seed": seed, "block": BLOCK}
+    subject: Table = {
+        "model": checkpoint.hash,
+        "noise": noise,
+        "samples": m,
+        "votes": votes,
+        "seed": seed,
+        "block": BLOCK,
+    }
     path = run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl"
     check = partial(check_transfer, images=kept["indices"].tolist(), rules=RULES)
     log = BlockLog(path, subject, check) if run.writes else None

@@ -1,19 +1,21 @@
 """metrics.jsonl: one JSON object a line, appended as the run goes, without gaps or repeats after a resume.
 
-The lines are chained: see ``run.chain``.
+The lines are chained: see ``run.log``.
 """
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from rushkit.errors import DataError
 from rushkit.files import plain_json, write_atomic, write_error
-from rushkit.paths import direct, read_file, reason
-from rushkit.run.chain import Seal, chained, read_chained
+from rushkit.paths import read_file, reason
+from rushkit.run.log import LineFile, Table, chained, read_chained
 from rushkit.run.tensorboard import ScalarEvents
+
+# A line: ``step``, ``epoch``, ``kind`` ("step" or "epoch"), and figures by name.
+Line = dict[str, Any]
 
 
 class MetricsLog:
@@ -27,15 +29,14 @@ class MetricsLog:
     def __init__(self, path: str | Path, writes: bool = True) -> None:
         self.path = Path(path)
         self._writes = writes
-        self._handle: int | None = None
-        self._seal = Seal()
+        self._file = LineFile(self.path)
         self._events: ScalarEvents | None = None
 
     def mirror_to(self, events: ScalarEvents) -> None:
         """Show every line in TensorBoard too: those that are there as well as those to come."""
         self._events = events
 
-    def append(self, **values: Any) -> None:
+    def append(self, **values: object) -> None:
         """Append one line, such as ``append(step=10, epoch=1, loss=0.3)``; it outlives the process at once.
 
         Raises:
@@ -45,21 +46,18 @@ class MetricsLog:
         """
         if not self._writes:
             return
-        plain = {key: plain_json(value, f"{self.path.name}: {key}") for key, value in values.items()}
-        line = b""
+        table: Table = {key: plain_json(value, f"{self.path.name}: {key}") for key, value in values.items()}
         try:
-            if self._handle is None:
-                self._open()
-            assert self._handle is not None
-            line, seal = self._seal.line(plain)
-            while line:
-                line = line[os.write(self._handle, line) :]
+            if not self._file.is_open:
+                self._file.recover()
+            self._file.append(table)
+        except ValueError as error:
+            raise _damaged(self.path, error) from error
         except OSError as error:
-            # The line may be half written: opening the file anew cuts it off.
+            # Opening the file anew cuts off what was half written.
             self.close()
-            raise write_error(self.path, error, len(line)) from error
-        self._seal = seal
-        self._mirror(plain)
+            raise write_error(self.path, error) from error
+        self._mirror(table)
 
     def keep_until(self, step: int) -> None:
         """Drop the lines past a step, before the run goes on from there. Lines without a step stay.
@@ -70,30 +68,26 @@ class MetricsLog:
         if not self._writes:
             return
         self.close()
-        lines = read_metrics(self.path)
-        kept = [line for line in lines if line.get("step", step) <= step]
+        kept = [line for line in read_metrics(self.path) if line.get("step", step) <= step]
         if self.path.exists():
             write_atomic(self.path, chained(kept))
 
     def sync(self) -> None:
         """Bring the lines to the disk, so that they also outlive a power cut."""
-        if self._handle is not None:
-            try:
-                os.fsync(self._handle)
-            except OSError as error:
-                raise write_error(self.path, error) from error
+        try:
+            self._file.sync()
+        except OSError as error:
+            raise write_error(self.path, error) from error
         if self._events is not None:
             self._events.flush()
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""
-        if self._handle is not None:
-            handle, self._handle = self._handle, None
-            os.close(handle)
+        self._file.close()
         if self._events is not None:
             self._events.close()
 
-    def _mirror(self, line: dict[str, Any]) -> None:
+    def _mirror(self, line: Table) -> None:
         if self._events is None:
             return
         if self._events.begun:
@@ -102,40 +96,25 @@ class MetricsLog:
             # The line is among them.
             self._events.begin(read_metrics(self.path))
 
-    def _open(self) -> None:
-        """Open the file behind its last whole line; what a kill tore in two is cut off."""
-        handle = direct(str(self.path), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            data = read_file(self.path)
-            _, seals, whole = _parsed(self.path, data)
-            if whole < len(data):
-                os.truncate(handle, whole)
-        except BaseException:
-            os.close(handle)
-            raise
-        self._handle, self._seal = handle, seals[-1] if seals else Seal()
 
-
-def read_metrics(path: str | Path) -> list[dict[str, Any]]:
-    """Every whole line of a metrics file; a torn last line is left out, and a missing file has none.
+def read_metrics(path: str | Path) -> list[Line]:
+    """Return every whole line of a metrics file; a torn last line is left out, and a missing file has none.
 
     Raises:
         DataError: the file cannot be read, or a line before the last was altered, removed, added or moved.
     """
     path = Path(path)
     try:
-        data = read_file(path)
+        return cast(list[Line], read_chained(read_file(path))[0])
     except FileNotFoundError:
         return []
     except OSError as error:
         raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions") from error
-    return _parsed(path, data)[0]
-
-
-def _parsed(path: Path, data: bytes) -> tuple[list[dict[str, Any]], list[Seal], int]:
-    try:
-        return read_chained(data)
     except ValueError as error:
-        raise DataError(
-            f"{path} is damaged: {error}", "put it back as it was written; without it the curves begin anew, no more"
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: ValueError) -> DataError:
+    return DataError(
+        f"{path} is damaged: {error}", "put it back as it was written; without it the curves begin anew, no more"
+    )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from pydantic import JsonValue
 
 from rushkit.errors import UsageError
 from rushkit.files import write_error
@@ -43,7 +45,7 @@ class ScalarEvents:
         """Whether there is a file that takes lines."""
         return self._writer is not None
 
-    def begin(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def begin(self, lines: Iterable[Mapping[str, JsonValue]]) -> None:
         """Start a new file, in place of what there was, with these lines of metrics.
 
         Raises:
@@ -68,7 +70,7 @@ class ScalarEvents:
             self.add(line)
         self.flush()
 
-    def add(self, line: Mapping[str, Any]) -> None:
+    def add(self, line: Mapping[str, JsonValue]) -> None:
         """Add the numbers of one line of metrics; a line without a step has no place on the axis, and is left out.
 
         Raises:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, RushkitError, shell_line
-from rushkit.run.blocklog import BlockLog, Check
 from rushkit.run.folder import Run
+from rushkit.run.log import BlockLog, Check
 from rushkit.run.progress import Progress, Speaker
 from rushkit.run.signals import Stop, graceful_stop
 

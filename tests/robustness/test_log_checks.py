@@ -9,8 +9,7 @@ import pytest
 from rushkit.certification.log_checks import check_counts
 from rushkit.errors import RushkitError
 from rushkit.robustness.log_checks import check_attack
-from rushkit.run.blocklog import BlockLog, read_log
-from rushkit.run.chain import chained, read_chained
+from rushkit.run.log import BlockLog, chained, read_chained, read_log
 from rushkit.votes import SCORE
 
 SUBJECT = {"mode": "fixed", "samples": 100, "selection": 10, "classes": ["a", "b"], "dim": 12, "of": 2}

@@ -12,8 +12,8 @@ from rushkit.data import cache
 from rushkit.errors import RushkitError
 from rushkit.files import write_atomic
 from rushkit.results.run_file import Facts
-from rushkit.run.blocklog import BlockLog
 from rushkit.run.folder import Run
+from rushkit.run.log import BlockLog
 from rushkit.run.progress import Speaker
 
 PRECIOUS = "mine\n"
