@@ -213,7 +213,7 @@ def theirs(seeded):
 def test_the_run_says_where_the_model_is_from(make, theirs, tmp_path):
     run = make(theirs, "toy", check=8)
     facts, meta = json.loads((run.path / "run.json").read_text()), checkpoint_of(run).meta
-    assert (facts["verb"], facts["stage"], facts["parent"]) == ("import", "finetune", None)
+    assert (facts["verb"], facts["stage"], facts.get("parent")) == ("import", "finetune", None)
     assert facts["imported"] == meta["imported"]
     assert facts["imported"]["file"] == str(tmp_path / "weights.pt")
     assert facts["imported"]["sha256"] == read_foreign(tmp_path / "weights.pt").origin["sha256"]
