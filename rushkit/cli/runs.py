@@ -32,7 +32,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     from rich.text import Text
 
     from rushkit.report.terminal.headline import figure_of, is_no_robustness
-    from rushkit.report.words import PROTOCOL_NOTE
+    from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run.info import find_runs
 
     found = find_runs(runs_dir)
@@ -61,7 +61,7 @@ def show(
 ) -> None:
     """What a run was made with, what came out, what it builds on and what builds on it, and how to go on with it."""
     from rushkit.report.terminal.headline import figures, needs_protocol_note
-    from rushkit.report.words import PROTOCOL_NOTE
+    from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run import lineage
     from rushkit.run.info import find_runs, read_run_file
 
@@ -72,7 +72,7 @@ def show(
     around = find_runs(path.resolve().parent)
     info = next(each for each in around if each.path.name == path.resolve().name)
     above = lineage.parents(around)
-    results = info.results() or {}
+    results = info.record()
     parent = above[info.path.name]
     children = sorted(name for name, each in above.items() if each == info.path.name)
     damage = info.damage()
@@ -83,7 +83,7 @@ def show(
     lines += [f"built on: {parent or 'no run in this folder'}"]
     lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
     lines += ["results:" if found else "results: none", *(f"  {line}" for line in found)]
-    if needs_protocol_note(results):
+    if results and needs_protocol_note(results):
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(each.name for each in path.iterdir()))}"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -13,7 +12,8 @@ from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe
 from rushkit.report.families import Family, recipe_of_run
 from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Significance
-from rushkit.report.measured import results_of
+from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.evaluation import Evaluation
 from rushkit.statistics import mcnemar
 
 # Where things lie, what a run was called, and the device that it asked for: each run's record says what it ran on.
@@ -104,19 +104,20 @@ def _measurements(family: Family) -> _Measurements:
     """What was measured of a model under its own noise."""
     model = recipe_of_run(family.model)
     measurements: _Measurements = {}
-    for verb, read in (("evaluate", _clean), ("attack", _attacked)):
-        for run, results in results_of(family, verb):
-            recipe = recipe_of_run(run)
-            if recipe is None or (model is not None and recipe.noise != model.noise):
-                continue
-            for what, outcomes in read(results):
-                # The order and choice of the images follow from the data section; model, seed and noise may differ.
-                key = repr((toml.dumps(recipe.data.model_dump()), what.plain()))
-                measurements.setdefault(key, (what, []))[1].append(outcomes)
+    clean = [(run, _clean(results)) for run, results in family.results(Evaluation)]
+    attacked = [(run, _attacked(results)) for run, results in family.results(Attacks)]
+    for run, found in [*clean, *attacked]:
+        recipe = recipe_of_run(run)
+        if recipe is None or (model is not None and recipe.noise != model.noise):
+            continue
+        for what, outcomes in found:
+            # The order and choice of the images follow from the data section; model, seed and noise may differ.
+            key = repr((toml.dumps(recipe.data.model_dump()), what.plain()))
+            measurements.setdefault(key, (what, []))[1].append(outcomes)
     return measurements
 
 
-def _clean(results: Any) -> Iterator[tuple[_What, _Outcomes]]:
+def _clean(results: Evaluation) -> Iterator[tuple[_What, _Outcomes]]:
     labels = dict(enumerate(results.outcomes.labels))
     for samples, rules in results.outcomes.predicted.items():
         for rule, predicted in rules.items():
@@ -127,7 +128,7 @@ def _clean(results: Any) -> Iterator[tuple[_What, _Outcomes]]:
             yield CleanMeasurement(results.data, int(samples), rule), _Outcomes(labels, share)
 
 
-def _attacked(results: Any) -> Iterator[tuple[_What, _Outcomes]]:
+def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:
     for row in results.attacks:
         outcomes = row.outcomes
         labels = dict(zip(outcomes.images, outcomes.labels, strict=True))
@@ -137,7 +138,7 @@ def _attacked(results: Any) -> Iterator[tuple[_What, _Outcomes]]:
         yield what, _Outcomes(labels, share, bound=row.protocol == "strict", settings=_settings(row))
 
 
-def _settings(row: Any) -> str:
+def _settings(row: AttackRow) -> str:
     """What the strength of an attack depends on."""
     candidates = [
         (candidate.label, sorted((key, value) for key, value in candidate.options.items() if key != "seed"))

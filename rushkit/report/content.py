@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
 
 import rushkit
-from rushkit.errors import RushkitError
 from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
 from rushkit.report.compare import recipe_differences, significance
@@ -28,36 +26,24 @@ from rushkit.report.figures import (
 )
 from rushkit.report.paper import SOURCE, differences
 from rushkit.report.summary import attack_notes, notes, summary
-from rushkit.report.words import PROTOCOL_NOTE, command_of, noise_words, plain_noise
+from rushkit.report.words import command_of
+from rushkit.results.auditing import Audit, AuditPoint
+from rushkit.results.certification import Certification
+from rushkit.results.imported import Imported
 from rushkit.results.intervals import mean_interval
 from rushkit.results.run_file import Session
+from rushkit.results.words import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.run.info import RunInfo
 
 IMPORT_VERB = "import"
-# Verbs with a section of their own.
-_KNOWN = ("pretrain", "finetune", "evaluate", "attack", "certify", "audit", "probe")
 # The check that says how small a drop between two attacks an audit would notice.
 _POWER = "RK119"
 
 
 def build_report(families: Sequence[Family]) -> Report:
-    """Everything that a report says of these models: figures only, no images.
-
-    Raises:
-        RushkitError: results that are not in the format of this version.
-    """
+    """Everything that a report says of these models: figures only, no images."""
     names = _names(families)
-    models = []
-    for family, name in zip(families, names, strict=True):
-        try:
-            models.append(_model(family, name))
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
-            # Written by hand, or by another version.
-            raise RushkitError(
-                f"the results around {family.model.path} are not in the format of this rushkit: "
-                f"{type(error).__name__} {error}",
-                "measure them again, or use the version that wrote them (run.json names it)",
-            ) from error
+    models = [_model(family, name) for family, name in zip(families, names, strict=True)]
     return Report(
         schema=SCHEMA,
         title=" and ".join(names) if len(names) < 4 else f"{len(names)} models",
@@ -91,8 +77,8 @@ def _model(family: Family, name: str) -> Model:
         accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
         attacks=attacks,
         against_eps=measured.against_eps(attacks),
-        certified=[_certified(run, results) for run, results in measured.results_of(family, "certify")],
-        audit=[_audit(run, results) for run, results in measured.results_of(family, "audit")[-1:]],
+        certified=[_certified(run, results) for run, results in family.results(Certification)],
+        audit=[_audit(run, results) for run, results in family.results(Audit)[-1:]],
         probe=measured.probes(family),
         training=_training(family),
         confusion=measured.confusion(family),
@@ -124,7 +110,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
     recipe = recipe_of_run(family.model)
     if recipe is None:
         return {}
-    about = {"backbone": recipe.backbone.name, "noise": noise_words(plain_noise(recipe.noise.model_dump()))}
+    about = {"backbone": recipe.backbone.name, "noise": noise_words(plain_noise(recipe.noise))}
     foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
     if foreign is not None:
         about["imported"] = _origin(foreign)
@@ -149,11 +135,11 @@ def _origin(run: RunInfo) -> str:
     return imported.in_words() if imported else run.path.name
 
 
-def _certified(run: RunInfo, results: Any) -> MeasuredCertification:
+def _certified(run: RunInfo, results: Certification) -> MeasuredCertification:
     return MeasuredCertification(run.path.name, plain_noise(results.noise), results, certified_points(results))
 
 
-def _audit(run: RunInfo, results: Any) -> MeasuredAudit:
+def _audit(run: RunInfo, results: Audit) -> MeasuredAudit:
     power = next((check for check in results.checks if check.code == _POWER), None)
     return MeasuredAudit(
         run=run.path.name,
@@ -161,11 +147,11 @@ def _audit(run: RunInfo, results: Any) -> MeasuredAudit:
         record=results,
         attacked=len(results.attacked),
         smallest_drop=power.figures.get("smallest drop that warns") if power else None,
-        sweeps={name: tuple(map(_sweep_point, points)) for name, points in results.sweeps.items()},
+        sweeps={name: tuple(map(_sweep_point, points)) for name, points in results.sweeps},
     )
 
 
-def _sweep_point(point: Any) -> SweepPoint:
+def _sweep_point(point: AuditPoint) -> SweepPoint:
     images = len(point.share)
     low, high = mean_interval(point.accuracy * images, images)
     return SweepPoint(point.label, point.value, point.accuracy, low, high, images)
@@ -177,15 +163,14 @@ def _training(family: Family) -> list[TrainingCurves]:
 
 
 def _other(family: Family) -> list[OtherResults]:
-    return [
-        OtherResults(run.path.name, run.verb, _scalars(results.model_dump()))
-        for run, results in measured.other_results(family, _KNOWN)
-    ]
+    return [OtherResults(run.path.name, run.verb, _scalars(results)) for run, results in family.results(Imported)]
 
 
-def _scalars(results: dict[str, Any]) -> dict[str, bool | int | float | str]:
+def _scalars(results: Imported) -> dict[str, bool | int | float | str]:
     return {
-        key: value for key, value in results.items() if isinstance(value, bool | int | float | str) and key != "stage"
+        key: value
+        for key, value in results.to_table().items()
+        if isinstance(value, bool | int | float | str) and key != "stage"
     }
 
 
@@ -199,7 +184,7 @@ def _facts(run: RunInfo) -> RunFacts:
         seconds=_seconds(facts.sessions),
         machine=facts.machine or None,
         versions=facts.versions,
-        git=facts.git and facts.git.to_table(),
+        git=facts.git,
         seed=facts.seed,
         parent=facts.parent,
         owners=facts.owners,

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from rushkit.errors import DataError
 from rushkit.report.figures import Curve
+from rushkit.results.certification import Certification
 from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics
 from rushkit.run.names import METRICS_FILE
@@ -18,7 +18,7 @@ from rushkit.statistics import wilson_interval
 MOST_POINTS = 300
 
 
-def certified_points(results: Any) -> Curve:
+def certified_points(results: Certification) -> Curve:
     """Certified accuracy over the radius, with its 95% Wilson interval.
 
     Its value at ``radius[i]`` is the accuracy at that radius: the share of images whose own radius is at least that.

@@ -20,7 +20,8 @@ from rushkit.report.tables.certificates import certified_table
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import table_1
-from rushkit.report.words import PROTOCOL_SENTENCES, certainty, noise_words, value_words
+from rushkit.report.words import value_words
+from rushkit.results.words import PROTOCOL_SENTENCES, certainty, noise_words
 from rushkit.run.names import RECIPE_FILE
 
 _SEVERITY = ("fail", "warn", "pass", "skipped")
@@ -297,7 +298,7 @@ def _certified(certified: MeasuredCertification) -> Certified:
 
 def _audited(audit: MeasuredAudit) -> Audited:
     one = audit.record
-    statuses = [check.status for check in one.checks]
+    statuses: list[str] = [check.status for check in one.checks]
     return Audited(
         run=audit.run,
         verdicts=", ".join(f"{statuses.count(status)} {status}" for status in _SEVERITY[:3]),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.results import Results
+from rushkit.results.base import StageResults
 from rushkit.run import lineage
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.names import RECIPE_FILE
@@ -17,6 +21,8 @@ from rushkit.run.names import RECIPE_FILE
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)
 ENCODER_VERB = "pretrain"
+
+Stage = TypeVar("Stage", bound=StageResults)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,15 @@ class Family:
     def of(self, *verbs: str) -> list[RunInfo]:
         """Its runs of these verbs, and imports that stand for them, oldest first."""
         return [run for run in self.runs if run.verb in verbs or run.stage in verbs]
+
+    def results(self, kind: type[Stage]) -> list[tuple[RunInfo, Stage]]:
+        """Its runs with results of one kind, oldest first; damaged results are left out."""
+        return [(run, record) for run, record in self._records if isinstance(record, kind)]
+
+    @cached_property
+    def _records(self) -> list[tuple[RunInfo, Results]]:
+        records = ((run, run.record()) for run in self.runs)
+        return [(run, record) for run, record in records if record is not None]
 
     @property
     def encoder(self) -> RunInfo | None:

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any
 
 from rushkit.recipe.toml import Toml
+from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
+from rushkit.results.auditing import Audit
+from rushkit.results.base import Record
+from rushkit.results.certification import Certification
+from rushkit.results.evaluation import Probe
+from rushkit.results.run_file import GitState
+from rushkit.results.words import note_words
 
 SCHEMA = 1
 
@@ -23,6 +29,8 @@ def plain(value: object) -> object:
     """A value of a record as JSON has it."""
     if isinstance(value, Figures):
         return value.plain()
+    if isinstance(value, Record):
+        return value.to_table()
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -61,22 +69,28 @@ class MeasuredAttack(Figures):
     run: str
     data: str
     noise: dict[str, object]
-    record: Any
+    record: AttackRow
     chosen_from: int = 1
 
     @property
-    def majority(self) -> Any:
+    def majority(self) -> RuleFigures:
         """Its figures under the majority vote."""
         return self.record.rules["majority"]
 
+    @property
+    def notes(self) -> list[str]:
+        """The sentences of its notes."""
+        return [note_words(note) for note in self.record.notes]
+
     def plain(self) -> dict[str, object]:
         """The row without what each image did, and with the names of its candidates alone."""
-        row = self.record.model_dump(exclude={"outcomes", "candidates", "notes"})
-        if self.record.transfer is not None:
-            row["transfer"] = self.record.transfer.model_dump(exclude={"outcomes"})
-        about = {"run": self.run, "data": self.data, "noise": self.noise}
-        labels = [candidate.label for candidate in self.record.candidates]
-        return {**about, **row, "notes": list(self.record.notes), "candidates": labels, "chosen_from": self.chosen_from}
+        return {
+            **{"run": self.run, "data": self.data, "noise": self.noise},
+            **self.record.model_dump(exclude={"outcomes": True, "transfer": {"outcomes"}}),
+            "notes": self.notes,
+            "candidates": [candidate.label for candidate in self.record.candidates],
+            "chosen_from": self.chosen_from,
+        }
 
 
 @dataclass(frozen=True)
@@ -189,10 +203,10 @@ class Curve(Figures):
 
 
 # The keys of a certification that report.json keeps: all but what each image did.
-_CERTIFIED = (
+_CERTIFIED = {
     *("data", "mode", "norm", "rule", "bound", "alpha", "samples", "images", "smoothed", "abstained"),
-    *("average_radius", "certified", "reach", "covers", "assumptions", "warnings", "checks"),
-)
+    *("average_radius", "certified", "reach", "covers", "assumptions", "checks"),
+}
 
 
 @dataclass(frozen=True)
@@ -201,16 +215,21 @@ class MeasuredCertification(Figures):
 
     run: str
     noise: dict[str, object]
-    record: Any
+    record: Certification
     curve: Curve
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences of its warnings."""
+        return [note_words(warning) for warning in self.record.warnings]
 
     def plain(self) -> dict[str, object]:
         """The certification without what each image did."""
-        record = self.record.model_dump()
         return {
             "run": self.run,
-            **{key: record[key] for key in _CERTIFIED},
+            **self.record.model_dump(include=_CERTIFIED),
             "noise": self.noise,
+            "warnings": self.warnings,
             "curve": self.curve.plain(),
         }
 
@@ -242,18 +261,17 @@ class MeasuredAudit(Figures):
 
     run: str
     noise: dict[str, object]
-    record: Any
+    record: Audit
     attacked: int
     smallest_drop: float | None
     sweeps: dict[str, tuple[SweepPoint, ...]]
 
     def plain(self) -> dict[str, object]:
         """The audit without the votes of its images."""
-        record = self.record.model_dump()
+        kept = {"data", "samples", "settings", "size", "images", "checks", "loss_curve"}
         return {
             "run": self.run,
-            **{key: record[key] for key in ("data", "samples", "settings", "images", "checks", "loss_curve")},
-            "size": self.record.size or "",
+            **self.record.model_dump(include=kept),
             "attacked": self.attacked,
             "smallest_drop": self.smallest_drop,
             "noise": self.noise,
@@ -266,18 +284,16 @@ class MeasuredProbe(Figures):
     """A probe: ``record`` is its results.json, ``curves`` has for each of its rows how the ratio is distributed."""
 
     run: str
-    record: Any
+    record: Probe
     curves: tuple[list[tuple[float, float]], ...]
 
     def plain(self) -> dict[str, object]:
         """The probe without the ratio of each image."""
-        record = self.record.model_dump()
         rows = [
-            {**row.model_dump(), "curve": plain(curve)}
-            for row, curve in zip(self.record.rows, self.curves, strict=True)
+            {**row.to_table(), "curve": plain(curve)} for row, curve in zip(self.record.rows, self.curves, strict=True)
         ]
-        about = {key: record[key] for key in ("data", "images", "norm", "eps", "steps")}
-        return {"run": self.run, **about, "size": self.record.size or "", "rows": rows}
+        about = self.record.model_dump(include={"data", "images", "norm", "eps", "steps", "size"})
+        return {"run": self.run, **about, "rows": rows}
 
 
 @dataclass(frozen=True)
@@ -327,7 +343,7 @@ class RunFacts(Figures):
     seconds: float | None
     machine: str | None
     versions: dict[str, str]
-    git: Any
+    git: GitState | None
     seed: int | None
     parent: str | None
     owners: dict[str, str]
@@ -394,7 +410,7 @@ class AttackMeasurement(Figures):
     norm: str
     eps: float
     protocol: str
-    deviations: list[Any]
+    deviations: list[Deviation]
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from rushkit.recipe.schema import Recipe
-from rushkit.report._record import record_of
 from rushkit.report.curves import distribution
 from rushkit.report.families import Family
 from rushkit.report.figures import (
@@ -23,10 +21,11 @@ from rushkit.report.figures import (
 )
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
 from rushkit.report.protocols import settings_words
-from rushkit.report.words import Accuracy, plain_noise
+from rushkit.results.attacks import Attacks
+from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
+from rushkit.results.words import Accuracy, plain_noise
 from rushkit.robustness.deviations import WEAKER
-from rushkit.run.info import RunInfo
 
 # The protocols that Table 1 has columns for.
 COLUMN_PROTOCOLS = ("paper", "strict")
@@ -36,26 +35,10 @@ _COLUMNS = ("pgd", "autoattack")
 TEST = "test"
 
 
-def results_of(family: Family, verb: str) -> list[tuple[RunInfo, Any]]:
-    """Runs of a verb that have results, oldest first."""
-    pairs = ((run, run.results()) for run in family.of(verb))
-    return [
-        (run, record_of(results))
-        for run, results in pairs
-        if results is not None and results.get("stage", verb) == verb
-    ]
-
-
-def other_results(family: Family, known: Iterable[str]) -> list[tuple[RunInfo, Any]]:
-    """Results of stages that a report has no section for."""
-    verbs = {run.verb for run in family.runs} - set(known)
-    return [pair for verb in sorted(verbs) for pair in results_of(family, verb)]
-
-
 def accuracy_rows(family: Family) -> list[AccuracyRow]:
     """Standard accuracy for each data set, noise, m and rule, from the newest of the runs with the most images."""
     newest: dict[object, AccuracyRow] = {}
-    for run, results in results_of(family, "evaluate"):
+    for run, results in family.results(Evaluation):
         for row in accuracy_of(run.path.name, results):
             key = (row.data, _frozen(row.noise), row.samples, row.rule)
             if key not in newest or row.images >= newest[key].images:
@@ -65,7 +48,7 @@ def accuracy_rows(family: Family) -> list[AccuracyRow]:
     return list(newest.values())
 
 
-def accuracy_of(run: str, results: Any) -> list[AccuracyRow]:
+def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
     """The rows of one run's evaluation."""
     noise = plain_noise(results.noise)
     return [
@@ -83,7 +66,7 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
     runs on these images.
     """
     rows: dict[object, list[MeasuredAttack]] = {}
-    for run, results in results_of(family, "attack"):
+    for run, results in family.results(Attacks):
         for attacked in attacks_of(run.path.name, results):
             row = attacked.record
             settings = settings_words(row) if row.protocol == WEAKER else ""
@@ -92,7 +75,7 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
     return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
 
 
-def attacks_of(run: str, results: Any) -> list[MeasuredAttack]:
+def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
     """The rows of one run's attacks."""
     noise = plain_noise(results.noise)
     return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
@@ -106,7 +89,7 @@ def on_test(split: str) -> bool:
 def probes(family: Family) -> list[MeasuredProbe]:
     """The local Lipschitz ratio of each encoder, and how it is spread over the images; the newest run for each ball."""
     newest: dict[object, MeasuredProbe] = {}
-    for run, results in results_of(family, "probe"):
+    for run, results in family.results(Probe):
         curves = tuple(distribution(results.outcomes[f"{row.encoder} {row.points}"]) for row in results.rows)
         newest[results.data, results.norm, results.eps] = MeasuredProbe(run.path.name, results, curves)
     return list(newest.values())
@@ -129,7 +112,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         clean = accuracy.get(key)
         noise = (clean or under[key][-1]).noise
         # The paper has one noise: a figure under another than the model's own is no row of its table.
-        own = finetuning is None or plain_noise(finetuning.noise.model_dump()) == noise
+        own = finetuning is None or plain_noise(finetuning.noise) == noise
         paper = reported(source.data.name, data, samples) if source and own else None
         cells = {name: _cells(under.get(key, []), name) for name in _COLUMNS}
         rows.append(
@@ -162,7 +145,7 @@ def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
 
 def confusion(family: Family) -> Confusion | None:
     """The confusion matrix of the newest evaluation on the most images, under the majority vote of its largest m."""
-    evaluations = sorted(results_of(family, "evaluate"), key=lambda pair: len(pair[1].outcomes.labels))
+    evaluations = sorted(family.results(Evaluation), key=lambda pair: len(pair[1].outcomes.labels))
     for run, results in reversed(evaluations):
         predicted = results.outcomes.predicted
         samples = max(predicted, key=int)
@@ -212,7 +195,9 @@ def _key(data: str, noise: dict[str, object], samples: int) -> tuple[str, str, i
 
 def _cells(rows: Sequence[MeasuredAttack], attack: str) -> dict[str, AttackedShare | None]:
     """Protocol -> what an attack leaves."""
-    by_protocol = {row.record.protocol: _share(row) for row in rows if row.record.attack == attack}
+    by_protocol: dict[str, AttackedShare] = {
+        row.record.protocol: _share(row) for row in rows if row.record.attack == attack
+    }
     return {protocol: by_protocol.get(protocol) for protocol in COLUMN_PROTOCOLS}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.report.words import noise_words, plain_noise
+from rushkit.results.words import noise_words, plain_noise
 
 SOURCE = (
     "Table 1 of the RUSH paper (arXiv 2207.05127), ResNet-18, l-inf 8/255; its authors now say that the defence fails "
@@ -90,7 +90,7 @@ def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:
     The paper's setting is that of the shipped recipe for the data set; keys that change no weight do not count.
     """
     found = []
-    ours = plain_noise(finetuning.noise.model_dump())
+    ours = plain_noise(finetuning.noise)
     if ours != {"name": "uniform", "scale": 0.3}:
         found.append(f"noise {noise_words(ours)}, not uniform scale 0.3")
     if pretraining is None:

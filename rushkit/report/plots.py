@@ -13,7 +13,9 @@ from rushkit.recipe.radius import norm_words
 from rushkit.report._record import record_of
 from rushkit.report.curves import certified_points
 from rushkit.report.protocols import protocol_words
-from rushkit.report.words import noise_words, plain_noise
+from rushkit.results.auditing import Audit
+from rushkit.results.certification import Certification
+from rushkit.results.words import noise_words, plain_noise
 
 FORMATS = ("png", "svg")
 
@@ -23,7 +25,7 @@ def certified_curve(results: Any) -> Figure:
 
     After sequential tests there are points at the radii that were tested, and no curve between them.
     """
-    results = record_of(results)
+    results = record_of(results, Certification)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     points = certified_points(results)
@@ -53,15 +55,15 @@ def certified_curve(results: Any) -> Figure:
 
 def audit_figure(results: Any, path: Path) -> Path | None:
     """Accuracy along steps, draws and eps, and the attack's loss, as a PNG; None where nothing was measured."""
-    results = record_of(results)
+    results = record_of(results, Audit)
     sweeps = results.sweeps
-    if not sweeps["steps"]:
+    if not sweeps.steps:
         return None
     figure = Figure(figsize=(11, 2.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 4)
-    for axis, key, label in zip(axes, ("steps", "eot", "eps"), ("steps", "draws a gradient", "eps"), strict=False):
-        points = sweeps[key]
+    drawn = ((sweeps.steps, "steps"), (sweeps.eot, "draws a gradient"), (sweeps.eps, "eps"))
+    for axis, (points, label) in zip(axes, drawn, strict=False):
         axis.plot([point.value for point in points], [100 * point.accuracy for point in points], "o-")
         axis.set(xlabel=label, xscale="log", ylim=(-2, 102))
     axes[0].set_ylabel("accuracy, % of the attacked images")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
+from rushkit.results.attacks import Deviation
 from rushkit.robustness.deviations import deviation_words
 from rushkit.rounding import percent
 
@@ -28,7 +29,7 @@ class Labelled(Protocol):
         ...
 
     @property
-    def deviations(self) -> Sequence[Any]:
+    def deviations(self) -> Sequence[Deviation]:
         """The settings that are not the protocol's own."""
         ...
 

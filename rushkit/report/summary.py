@@ -14,7 +14,8 @@ from rushkit.report.figures import MeasuredAudit, Model, Table1Row
 from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
-from rushkit.report.words import Accuracy, certainty, noise_words
+from rushkit.results.attacks import Attacks
+from rushkit.results.words import Accuracy, certainty, noise_words
 from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent, percent_interval
 
@@ -37,14 +38,14 @@ def notes(family: Family, model: Model) -> list[str]:
     noted += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
     noted += [
         f"{run.path.name}: {failed_words(row.model_dump())}"
-        for run, results in measured.results_of(family, "attack")
+        for run, results in family.results(Attacks)
         for row in results.failed
     ]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))
         noted.append(f"the figures are of several checkpoints of this run: {listed}")
-    noted += [f"{one.run}: {warning}" for one in model.certified for warning in one.record.warnings]
+    noted += [f"{one.run}: {warning}" for one in model.certified for warning in one.warnings]
     sizes = [(one.run, one.record.size) for one in model.audit] + [(one.run, one.record.size) for one in model.probe]
     noted += [f"{run}: {size}" for run, size in sizes if size]
     noted += [f"CONTRADICTION: {text}" for one in model.certified for text in one.record.checks.messages]
@@ -59,7 +60,7 @@ def attack_notes(model: Model) -> list[str]:
     for attacked in model.attacks:
         row = attacked.record
         about = f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)} m = {row.samples}"
-        for note in row.notes:
+        for note in attacked.notes:
             rows_of.setdefault(note, []).append(about)
     return [*dict.fromkeys(noted), *(f"{note} ({'; '.join(rows)})" for note, rows in rows_of.items())]
 

@@ -86,7 +86,7 @@ class RunInfo:
 
     def damage(self) -> list[str]:
         """Return what is wrong with results.json and metrics.jsonl; empty where nothing is."""
-        return [*_problem(read_results, self.path / RESULTS_FILE), *_problem(read_metrics, self.path / METRICS_FILE)]
+        return [*_problem(read, self.path), *_problem(read_metrics, self.path / METRICS_FILE)]
 
 
 def find_runs(root: str | Path | None = None) -> list[RunInfo]:

@@ -1,4 +1,4 @@
-"""Run folders with results in the formats of the stages, without training anything."""
+"""Run folders with the records of every stage, without training anything."""
 
 from __future__ import annotations
 
@@ -14,14 +14,33 @@ from rushkit.evaluation.evaluate import per_class_accuracy
 from rushkit.evaluation.probe import summary
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import Backbone, Noise, Recipe
+from rushkit.results import dump
+from rushkit.results.attacks import AttackRow, Attacks, Candidate, Transfer
+from rushkit.results.auditing import Audit, AuditAttacks, AuditPoint, AuditSettings, AuditSweeps
+from rushkit.results.base import StageResults
+from rushkit.results.certification import (
+    AttackAgreement,
+    Certification,
+    CertificationOutcomes,
+    CertifiedRate,
+    DrawsUsed,
+    Mode,
+    Rate,
+    Seal,
+)
+from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes, Probe, RatioRow
+from rushkit.results.imported import CleanCheck, Imported, Origin
 from rushkit.results.intervals import accuracy_row, figures, robustness_row
+from rushkit.results.notes import Check
+from rushkit.results.training import Finetuning, Pretraining
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.metrics import MetricsLog
 
 EPS = 8 / 255
 CLASSES = ("cat", "dog", "bird")
-NOISE = {"name": "uniform", "scale": 0.3}
+NOISE = Noise(name="uniform", scale=0.3)
+WITHOUT_NOISE = Noise(name="none")
 
 
 class Runs:
@@ -35,7 +54,7 @@ class Runs:
         self,
         verb: str,
         parent: RunInfo | None = None,
-        results: dict[str, Any] | None = None,
+        results: StageResults | None = None,
         recipe: Recipe | None = None,
         status: str = "finished",
         metrics: Sequence[dict[str, Any]] = (),
@@ -67,7 +86,7 @@ class Runs:
         (path / "run.json").write_text(json.dumps(data))
         (path / "recipe.toml").write_text(toml.dumps((recipe or recipe_of("cifar10")).resolved()))
         if results is not None:
-            (path / "results.json").write_text(json.dumps(results))
+            (path / "results.json").write_text(dump(results))
         log = MetricsLog(path / "metrics.jsonl")
         for line in metrics:
             log.append(**line)
@@ -79,8 +98,8 @@ class Runs:
 
     def model(self, **facts: Any) -> RunInfo:
         """A pre-trained and a fine-tuned run; the latter."""
-        encoder = self.add("pretrain", results={"stage": "pretrain", "loss": 4.0}, metrics=METRICS, **facts)
-        return self.add("finetune", encoder, {"stage": "finetune", "loss": 0.4}, metrics=METRICS[:-1], **facts)
+        encoder = self.add("pretrain", results=pretraining(), metrics=METRICS, **facts)
+        return self.add("finetune", encoder, finetuning(), metrics=METRICS[:-1], **facts)
 
 
 METRICS = [
@@ -94,27 +113,55 @@ def recipe_of(name: str, *changes: str) -> Recipe:
     return load_recipe(name, changes, {})
 
 
-def evaluation(right: Sequence[bool], samples: Sequence[int] = (1, 64), **facts: Any) -> dict[str, Any]:
+def pretraining(loss: float = 4.0, **facts: Any) -> Pretraining:
+    return Pretraining(**{"recipe": "cifar10", "epochs": 2, "loss": loss, "knn_protocol": None, **facts})
+
+
+def finetuning(loss: float = 0.4) -> Finetuning:
+    return Finetuning(recipe="cifar10", epochs=2, source=None, loaded=0, trainable=[], loss=loss)
+
+
+def imported(makes: str, clean: CleanCheck | None = None) -> Imported:
+    return Imported(
+        recipe="cifar10",
+        makes=makes,
+        imported=Origin(file="x/theirs.pt", sha256="0123456789abcdef", renamed={}, ignored=[], notes=[]),
+        backbone=Backbone(name="resnet18"),
+        noise=NOISE,
+        parameters=10,
+        image_size=32,
+        classes=10 if makes == "classifier" else None,
+        clean=clean,
+    )
+
+
+def evaluation(
+    right: Sequence[bool],
+    samples: Sequence[int] = (1, 64),
+    data: str = "cifar10/test",
+    noise: Noise = NOISE,
+    per_class: dict[str, float | None] | None = None,
+) -> Evaluation:
     """Results of ``rushkit evaluate`` for images of the first classes in turn, of which some are right."""
     labels = torch.arange(len(right)) % len(CLASSES)
     hits = torch.tensor(right)
-    predicted = torch.where(hits, labels, (labels + 1) % len(CLASSES))
-    rows = [
-        {"samples": m, "rule": rule, **accuracy_row(hits), "per_class": per_class_accuracy(hits, labels, CLASSES)}
-        for m in samples
-        for rule in ("majority", "mean")
-    ]
-    outcomes = {str(m): {rule: predicted.tolist() for rule in ("majority", "mean")} for m in samples}
-    return {
-        "stage": "evaluate",
-        "recipe": "cifar10",
-        "source": "x",
-        "data": "cifar10/test",
-        "noise": NOISE,
-        "accuracy": rows,
-        "outcomes": {"labels": labels.tolist(), "predicted": outcomes},
-        **facts,
-    }
+    predicted = torch.where(hits, labels, (labels + 1) % len(CLASSES)).tolist()
+    by_class = per_class or per_class_accuracy(hits, labels, CLASSES)
+    rules = ("majority", "mean")
+    return Evaluation(
+        recipe="cifar10",
+        source="x",
+        data=data,
+        noise=noise,
+        accuracy=[
+            AccuracyRow(samples=m, rule=rule, **accuracy_row(hits), per_class=by_class)
+            for m in samples
+            for rule in rules
+        ],
+        outcomes=EvaluationOutcomes(
+            labels=labels.tolist(), predicted={str(m): dict.fromkeys(rules, predicted) for m in samples}
+        ),
+    )
 
 
 def attack_row(
@@ -125,146 +172,177 @@ def attack_row(
     eps: float = EPS,
     norm: str = "linf",
     images: Sequence[int] | None = None,
-    split: str | None = "cifar10/test",
+    split: str = "cifar10/test",
     deviations: Sequence[dict[str, Any]] = (),
-) -> dict[str, Any]:
+    **facts: Any,
+) -> AttackRow:
     """One row of ``rushkit attack``: how many of the votes (1 for paper, else 10) were right, by image.
 
-    Split None: as before rows said it.
+    ``facts`` may replace ``labels``, ``notes``, ``contributions`` and ``candidates``.
     """
     votes = 1 if protocol == "paper" else 10
     counts = list(right)
+    places = list(images if images is not None else range(len(counts)))
     record = {
-        "images": list(images if images is not None else range(len(counts))),
-        "labels": [index % len(CLASSES) for index in (images if images is not None else range(len(counts)))],
+        "images": places,
+        "labels": facts.get("labels", [index % len(CLASSES) for index in places]),
         "chosen": [0] * len(counts),
         "right": dict.fromkeys(("majority", "mean"), counts),
         "clean_right": {rule: [votes] * len(counts) for rule in ("majority", "mean")},
-        "contributions": {f"{attack} nll": sum(count == 0 for count in counts)},
+        "contributions": facts.get("contributions", {f"{attack} nll": sum(count == 0 for count in counts)}),
         "notes": [],
         "seconds": 1.0,
         "image_forwards": 10,
         "image_backwards": 5,
     }
-    return {
-        **({} if split is None else {"split": split}),
-        "attack": attack,
-        "norm": norm,
-        "eps": eps,
-        "protocol": protocol,
-        "deviations": list(deviations),
-        "samples": samples,
-        "votes": votes,
-        "gradient_samples": samples,
-        "candidates": [{"label": f"{attack} nll", "options": {}}],
-        **robustness_row([record], votes),
-    }
+    return AttackRow(
+        split=split,
+        attack=attack,
+        norm=norm,
+        eps=eps,
+        protocol=protocol,
+        deviations=list(deviations),
+        samples=samples,
+        votes=votes,
+        gradient_samples=samples,
+        candidates=facts.get("candidates", [Candidate(label=f"{attack} nll", options={})]),
+        **robustness_row([record], votes) | {"notes": facts.get("notes", [])},
+    )
 
 
-def attacks(*rows: dict[str, Any]) -> dict[str, Any]:
+def attacks(*rows: AttackRow, noise: Noise = NOISE) -> Attacks:
     """Results of ``rushkit attack``."""
-    return {
-        "stage": "attack",
-        "recipe": "cifar10",
-        "source": "x",
-        "data": "cifar10",
-        "noise": NOISE,
-        "attacks": list(rows),
-        "failed": [],
-    }
+    return Attacks(recipe="cifar10", source="x", data="cifar10", noise=noise, attacks=list(rows), failed=[])
 
 
 def certification(
-    radii: Sequence[float], right: Sequence[bool], mode: str = "fixed", norm: str = "l1"
-) -> dict[str, Any]:
-    """Results of ``rushkit certify``."""
+    radii: Sequence[float],
+    right: Sequence[bool],
+    mode: Mode = "fixed",
+    norm: str = "l1",
+    noise: Noise = NOISE,
+    **facts: Any,
+) -> Certification:
+    """Results of ``rushkit certify``; ``facts`` replace fields."""
     total = len(radii)
+    pairs = list(zip(radii, right, strict=True))
 
     def share(count: int) -> dict[str, Any]:
         row = accuracy_row(torch.arange(total) < count)
         return {"count": count, "total": total, "value": row["accuracy"], "low": row["low"], "high": row["high"]}
 
-    pairs = list(zip(radii, right, strict=True))
-    certified = [{"radius": r, **share(sum(hit and radius >= r for radius, hit in pairs))} for r in (0.0, 0.1, 0.2)]
-    return {
-        "stage": "certify",
+    fields: dict[str, Any] = {
         "recipe": "cifar10",
         "source": "x",
         "model": "hash",
         "data": "cifar10/test",
-        "noise": NOISE,
+        "noise": noise,
         "mode": mode,
         "norm": norm,
         "rule": "majority",
         "bound": "clopper-pearson",
         "alpha": 0.001,
         "samples": 1000,
+        "selection": 100,
+        "two_class": False,
         "images": total,
-        "smoothed": share(sum(right)),
-        "abstained": share(0),
+        "smoothed": Rate(**share(sum(right))),
+        "accuracy": Rate(**share(sum(right))),
+        "abstained": Rate(**share(0)),
         "average_radius": 0.1,
-        "certified": certified,
+        "average_radius_error": 0.01,
+        "certified": [
+            CertifiedRate(radius=r, **share(sum(hit and radius >= r for radius, hit in pairs))) for r in (0.0, 0.1, 0.2)
+        ],
         "reach": 0.3,
+        "limit": None,
         "covers": "Covered: little.",
         "assumptions": ["One."],
         "warnings": [],
         "empirical": [],
-        "checks": {"agree_with_attacks": True, "messages": []},
-        "outcomes": {
-            "images": list(range(total)),
-            "labels": [0] * total,
-            "predicted": [0 if hit else 1 for hit in right],
-            "radius": list(radii),
-        },
+        "checks": AttackAgreement(agree_with_attacks=True, messages=[]),
+        "draws": 1000 * total,
+        "seconds": 1.0,
+        "counts": Seal(lines=total, chain="x"),
+        "outcomes": CertificationOutcomes(
+            images=list(range(total)),
+            labels=[0] * total,
+            predicted=[0 if hit else 1 for hit in right],
+            p_lower=[0.5] * total,
+            p_upper=[0.5] * total,
+            radius=list(radii),
+        ),
     }
+    if mode == "sequential":
+        fields |= {"draws_used": DrawsUsed(mean=100.0, most=100, images=[100] * total), "undecided": 0}
+    return Certification(**fields | facts)
 
 
-def transferred(row: dict[str, Any], right: Sequence[int], to: str) -> dict[str, Any]:
+def transferred(row: AttackRow, right: Sequence[int], to: str) -> AttackRow:
     """A row of ``rushkit attack --transfer-to``: how many votes of the other model were right, by image."""
-    outcomes = row["outcomes"]
+    outcomes = row.outcomes
     record = {
-        "images": outcomes["images"],
+        "images": outcomes.images,
         "right": {rule: list(right) for rule in ("majority", "mean")},
-        "clean_right": outcomes["clean_right"],
+        "clean_right": outcomes.clean_right,
     }
-    there = {"model": f"elsewhere/{to}/checkpoints/step-000010.safetensors", "hash": "x", "noise": NOISE}
-    return {**row, "transfer": {**there, **figures([record], row["votes"])}}
+    there = Transfer(
+        model=f"elsewhere/{to}/checkpoints/step-000010.safetensors",
+        hash="x",
+        noise=NOISE,
+        samples=row.samples,
+        votes=row.votes,
+        **figures([record], row.votes),
+    )
+    return row.with_changes(transfer=there)
 
 
-def probed(*encoders: str) -> dict[str, Any]:
+def probed(*encoders: str) -> Probe:
     """Results of ``rushkit probe`` for these encoders, on four images."""
     ways = ("random", "ascent")
     values = {f"{name} {way}": [0.1, 0.2, 0.3, 0.4] for name in encoders for way in ways}
-    rows = [
-        {"encoder": name, "points": way, **summary(np.array(values[f"{name} {way}"]), 0)}
-        for name in encoders
-        for way in ways
-    ]
-    about = {"stage": "probe", "recipe": "cifar10", "source": "x", "supervised": None, "data": "cifar10/test"}
-    return {**about, "images": 4, "norm": "linf", "eps": EPS, "steps": 20, "rows": rows, "outcomes": values}
+    return Probe(
+        recipe="cifar10",
+        source="x",
+        supervised=None,
+        data="cifar10/test",
+        images=4,
+        size="",
+        norm="linf",
+        eps=EPS,
+        steps=20,
+        rows=[
+            RatioRow(encoder=name, points=way, **summary(np.array(values[f"{name} {way}"]), 0))
+            for name in encoders
+            for way in ways
+        ],
+        outcomes=values,
+    )
 
 
-def audited(*statuses: str, attacked: int | None = 9, drop: float | None = None) -> dict[str, Any]:
+def audited(*statuses: str, drop: float | None = None, noise: Noise = NOISE) -> Audit:
     """Results of ``rushkit audit`` with a check of each status."""
     checks = [
-        {"code": f"RK{101 + index}", "name": f"check-{index}", "status": status, "says": "seen", "figures": {}}
+        Check(code=f"RK{101 + index}", name=f"check-{index}", status=status, says="seen", figures={})
         for index, status in enumerate(statuses)
     ]
     if drop is not None:
-        seen = {"smallest drop that warns": drop}
-        checks.append({"code": "RK119", "name": "few", "status": "pass", "says": "seen", "figures": seen})
-    points = [{"label": f"{n} steps", "value": n, "accuracy": 1 / n, "share": [1 / n] * 9} for n in (2, 4)]
-    return {
-        **({} if attacked is None else {"attacked": list(range(attacked))}),
-        "stage": "audit",
-        "recipe": "cifar10",
-        "source": "x",
-        "data": "cifar10/test",
-        "noise": NOISE,
-        "samples": 64,
-        "images": 12,
-        "settings": {"norm": "linf", "eps": EPS},
-        "checks": checks,
-        "sweeps": {"steps": points, "eot": points, "eps": points, "losses": []},
-        "loss_curve": [1.0, 2.0],
-    }
+        power = {"smallest drop that warns": drop}
+        checks.append(Check(code="RK119", name="few", status="pass", says="seen", figures=power))
+    points = [AuditPoint(label=f"{n} steps", value=n, accuracy=1 / n, share=[1 / n] * 9) for n in (2, 4)]
+    return Audit(
+        recipe="cifar10",
+        source="x",
+        data="cifar10/test",
+        noise=noise,
+        samples=64,
+        settings=AuditSettings(norm="linf", eps=EPS, steps=20, eot=10, queries=200, planted=8, seed=0),
+        size="",
+        checks=checks,
+        images=12,
+        attacked=list(range(9)),
+        sweeps=AuditSweeps(steps=points, eot=points, eps=points, losses=[]),
+        attacks=AuditAttacks(),
+        loss_curve=[1.0, 2.0],
+        gradients=None,
+    )

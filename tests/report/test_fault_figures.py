@@ -6,7 +6,7 @@ import io
 
 import pytest
 from rich.console import Console
-from synthetic_runs import certification
+from synthetic_runs import NOISE, certification
 
 from rushkit.recipe.radius import eps_words
 from rushkit.report.content import build_report
@@ -15,7 +15,8 @@ from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page
 from rushkit.report.terminal.headline import figures
 from rushkit.report.terminal.tables import certified_table, prediction_table
-from rushkit.report.words import interval
+from rushkit.results.prediction import PredictedImage, Prediction
+from rushkit.results.words import interval
 from rushkit.run.progress import figure
 
 ASKED = 0.1234567
@@ -31,8 +32,7 @@ def shown(table) -> str:
 def asked():
     """A certification that was asked for one radius of many digits."""
     results = certification([0.2, 0.05], [True, True], mode="sequential")
-    results |= {"draws_used": {"mean": 100.0, "most": 100, "images": [100, 100]}, "undecided": 0}
-    return results | {"certified": [{**results["certified"][0], "radius": ASKED}]}
+    return results.with_changes(certified=[results.certified[0].with_changes(radius=ASKED)])
 
 
 def test_the_terminal_writes_a_radius_as_asked(asked):
@@ -67,9 +67,29 @@ def test_intervals_are_rounded_outwards():
 
 
 def test_the_bounds_of_a_prediction_are_not_floored_by_a_floats_last_bit():
-    row = {"image": "a.png", "class": "cat", "abstained": False, "top": "cat", "notes": [], "radius": 0.0}
-    results = {
-        "norm": "l1", "noise": {"name": "uniform", "scale": 0.3}, "samples": 100, "explanation": "",
-        "predictions": [row | {"p_lower": 0.29, "p_upper": 0.57}],
-    }  # fmt: skip
+    image = PredictedImage(
+        predicted="cat",
+        index=0,
+        abstained=False,
+        top="cat",
+        p_lower=0.29,
+        p_upper=0.57,
+        radius=0.0,
+        image="a.png",
+        notes=[],
+    )
+    results = Prediction(
+        source="x",
+        noise=NOISE,
+        norm="l1",
+        samples=100,
+        selection=100,
+        alpha=0.001,
+        rule="majority",
+        bound="clopper-pearson",
+        warnings=[],
+        explanation="",
+        predictions=[image],
+        unreadable=[],
+    )
     assert "29.0 to 57.0 %" in shown(prediction_table(results))

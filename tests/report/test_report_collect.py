@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from synthetic_runs import attack_row, attacks, evaluation
+from synthetic_runs import attack_row, attacks, evaluation, finetuning
 
 from rushkit.errors import UsageError
 from rushkit.report.families import choose_run, gather
@@ -34,7 +34,7 @@ def test_a_folder_of_runs_that_was_moved_still_hangs_together(runs, measured, tm
 def test_an_encoder_stands_for_its_newest_model_and_names_the_others(runs):
     first = runs.model()
     encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
-    second = runs.add("finetune", encoder, {"stage": "finetune"})
+    second = runs.add("finetune", encoder, finetuning())
     runs.add("evaluate", first, evaluation([True]))
     family = gather(encoder)
     assert family.model.path == second.path
@@ -45,7 +45,7 @@ def test_an_encoder_stands_for_its_newest_model_and_names_the_others(runs):
 def test_a_sibling_models_measurements_are_not_ones_own(runs):
     first = runs.model()
     encoder = next(run for run in find_runs(runs.root) if run.verb == "pretrain")
-    second = runs.add("finetune", encoder, {"stage": "finetune"})
+    second = runs.add("finetune", encoder, finetuning())
     runs.add("attack", second, attacks(attack_row([1])))
     assert verbs(gather(first)) == ["pretrain", "finetune"]
     assert verbs(gather(second)) == ["pretrain", "finetune", "attack"]
@@ -76,7 +76,7 @@ def test_a_lone_encoder_is_its_own_subject(runs):
 
 
 def test_runs_are_chosen_by_folder_name_recipe_or_as_the_newest_model(runs, measured, monkeypatch):
-    other = runs.add("finetune", name="stl10", results={"stage": "finetune"})
+    other = runs.add("finetune", name="stl10", results=finetuning())
     assert choose_run(str(measured.path), "nowhere").path == measured.path
     assert choose_run(measured.path.name, runs.root).path == measured.path
     assert choose_run("cifar10", runs.root).path == measured.path

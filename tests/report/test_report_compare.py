@@ -9,6 +9,7 @@ from synthetic_runs import attack_row, attacks, evaluation, recipe_of
 from rushkit.report.compare import recipe_differences
 from rushkit.report.compare import significance as compare_models
 from rushkit.report.families import gather
+from rushkit.results.attacks import Candidate
 
 
 def significance(families, names):
@@ -41,13 +42,12 @@ def test_under_attack_an_image_is_right_where_most_votes_are(runs):
 
 def test_a_model_that_was_attacked_more_weakly_is_not_the_better_one(runs):
     first, second = runs.model(), runs.model()
-    weak = attack_row([10] * 20)
-    weak["candidates"] = [{"label": "pgd nll", "options": {"steps": 1, "seed": 3}}]
+    weak = attack_row([10] * 20, candidates=[Candidate(label="pgd nll", options={"steps": 1, "seed": 3})])
     runs.add("attack", first, attacks(attack_row([0] * 20)))
     runs.add("attack", second, attacks(weak))
     assert significance([gather(first), gather(second)], ["a", "b"]) == []
     # Another seed is the same attack; and now there is one that both had.
-    weak = {**weak, "candidates": [{"label": "pgd nll", "options": {"steps": 1, "seed": 4}}]}
+    weak = weak.with_changes(candidates=[Candidate(label="pgd nll", options={"steps": 1, "seed": 4})])
     runs.add("attack", first, attacks(weak))
     (row,) = significance([gather(first), gather(second)], ["a", "b"])
     assert (row["both"], row["only_first"], row["only_second"]) == (20, 0, 0)
@@ -75,9 +75,7 @@ def test_of_several_attacks_of_the_protocol_paper_the_newest_is_compared(runs):
 
 def test_a_stronger_attack_on_other_labels_does_not_count(runs):
     first, second = runs.model(), runs.model()
-    relabelled = attack_row([0, 0])
-    relabelled["outcomes"]["labels"] = [2, 2]
-    runs.add("attack", first, attacks(relabelled))
+    runs.add("attack", first, attacks(attack_row([0, 0], labels=[2, 2])))
     for model in (first, second):
         runs.add("attack", model, attacks(attack_row([10, 10])))
     (row,) = significance([gather(first), gather(second)], ["a", "b"])
@@ -103,7 +101,7 @@ def test_other_images_are_not_compared(runs, change, facts):
     second = runs.model(recipe=recipe)
     results = evaluation(OTHER, **facts)
     if change == "labels":
-        results["outcomes"]["labels"][3] = 2
+        results.outcomes.labels[3] = 2
     runs.add("evaluate", second, results, recipe=recipe)
     assert significance([gather(first), gather(second)], ["a", "b"]) == []
 

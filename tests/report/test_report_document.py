@@ -8,15 +8,30 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from synthetic_runs import EPS, attack_row, attacks, audited, certification, evaluation, probed, recipe_of, transferred
+from synthetic_runs import (
+    EPS,
+    WITHOUT_NOISE,
+    attack_row,
+    attacks,
+    audited,
+    certification,
+    evaluation,
+    finetuning,
+    imported,
+    pretraining,
+    probed,
+    recipe_of,
+    transferred,
+)
 
-from rushkit.errors import RushkitError
+from rushkit.recipe.schema import Noise
 from rushkit.report.content import build_report
 from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown
 from rushkit.report.terminal.tables import attack_table
-from rushkit.report.words import PROTOCOL_NOTE
+from rushkit.results.certification import AttackAgreement
+from rushkit.results.words import PROTOCOL_NOTE
 from rushkit.statistics import wilson_interval
 
 
@@ -53,7 +68,7 @@ def test_the_stl10_row_is_that_of_the_pretraining_data(runs):
 def test_another_noise_is_a_row_of_its_own(runs):
     model = runs.model()
     runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
-    louder = {"name": "uniform", "scale": 0.5}
+    louder = Noise(name="uniform", scale=0.5)
     runs.add("evaluate", model, evaluation([False, False], samples=(64,), noise=louder))
     rows = document_of(model)["models"][0]["table_1"]
     assert {row["noise"]["scale"]: row["standard"]["accuracy"] for row in rows} == {0.3: 0.5, 0.5: 0.0}
@@ -61,11 +76,10 @@ def test_another_noise_is_a_row_of_its_own(runs):
 
 def test_figures_under_another_noise_are_neither_the_papers_row_nor_the_models_result(runs):
     model = runs.model()
-    none = {"name": "none"}
     runs.add("evaluate", model, evaluation([True, False, False, False]))
-    runs.add("evaluate", model, evaluation([True] * 4, noise=none))
+    runs.add("evaluate", model, evaluation([True] * 4, noise=WITHOUT_NOISE))
     runs.add("attack", model, attacks(attack_row([10, 10, 10, 0])))
-    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0])) | {"noise": none})
+    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0]), noise=WITHOUT_NOISE))
     entry = document_of(model)["models"][0]
     by_noise = {(row["noise"]["name"], row["samples"]): row for row in entry["table_1"]}
     assert by_noise["uniform", 64]["reported"]["standard"] == 0.879
@@ -79,11 +93,10 @@ def test_figures_under_another_noise_are_neither_the_papers_row_nor_the_models_r
 
 def test_where_there_is_no_other_figure_its_noise_is_said(runs):
     model = runs.model()
-    none = {"name": "none"}
-    runs.add("evaluate", model, evaluation([True] * 4, noise=none))
-    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0])) | {"noise": none})
-    runs.add("certify", model, certification([0.1, 0.2], [True, True]) | {"noise": {"name": "gaussian", "std": 0.5}})
-    runs.add("audit", model, audited("pass") | {"noise": none})
+    runs.add("evaluate", model, evaluation([True] * 4, noise=WITHOUT_NOISE))
+    runs.add("attack", model, attacks(attack_row([0, 0, 0, 0]), noise=WITHOUT_NOISE))
+    runs.add("certify", model, certification([0.1, 0.2], [True, True], noise=Noise(name="gaussian", std=0.5)))
+    runs.add("audit", model, audited("pass", noise=WITHOUT_NOISE))
     clean, attacked, proved, checked = document_of(model)["models"][0]["summary"]
     assert clean.endswith("images of cifar10/test, noise none.")
     assert "(m = 64, noise none)" in attacked
@@ -128,9 +141,7 @@ def test_a_lower_figure_of_other_images_is_no_better_attack(runs):
     model = runs.model()
     runs.add("attack", model, attacks(attack_row([0, 0, 0], images=[3, 4, 5])))
     runs.add("attack", model, attacks(attack_row([10, 10, 0], images=[0, 1, 2])))
-    relabelled = attack_row([0, 0, 0], images=[0, 1, 2])
-    relabelled["outcomes"]["labels"] = [2, 1, 0]
-    runs.add("attack", model, attacks(relabelled))
+    runs.add("attack", model, attacks(attack_row([0, 0, 0], images=[0, 1, 2], labels=[2, 1, 0])))
     runs.add("attack", model, attacks(attack_row([10, 0, 10], images=[0, 1, 2])))
     cell = document_of(model)["models"][0]["table_1"][0]["pgd"]["strict"]
     assert (cell["accuracy"], cell["chosen_from"]) == (pytest.approx(2 / 3), 2)
@@ -195,10 +206,7 @@ def test_the_confusion_matrix_is_of_the_largest_m(runs):
 
 def test_two_classes_of_one_name_are_told_apart(runs):
     model = runs.model()
-    results = evaluation([True] * 3)
-    for row in results["accuracy"]:
-        row["per_class"] = {"cat": 1.0, "dog": 1.0}
-    runs.add("evaluate", model, results)
+    runs.add("evaluate", model, evaluation([True] * 3, per_class={"cat": 1.0, "dog": 1.0}))
     assert document_of(model)["models"][0]["confusion"]["classes"] == ["0", "1", "2"]
 
 
@@ -330,16 +338,16 @@ def test_an_evaluation_of_a_few_images_does_not_replace_that_of_all(runs):
 
 
 def test_an_imported_model_was_not_trained_by_its_recipe(runs):
-    foreign = {"file": "x/theirs.pt", "sha256": "0123456789abcdef", "renamed": {}, "ignored": [], "notes": []}
-    model = runs.add("import", results={"stage": "import", "makes": "classifier"}, stage="finetune", imported=foreign)
+    results = imported("classifier")
+    model = runs.add("import", results=results, stage="finetune", imported=results.imported.to_table())
     runs.add("evaluate", model, evaluation([True, False], samples=(64,)))
     found = document_of(model)["models"][0]
     assert found["about"]["imported"] == "theirs.pt (sha256 0123456789ab)"
     assert not {"pre-training", "fine-tuning"} & set(found["about"])
     assert found["table_1"][0]["reported"] is None
     assert found["differences"] == []
-    encoder = runs.add("import", results={"stage": "import", "makes": "encoder"}, stage="pretrain")
-    tuned = runs.add("finetune", encoder, {"stage": "finetune"})
+    encoder = runs.add("import", results=imported("encoder"), stage="pretrain")
+    tuned = runs.add("finetune", encoder, finetuning())
     found = document_of(tuned)["models"][0]
     assert found["about"]["imported"] == encoder.path.name
     assert "pre-training" not in found["about"]
@@ -387,9 +395,8 @@ def test_what_is_not_complete_or_of_another_checkpoint_is_noted(runs):
 
 def test_a_contradiction_of_a_certificate_is_noted(runs):
     model = runs.model()
-    results = certification([0.1], [True])
-    results["checks"] = {"agree_with_attacks": False, "messages": ["1 image is certified but broken"]}
-    runs.add("certify", model, results)
+    clash = AttackAgreement(agree_with_attacks=False, messages=["1 image is certified but broken"])
+    runs.add("certify", model, certification([0.1], [True], checks=clash))
     assert "CONTRADICTION: 1 image is certified but broken" in document_of(model)["models"][0]["notes"]
 
 
@@ -423,7 +430,7 @@ def test_a_run_without_results_still_has_a_report(runs, verb, status):
 
 
 def test_an_encoder_alone_is_said_to_be_one(runs):
-    encoder = runs.add("pretrain", results={"stage": "pretrain", "loss": 4.0})
+    encoder = runs.add("pretrain", results=pretraining())
     found = document_of(encoder)["models"][0]
     assert found["summary"] == ["This is an encoder, not a classifier yet: rushkit finetune."]
     assert set(found["about"]) == {"backbone", "noise", "pre-training"}
@@ -439,9 +446,10 @@ def test_nothing_certified_is_said(runs):
 
 def test_a_stage_without_a_section_shows_its_figures(runs):
     model = runs.model()
-    runs.add("measure", model, {"stage": "measure", "ratio": 1.5, "many": [1, 2]})
+    runs.add("import", model, imported("classifier"))
     (other,) = document_of(model)["models"][0]["other"]
-    assert (other["stage"], other["figures"]) == ("measure", {"ratio": 1.5})
+    figures = {"recipe": "cifar10", "makes": "classifier", "parameters": 10, "image_size": 32, "classes": 10}
+    assert (other["stage"], other["figures"]) == ("import", figures)
 
 
 def test_models_of_one_recipe_get_names_of_their_own(runs):
@@ -449,9 +457,10 @@ def test_models_of_one_recipe_get_names_of_their_own(runs):
     assert [model["name"] for model in document["models"]] == ["cifar10 000002", "cifar10 000004"]
 
 
-def test_results_of_another_format_are_one_error(runs):
+def test_results_of_another_format_are_noted_and_left_out(runs):
     model = runs.model()
-    runs.add("evaluate", model, {"stage": "evaluate", "accuracy": [{}]})
-    with pytest.raises(RushkitError, match="not in the format") as error:
-        document_of(model)
-    assert error.value.hint
+    run = runs.add("evaluate", model)
+    (run.path / "results.json").write_text(json.dumps({"stage": "evaluate", "accuracy": [{}]}))
+    entry = document_of(model)["models"][0]
+    assert any("results.json is damaged" in note and "left out" in note for note in entry["notes"])
+    assert entry["accuracy"] == []

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import pytest
-from synthetic_runs import attack_row, attacks, audited, certification, evaluation, probed, transferred
+from synthetic_runs import (
+    attack_row,
+    attacks,
+    audited,
+    certification,
+    evaluation,
+    finetuning,
+    imported,
+    pretraining,
+    probed,
+    transferred,
+)
 
 from rushkit.report.terminal.headline import figures, headline, needs_protocol_note
+from rushkit.results.imported import CleanCheck
 
-IMPORTED = {
-    "stage": "import",
-    "makes": "classifier",
-    "parameters": 10,
-    "clean": {"data": "cifar10/test", "images": 4, "accuracy": 0.5, "low": 0.1, "high": 0.9},
-}
+CLEAN = CleanCheck(
+    data="cifar10/test", images=4, chance=0.1, correct=2, accuracy=0.5, low=0.1, high=0.9, confidence=0.95
+)
+IMPORTED = imported("classifier", CLEAN)
 
 
 @pytest.mark.parametrize(
@@ -29,12 +39,9 @@ IMPORTED = {
         (audited("pass", "warn", "pass"), "0 fail, 1 warn, 2 pass, n = 9 of 12"),
         (probed("random", "pre-trained"), "ratio 0.250 found by ascent, n = 4"),
         (IMPORTED, "50.0 % clean, n = 4"),
-        ({**IMPORTED, "clean": None}, "classifier"),
-        ({"stage": "pretrain", "loss": 4.0, "knn_accuracy": 0.5}, "kNN 50.0 %"),
-        ({"stage": "finetune", "loss": 0.25}, "loss 0.250"),
-        ({}, ""),
-        ({"stage": "evaluate", "accuracy": []}, "results of another format"),
-        ({"stage": "attack"}, "results of another format"),
+        (imported("classifier"), "classifier"),
+        (pretraining(knn_accuracy=0.5), "kNN 50.0 %"),
+        (finetuning(0.25), "loss 0.250"),
     ],
 )
 def test_the_headline_of_a_run(results, expected):
@@ -53,8 +60,7 @@ def test_every_figure_has_its_interval_and_its_images():
     assert certified[1] == "l1 0: 100.0 [20.6, 100.0] %, n = 1"
     assert figures(probed("random"))[1].startswith("random weights, x' found by ascent: 0.250 [")
     assert figures(IMPORTED)[1] == "cifar10/test, clean, without noise: 50.0 [10.0, 90.0] %, n = 4"
-    assert figures({"stage": "finetune", "loss": 0.25, "seconds": 3}) == ["loss: 0.25", "seconds: 3"]
-    assert figures({"stage": "audit"}) == ["results of another format"]
+    assert figures(finetuning(0.25)) == ["epochs: 2", "loaded: 0", "loss: 0.25"]
 
 
 def test_an_audit_names_what_is_wrong_and_its_power():

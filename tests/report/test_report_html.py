@@ -8,11 +8,13 @@ from html.parser import HTMLParser
 import pytest
 from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation, probed, transferred
 
+from rushkit.recipe.schema import Noise
 from rushkit.report.content import build_report
 from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page, plain
-from rushkit.report.words import PROTOCOL_NOTE, PROTOCOL_SENTENCES
+from rushkit.results.notes import Note
+from rushkit.results.words import PROTOCOL_NOTE, PROTOCOL_SENTENCES
 from rushkit.run.info import find_runs
 
 EVIL = "<script>alert('1')</script>"
@@ -167,7 +169,7 @@ def test_an_attack_under_another_noise_says_so(runs):
     model = runs.model()
     runs.add("attack", model, attacks(attack_row([1])))
     assert "l-inf 8/255</small>" in html_of(model)
-    runs.add("attack", model, {**attacks(attack_row([1])), "noise": {"name": "gaussian", "std": 0.1}})
+    runs.add("attack", model, attacks(attack_row([1]), noise=Noise(name="gaussian", std=0.1)))
     assert "l-inf 8/255, gaussian std 0.1</small>" in html_of(model)
 
 
@@ -211,16 +213,13 @@ def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, meas
 
 def test_names_are_escaped_everywhere(runs):
     model = runs.model(name=EVIL, machine=EVIL, versions={EVIL: EVIL}, argv=["rushkit", EVIL])
-    results = evaluation([True, False, True], noise={"name": EVIL, EVIL: EVIL}, data=f"{EVIL}/test")
-    for row in results["accuracy"]:
-        row["per_class"] = {EVIL: 1.0, "a&b": 0.5, '"c"': 0.0}
+    noise, classes = Noise(name=EVIL, option=EVIL), {EVIL: 1.0, "a&b": 0.5, '"c"': 0.0}
+    results = evaluation([True, False, True], noise=noise, data=f"{EVIL}/test", per_class=classes)
     runs.add("evaluate", model, results, name=EVIL)
-    row = attack_row([1, 0], attack=EVIL)
-    row["notes"], row["contributions"] = [EVIL], {EVIL: 1}
-    runs.add("attack", model, attacks(row, {**row, "eps": 0.1}))
-    certified = certification([0.1], [True])
-    certified["covers"], certified["assumptions"], certified["warnings"] = EVIL, [EVIL], [EVIL]
-    runs.add("certify", model, certified)
+    note = Note(code="other", text=EVIL)
+    row = attack_row([1, 0], attack=EVIL, notes=[note], contributions={EVIL: 1})
+    runs.add("attack", model, attacks(row, row.with_changes(eps=0.1)))
+    runs.add("certify", model, certification([0.1], [True], covers=EVIL, assumptions=[EVIL], warnings=[note]))
     (model.path / "recipe.toml").write_text(f"# {EVIL}\n" + (model.path / "recipe.toml").read_text())
     text = html_of(model)
     parsed = Page(text)
@@ -233,10 +232,8 @@ def test_names_are_escaped_everywhere(runs):
 
 def test_many_classes_are_listed_by_confusion(runs):
     model = runs.model()
-    results = evaluation([True] * 50 + [False] * 10)
-    for row in results["accuracy"]:
-        row["per_class"] = {f"class {index}": 1.0 for index in range(100)}
-    runs.add("evaluate", model, results)
+    classes = {f"class {index}": 1.0 for index in range(100)}
+    runs.add("evaluate", model, evaluation([True] * 50 + [False] * 10, per_class=classes))
     text = html_of(model)
     assert "most frequent confusions" in text
     assert text.count("taken for") == 1

@@ -6,17 +6,17 @@ import pytest
 from synthetic_runs import EPS, NOISE, attacks
 from synthetic_runs import attack_row as row_of_results
 
-from rushkit.report._record import record_of
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, standing, upper_bounds
 from rushkit.report.terminal.headline import headline
+from rushkit.results.words import plain_noise
 
 SQUARE = {"name": "type", "value": "square", "own": ["pgd", "apgd", "autoattack"], "weaker": True}
 STEPS = {"name": "steps", "value": 1, "own": 40, "weaker": True}
 
 
 def attack_row(right, *args, **facts):
-    return MeasuredAttack("run", "cifar10", NOISE, record_of(row_of_results(right, *args, **facts)))
+    return MeasuredAttack("run", "cifar10", plain_noise(NOISE), row_of_results(right, *args, **facts))
 
 
 def weaker(right, deviation=STEPS, **facts):
@@ -33,7 +33,7 @@ def test_a_row_says_what_is_not_its_protocols_own():
 def test_a_weaker_row_that_leaves_less_than_strict_is_a_bound_too():
     strict, lower, higher = attack_row([10, 0]), weaker([0, 0], SQUARE, attack="square"), weaker([10, 10])
     assert upper_bounds([strict, lower, higher]) == [strict, lower]
-    results = attacks(*(row.record.model_dump() for row in (strict, lower)))
+    results = attacks(*(row.record for row in (strict, lower)))
     assert headline(results).startswith("0.0 % square l-inf 8/255 weaker, m = 64")
 
 

@@ -8,7 +8,7 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Model
 from rushkit.report.measured import on_test
 from rushkit.report.page.charts import Chart, Series, chart
-from rushkit.report.words import encoder_words, noise_words, points_words
+from rushkit.results.words import encoder_words, noise_words, points_words
 
 _NAMES = {
     "loss": "loss",

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from PIL import Image
@@ -21,9 +20,9 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.report.families import MODEL_VERBS, Family, recipe_of_run
-from rushkit.report.measured import results_of
 from rushkit.report.page.cards import Bar, Card, Panel, Thumb, Votes
 from rushkit.report.protocols import protocol_words
+from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.info import RunInfo
 from rushkit.setup import components
@@ -53,7 +52,7 @@ class Attacked:
     split: Split
     classes: tuple[str, ...]
     adversarial: Tensor
-    row: Any
+    row: AttackRow
 
 
 def panel(family: Family, name: str) -> Panel | None:
@@ -143,7 +142,7 @@ def _found_here(recipe: Recipe) -> Recipe:
 
 def _attacked(family: Family) -> Attacked | None:
     """The kept images of the newest attack, by preference under the strict protocol and for the largest m."""
-    for run, results in reversed(results_of(family, "attack")):
+    for run, results in reversed(family.results(Attacks)):
         recipe = recipe_of_run(run)
         rows = [row for row in results.attacks if row.saved]
         rows.sort(key=lambda row: (row.protocol != "strict", -row.samples))
@@ -154,7 +153,7 @@ def _attacked(family: Family) -> Attacked | None:
     return None
 
 
-def _kept(run: RunInfo, recipe: Recipe, row: Any) -> Attacked | None:
+def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
     """The images of one attack, where they are still those that the data set has."""
     attacked = (row.attack, row.norm, row.eps, row.split)
     sections = (
@@ -181,13 +180,13 @@ def _kept(run: RunInfo, recipe: Recipe, row: Any) -> Attacked | None:
     return Attacked(split, dataset.classes, images, row)
 
 
-def _fate(row: Any, index: int) -> str:
+def _fate(row: AttackRow, index: int) -> str:
     """What an attack did to an image, by the majority of the votes that its figures are from."""
     right, clean = (votes["majority"][index] / row.votes for votes in (row.outcomes.right, row.outcomes.clean_right))
     return "wrong before" if clean <= 0.5 else "still right" if right > 0.5 else "broken"
 
 
-def _choose(row: Any) -> list[int]:
+def _choose(row: AttackRow) -> list[int]:
     """Some images that the attack broke and some that it did not, if there are; then those that were wrong before."""
     fates = [_fate(row, index) for index in range(row.images)]
     chosen: list[int] = []

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rushkit.report.figures import AccuracyRow, Confusion, Model
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import name_cell, share_cell
-from rushkit.report.words import accuracy_words, noise_words
+from rushkit.results.words import accuracy_words, noise_words
 
 # Up to so many classes a confusion matrix is a table; beyond, its largest entries are listed.
 _MOST_CLASSES = 16

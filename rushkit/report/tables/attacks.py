@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import Pair, attack_pairs, pair_words, protocol_words, protocols_in, standing
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
-from rushkit.report.words import SETTINGS, accuracy_words, images_words, noise_words, plain_noise, run_of_checkpoint
+from rushkit.report.words import run_of_checkpoint
+from rushkit.results.attacks import RuleFigures, Transfer
+from rushkit.results.words import accuracy_words, images_words, noise_words, plain_noise
 from rushkit.rounding import percent
+
+# The column of settings that are not the protocol's own.
+SETTINGS = "not the protocol's own"
 
 # The name of a model and its attacks.
 Named = tuple[str, Sequence[MeasuredAttack]]
@@ -73,11 +78,12 @@ class _Transferred(NamedTuple):
     here: MeasuredAttack
 
     @property
-    def there(self) -> Any:
+    def there(self) -> Transfer:
+        assert self.here.record.transfer is not None
         return self.here.record.transfer
 
     @property
-    def vote_there(self) -> Any:
+    def vote_there(self) -> RuleFigures:
         return self.there.rules["majority"]
 
 

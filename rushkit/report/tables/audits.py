@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
-from rushkit.report.words import encoder_words, points_words
+from rushkit.results.evaluation import Probe, RatioRow
+from rushkit.results.notes import Check
+from rushkit.results.words import encoder_words, points_words
 
 # Status -> class on the page, and style in the terminal.
 _STATUS = {
@@ -17,10 +18,10 @@ _STATUS = {
 }
 
 
-def checks_table(checks: Sequence[Any], caption: str = "") -> Table:
+def checks_table(checks: Sequence[Check], caption: str = "") -> Table:
     """Every check with its verdict, and the sentence behind it."""
-    verdict: Column[Any] = column("verdict", _verdict, left=True)
-    columns: list[Column[Any]] = [
+    verdict: Column[Check] = column("verdict", _verdict, left=True)
+    columns: list[Column[Check]] = [
         verdict.on(PAGE | MARKDOWN),
         column("check", lambda check: Cell(f"{check.code} ", (check.name,)), left=True, kind="line", media=PAGE),
         column("code", lambda check: check.code, left=True, media=TEXT),
@@ -32,9 +33,9 @@ def checks_table(checks: Sequence[Any], caption: str = "") -> Table:
     return build_table(checks, columns, caption)
 
 
-def ratios_table(results: Any, caption: str = "") -> Table:
+def ratios_table(results: Probe, caption: str = "") -> Table:
     """The local Lipschitz ratio of each encoder: its mean and quantiles over the images."""
-    columns: list[Column[Any]] = [
+    columns: list[Column[RatioRow]] = [
         column("encoder", lambda row: encoder_words(row.encoder), left=True),
         column("x'", lambda row: points_words(row.points), left=True),
         column("mean [95%]", _mean),
@@ -44,16 +45,16 @@ def ratios_table(results: Any, caption: str = "") -> Table:
     return build_table(results.rows, columns, caption, kind="sticky")
 
 
-def _verdict(check: Any) -> Cell:
+def _verdict(check: Check) -> Cell:
     kind, style = _STATUS[check.status]
     return Cell(check.status, strong=True, kind=f"text {kind}", style=style)
 
 
-def _mean(row: Any) -> Cell:
+def _mean(row: RatioRow) -> Cell:
     low, high = f"{row.low:.3f}", f"{row.high:.3f}"
     return Cell(f"{row.mean:.3f}", (f"{low} – {high}",), f"{row.mean:.3f} [{low}, {high}]", strong=True)
 
 
-def _quantile_column(level: str) -> Column[Any]:
+def _quantile_column(level: str) -> Column[RatioRow]:
     name = f"{100 * float(level):g} %"
     return column(f"{name} quantile", lambda row: f"{row.quantiles[level]:.3f}", line=name)

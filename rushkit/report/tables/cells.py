@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rushkit.report.table import EMPTY, Cell
-from rushkit.report.words import Accuracy, accuracy_words
+from rushkit.results.words import Accuracy, accuracy_words
 from rushkit.rounding import percent, percent_interval
 
 

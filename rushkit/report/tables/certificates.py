@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
-from rushkit.report.words import noise_words, plain_noise, rate_words
+from rushkit.results.certification import Certification, CertifiedRate, EmpiricalRow
+from rushkit.results.prediction import PredictedImage, Prediction
+from rushkit.results.words import noise_words, plain_noise, rate_words
 from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
 
 
-def certified_table(results: Any, caption: str = "") -> Table:
+def certified_table(results: Certification, caption: str = "") -> Table:
     """Certified accuracy at each radius."""
 
-    def certified(row: Any) -> Cell:
+    def certified(row: CertifiedRate) -> Cell:
         return Cell(percent(row.value), (percent_interval(row.low, row.high, " – "),), rate_words(row), strong=True)
 
-    columns: list[Column[Any]] = [
+    columns: list[Column[CertifiedRate]] = [
         column(f"{norm_words(results.norm)} radius", lambda row: as_asked(row.radius)),
         column("certified, %", certified, line="certified % [95%]"),
         column("right", lambda row: row.count, media=PAGE | TERMINAL),
@@ -27,9 +28,9 @@ def certified_table(results: Any, caption: str = "") -> Table:
     return build_table(results.certified, columns, caption, kind="sticky")
 
 
-def empirical_table(rows: Sequence[Any]) -> Table:
+def empirical_table(rows: Sequence[EmpiricalRow]) -> Table:
     """What attacks of other runs left of the certified images."""
-    columns: list[Column[Any]] = [
+    columns: list[Column[EmpiricalRow]] = [
         column("attack", lambda row: row.attack, left=True),
         column("ball", lambda row: ball_words(row.norm, row.eps), left=True),
         column("protocol", protocol_words, left=True),
@@ -43,13 +44,13 @@ def empirical_table(rows: Sequence[Any]) -> Table:
     return build_table(rows, columns, "beside it, what attacks on the same model and images left")
 
 
-def prediction_table(results: Any) -> Table:
+def prediction_table(results: Prediction) -> Table:
     """The class of each image or an abstention, the bounds on its probability, and the radius."""
 
-    def predicted(row: Any) -> str:
+    def predicted(row: PredictedImage) -> str:
         return f"abstain (nearest: {row.top})" if row.abstained else str(row.predicted)
 
-    columns: list[Column[Any]] = [
+    columns: list[Column[PredictedImage]] = [
         column("image", lambda row: row.image, left=True, media=TEXT),
         column("class", predicted, left=True, media=TEXT),
         column("probability", lambda row: f"{percent_interval(row.p_lower, row.p_upper, ' to ')} %", left=True),

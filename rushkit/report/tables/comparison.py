@@ -9,7 +9,8 @@ from rushkit.recipe.toml import Toml
 from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Significance
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import Cell, Column, Table, build_table, column
-from rushkit.report.words import p_value, points, value_words
+from rushkit.report.words import value_words
+from rushkit.results.words import p_value, points
 
 # Below this an entry of the column p is printed bold.
 _SURE = 0.05

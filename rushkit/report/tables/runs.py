@@ -26,4 +26,4 @@ def runs_table(runs: Sequence[RunFacts]) -> Table:
 def _code(run: RunFacts) -> Cell:
     if not run.git:
         return Cell("")
-    return Cell(f"{run.git['commit'][:10]}{' with changes' if run.git['dirty'] else ''}", label="code")
+    return Cell(f"{run.git.commit[:10]}{' with changes' if run.git.dirty else ''}", label="code")

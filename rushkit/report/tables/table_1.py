@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rushkit.report.figures import AttackedShare, MeasuredShare, Model, Table1Row
 from rushkit.report.table import EMPTY, MARKDOWN, PAGE, Cell, Column, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
-from rushkit.report.words import images_words, noise_words
+from rushkit.results.words import images_words, noise_words
 from rushkit.rounding import percent
 
 _REPORTED = "dim edge"

@@ -11,7 +11,7 @@ from rushkit.recipe.toml import Toml
 from rushkit.report.figures import Significance
 from rushkit.report.tables.comparison import significance_table, values_table
 from rushkit.report.terminal.render import render_table
-from rushkit.report.words import PROTOCOL_NOTE
+from rushkit.results.words import PROTOCOL_NOTE
 
 
 def comparison_table(

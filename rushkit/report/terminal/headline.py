@@ -2,55 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report._record import record_of
 from rushkit.report.measured import attacks_of
 from rushkit.report.protocols import settings_words, upper_bounds
-from rushkit.report.words import accuracy_words, certainty, encoder_words, points_words, rate_words, run_of_checkpoint
+from rushkit.report.words import run_of_checkpoint
+from rushkit.results import Results
+from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.auditing import Audit
+from rushkit.results.certification import Certification
+from rushkit.results.evaluation import Evaluation, Probe
+from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
+from rushkit.results.training import Finetuning, Pretraining
+from rushkit.results.words import accuracy_words, certainty, encoder_words, points_words, rate_words
 from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent
 
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo
 
-_UNREADABLE = "results of another format"
 _DAMAGED = "damaged results"
-OTHER_FORMAT = (KeyError, IndexError, TypeError, ValueError, AttributeError)
 
 
 def figure_of(run: RunInfo) -> str:
     """``headline`` of a run, or that its results are damaged."""
-    results = run.results()
+    results = run.record()
     if results is not None:
         return headline(results)
     return _DAMAGED if (run.path / RESULTS_FILE).exists() else ""
 
 
-def headline(results: Any) -> str:
+def headline(results: Results) -> str:
     """The one figure of a run that a list has room for; empty where there is none."""
-    try:
-        return _headline(record_of(results))
-    except OTHER_FORMAT:
-        return _UNREADABLE
+    match results:
+        case Evaluation():
+            return _evaluated_line(results)
+        case Attacks():
+            return _attacked_line(results)
+        case Certification():
+            return _certified_line(results)
+        case Audit():
+            return f"{_verdicts(results)}, n = {len(results.attacked)} of {results.images}"
+        case Probe():
+            return _probed_line(results)
+        case Imported():
+            return _imported_line(results)
+        case Pretraining() if results.knn_accuracy is not None:
+            return f"kNN {percent(results.knn_accuracy)} %"
+        case _:
+            return "" if results.loss is None else f"loss {results.loss:.3f}"
 
 
-def figures(results: Any) -> list[str]:
+def figures(results: Results) -> list[str]:
     """Every figure of a run that its verb is about, with intervals."""
-    results = record_of(results)
-    read = _READ.get(str(results.stage), _numbers)
-    try:
-        return read(results)
-    except OTHER_FORMAT:
-        return [_UNREADABLE]
+    match results:
+        case Evaluation():
+            return _evaluated(results)
+        case Attacks():
+            return _attacked(results)
+        case Certification():
+            return _certified(results)
+        case Audit():
+            return _audited(results)
+        case Probe():
+            return _probed(results)
+        case Imported():
+            return _imported(results)
+        case _:
+            return _numbers(results)
 
 
-def needs_protocol_note(results: Any) -> bool:
+def needs_protocol_note(results: Results) -> bool:
     """Whether ``figures`` shows a figure that is not the robustness, and needs the note on protocols beside it."""
-    return any(row.protocol != "strict" for row in record_of(results).attacks or [])
+    return isinstance(results, Attacks) and any(row.protocol != "strict" for row in results.attacks)
 
 
 def is_no_robustness(shown: str) -> bool:
@@ -58,18 +84,13 @@ def is_no_robustness(shown: str) -> bool:
     return not {"paper,", "weaker,"}.isdisjoint(shown.split())
 
 
-def _headline(results: Any) -> str:
-    summarise = _HEADLINES.get(str(results.stage))
-    return summarise(results) if summarise else ""
-
-
-def _evaluated_line(results: Any) -> str:
+def _evaluated_line(results: Evaluation) -> str:
     rows = [row for row in results.accuracy if row.rule == "majority"] or results.accuracy
     row = max(rows, key=lambda row: row.samples)
     return f"{percent(row.accuracy)} % at m = {row.samples}, n = {row.images}"
 
 
-def _attacked_line(results: Any) -> str:
+def _attacked_line(results: Attacks) -> str:
     rows = attacks_of("", results)
     lowest = min(upper_bounds(rows) or rows, key=lambda row: row.majority.accuracy)
     row = lowest.record
@@ -78,67 +99,42 @@ def _attacked_line(results: Any) -> str:
     return f"{percent(lowest.majority.accuracy)} % {_attack(row)}, n = {row.images}{settings}"
 
 
-def _certified_line(results: Any) -> str:
+def _certified_line(results: Certification) -> str:
     row = results.certified[len(results.certified) // 2]
     ball = f"{norm_words(results.norm)} {as_asked(row.radius)}"
     return f"{percent(row.value)} % certified at {ball}, n = {row.total}, alpha {results.alpha:g}"
 
 
-def _audited_line(results: Any) -> str:
-    return f"{_verdicts(results)}, n = {len(results.attacked)} of {results.images}"
-
-
-def _probed_line(results: Any) -> str:
+def _probed_line(results: Probe) -> str:
     row = max(results.rows, key=lambda row: (row.encoder == "pre-trained", row.points == "ascent"))
     return f"ratio {row.mean:.3f} {points_words(row.points)}, n = {row.images}"
 
 
-def _imported_line(results: Any) -> str:
+def _imported_line(results: Imported) -> str:
     clean = results.clean
     return results.makes if clean is None else f"{percent(clean.accuracy)} % clean, n = {clean.images}"
 
 
-def _pretrained_line(results: Any) -> str:
-    accuracy = results.knn_accuracy
-    return _finetuned_line(results) if accuracy is None else f"kNN {percent(accuracy)} %"
-
-
-def _finetuned_line(results: Any) -> str:
-    return "" if results.loss is None else f"loss {results.loss:.3f}"
-
-
-_HEADLINES: dict[str, Callable[[Any], str]] = {
-    "evaluate": _evaluated_line,
-    "attack": _attacked_line,
-    "certify": _certified_line,
-    "audit": _audited_line,
-    "probe": _probed_line,
-    "import": _imported_line,
-    "pretrain": _pretrained_line,
-    "finetune": _finetuned_line,
-}
-
-
-def _numbers(results: Any) -> list[str]:
-    numbers = {key: value for key, value in results.model_dump().items() if isinstance(value, int | float)}
+def _numbers(results: Pretraining | Finetuning) -> list[str]:
+    numbers = {key: value for key, value in results.to_table().items() if isinstance(value, int | float)}
     return [f"{key}: {value:.6g}" for key, value in numbers.items()]
 
 
-def _imported(results: Any) -> list[str]:
+def _imported(results: Imported) -> list[str]:
     clean, made = results.clean, f"{results.makes}, {results.parameters} parameters"
     if clean is None:
         return [made]
     return [made, f"{clean.data}, clean, without noise: {accuracy_words(clean)} %, n = {clean.images}"]
 
 
-def _evaluated(results: Any) -> list[str]:
+def _evaluated(results: Evaluation) -> list[str]:
     return [
         f"{results.data}, m = {row.samples}, {row.rule}: {accuracy_words(row)} %, n = {row.images}"
         for row in results.accuracy
     ]
 
 
-def _attacked(results: Any) -> list[str]:
+def _attacked(results: Attacks) -> list[str]:
     lines = []
     for row in results.attacks:
         vote = row.rules["majority"]
@@ -152,7 +148,7 @@ def _attacked(results: Any) -> list[str]:
     return [*lines, *(failed_words(row.model_dump()) for row in results.failed)]
 
 
-def _certified(results: Any) -> list[str]:
+def _certified(results: Certification) -> list[str]:
     rows = [
         f"{norm_words(results.norm)} {as_asked(row.radius)}: {rate_words(row)} %, n = {row.total}"
         for row in results.certified
@@ -161,14 +157,14 @@ def _certified(results: Any) -> list[str]:
     return [f"certified on {results.data}, {sure}:", *rows]
 
 
-def _audited(results: Any) -> list[str]:
+def _audited(results: Audit) -> list[str]:
     wrong = [check for check in results.checks if check.status != "pass"]
     shown = [*wrong, *(check for check in results.checks if check.code == "RK119" and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
     return [f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}", *lines]
 
 
-def _probed(results: Any) -> list[str]:
+def _probed(results: Probe) -> list[str]:
     return [
         f"{encoder_words(row.encoder)}, x' {points_words(row.points)}: {row.mean:.3f} "
         f"[{row.low:.3f}, {row.high:.3f}], n = {row.images}"
@@ -176,20 +172,10 @@ def _probed(results: Any) -> list[str]:
     ]
 
 
-_READ: dict[str, Callable[[Any], list[str]]] = {
-    "evaluate": _evaluated,
-    "attack": _attacked,
-    "certify": _certified,
-    "audit": _audited,
-    "probe": _probed,
-    "import": _imported,
-}
-
-
-def _attack(row: Any) -> str:
+def _attack(row: AttackRow) -> str:
     return f"{row.attack} {ball_words(row.norm, row.eps)} {row.protocol}, m = {row.samples}"
 
 
-def _verdicts(results: Any) -> str:
-    statuses = [check.status for check in results.checks]
+def _verdicts(results: Audit) -> str:
+    statuses: list[str] = [check.status for check in results.checks]
     return ", ".join(f"{statuses.count(status)} {status}" for status in ("fail", "warn", "pass"))

@@ -16,7 +16,21 @@ from rushkit.report.measured import accuracy_of, attacks_of
 from rushkit.report.protocols import above_paper, attack_pairs
 from rushkit.report.tables import accuracy, attacks, audits, certificates
 from rushkit.report.terminal.render import render_table
-from rushkit.report.words import PROTOCOL_NOTE, accuracy_words, certainty, noise_words, plain_noise, rate_words
+from rushkit.results.attacks import Attacks
+from rushkit.results.auditing import Audit
+from rushkit.results.certification import Certification
+from rushkit.results.evaluation import Evaluation, Probe
+from rushkit.results.imported import Imported
+from rushkit.results.prediction import Prediction
+from rushkit.results.words import (
+    PROTOCOL_NOTE,
+    accuracy_words,
+    certainty,
+    noise_words,
+    note_words,
+    plain_noise,
+    rate_words,
+)
 from rushkit.robustness.failures import failed_words
 from rushkit.rounding import floor_radius, percent
 
@@ -30,14 +44,14 @@ _RATIO = (
 
 def evaluation_table(results: Any) -> RenderableType:
     """Standard accuracy under each m and rule."""
-    results = record_of(results)
+    results = record_of(results, Evaluation)
     title = f"standard accuracy, {results.data}, noise {_noise(results)}"
     return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
 
 
 def attack_table(results: Any) -> RenderableType:
     """Robust accuracy of each attack and m, the protocols side by side."""
-    results = record_of(results)
+    results = record_of(results, Attacks)
     rows = attacks_of("", results)
     title = f"robust accuracy, {results.data}, noise {_noise(results)}, majority vote of m"
     parts: list[RenderableType] = [
@@ -50,7 +64,7 @@ def attack_table(results: Any) -> RenderableType:
         parts.append(render_table(moved, "the same images, asked of another model under its own noise", left=True))
         parts.append(Text(f"the other model: {asked}"))
     notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
-    notes += dict.fromkeys(note for row in rows for note in row.record.notes)
+    notes += dict.fromkeys(note for row in rows for note in row.notes)
     parts += [Text(f"note: {note}") for note in notes]
     parts += [Text(f"failed: {failed_words(row.model_dump())}") for row in results.failed]
     return Group(*parts, Text(PROTOCOL_NOTE))
@@ -58,21 +72,20 @@ def attack_table(results: Any) -> RenderableType:
 
 def certified_table(results: Any) -> RenderableType:
     """Certified accuracy at each radius, what surrounds it, and what it covers."""
-    results = record_of(results)
+    results = record_of(results, Certification)
     lines = [
         f"certainty: {certainty(results.alpha, results.bound, results.samples)}",
         f"clean accuracy of the smoothed classifier: {rate_words(results.smoothed)} %",
         f"abstained: {rate_words(results.abstained)} %",
     ]
-    if results.mode == "sequential":
-        used = results.draws_used
+    if used := results.draws_used:
         lines.append(
             f"draws an image: {used.mean:.0f} on average, {used.most} at most; "
             f"{results.undecided} images undecided at some radius"
         )
     else:
         lines.append(f"average certified radius: {_average(results.average_radius, results.average_radius_error)}")
-    lines += [f"warning: {warning}" for warning in results.warnings]
+    lines += [f"warning: {note_words(warning)}" for warning in results.warnings]
     title = f"certified accuracy, {results.data}, noise {_noise(results)}"
     parts: list[RenderableType] = [
         render_table(certificates.certified_table(results), title),
@@ -87,23 +100,23 @@ def certified_table(results: Any) -> RenderableType:
 
 def prediction_table(results: Any) -> RenderableType:
     """One line an image: class or abstention, the bounds on its probability, the radius."""
-    results = record_of(results)
+    results = record_of(results, Prediction)
     return Group(render_table(certificates.prediction_table(results)), Text(results.explanation))
 
 
 def audit_table(results: Any) -> RenderableType:
     """Every check with its verdict and the sentence behind it."""
-    results = record_of(results)
+    results = record_of(results, Audit)
     settings, attacked = results.settings, len(results.attacked)
     title = (
         f"audit, {results.data}, {attacked} of {results.images} images attacked, "
         f"{ball_words(settings.norm, settings.eps)}, m = {results.samples}, noise {_noise(results)}"
     )
-    statuses = [check.status for check in results.checks]
+    statuses: list[str] = [check.status for check in results.checks]
     lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
     if results.size:
         lines.append(results.size)
-    if best := results.attacks.get("best"):
+    if best := results.attacks.best:
         share = best.accuracy * attacked / results.images
         lines.append(
             f"under the best of these attacks {percent(share)} % of {results.images} images stay right; this is a "
@@ -114,7 +127,7 @@ def audit_table(results: Any) -> RenderableType:
 
 def probe_table(results: Any) -> RenderableType:
     """The local Lipschitz ratio of each encoder."""
-    results = record_of(results)
+    results = record_of(results, Probe)
     ball = ball_words(results.norm, results.eps)
     title = f"feature distance per image distance, {results.data}, x' in {ball}"
     lines = [_RATIO.format(results.images), *filter(None, [results.size])]
@@ -123,13 +136,13 @@ def probe_table(results: Any) -> RenderableType:
 
 def import_table(results: Any) -> RenderableType:
     """The model, where it is from, and how it does on clean images."""
-    results = record_of(results)
-    origin, backbone, clean, size = record_of(results.imported), results.backbone, results.clean, results.image_size
+    results = record_of(results, Imported)
+    origin, backbone, clean, size = results.imported, results.backbone, results.clean, results.image_size
     rows = {
         "from": origin.file or f"pretrained {origin.pretrained} ({origin.tag})",
         "sha256": origin.sha256,
-        "backbone": backbone["name"],
-        "normalisation": f"(x - {backbone['mean']}) / {backbone['std']}" if backbone["mean"] else "none: x in [0, 1]",
+        "backbone": backbone.name,
+        "normalisation": f"(x - {backbone.mean}) / {backbone.std}" if backbone.mean else "none: x in [0, 1]",
         "input": f"3x{size}x{size}, pixels in [0, 1]",
         "parameters": f"{results.parameters:,}",
         "classes": results.classes,
@@ -171,7 +184,7 @@ def _facts(title: str, rows: Mapping[str, object]) -> Table:
     return table
 
 
-def _noise(results: Any) -> str:
+def _noise(results: Evaluation | Attacks | Certification | Audit | Imported) -> str:
     return noise_words(plain_noise(results.noise))
 
 

@@ -1,0 +1,127 @@
+"""How figures and settings are put into words, the same on a page, in Markdown and in the terminal."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from typing import Protocol
+
+from rushkit.recipe.schema import Noise
+from rushkit.results.notes import Note
+from rushkit.rounding import percent, percent_interval
+
+# No figure under the paper's protocol, or a weaker one than strict, may be shown without these.
+PROTOCOL_SENTENCES = (
+    "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.",
+    "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper "
+    "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images.",
+    "weaker: strict but for settings or an attack that fall short of it, which are named; it is not the robustness.",
+)
+# The same in lines for a terminal.
+PROTOCOL_NOTE = "\n".join(textwrap.fill(sentence, 112) for sentence in PROTOCOL_SENTENCES)
+
+
+class Accuracy(Protocol):
+    """A share of images that are right, with its 95% interval."""
+
+    @property
+    def accuracy(self) -> float:
+        """The share, in [0, 1]."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
+
+
+class Rate(Protocol):
+    """Another share of images with its 95% interval."""
+
+    @property
+    def value(self) -> float:
+        """The share, in [0, 1]."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """The lower end of the interval."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """The upper end."""
+        ...
+
+
+def interval(share: float, low: float, high: float) -> str:
+    """0.8791 in [0.8638, 0.8932] -> "87.9 [86.3, 89.4]", in percent."""
+    return f"{percent(share)} [{percent_interval(low, high)}]"
+
+
+def accuracy_words(row: Accuracy) -> str:
+    """``interval`` of an accuracy."""
+    return interval(row.accuracy, row.low, row.high)
+
+
+def rate_words(row: Rate) -> str:
+    """``interval`` of a rate."""
+    return interval(row.value, row.low, row.high)
+
+
+def plain_noise(noise: Noise) -> dict[str, object]:
+    """Return a noise as a table, without the options that nobody gave."""
+    return {key: value for key, value in noise.model_dump().items() if value is not None}
+
+
+def noise_words(noise: Mapping[str, object]) -> str:
+    """``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
+    return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
+
+
+def images_words(images: int, split: str = "test", runs: int = 1) -> str:
+    """The images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
+
+    Args:
+        images: How many.
+        split: The split, or data set and split: "cifar10/test".
+        runs: How many runs attacked these images.
+    """
+    name = split.rpartition("/")[2]
+    where = "" if name == "test" else f" of {name}"
+    return f"{images}{where}" + (f", of {runs} runs" if runs > 1 else "")
+
+
+def encoder_words(name: str) -> str:
+    """Which encoder a probe measured."""
+    return "random weights" if name == "random" else name
+
+
+def points_words(way: str) -> str:
+    """How a probe chose its points x'."""
+    return {"random": "random in the ball", "ascent": "found by ascent"}.get(way, way)
+
+
+def certainty(alpha: float, bound: str, samples: int) -> str:
+    """How sure a certification is: "alpha 0.001 for each image, clopper-pearson, 10000 draws", or "exact"."""
+    return f"alpha {alpha:g} for each image, {bound}, {samples} draws" if alpha else "exact"
+
+
+def p_value(p: float) -> str:
+    """0.0321 -> "0.032"; a value below 0.001 is "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in points of a percent, with its sign: 0.012 -> "+1.2"."""
+    return f"{100 * difference:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
+
+
+def note_words(note: Note | str) -> str:
+    """Return the sentence of a note."""
+    return note.text if isinstance(note, Note) else note
