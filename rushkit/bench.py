@@ -19,7 +19,7 @@ from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup import components
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import smoothed

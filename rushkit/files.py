@@ -15,6 +15,7 @@ from typing import Any
 
 from rushkit.errors import NumericsError, RushkitError
 from rushkit.interrupt import uninterrupted
+from rushkit.rounding import size_words
 
 JSON = None | bool | int | float | str | list[Any] | dict[str, Any]
 
@@ -90,10 +91,10 @@ def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:
         fix = "make its folder" if error.errno == errno.ENOENT else "check the folder's permissions"
         return RushkitError(f"cannot write {path}: {reason}", f"{fix}, or choose another one")
     try:
-        free = f", {_in_words(shutil.disk_usage(path.parent).free)} are free on its disk"
+        free = f", {size_words(shutil.disk_usage(path.parent).free)} are free on its disk"
     except OSError:
         free = ""
-    size = f": it takes {_in_words(needed)}" if needed else ""
+    size = f": it takes {size_words(needed)}" if needed else ""
     return RushkitError(
         f"no room to write {path}{size}{free} ({error.strerror or error})",
         "what was there before is untouched; free some space and go on with --resume",
@@ -140,11 +141,3 @@ def sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def _in_words(size: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if size < 1024:
-            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
-        size /= 1024
-    return f"{size:.1f} GiB"

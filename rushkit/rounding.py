@@ -1,4 +1,4 @@
-"""How figures are rounded where they are written: never to something better than they are, and never to nothing."""
+"""How figures are written for people: rounded never to something better than they are, and never to nothing."""
 
 from __future__ import annotations
 
@@ -54,3 +54,36 @@ def _percent(share: float, decimals: int, rounding: str) -> str:
     # Below these digits 0.29 · 100 is less than 29.
     value = _printed(round(100 * float(share), _EXACT))
     return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=rounding), "f")
+
+
+def number_words(value: float) -> str:
+    """Three digits of a number, or all of a large one: 0.01234 -> "0.0123", 12345.6 -> "12346"."""
+    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def figure(name: str, value: float) -> str:
+    """Return a metric as a person reads it: accuracies, which are shares, in percent."""
+    return f"{percent(value)} %" if name.endswith("_accuracy") else number_words(value)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in the two largest units that say something: ``8.2 s``, ``3 min 20 s``, ``2 d 3 h``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    if whole < 86400:
+        return f"{whole // 3600} h {whole % 3600 // 60} min"
+    return f"{whole // 86400} d {whole % 86400 // 3600} h"
+
+
+def size_words(size: float) -> str:
+    """Return a number of bytes in the largest unit that fits: ``100 bytes``, ``1.5 KiB``, ``162.6 MiB``."""
+    for unit in ("bytes", "KiB", "MiB"):
+        if size < 1024:
+            return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} GiB"

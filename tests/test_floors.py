@@ -20,7 +20,7 @@ FLOORS = (
     {"files"},
     {"locks"},
     {"registry", "place"},
-    {"registries"},
+    {"registries", "bar"},
     {"recipe"},
     {"system"},
     {"data", "views", "noises", "models", "objectives"},

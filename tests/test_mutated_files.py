@@ -35,8 +35,8 @@ from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.info import find_runs
-from rushkit.run.progress import Speaker
 from rushkit.run.source import resolve_from
+from rushkit.run.speaker import Speaker
 from rushkit.run.store import CheckpointStore
 from rushkit.setup.resume import Stopped, reopen
 from rushkit.setup.start import start_run

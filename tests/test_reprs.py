@@ -15,7 +15,7 @@ from rushkit.data.memory import Split
 from rushkit.results.run_file import Facts
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup.model import Classifier
 from rushkit.votes import Tally
 

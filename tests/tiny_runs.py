@@ -14,7 +14,7 @@ from rushkit.errors import CheckpointError
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup.start import start_run
 from rushkit.training.finetune import finetune
 from rushkit.training.loop import watching_steps

@@ -15,17 +15,18 @@ import torch
 from rushkit.auditing.checks import check_all
 from rushkit.auditing.measure import Measured, Point, Session, measure
 from rushkit.auditing.plan import Settings, passes
+from rushkit.bar import Progress
 from rushkit.data.memory import limit
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, shell_line
 from rushkit.files import plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
+from rushkit.rounding import duration
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.names import SUFFIX
 from rushkit.run.partial import Partial
-from rushkit.run.progress import Progress, duration
 from rushkit.run.signals import Stop, graceful_stop
 from rushkit.setup import components
 from rushkit.setup.model import load_classifier

@@ -35,7 +35,7 @@ from rushkit.errors import DataError, UsageError
 from rushkit.paths import exists, is_folder
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup import components
 from rushkit.setup.model import load_classifier
 from rushkit.setup.start import machine_of

@@ -27,7 +27,7 @@ def command(
 
     from rushkit.bench import bench
     from rushkit.recipe.load import load_recipe
-    from rushkit.run.progress import duration
+    from rushkit.rounding import duration
 
     measured = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
     clock = "processor time" if measured.machine.startswith("cpu") else "time"

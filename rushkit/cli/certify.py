@@ -16,7 +16,7 @@ from rushkit.paths import is_folder
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
     from rushkit.run.folder import Run
-    from rushkit.run.progress import Speaker
+    from rushkit.run.speaker import Speaker
 
 NAME = "certify"
 EXAMPLE = "Example: rushkit certify --norm l1 --samples 10000 --skip 20"

@@ -16,7 +16,7 @@ from rushkit.errors import UsageError, shell_line
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
     from rushkit.run.checkpoint import Checkpoint
-    from rushkit.run.progress import Speaker
+    from rushkit.run.speaker import Speaker
 
 NAME = "finetune"
 EXAMPLE = "Example: rushkit finetune --from cifar10 --to stl10"

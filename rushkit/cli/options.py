@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from rushkit.results.base import StageResults
-    from rushkit.run.progress import Speaker
+    from rushkit.run.speaker import Speaker
 
 # The largest whole number that an option takes.
 MOST = 10**9
@@ -77,7 +77,7 @@ class Output:
 
     def speaker(self) -> Speaker:
         """The voice of stages and runs."""
-        from rushkit.run.progress import Speaker
+        from rushkit.run.speaker import Speaker
 
         return Speaker(-1 if self.quiet else int(self.verbose), json=self.json)
 
@@ -91,7 +91,7 @@ class Output:
             return
         from rich.console import Console
 
-        from rushkit.run.progress import Showable
+        from rushkit.bar import Showable
 
         # A table that is cut to a narrow pipe would lose its figures.
         width = None if sys.stdout.isatty() else 160

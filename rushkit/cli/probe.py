@@ -15,7 +15,7 @@ from rushkit.errors import UsageError
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
     from rushkit.run.checkpoint import Checkpoint
-    from rushkit.run.progress import Speaker
+    from rushkit.run.speaker import Speaker
 
 NAME = "probe"
 EXAMPLE = "Example: rushkit probe --from cifar10 --limit 256"

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
     from rushkit.recipe.toml import Given
     from rushkit.run.checkpoint import Checkpoint
-    from rushkit.run.progress import Speaker
+    from rushkit.run.speaker import Speaker
 
 
 def runs_root(changes: list[str] | None) -> str:

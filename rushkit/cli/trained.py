@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.table import Table
 
 from rushkit.results.base import StageResults
-from rushkit.run.progress import figure
+from rushkit.rounding import figure
 
 _WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
 

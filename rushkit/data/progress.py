@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rushkit.errors import showable
+from rushkit import bar
 from rushkit.place import current_place
 from rushkit.voice import unfailing
 
@@ -19,33 +19,23 @@ from rushkit.voice import unfailing
 Progress = Callable[[int, int], None]
 
 logger = logging.getLogger("rushkit.data")
-LINE_SECONDS = 5.0
 
 
 @contextmanager
 def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
-    """A Progress for one piece of work; says nothing on any rank but the first."""
+    """Yield a Progress for one piece of work; it says nothing on any rank but the first."""
     logger.info("%s", title)
     quiet = logging.getLogger("rushkit").level > logging.INFO or current_place().rank != 0
-    stream = unfailing(sys.stderr)
-    if quiet or not stream.isatty():
+    if quiet or not bar.is_terminal(unfailing(sys.stderr)):
         yield _lines(title)
         return
-    # Only a terminal pays for the import.
-    from rich import progress
-    from rich.console import Console
+    with bar.Progress(None, title, bar.BYTES if in_bytes else "images") as shown:
 
-    columns: list[progress.ProgressColumn] = [
-        progress.TextColumn("{task.description}", markup=False),
-        progress.BarColumn(),
-    ]
-    if in_bytes:
-        columns += [progress.DownloadColumn(), progress.TransferSpeedColumn()]
-    else:
-        columns += [progress.MofNCompleteColumn()]
-    with progress.Progress(*columns, progress.TimeRemainingColumn(), console=Console(file=stream)) as bar:
-        task = bar.add_task(showable(title), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total or None)
+        def report(done: int, total: int) -> None:
+            shown.total = total or None
+            shown.advance(done - shown.done)
+
+        yield report
 
 
 def _lines(title: str) -> Progress:
@@ -53,7 +43,7 @@ def _lines(title: str) -> Progress:
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= LINE_SECONDS:
+        if time.monotonic() - last >= bar.LINE_SECONDS:
             last = time.monotonic()
             logger.info("%s: %s", title, f"{100 * done / total:.0f}%" if total else done)
 

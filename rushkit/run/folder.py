@@ -26,7 +26,7 @@ from rushkit.results.run_file import Facts, RunError, RunFile, Session, Status
 from rushkit.run.info import read_run_file, read_run_text
 from rushkit.run.metrics import MetricsLog
 from rushkit.run.names import CHECKPOINTS, LOG_FILE, METRICS_FILE, NAMED_CHECKPOINTS, RECIPE_FILE, RUN_FILE, SUFFIX
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.run.store import CheckpointStore
 
 StageRecord = TypeVar("StageRecord", bound=StageResults)

@@ -9,12 +9,13 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
+from rushkit.bar import Progress
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, RushkitError, shell_line
 from rushkit.run.folder import Run
 from rushkit.run.log import BlockLog, Check
-from rushkit.run.progress import Progress, Speaker
 from rushkit.run.signals import Stop, graceful_stop
+from rushkit.run.speaker import Speaker
 
 Item = TypeVar("Item")
 # A line of a log: a JSON object.

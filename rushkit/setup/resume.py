@@ -17,7 +17,7 @@ from rushkit.run.folder import Run
 from rushkit.run.info import STOPPED, find_runs, read_run_file
 from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 # What changes no draw: where things lie, what computes, in what passes, and who looks on.
 _HERE = frozenset({"system.data_dir", "system.runs_dir", "system.device", "system.chunk", "system.tensorboard"})

@@ -15,7 +15,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
 from rushkit.run.parent import hashes_of, keep_checkpoints
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.system import Machine, choose_machine
 

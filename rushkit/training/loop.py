@@ -16,9 +16,9 @@ from rushkit.errors import Interrupted, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
 from rushkit.recipe.schema import Optimizer, Training
+from rushkit.rounding import figure
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors
-from rushkit.run.progress import figure
 from rushkit.run.signals import graceful_stop
 from rushkit.system import Machine, generator
 from rushkit.training.epoch_log import EpochLog

@@ -25,7 +25,7 @@ from rushkit.recipe.load import derive_recipe, load_recipe
 from rushkit.report.plots import certified_curve, save_figure
 from rushkit.robustness.attack import attack
 from rushkit.run.folder import Run
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup import components
 from rushkit.setup.model import load_classifier
 from rushkit.setup.start import machine_of, start_run

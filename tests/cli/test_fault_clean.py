@@ -12,7 +12,7 @@ from rushkit.results.run_file import Facts
 from rushkit.results.training import Finetuning
 from rushkit.run import clean
 from rushkit.run.folder import Run
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 QUIET = Speaker(-1, rank=0)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, only, sets
 
-from rushkit.run.progress import Progress
+from rushkit.bar import Progress
 
 VERBS = {
     "pretrain": ["--recipe", "digits", *sets(*TINY)],

@@ -16,7 +16,7 @@ from rushkit.results.run_file import Facts
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.info import find_run, find_runs
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 ATTACK = ("attack", "--samples", "2", "--limit", "6", "--protocol", "paper", *sets("attack.0.steps=2"))
 AUDIT = ("audit", "--limit", "4", "--samples", "2", "--steps", "2", "--eot", "2", "--queries", "3")

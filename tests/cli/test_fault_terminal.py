@@ -9,13 +9,14 @@ import sys
 import pytest
 from commands import sets
 
+from rushkit.bar import Progress
 from rushkit.cli.complete import complete_run_folders, complete_runs
 from rushkit.errors import CheckpointError
 from rushkit.recipe.load import load_recipe
 from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.names import LOG_FILE
-from rushkit.run.progress import Progress, Speaker
+from rushkit.run.speaker import Speaker
 
 # Writes to the clipboard, clears the screen, goes to the beginning of the line, turns the direction of writing.
 EVIL = "\x1b]52;c;ZXZpbA==\x07\x1b[2J\x9b2J\r\x7f\u202e\u2028"

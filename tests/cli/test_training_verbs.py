@@ -15,7 +15,7 @@ from tiny_runs import calling_after_step
 from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.training import loop
 
 ROOT = Path(__file__).parents[2]

@@ -32,7 +32,7 @@ def test_a_terminal_gets_a_bar(monkeypatch: pytest.MonkeyPatch, in_bytes: bool) 
         report(50, 0)
         report(100, 100)
     assert "decoding pets" in terminal.getvalue()
-    assert "100/100" in terminal.getvalue()
+    assert ("100 bytes/100 bytes" if in_bytes else "100/100 images") in terminal.getvalue()
 
 
 def test_other_ranks_and_a_quiet_program_show_none(monkeypatch: pytest.MonkeyPatch) -> None:

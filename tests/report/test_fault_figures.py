@@ -17,7 +17,7 @@ from rushkit.report.terminal.headline import figures
 from rushkit.report.terminal.tables import certified_table, prediction_table
 from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.results.words import interval
-from rushkit.run.progress import figure
+from rushkit.rounding import figure
 
 ASKED = 0.1234567
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.attacks.apgd import APGD
+from rushkit.bar import Progress
 from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, RushkitError, UsageError
 from rushkit.recipe import toml
@@ -21,7 +22,7 @@ from rushkit.robustness.attack import attack, plan_jobs
 from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.progress import Progress, Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup import components
 from rushkit.setup.start import start_run
 from rushkit.smoothing import SmoothedClassifier

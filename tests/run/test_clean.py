@@ -12,7 +12,7 @@ from rushkit.results.run_file import Facts
 from rushkit.run.clean import delete_run, find_leftovers, size_of
 from rushkit.run.folder import Run
 from rushkit.run.info import RunInfo, find_runs
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 QUIET = Speaker(-1, rank=0)
 

@@ -14,7 +14,7 @@ from rushkit.files import write_atomic
 from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.log import BlockLog
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 PRECIOUS = "mine\n"
 

@@ -16,8 +16,8 @@ from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.info import find_run, find_runs
-from rushkit.run.progress import Speaker
 from rushkit.run.source import resolve_from
+from rushkit.run.speaker import Speaker
 
 QUIET = Speaker(-1, rank=0)
 BOTH = "make one with: rushkit pretrain --recipe {0}, and then: rushkit finetune --from {0}"

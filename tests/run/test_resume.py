@@ -17,7 +17,7 @@ from rushkit.results.run_file import Facts
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.system import generator
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="kills are tried in forked children")

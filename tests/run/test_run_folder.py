@@ -19,7 +19,7 @@ from rushkit.results.training import Pretraining
 from rushkit.run.environment import environment, git_state
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 
 QUIET = Speaker(-1, rank=0)
 RESULTS = Pretraining(recipe="cifar10", epochs=1, loss=0.5, knn_protocol=None)

@@ -6,7 +6,7 @@ import io
 import re
 
 from rushkit.run.metrics import read_metrics
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup.start import start_run
 from rushkit.training.pretrain import pretrain
 

@@ -14,7 +14,7 @@ from tiny_runs import QUIET, checkpoint_of, pretrained
 
 from rushkit.errors import Interrupted, RushkitError
 from rushkit.run import store
-from rushkit.run.progress import Speaker
+from rushkit.run.speaker import Speaker
 from rushkit.setup.start import start_run
 from rushkit.training.pretrain import pretrain
 

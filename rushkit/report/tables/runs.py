@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rushkit.report.figures import RunFacts
 from rushkit.report.table import PAGE, Cell, Column, Table, build_table, column
 from rushkit.report.tables.cells import name_cell
-from rushkit.run.progress import duration
+from rushkit.rounding import duration
 
 
 def runs_table(runs: Sequence[RunFacts]) -> Table:

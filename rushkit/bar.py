@@ -1,4 +1,4 @@
-"""What a run says while it works: sentences, warnings, and progress with rate and time left."""
+"""The progress of one piece of work, with rate and time left: a bar on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, SupportsFloat, TextIO
 
 from rushkit.errors import showable
-from rushkit.place import current_place
-from rushkit.rounding import percent
+from rushkit.rounding import duration, figure, number_words, size_words
 from rushkit.voice import unfailing
 
 if TYPE_CHECKING:
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 LINE_SECONDS = 5.0
+BYTES = "bytes"
 BAR_SECONDS = 0.1
 # The table above the bar holds the last rows only, and fewer on a low terminal.
 TABLE_ROWS = 8
@@ -31,8 +31,8 @@ _WINDOW_SECONDS = 60.0
 class _Display(Protocol):
     seconds: float
 
-    def update(self, done: int, text: str) -> None: ...
-    def finish(self, done: int, text: str) -> None: ...
+    def update(self, done: int, total: int | None, text: str) -> None: ...
+    def finish(self, done: int, total: int | None, text: str) -> None: ...
 
 
 class Progress:
@@ -41,7 +41,7 @@ class Progress:
     Args:
         total: How many units there are; None where nobody knows.
         label: What is being done, such as ``"pretrain"``.
-        unit: What is counted, such as ``"steps"``.
+        unit: What is counted, such as ``"steps"``; ``BYTES`` are shown in KiB and MiB.
         start: How many units were done before, by the run that this one resumes.
         quiet: Say nothing at all.
         stream: Where to; stderr by default.
@@ -77,7 +77,7 @@ class Progress:
         self._marks.append((self._started, self.done))
         if not self._quiet:
             stream = unfailing(self._stream or sys.stderr)
-            if _is_terminal(stream):
+            if is_terminal(stream):
                 self._display = _Bar(stream, self.label, self.total, self.done)
             else:
                 self._display = _Lines(stream, self._line_seconds)
@@ -88,7 +88,9 @@ class Progress:
     ) -> None:
         if self._display is not None:
             seconds = self._clock() - self._started
-            self._display.finish(self.done, self._text(seconds, self.done - self._start, f"in {duration(seconds)}"))
+            self._display.finish(
+                self.done, self.total, self._text(seconds, self.done - self._start, f"in {duration(seconds)}")
+            )
             self._display = None
 
     def advance(self, n: int = 1, **values: SupportsFloat) -> None:
@@ -106,7 +108,7 @@ class Progress:
         if now - self._shown >= self._display.seconds:
             self._shown = now
             since, before = self._marks[0]
-            self._display.update(self.done, self._text(now - since, self.done - before))
+            self._display.update(self.done, self.total, self._text(now - since, self.done - before))
             self._marks.append((now, self.done))
             while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
                 self._marks.popleft()
@@ -136,87 +138,20 @@ class Progress:
 
     def _text(self, seconds: float, units: int, end: str = "") -> str:
         """The line: how far, how fast (``units`` were done in the last ``seconds``), and how much longer."""
-        parts = [f"{self.label}: {self.done}{f'/{self.total}' if self.total is not None else ''} {self.unit}"]
+        amount = size_words if self.unit == BYTES else str
+        of = "" if self.total is None else f"/{amount(self.total)}"
+        unit = "" if self.unit == BYTES else f" {self.unit}"
+        parts = [f"{self.label}: {amount(self.done)}{of}{unit}"]
         rate = units / seconds if seconds > 0 else 0.0
         if rate:
-            parts.append(f"{_number(rate)} {self.unit}/s")
+            parts.append(f"{size_words(rate) if self.unit == BYTES else number_words(rate)}{unit}/s")
         if end:
             parts.append(end)
         elif rate and self.total is not None:
             parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
         # Last, because a narrow terminal cuts the line's end off.
-        parts += [f"{name} {_number(float(value))}" for name, value in self._values.items()]
+        parts += [f"{name} {number_words(float(value))}" for name, value in self._values.items()]
         return showable(", ".join(parts))
-
-
-class Speaker:
-    """Where a command's words for people go.
-
-    Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
-    stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
-    Speaking never fails: a stream that takes no words stops no work.
-
-    Args:
-        verbosity: -1 warnings only, 0 normal, 1 with details.
-        json: Whether stdout is kept free for JSON.
-        rank: The rank of this process; by default the place that it has taken.
-        sink: Called with every sentence and warning, whatever the verbosity: the run's log.
-    """
-
-    def __init__(
-        self,
-        verbosity: int = 0,
-        json: bool = False,
-        rank: int | None = None,
-        sink: Callable[[str], None] | None = None,
-    ) -> None:
-        self.verbosity = verbosity
-        self.json = json
-        self.rank = current_place().rank if rank is None else rank
-        self._sink = sink
-        self._progress: Progress | None = None
-
-    def with_sink(self, sink: Callable[[str], None]) -> Speaker:
-        """The same voice, heard by a log as well."""
-        return Speaker(self.verbosity, self.json, self.rank, sink)
-
-    def say(self, text: str) -> None:
-        """Say a sentence; silent with ``-q``."""
-        self._out(text, shown=self.verbosity >= 0)
-
-    def detail(self, text: str) -> None:
-        """Say what only ``-v`` wants to hear."""
-        self._out(text, shown=self.verbosity >= 1)
-
-    def warn(self, text: str) -> None:
-        """Say what must be heard: with ``-q`` too."""
-        self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
-
-    def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
-        """A progress display for one piece of work; use it in a ``with`` block. Inside another one it is silent."""
-        nested = self._progress is not None and self._progress.shown
-        silent = nested or self.verbosity < 0 or self.rank != 0
-        progress = Progress(total, label, unit, start=start, quiet=silent)
-        if not nested:
-            self._progress = progress
-        return progress
-
-    def _out(self, text: str, shown: bool, to_stderr: bool = False, style: str = "") -> None:
-        if self.rank != 0:
-            return
-        text = showable(text)
-        if self._sink:
-            self._sink(text)
-        if not shown:
-            return
-        stream = unfailing(sys.stderr if to_stderr or self.json else sys.stdout)
-        terminal = _is_terminal(stream)
-        # A line that goes to a terminal has to pass above the bar that may be on it.
-        if terminal and self._progress is not None and self._progress.write(text):
-            return
-        coloured = style and terminal and not os.environ.get("NO_COLOR")
-        stream.write(f"\x1b[{style}m{text}\x1b[0m\n" if coloured else f"{text}\n")
-        stream.flush()
 
 
 class Showable:
@@ -241,12 +176,12 @@ class _Lines:
     def __init__(self, stream: TextIO, seconds: float) -> None:
         self._stream, self.seconds = stream, seconds
 
-    def update(self, done: int, text: str) -> None:
+    def update(self, done: int, total: int | None, text: str) -> None:
         self._stream.write(f"{text}\n")
         self._stream.flush()
 
-    def finish(self, done: int, text: str) -> None:
-        self.update(done, text)
+    def finish(self, done: int, total: int | None, text: str) -> None:
+        self.update(done, total, text)
 
 
 class _Bar:
@@ -284,12 +219,12 @@ class _Bar:
         )
         self._live.start(refresh=True)
 
-    def update(self, done: int, text: str) -> None:
-        self._bar.update(self._task, completed=done, description=text)
+    def update(self, done: int, total: int | None, text: str) -> None:
+        self._bar.update(self._task, completed=done, total=total, description=text)
         self._live.refresh()
 
-    def finish(self, done: int, text: str) -> None:
-        self.update(done, text)
+    def finish(self, done: int, total: int | None, text: str) -> None:
+        self.update(done, total, text)
         self._live.stop()
 
     def write(self, text: str) -> None:
@@ -326,28 +261,6 @@ class _Bar:
         return table
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def is_terminal(stream: TextIO) -> bool:
+    """Return whether a stream can show a bar."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _number(value: float) -> str:
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-
-
-def figure(name: str, value: float) -> str:
-    """A metric as a person reads it: accuracies, which are shares, in percent."""
-    return f"{percent(value)} %" if name.endswith("_accuracy") else _number(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the two largest units that say something: ``8.2 s``, ``3 min 20 s``, ``9 h 40 min``, ``2 d 3 h``."""
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"

@@ -7,8 +7,9 @@ import weakref
 import pytest
 import torch
 
+from rushkit.bar import BYTES, Progress
 from rushkit.place import Place
-from rushkit.run.progress import Progress, Speaker
+from rushkit.run.speaker import Speaker
 
 
 class Clock:
@@ -333,3 +334,11 @@ def test_no_color_leaves_the_table_without_colours(monkeypatch):
     with Progress(10, "pretrain", stream=stream, clock=Clock()) as bar:
         bar.row(epoch=1, loss=0.5)
     assert not re.search(r"\x1b\[[0-9;]*3[0-9][0-9;]*m", stream.getvalue())
+
+
+def test_bytes_are_shown_in_units_that_fit():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(3 << 20, "downloading", BYTES, stream=stream, clock=clock) as bar:
+        clock.now += 10
+        bar.advance(1 << 20)
+    assert stream.getvalue().splitlines()[0] == "downloading: 1.0 MiB/3.0 MiB, 102.4 KiB/s, 20 s left"

@@ -1,0 +1,82 @@
+"""The voice of a command: sentences, warnings and progress, on rank 0 alone."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+
+from rushkit.bar import Progress, is_terminal
+from rushkit.errors import showable
+from rushkit.place import current_place
+from rushkit.voice import unfailing
+
+
+class Speaker:
+    """Where a command's words for people go.
+
+    Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
+    stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
+    Speaking never fails: a stream that takes no words stops no work.
+
+    Args:
+        verbosity: -1 warnings only, 0 normal, 1 with details.
+        json: Whether stdout is kept free for JSON.
+        rank: The rank of this process; by default the place that it has taken.
+        sink: Called with every sentence and warning, whatever the verbosity: the run's log.
+    """
+
+    def __init__(
+        self,
+        verbosity: int = 0,
+        json: bool = False,
+        rank: int | None = None,
+        sink: Callable[[str], None] | None = None,
+    ) -> None:
+        self.verbosity = verbosity
+        self.json = json
+        self.rank = current_place().rank if rank is None else rank
+        self._sink = sink
+        self._progress: Progress | None = None
+
+    def with_sink(self, sink: Callable[[str], None]) -> Speaker:
+        """The same voice, heard by a log as well."""
+        return Speaker(self.verbosity, self.json, self.rank, sink)
+
+    def say(self, text: str) -> None:
+        """Say a sentence; silent with ``-q``."""
+        self._out(text, shown=self.verbosity >= 0)
+
+    def detail(self, text: str) -> None:
+        """Say what only ``-v`` wants to hear."""
+        self._out(text, shown=self.verbosity >= 1)
+
+    def warn(self, text: str) -> None:
+        """Say what must be heard: with ``-q`` too."""
+        self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
+
+    def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
+        """A progress display for one piece of work; use it in a ``with`` block. Inside another one it is silent."""
+        nested = self._progress is not None and self._progress.shown
+        silent = nested or self.verbosity < 0 or self.rank != 0
+        progress = Progress(total, label, unit, start=start, quiet=silent)
+        if not nested:
+            self._progress = progress
+        return progress
+
+    def _out(self, text: str, shown: bool, to_stderr: bool = False, style: str = "") -> None:
+        if self.rank != 0:
+            return
+        text = showable(text)
+        if self._sink:
+            self._sink(text)
+        if not shown:
+            return
+        stream = unfailing(sys.stderr if to_stderr or self.json else sys.stdout)
+        terminal = is_terminal(stream)
+        # A line that goes to a terminal has to pass above the bar that may be on it.
+        if terminal and self._progress is not None and self._progress.write(text):
+            return
+        coloured = style and terminal and not os.environ.get("NO_COLOR")
+        stream.write(f"\x1b[{style}m{text}\x1b[0m\n" if coloured else f"{text}\n")
+        stream.flush()
