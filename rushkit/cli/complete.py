@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rushkit.errors import showable
-from rushkit.paths import read_file
+
+if TYPE_CHECKING:
+    from rushkit.run.info import RunInfo
 
 # What a word may hold that is offered: the shell gets it as it is, zsh in a line that it evaluates.
 _WORD = re.compile(r"[\w@%+=:,./~ -]+")
@@ -27,7 +29,7 @@ def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
     """The recipes that there are runs of, then the newest runs by name, each with its verb and status."""
-    recipes = {run[2]: f"newest run of recipe {run[2]}" for run in _runs(_root())}
+    recipes = {run.recipe: f"newest run of recipe {run.recipe}" for run in _runs()}
     return [*_starting(incomplete, recipes.items()), *_newest(incomplete, "")]
 
 
@@ -59,8 +61,7 @@ def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
 
 def complete_targets(incomplete: str) -> list[tuple[str, str]]:
     """What a model can be transferred to: recipes and data sets."""
-    found = dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))
-    return sorted(found.items())
+    return sorted((dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))).items())
 
 
 def complete_changes(incomplete: str) -> list[tuple[str, str]]:
@@ -92,22 +93,15 @@ def _root() -> Path:
 
 
 def _newest(incomplete: str, prefix: str) -> list[tuple[str, str]]:
-    offers = ((f"{prefix}{name}", f"{verb} {recipe}, {status}") for name, verb, recipe, status in _runs(_root()))
+    offers = ((f"{prefix}{run.path.name}", f"{run.verb} {run.recipe}, {run.status}") for run in _runs())
     return _starting(incomplete, islice(offers, _MOST_RUNS))
 
 
-def _runs(root: Path) -> list[tuple[str, str, str, str]]:
-    """Name, verb, recipe and status of the runs, newest first; from run.json alone."""
-    found = []
-    for path in root.glob("*/run.json"):
-        try:
-            data = json.loads(read_file(path))
-            found.append((data["started"], path.parent.name, data["verb"], data["recipe"], data["status"]))
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
-    return [
-        (name, str(verb), str(recipe), str(status)) for _, name, verb, recipe, status in sorted(found, key=str)[::-1]
-    ]
+def _runs() -> list[RunInfo]:
+    """The runs whose run.json can be read, newest first."""
+    from rushkit.run.info import find_runs
+
+    return [run for run in find_runs(_root()) if run.verb]
 
 
 def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
