@@ -1,7 +1,7 @@
-"""What the ranks of ``--nproc`` have to say when they end: to the launcher, in the order in which they say it.
+"""The last words of the ranks of ``--nproc``: each leaves its error to the launcher, which prints the one that matters.
 
-The ranks append to one file, a line each, and a line is one write: the first line of a cause stands before everything
-that came of it, whatever the clocks say.
+The ranks append to one file, one line each, and each line is one write. So a cause always stands before its
+consequences, whatever the clocks of the processes say.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Literal
 
 from rushkit.place import JOB_FOLDER
 
-# A consequence is what another rank's end did to this one; a stop is an interruption that says how to go on.
+# "consequence": the end of another rank broke this one; "stop": interrupted, and the text says how to go on.
 Kind = Literal["cause", "consequence", "stop", "interrupted"]
 _FILE = "last_words.jsonl"
 
 
 @dataclass(frozen=True)
 class LastWords:
-    """What a rank said at its end.
+    """What a rank left when it ended.
 
     Attributes:
-        rank: Which one.
-        kind: Whether it is news, or what another rank's end did to it.
-        text: Message and hint; ``""`` where the exit code says all.
-        code: The exit code that it ends with.
+        rank: The rank.
+        kind: Whether its error is the cause, or follows from the end of another rank.
+        text: Message and hint; ``""`` where the exit code is enough.
+        code: Its exit code.
     """
 
     rank: int
@@ -37,11 +37,15 @@ class LastWords:
 
 
 def leave_words(kind: Kind, text: str, code: int) -> bool:
-    """Leave this rank's words to the launcher. False where no launcher started this process: they are not said yet."""
+    """Leave this rank's words to the launcher.
+
+    Returns:
+        False where no launcher started this process, or the words cannot be written: the caller must print them.
+    """
     folder = os.environ.get(JOB_FOLDER)
     if not folder:
         return False
-    # The place itself may be what is wrong: the launcher gave this number.
+    # Straight from the environment: what is wrong may be the place itself, and the launcher set this number.
     words = LastWords(int(os.environ.get("RANK", "0")), kind, text, code)
     try:
         handle = os.open(Path(folder) / _FILE, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -57,7 +61,7 @@ def leave_words(kind: Kind, text: str, code: int) -> bool:
 
 
 def read_words(folder: str | Path) -> list[LastWords]:
-    """What the ranks have said so far, in their order."""
+    """Return what the ranks have left so far, in the order in which they did."""
     try:
         lines = (Path(folder) / _FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""``--nproc N``: the same command as N ranks of this machine, as one job: one voice, one error, one exit code."""
+"""Start a command as N ranks of this machine (``--nproc N``) and make one job of them: one error, one exit code."""
 
 from __future__ import annotations
 
@@ -20,23 +20,25 @@ from rushkit.place import JOB_FOLDER, take_place
 
 _INTERRUPTED = interrupt.EXIT_CODE
 _ORPHANED = 1
-# How long a stopped rank may take to end.
+# How long a rank may take to end after SIGTERM.
 _GRACE_SECONDS = 5.0
-# How long the others may take once one rank has left, because it was interrupted or because another one has gone: by
-# then they have saved, or said why they did not.
+# How long the other ranks may take once one has failed or was interrupted: time to save, or to say why they cannot.
 _LEAVING_SECONDS = 15.0
 _POLL_SECONDS = 0.05
 
 
 def launch(nproc: int, arguments: Sequence[str]) -> int | None:
-    """Run a command line as ``nproc`` ranks and return their exit code; None in a rank or a single process: go on.
+    """Run a command line as ``nproc`` ranks and return their exit code.
 
     Args:
-        nproc: How many ranks this machine is to run.
+        nproc: How many ranks to start.
         arguments: The command line, without the program.
 
+    Returns:
+        The exit code of the job; None in a single process and in a rank itself, which go on with the command.
+
     Raises:
-        UsageError: the environment of ranks does not make sense, or is of a job with another number of them.
+        UsageError: the variables of torchrun in the environment make no sense, or are of a job of another size.
     """
     place = take_place()
     if place.world == 1 and nproc > 1:
@@ -52,9 +54,9 @@ def launch(nproc: int, arguments: Sequence[str]) -> int | None:
 
 
 def _end_with_parent() -> None:
-    """End this rank as soon as the process that started it is gone, even by SIGKILL: nobody would stop it else.
+    """End this process as soon as the one that started it is gone, even by SIGKILL, since nobody else would stop it.
 
-    It ends as if killed itself: what is on the disk is whole, and ``--resume`` goes on from there.
+    The end is as abrupt as a kill: what is on the disk is whole, and ``--resume`` goes on from there.
     """
     while os.read(0, 1):
         pass
@@ -62,24 +64,24 @@ def _end_with_parent() -> None:
 
 
 def run_ranks(command: list[str], nproc: int) -> int:
-    """Run a command as ranks 0 to nproc - 1, with the variables that torchrun would give them and a folder to meet in.
+    """Run a command as ranks 0 to nproc - 1, with the variables that torchrun would set and a folder to meet in.
 
-    The first rank that fails ends the job: the others are stopped and its error is shown. SIGINT, SIGTERM and SIGHUP
-    go on to every rank, which stop together; so does the end of a rank that alone was interrupted. The ranks' standard
-    input is a pipe that says nothing and ends with this process.
+    The first rank that fails ends the job: its error is printed and the others are stopped. SIGINT, SIGTERM and SIGHUP
+    are passed on to every rank, so that all stop together; a rank that was interrupted alone stops the others too. The
+    standard input of the ranks is a pipe that stays empty and closes when this process ends.
 
     Args:
-        command: What each rank runs.
-        nproc: How many.
+        command: The program and its arguments.
+        nproc: How many ranks.
 
     Returns:
-        0, the exit code of the rank that failed first, or 130 where the ranks were interrupted.
+        0, the exit code of the rank that failed first, or 130 if the ranks were interrupted.
     """
-    # Made by mkdtemp: nobody else can look into it, or foresee its name.
-    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _leash() as leash, _Ranks() as ranks:
+    # By mkdtemp: nobody else can read it or guess its name.
+    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _parent_death_pipe() as pipe, _Ranks() as ranks:
         try:
             for rank in range(nproc):
-                ranks.start(command, os.environ | _environment(rank, nproc, folder), leash)
+                ranks.start(command, os.environ | _environment(rank, nproc, folder), pipe)
             ranks.wait(folder)
             codes = ranks.codes()
         finally:
@@ -88,8 +90,8 @@ def run_ranks(command: list[str], nproc: int) -> int:
 
 
 @contextmanager
-def _leash() -> Iterator[int]:
-    """The end to read from of a pipe whose other end this process alone holds, and the system closes when it dies."""
+def _parent_death_pipe() -> Iterator[int]:
+    """Open a pipe and give its reading end. Only this process holds the other one, which closes when it dies."""
     reads, writes = os.pipe()
     try:
         yield reads
@@ -99,7 +101,7 @@ def _leash() -> Iterator[int]:
 
 
 class _Ranks:
-    """The processes of a job, and the signal that this one has heard and passes on to them, each once."""
+    """The processes of a job. A signal that this process receives is passed on to each of them, once."""
 
     def __init__(self) -> None:
         self._processes: list[subprocess.Popen[bytes]] = []
@@ -118,11 +120,11 @@ class _Ranks:
             signal.signal(number, handler)
 
     def start(self, command: list[str], environment: dict[str, str], stdin: int) -> None:
-        """Start one more, unless the job has been interrupted."""
+        """Start another rank, unless the job has been interrupted."""
         if self._heard:
             return
         with _sigint_blocked():
-            # In sessions of their own: Ctrl-C reaches this process alone, which passes it on once.
+            # In a session of its own: Ctrl-C reaches this process alone, which passes it on once.
             process = subprocess.Popen(command, stdin=stdin, env=environment, start_new_session=True)
             self._processes.append(process)
             missed = self._heard[:1]
@@ -130,7 +132,7 @@ class _Ranks:
             process.send_signal(number)
 
     def wait(self, folder: str) -> None:
-        """Wait until all have ended, or one has failed and is known to be the cause, or the others had their time."""
+        """Wait until all ranks have ended, or the cause of a failure is known, or the time of the others is up."""
         last_moment = float("inf")
         while True:
             codes = self.codes()
@@ -145,18 +147,18 @@ class _Ranks:
                     self._pass_on(signal.SIGTERM)
             if time.monotonic() > last_moment:
                 return
-            # A wait for whichever of several children ends first; the standard library has only waits for one.
+            # The standard library can wait for one child, not for whichever of several ends first.
             time.sleep(_POLL_SECONDS)
 
     def codes(self) -> list[int | None]:
-        """The exit code of each, None of one that runs; what our own signal killed was interrupted."""
+        """Return the exit code of each rank, None while it runs; 130 for one that our own signal killed."""
         codes = [process.poll() for process in self._processes]
         if not self._heard:
             return codes
         return [_INTERRUPTED if code in [-number for number in interrupt.STOPS] else code for code in codes]
 
     def stop(self) -> None:
-        """End those that still run."""
+        """End the ranks that still run."""
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
@@ -177,7 +179,7 @@ class _Ranks:
 
 @contextmanager
 def _sigint_blocked() -> Iterator[None]:
-    """What is started inside gets a SIGINT that comes too early when it is ready for it, and not in Python's start."""
+    """Hold SIGINT back from a process that is started inside until it is ready, so that it does not die at start-up."""
     if sys.platform == "win32":
         yield
         return
@@ -189,7 +191,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def _is_explained(failed: list[int], words: list[LastWords]) -> bool:
-    """Whether the cause is known: a rank that died without a word, or the first that did not just lose a peer."""
+    """Whether the cause is known: a rank that died without a word, or the first whose error is no consequence."""
     if set(failed) - {word.rank for word in words}:
         return True
     first = next((word.rank for word in words if word.kind == "cause"), None)
@@ -197,7 +199,7 @@ def _is_explained(failed: list[int], words: list[LastWords]) -> bool:
 
 
 def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
-    """Say what the job's end was, once, and return its exit code."""
+    """Print the error of the job, once, and return its exit code."""
     cause = next((word for word in words if word.kind == "cause"), None)
     if cause is not None:
         sys.stderr.write(cause.text)
@@ -207,11 +209,11 @@ def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
         if code not in (None, 0, _INTERRUPTED) and rank not in spoken:
             return _report_silent(rank, code)
     if codes and codes[0] == 0:
-        # Rank 0 speaks and writes: it has done all that there was to do.
+        # Rank 0 prints and writes everything, so the work is done.
         return 0
     if _INTERRUPTED in codes or not codes:
-        said = sorted((word for word in words if word.kind != "consequence"), key=lambda word: word.kind != "stop")
-        sys.stderr.write(said[0].text if said else "error: interrupted\n")
+        stops = sorted((word for word in words if word.kind != "consequence"), key=lambda word: word.kind != "stop")
+        sys.stderr.write(stops[0].text if stops else "error: interrupted\n")
         return _INTERRUPTED
     sys.stderr.write(words[0].text if words else "")
     return 1

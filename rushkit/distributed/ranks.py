@@ -1,8 +1,8 @@
-"""Several processes at one job: who this one is, what all of them agree on, and how work is shared out.
+"""The ranks of a job: how they meet, what they agree on, and how they divide the work.
 
-Under ``torchrun`` or ``--nproc`` every rank runs the same stage. What is drawn, trained, counted and written does not
-depend on their number: a batch, or a list of blocks, is split over the ranks, and every draw is the one that a single
-process would make. Nothing here sends pickles: what is not a tensor travels as JSON.
+Under ``torchrun`` or ``--nproc`` every rank runs the same stage. A batch, or a list of blocks, is divided among the
+ranks, and every draw is the one that a single process would make, so that no result depends on the number of ranks.
+Nothing here sends pickles: what is not a tensor is sent as JSON.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from rushkit.place import current_place, take_place
 
 Item = TypeVar("Item")
 
-# A rank waits this long for the others: one may be at a hard block for hours. A rank that dies is noticed at once.
+# How long a rank waits for the others: a hard block can take hours. A rank that dies is noticed at once.
 _PATIENCE = timedelta(days=1)
 
 
 def join() -> None:
-    """Meet the other ranks that the environment tells of; does nothing in a single process, or the second time.
+    """Meet the other ranks of the job that the environment describes. Later calls do nothing, as in a single process.
 
-    On a machine with GPUs each rank takes the one of its local rank. Where all ranks are on this machine, nothing of
-    theirs listens to another one.
+    On a machine with GPUs each rank takes the GPU of its local rank. Where all ranks are on one machine, they do not
+    listen on any interface that another machine can reach.
 
     Raises:
-        UsageError: the environment of ranks does not make sense, or rank 0 cannot listen where it says.
-        RushkitError: a rank has not come in time.
+        UsageError: the variables in the environment make no sense, or rank 0 cannot listen at their address.
+        RushkitError: a rank does not come in time.
     """
     if world() > 1:
         return
@@ -48,22 +48,22 @@ def join() -> None:
     store = meet(here)
     if torch.cuda.is_available():
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
-    # Gloo beside NCCL: what ranks agree on is on the CPU, and must not make the device wait.
+    # Gloo beside NCCL: what the ranks agree on is on the CPU, and must not make the device wait.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    # All have come: who is lost between here and there is not waited for like one that computes.
+    # All have come, so one that is lost from here on need not be waited for as long as one that computes.
     soon = timedelta(seconds=here.wait)
     distributed.init_process_group(backend, store=store, rank=here.rank, world_size=here.world, timeout=soon)
     _set_timeout(_PATIENCE)
 
 
 def _set_timeout(timeout: timedelta) -> None:
-    """How long every operation from now on waits for the other ranks; torch before 2.14 has it under another name."""
+    """Let every operation wait this long for the other ranks. The function is private in torch before 2.14."""
     public = getattr(distributed, "set_timeout", None)
     (public or distributed.distributed_c10d._set_pg_timeout)(timeout)
 
 
 def check_device(device: torch.device) -> None:
-    """Raise UsageError where several ranks would compute on one GPU."""
+    """Raise UsageError if several ranks would compute on one GPU."""
     if device.type != "cuda" or world() == 1:
         return
     if str(device) != "cuda" or current_place().local_rank >= torch.cuda.device_count():
@@ -74,22 +74,22 @@ def check_device(device: torch.device) -> None:
 
 
 def rank() -> int:
-    """This process's number; 0 speaks and writes."""
+    """Return the number of this process. Rank 0 prints and writes."""
     return distributed.get_rank() if distributed.is_initialized() else current_place().rank
 
 
 def world() -> int:
-    """How many processes have joined."""
+    """Return how many processes have joined."""
     return distributed.get_world_size() if distributed.is_initialized() else 1
 
 
 def broadcast(value: Any) -> Any:
-    """Rank 0's value, a JSON document, on every rank; what the others pass is ignored."""
+    """Return the value of rank 0, a JSON document, on every rank. The values of the others are ignored."""
     return value if world() == 1 else gather(value if rank() == 0 else None)[0]
 
 
 def gather(value: Any) -> list[Any]:
-    """The JSON documents of all ranks, in rank order, on every rank."""
+    """Return the values of all ranks, JSON documents, in the order of ranks, on every rank."""
     if world() == 1:
         return [value]
     data = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
@@ -102,7 +102,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def largest(number: int) -> int:
-    """The largest of the ranks' numbers."""
+    """Return the largest number of any rank."""
     if world() == 1:
         return number
     numbers = torch.tensor([number])
@@ -111,27 +111,27 @@ def largest(number: int) -> int:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is up on any rank: all ranks must ask, and all hear the same."""
+    """Return whether the flag is set on any rank. Every rank must ask, and all get the same answer."""
     return bool(largest(int(flag)))
 
 
 def total(values: Tensor) -> Tensor:
-    """The sum of the ranks' tensors, in place."""
+    """Sum the tensors of all ranks in place, and return the sum."""
     if world() > 1:
         distributed.all_reduce(values)
     return values
 
 
 def wait() -> None:
-    """Go on when every rank has come this far."""
+    """Wait until every rank has come this far."""
     any_rank(False)
 
 
 @contextmanager
 def first_on_node() -> Iterator[None]:
-    """A block that the first rank of each machine goes through before the others: what it caches serves them.
+    """Let the first rank of each machine run a block before the others, which then find what it cached.
 
-    Its error, one of several, is then the job's.
+    If the block fails, it fails once, on the first rank.
     """
     if current_place().local_rank:
         wait()
@@ -141,23 +141,22 @@ def first_on_node() -> Iterator[None]:
 
 
 def own(items: Sequence[Item]) -> Sequence[Item]:
-    """This rank's items when they are dealt out one by one: ranks end at about the same time."""
+    """Return the items of this rank when they are dealt out one by one, so that the ranks end at about the same time."""
     return items[rank() :: world()]
 
 
 def in_rounds(work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[Any]:
-    """What ``work`` makes of each item, a JSON document, in order and on every rank; each rank does one a round.
+    """Yield ``work(item)``, a JSON document, for each item in order and on every rank; each rank does one per round.
 
-    Yielded round by round, so that what is there can be kept before the next one begins.
+    The documents come round by round, so that the caller can keep them before the next round begins.
     """
     for first in range(0, len(items), world()):
-        mine = own(items[first : first + world()])
-        found = gather([work(item) for item in mine])
-        yield from (document for part in found for document in part)
+        parts = gather([work(item) for item in own(items[first : first + world()])])
+        yield from (document for part in parts for document in part)
 
 
 def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[Item]:
-    """This rank's items, in their order, when the dearest is dealt out first and each goes to who has least to do."""
+    """Return the items of this rank, in order, when the dearest is dealt out first, each to the rank with least work."""
     loads, mine = [0.0] * world(), []
     for place in sorted(range(len(items)), key=lambda place: cost(items[place]), reverse=True):
         receiver = loads.index(min(loads))
@@ -168,8 +167,11 @@ def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[It
 
 
 def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """What to call in place of the network in training: gradients come out averaged over the ranks, and BatchNorm is
-    synchronised. The network itself in a single process."""
+    """Wrap a network for training: gradients are averaged over the ranks, and BatchNorm is synchronised.
+
+    Returns:
+        The module to call; in a single process the network itself.
+    """
     if world() == 1:
         return network
     network = synchronise_batch_norm(network)

@@ -1,5 +1,5 @@
-"""Where the ranks of a job meet: a store that all of them have come to, within a time, and open to no other machine
-where all are on this one."""
+"""Where the ranks of a job meet: a store that all of them reach in time, and that no other machine can reach unless
+ranks run there."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rushkit.errors import RushkitError, UsageError
 from rushkit.place import WAIT, Place
 
 _POLL_SECONDS = 0.05
-# Who is missing is said after so long, and again and again.
+# When the missing rank is first named, and how often after that.
 _FIRST_WORD_SECONDS, _NEXT_WORD_SECONDS = 3.0, 30.0
 _LOOPBACK = "127.0.0.1"
 _STORE_FILE = "meeting"
@@ -25,13 +25,13 @@ _ARRIVED = "rushkit/arrived"
 
 
 def meet(place: Place) -> Store:
-    """Come to the others' store, and wait until all have come.
+    """Open the store of the job and wait until every rank has done so.
 
-    Every wait is in Python, where a signal ends it: inside torch it would be heard when the wait is over.
+    All waiting happens in Python, where a signal ends it; inside torch it would be handled only when the wait is over.
 
     Raises:
-        UsageError: the address is no place to listen at for rank 0.
-        RushkitError: a rank has not come within ``place.wait`` seconds.
+        UsageError: rank 0 cannot listen at the address.
+        RushkitError: a rank does not come within ``place.wait`` seconds.
     """
     patience = _Patience(place)
     store = _open_store(place, patience)
@@ -43,7 +43,7 @@ def meet(place: Place) -> Store:
 
 
 def stay_on_this_machine() -> None:
-    """Have gloo and NCCL, which listen for each of their connections, do so on the loopback interface alone."""
+    """Let gloo and NCCL, which listen for every connection between ranks, use the loopback interface alone."""
     names = [name for _, name in socket.if_nameindex() if name in ("lo", "lo0")]
     for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
         if names:
@@ -55,7 +55,7 @@ def _open_store(place: Place, patience: _Patience) -> Store:
         return FileStore(str(Path(place.folder) / _STORE_FILE), place.world)
     wait = timedelta(seconds=place.wait)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # torchrun's agent has it.
+        # The agent of torchrun holds the store.
         _wait_for_listener(place.address, place.port, patience)
         store, _, _ = next(rendezvous("env://", timeout=wait))
         return store
@@ -74,7 +74,7 @@ def _open_store(place: Place, patience: _Patience) -> Store:
 
 
 def _listening_socket(host: str, port: int) -> int:
-    """A handle for the store, which closes it: torch itself listens on every interface."""
+    """Open a listening socket for the store, which closes it. Left to itself, torch listens on every interface."""
     with socket.create_server((host, port), backlog=socket.SOMAXCONN) as listener:
         return listener.detach()
 
@@ -90,13 +90,13 @@ def _wait_for_listener(host: str, port: int, patience: _Patience) -> None:
 
 
 def _missing(store: Store, place: Place) -> int | None:
-    """The first rank that has not come; None where another rank that has come says so."""
+    """Return the first rank that has not come; None where it is for another rank to say."""
     come = [store.check([f"{_ARRIVED}/{rank}"]) for rank in range(place.world)]
     return come.index(False) if False in come and come.index(True) == place.rank else None
 
 
 class _Patience:
-    """How long to wait, and what to say meanwhile: the launcher knows of its ranks without a word."""
+    """How long to wait, and what to print meanwhile: nothing under ``--nproc``, which sees its ranks end."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -104,10 +104,10 @@ class _Patience:
         self._next_word = min(_FIRST_WORD_SECONDS, place.wait / 2)
 
     def wait(self, missing: Callable[[], int | None]) -> None:
-        """Wait a moment. ``missing`` tells which rank is waited for, or None where that is another rank's to say.
+        """Wait a moment. ``missing`` returns the rank that is waited for, or None where another rank names it.
 
         Raises:
-            RushkitError: it has been long enough.
+            RushkitError: the time is up.
         """
         waited, place = time.monotonic() - self._start, self._place
         if waited >= place.wait:

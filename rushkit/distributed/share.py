@@ -1,4 +1,4 @@
-"""A rank's share of a batch: its rows, and the views and the noise that a single process would draw for them."""
+"""A rank's share of a batch: its rows, with the views and the noise that a single process would draw for them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Share:
-    """This rank's rows of a batch.
+    """The rows of a batch that one rank works on.
 
     Attributes:
-        first: Index of the first one.
-        count: How many; 0 where a batch has fewer images than there are ranks.
+        first: Index of the first row.
+        count: Number of rows; 0 where a batch has fewer images than there are ranks.
         total: Images in the whole batch.
     """
 
@@ -33,16 +33,16 @@ class Share:
 
     @property
     def rows(self) -> slice:
-        """The rows in the batch."""
+        """The rows as a slice of the batch."""
         return slice(self.first, self.first + self.count)
 
     @property
     def weight(self) -> float:
-        """What the mean over these rows counts, so that the mean over ranks is the mean over the batch."""
+        """The weight of the mean over these rows that makes the mean over ranks the mean over the batch."""
         return self.count * ranks.world() / self.total
 
     def views(self, views: Callable[[Tensor, torch.Generator], Tensor]) -> Callable[[Tensor, torch.Generator], Tensor]:
-        """The same views for these rows as a single process draws for them: drawn for the batch, made for the share."""
+        """Return views that draw for the whole batch, as a single process does, and transform the rows of the share."""
         if self.count == self.total:
             return views
 
@@ -56,13 +56,13 @@ class Share:
         return of_share
 
     def noise(self, noise: Noise) -> Noise:
-        """The same noise for these rows as a single process draws for them."""
+        """Return a noise that draws for the whole batch, as a single process does, and gives the rows of the share."""
         return noise if self.count == self.total else _SharedNoise(noise, self)
 
     def _among_all(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
-        """Compute on a batch that has these rows in their places and zeros elsewhere; their part of the outcome.
+        """Apply ``compute`` to a batch with these rows in their places and zeros elsewhere, and return their part.
 
-        ``rows`` may hold several batches one after the other, as two views do.
+        ``rows`` may hold several batches one after the other, such as two views.
         """
         if not len(rows):
             return compute(rows)
@@ -74,14 +74,14 @@ class Share:
 
 
 def share_of(images: int) -> Share:
-    """This rank's rows of a batch of so many images: contiguous, and at most one more than another rank's."""
-    each, over = divmod(images, ranks.world())
-    first = ranks.rank() * each + min(ranks.rank(), over)
-    return Share(first, each + (ranks.rank() < over), images)
+    """Return this rank's share of a batch of ``images``: contiguous rows, at most one more than any other rank has."""
+    least, over = divmod(images, ranks.world())
+    first = ranks.rank() * least + min(ranks.rank(), over)
+    return Share(first, least + (ranks.rank() < over), images)
 
 
 class _SharedNoise:
-    """A noise that draws for the whole batch and gives the rows of a share; for training, which needs no more of it."""
+    """Draws for a whole batch and gives the rows of a share. Training needs no other ability of a noise."""
 
     def __init__(self, noise: Noise, share: Share) -> None:
         self._noise, self._share = noise, share
