@@ -1,4 +1,4 @@
-"""The app, its verbs, and how errors reach the user."""
+"""The app with its verbs, and how an error becomes one message and an exit code."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ VERBS = (
 )
 for verb in VERBS:
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)
-# Verbs whose work is on the disk when they print: words that nobody can read undo none of it.
+# Verbs whose work is on the disk before they print: it stands even where the output cannot be written.
 KEEPING = {
     "audit",
     "attack",
@@ -103,14 +103,17 @@ def _version(wanted: bool) -> None:
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
-    """Take the options that stand before a verb."""
+    """Read the options before a verb."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit code: 0, 1 failed, 2 usage, 3 plugin, 130 interrupted.
+    """Run a command line and return its exit code: 0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted.
 
-    Output that cannot be written stops no work. Where printing was all that there was to do, the code is then 1; a
-    reader that has left, such as ``head``, had what it wanted.
+    Output that cannot be written does not stop the work. The code is then 1 for a command that only prints, unless the
+    reader has left on purpose, as ``head`` does.
+
+    >>> main(["recipe", "list"])
+    0
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     with unfailing_output() as out:
@@ -125,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _keeps_its_work(arguments: list[str]) -> bool:
-    """Whether a command that succeeded has left more behind than what it printed."""
+    """Whether a command that succeeded has left more than what it printed."""
     kept = (arguments[:1] and arguments[0] in KEEPING) or tuple(arguments[:2]) in KEEPING_GROUPS
     return bool(kept) and _PRINTING.isdisjoint(arguments)
 
@@ -133,7 +136,7 @@ def _keeps_its_work(arguments: list[str]) -> bool:
 def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
-        # Everywhere, though only the long verbs list it: the hint below offers it for any command.
+        # Every command takes it, though only the verbs list it: the hint below offers it for any of them.
         words = [word for word in arguments if word != "--debug"]
         _refuse_empty(words)
         with interrupt.heard():
@@ -147,7 +150,7 @@ def _run(arguments: list[str]) -> int:
         from rushkit.cli.usage import usage_error
 
         wrong = usage_error(error, words)
-        # A group without a command has shown its help, and has no more to say.
+        # A group without a command has already shown its help.
         if wrong.message:
             _complain(wrong.message, wrong.hint, code=error.exit_code)
         return error.exit_code
@@ -159,7 +162,7 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         _complain("interrupted", None, "interrupted")
         return 130
-    except Exception as error:  # noqa: BLE001 - the last stop: whatever a bug raises becomes one message
+    except Exception as error:  # noqa: BLE001 - whatever a bug raises becomes one message
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
         if _has_lost_a_peer(error):
@@ -186,7 +189,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def _refuse_empty(words: list[str]) -> None:
-    """Raise UsageError for an empty word: as a path it would mean the working folder, as a name nothing."""
+    """Raise UsageError for an empty word. As a path it would mean the working folder, and as a name nothing."""
     for before, word in zip(["", *words], words, strict=False):
         option, equals, value = word.partition("=")
         if not word or (option.startswith("--") and equals and not value):
@@ -195,7 +198,7 @@ def _refuse_empty(words: list[str]) -> None:
 
 
 def _part() -> None:
-    """Take leave of the other ranks, where there are any: torch warns of a process that just goes."""
+    """Leave the process group, if there is one; torch warns about a process that ends inside it."""
     if current_place().world > 1 and "torch" in sys.modules:
         from torch import distributed
 
@@ -204,14 +207,14 @@ def _part() -> None:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out, told without importing torch: its CPU allocator raises a plain RuntimeError."""
+    """Whether memory ran out. Does not import torch, whose CPU allocator raises a plain RuntimeError."""
     return (
         isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate" in str(error)
     )
 
 
 def _has_lost_a_peer(error: Exception) -> bool:
-    """Whether the error is what the end of another rank does to this one: of torch.distributed, or of gloo's own."""
+    """Whether the error follows from the end of another rank; torch.distributed and gloo raise different ones."""
     if current_place().world == 1:
         return False
     return any(kind.__name__ == "DistError" for kind in type(error).__mro__) or "/gloo/" in str(error)

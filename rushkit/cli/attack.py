@@ -66,18 +66,18 @@ class Options:
     ] = None
 
     def keys(self) -> dict[str, str | int | list[int] | None]:
-        """The keys that every attack of the recipe takes; None changes nothing."""
+        """Return the keys that every attack of the recipe gets; None changes nothing."""
         samples = numbers(self.samples, "--samples")
         return {"norm": self.norm, "eps": self.eps, "samples": samples, "eot": self.eot, "limit": self.limit}
 
     def flags(self) -> dict[str, object]:
-        """What only a new run takes."""
+        """Return the flags that only a new run takes."""
         protocol = None if self.protocol == Protocol.BOTH else self.protocol
         keys = {f"--{key}": value for key, value in self.keys().items()}
         return {"--type": self.kind, "--protocol": protocol, **keys}
 
     def asked(self, other: Checkpoint | None) -> AttackAsked:
-        """What run.json keeps of them."""
+        """Return what run.json keeps of them."""
         from rushkit.run.asked import AttackAsked
 
         path = str(other.path) if other else None
@@ -115,7 +115,7 @@ def command(
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
         recipe = change_attacks(recipe, options.kind, changes=changes or [], **options.keys())
         asked = options.asked(other)
-        # Before there is a folder: an attack that cannot be made leaves none.
+        # Before the folder is made, so that an attack that cannot be made leaves none.
         check_components(recipe)
         plan_jobs(recipe, classes_of(checkpoint), asked.protocols, image_size_of(checkpoint))
         run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())

@@ -43,13 +43,13 @@ class Options:
     )
 
     def asked(self) -> AuditAsked:
-        """What run.json keeps of them."""
+        """Return what run.json keeps of them."""
         from rushkit.run.asked import AuditAsked
 
         return AuditAsked(steps=self.steps, eot=self.eot, queries=self.queries, limit=self.limit, samples=self.samples)
 
     def flags(self) -> dict[str, object]:
-        """What only a new run takes."""
+        """Return the flags that only a new run takes."""
         return {f"--{name}": value for name, value in vars(self).items()}
 
 
@@ -80,7 +80,7 @@ def command(
         # The ball is that of the recipe's first attack.
         kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
         recipe, asked = change_attacks(recipe, kind, changes=changes or [], **ball), options.asked()
-        # Before there is a folder: settings that do not go together leave none.
+        # Before the folder is made, so that settings that do not go together leave none.
         settings_asked(recipe, asked)
         run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
     with run:
@@ -94,9 +94,9 @@ def command(
 
 
 def _leave(failed: bool) -> None:
-    """Exit with 1 where a check failed. Of several ranks rank 0 does, when it has said all that there is to say."""
+    """Exit with 1 if a check failed. Among several ranks only rank 0 does, after it has printed everything."""
     if not failed or current_place().rank:
         return
-    # A verdict is no accident: the launcher need not explain the exit code.
+    # The exit code is the verdict: the launcher has nothing to explain.
     leave_words("cause", "", 1)
     raise typer.Exit(1)

@@ -46,7 +46,7 @@ class Options:
     split: Annotated[str | None, typer.Option("--split", help="Which images; else test.")] = None
 
     def keys(self) -> list[Override]:
-        """The keys of the recipe that the flags set."""
+        """Return the keys of the recipe that the flags set."""
         return [
             ("certify.norm", self.norm and self.norm.value, "--norm"),
             ("certify.samples", self.samples, "--samples"),
@@ -58,7 +58,7 @@ class Options:
         ]
 
     def flags(self) -> dict[str, object]:
-        """What only a new run takes."""
+        """Return the flags that only a new run takes."""
         return {"--from-counts": self.from_counts} | {flag: value for _, value, flag in self.keys()}
 
 
@@ -97,7 +97,7 @@ def _from_model(
     from rushkit.setup.start import start_run
 
     recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
-    # Mistakes show before there is a folder for them.
+    # Before the folder is made, so that a mistake leaves none.
     claim_of(recipe, checkpoint)
     with start_run(NAME, recipe, speaker, str(checkpoint.path)) as run:
         results = certify(recipe, checkpoint, run)

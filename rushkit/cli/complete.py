@@ -1,4 +1,4 @@
-"""What the shell offers after TAB: recipes, runs, components, keys of a recipe. Nothing here imports torch."""
+"""Completion in the shell: recipes, runs, components, keys of a recipe. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -14,58 +14,58 @@ from rushkit.errors import showable
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo
 
-# What a word may hold that is offered: the shell gets it as it is, zsh in a line that it evaluates.
+# Characters of a word that may be offered: the shell gets it unquoted, and zsh evaluates the line.
 _WORD = re.compile(r"[\w@%+=:,./~ -]+")
-# So many of the newest runs are offered.
+# How many runs are offered, the newest ones.
 _MOST_RUNS = 30
 
 
 def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
-    """Recipes by name, with where each is from."""
+    """Offer recipes by name, with their origins."""
     from rushkit.recipe.find import available
 
     return _starting(incomplete, available().items())
 
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
-    """The recipes that there are runs of, then the newest runs by name, each with its verb and status."""
+    """Offer the recipes of which there are runs, then the newest runs, each with its verb and status."""
     recipes = {run.recipe: f"newest run of recipe {run.recipe}" for run in _runs()}
     return [*_starting(incomplete, recipes.items()), *_newest(incomplete, "")]
 
 
 def complete_run_folders(incomplete: str) -> list[tuple[str, str]]:
-    """The folders of the newest runs."""
+    """Offer the folders of the newest runs."""
     return _newest(incomplete, f"{_root()}{os.sep}")
 
 
 def complete_attacks(incomplete: str) -> list[tuple[str, str]]:
-    """Attacks by name, with their owners."""
+    """Offer attacks by name, with their owners."""
     from rushkit import registries
 
     return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.attacks.entries()))
 
 
 def complete_datasets(incomplete: str) -> list[tuple[str, str]]:
-    """Data sets by name, with their owners."""
+    """Offer data sets by name, with their owners."""
     from rushkit import registries
 
     return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.datasets.entries()))
 
 
 def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
-    """Backbones by name, with their owners; of a family such as timm/* the part before the star."""
+    """Offer backbones by name, with their owners; a family such as timm/* by the part before the star."""
     from rushkit import registries
 
     return _starting(incomplete, ((e.name.removesuffix("*"), e.owner) for e in registries.backbones.entries()))
 
 
 def complete_targets(incomplete: str) -> list[tuple[str, str]]:
-    """What a model can be transferred to: recipes and data sets."""
+    """Offer what a model can be transferred to: recipes and data sets."""
     return sorted((dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))).items())
 
 
 def complete_changes(incomplete: str) -> list[tuple[str, str]]:
-    """Keys of a recipe, as ``KEY=``; after a key that names a component, the components."""
+    """Offer the keys of a recipe, as ``KEY=``, and behind a key that names a component the components."""
     from rushkit import registries
     from rushkit.recipe import toml
     from rushkit.recipe.schema import Data, Recipe
@@ -105,7 +105,10 @@ def _runs() -> list[RunInfo]:
 
 
 def _starting(incomplete: str, offers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The offers that begin like this and that a shell takes for a word. Names and remarks may be of foreign files."""
+    """Return the offers that start with what is typed and that a shell takes for one word.
+
+    Names and remarks may come from files of other people.
+    """
     from rich.markup import escape
 
     return [

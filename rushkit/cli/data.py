@@ -93,7 +93,7 @@ def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
 
 
 def _options(changes: list[str] | None) -> Table:
-    """The data set's options that ``--set`` gives. Raises UsageError for a key of another section."""
+    """Return the options of the data set that ``--set`` gives. Raises UsageError for a key of another section."""
     from rushkit.recipe.overrides import parse_changes
 
     options: Table = {}

@@ -46,7 +46,7 @@ class Options:
     ] = None
 
     def check(self) -> None:
-        """Raise UsageError where random weights are asked for beside an encoder, or the target is unknown."""
+        """Raise UsageError if random weights are asked for beside an encoder, or the target is unknown."""
         from rushkit.recipe.load import check_target
 
         if self.from_scratch is not None and (self.source is not None or self.target is not None):
@@ -93,7 +93,7 @@ def command(
 
 
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
-    """The recipe, and the encoder that it starts from: None for random weights."""
+    """Return the recipe and the checkpoint whose encoder it starts from; None for random weights."""
     from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
     from rushkit.setup.model import image_size_of, recipe_of
     from rushkit.training.finetune import supervised_recipe

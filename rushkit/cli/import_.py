@@ -77,10 +77,10 @@ class Options:
     ] = 500
 
     def normalisation(self) -> tuple[list[float], list[float]]:
-        """The numbers of --mean and --std, one a channel; none where they are not given.
+        """Return the numbers of --mean and --std, one for each channel; empty lists where they are not given.
 
         Raises:
-            UsageError: what is no list of numbers, or one of the two without the other.
+            UsageError: one is no list of numbers, or only one of them is given.
         """
         means, stds = _channels(self.mean, "--mean"), _channels(self.std, "--std")
         if bool(means) != bool(stds):
@@ -91,7 +91,7 @@ class Options:
         return means, stds
 
     def run_name(self, weights: str | None) -> str:
-        """What ``--from`` will call the run: --name, else the name of the file or of the backbone."""
+        """Return the name that ``--from`` will know: --name, or else that of the file or the backbone."""
         return self.name or (Path(weights).stem if weights else self.backbone.rpartition("/")[2])
 
 
@@ -138,7 +138,7 @@ def command(
 
 
 def _channels(text: str | None, option: str) -> list[float]:
-    """``"0.49,0.48,0.45"`` -> three numbers; none for None."""
+    """Return three numbers for ``"0.49,0.48,0.45"``, and none for None."""
     if text is None:
         return []
     try:

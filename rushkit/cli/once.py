@@ -1,4 +1,4 @@
-"""What is said twice on a command line is refused: of two values one would be dropped, and nobody would hear of it."""
+"""Refuse a command line that sets the same thing twice, since one of the two values would be dropped silently."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CERTIFY = {"norm": "certify.norm", "samples": "certify.samples", "alpha": "certify.alpha"}
 _TRAINING = {"every": "{verb}.save_every", "keep": "{verb}.keep", "tensorboard": "system.tensorboard"}
 _ATTACK = ("type", "norm", "eps", "samples", "eot", "limit")
-# Verb -> parameter of its command -> the recipe's key that it sets; # stands for any index.
+# Verb -> parameter of its command -> the key of the recipe that it sets; # stands for any index.
 SETS: dict[str, dict[str, str]] = {
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
@@ -32,15 +32,15 @@ SETS: dict[str, dict[str, str]] = {
 
 
 class OnceCommand(TyperCommand):
-    """A command that takes an option with one value once, and a key of the recipe once.
+    """A command that accepts each option with a single value once, and sets each key of the recipe once.
 
     Raises:
-        UsageError: an option was given again, or a key by ``--set`` twice with two values, or by ``--set`` and by the
-            flag for it.
+        UsageError: an option is given twice, or ``--set`` gives a key two values, or a key is set by ``--set`` and by
+            the flag for it.
     """
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        """Parse the command line as Typer does, then look for what it drops."""
+        """Parse the command line as Typer does, and refuse what Typer would drop."""
         _, _, order = self.make_parser(ctx).parse_args(list(args))
         self._refuse_repeated(order)
         rest = super().parse_args(ctx, args)
@@ -51,7 +51,7 @@ class OnceCommand(TyperCommand):
 
     def _refuse_repeated(self, order: Sequence[object]) -> None:
         for parameter in order:
-            # A switch that is thrown twice says nothing new; an argument cannot come twice.
+            # A repeated switch changes nothing, and an argument cannot be repeated.
             if not isinstance(parameter, TyperOption) or parameter.multiple or parameter.is_flag:
                 continue
             if (times := order.count(parameter)) > 1:
@@ -62,7 +62,7 @@ class OnceCommand(TyperCommand):
         verb = str(ctx.command.name)
         for parameter in self.params:
             pattern = SETS.get(verb, {}).get(str(parameter.name))
-            # A flag that has a value without being given sets its key all the same.
+            # A flag with a default sets its key even where it is not given.
             if pattern is None or ctx.params.get(str(parameter.name)) in (None, False, []):
                 continue
             key = pattern.format(verb=verb).replace(".", r"\.").replace("#", "[0-9]+")
@@ -75,7 +75,7 @@ class OnceCommand(TyperCommand):
 
 
 def take_once(app: Typer) -> None:
-    """Make all commands of the app, and of the groups in it, such commands."""
+    """Let every command of an app and of its groups be a ``OnceCommand``."""
     for command in app.registered_commands:
         command.cls = OnceCommand
     for group in app.registered_groups:
@@ -84,7 +84,7 @@ def take_once(app: Typer) -> None:
 
 
 def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
-    """The keys that changes set, each with its change. Raises UsageError where the second of two undoes the first."""
+    """Return each key that the changes set, with its change. Raises UsageError if one change undoes another."""
     from rushkit.recipe.overrides import parse_changes
     from rushkit.recipe.schema import section_at
 
@@ -97,7 +97,7 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
             model = section_at(section)
             group = model.EXCLUSIVE if model else frozenset()
             rivals = {f"{section}.{rival}" for rival in group} - {leaf} if name in group else set()
-            # A whole table takes the place of all that was in it.
+            # A table replaces everything that was in it.
             replaced = {known for known in said if known.startswith(f"{key}.")} - {leaf}
             changed = {leaf} if values.get(leaf, part) != part else set()
             if undone := sorted(said.keys() & (rivals | replaced | changed)):
@@ -108,7 +108,7 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
 
 
 def _leaves(key: str, value: Toml) -> Iterator[tuple[str, Toml]]:
-    """The single keys that a change sets: of a table its own, of an array of tables theirs."""
+    """Yield the single keys that a change sets, also those inside a table or an array of tables."""
     if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
         value = {str(index): part for index, part in enumerate(value)}
     if isinstance(value, dict) and value:

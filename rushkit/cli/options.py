@@ -69,20 +69,20 @@ Alpha = Annotated[
 
 @dataclass(frozen=True)
 class Output:
-    """How a command speaks: sentences through a speaker, its result as a table or as JSON."""
+    """How a command speaks: sentences through a speaker, and its result as a table or as JSON."""
 
     json: Json = False
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say warnings and results only.")] = False
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")] = False
 
     def speaker(self) -> Speaker:
-        """The voice of stages and runs."""
+        """Return the speaker of stages and runs."""
         from rushkit.run.speaker import Speaker
 
         return Speaker(-1 if self.quiet else int(self.verbose), json=self.json)
 
     def result(self, data: Mapping[str, object] | StageResults, text: RenderableType) -> None:
-        """Print the result on rank 0: the data with ``--json``, else the text or rich renderable."""
+        """Print the result on rank 0: the data under ``--json``, otherwise the text or table."""
         if current_place().rank:
             return
         if self.json:
@@ -93,9 +93,9 @@ class Output:
 
         from rushkit.bar import Showable
 
-        # A table that is cut to a narrow pipe would lose its figures.
+        # In a narrow pipe a table would be cut and lose its figures.
         width = None if sys.stdout.isatty() else 160
-        # Brackets and colons are our text's own: a recipe's [section] is no style.
+        # The text is plain: [section] of a recipe is no style of rich.
         Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False).print(Showable(text))
 
 
@@ -120,8 +120,8 @@ class Resuming:
         """Raise UsageError for --run without --resume, and for --resume beside a flag that says what a new run does.
 
         Args:
-            flags: Such flags and their values, None where one was not given.
-            hint: What to do without them.
+            flags: Those flags and their values, None for one that is not given.
+            hint: What to do instead.
         """
         if self.run_folder is not None and not self.resume:
             raise UsageError(
@@ -160,7 +160,7 @@ class Training:
     ] = False
 
     def changes(self, stage: str, changes: list[str] | None) -> list[str]:
-        """The changes to a recipe, with those that these flags stand for."""
+        """Return the changes to a recipe, with those that these flags stand for."""
         flags = {
             f"{stage}.save_every": self.every,
             f"{stage}.keep": self.keep,

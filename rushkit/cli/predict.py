@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "predict"
 EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
-# Enough for a class; certify.samples, which bound a radius as closely as they can, take a CPU minutes an image.
+# Enough to tell the class. The recipe's certify.samples bound the radius closely, and take a CPU minutes for an image.
 SAMPLES = 1000
 
 
@@ -30,7 +30,7 @@ class Options:
     alpha: Alpha = None
 
     def keys(self) -> list[Override]:
-        """The keys of the recipe that the flags set."""
+        """Return the keys of the recipe that the flags set."""
         return [
             ("certify.norm", self.norm and self.norm.value, "--norm"),
             ("certify.samples", self.samples, "--samples"),

@@ -50,7 +50,7 @@ def command(*, source: From = None, options: Options, changes: Changes = None, r
     speaker = output.speaker()
     checkpoint = _encoder(source, changes, speaker)
     recipe = derive_recipe(recipe_of(checkpoint), changes or [])
-    # The schema reads "8/255" and refuses what is no radius.
+    # The schema reads "8/255" and refuses anything that is no radius.
     kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
     attack = change_attacks(recipe, kind, **ball).attack[0]
     supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
@@ -63,7 +63,7 @@ def command(*, source: From = None, options: Options, changes: Changes = None, r
 
 
 def _encoder(source: str | None, changes: list[str] | None, speaker: Speaker) -> Checkpoint:
-    """A pre-trained encoder, or else that of a fine-tuned model."""
+    """Load a pre-trained encoder, or otherwise that of a fine-tuned model."""
     try:
         return open_source(source, changes, "pretrain", speaker)
     except UsageError:
@@ -71,7 +71,7 @@ def _encoder(source: str | None, changes: list[str] | None, speaker: Speaker) ->
 
 
 def _supervised(spec: str | None, recipe: Recipe, root: str, speaker: Speaker) -> Checkpoint | None:
-    """The model to compare with; without one the speaker says how to make it."""
+    """Load the model to compare with. Where none is named, the speaker says how to make one."""
     from rushkit.evaluation.probe import how_to_supervise
     from rushkit.run.source import resolve_from
 

@@ -22,11 +22,11 @@ def list_recipes(json: Json = False) -> None:
 
     from rushkit.recipe.find import available
 
-    found = {name: {"from": origin, "about": _about(name)} for name, origin in available().items()}
+    recipes = {name: {"from": origin, "about": _about(name)} for name, origin in available().items()}
     table = Table("recipe", "from", "about")
-    for name, facts in found.items():
+    for name, facts in recipes.items():
         table.add_row(name, facts["from"], facts["about"])
-    Output(json).result(found, table)
+    Output(json).result(recipes, table)
 
 
 @app.command("show", epilog="Example: rushkit recipe show cifar10 --resolved --origins")
@@ -89,7 +89,7 @@ def check(name: Name, changes: Changes = None, json: Json = False) -> None:
 
 
 def _text(path: Path) -> str:
-    """A recipe's file. Raises UsageError where it cannot be read."""
+    """Return the text of a recipe. Raises UsageError if it cannot be read."""
     from rushkit.recipe import toml
 
     try:
@@ -100,7 +100,7 @@ def _text(path: Path) -> str:
 
 
 def _about(name: str) -> str:
-    """The first line of its comment; of a recipe that cannot be read, why."""
+    """Return the first line of the comment of a recipe, or why it cannot be used."""
     from rushkit.errors import RushkitError
     from rushkit.recipe.find import find_recipe
 

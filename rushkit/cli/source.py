@@ -1,4 +1,4 @@
-"""Which model a verb works on: what ``--from`` names, and its recipe under the flags of the command."""
+"""The model that a verb works on: the run that ``--from`` names, and its recipe under the flags of the command."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def runs_root(changes: list[str] | None) -> str:
-    """The folder of runs under flags and environment, before there is a recipe."""
+    """Return the folder of runs under flags and environment, before there is a recipe."""
     from rushkit.recipe.load import default_runs_dir
     from rushkit.recipe.overrides import parse_changes
 
@@ -24,21 +24,21 @@ def runs_root(changes: list[str] | None) -> str:
 
 
 def check_flags(changes: list[str] | None, flags: Iterable[Override] = ()) -> None:
-    """Raise UsageError for what no recipe could take of ``--set`` and flags, before a run is looked for."""
+    """Raise UsageError for keys and values that no recipe could take, before a run is looked for."""
     from rushkit.recipe.command_line import check_command_line
 
     check_command_line(changes or [], flags)
 
 
 def attack_flags(**keys: Given) -> list[Override]:
-    """The flags of a command that change the attacks of the recipe, as those of its first attack."""
+    """Return flags that change every attack of the recipe as changes of its first one, to be checked."""
     return [(f"attack.0.{key}", value, f"--{key}") for key, value in keys.items()]
 
 
 def open_source(
     spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
 ) -> Checkpoint:
-    """The checkpoint that ``--from`` means; of a run that was not named, the speaker says which it is."""
+    """Load the checkpoint that ``--from`` means. Where no run is named, the speaker says which one is used."""
     from rushkit.run.source import resolve_from
 
     source = resolve_from(spec, runs_root(changes), verbs)
@@ -50,7 +50,7 @@ def open_source(
 def resolve_classifier(
     spec: str | None, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
 ) -> tuple[Recipe, Checkpoint]:
-    """The fine-tuned checkpoint that ``--from`` means, and its recipe under this command's ``--set`` and flags."""
+    """Load the fine-tuned checkpoint that ``--from`` means, and derive its recipe under ``--set`` and flags."""
     from rushkit.recipe.load import derive_recipe
     from rushkit.setup.model import recipe_of
 

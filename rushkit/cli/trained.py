@@ -1,4 +1,4 @@
-"""What the two training verbs print when they are done."""
+"""The closing words of the two training verbs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "ri
 
 
 def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
-    """A row for each size of a training that was not run."""
+    """Return a table with a row for each size of a training that was not run."""
     table = Table(title=f"{verb} {recipe}: dry run", show_header=False)
     for name, size in sizes.items():
         table.add_row(name, size)
@@ -22,7 +22,7 @@ def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
 
 
 def trained_words(results: StageResults, folder: Path, next_command: str) -> str:
-    """The figures of a training, its folder, and the command that uses it."""
+    """Return the figures of a training, its folder, and the command that uses it."""
     figures = {key: value for key, value in results.to_table().items() if isinstance(value, float)}
     words = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
     if "knn_accuracy" in figures:

@@ -1,4 +1,4 @@
-"""What Typer has to say against a command line, in our words: one message, one hint."""
+"""Turn the errors of Typer into ours: one message and one hint."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rushkit.registries import attacks
 
 
 def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError:
-    """Typer's error as ours.
+    """Return the UsageError that stands for an error of Typer.
 
     Args:
-        error: Names its option and its command where it knows them.
+        error: It names its option and its command where it knows them.
         arguments: The whole command line, without the program.
     """
     context = getattr(error, "ctx", None)
@@ -36,7 +36,7 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError
 
 
 def _divided(arguments: list[str]) -> str | None:
-    """``--eps 8 255`` lacks its slash."""
+    """Hint at the missing slash of ``--eps 8 255``."""
     for flag, number, extra in zip(arguments, arguments[1:], arguments[2:], strict=False):
         if flag.startswith("--") and number.isdecimal() and extra.isdecimal():
             return f"did you mean {flag} {number}/{extra}?"
@@ -44,7 +44,7 @@ def _divided(arguments: list[str]) -> str | None:
 
 
 def _early(error: typer.TyperException, arguments: list[str]) -> str | None:
-    """``rushkit --json pretrain``: the option is one of the command behind it."""
+    """Hint at the order of ``rushkit --json pretrain``: the option belongs to the command behind it."""
     context = getattr(error, "ctx", None)
     verbs, option = getattr(getattr(context, "command", None), "commands", {}), getattr(error, "option_name", None)
     verb = next((word for word in arguments if word in verbs), None)
@@ -54,7 +54,7 @@ def _early(error: typer.TyperException, arguments: list[str]) -> str | None:
 
 
 def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
-    """``rushkit evaluate digits``: the run, the recipe or the attack is named without its option."""
+    """Hint at the option that ``rushkit evaluate digits`` lacks: it names a run, a recipe or an attack."""
     extra = re.search(r"unexpected extra argument.* \((\S+)\)", error.format_message())
     flags = _options(getattr(getattr(error, "ctx", None), "command", None))
     if extra is None:

@@ -141,7 +141,7 @@ def first_on_node() -> Iterator[None]:
 
 
 def own(items: Sequence[Item]) -> Sequence[Item]:
-    """Return the items of this rank when they are dealt out one by one, so that the ranks end at about the same time."""
+    """Return the items of this rank when they are dealt out one by one: ranks end at about the same time."""
     return items[rank() :: world()]
 
 
@@ -156,7 +156,7 @@ def in_rounds(work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[An
 
 
 def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[Item]:
-    """Return the items of this rank, in order, when the dearest is dealt out first, each to the rank with least work."""
+    """Return the items of this rank, in order, when each goes to the rank with least work, the dearest first."""
     loads, mine = [0.0] * world(), []
     for place in sorted(range(len(items)), key=lambda place: cost(items[place]), reverse=True):
         receiver = loads.index(min(loads))
