@@ -1,4 +1,4 @@
-"""How fast this machine does a recipe's work, each part beside the bare model doing the same passes."""
+"""How fast this machine does the work of a recipe: each part beside the bare model with the same passes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from rushkit.training.job import TrainingJob
 from rushkit.training.loop import build_optimizer, train_step
 from rushkit.training.pretrain import pretraining_job
 
-# Draws an image in the attack and the votes that are measured.
+# Draws of noise for each image, in the attack and in the votes.
 SAMPLES = 8
 _EPS = 8 / 255
 # A training step costs about three forward passes; the two contestants take a warm-up and a few rounds.
@@ -39,40 +39,40 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call took.
+    """What one call costs.
 
     Attributes:
-        wall: Seconds that passed.
-        work: Seconds to compare by: on a CPU those that the process itself computed for, which others on the machine do
-            not lengthen as much; else the same.
+        wall: Seconds by the clock.
+        work: Seconds to compare by. On a CPU they are processor time of this process, which a busy machine lengthens
+            less; elsewhere they are ``wall``.
     """
 
     wall: float = float("inf")
     work: float = float("inf")
 
     def least(self, other: Cost) -> Cost:
-        """Return the lower of each."""
+        """Return the lower of both costs, in wall and in work."""
         return Cost(min(self.wall, other.wall), min(self.work, other.work))
 
     def a_step(self, three: Cost) -> Cost:
-        """Return the cost of one step, where this is that of an attack of one step, and ``three`` of one of three.
+        """Return the cost of one step of an attack, from this cost of one step and that of ``three``.
 
-        What an attack does once, whatever its steps, cancels.
+        Whatever an attack does once cancels.
         """
         return Cost((three.wall - self.wall) / 2, (three.work - self.work) / 2)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One part of the work beside the bare model's.
+    """One part of the work, beside the bare model.
 
     Attributes:
-        part: Its name.
-        unit: Of its speed.
-        count: Units in a call of ours.
-        ours: What the call took.
-        bare: What the bare model's call took.
-        per_bare: Units in that; 0: as many.
+        part: Name of the part.
+        unit: Unit of its speed, such as ``"steps/s"``.
+        count: Units of one call of ours.
+        ours: Cost of that call.
+        bare: Cost of the call of the bare model.
+        per_bare: Units of that call; 0: as many as ours has.
     """
 
     part: str
@@ -84,21 +84,21 @@ class Row:
 
     @property
     def fraction(self) -> float:
-        """Our speed as a fraction of the bare model's."""
+        """Our speed as a fraction of that of the bare model."""
         return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
 
     @property
     def per_second(self) -> float:
-        """Our speed by the clock."""
+        """Our speed, in units a second by the clock."""
         return self.count / self.ours.wall
 
     @property
     def bare_per_second(self) -> float:
-        """The bare model's speed by the clock."""
+        """The speed of the bare model, in units a second by the clock."""
         return (self.per_bare or self.count) / self.bare.wall
 
     def to_json(self) -> dict[str, str | float]:
-        """Return what ``--json`` shows of it."""
+        """Return the row as ``--json`` prints it."""
         return {
             "part": self.part,
             "unit": self.unit,
@@ -113,9 +113,9 @@ class Estimate:
     """How long a pre-training takes on this machine.
 
     Attributes:
-        epochs: How many.
-        seconds_an_epoch: Of training alone, without nearest neighbours.
-        seconds: All of them.
+        epochs: Epochs of the recipe.
+        seconds_an_epoch: Seconds of training in an epoch, without nearest neighbours.
+        seconds: Seconds of all epochs.
     """
 
     epochs: int
@@ -130,11 +130,11 @@ class Benchmark:
     Attributes:
         recipe: The recipe's name.
         machine: Device, precision and threads, in words.
-        batch: Images a training step, as many as the time allowed.
-        recipe_batch: Images a step in the recipe.
+        batch: Images in a training step; as many as the time allows, and at most those of the recipe.
+        recipe_batch: Images in a training step of the recipe.
         rows: Views, training, attack and votes.
-        memory_bytes: The peak.
-        estimate: Of the recipe's pre-training; None where the data is not here to be counted.
+        memory_bytes: Peak memory.
+        estimate: How long the pre-training takes; None where the data is not here to be counted.
     """
 
     recipe: str
@@ -146,20 +146,22 @@ class Benchmark:
     estimate: Estimate | None
 
     def to_json(self) -> dict[str, object]:
-        """Return what ``--json`` shows."""
+        """Return the benchmark as ``--json`` prints it."""
         return asdict(self) | {"rows": [row.to_json() for row in self.rows]}
 
 
 def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> Benchmark:
     """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
 
-    Ours and the bare model take turns and each one's fastest round counts, so that a busy machine slows both alike;
-    speeds are those of the clock, and on a CPU the fractions are of processor time.
+    Ours and the bare model take turns, and the fastest round of each counts, so that a busy machine slows both alike.
+    Speeds are by the clock; on a CPU the fractions are of processor time.
+
+    >>> bench(load_recipe("cifar10"), seconds=20).rows
 
     Args:
         recipe: Sections data, backbone, projector, noise, pretrain, system.
-        seconds: About how long to measure; batches are as large as that allows, up to the recipe's.
-        speaker: Hears what is being measured.
+        seconds: About how long to measure. Batches are as large as that allows, and at most those of the recipe.
+        speaker: Is told what is measured.
     """
     speaker, machine = speaker or Speaker(), machine_of(recipe)
     job, images_an_epoch = bench_job(recipe, machine)
@@ -200,8 +202,11 @@ def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> Est
 
     Args:
         recipe: Section pretrain.
-        images: Of the training split; None where the data is not here to be counted, and then there is no estimate.
-        seconds_an_image: Of a training step.
+        images: Images of the training split; None where the data is not here to be counted.
+        seconds_an_image: Time of a training step, divided by its images.
+
+    Returns:
+        None where the images are not known.
     """
     if images is None:
         return None
@@ -211,7 +216,7 @@ def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> Est
 
 
 def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None]:
-    """The recipe's pre-training on a batch of random images, and how many images an epoch really has."""
+    """Return the pre-training of a recipe on one batch of random images, and how many images an epoch really has."""
     dataset = components.build_dataset(recipe)
     try:
         count: int | None = len(components.load_split(recipe, dataset, recipe.pretrain.split))
@@ -225,7 +230,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 
 
 def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
-    """A pre-training step, from uint8 images to new weights; and forward, backward and optimizer on ready inputs."""
+    """Return a pre-training step, from uint8 images to new weights; and forward, backward, optimizer on ready inputs."""
     job.set_modes()
     parameters = list(job.network.parameters())
     optimizer = build_optimizer(recipe.pretrain.optimizer, parameters, machine.device)
@@ -249,7 +254,7 @@ def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> 
 
 
 def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
-    """The encoder with ten random classes, as evaluation and attack would load it."""
+    """Return the encoder with a head of ten random classes, as evaluation and attack would load it."""
     head = nn.Linear(components.num_features(job.network.encoder), 10).to(machine.device)
     network = Network(job.network.encoder, head).eval().requires_grad_(False)
     if machine.precision == "float32":
@@ -260,7 +265,7 @@ def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
 def attack_contestants(
     network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
 ) -> dict[str, Callable[[], object]]:
-    """One more step of a smoothed PGD; and a forward pass with its input gradient on as many noisy copies."""
+    """Return a smoothed PGD of one step and of three; and a forward and backward pass on the noisy copies of a step."""
     g = smoothed(_Decided(network), noise, samples, machine=machine)
     y = torch.arange(len(x), device=x.device) % 9 + 1
     noisy = x.repeat(samples, 1, 1, 1)
@@ -274,9 +279,9 @@ def attack_contestants(
 
 
 class _Decided(nn.Module):
-    """A network whose every draw says class 0.
+    """A network that votes for class 0 in every draw.
 
-    An attack judges what it found by a second, longer vote where the first is close: here it never is, and attacks of
+    Where a vote is close, an attack takes a second, longer one. With this network no vote is close, so that attacks of
     one step and of three differ by their steps alone.
     """
 
@@ -293,7 +298,7 @@ class _Decided(nn.Module):
 def vote_contestants(
     network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
 ) -> dict[str, Callable[[], object]]:
-    """A vote on each image; and a forward pass of as many copies of it, without noise or count."""
+    """Return a vote on each image; and a forward pass of as many copies of it, without noise and counting."""
     g: SmoothedClassifier = smoothed(network, noise, samples, machine=machine)
     noisy = x.repeat(samples, 1, 1, 1)
 
@@ -305,9 +310,14 @@ def vote_contestants(
 
 
 def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machine: Machine) -> dict[str, Cost]:
-    """Return what each contestant costs at its best. They take turns, after a warm-up, until the time is over.
+    """Let contestants take turns, after a warm-up, until the time is over, and return the lowest cost of each.
 
-    At least three rounds.
+    There are at least three rounds.
+
+    Args:
+        contestants: Name -> call.
+        seconds: How long.
+        machine: On a GPU each call is waited for.
     """
     best = dict.fromkeys(contestants, Cost())
     for contestant in contestants.values():
@@ -330,7 +340,7 @@ def _cost(call: Callable[[], object], machine: Machine) -> Cost:
 
 
 def peak_memory(machine: Machine) -> int:
-    """Bytes: the most that the device held for us, or on a CPU that the process did."""
+    """Return the peak memory in bytes: what the device held for us, or on a CPU what the process held."""
     if machine.device.type == "cuda":
         return torch.cuda.max_memory_allocated(machine.device)
     unit = 1 if sys.platform == "darwin" else 1024
@@ -338,7 +348,7 @@ def peak_memory(machine: Machine) -> int:
 
 
 def _forward_seconds(job: TrainingJob, machine: Machine) -> float:
-    """Of one image, without gradients."""
+    """Return how long the encoder takes for one image, without gradients."""
     images = min(16, len(job.split))
     inputs = components.to_float(job.split.images[:images]).contiguous(memory_format=torch.channels_last)
 

@@ -1,7 +1,7 @@
-"""A new plugin: a distribution that works as written, made from the files in ``skeletons/``.
+"""Write a new plugin that works as it is, from the files in ``skeletons/``.
 
-There a file's path is the path that it gets, with MODULE and NAME for those of the plugin and ``.txt`` at its end;
-``${...}`` in it is filled in. What all kinds have is in ``common``.
+A file there has the path that it gets in the plugin, with MODULE and NAME for the names of the plugin, and ``.txt`` at
+the end; ``${...}`` in it is filled in. The folder ``common`` holds what all kinds of plugins have.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FOLDER = Path(__file__).with_name("skeletons")
 
 
 class Kind(StrEnum):
-    """What a plugin can bring."""
+    """The kinds of components that a plugin can bring."""
 
     NOISE = "noise"
     ATTACK = "attack"
@@ -51,11 +51,11 @@ _EXAMPLES = {
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plugin to be.
+    """A plugin that is to be written.
 
     Attributes:
-        name: The component's registered name, such as ``"cauchy"``.
-        kind: What it is.
+        name: The registered name of its component, such as ``"cauchy"``.
+        kind: The kind of the component.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Plugin:
 
     @property
     def distribution(self) -> str:
-        """What pip installs."""
+        """The distribution that pip installs."""
         return f"rushkit-{self.name}"
 
     @property
     def module(self) -> str:
-        """What Python imports."""
+        """The module that Python imports."""
         return self.distribution.replace("-", "_")
 
     @property
@@ -77,8 +77,8 @@ class Plugin:
         return _EXAMPLES[self.kind].format(name=self.name)
 
     def files(self) -> dict[str, str]:
-        """Path below the project's folder -> content."""
-        # With the kind at its end, a class has the name of nothing that its module imports.
+        """Return the files of the plugin: path in its folder -> content."""
+        # With the kind at its end, the name of the class clashes with none that its module imports.
         words = "".join(word.capitalize() for word in self.name.split("-")).removesuffix(self.kind.capitalize())
         values = {
             "name": self.name,
@@ -90,20 +90,20 @@ class Plugin:
             "version": __version__,
             "example": self.example,
         }
-        found = {}
+        files = {}
         for part in (FOLDER / "common", FOLDER / self.kind):
             for source in sorted(path for path in part.rglob("*.txt")):
                 path = source.relative_to(part).as_posix().removesuffix(".txt")
                 path = path.replace("MODULE", self.module).replace("NAME", self.name)
-                found[path] = Template(source.read_text(encoding="utf-8")).substitute(values)
-        return found
+                files[path] = Template(source.read_text(encoding="utf-8")).substitute(values)
+        return files
 
 
 def plan_plugin(name: str, kind: Kind) -> Plugin:
-    """A plugin by its name, with or without ``rushkit-`` before it.
+    """Check the name of a plugin, with or without ``rushkit-`` before it, and return the plugin.
 
     Raises:
-        UsageError: a name that pip or Python would not take, or that is taken.
+        UsageError: pip or Python does not accept the name, or it is taken.
     """
     plugin = Plugin(name.removeprefix("rushkit-"), kind)
     if not re.fullmatch(r"[a-z][a-z0-9]*(-[a-z0-9]+)*", plugin.name, re.ASCII):
@@ -128,10 +128,12 @@ def plan_plugin(name: str, kind: Kind) -> Plugin:
 
 
 def write_plugin(plugin: Plugin, parent: Path) -> Path:
-    """Write the plugin's project into a new folder below ``parent`` and return that folder.
+    """Write a plugin into a new folder below ``parent`` and return that folder.
+
+    >>> write_plugin(plan_plugin("cauchy", Kind.NOISE), Path("."))
 
     Raises:
-        UsageError: there is something of that name already.
+        UsageError: the folder exists already.
         RushkitError: the folder cannot be written.
     """
     from rushkit.files import write_error
