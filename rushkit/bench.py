@@ -230,7 +230,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 
 
 def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
-    """Return a pre-training step, from uint8 images to new weights; and forward, backward, optimizer on ready inputs."""
+    """Return a pre-training step, from uint8 images to new weights; and the bare passes on ready inputs."""
     job.set_modes()
     parameters = list(job.network.parameters())
     optimizer = build_optimizer(recipe.pretrain.optimizer, parameters, machine.device)
