@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -251,10 +252,24 @@ LIGHT = (
     ["recipe", "list"],
     ["plugins"],
     ["pretrain", "--help"],
+    ["runs", "list"],
 )
+RUN = {"verb": "finetune", "recipe": "digits", "status": "finished", "started": "2030-01-01T00:00:00+00:00"}
+RESULTS = {
+    "stage": "finetune",
+    "recipe": "digits",
+    "epochs": 1,
+    "source": None,
+    "loaded": 0,
+    "trainable": ["head.weight"],
+}
 
 
 def test_the_light_commands_do_not_import_torch(tmp_path):
+    run = tmp_path / "runs" / "20300101-000000-finetune-digits-000000"
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(RUN))
+    (run / "results.json").write_text(json.dumps({**RESULTS, "loss": 0.25}))
     code = f"""
 import sys
 import rushkit
@@ -274,3 +289,4 @@ for arguments in {LIGHT!r}:
         check=False,
     )
     assert done.returncode == 0, done.stderr
+    assert "loss 0.250" in done.stdout

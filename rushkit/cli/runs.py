@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,27 +27,23 @@ _RESUMED = ("pretrain", "finetune", "attack", "audit", "certify")
 @app.command("list", epilog="Example: rushkit runs list")
 def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
     """Every run, newest first."""
-    from rich.console import Group, RenderableType
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    from rushkit.report.terminal.headline import figure_of, is_no_robustness
+    from rushkit.report.terminal.headline import figure_of
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run.info import find_runs
 
-    found = find_runs(runs_dir)
+    runs = [(run, figure_of(run)) for run in find_runs(runs_dir)]
     table = Table("run", "verb", "recipe", "status", "figure")
-    rows: list[dict[str, Any]] = []
-    for run in found:
-        figure = figure_of(run)
-        rows.append(
-            {"run": str(run.path), "verb": run.verb, "recipe": run.recipe, "status": run.status, "figure": figure}
-        )
-        table.add_row(run.path.name, run.verb, run.recipe, run.status, figure)
-    parts: list[RenderableType] = [table]
-    if any(is_no_robustness(row["figure"]) for row in rows):
-        parts.append(Text(PROTOCOL_NOTE))
-    Output(json).result({"runs": rows}, Group(*parts) if rows else f"there are no runs in {runs_dir}")
+    rows = []
+    for run, figure in runs:
+        columns = {"verb": run.verb, "recipe": run.recipe, "status": run.status, "figure": figure.words}
+        rows.append({"run": str(run.path), **columns})
+        table.add_row(run.path.name, *columns.values())
+    notes = [Text(PROTOCOL_NOTE)] if any(figure.needs_note for _, figure in runs) else []
+    Output(json).result({"runs": rows}, Group(table, *notes) if rows else f"there are no runs in {runs_dir}")
 
 
 @app.command("show", epilog="Example: rushkit runs show RUN")
@@ -70,25 +66,25 @@ def show(
         raise UsageError(f"there is no run {run!r} in {runs_dir}", "`rushkit runs list` shows them")
     facts = read_run_file(path).to_table()
     around = find_runs(path.resolve().parent)
-    info = next(each for each in around if each.path.name == path.resolve().name)
-    above = lineage.parents(around)
+    info = next(other for other in around if other.path.name == path.resolve().name)
+    parents = lineage.parents(around)
+    parent = parents[info.path.name]
+    children = sorted(name for name, above in parents.items() if above == info.path.name)
     results = info.record()
-    parent = above[info.path.name]
-    children = sorted(name for name, each in above.items() if each == info.path.name)
-    damage = info.damage()
-    found, steps = [*damage, *(figures(results) if results else [])], _next_steps(info, path)
+    shown_figures = [*info.damage(), *(figures(results) if results else [])]
+    steps = _next_steps(info, path)
     shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
     lines = [str(path), f"status: {info.status}"]
     lines += [f"{key}: {_words(value)}" for key, value in shown.items()]
     lines += [f"built on: {parent or 'no run in this folder'}"]
     lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
-    lines += ["results:" if found else "results: none", *(f"  {line}" for line in found)]
+    lines += ["results:" if shown_figures else "results: none", *(f"  {line}" for line in shown_figures)]
     if results and needs_protocol_note(results):
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
-    lines += [f"files: {', '.join(sorted(each.name for each in path.iterdir()))}"]
-    said = {"parent_run": parent, "children": children, "figures": found, "next": steps}
-    Output(json).result({**facts, **said}, "\n".join(lines))
+    lines += [f"files: {', '.join(sorted(file.name for file in path.iterdir()))}"]
+    data = {"parent_run": parent, "children": children, "figures": shown_figures, "next": steps}
+    Output(json).result({**facts, **data}, "\n".join(lines))
 
 
 @app.command("compare", epilog="Example: rushkit runs compare RUN RUN")
@@ -109,28 +105,29 @@ def compare(
     from rushkit.report.families import Family, choose_run, gather, recipe_of_run
     from rushkit.report.tables.comparison import is_no_bound
     from rushkit.report.terminal.comparison import comparison_table
-    from rushkit.report.terminal.headline import figure_of, is_no_robustness
+    from rushkit.report.terminal.headline import figure_of
 
     if len(runs) < 2:
         raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
-    chosen = [choose_run(spec, runs_dir) for spec in runs]
-    names = [run.path.name for run in chosen]
+    compared = [choose_run(spec, runs_dir) for spec in runs]
+    names = [run.path.name for run in compared]
+    headlines = [figure_of(run) for run in compared]
     # A measurement stands for itself, a model for all that was measured of it.
     measured = ("evaluate", "attack")
-    families = [Family(run, (run,)) if run.verb in measured else gather(run) for run in chosen]
+    families = [Family(run, (run,)) if run.verb in measured else gather(run) for run in compared]
     facts = {
-        "verb": [run.verb for run in chosen],
-        "recipe": [run.recipe for run in chosen],
-        "status": [run.status for run in chosen],
-        "started": [run.started[:19] for run in chosen],
-        "machine": [run.about.machine for run in chosen],
-        "figure": [figure_of(run) for run in chosen],
+        "verb": [run.verb for run in compared],
+        "recipe": [run.recipe for run in compared],
+        "status": [run.status for run in compared],
+        "started": [run.started[:19] for run in compared],
+        "machine": [run.about.machine for run in compared],
+        "figure": [figure.words for figure in headlines],
     }
-    differing = recipe_differences([recipe_of_run(run) for run in chosen])
+    differing = recipe_differences([recipe_of_run(run) for run in compared])
     tests = significance(families, [name.rpartition("-")[2] for name in names])
-    note = any(map(is_no_robustness, facts["figure"])) or any(is_no_bound(test.what) for test in tests)
+    note = any(figure.needs_note for figure in headlines) or any(is_no_bound(test.what) for test in tests)
     table = comparison_table(names, {**facts, **differing}, tests, note)
-    data = {"runs": [str(run.path) for run in chosen], **facts, "recipes": differing}
+    data = {"runs": [str(run.path) for run in compared], **facts, "recipes": differing}
     Output(json).result({**data, "significance": [test.plain() for test in tests]}, table)
 
 
@@ -148,25 +145,24 @@ def clean(
     from rushkit.run.clean import delete_run, find_leftovers
     from rushkit.run.info import find_runs
 
-    listed = find_runs(runs_dir)
-    found = find_leftovers(listed, resumable)
-    # Under its lock each is looked at again: it may have been resumed since it was listed.
-    found = [leftover for leftover in found if not yes or delete_run(leftover.run, listed)]
+    runs = find_runs(runs_dir)
+    # Under its lock a run is looked at again before it is deleted: it may have been resumed since it was listed.
+    leftovers = [left for left in find_leftovers(runs, resumable) if not yes or delete_run(left.run, runs)]
     table = Table("run", "status", "MiB", "could be resumed")
     rows = []
-    for leftover in found:
-        run = leftover.run
-        rows.append({"run": str(run.path), "status": run.status, "bytes": leftover.bytes})
-        rows[-1]["resumable"] = leftover.resumable
-        table.add_row(run.path.name, run.status, f"{leftover.bytes / 2**20:.1f}", "yes" if leftover.resumable else "")
-    total = sum(leftover.bytes for leftover in found) / 2**20
-    said = f"{len(found)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
-    text = Group(table, said) if found else f"nothing to clean in {runs_dir}"
+    for left in leftovers:
+        facts = {"run": str(left.run.path), "status": left.run.status, "bytes": left.bytes, "resumable": left.resumable}
+        rows.append(facts)
+        mebibytes = f"{left.bytes / 2**20:.1f}"
+        table.add_row(left.run.path.name, left.run.status, mebibytes, "yes" if left.resumable else "")
+    total = sum(left.bytes for left in leftovers) / 2**20
+    words = f"{len(leftovers)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
+    text = Group(table, words) if leftovers else f"nothing to clean in {runs_dir}"
     Output(json).result({"runs": rows, "deleted": bool(yes)}, text)
 
 
 def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
-    """What one would do with a run: go on with it, measure it, or do the same again."""
+    """Return what one would do with a run: go on with it, measure it, or do the same again."""
     from rushkit.report.words import command_of
     from rushkit.run.info import STOPPED
 
@@ -181,10 +177,10 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
     return steps
 
 
-def _words(value: Any) -> str:
-    """A value of run.json on a line."""
+def _words(value: object) -> str:
+    """Return a value of run.json on one line."""
     if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return "–" if value is None else str(value)

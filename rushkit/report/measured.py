@@ -20,7 +20,7 @@ from rushkit.report.figures import (
     Table1Row,
 )
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
-from rushkit.report.protocols import settings_words
+from rushkit.report.protocols import attacks_of, settings_words
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
@@ -73,12 +73,6 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
             kind = (row.attack, row.norm, row.eps, row.protocol, settings, row.samples, row.split)
             rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(attacked)
     return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
-
-
-def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
-    """The rows of one run's attacks."""
-    noise = plain_noise(results.noise)
-    return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
 
 
 def on_test(split: str) -> bool:

@@ -7,7 +7,8 @@ from typing import Protocol
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
-from rushkit.results.attacks import Deviation
+from rushkit.results.attacks import Attacks, Deviation
+from rushkit.results.words import plain_noise
 from rushkit.robustness.deviations import deviation_words
 from rushkit.rounding import percent
 
@@ -32,6 +33,12 @@ class Labelled(Protocol):
     def deviations(self) -> Sequence[Deviation]:
         """The settings that are not the protocol's own."""
         ...
+
+
+def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
+    """The rows of one run's attacks."""
+    noise = plain_noise(results.noise)
+    return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
 
 
 def settings_words(row: Labelled) -> str:

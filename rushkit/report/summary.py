@@ -16,7 +16,6 @@ from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
 from rushkit.results.attacks import Attacks
 from rushkit.results.words import Accuracy, certainty, noise_words
-from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent, percent_interval
 
 
@@ -36,11 +35,7 @@ def notes(family: Family, model: Model) -> list[str]:
         if run.status != "finished"
     ]
     noted += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
-    noted += [
-        f"{run.path.name}: {failed_words(row.model_dump())}"
-        for run, results in family.results(Attacks)
-        for row in results.failed
-    ]
+    noted += [f"{run.path.name}: {row.words()}" for run, results in family.results(Attacks) for row in results.failed]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))

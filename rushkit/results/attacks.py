@@ -6,6 +6,7 @@ from typing import Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import SLACK, Choice, Count, Number, Record, Share, Size, StageResults, check_same_length
 from rushkit.results.notes import Note
@@ -217,6 +218,11 @@ class FailedAttack(Record):
     samples: Number
     message: str
     hint: str | None
+
+    def words(self) -> str:
+        """Return ``"apgdt l-inf 8/255 strict, m = 1 failed: ..."``."""
+        ball = ball_words(self.norm, self.eps)
+        return f"{self.attack} {ball} {self.protocol}, m = {self.samples} failed: {self.message}"
 
 
 class Attacks(StageResults):

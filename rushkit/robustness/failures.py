@@ -7,7 +7,6 @@ from typing import Any, NoReturn
 
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, PluginError, RushkitError, UsageError
-from rushkit.recipe.radius import ball_words
 from rushkit.results.attacks import FailedAttack
 from rushkit.run.folder import Run
 
@@ -55,9 +54,8 @@ class Failures:
 
 
 def failed_words(row: Mapping[str, Any]) -> str:
-    """``"apgdt l-inf 8/255 strict, m = 1 failed: ..."``."""
-    ball = ball_words(row["norm"], row["eps"])
-    return f"{row['attack']} {ball} {row['protocol']}, m = {row['samples']} failed: {row['message']}"
+    """See ``FailedAttack.words``."""
+    return FailedAttack.model_validate(row).words()
 
 
 def failed_error(rows: Sequence[Mapping[str, Any]], of: int) -> RushkitError:

@@ -45,7 +45,7 @@ IMPORTED = imported("classifier", CLEAN)
     ],
 )
 def test_the_headline_of_a_run(results, expected):
-    assert headline(results) == expected
+    assert headline(results).words == expected
 
 
 def test_every_figure_has_its_interval_and_its_images():
@@ -67,6 +67,12 @@ def test_an_audit_names_what_is_wrong_and_its_power():
     said = figures(audited("pass", "fail", drop=0.1))
     assert said[0] == "1 fail, 0 warn, 2 pass on 12 images of cifar10/test, m = 64"
     assert [line.split()[1] for line in said[1:]] == ["RK102", "RK119"]
+
+
+def test_a_headline_of_the_protocol_paper_needs_its_note():
+    assert headline(attacks(attack_row([1], "paper"))).needs_note
+    assert not headline(attacks(attack_row([1], "paper"), attack_row([1]))).needs_note
+    assert not headline(evaluation([True])).needs_note
 
 
 def test_a_figure_of_the_protocol_paper_is_known_as_one():

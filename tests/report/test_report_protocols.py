@@ -34,7 +34,7 @@ def test_a_weaker_row_that_leaves_less_than_strict_is_a_bound_too():
     strict, lower, higher = attack_row([10, 0]), weaker([0, 0], SQUARE, attack="square"), weaker([10, 10])
     assert upper_bounds([strict, lower, higher]) == [strict, lower]
     results = attacks(*(row.record for row in (strict, lower)))
-    assert headline(results).startswith("0.0 % square l-inf 8/255 weaker, m = 64")
+    assert headline(results).words.startswith("0.0 % square l-inf 8/255 weaker, m = 64")
 
 
 @pytest.mark.parametrize("facts", [{"eps": EPS / 2}, {"samples": 1}, {"norm": "l2"}, {"split": "cifar10/train"}])

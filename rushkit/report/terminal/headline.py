@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.measured import attacks_of
-from rushkit.report.protocols import settings_words, upper_bounds
+from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks
@@ -17,7 +17,6 @@ from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import accuracy_words, certainty, encoder_words, points_words, rate_words
-from rushkit.robustness.failures import failed_words
 from rushkit.rounding import as_asked, percent
 
 if TYPE_CHECKING:
@@ -26,21 +25,38 @@ if TYPE_CHECKING:
 _DAMAGED = "damaged results"
 
 
-def figure_of(run: RunInfo) -> str:
-    """``headline`` of a run, or that its results are damaged."""
+@dataclass(frozen=True)
+class Headline:
+    """The one figure of a run that a list has room for.
+
+    Attributes:
+        words: The figure; empty where there is none.
+        needs_note: Whether it needs the note on protocols: it is under the protocol paper, or weaker than strict.
+    """
+
+    words: str = ""
+    needs_note: bool = False
+
+
+def figure_of(run: RunInfo) -> Headline:
+    """Return the headline of a run, or that its results are damaged."""
     results = run.record()
     if results is not None:
         return headline(results)
-    return _DAMAGED if (run.path / RESULTS_FILE).exists() else ""
+    return Headline(_DAMAGED if (run.path / RESULTS_FILE).exists() else "")
 
 
-def headline(results: Results) -> str:
-    """The one figure of a run that a list has room for; empty where there is none."""
+def headline(results: Results) -> Headline:
+    """Return the headline of results."""
+    if isinstance(results, Attacks):
+        return _attacked_line(results)
+    return Headline(_line(results))
+
+
+def _line(results: Evaluation | Certification | Audit | Probe | Imported | Pretraining | Finetuning) -> str:
     match results:
         case Evaluation():
             return _evaluated_line(results)
-        case Attacks():
-            return _attacked_line(results)
         case Certification():
             return _certified_line(results)
         case Audit():
@@ -79,24 +95,20 @@ def needs_protocol_note(results: Results) -> bool:
     return isinstance(results, Attacks) and any(row.protocol != "strict" for row in results.attacks)
 
 
-def is_no_robustness(shown: str) -> bool:
-    """Whether a line of ``headline`` is a figure under the protocol paper, or weaker than strict."""
-    return not {"paper,", "weaker,"}.isdisjoint(shown.split())
-
-
 def _evaluated_line(results: Evaluation) -> str:
     rows = [row for row in results.accuracy if row.rule == "majority"] or results.accuracy
     row = max(rows, key=lambda row: row.samples)
     return f"{percent(row.accuracy)} % at m = {row.samples}, n = {row.images}"
 
 
-def _attacked_line(results: Attacks) -> str:
+def _attacked_line(results: Attacks) -> Headline:
     rows = attacks_of("", results)
     lowest = min(upper_bounds(rows) or rows, key=lambda row: row.majority.accuracy)
     row = lowest.record
     settings = f"; {settings_words(row)}" if row.deviations else ""
     settings += f"; {len(results.failed)} failed" if results.failed else ""
-    return f"{percent(lowest.majority.accuracy)} % {_attack(row)}, n = {row.images}{settings}"
+    words = f"{percent(lowest.majority.accuracy)} % {_attack(row)}, n = {row.images}{settings}"
+    return Headline(words, needs_note=row.protocol != "strict")
 
 
 def _certified_line(results: Certification) -> str:
@@ -145,7 +157,7 @@ def _attacked(results: Attacks) -> list[str]:
         if row.transfer is not None:
             asked, there = run_of_checkpoint(row.transfer.model), row.transfer.rules["majority"]
             lines.append(f"  the same images asked of {asked}: {accuracy_words(there)} %")
-    return [*lines, *(failed_words(row.model_dump()) for row in results.failed)]
+    return [*lines, *(row.words() for row in results.failed)]
 
 
 def _certified(results: Certification) -> list[str]:

@@ -12,8 +12,8 @@ from rich.text import Text
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report._record import record_of
-from rushkit.report.measured import accuracy_of, attacks_of
-from rushkit.report.protocols import above_paper, attack_pairs
+from rushkit.report.measured import accuracy_of
+from rushkit.report.protocols import above_paper, attack_pairs, attacks_of
 from rushkit.report.tables import accuracy, attacks, audits, certificates
 from rushkit.report.terminal.render import render_table
 from rushkit.results.attacks import Attacks
@@ -31,7 +31,6 @@ from rushkit.results.words import (
     plain_noise,
     rate_words,
 )
-from rushkit.robustness.failures import failed_words
 from rushkit.rounding import floor_radius, percent
 
 _STATUSES = ("pass", "warn", "fail", "skipped")
@@ -66,7 +65,7 @@ def attack_table(results: Any) -> RenderableType:
     notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
     notes += dict.fromkeys(note for row in rows for note in row.notes)
     parts += [Text(f"note: {note}") for note in notes]
-    parts += [Text(f"failed: {failed_words(row.model_dump())}") for row in results.failed]
+    parts += [Text(f"failed: {row.words()}") for row in results.failed]
     return Group(*parts, Text(PROTOCOL_NOTE))
 
 
