@@ -18,6 +18,8 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
+from rushkit.attacks.torchattacks_adapter import Torchattacks
+from rushkit.attacks.torchattacks_kinds import KINDS
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.schema import Recipe
@@ -80,26 +82,35 @@ def _options_of(section: str) -> list[str]:
     """The options of the components that a section may name; each is another key of the section."""
     registry, model = SECTIONS[section]
     key = model.NAMED_BY
-    lines, adapted = [], []
+    lines, families = [], []
     for entry in registry.entries():
         factory = entry.load()
         stage = getattr(factory, "stage", section)
         if entry.owner != "rushkit" or stage != section:
             continue
+        if isinstance(factory, Torchattacks):
+            families += _torchattacks(factory, SUPPLIED[registry.kind])
+            continue
         options = factory_parameters(factory, SUPPLIED.get(registry.kind, ()))
         if entry.name.endswith("/*"):
             del options["name"]
-        if "torchattacks" in entry.target:
-            words = ", ".join(f"`{name} = {_value(option.default)}`" for name, option in options.items()) or "none"
-            adapted += [f"- `{entry.name}`: {words}"] if not entry.name.endswith("/*") else []
-        elif options or _further(factory):
+        if options or _further(factory):
             lines += [f'With `{key} = "{entry.name}"`:', "", *_HEAD, *_option_rows(factory, options), ""]
-    if adapted:
-        lines += [
-            "The attacks of torchattacks take its options, under its names and with its defaults; its page explains"
-        ]
-        lines += ["them.", "", *adapted, ""]
-    return lines
+    return lines + families
+
+
+def _torchattacks(family: Torchattacks, supplied: tuple[str, ...]) -> list[str]:
+    """The options of every member of ``torchattacks/*``."""
+    lines = [
+        "`torchattacks/*` stands for the attacks of torchattacks, which take its options, under its names and with its",
+        "defaults; its page explains them. Where rushkit has no attack of the same name, `fgsm` means `torchattacks/fgsm`.",
+        "",
+    ]
+    for name in sorted(KINDS):
+        options = factory_parameters(family.member(name), supplied)
+        words = ", ".join(f"`{option} = {_value(about.default)}`" for option, about in options.items())
+        lines.append(f"- `torchattacks/{name}`: {words or 'none'}")
+    return [*lines, ""]
 
 
 def _option_rows(factory: Any, options: dict[str, inspect.Parameter]) -> list[str]:

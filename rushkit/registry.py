@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shorten
 
@@ -65,6 +65,15 @@ class Entry:
         return next((name[len(stem) :] for stem in stems if name.startswith(stem) and len(name) > len(stem)), None)
 
 
+@runtime_checkable
+class Family(Protocol):
+    """What stands behind a name such as ``torchattacks/*`` and knows the factory of each member."""
+
+    def member(self, name: str) -> Callable[..., Any]:
+        """The factory of a member. Raises UsageError for a name that the family does not have."""
+        ...
+
+
 class Registry:
     """Names of one kind of component and the factories behind them.
 
@@ -74,6 +83,8 @@ class Registry:
         builtins: Name to ``"module:attribute"`` for what rushkit itself brings.
         known_plugins: Name to the distribution that would bring it, for the hint on an unknown name.
         offers: Attributes that what a plugin's factory makes must have.
+        members: Family to ``"module:attribute"`` of its members' names. A name that nobody else brings may leave the
+            family out: ``fgsm`` for ``torchattacks/fgsm``.
     """
 
     def __init__(
@@ -83,12 +94,14 @@ class Registry:
         builtins: Mapping[str, str] | None = None,
         known_plugins: Mapping[str, str] | None = None,
         offers: tuple[str, ...] = (),
+        members: Mapping[str, str] | None = None,
     ) -> None:
         self.kind = kind
         self.group = group
         self.offers = offers
         self._entries = [Entry(name, BUILTIN_OWNER, target=target) for name, target in (builtins or {}).items()]
         self.known_plugins = dict(known_plugins or {})
+        self._members = dict(members or {})
         self._discovered = False
 
     def __repr__(self) -> str:
@@ -146,13 +159,17 @@ class Registry:
         """
         entry = self.entry(name)
         factory = entry.load()
+        member = None
+        if entry.name.endswith("/*"):
+            member = entry.family_member(name) or name
+            if isinstance(factory, Family):
+                return factory.member(member)
         if not callable(factory):
             raise PluginError(
                 f"{self.kind} {entry.name!r} of {entry.owner}: {entry.target} is no factory: "
                 f"a {type(factory).__name__} cannot be called",
                 f"repair or uninstall {entry.owner}",
             )
-        member = entry.family_member(name)
         return typing.cast(Callable[..., Any], factory) if member is None else partial(factory, member)
 
     def create(self, name: str, /, **options: Any) -> Any:
@@ -202,13 +219,22 @@ class Registry:
         qualified = [entry for entry in entries if f"{entry.owner}/{entry.name}" == name]
         if qualified:
             return qualified
-        return [entry for entry in entries if entry.family_member(name) is not None]
+        family = [entry for entry in entries if entry.family_member(name) is not None]
+        return family or [entry for entry in entries if name in self._names_of_members(entry)]
+
+    def _names_of_members(self, entry: Entry) -> list[str]:
+        """The names that a family's members go by without it. Imports no component."""
+        if entry.owner != BUILTIN_OWNER or entry.name not in self._members:
+            return []
+        return list(Entry(entry.name, entry.owner, target=self._members[entry.name]).load())
 
     def _unknown(self, name: str) -> UsageError:
         if name in self.known_plugins:
             hint = f"it comes with a plugin: pip install {self.known_plugins[name]}"
         else:
-            hint = did_you_mean(name, self.names()) or f"there are: {', '.join(self.names())}"
+            members = [member for entry in self.entries() for member in self._names_of_members(entry)]
+            near = did_you_mean(name, sorted({*self.names(), *members}))
+            hint = near or f"there are: {', '.join(self.names())}"
         return UsageError(f"unknown {self.kind} {shorten(name)!r}", hint)
 
     def _discover(self) -> None:

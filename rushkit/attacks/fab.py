@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rushkit.attacks import Norm
-from rushkit.attacks.torchattacks_adapter import Adapted, adapted
+from rushkit.attacks.torchattacks_adapter import Adapted, family
 
 
 def fab(
@@ -29,4 +29,4 @@ def fab(
         seed: Of every draw.
     """
     options = {"steps": steps, "n_restarts": restarts, "multi_targeted": targeted}
-    return adapted("fab", norm, eps, seed, samples, **options)
+    return family("fab", norm, eps, seed=seed, samples=samples, **options)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rushkit.attacks import Norm
-from rushkit.attacks.torchattacks_adapter import SQUARE_P_INIT, Adapted, adapted
+from rushkit.attacks.torchattacks_adapter import SQUARE_P_INIT, Adapted, family
 
 
 def square(
@@ -20,4 +20,4 @@ def square(
         seed: Of every draw.
     """
     options = {"n_queries": queries, "n_restarts": restarts, "p_init": SQUARE_P_INIT, "resc_schedule": False}
-    return adapted("square", norm, eps, seed, samples, **options)
+    return family("square", norm, eps, seed=seed, samples=samples, **options)

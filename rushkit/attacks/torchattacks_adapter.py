@@ -13,9 +13,9 @@ import inspect
 import io
 import math
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field, fields, make_dataclass
+from functools import cache
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -25,56 +25,17 @@ from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_
 from rushkit.attacks.losses import margin
 from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
+from rushkit.attacks.torchattacks_kinds import KINDS, Kind
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.registry import describe_options, option_problems
 from rushkit.smoothing import log_mean_softmax
 
-_ALL: tuple[Norm, ...] = ("linf", "l2", "l1")
 # A random model's images that came back unchanged were passed over by one unlucky draw; they get another turn.
 _TURNS = 3
 # Official AutoAttack aims at 9 classes; torchattacks derives that number from this one.
 _MOST_CLASSES = 10
 
-
-@dataclass(frozen=True)
-class _Kind:
-    """How an attack of torchattacks is made.
-
-    Attributes:
-        class_name: Its class.
-        norms: Those that it is for.
-        eps: Its name for eps; None where it has none.
-        classes: The fewest that it can do with.
-    """
-
-    class_name: str
-    norms: tuple[Norm, ...] = ("linf",)
-    eps: str | None = "eps"
-    classes: int = 2
-
-
-KINDS: dict[str, _Kind] = {
-    **{
-        name.lower(): _Kind(name)
-        for name in (
-            *("FGSM", "BIM", "RFGSM", "PGD", "EOTPGD", "FFGSM", "TPGD", "MIFGSM", "UPGD", "DIFGSM", "TIFGSM"),
-            *("Jitter", "NIFGSM", "PGDRS", "SINIFGSM", "VMIFGSM", "VNIFGSM", "SPSA"),
-        )
-    },
-    **{name.lower(): _Kind(name, eps="max_epsilon") for name in ("PIFGSM", "PIFGSMPP")},
-    **{name.lower(): _Kind(name, ("linf", "l2")) for name in ("APGD", "FAB", "Square")},
-    # The targeted DLR loss compares four classes.
-    **{name.lower(): _Kind(name, ("linf", "l2"), classes=4) for name in ("APGDT", "AutoAttack")},
-    **{name.lower(): _Kind(name, ("l2",)) for name in ("PGDL2", "PGDRSL2")},
-    # These look for a small distance instead of staying within one: what they find is projected onto the ball.
-    **{name.lower(): _Kind(name, ("l2",), eps=None) for name in ("CW", "DeepFool")},
-    **{name.lower(): _Kind(name, ("l1",), eps=None) for name in ("EADEN", "EADL1")},
-    # These change few pixels, each by as much as it takes: shrunk into a ball of l-inf or l2 they would break nothing.
-    **{name.lower(): _Kind(name, ("l1",), eps=None) for name in ("SparseFool", "OnePixel", "Pixle", "JSMA")},
-    **{name.lower(): _Kind(name, _ALL, eps=None) for name in ("VANILA", "GN")},
-}
 
 # How far outside the ball float32 may take an image that lies on it.
 _SLACK = 1e-5
@@ -92,64 +53,72 @@ def square_fits(norm: Norm, height: int, width: int) -> bool:
     return norm == "linf" or (min(height, width) >= 5 and window + (window % 2 == 0) <= min(height, width))
 
 
-def adapted(name: str, norm: Norm, eps: float, seed: int = 0, samples: int | None = None, **options: Any) -> Adapted:
-    """The attack of torchattacks called ``name``, in lower case.
+class Torchattacks:
+    """The family ``torchattacks/*``: a class of settings for each attack, with the attack's own options as fields."""
+
+    def member(self, name: str) -> type[Adapted]:
+        """The class of settings of an attack, such as "fgsm". Raises UsageError for one that does not exist."""
+        if name not in KINDS:
+            raise UsageError(f"torchattacks has no attack {name!r}", f"there are: {', '.join(sorted(KINDS))}")
+        return settings_class(name)
+
+    def __call__(self, name: str, norm: Norm, eps: float, **options: Any) -> Adapted:
+        """The attack called ``name``, with its own options under torchattacks' names."""
+        return self.member(name)(norm, eps, **options)
+
+
+family = Torchattacks()
+
+
+@cache
+def settings_class(name: str) -> type[Adapted]:
+    """A frozen dataclass whose fields are the attack's options, with torchattacks' names and defaults."""
+    options = [
+        (option.name, option.annotation, field(default=option.default, kw_only=True)) for option in _own_options(name)
+    ]
+    # The module is where the annotations of the shared fields are looked up.
+    class_name = KINDS[name].class_name
+    added = {"name": name, "__module__": __name__, "__doc__": f"The settings of torchattacks' {class_name}."}
+    settings = make_dataclass(class_name, options, bases=(Adapted,), namespace=added, frozen=True, repr=False)
+    return cast(type[Adapted], settings)
+
+
+@dataclass(frozen=True, repr=False)
+class Adapted:
+    """One attack of torchattacks; ``settings_class`` adds its own options.
 
     Args:
-        name: Such as "fgsm" or "deepfool".
         norm: The ball's norm.
         eps: Its radius, pixel units; attacks that minimise a distance are projected onto the ball.
-        seed: Of every draw.
+        seed: Seeds every draw.
         samples: Draws a pass of a random model; None: its own m.
-        options: The attack's own, under torchattacks' names.
 
     Raises:
-        UsageError: unknown attack, norm or option.
+        UsageError: a norm or radius that does not exist or fit.
     """
-    if name not in KINDS:
-        raise UsageError(f"torchattacks has no attack {name!r}", f"there are: {', '.join(sorted(KINDS))}")
-    return Adapted(name, norm, eps, seed, samples, options)
 
+    name: ClassVar[str]
 
-def __getattr__(name: str) -> Callable[..., Adapted]:
-    """``torchattacks_adapter.fgsm`` and so on: a factory whose signature lists the attack's own options."""
-    if name not in KINDS:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    norm: Norm
+    eps: float
+    seed: int = 0
+    samples: int | None = None
 
-    def factory(norm: Norm, eps: float, seed: int = 0, samples: int | None = None, **options: Any) -> Adapted:
-        return adapted(name, norm, eps, seed, samples, **options)
-
-    own = _own_options(name)
-    signature = inspect.signature(factory)
-    kept = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
-    factory.__name__ = name
-    factory.__signature__ = signature.replace(parameters=[*kept, *own])  # type: ignore[attr-defined]
-    hints = {parameter.name: parameter.annotation for parameter in own}
-    factory.__annotations__ = {
-        "norm": Norm, "eps": float, "seed": int, "samples": int | None, **hints, "return": Adapted
-    }  # fmt: skip
-    return factory
-
-
-class Adapted:
-    """One attack of torchattacks; made by ``adapted`` or by its name in the registry."""
-
-    def __init__(
-        self, name: str, norm: Norm, eps: float, seed: int, samples: int | None, options: dict[str, Any]
-    ) -> None:
-        self.name = name
-        self._kind = KINDS[name]
-        check_ball(name, norm, eps, self._kind.norms)
-        problems = option_problems(_check_by(name), options)
-        if problems:
-            raise UsageError(
-                f"attack {name!r}: {'; '.join(map(str, problems))}",
-                f"its options: {describe_options(_check_by(name))}",
-            )
-        self.norm, self.eps, self.seed, self.samples, self.options = norm, eps, seed, samples, options
+    def __post_init__(self) -> None:
+        check_ball(self.name, self.norm, self.eps, self._kind.norms)
 
     def __repr__(self) -> str:
         return f"torchattacks {self.name}(norm={self.norm!r}, eps={self.eps:g})"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The attack's own options."""
+        shared = {field.name for field in fields(Adapted)}
+        return {field.name: getattr(self, field.name) for field in fields(self) if field.name not in shared}
+
+    @property
+    def _kind(self) -> Kind:
+        return KINDS[self.name]
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
         """Adversarial images in [0, 1] within eps of x; see ``run``."""
@@ -288,14 +257,3 @@ def _own_options(name: str) -> list[inspect.Parameter]:
             kind = float
         found.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
     return found
-
-
-def _check_by(name: str) -> Callable[..., None]:
-    """A function with the signature of an attack's own options, for the registry's checks."""
-
-    def options() -> None: ...
-
-    own = _own_options(name)
-    options.__signature__ = inspect.Signature(own)  # type: ignore[attr-defined]
-    options.__annotations__ = {parameter.name: parameter.annotation for parameter in own}
-    return options

@@ -39,10 +39,10 @@ def complete_run_folders(incomplete: str) -> list[tuple[str, str]]:
 
 
 def complete_attacks(incomplete: str) -> list[tuple[str, str]]:
-    """Offer attacks by name, with their owners."""
+    """Offer attacks by name, with their owners; of a family such as torchattacks/* the part before the star."""
     from rushkit import registries
 
-    return _starting(incomplete, ((entry.name, entry.owner) for entry in registries.attacks.entries()))
+    return _starting(incomplete, ((e.name.removesuffix("*"), e.owner) for e in registries.attacks.entries()))
 
 
 def complete_datasets(incomplete: str) -> list[tuple[str, str]]:

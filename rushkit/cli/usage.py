@@ -59,7 +59,7 @@ def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
     flags = _options(getattr(getattr(error, "ctx", None), "command", None))
     if extra is None:
         return None
-    likely = ("--type",) if extra[1] in attacks.names() else ("--from", "--recipe")
+    likely = ("--type",) if extra[1] in attacks else ("--from", "--recipe")
     flag = next((flag for flag in likely if flag in flags), None)
     return f"did you mean {shell_line(flag, extra[1])}?" if flag and flag not in arguments else None
 

@@ -7,14 +7,12 @@ other settings says so, and is not called strict unless these are at least as st
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from inspect import signature
 from typing import Any
 
 from torch import Tensor, nn
 
 from rushkit import registries
-from rushkit.attacks import torchattacks_adapter
 from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
@@ -117,7 +115,7 @@ def plan_attack(
         UsageError: an attack, a norm or an option that does not exist or fit, or too few classes for the attack.
     """
     strict = protocol == "strict"
-    factory = _factory(section.type)
+    factory = registries.attacks.get(section.type)
     known = signature(factory).parameters
     climbs = factory in (PGD, APGD)
     samples = 1 if deterministic else samples
@@ -169,14 +167,6 @@ def plan_attack(
 def protocol_votes(protocol: ProtocolName) -> int:
     """How many votes of fresh noise a protocol asks a model that has noise for."""
     return STRICT_VOTES if protocol == "strict" else 1
-
-
-def _factory(kind: str) -> Any:
-    """What makes the attack, with a signature that lists its options: that of torchattacks' family lists none."""
-    factory = registries.attacks.get(kind)
-    if isinstance(factory, partial) and factory.func is torchattacks_adapter.adapted:
-        return getattr(torchattacks_adapter, *factory.args)
-    return factory
 
 
 def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:
