@@ -103,7 +103,8 @@ def _torchattacks(family: Torchattacks, supplied: tuple[str, ...]) -> list[str]:
     """The options of every member of ``torchattacks/*``."""
     lines = [
         "`torchattacks/*` stands for the attacks of torchattacks, which take its options, under its names and with its",
-        "defaults; its page explains them. Where rushkit has no attack of the same name, `fgsm` means `torchattacks/fgsm`.",
+        "defaults; its page explains them. Where rushkit has no attack of that name, `fgsm` is short for",
+        "`torchattacks/fgsm`.",
         "",
     ]
     for name in sorted(KINDS):
