@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from rushkit.attacks import margins
 from rushkit.attacks.losses import Loss
+from rushkit.attacks.scoring import RULES
 from rushkit.attacks.victim import Victim, derive
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.votes import Tally
+
+# Draws that choose between the versions of an image.
+SELECTION_SAMPLES = 100
+# The number of an attack that stands for the image itself.
+ORIGINAL = -1
 
 
 @dataclass
@@ -120,3 +130,109 @@ class BestIterate:
         if len(promising):
             target = None if self.target is None else self.target[promising]
             self.settled[promising] = self.victim.judge(self.x_adv[promising], self.y[promising], target).clear
+
+
+class BestByRule:
+    """The best version of each image over several attacks, for each rule of voting, on a panel of draws.
+
+    The panel that chooses scores nothing, and the votes that score have chosen nothing. What fools a vote most need
+    not fool the mean softmax most: each rule keeps, and is judged on, its own version.
+
+    Attributes:
+        best: The versions kept for each rule. An image is settled where its vote is as good as lost.
+        chosen: (N,) which attack made the version that does worst in a majority vote; -1 for the image itself.
+        broken: (N,) bool, the label loses the panel's vote.
+
+    Args:
+        g: The model under its noise.
+        x: (N, C, H, W) clean images.
+        y: (N,) labels.
+        seed: Seeds the panel.
+    """
+
+    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int) -> None:
+        self._g = g
+        self._y = y
+        self._seed = seed
+        self._samples = max(g.samples, SELECTION_SAMPLES)
+        self.best = {rule: Best.nothing(x, dtype=torch.float64) for rule in RULES}
+        self.chosen = torch.full_like(y, ORIGINAL)
+        self.broken = torch.zeros_like(y, dtype=torch.bool)
+
+    @property
+    def x_adv(self) -> Tensor:
+        """(N, C, H, W) the versions that do worst in a majority vote."""
+        return self.best["majority"].x_adv
+
+    @property
+    def settled(self) -> Tensor:
+        """(N,) bool, so clearly broken that further attacks cannot lower the accuracy under any rule."""
+        return torch.stack([best.settled for best in self.best.values()]).all(dim=0)
+
+    def open(self) -> Tensor:
+        """(n,) indices of the images that are worth another attack."""
+        return (~self.settled).nonzero().squeeze(1)
+
+    def take(self, attack: int, x_adv: Tensor) -> None:
+        """Keep the versions of one attack whatever they score."""
+        for best in self.best.values():
+            best.x_adv = x_adv.clone()
+        self.chosen = torch.full_like(self.chosen, attack)
+
+    def offer(self, attack: int, index: Tensor, x_adv: Tensor) -> int:
+        """Keep the versions that beat the best so far.
+
+        Args:
+            attack: The number of the attack.
+            index: (n,) the images that it was given.
+            x_adv: (n, C, H, W) its versions of them.
+
+        Returns:
+            How many images it is the first to break.
+        """
+        y = self._y[index]
+        # The same draws for every version, whoever is still in the batch: what differs is the image.
+        with self._g.fixed_noise(self._seed):
+            tally = self._g.tally(x_adv, self._samples)
+        scores = self._scores(tally, y)
+        for rule, (score, settled) in scores.items():
+            better = self.best[rule].offer(index, x_adv, score)
+            self.best[rule].settled[index[better]] = settled[better]
+            if rule == "majority":
+                self.chosen[index[better]] = attack
+        lost = margins.vote_share(tally, y) > 0
+        newly_broken = lost & ~self.broken[index]
+        self.broken[index] |= lost
+        return int(newly_broken.sum())
+
+    def _scores(self, tally: Tally, y: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+        """For each rule, (n,) how well versions serve the attacker, and whether that settles their images."""
+        m, draws = self._g.samples, tally.samples
+        share = margins.vote_share(tally, y)
+        # A single draw is right as often as it says the label, whoever the rivals are; a vote, as the margin has it.
+        votes_lost = share if m > 1 else 1 - margins.label_share(tally, y)
+        # Confidence decides between equal votes.
+        doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1).double() / draws
+        settled = margins.is_settled(share, margins.vote_variance(tally, y), m, draws)
+        majority = votes_lost * draws + doubt, settled
+        if m == 1:
+            # The mean softmax of a single draw says what its vote says.
+            return {"majority": majority, "mean": majority}
+        mean = margins.mean_share(tally, y)
+        return {
+            "majority": majority,
+            "mean": (mean, margins.is_settled(mean, margins.mean_variance(tally, y), m, draws)),
+        }
+
+    def state(self) -> dict[str, Tensor]:
+        """The tensors from which ``restore`` goes on, by name."""
+        tensors = {"chosen": self.chosen, "broken": self.broken}
+        for rule, best in self.best.items():
+            tensors |= {f"{rule}.x_adv": best.x_adv, f"{rule}.lead": best.scores[0], f"{rule}.lost": best.settled}
+        return tensors
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from a state of the same images."""
+        here = {name: tensor.to(self._y.device) for name, tensor in state.items()}
+        self.chosen, self.broken = here["chosen"], here["broken"]
+        self.best = {rule: Best(here[f"{rule}.x_adv"], (here[f"{rule}.lead"],), here[f"{rule}.lost"]) for rule in RULES}

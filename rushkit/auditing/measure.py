@@ -15,8 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushkit.attacks.best import BestByRule
 from rushkit.attacks.losses import nll
-from rushkit.attacks.scoring import Search
 from rushkit.attacks.victim import under_attack
 from rushkit.auditing.attacks import Attacks, Outcome, score
 from rushkit.auditing.plan import SCORE_DRAWS, Measurement, Settings, plan
@@ -169,7 +169,7 @@ def measure(
         return found
     x, y = x[list(found.attacked)], y[list(found.attacked)]
     planned = plan(settings, g.samples, found.classes, x.shape)
-    search = Search(g, x, y, derived_seed(settings.seed, "audit best"))
+    search = BestByRule(g, x, y, derived_seed(settings.seed, "audit best"))
     attacks = Attacks(g, x, y, settings, features or g.model)
     outcomes = _measure_own(attacks, planned, search, session)
     if ranks.any_rank(session.stopped()):
@@ -234,7 +234,7 @@ def _agreed(found: Measured | None, settings: Settings) -> Measured:
 
 
 def _measure_own(
-    attacks: Attacks, planned: list[Measurement], search: Search, session: Session
+    attacks: Attacks, planned: list[Measurement], search: BestByRule, session: Session
 ) -> dict[int, dict[str, Any]]:
     """This rank's measurements: number -> outcome. The images of the white boxes go to the search."""
     outcomes = {}
@@ -291,9 +291,9 @@ def _book(found: Measured, measurement: Measurement, outcome: Outcome) -> bool:
     return not outcome.problem
 
 
-def _best_of_all(search: Search) -> Tensor:
+def _best_of_all(search: BestByRule) -> Tensor:
     """(N, C, H, W) the best version of each image that any rank found; of equals, that of the first measurement."""
-    own = list(zip(search.worst["majority"].lead.tolist(), search.chosen.tolist(), strict=True))
+    own = list(zip(search.best["majority"].scores[0].tolist(), search.chosen.tolist(), strict=True))
     claims = zip(*ranks.gather(own), strict=True)
     winners = [max(rivals, key=lambda claim: (claim[0], -claim[1]))[1] for rivals in claims]
     mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rushkit.attacks import Norm
+from rushkit.attacks.best import SELECTION_SAMPLES
 from rushkit.attacks.losses import LossName, classes_needed
-from rushkit.attacks.scoring import SELECTION_SAMPLES
 from rushkit.attacks.torchattacks_adapter import square_fits
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import check_eps

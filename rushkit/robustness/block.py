@@ -12,8 +12,9 @@ from torch import Tensor
 
 from rushkit.attacks.abilities import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
+from rushkit.attacks.best import BestByRule
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.scoring import Search, count_right, newly_wrong, score_seeds
+from rushkit.attacks.scoring import count_right, newly_wrong, score_seeds
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.protocols import Candidate, OnePanel, Plan
 from rushkit.run.partial import Partial
@@ -96,7 +97,7 @@ def attack_block(
     work.search_all()
     search, books = work.search, work.books
     score, score_clean = score_seeds(seed, block.start)
-    right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.worst.items()}
+    right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.best.items()}
     clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
     if plan.protocol == "paper" and not books.contributions:
         # No panel has looked: the votes that score are all there is.
@@ -134,7 +135,7 @@ class _Work:
         self._seed, self._partial, self._pause = seed, partial, pause
         self._started = time.perf_counter()
         self._suite: Progress | None = None
-        self.search = Search(g, block.x, block.y, derived_seed(seed, "selection", block.start))
+        self.search = BestByRule(g, block.x, block.y, derived_seed(seed, "selection", block.start))
         self.books = Books()
 
     def seconds(self) -> float:

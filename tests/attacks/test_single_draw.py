@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from rushkit import attacks
-from rushkit.attacks.scoring import Search
+from rushkit.attacks.best import BestByRule
 from rushkit.attacks.victim import under_attack
 from rushkit.noises.uniform import Uniform
 from rushkit.smoothing import SmoothedClassifier
@@ -48,7 +48,7 @@ def test_a_single_draw_is_lowest_where_the_label_is_rarest_and_a_vote_where_a_ri
     two_rivals, many_rivals = [45, 55, 0, 0, 0], [30, 18, 18, 17, 17]
     g = Told(samples, two_rivals, many_rivals)
     x, y, rows = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    search = Search(g, x, y, seed=0)
+    search = BestByRule(g, x, y, seed=0)
     for attack in (0, 1):
         search.offer(attack, rows, x)
     assert search.chosen.item() == kept

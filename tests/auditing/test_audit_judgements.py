@@ -12,7 +12,7 @@ from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
-from rushkit.attacks.scoring import Search
+from rushkit.attacks.best import BestByRule
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import measure as audit_measure
 from rushkit.auditing.attacks import Outcome, score
@@ -172,8 +172,8 @@ def test_of_the_ranks_versions_of_an_image_the_worst_counts_and_of_equals_the_fi
     monkeypatch, other, kept
 ):
     g, x, y = prototypes()
-    search = Search(g, x[:1], y[:1], 0)
-    search.chosen[0], search.worst["majority"].lead[0] = 3, 0.5
+    search = BestByRule(g, x[:1], y[:1], 0)
+    search.chosen[0], search.best["majority"].scores[0][0] = 3, 0.5
     monkeypatch.setattr(audit_measure.ranks, "gather", lambda own: [own, [other]])
     # What another rank adds is not here: where its version is the one, this rank gives nothing.
     expected = x[:1] if kept else torch.zeros_like(x[:1])

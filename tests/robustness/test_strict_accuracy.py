@@ -12,7 +12,8 @@ import torch
 from linear_models import count_calls, prototypes
 from torch import nn
 
-from rushkit.attacks.scoring import Search, count_right, newly_wrong
+from rushkit.attacks.best import BestByRule
+from rushkit.attacks.scoring import count_right, newly_wrong
 from rushkit.recipe.schema import Attack
 from rushkit.results.intervals import mean_interval
 from rushkit.robustness.block import Block, attack_block
@@ -116,7 +117,7 @@ def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_1
 def test_settled_images_leave_and_open_ones_stay():
     g, x, y = prototypes(noise=0.05, samples=1)
     wrong = (y + 1) % 3
-    search = Search(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
+    search = BestByRule(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
     assert len(search.open()) == 60
     search.offer(-1, torch.arange(60), x)
     lost = ~torch.isin(torch.arange(60), search.open())
@@ -129,7 +130,7 @@ def test_settled_images_leave_and_open_ones_stay():
 
 def test_a_version_replaces_the_best_only_where_it_is_better():
     g, x, y = prototypes(samples=16)
-    search = Search(g, x, y, 0)
+    search = BestByRule(g, x, y, 0)
     rows = torch.arange(60)
     before = search.offer(-1, rows, x)
     assert search.offer(0, rows, x) == 0
@@ -196,14 +197,14 @@ def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
         x[:, 0] = brightness
         return x
 
-    search = Search(g, version(0.5), y, 0)
+    search = BestByRule(g, version(0.5), y, 0)
     for number, brightness in enumerate(order):
         search.offer(number, torch.arange(1), version(brightness))
-    right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.worst.items()}
+    right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.best.items()}
     # 501 draws: a vote goes against 7 in 10, a mean against its sign, with probability below 1e-15.
     assert right == {"majority": [0], "mean": [0]}
-    assert search.worst["majority"].x_adv[0, 0, 0, 0] == pytest.approx(0.6)
-    assert search.worst["mean"].x_adv[0, 0, 0, 0] == pytest.approx(0.4)
+    assert search.best["majority"].x_adv[0, 0, 0, 0] == pytest.approx(0.6)
+    assert search.best["mean"].x_adv[0, 0, 0, 0] == pytest.approx(0.4)
     assert search.chosen.tolist() == [order.index(0.6)]
 
 
@@ -228,19 +229,19 @@ def test_an_image_stays_while_one_rule_still_has_something_to_lose():
     g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
     x = torch.zeros(1, 3, 2, 2)
     x[:, 0] = 0.6
-    search = Search(g, x, torch.zeros(1, dtype=torch.int64), 0)
+    search = BestByRule(g, x, torch.zeros(1, dtype=torch.int64), 0)
     search.offer(0, torch.arange(1), x)
     assert search.broken.all()
-    assert search.worst["majority"].lost.all()
+    assert search.best["majority"].settled.all()
     assert len(search.open()) == 1
 
 
 def test_a_search_goes_on_from_its_state():
     g, x, y = prototypes(noise=0.2, samples=16)
     rows, toward = torch.arange(60), (x - 0.1 * g.model[1].weight[y].sign().view_as(x)).clamp(0, 1)
-    whole = Search(g, x, y, 0)
+    whole = BestByRule(g, x, y, 0)
     whole.offer(0, rows, x)
-    resumed = Search(g, x, y, 0)
+    resumed = BestByRule(g, x, y, 0)
     resumed.restore({name: tensor.clone() for name, tensor in whole.state().items()})
     for search in (whole, resumed):
         search.offer(1, rows, toward)
@@ -289,14 +290,14 @@ def told(*figures):
 def test_an_image_is_lost_where_its_lead_is_four_standard_deviations(rule, figures, most_open):
     for samples, lost in ((most_open, False), (most_open + 10, True)):
         if samples:
-            search = Search(Told(samples), told(0.5, 0.5, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+            search = BestByRule(Told(samples), told(0.5, 0.5, 0.0), torch.zeros(1, dtype=torch.int64), 0)
             search.offer(0, torch.arange(1), told(*figures))
-            assert bool(search.worst[rule].lost) is lost
+            assert bool(search.best[rule].settled) is lost
 
 
 def test_of_equal_votes_the_version_that_the_label_convinces_least_is_kept():
     for order in ((0.7, 0.6, 0.8), (0.6, 0.8, 0.7), (0.8, 0.7, 0.6)):
-        search = Search(Told(10), told(1.0, 1.0, 0.0), torch.zeros(1, dtype=torch.int64), 0)
+        search = BestByRule(Told(10), told(1.0, 1.0, 0.0), torch.zeros(1, dtype=torch.int64), 0)
         for number, mean in enumerate(order):
             search.offer(number, torch.arange(1), told(0.9, mean, 0.1))
         assert search.chosen.tolist() == [order.index(0.6)]
