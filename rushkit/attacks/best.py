@@ -12,6 +12,7 @@ from rushkit.attacks import margins
 from rushkit.attacks.losses import Loss
 from rushkit.attacks.scoring import RULES
 from rushkit.attacks.victim import Victim, derive
+from rushkit.recipe.schema import Rule
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.votes import Tally
 
@@ -205,7 +206,7 @@ class BestByRule:
         self.broken[index] |= lost
         return int(newly_broken.sum())
 
-    def _scores(self, tally: Tally, y: Tensor) -> dict[str, tuple[Tensor, Tensor]]:
+    def _scores(self, tally: Tally, y: Tensor) -> dict[Rule, tuple[Tensor, Tensor]]:
         """For each rule, (n,) how well versions serve the attacker, and whether that settles their images."""
         m, draws = self._g.samples, tally.samples
         share = margins.vote_share(tally, y)
