@@ -17,7 +17,7 @@ from collections.abc import Callable
 import torch
 
 from rushkit import noises
-from rushkit.certification.votes import count_votes, noisy_unit, unit_sizes
+from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
 from rushkit.models.network import build_backbone
 from rushkit.models.passes import MOST
 from rushkit.setup.components import num_features

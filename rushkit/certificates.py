@@ -44,7 +44,7 @@ _UPPER = {"clopper-pearson": clopper_pearson_upper, "betting": betting_upper}
 
 @dataclass(frozen=True, eq=False)
 class Certificates:
-    """One certificate an image.
+    """One certificate for each image.
 
     Attributes:
         predicted: (N,) int64, the certified class, or −1 where the procedure abstains.
@@ -108,10 +108,10 @@ def certify_counts(
         raise UsageError("an image has no selection draw", "draw at least one sample to choose the class with")
     if bound not in _LOWER:
         raise UsageError(f"unknown bound {bound!r} for counts", f"use {' or '.join(_LOWER)}")
-    rows, chosen, trials = np.arange(len(selection)), selection.argmax(axis=1), estimation.sum(axis=1)
+    rows, classes, trials = np.arange(len(selection)), selection.argmax(axis=1), estimation.sum(axis=1)
     if not two_class:
-        p_lower = _LOWER[bound](estimation[rows, chosen], trials, alpha)
-        return _certificates(chosen, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
+        p_lower = _LOWER[bound](estimation[rows, classes], trials, alpha)
+        return _certificates(classes, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
 
     if not isinstance(noise, TwoClassNoise):
         raise NoCertificate(
@@ -119,7 +119,7 @@ def certify_counts(
             "leave two_class off: its bound on the top class holds",
         )
     p_lower, p_upper = np.zeros(len(selection)), np.ones(len(selection))
-    for row, bucket_of in enumerate(map(_buckets, selection, chosen)):
+    for row, bucket_of in enumerate(map(_buckets, selection, classes)):
         filled = np.bincount(bucket_of, weights=estimation[row])
         # One bucket of all others has the complement's count: its bound is the class's own, at no price.
         share = alpha / len(filled) if len(filled) > 2 else alpha
@@ -127,14 +127,49 @@ def certify_counts(
         if len(filled) > 2:
             p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share))
     p_upper = np.minimum(p_upper, 1.0 - p_lower)
-    return _certificates(chosen, p_lower, p_upper, noise.certified_radius_two_class(p_lower, p_upper, norm, dim))
+    return _certificates(classes, p_lower, p_upper, noise.certified_radius_two_class(p_lower, p_upper, norm, dim))
+
+
+@dataclass(frozen=True, eq=False)
+class MeanSums:
+    """The confidences in one class of each image, summed over the draws that estimate.
+
+    Attributes:
+        classes: (N,) the classes, which other draws chose.
+        sums: (N,) summed softmax of the class.
+        squares: (N,) summed squares of it.
+        trials: Number of draws, one for all images or (N,).
+    """
+
+    classes: Integers
+    sums: Floats
+    squares: Floats
+    trials: ArrayLike
+
+    @classmethod
+    def of_tables(
+        cls, selection_sums: ArrayLike, sums: ArrayLike, sums_of_squares: ArrayLike, trials: ArrayLike
+    ) -> MeanSums:
+        """Choose each image's class by the draws that select, and keep its sums.
+
+        Args:
+            selection_sums: (N, K) summed softmax of the draws that choose the class.
+            sums: (N, K) summed softmax of the draws that estimate, other draws than those.
+            sums_of_squares: (N, K) summed squares of the latter.
+            trials: Number of estimation draws, one for all or (N,).
+
+        Raises:
+            UsageError: tables of other shapes.
+        """
+        chooser, total, squares = (_table(given, "sums") for given in (selection_sums, sums, sums_of_squares))
+        if not chooser.shape == total.shape == squares.shape:
+            raise UsageError("the sums differ in shape", "all three are (images, classes)")
+        rows, classes = np.arange(len(total)), chooser.argmax(axis=1)
+        return cls(classes, total[rows, classes], squares[rows, classes], trials)
 
 
 def certify_means(
-    selection_sums: ArrayLike,
-    sums: ArrayLike,
-    sums_of_squares: ArrayLike,
-    trials: ArrayLike,
+    confidences: MeanSums,
     noise: Noise,
     norm: Norm,
     dim: int,
@@ -146,10 +181,7 @@ def certify_means(
     Clopper-Pearson does not apply to confidences; these bounds do.
 
     Args:
-        selection_sums: (N, K) summed softmax of the draws that choose the class.
-        sums: (N, K) summed softmax of the draws that estimate, other draws than those.
-        sums_of_squares: (N, K) summed squares of the latter.
-        trials: Number of estimation draws, one for all or (N,).
+        confidences: The sums of each image's class.
         noise: What the draws were made under.
         norm: The norm of the ball.
         dim: C * H * W.
@@ -157,15 +189,11 @@ def certify_means(
         bound: ``"empirical-bernstein"`` is far tighter where the confidence hardly varies, and needs 2 draws.
 
     Raises:
-        UsageError: sums of other shapes, or that no confidences in [0, 1] can have; alpha outside (0, 1).
+        UsageError: sums that no confidences in [0, 1] can have; alpha outside (0, 1).
         NoCertificate: no theorem for this norm.
     """
-    chooser, total, squares = (_table(given, "sums") for given in (selection_sums, sums, sums_of_squares))
-    if not chooser.shape == total.shape == squares.shape:
-        raise UsageError("the sums differ in shape", "all three are (images, classes)")
-    rows, chosen = np.arange(len(total)), chooser.argmax(axis=1)
-    count = np.broadcast_to(np.asarray(trials, dtype=np.float64), rows.shape)
-    score, square = total[rows, chosen], squares[rows, chosen]
+    score, square = confidences.sums, confidences.squares
+    count = np.broadcast_to(np.asarray(confidences.trials, dtype=np.float64), score.shape)
     if not np.all(count >= 1):
         raise UsageError("an image has no estimation draw", "draw at least one sample to estimate with")
     # Sums of a hundred thousand float64 values are right to about 1e-11 of their size.
@@ -180,11 +208,12 @@ def certify_means(
         p_lower = empirical_bernstein_lower(mean, variance, count, alpha)
     else:
         raise UsageError(f"unknown bound {bound!r} for means", "use empirical-bernstein or hoeffding")
-    return _certificates(chosen, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
+    radius = noise.certified_radius(p_lower, norm, dim)
+    return _certificates(confidences.classes, p_lower, 1.0 - p_lower, radius)
 
 
 def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> Integers:
-    """The majority class, or −1: PREDICT of Cohen, Rosenfeld & Kolter 2019.
+    """Return the majority class, or −1 to abstain: PREDICT of Cohen, Rosenfeld & Kolter 2019.
 
     A two-sided binomial test of the two top counts; the class returned is not the smoothed classifier's own with
     probability at most alpha (Hung & Fithian 2019).
@@ -204,7 +233,7 @@ def predict_counts(counts: ArrayLike, alpha: float = 0.001) -> Integers:
 
 
 class SequentialTest:
-    """Tests of p > p0, one an image, each of which may stop as soon as its counts allow.
+    """Tests of p > p0, one for each image, each of which may stop as soon as its counts allow.
 
     The betting e-process of ``rushkit.statistics.log_e_process`` is compared with 1/alpha after every update, whatever
     the updates' sizes. Each side has the whole alpha: where p <= p0 the test ever certifies with probability at most
@@ -268,9 +297,9 @@ class SequentialTest:
 
 
 def threshold_probability(noise: Noise, radius: float, norm: Norm, dim: int) -> float:
-    """Smallest probability of the top class that certifies a radius, rounded up; infinite where none does.
+    """Return the smallest probability of the top class that certifies a radius, rounded up; infinite where none does.
 
-    Found by bisection between 1/2 and 1, so it works for any noise whose radius rises with p.
+    It is found by bisection between 1/2 and 1, so it works for any noise whose radius rises with p.
 
     Args:
         noise: The noise.
@@ -307,7 +336,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a set of certificates says.
+    """Certified accuracy, radii and abstentions of a set of images.
 
     Attributes:
         accuracy: Images whose certified class is right, at any radius; abstentions count as wrong.
@@ -329,13 +358,13 @@ class Summary:
 def summarise(
     certificates: Certificates, labels: ArrayLike, radii: Sequence[float] = (), confidence: float = 0.95
 ) -> Summary:
-    """Certified accuracy at each radius, average certified radius and abstentions.
+    """Return certified accuracy at each radius, the average certified radius and the share of abstentions.
 
     Args:
         certificates: N of them, at least one.
         labels: (N,) the true classes.
         radii: Where to state certified accuracy, pixel units.
-        confidence: Of the Wilson intervals.
+        confidence: Level of the Wilson intervals.
 
     Raises:
         UsageError: no certificates, or another number of labels.
@@ -356,20 +385,20 @@ def summarise(
 
 
 def rate(flags: ArrayLike, confidence: float = 0.95) -> Rate:
-    """The share of true flags with its Wilson interval.
+    """Return the share of true flags with its Wilson interval.
 
     Raises:
         UsageError: no flags.
     """
-    chosen = np.asarray(flags, dtype=bool)
-    if not chosen.size:
+    flagged = np.asarray(flags, dtype=bool)
+    if not flagged.size:
         raise UsageError("no images to summarise", "certify at least one")
-    count, total = int(chosen.sum()), chosen.size
+    count, total = int(flagged.sum()), flagged.size
     low, high = wilson_interval(count, total, confidence)
     return Rate(count, total, count / total, float(low), float(high))
 
 
-def _certificates(chosen: Integers, p_lower: Floats, p_upper: Floats, radius: Any) -> Certificates:
+def _certificates(classes: Integers, p_lower: Floats, p_upper: Floats, radius: Any) -> Certificates:
     checked = np.asarray(radius, dtype=np.float64)
     if checked.shape != p_lower.shape or not np.all(np.isfinite(checked) & (checked >= 0.0)):
         raise PluginError(
@@ -378,7 +407,7 @@ def _certificates(chosen: Integers, p_lower: Floats, p_upper: Floats, radius: An
         )
     certain = p_lower > p_upper
     return Certificates(
-        predicted=np.where(certain, chosen, ABSTAIN).astype(np.int64),
+        predicted=np.where(certain, classes, ABSTAIN).astype(np.int64),
         p_lower=p_lower,
         p_upper=p_upper,
         radius=np.where(certain, checked, 0.0),
@@ -386,9 +415,9 @@ def _certificates(chosen: Integers, p_lower: Floats, p_upper: Floats, radius: An
 
 
 def _buckets(selection: Integers, chosen: int) -> Integers:
-    """(K,) bucket of each class: 0 holds the chosen class alone, no other holds more votes than the runner-up has.
+    """Return (K,) bucket of each class: 0 holds the chosen class alone, no other holds more votes than the runner-up.
 
-    First fit, largest first; only selection draws are looked at, so the estimate of each bucket stays unbiased.
+    Buckets are filled first fit, largest first, by the selection draws alone, so the estimate of each stays unbiased.
     """
     others = [int(k) for k in np.argsort(-selection, kind="stable") if k != chosen]
     bucket_of = np.zeros(len(selection), dtype=np.int64)

@@ -30,8 +30,8 @@ from rushkit.votes import Tally, VoteCounter
 
 # Noise is drawn for about this many images at a time, whatever the chunk, so that the chunk changes no draw.
 _DRAW_BLOCK = 1024
-# Draws of a block on a fixed panel where each image has noise of its own: whoever is in the batch, it must be the same.
-_OWN_PANEL_DRAWS = 8
+# Draws of a block on a fixed panel of a noise that depends on the image: the same number whatever the batch.
+_PER_IMAGE_DRAWS = 8
 
 
 @dataclass
@@ -49,7 +49,7 @@ class _Stream:
     calls: int = 0
 
     def next_call(self, device: torch.device) -> Callable[[int], torch.Generator]:
-        """Return what makes the generator of each block of the next call."""
+        """Return a function from the number of a block to its generator, for the next call."""
         if self.panel is not None:
             return partial(generator, self.panel, "panel", device=device)
         self.calls += 1
@@ -57,7 +57,7 @@ class _Stream:
 
 
 def log_mean_softmax(logits: Tensor) -> Tensor:
-    """(m, N, K) logits of m draws -> (N, K) log p̄; in log space and full precision, where a mean softmax underflows."""
+    """Return log p̄ of m draws, (m, N, K) logits -> (N, K), in log space: a mean of softmaxes would underflow."""
     return torch.logsumexp(torch.log_softmax(_full_precision(logits), dim=2), dim=0) - math.log(logits.shape[0])
 
 
@@ -66,13 +66,13 @@ def _full_precision(logits: Tensor) -> Tensor:
 
 
 class SmoothedClassifier(nn.Module):
-    """``model`` seen through ``noise``.
+    """A classifier smoothed by noise: it classifies noisy copies of an image and combines the answers.
 
-    It starts in eval mode, whatever the model's: every pass then puts the model into eval mode, and each of its modules
-    back as it was, so that what is said of an image does not depend on the images beside it. After ``train()``, which
-    switches the model too, ``forward`` and ``sample_logits`` leave all modes as they are, for training through log p̄;
-    votes are counted in eval mode even then. A model that is random on purpose draws in eval mode as well:
-    ``F.dropout(h, training=True)``.
+    It starts in eval mode, whatever the mode of the model: every pass then puts the model into eval mode and restores
+    the mode of each of its modules, so that the answer for an image does not depend on the images beside it. After
+    ``train()``, which switches the model too, ``forward`` and ``sample_logits`` leave all modes as they are, for
+    training through log p̄; votes are counted in eval mode even then. A model that is random on purpose draws in eval
+    mode as well: ``F.dropout(h, training=True)``.
 
     The noise never depends on the mode, and every draw of it comes from a generator of this object, not from the
     global random state. Under autocast the model runs in low precision, log p̄ and the votes in float32 (in float64 if
@@ -81,11 +81,16 @@ class SmoothedClassifier(nn.Module):
     Args:
         model: Base classifier, (N, C, H, W) images with pixels in [0, 1] -> (N, K) logits.
         noise: A smoothing distribution.
-        samples: m, the draws an image.
+        samples: m, the number of draws for each image.
         chunk: At most this many images in one pass of the model; values and gradients are those of an unbounded pass.
             With gradients, a pass of more than one chunk runs each chunk's forward twice. None: no bound with
             gradients, and a bound that suits the device without.
-        seed: Of the stream of draws; None takes one from the operating system.
+        seed: Seed of the stream of draws; None takes one from the operating system.
+
+    Example::
+
+        g = SmoothedClassifier(model, noises.create("gaussian", std=0.25), samples=64, seed=0)
+        g.predict(x)
 
     Raises:
         UsageError: samples or chunk below 1, or a model that is no ``nn.Module``. From any call: images that are not
@@ -101,7 +106,7 @@ class SmoothedClassifier(nn.Module):
         check_model(model)
         if samples < 1 or (chunk is not None and chunk < 1):
             raise UsageError(f"samples and chunk are at least 1 (got samples={samples}, chunk={chunk})")
-        # Of this module alone: the model's own modes are its owner's.
+        # Set on this module alone: the modes of the model belong to its owner.
         self.training = False
         self.model = model
         self.noise = noise
@@ -116,16 +121,16 @@ class SmoothedClassifier(nn.Module):
         return is_deterministic(self.noise)
 
     def __repr__(self) -> str:
-        # The model prints itself where it is asked to; here its layers would hide the noise.
+        # Without the model's layers, which would hide the noise.
         model = type(self.model).__name__
         return f"SmoothedClassifier({model}, {self.noise!r}, samples={self.samples}, chunk={self.chunk})"
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) images -> (N, K) log p̄, differentiable in x and in the model's parameters."""
+        """Return log p̄, differentiable in x and in the model's parameters: (N, C, H, W) -> (N, K)."""
         return log_mean_softmax(self.sample_logits(x))
 
     def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
-        """(N, C, H, W) images -> (m, N, K) logits of every draw, differentiable."""
+        """Return the logits of every draw, differentiable: (N, C, H, W) -> (m, N, K)."""
         m, x = self._draws(samples), checked_images(x)
         check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
@@ -140,7 +145,7 @@ class SmoothedClassifier(nn.Module):
 
     @torch.no_grad()
     def tally(self, x: Tensor, samples: int | None = None) -> Tally:
-        """(N, C, H, W) images -> votes and confidences of ``samples`` draws (default: m), in memory of one chunk."""
+        """Count votes and confidences of ``samples`` draws (default: m) for (N, C, H, W) images, chunk by chunk."""
         x = checked_images(x)
         check_pixels(x)
         m, n = self._draws(samples), len(x)
@@ -164,22 +169,22 @@ class SmoothedClassifier(nn.Module):
         return Tally(counter.votes, counter.confidence, counter.confidence_squared, m)
 
     def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
-        """(N, C, H, W) images -> (N, K) int64 counts of the class with the largest logit (eq. 4)."""
+        """Count how often each class has the largest logit (eq. 4): (N, C, H, W) -> (N, K) int64."""
         return self.tally(x, samples).votes
 
     def predict(self, x: Tensor, rule: Rule = "majority") -> Tensor:
-        """(N, C, H, W) images -> (N,) int64 classes by majority vote or by mean softmax."""
+        """Classify by majority vote or by mean softmax: (N, C, H, W) -> (N,) int64."""
         return self.tally(x).predict(rule)
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
-        """The same model and noise with another m; its stream of draws starts from the same seed."""
+        """Return the same classifier with another m; its stream of draws starts from the same seed."""
         other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed)
         other.training = self.training
         return other
 
     @contextmanager
     def fixed_noise(self, seed: int) -> Iterator[None]:
-        """Inside, every call uses one panel of draws, the same for every image and every call.
+        """Use one panel of draws inside, the same for every image and every call.
 
         The panel depends on the seed and the image shape alone, so images may leave the batch.
         """
@@ -188,7 +193,7 @@ class SmoothedClassifier(nn.Module):
 
     @contextmanager
     def fresh_noise(self, seed: int) -> Iterator[None]:
-        """Inside, every call draws anew, in a stream that starts from ``seed``: reproducible and fresh."""
+        """Draw anew at every call inside, in a stream that starts from ``seed``: reproducible and fresh."""
         with self._drawing_from(_Stream(seed)):
             yield
 
@@ -215,7 +220,7 @@ class SmoothedClassifier(nn.Module):
         return _full_precision(self._pass(noisy, training))
 
     def _pass(self, noisy: Tensor, training: bool) -> Tensor:
-        """One pass of the model, with its modes as they are or in eval mode; also where a backward pass repeats it."""
+        """Run the model once, with its modes as they are or in eval mode; a backward pass may repeat it."""
         with nullcontext() if training else in_eval_mode(self.model):
             return self._count(noisy)
 
@@ -224,7 +229,7 @@ class SmoothedClassifier(nn.Module):
         return checked_logits(self.model(noisy), len(noisy))
 
     def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
-        """x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
+        """Yield x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
         waiting: list[Tensor] = []
         held = 0
         for block in self._blocks(x, samples):
@@ -238,27 +243,27 @@ class SmoothedClassifier(nn.Module):
             yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
 
     def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
-        """Noisy copies of x, several draws at a time, each block from a generator of its own."""
+        """Yield noisy copies of x, several draws at a time, each block from a generator of its own."""
         n, fixed = len(x), self._stream.panel is not None
-        own = fixed and is_data_dependent(self.noise)
+        per_image = fixed and is_data_dependent(self.noise)
         # One image's worth of noise serves the whole batch on a fixed panel.
-        shared = fixed and not own
-        draws = _OWN_PANEL_DRAWS if own else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)
+        shared = fixed and not per_image
+        draws = _PER_IMAGE_DRAWS if per_image else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)
         generator_of = self._stream.next_call(x.device)
         for block, start in enumerate(range(0, samples, draws)):
             count = min(draws, samples - start)
             copies = x.unsqueeze(0).expand(count, *x.shape)
             like = copies[:, :1] if shared else copies
             source = generator_of(block)
-            if own:
-                delta = self._own_panel(copies.detach(), source)
+            if per_image:
+                delta = self._per_image_panel(copies.detach(), source)
             else:
                 delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
             noisy = (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
             yield settled(self.noise, noisy)
 
-    def _own_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
-        """(m, N, C, H, W) δ of a noise that depends on the image: each image's own, from the same draws."""
+    def _per_image_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
+        """Draw δ (m, N, C, H, W) of a noise that depends on the image, each image's from the same random numbers."""
         start, parts = source.get_state(), []
         for image in range(copies.shape[1]):
             source.set_state(start)

@@ -1,4 +1,4 @@
-"""Votes: what a model says of noisy copies of images, added up pass by pass, and the classes that follow (eq. 4)."""
+"""Votes: the answers of a model to noisy copies of images, added up pass by pass, and the class that wins (eq. 4)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SCORE = 2**20
 
 @dataclass(frozen=True)
 class Tally:
-    """What m noisy copies of each image said.
+    """The answers of a model to m noisy copies of each image, added up.
 
     Attributes:
         votes: (N, K) int64, how often each class had the largest logit.
@@ -35,7 +35,7 @@ class Tally:
         return f"Tally({images} images, {classes} classes, {self.samples} draws each)"
 
     def predict(self, rule: Rule = "majority") -> Tensor:
-        """(N,) int64 classes: the most votes, or the largest mean softmax; a tie goes to the lowest class."""
+        """Return (N,) int64 classes by most votes or by largest mean softmax; a tie goes to the lowest class."""
         if rule not in ("majority", "mean"):
             raise UsageError(f"unknown rule {rule!r}", "use majority or mean")
         score = self.votes.double() if rule == "majority" else self.confidence
@@ -85,6 +85,6 @@ class VoteCounter:
 
 
 def first_argmax(score: Tensor) -> Tensor:
-    """(N, K) -> (N,) index of the first largest entry; torch.argmax may take any of several equal ones."""
+    """Return the index of the first largest entry, (N, K) -> (N,); torch.argmax may take any of several equal ones."""
     largest = score == score.amax(dim=1, keepdim=True)
     return largest.to(torch.uint8).cummax(dim=1).values.eq(0).sum(dim=1)

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from rushkit.certificates import Certificates
 from rushkit.certification.claim import Claim
-from rushkit.certification.draws import Job, draw_records
+from rushkit.certification.counts import ImageCounts
+from rushkit.certification.draws import Sampler
+from rushkit.certification.log_checks import parse_lines
+from rushkit.certification.procedures import FixedSamples, Procedure, Sequential
 from rushkit.data.memory import Split
 from rushkit.noises.gaussian import Gaussian
+from rushkit.results.logs import CountsLine
 from rushkit.run.log import BlockLog
 
 SIGMA = 0.25
@@ -39,21 +46,28 @@ class HalfSpace(nn.Module):
 
 def claim(samples: int, mode: str = "fixed", **changes) -> Claim:
     settings = {"alpha": 0.001, "bound": "betting" if mode == "sequential" else "clopper-pearson", "rule": "majority"}
-    return Claim(noise=NOISE, norm="l2", dim=DIM, two_class=False, samples=samples, mode=mode, **settings | changes)
+    return Claim(noise=NOISE, norm="l2", dim=DIM, two_class=False, samples=samples, **settings | changes)
 
 
-def job_of(levels, model=None, batch=512, indices=None) -> Job:
+def procedure_of(what: Claim, selection: int = 100, radii: Sequence[float] = ()) -> Procedure:
+    return Sequential(what, selection, tuple(radii)) if what.bound == "betting" else FixedSamples(what, selection)
+
+
+def estimate(what: Claim, counts: ImageCounts) -> Certificates:
+    return FixedSamples(what, 100).certificates(counts)
+
+
+def sampler_of(levels, model=None, batch=512, indices=None, noise=NOISE) -> Sampler:
     """Images with all pixels at one of the grey levels."""
     images = torch.tensor(levels, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, *SHAPE).contiguous()
     indices = torch.arange(len(levels)) if indices is None else torch.tensor(indices)
     split = Split(images, torch.ones(len(levels), dtype=torch.int64), "levels")
-    return Job(model or HalfSpace(), NOISE, split, indices, 0, 2, batch, CPU)
+    return Sampler(model or HalfSpace(), noise, split, indices, 0, 2, batch, CPU)
 
 
-def records_of(job, what, tmp_path, selection=100, radii=(), name="counts"):
+def lines_of(sampler: Sampler, procedure: Procedure, tmp_path: Path, name: str = "counts") -> list[CountsLine]:
+    """The lines of a log that goes on from what it has."""
     log = BlockLog(tmp_path / f"{name}.jsonl", {})
-    records = log.records()
-    for record in draw_records(job, what, selection, list(radii), records):
-        log.append(record)
-        records.append(record)
-    return records
+    for line in procedure.draw(sampler, parse_lines(log.records())):
+        log.append(line.to_table())
+    return parse_lines(log.records())

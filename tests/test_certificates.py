@@ -11,6 +11,7 @@ from scipy import stats
 
 from rushkit.certificates import (
     Certificates,
+    MeanSums,
     certify_counts,
     certify_means,
     predict_counts,
@@ -28,6 +29,11 @@ from rushkit.system import generator
 
 DIM = 3 * 32 * 32
 NOISE = Gaussian(scale=0.5)
+
+
+def means(chooser, sums, squares, trials, alpha=0.001, bound="empirical-bernstein"):
+    tables = MeanSums.of_tables(chooser, sums, squares, trials)
+    return certify_means(tables, NOISE, "l2", DIM, alpha, bound)
 
 
 def random_votes(images, draws, classes=10, seed=0):
@@ -180,7 +186,7 @@ class TestMeans:
         scores = self.confidences()
         chooser = scores[:, :50].sum(1)
         rest = scores[:, 50:]
-        found = certify_means(chooser, rest.sum(1), (rest**2).sum(1), 450, NOISE, "l2", DIM, 0.001, bound)
+        found = means(chooser, rest.sum(1), (rest**2).sum(1), 450, 0.001, bound)
         for image, label in enumerate(chooser.argmax(1)):
             values = rest[image, :, label]
             expected = (
@@ -193,7 +199,7 @@ class TestMeans:
         assert 0 < (found.predicted == -1).sum() < 40
 
     def test_constant_full_confidence_stays_finite(self):
-        found = certify_means([[5.0, 0.0]], [[100.0, 0.0]], [[100.0, 0.0]], 100, NOISE, "l2", DIM)
+        found = means([[5.0, 0.0]], [[100.0, 0.0]], [[100.0, 0.0]], 100)
         assert math.isfinite(found.radius[0])
         assert found.radius[0] > 0
 
@@ -203,7 +209,7 @@ class TestMeans:
     )
     def test_what_cannot_be_sums_of_confidences_is_refused(self, sums, squares, trials):
         with pytest.raises(UsageError):
-            certify_means(sums, sums, squares, trials, NOISE, "l2", DIM)
+            means(sums, sums, squares, trials)
 
 
 @pytest.mark.parametrize("norm", ["l1", "l2", "linf"])
@@ -264,8 +270,8 @@ def test_a_summary_of_nothing_and_labels_of_another_length_are_refused():
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l2", DIM, bound="wilson"),
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l2", DIM, alpha=1.0),
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l3", DIM),
-        lambda: certify_means([[1, 2]], [[1, 2, 3]], [[1, 2]], 10, NOISE, "l2", DIM),
-        lambda: certify_means([[1, 2]], [[1, 2]], [[1, 2]], 10, NOISE, "l2", DIM, bound="clopper-pearson"),
+        lambda: means([[1, 2]], [[1, 2, 3]], [[1, 2]], 10),
+        lambda: means([[1, 2]], [[1, 2]], [[1, 2]], 10, bound="clopper-pearson"),
         lambda: predict_counts([[1], [2]]),
         lambda: predict_counts([[1, 2]], alpha=0.0),
     ],

@@ -11,7 +11,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rushkit.certificates import SequentialTest, certify_counts, certify_means, predict_counts, threshold_probability
+from rushkit.certificates import (
+    MeanSums,
+    SequentialTest,
+    certify_counts,
+    certify_means,
+    predict_counts,
+    threshold_probability,
+)
 from rushkit.errors import UsageError
 from rushkit.noises.gaussian import Gaussian
 from rushkit.statistics import betting_lower, betting_upper
@@ -187,7 +194,9 @@ def test_mean_certificates_are_false_at_most_as_often_as_alpha_says(bound):
     top = rng.beta(3, 1, (images, n))
     scores = np.stack([top, 1 - top], -1)
     sums, squares = scores.sum(1), (scores**2).sum(1)
-    found = certify_means(np.tile([1.0, 0.0], (images, 1)), sums, squares, n, NOISE, "l2", DIM, alpha, bound)
+    found = certify_means(
+        MeanSums.of_tables(np.tile([1.0, 0.0], (images, 1)), sums, squares, n), NOISE, "l2", DIM, alpha, bound
+    )
     assert (found.radius > NOISE.certified_radius(0.75, "l2", DIM)).sum() <= false_alarm_limit(images, alpha)
     assert (found.predicted == 0).mean() > 0.9
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import rushkit
 from rushkit.auditing.plan import Settings
-from rushkit.certification.claim import make_claim
+from rushkit.certification.procedures import choose_procedure
 from rushkit.errors import UsageError
 from rushkit.evaluation.probe import Ball
 from rushkit.noises.gaussian import Gaussian
@@ -110,7 +110,7 @@ def test_a_probe_of_a_ball_in_grey_levels_is_not_made():
 def test_a_radius_beyond_every_image_is_not_certified(norm, radius):
     settings = {"norm": norm, "radii": [float(radius)]}
     with pytest.raises((UsageError, ValueError), match=f"{radius}/255"):
-        make_claim(Certify(**settings), Gaussian(std=0.25), 3 * 32 * 32, "sequential")
+        choose_procedure(Certify(**settings), Gaussian(std=0.25), 3 * 32 * 32)
 
 
 @pytest.mark.parametrize("name", ["gaussian", "uniform", "laplace", "discrete-gaussian", "split"])
@@ -163,4 +163,4 @@ def test_votes_of_a_single_class_certify_nothing():
 
 def test_mean_confidences_of_a_single_class_certify_nothing():
     with pytest.raises(UsageError, match="two classes"):
-        rushkit.certificates.certify_means([[10.0]], [[1000.0]], [[1000.0]], 1000, Gaussian(std=0.25), "l2", 12)
+        rushkit.certificates.MeanSums.of_tables([[10.0]], [[1000.0]], [[1000.0]], 1000)

@@ -168,12 +168,28 @@ def test_a_circle_is_seen():
 # Rooms with floors of their own, from the ground up: a module imports only from a row below its own.
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"model", "start"}, {"subject", "outcomes"}),
-    "training": ({"knn", "schedule", "job", "epoch_log"}, {"restore"}, {"loop"}, {"pretrain", "finetune", "dry_run"}),
+    "training": (
+        {"knn", "schedule", "job", "epoch_log", "noted_noise"},
+        {"restore"},
+        {"loop"},
+        {"pretrain", "finetune", "dry_run"},
+    ),
     "robustness": (
         {"deviations", "failures", "log_checks", "resume", "saved_images"},
         {"protocols", "transfer"},
         {"block"},
         {"attack"},
+    ),
+    "certification": (
+        {"claim", "image_files", "tasks"},
+        {"caveats", "draws"},
+        {"counts", "sequential"},
+        {"procedures"},
+        {"contradictions", "log_checks", "predict"},
+        {"logged_counts"},
+        {"conclude"},
+        {"certify"},
+        {"resume"},
     ),
     "auditing": ({"planted", "plan"}, {"attacks"}, {"measure"}, {"checks"}, {"audit"}, {"asked"}),
 }

@@ -10,33 +10,32 @@ import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from rushkit.certification.claim import Claim, make_claim, mode_of, noise_words, training_warnings
+from rushkit.certification.caveats import noise_words, training_warnings
 from rushkit.certification.conclude import conclude
-from rushkit.certification.counts import COUNTS_FILE, chosen_indices, marks
-from rushkit.certification.draws import Job, draw_records
-from rushkit.certification.log_checks import check_counts
-from rushkit.certification.logged_counts import read_counts
-from rushkit.distributed import ranks
-from rushkit.errors import Interrupted, UsageError, shell_line
+from rushkit.certification.draws import Sampler
+from rushkit.certification.log_checks import check_counts, parse_lines
+from rushkit.certification.logged_counts import COUNTS_FILE, LoggedCounts, read_counts
+from rushkit.certification.procedures import Procedure, choose_procedure
+from rushkit.certification.tasks import certified_indices
+from rushkit.errors import UsageError
 from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Recipe
+from rushkit.results.certification import Certification, Seal
+from rushkit.results.logs import CountsSubject
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.log import BlockLog
 from rushkit.run.names import RECIPE_FILE
-from rushkit.run.signals import graceful_stop
-from rushkit.setup import components
-from rushkit.setup.model import image_size_of, load_classifier
-from rushkit.setup.start import machine_of, start_run
-from rushkit.setup.subject import LowPrecision, check_classes, check_images, labels_of
-from rushkit.system import Machine
+from rushkit.setup.components import IN_CHANNELS, build_noise, size_note
+from rushkit.setup.model import image_size_of
+from rushkit.setup.resumable import SharedLog, resumable
+from rushkit.setup.start import run_or_new
+from rushkit.setup.subject import Subject
 
 
-def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[str, Any]:
+def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certification:
     """Certify a fine-tuned model on a split.
 
     Args:
@@ -53,83 +52,40 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> dict[
         RushkitError: the counts in the run are of another model, data, noise or seed.
         Interrupted: a signal asked to stop; the counts so far are kept.
     """
-    if run is None:
-        with start_run("certify", recipe, parent=str(source.path)) as run:
-            return certify(recipe, source, run)
-    machine, settings = machine_of(recipe), recipe.certify
-    claim = claim_of(recipe, source)
-    classifier = load_classifier(source, machine)
-    dataset = components.build_dataset(recipe)
-    whole = components.load_split(recipe, dataset, settings.split)
-    labels_of(whole, len(classifier.classes))
-    check_classes(recipe.data.name, dataset.classes, classifier.classes)
-    check_images(whole, classifier.image_size)
-    # A radius depends on the dimension: it is that of the images that are drawn for.
-    claim = replace(claim, dim=math.prod(whole.images.shape[1:]))
-    indices = chosen_indices(len(whole), settings)
-    job = Job(
-        model=classifier.network if machine.precision == "float32" else LowPrecision(classifier.network, machine),
-        noise=claim.noise,
-        split=whole.take(indices),
-        indices=indices,
-        seed=recipe.system.seed,
-        classes=len(classifier.classes),
-        batch=classifier.chunk(recipe.system.chunk),
-        device=machine.device,
-    )
-    warnings = training_warnings(classifier.recipe, recipe, classifier.image_size, classifier.imported)
-    subject = {
-        **asked_subject(recipe),
-        "model": source.hash,
-        "precision": machine.precision,
-        "images": _digest(job),
-        "of": len(whole),
-        "dim": claim.dim,
-        "classes": list(classifier.classes),
-        "samples": claim.samples,
-        "mode": claim.mode,
-        "warnings": warnings,
-        "size": components.size_note(whole),
-    }
-    log = BlockLog(run.subfolder("counts") / COUNTS_FILE, subject, check_counts) if run.writes else None
-    records = ranks.broadcast(None if log is None else log.records())
-    for warning in warnings:
-        run.speaker.warn(warning)
-    run.speaker.say(_announce(claim, job, recipe, machine))
-    if note := subject["size"]:
-        run.speaker.say(f"note: {note}")
-    before = sum(record["drawn"] for record in records)
-    total = None if claim.mode == "sequential" else len(indices) * _draws_an_image(claim, settings.selection)
-    with (
-        graceful_stop(lambda name: run.speaker.say(f"{name}: stopping")) as stop,
-        run.speaker.progress(total, "certify", "draws", start=before) as progress,
-    ):
-
-        def interrupt() -> None:
-            raise Interrupted(
-                f"stopped; the counts of {progress.done} draws are kept",
-                f"go on with: {shell_line('rushkit', 'certify', '--resume', '--run', run.path)}",
-            )
-
-        def pause() -> None:
-            # One of several ranks cannot stop by itself: the others would wait for its draws.
-            if stop.requested and ranks.world() == 1:
-                interrupt()
-
-        job = replace(job, pause=pause)
-        for record in draw_records(job, claim, settings.selection, settings.radii, records):
-            # Ranks agree on the counts, not on the seconds.
-            records.append(record)
-            if log is not None:
-                log.append(record)
-            progress.advance(record["drawn"])
-            if ranks.any_rank(stop.requested):
-                interrupt()
-    seal = ranks.broadcast(None if log is None else log.seal)
-    return conclude(recipe, claim, subject, records, seal, run, str(source.path))
+    with run_or_new(run, "certify", recipe, parent=str(source.path)) as run:
+        procedure_of(recipe, source)
+        settings = recipe.certify
+        whole = Subject.open(recipe, source, split=settings.split)
+        subject = whole.take(certified_indices(len(whole), settings.limit, settings.skip))
+        # A radius depends on the dimension: it is that of the images that are drawn for.
+        procedure = choose_procedure(settings, subject.noise, math.prod(subject.split.images.shape[1:]))
+        about = _about(recipe, subject, procedure, whole)
+        log = SharedLog(run, COUNTS_FILE, about.to_table(), check_counts, units=lambda line: int(line["drawn"]))
+        for warning in about.warnings:
+            run.speaker.warn(str(warning))
+        run.speaker.say(_announcement(recipe, subject, procedure))
+        if about.size:
+            run.speaker.say(f"note: {about.size}")
+        sampler = _sampler(recipe, subject)
+        draws = procedure.draws_per_image
+        with resumable(
+            run,
+            log,
+            verb="certify",
+            label="certify",
+            unit="draws",
+            total=None if draws is None else draws * len(subject),
+            kept=lambda done: f"the counts of {done} draws are kept",
+        ) as work:
+            sampler = replace(sampler, pause=work.pause_if_alone)
+            lines = procedure.draw(sampler, parse_lines(log.lines))
+            for _ in work.together(line.to_table() for line in lines):
+                pass
+        logged = LoggedCounts(about, parse_lines(log.lines), Seal.model_validate(log.seal()))
+        return conclude(recipe, procedure, logged, run, str(source.path))
 
 
-def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, run: Run | None = None) -> dict[str, Any]:
+def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, run: Run | None = None) -> Certification:
     """Redo the radii of a certification from its counts, without network and images.
 
     Args:
@@ -144,48 +100,47 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
     Raises:
         UsageError: the counts are of another model, data, noise or seed, or lack what is asked for.
     """
-    if run is None:
-        with start_run("certify", recipe, parent=str(counts)) as run:
-            return recertify(recipe, counts, source, run)
-    claim, subject, records, seal = claim_of_counts(recipe, counts, source)
-    run.speaker.say(f"certify from the counts of {counts}: no network and no draws; {_claim_words(claim)}")
-    return conclude(recipe, claim, subject, records, seal, run, str(counts))
+    with run_or_new(run, "certify", recipe, parent=str(counts)) as run:
+        procedure, logged = procedure_of_counts(recipe, counts, source)
+        run.speaker.say(f"certify from the counts of {counts}: no network and no draws; {_words(procedure)}")
+        return conclude(recipe, procedure, logged, run, str(counts))
 
 
-def claim_of(recipe: Recipe, source: Checkpoint, predicts: bool = False) -> Claim:
-    """What ``certify`` or ``predict`` would claim, with every error that it can have before it draws."""
-    noise = components.build_noise(recipe)
-    dim = components.IN_CHANNELS * image_size_of(source) ** 2
-    return make_claim(recipe.certify, noise, dim, mode_of(recipe.certify, noise), predicts)
+def procedure_of(recipe: Recipe, source: Checkpoint) -> Procedure:
+    """Return the procedure of ``certify``, after every check that needs no draws."""
+    return choose_procedure(recipe.certify, build_noise(recipe), IN_CHANNELS * image_size_of(source) ** 2)
 
 
-def claim_of_counts(
+def procedure_of_counts(
     recipe: Recipe, counts: Path, source: Checkpoint | None = None
-) -> tuple[Claim, dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    """What ``recertify`` would claim, and the counts: their subject, the lines of the log and its seal."""
-    subject, records, seal = read_counts(counts)
-    settings = recipe.certify
-    asked = asked_subject(recipe) | ({"model": source.hash} if source else {})
-    wrong = [key for key, value in asked.items() if subject[key] != value]
-    if wrong:
-        shown = "; ".join(f"{key} {_brief(subject[key])} there, {_brief(asked[key])} here" for key in wrong)
+) -> tuple[Procedure, LoggedCounts]:
+    """Return the procedure of ``recertify`` and its counts, after every check."""
+    logged = read_counts(counts)
+    there = logged.subject
+    compared = {
+        "data": (there.data.model_dump(), recipe.data.model_dump()),
+        "split": (there.split, recipe.certify.split),
+        "limit": (there.limit, recipe.certify.limit),
+        "skip": (there.skip, recipe.certify.skip),
+        "noise": (there.noise.model_dump(), recipe.noise.model_dump()),
+        "seed": (there.seed, recipe.system.seed),
+        "selection": (there.selection, recipe.certify.selection),
+        "model": (there.model, source.hash if source else there.model),
+    }
+    differ = {key: pair for key, pair in compared.items() if pair[0] != pair[1]}
+    if differ:
+        shown = "; ".join(f"{key} {_brief(old)} there, {_brief(new)} here" for key, (old, new) in differ.items())
         raise UsageError(
-            f"the counts of {counts} are of another {' and another '.join(wrong)}: {shown}",
+            f"the counts of {counts} are of another {' and another '.join(differ)}: {shown}",
             "certify anew, without --from-counts",
         )
-    mode, most = subject["mode"], subject["samples"]
-    claim = make_claim(settings, components.build_noise(recipe), subject["dim"], mode)
-    known = marks(most) if mode == "fixed" else [most]
-    if (mode == "fixed" and claim.samples not in known) or claim.samples > most:
-        raise UsageError(
-            f"the counts of {counts} have no {claim.samples} draws an image",
-            f"choose --samples from {', '.join(map(str, known))}, or certify anew",
-        )
-    return claim, subject, records, seal
+    procedure = choose_procedure(recipe.certify, build_noise(recipe), there.dim, there.mode)
+    procedure.check_logged(there.samples)
+    return procedure, logged
 
 
 def recipe_of_counts(counts: Path) -> Recipe:
-    """The recipe that a run's counts were made by. Raises UsageError where there is no such run."""
+    """Return the recipe that a run's counts were made by. Raises UsageError where there is no such run."""
     read_counts(counts)
     path = counts / RECIPE_FILE
     try:
@@ -194,49 +149,71 @@ def recipe_of_counts(counts: Path) -> Recipe:
         raise UsageError(f"{path} cannot be read: {reason(error)}", "name a whole run of `rushkit certify`") from error
 
 
-def asked_subject(recipe: Recipe) -> dict[str, Any]:
-    """What counts depend on, as far as a recipe tells."""
-    settings = recipe.certify
-    return {
-        "data": recipe.data.model_dump(),
-        "split": settings.split,
-        "limit": settings.limit,
-        "skip": settings.skip,
-        "noise": recipe.noise.model_dump(),
-        "seed": recipe.system.seed,
-        "selection": settings.selection,
-    }
+def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subject) -> CountsSubject:
+    """Return all that the counts depend on."""
+    settings, classifier = recipe.certify, subject.classifier
+    return CountsSubject(
+        data=recipe.data,
+        split=settings.split,
+        limit=settings.limit,
+        skip=settings.skip,
+        noise=recipe.noise,
+        seed=recipe.system.seed,
+        selection=settings.selection,
+        model=classifier.checkpoint.hash,
+        precision=subject.machine.precision,
+        images=_hash(subject),
+        of=len(whole),
+        dim=procedure.claim.dim,
+        classes=list(classifier.classes),
+        samples=procedure.claim.samples,
+        mode=procedure.mode,
+        warnings=list(training_warnings(classifier, recipe.noise)),
+        size=size_note(whole.split),
+    )
 
 
-def _digest(job: Job) -> str:
-    """A hash over the images, their indices and labels."""
+def _sampler(recipe: Recipe, subject: Subject) -> Sampler:
+    return Sampler(
+        model=subject.model,
+        noise=subject.noise,
+        split=subject.split,
+        indices=subject.indices,
+        seed=recipe.system.seed,
+        classes=len(subject.classifier.classes),
+        batch=subject.chunk,
+        device=subject.machine.device,
+    )
+
+
+def _hash(subject: Subject) -> str:
+    """Return a hash over the images, their indices and labels."""
     digest = hashlib.blake2b(digest_size=16)
-    assert job.split.labels is not None
-    for array in (job.indices, job.split.labels, *job.split.images.split(1024)):
+    for array in (subject.indices, subject.labels, *subject.split.images.split(1024)):
         digest.update(array.contiguous().numpy().data)
     return digest.hexdigest()
 
 
-def _draws_an_image(claim: Claim, selection: int) -> int:
-    return claim.samples + (selection if claim.mode == "fixed" else 0)
-
-
-def _announce(claim: Claim, job: Job, recipe: Recipe, machine: Machine) -> str:
-    chosen = "all" if recipe.certify.skip == 1 else f"every {recipe.certify.skip}th"
+def _announcement(recipe: Recipe, subject: Subject, procedure: Procedure) -> str:
+    which = _which(recipe.certify.skip) + (", limited" if recipe.certify.limit else "")
     return (
-        f"certify {len(job.split)} images of {job.split.name} ({chosen}{', limited' * bool(recipe.certify.limit)}), "
-        f"noise {noise_words(recipe)}, {_claim_words(claim)}; {machine}"
+        f"certify {len(subject)} images of {subject.split.name} ({which}), noise {noise_words(recipe.noise)}, "
+        f"{_words(procedure)}; {subject.machine}"
     )
 
 
-def _claim_words(claim: Claim) -> str:
-    norm = norm_words(claim.norm)
-    if claim.mode == "splits":
-        return f"{norm}, all {claim.samples} splits of each image, no chance of error"
-    draws = "up to " * (claim.mode == "sequential") + str(claim.samples)
-    return f"{norm}, {draws} draws an image, {claim.bound} bound on the {claim.rule} rule, alpha {claim.alpha:g}"
+def _which(skip: int) -> str:
+    """Say which images are certified: "all", "every 2nd", "every 11th"."""
+    if skip == 1:
+        return "all"
+    ending = "th" if 10 < skip % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(skip % 10, "th")
+    return f"every {skip}{ending}"
 
 
-def _brief(value: Any) -> str:
+def _words(procedure: Procedure) -> str:
+    return f"{norm_words(procedure.claim.norm)}, {procedure.words}"
+
+
+def _brief(value: object) -> str:
     text = " ".join(map(str, value.values())) if isinstance(value, dict) else str(value)
     return text if len(text) < 40 else f"{text[:12]}..."

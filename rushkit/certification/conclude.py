@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import timedelta
@@ -10,184 +11,122 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rushkit.certificates import (
-    Certificates,
-    certify_counts,
-    certify_means,
-    rate,
-    summarise,
-)
-from rushkit.certification.claim import Claim, assumptions, coverage, radius_grid
-from rushkit.certification.contradictions import attacks_beside, contradictions
-from rushkit.certification.counts import ImageCounts, gather_counts
-from rushkit.certification.logged_counts import SEAL
-from rushkit.certification.sequential import SequentialState
-from rushkit.errors import UsageError
+from rushkit.certificates import Certificates, rate, summarise
+from rushkit.certification.caveats import assumptions, coverage
+from rushkit.certification.contradictions import Certified, attacks_beside, contradictions
+from rushkit.certification.counts import ImageCounts
+from rushkit.certification.logged_counts import LoggedCounts
+from rushkit.certification.procedures import Procedure
 from rushkit.files import write_atomic
-from rushkit.noises.additive import from_l1
 from rushkit.recipe.schema import Recipe
+from rushkit.results.certification import (
+    AttackAgreement,
+    Certification,
+    CertificationOutcomes,
+    CertifiedRate,
+    Rate,
+)
 from rushkit.rounding import as_asked, decimals_of, floor_radius
 from rushkit.run.folder import Run
 
 TABLE_FILE = "certificates.tsv"
 
 
-def conclude(
-    recipe: Recipe,
-    claim: Claim,
-    subject: dict[str, Any],
-    records: Sequence[dict[str, Any]],
-    seal: dict[str, Any],
-    run: Run,
-    source: str,
-) -> dict[str, Any]:
+def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Run, source: str) -> Certification:
     """Certify from the counts, and write results.json and the table of images.
 
     Args:
         recipe: Sections certify, data, noise and system.
-        claim: What is certified.
-        subject: What the counts are of.
-        records: The lines of the log.
-        seal: How many lines the log has, and the hash of the last.
+        procedure: How the counts were made, and what they prove.
+        logged: The counts.
         run: Takes the files.
         source: The checkpoint, or the run that the counts are from.
 
     Raises:
         UsageError: no image has all its draws.
     """
-    settings = recipe.certify
-    counts, done = gather_counts(records, claim.samples)
-    facts: dict[str, Any] = {}
-    if claim.mode == "sequential":
-        certificates, facts = _sequential(claim, settings.radii, records)
-    else:
-        if claim.mode == "fixed":
-            counts = counts.take(np.flatnonzero(done == claim.samples))
-        if not len(counts.images):
-            raise UsageError(
-                f"no image has all {claim.samples} draws yet", "let the run finish with --resume, or ask for fewer"
-            )
-        certificates = exhaustive(claim, counts) if claim.mode == "splits" else estimate(claim, counts)
+    claim, subject, settings = procedure.claim, logged.subject, recipe.certify
+    conclusion = procedure.conclude(logged.lines)
+    counts, certificates = conclusion.counts, conclusion.certificates
     radii = sorted(set(settings.radii)) or radius_grid(claim.reach)
     summary = summarise(certificates, counts.labels, radii)
-    beside = attacks_beside(recipe, claim, subject["model"], subject["of"], counts, certificates)
+    beside = attacks_beside(recipe, subject.model, Certified.of(procedure, conclusion))
     clashes = contradictions(beside)
     for clash in clashes:
         run.speaker.warn(clash)
-    results = {
-        "stage": "certify",
-        "recipe": recipe.name,
-        "source": source,
-        "model": subject["model"],
-        "data": f"{recipe.data.name}/{settings.split}",
-        "noise": recipe.noise.model_dump(),
-        "mode": claim.mode,
-        "norm": claim.norm,
-        "rule": claim.rule,
-        "bound": claim.bound,
-        "alpha": claim.alpha,
-        "samples": claim.samples,
-        "selection": 0 if claim.mode == "splits" else settings.selection,
-        "two_class": claim.two_class,
-        "images": len(counts.images),
-        "smoothed": asdict(rate((counts.selection + counts.votes).argmax(axis=1) == counts.labels)),
-        "accuracy": asdict(summary.accuracy),
-        "abstained": asdict(summary.abstained),
-        "average_radius": summary.average_radius,
-        "average_radius_error": summary.average_radius_error if len(counts.images) > 1 else None,
-        "certified": [
-            {"radius": radius, **asdict(share)} for radius, share in zip(radii, summary.certified, strict=True)
-        ],
-        "reach": claim.reach,
-        "limit": claim.limit,
-        "covers": f"{coverage(claim)} {subject['size']}".rstrip(),
-        "assumptions": assumptions(claim, subject["precision"], subject["warnings"]),
-        "warnings": subject["warnings"],
-        "empirical": beside,
-        "checks": {"agree_with_attacks": not clashes, "messages": clashes},
-        "draws": sum(record["drawn"] for record in records),
-        "seconds": float(counts.seconds.sum()),
-        SEAL: seal,
-        **facts,
-        "outcomes": {
-            "images": counts.images.tolist(),
-            "labels": counts.labels.tolist(),
-            **{name: values.tolist() for name, values in vars(certificates).items()},
-        },
-    }
-    results = run.write_results(results)
+    warnings = [str(warning) for warning in subject.warnings]
+    results = run.write_results(
+        Certification(
+            recipe=recipe.name,
+            source=source,
+            model=subject.model,
+            data=f"{recipe.data.name}/{settings.split}",
+            noise=recipe.noise,
+            mode=procedure.mode,
+            norm=claim.norm,
+            rule=claim.rule,
+            bound=claim.bound,
+            alpha=claim.alpha,
+            samples=claim.samples,
+            selection=procedure.selection,
+            two_class=claim.two_class,
+            images=len(counts.images),
+            smoothed=_rate((counts.selection + counts.votes).argmax(axis=1) == counts.labels),
+            accuracy=Rate(**asdict(summary.accuracy)),
+            abstained=Rate(**asdict(summary.abstained)),
+            average_radius=summary.average_radius,
+            average_radius_error=summary.average_radius_error if len(counts.images) > 1 else None,
+            certified=[
+                CertifiedRate(radius=radius, **asdict(share))
+                for radius, share in zip(radii, summary.certified, strict=True)
+            ],
+            reach=claim.reach,
+            limit=claim.limit,
+            covers=f"{coverage(claim)} {subject.size}".rstrip(),
+            assumptions=assumptions(claim, subject.precision, warnings),
+            warnings=subject.warnings,
+            empirical=beside,
+            checks=AttackAgreement(agree_with_attacks=not clashes, messages=clashes),
+            draws=sum(line.drawn for line in logged.lines),
+            seconds=float(counts.seconds.sum()),
+            counts=logged.seal,
+            draws_used=conclusion.draws_used,
+            undecided=conclusion.undecided,
+            outcomes=_outcomes(counts, certificates),
+        )
+    )
     if run.writes:
-        write_atomic(run.path / TABLE_FILE, [image_table(counts, certificates, radii, settings.radii).encode()])
+        table = image_table(counts, certificates, radii, settings.radii)
+        write_atomic(run.path / TABLE_FILE, [table.encode()])
     return results
 
 
-def estimate(claim: Claim, counts: ImageCounts) -> Certificates:
-    """Certificates from a fixed number of draws, by the claim's rule and bound."""
-    if claim.rule == "majority":
-        return certify_counts(
-            counts.selection,
-            counts.votes,
-            claim.noise,
-            claim.norm,
-            claim.dim,
-            claim.alpha,
-            claim.bound,  # type: ignore[arg-type]
-            claim.two_class,
-        )
-    # The log has the sums of one class an image; the others are not looked at.
-    sums, squares = (np.zeros(counts.selection.shape) for _ in range(2))
-    rows, chosen = np.arange(len(counts.images)), counts.mean_class
-    sums[rows, chosen], squares[rows, chosen] = counts.scores, counts.squares
-    return certify_means(
-        counts.selection_scores,
-        sums,
-        squares,
-        claim.samples,
-        claim.noise,
-        claim.norm,
-        claim.dim,
-        claim.alpha,
-        claim.bound,  # type: ignore[arg-type]
+def _rate(flags: NDArray[np.bool_]) -> Rate:
+    return Rate(**asdict(rate(flags)))
+
+
+def _outcomes(counts: ImageCounts, certificates: Certificates) -> CertificationOutcomes:
+    return CertificationOutcomes(
+        images=counts.images.tolist(),
+        labels=counts.labels.tolist(),
+        **{name: values.tolist() for name, values in vars(certificates).items()},
     )
 
 
-def exhaustive(claim: Claim, counts: ImageCounts) -> Certificates:
-    """Certificates from the votes over all splits: p is known, nobody abstains."""
-    noise: Any = claim.noise
-    radius = from_l1(noise.deterministic_radius(counts.selection), claim.norm, claim.dim)
-    votes = np.sort(counts.selection, axis=1)
-    return Certificates(
-        predicted=counts.selection.argmax(axis=1),
-        p_lower=votes[:, -1] / claim.samples,
-        p_upper=votes[:, -2] / claim.samples,
-        radius=radius,
-    )
-
-
-def _sequential(
-    claim: Claim, radii: Sequence[float], records: Sequence[dict[str, Any]]
-) -> tuple[Certificates, dict[str, Any]]:
-    """Certificates of the tests, in the order of the images, and what the tests cost."""
-    if not radii:
-        raise UsageError("these counts are of sequential tests, which need radii", "give --radius R")
-    state = SequentialState.replayed(claim, radii, records)
-    order = np.argsort(state.images, kind="stable")
-    found = state.certificates()
-    facts = {
-        "draws_used": {
-            "mean": float(state.trials.mean()),
-            "most": int(state.trials.max()),
-            "images": state.trials[order].tolist(),
-        },
-        "undecided": state.open_ended,
-    }
-    return Certificates(*(values[order] for values in vars(found).values())), facts
+def radius_grid(limit: float) -> list[float]:
+    """Return about ten round radii from 0 to ``limit``, for the table of certified accuracies."""
+    if limit <= 0.0:
+        return [0.0]
+    magnitude = 10.0 ** math.floor(math.log10(limit / 10))
+    step = next(factor for factor in (1.0, 2.0, 2.5, 5.0, 10.0) if factor * magnitude * 10 >= limit) * magnitude
+    # Rounded so that 0.3 is written 0.3.
+    return [float(f"{radius:.6g}") for radius in np.arange(0.0, limit * (1 + 1e-9), step)]
 
 
 def image_table(
     counts: ImageCounts, certificates: Certificates, radii: Sequence[float], tested: Sequence[float] = ()
 ) -> str:
-    """Tab-separated lines in the columns of the field's scripts; −1 where it abstains.
+    """Return tab-separated lines in the columns of the field's scripts, with −1 where the procedure abstains.
 
     A tested radius is written as it was asked for, a computed one rounded down to at least as many decimals as
     ``radii`` have: read at one of these, the lines count as many images as results.json does.

@@ -1,40 +1,68 @@
-"""The draws of a certification: task by task, each a line for the log."""
+"""Noisy copies of images, drawn in units, packed into full batches, and counted by image.
+
+An image's draws come in units of up to ``UNIT``, each from a generator seeded by the run's seed, what the draws are
+for, the image and the unit's number. How units are packed into batches, and where a run was stopped, changes no draw.
+"""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rushkit.certification.claim import Claim
-from rushkit.certification.counts import Task, all_tasks, selection_tasks
-from rushkit.certification.sequential import SequentialState, next_round
-from rushkit.certification.votes import UNIT, Counts, Piece, all_splits, count_votes, noisy_unit, unit_sizes
+from rushkit.certification.tasks import Task
+from rushkit.checked import checked_logits, not_finite
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
-from rushkit.noises import Noise
+from rushkit.noises import FiniteNoise, Noise, noisy_images
 from rushkit.setup.components import to_float
+from rushkit.system import generator
+from rushkit.votes import SCORE, VoteCounter
+
+Integers = NDArray[np.int64]
+
+# Draws of one generator.
+UNIT = 100
+# Draws whose squared scores, in 64 bits, cannot overflow: the most that one row may count.
+MOST_DRAWS = (2**63 - 1) // SCORE**2
+
+# The row that a batch of noisy images is counted in, and the images.
+Piece = tuple[int, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """A model's answers to noisy copies, added up by row: whole numbers, the same whatever the order of the copies.
+
+    Attributes:
+        votes: (R, K) int64, how often each class had the largest logit.
+        scores: (R, K) int64, sum of the softmax in units of 1/SCORE.
+        squares: (R, K) int64, sum of its squares in units of 1/SCORE².
+    """
+
+    votes: Integers
+    scores: Integers
+    squares: Integers
 
 
 @dataclass(frozen=True)
-class Job:
-    """What a certification draws from.
+class Sampler:
+    """Images, noise and model: draws noisy copies of the images and counts the model's answers.
 
     Attributes:
         model: (N, C, H, W) -> (N, K) logits.
         noise: The smoothing distribution.
-        split: The labelled images to certify.
-        indices: (N,) of each image in the split that it was chosen from: they name its draws.
-        seed: Of every draw.
+        split: The images.
+        indices: (N,) a number of each image that names its draws: its index in the split that it was chosen from.
+        seed: Seed of all draws.
         classes: K.
         batch: Images in one pass.
         device: Where the model is.
+        verb: The command that draws: another one makes other draws.
         pause: Called before each unit of draws; what it raises stops the work and costs the line being drawn.
     """
 
@@ -46,123 +74,109 @@ class Job:
     classes: int
     batch: int
     device: torch.device
+    verb: str = "certify"
     pause: Callable[[], None] = lambda: None
 
     def image(self, row: int) -> Tensor:
-        """(C, H, W) float32 in [0, 1], on the device."""
+        """Return an image on the device: (C, H, W) float32 in [0, 1]."""
         return to_float(self.split.images[row].to(self.device))
 
     def draw(self, row: int, part: str, unit: int, size: int) -> Tensor:
-        """(size, C, H, W) noisy copies of an image: the draws of one unit."""
+        """Return noisy copies of an image, (size, C, H, W): one unit of the draws for selection or estimation."""
         self.pause()
-        return noisy_unit(self.noise, self.image(row), size, self.seed, f"certify {part}", int(self.indices[row]), unit)
+        number = int(self.indices[row])
+        return noisy_unit(self.noise, self.image(row), size, self.seed, f"{self.verb} {part}", number, unit)
 
     def count(self, pieces: Iterable[Piece], rows: int) -> Counts:
-        """What the model says of noisy images, by row; the sums over all ranks."""
+        """Count the model's answers to noisy images, by row, over all ranks."""
         return count_votes(self.model, pieces, rows, self.classes, self.batch, self.device)
 
-    def images(self, rows: range) -> list[int]:
-        """Indices of some images, as the log holds them."""
-        return self.indices[rows.start : rows.stop].tolist()
+    def count_task(self, task: Task) -> Counts:
+        """Make the draws of a task and count them, a row for each of its images; the ranks share its units."""
+        # Only the last draw of all may end within a unit, so every task begins with a whole one.
+        first, sizes = task.start // UNIT, unit_sizes(task.stop - task.start)
+        units = [(place, row, unit) for place, row in enumerate(task.rows) for unit in range(len(sizes))]
+        pieces = (
+            (place, self.draw(row, task.part, first + unit, sizes[unit])) for place, row, unit in ranks.own(units)
+        )
+        return self.count(pieces, len(task.rows))
 
-    def labels(self, rows: range) -> list[int]:
-        """Their labels."""
+    def count_splits(self, noise: FiniteNoise, rows: range) -> Counts:
+        """Count all noisy versions of some images; the ranks share the slices of each image."""
+        starts = [(place, row, start) for place, row in enumerate(rows) for start in range(0, noise.num_splits, UNIT)]
+        pieces = ((place, self._slice(noise, row, start)) for place, row, start in ranks.own(starts))
+        return self.count(pieces, len(rows))
+
+    def _slice(self, noise: FiniteNoise, row: int, start: int) -> Tensor:
+        self.pause()
+        return noise.exhaustive(self.image(row)[None], start, min(start + UNIT, noise.num_splits))[:, 0]
+
+    def images_of(self, rows: range) -> list[int]:
+        """Return the indices of some images, as the log holds them."""
+        indices: list[int] = self.indices[rows.start : rows.stop].tolist()
+        return indices
+
+    def labels_of(self, rows: range) -> list[int]:
+        """Return the labels of some images."""
         assert self.split.labels is not None
-        return self.split.labels[rows.start : rows.stop].tolist()
+        labels: list[int] = self.split.labels[rows.start : rows.stop].tolist()
+        return labels
 
 
-def draw_records(
-    job: Job, claim: Claim, selection: int, radii: list[float], records: Sequence[dict[str, Any]]
-) -> Iterator[dict[str, Any]]:
-    """The log's next lines, the same on every rank.
+def unit_sizes(draws: int) -> list[int]:
+    """Return how many draws each unit has: ``UNIT``, but for the last."""
+    full, rest = divmod(draws, UNIT)
+    return [UNIT] * full + [rest] * bool(rest)
+
+
+def noisy_unit(noise: Noise, x: Tensor, size: int, seed: int, purpose: str, *counters: int) -> Tensor:
+    """Return noisy copies of an image, drawn from the generator that the numbers name: (C, H, W) -> (size, C, H, W)."""
+    copies = x.expand(size, *x.shape)
+    return noisy_images(noise, copies, generator(seed, purpose, *counters, device=x.device))
+
+
+@torch.no_grad()
+def count_votes(
+    model: nn.Module, pieces: Iterable[Piece], rows: int, classes: int, batch: int, device: torch.device
+) -> Counts:
+    """Pass noisy images through the model, ``batch`` at a time, and count its answers.
 
     Args:
-        job: What is drawn from.
-        claim: What is certified.
-        selection: Draws that choose the class.
-        radii: What sequential tests test.
-        records: The lines so far; each new one has to be appended here before the next one is asked for.
+        model: (N, C, H, W) -> (N, K) logits.
+        pieces: Rows and their noisy images, in any order; each of several ranks has its own, and all get the sums.
+        rows: R, how many rows there are; none has more than ``MOST_DRAWS`` images.
+        classes: K.
+        batch: Images in one pass; only the last pass has fewer.
+        device: Where the model is.
+
+    Raises:
+        NumericsError: a logit that is not finite.
     """
-    images, done = len(job.split), len(records)
-    if claim.mode == "splits":
-        for task in selection_tasks(images, claim.samples)[done:]:
-            yield _timed(partial(_count_splits, job, task))
-        return
-    if claim.mode == "fixed":
-        classes = _mean_classes(records)
-        for task in all_tasks(images, selection, claim.samples)[done:]:
-            record = _timed(partial(_count_task, job, task, classes))
-            classes |= _mean_classes([record])
-            yield record
-        return
-    for task in selection_tasks(images, selection)[done:]:
-        yield _timed(partial(_count_task, job, task, {}))
-    state = SequentialState.replayed(claim, radii, records)
-    while True:
-        started = time.perf_counter()
-        drawn = next_round(state, job.draw, job.count, job.batch)
-        if drawn is None:
-            return
-        drawn["seconds"] = time.perf_counter() - started
-        state.apply(drawn)
-        yield drawn
+    counter = VoteCounter(rows, classes, device, whole=True)
+    for images, row in _packed(pieces, batch):
+        counter.add(checked_logits(model(images), len(images)).float(), row)
+    if ranks.any_rank(not counter.finite):
+        raise not_finite()
+    sums = torch.stack([counter.votes, counter.confidence, counter.confidence_squared])
+    return Counts(*ranks.total(sums).cpu().numpy())
 
 
-def _timed(work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    started = time.perf_counter()
-    record = work()
-    return {**record, "seconds": time.perf_counter() - started}
-
-
-def _count_task(job: Job, task: Task, classes: dict[int, int]) -> dict[str, Any]:
-    # Only the last draw of all may end within a unit, so every task begins with a whole one.
-    first, sizes = task.start // UNIT, unit_sizes(task.stop - task.start)
-    units = [(place, row, unit) for place, row in enumerate(task.rows) for unit in range(len(sizes))]
-    pieces = ((place, job.draw(row, task.part, first + unit, sizes[unit])) for place, row, unit in ranks.own(units))
-    counts = job.count(pieces, len(task.rows))
-    images, drawn = job.images(task.rows), (task.stop - task.start) * len(task.rows)
-    if task.part == "selection":
-        return {
-            "part": task.part,
-            "images": images,
-            "labels": job.labels(task.rows),
-            "votes": counts.votes.tolist(),
-            "scores": counts.scores.tolist(),
-            "drawn": drawn,
-        }
-    # Confidences of one class an image, the one that the mean rule would certify: those of all would fill the disk.
-    rows, chosen = np.arange(len(images)), [classes[image] for image in images]
-    return {
-        "part": task.part,
-        "images": images,
-        "start": task.start,
-        "stop": task.stop,
-        "votes": counts.votes.tolist(),
-        "scores": counts.scores[rows, chosen].tolist(),
-        "squares": counts.squares[rows, chosen].tolist(),
-        "drawn": drawn,
-    }
-
-
-def _count_splits(job: Job, task: Task) -> dict[str, Any]:
-    rows = ranks.own(list(enumerate(task.rows)))
-    pieces = ((place, noisy) for place, row in rows for noisy in all_splits(job.noise, job.image(row)))
-    counts = job.count(pieces, len(task.rows))
-    return {
-        "part": "splits",
-        "images": job.images(task.rows),
-        "labels": job.labels(task.rows),
-        "votes": counts.votes.tolist(),
-        "scores": counts.scores.tolist(),
-        "drawn": task.stop * len(task.rows),
-    }
-
-
-def _mean_classes(records: Sequence[dict[str, Any]]) -> dict[int, int]:
-    """Index of an image -> the class that its selection draws are surest of on average."""
-    return {
-        image: int(np.argmax(scores))
-        for record in records
-        if record["part"] == "selection"
-        for image, scores in zip(record["images"], record["scores"], strict=True)
-    }
+def _packed(pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield full batches and the row of each image; a batch is overwritten once the next one is asked for."""
+    images = rows = torch.empty(0)
+    held = 0
+    for row, noisy in pieces:
+        if not len(images):
+            images = noisy.new_empty(batch, *noisy.shape[1:])
+            rows = torch.empty(batch, dtype=torch.int64, device=noisy.device)
+        while len(noisy):
+            count = min(batch - held, len(noisy))
+            images[held : held + count] = noisy[:count]
+            # A fill on the device: a copy from the host would wait for it.
+            rows[held : held + count] = row
+            noisy, held = noisy[count:], held + count
+            if held == batch:
+                yield images, rows
+                held = 0
+    if held:
+        yield images[:held], rows[:held]

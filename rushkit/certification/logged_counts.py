@@ -2,23 +2,36 @@
 
 from __future__ import annotations
 
-import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from rushkit.certification.counts import COUNTS_FILE
-from rushkit.certification.log_checks import check_counts
-from rushkit.errors import UsageError
-from rushkit.paths import read_file
-from rushkit.results.records import RESULTS_FILE
+from rushkit.certification.log_checks import check_counts, parse_lines, parse_subject
+from rushkit.errors import DataError, UsageError
+from rushkit.results.certification import Certification, Seal
+from rushkit.results.logs import CountsLine, CountsSubject
+from rushkit.results.records import RESULTS_FILE, read
 from rushkit.run.log import damaged, read_log
 
-# Where results.json says how many lines the counts have.
-SEAL = "counts"
+COUNTS_FILE = "certify.jsonl"
 
 
-def read_counts(run_folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, Any]]:
-    """The subject, the lines and the seal of a run's counts; a torn last line is left out, and the file as it is.
+@dataclass(frozen=True)
+class LoggedCounts:
+    """The counts of a certification.
+
+    Attributes:
+        subject: What they are of.
+        lines: The lines of the log.
+        seal: How many lines the file has, and the hash of the last.
+    """
+
+    subject: CountsSubject
+    lines: list[CountsLine]
+    seal: Seal
+
+
+def read_counts(run_folder: Path) -> LoggedCounts:
+    """Read the counts of a run; a torn last line is left out, and the file stays as it is.
 
     Raises:
         UsageError: the run has no counts.
@@ -26,19 +39,20 @@ def read_counts(run_folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]],
     """
     path = run_folder / "counts" / COUNTS_FILE
     try:
-        subject, records, seal = read_log(path, check_counts)
+        subject, lines, seal = read_log(path, check_counts)
     except OSError as error:
         raise UsageError(f"{run_folder} has no counts of a certification", "name a run of `rushkit certify`") from error
+    counts = LoggedCounts(parse_subject(subject), parse_lines(lines), Seal.model_validate(seal))
     sealed = _sealed(run_folder)
-    if sealed is not None and sealed != seal:
-        raise damaged(path, f"it has {seal['lines']} lines, and not the {sealed.get('lines')} of {RESULTS_FILE}")
-    return subject, records, seal
+    if sealed is not None and sealed != counts.seal:
+        raise damaged(path, f"it has {counts.seal.lines} lines, and not the {sealed.lines} of {RESULTS_FILE}")
+    return counts
 
 
-def _sealed(run_folder: Path) -> dict[str, Any] | None:
-    """What results.json says of the counts; None where the run has not come to results."""
+def _sealed(run_folder: Path) -> Seal | None:
+    """Return what results.json says of the counts; None where the run has no results yet."""
     try:
-        sealed = json.loads(read_file(run_folder / RESULTS_FILE))[SEAL]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        results = read(run_folder)
+    except DataError:
         return None
-    return sealed if isinstance(sealed, dict) else None
+    return results.counts if isinstance(results, Certification) else None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from rushkit.certification.certify import certify, recertify
 from rushkit.recipe.schema import Recipe
+from rushkit.results.certification import Certification
 from rushkit.run.asked import CertifyAsked
 from rushkit.run.folder import Run
 from rushkit.setup.resume import parent_checkpoint
 
 
-def resume_certification(recipe: Recipe, run: Run) -> dict[str, Any]:
+def resume_certification(recipe: Recipe, run: Run) -> Certification:
     """Finish a run of ``certify`` or ``recertify``, whichever it was started as, and return its results."""
     asked = CertifyAsked.of(run)
     if asked.counts is None:

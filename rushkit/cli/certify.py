@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,7 @@ from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
+    from rushkit.results.certification import Certification
     from rushkit.run.folder import Run
     from rushkit.run.speaker import Speaker
 
@@ -86,19 +87,19 @@ def command(
         results, run = _from_counts(options, source, changes, speaker)
     else:
         results, run = _from_model(options, source, changes, speaker)
-    output.result(results, certified_table(results))
+    output.result(results, certified_table(results.to_table()))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 
 def _from_model(
     options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
-) -> tuple[dict[str, Any], Run]:
-    from rushkit.certification.certify import certify, claim_of
+) -> tuple[Certification, Run]:
+    from rushkit.certification.certify import certify, procedure_of
     from rushkit.setup.start import start_run
 
     recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
     # Before the folder is made, so that a mistake leaves none.
-    claim_of(recipe, checkpoint)
+    procedure_of(recipe, checkpoint)
     with start_run(NAME, recipe, speaker, str(checkpoint.path)) as run:
         results = certify(recipe, checkpoint, run)
         _draw(results, run)
@@ -107,8 +108,8 @@ def _from_model(
 
 def _from_counts(
     options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
-) -> tuple[dict[str, Any], Run]:
-    from rushkit.certification.certify import claim_of_counts, recertify, recipe_of_counts
+) -> tuple[Certification, Run]:
+    from rushkit.certification.certify import procedure_of_counts, recertify, recipe_of_counts
     from rushkit.recipe.load import derive_recipe
     from rushkit.run.asked import CertifyAsked
     from rushkit.setup.start import start_run
@@ -116,7 +117,7 @@ def _from_counts(
     counts = _run_path(str(options.from_counts), runs_root(changes))
     checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
     recipe = derive_recipe(recipe_of_counts(counts), changes or [], flags=options.keys())
-    claim_of_counts(recipe, counts, checkpoint)
+    procedure_of_counts(recipe, counts, checkpoint)
     asked = CertifyAsked(counts=str(counts.resolve()))
     with start_run(NAME, recipe, speaker, str(counts), asked.facts()) as run:
         results = recertify(recipe, counts, checkpoint, run)
@@ -124,11 +125,11 @@ def _from_counts(
     return results, run
 
 
-def _draw(results: dict[str, Any], run: Run) -> None:
+def _draw(results: Certification, run: Run) -> None:
     from rushkit.report.plots import certified_curve, save_figure
 
     if run.writes:
-        save_figure(certified_curve(results), run.subfolder("figures"), "certified")
+        save_figure(certified_curve(results.to_table()), run.subfolder("figures"), "certified")
 
 
 def _run_path(spec: str, root: str) -> Path:

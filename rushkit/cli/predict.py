@@ -62,10 +62,10 @@ def command(
     recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
-    output.result(results, prediction_table(results))
-    if unreadable := results["unreadable"]:
-        count = len(unreadable) + len(results["predictions"])
-        names = first_few([entry["image"] for entry in unreadable], 5)
+    output.result(results.to_table(), prediction_table(results.to_table()))
+    if unreadable := results.unreadable:
+        count = len(unreadable) + len(results.predictions)
+        names = first_few([entry.image for entry in unreadable], 5)
         raise DataError(
             f"{len(unreadable)} of {count} images cannot be read: {names}",
             "repair them, or leave them out; the others are classified above",

@@ -30,7 +30,7 @@ class Noise(Protocol):
 
     @property
     def std(self) -> float:
-        """Standard deviation of one coordinate, in pixel units (pixels lie in [0, 1])."""
+        """The standard deviation of one coordinate, in pixel units (pixels lie in [0, 1])."""
         ...
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
@@ -38,7 +38,7 @@ class Noise(Protocol):
         ...
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius in pixel units around an image whose top class has probability at least p under this noise.
+        """Return the radius around an image whose top class has probability at least p under this noise, pixel units.
 
         Args:
             p: Lower bound (or array of bounds) on the top class's probability.
@@ -147,7 +147,7 @@ def name_of(noise: Noise) -> str:
 
 
 def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-    """(N, C, H, W) images -> x + δ, with a draw for each image; a noise on the 8-bit grid snaps the sum to it."""
+    """Return x + δ for images (N, C, H, W), with a draw for each image; a noise on a grid snaps the sum to it."""
     return settled(noise, x + noise.sample(x, generator))
 
 

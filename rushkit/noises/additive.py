@@ -1,4 +1,4 @@
-"""What the additive i.i.d. noises share: scale or std, the drawing rules, and the checks of a probability."""
+"""What all additive i.i.d. noises have in common: scale or std, how they are drawn, and the checks of a probability."""
 
 from __future__ import annotations
 
@@ -42,10 +42,10 @@ class AdditiveNoise(ABC):
     std_per_scale: ClassVar[float] = 1.0
 
     def __init__(self, scale: float | None = None, std: float | None = None) -> None:
-        chosen = one_of_scale_and_std(self.name, scale, std, self.std_per_scale)
-        object.__setattr__(self, "scale", chosen)
-        # What was given is kept to the last bit.
-        object.__setattr__(self, "std", chosen * self.std_per_scale if std is None else float(std))
+        given_scale = one_of_scale_and_std(self.name, scale, std, self.std_per_scale)
+        object.__setattr__(self, "scale", given_scale)
+        # A std that was given is kept to the last bit.
+        object.__setattr__(self, "std", given_scale * self.std_per_scale if std is None else float(std))
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
         """Draw δ with the shape, dtype and device of x.
@@ -67,7 +67,7 @@ class AdditiveNoise(ABC):
         return drawn.to(device=x.device, dtype=x.dtype)
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius in pixel units around an image whose top class has probability at least p under this noise.
+        """Return the radius around an image whose top class has probability at least p under this noise.
 
         Args:
             p: Lower bound (or array of bounds) on the top class's probability.
@@ -75,7 +75,7 @@ class AdditiveNoise(ABC):
             dim: C * H * W.
 
         Returns:
-            The radius in float64, 0 where p <= 1/2, finite everywhere; a float for a float, an array for an array.
+            The radius in pixel units, 0 where p <= 1/2, finite everywhere; float64, a number for a number.
 
         Raises:
             UsageError: p outside [0, 1] or NaN, an unknown norm, or dim below 1.
@@ -85,7 +85,7 @@ class AdditiveNoise(ABC):
         return as_given(np.where(bounds > 0.5, self._radius(np.maximum(bounds, 0.5), norm, dim), 0.0), p)
 
     def certified_radius_two_class(self, p_a: Probability, p_b: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius where the top class has probability at least p_a and every other class at most p_b.
+        """Return the radius where the top class has probability at least p_a and every other class at most p_b.
 
         Args:
             p_a: Lower bound (or array of bounds) on the top class's probability.
@@ -94,16 +94,16 @@ class AdditiveNoise(ABC):
             dim: C * H * W.
 
         Returns:
-            The radius in float64, 0 where p_a <= p_b; with p_b = 1 - p_a it equals ``certified_radius(p_a)``.
+            The radius in pixel units, 0 where p_a <= p_b; with p_b = 1 - p_a it equals ``certified_radius(p_a)``.
 
         Raises:
             UsageError: a probability outside [0, 1] or NaN, an unknown norm, or dim below 1.
         """
         first, second = np.broadcast_arrays(checked_probability(p_a), checked_probability(p_b))
         check_ball(norm, dim)
-        # Two classes cannot have more than everything: a loose bound on the runner-up is cut there.
+        # Two probabilities add up to at most 1: a loose bound on the runner-up is cut there.
         second = np.minimum(second, 1.0 - first)
-        # Where there is nothing to certify the formula sees a harmless pair, and its value is thrown away.
+        # Where nothing is certified the formula gets 1/2 twice, and its value is not used.
         ahead = first > second
         radius = self._radius_two_class(np.where(ahead, first, 0.5), np.where(ahead, second, 0.5), norm, dim)
         return as_given(np.where(ahead, np.maximum(radius, 0.0), 0.0), p_a)
@@ -114,15 +114,15 @@ class AdditiveNoise(ABC):
 
     @abstractmethod
     def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
-        """The radius for 1/2 <= p <= 1."""
+        """Return the radius for 1/2 <= p <= 1."""
 
     @abstractmethod
     def _radius_two_class(self, p_a: Probabilities, p_b: Probabilities, norm: Norm, dim: int) -> Probabilities:
-        """The radius for p_a >= p_b and p_a + p_b <= 1."""
+        """Return the radius for p_a >= p_b and p_a + p_b <= 1."""
 
 
 def one_of_scale_and_std(name: str, scale: float | None, std: float | None, std_per_scale: float) -> float:
-    """The scale, from whichever of the two was given.
+    """Return the scale, from whichever of the two was given.
 
     Raises:
         UsageError: both or neither were given, or the one is not a positive finite number, or more than 10.
@@ -144,7 +144,7 @@ def one_of_scale_and_std(name: str, scale: float | None, std: float | None, std_
 
 
 def generator_for(x: torch.Tensor, generator: torch.Generator | None) -> torch.Generator:
-    """The given generator, or a new one on x's device seeded by the operating system.
+    """Return the given generator, or a new one on x's device, seeded by the operating system.
 
     Raises:
         UsageError: x is not floating point, so no noise can be added to it.
@@ -158,7 +158,7 @@ def generator_for(x: torch.Tensor, generator: torch.Generator | None) -> torch.G
 
 
 def check_full_precision(name: str, x: torch.Tensor) -> None:
-    """Raises UsageError unless x is float32 or float64: half precision cannot hold a grid of grey levels."""
+    """Raise UsageError unless x is float32 or float64: half precision cannot hold a grid of grey levels."""
     if x.dtype not in (torch.float32, torch.float64):
         raise UsageError(
             f"noise {name!r} needs float32 images (got {x.dtype})", "use half precision in the network only"
@@ -166,7 +166,7 @@ def check_full_precision(name: str, x: torch.Tensor) -> None:
 
 
 def checked_probability(p: ArrayLike) -> Probabilities:
-    """p as float64.
+    """Return p as float64.
 
     Raises:
         UsageError: a value outside [0, 1], or NaN.
@@ -180,7 +180,7 @@ def checked_probability(p: ArrayLike) -> Probabilities:
 
 
 def check_ball(norm: str, dim: int) -> None:
-    """Raises UsageError for an unknown norm or a dimension below 1."""
+    """Raise UsageError for an unknown norm or a dimension below 1."""
     if norm not in get_args(Norm):
         raise UsageError(f"unknown norm {norm!r}", f"use {', '.join(get_args(Norm))}")
     if dim < 1:
@@ -188,10 +188,10 @@ def check_ball(norm: str, dim: int) -> None:
 
 
 def from_l1(radius: Probabilities, norm: Norm, dim: int) -> Probabilities:
-    """The radius in ``norm`` that an l1 radius implies: ‖v‖₁ <= √d ‖v‖₂ and ‖v‖₁ <= d ‖v‖∞."""
+    """Return the radius in ``norm`` that an l1 radius implies: ‖v‖₁ <= √d ‖v‖₂ and ‖v‖₁ <= d ‖v‖∞."""
     return radius / {"l1": 1.0, "l2": math.sqrt(dim), "linf": float(dim)}[norm]
 
 
 def as_given(radius: Probabilities, p: Any) -> Any:
-    """A float where p was a number, an array where it was one."""
+    """Return a float where p was a number, an array where it was an array."""
     return float(radius) if radius.ndim == 0 and not isinstance(p, np.ndarray) else radius

@@ -17,7 +17,7 @@ from rushkit.noises.additive import Probabilities, check_full_precision, generat
 from rushkit.noises.gaussian import Gaussian
 from rushkit.noises.grid import LEVELS, nearest_levels, snapped
 
-# Beyond this many σ lies less than 2e-16 of a Gaussian.
+# A Gaussian has less than 2e-16 of its mass beyond this many σ.
 _REACH = 8.3
 _BITS = 62
 _GUIDE_BITS = 16
@@ -67,7 +67,7 @@ class DiscreteGaussian(Gaussian):
         return (levels + steps).to(x.dtype) / LEVELS - x.detach()
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
-        """The multiple of 1/255 nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
+        """Return the multiple of 1/255 nearest to x + δ, bit for bit the same however it was reached; gradient 1."""
         return snapped(noisy)
 
     def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
@@ -78,12 +78,12 @@ class DiscreteGaussian(Gaussian):
         return super()._radius_two_class(np.maximum(p_a - slack, 0.0), np.minimum(p_b + slack, 1.0), norm, dim)
 
     def _slack(self, dim: int) -> float:
-        """Bound on the total variation between round(x + ε) and what is sampled, over all coordinates, for any x."""
+        """Bound the total variation between round(x + ε) and what is sampled, over all coordinates, for any x."""
         return min(dim * (len(_thresholds(self.scale)) + 2) * _THRESHOLD_ERROR, 1.0)
 
 
 def _cells(sigma: float, drawn: torch.Tensor) -> torch.Tensor:
-    """How many thresholds each integer has reached: int64, shaped as drawn."""
+    """Return how many thresholds each integer has reached: int64, shaped as drawn."""
     thresholds = _thresholds_on(sigma, drawn.device)
     if drawn.device.type != "cpu":
         return torch.searchsorted(thresholds, drawn, right=True)
@@ -118,7 +118,7 @@ def _guide(sigma: float) -> torch.Tensor:
     width = 1 << (_BITS - _GUIDE_BITS)
     first = torch.arange(1 << _GUIDE_BITS) * width
     thresholds = _thresholds_on(sigma, first.device)
-    lowest, highest = (torch.searchsorted(thresholds, each, right=True) for each in (first, first + (width - 1)))
+    lowest, highest = (torch.searchsorted(thresholds, end, right=True) for end in (first, first + (width - 1)))
     return torch.where(lowest == highest, lowest, -1)
 
 

@@ -45,5 +45,5 @@ def _quantile(p: Probabilities) -> Probabilities:
 
 
 def _spread(norm: Norm, dim: int) -> float:
-    """The largest l2 norm in a unit ball of ``norm``."""
+    """Return the largest l2 norm in a unit ball of ``norm``."""
     return math.sqrt(dim) if norm == "linf" else 1.0

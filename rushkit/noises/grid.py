@@ -11,14 +11,14 @@ _SAME = 2.0**-24
 
 
 def snapped(noisy: Tensor, steps: int = LEVELS) -> Tensor:
-    """The multiple of 1/steps nearest to each value, bit for bit the same however it was reached; its gradient is 1."""
+    """Return the multiple of 1/steps nearest to each value, bit for bit the same however it was reached; gradient 1."""
     settled = torch.round(noisy.detach() * steps) / steps
     # settled − noisy is exact (the two are neighbours), hence so is the sum: the value is ``settled`` itself.
     return noisy + (settled - noisy.detach())
 
 
 def nearest_levels(x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Pixels in grey levels, 255·x = level + rest.
+    """Split pixels into whole grey levels and the rest: 255·x = level + rest.
 
     A float within 2⁻²⁴ of n/255 stands for n/255, which float32 cannot hold: its rest is 0.
 

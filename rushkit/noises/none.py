@@ -28,11 +28,11 @@ class NoNoise:
     std: ClassVar[float] = 0.0
 
     def sample(self, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
-        """Zeros with the shape, dtype and device of x; the generator is not asked."""
+        """Return zeros with the shape, dtype and device of x; the generator is not used."""
         return torch.zeros_like(x)
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """Raises NoCertificate: a vote of one and the same answer says nothing about images nearby."""
+        """Raise NoCertificate: votes that are all the same answer say nothing about images nearby."""
         raise NoCertificate(
             "without noise there is nothing to certify",
             "certify under a noise: --set noise.name=gaussian --set noise.std=0.25",

@@ -72,10 +72,10 @@ class Split:
     data_dependent: ClassVar[bool] = True
 
     def __init__(self, scale: float | None = None, std: float | None = None, seed: int = 0) -> None:
-        chosen = one_of_scale_and_std(self.name, scale, std, 1.0 / math.sqrt(3.0))
-        splits = round(2.0 * chosen * LEVELS)
+        wanted = one_of_scale_and_std(self.name, scale, std, 1.0 / math.sqrt(3.0))
+        splits = round(2.0 * wanted * LEVELS)
         if splits < 1:
-            raise UsageError(f"noise {self.name!r}: scale {chosen} is less than half a grey level", "use scale=0.3")
+            raise UsageError(f"noise {self.name!r}: scale {wanted} is less than half a grey level", "use scale=0.3")
         object.__setattr__(self, "num_splits", splits)
         object.__setattr__(self, "scale", splits / (2.0 * LEVELS))
         object.__setattr__(self, "std", self.scale / math.sqrt(3.0))
@@ -107,11 +107,11 @@ class Split:
         return self._middles(levels, drawn % self.num_splits).to(x.dtype) / _QUARTERS - x.detach()
 
     def snap(self, noisy: torch.Tensor) -> torch.Tensor:
-        """The cell middle nearest to x + δ, bit for bit the same however it was reached; its gradient is 1."""
+        """Return the cell middle nearest to x + δ, bit for bit the same however it was reached; gradient 1."""
         return snapped(noisy, _QUARTERS)
 
     def exhaustive(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
-        """All M noisy versions of every image, or those from ``start`` to ``stop``, ready for the network.
+        """Return all M noisy versions of every image, or those from ``start`` to ``stop``, ready for the network.
 
         Args:
             x: (N, C, H, W) 8-bit images scaled to [0, 1], float32 or float64.
@@ -134,7 +134,7 @@ class Split:
                 f"noise {self.name!r} needs float32 images (got {x.dtype})", "use bf16 in the network only"
             )
         levels, rest = nearest_levels(x)
-        # What is further from a level than any rounding would explain is no 8-bit image.
+        # No rounding explains a larger distance to a level: this is no 8-bit image.
         if rest is not None and float(rest.abs().amax()) > _ROUNDING:
             raise UsageError(
                 "these are not 8-bit images", "only an image of whole grey levels has all its noisy versions counted"
@@ -143,7 +143,7 @@ class Split:
         return self._middles(levels, shifts).to(x.dtype) / _QUARTERS
 
     def deterministic_radius(self, counts: ArrayLike) -> NDArray[np.float64]:
-        """l1 radius within which the vote over all M splits keeps its class; certain, no alpha.
+        """Return the l1 radius within which the vote over all M splits keeps its class; it is certain, without alpha.
 
         Args:
             counts: (N, K) votes, each row summing to M; the class is the first of those with the most votes.
@@ -168,7 +168,7 @@ class Split:
         return changes / float(LEVELS)
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """Radius in pixel units where p bounds the top class's probability from below, from sampled votes.
+        """Return the radius in pixel units where p bounds the top class's probability from below, from sampled votes.
 
         Raises:
             UsageError: p outside [0, 1] or NaN, an unknown norm, or dim below 1.
@@ -178,7 +178,7 @@ class Split:
         return as_given(from_l1(2.0 * self.scale * np.maximum(bounds - 0.5, 0.0), norm, dim), p)
 
     def _middles(self, levels: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
-        """Cell middles in quarter levels: int64, levels (..., N, C, H, W) against shifts that broadcast with it."""
+        """Return int64 cell middles in quarter levels; levels (..., N, C, H, W) and shifts broadcast."""
         width = self.num_splits
         offsets = _offsets(self.seed, math.prod(levels.shape[1:]), width, levels.device).view(levels.shape[1:])
         # Cuts at cut + ½ + width·ℤ: a level belongs to the cell whose lower cut is the nearest below it.
@@ -191,9 +191,9 @@ class Split:
 
 @lru_cache(maxsize=16)
 def _offsets(seed: int, dim: int, width: int, device: torch.device) -> torch.Tensor:
-    """(dim,) int64 fixed pseudo-random offsets in [0, width); a longer image begins with a shorter one's.
+    """Return (dim,) int64 fixed pseudo-random offsets in [0, width); a longer image's begin with a shorter one's.
 
-    From a hash and not from a generator: a certificate must not change with a library's version.
+    They come from a hash and not from a generator: a certificate must not change with the version of a library.
     """
     drawn = b"".join(hashlib.blake2b(f"split:{seed}:{block}".encode()).digest() for block in range(-(-dim // 8)))
     words = np.frombuffer(drawn, dtype="<u8")[:dim]

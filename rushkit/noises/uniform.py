@@ -35,7 +35,7 @@ class Uniform(AdditiveNoise):
         return self._radius_for_loss((p_a - p_b) / 2.0, norm, dim)
 
     def _radius_for_loss(self, loss: Probabilities, norm: Norm, dim: int) -> Probabilities:
-        """The radius within which the share of the box that a shift leaves behind is at most ``loss`` (0 to 1/2)."""
+        """Return the radius within which a shift leaves at most the share ``loss`` of the box behind (0 to 1/2)."""
         if norm == "linf":
             # 1 − (1 − loss)^(1/d) without cancellation: d is in the thousands.
             return -2.0 * self.scale * np.expm1(np.log1p(-loss) / dim)

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rushkit.attacks.scoring import RULES
-from rushkit.data.memory import Split, limit
+from rushkit.data.memory import Split, limit, limit_indices
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, RushkitError, UsageError, shell_line
 from rushkit.files import plain_json
@@ -117,6 +117,8 @@ def attack(
             continue
         try:
             rows.append(run_job(job, recipe, classifier, split, run, machine, album))
+            places = limit_indices(len(splits[job.section.split]), job.section.limit)
+            rows[-1]["outcomes"]["indices"] = list(range(len(split))) if places is None else places.tolist()
         except AttackFailed as failure:
             failures.add(job.name, _about(job), failure)
             if album is not None and run.writes:

@@ -21,6 +21,9 @@ from rushkit.setup import components
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 
+# Key of a checkpoint's metadata: whether the training drew noise for its inputs.
+NOISE_DRAWN = "noise_drawn"
+
 
 @dataclass(frozen=True)
 class Classifier:
@@ -50,6 +53,11 @@ class Classifier:
     def imported(self) -> bool:
         """Whether somebody else trained it: see ``rushkit import``."""
         return "imported" in self.checkpoint.meta
+
+    @property
+    def trained_under_noise(self) -> bool:
+        """Whether its fine-tuning drew noise, as the checkpoint's metadata say."""
+        return self.checkpoint.meta.get(NOISE_DRAWN) is True
 
     def __repr__(self) -> str:
         return (

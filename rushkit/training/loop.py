@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +20,11 @@ from rushkit.rounding import figure
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors
 from rushkit.run.signals import graceful_stop
+from rushkit.setup.model import NOISE_DRAWN
 from rushkit.system import Machine, generator
 from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
+from rushkit.training.noted_noise import NotedNoise
 from rushkit.training.restore import restore
 from rushkit.training.schedule import learning_rate
 
@@ -73,10 +75,12 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     optimizer = build_optimizer(settings.optimizer, trainable, machine.device)
     images, labels = resident(job.split, machine.device)
     resumed_at = restore(job, run, optimizer)
+    noise = NotedNoise(job.noise)
+    job = replace(job, noise=noise)
     model = _compiled(job, run, machine)
     log = EpochLog(run, stage, job.best_by)
     figures = log.restore(resumed_at)
-    saver = _Saver(job, run, optimizer, log)
+    saver = _Saver(job, run, optimizer, log, noise)
     run.checkpoints.keep = settings.keep
     with (
         graceful_stop(lambda name: run.speaker.say(f"{name}: saving, then stopping")) as stop,
@@ -122,6 +126,7 @@ class _Saver:
     run: Run
     optimizer: torch.optim.Optimizer
     log: EpochLog
+    noise: NotedNoise
 
     def within_epoch(self, done: int, stopping: bool) -> None:
         """After ``done`` steps, in the middle of an epoch."""
@@ -143,7 +148,7 @@ class _Saver:
             self.log.read()
             tensors, state = optimizer_tensors(self.optimizer)
             per_epoch = self.job.steps_per_epoch
-            meta = self.job.meta()
+            meta = self.job.meta() | {NOISE_DRAWN: self.noise.drawn}
             meta |= {"step": done, "epoch": done // per_epoch, "steps_per_epoch": per_epoch, "optimizer": state}
             self.run.save_checkpoint(done, {**self.job.network.tensors(), **tensors}, meta, best)
 

@@ -14,11 +14,11 @@ import pytest
 import torch
 from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
-from rushkit.certificates import certify_counts, certify_means
-from rushkit.certification import votes
+from rushkit.certificates import MeanSums, certify_counts, certify_means
+from rushkit.certification import draws
 from rushkit.certification.certify import certify, recertify
-from rushkit.certification.counts import COUNTS_FILE, gather_counts
-from rushkit.certification.logged_counts import read_counts
+from rushkit.certification.counts import gather_counts
+from rushkit.certification.logged_counts import COUNTS_FILE, read_counts
 from rushkit.errors import RushkitError, UsageError
 from rushkit.noises.split import Split
 from rushkit.recipe.load import derive_recipe, load_recipe
@@ -51,7 +51,7 @@ def trained(tmp_path_factory):
 
 def certified(recipe, checkpoint, speaker=QUIET):
     with start_run("certify", recipe, speaker, parent=str(checkpoint.path)) as run:
-        results = certify(recipe, checkpoint, run)
+        results = certify(recipe, checkpoint, run).to_json()
     return run, results
 
 
@@ -86,19 +86,19 @@ class TestKilled:
         ):
             run = stopped_at(*trained, text[:offset])
             with Run.open(run.path, QUIET) as again:
-                results = certify(*trained, again)
+                results = certify(*trained, again).to_json()
             assert lines_of(run) == lines_of(whole[0])
             assert results["outcomes"] == whole[1]["outcomes"]
 
     def test_by_an_error_in_the_middle_it_goes_on(self, trained, whole, monkeypatch):
-        calls = 0
+        calls, count_votes = 0, draws.count_votes
 
         def dies(*arguments):
             nonlocal calls
             calls += 1
             if calls == 3:
                 raise MemoryError("no more")
-            return votes.count_votes(*arguments)
+            return count_votes(*arguments)
 
         monkeypatch.setattr("rushkit.certification.draws.count_votes", dies)
         with pytest.raises(MemoryError), start_run("certify", trained[0], QUIET, parent="x") as run:
@@ -139,7 +139,7 @@ def test_counts_of_another_model_are_refused(trained, whole):
 class TestFromCounts:
     def redo(self, trained, whole, **changes):
         settings = trained[0].certify.model_copy(update=changes)
-        return recertify(trained[0].model_copy(update={"certify": settings}), whole[0].path)
+        return recertify(trained[0].model_copy(update={"certify": settings}), whole[0].path).to_json()
 
     def test_the_same_settings_give_the_same_results(self, trained, whole):
         found = self.redo(trained, whole)
@@ -147,7 +147,7 @@ class TestFromCounts:
         assert differ == {"source", "run"}
 
     def test_another_alpha_norm_and_bound_are_what_the_counts_say(self, trained, whole):
-        counts, _ = gather_counts(read_counts(whole[0].path)[1], 500)
+        counts, _ = gather_counts(read_counts(whole[0].path).lines, 500)
         noise = components.build_noise(trained[0])
         for norm, alpha, bound, two_class in (
             ("l1", 0.05, "clopper-pearson", False),
@@ -160,13 +160,11 @@ class TestFromCounts:
             assert found["outcomes"]["predicted"] == expected.predicted.tolist()
 
     def test_the_mean_rule_is_certified_from_confidences(self, trained, whole):
-        counts, _ = gather_counts(read_counts(whole[0].path)[1], 500)
+        counts, _ = gather_counts(read_counts(whole[0].path).lines, 500)
         found = self.redo(trained, whole, rule="mean", norm="l1")
-        sums, squares = np.zeros_like(counts.selection_scores), np.zeros_like(counts.selection_scores)
-        rows, chosen = np.arange(6), counts.selection_scores.argmax(axis=1)
-        sums[rows, chosen], squares[rows, chosen] = counts.scores, counts.squares
+        sums = MeanSums(counts.selection_scores.argmax(axis=1), counts.scores, counts.squares, 500)
         noise = components.build_noise(trained[0])
-        expected = certify_means(counts.selection_scores, sums, squares, 500, noise, "l1", 192, 0.001)
+        expected = certify_means(sums, noise, "l1", 192, 0.001)
         assert found["outcomes"]["radius"] == expected.radius.tolist()
         assert found["bound"] == "empirical-bernstein"
 
@@ -192,7 +190,7 @@ class TestFromCounts:
         assert (run.path / "counts" / COUNTS_FILE).read_bytes() == text[: text.index(b'"stop": 500')]
 
     def test_needs_neither_network_nor_images(self, trained, whole, monkeypatch):
-        for name in ("certification.certify.load_classifier", "setup.components.build_network"):
+        for name in ("certification.certify.Subject", "setup.components.build_network"):
             monkeypatch.setattr(f"rushkit.{name}", None)
         monkeypatch.setattr("rushkit.setup.components.build_dataset", None)
         assert self.redo(trained, whole)["images"] == 6
@@ -281,9 +279,10 @@ def test_sequential_tests_report_the_radii_that_were_asked(trained):
     assert results["draws_used"]["most"] <= 2000
     assert len(results["draws_used"]["images"]) == 6
     # The same again from the counts, and under a laxer alpha no less.
-    same = recertify(recipe, run.path)
+    same = recertify(recipe, run.path).to_json()
     assert same["outcomes"] == results["outcomes"]
     laxer = recertify(derive_recipe(recipe, ["certify.alpha=0.1", f"system.runs_dir={runs(trained)}"], {}), run.path)
+    laxer = laxer.to_json()
     assert laxer["certified"][1]["count"] >= results["certified"][1]["count"]
     assert laxer["draws_used"]["mean"] <= results["draws_used"]["mean"]
     assert certified_curve(results).axes[0].containers
@@ -301,7 +300,7 @@ class TestSplits:
         recipe, run, results = deterministic
         noise = components.build_noise(recipe)
         assert (results["mode"], results["alpha"], results["abstained"]["count"]) == ("splits", 0.0, 0)
-        counts, _ = gather_counts(read_counts(run.path)[1], 0)
+        counts, _ = gather_counts(read_counts(run.path).lines, 0)
         assert counts.selection.sum(axis=1).tolist() == [noise.num_splits] * 6
         assert results["outcomes"]["radius"] == noise.deterministic_radius(counts.selection).tolist()
         assert max(results["outcomes"]["radius"]) > 0
@@ -327,7 +326,7 @@ class TestSplits:
     def test_their_counts_give_l2_as_well(self, deterministic):
         recipe, run, results = deterministic
         settings = recipe.certify.model_copy(update={"norm": "l2"})
-        found = recertify(recipe.model_copy(update={"certify": settings}), run.path)
+        found = recertify(recipe.model_copy(update={"certify": settings}), run.path).to_json()
         np.testing.assert_allclose(
             np.array(found["outcomes"]["radius"]) * np.sqrt(192), results["outcomes"]["radius"], rtol=1e-12
         )
@@ -347,7 +346,7 @@ def attacked(trained):
 
 class TestBesideAttacks:
     def test_both_are_shown_on_the_images_that_both_looked_at(self, trained, whole, attacked):
-        (row,) = recertify(trained[0], whole[0].path)["empirical"]
+        (row,) = recertify(trained[0], whole[0].path).to_json()["empirical"]
         outcomes = json.loads((attacked.path / "results.json").read_text())["attacks"][0]["outcomes"]
         assert (row["norm"], row["eps"], row["images"]) == ("l2", 0.002, 6)
         # The first six of the eight images under attack are the certified ones: smaller limits are subsets.
@@ -370,7 +369,7 @@ class TestBesideAttacks:
             path.write_text(json.dumps(results))
             (attacked.path / "recipe.toml").write_text(recipe_text.replace("eps = 0.002", "eps = 1e-6"))
             with start_run("certify", trained[0], Speaker(rank=0), parent="x") as run:
-                found = recertify(trained[0], whole[0].path, None, run)
+                found = recertify(trained[0], whole[0].path, None, run).to_json()
         finally:
             path.write_text(honest)
             (attacked.path / "recipe.toml").write_text(recipe_text)
@@ -381,7 +380,16 @@ class TestBesideAttacks:
 
     def test_attacks_under_another_noise_or_norm_are_not_shown(self, trained, whole, attacked):
         settings = trained[0].certify.model_copy(update={"norm": "l1"})
-        assert not recertify(trained[0].model_copy(update={"certify": settings}), whole[0].path)["empirical"]
+        assert not recertify(trained[0].model_copy(update={"certify": settings}), whole[0].path).empirical
+
+
+@pytest.mark.parametrize(
+    ("skip", "words"), [(1, "all"), (2, "every 2nd"), (3, "every 3rd"), (11, "every 11th"), (20, "every 20th")]
+)
+def test_which_images_are_certified_is_said_in_english(trained, capsys, skip, words):
+    changes = ["certify.samples=20", "certify.selection=5", "certify.limit=1", f"system.runs_dir={runs(trained)}"]
+    certified(derive_recipe(trained[0], [*changes, f"certify.skip={skip}"], {}), trained[1], Speaker(rank=0))
+    assert f"({words}, limited)" in capsys.readouterr().out
 
 
 def test_one_voice_for_the_path_of_results(whole):

@@ -7,18 +7,30 @@ import math
 import numpy as np
 import pytest
 import torch
-from half_spaces import CPU, DIM, NOISE, SHAPE, SIGMA, HalfSpace, claim, job_of, records_of
+from half_spaces import (
+    CPU,
+    DIM,
+    NOISE,
+    SHAPE,
+    SIGMA,
+    HalfSpace,
+    claim,
+    estimate,
+    lines_of,
+    procedure_of,
+    sampler_of,
+)
 from scipy.special import ndtr
 from torch import nn
 
 from rushkit.certificates import ABSTAIN
 from rushkit.certification import draws
 from rushkit.certification.claim import Claim
-from rushkit.certification.conclude import estimate
-from rushkit.certification.counts import all_tasks, gather_counts, marks
-from rushkit.certification.draws import Job
-from rushkit.certification.sequential import SequentialState
-from rushkit.certification.votes import count_votes, noisy_unit, unit_sizes
+from rushkit.certification.counts import gather_counts
+from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
+from rushkit.certification.procedures import AllSplits
+from rushkit.certification.sequential import SequentialTests
+from rushkit.certification.tasks import fixed_tasks, marks
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split as SplitNoise
 from rushkit.votes import SCORE
@@ -35,8 +47,8 @@ class Network(nn.Module):
         return (x.double() - 0.5).flatten(1) @ self.weight
 
 
-def without_time(records):
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in records]
+def without_time(lines):
+    return [line.with_changes(seconds=0.0) for line in lines]
 
 
 def test_counts_are_those_of_a_loop_over_single_images():
@@ -94,7 +106,7 @@ def test_units_and_marks_cover_every_draw():
     assert marks(60) == [60]
     assert marks(1500) == [100, 200, 500, 1000, 1500]
     assert marks(25_000) == [100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 25_000]
-    tasks = all_tasks(300, 100, 25_000)
+    tasks = fixed_tasks(300, 100, 25_000)
     for row in (0, 127, 128, 299):
         spans = [(task.start, task.stop) for task in tasks if task.part == "estimation" and row in task.rows]
         assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]
@@ -104,8 +116,8 @@ def test_units_and_marks_cover_every_draw():
 
 def test_the_draws_of_an_image_depend_on_its_index_alone(tmp_path):
     levels = [100, 130, 140, 150]
-    together = records_of(job_of(levels), claim(300), tmp_path, name="all")
-    alone = records_of(job_of([140], batch=64, indices=[2]), claim(300), tmp_path, name="one")
+    together = lines_of(sampler_of(levels), procedure_of(claim(300)), tmp_path, name="all")
+    alone = lines_of(sampler_of([140], batch=64, indices=[2]), procedure_of(claim(300)), tmp_path, name="one")
     counts, _ = gather_counts(together, 300)
     single, _ = gather_counts(alone, 300)
     np.testing.assert_array_equal(single.votes[0], counts.votes[2])
@@ -122,7 +134,7 @@ def test_every_unit_of_draws_is_made_once(tmp_path, monkeypatch, mode):
         return noisy_unit(noise, x, size, seed, purpose, *counters)
 
     monkeypatch.setattr(draws, "noisy_unit", watched)
-    records_of(job_of([129, 140]), claim(1250, mode), tmp_path, selection=120, radii=[SIGMA * 0.1])
+    lines_of(sampler_of([129, 140]), procedure_of(claim(1250, mode), 120, [SIGMA * 0.1]), tmp_path)
     assert len(set(made)) == len(made)
     for image in (0, 1):
         assert {unit[2:] for unit in made if unit[:2] == ("certify selection", image)} == {(0, 100), (1, 20)}
@@ -132,7 +144,7 @@ def test_every_unit_of_draws_is_made_once(tmp_path, monkeypatch, mode):
 
 
 def test_selection_and_estimation_draws_differ(tmp_path):
-    counts, _ = gather_counts(records_of(job_of([126, 127, 128, 129]), claim(100), tmp_path), 100)
+    counts, _ = gather_counts(lines_of(sampler_of([126, 127, 128, 129]), procedure_of(claim(100)), tmp_path), 100)
     assert not np.array_equal(counts.selection, counts.votes)
 
 
@@ -140,7 +152,7 @@ def test_a_linear_classifier_is_certified_up_to_its_distance_and_no_further(tmp_
     # Under N(0, σ²) a half space at distance d has p = Φ(d/σ), and is certified exactly d: any more is a false claim,
     # of probability at most 1e-9 for each of the 12 images.
     levels = [90, 100, 110, 118, 123, 132, 140, 148, 155, 165, 175, 185]
-    counts, done = gather_counts(records_of(job_of(levels), claim(100_000), tmp_path), 100_000)
+    counts, done = gather_counts(lines_of(sampler_of(levels), procedure_of(claim(100_000)), tmp_path), 100_000)
     assert done.tolist() == [100_000] * len(levels)
     distance = HalfSpace().distance(np.array(levels) / 255)
     share = counts.votes.max(axis=1) / 100_000
@@ -161,14 +173,16 @@ class TestSequential:
     # p from 0.55 to nearly 1.
     levels = (130, 133, 137, 142, 144, 150, 155, 160, 165, 170, 178, 190)
 
-    def replayed(self, records, what, radii=None):
-        return SequentialState.replayed(what, radii or self.radii, records)
+    def replayed(self, lines, what, radii=None):
+        return SequentialTests.replayed(what, radii or self.radii, lines)
 
     def test_verdicts_agree_with_the_truth_and_with_a_fixed_number_of_draws(self, tmp_path):
         what = claim(100_000, "sequential")
-        state = self.replayed(records_of(job_of(self.levels), what, tmp_path, radii=self.radii), what)
+        state = self.replayed(lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path), what)
         distance = HalfSpace().distance(np.array(self.levels) / 255)
-        fixed, _ = gather_counts(records_of(job_of(self.levels), claim(20_000), tmp_path, name="fixed"), 20_000)
+        fixed, _ = gather_counts(
+            lines_of(sampler_of(self.levels), procedure_of(claim(20_000)), tmp_path, name="fixed"), 20_000
+        )
         radius = estimate(claim(20_000), fixed).radius
         for bar, test in zip(self.radii, state.tests, strict=True):
             # False claims of either kind have probability 0.001 for each of the 36 tests.
@@ -181,12 +195,12 @@ class TestSequential:
 
     def test_takes_at_least_ten_times_fewer_draws_than_100000(self, tmp_path):
         what = claim(100_000, "sequential")
-        records = records_of(job_of(self.levels), what, tmp_path, radii=[SIGMA])
-        state = self.replayed(records, what, [SIGMA])
+        lines = lines_of(sampler_of(self.levels), procedure_of(what, radii=[SIGMA]), tmp_path)
+        state = self.replayed(lines, what, [SIGMA])
         assert state.open_ended == 0
         assert state.trials.mean() <= 10_000
         # What was drawn to keep batches full counts as well.
-        assert sum(record["drawn"] for record in records) <= 10_000 * len(self.levels)
+        assert sum(line.drawn for line in lines) <= 10_000 * len(self.levels)
 
     def test_packing_changes_neither_draws_nor_verdicts(self, tmp_path):
         what = claim(3000, "sequential")
@@ -196,8 +210,10 @@ class TestSequential:
             (5000, self.levels, None),
             (512, self.levels[3:], list(range(3, len(self.levels)))),
         ):
-            job = job_of(levels, batch=batch, indices=indices)
-            state = self.replayed(records_of(job, what, tmp_path, radii=self.radii, name=str(batch)), what)
+            sampler = sampler_of(levels, batch=batch, indices=indices)
+            state = self.replayed(
+                lines_of(sampler, procedure_of(what, radii=self.radii), tmp_path, name=str(batch)), what
+            )
             results.append([(test.decision.tolist(), test.successes.tolist()) for test in state.tests])
         assert results[0] == results[1]
         assert [(decision[3:], successes[3:]) for decision, successes in results[0]] == results[2]
@@ -205,40 +221,40 @@ class TestSequential:
     def test_no_test_takes_more_than_it_may(self, tmp_path):
         what = claim(250, "sequential")
         distance = HalfSpace().distance(np.array([140]) / 255)[0]
-        records = records_of(job_of([140]), what, tmp_path, radii=[distance])
-        state = self.replayed(records, what, [distance])
+        lines = lines_of(sampler_of([140]), procedure_of(what, radii=[distance]), tmp_path)
+        state = self.replayed(lines, what, [distance])
         assert (state.trials.tolist(), state.open_ended) == ([250], 1)
         assert state.certificates().predicted.tolist() == [ABSTAIN]
         # From counts of more draws, only whole units within the number count.
-        longer = records_of(job_of([140]), claim(1000, "sequential"), tmp_path, radii=[distance], name="longer")
+        longer = lines_of(
+            sampler_of([140]), procedure_of(claim(1000, "sequential"), radii=[distance]), tmp_path, name="longer"
+        )
         assert self.replayed(longer, what, [distance]).trials.tolist() == [200]
 
     def test_a_radius_out_of_reach_costs_no_draws(self, tmp_path):
         what = claim(1000, "sequential")
-        records = records_of(job_of(self.levels), what, tmp_path, radii=[100.0])
-        assert [record["part"] for record in records] == ["selection"]
+        lines = lines_of(sampler_of(self.levels), procedure_of(what, radii=[100.0]), tmp_path)
+        assert [line.part for line in lines] == ["selection"]
 
     def test_goes_on_as_if_it_had_never_been_stopped(self, tmp_path):
         what = claim(2000, "sequential")
-        whole = records_of(job_of(self.levels), what, tmp_path, radii=self.radii, name="whole")
+        whole = lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path, name="whole")
         text = (tmp_path / "whole.jsonl").read_bytes()
         assert len(whole) > 4
         for offset in np.linspace(0, len(text), 23).astype(int):
             (tmp_path / "cut.jsonl").write_bytes(text[:offset])
-            again = records_of(job_of(self.levels), what, tmp_path, radii=self.radii, name="cut")
+            again = lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path, name="cut")
             assert without_time(again) == without_time(whole)
 
 
 def test_every_split_is_counted_once(tmp_path):
     noise = SplitNoise(scale=0.1)
-    job = Job(
-        HalfSpace(), noise, job_of([20, 120, 130, 240]).split, torch.arange(4), 0, 2, 16, CPU
-    )  # fmt: skip
-    what = Claim(noise, "l1", DIM, 0.0, "exhaustive", "majority", False, noise.num_splits, "splits")
-    (record,) = records_of(job, what, tmp_path)
+    sampler = sampler_of([20, 120, 130, 240], batch=16, noise=noise)
+    what = Claim(noise, "l1", DIM, 0.0, "exhaustive", "majority", False, noise.num_splits)
+    (line,) = lines_of(sampler, AllSplits(what, 0, noise), tmp_path)
     expected = [[0, 0] for _ in range(4)]
     for row in range(4):
-        for version in noise.exhaustive(job.image(row)[None])[:, 0]:
+        for version in noise.exhaustive(sampler.image(row)[None])[:, 0]:
             expected[row][int(HalfSpace()(version[None]).argmax())] += 1
-    assert record["votes"] == expected
-    assert record["drawn"] == 4 * noise.num_splits
+    assert line.votes == expected
+    assert line.drawn == 4 * noise.num_splits

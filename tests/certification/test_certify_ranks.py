@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 from gloo_ranks import run_ranks
-from half_spaces import CPU, DIM, SIGMA, HalfSpace, claim, job_of, records_of
+from half_spaces import CPU, DIM, SIGMA, HalfSpace, claim, lines_of, procedure_of, sampler_of
 
 from rushkit.certification.claim import Claim
-from rushkit.certification.draws import Job
-from rushkit.certification.votes import count_votes
+from rushkit.certification.draws import count_votes
+from rushkit.certification.procedures import AllSplits
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split
@@ -21,24 +21,19 @@ LEVELS = (100, 130, 140, 150, 190)
 
 
 def all_counts(folder: Path) -> dict[str, list]:
-    """The records of every procedure, without what costs time or depends on the size of a round."""
+    """The lines of every procedure, without what costs time or depends on the size of a round."""
     split = Split(scale=0.1)
-    exhaustive = Claim(split, "l1", DIM, 0.0, "exhaustive", "majority", False, split.num_splits, "splits")
+    exhaustive = Claim(split, "l1", DIM, 0.0, "exhaustive", "majority", False, split.num_splits)
     jobs = {
-        "fixed": records_of(job_of(LEVELS, batch=64), claim(450), folder, name="fixed"),
-        "splits": records_of(
-            Job(HalfSpace(), split, job_of(LEVELS).split, torch.arange(5), 0, 2, 16, CPU), exhaustive, folder, name="s"
-        ),
+        "fixed": lines_of(sampler_of(LEVELS, batch=64), procedure_of(claim(450)), folder, name="fixed"),
+        "splits": lines_of(sampler_of(LEVELS, batch=16, noise=split), AllSplits(exhaustive, 0, split), folder, "s"),
     }
-    found = {
-        name: [{key: value for key, value in record.items() if key != "seconds"} for record in records]
-        for name, records in jobs.items()
-    }
-    tests = records_of(job_of(LEVELS), claim(3000, "sequential"), folder, radii=[SIGMA], name="tests")
+    found = {name: [line.with_changes(seconds=0.0).to_table() for line in lines] for name, lines in jobs.items()}
+    tests = lines_of(sampler_of(LEVELS), procedure_of(claim(3000, "sequential"), radii=[SIGMA]), folder, name="tests")
     rights: dict[int, list[int]] = {}
-    for record in tests:
-        if record["part"] == "round":
-            for image, right in zip(record["images"], record["right"], strict=True):
+    for line in tests:
+        if line.part == "round":
+            for image, right in zip(line.images, line.right, strict=True):
                 rights.setdefault(image, []).extend(right)
     return found | {"tests": [rights[image] for image in sorted(rights)]}
 

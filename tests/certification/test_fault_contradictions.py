@@ -38,7 +38,7 @@ def trained(tmp_path_factory):
 def counts(trained):
     """The run of a certification, and which of its images are certified to be right at l2 0.001."""
     with start_run("certify", trained[0], QUIET, parent=str(trained[1].path)) as run:
-        outcomes = certify(*trained, run)["outcomes"]
+        outcomes = certify(*trained, run).to_json()["outcomes"]
     rows = zip(outcomes["predicted"], outcomes["labels"], outcomes["radius"], strict=True)
     certified = sum(predicted == label and radius >= 0.001 for predicted, label, radius in rows)
     assert certified >= 3
@@ -68,7 +68,7 @@ def beside(trained, counts, monkeypatch, tmp_path):
         monkeypatch.setattr("rushkit.robustness.block.count_right", count_right)
         with start_run("attack", recipe, QUIET, parent=str(trained[1].path)) as run:
             attack(recipe, trained[1], run, ("strict",))
-        results = recertify(recipe, counts[0].path)
+        results = recertify(recipe, counts[0].path).to_json()
         return results["empirical"][0], results["checks"]["messages"]
 
     return make
@@ -109,7 +109,7 @@ def table_of(run):
 def test_a_radius_that_was_tested_is_in_the_table_as_asked(trained):
     recipe = derive_recipe(trained[0], {"certify.norm": "l1", "certify.radii": [0.015]}, {})
     with start_run("certify", recipe, QUIET, parent=str(trained[1].path)) as run:
-        results = certify(recipe, trained[1], run)
+        results = certify(recipe, trained[1], run).to_json()
     assert (
         0
         < results["certified"][0]["count"]
@@ -121,7 +121,7 @@ def test_a_radius_that_was_tested_is_in_the_table_as_asked(trained):
 def test_small_radii_have_two_digits_in_the_table_and_count_as_in_results(trained, counts):
     recipe = derive_recipe(trained[0], {"certify.norm": "linf"}, {})
     with start_run("certify", recipe, QUIET, parent="x") as run:
-        results = recertify(recipe, counts[0].path, None, run)
+        results = recertify(recipe, counts[0].path, None, run).to_json()
     rows = table_of(run)
     for row, radius in zip(rows, results["outcomes"]["radius"], strict=True):
         assert 0.9 * radius <= float(row["radius"]) <= radius

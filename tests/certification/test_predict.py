@@ -10,17 +10,24 @@ from scipy.stats import beta
 from tiny_runs import QUIET, checkpoint_of, finetuned
 
 from rushkit import data
-from rushkit.certification import predict as stage
+from rushkit.certificates import ABSTAIN
+from rushkit.certification import draws
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
-from rushkit.certification.predict import read_picture, verdict
-from rushkit.certification.votes import Counts
+from rushkit.certification.draws import Counts
+from rushkit.certification.image_files import read_image
+from rushkit.certification.predict import predict
+from rushkit.certification.procedures import FixedSamples
 from rushkit.noises import create
 from rushkit.votes import SCORE
 
 
 def claim(samples=100, alpha=0.05, rule="majority", bound="clopper-pearson"):
-    return Claim(create("gaussian", scale=0.25), "l2", 12, alpha, bound, rule, False, samples, "fixed")
+    return Claim(create("gaussian", scale=0.25), "l2", 12, alpha, bound, rule, False, samples)
+
+
+def verdict(what, counts):
+    return FixedSamples(what, 10).verdict(counts)
 
 
 def counts(votes, selection=(9, 1)):
@@ -43,7 +50,7 @@ def test_the_middle_square_is_seen(tmp_path, wide):
     stripes[:, 2:4] = 200
     pixels = stripes if wide else stripes.transpose(1, 0, 2)
     Image.fromarray(pixels).save(tmp_path / "stripes.png")
-    picture = read_picture(tmp_path / "stripes.png", 2)
+    picture = read_image(tmp_path / "stripes.png", 2)
     assert picture.pixels.shape == (3, 2, 2)
     assert (picture.pixels == 200).all()
     assert picture.notes == (f"middle 2x2 of {'6x2' if wide else '2x6'}",)
@@ -60,29 +67,29 @@ def test_predict_sees_the_pixels_of_a_folder_data_set(tmp_path, name, size):
     mode = {"palette.gif": "P", "clear.png": "RGBA", "grey.png": "L"}.get(name, "RGB")
     photo.convert(mode).save(path, **({"exif": turned} if name == "turned.jpg" else {}))
     dataset = data.create("folder", root=str(tmp_path), image_size=size)
-    assert torch.equal(read_picture(path, size).pixels, dataset.split("train").images[0])
+    assert torch.equal(read_image(path, size).pixels, dataset.split("train").images[0])
 
 
 def test_a_palette_with_transparent_colours_is_read_without_a_word(tmp_path):
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.save(tmp_path / "palette.png", transparency=b"\x00\x80")
-    assert read_picture(tmp_path / "palette.png", 2).pixels[:, 0, 0].tolist() == [10, 20, 30]
+    assert read_image(tmp_path / "palette.png", 2).pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 
 def test_the_bounds_are_those_of_clopper_and_pearson_at_alpha():
-    row = verdict(claim(1000, 0.01), counts([900, 100]), ("cat", "dog"))
-    assert (row["class"], row["abstained"]) == ("cat", False)
-    assert row["p_lower"] == pytest.approx(beta.ppf(0.005, 900, 101))
-    assert row["p_upper"] == pytest.approx(beta.ppf(0.995, 901, 100))
+    image = verdict(claim(1000, 0.01), counts([900, 100]))
+    assert image.predicted == 0
+    assert image.p_lower == pytest.approx(beta.ppf(0.005, 900, 101))
+    assert image.p_upper == pytest.approx(beta.ppf(0.995, 901, 100))
 
 
 def test_an_abstention_has_no_radius_though_certify_alone_would_give_one():
     # 59 of 100 at alpha 0.05: a one-sided bound is above a half, the two-sided test of PREDICT is not passed.
     assert beta.ppf(0.05, 59, 42) > 0.5
-    row = verdict(claim(), counts([59, 41]), ("cat", "dog"))
-    assert (row["abstained"], row["class"], row["radius"]) == (True, None, 0.0)
-    assert verdict(claim(), counts([75, 25]), ("cat", "dog"))["radius"] > 0
+    image = verdict(claim(), counts([59, 41]))
+    assert (image.predicted, image.radius) == (ABSTAIN, 0.0)
+    assert verdict(claim(), counts([75, 25])).radius > 0
 
 
 def test_the_mean_is_that_of_the_class_that_was_chosen_before_its_draws():
@@ -90,7 +97,7 @@ def test_the_mean_is_that_of_the_class_that_was_chosen_before_its_draws():
         table = np.array([scores], dtype=np.int64) * SCORE
         return Counts(np.array([scores], dtype=np.int64), table, table * SCORE)
 
-    found = stage._as_image_counts(drawn(6, 4), drawn(30, 70))
+    found = ImageCounts.of_one(drawn(6, 4), drawn(30, 70))
     assert (found.scores.tolist(), found.squares.tolist()) == ([30.0], [30.0])
     assert found.votes.tolist() == [[30, 70]]
 
@@ -101,13 +108,13 @@ def test_the_draws_of_an_image_are_its_own_and_those_that_estimate_are_not_those
     recipe = tiny("finetune.epochs=1", "data.limit=20", "certify.samples=100", "certify.selection=10")
     for shade in (0, 100):
         Image.new("RGB", (8, 8), (shade, shade, shade)).save(tmp_path / f"{shade}.png")
-    drawn, original = [], stage.noisy_unit
+    drawn, original = [], draws.noisy_unit
 
     def noted(noise, x, size, seed, purpose, pixels, unit):
         drawn.append((purpose, pixels))
         return original(noise, x, size, seed, purpose, pixels, unit)
 
-    monkeypatch.setattr(stage, "noisy_unit", noted)
-    stage.predict(recipe, checkpoint_of(finetuned(recipe, None)), sorted(tmp_path.glob("*.png")), QUIET)
+    monkeypatch.setattr(draws, "noisy_unit", noted)
+    predict(recipe, checkpoint_of(finetuned(recipe, None)), sorted(tmp_path.glob("*.png")), QUIET)
     assert len(set(drawn)) == 4
     assert len({pixels for _, pixels in drawn}) == len({purpose for purpose, _ in drawn}) == 2

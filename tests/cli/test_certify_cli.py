@@ -15,11 +15,13 @@ from commands import contents, only, sets
 from PIL import Image
 
 from rushkit import noises
+from rushkit.certificates import ABSTAIN
 from rushkit.certification import draws
 from rushkit.certification import predict as stage
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
-from rushkit.certification.votes import MOST_DRAWS
+from rushkit.certification.draws import MOST_DRAWS
+from rushkit.certification.procedures import FixedSamples
 from rushkit.errors import NoCertificate
 from rushkit.votes import SCORE
 
@@ -149,8 +151,10 @@ class TestCertify:
     def test_an_objective_that_takes_no_noise_is_a_warning(self, cli, runs, monkeypatch):
         from rushkit.objectives.cross_entropy import CrossEntropy
 
-        quiet = CrossEntropy.inputs
-        monkeypatch.setattr(CrossEntropy, "inputs", lambda self, x, views, noise, g: quiet(self, x, views, None, g))
+        with monkeypatch.context() as patch:
+            quiet = CrossEntropy.inputs
+            patch.setattr(CrossEntropy, "inputs", lambda self, x, views, noise, g: quiet(self, x, views, None, g))
+            assert cli("finetune", "--from", "digits", "-q", *sets("finetune.epochs=1")).code == 0
         said = cli("certify", *FEW, "-q")
         (warning,) = (line for line in said.err.splitlines() if line.startswith("warning"))
         assert "without noise" in warning
@@ -289,14 +293,15 @@ class TestPredict:
             )
 
         noise = noises.create("gaussian", scale=0.25)
-        claim = Claim(noise, "l2", 12, 0.001, "clopper-pearson", "majority", False, 1000, "fixed")
-        row = stage.verdict(claim, counts([60, 40]), ("cat", "dog"))
-        assert (row["abstained"], row["class"], row["top"], row["radius"]) == (True, None, "cat", 0.0)
-        assert row["p_lower"] < 0.01 < row["p_upper"] < 0.5
-        row = stage.verdict(claim, counts([40, 60]), ("cat", "dog"))
-        assert (row["class"], row["top"]) == ("dog", "dog")
-        assert 0.5 < row["p_lower"] < 0.99 < row["p_upper"]
-        assert row["radius"] > 0
+        claim = Claim(noise, "l2", 12, 0.001, "clopper-pearson", "majority", False, 1000)
+        procedure = FixedSamples(claim, 100)
+        image = procedure.verdict(counts([60, 40]))
+        assert (image.predicted, image.top, image.radius) == (ABSTAIN, 0, 0.0)
+        assert image.p_lower < 0.01 < image.p_upper < 0.5
+        image = procedure.verdict(counts([40, 60]))
+        assert (image.predicted, image.top) == (1, 1)
+        assert 0.5 < image.p_lower < 0.99 < image.p_upper
+        assert image.radius > 0
 
     def test_the_split_noise_leaves_nothing_to_chance(self, cli, runs, pictures):
         said = cli("predict", str(pictures / "a.png"), "--json", "-q", *sets("noise.name=split", "noise.scale=0.1"))
@@ -326,7 +331,7 @@ class TestPredict:
         assert [each["image"] for each in found["unreadable"]] == ["absent.png"]
 
     def test_images_of_which_none_can_be_read_are_named_before_any_work(self, fails, runs, pictures, monkeypatch):
-        monkeypatch.setattr(stage, "count_votes", None)
+        monkeypatch.setattr(draws, "count_votes", None)
         torn, empty = pictures / "torn.png", pictures / "empty.png"
         torn.write_bytes((pictures / "a.png").read_bytes()[:60])
         empty.write_bytes(b"")
@@ -353,7 +358,7 @@ class TestPredict:
 
     def test_more_draws_than_64_bits_hold_the_squares_of_are_refused(self, fails, runs, pictures, monkeypatch):
         assert MOST_DRAWS * SCORE**2 < 2**63 <= (MOST_DRAWS + 1) * SCORE**2
-        monkeypatch.setattr(stage, "count_votes", None)
+        monkeypatch.setattr(draws, "count_votes", None)
         for given in (["--samples", str(MOST_DRAWS + 1)],):
             said = fails(2, "predict", str(pictures), *given).err
             assert f"ask for {MOST_DRAWS} at most" in " ".join(said.split())

@@ -113,7 +113,7 @@ def look(folder: Path, model: Path) -> None:
         audit(recipe, checkpoint, AUDIT, run, AUDITED)
     with start_run("probe", recipe, QUIET) as run, blocks_of(probe_module, "_BLOCK", 8):
         probe(recipe, checkpoint, Ball(steps=2), run, images=20)
-    found = predict(recipe, checkpoint, [folder / "images"], QUIET)
+    found = predict(recipe, checkpoint, [folder / "images"], QUIET).to_table()
     machine = machine_of(recipe)
     encoder = load_classifier(checkpoint, machine).network.encoder
     digits = components.load_split(recipe, components.build_dataset(recipe), "train")

@@ -303,7 +303,7 @@ def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_
 def test_certificates_say_that_nobody_here_saw_the_training(make, theirs, noise, says):
     checkpoint = checkpoint_of(make(theirs, "toy", "data.limit=4", "certify.samples=20", *noise))
     gaussian = {"noise.name": "gaussian", "noise.std": 0.25, "certify.selection": 5, "certify.samples": 20}
-    found = certify(derive_recipe(recipe_of(checkpoint), gaussian), checkpoint)
+    found = certify(derive_recipe(recipe_of(checkpoint), gaussian), checkpoint).to_json()
     assert [warning for warning in found["warnings"] if says in warning]
     with pytest.raises(NoCertificate, match="without noise"):
         certify(derive_recipe(recipe_of(checkpoint), {"noise.name": "none"}), checkpoint)

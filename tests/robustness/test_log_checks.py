@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -12,8 +13,11 @@ from rushkit.robustness.log_checks import check_attack
 from rushkit.run.log import BlockLog, chained, read_chained, read_log
 from rushkit.votes import SCORE
 
-SUBJECT = {"mode": "fixed", "samples": 100, "selection": 10, "classes": ["a", "b"], "dim": 12, "of": 2}
-SUBJECT |= {"limit": 0, "skip": 1}
+SUBJECT = {
+    **{"data": {"name": "digits"}, "split": "test", "limit": 0, "skip": 1, "noise": {"name": "uniform"}, "seed": 0},
+    **{"selection": 10, "model": "m", "precision": "float32", "images": "i", "of": 2, "dim": 12, "classes": ["a", "b"]},
+    **{"samples": 100, "mode": "fixed", "warnings": [], "size": ""},
+}
 SELECTION = {
     **{"part": "selection", "images": [0, 1], "labels": [0, 1], "votes": [[9, 1], [2, 8]]},
     **{"scores": [[9 * SCORE, SCORE], [2 * SCORE, 8 * SCORE]], "drawn": 20, "seconds": 0.5},
@@ -52,8 +56,8 @@ def third_image():
     ("key", "value", "reason"),
     [
         ("votes", [[91, 10], [20, 80]], "not as many as its draws"),
-        ("votes", [[110, -10], [20, 80]], "out of range"),
-        ("votes", [[90.0, 10], [20, 80]], "no whole number"),
+        ("votes", [[110, -10], [20, 80]], "greater than or equal to 0"),
+        ("votes", [[90.0, 10], [20, 80]], "valid integer"),
         ("votes", [[90, 10, 0], [20, 80, 0]], "no whole number"),
         ("votes", [[10**30, 10], [20, 80]], "no whole number"),
         ("images", [1, 0], "do not follow each other"),
@@ -61,8 +65,11 @@ def third_image():
         ("drawn", 100, "not those of its images"),
         ("scores", [101 * SCORE, 80 * SCORE], "out of range"),
         ("squares", [0, 80 * SCORE**2], "not that of its confidences"),
-        ("seconds", "soon", "no number"),
-        ("part", "round", "is missing"),
+        ("seconds", "soon", "valid number"),
+        ("seconds", math.inf, "no number"),
+        ("seconds", -1.0, "greater than or equal to 0"),
+        ("part", "round", "Field required"),
+        ("part", "guess", "Input tag 'guess'"),
     ],
 )
 def test_counts_that_cannot_be_are_refused(key, value, reason):

@@ -50,7 +50,7 @@ def test_what_trains_is_evaluated_attacked_and_certified(tiny, kind):
         model = checkpoint_of(finetuned(recipe, checkpoint_of(pretrained(recipe))))
         evaluated = evaluate(recipe, model)["accuracy"]
         attacked = attack(recipe, model, protocols=("paper",))["attacks"]
-        certified = certify(recipe, model)
+        certified = certify(recipe, model).to_json()
     finally:
         registries.backbones.unregister("odd", odd.__module__.partition(".")[0])
     assert {row["samples"] for row in evaluated} == {1, 4}

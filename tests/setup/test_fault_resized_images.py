@@ -40,7 +40,7 @@ def test_an_attack_says_it_at_the_start_and_beside_its_figures(model):
 def test_a_certification_says_it_at_the_start_and_of_what_is_covered(model):
     recipe, source = model
     with start_run("certify", recipe, QUIET, parent=str(source.path)) as run:
-        results = certify(recipe, source, run)
+        results = certify(recipe, source, run).to_json()
     assert WORDS in log(run)
     assert WORDS in results["covers"]
 
@@ -63,11 +63,11 @@ def test_a_folder_whose_images_are_resized_says_so(tiny, tmp_path):
     of_folder = ("data.name=folder", f"data.path={folder}", "data.image_size=8", "data.limit=0")
     recipe = tiny(*CHANGES, *FEW, *of_folder, "finetune.freeze=none", "finetune.epochs=1")
     source = checkpoint_of(finetuned(recipe, None))
-    assert "resized from their own sizes to 8x8" in certify(recipe, source)["covers"]
+    assert "resized from their own sizes to 8x8" in certify(recipe, source).covers
 
 
 def test_a_prediction_says_whose_pixels_its_radius_counts(model, tmp_path):
     from PIL import Image
 
     Image.new("RGB", (40, 30)).save(tmp_path / "photo.png")
-    assert "16x16" in predict(*model, [tmp_path / "photo.png"], QUIET)["explanation"]
+    assert "16x16" in predict(*model, [tmp_path / "photo.png"], QUIET).explanation

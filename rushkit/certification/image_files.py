@@ -1,0 +1,111 @@
+"""The image files that are to be classified: found in folders, read at the model's size, and told what is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from rushkit.data.picture import ImageFault, own_bounds, read_picture
+from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
+from rushkit.errors import DataError, UsageError
+from rushkit.paths import exists, is_folder
+from rushkit.results.prediction import UnreadableImage
+
+_REPAIR = "repair it, or leave it out"
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image file that was read.
+
+    Attributes:
+        path: The file.
+        pixels: uint8 (3, S, S) at the size that the model takes.
+        notes: What was done to it.
+    """
+
+    path: Path
+    pixels: Tensor
+    notes: tuple[str, ...]
+
+
+def read_images(paths: Sequence[Path], size: int) -> tuple[list[InputImage], list[UnreadableImage]]:
+    """Return the images that can be read, and what is wrong with the others. Raises DataError if none can be read."""
+    pictures: list[InputImage] = []
+    unreadable: list[UnreadableImage] = []
+    for path in paths:
+        try:
+            pictures.append(read_image(path, size))
+        except DataError as error:
+            if len(paths) == 1:
+                raise
+            unreadable.append(UnreadableImage(image=str(path), problem=error.message))
+    if not pictures:
+        raise DataError(f"none of these {len(paths)} images can be read: {unreadable[0].problem}", _REPAIR)
+    return pictures, unreadable
+
+
+def image_files(given: Sequence[str | Path], warn: Callable[[str], None] | None = None) -> list[Path]:
+    """Return the image files among files and folders; folders are searched in order of name.
+
+    Args:
+        given: Files and folders.
+        warn: Called with what is left out of a folder: links in circles, what is no file, formats that are not read.
+
+    Raises:
+        UsageError: none are given, or a folder has no image files.
+        DataError: a folder cannot be listed.
+    """
+    if not given:
+        raise UsageError("no image is named", "for example rushkit predict photo.png")
+    files: list[Path] = []
+    for path in map(Path, given):
+        if not is_folder(path):
+            files.append(path)
+            continue
+        inside = scan(path)
+        if not inside.images:
+            raise UsageError(
+                f"{path} has no images{_apart_from(inside.left_out)}",
+                f"their names end in one of {' '.join(sorted(SUFFIXES))}",
+            )
+        if inside.left_out and warn:
+            warn(f"{path}: {len(inside.left_out)} left out{_apart_from(inside.left_out)}")
+        files += sorted(path / image.path for image in inside.images)
+    return files
+
+
+def _apart_from(left_out: tuple[LeftOut, ...]) -> str:
+    return f": {describe_left_out(left_out)}" if left_out else ""
+
+
+def read_image(path: Path, size: int) -> InputImage:
+    """Read an image at the model's size: its middle square, resized with antialiasing, as the data set `folder` does.
+
+    Raises:
+        DataError: there is no such file, or it cannot be read.
+    """
+    try:
+        with own_bounds():
+            decoded = read_picture(path, size)
+    except ImageFault as fault:
+        if not exists(path):
+            raise DataError(f"there is no image {path}", "check the path") from fault
+        raise DataError(fault.message, _REPAIR) from fault
+    side = min(decoded.width, decoded.height)
+    notes = []
+    if decoded.width != decoded.height:
+        notes.append(f"middle {side}x{side} of {decoded.width}x{decoded.height}")
+    if side != size:
+        notes.append(f"resized from {side}x{side} to {size}x{size}")
+    return InputImage(path, torch.from_numpy(decoded.pixels.copy()), tuple(notes))
+
+
+def pixel_seed(pixels: Tensor) -> int:
+    """Return a number that the pixels of an image determine."""
+    return int.from_bytes(hashlib.blake2b(pixels.numpy().tobytes(), digest_size=7).digest(), "big")

@@ -1,0 +1,84 @@
+"""Which images are certified, and in which order and portions their noise is drawn: a task is one line of the log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rushkit.data.memory import limit_indices
+
+# Images that are drawn for together, and draws between two lines of the log: what a kill can cost.
+GROUP = 128
+TASK_DRAWS = 10_000
+
+
+# Draws that choose a class, draws that bound its probability, or a count over all splits.
+Part = Literal["selection", "estimation", "splits"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Draws that become one line of the log.
+
+    Attributes:
+        part: What they are for.
+        rows: Positions among the images to certify.
+        start: First draw of each image.
+        stop: One after the last.
+    """
+
+    part: Part
+    rows: range
+    start: int
+    stop: int
+
+    @property
+    def draws(self) -> int:
+        """Draws of all its images together."""
+        return (self.stop - self.start) * len(self.rows)
+
+
+def certified_indices(images: int, limit: int, skip: int) -> Tensor:
+    """Return the images to certify, (N,) int64 in rising order: every ``skip``-th, at most ``limit`` of them (0: all).
+
+    Where nothing is skipped, a limit takes the images that an attack with this limit takes.
+    """
+    every = torch.arange(0, images, skip)
+    places = limit_indices(len(every), limit)
+    return every if places is None else every[places].sort().values
+
+
+def marks(samples: int) -> list[int]:
+    """Return the numbers of draws at which counts are logged: 1, 2, 5 times a power of ten, from 100 on to ``samples``.
+
+    From ``TASK_DRAWS`` on these are its multiples. Certificates can be redone for each of these numbers of draws.
+    """
+    small = [factor * 10**power for power in range(2, 5) for factor in (1, 2, 5)]
+    known = [mark for mark in small if mark < TASK_DRAWS] + list(range(TASK_DRAWS, samples, TASK_DRAWS))
+    return [mark for mark in known if mark < samples] + [samples]
+
+
+def group_tasks(part: Part, images: int, draws: int) -> list[Task]:
+    """Return tasks for the first ``draws`` draws of every image, a group of images at a time."""
+    return [Task(part, rows, 0, draws) for rows in _groups(range(images), GROUP)]
+
+
+def fixed_tasks(images: int, selection: int, samples: int) -> list[Task]:
+    """Return tasks for a fixed number of draws of every image; a group of images is done before the next begins."""
+    tasks = []
+    for group in group_tasks("selection", images, selection):
+        tasks.append(group)
+        start = 0
+        for mark in marks(samples):
+            # Few draws of many images, or many of few.
+            size = max(1, min(GROUP, TASK_DRAWS // (mark - start)))
+            tasks += [Task("estimation", rows, start, mark) for rows in _groups(group.rows, size)]
+            start = mark
+    return tasks
+
+
+def _groups(rows: range, size: int) -> list[range]:
+    return [rows[first : first + size] for first in range(0, len(rows), size)]
