@@ -42,10 +42,10 @@ def command(*, changes: Changes = None, output: Output) -> None:
         return run
 
     def saved(run: Run) -> Checkpoint:
-        found = run.checkpoints.load_latest()
-        if found is None:
+        checkpoint = run.checkpoints.load_latest()
+        if checkpoint is None:
             raise CheckpointError(f"{run.path} has no checkpoint", "run the demo again")
-        return found
+        return checkpoint
 
     speaker.say("1/4 pre-train an encoder without labels, with noise on one view")
     with begin("pretrain", None) as run:

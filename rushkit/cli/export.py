@@ -53,12 +53,12 @@ def command(
     from rushkit.report.terminal.tables import export_table
 
     path = Path(target)
-    chosen = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
-    check_target(path, SUFFIXES[chosen], force)
-    if chosen == Format.ONNX:
+    file_format = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
+    check_target(path, SUFFIXES[file_format], force)
+    if file_format == Format.ONNX:
         # Before a model is loaded in vain.
         packages()
     checkpoint = open_source(source, changes, ("finetune", "pretrain"), output.speaker())
     exported = load_part(checkpoint, part.value if part else None)
-    results = export_onnx(exported, path) if chosen == Format.ONNX else export_timm(exported, path)
+    results = export_onnx(exported, path) if file_format == Format.ONNX else export_timm(exported, path)
     output.result(results, export_table(results))

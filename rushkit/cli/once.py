@@ -45,8 +45,8 @@ class OnceCommand(TyperCommand):
         self._refuse_repeated(order)
         rest = super().parse_args(ctx, args)
         if changes := ctx.params.get("changes"):
-            said = _refuse_contradictions(changes)
-            self._refuse_beside_flags(ctx, said)
+            changed_by = _refuse_contradictions(changes)
+            self._refuse_beside_flags(ctx, changed_by)
         return rest
 
     def _refuse_repeated(self, order: Sequence[object]) -> None:
@@ -58,7 +58,7 @@ class OnceCommand(TyperCommand):
                 flag = parameter.opts[0]
                 raise UsageError(f"{flag} is given {times} times", f"it takes one value: leave the other {flag} out")
 
-    def _refuse_beside_flags(self, ctx: Context, said: Mapping[str, str]) -> None:
+    def _refuse_beside_flags(self, ctx: Context, changed_by: Mapping[str, str]) -> None:
         verb = str(ctx.command.name)
         for parameter in self.params:
             pattern = SETS.get(verb, {}).get(str(parameter.name))
@@ -66,11 +66,11 @@ class OnceCommand(TyperCommand):
             if pattern is None or ctx.params.get(str(parameter.name)) in (None, False, []):
                 continue
             key = pattern.format(verb=verb).replace(".", r"\.").replace("#", "[0-9]+")
-            twice = next((leaf for leaf in said if re.fullmatch(key, leaf)), None)
+            twice = next((leaf for leaf in changed_by if re.fullmatch(key, leaf)), None)
             if twice is not None:
                 flag = parameter.opts[0]
                 raise UsageError(
-                    f"{flag} sets {twice}, and so does --set {said[twice]}", "say it once: leave that --set out"
+                    f"{flag} sets {twice}, and so does --set {changed_by[twice]}", "say it once: leave that --set out"
                 )
 
 
@@ -88,7 +88,7 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
     from rushkit.recipe.overrides import parse_changes
     from rushkit.recipe.schema import section_at
 
-    said: dict[str, str] = {}
+    changed_by: dict[str, str] = {}
     values: dict[str, Toml] = {}
     for (key, value), change in zip(parse_changes(changes), changes, strict=True):
         leaves = dict(_leaves(key, value))
@@ -98,13 +98,15 @@ def _refuse_contradictions(changes: list[str]) -> dict[str, str]:
             group = model.EXCLUSIVE if model else frozenset()
             rivals = {f"{section}.{rival}" for rival in group} - {leaf} if name in group else set()
             # A table replaces everything that was in it.
-            replaced = {known for known in said if known.startswith(f"{key}.")} - {leaf}
+            replaced = {known for known in changed_by if known.startswith(f"{key}.")} - {leaf}
             changed = {leaf} if values.get(leaf, part) != part else set()
-            if undone := sorted(said.keys() & (rivals | replaced | changed)):
-                raise UsageError(f"--set {change} undoes --set {said[undone[0]]}", "say it once: leave one of them out")
-        said |= dict.fromkeys(leaves, change)
+            if undone := sorted(changed_by.keys() & (rivals | replaced | changed)):
+                raise UsageError(
+                    f"--set {change} undoes --set {changed_by[undone[0]]}", "say it once: leave one of them out"
+                )
+        changed_by |= dict.fromkeys(leaves, change)
         values |= leaves
-    return said
+    return changed_by
 
 
 def _leaves(key: str, value: Toml) -> Iterator[tuple[str, Toml]]:

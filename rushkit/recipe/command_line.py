@@ -31,7 +31,7 @@ def check_command_line(changes: Changes = (), flags: Iterable[Override] = ()) ->
 
     Args:
         changes: As for ``--set``.
-        flags: The command's own, such as ``("certify.alpha", 0.01, "--alpha")``; one without a value was not given.
+        flags: Flags of the command, such as ``("certify.alpha", 0.01, "--alpha")``; one without a value was not given.
 
     Raises:
         UsageError: with every error at once.
@@ -56,7 +56,7 @@ def _lenient_recipe(keys: Iterable[str]) -> Table:
     """A stand-in for the recipe: a radius may have any length that some norm allows, and each index has its attack."""
     indices = [int(index) for key in keys if (index := _attack_index(key)) is not None]
     attacks = [Attack(norm="l1")] * (max(indices, default=0) + 1)
-    # Without options of its own: none of them can be taken away.
+    # A noise without options: none of them can be taken away.
     noise = Noise(name="none")
     return Recipe(data=Data(name="digits"), noise=noise, attack=attacks, certify=Certify(norm="l1")).resolved()
 
@@ -74,13 +74,13 @@ def _needs_the_recipe(key: str) -> bool:
 
 def _is_set(key: str, keys: Sequence[str]) -> bool:
     """Whether a key is one of ``keys``, or in a table that is."""
-    return any(key == own or key.startswith(f"{own}.") for own in keys)
+    return any(key == changed or key.startswith(f"{changed}.") for changed in keys)
 
 
 def _is_about(error: ErrorDetails, keys: Sequence[str]) -> bool:
     """Whether an error is about what was set, and not about what the stand-in has beside it."""
     key = ".".join(map(str, error["loc"]))
-    inside_unknown = error["type"] == "extra_forbidden" and any(own.startswith(f"{key}.") for own in keys)
+    inside_unknown = error["type"] == "extra_forbidden" and any(changed.startswith(f"{key}.") for changed in keys)
     return inside_unknown or _is_set(key, keys)
 
 
