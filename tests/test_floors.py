@@ -191,7 +191,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"certify"},
         {"resume"},
     ),
-    "auditing": ({"planted", "plan"}, {"attacks"}, {"measure"}, {"checks"}, {"audit"}, {"asked"}),
+    "auditing": ({"planted", "plan"}, {"attacks"}, {"kept"}, {"measure"}, {"checks"}, {"audit"}, {"asked"}),
 }
 
 

@@ -8,36 +8,29 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict
-from typing import Any
 
 import torch
 
 from rushkit.auditing.checks import check_all
-from rushkit.auditing.measure import Measured, Point, Session, measure
+from rushkit.auditing.kept import KeptOutcomes
+from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, passes
-from rushkit.bar import Progress
-from rushkit.data.memory import limit
 from rushkit.distributed import ranks
-from rushkit.errors import Interrupted, shell_line
-from rushkit.files import plain_json
+from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
+from rushkit.results.auditing import Audit, AuditAttacks, AuditGradients, AuditPoint, AuditSettings, AuditSweeps
 from rushkit.rounding import duration
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.names import SUFFIX
-from rushkit.run.partial import Partial
-from rushkit.run.signals import Stop, graceful_stop
 from rushkit.setup import components
-from rushkit.setup.model import load_classifier
-from rushkit.setup.start import machine_of, start_run
-from rushkit.setup.subject import LowPrecision, check_classes, check_images, fingerprint_of, labels_of, smoothed
+from rushkit.setup.resumable import resumable
+from rushkit.setup.start import run_or_new
+from rushkit.setup.subject import Subject, in_precision
 from rushkit.smoothing import SmoothedClassifier
 
 # Images in the pass that tells how long everything will take.
 _TIMED = 128
-# What a measurement's file is called while the audit runs.
-_KEPT = "audit."
 
 
 def audit(
@@ -47,8 +40,14 @@ def audit(
     run: Run | None = None,
     images: int = 64,
     samples: int = 0,
-) -> dict[str, Any]:
+) -> Audit:
     """Check a fine-tuned model's robustness against the checklist of a trustworthy evaluation.
+
+    Example::
+
+        results = audit(load_recipe("cifar10"), open_checkpoint("cifar10", "finetune"))
+        for check in results.checks:
+            print(check.code, check.status, check.says)
 
     Args:
         recipe: Sections data, noise, attack (for the split and m), system.
@@ -64,72 +63,56 @@ def audit(
     Raises:
         Interrupted: a signal asked to stop; what is measured is kept.
     """
-    if settings is None:
-        ball = recipe.attack[0] if recipe.attack else Attack()
-        settings = audit_settings(ball.norm, ball.eps, recipe.system.seed)
-    if run is None:
-        with start_run("audit", recipe, parent=str(source.path)) as run:
-            return audit(recipe, source, settings, run, images, samples)
-    machine = machine_of(recipe)
-    classifier = load_classifier(source, machine)
     section = recipe.attack[0] if recipe.attack else None
-    dataset = components.build_dataset(recipe)
-    split = components.load_split(recipe, dataset, section.split if section else "test")
-    split = limit(split, images)
-    y = labels_of(split, len(classifier.classes)).to(machine.device)
-    check_classes(recipe.data.name, dataset.classes, classifier.classes)
-    check_images(split, classifier.image_size)
-    x = components.to_float(split.images.to(machine.device))
-    check_eps(settings.norm, settings.eps, x[0].numel())
-    m = samples or (max(section.samples) if section else 1)
-    g = smoothed(classifier.network, components.build_noise(recipe), m, classifier.chunk(recipe.system.chunk), machine)
-    encoder = classifier.network.encoder
-    features = encoder if machine.precision == "float32" else LowPrecision(encoder, machine)
-    total = passes(settings, m, len(classifier.classes), x.shape)
-    seconds = total * _seconds_a_pass(g, x) / ranks.world()
-    run.speaker.say(
-        f"audit {source.path}: {len(x)} images of {split.name}, {ball_words(settings.norm, settings.eps)}, m = {m}, "
-        f"noise {recipe.noise.name}; {settings.steps} steps and {settings.eot} draws a gradient, sweeps up to twice as "
-        f"many; about {total:.2g} passes, about {duration(seconds)}; {machine}"
-    )
-    if note := components.size_note(split):
-        run.speaker.say(f"note: {note}")
-    subject = {
-        "model": source.hash,
-        "precision": machine.precision,
-        "data": split.name,
-        "content": fingerprint_of(split),
-        "noise": recipe.noise.model_dump(),
-        "samples": m,
-        "settings": plain_json(asdict(settings), "settings"),
-    }
-    with (
-        graceful_stop(lambda name: run.speaker.say(f"{name}: stopping after this measurement")) as stop,
-        run.speaker.progress(total, "audit", "passes") as bar,
-    ):
-        found = measure(g, x, y, settings, features, _session(run, subject, stop, bar))
-    results = {
-        "stage": "audit",
-        "recipe": recipe.name,
-        "source": str(source.path),
-        "data": split.name,
-        "noise": recipe.noise.model_dump(),
-        "samples": m,
-        "settings": asdict(settings),
-        "size": note,
-        "checks": [asdict(check) for check in check_all(found)],
-        **_figures(found),
-    }
-    results = run.write_results(results)
-    if run.writes:
-        for path in run.subfolder("counts").glob(f"{_KEPT}*{SUFFIX}"):
-            path.unlink()
-    return results
+    settings = settings or _default_settings(section, recipe.system.seed)
+    with run_or_new(run, "audit", recipe, source.path) as run:
+        subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images)
+        x, y = subject.batch(slice(None))
+        check_eps(settings.norm, settings.eps, x[0].numel())
+        g = subject.smoothed(samples or (max(section.samples) if section else 1))
+        total = passes(settings, g.samples, len(subject.classifier.classes), x.shape)
+        seconds = total * _seconds_a_pass(g, x) / ranks.world()
+        run.speaker.say(_announcement(subject, recipe.noise.name, settings, g, total, seconds))
+        if size := components.size_note(subject.split):
+            run.speaker.say(f"note: {size}")
+        kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
+        features = in_precision(subject.classifier.network.encoder, subject.machine)
+        with resumable(
+            run,
+            None,
+            verb="audit",
+            label="audit",
+            unit="passes",
+            total=total,
+            kept=lambda done: "the measurements that are done are kept",
+            notice="stopping after this measurement",
+        ) as work:
+            measured = measure(g, x, y, settings, features, work, kept)
+        results = Audit(
+            recipe=recipe.name,
+            source=str(source.path),
+            data=subject.split.name,
+            noise=recipe.noise,
+            samples=g.samples,
+            settings=AuditSettings(**asdict(settings)),
+            size=size,
+            checks=check_all(measured),
+            images=measured.images,
+            attacked=list(measured.attacked),
+            sweeps=_sweeps(measured),
+            attacks=_attacks(measured),
+            loss_curve=list(measured.curve),
+            gradients=_gradients(measured),
+        )
+        results = run.write_results(results)
+        if run.writes:
+            kept.clear()
+        return results
 
 
-def failed(results: dict[str, Any]) -> list[str]:
-    """The codes of the checks that failed."""
-    return [check["code"] for check in results["checks"] if check["status"] == "fail"]
+def failed(results: Audit) -> list[str]:
+    """Return the codes of the checks that failed."""
+    return [check.code for check in results.checks if check.status == "fail"]
 
 
 def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> Settings:
@@ -138,55 +121,70 @@ def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> S
     return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
 
 
-def _session(run: Run, subject: dict[str, Any], stop: Stop, bar: Progress) -> Session:
-    """Keeps measurements of this subject in the run's folder, and shows on the bar how far they are."""
-    folder = run.subfolder("counts")
+def _default_settings(section: Attack | None, seed: int) -> Settings:
+    """Return the usual budgets on the ball of an attack, or of the usual attack."""
+    ball = section or Attack()
+    return audit_settings(ball.norm, ball.eps, seed)
 
-    def begin(own: int) -> None:
-        bar.total = own
 
-    def advance(label: str, done: int) -> None:
-        bar.advance(done)
-        run.speaker.detail(f"measured: {label}")
-
-    def interrupt() -> None:
-        raise Interrupted(
-            "stopped; the measurements that are done are kept",
-            f"go on with: {shell_line('rushkit', 'audit', '--resume', '--run', run.path)}",
-        )
-
-    return Session(
-        begin=begin,
-        advance=advance,
-        partial=lambda number: Partial(folder / f"{_KEPT}{number:02d}{SUFFIX}", subject),
-        stopped=lambda: stop.requested,
-        interrupt=interrupt,
+def _announcement(
+    subject: Subject, noise: str, settings: Settings, g: SmoothedClassifier, total: int, seconds: float
+) -> str:
+    return (
+        f"audit {subject.classifier.checkpoint.path}: {len(subject)} images of {subject.split.name}, "
+        f"{ball_words(settings.norm, settings.eps)}, m = {g.samples}, noise {noise}; {settings.steps} steps and "
+        f"{settings.eot} draws a gradient, sweeps up to twice as many; about {total:.2g} passes, about "
+        f"{duration(seconds)}; {subject.machine}"
     )
 
 
-def _figures(found: Measured) -> dict[str, Any]:
-    """What was measured, as results.json holds it."""
-    sweeps = {"steps": found.steps, "eot": found.draws, "eps": found.radii, "losses": found.losses}
-    single = {
-        "clean": found.clean,
-        "fixed": found.fixed,
-        "single_step": found.single,
-        "random_noise": found.noise,
-        "square": found.black_box,
-        "best": found.best,
-    }
+def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, samples: int) -> dict[str, JSON]:
+    """Return the facts that must not change while the audit is stopped."""
     return {
-        "images": found.images,
-        "attacked": list(found.attacked),
-        "sweeps": {name: [_point(point) for point in points] for name, points in sweeps.items()},
-        "attacks": {name: _point(point) for name, point in single.items() if point is not None},
-        "loss_curve": list(found.curve),
-        "gradients": None if found.gradients is None else asdict(found.gradients),
+        "model": subject.classifier.checkpoint.hash,
+        "precision": subject.machine.precision,
+        "data": subject.split.name,
+        "content": subject.fingerprint(),
+        "noise": recipe.noise.model_dump(),
+        "samples": samples,
+        "settings": plain_json(asdict(settings), "settings"),
     }
 
 
-def _point(point: Point) -> dict[str, Any]:
-    return {**asdict(point), "accuracy": point.accuracy}
+def _point(point: Point) -> AuditPoint:
+    return AuditPoint(label=point.label, value=point.value, share=list(point.share), accuracy=point.accuracy)
+
+
+def _sweeps(measured: Measured) -> AuditSweeps:
+    steps, eot, eps, losses = (
+        [_point(point) for point in measured.points[place]] for place in ("steps", "draws", "radii", "losses")
+    )
+    return AuditSweeps(steps=steps, eot=eot, eps=eps, losses=losses)
+
+
+def _attacks(measured: Measured) -> AuditAttacks:
+    """Return the accuracies that are in no sweep."""
+    alone: dict[str, Point | None] = {
+        "clean": measured.clean,
+        "fixed": measured.rival("fixed"),
+        "single_step": measured.rival("single"),
+        "random_noise": measured.rival("noise"),
+        "square": measured.rival("black_box"),
+        "best": measured.best,
+    }
+    return AuditAttacks(**{name: _point(point) for name, point in alone.items() if point is not None})
+
+
+def _gradients(measured: Measured) -> AuditGradients | None:
+    gradients = measured.gradients
+    if gradients is None:
+        return None
+    return AuditGradients(
+        zero=list(gradients.zero),
+        zero_entries=gradients.zero_entries,
+        cosines=list(gradients.cosines),
+        saturated=gradients.saturated,
+    )
 
 
 def _seconds_a_pass(g: SmoothedClassifier, x: torch.Tensor) -> float:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
 
 from rushkit import statistics
 from rushkit.auditing.measure import Measured, Point
 from rushkit.results.intervals import mean_interval
+from rushkit.results.notes import Check, Status
 from rushkit.rounding import percent
-
-Status = Literal["pass", "warn", "fail", "skipped"]
-Figures = dict[str, float]
 
 # Differences in accuracy that may be noise of a small sample, and those that count.
 _NOTICEABLE, _LARGE = 0.03, 0.05
@@ -32,44 +29,40 @@ _RISE = 0.02
 
 
 @dataclass(frozen=True)
-class Check:
+class Verdict:
     """What one check says.
 
     Attributes:
-        code: Such as ``"RK101"``; never given to another check.
-        name: Such as ``"eot-not-converged"``: what is the case where it fails.
-        status: Whether that is the case.
+        status: Whether what the check is named after is the case.
         says: One sentence for the reader.
-        figures: What it was judged by.
+        figures: The numbers that decided, by name.
     """
 
-    code: str
-    name: str
     status: Status
     says: str
-    figures: Figures
+    figures: dict[str, float] = field(default_factory=dict)
 
 
-def eot_not_converged(found: Measured) -> tuple[Status, str, Figures]:
+def eot_not_converged(measured: Measured) -> Verdict:
     """Twice the draws in each gradient must find nothing more."""
-    before, after = found.draws[-2:]
-    figures = {f"accuracy at {point.label}": point.accuracy for point in found.draws}
-    return _worse_by(after, before), _change(before, after), figures
+    before, after = measured.points["draws"][-2:]
+    figures = {f"accuracy at {point.label}": point.accuracy for point in measured.points["draws"]}
+    return Verdict(_worse_by(after, before), _change(before, after), figures)
 
 
-def steps_not_converged(found: Measured) -> tuple[Status, str, Figures]:
+def steps_not_converged(measured: Measured) -> Verdict:
     """Twice the steps must find nothing more."""
-    before, after = found.steps[-2:]
-    figures = {f"accuracy at {point.label}": point.accuracy for point in found.steps}
-    return _worse_by(after, before), _change(before, after), figures
+    before, after = measured.points["steps"][-2:]
+    figures = {f"accuracy at {point.label}": point.accuracy for point in measured.points["steps"]}
+    return Verdict(_worse_by(after, before), _change(before, after), figures)
 
 
-def loss_still_rising(found: Measured) -> tuple[Status, str, Figures]:
+def loss_still_rising(measured: Measured) -> Verdict:
     """The attack's loss must have stopped rising before its last 10 steps (Pintor et al. 2022, indicator 3)."""
-    curve = found.curve
+    curve = measured.curve
     last = min(10, len(curve) // 2)
     if last < 2:
-        return "skipped", f"{len(curve)} steps are too few to tell", {}
+        return Verdict("skipped", f"{len(curve)} steps are too few to tell")
     window = max(1, last // 3)
     # Means over a few steps: each value has the noise of its own draws.
     start = math.fsum(curve[:window]) / window
@@ -77,171 +70,169 @@ def loss_still_rising(found: Measured) -> tuple[Status, str, Figures]:
     end = math.fsum(curve[-window:]) / window
     rise, late = end - start, end - before
     share = min(max(late / rise, 0.0), 1.0) if rise > 0 else 0.0
-    figures = {"loss at the start": start, "loss at the end": end, "share of the rise in the last steps": share}
+    figures = {"start_loss": start, "end_loss": end, "late_share": share}
     status: Status = "warn" if share > 0.2 and late > _RISE else "pass"
-    return status, f"{_percent(share)} of the rise of the loss falls into the last {last} steps", figures
+    return Verdict(status, f"{_percent(share)} of the rise of the loss falls into the last {last} steps", figures)
 
 
-def gradient_zero(found: Measured) -> tuple[Status, str, Figures]:
+def gradient_zero(measured: Measured) -> Verdict:
     """Where the gradient is zero, a gradient attack does nothing (Pintor et al. 2022, indicator 1)."""
-    if found.gradients is None:
-        return "fail", "the output has no gradient with respect to the input", {}
-    share = sum(found.gradients.zero) / len(found.gradients.zero)
-    figures = {"images without gradient": share, "entries that are zero": found.gradients.zero_entries}
+    if measured.gradients is None:
+        return Verdict("fail", "the output has no gradient with respect to the input")
+    share = sum(measured.gradients.zero) / len(measured.gradients.zero)
+    figures = {"images_without_gradient": share, "zero_entries": measured.gradients.zero_entries}
     status = _above(share, 0.0, 0.1)
-    return status, f"{_percent(share)} of the images have a gradient of −log p̄ that is exactly zero", figures
+    return Verdict(status, f"{_percent(share)} of the images have a gradient of −log p̄ that is exactly zero", figures)
 
 
-def gradient_drowned(found: Measured) -> tuple[Status, str, Figures]:
+def gradient_drowned(measured: Measured) -> Verdict:
     """Two gradients from independent draws must point the same way, or the noise hides where to go."""
-    assert found.gradients is not None
-    cosines = found.gradients.cosines
+    assert measured.gradients is not None
+    cosines = measured.gradients.cosines
     if len(cosines) < 2:
-        return "skipped", "too few images have a gradient", {}
+        return Verdict("skipped", "too few images have a gradient")
     mean = math.fsum(cosines) / len(cosines)
     spread = math.sqrt(math.fsum((cosine - mean) ** 2 for cosine in cosines) / (len(cosines) - 1) / len(cosines))
-    figures = {"mean cosine": mean, "standard error": spread}
+    figures = {"mean_cosine": mean, "standard_error": spread}
     status: Status = "fail" if mean < 0.01 or mean < 3 * spread else "warn" if mean < 0.05 else "pass"
-    return status, f"gradients of {found.settings.eot} draws each have a mean cosine of {mean:.3f}", figures
+    return Verdict(status, f"gradients of {measured.settings.eot} draws each have a mean cosine of {mean:.3f}", figures)
 
 
-def not_finite(found: Measured) -> tuple[Status, str, Figures]:
+def not_finite(measured: Measured) -> Verdict:
     """NaN and infinite logits or gradients are failures of the model, never successes of an attack."""
-    figures = {"images with NaN or infinite values": float(found.not_finite)}
-    if found.not_finite:
-        return "fail", f"{found.not_finite} of {found.images} images: {found.problem}", figures
-    return "pass", "logits and gradients are finite", figures
+    figures = {"not_finite": float(measured.not_finite)}
+    if measured.not_finite:
+        return Verdict("fail", f"{measured.not_finite} of {measured.images} images: {measured.problem}", figures)
+    return Verdict("pass", "logits and gradients are finite", figures)
 
 
-def saturated(found: Measured) -> tuple[Status, str, Figures]:
+def saturated(measured: Measured) -> Verdict:
     """Where a draw's probability rounds to 1, its −log p has no gradient left and −log p̄ flattens."""
-    assert found.gradients is not None
-    share = found.gradients.saturated
+    assert measured.gradients is not None
+    share = measured.gradients.saturated
     status = _above(share, 0.05, 0.5)
-    return (
-        status,
-        f"{_percent(share)} of the draws give the label a probability of exactly 1",
-        {"saturated draws": share},
+    return Verdict(
+        status, f"{_percent(share)} of the draws give the label a probability of exactly 1", {"saturated_draws": share}
     )
 
 
-def large_eps_survived(found: Measured) -> tuple[Status, str, Figures]:
+def large_eps_survived(measured: Measured) -> Verdict:
     """Where every image may become grey, no classifier beats a constant answer: what still stands is hidden."""
     # The attacked images are those that were right: a model that favours a class leaves that class's, not 1/K of each.
-    point, chance = found.radii[-1], found.commonest
+    point, chance = measured.points["radii"][-1], measured.commonest
     low, _ = mean_interval(math.fsum(point.share), len(point.share))
     figures = {"eps": point.value, "accuracy": point.accuracy, "chance": chance}
     status: Status = "fail" if low > chance else "warn" if point.accuracy > chance + _LARGE else "pass"
-    return (
-        status,
-        f"at eps {point.value:.4g} accuracy is {_percent(point.accuracy)}, chance {_percent(chance)}",
-        figures,
+    return Verdict(
+        status, f"at eps {point.value:.4g} accuracy is {_percent(point.accuracy)}, chance {_percent(chance)}", figures
     )
 
 
-def accuracy_rises_with_eps(found: Measured) -> tuple[Status, str, Figures]:
+def accuracy_rises_with_eps(measured: Measured) -> Verdict:
     """A larger ball holds the smaller one."""
-    return _monotone(found.radii, "eps")
+    return _monotone(measured.points["radii"], "eps")
 
 
-def accuracy_rises_with_steps(found: Measured) -> tuple[Status, str, Figures]:
+def accuracy_rises_with_steps(measured: Measured) -> Verdict:
     """More steps must not leave more images right."""
-    return _monotone(found.steps, "steps")
+    return _monotone(measured.points["steps"], "steps")
 
 
-def single_step_stronger(found: Measured) -> tuple[Status, str, Figures]:
+def single_step_stronger(measured: Measured) -> Verdict:
     """Many small steps must do at least as well as one large one."""
-    assert found.single is not None
-    return _rival(found, found.single, found.losses[0])
+    return _rival(measured.points["single"][0], measured.points["losses"][0])
 
 
-def black_box_stronger(found: Measured) -> tuple[Status, str, Figures]:
+def black_box_stronger(measured: Measured) -> Verdict:
     """What Square finds without gradients, for any image, the white-box attacks must find too."""
-    assert found.best is not None
-    if found.black_box is None:
-        return "skipped", f"Square has no {found.settings.norm} or does not fit such images", {}
+    assert measured.best is not None
+    if not measured.points["black_box"]:
+        return Verdict("skipped", f"Square has no {measured.settings.norm} or does not fit such images")
+    (square,) = measured.points["black_box"]
     missed = sum(
-        black <= _LOST and white >= _HELD for black, white in zip(found.black_box.share, found.best.share, strict=True)
+        black <= _LOST and white >= _HELD for black, white in zip(square.share, measured.best.share, strict=True)
     )
     figures = {
-        "accuracy under Square": found.black_box.accuracy,
-        "accuracy under the best white box": found.best.accuracy,
-        "images that only Square breaks": float(missed),
+        "square_accuracy": square.accuracy,
+        "white_box_accuracy": measured.best.accuracy,
+        "only_square": float(missed),
     }
-    many = max(2.0, _LARGE * len(found.best.share))
+    many = max(2.0, _LARGE * len(measured.best.share))
     status: Status = "fail" if missed >= many else "warn" if missed else "pass"
-    return status, f"{missed} of {len(found.best.share)} images fall to Square alone", figures
+    return Verdict(status, f"{missed} of {len(measured.best.share)} images fall to Square alone", figures)
 
 
-def random_noise_stronger(found: Measured) -> tuple[Status, str, Figures]:
+def random_noise_stronger(measured: Measured) -> Verdict:
     """Noise of the attack's own size must do less than the attack."""
-    assert found.noise is not None
-    assert found.best is not None
-    return _rival(found, found.noise, found.best)
+    assert measured.best is not None
+    return _rival(measured.points["noise"][0], measured.best)
 
 
-def planted_example_missed(found: Measured) -> tuple[Status, str, Figures]:
+def planted_example_missed(measured: Measured) -> Verdict:
     """An example that is there by construction must be found (Zimmermann et al. 2022)."""
-    if found.planted is None:
-        return "skipped", "the noise is too strong for this ball: no example could be planted and proved", {}
-    share = sum(found.planted) / len(found.planted)
-    status: Status = "pass" if all(found.planted) else "warn" if share >= 0.75 else "fail"
-    says = f"{sum(found.planted)} of {len(found.planted)} planted examples were found"
-    return status, says, {"planted": float(len(found.planted)), "found": share}
+    if measured.planted is None:
+        return Verdict("skipped", "the noise is too strong for this ball: no example could be planted and proved")
+    share = sum(measured.planted) / len(measured.planted)
+    status: Status = "pass" if all(measured.planted) else "warn" if share >= 0.75 else "fail"
+    says = f"{sum(measured.planted)} of {len(measured.planted)} planted examples were found"
+    return Verdict(status, says, {"planted": float(len(measured.planted)), "found": share})
 
 
-def losses_disagree(found: Measured) -> tuple[Status, str, Figures]:
+def losses_disagree(measured: Measured) -> Verdict:
     """Where another loss finds much more than −log p̄, that one is flat: saturated, or opposed to the mean."""
-    figures = {f"accuracy under {point.label}": point.accuracy for point in found.losses}
-    base, best = found.losses[0], min(found.losses, key=lambda point: point.accuracy)
+    figures = {f"accuracy under {point.label}": point.accuracy for point in measured.points["losses"]}
+    base, best = measured.points["losses"][0], min(measured.points["losses"], key=lambda point: point.accuracy)
     gap = base.accuracy - best.accuracy
     status: Status = "warn" if gap > 2 * _LARGE else "pass"
-    return status, f"{best.label} leaves {_percent(best.accuracy)}, nll {_percent(base.accuracy)}", figures
+    return Verdict(status, f"{best.label} leaves {_percent(best.accuracy)}, nll {_percent(base.accuracy)}", figures)
 
 
-def fixed_noise_stronger(found: Measured) -> tuple[Status, str, Figures]:
+def fixed_noise_stronger(measured: Measured) -> Verdict:
     """An attack on one panel of noise must not beat one that sees the noise as it is."""
-    assert found.fixed is not None
-    return _rival(found, found.fixed, found.losses[0])
+    return _rival(measured.points["fixed"][0], measured.points["losses"][0])
 
 
-def votes_flip(found: Measured) -> tuple[Status, str, Figures]:
+def votes_flip(measured: Measured) -> Verdict:
     """Where votes on one image differ, an accuracy is a mean, and an attacker who tries again has more."""
-    assert found.best is not None
-    assert found.any_failure is not None
-    shares = found.best.share
+    assert measured.best is not None
+    assert measured.any_failure is not None
+    shares = measured.best.share
     flip = math.fsum(min(share, 1 - share) for share in shares) / len(shares)
-    figures = {"flip rate": flip, "mean accuracy": found.best.accuracy, "any-failure accuracy": 1 - found.any_failure}
+    figures = {
+        "flip_rate": flip,
+        "mean_accuracy": measured.best.accuracy,
+        "any_failure_accuracy": 1 - measured.any_failure,
+    }
     says = f"{_percent(flip)} of the votes differ from the image's usual outcome"
-    return ("warn" if flip > _LARGE else "pass"), says, figures
+    return Verdict("warn" if flip > _LARGE else "pass", says, figures)
 
 
-def out_of_ball(found: Measured) -> tuple[Status, str, Figures]:
+def out_of_ball(measured: Measured) -> Verdict:
     """Every image must lie within eps of its original, but for the rounding of its pixels, and within [0, 1]."""
     # results.json holds finite figures only.
-    if math.isinf(found.excess):
-        return "fail", "an image that an attack returned has NaN or infinite pixels", {}
-    if found.excess > 0:
-        says = f"the farthest image lies {found.excess:.1g} outside, more than rounding explains"
-        return "fail", says, {"excess": found.excess}
-    return "pass", "every image lies within its ball and within [0, 1]", {"excess": found.excess}
+    if math.isinf(measured.excess):
+        return Verdict("fail", "an image that an attack returned has NaN or infinite pixels")
+    if measured.excess > 0:
+        says = f"the farthest image lies {measured.excess:.1g} outside, more than rounding explains"
+        return Verdict("fail", says, {"excess": measured.excess})
+    return Verdict("pass", "every image lies within its ball and within [0, 1]", {"excess": measured.excess})
 
 
-def too_few_images(found: Measured) -> tuple[Status, str, Figures]:
+def too_few_images(measured: Measured) -> Verdict:
     """On few images most checks cannot fail."""
-    count = len(found.attacked)
-    figures = {"images": float(found.images), "right before any attack": float(count)}
+    count = len(measured.attacked)
+    figures = {"images": float(measured.images), "attacked": float(count)}
     if not count:
-        return "fail", found.problem or "no image is right before any attack", figures
-    figures["smallest drop that warns"] = drop = _smallest_drop(count)
+        return Verdict("fail", measured.problem or "no image is right before any attack", figures)
+    figures["smallest_drop"] = drop = _smallest_drop(count)
     says = (
-        f"{count} of {found.images} images are right before any attack, and were attacked; between two attacks, a drop "
-        f"below {_percent(drop)} can be chance"
+        f"{count} of {measured.images} images are right before any attack, and were attacked; between two attacks, a "
+        f"drop below {_percent(drop)} can be chance"
     )
-    return ("warn" if count < 20 else "pass"), says, figures
+    return Verdict("warn" if count < 20 else "pass", says, figures)
 
 
-Judge = Callable[[Measured], tuple[Status, str, Figures]]
+Judge = Callable[[Measured], Verdict]
 
 CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK101", "eot-not-converged", eot_not_converged),
@@ -264,47 +255,50 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK118", "out-of-ball", out_of_ball),
     ("RK119", "too-few-images", too_few_images),
 )
-# Those that need nothing but the first look at the model.
-_ALWAYS = ("RK106", "RK119")
-# Those that ask what the noise does.
+# Checks that need nothing but the model before any attack.
+_ALWAYS = ("RK106",)
+# Checks of what the noise does.
 _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
 
-def check_all(found: Measured) -> list[Check]:
-    """Every check on what was measured; a check whose figures are missing is skipped, and says why."""
+def check_all(measured: Measured) -> list[Check]:
+    """Return every check on what was measured; a check whose figures are missing is skipped, and says why."""
     checks = []
     for code, name, judge in CHECKS:
-        measured = found.best is not None or code in _ALWAYS or (code == "RK104" and found.no_gradient)
-        # Such an image ends the measuring: the model's answer to it is NaN as well.
-        measured = measured or (code == "RK118" and math.isinf(found.excess))
-        if code == "RK119" and found.not_finite:
-            measured = False
-        verdict: tuple[Status, str, Figures] = "skipped", f"not measured: {found.problem}", {}
-        if found.deterministic and code in _ABOUT_NOISE:
-            verdict = "skipped", "there is no noise: every draw is the same", {}
-        elif measured:
-            verdict = judge(found)
-        status, says, figures = verdict
-        checks.append(Check(code, name, status, says, figures))
+        if measured.deterministic and code in _ABOUT_NOISE:
+            verdict = Verdict("skipped", "there is no noise: every draw is the same")
+        elif _can_judge(code, measured):
+            verdict = judge(measured)
+        else:
+            verdict = Verdict("skipped", f"not measured: {measured.problem}")
+        checks.append(Check(code=code, name=name, status=verdict.status, says=verdict.says, figures=verdict.figures))
     return checks
 
 
-def _rival(found: Measured, weak: Point, strong: Point) -> tuple[Status, str, Figures]:
+def _can_judge(code: str, measured: Measured) -> bool:
+    """Return whether the figures that a check needs were measured."""
+    if code == "RK119":
+        return not measured.not_finite
+    if code in _ALWAYS or measured.best is not None:
+        return True
+    # NaN pixels end the measuring: the model's answer to them is NaN as well.
+    return (code == "RK104" and measured.no_gradient) or (code == "RK118" and math.isinf(measured.excess))
+
+
+def _rival(weak: Point, strong: Point) -> Verdict:
     """Whether an attack that should be the weaker one finds more."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
     says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
-    return _worse_by(weak, strong), says + _tolerance(weak, strong), figures
+    return Verdict(_worse_by(weak, strong), says + _tolerance(weak, strong), figures)
 
 
-def _monotone(points: list[Point], what: str) -> tuple[Status, str, Figures]:
+def _monotone(points: list[Point], what: str) -> Verdict:
     """Whether accuracy falls along a sweep."""
-    worst: Status = "pass"
-    for before, after in pairwise(points):
-        status = _worse_by(before, after)
-        worst = max(worst, status, key=("pass", "warn", "fail").index)
+    statuses = {_worse_by(before, after) for before, after in pairwise(points)}
+    worst: Status = "fail" if "fail" in statuses else "warn" if "warn" in statuses else "pass"
     accuracies = ", ".join(_percent(point.accuracy) for point in points)
     figures = {f"accuracy at {point.label}": point.accuracy for point in points}
-    return worst, f"along {what} accuracy goes {accuracies}", figures
+    return Verdict(worst, f"along {what} accuracy goes {accuracies}", figures)
 
 
 def _worse_by(lower: Point, higher: Point) -> Status:
@@ -329,11 +323,11 @@ def _paired_error(lower: Point, higher: Point) -> float:
     if count < 2:
         return math.inf
     mean = math.fsum(differences) / count
-    return math.sqrt(math.fsum((each - mean) ** 2 for each in differences) / (count - 1) / count)
+    return math.sqrt(math.fsum((difference - mean) ** 2 for difference in differences) / (count - 1) / count)
 
 
 def _smallest_drop(images: int) -> float:
-    """The smallest drop that warns if whole images fall and none rises: of a share p, p > 2·√(p(1 − p)/(n − 1))."""
+    """Return the smallest drop that warns: whole images fall, none rises; a share p with p > 2·√(p(1 − p)/(n − 1))."""
     fallen = min(math.floor(_ERRORS**2 * images / (images - 1 + _ERRORS**2)) + 1, images)
     return max(fallen / images, _NOTICEABLE)
 

@@ -8,23 +8,24 @@ process finds.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import get_args
 
 import torch
+from pydantic import TypeAdapter
 from torch import Tensor
 
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.losses import nll
 from rushkit.attacks.victim import under_attack
 from rushkit.auditing.attacks import Attacks, Outcome, score
-from rushkit.auditing.plan import SCORE_DRAWS, Measurement, Settings, plan
+from rushkit.auditing.kept import KeptOutcomes
+from rushkit.auditing.plan import SCORE_DRAWS, Measurement, Place, Settings, plan
 from rushkit.auditing.planted import Features
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
 from rushkit.models.passes import MOST
-from rushkit.run.partial import Partial
+from rushkit.setup.resumable import Work, unattended
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
@@ -87,9 +88,8 @@ class Measured:
         problem: Why the rest could not be measured, or "".
         no_gradient: Whether that is because the output does not depend on the input differentiably.
         gradients: At the images.
-        steps, draws, radii: The sweeps.
-        losses: The base attack under other losses; the first is the base attack itself.
-        fixed, single, noise, black_box: Rivals of the base attack; see ``audit_plan.plan``.
+        points: The accuracies by place: sweeps in their order, rivals of the base attack alone. The first of the
+            losses is the base attack.
         best: The best of all white-box attacks for each image, judged anew.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
@@ -109,41 +109,36 @@ class Measured:
     problem: str = ""
     no_gradient: bool = False
     gradients: Gradients | None = None
-    steps: list[Point] = field(default_factory=list)
-    draws: list[Point] = field(default_factory=list)
-    radii: list[Point] = field(default_factory=list)
-    losses: list[Point] = field(default_factory=list)
-    fixed: Point | None = None
-    single: Point | None = None
-    noise: Point | None = None
-    black_box: Point | None = None
+    points: dict[Place, list[Point]] = field(default_factory=lambda: {place: [] for place in get_args(Place)})
     best: Point | None = None
     any_failure: float | None = None
     curve: tuple[float, ...] = ()
     excess: float = 0.0
     planted: list[bool] | None = None
 
+    def rival(self, place: Place) -> Point | None:
+        """Return a rival of the base attack; None where it was not measured."""
+        return self.points[place][0] if self.points[place] else None
 
-@dataclass(frozen=True)
-class Session:
-    """What a run does around the measuring; by default nothing.
-
-    Attributes:
-        begin: Called with the number of passes that this rank is going to make, about.
-        advance: Called with the label and the passes of each piece of work that is done.
-        partial: From a measurement's number to where its outcome is kept; None where nothing is.
-        stopped: Whether this rank was asked to stop. It does after the measurement that it is at.
-        interrupt: Called on all ranks where one of them was; it raises.
-    """
-
-    begin: Callable[[int], None] = lambda passes: None
-    advance: Callable[[str, int], None] = lambda label, passes: None
-    partial: Callable[[int], Partial | None] = lambda number: None
-    stopped: Callable[[], bool] = lambda: False
-    interrupt: Callable[[], None] = lambda: None
+    def add(self, measurement: Measurement, outcome: Outcome) -> bool:
+        """Put the outcome of a measurement into its place; returns False where it has a problem instead."""
+        self.excess = max(self.excess, outcome.excess)
+        if outcome.problem:
+            self.not_finite, self.problem = 1, outcome.problem
+        elif measurement.place is None:
+            self.planted = outcome.planted
+        elif outcome.share is not None:
+            share = tuple(outcome.share)
+            self.points[measurement.place].append(Point(measurement.label, float(measurement.value), share))
+            if measurement.base:
+                self.curve = tuple(outcome.curve or ())
+                self.points["radii"].append(Point("eps", self.settings.eps, share))
+                self.points["losses"].append(Point("nll", 0.0, share))
+        return not outcome.problem
 
 
-_ALONE = Session()
+# As they travel between ranks.
+_MEASURED, _OUTCOMES = TypeAdapter(Measured), TypeAdapter(dict[int, Outcome])
 
 
 def measure(
@@ -152,7 +147,8 @@ def measure(
     y: Tensor,
     settings: Settings,
     features: Features | None = None,
-    session: Session = _ALONE,
+    work: Work | None = None,
+    kept: KeptOutcomes | None = None,
 ) -> Measured:
     """Attack images in every way that the checks compare; the same figures on every rank.
 
@@ -162,153 +158,121 @@ def measure(
         y: (N,) labels.
         settings: Norm, eps and budgets.
         features: (N, C, H, W) -> (N, F), where examples are planted; None: the model's logits.
-        session: Hears of the progress, keeps what is done, and may stop it.
+        work: Shows how far it is, and may stop it between two measurements; None: nobody watches.
+        kept: Has what a session before has measured, and takes what this one does; None: nothing is kept.
+
+    Raises:
+        Interrupted: a signal asked to stop.
     """
-    found = _agreed(_look(g, x, y, settings) if ranks.rank() == 0 else None, settings)
-    if found.problem:
-        return found
-    x, y = x[list(found.attacked)], y[list(found.attacked)]
-    planned = plan(settings, g.samples, found.classes, x.shape)
+    measured = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
+    if measured.problem:
+        return measured
+    x, y = x[list(measured.attacked)], y[list(measured.attacked)]
+    planned = plan(settings, g.samples, measured.classes, x.shape)
     search = BestByRule(g, x, y, derived_seed(settings.seed, "audit best"))
     attacks = Attacks(g, x, y, settings, features or g.model)
-    outcomes = _measure_own(attacks, planned, search, session)
-    if ranks.any_rank(session.stopped()):
-        session.interrupt()
-    everyone = {int(number): Outcome(**outcome) for part in ranks.gather(outcomes) for number, outcome in part.items()}
+    work = work or unattended()
+    mine = _measure_share(attacks, planned, search, work, kept)
+    work.stop_together()
+    parts = ranks.gather({number: asdict(outcome) for number, outcome in mine.items()})
+    outcomes = _OUTCOMES.validate_python({number: outcome for part in parts for number, outcome in part.items()})
     for number, measurement in enumerate(planned):
         # In order, up to the first that has a problem: no rank has gone beyond a problem of its own.
-        if not _book(found, measurement, everyone[number]):
-            return found
-    found.radii.sort(key=lambda point: point.value)
-    _judge_best(found, attacks, _best_of_all(search))
-    return found
+        if not measured.add(measurement, outcomes[number]):
+            return measured
+    measured.points["radii"].sort(key=lambda point: point.value)
+    _judge_best(measured, attacks, _best_of_all(search))
+    return measured
 
 
-def _look(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> Measured:
-    """The model without any attack, and its gradients; ``problem`` says why there is nothing to attack."""
-    found = Measured(settings, images=len(x), deterministic=g.deterministic)
+def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> Measured:
+    """Measure the model without any attack, and its gradients; ``problem`` says why there is nothing to attack."""
+    measured = Measured(settings, images=len(x), deterministic=g.deterministic)
     for image in x:
         try:
-            found.classes = g.tally(image[None], SCORE_DRAWS).votes.shape[1]
+            measured.classes = g.tally(image[None], SCORE_DRAWS).votes.shape[1]
         except NumericsError as error:
-            found.not_finite += 1
-            found.problem = error.message
-    if found.not_finite:
-        return found
+            measured.not_finite += 1
+            measured.problem = error.message
+    if measured.not_finite:
+        return measured
     try:
-        found.clean = Point("clean", 0.0, tuple(score(g, x, y, settings.seed, "clean")))
-        found.attacked = tuple(index for index, right in enumerate(found.clean.right) if right)
-        if not found.attacked:
-            found.problem = "no image is classified rightly before any attack"
-            return found
-        x, y = x[list(found.attacked)], y[list(found.attacked)]
-        found.commonest = int(y.cpu().bincount().max()) / len(y)
-        found.gradients = _gradients(g, x, y, settings)
+        measured.clean = Point("clean", 0.0, tuple(score(g, x, y, settings.seed, "clean")))
+        measured.attacked = tuple(index for index, right in enumerate(measured.clean.right) if right)
+        if not measured.attacked:
+            measured.problem = "no image is classified rightly before any attack"
+            return measured
+        x, y = x[list(measured.attacked)], y[list(measured.attacked)]
+        measured.commonest = int(y.cpu().bincount().max()) / len(y)
+        measured.gradients = _gradients(g, x, y, settings)
     except NumericsError as error:
-        found.not_finite, found.problem = 1, error.message
+        measured.not_finite, measured.problem = 1, error.message
     except UsageError as error:
-        found.problem, found.no_gradient = error.message, True
-    return found
+        measured.problem, measured.no_gradient = error.message, True
+    return measured
 
 
-def _agreed(found: Measured | None, settings: Settings) -> Measured:
-    """Rank 0's first look, on every rank: what is attacked must not depend on a rank's rounding."""
-    told = ranks.broadcast(asdict(found) if found else None)
-    clean, gradients = told["clean"], told["gradients"]
-    return Measured(
-        settings,
-        images=told["images"],
-        classes=told["classes"],
-        clean=clean and Point(clean["label"], clean["value"], tuple(clean["share"])),
-        attacked=tuple(told["attacked"]),
-        commonest=told["commonest"],
-        not_finite=told["not_finite"],
-        deterministic=told["deterministic"],
-        problem=told["problem"],
-        no_gradient=told["no_gradient"],
-        gradients=gradients
-        and Gradients(
-            tuple(gradients["zero"]), gradients["zero_entries"], tuple(gradients["cosines"]), gradients["saturated"]
-        ),
-    )
+def _agreed(measured: Measured | None) -> Measured:
+    """Return rank 0's figures on every rank: what is attacked must not depend on a rank's rounding."""
+    return _MEASURED.validate_python(ranks.broadcast(None if measured is None else asdict(measured)))
 
 
-def _measure_own(
-    attacks: Attacks, planned: list[Measurement], search: BestByRule, session: Session
-) -> dict[int, dict[str, Any]]:
-    """This rank's measurements: number -> outcome. The images of the white boxes go to the search."""
+def _measure_share(
+    attacks: Attacks, planned: list[Measurement], search: BestByRule, work: Work, kept: KeptOutcomes | None
+) -> dict[int, Outcome]:
+    """Make this rank's measurements, and return their outcomes by number. White-box images go to the search."""
     outcomes = {}
     mine = ranks.own_by_cost(list(enumerate(planned)), lambda item: item[1].passes)
-    session.begin(sum(measurement.passes for _, measurement in mine))
+    work.bar.total = sum(measurement.passes for _, measurement in mine)
     for number, measurement in mine:
-        if session.stopped():
+        if work.stop_requested:
             break
-        outcome, x_adv = _kept_or_measured(attacks, measurement, session.partial(number), number)
+        outcome, x_adv = _kept_or_measured(attacks, measurement, kept, number)
         if x_adv is not None:
             try:
                 search.offer(number, torch.arange(len(x_adv), device=x_adv.device), x_adv)
             except NumericsError as error:
                 outcome.problem = error.message
-        outcomes[number] = asdict(outcome)
+        outcomes[number] = outcome
         if outcome.problem:
             break
-        session.advance(measurement.label, measurement.passes)
+        work.bar.advance(measurement.passes)
+        work.speaker.detail(f"measured: {measurement.label}")
     return outcomes
 
 
 def _kept_or_measured(
-    attacks: Attacks, measurement: Measurement, partial: Partial | None, number: int
+    attacks: Attacks, measurement: Measurement, kept: KeptOutcomes | None, number: int
 ) -> tuple[Outcome, Tensor | None]:
-    stored = partial and partial.load(number)
-    if stored:
-        x_adv = stored.tensors.get("x_adv")
-        return Outcome(**stored.meta["outcome"]), x_adv if x_adv is None else x_adv.to(attacks.device)
+    before = kept and kept.load(number)
+    if before:
+        outcome, x_adv = before
+        return outcome, x_adv if x_adv is None else x_adv.to(attacks.device)
     outcome, x_adv = attacks.measure(measurement)
     # What has no finite figures is not worth keeping.
-    if partial and not outcome.problem and math.isfinite(outcome.excess):
-        partial.save(number, {} if x_adv is None else {"x_adv": x_adv}, {"outcome": asdict(outcome)})
+    if kept and not outcome.problem and math.isfinite(outcome.excess):
+        kept.save(number, outcome, x_adv)
     return outcome, x_adv
 
 
-def _book(found: Measured, measurement: Measurement, outcome: Outcome) -> bool:
-    """Put an outcome into its place; False where it has a problem instead."""
-    found.excess = max(found.excess, outcome.excess)
-    if outcome.problem:
-        found.not_finite, found.problem = 1, outcome.problem
-    elif outcome.share is None:
-        found.planted = outcome.planted
-    else:
-        point = Point(measurement.label, float(measurement.value), tuple(outcome.share))
-        place = getattr(found, measurement.place)
-        if isinstance(place, list):
-            place.append(point)
-        else:
-            setattr(found, measurement.place, point)
-        if measurement.base:
-            found.curve = tuple(outcome.curve or ())
-            found.radii.append(Point("eps", found.settings.eps, point.share))
-            found.losses.append(Point("nll", 0.0, point.share))
-    return not outcome.problem
-
-
 def _best_of_all(search: BestByRule) -> Tensor:
-    """(N, C, H, W) the best version of each image that any rank found; of equals, that of the first measurement."""
-    own = list(zip(search.best["majority"].scores[0].tolist(), search.chosen.tolist(), strict=True))
-    claims = zip(*ranks.gather(own), strict=True)
-    winners = [max(rivals, key=lambda claim: (claim[0], -claim[1]))[1] for rivals in claims]
+    """Return the best version of each image that any rank found, (N, C, H, W); of equals, the first measurement's."""
+    leads = list(zip(search.best["majority"].scores[0].tolist(), search.chosen.tolist(), strict=True))
+    by_image = zip(*ranks.gather(leads), strict=True)
+    winners = [max(rivals, key=lambda rival: (rival[0], -rival[1]))[1] for rivals in by_image]
     mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)
     # Contiguous: ranks add up memory, whatever its order.
     return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0).contiguous())
 
 
-def _judge_best(found: Measured, attacks: Attacks, x_adv: Tensor) -> None:
+def _judge_best(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
     """Votes that chose nothing, on the best white-box version of each image."""
     outcome = Outcome(**ranks.broadcast(asdict(attacks.judge(x_adv)) if ranks.rank() == 0 else None))
     if outcome.problem:
-        found.not_finite, found.problem = 1, outcome.problem
+        measured.not_finite, measured.problem = 1, outcome.problem
     elif outcome.share:
-        found.best = Point("best", 0.0, tuple(outcome.share))
-        found.any_failure = sum(share < 1 for share in outcome.share) / len(outcome.share)
+        measured.best = Point("best", 0.0, tuple(outcome.share))
+        measured.any_failure = sum(share < 1 for share in outcome.share) / len(outcome.share)
 
 
 def _gradients(g: SmoothedClassifier, images: Tensor, labels: Tensor, settings: Settings) -> Gradients:

@@ -79,13 +79,17 @@ class Settings:
         return max(_HALF_BOX[self.norm](dim), self.eps)
 
 
+# What a measurement belongs to: a sweep, or a rival of the base attack.
+Place = Literal["steps", "draws", "radii", "losses", "fixed", "single", "noise", "black_box"]
+
+
 @dataclass(frozen=True)
 class Measurement:
     """One thing to measure. It needs the outcome of no other, so that ranks can deal them out.
 
     Attributes:
         label: Names it, and its draws.
-        place: The attribute of ``Measured`` that its figure goes to.
+        place: Where its accuracy goes in ``Measured.points``; None: it is of another kind.
         passes: About how many forward passes it makes; a backward counts two.
         value: Where it stands in its sweep.
         kind: How it is made; a climb is PGD.
@@ -94,7 +98,7 @@ class Measurement:
     """
 
     label: str
-    place: str
+    place: Place | None
     passes: int
     value: float = 0.0
     kind: Literal["climb", "noise", "square", "planted"] = "climb"
@@ -115,28 +119,28 @@ def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list
     eps, large = settings.eps, settings.large_eps(dim)
     score = max(m, SCORE_DRAWS)
 
-    def climb(label: str, place: str, value: float = 0, **options: Any) -> Measurement:
+    def climb(label: str, place: Place, value: float = 0, **options: Any) -> Measurement:
         draws = options.get("steps", settings.steps) * options.get("samples", settings.eot)
         passes = images * (_BACKWARD * draws + _VERDICT_DRAWS + max(m, SELECTION_SAMPLES) + score)
         return Measurement(label, place, passes, value, "climb", options, base=options == {"steps": settings.steps})
 
     half = max(1, settings.steps // 2)
-    found = [climb(f"{steps} steps", "steps", steps, steps=steps) for steps in settings.step_counts]
-    found += [climb(f"{eot} draws", "draws", eot, steps=half, samples=eot) for eot in settings.eot_counts]
-    found.append(climb("eps / 2", "radii", eps / 2, eps=eps / 2))
+    planned = [climb(f"{steps} steps", "steps", steps, steps=steps) for steps in settings.step_counts]
+    planned += [climb(f"{eot} draws", "draws", eot, steps=half, samples=eot) for eot in settings.eot_counts]
+    planned.append(climb("eps / 2", "radii", eps / 2, eps=eps / 2))
     if 2 * eps < large:
-        found.append(climb("2 eps", "radii", 2 * eps, eps=2 * eps))
-    found.append(climb("large eps", "radii", large, eps=large))
-    found += [climb(loss, "losses", loss=loss) for loss in _RIVALS if classes >= classes_needed(loss, False)]
-    found.append(climb("fixed noise", "fixed", noise="fixed"))
-    found.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
-    found.append(Measurement("random noise", "noise", images * score, kind="noise"))
+        planned.append(climb("2 eps", "radii", 2 * eps, eps=2 * eps))
+    planned.append(climb("large eps", "radii", large, eps=large))
+    planned += [climb(loss, "losses", loss=loss) for loss in _RIVALS if classes >= classes_needed(loss, False)]
+    planned.append(climb("fixed noise", "fixed", noise="fixed"))
+    planned.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
+    planned.append(Measurement("random noise", "noise", images * score, kind="noise"))
     if settings.norm != "l1" and square_fits(settings.norm, shape[2], shape[3]):
         passes = images * (settings.queries * settings.eot + _VERDICT_DRAWS + score)
-        found.append(Measurement("square", "black_box", passes, settings.queries, "square"))
+        planned.append(Measurement("square", "black_box", passes, settings.queries, "square"))
     plants = min(settings.planted, images)
     passes = plants * (_BACKWARD * (settings.steps * settings.eot + _PLANT_CLIMB) + _PLACING)
-    return [*found, Measurement("planted examples", "planted", passes, kind="planted")]
+    return [*planned, Measurement("planted examples", None, passes, kind="planted")]
 
 
 def passes(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> int:

@@ -63,6 +63,12 @@ def command(*, changes: Changes = None, output: Output) -> None:
     with begin("attack", model) as run:
         robustness = attack(recipe, model, run, save=True)
     _, files = write_report([gather(choose_run(paths["finetune"], recipe.system.runs_dir))], Path(paths["finetune"]))
-    results: dict[str, Any] = {"evaluate": accuracy, "attack": robustness, "runs": paths, "report": str(files[0])}
+    results: dict[str, Any] = {
+        "evaluate": accuracy.to_json(),
+        "attack": robustness,
+        "runs": paths,
+        "report": str(files[0]),
+    }
     written = "\n".join(f"{verb}: {path}" for verb, path in {**paths, "report": files[0]}.items())
-    output.result(results, Group(evaluation_table(accuracy), attack_table(robustness), f"\nwritten:\n{written}"))
+    tables = evaluation_table(accuracy), attack_table(robustness)
+    output.result(results, Group(*tables, f"\nwritten:\n{written}"))

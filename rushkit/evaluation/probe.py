@@ -8,7 +8,7 @@ their place alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,13 +22,14 @@ from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError, shell_line
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Recipe
+from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
 from rushkit.setup.model import image_size_of, load_encoder, recipe_of
-from rushkit.setup.start import machine_of, start_run
+from rushkit.setup.start import machine_of, run_or_new
 from rushkit.setup.subject import check_images
-from rushkit.system import derived_seed, generator
+from rushkit.system import Machine, derived_seed, generator
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 # Random points an image; an image's ratio is their mean.
@@ -40,6 +41,8 @@ _CONFIDENCE = 0.95
 _SHORTEST = 1e-5
 
 Floats = NDArray[np.float64]
+# How the second image of a pair is found.
+Points = Literal["random", "ascent"]
 
 
 @dataclass(frozen=True)
@@ -47,9 +50,9 @@ class Ball:
     """Where x' is looked for.
 
     Attributes:
-        norm: Of the ball; distances in the ratio are l2 whatever it is.
-        eps: Its radius, pixel units.
-        steps: Of the ascent.
+        norm: Norm of the ball; distances in the ratio are l2 whatever it is.
+        eps: Radius, pixel units.
+        steps: Steps of the ascent.
     """
 
     norm: Norm = "linf"
@@ -72,8 +75,8 @@ def probe(
     run: Run | None = None,
     images: int = 256,
     supervised: Checkpoint | None = None,
-) -> dict[str, Any]:
-    """The measure for an encoder after pre-training, for the same shape at random, and for a supervised one.
+) -> Probe:
+    """Measure an encoder after pre-training, for the same shape at random, and for a supervised one.
 
     Args:
         recipe: Sections data, backbone, system of the source.
@@ -90,126 +93,127 @@ def probe(
         UsageError: a supervised encoder of another shape, or one that was frozen.
     """
     ball = ball or Ball()
-    if run is None:
-        with start_run("probe", recipe, parent=str(source.path)) as run:
-            return probe(recipe, source, ball, run, images, supervised)
-    machine, seed = machine_of(recipe), recipe.system.seed
-    split = limit(_test_split(recipe), images)
-    check_images(split, image_size_of(source))
-    encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
-    run.speaker.say(
-        f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
-        f"random points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
-    )
-    if note := components.size_note(split):
-        run.speaker.say(f"note: {note}")
+    with run_or_new(run, "probe", recipe, source.path) as run:
+        machine = machine_of(recipe)
+        split = limit(_test_split(recipe), images)
+        check_images(split, image_size_of(source))
+        encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
+        run.speaker.say(
+            f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
+            f"random points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
+        )
+        if size := components.size_note(split):
+            run.speaker.say(f"note: {size}")
+        outcomes = _ratios_of_all(encoders, split, ball, recipe.system.seed, run, machine)
+        bootstrap = derived_seed(recipe.system.seed, "bootstrap")
+        results = Probe(
+            recipe=recipe.name,
+            source=str(source.path),
+            supervised=str(supervised.path) if supervised else None,
+            data=split.name,
+            images=len(split),
+            size=size,
+            norm=ball.norm,
+            eps=ball.eps,
+            steps=ball.steps,
+            rows=[summary(name, points, np.array(ratios), bootstrap) for (name, points), ratios in outcomes.items()],
+            outcomes={f"{name} {points}": ratios for (name, points), ratios in outcomes.items()},
+        )
+        return run.write_results(results)
 
-    def look(block: tuple[str, int]) -> dict[str, list[float]]:
+
+def _ratios_of_all(
+    encoders: dict[str, nn.Module], split: Split, ball: Ball, seed: int, run: Run, machine: Machine
+) -> dict[tuple[str, Points], list[float]]:
+    """Return every image's ratio by encoder and way to find x'. Ranks deal out blocks of images."""
+    blocks = [(name, start) for name in encoders for start in range(0, len(split), _BLOCK)]
+
+    def ratios_of(block: tuple[str, int]) -> dict[Points, list[float]]:
         name, start = block
         x = components.to_float(split.images[start : start + _BLOCK].to(machine.device))
         ratios = lipschitz_ratios(encoders[name], x, ball, derived_seed(seed, "probe", start))
-        return {way: values.tolist() for way, values in ratios.items()}
+        return {points: values.tolist() for points, values in ratios.items()}
 
-    found: dict[str, dict[str, list[float]]] = {name: {"random": [], "ascent": []} for name in encoders}
-    blocks = [(name, start) for name in encoders for start in range(0, len(split), _BLOCK)]
+    ratios: dict[tuple[str, Points], list[float]] = {}
     with run.speaker.progress(len(split) * len(encoders), "probe", "images") as bar:
-        for (name, _), ratios in zip(blocks, ranks.in_rounds(look, blocks), strict=True):
-            for way, values in ratios.items():
-                found[name][way] += values
-            bar.advance(len(ratios["random"]))
-    rows, outcomes = [], {}
-    for name, ways in found.items():
-        for way, values in ways.items():
-            figures = summary(np.array(values), derived_seed(seed, "bootstrap"))
-            rows.append({"encoder": name, "points": way, **figures})
-            outcomes[f"{name} {way}"] = values
-    results = {
-        "stage": "probe",
-        "recipe": recipe.name,
-        "source": str(source.path),
-        "supervised": str(supervised.path) if supervised else None,
-        "data": split.name,
-        "images": len(split),
-        "size": note,
-        "norm": ball.norm,
-        "eps": ball.eps,
-        "steps": ball.steps,
-        "rows": rows,
-        "outcomes": outcomes,
-    }
-    return run.write_results(results)
+        for (name, start), of_block in zip(blocks, ranks.in_rounds(ratios_of, blocks), strict=True):
+            for points, values in of_block.items():
+                ratios.setdefault((name, points), []).extend(values)
+            bar.advance(min(_BLOCK, len(split) - start))
+    return ratios
 
 
 def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, nn.Module]:
-    """Name -> encoder in eval mode: the source's, one with random weights, and the supervised one if there is one.
+    """Return encoders in eval mode by name: the source's, a random one of its shape, and the supervised one if any.
 
     Raises:
         UsageError: the supervised one has another shape, or was frozen.
         CheckpointError: a checkpoint does not fit its own recipe.
     """
-    own = recipe_of(source)
-    random = components.build_encoder(own, image_size_of(source))
-    found = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
+    recipe = recipe_of(source)
+    random = components.build_encoder(recipe, image_size_of(source))
+    encoders = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
     if supervised is None:
-        return found
+        return encoders
     other = recipe_of(supervised)
     if supervised.meta.get("stage") != "finetune" or other.finetune.freeze != "none":
         raise UsageError(
-            f"{supervised.path} is no supervised encoder: its encoder was not trained on labels", how_to_supervise(own)
+            f"{supervised.path} is no supervised encoder: its encoder was not trained on labels",
+            how_to_supervise(recipe),
         )
     for what, theirs, ours in (
-        ("backbone", other.backbone.model_dump(), own.backbone.model_dump()),
+        ("backbone", other.backbone.model_dump(), recipe.backbone.model_dump()),
         ("image size", image_size_of(supervised), image_size_of(source)),
     ):
         if theirs != ours:
-            raise UsageError(f"{supervised.path} has another {what}: {theirs}, not {ours}", how_to_supervise(own))
-    return found | {"supervised": load_encoder(supervised)}
+            raise UsageError(f"{supervised.path} has another {what}: {theirs}, not {ours}", how_to_supervise(recipe))
+    return encoders | {"supervised": load_encoder(supervised)}
 
 
 def how_to_supervise(recipe: Recipe) -> str:
-    """How to make the supervised encoder of the same shape."""
+    """Return the command that makes a supervised encoder of the same shape."""
     return (
         f"make one with: {shell_line('rushkit', 'finetune', '--recipe', recipe.name)} --set finetune.freeze=none, "
         f"and name it: --supervised {recipe.name}-supervised"
     )
 
 
-def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit: bool = True) -> dict[str, Floats]:
-    """The ratio for each image, for x' ``random`` in the ball (mean of 8 points) and by ``ascent`` (the largest met).
+def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit: bool = True) -> dict[Points, Floats]:
+    """Return each image's ratio, for x' ``random`` in the ball (mean of 8 points) and by ``ascent`` (the largest met).
 
     Args:
-        encoder: (N, C, H, W) -> (N, F); it is used as it is.
+        encoder: (N, C, H, W) -> (N, F), in the mode that it is to have.
         x: (N, C, H, W) images in [0, 1].
         ball: Where x' lies; the box [0, 1] holds too.
-        seed: Of every draw.
+        seed: Seeds every draw.
         unit: Scale features to unit length first.
 
     Raises:
         NumericsError: features that are not finite.
     """
 
-    def features(images: Tensor) -> Tensor:
-        found = encoder(images).double()
-        if not torch.isfinite(found).all():
+    def features_of(images: Tensor) -> Tensor:
+        features = encoder(images).double()
+        if not torch.isfinite(features).all():
             raise NumericsError("the encoder returned NaN or infinite features", "look for diverged training")
-        return torch.nn.functional.normalize(found, dim=1, eps=1e-30) if unit else found
+        return torch.nn.functional.normalize(features, dim=1, eps=1e-30) if unit else features
 
     def ratio(moved: Tensor, points: Tensor) -> Tensor:
         distance = length(points.double() - x.double(), "l2")
         return torch.where(distance > _SHORTEST, length(moved - here, "l2") / distance.clamp(min=_SHORTEST), 0.0)
 
     with torch.no_grad():
-        here = features(x)
+        here = features_of(x)
         random = torch.zeros(len(x), dtype=torch.float64, device=x.device)
         for point in range(_POINTS):
             points = random_start(x, ball.norm, ball.eps, generator(seed, "probe point", point, device=x.device))
-            random += ratio(features(points), points) / _POINTS
+            random += ratio(features_of(points), points) / _POINTS
     points = random_start(x, ball.norm, ball.eps, generator(seed, "probe start", device=x.device))
     best = torch.zeros_like(random)
     for step in range(ball.steps + 1):
         points = points.detach().requires_grad_()
         with torch.enable_grad():
-            moved = features(points)
+            moved = features_of(points)
             (gradient,) = torch.autograd.grad((moved - here).square().sum(), points)
         best = torch.maximum(best, ratio(moved.detach(), points.detach()))
         # From half the ball's radius down to a tenth of that: far first, then exactly.
@@ -218,19 +222,21 @@ def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit:
     return {"random": random.cpu().numpy(), "ascent": best.cpu().numpy()}
 
 
-def summary(values: Floats, seed: int) -> dict[str, Any]:
-    """Mean with its 95% bootstrap interval over images, quantiles, and the largest."""
+def summary(encoder: str, points: Points, values: Floats, seed: int) -> RatioRow:
+    """Return the mean of an encoder's ratios with its 95% bootstrap interval over images, and their quantiles."""
     chance = np.random.default_rng(seed)
     means = [values[chance.integers(len(values), size=len(values))].mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])
-    return {
-        "images": len(values),
-        "mean": float(values.mean()),
-        "low": float(low),
-        "high": float(high),
-        "quantiles": {f"{level:g}": float(np.quantile(values, level)) for level in QUANTILES},
-        "largest": float(values.max()),
-    }
+    return RatioRow(
+        encoder=encoder,
+        points=points,
+        images=len(values),
+        mean=float(values.mean()),
+        low=float(low),
+        high=float(high),
+        quantiles={f"{level:g}": float(np.quantile(values, level)) for level in QUANTILES},
+        largest=float(values.max()),
+    )
 
 
 def _test_split(recipe: Recipe) -> Split:

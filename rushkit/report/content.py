@@ -146,7 +146,7 @@ def _audit(run: RunInfo, results: Audit) -> MeasuredAudit:
         noise=plain_noise(results.noise),
         record=results,
         attacked=len(results.attacked),
-        smallest_drop=power.figures.get("smallest drop that warns") if power else None,
+        smallest_drop=power.figures.get("smallest_drop") if power else None,
         sweeps={name: tuple(map(_sweep_point, points)) for name, points in results.sweeps},
     )
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from rushkit.bar import Progress
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.recipe.schema import Rule
@@ -44,7 +43,7 @@ def count_outcomes(
     samples: int,
     seed: int,
     device: torch.device,
-    advance: Callable[[int], Any] = id,
+    progress: Progress | None = None,
 ) -> Outcomes:
     """The tally of ``samples`` draws for every image of a labelled split.
 
@@ -54,15 +53,16 @@ def count_outcomes(
         samples: m.
         seed: Of the draws.
         device: Where the model is.
-        advance: Called with the number of passes done.
+        progress: Counts the passes that are done.
     """
     tallies: dict[int, Tally] = {}
     for start in ranks.own(range(0, len(split), BLOCK)):
         x = to_float(split.images[start : start + BLOCK].to(device))
         with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
             tallies[start] = g.tally(x, samples)
-        # The other ranks are at blocks of their own meanwhile.
-        advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
+        if progress is not None:
+            # The other ranks are at blocks of their own meanwhile.
+            progress.advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
     # Every rank fills in its own rows; the sum over the ranks has them all. A rank without a block learns K here.
     classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
     votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)

@@ -12,9 +12,10 @@ from torch import nn
 from rushkit import registries
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing.attacks import Attacks
-from rushkit.auditing.checks import CHECKS, Check, check_all
+from rushkit.auditing.checks import CHECKS, check_all
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings, passes, plan
+from rushkit.results.notes import Check
 from rushkit.smoothing import SmoothedClassifier
 
 SIDE, CLASSES, IMAGES = 6, 4, 40
@@ -145,7 +146,7 @@ class Detached(nn.Module):
 def test_scaled_logits_are_caught_as_saturation(honest):
     checks = audited(Scaled(honest))
     assert checks["RK107"].status == "fail"
-    assert checks["RK107"].figures["saturated draws"] > 0.5
+    assert checks["RK107"].figures["saturated_draws"] > 0.5
     assert checks["RK104"].status == "fail"
     # The losses that saturation does not flatten still find what there is.
     assert checks["RK115"].status == "warn"
@@ -154,7 +155,7 @@ def test_scaled_logits_are_caught_as_saturation(honest):
 def test_zero_gradients_are_caught(honest):
     checks = audited(Rounded(honest))
     assert checks["RK104"].status == "fail"
-    assert checks["RK104"].figures["images without gradient"] == 1.0
+    assert checks["RK104"].figures["images_without_gradient"] == 1.0
     # What a blind attack leaves standing shows in the other checks as well.
     assert checks["RK108"].status == "fail"
     assert checks["RK112"].status == "fail"
@@ -171,7 +172,7 @@ def test_nan_logits_are_caught_and_named(honest):
     x, _ = blobs(IMAGES, seed=3)
     checks = audited(Sometimes(honest, float(x.mean(dim=(1, 2, 3)).sort().values[-3])))
     assert checks["RK106"].status == "fail"
-    assert checks["RK106"].figures["images with NaN or infinite values"] >= 3
+    assert checks["RK106"].figures["not_finite"] >= 3
     assert "NaN" in checks["RK106"].says
     assert {check.status for code, check in checks.items() if code != "RK106"} == {"skipped"}
 

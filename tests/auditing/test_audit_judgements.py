@@ -28,17 +28,17 @@ def stands(right, commonest):
     """What RK108 says where ``right`` of 40 images stand at the largest radius."""
     shares = tuple(float(index < right) for index in range(40))
     return large_eps_survived(
-        Measured(SETTINGS, images=40, classes=4, commonest=commonest, radii=[Point("large", 0.5, shares)])
+        Measured(SETTINGS, images=40, classes=4, commonest=commonest, points={"radii": [Point("large", 0.5, shares)]})
     )
 
 
 def test_what_a_constant_answer_gets_right_is_no_sign_of_a_blind_attack():
     # All attacked images of one class of four: grey is answered with that class, rightly for all of them.
-    assert stands(40, 1.0)[0] == "pass"
-    assert stands(30, 0.75)[0] == "pass"
-    assert stands(40, 0.75)[0] == "fail"
-    assert stands(30, 0.25)[0] == "fail"
-    assert stands(30, 0.75)[2]["chance"] == 0.75
+    assert stands(40, 1.0).status == "pass"
+    assert stands(30, 0.75).status == "pass"
+    assert stands(40, 0.75).status == "fail"
+    assert stands(30, 0.25).status == "fail"
+    assert stands(30, 0.75).figures["chance"] == 0.75
 
 
 @pytest.mark.parametrize(
@@ -56,9 +56,10 @@ def test_what_a_constant_answer_gets_right_is_no_sign_of_a_blind_attack():
 def test_a_drop_that_passes_is_said_with_what_would_not_have(fallen, images, verdict, words):
     after = tuple(float(index >= fallen) for index in range(images))
     steps = [Point("4 steps", 4, (1.0,) * images), Point("8 steps", 8, after)]
-    status, says, _ = steps_not_converged(Measured(SETTINGS, images=images, classes=4, commonest=0.1, steps=steps))
-    assert status == verdict
-    assert says == f"from 4 steps to 8 steps accuracy goes {words}"
+    measured = Measured(SETTINGS, images=images, classes=4, commonest=0.1, points={"steps": steps})
+    said = steps_not_converged(measured)
+    assert said.status == verdict
+    assert said.says == f"from 4 steps to 8 steps accuracy goes {words}"
 
 
 class Favourite(nn.Module):

@@ -52,7 +52,7 @@ def test_a_stopped_audit_goes_on_with_what_it_was_started_with(cli, stopped, run
 def test_measurements_of_another_model_are_not_taken(cli, stopped, monkeypatch):
     measured, original = [], Attacks.measure
     monkeypatch.setattr(Attacks, "measure", lambda self, what: measured.append(what) or original(self, what))
-    monkeypatch.setattr("rushkit.auditing.audit.fingerprint_of", lambda split: "of other images")
+    monkeypatch.setattr("rushkit.setup.subject.fingerprint_of", lambda split: "of other images")
     assert cli("audit", "--resume").code in (0, 1)
     assert len({what.label for what in measured}) == len(measured) > 10
 

@@ -30,8 +30,9 @@ def model(tiny):
 def evaluated(recipe, checkpoint) -> dict:
     with start_run("evaluate", recipe, QUIET, parent=str(checkpoint.path)) as run:
         results = evaluate(recipe, checkpoint, run)
-    assert json.loads((run.path / "results.json").read_text()) | {"run": str(run.path)} == results
-    return results
+    table = results.to_json()
+    assert json.loads((run.path / "results.json").read_text()) | {"run": str(run.path)} == table
+    return table
 
 
 def wilson(correct: int, total: int) -> tuple[float, float]:

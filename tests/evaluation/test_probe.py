@@ -124,7 +124,7 @@ def test_each_block_of_images_has_draws_of_its_own_and_each_encoder_the_same(tra
     monkeypatch.setattr(module, "lipschitz_ratios", noted)
     with start_run("probe", recipe, QUIET) as run:
         results = probe(recipe, source, Ball(steps=1), run, images=10)
-    assert results["data"] == "digits/test"
+    assert results.data == "digits/test"
     assert len(seeds) == 6
     assert len(set(seeds[:3])) == 3
     assert seeds[:3] == seeds[3:]
@@ -157,14 +157,14 @@ def test_a_ball_without_extent_is_refused(eps, steps):
 
 def test_the_bootstrap_interval_is_that_of_the_mean():
     values = np.random.default_rng(0).normal(3.0, 2.0, size=400)
-    row = summary(values, seed=1)
+    row = summary("random", "ascent", values, seed=1)
     # Of a normal sample, the half width is 1.96 standard errors, to about a tenth of it.
     half = 1.96 * values.std(ddof=1) / 20
-    assert row["mean"] == pytest.approx(values.mean())
-    assert (row["high"] - row["low"]) / 2 == pytest.approx(half, rel=0.15)
-    assert row["low"] < row["mean"] < row["high"]
-    assert row["quantiles"]["0.5"] == pytest.approx(np.median(values))
-    assert row["largest"] == values.max()
+    assert row.mean == pytest.approx(values.mean())
+    assert (row.high - row.low) / 2 == pytest.approx(half, rel=0.15)
+    assert row.low < row.mean < row.high
+    assert row.quantiles["0.5"] == pytest.approx(np.median(values))
+    assert row.largest == values.max()
 
 
 @pytest.fixture
@@ -179,9 +179,9 @@ def test_the_stage_probes_three_encoders_of_one_shape(trained):
     recipe, source, supervised = trained
     with start_run("probe", recipe, QUIET, parent=str(source.path)) as run:
         results = probe(recipe, source, Ball(steps=2), run, images=10, supervised=supervised)
-    kinds = [(row["encoder"], row["points"]) for row in results["rows"]]
+    kinds = [(row.encoder, row.points) for row in results.rows]
     assert kinds == [(name, way) for name in ("pre-trained", "random", "supervised") for way in ("random", "ascent")]
-    assert all(row["images"] == 10 and row["low"] <= row["mean"] <= row["high"] for row in results["rows"])
+    assert all(row.images == 10 and row.low <= row.mean <= row.high for row in results.rows)
     assert (run.path / "results.json").exists()
 
 
@@ -189,7 +189,7 @@ def test_without_a_supervised_run_its_rows_are_left_out(trained):
     recipe, source, _ = trained
     with start_run("probe", recipe, QUIET) as run:
         results = probe(recipe, source, Ball(steps=1), run, images=4)
-    assert {row["encoder"] for row in results["rows"]} == {"pre-trained", "random"}
+    assert {row.encoder for row in results.rows} == {"pre-trained", "random"}
 
 
 def test_the_random_encoder_has_other_weights_than_the_trained_one(trained):

@@ -280,7 +280,7 @@ def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_
     assert find_run(runs, "pretrain", "theirs") is None
     checkpoint = open_checkpoint("theirs", "finetune", runs)
     recipe = derive_recipe(recipe_of(checkpoint), {"system.runs_dir": runs, "evaluate.samples": [1, 8]})
-    rows = evaluate(recipe, checkpoint)["accuracy"]
+    rows = evaluate(recipe, checkpoint).to_table()["accuracy"]
     assert len({row["accuracy"] for row in rows}) == 1
     attacked = attack(recipe, checkpoint)["attacks"]
     assert {(row["protocol"], row["samples"], row["votes"]) for row in attacked} == {("paper", 1, 1), ("strict", 1, 1)}

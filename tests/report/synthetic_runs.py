@@ -29,7 +29,7 @@ from rushkit.results.certification import (
     Rate,
     Seal,
 )
-from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes, Probe, RatioRow
+from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes, Probe
 from rushkit.results.imported import CleanCheck, Imported, Origin
 from rushkit.results.intervals import accuracy_row, figures, robustness_row
 from rushkit.results.notes import Check
@@ -311,11 +311,7 @@ def probed(*encoders: str) -> Probe:
         norm="linf",
         eps=EPS,
         steps=20,
-        rows=[
-            RatioRow(encoder=name, points=way, **summary(np.array(values[f"{name} {way}"]), 0))
-            for name in encoders
-            for way in ways
-        ],
+        rows=[summary(name, way, np.array(values[f"{name} {way}"]), 0) for name in encoders for way in ways],
         outcomes=values,
     )
 
@@ -327,7 +323,7 @@ def audited(*statuses: str, drop: float | None = None, noise: Noise = NOISE) -> 
         for index, status in enumerate(statuses)
     ]
     if drop is not None:
-        power = {"smallest drop that warns": drop}
+        power = {"smallest_drop": drop}
         checks.append(Check(code="RK119", name="few", status="pass", says="seen", figures=power))
     points = [AuditPoint(label=f"{n} steps", value=n, accuracy=1 / n, share=[1 / n] * 9) for n in (2, 4)]
     return Audit(

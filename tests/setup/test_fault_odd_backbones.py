@@ -48,7 +48,7 @@ def test_what_trains_is_evaluated_attacked_and_certified(tiny, kind):
     )
     try:
         model = checkpoint_of(finetuned(recipe, checkpoint_of(pretrained(recipe))))
-        evaluated = evaluate(recipe, model)["accuracy"]
+        evaluated = evaluate(recipe, model).to_table()["accuracy"]
         attacked = attack(recipe, model, protocols=("paper",))["attacks"]
         certified = certify(recipe, model).to_json()
     finally:

@@ -102,4 +102,4 @@ def test_another_data_set_of_the_same_classes_is_evaluated(recipe, tmp_path):
     chosen = recipe("data.name=folder", "backbone.name=resnet10-small", f"data.path={tmp_path / 'one'}")
     trained = checkpoint_of(finetuned(chosen, None))
     results, _ = run_stage("evaluate", recipe("data.name=folder", f"data.path={tmp_path / 'other'}"), trained)
-    assert len(results["outcomes"]["labels"]) == 24
+    assert len(results.outcomes.labels) == 24
