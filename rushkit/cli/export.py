@@ -49,7 +49,8 @@ def command(
 ) -> None:
     """Write a model for use without rushkit, and check that it computes the same. Noise and vote are not in it."""
     from rushkit.exchange.export_onnx import export_onnx, packages
-    from rushkit.exchange.export_timm import check_target, export_timm, load_part
+    from rushkit.exchange.export_timm import export_timm
+    from rushkit.exchange.part import check_target, load_part
     from rushkit.report.terminal.tables import export_table
 
     path = Path(target)
@@ -61,4 +62,4 @@ def command(
     checkpoint = open_source(source, changes, ("finetune", "pretrain"), output.speaker())
     exported = load_part(checkpoint, part.value if part else None)
     results = export_onnx(exported, path) if file_format == Format.ONNX else export_timm(exported, path)
-    output.result(results, export_table(results))
+    output.result(results.to_table(), export_table(results))

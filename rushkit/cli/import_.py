@@ -115,7 +115,9 @@ def command(
 
     from rushkit.exchange.foreign_file import read_foreign
     from rushkit.exchange.foreign_names import read_rules
-    from rushkit.exchange.import_model import import_model, import_recipe, plan_import, pretrained_weights
+    from rushkit.exchange.import_model import import_model
+    from rushkit.exchange.plan import import_recipe, plan_import
+    from rushkit.exchange.pretrained import pretrained_weights
     from rushkit.recipe.overrides import parse_changes
     from rushkit.report.terminal.tables import import_table
     from rushkit.setup.start import start_run
@@ -134,7 +136,7 @@ def command(
         results = import_model(plan, run, options.check)
     next_verb = "finetune" if options.encoder_only else "evaluate"
     next_command = shell_line("rushkit", next_verb, "--from", run.path)
-    output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
+    output.result(results.to_json(), Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
 
 
 def _channels(text: str | None, option: str) -> list[float]:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from rushkit.errors import RushkitError, UsageError
-from rushkit.exchange.export_timm import METADATA, Part, compared
+from rushkit.exchange.exported import METADATA, Exported
+from rushkit.exchange.part import Part, compared
 from rushkit.files import write_atomic
 
 # The format's own limit on one file.
@@ -29,7 +30,7 @@ def packages() -> tuple[Any, Any]:
         raise UsageError(f"exporting to ONNX needs more packages: {error}", "pip install 'rushkit[onnx]'") from error
 
 
-def export_onnx(part: Part, path: Path) -> dict[str, Any]:
+def export_onnx(part: Part, path: Path) -> Exported:
     """Write an ONNX graph from float32 pixels in [0, 1], any number of images, to logits or features.
 
     The normalisation, where the recipe has one, is inside; the noise and the vote are not: they are the caller's.
@@ -37,9 +38,6 @@ def export_onnx(part: Part, path: Path) -> dict[str, Any]:
     Args:
         part: What is exported.
         path: The file; it is replaced.
-
-    Returns:
-        What the command prints.
 
     Raises:
         UsageError: a package is missing.
@@ -68,8 +66,9 @@ def export_onnx(part: Part, path: Path) -> dict[str, Any]:
     model = program.model_proto
     if model.ByteSize() > _MOST_BYTES:
         raise RushkitError("the model is too large for one ONNX file: 2 GiB", "--format timm has no such limit")
+    facts = part.facts()
     entry = model.metadata_props.add()
-    entry.key, entry.value = METADATA, json.dumps(part.facts())
+    entry.key, entry.value = METADATA, json.dumps(facts.to_table())
     onnx.checker.check_model(model)
     write_atomic(path, [model.SerializeToString()])
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
@@ -81,5 +80,5 @@ def export_onnx(part: Part, path: Path) -> dict[str, Any]:
             ours = part.module(x)
         theirs = torch.from_numpy(session.run([output], {INPUT: x.numpy()})[0])
         differences.append(compared(ours, theirs, path))
-    worst = max(differences, key=lambda each: each["difference"])
-    return part.facts() | worst | {"format": "onnx", "file": str(path), "bytes": path.stat().st_size}
+    worst = max(differences, key=lambda outputs: outputs.difference)
+    return Exported.of(facts, worst, "onnx", path)

@@ -17,6 +17,7 @@ from torch import Tensor
 from rushkit.errors import CheckpointError, NumericsError, first_few, shorten
 from rushkit.exchange.foreign_bounds import PickledObject, archive_names, check_bounds
 from rushkit.paths import read_file, reason
+from rushkit.results.imported import Origin
 
 # What trainers call the part of their file that has the weights; the first one that is there is taken.
 CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
@@ -36,15 +37,13 @@ class ForeignWeights:
 
     Attributes:
         tensors: Name to tensor, floating-point ones as float32.
-        origin: Where they are from, for the record: file and hash, or the name of pretrained weights.
-        notes: What was done to get there, in sentences.
+        origin: Where they are from, and what was done to get there.
         mean: Of each channel, where the origin says it; else empty.
         std: The same.
     """
 
     tensors: dict[str, Tensor]
-    origin: dict[str, str]
-    notes: tuple[str, ...] = ()
+    origin: Origin
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
 
@@ -78,7 +77,9 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         found, notes = _state_dict(_torch_load(path, data), path)
     _check_sizes(found, len(data), path)
     tensors, converted = as_float32(found, str(path))
-    return ForeignWeights(tensors, {"file": str(path), "sha256": digest}, (*notes, *converted))
+    return ForeignWeights(
+        tensors, Origin(file=str(path), sha256=digest, renamed={}, ignored=[], notes=[*notes, *converted])
+    )
 
 
 def how_to_convert(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rushkit.models import backbones, torchvision_backbones
 from rushkit.models.network import initialised_from
 from rushkit.models.pretrained import without_fetching
 from rushkit.recipe.schema import Backbone
+from rushkit.recipe.toml import Given, Options
 from rushkit.registries import backbones as registry
 from rushkit.registry import BUILTIN_OWNER
 
@@ -36,7 +37,7 @@ class Call:
     function: Callable[..., Any]
     words: str
     arguments: tuple[Any, ...] = ()
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Options = field(default_factory=dict)
 
     def make(self, **more: Any) -> Any:
         """The result, with further options."""
@@ -125,13 +126,18 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
         if options.get("stem") == "standard":
             return ForeignModel(("import timm",), model)
         return ForeignModel(("import timm, torch",), model, _small_stem(64))
-    shape = {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128), "stem_type": "deep", "stem_width": 8}
+    shape: dict[str, Given] = {
+        "layers": (1, 1, 1, 1),
+        "channels": (16, 32, 64, 128),
+        "stem_type": "deep",
+        "stem_width": 8,
+    }
     model = Call(ResNet, "ResNet", (BasicBlock,), {"num_classes": classes} | shape)
     imports = ("import timm, torch", "from timm.models.resnet import BasicBlock, ResNet")
     return ForeignModel(imports, model, _small_stem(16))
 
 
-def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Any]) -> ForeignModel:
+def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Given]) -> ForeignModel:
     head = {"num_classes": classes} if classes else {}
     made = head | torchvision_backbones.creation_options(name, size) | options
     model = Call(torchvision.models.get_model, "torchvision.models.get_model", (name,), made)

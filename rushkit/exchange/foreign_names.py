@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,6 +15,7 @@ from torch import Tensor
 from rushkit.errors import CheckpointError, UsageError, first_few, shell_line, shorten
 from rushkit.paths import reason
 from rushkit.recipe import toml
+from rushkit.recipe.toml import Table
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
 WRAPPERS = ("module", "_orig_mod", "model", "encoder", "backbone", "net", "network", "base_model")
@@ -72,7 +72,7 @@ def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequ
     Raises:
         UsageError: a file that cannot be read or says something else, or a rule that is not OLD=NEW.
     """
-    table: dict[str, Any] = {}
+    table: Table = {}
     if keys is not None:
         try:
             table = toml.loads(toml.read_text(Path(keys)))

@@ -1,7 +1,8 @@
-"""Other people's models as runs of rushkit's own: their weights under our names, checked before anything is written."""
+"""Other people's models as runs of rushkit's own."""
 
 from __future__ import annotations
 
+<<<<<<< HEAD
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,22 +10,14 @@ from typing import Any, Literal
 import torchvision
 from torch import Tensor
 
+=======
+>>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
 from rushkit import data
 from rushkit.data.memory import limit
-from rushkit.errors import UsageError, first_few
-from rushkit.exchange.foreign_file import ForeignWeights, as_float32
-from rushkit.exchange.foreign_names import Rules, fit_names
-from rushkit.models.backbones import timm_pretrained
-from rushkit.models.network import num_parameters
-from rushkit.models.normalise import Normalised
-from rushkit.models.pretrained import OWN_SCALE
-from rushkit.models.torchvision_backbones import pretrained_state
+from rushkit.errors import first_few
+from rushkit.exchange.plan import Plan
 from rushkit.noises.none import NoNoise
-from rushkit.recipe import toml
-from rushkit.recipe.components import check_components
-from rushkit.recipe.load import build_recipe, derive_recipe
-from rushkit.recipe.overrides import parse_changes
-from rushkit.recipe.schema import Recipe
+from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent
 from rushkit.run.folder import Run
@@ -35,6 +28,7 @@ from rushkit.setup.start import machine_of
 from rushkit.setup.subject import check_images, labels_of, smoothed
 
 
+<<<<<<< HEAD
 @dataclass(frozen=True)
 class Plan:
     """An import that fits.
@@ -182,20 +176,21 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
 
 
 def import_model(plan: Plan, run: Run, check: int = 500) -> dict[str, Any]:
+=======
+def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
+>>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
     """Write the checkpoint, and see how well the classifier does on clean images.
 
     Args:
         plan: What is imported.
         run: Takes it.
         check: Images of ``evaluate.split`` that are classified without noise; 0: none.
-
-    Returns:
-        What results.json holds, and under ``run`` where it lies.
     """
-    recipe, classifier = plan.recipe, plan.stage == "finetune"
-    run.update(stage=plan.stage, imported=plan.meta["imported"])
-    for note in plan.notes:
+    recipe, is_classifier = plan.recipe, plan.stage == "finetune"
+    run.update(stage=plan.stage, imported=plan.origin.to_table())
+    for note in plan.origin.notes:
         run.speaker.say(note)
+<<<<<<< HEAD
     if ignored := plan.meta["imported"]["ignored"]:
         run.speaker.warn(f"left out, as asked: {first_few(ignored)}")
     run.save_checkpoint(0, plan.tensors, plan.meta)
@@ -222,16 +217,27 @@ def _check_scale(mean: Sequence[float], std: Sequence[float]) -> None:
             f"the normalisation, mean {list(mean)} and std {list(std)}, is that of pixels up to 255; here they lie in "
             "[0, 1]",
             "divided by 255: --mean {} --std {}".format(*divided),
+=======
+    if plan.origin.ignored:
+        run.speaker.warn(f"left out, as asked: {first_few(plan.origin.ignored)}")
+    run.save_checkpoint(0, plan.tensors, plan.meta())
+    return run.write_results(
+        Imported(
+            recipe=recipe.name,
+            makes="classifier" if is_classifier else "encoder",
+            imported=plan.origin,
+            backbone=recipe.backbone,
+            noise=recipe.noise,
+            parameters=plan.parameters,
+            image_size=plan.image_size,
+            classes=len(plan.classes) if is_classifier else None,
+            clean=_clean_check(plan, run, check) if is_classifier and check else None,
+>>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
         )
+    )
 
 
-def _normalising(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Recipe:
-    table = recipe.resolved()
-    table["backbone"] |= {"mean": list(mean), "std": list(std)}
-    return build_recipe(table, recipe.origins)
-
-
-def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
+def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
     """Clean accuracy without noise, with a warning where it is that of guessing; None where the data is not here."""
     recipe = plan.recipe
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
@@ -255,4 +261,4 @@ def _check(plan: Plan, run: Run, images: int) -> dict[str, Any] | None:
             f"commonest class has {percent(chance)} %: is it the normalisation (--mean, --std), the order of the "
             "classes, the image size, the backbone's options?"
         )
-    return {"data": split.name, "images": len(split), "chance": chance, **row}
+    return CleanCheck(data=split.name, chance=chance, **row)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -13,6 +12,7 @@ from torch import nn
 from rushkit.errors import RushkitError, UsageError, did_you_mean
 from rushkit.models.pretrained import hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
+from rushkit.recipe.toml import Given, Options, Table
 
 # Options of timm.create_model that rushkit sets itself, or that would bring in weights past its own checks.
 _RESERVED = (
@@ -107,18 +107,18 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
     return model
 
 
-def timm_pretrained(name: str, image_size: int, options: dict[str, Any]) -> nn.Module:
+def timm_pretrained(name: str, image_size: int, options: Table) -> nn.Module:
     """A whole model of timm's with its pretrained weights and head, for images of this size.
 
     Raises:
         UsageError: as for ``timm_backbone``.
         RushkitError: the weights cannot be had.
     """
-    timm_backbone(name, 3, image_size, **options)
+    timm_backbone(name, 3, image_size, pretrained=False, **options)
     return _create_timm(name, 3, image_size, True, options, {})
 
 
-def creation_options(name: str, image_size: int) -> dict[str, Any]:
+def creation_options(name: str, image_size: int) -> dict[str, Given]:
     """What ``timm.create_model`` needs for a model for images of this size."""
     config = timm.models.get_pretrained_cfg(name)
     return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
@@ -129,8 +129,8 @@ def _create_timm(
     in_channels: int,
     image_size: int,
     pretrained: bool,
-    options: dict[str, Any],
-    head: Mapping[str, Any] = MappingProxyType({"num_classes": 0}),
+    options: Options,
+    head: Options = MappingProxyType({"num_classes": 0}),
 ) -> nn.Module:
     def create(pretrained: bool) -> nn.Module:
         size = creation_options(name, image_size)

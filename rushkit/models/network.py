@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from rushkit.errors import CheckpointError, PluginError
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.normalise import Normalised
+from rushkit.recipe.toml import Options
 from rushkit.registries import backbones
 
 HeadKind = Literal["projector", "head"]
@@ -64,7 +65,7 @@ def initialised_from(seed: int, purpose: str) -> Iterator[None]:
 
 def build_backbone(
     name: str,
-    options: Mapping[str, Any],
+    options: Options,
     in_channels: int,
     image_size: int,
     seed: int,

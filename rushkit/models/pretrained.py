@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import torch
 
 from rushkit.errors import RushkitError
+from rushkit.recipe.toml import Given, Options
 from rushkit.registries import backbones
 from rushkit.registry import BUILTIN_OWNER, factory_parameters
 from rushkit.system import offline
@@ -22,14 +22,14 @@ OWN_SCALE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = dict.fromkey
 )
 
 
-def without_fetching(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def without_fetching(name: str, options: Options) -> dict[str, Given]:
     """The options that build the same backbone without pretrained weights, which a checkpoint brings instead.
 
     Args:
         name: A name of the registry of backbones.
         options: Its factory's own; ``pretrained`` is the one that brings weights, of plugins too.
     """
-    kept = {option: value for option, value in options.items() if option != "pretrained"}
+    kept: dict[str, Given] = {option: value for option, value in options.items() if option != "pretrained"}
     family, _, model = name.removeprefix(f"{BUILTIN_OWNER}/").partition("/")
     if options.get("pretrained") and family == "torchvision" and model in OWN_SCALE:
         kept = {"transform_input": True} | kept

@@ -13,13 +13,14 @@ from torch import nn
 from rushkit.errors import RushkitError, UsageError, did_you_mean
 from rushkit.models.pretrained import OWN_SCALE, hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
+from rushkit.recipe.toml import Given
 
 # Options that rushkit sets itself, or that would bring in weights past its own checks.
 _RESERVED = ("image_size", "input_size", "num_classes", "progress", "weights")
 # What a family of models calls the size that it is built for; the others take any.
 _SIZE_OPTIONS = {"vit_": "image_size", "maxvit_": "input_size"}
 # Heads for training alone would make the output a tuple; without init_weights these two warn of a coming change.
-_FIXED_OPTIONS: dict[str, dict[str, Any]] = {
+_FIXED_OPTIONS: dict[str, dict[str, bool]] = {
     "googlenet": {"aux_logits": False, "init_weights": True},
     "inception_v3": {"aux_logits": False, "init_weights": True},
 }
@@ -69,12 +70,12 @@ def torchvision_backbone(
     return model
 
 
-def creation_options(name: str, image_size: int, pretrained: bool = False) -> dict[str, Any]:
+def creation_options(name: str, image_size: int, pretrained: bool = False) -> dict[str, Given]:
     """What ``torchvision.models.get_model`` needs for a model for images of this size, without auxiliary heads.
 
     With ``pretrained`` the model takes ImageNet's normalisation, as torchvision's own with its weights does.
     """
-    sizes = {option: image_size for start, option in _SIZE_OPTIONS.items() if name.startswith(start)}
+    sizes: dict[str, Given] = {option: image_size for start, option in _SIZE_OPTIONS.items() if name.startswith(start)}
     if "input_size" in sizes:
         return {"input_size": (image_size, image_size)}
     rescaled = {"transform_input": True} if pretrained and name in OWN_SCALE else {}

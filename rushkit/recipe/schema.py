@@ -142,7 +142,7 @@ class Component(Section):
     __pydantic_extra__: dict[OptionName, Option]
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> Table:
         """The keys that belong to the component."""
         return dict(self.model_extra or {})
 
@@ -454,7 +454,7 @@ class Recipe(Section):
         """Where each value came from, by dotted key; values that are not listed are defaults."""
         return self._origins
 
-    def resolved(self) -> dict[str, Any]:
+    def resolved(self) -> Table:
         """Every key with its value, defaults included, as plain data that loads back to the same recipe."""
         return self.model_dump(by_alias=True)
 

@@ -20,6 +20,8 @@ Toml: TypeAlias = "str | int | float | bool | list[Toml] | dict[str, Toml] | Non
 Table: TypeAlias = dict[str, Toml]
 # What Python code may give for such a value.
 Given: TypeAlias = "str | int | float | bool | Sequence[Given] | Mapping[str, Given] | None"
+# The options of a component, by name.
+Options: TypeAlias = Mapping[str, Given]
 
 # The longest recipe that ships has 3 kB.
 MAX_CHARACTERS = 1 << 16

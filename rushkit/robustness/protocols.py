@@ -126,7 +126,7 @@ def plan_attack(
         if "version" not in section.options and not deterministic:
             notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
     version = section.options.get("version", own.get("version"))
-    own_draws = _own_draws(strict, samples, version, deterministic)
+    own_draws = _own_draws(strict, samples, str(version) if version else None, deterministic)
     gradient_samples = own_draws if deterministic else section.eot or own_draws
     if strict and "samples" in known:
         own["samples"] = gradient_samples

@@ -13,7 +13,9 @@ from torch import nn
 
 from rushkit.errors import CheckpointError, NumericsError, UsageError
 from rushkit.exchange.export_onnx import export_onnx
-from rushkit.exchange.export_timm import METADATA, check_target, compared, export_timm, load_part
+from rushkit.exchange.export_timm import export_timm
+from rushkit.exchange.exported import METADATA
+from rushkit.exchange.part import check_target, compared, load_part
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.setup import components
@@ -76,28 +78,28 @@ def test_the_printed_lines_build_the_model(made, tmp_path, monkeypatch, changes,
     assert torch.equal(torch.get_rng_state(), before)
     namespace = {}
     with torch.random.fork_rng():
-        exec("\n".join(found["load"]), namespace)
+        exec("\n".join(found.load), namespace)
     x = images()
     seen = x
-    if found["mean"]:
+    if found.mean:
         seen = (x - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
     torch.testing.assert_close(namespace["model"].eval()(seen), exported.module(x), rtol=1e-5, atol=1e-5)
-    assert found["difference"] <= 1e-5
+    assert found.difference <= 1e-5
     with safetensors.safe_open(tmp_path / "model.safetensors", "pt") as file:
         stored = json.loads(file.metadata()[METADATA])
-    assert stored["load"] == found["load"]
-    assert (stored["mean"], stored["noise"]) == (found["mean"], {"name": "uniform", "scale": 0.3})
+    assert stored["load"] == found.load
+    assert (stored["mean"], stored["noise"]) == (found.mean, {"name": "uniform", "scale": 0.3})
     assert stored["classes"] == ([f"class {index}" for index in range(10)] if part == "classifier" else [])
 
 
 def test_the_small_resnet_takes_three_lines_after_its_imports(made, tmp_path):
-    lines = export_timm(load_part(made("backbone.name=resnet18")), tmp_path / "model.safetensors")["load"]
+    lines = export_timm(load_part(made("backbone.name=resnet18")), tmp_path / "model.safetensors").load
     assert len([line for line in lines if not line.startswith("import")]) == 3
 
 
 def test_a_model_of_timm_takes_one(made, tmp_path):
     path = tmp_path / "model.safetensors"
-    lines = export_timm(load_part(made("backbone.name=timm/resnet10t")), path)["load"]
+    lines = export_timm(load_part(made("backbone.name=timm/resnet10t")), path).load
     assert lines[1:] == [f"model = timm.create_model('resnet10t', num_classes=10, checkpoint_path={str(path)!r})"]
 
 
@@ -117,7 +119,7 @@ def test_onnxruntime_has_the_same_outputs_for_any_number_of_images(made, tmp_pat
         torch.testing.assert_close(torch.from_numpy(theirs), exported.module(images(count)), rtol=1e-4, atol=1e-5)
     stored = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
     assert (stored["part"], stored["mean"], stored["hash"]) == (part, MEAN, exported.checkpoint.hash)
-    assert found["bytes"] == (tmp_path / "model.onnx").stat().st_size
+    assert found.bytes == (tmp_path / "model.onnx").stat().st_size
 
 
 def test_outputs_that_differ_leave_no_file(tmp_path):
@@ -131,7 +133,7 @@ def test_outputs_that_differ_leave_no_file(tmp_path):
         with pytest.raises(NumericsError, match="gives other outputs"):
             compared(one, other, path)
         assert not path.exists()
-    assert compared(ours, ours + 1e-5, path)["difference"] == pytest.approx(1e-5, rel=0.1)
+    assert compared(ours, ours + 1e-5, path).difference == pytest.approx(1e-5, rel=0.1)
 
 
 def test_a_backbone_of_a_plugin_has_no_lines_but_a_graph(made, tmp_path):
@@ -139,7 +141,7 @@ def test_a_backbone_of_a_plugin_has_no_lines_but_a_graph(made, tmp_path):
     with pytest.raises(UsageError, match="'toy' comes from") as caught:
         export_timm(part, tmp_path / "model.safetensors")
     assert "--format onnx" in caught.value.hint
-    assert export_onnx(part, tmp_path / "model.onnx")["difference"] < 1e-5
+    assert export_onnx(part, tmp_path / "model.onnx").difference < 1e-5
 
 
 def test_without_a_classifier_the_encoder_is_exported(made):

@@ -13,7 +13,8 @@ from torchvision.models import get_model_weights
 import rushkit
 from rushkit import registries
 from rushkit.errors import RushkitError, UsageError
-from rushkit.exchange.export_timm import export_timm, load_part
+from rushkit.exchange.export_timm import export_timm
+from rushkit.exchange.part import load_part
 from rushkit.models.network import build_backbone
 from rushkit.recipe import toml
 from rushkit.recipe.load import build_recipe, load_recipe

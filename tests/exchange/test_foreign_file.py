@@ -37,8 +37,8 @@ def test_a_plain_state_dict_of_either_kind_whatever_its_name(tmp_path):
     safetensors.torch.save_file(TENSORS, other)
     for each in (path, other):
         found = read_foreign(each)
-        assert found.notes == ()
-        assert found.origin == {"file": str(each), "sha256": hashlib.sha256(each.read_bytes()).hexdigest()}
+        assert found.origin.notes == []
+        assert (found.origin.file, found.origin.sha256) == (str(each), hashlib.sha256(each.read_bytes()).hexdigest())
         assert found.tensors.keys() == TENSORS.keys()
         assert all(torch.equal(found.tensors[name], TENSORS[name]) for name in TENSORS)
 
@@ -48,12 +48,12 @@ def test_containers_are_seen_through_and_said(tmp_path, container):
     path = saved(tmp_path, {"epoch": 3, container: TENSORS, "optimizer": {"lr": 0.1}})
     found = read_foreign(path)
     assert found.tensors.keys() == TENSORS.keys()
-    assert found.notes == (f"the weights are taken from its {container!r}; not looked at: epoch, optimizer",)
+    assert found.origin.notes == [f"the weights are taken from its {container!r}; not looked at: epoch, optimizer"]
 
 
 def test_a_container_in_a_container(tmp_path):
     found = read_foreign(saved(tmp_path, {"model": {"state_dict": TENSORS}}))
-    assert len(found.notes) == 2
+    assert len(found.origin.notes) == 2
 
 
 @pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
@@ -65,7 +65,7 @@ def test_other_precisions_become_float32_and_counters_stay(tmp_path, kind):
         "fc.bias": torch.float32,
         "count": torch.int64,
     }
-    assert found.notes == (f"2 tensors of {str(kind).removeprefix('torch.')} are converted to float32",)
+    assert found.origin.notes == [f"2 tensors of {str(kind).removeprefix('torch.')} are converted to float32"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -19,10 +19,12 @@ from rushkit.data import digits
 from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, NoCertificate, RushkitError, UsageError
 from rushkit.evaluation.evaluate import evaluate
-from rushkit.exchange import import_model as stage
+from rushkit.exchange import pretrained as stage
 from rushkit.exchange.foreign_file import read_foreign
 from rushkit.exchange.foreign_names import Rules
-from rushkit.exchange.import_model import import_model, import_recipe, plan_import, pretrained_weights
+from rushkit.exchange.import_model import import_model
+from rushkit.exchange.plan import import_recipe, plan_import
+from rushkit.exchange.pretrained import pretrained_weights
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack
@@ -216,7 +218,7 @@ def test_the_run_says_where_the_model_is_from(make, theirs, tmp_path):
     assert (facts["verb"], facts["stage"], facts.get("parent")) == ("import", "finetune", None)
     assert facts["imported"] == meta["imported"]
     assert facts["imported"]["file"] == str(tmp_path / "weights.pt")
-    assert facts["imported"]["sha256"] == read_foreign(tmp_path / "weights.pt").origin["sha256"]
+    assert facts["imported"]["sha256"] == read_foreign(tmp_path / "weights.pt").origin.sha256
     results = json.loads((run.path / "results.json").read_text())
     assert results["parameters"] == sum(each.numel() for each in theirs.parameters())
     assert (results["classes"], results["image_size"], results["makes"]) == (10, 16, "classifier")

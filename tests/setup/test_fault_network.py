@@ -13,7 +13,8 @@ import rushkit
 from rushkit import registries
 from rushkit.errors import RushkitError
 from rushkit.evaluation.probe import encoders_of
-from rushkit.exchange.export_timm import export_timm, load_part
+from rushkit.exchange.export_timm import export_timm
+from rushkit.exchange.part import load_part
 from rushkit.models.network import build_backbone
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe

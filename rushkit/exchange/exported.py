@@ -1,0 +1,83 @@
+"""What an export says of its file: to the user, and in the file's own metadata."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field
+
+from rushkit.recipe.schema import Noise
+from rushkit.results.base import Number, Record, Size
+
+PartName = Literal["encoder", "classifier"]
+# The key of the file's metadata.
+METADATA = "rushkit-export"
+
+
+class ModelFacts(Record):
+    """What a user of an exported file must know of it.
+
+    Attributes:
+        part: Which part of the model it is.
+        source: Path of the checkpoint.
+        hash: The checkpoint's hash.
+        image_size: Height and width of the images, pixels.
+        mean: Of each channel, where the model takes (x - mean) / std; else empty.
+        std: The same.
+        noise: What the model was trained under.
+        classes: Names of the labels; empty for an encoder.
+        load: Lines of Python that build and load the model; empty where the file is a whole graph.
+    """
+
+    part: PartName
+    source: str
+    hash: str
+    image_size: Number
+    mean: list[float]
+    std: list[float]
+    noise: Noise
+    classes: list[str]
+    load: list[str] = Field(default_factory=list)
+
+
+class Exported(ModelFacts):
+    """An export that was checked.
+
+    Attributes:
+        difference: The largest difference of its outputs from the model's.
+        largest: The largest output.
+        format: Of the file.
+        file: Its path.
+        bytes: Its size.
+    """
+
+    difference: Size
+    largest: Size
+    format: Literal["timm", "onnx"]
+    file: str
+    bytes: Number
+
+    @classmethod
+    def of(cls, facts: ModelFacts, outputs: Outputs, kind: Literal["timm", "onnx"], path: Path) -> Self:
+        """What is said of the file at a path."""
+        return cls(
+            **{name: getattr(facts, name) for name in ModelFacts.model_fields},
+            difference=outputs.difference,
+            largest=outputs.largest,
+            format=kind,
+            file=str(path),
+            bytes=path.stat().st_size,
+        )
+
+
+class Outputs(Record):
+    """How far the outputs of two models are apart.
+
+    Attributes:
+        difference: The largest difference.
+        largest: The largest output.
+    """
+
+    difference: Size
+    largest: Size

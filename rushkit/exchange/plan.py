@@ -1,0 +1,177 @@
+"""Whether foreign weights fit a recipe, checked before anything is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import JsonValue
+from torch import Tensor
+
+from rushkit.errors import UsageError
+from rushkit.exchange.foreign_file import ForeignWeights
+from rushkit.exchange.foreign_names import Fitted, Rules, fit_names
+from rushkit.models.network import Network, num_parameters
+from rushkit.models.normalise import Normalised
+from rushkit.recipe import toml
+from rushkit.recipe.components import check_components
+from rushkit.recipe.load import build_recipe, derive_recipe
+from rushkit.recipe.overrides import parse_changes
+from rushkit.recipe.schema import Recipe
+from rushkit.recipe.toml import Table
+from rushkit.results.imported import Origin
+from rushkit.setup import components
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An import that fits.
+
+    Attributes:
+        recipe: With the normalisation that the weights want.
+        stage: What later stages take the run for: ``"finetune"`` with a classifier, ``"pretrain"`` with an encoder.
+        tensors: As a checkpoint holds them.
+        image_size: Height and width of the images, pixels.
+        classes: Their names.
+        origin: Where the weights are from, and what was done to them.
+        parameters: How many numbers the model has.
+    """
+
+    recipe: Recipe
+    stage: Literal["finetune", "pretrain"]
+    tensors: Mapping[str, Tensor]
+    image_size: int
+    classes: tuple[str, ...]
+    origin: Origin
+    parameters: int
+
+    def meta(self) -> dict[str, JsonValue]:
+        """What the checkpoint says beside the tensors."""
+        return {
+            "stage": self.stage,
+            "recipe": toml.dumps(self.recipe.resolved()),
+            "image_size": self.image_size,
+            "classes": list(self.classes),
+            "imported": self.origin.to_table(),
+        }
+
+
+def import_recipe(
+    name: str,
+    dataset: str,
+    backbone: str,
+    changes: Sequence[str] = (),
+    mean: Sequence[float] = (),
+    std: Sequence[float] = (),
+) -> Recipe:
+    """The recipe of an imported model: without noise, unless the changes name one.
+
+    Args:
+        name: Of the run.
+        dataset: A data set.
+        backbone: A name of the registry of backbones.
+        changes: ``KEY=VALUE``, as for ``--set``.
+        mean: Of each channel, pixel units.
+        std: The same.
+
+    Raises:
+        UsageError: a recipe that is not right, or one that asks the backbone for pretrained weights.
+    """
+    table: Table = {
+        "name": name,
+        "data": {"name": dataset},
+        "backbone": {"name": backbone, "mean": list(mean), "std": list(std)},
+        "noise": {"name": "none"},
+    }
+    if dict(parse_changes(changes)).get("noise.name", "none") == "none":
+        # More draws of no noise are more of the same.
+        table |= {"evaluate": {"samples": [1]}, "attack": [{"samples": [1]}]}
+    recipe = derive_recipe(build_recipe(table), changes)
+    if "pretrained" in recipe.backbone.options:
+        raise UsageError(
+            "backbone.pretrained is for training from the start; an import brings weights",
+            "to import those of timm or torchvision: --pretrained",
+        )
+    check_components(recipe)
+    return recipe
+
+
+def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_only: bool = False) -> Plan:
+    """Fit weights to the recipe's backbone and data set; nothing is written.
+
+    Args:
+        recipe: See ``import_recipe``. Its normalisation comes before that of the weights.
+        weights: What is imported.
+        rules: What the user says about names.
+        encoder_only: Leave the head out.
+
+    Raises:
+        CheckpointError: tensors that do not fit.
+        UsageError: a head for another number of classes, or a rule that matches nothing.
+    """
+    dataset = components.build_dataset(recipe)
+    size, classes = components.image_size(recipe, dataset), dataset.classes
+    if not encoder_only:
+        components.check_several_classes(recipe.data.name, len(classes))
+    bare = components.build_encoder(_with_normalisation(recipe, (), ()), size)
+    fitted = fit_names(weights.tensors, bare.state_dict(), components.num_features(bare), rules, encoder_only)
+    recipe, said = _normalised(recipe, weights, fitted)
+    if not encoder_only and len(fitted.head["weight"]) != len(classes):
+        raise UsageError(
+            f"the head has {len(fitted.head['weight'])} classes, and {recipe.data.name} has {len(classes)}",
+            "name the data that it was trained on with --data, or import the encoder alone with --encoder-only and "
+            "fine-tune it",
+        )
+    objective = components.build_objective(recipe, recipe.finetune)
+    network = components.build_network(recipe, objective, size, len(classes))
+    origin = weights.origin.with_changes(
+        renamed=dict(rules.rename), ignored=list(fitted.ignored), notes=[*weights.origin.notes, *fitted.notes, *said]
+    )
+    return Plan(
+        recipe=recipe,
+        stage="pretrain" if encoder_only else "finetune",
+        tensors=_loaded(network, fitted, encoder_only),
+        image_size=size,
+        classes=tuple(classes),
+        origin=origin,
+        parameters=num_parameters(network.encoder if encoder_only else network),
+    )
+
+
+def _loaded(network: Network, fitted: Fitted, encoder_only: bool) -> dict[str, Tensor]:
+    """The tensors of a network with the fitted ones in it, as a checkpoint holds them."""
+    encoder = network.encoder.model if isinstance(network.encoder, Normalised) else network.encoder
+    encoder.load_state_dict(fitted.encoder)
+    if encoder_only:
+        return {name: tensor for name, tensor in network.tensors().items() if name.startswith("encoder.")}
+    network.head.load_state_dict(fitted.head)
+    return network.tensors()
+
+
+def _normalised(recipe: Recipe, weights: ForeignWeights, fitted: Fitted) -> tuple[Recipe, list[str]]:
+    """The recipe with its own normalisation, or else with that of the weights, and a note where these disagree.
+
+    Raises:
+        UsageError: a normalisation of pixels up to 255, which makes all images in [0, 1] one grey.
+    """
+    theirs = (fitted.mean, fitted.std) if fitted.mean else (weights.mean, weights.std)
+    ours = tuple(recipe.backbone.mean), tuple(recipe.backbone.std)
+    notes = []
+    if not ours[0]:
+        recipe = _with_normalisation(recipe, *theirs)
+    elif theirs[0] and theirs != ours:
+        notes.append(f"--mean and --std come before the weights' own: {list(theirs[0])}, {list(theirs[1])}")
+    mean, std = recipe.backbone.mean, recipe.backbone.std
+    if any(value > 1 for value in mean):
+        divided = (",".join(f"{value / 255:.4g}" for value in values) for values in (mean, std))
+        raise UsageError(
+            f"the normalisation, mean {mean} and std {std}, is that of pixels up to 255; here they lie in [0, 1]",
+            "divided by 255: --mean {} --std {}".format(*divided),
+        )
+    return recipe, notes
+
+
+def _with_normalisation(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Recipe:
+    backbone = recipe.backbone.model_dump() | {"mean": list(mean), "std": list(std)}
+    return build_recipe(recipe.resolved() | {"backbone": backbone}, recipe.origins)
