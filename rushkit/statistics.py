@@ -118,23 +118,13 @@ def binomial_at_least(successes: ArrayLike, trials: ArrayLike, p: float) -> Floa
     return _plain(np.where(k > 0, betainc(np.maximum(k, 1.0), n - k + 1.0, p), 1.0))
 
 
-def binomial_test(successes: ArrayLike, trials: ArrayLike, p: float = 0.5) -> Floats:
-    """Exact two-sided p-value of Binomial(trials, p): all outcomes no likelier than the one seen.
-
-    At p = 1/2 this is closed form and vectorised; elsewhere each pair of counts is one call of scipy.
+def binomial_test(successes: ArrayLike, trials: ArrayLike) -> Floats:
+    """Exact two-sided p-value of Binomial(trials, 1/2): all outcomes no likelier than the one seen.
 
     Raises:
-        UsageError: counts as in ``clopper_pearson_lower``; p outside [0, 1].
+        UsageError: counts as in ``clopper_pearson_lower``.
     """
     k, n = _counts(successes, trials)
-    if not 0.0 <= p <= 1.0:
-        raise UsageError(f"p must lie in [0, 1] (got {p})", "the probability of a success if nothing is going on")
-    if p != 0.5:
-        # scipy.stats takes as long to import as the rest of this program.
-        from scipy.stats import binomtest
-
-        values = [binomtest(int(a), int(b), p).pvalue if b else 1.0 for a, b in zip(k.flat, n.flat, strict=True)]
-        return _plain(np.array(values, dtype=np.float64).reshape(k.shape))
     fewer = np.minimum(k, n - k)
     tail = betainc(n - fewer, fewer + 1.0, 0.5, where=n > fewer, out=np.ones(k.shape))
     return _plain(np.minimum(2.0 * tail, 1.0))

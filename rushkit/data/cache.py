@@ -11,10 +11,10 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, TypeAlias
 
 import torch
 from torch import Tensor
@@ -25,6 +25,8 @@ from rushkit.locks import sole_writer
 from rushkit.paths import expand, open_file, read_text, regular_stat
 
 VERSION = 2
+# Name -> whole numbers, such as {"skipped": [3, 17]}.
+Notes: TypeAlias = dict[str, list[int]]
 _LONGEST_STEM = 150
 # Python names it from 3.13 on; this is the value of the kernel's generic headers.
 _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
@@ -40,7 +42,7 @@ class Cached:
     """
 
     images: Tensor
-    notes: dict[str, Any]
+    notes: Notes
 
 
 def cache_root() -> Path:
@@ -67,7 +69,7 @@ def cached(
     name: str,
     source: str,
     shape: tuple[int, ...],
-    build: Callable[[dict[str, Any]], Iterator[Tensor]],
+    build: Callable[[Notes], Iterator[Tensor]],
 ) -> Cached:
     """The images under ``name``, built where they are missing, truncated, written to since, or not from this source.
 
@@ -79,7 +81,7 @@ def cached(
         name: What the cache is of; a new source replaces the old one under the same name.
         source: Fingerprint of the source.
         shape: Shape of one image.
-        build: Yields uint8 blocks (n, *shape) in order, and may note JSON values in the dictionary that it gets.
+        build: Yields uint8 blocks (n, *shape) in order, and may add to the notes that it gets.
 
     Raises:
         DataError: the cache cannot be written.
@@ -92,12 +94,12 @@ def cached(
         if (found := _load(images, source, shape)) is not None:
             file.path.unlink()
             return found
-        notes: dict[str, Any] = {}
+        notes: Notes = {}
         count = 0
         for block in build(notes):
             file.write(block)
             count += len(block)
-        file.commit(images, {"version": VERSION, "source": source, "shape": [count, *shape], "notes": notes})
+        file.commit(images, source, [count, *shape], notes)
     return Cached(map_file(images, (count, *shape)), notes)
 
 
@@ -146,7 +148,7 @@ def scratch(shape: tuple[int, ...]) -> Tensor:
         with tempfile.TemporaryFile(dir=folder) as file:
             size = prod(shape)
             # Room is taken now: a full disk is an error here, and would be a bus error at a later write.
-            if hasattr(os, "posix_fallocate"):  # not on macOS
+            if sys.platform == "linux":
                 os.posix_fallocate(file.fileno(), 0, size)
             else:
                 file.truncate(size)
@@ -163,26 +165,53 @@ def _place(name: str) -> Path:
 def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
     """What is cached, or None where it is missing, torn, altered, or of another source or version."""
     try:
-        about = json.loads(read_text(_sidecar(images)))
-        found = regular_stat(images)
+        about = _Sidecar.read(images)
+        stat = regular_stat(images)
     except (OSError, ValueError, RecursionError):
         return None
-    if not isinstance(about, dict) or about.pop("hash", None) != _hash(about):
+    whole = tuple(about.shape)
+    if (about.source, whole[1:]) != (source, shape):
         return None
-    if (about.get("version"), about.get("source")) != (VERSION, source):
+    if (prod(whole), about.mtime_ns) != (stat.st_size, stat.st_mtime_ns):
         return None
-    whole = tuple(about["shape"])
-    if whole[1:] != shape or (prod(whole), about["mtime_ns"]) != (found.st_size, found.st_mtime_ns):
-        return None
-    return Cached(map_file(images, whole), about["notes"])
+    return Cached(map_file(images, whole), about.notes)
 
 
-def _hash(about: dict[str, Any]) -> str:
-    return hashlib.blake2b(json.dumps(about, sort_keys=True).encode(), digest_size=16).hexdigest()
+@dataclass(frozen=True)
+class _Sidecar:
+    """What lies beside the images and tells whether they are whole and of the right source."""
+
+    version: int
+    source: str
+    shape: list[int]
+    notes: Notes
+    mtime_ns: int
+
+    @staticmethod
+    def path(images: Path) -> Path:
+        """The sidecar of a file of images."""
+        return images.with_suffix(".json")
+
+    @classmethod
+    def read(cls, images: Path) -> _Sidecar:
+        """The sidecar of a file of images. Raises OSError or ValueError where it is missing, damaged or altered."""
+        about = json.loads(read_text(cls.path(images)))
+        if not isinstance(about, dict):
+            raise ValueError("no JSON object")
+        stated = about.pop("hash", None)
+        # By the hash it is what `text` has written; another version may have other keys.
+        if stated != _hash(json.dumps(about, sort_keys=True)) or about.get("version") != VERSION:
+            raise ValueError("altered, or of another version")
+        return cls(**about)
+
+    def text(self) -> str:
+        """What the file holds."""
+        about = asdict(self)
+        return json.dumps(about | {"hash": _hash(json.dumps(about, sort_keys=True))})
 
 
-def _sidecar(images: Path) -> Path:
-    return images.with_suffix(".json")
+def _hash(text: str) -> str:
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -196,7 +225,7 @@ class _Partial:
         with _explained(self.path.parent):
             self.handle.write(block.contiguous().numpy().data)
 
-    def commit(self, images: Path, about: dict[str, Any]) -> None:
+    def commit(self, images: Path, source: str, shape: list[int], notes: Notes) -> None:
         """Make it the cache, with what is said about it beside it.
 
         The last rename decides: before it there is no cache, after it a whole one.
@@ -204,9 +233,9 @@ class _Partial:
         with _explained(self.path.parent):
             self.handle.flush()
             os.fsync(self.handle.fileno())
-            about = about | {"mtime_ns": os.fstat(self.handle.fileno()).st_mtime_ns}
+            about = _Sidecar(VERSION, source, shape, notes, os.fstat(self.handle.fileno()).st_mtime_ns)
             images.unlink(missing_ok=True)
-            replace_file(_sidecar(images), [json.dumps(about | {"hash": _hash(about)}).encode()])
+            replace_file(_Sidecar.path(images), [about.text().encode()])
             self.path.replace(images)
             sync_folder(images.parent)
 

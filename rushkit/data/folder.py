@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rushkit.data.cache import cached, find_cached, fingerprint, part_of, place_of
+from rushkit.data.cache import Notes, cached, find_cached, fingerprint, part_of, place_of
 from rushkit.data.files import Check, known_split
 from rushkit.data.memory import BLOCK_BYTES, Choice, Split
 from rushkit.data.picture import ImageFault, Room, check_image_size, open_image, own_bounds, read_picture, unreadable
@@ -278,7 +278,7 @@ class Folder:
         stored = cached(stem, source, shape, lambda notes: self._decode_all(listing, size, notes))
         return stored.images, stored.notes["skipped"]
 
-    def _decode_all(self, listing: Listing, size: int, notes: dict[str, Any]) -> Iterator[Tensor]:
+    def _decode_all(self, listing: Listing, size: int, notes: Notes) -> Iterator[Tensor]:
         """Blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
         skipped: list[int] = []
         kept: list[np.ndarray] = []

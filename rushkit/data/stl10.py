@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
-from rushkit.data.cache import cached, fingerprint, map_file, part_of, place_of
+from rushkit.data.cache import Notes, cached, fingerprint, map_file, part_of, place_of
 from rushkit.data.download import Archive, Source
 from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
 from rushkit.data.memory import Choice, Split, blocks, resize
@@ -130,7 +129,7 @@ class STL10:
         if self.image_size == IMAGE_SIZE:
             return images
 
-        def build(notes: dict[str, Any]) -> Iterator[Tensor]:
+        def build(notes: Notes) -> Iterator[Tensor]:
             with reporting(f"resizing {self.name}/{name} to {self.image_size}x{self.image_size}") as report:
                 for start, stop in blocks(len(images), 4 * 3 * max(IMAGE_SIZE, self.image_size) ** 2):
                     yield resize(images[start:stop], self.image_size)

@@ -206,13 +206,8 @@ def _rename(named: dict[str, Tensor], rules: Mapping[str, str], notes: list[str]
             changed += other != name
             renamed[other] = tensor
         if not changed:
-            near = _near(old.removeprefix("*."), [*named, *_beginnings(named)])
-            raise UsageError(
-                f"no tensor is called {old}, so it cannot be renamed",
-                f"did you mean {near}?"
-                if near
-                else f"the names are such as {', '.join(map(shorten, list(named)[:_SHOWN]))}",
-            )
+            hint = _what_was_meant(old.removeprefix("*."), named)
+            raise UsageError(f"no tensor is called {old}, so it cannot be renamed", hint)
         notes.append(f"{changed} names have {old!r} changed to {new!r}")
         named = renamed
     return named
@@ -233,13 +228,8 @@ def _ignore(named: dict[str, Tensor], patterns: Sequence[str]) -> tuple[dict[str
     for pattern in patterns:
         hit = [name for name in named if fnmatchcase(name, pattern)]
         if not hit:
-            near = _near(pattern.removesuffix("*").removesuffix("."), [*named, *_beginnings(named)])
-            raise UsageError(
-                f"no tensor matches --ignore {pattern}",
-                f"did you mean {near}?"
-                if near
-                else f"the names are such as {', '.join(map(shorten, list(named)[:_SHOWN]))}",
-            )
+            hint = _what_was_meant(pattern.removesuffix("*").removesuffix("."), named)
+            raise UsageError(f"no tensor matches --ignore {pattern}", hint)
         ignored += hit
     left_out = dict.fromkeys(ignored)
     return {name: tensor for name, tensor in named.items() if name not in left_out}, tuple(left_out)
@@ -346,12 +336,10 @@ def _near(name: str, others: Sequence[str], cutoff: float = 0.5) -> str:
     return next(iter(difflib.get_close_matches(name[:_LONGEST], near, n=1, cutoff=cutoff)), "")
 
 
-def _such_as(names: Iterable[str]) -> str:
-    return f"the names are such as {', '.join(map(shorten, list(names)[:_SHOWN]))}"
-
-
-def _beginnings(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(name.partition(".")[0] for name in names))
+def _what_was_meant(name: str, names: Iterable[str]) -> str:
+    """The name, or the first part of names, that is nearest to one that is not there; else some of the names."""
+    near = _near(name, [*names, *dict.fromkeys(other.partition(".")[0] for other in names)])
+    return f"did you mean {near}?" if near else f"the names are such as {', '.join(map(shorten, list(names)[:_SHOWN]))}"
 
 
 def _join(layer: str, part: str) -> str:
