@@ -136,7 +136,7 @@ def command(
         results = import_model(plan, run, options.check)
     next_verb = "finetune" if options.encoder_only else "evaluate"
     next_command = shell_line("rushkit", next_verb, "--from", run.path)
-    output.result(results, Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
+    output.result(results.to_json(), Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
 
 
 def _channels(text: str | None, option: str) -> list[float]:

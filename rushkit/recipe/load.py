@@ -101,15 +101,8 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         other = load_recipe(target)
         resolved = other.resolved()
         name, origins = other.name, dict(other.origins)
-<<<<<<< HEAD
-        given = {section: resolved[section] for section in ("data", "finetune", "evaluate", "attack")}
-        data = resolved["data"]
-=======
         given = {section: resolved[section] for section in ("finetune", "evaluate", "attack")}
         data = other.data.model_dump()
-    elif target in registries.datasets:
-        name, origins, given, data = target, {}, {}, {"name": target}
->>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
     else:
         name, origins, given, data = target, {}, {}, {"name": target}
     given |= {"data": data | {"image_size": image_size}, "name": f"{source.name}-to-{name}"}

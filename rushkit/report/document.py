@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-<<<<<<< HEAD
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
 from rushkit.report.page import diagrams
@@ -24,23 +23,6 @@ from rushkit.report.tables.table_1 import table_1
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, certainty, noise_words
 from rushkit.run.names import RECIPE_FILE
-=======
-import rushkit
-from rushkit.errors import RushkitError
-from rushkit.files import plain_json
-from rushkit.recipe.schema import Recipe
-from rushkit.report import measured
-from rushkit.report.collect import ENCODER_VERB, Family, recipe_of_run, recipe_text
-from rushkit.report.compare import recipe_differences, significance
-from rushkit.report.curves import certified_points, training_curves
-from rushkit.report.paper import SOURCE, differences
-from rushkit.report.summary import attack_notes, notes, smallest_drop, summary
-from rushkit.report.tables import PROTOCOL_NOTE, noise_words, plain_noise
-from rushkit.report.words import command_of
-from rushkit.results.imported import Origin
-from rushkit.results.intervals import mean_interval
-from rushkit.run.info import RunInfo
->>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
 
 _SEVERITY = ("fail", "warn", "pass", "skipped")
 
@@ -300,7 +282,6 @@ def _model(model: Model) -> ModelPart:
     )
 
 
-<<<<<<< HEAD
 def _certified(certified: MeasuredCertification) -> Certified:
     one = certified.record
     return Certified(
@@ -313,12 +294,6 @@ def _certified(certified: MeasuredCertification) -> Certified:
         assumptions=tuple(one.assumptions),
         table=certified_table(one),
     )
-=======
-def _origin(run: RunInfo) -> str:
-    """Where an imported model is from; the run that tried it, where it does not say."""
-    imported = run.data.get("imported")
-    return Origin.model_validate(imported).words() if imported else run.path.name
->>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
 
 
 def _audited(audit: MeasuredAudit) -> Audited:

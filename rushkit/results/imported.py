@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
 from pathlib import PurePath
-=======
-from pathlib import Path
->>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
 from typing import Literal, Self
 
 from pydantic import model_validator
@@ -38,17 +34,10 @@ class Origin(Record):
     ignored: list[str]
     notes: list[str]
 
-<<<<<<< HEAD
     def in_words(self) -> str:
         """Return where the weights are from, such as ``"resnet.pt (sha256 0123456789ab)"``."""
         if self.file:
             return f"{PurePath(self.file).name} (sha256 {self.sha256[:_SHOWN_DIGITS]})"
-=======
-    def words(self) -> str:
-        """Return where the weights are from, in a few words: ``"weights.pt (sha256 0123456789ab)"``."""
-        if self.file:
-            return f"{Path(self.file).name} (sha256 {self.sha256[:_SHOWN_DIGITS]})"
->>>>>>> 9b8d731 (exchange: part, plan, pretrained and export records; models' options have a type)
         return f"pretrained {self.pretrained} {self.tag}".strip()
 
 

@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
 from rushkit.report._record import record_of
 from rushkit.report.measured import accuracy_of
@@ -156,23 +157,23 @@ def import_table(results: Any) -> RenderableType:
     return _facts(f"imported {results.makes} {results.recipe}", rows)
 
 
-def export_table(results: Mapping[str, Any]) -> RenderableType:
+def export_table(results: Exported) -> RenderableType:
     """The file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
-    size, classes = results["image_size"], results["classes"]
-    outside = results["mean"] and results["format"] == "timm"
+    size, classes = results.image_size, results.classes
+    outside = results.mean and results.format == "timm"
     rows = {
-        "from": results["source"],
-        "to": f"{results['file']}, {results['bytes'] / 2**20:.1f} MiB",
+        "from": results.source,
+        "to": f"{results.file}, {results.bytes / 2**20:.1f} MiB",
         "input": f"(N, 3, {size}, {size}) float32, "
-        + (f"(x - {results['mean']}) / {results['std']} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
+        + (f"(x - {results.mean}) / {results.std} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
         "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
-        "checked": f"outputs differ by {results['difference']:.2g} at most; the largest is {results['largest']:.3g}",
-        "smoothing": f"yours to do, under noise {noise_words(results['noise'])}: docs/import-export.md"
-        if classes and results["noise"]["name"] != "none"
+        "checked": f"outputs differ by {results.difference:.2g} at most; the largest is {results.largest:.3g}",
+        "smoothing": f"yours to do, under noise {noise_words(results.noise.model_dump())}: docs/import-export.md"
+        if classes and results.noise.name != "none"
         else "",
     }
-    table = _facts(f"exported {results['part']}, {results['format']}", rows)
-    return Group(table, Text("\n".join(["to load it:", *results["load"]]))) if "load" in results else table
+    table = _facts(f"exported {results.part}, {results.format}", rows)
+    return Group(table, Text("\n".join(["to load it:", *results.load]))) if results.load else table
 
 
 def _facts(title: str, rows: Mapping[str, object]) -> Table:
