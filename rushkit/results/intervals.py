@@ -7,12 +7,53 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import ArrayLike
 
 from rushkit import statistics
+from rushkit.recipe.schema import Rule
+from rushkit.results.attacks import AttackOutcomes, RuleFigures, TransferOutcomes
+from rushkit.results.logs import AttackBlock, TransferBlock
 
 # What sums of shares of votes are exact to, and finer than any such share.
 _DIGITS = 9
+
+
+def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> AttackOutcomes:
+    """Return what every image of an attack's blocks did.
+
+    Args:
+        blocks: The lines of the log, in order.
+        indices: (N,) of the attacked images in the data set's split, in the order of the blocks.
+    """
+    return AttackOutcomes(
+        **vars(transfer_outcomes(blocks)),
+        labels=[label for block in blocks for label in block.labels],
+        chosen=[candidate for block in blocks for candidate in block.chosen],
+        indices=list(indices),
+    )
+
+
+def transfer_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -> TransferOutcomes:
+    """Return how many votes on every image of some blocks are right, by rule."""
+    rules = list(blocks[0].right)
+    return TransferOutcomes(
+        images=[image for block in blocks for image in block.images],
+        right={rule: [count for block in blocks for count in block.right[rule]] for rule in rules},
+        clean_right={rule: [count for block in blocks for count in block.clean_right[rule]] for rule in rules},
+    )
+
+
+def figures_by_rule(outcomes: AttackOutcomes | TransferOutcomes, votes: int) -> dict[Rule, RuleFigures]:
+    """Return the robust accuracy under each rule, where each image has had ``votes`` votes."""
+    return {
+        rule: RuleFigures(**_figures(right, outcomes.clean_right[rule], votes))
+        for rule, right in outcomes.right.items()
+    }
+
+
+def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:
+    """Return attack -> how many images of all blocks it was the first to break."""
+    return _total(block.contributions for block in blocks)
 
 
 def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
@@ -88,9 +129,10 @@ def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str
     }
 
 
-def accuracy_row(right: Tensor, confidence: float = 0.95) -> dict[str, Any]:
-    """Accuracy of (N,) bool outcomes with its Wilson interval, as results.json holds it."""
-    correct, total = int(right.sum()), len(right)
+def accuracy_row(right: ArrayLike, confidence: float = 0.95) -> dict[str, float]:
+    """Return the accuracy of (N,) bool outcomes with its Wilson interval: the fields of ``evaluation.Accuracy``."""
+    flags = np.asarray(right, dtype=bool)
+    correct, total = int(flags.sum()), len(flags)
     low, high = statistics.wilson_interval(correct, total, confidence)
     return {
         "correct": correct,

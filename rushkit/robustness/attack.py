@@ -23,6 +23,7 @@ from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
+from rushkit.results.attacks import FailedAttack
 from rushkit.results.intervals import robustness_row
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
@@ -120,7 +121,8 @@ def attack(
             places = limit_indices(len(splits[job.section.split]), job.section.limit)
             rows[-1]["outcomes"]["indices"] = list(range(len(split))) if places is None else places.tolist()
         except AttackFailed as failure:
-            failures.add(job.name, _about(job), failure)
+            failed = FailedAttack(**_about(job), message=failure.message, hint=failure.hint)
+            failures.add(job.name, failed, failure)
             if album is not None and run.writes:
                 album.drop()
             continue
@@ -140,7 +142,7 @@ def attack(
         "data": recipe.data.name,
         "noise": recipe.noise.model_dump(),
         "attacks": rows,
-        "failed": failures.rows,
+        "failed": [failed.to_table() for failed in failures.attacks],
     }
     if not rows:
         failures.raise_first()

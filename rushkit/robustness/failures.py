@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Sequence
+from typing import NoReturn
 
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, PluginError, RushkitError, UsageError
@@ -24,44 +24,39 @@ class Failures:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        failed = {name: row.to_table() for name, row in run.about.failed.items()}
-        self._rows: dict[str, dict[str, Any]] = dict(ranks.broadcast(failed))
+        failed = ranks.broadcast({name: attack.to_table() for name, attack in run.about.failed.items()})
+        self._failed = {name: FailedAttack(**table) for name, table in failed.items()}
         self._first: AttackFailed | None = None
 
     @property
-    def rows(self) -> list[dict[str, Any]]:
-        """Attack, ball, protocol, m, message and hint of each."""
-        return list(self._rows.values())
+    def attacks(self) -> list[FailedAttack]:
+        """The attacks that failed, in this session and before."""
+        return list(self._failed.values())
 
     def known(self, name: str) -> bool:
-        """Whether a job failed before."""
-        return name in self._rows
+        """Return whether a job failed before."""
+        return name in self._failed
 
-    def add(self, name: str, about: Mapping[str, Any], failure: AttackFailed) -> None:
-        """Keep what a job failed of, and say it."""
+    def add(self, name: str, attack: FailedAttack, failure: AttackFailed) -> None:
+        """Keep that a job failed, and say why."""
         self._first = self._first or failure
-        self._rows[name] = {**about, "message": failure.message, "hint": failure.hint}
-        self._run.update(failed={name: FailedAttack(**row) for name, row in self._rows.items()})
-        self._run.speaker.warn(failed_words(self._rows[name]))
+        self._failed[name] = attack
+        self._run.update(failed=self._failed)
+        self._run.speaker.warn(attack.words())
 
     def raise_first(self) -> NoReturn:
-        """Raise what the first attack failed of: its own error, where this process has it."""
+        """Raise the error of the first attack that failed: the original one, where this process has it."""
         cause = None if self._first is None else self._first.__cause__
         if cause is not None:
             raise cause
-        first = self.rows[0]
-        raise RushkitError(failed_words(first), first["hint"])
+        first = self.attacks[0]
+        raise RushkitError(first.words(), first.hint)
 
 
-def failed_words(row: Mapping[str, Any]) -> str:
-    """See ``FailedAttack.words``."""
-    return FailedAttack.model_validate(row).words()
-
-
-def failed_error(rows: Sequence[Mapping[str, Any]], of: int) -> RushkitError:
-    """What a command ends with whose other attacks ran."""
+def failed_error(failed: Sequence[FailedAttack], of: int) -> RushkitError:
+    """Return the error that a command ends with where some of its attacks failed and others ran."""
     return RushkitError(
-        f"{len(rows)} of {of} attacks failed: {'; '.join(map(failed_words, rows))}",
+        f"{len(failed)} of {of} attacks failed: {'; '.join(attack.words() for attack in failed)}",
         "the others have results; going on with this run does not try these again, a new run does",
     )
 
