@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -129,8 +129,19 @@ def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str
     }
 
 
-def accuracy_row(right: ArrayLike, confidence: float = 0.95) -> dict[str, float]:
-    """Return the accuracy of (N,) bool outcomes with its Wilson interval: the fields of ``evaluation.Accuracy``."""
+class AccuracyFields(TypedDict):
+    """The fields that every record of an accuracy has: see ``evaluation.Accuracy``."""
+
+    correct: int
+    images: int
+    accuracy: float
+    low: float
+    high: float
+    confidence: float
+
+
+def accuracy_row(right: ArrayLike, confidence: float = 0.95) -> AccuracyFields:
+    """Return the accuracy of (N,) bool outcomes with its Wilson interval."""
     flags = np.asarray(right, dtype=bool)
     correct, total = int(flags.sum()), len(flags)
     low, high = statistics.wilson_interval(correct, total, confidence)
