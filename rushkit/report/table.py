@@ -141,15 +141,21 @@ def column(
     line: str | None = None,
     left: bool = False,
     kind: str = "",
-    head_kind: str = "",
     label: str = "",
-    group: str = "",
     media: frozenset[Medium] = EVERYWHERE,
 ) -> Column[Row]:
-    """A column; the arguments are those of ``Heading``."""
-    if left:
-        kind, head_kind = f"text {kind}".rstrip(), "text"
-    return Column(Heading(text, line, left, kind, head_kind, label, group, media), show)
+    """Return a column whose head needs no classes or group of its own; the arguments are those of ``Heading``.
+
+    Example::
+
+        columns: list[Column[AccuracyRow]] = [
+            column("rule", lambda row: row.rule, left=True),
+            column("accuracy % [95%]", accuracy_words, media=TEXT),
+        ]
+        table = build_table(rows, columns)
+    """
+    head_kind = "text" if left else ""
+    return Column(Heading(text, line, left, f"{head_kind} {kind}".strip(), head_kind, label, media=media), show)
 
 
 def build_table(rows: Iterable[Row], columns: Sequence[Column[Row]], caption: str = "", kind: str = "stack") -> Table:

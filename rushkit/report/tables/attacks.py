@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import Pair, attack_pairs, pair_words, protocol_words, protocols_in, standing
-from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
+from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results.attacks import RuleFigures, Transfer
@@ -134,19 +134,11 @@ def _images_cell(row: MeasuredAttack) -> Cell:
 
 
 def _protocol_column(protocol: str) -> Column[_Attacked]:
-    strict = protocol == "strict"
-
     def cell(row: _Attacked) -> Cell:
         return share_cell(row.pair[protocol].majority if protocol in row.pair else None)
 
-    return column(
-        protocol,
-        cell,
-        line=f"{protocol} % [95%]",
-        kind="strict" if strict else "dim",
-        head_kind="strict" if strict else "",
-        label=protocol,
-    )
+    kind, head_kind = ("strict", "strict") if protocol == "strict" else ("dim", "")
+    return Column(Heading(protocol, f"{protocol} % [95%]", False, kind, head_kind, protocol), cell)
 
 
 def _percent_column(name: str, figure: str) -> Column[_Attacked]:
