@@ -36,8 +36,6 @@ from rushkit.results.words import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.run.info import RunInfo
 
 IMPORT_VERB = "import"
-# The check that says how small a drop between two attacks an audit would notice.
-_POWER = "RK119"
 
 
 def build_report(families: Sequence[Family]) -> Report:
@@ -140,13 +138,12 @@ def _certified(run: RunInfo, results: Certification) -> MeasuredCertification:
 
 
 def _audit(run: RunInfo, results: Audit) -> MeasuredAudit:
-    power = next((check for check in results.checks if check.code == _POWER), None)
     return MeasuredAudit(
         run=run.path.name,
         noise=plain_noise(results.noise),
         record=results,
         attacked=len(results.attacked),
-        smallest_drop=power.figures.get("smallest_drop") if power else None,
+        smallest_drop=results.smallest_drop,
         sweeps={name: tuple(map(_sweep_point, points)) for name, points in results.sweeps},
     )
 

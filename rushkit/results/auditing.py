@@ -10,6 +10,9 @@ from rushkit.recipe.schema import Noise, Norm
 from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length
 from rushkit.results.notes import Check
 
+# The check that says what an audit of so many images can notice.
+POWER_CHECK = "RK119"
+
 
 class AuditSettings(Record):
     """What an audit spent.
@@ -136,6 +139,11 @@ class Audit(StageResults):
     attacks: AuditAttacks
     loss_curve: list[float]
     gradients: AuditGradients | None
+
+    @property
+    def smallest_drop(self) -> float | None:
+        """The smallest drop in accuracy between two attacks that the audit would warn of; None where it cannot say."""
+        return next((check.figures.get("smallest_drop") for check in self.checks if check.code == POWER_CHECK), None)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

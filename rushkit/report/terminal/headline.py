@@ -10,7 +10,7 @@ from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks
-from rushkit.results.auditing import Audit
+from rushkit.results.auditing import POWER_CHECK, Audit
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
@@ -171,7 +171,7 @@ def _certified(results: Certification) -> list[str]:
 
 def _audited(results: Audit) -> list[str]:
     wrong = [check for check in results.checks if check.status != "pass"]
-    shown = [*wrong, *(check for check in results.checks if check.code == "RK119" and check not in wrong)]
+    shown = [*wrong, *(check for check in results.checks if check.code == POWER_CHECK and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
     return [f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}", *lines]
 
