@@ -26,7 +26,7 @@ from rushkit import noises
 from rushkit.bench import Cost, attack_contestants, race, vote_contestants
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, build_backbone
-from rushkit.setup.components import num_features
+from rushkit.setup.networks import num_features
 from rushkit.system import choose_machine, generator
 
 EPS = 8 / 255

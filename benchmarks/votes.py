@@ -20,7 +20,7 @@ from rushkit import noises
 from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
 from rushkit.models.network import build_backbone
 from rushkit.models.passes import MOST
-from rushkit.setup.components import num_features
+from rushkit.setup.networks import num_features
 from rushkit.setup.subject import LowPrecision
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, choose_machine, generator

@@ -20,7 +20,7 @@ from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import smoothed
 from rushkit.smoothing import SmoothedClassifier
@@ -255,7 +255,7 @@ def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> 
 
 def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
     """Return the encoder with a head of ten random classes, as evaluation and attack would load it."""
-    head = nn.Linear(components.num_features(job.network.encoder), 10).to(machine.device)
+    head = nn.Linear(networks.num_features(job.network.encoder), 10).to(machine.device)
     network = Network(job.network.encoder, head).eval().requires_grad_(False)
     if machine.precision == "float32":
         network.encoder = fold_batch_norm(network.encoder, components.to_float(job.split.images[:2]))

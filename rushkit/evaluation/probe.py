@@ -25,7 +25,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.model import image_size_of, load_encoder, recipe_of
 from rushkit.setup.start import machine_of, run_or_new
 from rushkit.setup.subject import check_images
@@ -151,7 +151,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
         CheckpointError: a checkpoint does not fit its own recipe.
     """
     recipe = recipe_of(source)
-    random = components.build_encoder(recipe, image_size_of(source))
+    random = networks.build_encoder(recipe, image_size_of(source))
     encoders = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
     if supervised is None:
         return encoders

@@ -21,7 +21,7 @@ from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.toml import Table
 from rushkit.results.imported import Origin
-from rushkit.setup import components
+from rushkit.setup import components, networks
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
     size, classes = components.image_size(recipe, dataset), dataset.classes
     if not encoder_only:
         components.check_several_classes(recipe.data.name, len(classes))
-    bare = components.build_encoder(_with_normalisation(recipe, (), ()), size)
-    fitted = fit_names(weights.tensors, bare.state_dict(), components.num_features(bare), rules, encoder_only)
+    bare = networks.build_encoder(_with_normalisation(recipe, (), ()), size)
+    fitted = fit_names(weights.tensors, bare.state_dict(), networks.num_features(bare), rules, encoder_only)
     recipe, said = _normalised(recipe, weights, fitted)
     if not encoder_only and len(fitted.head["weight"]) != len(classes):
         raise UsageError(
@@ -124,7 +124,7 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
             "fine-tune it",
         )
     objective = components.build_objective(recipe, recipe.finetune)
-    network = components.build_network(recipe, objective, size, len(classes))
+    network = networks.build_network(recipe, objective, size, len(classes))
     origin = weights.origin.with_changes(
         renamed=dict(rules.rename), ignored=list(fitted.ignored), notes=[*weights.origin.notes, *fitted.notes, *said]
     )

@@ -17,7 +17,7 @@ from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.source import resolve_from
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 
@@ -112,9 +112,9 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     classes, size = classes_of(checkpoint), image_size_of(checkpoint)
     components.check_several_classes(str(checkpoint.path), len(classes))
     objective = components.build_objective(recipe, recipe.finetune)
-    network = components.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
-    components.load_network(network, checkpoint.tensors)
-    network = components.channels_last(network.to(machine.device)).eval().requires_grad_(False)
+    network = networks.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
+    networks.load_network(network, checkpoint.tensors)
+    network = networks.channels_last(network.to(machine.device)).eval().requires_grad_(False)
     # In half precision the folded filters would be rounded as a whole.
     if fold and machine.precision == "float32":
         example = torch.rand(2, components.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
@@ -130,7 +130,7 @@ def load_encoder(checkpoint: Checkpoint) -> nn.Module:
         CheckpointError: it does not fit its own recipe.
     """
     recipe = recipe_of(checkpoint)
-    encoder = components.build_encoder(recipe, image_size_of(checkpoint), checkpoint.tensors)
+    encoder = networks.build_encoder(recipe, image_size_of(checkpoint), checkpoint.tensors)
     report = load_weights(encoder, checkpoint.tensors, "encoder.")
     if not report.complete:
         lacking = ", ".join([*report.missing, *report.unexpected][:3])

@@ -14,7 +14,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of, smoothed
@@ -100,13 +100,13 @@ def finetuning_job(
     components.check_several_classes(split.name, len(dataset.classes))
     size = components.image_size(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    network = components.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.freeze == "encoder":
         trainable = freeze_encoder(network)
     else:
         trainable = [name for name, _ in network.named_parameters()]
-    network = components.channels_last(network.to(machine.device))
+    network = networks.channels_last(network.to(machine.device))
     job = TrainingJob(
         recipe=recipe,
         settings=settings,

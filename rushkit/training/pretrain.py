@@ -11,7 +11,7 @@ from rushkit.models.network import num_parameters, set_modes
 from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.folder import Run
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
@@ -82,8 +82,8 @@ def pretraining_job(
     split = components.load_split(recipe, dataset, settings.split) if split is None else split
     size = components.image_size(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    network = components.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
-    network = components.channels_last(network.to(machine.device))
+    network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    network = networks.channels_last(network.to(machine.device))
     job = TrainingJob(
         recipe=recipe,
         settings=settings,

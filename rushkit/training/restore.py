@@ -10,8 +10,8 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import restore_optimizer
-from rushkit.setup.components import load_network
 from rushkit.setup.model import recipe_of
+from rushkit.setup.networks import load_network
 from rushkit.training.job import TrainingJob
 
 

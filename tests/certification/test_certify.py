@@ -190,7 +190,7 @@ class TestFromCounts:
         assert (run.path / "counts" / COUNTS_FILE).read_bytes() == text[: text.index(b'"stop": 500')]
 
     def test_needs_neither_network_nor_images(self, trained, whole, monkeypatch):
-        for name in ("certification.certify.Subject", "setup.components.build_network"):
+        for name in ("certification.certify.Subject", "setup.networks.build_network"):
             monkeypatch.setattr(f"rushkit.{name}", None)
         monkeypatch.setattr("rushkit.setup.components.build_dataset", None)
         assert self.redo(trained, whole)["images"] == 6

@@ -262,7 +262,7 @@ def a_recipe_too_deep(fails, folder, monkeypatch) -> str:
 
 
 def a_network_too_large(fails, folder, monkeypatch) -> str:
-    monkeypatch.setattr("rushkit.setup.components.memory_bytes", lambda: 1000)
+    monkeypatch.setattr("rushkit.setup.networks.memory_bytes", lambda: 1000)
     return fails(2, *START).err
 
 

@@ -18,7 +18,7 @@ from rushkit.exchange.exported import METADATA
 from rushkit.exchange.part import check_target, compared, load_part
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.start import start_run
 from rushkit.system import generator
 
@@ -33,7 +33,7 @@ def made(tmp_path):
     def make(*changes, stage="finetune"):
         recipe = load_recipe("digits", [f"system.runs_dir={tmp_path / 'runs'}", "data.image_size=16", *changes], {})
         objective = components.build_objective(recipe, recipe.finetune)
-        network = components.build_network(recipe, objective, 16, 10)
+        network = networks.build_network(recipe, objective, 16, 10)
         draws = generator(0, "statistics")
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):

@@ -18,7 +18,7 @@ from rushkit.exchange.part import load_part
 from rushkit.models.network import build_backbone
 from rushkit.recipe import toml
 from rushkit.recipe.load import build_recipe, load_recipe
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.start import start_run
 
 RUNNERS = {"exec", "eval", "compile", "__import__"}
@@ -32,7 +32,7 @@ def checkpoint(tmp_path):
         # Its constructor takes any option.
         changes = ["backbone.name=torchvision/mobilenet_v3_small", "data.image_size=16"]
         recipe = load_recipe("digits", [f"system.runs_dir={tmp_path / 'runs'}", *changes], {})
-        network = components.build_network(recipe, components.build_objective(recipe, recipe.finetune), 16, 10)
+        network = networks.build_network(recipe, components.build_objective(recipe, recipe.finetune), 16, 10)
         table = recipe.resolved()
         table["backbone"] |= options
         meta = {

@@ -23,7 +23,7 @@ from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.start import start_run
 from rushkit.smoothing import SmoothedClassifier
 
@@ -94,7 +94,7 @@ def source(recipe, tmp_path):
         x, y = components.to_float(training.images).flatten(1), training.labels
         means = torch.stack([x[y == label].mean(0) for label in range(10)])
         objective = components.build_objective(chosen, chosen.finetune)
-        network = components.build_network(chosen, objective, SIDE, 10)
+        network = networks.build_network(chosen, objective, SIDE, 10)
         with torch.no_grad():
             network.head.weight.copy_(sharpness * means)
             network.head.bias.copy_(-sharpness * means.square().sum(1) / 2)

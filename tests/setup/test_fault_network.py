@@ -19,7 +19,7 @@ from rushkit.models.network import build_backbone
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.run.folder import Run
-from rushkit.setup import components
+from rushkit.setup import components, networks
 from rushkit.setup.model import load_classifier, load_encoder
 from rushkit.setup.start import machine_of, start_run
 from rushkit.training.finetune import finetune, finetuning_job
@@ -121,7 +121,7 @@ def test_a_model_with_pretrained_weights_opens_offline_as_the_same_function(tmp_
     changes = [f"system.runs_dir={tmp_path / 'runs'}", "data.image_size=32", f"backbone.name={name}"]
     recipe = load_recipe("digits", changes, {})
     objective = components.build_objective(recipe, recipe.finetune)
-    network = components.build_network(recipe, objective, 32, 10).eval()
+    network = networks.build_network(recipe, objective, 32, 10).eval()
     if name == "torchvision/googlenet":
         # What torchvision's weights want.
         network.encoder.transform_input = True
