@@ -1,10 +1,9 @@
-"""From the sections of a recipe to data, noise, views, networks and objectives."""
+"""From the sections of a recipe to data, noise, views and objectives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from inspect import signature
 from typing import Any, cast
 
 import torch
@@ -18,30 +17,31 @@ from rushkit.errors import DataError, UsageError
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.registry import factory_parameters
 from rushkit.views import CropFlip, Views
 
 IN_CHANNELS = 3
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
-    """The data set of the recipe; it is asked for the recipe's image size where its factory takes one."""
+    """Return the data set of the recipe, at the recipe's image size where its factory takes one."""
     section, factory = recipe.data, registries.datasets.get(recipe.data.name)
     options = section.options
-    if section.image_size and "image_size" in signature(factory).parameters:
+    if section.image_size and "image_size" in factory_parameters(factory):
         options["image_size"] = section.image_size
     return registries.datasets.create(section.name, root=recipe.system.data_dir, **options)
 
 
 def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
-    """A split under the recipe's image size, ``limit`` and ``validation``; the held-out part is named "validation".
+    """Return a split at the recipe's image size, after ``limit`` and ``validation``; "validation" is the held-out part.
 
-    Several ranks ask together: one of each machine decodes what has to be decoded, the others take it from the cache.
+    All ranks must call it: one on each machine decodes the images, the others take them from the cache.
 
     Raises:
         UsageError: no such split, or nothing is held out for validation.
-        DataError: a label that is none of the data set's classes.
+        DataError: a label is none of the data set's classes.
     """
-    # Whoever decodes shows how far it is, and only rank 0 speaks.
+    # The rank that decodes shows its progress, and only rank 0 speaks.
     with ranks.first_on_node():
         split, classes = _noting_size(_select(recipe, dataset, name), dataset), len(dataset.classes)
     if split.labels is not None and len(split):
@@ -55,13 +55,13 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
 
 
 def describe_split(split: Split) -> str:
-    """How many images of what, and how many were left out because they could not be read."""
+    """Say how many images a split has, and how many were left out because they could not be read."""
     left_out = f" ({split.skipped} left out: unreadable)" if split.skipped else ""
     return f"{len(split)} images of {split.name}{left_out}"
 
 
 def check_several_classes(name: str, classes: int) -> None:
-    """Raise DataError for a classifier of a single class: it would be right, and certified, whatever it sees."""
+    """Raise DataError for a classifier of one class: it would be right, and certified, on every image."""
     if classes < 2:
         raise DataError(
             f"{name}: a classifier of {classes} class{'es' * (classes != 1)} is right whatever it sees",
@@ -70,7 +70,7 @@ def check_several_classes(name: str, classes: int) -> None:
 
 
 def size_note(split: Split) -> str:
-    """What a radius means where images were resized; empty where they were not."""
+    """Say what a radius means where images were resized; empty where they were not."""
     if not split.resized:
         return ""
     return (
@@ -80,7 +80,7 @@ def size_note(split: Split) -> str:
 
 
 def _noting_size(split: Split, dataset: Dataset) -> Split:
-    """The split with what the data set itself did to the size of its images."""
+    """Return the split with a note of what the data set itself did to the size of its images."""
     side = split.images.shape[3]
     stored = getattr(dataset, "stored_size", side)
     if split.resized or stored == side:
@@ -104,7 +104,7 @@ def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
 
 
 def _hold_out(recipe: Recipe, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Indices of the training images, under the limit, and of those that are held out."""
+    """Return the indices of the training images, after the limit, and of the held-out images."""
     section = recipe.data
     # Held out before the limit, so that the validation images are the same under every limit. The seed is fixed: runs
     # with other seeds must never train on the images that they are compared on.
@@ -114,14 +114,14 @@ def _hold_out(recipe: Recipe, images: int, labels: Tensor | None) -> tuple[Tenso
 
 
 def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
-    """The chosen images of a split at the recipe's size; no others are decoded or resized."""
+    """Return the images of a split that ``choose`` selects, at the recipe's size; no others are decoded or resized."""
     size = recipe.data.image_size
-    if "choose" in signature(dataset.split).parameters:
+    if "choose" in factory_parameters(dataset.split):
         split = cast(Any, dataset).split(name, choose)
     else:
         split = dataset.split(name)
-        chosen = choose(len(split), split.labels)
-        split = split if chosen is None else split.take(chosen)
+        indices = choose(len(split), split.labels)
+        split = split if indices is None else split.take(indices)
     height, width = split.images.shape[2:]
     if not size or (height, width) == (size, size):
         return split
@@ -129,33 +129,32 @@ def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
 
 
 def image_size(recipe: Recipe, dataset: Dataset) -> int:
-    """Side of the images that the network sees."""
+    """Return the side of the images that the network sees."""
     return recipe.data.image_size or dataset.image_size
 
 
 def build_noise(recipe: Recipe) -> Noise:
-    """The smoothing distribution of the recipe."""
+    """Return the smoothing distribution of the recipe."""
     return registries.noises.create(recipe.noise.name, **recipe.noise.options)
 
 
 def build_objective(recipe: Recipe, settings: Training) -> Objective:
-    """The objective of a training stage; it gets the projector's settings if it takes them."""
-    factory = registries.objectives.get(settings.objective)
-    known = signature(factory).parameters
+    """Return the objective of a training stage, made with the projector's settings if it takes them."""
+    known = factory_parameters(registries.objectives.get(settings.objective))
     projector = {key: value for key, value in recipe.projector.model_dump().items() if key in known}
     return registries.objectives.create(settings.objective, **projector, **settings.options)
 
 
 def contrastive_views(recipe: Recipe, size: int) -> Views:
-    """T of the recipe (appendix A), for images of a size."""
+    """Return the recipe's random transformation T (appendix A) for images of a size."""
     return Views(size, recipe.pretrain.views)
 
 
 def training_views(augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """What fine-tuning does to uint8 images before the noise: nothing but scaling (Algorithm 1), or crop and flip."""
+    """Return what fine-tuning does to uint8 images before the noise: only scaling (Algorithm 1), or crop and flip."""
     return CropFlip() if augment == "crop-flip" else lambda images, _: to_float(images)
 
 
 def to_float(images: Tensor) -> Tensor:
-    """uint8 images -> float32 in [0, 1], contiguous however the data set's lie in memory."""
+    """Turn uint8 images into float32 in [0, 1], contiguous whatever the layout of the data set in memory."""
     return images.to(torch.float32, memory_format=torch.contiguous_format) / 255

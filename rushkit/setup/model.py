@@ -1,4 +1,4 @@
-"""From a checkpoint back to a model: ``rushkit.load`` and what the stages after training start from."""
+"""From a checkpoint back to a model: ``rushkit.load``, and how the stages after training begin."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Classifier:
 
     Attributes:
         network: In eval mode, without gradients to its parameters; BatchNorm may be folded into its convolutions.
-        recipe: The one it was trained by.
+        recipe: The recipe that it was trained by.
         classes: Names of the labels.
-        image_size: Side of the images it takes.
-        checkpoint: Where it is from.
-        pass_size: Images of one pass that the machine has memory for.
+        image_size: Side of the images that it takes.
+        checkpoint: The checkpoint that it was loaded from.
+        pass_size: How many images of one pass fit in the machine's memory.
     """
 
     network: Network
@@ -46,12 +46,12 @@ class Classifier:
     pass_size: int
 
     def chunk(self, asked: int) -> int:
-        """Images of one pass: what the recipe's ``system.chunk`` asks for, or what the machine has memory for."""
+        """Return the number of images in one pass: the recipe's ``system.chunk``, or for 0 as many as fit in memory."""
         return asked or self.pass_size
 
     @property
     def imported(self) -> bool:
-        """Whether somebody else trained it: see ``rushkit import``."""
+        """Whether it was trained elsewhere: see ``rushkit import``."""
         return "imported" in self.checkpoint.meta
 
     @property
@@ -67,7 +67,7 @@ class Classifier:
 
 
 def recipe_of(checkpoint: Checkpoint) -> Recipe:
-    """The recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
+    """Return the recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
     text = checkpoint.meta.get("recipe")
     if not isinstance(text, str):
         raise CheckpointError(f"{checkpoint.path} does not hold a recipe", "it was not written by a training stage")
@@ -75,7 +75,7 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
 
 
 def image_size_of(checkpoint: Checkpoint) -> int:
-    """The side of the images that a checkpoint's network takes. Raises CheckpointError where it does not say one."""
+    """Return the side of the images that a checkpoint's network takes. Raises CheckpointError where it is missing."""
     size = checkpoint.meta.get("image_size")
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_IMAGE_SIZE:
         raise CheckpointError(
@@ -85,7 +85,7 @@ def image_size_of(checkpoint: Checkpoint) -> int:
 
 
 def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """The names of a checkpoint's classes. Raises CheckpointError where it does not say them."""
+    """Return the names of a checkpoint's classes. Raises CheckpointError where they are missing."""
     classes = checkpoint.meta.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.path} does not name its classes", "no training stage wrote it")
@@ -93,12 +93,13 @@ def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
 
 
 def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
-    """The fine-tuned network of a checkpoint, ready for inference.
+    """Load the fine-tuned network of a checkpoint, ready for inference.
 
     Args:
-        checkpoint: Of fine-tuning.
-        machine: Where to.
-        fold: Whether BatchNorm is folded in full precision: a tenth more votes, and a fifth more steps of an attack.
+        checkpoint: A checkpoint of fine-tuning.
+        machine: Device and precision.
+        fold: Whether to fold BatchNorm into the convolutions in full precision, which makes votes a tenth faster and
+            attacks a fifth.
 
     Raises:
         CheckpointError: it holds no classifier, or does not fit its own recipe.
@@ -124,7 +125,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
 
 
 def load_encoder(checkpoint: Checkpoint) -> nn.Module:
-    """The encoder of a checkpoint of either training stage: in eval mode on the CPU, without gradients.
+    """Load the encoder of a checkpoint of either training stage: in eval mode on the CPU, without gradients.
 
     Raises:
         CheckpointError: it does not fit its own recipe.
@@ -139,7 +140,7 @@ def load_encoder(checkpoint: Checkpoint) -> nn.Module:
 
 
 def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir: str | None = None) -> Checkpoint:
-    """The checkpoint that stages after training start from.
+    """Load the checkpoint that a stage after training starts from.
 
     Args:
         source: A run folder, a checkpoint file, the name of a recipe (its newest finished run), or None (the newest).
@@ -156,7 +157,7 @@ def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir:
 def load(
     source: str | Path, device: str = "cpu", samples: int = 64, runs_dir: str | None = None, **options: Any
 ) -> SmoothedClassifier:
-    """A fine-tuned model as a smoothed classifier, under the noise of its recipe.
+    """Load a fine-tuned model as a smoothed classifier, under the noise of its recipe.
 
     Args:
         source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).

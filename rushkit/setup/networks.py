@@ -27,18 +27,18 @@ _BESIDE_WEIGHTS = 1 << 26
 def build_encoder(
     recipe: Recipe, size: int, tensors: Mapping[str, Tensor] | None = None, fetch: bool = False
 ) -> nn.Module:
-    """A fresh encoder for images of a size, its weights drawn from the recipe's seed.
+    """Return a fresh encoder for images of a size, its weights drawn from the recipe's seed.
 
     Args:
         recipe: Names the backbone.
         size: Side of the images.
-        tensors: The checkpoint that is going to be loaded into it: the encoder takes no more memory than they ask for.
-        fetch: Whether it brings the pretrained weights that the recipe may ask for. Whoever loads a checkpoint into it
-            needs none, and asks no hub.
+        tensors: The checkpoint that will be loaded into it: the encoder may take no more memory than these need.
+        fetch: Whether to fetch the pretrained weights that the recipe may ask for. An encoder that gets the weights
+            of a checkpoint needs none.
 
     Raises:
-        UsageError: weights that the machine has no memory for.
-        CheckpointError: weights that the checkpoint does not have.
+        UsageError: the machine has too little memory for the weights.
+        CheckpointError: the recipe asks for more weights than the checkpoint has.
     """
     part = recipe.backbone
     options = part.options if fetch else without_fetching(part.name, part.options)
@@ -54,15 +54,15 @@ def build_network(
     tensors: Mapping[str, Tensor] | None = None,
     fetch: bool = False,
 ) -> Network:
-    """A fresh network for an objective, its weights drawn from the recipe's seed.
+    """Return a fresh network for an objective, its weights drawn from the recipe's seed.
 
     Args:
         recipe: Names the backbone.
         objective: Makes the head.
         size: Side of the images.
         classes: How many labels there are.
-        tensors: The checkpoint that is going to be loaded into it: see ``build_encoder``.
-        fetch: Whether the encoder brings the pretrained weights that the recipe may ask for.
+        tensors: The checkpoint that will be loaded into it: see ``build_encoder``.
+        fetch: Whether to fetch the pretrained weights that the recipe may ask for.
     """
     seed = recipe.system.seed
     encoder = build_encoder(recipe, size, tensors, fetch)
@@ -73,7 +73,7 @@ def build_network(
 
 
 def _within_memory(tensors: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
-    """A block that builds no larger weights than those of a checkpoint, or than the machine can train."""
+    """Return a block in which no more weights are built than a checkpoint has, or than the machine can train."""
     if tensors is not None:
         room = 2 * sum(tensor.nbytes for tensor in tensors.values()) + _BESIDE_WEIGHTS
         altered = "it was altered, or its backbone is of another version"
@@ -89,12 +89,12 @@ def _within_memory(tensors: Mapping[str, Tensor] | None) -> AbstractContextManag
 
 
 def num_features(encoder: nn.Module) -> int:
-    """Length of an encoder's features."""
+    """Return the length of an encoder's features."""
     return cast(int, encoder.num_features)
 
 
 def channels_last(network: Network) -> Network:
-    """The network itself, its filters laid out as the images are; tensors without such a layout stay as they are."""
+    """Lay out a network's filters in memory as the images are, and return the network. Other tensors stay."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ def channels_last(network: Network) -> Network:
 
 
 def load_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
-    """Put a checkpoint's tensors into a network of the same shape. Raises CheckpointError unless each has its place."""
+    """Load a checkpoint's tensors into a network. Raises CheckpointError unless names and shapes are the same."""
     for part, module in (("encoder", network.encoder), (network.kind, network.head)):
         report = load_weights(module, tensors, f"{part}.")
         if not report.complete:

@@ -23,17 +23,17 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The tally of a split and its labels."""
+    """The votes for every image of a split, and its labels."""
 
     tally: Tally
     labels: Tensor
 
     def right(self, rule: Rule) -> Tensor:
-        """(N,) bool, where the prediction is the label."""
+        """Return (N,) bool: whether each prediction is the label."""
         return self.tally.predict(rule) == self.labels
 
     def accuracy(self, rule: Rule) -> float:
-        """Share of the images that are predicted rightly."""
+        """Return the share of images whose prediction is the label."""
         return self.right(rule).double().mean().item()
 
 
@@ -45,14 +45,14 @@ def count_outcomes(
     device: torch.device,
     progress: Progress | None = None,
 ) -> Outcomes:
-    """The tally of ``samples`` draws for every image of a labelled split.
+    """Count the votes of ``samples`` draws for every image of a labelled split; all ranks get all of them.
 
     Args:
         g: The model under its noise.
         split: uint8 images with labels.
         samples: m.
-        seed: Of the draws.
-        device: Where the model is.
+        seed: Seeds the draws.
+        device: The device of the model.
         progress: Counts the passes that are done.
     """
     tallies: dict[int, Tally] = {}
@@ -61,7 +61,7 @@ def count_outcomes(
         with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
             tallies[start] = g.tally(x, samples)
         if progress is not None:
-            # The other ranks are at blocks of their own meanwhile.
+            # The other ranks do as many blocks meanwhile.
             progress.advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
     # Every rank fills in its own rows; the sum over the ranks has them all. A rank without a block learns K here.
     classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))

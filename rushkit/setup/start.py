@@ -1,4 +1,4 @@
-"""Opening the run of a stage: its folder, what run.json tells, and the first lines on the screen."""
+"""Opening the run of a stage: its folder, and the facts in run.json."""
 
 from __future__ import annotations
 
@@ -21,8 +21,6 @@ from rushkit.system import Machine, choose_machine
 
 # The run's folder for TensorBoard's event file.
 TENSORBOARD = "tensorboard"
-
-
 # Verbs whose runs --resume goes on with, from the checkpoint that they build on.
 _RESUMED = ("finetune", "attack", "certify", "audit")
 
@@ -39,9 +37,9 @@ def start_run(
     Args:
         verb: The stage.
         recipe: All of it goes into the folder.
-        speaker: Where sentences go.
+        speaker: Says what the run does.
         parent: The run or checkpoint that this one builds on.
-        asked: What was asked beside the recipe, for a resume: it is in run.json from the first moment on.
+        asked: Options beside the recipe that a resume needs; run.json has them from the start.
 
     Raises:
         UsageError: a component or an option is unknown, the device cannot be had, or TensorBoard is missing.
@@ -102,20 +100,20 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | 
 
 
 def mirror_metrics(recipe: Recipe, run: Run) -> None:
-    """Let TensorBoard follow the run's metrics, if the recipe says so. Raises UsageError where it is not installed."""
+    """Write the run's metrics for TensorBoard too, if the recipe says so. Raises UsageError where it is missing."""
     if recipe.system.tensorboard:
         run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
 
 
 def machine_of(recipe: Recipe) -> Machine:
-    """The device, precision and compiler that the recipe stands for on this machine."""
+    """Return the device, the precision and whether to compile, as the recipe resolves on this machine."""
     machine = choose_machine(recipe.system.device, recipe.system.precision, recipe.system.compile)
     ranks.check_device(machine.device)
     return machine
 
 
 def component_owners(recipe: Recipe) -> dict[str, str]:
-    """Who brings each component of the recipe, with the version where it is a plugin."""
+    """Return the distribution that brings each component of the recipe, with its version where it is a plugin."""
     used = [
         (registries.datasets, recipe.data.name),
         (registries.backbones, recipe.backbone.name),

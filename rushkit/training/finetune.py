@@ -1,4 +1,4 @@
-"""Supervised fine-tuning under noise: eq. 12 of the RUSH paper, Algorithm 1, lines 9 to 14; transfer too."""
+"""Supervised fine-tuning under noise, on the same or other data: eq. 12 of the RUSH paper, Algorithm 1, lines 9-14."""
 
 from __future__ import annotations
 
@@ -75,10 +75,10 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
 
 
 def supervised_recipe(recipe: Recipe) -> Recipe:
-    """The recipe of a supervised baseline: random weights, all of which train, under a name of its own.
+    """Return the recipe of a supervised baseline, ``NAME-supervised``: random weights, all of which train.
 
     Raises:
-        UsageError: the encoder is frozen, and so would stay random.
+        UsageError: the recipe freezes the encoder, which would stay random.
     """
     if recipe.finetune.freeze != "none":
         raise UsageError("an encoder of random weights that is frozen learns nothing", "add --set finetune.freeze=none")
@@ -88,9 +88,9 @@ def supervised_recipe(recipe: Recipe) -> Recipe:
 def finetuning_job(
     recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False
 ) -> tuple[TrainingJob, LoadReport | None, list[str]]:
-    """Everything that the loop needs, what the source brought, and the names of the parameters that train.
+    """Return everything that the loop needs, what was loaded from the source, and the names of trainable parameters.
 
-    With ``fetch`` the encoder brings the pretrained weights that the recipe may ask for.
+    ``fetch`` says whether to fetch the pretrained weights that the recipe may ask for.
     """
     settings = recipe.finetune
     dataset = components.build_dataset(recipe)
@@ -129,7 +129,7 @@ def finetuning_job(
 
 
 def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:
-    """What was taken from the source and what was not, in one sentence."""
+    """Say in one sentence what was loaded from the source and what was not."""
     if source is None or report is None:
         return "the encoder starts from random weights"
     left = sorted({name.partition(".")[0] for name in source.tensors} - {"encoder"})

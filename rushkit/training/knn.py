@@ -1,4 +1,4 @@
-"""The weighted nearest-neighbour classifier on features (Wu et al. 2018): a look at what pre-training has learnt."""
+"""The weighted nearest-neighbour classifier on features (Wu et al. 2018), which shows what pre-training has learnt."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from rushkit.objectives.nt_xent import unit_rows
 from rushkit.setup.components import to_float
 from rushkit.system import Machine
 
-# Queries that are compared with the bank at once.
+# How many queries are compared with the bank at once.
 _BATCH = 512
 
 
 @torch.no_grad()
 def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
-    """uint8 images (N, C, H, W) -> features (N, D) of unit length in float32, in eval mode; the mode comes back.
+    """Return the features (N, D) of uint8 images (N, C, H, W), of unit length in float32, computed in eval mode.
 
-    Every rank asks, computes its share of the blocks, and gets all of them.
+    All ranks must call it: each computes a share of the blocks and gets all of them. The encoder gets its mode back.
     """
     parts = {}
     size = pass_size(encoder, tuple(images.shape[1:]), machine)
@@ -31,41 +31,45 @@ def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
             x = to_float(block).contiguous(memory_format=torch.channels_last)
             with machine.autocast():
                 parts[start] = unit_rows(encoder(x).float())
-    # A rank without a block learns D here.
+    # A rank without a block does not know D.
     length = ranks.largest(max((part.shape[1] for part in parts.values()), default=0))
-    found = torch.zeros(len(images), length, device=machine.device)
+    rows = torch.zeros(len(images), length, device=machine.device)
     for start, part in parts.items():
-        found[start : start + size] = part
-    return ranks.total(found)
+        rows[start : start + size] = part
+    return ranks.total(rows)
 
 
 def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: float, classes: int) -> Tensor:
-    """Classes (M,) of queries (M, D) by the k most similar rows of the bank (N, D), each weighing exp(cosine / T).
+    """Return classes (M,) of queries (M, D) by their k most similar rows of a bank (N, D), weighted exp(cosine / T).
+
+    Example::
+
+        classes = predict(train_features, train_labels, test_features, k=20, temperature=0.1, classes=10)
 
     Args:
         bank: Unit-length features.
         labels: (N,) int64.
         queries: Unit-length features.
-        k: Neighbours; at most N.
+        k: How many neighbours vote; at most N.
         temperature: T.
         classes: How many labels there are.
     """
-    found = []
+    predicted = []
     for block in queries.split(_BATCH):
         similarity, neighbour = (block @ bank.T).topk(min(k, len(bank)), dim=1)
         # Relative to the nearest: the same vote, and no exponential of a large number, which would overflow.
         weight = ((similarity - similarity[:, :1]) / temperature).exp()
         score = weight.new_zeros(len(block), classes).scatter_add_(1, labels[neighbour], weight)
-        found.append(score.argmax(dim=1))
-    return torch.cat(found)
+        predicted.append(score.argmax(dim=1))
+    return torch.cat(predicted)
 
 
 def accuracy(
     encoder: nn.Module, bank: Split, queries: Split, k: int, temperature: float, classes: int, machine: Machine
 ) -> float:
-    """Share of the queries that the bank's neighbours classify rightly; both splits clean and labelled.
+    """Return the share of labelled queries that their neighbours in a labelled bank classify rightly, without noise.
 
-    Ranks share the work: all of them ask, and hear the same.
+    All ranks must call it: they share the work and get the same answer.
     """
     assert bank.labels is not None
     assert queries.labels is not None
@@ -75,6 +79,6 @@ def accuracy(
     right = torch.zeros((), dtype=torch.int64)
     for start in ranks.own(range(0, len(queries), _BATCH)):
         rows = slice(start, start + _BATCH)
-        found = predict(bank_features, labels, query_features[rows], k, temperature, classes)
-        right += (found.cpu() == queries.labels[rows]).sum()
+        predicted = predict(bank_features, labels, query_features[rows], k, temperature, classes)
+        right += (predicted.cpu() == queries.labels[rows]).sum()
     return int(ranks.total(right)) / len(queries)

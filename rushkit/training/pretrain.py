@@ -69,13 +69,13 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
 def pretraining_job(
     recipe: Recipe, machine: Machine, split: Split | None = None, fetch: bool = False
 ) -> tuple[TrainingJob, Dataset]:
-    """Everything that the loop needs, and the data set.
+    """Return everything that the loop needs, and the data set.
 
     Args:
         recipe: Sections data, backbone, projector, noise, pretrain, system.
-        machine: Where to.
-        split: Takes the place of the data set's own images.
-        fetch: Whether the encoder brings the pretrained weights that the recipe may ask for.
+        machine: Device and precision.
+        split: Images to train on in place of those of the data set.
+        fetch: Whether to fetch the pretrained weights that the recipe may ask for.
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
@@ -103,9 +103,9 @@ def pretraining_job(
 
 
 def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split, Split] | None:
-    """(bank, queries) of the look at the features: clean training images, and validation images or else test images.
+    """Return (bank, queries) of the nearest-neighbour accuracy: training images, and validation or else test images.
 
-    None where it is switched off or there are no labels to look at.
+    None where the recipe switches it off or there are no labels.
     """
     settings = recipe.pretrain.knn
     if not settings.every or "train" not in dataset.splits:
