@@ -14,8 +14,10 @@ from rushkit.certificates import Certificates
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.draws import Sampler
+from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.certification.log_checks import parse_lines
-from rushkit.certification.procedures import FixedSamples, Procedure, Sequential
+from rushkit.certification.procedure import Procedure
+from rushkit.certification.sequential import Sequential
 from rushkit.data.memory import Split
 from rushkit.noises.gaussian import Gaussian
 from rushkit.results.logs import CountsLine

@@ -183,7 +183,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "certification": (
         {"claim", "image_files", "tasks"},
         {"caveats", "draws"},
-        {"counts", "sequential"},
+        {"counts"},
+        {"procedure"},
+        {"all_splits", "fixed_samples", "sequential"},
         {"procedures"},
         {"contradictions", "log_checks", "predict"},
         {"logged_counts"},

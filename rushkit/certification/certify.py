@@ -16,7 +16,8 @@ from rushkit.certification.conclude import conclude
 from rushkit.certification.draws import Sampler
 from rushkit.certification.log_checks import check_counts, parse_lines
 from rushkit.certification.logged_counts import COUNTS_FILE, LoggedCounts, read_counts
-from rushkit.certification.procedures import Procedure, choose_procedure
+from rushkit.certification.procedure import Procedure
+from rushkit.certification.procedures import choose_procedure
 from rushkit.certification.tasks import certified_indices
 from rushkit.errors import UsageError
 from rushkit.paths import read_text, reason

@@ -16,7 +16,7 @@ from rushkit.certification.caveats import assumptions, coverage
 from rushkit.certification.contradictions import Certified, attacks_beside, contradictions
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.logged_counts import LoggedCounts
-from rushkit.certification.procedures import Procedure
+from rushkit.certification.procedure import Procedure
 from rushkit.files import write_atomic
 from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rushkit.certification.procedures import Conclusion, Procedure
+from rushkit.certification.procedure import Conclusion, Procedure
 from rushkit.errors import RushkitError
 from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe

@@ -11,7 +11,8 @@ from rushkit.certificates import ABSTAIN
 from rushkit.certification.caveats import explanation, training_warnings
 from rushkit.certification.draws import MOST_DRAWS, Sampler
 from rushkit.certification.image_files import InputImage, image_files, pixel_seed, read_images
-from rushkit.certification.procedures import Verdict, choose_image_procedure
+from rushkit.certification.procedure import Verdict
+from rushkit.certification.procedures import choose_image_procedure
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError

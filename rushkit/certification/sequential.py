@@ -7,16 +7,22 @@ neither its draws nor the moment at which its test stops.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rushkit.certificates import ABSTAIN, Certificates, SequentialTest, threshold_probability
 from rushkit.certification.claim import Claim
+from rushkit.certification.counts import gather_counts
 from rushkit.certification.draws import UNIT, Sampler
-from rushkit.certification.tasks import GROUP
+from rushkit.certification.procedure import Conclusion, Procedure, bound_words, count_selection
+from rushkit.certification.tasks import GROUP, Task, group_tasks
 from rushkit.distributed import ranks
+from rushkit.errors import UsageError
+from rushkit.results.certification import DrawsUsed, Mode
 from rushkit.results.logs import CountsLine, Round, Selection
 from rushkit.statistics import betting_lower
 
@@ -134,3 +140,53 @@ class SequentialTests:
     def open_ended(self) -> int:
         """How many images have a test that is undecided after all the draws that it may take."""
         return int(np.any([test.undecided for test in self.tests], axis=0).sum())
+
+
+@dataclass(frozen=True)
+class Sequential(Procedure):
+    """Tests of a few radii by the betting e-process: each image is drawn for until all its tests are decided.
+
+    Attributes:
+        radii: The radii to test, pixel units.
+    """
+
+    radii: tuple[float, ...]
+    mode: ClassVar[Mode] = "sequential"
+
+    @classmethod
+    def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
+        """Return the draws that choose the classes; the tests ask for the others."""
+        return group_tasks("selection", images, selection)
+
+    @property
+    def draws_per_image(self) -> None:
+        """None: the tests decide."""
+        return
+
+    @property
+    def words(self) -> str:
+        """The largest number of draws, and the bound."""
+        return f"up to {self.claim.samples} draws an image, {bound_words(self.claim)}"
+
+    def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
+        """Yield the lines that choose the classes, then rounds for the tests that are undecided."""
+        known = list(lines)
+        for task in self.tasks(len(sampler.split), self.selection, self.claim.samples)[len(lines) :]:
+            known.append(count_selection(sampler, task))
+            yield known[-1]
+        tests = SequentialTests.replayed(self.claim, self.radii, known)
+        while (line := tests.next_round(sampler)) is not None:
+            tests.apply(line)
+            yield line
+
+    def conclude(self, lines: Sequence[CountsLine]) -> Conclusion:
+        """Certify what the tests have decided so far."""
+        if not self.radii:
+            raise UsageError("these counts are of sequential tests, which need radii", "give --radius R")
+        counts, _ = gather_counts(lines, self.claim.samples)
+        tests = SequentialTests.replayed(self.claim, self.radii, lines)
+        order = np.argsort(tests.images, kind="stable")
+        certificates = Certificates(*(values[order] for values in vars(tests.certificates()).values()))
+        trials = tests.trials[order]
+        used = DrawsUsed(mean=float(tests.trials.mean()), most=int(trials.max()), images=trials.tolist())
+        return Conclusion(counts, certificates, used, tests.open_ended)

@@ -25,10 +25,10 @@ from torch import nn
 
 from rushkit.certificates import ABSTAIN
 from rushkit.certification import draws
+from rushkit.certification.all_splits import AllSplits
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import gather_counts
 from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
-from rushkit.certification.procedures import AllSplits
 from rushkit.certification.sequential import SequentialTests
 from rushkit.certification.tasks import fixed_tasks, marks
 from rushkit.errors import NumericsError

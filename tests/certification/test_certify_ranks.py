@@ -10,9 +10,9 @@ import torch
 from gloo_ranks import run_ranks
 from half_spaces import CPU, DIM, SIGMA, HalfSpace, claim, lines_of, procedure_of, sampler_of
 
+from rushkit.certification.all_splits import AllSplits
 from rushkit.certification.claim import Claim
 from rushkit.certification.draws import count_votes
-from rushkit.certification.procedures import AllSplits
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split

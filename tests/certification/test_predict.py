@@ -15,9 +15,9 @@ from rushkit.certification import draws
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.draws import Counts
+from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.certification.image_files import read_image
 from rushkit.certification.predict import predict
-from rushkit.certification.procedures import FixedSamples
 from rushkit.noises import create
 from rushkit.votes import SCORE
 

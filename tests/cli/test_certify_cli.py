@@ -21,7 +21,7 @@ from rushkit.certification import predict as stage
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.draws import MOST_DRAWS
-from rushkit.certification.procedures import FixedSamples
+from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.errors import NoCertificate
 from rushkit.votes import SCORE
 
