@@ -304,7 +304,8 @@ def vote_contestants(
 
     @torch.no_grad()
     def bare() -> Tensor:
-        return g.model(noisy)
+        outputs: Tensor = g.model(noisy)
+        return outputs
 
     return {"bare": bare, "ours": lambda: g.votes(x)}
 

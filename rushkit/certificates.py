@@ -271,7 +271,8 @@ class SequentialTest:
     @property
     def undecided(self) -> Flags:
         """(N,) images that need more draws."""
-        return self.decision == 0
+        undecided: Flags = self.decision == 0
+        return undecided
 
     def update(self, successes: ArrayLike, trials: ArrayLike) -> NDArray[np.int8]:
         """Count new draws and decide what can be decided.

@@ -7,7 +7,6 @@ the result has the broadcast shape (a float64 scalar for numbers). Zero trials s
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -225,6 +224,7 @@ def _check_alpha(alpha: float) -> None:
         raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
 
 
-def _plain(values: Any) -> Any:
+def _plain(values: ArrayLike) -> Floats:
     """A float64 scalar instead of an array without dimensions."""
-    return np.asarray(values, dtype=np.float64)[()]
+    scalar_or_array: Floats = np.asarray(values, dtype=np.float64)[()]
+    return scalar_or_array

@@ -61,7 +61,8 @@ def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
         if torch.allclose(grown, scale, rtol=1e-6, atol=0):
             break
         scale = grown
-    return (delta * scale).clamp(low, high)
+    inside: Tensor = (delta * scale).clamp(low, high)
+    return inside
 
 
 def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
@@ -126,7 +127,8 @@ def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) 
         # Scaled first: squares of small gradients underflow.
         largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
         scaled = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
-        return size * scaled / scaled.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        step: Tensor = size * scaled / scaled.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+        return step
     slope = gradient.flatten(1)
     spend = torch.as_tensor(size, dtype=slope.dtype, device=slope.device).expand(len(slope), 1, 1, 1).flatten(1)
     share = spend / max(1, round(_L1_SPREAD * slope.shape[1]))

@@ -62,12 +62,14 @@ class ImageCounts:
     @property
     def mean_class(self) -> Integers:
         """(N,) the class that the selection draws are surest of on average."""
-        return self.selection_scores.argmax(axis=1)
+        classes: Integers = self.selection_scores.argmax(axis=1)
+        return classes
 
     @property
     def vote_class(self) -> Integers:
         """(N,) the class that most selection draws vote for."""
-        return self.selection.argmax(axis=1)
+        classes: Integers = self.selection.argmax(axis=1)
+        return classes
 
     def take(self, rows: NDArray[Any]) -> ImageCounts:
         """Return the counts of some images."""

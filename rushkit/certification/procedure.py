@@ -121,7 +121,8 @@ class Procedure(ABC):
         """Return (N,) radii, each at most that which the bound on the class alone gives."""
         claim = self.claim
         alone = np.asarray(claim.noise.certified_radius(certificates.p_lower, claim.norm, claim.dim))
-        return np.minimum(certificates.radius, alone)
+        radii: NDArray[np.float64] = np.minimum(certificates.radius, alone)
+        return radii
 
 
 def count_selection(sampler: Sampler, task: Task) -> Selection:

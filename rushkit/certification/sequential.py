@@ -134,7 +134,8 @@ class SequentialTests:
     @property
     def trials(self) -> Integers:
         """(N,) draws that each image's tests took until all were decided."""
-        return np.max([test.trials for test in self.tests], axis=0)
+        trials: Integers = np.max([test.trials for test in self.tests], axis=0)
+        return trials
 
     @property
     def open_ended(self) -> int:

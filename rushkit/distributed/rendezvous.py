@@ -57,7 +57,7 @@ def _open_store(place: Place, patience: _Patience) -> Store:
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # The agent of torchrun holds the store.
         _wait_for_listener(place.address, place.port, patience)
-        store, _, _ = next(rendezvous("env://", timeout=wait))
+        store: Store = next(rendezvous("env://", timeout=wait))[0]
         return store
     host = _LOOPBACK if place.on_one_machine else place.address
     if place.rank:

@@ -79,7 +79,7 @@ class ForeignModel:
         """The model, with the weights of a file, or else with ones drawn from a fixed seed."""
         named = {self.path_option: str(path)} if path and self.path_option else {}
         with initialised_from(0, "export"):
-            model: Any = self.model.make(**named)
+            model: nn.Module = self.model.make(**named)
             if self.stem:
                 model.conv1, model.maxpool = (layer.make() for layer in self.stem)
             if self.cut:

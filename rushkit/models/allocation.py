@@ -17,7 +17,7 @@ class _Limit(TorchDispatchMode):
     """Raise an error in place of the allocation that goes beyond ``room`` bytes, before it is made."""
 
     def __init__(self, room: int, error: RushkitError) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._room, self._error = room, error
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import timm
 from timm.models.resnet import BasicBlock, ResNet
@@ -39,7 +39,7 @@ def resnet18(in_channels: int = 3, image_size: int = 32, stem: Literal["small", 
         image_size: Side of the images; any size works, the features are averaged over it.
         stem: ``"small"``, or ``"standard"`` for the 7x7 stride-2 convolution and max-pool made for 224x224 images.
     """
-    model = timm.create_model("resnet18", in_chans=in_channels, num_classes=0, zero_init_last=False)
+    model: ResNet = timm.create_model("resnet18", in_chans=in_channels, num_classes=0, zero_init_last=False)
     return _with_small_stem(model, in_channels) if stem == "small" else model
 
 
@@ -72,7 +72,7 @@ def _with_small_stem(model: ResNet, in_channels: int) -> nn.Module:
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     model.conv1 = convolution
     model.maxpool = nn.Identity()
-    return model
+    return cast(nn.Module, model)
 
 
 def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any) -> nn.Module:
@@ -104,7 +104,7 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
         model.num_features = output_features(model, in_channels, image_size)
     except MISFITS as error:
         raise unfit(f"timm/{name}", in_channels, image_size, error) from error
-    return model
+    return cast(nn.Module, model)
 
 
 def timm_pretrained(name: str, image_size: int, options: Table) -> nn.Module:
@@ -134,7 +134,8 @@ def _create_timm(
 ) -> nn.Module:
     def create(pretrained: bool) -> nn.Module:
         size = creation_options(name, image_size)
-        return timm.create_model(name, pretrained, in_chans=in_channels, **head, **size, **options)
+        model: nn.Module = timm.create_model(name, pretrained, in_chans=in_channels, **head, **size, **options)
+        return model
 
     try:
         model = create(pretrained=False)

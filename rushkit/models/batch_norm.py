@@ -26,7 +26,8 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
         UsageError: a kind of BatchNorm of somebody's own, of which only CUDA has a joined form.
     """
     if any(parameter.is_cuda for parameter in module.parameters()):
-        return convert_sync_batchnorm(module)
+        converted: nn.Module = convert_sync_batchnorm(module)
+        return converted
     for parent in list(module.modules()):
         for name, layer in parent.named_children():
             if not isinstance(layer, _BatchNorm) or isinstance(layer, SynchronisedBatchNorm):
@@ -58,6 +59,7 @@ class SynchronisedBatchNorm(_BatchNorm):
         """(N, C, ...) normalised by the mean and variance of each channel over all ranks."""
         if not self.training and self.running_mean is not None:
             return super().forward(input)
+        normalised: Tensor
         normalised, mean, variance, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
         if self.training and self.running_mean is not None:
             self._follow(mean, variance, count)

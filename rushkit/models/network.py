@@ -45,7 +45,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits or projections of images (N, C, H, W)."""
-        return self.head(self.encoder(x))
+        outputs: Tensor = self.head(self.encoder(x))
+        return outputs
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors to save: ``encoder.*``, and ``projector.*`` or ``head.*``. They share memory with the network."""
@@ -141,7 +142,7 @@ def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
     # The counter has no entry for the fused attention of the CPU; the plain one does the same products.
     with in_eval_mode(module), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         module(torch.zeros(1, in_channels, image_size, image_size, device=device))
-    return counter.get_total_flops() // 2
+    return int(counter.get_total_flops()) // 2
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,8 @@ class Normalised(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Features (N, F) of images (N, C, H, W) with pixels in [0, 1], plus noise."""
-        return self.model(self.normalise(x))
+        features: Tensor = self.model(self.normalise(x))
+        return features
 
     def normalise(self, x: Tensor) -> Tensor:
         """What the model gets: (x - mean) / std of images (N, C, H, W)."""

@@ -57,14 +57,14 @@ def torchvision_backbone(
         raise UsageError(f"backbone 'torchvision/{name}': {what}", "rushkit sets sizes and weights itself")
     try:
         made = creation_options(name, image_size, pretrained) | options
-        model: Any = torchvision.models.get_model(name, weights=None, **made)
+        model: nn.Module = torchvision.models.get_model(name, weights=None, **made)
         head = last_linear(model)
         if pretrained:
             weights = pretrained_state(name)
             # Not those of auxiliary heads.
             model.load_state_dict({key: weights[key] for key in model.state_dict()})
         model.set_submodule(head, nn.Identity())
-        model.num_features = output_features(model, in_channels, image_size)
+        model.num_features = output_features(model, in_channels, image_size)  # type: ignore[assignment]
     except MISFITS as error:
         raise unfit(f"torchvision/{name}", in_channels, image_size, error) from error
     return model
@@ -88,7 +88,7 @@ def last_linear(model: nn.Module) -> str:
     name, layer = leaves[-1]
     if not isinstance(layer, nn.Linear):
         raise ValueError(f"it ends with {type(layer).__name__}, not with a linear layer")
-    return name
+    return str(name)
 
 
 def pretrained_state(name: str) -> dict[str, torch.Tensor]:

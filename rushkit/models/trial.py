@@ -20,7 +20,7 @@ def output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
         ValueError: what comes out is not one vector an image.
     """
     with in_eval_mode(model):
-        output = model(torch.zeros(2, in_channels, image_size, image_size))
+        output: torch.Tensor = model(torch.zeros(2, in_channels, image_size, image_size))
     if output.ndim != 2:
         raise ValueError(f"it gives outputs of shape {tuple(output.shape)}, not one vector an image")
     return output.shape[1]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
 import numpy as np
 import torch
@@ -192,6 +192,7 @@ def from_l1(radius: Probabilities, norm: Norm, dim: int) -> Probabilities:
     return radius / {"l1": 1.0, "l2": math.sqrt(dim), "linf": float(dim)}[norm]
 
 
-def as_given(radius: Probabilities, p: Any) -> Any:
+def as_given(radius: Probabilities, p: Probability) -> Probability:
     """Return a float where p was a number, an array where it was an array."""
-    return float(radius) if radius.ndim == 0 and not isinstance(p, np.ndarray) else radius
+    given = float(radius) if radius.ndim == 0 and not isinstance(p, np.ndarray) else radius
+    return cast("Probability", given)

@@ -165,7 +165,8 @@ class Split:
         rivals[rows, top] = -1
         # One changed split takes a vote from the winner and gives it to the rival.
         changes = (votes[rows, top] - rivals.max(axis=1)) // 2
-        return changes / float(LEVELS)
+        radii: NDArray[np.float64] = changes / float(LEVELS)
+        return radii
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
         """Return the radius in pixel units where p bounds the top class's probability from below, from sampled votes.

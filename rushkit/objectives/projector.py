@@ -23,4 +23,5 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Projections (N, out) of features (N, num_features)."""
-        return self.out(self.norm(self.hidden(features)).relu())
+        projections: Tensor = self.out(self.norm(self.hidden(features)).relu())
+        return projections

@@ -231,7 +231,8 @@ class OnePanel(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Differentiable log p̄."""
         with self.g.fixed_noise(self._seed):
-            return self.g(x)
+            log_prob: Tensor = self.g(x)
+        return log_prob
 
 
 def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine
     return Target(other, machine, chunk)
 
 
-def rescore(run: Run, name: str, album: Album, clean: Tensor, target: Target, m: int, votes: int, seed: int) -> dict:
+def rescore(
+    run: Run, name: str, album: Album, clean: Tensor, target: Target, m: int, votes: int, seed: int
+) -> dict[str, Any]:
     """What another model, under its own noise, says of a job's adversarial images; it may be stopped and goes on.
 
     Args:

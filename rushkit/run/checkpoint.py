@@ -208,7 +208,7 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     if 8 + length > len(data):
         raise CheckpointError(f"checkpoint {path} is cut short: {len(data)} bytes", _DAMAGED_HINT)
     try:
-        header = json.loads(data[8 : 8 + length])
+        header: dict[str, Any] = json.loads(data[8 : 8 + length])
         ends = [entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__"]
         expected = 8 + length + max(ends, default=0)
     except (ValueError, TypeError, LookupError, RecursionError) as error:
@@ -228,7 +228,7 @@ def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
         )
     malformed = CheckpointError(f"checkpoint {path} is damaged: its metadata is malformed", _DAMAGED_HINT)
     try:
-        document = json.loads(metadata["rushkit"])
+        document: Any = json.loads(metadata["rushkit"])
     except (ValueError, TypeError, RecursionError) as error:
         raise malformed from error
     schema = document.get("schema") if isinstance(document, dict) else None
@@ -238,4 +238,5 @@ def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
         )
     if schema != SCHEMA or not isinstance(document.get("hash"), str) or not isinstance(document.get("meta"), dict):
         raise malformed
-    return document
+    checked: dict[str, Any] = document
+    return checked

@@ -29,7 +29,8 @@ def build_dataset(recipe: Recipe) -> Dataset:
     options = section.options
     if section.image_size and "image_size" in factory_parameters(factory):
         options["image_size"] = section.image_size
-    return registries.datasets.create(section.name, root=recipe.system.data_dir, **options)
+    dataset: Dataset = registries.datasets.create(section.name, root=recipe.system.data_dir, **options)
+    return dataset
 
 
 def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
@@ -117,7 +118,7 @@ def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
     """Return the images of a split that ``choose`` selects, at the recipe's size; no others are decoded or resized."""
     size = recipe.data.image_size
     if "choose" in factory_parameters(dataset.split):
-        split = cast(Any, dataset).split(name, choose)
+        split: Split = cast(Any, dataset).split(name, choose)
     else:
         split = dataset.split(name)
         indices = choose(len(split), split.labels)
@@ -135,14 +136,16 @@ def image_size(recipe: Recipe, dataset: Dataset) -> int:
 
 def build_noise(recipe: Recipe) -> Noise:
     """Return the smoothing distribution of the recipe."""
-    return registries.noises.create(recipe.noise.name, **recipe.noise.options)
+    noise: Noise = registries.noises.create(recipe.noise.name, **recipe.noise.options)
+    return noise
 
 
 def build_objective(recipe: Recipe, settings: Training) -> Objective:
     """Return the objective of a training stage, made with the projector's settings if it takes them."""
     known = factory_parameters(registries.objectives.get(settings.objective))
     projector = {key: value for key, value in recipe.projector.model_dump().items() if key in known}
-    return registries.objectives.create(settings.objective, **projector, **settings.options)
+    objective: Objective = registries.objectives.create(settings.objective, **projector, **settings.options)
+    return objective
 
 
 def contrastive_views(recipe: Recipe, size: int) -> Views:

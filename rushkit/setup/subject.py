@@ -207,4 +207,5 @@ class LowPrecision(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """As the network's."""
         with self._machine.autocast():
-            return self.network(x)
+            outputs: Tensor = self.network(x)
+        return outputs
