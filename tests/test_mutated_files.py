@@ -280,8 +280,7 @@ def test_run_folders(tmp_path: Path, run_of_checkpoints: Path) -> None:
         name = chance.choice(names)
         mutate(path / name, TEXT, chance)
         (info,) = find_runs(root)
-        results = info.results()
-        assert results is None or isinstance(results, dict)
+        assert info.record() is None or info.record().recipe
         source = outcome(lambda path=path, root=root: resolve_from(path, root, "pretrain"), str(path))
         if not isinstance(source, RushkitError):
             assert source.load().meta["step"] in (1, 3, 4)

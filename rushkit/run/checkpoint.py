@@ -55,6 +55,8 @@ _TOLD = ("stage", "epoch", "step")
 _DAMAGED_HINT = (
     "the file was cut short or altered; use an earlier checkpoint, or resume its run: that finds the last whole one"
 )
+# What a caller stores beside the tensors: keys of its own, and JSON values.
+Meta = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ class Checkpoint:
     """
 
     tensors: dict[str, torch.Tensor]
-    meta: dict[str, Any]
+    meta: Meta
     path: Path
     hash: str = ""
 
@@ -97,7 +99,7 @@ def save_checkpoint(path: str | Path, tensors: Mapping[str, torch.Tensor], meta:
     names = sorted(ready, key=lambda name: (-ready[name].element_size(), name))
     stored = plain_json(meta, "meta")
     document = {"schema": SCHEMA, "hash": _content_hash(ready, stored), "meta": stored}
-    header: dict[str, Any] = {"__metadata__": {"rushkit": json.dumps(document)}}
+    header: dict[str, JSON] = {"__metadata__": {"rushkit": json.dumps(document)}}
     end = 0
     for name in names:
         tensor = ready[name]
@@ -134,15 +136,15 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", verify
     """
     path = Path(path)
     data = _read(path)
-    document = _document(path, _header(path, data))
+    stated, meta = _document(path, _header(path, data))
     try:
         tensors = safetensors.torch.load(data)
     except _READ_ERRORS as error:
         raise CheckpointError(f"checkpoint {path} is damaged: {error}", _DAMAGED_HINT) from error
-    if verify and _content_hash(tensors, document["meta"]) != document["hash"]:
+    if verify and _content_hash(tensors, meta) != stated:
         raise CheckpointError(f"checkpoint {path} is altered: its content does not match its hash", _DAMAGED_HINT)
     placed = {name: tensor.to(device) for name, tensor in tensors.items()}
-    return Checkpoint(placed, document["meta"], path, document["hash"])
+    return Checkpoint(placed, meta, path, stated)
 
 
 def checkpoint_hash(path: str | Path) -> str | None:
@@ -151,7 +153,7 @@ def checkpoint_hash(path: str | Path) -> str | None:
         with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(min(length, _MAX_HEADER)))
-        return str(_document(Path(path), header)["hash"])
+        return _document(Path(path), header)[0]
     except (OSError, ValueError, RecursionError, CheckpointError, AttributeError):
         return None
 
@@ -195,7 +197,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _header(path: Path, data: bytes) -> dict[str, Any]:
+def _header(path: Path, data: bytes) -> dict[str, JSON]:
     """The safetensors header, with cut files told from foreign ones."""
     foreign = CheckpointError(
         f"{path} is not a safetensors file", "if rushkit wrote it, it is damaged: use the one before it"
@@ -218,8 +220,8 @@ def _header(path: Path, data: bytes) -> dict[str, Any]:
     return header
 
 
-def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
-    """The JSON under the key ``rushkit``, checked for its version and form."""
+def _document(path: Path, header: dict[str, JSON]) -> tuple[str, Meta]:
+    """Return the hash and the caller's metadata under the key ``rushkit``, whose version and form are checked."""
     metadata = header.get("__metadata__")
     if not isinstance(metadata, dict) or "rushkit" not in metadata:
         raise CheckpointError(
@@ -238,5 +240,4 @@ def _document(path: Path, header: dict[str, Any]) -> dict[str, Any]:
         )
     if schema != SCHEMA or not isinstance(document.get("hash"), str) or not isinstance(document.get("meta"), dict):
         raise malformed
-    checked: dict[str, Any] = document
-    return checked
+    return document["hash"], document["meta"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -16,11 +16,10 @@ from rushkit.locks import LOCK_FILE, is_abandoned
 from rushkit.paths import exists, read_text, reason
 from rushkit.recipe.load import default_runs_dir
 from rushkit.results import Results, read
-from rushkit.results.records import RESULTS_FILE, load_json
+from rushkit.results.records import load_json
 from rushkit.results.run_file import SCHEMA, RunFile
 from rushkit.run.metrics import read_metrics
 from rushkit.run.names import CHECKPOINTS, LOG_FILE, METRICS_FILE, RECIPE_FILE, RUN_FILE
-from rushkit.run.results import read_results
 
 if TYPE_CHECKING:
     from rushkit.run.store import CheckpointStore
@@ -74,13 +73,6 @@ class RunInfo:
         """Return what results.json holds; None where there is nothing that can be used, and ``damage`` says why."""
         try:
             return read(self.path)
-        except DataError:
-            return None
-
-    def results(self) -> dict[str, Any] | None:
-        """What results.json holds, or None where there is none that can be used; ``damage`` says why not."""
-        try:
-            return read_results(self.path / RESULTS_FILE)
         except DataError:
             return None
 
@@ -194,7 +186,7 @@ def read_run_text(path: Path) -> str:
         raise UsageError(f"{path} cannot be read: {reason(error)}", "check the file and its permissions") from error
 
 
-def _problem(read: Callable[[Path], Any], path: Path) -> list[str]:
+def _problem(read: Callable[[Path], object], path: Path) -> list[str]:
     try:
         read(path)
     except DataError as error:

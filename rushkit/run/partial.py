@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from rushkit.errors import CheckpointError
+from rushkit.files import JSON
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from rushkit.run.log import Table
 from rushkit.run.names import SUFFIX
 
 # Between a block's number and the suffix of what is known of it so far.
@@ -24,7 +26,7 @@ class Partial:
         subject: What it depends on; a file about something else is passed over.
     """
 
-    def __init__(self, path: Path, subject: dict[str, Any]) -> None:
+    def __init__(self, path: Path, subject: Table) -> None:
         self.path = path
         self._subject = subject
 
@@ -36,7 +38,7 @@ class Partial:
             return None
         return stored if stored.meta.get("subject") == {**self._subject, "start": start} else None
 
-    def save(self, start: int, tensors: dict[str, Tensor], meta: dict[str, Any]) -> None:
+    def save(self, start: int, tensors: dict[str, Tensor], meta: Mapping[str, JSON]) -> None:
         """Store the state of the block that starts there."""
         save_checkpoint(self.path, tensors, {"subject": {**self._subject, "start": start}, **meta})
 
@@ -50,7 +52,7 @@ class Partials:
         subject: What they depend on.
     """
 
-    def __init__(self, folder: Path, name: str, subject: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, name: str, subject: Table) -> None:
         self._folder = folder
         self._name = name
         self._subject = subject

@@ -121,11 +121,11 @@ def test_looking_at_runs_turns_nobody_away(tmp_path):
 
 def test_results_are_read_where_there_are_any(tmp_path):
     with Run.create(tmp_path, "evaluate", "cifar10", Facts(), "", QUIET) as run:
-        assert find_runs(tmp_path)[0].results() is None
+        assert find_runs(tmp_path)[0].record() is None
         run.write_results(Pretraining(recipe="cifar10", epochs=1, loss=0.5, knn_protocol=None))
-        assert find_runs(tmp_path)[0].results()["loss"] == 0.5
+        assert find_runs(tmp_path)[0].record().loss == 0.5
         (run.path / "results.json").write_text("[")
-        assert find_runs(tmp_path)[0].results() is None
+        assert find_runs(tmp_path)[0].record() is None
 
 
 def test_from_means_a_recipe_a_folder_a_name_or_a_file(tmp_path, monkeypatch):
