@@ -44,7 +44,6 @@ class RunInfo:
         status: running, finished, failed, interrupted; ``killed`` where run.json says running and no process holds the
             lock, or where the process died before there was a run.json; ``broken`` where run.json cannot be read.
         started: When, in ISO form and UTC; ``""`` where unknown.
-        ended: When it ended, or None.
         about: All of run.json; empty where there is none, or a broken one.
     """
 
@@ -53,7 +52,6 @@ class RunInfo:
     recipe: str
     status: str
     started: str
-    ended: str | None = None
     about: RunFile = field(default=_NOTHING_TOLD, repr=False)
 
     @property
@@ -133,7 +131,7 @@ def info_of(folder: Path) -> RunInfo:
         return RunInfo(folder, "", "", "broken", "")
     killed = about.status == "running" and is_abandoned(folder)
     status = "killed" if killed else about.status
-    return RunInfo(folder, about.verb, about.recipe, status, about.started, about.ended, about)
+    return RunInfo(folder, about.verb, about.recipe, status, about.started, about)
 
 
 def is_run(path: Path) -> bool:
