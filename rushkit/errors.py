@@ -68,7 +68,7 @@ class Interrupted(RushkitError):
 
 
 def first_few(items: Sequence[str], most: int = 3, total: int | None = None, separator: str = ", ") -> str:
-    """The first items in a message, and how many more there are: ``"a, b, c and 2 more"``.
+    """Return the first items for a message, and how many more there are: ``"a, b, c and 2 more"``.
 
     Args:
         items: All of them, or at least the first ``most``.
@@ -81,7 +81,7 @@ def first_few(items: Sequence[str], most: int = 3, total: int | None = None, sep
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 3, cutoff: float = 0.5, prefix: str = "") -> str:
-    """A question about a misspelt word, such as ``"did you mean resnet18 or resnet34?"``; empty where nothing is near.
+    """Return a question about a misspelt word: ``"did you mean resnet18 or resnet34?"``; empty where nothing is near.
 
     Args:
         word: What was written.
@@ -95,7 +95,7 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 3, cutoff: float =
 
 
 def shorten(text: str, most: int = 120) -> str:
-    """A text of somebody else's as a message quotes it: what is longer than ``most`` is cut in the middle."""
+    """Return a text from elsewhere as a message quotes it: one longer than ``most`` characters is cut in the middle."""
     if len(text) <= most:
         return text
     start = most * 2 // 3
@@ -103,12 +103,12 @@ def shorten(text: str, most: int = 120) -> str:
 
 
 def shell_line(*words: object) -> str:
-    """A command as a hint shows it and a user pastes it: whatever a shell would make something of is quoted."""
+    """Return a command as a hint shows it and a user pastes it, quoted for a shell."""
     return shlex.join(map(str, words))
 
 
 def showable(text: str) -> str:
-    """The text with its control characters escaped, for a terminal or a log: names come from other people's files.
+    """Return the text with its control characters escaped: names in messages come from other people's files.
 
     Newline and tab stay. ``"a\\x1b[2Jb"`` is shown with a backslash, an x and two digits, and clears no screen.
     """

@@ -46,19 +46,19 @@ class Entry:
             return self.target
         module, _, attribute = self.target.partition(":")
         try:
-            found: Any = importlib.import_module(module)
+            target: Any = importlib.import_module(module)
             for part in filter(None, attribute.split(".")):
-                found = getattr(found, part)
+                target = getattr(target, part)
         # SystemExit too: a plugin that exits while it is imported must not take the program with it.
         except (Exception, SystemExit) as error:
             raise PluginError(
                 f"{self.name!r} of {self.owner} cannot be loaded from {self.target}: {type(error).__name__}: {error}",
                 f"repair or uninstall {self.owner}; `rushkit plugins --check` tries every plugin",
             ) from error
-        return found
+        return target
 
     def family_member(self, name: str) -> str | None:
-        """For a family such as ``timm/*``: what stands for the star in a name, with or without the owner; else None."""
+        """Return what a name has for the star of a family such as ``timm/*``, with or without the owner; else None."""
         if not self.name.endswith("/*"):
             return None
         stems = (self.name[:-1], f"{self.owner}/{self.name[:-1]}")
@@ -75,7 +75,7 @@ class Family(Protocol):
 
 
 class Registry:
-    """Names of one kind of component and the factories behind them.
+    """The names of one kind of component, and their factories.
 
     Args:
         kind: The singular word used in messages, such as ``"noise"``.
@@ -126,32 +126,33 @@ class Registry:
         self._entries = [entry for entry in self._entries if not _same(entry, name, owner)]
 
     def names(self) -> list[str]:
-        """Every name, sorted, each once. Imports no component."""
+        """Return every name once, sorted. Imports no component."""
         return sorted({entry.name for entry in self.entries()})
 
     def entries(self) -> list[Entry]:
-        """Every entry, sorted by name and owner. Imports no component."""
+        """Return every entry, sorted by name and owner. Imports no component."""
         self._discover()
         return sorted(self._entries, key=lambda entry: (entry.name, entry.owner))
 
     def entry(self, name: str) -> Entry:
-        """The one entry behind a name or ``owner/name``.
+        """Return the only entry for a name or ``owner/name``.
 
         Raises:
             UsageError: unknown name, or a name that several owners bring.
         """
-        found = self._matching(name)
-        if not found:
+        matching = self._matching(name)
+        if not matching:
             raise self._unknown(name)
-        if len(found) > 1:
+        if len(matching) > 1:
             owners = ", ".join(
-                f"{entry.owner}/{entry.name.removesuffix('*') + (entry.family_member(name) or '')}" for entry in found
+                f"{entry.owner}/{entry.name.removesuffix('*') + (entry.family_member(name) or '')}"
+                for entry in matching
             )
             raise UsageError(f"the {self.kind} {name!r} is brought by more than one owner", f"choose one of: {owners}")
-        return found[0]
+        return matching[0]
 
     def get(self, name: str) -> Callable[..., Any]:
-        """The factory behind a name; for a family such as ``timm/*`` the rest of the name is its first argument.
+        """Return the factory of a name; for a family such as ``timm/*`` the rest of the name is its first argument.
 
         Raises:
             UsageError: unknown name, or a name that several owners bring.
@@ -248,9 +249,9 @@ class Registry:
 
 
 def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
-    """Entry points of a group with their distributions, as ``RUSHKIT_PLUGINS`` allows ("" none, "a,b" only those)."""
-    chosen = os.environ.get("RUSHKIT_PLUGINS")
-    allowed = None if chosen is None else {_canonical(name) for name in chosen.split(",") if name.strip()}
+    """Yield a group's entry points and distributions, as ``RUSHKIT_PLUGINS`` allows ("" none, "a,b" only those)."""
+    listed = os.environ.get("RUSHKIT_PLUGINS")
+    allowed = None if listed is None else {_canonical(name) for name in listed.split(",") if name.strip()}
     if allowed is not None and not allowed:
         return
     for point in metadata.entry_points(group=group):
@@ -259,7 +260,7 @@ def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.
 
 
 def _same(entry: Entry, name: str, owner: str) -> bool:
-    """Whether the entry is this name of this owner, whom a decorator knows as a module and pip as a distribution."""
+    """Whether an entry has this name and owner, which a decorator knows as a module and pip as a distribution."""
     return entry.name == name and _canonical(entry.owner) == _canonical(owner)
 
 
@@ -268,7 +269,7 @@ def _canonical(name: str) -> str:
 
 
 def factory_parameters(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> dict[str, Parameter]:
-    """The options that a factory takes by name, less those that rushkit supplies itself."""
+    """Return the options that a factory takes by name, without those that rushkit supplies itself."""
     hidden = set(supplied)
     return {
         name: parameter
@@ -279,7 +280,7 @@ def factory_parameters(factory: Callable[..., Any], supplied: Iterable[str] = ()
 
 @dataclass(frozen=True)
 class OptionProblem:
-    """One thing that is wrong with the options for a factory; as a text, a sentence about it.
+    """One problem with the options for a factory; ``str()`` gives a sentence about it.
 
     Attributes:
         option: The option's name.
@@ -300,7 +301,7 @@ class OptionProblem:
 def option_problems(
     factory: Callable[..., Any], options: Mapping[str, object], supplied: Iterable[str] = ()
 ) -> list[OptionProblem]:
-    """What is wrong with the options for a factory: unknown ones, missing ones, and values of another type."""
+    """Return what is wrong with the options for a factory: unknown or missing options, and values of another type."""
     supplied = tuple(supplied)
     parameters = factory_parameters(factory, supplied)
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(factory).parameters.values())
@@ -321,7 +322,7 @@ def option_problems(
 
 
 def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> str:
-    """The options with their defaults in one line, for hints and listings."""
+    """Return the options with their defaults in one line, for hints and listings."""
     parameters = factory_parameters(factory, supplied)
     shown = [name if p.default is Parameter.empty else f"{name}={p.default!r}" for name, p in parameters.items()]
     return ", ".join(shown) or "none"
@@ -337,7 +338,7 @@ def _annotations(factory: Callable[..., Any]) -> dict[str, object]:
 
 
 def _fits(value: object, expected: object) -> bool:
-    """Whether a value fits an annotation; annotations that this does not know accept everything."""
+    """Whether a value fits an annotation; an annotation of an unknown kind accepts everything."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in arguments)

@@ -1,4 +1,4 @@
-"""A model as an ONNX graph, checked with onnxruntime against torch."""
+"""Export a model as an ONNX graph, and check onnxruntime's outputs against torch's."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ OUTPUTS = {"classifier": "logits", "encoder": "features"}
 
 
 def packages() -> tuple[Any, Any]:
-    """onnx and onnxruntime. Raises UsageError where a package that the export needs is missing."""
+    """Return onnx and onnxruntime. Raises UsageError where a package that the export needs is missing."""
     try:
         # torch's exporter imports this one itself, once it is well under way.
         importlib.import_module("onnxscript")

@@ -1,4 +1,4 @@
-"""The weights of a model as a file that timm loads, or torchvision for its own models."""
+"""Export the weights of a model to a file that timm loads, or torchvision for its own models."""
 
 from __future__ import annotations
 
@@ -49,14 +49,14 @@ def export_timm(part: Part, path: Path) -> Exported:
 
 
 def _named_head(head: nn.Module, places: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a linear head under the names, and in the shapes, that the foreign model has for its own."""
+    """Return the tensors of a linear head under the names and in the shapes of the foreign model's head."""
     named = {}
     for name, place in places.items():
-        own = head.state_dict().get(name.rpartition(".")[2])
-        if own is None or own.numel() != place.numel() or len(places) > 2:
+        tensor = head.state_dict().get(name.rpartition(".")[2])
+        if tensor is None or tensor.numel() != place.numel() or len(places) > 2:
             raise CheckpointError(
                 f"the head does not fit that of the model, which has {', '.join(places)}",
                 "export it with --format onnx, or the encoder alone with --part encoder",
             )
-        named[name] = own.view_as(place)
+        named[name] = tensor.view_as(place)
     return named

@@ -1,4 +1,4 @@
-"""What an export says of its file: to the user, and in the file's own metadata."""
+"""Records of an export: what is printed for the user and stored in the file's metadata."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ METADATA = "rushkit-export"
 
 
 class ModelFacts(Record):
-    """What a user of an exported file must know of it.
+    """What a user of an exported file must know about it.
 
     Attributes:
         part: Which part of the model it is.
@@ -42,7 +42,7 @@ class ModelFacts(Record):
 
 
 class Exported(ModelFacts):
-    """An export that was checked.
+    """An export whose outputs were checked.
 
     Attributes:
         difference: The largest difference of its outputs from the model's.
@@ -60,7 +60,7 @@ class Exported(ModelFacts):
 
     @classmethod
     def of(cls, facts: ModelFacts, outputs: Outputs, kind: Literal["timm", "onnx"], path: Path) -> Self:
-        """What is said of the file at a path."""
+        """Return the record of an exported file."""
         return cls(
             **{name: getattr(facts, name) for name in ModelFacts.model_fields},
             difference=outputs.difference,
@@ -72,7 +72,7 @@ class Exported(ModelFacts):
 
 
 class Outputs(Record):
-    """How far the outputs of two models are apart.
+    """How far apart the outputs of two models are.
 
     Attributes:
         difference: The largest difference.

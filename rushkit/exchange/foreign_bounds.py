@@ -1,4 +1,4 @@
-"""What a file of torch.save would take to open, found without opening it.
+"""Bounds on the time and memory that opening a file of torch.save takes, checked without opening it.
 
 ``torch.load(weights_only=True)`` runs nothing of a file's, but it believes its sizes: archives that unpack to far more
 than they hold, and a few bytes of pickle that build, hash or print exponentially much. Such files are told here.
@@ -51,7 +51,7 @@ _ZIP_ERRORS = (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, Run
 
 
 class PickledObject(Exception):
-    """A pickle calls what no state dict needs.
+    """A pickle calls something that no state dict needs.
 
     Attributes:
         name: Of what it calls, such as ``"os.system"``; empty for an object of its own making.
@@ -63,7 +63,7 @@ class PickledObject(Exception):
 
 
 def check_bounds(data: bytes, name: str) -> None:
-    """Let pass the content of a file that can be opened in memory and time that grow with its length.
+    """Check that a file can be opened in time and memory proportional to its length.
 
     Raises:
         CheckpointError: an archive that is damaged, packed, or holds more than the file; a pickle that grows.
@@ -80,7 +80,7 @@ def check_bounds(data: bytes, name: str) -> None:
 
 
 def archive_names(data: bytes) -> list[str]:
-    """The names in a zip archive; none where it is no archive, or damaged."""
+    """Return the names in a zip archive; none where the data is not an archive or is damaged."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             return archive.namelist()
@@ -124,7 +124,7 @@ _MARK = _Item(0)
 
 @dataclass
 class _Stack:
-    """The stack and the memo of a pickle that is followed without building anything."""
+    """The stack and the memo of a pickle that is interpreted without building any object."""
 
     items: list[_Item] = field(default_factory=list)
     memo: dict[int, _Item] = field(default_factory=dict)
@@ -134,7 +134,7 @@ class _Stack:
         return self.items[-1]
 
     def pop(self, count: int) -> list[_Item]:
-        """Take the topmost items, in their order."""
+        """Remove and return the topmost items, in their order."""
         if count > len(self.items):
             raise IndexError("the stack is empty")
         taken = self.items[len(self.items) - count :]
@@ -142,7 +142,7 @@ class _Stack:
         return taken
 
     def pop_to_mark(self) -> list[_Item]:
-        """Take the items above the last mark, in their order, and the mark."""
+        """Remove the items above the last mark, and the mark; return the items in their order."""
         taken: list[_Item] = []
         while (item := self.items.pop()) is not _MARK:
             taken.append(item)
@@ -150,7 +150,7 @@ class _Stack:
 
 
 def _check_pickle(stream: io.BytesIO, name: str) -> bool:
-    """Follow one pickle. False where it is none: torch, which reads the same opcodes, refuses it at the same place."""
+    """Interpret one pickle. Return False where it is not one: torch reads the same opcodes and stops there as well."""
     stack = _Stack()
     try:
         for opcode, argument, _ in pickletools.genops(stream):
@@ -164,7 +164,7 @@ def _check_pickle(stream: io.BytesIO, name: str) -> bool:
 
 
 def _follow(stack: _Stack, opcode: pickletools.OpcodeInfo, argument: object) -> None:
-    """Do to the stack what an opcode does."""
+    """Apply the effect of an opcode to the stack."""
     match opcode.name:
         case "GLOBAL":
             stack.items.append(_Item(name=str(argument).replace(" ", ".")))

@@ -1,4 +1,4 @@
-"""Reading other people's weights: named tensors out of a .pt or .safetensors file, without running what it holds."""
+"""Read other people's weights from a .pt or .safetensors file without running any code in it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KEYS_SHOWN = 12
 
 @dataclass(frozen=True)
 class ForeignWeights:
-    """Other people's weights.
+    """Weights that rushkit did not train.
 
     Attributes:
         tensors: Name to tensor, floating-point ones as float32.
@@ -49,7 +49,7 @@ class ForeignWeights:
 
 
 def read_foreign(path: str | Path) -> ForeignWeights:
-    """The tensors of a .pt, .pth or .safetensors file.
+    """Read the tensors of a .pt, .pth or .safetensors file.
 
     Args:
         path: The file; its first bytes say of which kind it is, not its name.
@@ -72,18 +72,18 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
     digest = hashlib.sha256(data).hexdigest()
     if data[8:9] == b"{":
-        found, notes = _safetensors(path, data)
+        stored, notes = _safetensors(path, data)
     else:
-        found, notes = _state_dict(_torch_load(path, data), path)
-    _check_sizes(found, len(data), path)
-    tensors, converted = as_float32(found, str(path))
+        stored, notes = _state_dict(_torch_load(path, data), path)
+    _check_sizes(stored, len(data), path)
+    tensors, converted = as_float32(stored, str(path))
     return ForeignWeights(
         tensors, Origin(file=str(path), sha256=digest, renamed={}, ignored=[], notes=[*notes, *converted])
     )
 
 
 def how_to_convert(path: Path) -> str:
-    """What its owner can do with a file that holds more than tensors."""
+    """Explain how the owner of a file that holds more than tensors can convert it."""
     return (
         "such a file can run code when it is opened, so rushkit does not; if you trust it, convert it where it was "
         "written, with its own packages installed:\n"
@@ -140,7 +140,7 @@ def _objects(path: Path, name: str) -> CheckpointError:
 
 
 def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The dictionary of tensors in what torch.load gave, from inside its containers."""
+    """Return the state dict inside the containers that torch.load returned, and notes on what was skipped."""
     notes: list[str] = []
     while isinstance(content, Mapping) and not _is_state_dict(content) and len(notes) < _MOST_CONTAINERS:
         name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
@@ -160,12 +160,12 @@ def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]
 
 
 def _keys(keys: Iterable[Any]) -> str:
-    """The first keys of a dictionary, those that are no text by their type."""
+    """List the first keys of a dictionary; a key that is not text is named by its type."""
     return first_few([shorten(key) if isinstance(key, str) else f"a {type(key).__name__}" for key in keys], _KEYS_SHOWN)
 
 
 def _check_sizes(tensors: Mapping[str, Tensor], length: int, path: Path) -> None:
-    """Raise CheckpointError for tensors that fill far more memory than the file has bytes, as an expanded one does."""
+    """Raise CheckpointError for tensors that take far more memory than the file has bytes, as expanded ones do."""
     dense = {name: tensor for name, tensor in tensors.items() if tensor.layout is torch.strided and not tensor.is_meta}
     for name, tensor in dense.items():
         size = max(tensor.nbytes, tensor.untyped_storage().nbytes())
@@ -191,7 +191,7 @@ def _is_state_dict(content: Any) -> bool:
 
 
 def as_float32(tensors: Mapping[str, Tensor], source: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors with floating-point ones in float32, and what was converted, in sentences.
+    """Convert floating-point tensors to float32; return the tensors, and sentences on what was converted.
 
     Raises:
         CheckpointError: a tensor that is not dense real numbers.

@@ -1,4 +1,4 @@
-"""A model as timm or torchvision build it: made by calling them, and written as lines of Python that do the same."""
+"""Build a backbone with timm or torchvision, and write the lines of Python that build the same model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rushkit.registry import BUILTIN_OWNER
 
 @dataclass(frozen=True)
 class Call:
-    """One call that is made and written down alike.
+    """A call that can be made and can be written as Python.
 
     Attributes:
         function: What is called.
@@ -40,11 +40,11 @@ class Call:
     options: Options = field(default_factory=dict)
 
     def make(self, **more: Any) -> Any:
-        """The result, with further options."""
+        """Make the call, with further options."""
         return self.function(*self.arguments, **self.options, **more)
 
     def written(self, **more: Any) -> str:
-        """The call with further options, as an expression."""
+        """Write the call, with further options, as an expression."""
         options = (f"{name}={value!r}" for name, value in {**self.options, **more}.items())
         return f"{self.words}({', '.join([*map(_written, self.arguments), *options])})"
 
@@ -55,7 +55,7 @@ def _written(argument: Any) -> str:
 
 @dataclass(frozen=True)
 class ForeignModel:
-    """How a model is built and a file is loaded into it.
+    """How to build a model and load a file into it.
 
     Attributes:
         imports: The modules of the lines.
@@ -76,7 +76,7 @@ class ForeignModel:
     load_words: str = "timm.models.load_checkpoint(model, {path})"
 
     def build(self, path: Path | None = None) -> nn.Module:
-        """The model, with the weights of a file, or else with ones drawn from a fixed seed."""
+        """Build the model with the weights of a file, or else with weights drawn from a fixed seed."""
         named = {self.path_option: str(path)} if path and self.path_option else {}
         with initialised_from(0, "export"):
             model: nn.Module = self.model.make(**named)
@@ -89,7 +89,7 @@ class ForeignModel:
         return model
 
     def lines(self, path: Path) -> list[str]:
-        """Python that makes ``model`` and loads a file into it."""
+        """Write the lines of Python that build ``model`` and load a file into it."""
         named = {self.path_option: str(path)} if self.path_option else {}
         lines = [*self.imports, f"model = {self.model.written(**named)}"]
         if self.stem:
@@ -100,7 +100,7 @@ class ForeignModel:
 
 
 def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
-    """How timm, or torchvision for its own models, builds a backbone with a head for so many classes; 0: none.
+    """Describe how timm, or torchvision for its own models, builds a backbone with a head for ``classes``; 0: no head.
 
     Raises:
         UsageError: a backbone of a plugin.

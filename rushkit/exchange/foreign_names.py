@@ -1,4 +1,4 @@
-"""From other people's names of tensors to those of a backbone and a linear head; nothing is left out in silence."""
+"""Match other people's tensor names with those of a backbone and a linear head; nothing is dropped silently."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _KEYS_HINT = "for example: ignore = ['projector*'], then a line [rename], then l
 
 @dataclass(frozen=True)
 class Rules:
-    """What the user says about names.
+    """The user's rules about names.
 
     Attributes:
         rename: Old to new. A name, or the beginning of names up to a dot; ``*.old`` to ``*.new`` matches anywhere.
@@ -67,7 +67,7 @@ class Fitted:
 
 
 def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequence[str] = ()) -> Rules:
-    """The rules of a TOML file (a table ``[rename]`` and a list ``ignore``) and then those of the command line.
+    """Read the rules of a TOML file (a table ``[rename]`` and a list ``ignore``), then add those of the command line.
 
     Raises:
         UsageError: a file that cannot be read or says something else, or a rule that is not OLD=NEW.
@@ -119,27 +119,27 @@ def fit_names(
     # Without what was ignored, the rest may share a wrapper.
     named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = _blocks_of_other_names(named, encoder, notes)
-    found = {name: tensor for name, tensor in named.items() if name in encoder}
+    placed = {name: tensor for name, tensor in named.items() if name in encoder}
     rest = {name: tensor for name, tensor in named.items() if name not in encoder}
-    missing = [name for name in encoder if name not in found]
+    missing = [name for name in encoder if name not in placed]
     counters = [name for name in missing if name.endswith(_COUNTER)]
-    if counters and found:
-        found |= {name: torch.zeros_like(encoder[name]) for name in counters}
+    if counters and placed:
+        placed |= {name: torch.zeros_like(encoder[name]) for name in counters}
         missing = [name for name in missing if name not in counters]
         notes.append(f"{len(counters)} counters of BatchNorm are not in the file, and start at 0")
     head = _take_head(rest, features, encoder_only, notes)
-    misshapen = [name for name in found if _shape(found[name]) != _shape(encoder[name])]
+    misshapen = [name for name in placed if _shape(placed[name]) != _shape(encoder[name])]
     no_head = not head and not encoder_only and not missing
     if missing or rest or misshapen or no_head:
         raise _misfit(named, encoder, missing, rest, misshapen, no_head, features)
     head = {} if encoder_only else head
-    return Fitted({name: found[name] for name in encoder}, head, mean, std, ignored, tuple(notes))
+    return Fitted({name: placed[name] for name in encoder}, head, mean, std, ignored, tuple(notes))
 
 
 def _take_normalisation(
     tensors: Mapping[str, Tensor], notes: list[str]
 ) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
-    """Take the mean and std of a layer in front of the model out of its tensors."""
+    """Split off the mean and std of a normalisation layer in front of the model."""
     layers: dict[str, dict[str, str]] = {}
     for name, tensor in tensors.items():
         before, _, last = name.rpartition(".")
@@ -158,10 +158,10 @@ def _take_normalisation(
 def _strip_wrappers(
     named: dict[str, Tensor], encoder: Mapping[str, Tensor], normalised: bool, notes: list[str]
 ) -> dict[str, Tensor]:
-    """Take off what stands before every name, or before all but those of one linear layer."""
-    own = {name.partition(".")[0] for name in encoder}
+    """Remove a prefix that all names share, or all but those of one linear layer."""
+    own_parts = {name.partition(".")[0] for name in encoder}
     for _ in range(_MOST_WRAPPERS):
-        wrapper = _wrapper(named, own)
+        wrapper = _wrapper(named, own_parts)
         if wrapper is None:
             break
         named = {name.removeprefix(f"{wrapper}."): tensor for name, tensor in named.items()}
@@ -172,12 +172,12 @@ def _strip_wrappers(
     return named
 
 
-def _wrapper(named: Collection[str], own: Collection[str]) -> str | None:
-    """The first part of the names that is a wrapper's and no part of the backbone's own names."""
+def _wrapper(named: Collection[str], own_parts: Collection[str]) -> str | None:
+    """Return the first part of the names that belongs to a wrapper and not to the backbone."""
     firsts = dict.fromkeys(name.partition(".")[0] for name in named if "." in name)
     for first in firsts:
         known = first in WRAPPERS or (first.isdecimal() and len(firsts) == 1)
-        if not known or first in own:
+        if not known or first in own_parts:
             continue
         others = [name for name in named if not name.startswith(f"{first}.")]
         if others and (first.isdecimal() or not _is_one_linear(others)):
@@ -214,7 +214,7 @@ def _rename(named: dict[str, Tensor], rules: Mapping[str, str], notes: list[str]
 
 
 def renamed_key(name: str, old: str, new: str) -> str:
-    """A name under one rule: see ``Rules.rename``."""
+    """Apply one rule of ``Rules.rename`` to a name."""
     if old.startswith("*."):
         inner = re.escape(old[2:])
         return re.sub(rf"(?:(?<=\.)|^){inner}(?=\.|$)", lambda _: new.removeprefix("*."), name).strip(".")
@@ -238,7 +238,7 @@ def _ignore(named: dict[str, Tensor], patterns: Sequence[str]) -> tuple[dict[str
 def _blocks_of_other_names(
     named: dict[str, Tensor], encoder: Mapping[str, Tensor], notes: list[str]
 ) -> dict[str, Tensor]:
-    """ResNets of the CIFAR kind call the branch around a block ``shortcut``; torchvision and timm, ``downsample``."""
+    """Rename ``shortcut``, the branch around a block of CIFAR ResNets, to torchvision's and timm's ``downsample``."""
     if any(".downsample." in name for name in named) or not any(".downsample." in name for name in encoder):
         return named
     renamed = {renamed_key(name, "*.shortcut", "*.downsample"): tensor for name, tensor in named.items()}
@@ -248,7 +248,7 @@ def _blocks_of_other_names(
 
 
 def _take_head(rest: dict[str, Tensor], features: int, encoder_only: bool, notes: list[str]) -> dict[str, Tensor]:
-    """Take the one linear layer on the features out of the tensors that the backbone has no place for."""
+    """Remove the only linear layer on the features from ``rest``, the tensors that the backbone has no place for."""
     layers = sorted({name.rpartition(".")[0] for name in rest if name.rpartition(".")[2] == "weight"})
     heads = []
     for layer in layers:
@@ -280,7 +280,7 @@ def _misfit(
     no_head: bool,
     features: int,
 ) -> CheckpointError:
-    """What does not fit, a few of each kind, and what would mend it."""
+    """Describe what does not fit, a few tensors of each kind, and how to fix it."""
     lines, hints = [], []
     if missing:
         shown = first_few(_with_near(missing, rest), _SHOWN, len(missing))
@@ -313,7 +313,7 @@ def _misfit(
 
 
 def _suggested_rename(rest: Sequence[str], missing: Sequence[str]) -> tuple[str, str]:
-    """The shortest rule that takes an unplaced name to a place like it."""
+    """Return the shortest rule that renames an unplaced tensor to a similar free place."""
     pairs = [(name, _near(name, missing, 0.0)) for name in rest[:_COMPARED]]
     old, new = max(pairs, key=lambda pair: difflib.SequenceMatcher(None, pair[0][:_LONGEST], pair[1]).ratio())
     olds, news = old.split("."), new.split(".")
@@ -323,7 +323,7 @@ def _suggested_rename(rest: Sequence[str], missing: Sequence[str]) -> tuple[str,
 
 
 def _with_near(names: Sequence[str], others: Iterable[str]) -> list[str]:
-    """The first few names, each with the nearest of the others."""
+    """List the first few names, each with the nearest of the others."""
     others = list(others)
     return [
         f"{shorten(name)} (near: {near})" if (near := _near(name, others)) else shorten(name) for name in names[:_SHOWN]
@@ -331,13 +331,13 @@ def _with_near(names: Sequence[str], others: Iterable[str]) -> list[str]:
 
 
 def _near(name: str, others: Sequence[str], cutoff: float = 0.5) -> str:
-    """The nearest of the first others, or nothing."""
+    """Return the nearest of the first others, or an empty text."""
     near = [other for other in others[:_OTHERS] if len(other) <= _LONGEST]
     return next(iter(difflib.get_close_matches(name[:_LONGEST], near, n=1, cutoff=cutoff)), "")
 
 
 def _what_was_meant(name: str, names: Iterable[str]) -> str:
-    """The name, or the first part of names, that is nearest to one that is not there; else some of the names."""
+    """Return a hint for a name that does not exist: the nearest name or prefix, else a few of the names."""
     near = _near(name, [*names, *dict.fromkeys(other.partition(".")[0] for other in names)])
     return f"did you mean {near}?" if near else f"the names are such as {', '.join(map(shorten, list(names)[:_SHOWN]))}"
 

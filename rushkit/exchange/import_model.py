@@ -1,4 +1,4 @@
-"""Other people's models as runs of rushkit's own."""
+"""Import other people's models as runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rushkit.setup.subject import check_images, labels_of, smoothed
 
 
 def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
-    """Write the checkpoint, and see how well the classifier does on clean images.
+    """Write the checkpoint, and measure the classifier's accuracy on clean images.
 
     Args:
         plan: What is imported.
@@ -49,7 +49,7 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
 
 
 def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
-    """Clean accuracy without noise, with a warning where it is that of guessing; None where the data is not here."""
+    """Measure clean accuracy without noise, and warn where it is that of guessing; None where the data is missing."""
     recipe = plan.recipe
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
     if not described.ready or recipe.evaluate.split not in described.splits:

@@ -1,4 +1,4 @@
-"""The part of a checkpoint that is exported, and whether what was written computes the same."""
+"""The part of a checkpoint that is exported, and the check that the exported file computes the same."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BATCH = 4
 
 @dataclass(frozen=True)
 class Part:
-    """What is exported.
+    """A model to export.
 
     Attributes:
         name: Which part of the model.
@@ -44,12 +44,12 @@ class Part:
     checkpoint: Checkpoint
 
     def example(self, images: int = _BATCH) -> Tensor:
-        """Seeded images to compare outputs on."""
+        """Return seeded images to compare outputs on."""
         shape = (images, components.IN_CHANNELS, self.image_size, self.image_size)
         return torch.rand(shape, generator=generator(0, "export"))
 
     def facts(self, load: Sequence[str] = ()) -> ModelFacts:
-        """What a user of the file must know of it; ``load`` is how Python loads it."""
+        """Return what a user of the file must know; ``load`` holds the lines of Python that load it."""
         backbone = self.recipe.backbone
         return ModelFacts(
             part=self.name,
@@ -65,7 +65,7 @@ class Part:
 
 
 def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
-    """The part of a checkpoint that is to be exported; None: the classifier, or the encoder where there is none.
+    """Load the part of a checkpoint to export; None: the classifier, or the encoder where there is none.
 
     Raises:
         CheckpointError: the checkpoint has no classifier, or does not fit its own recipe.
@@ -75,13 +75,13 @@ def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
         name = "classifier" if checkpoint.meta.get("stage") == "finetune" else "encoder"
     if name == "encoder":
         return Part(name, load_encoder(checkpoint), recipe, (), size, checkpoint)
-    found = load_classifier(checkpoint, Machine(torch.device("cpu"), "float32"), fold=False)
-    network = found.network.to(memory_format=torch.contiguous_format)
-    return Part(name, network, recipe, found.classes, size, checkpoint)
+    classifier = load_classifier(checkpoint, Machine(torch.device("cpu"), "float32"), fold=False)
+    network = classifier.network.to(memory_format=torch.contiguous_format)
+    return Part(name, network, recipe, classifier.classes, size, checkpoint)
 
 
 def check_target(path: Path, suffix: str, force: bool) -> None:
-    """Raise UsageError for a file of another suffix, or one that is there and not to be replaced."""
+    """Raise UsageError for a file with another suffix, or for an existing one without ``force``."""
     if path.suffix != suffix:
         # Neither / nor . has a name that could end otherwise.
         example = path.with_suffix(suffix) if path.name else Path(f"model{suffix}")
@@ -94,7 +94,7 @@ def check_target(path: Path, suffix: str, force: bool) -> None:
 
 
 def compared(ours: Tensor, theirs: Tensor, path: Path) -> Outputs:
-    """The largest difference of two outputs and the largest output. Removes the file and raises where they differ.
+    """Compare two outputs. Removes the file and raises where they differ.
 
     Raises:
         NumericsError: by more than the rounding of another implementation.

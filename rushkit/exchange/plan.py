@@ -1,4 +1,4 @@
-"""Whether foreign weights fit a recipe, checked before anything is written."""
+"""Check that foreign weights fit a recipe, before anything is written."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rushkit.setup import components, networks
 
 @dataclass(frozen=True)
 class Plan:
-    """An import that fits.
+    """An import whose weights fit.
 
     Attributes:
         recipe: With the normalisation that the weights want.
@@ -47,7 +47,7 @@ class Plan:
     parameters: int
 
     def meta(self) -> dict[str, JsonValue]:
-        """What the checkpoint says beside the tensors."""
+        """Return the checkpoint's metadata."""
         return {
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),
@@ -65,7 +65,7 @@ def import_recipe(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
 ) -> Recipe:
-    """The recipe of an imported model: without noise, unless the changes name one.
+    """Return the recipe of an imported model, without noise unless the changes name one.
 
     Args:
         name: Of the run.
@@ -140,7 +140,7 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
 
 
 def _loaded(network: Network, fitted: Fitted, encoder_only: bool) -> dict[str, Tensor]:
-    """The tensors of a network with the fitted ones in it, as a checkpoint holds them."""
+    """Load the fitted tensors into the network, and return its tensors as a checkpoint holds them."""
     encoder = network.encoder.model if isinstance(network.encoder, Normalised) else network.encoder
     encoder.load_state_dict(fitted.encoder)
     if encoder_only:
@@ -150,7 +150,7 @@ def _loaded(network: Network, fitted: Fitted, encoder_only: bool) -> dict[str, T
 
 
 def _normalised(recipe: Recipe, weights: ForeignWeights, fitted: Fitted) -> tuple[Recipe, list[str]]:
-    """The recipe with its own normalisation, or else with that of the weights, and a note where these disagree.
+    """Return the recipe with its own normalisation, else with that of the weights, and a note where the two disagree.
 
     Raises:
         UsageError: a normalisation of pixels up to 255, which makes all images in [0, 1] one grey.

@@ -1,4 +1,4 @@
-"""The pretrained weights of timm and torchvision as foreign weights, head and normalisation included."""
+"""Fetch the pretrained weights of timm and torchvision, with head and normalisation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rushkit.setup import components
 
 
 def pretrained_weights(recipe: Recipe) -> ForeignWeights:
-    """The weights, head included, that timm or torchvision bring for the recipe's backbone, downloaded if need be.
+    """Return the weights, head included, that timm or torchvision have for the recipe's backbone; downloaded if needed.
 
     Raises:
         UsageError: a backbone of neither.

@@ -1,4 +1,4 @@
-"""The attacks of a recipe under the flags of a command: ``--type``, ``--norm``, ``--eps`` and so on."""
+"""Apply the flags of a command to the attacks of a recipe: ``--type``, ``--norm``, ``--eps`` and so on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rushkit.recipe.toml import Given, plain
 
 
 def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:
-    """The recipe with the attacks that ``rushkit attack`` was asked for.
+    """Return the recipe with the attacks that ``rushkit attack`` was asked for.
 
     Args:
         recipe: Its own ``[[attack]]`` tables are the starting point.
@@ -40,7 +40,7 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
 
 
 def _like_first(attacks: list[Attack], kind: str) -> Attack:
-    """An attack of another type with the first one's own keys, and none of its options."""
+    """Return an attack of another type with the keys of the first attack, but none of its options."""
     shared = attacks[0].model_dump(include=set(Attack.key_names())) if attacks else {}
     return Attack.model_validate(shared | {"type": kind})
 

@@ -37,7 +37,7 @@ def check_components(recipe: Recipe) -> None:
 
 
 def component_lines(table: Table, origins: Mapping[str, str]) -> list[str]:
-    """What is wrong with the components of a recipe's plain data, whose own keys may be wrong as well."""
+    """List what is wrong with the components in a recipe's plain data, whose other keys may be wrong as well."""
     lines: list[str] = []
     # A section that is not there has its defaults, which fit.
     for section in filter(table.__contains__, SECTIONS):
@@ -51,7 +51,7 @@ def component_lines(table: Table, origins: Mapping[str, str]) -> list[str]:
 
 
 def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with one section's component and its options; ``where`` is the section's dotted key."""
+    """List what is wrong with a section's component and its options; ``where`` is the section's dotted key."""
     registry, model = SECTIONS[section]
     if model is Noise:
         part = with_paper_scale(part)

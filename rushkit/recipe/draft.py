@@ -1,4 +1,4 @@
-"""A recipe in the making: plain data with the origin of each value, and what a change of it takes away."""
+"""A recipe before validation: plain data with the origin of each value, and what a change to it removes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rushkit.recipe.toml import Table, Toml
 
 @dataclass
 class Draft:
-    """A recipe that is not checked yet.
+    """A recipe that has not been checked yet.
 
     Attributes:
         table: Its nested tables.
@@ -25,7 +25,7 @@ class Draft:
     origins: Origins
 
     def get(self, key: str) -> Toml:
-        """The value at a dotted key, or None."""
+        """Return the value at a dotted key, or None."""
         node: Toml = self.table
         for part in key.split("."):
             if isinstance(node, list):
@@ -35,7 +35,7 @@ class Draft:
         return node
 
     def set(self, key: str, value: Toml, origin: str) -> None:
-        """Set a dotted key, in which a number is an index into an array of tables.
+        """Set a dotted key; a number in it is an index into an array of tables.
 
         Another component takes the options of the one before it away, and a key takes those away that exclude it.
 
@@ -55,7 +55,7 @@ class Draft:
         self.origins |= {key: origin} | {f"{key}.{path}": origin for path in leaves}
 
     def extended_by(self, over: Draft) -> Draft:
-        """The draft with another one over it: tables merge, arrays and values replace."""
+        """Return this draft with another one over it: tables merge, arrays and values replace."""
         merged, origins = _merged(self.table, over.table, ""), dict(over.origins)
         for section, new in over.table.items():
             old, model = self.table.get(section), section_at(section)
@@ -66,7 +66,7 @@ class Draft:
         return Draft(merged, {key: place for key, place in self.origins.items() if key in stays} | origins)
 
     def _put(self, key: str, value: Toml, origin: str) -> None:
-        """Set a dotted key and nothing else. Tables on the way are copied: another recipe may share them."""
+        """Set a dotted key and nothing else. Tables along the key are copied, since another recipe may share them."""
         *parents, last = key.split(".")
         node: Table | list[Toml] = self.table
         for depth, part in enumerate(parents):
@@ -87,7 +87,7 @@ class Draft:
 
 
 def _index(items: list[Toml], key: str, depth: int, origin: str) -> int:
-    """The part of a dotted key at this depth, as the index of one of the items there."""
+    """Return the part of a dotted key at this depth as an index into the items."""
     parts = key.split(".")
     part, hint = parts[depth], KEYS_HINT
     if part.isdecimal() and int(part) < len(items):
@@ -111,7 +111,7 @@ def _merged(base: Table, over: Table, prefix: str) -> Table:
 
 
 def _displaced(section: str, old: Table, new: Table) -> set[str]:
-    """The keys that a section loses where others are set in it: those of another component, and those they exclude."""
+    """Return the keys that a section loses when new ones are set: options of another component, and excluded keys."""
     model = section_at(section)
     if model is None:
         return set()
@@ -122,7 +122,7 @@ def _displaced(section: str, old: Table, new: Table) -> set[str]:
 
 
 def _took_away(section: str, old: Table, new: Table) -> str:
-    """What another component takes from its section, to be said behind the place that names it."""
+    """Return a remark on the options that another component removes, to follow the place that names it."""
     model = section_at(section)
     lost = _options_lost(model, old, new) if model else []
     if model is None or not lost:
@@ -132,7 +132,7 @@ def _took_away(section: str, old: Table, new: Table) -> str:
 
 
 def _options_lost(model: type[Section], old: Table, new: Table) -> list[str]:
-    """The options of the old component, where the new keys name another one."""
+    """Return the options of the old component where the new keys name another component."""
     name = model.NAMED_BY
     if not name or name not in old or name not in new or new[name] == old[name]:
         return []

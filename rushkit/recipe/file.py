@@ -1,4 +1,4 @@
-"""A recipe's file, and the chain of those that it extends."""
+"""Read a recipe's file and the chain of files that it extends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST_CHAIN = 16
 
 
 def read_chain(path: Path, extended_by: tuple[Path, ...] = ()) -> Draft:
-    """A file over what it extends.
+    """Read a file, merged over the files that it extends.
 
     Args:
         path: The file.
@@ -54,7 +54,7 @@ def read_chain(path: Path, extended_by: tuple[Path, ...] = ()) -> Draft:
 
 
 def parse(text: str, file: str) -> Draft:
-    """A TOML text; ``file`` is what origins and messages call it. Raises UsageError where it is not TOML."""
+    """Parse a TOML text that origins and messages call ``file``. Raises UsageError where it is not TOML."""
     try:
         return Draft(toml.loads(text), origins_of(text, file))
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Where recipes are: a path, ``recipes/`` in the working folder, those that rushkit ships, and those of plugins."""
+"""Find recipes: by path, in ``recipes/`` of the working folder, among those that rushkit ships, and in plugins."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from rushkit.registry import BUILTIN_OWNER
 
 
 def shipped_folder() -> Path:
-    """Where rushkit's own recipes lie: inside an installed wheel, else beside the package in a checkout."""
+    """Return the folder of the shipped recipes: inside an installed wheel, else beside the package in a checkout."""
     package = Path(__file__).resolve().parents[1]
     installed = package / "_recipes"
     return installed if installed.is_dir() else package.parent / "recipes"
 
 
 def available() -> dict[str, str]:
-    """Recipe name -> where it is from: a path in ``recipes/`` of this folder, ``rushkit``, or a plugin's name."""
-    found = {entry.name: entry.owner for entry in reversed(registries.recipes.entries())}
-    found |= {path.stem: BUILTIN_OWNER for path in shipped_folder().glob("*.toml")}
+    """Map each recipe's name to its source: a path in ``recipes/`` of this folder, ``rushkit``, or a plugin's name."""
+    sources = {entry.name: entry.owner for entry in reversed(registries.recipes.entries())}
+    sources |= {path.stem: BUILTIN_OWNER for path in shipped_folder().glob("*.toml")}
     if not _same_folder(Path("recipes"), shipped_folder()):
-        found |= {path.stem: str(path) for path in Path("recipes").glob("*.toml")}
-    return dict(sorted(found.items()))
+        sources |= {path.stem: str(path) for path in Path("recipes").glob("*.toml")}
+    return dict(sorted(sources.items()))
 
 
 def find_recipe(name: str, beside: Path | None = None) -> Path:
-    """The file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
+    """Return the file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
 
     Args:
         name: What the user or an ``extends`` says.
@@ -65,7 +65,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
 
 
 def _plugin_recipe(name: str) -> Path:
-    """A plugin's recipe: its entry point is a path, or a function that returns one."""
+    """Return the file of a plugin's recipe, whose entry point is a path or a function that returns one."""
     entry = registries.recipes.entry(name)
     target = entry.load()
     fix = f"repair or uninstall {entry.owner}; `rushkit plugins --check` tries every plugin"

@@ -1,4 +1,4 @@
-"""From a recipe's name and the user's changes to a checked ``Recipe``.
+"""Load a recipe by name, apply the user's changes, and check the result.
 
 Precedence: flag (``--set``) over environment over file over default.
 """
@@ -54,12 +54,12 @@ def load_recipe(
 
 
 def default_runs_dir() -> str:
-    """Where runs lie unless told otherwise: ``$RUSHKIT_RUNS``, else ``runs`` in the working folder."""
+    """Return the default folder of runs: ``$RUSHKIT_RUNS``, else ``runs`` in the working folder."""
     return os.environ.get("RUSHKIT_RUNS") or "runs"
 
 
 def read_recipe(text: str, origin: str) -> Recipe:
-    """A resolved recipe back from the TOML text of a run folder or a checkpoint."""
+    """Read a resolved recipe back from the TOML text in a run folder or a checkpoint."""
     draft = parse(text, origin)
     return build_recipe(draft.table, draft.origins)
 
@@ -71,7 +71,7 @@ def derive_recipe(
     system: Iterable[str] = ("seed",),
     flags: Iterable[Override] = (),
 ) -> Recipe:
-    """The recipe of an earlier run for a new command, on this machine and under this command's flags.
+    """Return the recipe of an earlier run for a new command, on this machine and with this command's flags.
 
     Where data and runs lie and what computes is this machine's business: of ``[system]`` only the seed is inherited,
     or the keys that ``system`` names. ``flags`` are the command's own, such as ``("certify.alpha", 0.01, "--alpha")``;
@@ -88,7 +88,7 @@ def derive_recipe(
 
 
 def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
-    """The source's model on a target's data: ``finetune --from SOURCE --to TARGET``.
+    """Return the recipe of the source's model on a target's data: ``finetune --from SOURCE --to TARGET``.
 
     A recipe of the target's name gives data, fine-tuning, evaluation and attacks; a data set of that name gives the
     data alone. Backbone, projector and noise stay the source's, and so does the image size that the encoder has seen.
@@ -124,7 +124,7 @@ def _is_recipe(target: str) -> bool:
 
 
 def build_recipe(table: Table, origins: Mapping[str, str] | None = None, components: bool = False) -> Recipe:
-    """Check plain data; with ``components`` the options of components as well.
+    """Check a recipe's plain data; with ``components`` the options of components as well.
 
     Raises:
         UsageError: with every error at once.

@@ -13,7 +13,7 @@ Origins: TypeAlias = dict[str, str]
 
 
 def origins_of(text: str, file: str) -> Origins:
-    """The file and line of each key of a valid TOML text."""
+    """Return the file and line of each key in a valid TOML text."""
     return {"": file} | {key: f"{file}:{line}" for key, line in toml.line_numbers(text).items()}
 
 
@@ -24,7 +24,7 @@ def at(key: str, what: str, origins: Mapping[str, str]) -> str:
 
 
 def place(key: str, origins: Mapping[str, str]) -> str:
-    """Where a key was set, or the nearest table above or below it, or the file that has none of them."""
+    """Return where a key was set; failing that, where the nearest table above or below it was, or the file."""
     for path in with_tables(key):
         if path and path in origins:
             return origins[path]
@@ -33,7 +33,7 @@ def place(key: str, origins: Mapping[str, str]) -> str:
 
 
 def with_tables(key: str) -> Iterator[str]:
-    """A dotted key and the tables around it, up to the whole recipe, whose key is empty."""
+    """Yield a dotted key and the tables around it, up to the whole recipe, whose key is empty."""
     while key:
         yield key
         key = key.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""What comes before a recipe's file: the flags of a command (``--set``) and, behind them, the environment."""
+"""What overrides a recipe's file: the flags of a command (``--set``), then the environment."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ENVIRONMENT = {
 
 
 def parse_changes(changes: Changes) -> list[tuple[str, Toml]]:
-    """``a.b=v`` split at the first ``=``; v read as TOML, else taken as a text.
+    """Split ``a.b=v`` at the first ``=``, and read v as TOML, or else as text.
 
     Raises:
         UsageError: a change that is not ``KEY=VALUE``, or whose key is deeper than a recipe.
@@ -55,18 +55,18 @@ def _parse_change(change: str) -> tuple[str, Toml]:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> list[Override]:
-    """What the variables of ``ENVIRONMENT`` set, in ``os.environ`` or in what stands in for it."""
+    """Return what the variables of ``ENVIRONMENT`` set, in ``os.environ`` or in its stand-in."""
     environment = os.environ if environment is None else environment
     return [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
 
 
 def from_changes(changes: Changes) -> list[Override]:
-    """What ``--set`` sets."""
+    """Return what ``--set`` sets."""
     return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
 
 
 def override(draft: Draft, overrides: Iterable[Override]) -> None:
-    """Set each override in the draft; components first, since another one takes the options of the one before away."""
+    """Set each override in the draft; components come first, since another one removes the options of the old one."""
     for key, value, origin in sorted(overrides, key=lambda override: not _names_component(override[0])):
         draft.set(key, toml.plain(value), origin)
 

@@ -1,4 +1,4 @@
-"""How a recipe's mistakes are said: each with its place, its key and what is wrong, and all of them in one error."""
+"""Messages about mistakes in a recipe: each with its place and key, and all of them in one error."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _MUST = {
 
 
 def recipe_error(lines: Sequence[str]) -> UsageError:
-    """One error for all lines, of which it lists the first."""
+    """Return one error that lists the first of the lines and counts the rest."""
     if len(lines) == 1:
         return UsageError(lines[0], KEYS_HINT)
     listed = [f"  {line}" for line in lines[:_LISTED]]
@@ -43,7 +43,7 @@ def recipe_error(lines: Sequence[str]) -> UsageError:
 
 
 def error_line(error: ErrorDetails, origins: Mapping[str, str]) -> str:
-    """One of pydantic's errors as ``file:line: key: what is wrong (got ...); did you mean ...?``."""
+    """Return one of pydantic's errors as ``file:line: key: what is wrong (got ...); did you mean ...?``."""
     *section, name = map(str, error["loc"])
     if error["type"] == "extra_forbidden":
         model = section_at(".".join(section))
@@ -55,7 +55,7 @@ def error_line(error: ErrorDetails, origins: Mapping[str, str]) -> str:
 
 
 def explain(error: ErrorDetails) -> str:
-    """What is wrong with a value, from one of pydantic's errors: ``must be a number (got 'fast')``."""
+    """Say what is wrong with a value, from one of pydantic's errors: ``must be a number (got 'fast')``."""
     if error["type"] == "missing":
         return "is missing"
     given = shorten(repr(error["input"]))

@@ -1,4 +1,4 @@
-"""A radius in words, as users write it: ``l-inf 8/255``; and one that cannot be meant in pixel units."""
+"""Write a radius as users do (``l-inf 8/255``), and refuse one that cannot be in pixel units."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def norm_words(norm: str) -> str:
 
 
 def eps_words(eps: float) -> str:
-    """A radius as users write it: the shortest decimal that means it, or grey levels where these are shorter: 8/255."""
+    """Return a radius as users write it: the shortest decimal, or grey levels such as 8/255 where these are shorter."""
     decimal, levels = as_asked(eps), round(eps * 255, 2)
     grey = f"{as_asked(levels)}/255"
     return grey if len(grey) < len(decimal) and math.isclose(levels / 255, eps, rel_tol=1e-9) else decimal
@@ -26,7 +26,7 @@ def ball_words(norm: str, eps: float) -> str:
 
 
 def longest_distance(norm: str, dim: int | None = None) -> float:
-    """How far apart two images in [0, 1] can be, pixel units; infinite where the number of their values decides.
+    """Return how far apart two images in [0, 1] can be, in pixel units; infinite where that depends on an unknown size.
 
     Args:
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
@@ -40,12 +40,12 @@ def longest_distance(norm: str, dim: int | None = None) -> float:
 
 
 def grey_levels(value: float) -> str:
-    """What a number that is too large for pixel units most likely meant: ``8/255``."""
+    """Return what a number too large for pixel units most likely meant: ``8/255``."""
     return f"{value:g}/255"
 
 
 def beyond_pixels(norm: str, length: float, dim: int | None = None) -> str | None:
-    """What is wrong with a radius or step that is longer than any way between two images; None where nothing is."""
+    """Say what is wrong with a radius or step longer than any distance between two images; None where nothing is."""
     longest = longest_distance(norm, dim)
     if length <= longest:
         return None

@@ -43,7 +43,7 @@ def parse_number(value: Any) -> Any:
 
 
 def check_option(value: Any) -> Any:
-    """Let pass what both TOML and JSON can hold: dates, NaN and infinities are refused."""
+    """Accept what both TOML and JSON can hold; refuse dates, NaN and infinities."""
     if isinstance(value, list | tuple | dict):
         for item in value.values() if isinstance(value, dict) else value:
             check_option(item)
@@ -60,14 +60,14 @@ _STEPS = re.compile(r"([1-9][0-9]{0,17})steps")
 
 
 def check_option_name(name: str) -> str:
-    """Let pass what Python can take as the name of an argument; factories with ``**options`` take whatever comes."""
+    """Accept what can name a Python argument; factories with ``**options`` check no names."""
     if _IDENTIFIER.fullmatch(name) and not keyword.iskeyword(name):
         return name
     raise ValueError("must be a name such as width or drop_rate")
 
 
 def check_interval(value: Any) -> Any:
-    """Let pass a number of epochs, such as 5, and a number of steps, such as ``"500steps"``."""
+    """Accept a number of epochs, such as 5, or a number of steps, such as ``"500steps"``."""
     if isinstance(value, str) and _STEPS.fullmatch(value):
         return value
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
@@ -76,7 +76,7 @@ def check_interval(value: Any) -> Any:
 
 
 def check_order(bounds: list[float]) -> list[float]:
-    """The lower bound comes first."""
+    """Check that the lower bound comes first."""
     if bounds[0] > bounds[1]:
         raise ValueError("must be a lower and an upper bound, in this order")
     return bounds
@@ -130,7 +130,7 @@ class Section(BaseModel):
 
     @classmethod
     def key_names(cls) -> list[str]:
-        """The keys that the table has of its own, as they are written."""
+        """Return the table's own keys, as a recipe writes them."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
 
@@ -148,7 +148,7 @@ class Component(Section):
 
 
 class Data(Component):
-    """Which images."""
+    """The images."""
 
     name: str = Field(description="a data set of `rushkit data list`")
     limit: int = Field(default=0, ge=0, description="images a split, drawn once and for all; 0: all")
@@ -201,7 +201,7 @@ class Noise(Component):
 
 
 def with_paper_scale(noise: Table) -> Table:
-    """A table of noise, with the paper's scale where it is the paper's noise and has neither scale nor std."""
+    """Return a noise table, with the paper's scale where it is the paper's noise and has neither scale nor std."""
     if noise.get("name", _PAPER_NOISE) != _PAPER_NOISE or Noise.EXCLUSIVE & noise.keys():
         return noise
     return noise | {"scale": _PAPER_SCALE}
@@ -271,7 +271,7 @@ class ViewSettings(Section):
 
 
 class Knn(Section):
-    """Nearest neighbours during pre-training: on clean images, with labels that are used for this look only."""
+    """Nearest-neighbour accuracy during pre-training, on clean images; labels are used for nothing else."""
 
     every: int = Field(default=10, ge=0, description="epochs between looks; 0: no look")
     k: int = Field(default=200, ge=1, description="neighbours that vote")
@@ -283,7 +283,7 @@ class Knn(Section):
 
 
 class Training(Component):
-    """What both training stages share."""
+    """The settings that both training stages share."""
 
     NAMED_BY: ClassVar[str] = "objective"
 
@@ -297,7 +297,7 @@ class Training(Component):
     keep: int = Field(default=2, ge=2, description="newest checkpoints that stay; the best stays beside them")
 
     def steps_between_checkpoints(self, steps_per_epoch: int) -> int:
-        """What ``save_every`` comes to in steps."""
+        """Return ``save_every`` in steps."""
         steps = _STEPS.fullmatch(str(self.save_every))
         return int(steps[1]) if steps else int(self.save_every) * steps_per_epoch
 
@@ -455,12 +455,12 @@ class Recipe(Section):
         return self._origins
 
     def resolved(self) -> Table:
-        """Every key with its value, defaults included, as plain data that loads back to the same recipe."""
+        """Return every key with its value, defaults included, as plain data that loads back to the same recipe."""
         return self.model_dump(by_alias=True)
 
 
 def section_at(path: str) -> type[Section] | None:
-    """The table at a dotted path, such as ``"pretrain.views"`` or ``"attack.0"``; None where there is none."""
+    """Return the model of the table at a path such as ``"pretrain.views"`` or ``"attack.0"``, or None."""
     model: type[Section] = Recipe
     for part in filter(None, path.split(".")):
         if part.isdecimal():

@@ -1,4 +1,4 @@
-"""TOML with line numbers on the way in, and the few kinds of values that recipes hold on the way out.
+"""Read TOML with line numbers, and write the few kinds of values that recipes hold.
 
 A recipe may be anybody's: what is read is bounded in size, depth and the size of its integers, in time that grows with
 the length of the text.
@@ -47,7 +47,7 @@ _NOT_IN_KEY = re.compile(r"[^A-Za-z0-9_.\- \t]")
 
 
 def read_text(path: Path) -> str:
-    """The text of a TOML file, read no further than a recipe may be long.
+    """Read the text of a TOML file, up to the longest that a recipe may be.
 
     Raises:
         OSError: the file cannot be read.
@@ -62,7 +62,7 @@ def read_text(path: Path) -> str:
 
 
 def loads(text: str) -> Table:
-    """Parse a TOML text that may be anybody's.
+    """Parse a TOML text from an untrusted source.
 
     Raises:
         ValueError: not TOML, longer than ``MAX_CHARACTERS``, nested deeper than ``MAX_DEPTH``, or with an integer
@@ -113,7 +113,7 @@ def _check_values(table: Table) -> None:
 
 
 def unstorable(value: object) -> str:
-    """Why a value, or one in a list, cannot be written as TOML; empty where it can."""
+    """Say why a value, or one in a list, cannot be written as TOML; empty where it can."""
     if isinstance(value, list | tuple):
         return next(filter(None, map(unstorable, value)), "")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -124,13 +124,13 @@ def unstorable(value: object) -> str:
 
 
 def _tokens(text: str) -> Iterator[tuple[str, str]]:
-    """The kind and text of each token: comment, string, or other, of which a line's end is one by itself."""
+    """Yield the kind and text of each token: comment, string or other; a line's end is a token of its own."""
     for match in _TOKEN.finditer(text):
         yield match.lastgroup or "other", match[0]
 
 
 def _statements(text: str) -> Iterator[tuple[int, str]]:
-    """The line (from 1) at which each statement of a valid TOML text begins, and the statement.
+    """Yield the line (from 1) at which each statement of a valid TOML text begins, and the statement.
 
     A statement ends with the first line that ends outside of strings and brackets.
     """
@@ -150,7 +150,7 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
 
 
 def plain(value: Given) -> Toml:
-    """The value with its sequences as lists and its mappings as dictionaries, as TOML reads them."""
+    """Return the value with its sequences as lists and its mappings as dictionaries, as TOML reads them."""
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, str):
@@ -174,7 +174,7 @@ def flatten(table: Table, prefix: str = "") -> Table:
 
 
 def tables_in(value: Toml) -> list[Table]:
-    """The tables of an array of tables; nothing of any other value."""
+    """Return the tables of an array of tables; an empty list for any other value."""
     if not isinstance(value, list):
         return []
     tables = [item for item in value if isinstance(item, dict)]
@@ -182,7 +182,7 @@ def tables_in(value: Toml) -> list[Table]:
 
 
 def line_numbers(text: str) -> dict[str, int]:
-    """Dotted key -> the line (from 1) where a valid TOML text sets it; tables have their header's line."""
+    """Map each dotted key to the line (from 1) where a valid TOML text sets it; a table has its header's line."""
     lines: dict[str, int] = {}
     counts: dict[str, int] = {}
     prefix = ""
@@ -218,7 +218,7 @@ def _header(line: str, counts: dict[str, int]) -> str:
 
 
 def dumps(table: Table) -> str:
-    """A TOML text that ``tomllib`` reads back to the same data. None values are left out."""
+    """Write a TOML text that ``tomllib`` reads back to the same data. None values are left out."""
     return "\n".join(_table_lines(table, "")).strip() + "\n"
 
 
@@ -238,7 +238,7 @@ def _table_lines(table: Table, prefix: str) -> list[str]:
 
 
 def format_value(value: Toml) -> str:
-    """One value as TOML writes it."""
+    """Write one value as TOML."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
