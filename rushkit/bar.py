@@ -137,7 +137,7 @@ class Progress:
         return True
 
     def _text(self, seconds: float, units: int, end: str = "") -> str:
-        """The line: how far, how fast (``units`` were done in the last ``seconds``), and how much longer."""
+        """Return the line: how far, how fast (``units`` were done in the last ``seconds``), and how much longer."""
         amount = size_words if self.unit == BYTES else str
         of = "" if self.total is None else f"/{amount(self.total)}"
         unit = "" if self.unit == BYTES else f" {self.unit}"
@@ -165,13 +165,13 @@ class Showable:
         self._drawn = drawn
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
-        """The segments that rich makes; those that move the cursor are its own."""
+        """Yield the segments that rich makes; those that move the cursor are its own."""
         for segment in console.render(self._drawn, options):
             yield segment if segment.control else segment._replace(text=showable(segment.text))
 
 
 class _Lines:
-    """A plain line now and then, for logs and pipes."""
+    """A plain line every few seconds, for logs and pipes."""
 
     def __init__(self, stream: TextIO, seconds: float) -> None:
         self._stream, self.seconds = stream, seconds

@@ -41,7 +41,7 @@ def write_atomic(path: Path, chunks: Iterable[bytes | memoryview], needed: int =
 
 
 def replace_file(path: Path, chunks: Iterable[bytes | memoryview]) -> None:
-    """As ``write_atomic``, for callers with a message of their own.
+    """Do what ``write_atomic`` does, for callers with a message of their own.
 
     The bytes go to a temporary name in the same folder, to the disk, and then take the name in one step.
 
@@ -80,12 +80,12 @@ def remove_leftovers(folder: Path) -> list[Path]:
 
 
 def is_leftover(path: Path) -> bool:
-    """Whether it is the temporary file of a process that wrote."""
+    """Return whether a file is the temporary one of ``write_atomic``."""
     return path.name.startswith(".") and path.name.endswith(_LEFTOVER) and path.is_file()
 
 
 def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:
-    """What to tell the user when ``path`` cannot be written."""
+    """Return the error for a path that cannot be written."""
     if error.errno not in _NO_ROOM:
         reason = error.strerror or str(error)
         fix = "make its folder" if error.errno == errno.ENOENT else "check the folder's permissions"

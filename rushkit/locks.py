@@ -101,7 +101,7 @@ def sole_writer(path: Path) -> Iterator[BinaryIO]:
 
 
 def _is_at(handle: BinaryIO, path: Path) -> bool:
-    """Whether the file of a handle is the one that now has this path."""
+    """Return whether the file of a handle is the one that now has this path."""
     try:
         return os.path.samestat(os.fstat(handle.fileno()), path.stat())
     except FileNotFoundError:
@@ -109,7 +109,7 @@ def _is_at(handle: BinaryIO, path: Path) -> bool:
 
 
 def _holder_is_dead(folder: Path) -> bool:
-    """Whether the process that the lock file names ran on this machine, and no longer does."""
+    """Return whether the process that the lock file names ran on this machine, and has ended."""
     pid, host = _holder(folder)
     # On Windows, os.kill with any number ends the process.
     if sys.platform == "win32" or pid is None or pid <= 0 or host != socket.gethostname():
@@ -124,7 +124,7 @@ def _holder_is_dead(folder: Path) -> bool:
 
 
 def _holder(folder: Path) -> tuple[int | None, str]:
-    """The process and the machine that the lock file names; None and "" where it names none."""
+    """Return the process and the machine that the lock file names; None and "" where it names none."""
     with contextlib.suppress(OSError, ValueError, RecursionError):
         note = json.loads(read_file(folder / LOCK_FILE))
         if isinstance(note, dict):
@@ -134,7 +134,7 @@ def _holder(folder: Path) -> tuple[int | None, str]:
 
 
 def _take_soon(handle: int) -> bool:
-    """As ``_take``, but outlast those who only try the lock to learn whether it is held."""
+    """Do what ``_take`` does, but outlast those who only try the lock to learn whether it is held."""
     for _ in range(_TRIES):
         with contextlib.suppress(BlockingIOError):
             return _take(handle)
@@ -143,7 +143,7 @@ def _take_soon(handle: int) -> bool:
 
 
 def _wait_for(handle: int) -> None:
-    """As ``_take``, but wait as long as another process holds the lock."""
+    """Do what ``_take`` does, but wait as long as another process holds the lock."""
     while True:
         try:
             _take(handle)
@@ -154,7 +154,7 @@ def _wait_for(handle: int) -> None:
 
 
 def _take(handle: int) -> bool:
-    """Lock an open file. False where the file system has no locks; BlockingIOError where another process has it."""
+    """Lock an open file; False where the file system has no locks. Raises BlockingIOError where another has it."""
     try:
         taken = filelock.lock_descriptor(handle, blocking=False)
     except OSError as error:

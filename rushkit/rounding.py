@@ -9,12 +9,12 @@ _EXACT = 9
 
 
 def as_asked(radius: float) -> str:
-    """A number that somebody gave, in the shortest decimal that means it: 0.15 -> "0.15", 1e-05 -> "0.00001"."""
+    """Return a number that a user gave in the shortest decimal that means it: 0.15 -> "0.15", 1e-05 -> "0.00001"."""
     return format(_printed(radius).normalize(), "f")
 
 
 def floor_radius(radius: float, decimals: int = 3) -> str:
-    """A computed radius as text, rounded down: a certificate must not be rounded up.
+    """Return a computed radius as text, rounded down: a certificate must not be rounded up.
 
     It has at least that many decimals, and as many as show two digits of it: 0.0004 -> "0.00040". What is rounded is
     the number that Python prints: 0.15 is a float just below 15/100, and means 0.15.
@@ -26,7 +26,7 @@ def floor_radius(radius: float, decimals: int = 3) -> str:
 
 
 def decimals_of(radius: float) -> int:
-    """How many decimals ``as_asked`` shows."""
+    """Return how many decimals ``as_asked`` shows."""
     return len(as_asked(radius).partition(".")[2])
 
 
@@ -46,7 +46,7 @@ def percent_interval(low: float, high: float, between: str = ", ") -> str:
 
 
 def _printed(number: float) -> Decimal:
-    """The number that Python prints, without the sign of a zero."""
+    """Return the number that Python prints, without the sign of a zero."""
     return Decimal(repr(float(number) + 0.0))
 
 

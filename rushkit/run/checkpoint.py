@@ -148,7 +148,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", verify
 
 
 def checkpoint_hash(path: str | Path) -> str | None:
-    """The hash that a checkpoint states, read from its header alone; None where there is no whole header."""
+    """Return the hash in a checkpoint's header, without reading the tensors; None where the header is not whole."""
     try:
         with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")
@@ -159,7 +159,7 @@ def checkpoint_hash(path: str | Path) -> str | None:
 
 
 def _ready(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """The tensor as contiguous memory of the CPU."""
+    """Return the tensor as contiguous memory of the CPU."""
     if tensor.layout is not torch.strided or tensor.dtype not in _TYPE_NAMES or name == "__metadata__":
         kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
         raise CheckpointError(f"the tensor {name!r} ({kind}) cannot be stored", "store it as dense floats or integers")
@@ -198,7 +198,7 @@ def _read(path: Path) -> bytes:
 
 
 def _header(path: Path, data: bytes) -> dict[str, JSON]:
-    """The safetensors header, with cut files told from foreign ones."""
+    """Return the safetensors header; the errors tell files that were cut short from foreign ones."""
     foreign = CheckpointError(
         f"{path} is not a safetensors file", "if rushkit wrote it, it is damaged: use the one before it"
     )

@@ -136,11 +136,11 @@ class Run:
 
     @property
     def recipe_toml(self) -> str:
-        """The resolved recipe. Raises UsageError where the file is gone."""
+        """The resolved recipe as TOML. Raises UsageError where the file is gone."""
         return read_run_text(self.path / RECIPE_FILE)
 
     def subfolder(self, name: str) -> Path:
-        """The folder ``counts``, ``figures``, ... of this run, made when it is first asked for."""
+        """Return the folder ``counts``, ``figures``, ... of this run, and make it at the first call."""
         self._check_there()
         folder = self.path / name
         try:
@@ -214,7 +214,7 @@ class Run:
         self._end("finished")
 
     def kept_checkpoints(self) -> list[Path]:
-        """Where the checkpoints that the run builds on lie in its folder, as long as it is not finished."""
+        """Return where an unfinished run keeps the checkpoints that it builds on."""
         return [self.path / f"{key}{SUFFIX}" for key in NAMED_CHECKPOINTS]
 
     def fail(self, error: BaseException) -> None:
@@ -266,7 +266,7 @@ class Run:
                 raise self._gone() from error
 
     def _is_untouched(self) -> bool:
-        """Whether this process made the folder, and nothing is in it but what every run has from its start."""
+        """Return whether this process made the folder, and it holds nothing but what every run has from its start."""
         if len(self.about.sessions) > 1:
             return False
         try:
@@ -302,7 +302,7 @@ class Run:
         self.about = self.about.with_changes(status=status, ended=now, sessions=sessions)
 
     def _check_there(self) -> None:
-        """Raise RushkitError where the folder was deleted or moved under the run: nothing is to come back half."""
+        """Raise RushkitError where the folder was deleted or moved under the run: it must not come back by halves."""
         if self.writes and not _is_there(self.path):
             raise self._gone()
 
@@ -318,7 +318,7 @@ class Run:
 
 
 def _is_there(folder: Path) -> bool:
-    """Whether a folder is still that of a run. Anything but its absence is for the next write to tell."""
+    """Return whether the folder is still that of a run. Any other problem shows at the next write."""
     try:
         (folder / RUN_FILE).stat()
     except (FileNotFoundError, NotADirectoryError):

@@ -133,7 +133,7 @@ class BlockLog:
 
     @property
     def seal(self) -> Table:
-        """How many lines there are and the hash of the last one, as results.json keeps them."""
+        """The number of lines and the hash of the last one, as results.json keeps them."""
         return self._file.seal.to_table()
 
     def records(self) -> list[Table]:

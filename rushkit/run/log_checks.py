@@ -22,7 +22,7 @@ def check_seconds(record: Record) -> None:
 
 
 def integers(values: Any, shape: tuple[int, ...] | None, low: int, high: int | None, what: str) -> NDArray[np.int64]:
-    """The values as an array of a shape (None: any number of them), each from low to high."""
+    """Return the values as an array of a shape (None: any number of them). Raises ValueError outside [low, high]."""
     array = np.array(values) if values != [] else np.zeros(0, dtype=np.int64)
     if array.dtype != np.int64 or array.shape != (shape or (array.size,)):
         raise ValueError(f"{what} is missing or no whole number")

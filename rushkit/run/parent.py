@@ -33,7 +33,7 @@ def hashes_of(facts: Facts) -> dict[str, str]:
 def keep_checkpoints(run: Run) -> None:
     """Give the files of a run's checkpoints a second name in its folder, or copy them where they lie on another disk.
 
-    What cannot be kept is found by its path, as long as it is there.
+    A file that cannot be kept is found by its path, as long as it lies there.
     """
     if not run.writes:
         return
@@ -43,7 +43,7 @@ def keep_checkpoints(run: Run) -> None:
 
 
 def checkpoint_of_run(run: Run, key: str = "parent") -> Checkpoint:
-    """The checkpoint that a run builds on, wherever it lies now; its path is the one that run.json names.
+    """Return the checkpoint that a run builds on, wherever it lies now; its path is the one that run.json names.
 
     Raises:
         CheckpointError: it is gone, or another one has taken its place.

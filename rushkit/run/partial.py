@@ -19,7 +19,7 @@ _PART = ".part"
 
 
 class Partial:
-    """What the attacks on the current block have found, so that a stop between two of them loses neither.
+    """The file of one unfinished block: a stop between two of its attacks loses neither.
 
     Args:
         path: The file.
@@ -31,7 +31,7 @@ class Partial:
         self._subject = subject
 
     def load(self, start: int) -> Checkpoint | None:
-        """What was stored of the block that starts there."""
+        """Return what is stored of the block that starts at an image; None where nothing is."""
         try:
             stored = load_checkpoint(self.path)
         except CheckpointError:
@@ -39,7 +39,7 @@ class Partial:
         return stored if stored.meta.get("subject") == {**self._subject, "start": start} else None
 
     def save(self, start: int, tensors: dict[str, Tensor], meta: Mapping[str, JSON]) -> None:
-        """Store the state of the block that starts there."""
+        """Store the state of the block that starts at an image."""
         save_checkpoint(self.path, tensors, {"subject": {**self._subject, "start": start}, **meta})
 
 

@@ -31,7 +31,11 @@ class Source:
     checkpoint: Path | None = None
 
     def load(self, device: torch.device | str = "cpu", warn: Callable[[str], None] | None = None) -> Checkpoint:
-        """The checkpoint; ``warn`` hears of damaged ones passed over. Raises CheckpointError where none loads."""
+        """Load the checkpoint; damaged ones are passed over, and ``warn`` is called with a sentence about each.
+
+        Raises:
+            CheckpointError: no checkpoint loads.
+        """
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, device)
         if self.run is None:
@@ -43,7 +47,7 @@ class Source:
 
 
 def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequence[str]) -> Source:
-    """What ``--from SPEC`` means.
+    """Return what ``--from SPEC`` means.
 
     Args:
         spec: A recipe's name (its newest finished run), a run folder (its path, or its name under ``root``),
@@ -70,7 +74,7 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     run = find_run(root, verbs, recipe)
     # An imported model is called by its name alone: say what it is, where it is not what is needed.
     if run is None and recipe is not None:
-        run = next((each for each in find_runs(root) if each.verb == "import" and each.recipe == recipe), None)
+        run = next((info for info in find_runs(root) if info.verb == "import" and info.recipe == recipe), None)
     if run is None:
         raise _nothing_fits(recipe, Path(root), verbs)
     return Source(_fitting(run, verbs))
@@ -111,7 +115,7 @@ def _from_file(path: Path, verbs: Sequence[str]) -> Source:
 
 
 def _nearer(run: RunInfo, verbs: Sequence[str]) -> str | None:
-    """What to name in the place of a run of another kind: the run that it builds on, however far up."""
+    """Return a hint that names the nearest ancestor of the wanted kind; None where there is none."""
     if run.verb == "import":
         return "an encoder is imported with: rushkit import FILE --encoder-only"
     around = find_runs(run.path.resolve().parent)
@@ -145,7 +149,7 @@ def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> Usage
 
 
 def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verbs: Sequence[str]) -> str:
-    """The recipes' names that would have done, or else the runs that there are."""
+    """Return which recipes would have done, or else which runs there are."""
     names = list(dict.fromkeys(run.recipe for run in runs if run.stage in verbs and run.status == "finished"))
     if question := did_you_mean(recipe or "", names, cutoff=0.6):
         return question
@@ -154,7 +158,7 @@ def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verb
 
 
 def _how_to(verbs: Sequence[str], recipe: str | None, encoders: Sequence[str] | None = None) -> str:
-    """The command that makes what is needed; before it that for its encoder, where ``encoders`` lacks its recipe."""
+    """Return the command that makes what is needed, after the one for its encoder where ``encoders`` lacks that."""
     verb, name = verbs[0], recipe or "NAME"
     if verb == "demo":
         return "make one with: rushkit demo"

@@ -13,7 +13,7 @@ from rushkit.voice import unfailing
 
 
 class Speaker:
-    """Where a command's words for people go.
+    """The voice of a command: where its words for people go.
 
     Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
     stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
@@ -40,7 +40,7 @@ class Speaker:
         self._progress: Progress | None = None
 
     def with_sink(self, sink: Callable[[str], None]) -> Speaker:
-        """The same voice, heard by a log as well."""
+        """Return the same voice, which a log hears as well."""
         return Speaker(self.verbosity, self.json, self.rank, sink)
 
     def say(self, text: str) -> None:
@@ -56,7 +56,7 @@ class Speaker:
         self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
 
     def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
-        """A progress display for one piece of work; use it in a ``with`` block. Inside another one it is silent."""
+        """Return a progress display for one piece of work, for a ``with`` block. Inside another one it is silent."""
         nested = self._progress is not None and self._progress.shown
         silent = nested or self.verbosity < 0 or self.rank != 0
         progress = Progress(total, label, unit, start=start, quiet=silent)

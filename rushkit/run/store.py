@@ -72,13 +72,13 @@ class CheckpointStore:
         return path
 
     def paths(self) -> list[Path]:
-        """The checkpoint files in the order in which ``load_latest`` tries them."""
+        """Return the checkpoint files in the order in which ``load_latest`` tries them."""
         paths = [path for _, path in sorted(self._steps().items(), reverse=True)]
         last = self.pointed("last")
         return [last, *(path for path in paths if path != last)] if last else paths
 
     def load_latest(self, device: torch.device | str = "cpu") -> Checkpoint | None:
-        """The last whole checkpoint, with a warning for each damaged one passed over; None where none was ever saved.
+        """Load the last whole checkpoint, and warn of each damaged one passed over; None where none was ever saved.
 
         Raises:
             CheckpointError: there are checkpoints, and every one is damaged.
@@ -98,7 +98,7 @@ class CheckpointStore:
         return None
 
     def pointed(self, pointer: str) -> Path | None:
-        """The file that ``"last"`` or ``"best"`` names; None where the pointer is missing or says nothing sensible."""
+        """Return the file that ``"last"`` or ``"best"`` names; None where the pointer is missing or malformed."""
         try:
             name = read_text(self.folder / pointer).strip()
         except OSError:
@@ -106,8 +106,8 @@ class CheckpointStore:
         return self.folder / name if _STEP_NAME.fullmatch(name) else None
 
     def _steps(self) -> dict[int, Path]:
-        found = ((_STEP_NAME.fullmatch(path.name), path) for path in self.folder.glob(f"step-*{SUFFIX}"))
-        return {int(match[1]): path for match, path in found if match}
+        matches = ((_STEP_NAME.fullmatch(path.name), path) for path in self.folder.glob(f"step-*{SUFFIX}"))
+        return {int(match[1]): path for match, path in matches if match}
 
     def _prune(self, step: int) -> None:
         """Drop what is older than the last ``keep`` and not the best.
