@@ -19,7 +19,6 @@ from rushkit.results.base import (
     check_same_length,
     check_share,
 )
-from rushkit.results.notes import Note
 
 # A fixed number of draws, a test for each radius, or a count over all splits.
 Mode = Literal["fixed", "sequential", "splits"]
@@ -236,7 +235,7 @@ class Certification(StageResults):
     limit: Size | None
     covers: str
     assumptions: list[str]
-    warnings: list[Note | str]
+    warnings: list[str]
     empirical: list[EmpiricalRow]
     checks: AttackAgreement
     draws: Count

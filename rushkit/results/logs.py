@@ -50,7 +50,7 @@ class CountsSubject(Record):
     classes: list[str]
     samples: Number
     mode: Mode
-    warnings: list[Note | str]
+    warnings: list[str]
     size: str
 
 

@@ -26,8 +26,6 @@ NoteCode = Literal[
     "part-left-out",
     # What the attack returned lay outside its ball and was projected back.
     "projected",
-    # The model was trained under another noise, or under none, or nobody here has seen how.
-    "other-training-noise",
     # Whatever else an attack, perhaps a plugin's, says of itself.
     "other",
 ]

@@ -8,7 +8,6 @@ from pydantic import Field
 
 from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import Count, Number, Record, Share, Size
-from rushkit.results.notes import Note
 
 
 class PredictedImage(Record):
@@ -76,7 +75,7 @@ class Prediction(Record):
     alpha: Share
     rule: Rule
     bound: str
-    warnings: list[Note | str]
+    warnings: list[str]
     explanation: str
     predictions: list[PredictedImage]
     unreadable: list[UnreadableImage]
