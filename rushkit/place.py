@@ -1,7 +1,7 @@
-"""This process's place among the ranks of a job: what torchrun or ``--nproc`` put into the environment.
+"""The place of this process among the ranks of a job, as torchrun or ``--nproc`` put it into the environment.
 
-It is read here alone, and only when a verb that computes takes its place: a RANK that another job left in the shell
-neither silences nor stops anything else.
+Only this module reads it, and only when a verb that computes takes its place. So a RANK that another job left in the
+shell neither silences nor stops anything else.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rushkit.errors import UsageError
 
-# Where --nproc and its ranks meet: a folder that nobody else can read.
+# Names the folder where the ranks of --nproc meet; nobody else can read it.
 JOB_FOLDER = "RUSHKIT_JOB_FOLDER"
 WAIT = "RUSHKIT_WAIT"
 _WAIT_SECONDS = 600
@@ -22,16 +22,16 @@ _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 @dataclass(frozen=True)
 class Place:
-    """Which of how many processes this one is, and where they meet.
+    """Which rank this process is, out of how many, and where they meet.
 
     Attributes:
-        rank: This process, from 0 on; rank 0 speaks and writes.
-        world: How many there are.
-        local_rank: This process among those of its machine.
-        local_world: How many of them are on this machine; 0 where the environment does not say.
-        address: Where rank 0, or torchrun's agent, is met; ``""`` under ``--nproc``.
+        rank: Number of this process, from 0; rank 0 prints and writes.
+        world: Number of processes.
+        local_rank: Number of this process among those of its machine.
+        local_world: Number of processes on this machine; 0 where the environment does not say.
+        address: Where rank 0, or the agent of torchrun, listens; ``""`` under ``--nproc``.
         port: The port there; 0 under ``--nproc``.
-        folder: The folder of ``--nproc``'s job; ``""`` under anything else.
+        folder: The folder where the ranks of ``--nproc`` meet; ``""`` otherwise.
         wait: Seconds that a rank waits for the others to come.
     """
 
@@ -55,7 +55,7 @@ _taken = _ALONE
 
 
 def take_place() -> Place:
-    """Read this process's place from the environment, and keep it.
+    """Read the place of this process from the environment, keep it, and return it.
 
     Raises:
         UsageError: the variables do not make sense together.
@@ -66,18 +66,18 @@ def take_place() -> Place:
 
 
 def leave_place() -> None:
-    """Be a single process again."""
+    """Become a single process again."""
     global _taken
     _taken = _ALONE
 
 
 def current_place() -> Place:
-    """The place that was taken; that of a single process before."""
+    """Return the place that was taken; before that, the place of a single process."""
     return _taken
 
 
 def read_place(environment: Mapping[str, str]) -> Place:
-    """What the variables of torchrun and ``--nproc`` say; a single process where WORLD_SIZE is not set, or is 1.
+    """Return the place that the variables describe; a single process where WORLD_SIZE is not set, or is 1.
 
     Raises:
         UsageError: one is empty or no number, is missing, or contradicts another one.

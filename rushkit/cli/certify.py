@@ -87,7 +87,7 @@ def command(
         results, run = _from_counts(options, source, changes, speaker)
     else:
         results, run = _from_model(options, source, changes, speaker)
-    output.result(results, certified_table(results.to_table()))
+    output.result(results, certified_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 
@@ -129,7 +129,7 @@ def _draw(results: Certification, run: Run) -> None:
     from rushkit.report.plots import certified_curve, save_figure
 
     if run.writes:
-        save_figure(certified_curve(results.to_table()), run.subfolder("figures"), "certified")
+        save_figure(certified_curve(results), run.subfolder("figures"), "certified")
 
 
 def _run_path(spec: str, root: str) -> Path:

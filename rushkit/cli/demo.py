@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from rushkit.cli.options import Changes, Output
+from rushkit.cli.options import Changes, Output, as_json
 from rushkit.cli.verb import verb
 from rushkit.place import take_place
 
@@ -63,9 +62,9 @@ def command(*, changes: Changes = None, output: Output) -> None:
     with begin("attack", model) as run:
         robustness = attack(recipe, model, run, save=True)
     _, files = write_report([gather(choose_run(paths["finetune"], recipe.system.runs_dir))], Path(paths["finetune"]))
-    results: dict[str, Any] = {
-        "evaluate": accuracy.to_json(),
-        "attack": robustness,
+    results = {
+        "evaluate": as_json(accuracy),
+        "attack": as_json(robustness),
         "runs": paths,
         "report": str(files[0]),
     }

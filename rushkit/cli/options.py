@@ -86,8 +86,7 @@ class Output:
         if current_place().rank:
             return
         if self.json:
-            table = data if isinstance(data, Mapping) else data.to_json()
-            sys.stdout.write(json.dumps(table, indent=2, allow_nan=False) + "\n")
+            sys.stdout.write(json.dumps(as_json(data), indent=2, allow_nan=False) + "\n")
             return
         from rich.console import Console
 
@@ -195,6 +194,11 @@ class Ranks:
         code = launch(self.nproc, self.context.find_root().obj or sys.argv[1:])
         if code is not None:
             raise typer.Exit(code)
+
+
+def as_json(data: Mapping[str, object] | StageResults) -> Mapping[str, object]:
+    """Return what ``--json`` prints of a stage's results; other data is that already."""
+    return data if isinstance(data, Mapping) else data.to_json()
 
 
 def numbers(text: str | None, option: str) -> list[int] | None:

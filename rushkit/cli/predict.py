@@ -62,7 +62,7 @@ def command(
     recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
-    output.result(results.to_table(), prediction_table(results.to_table()))
+    output.result(results.to_table(), prediction_table(results))
     if unreadable := results.unreadable:
         count = len(unreadable) + len(results.predictions)
         names = first_few([entry.image for entry in unreadable], 5)
