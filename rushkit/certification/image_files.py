@@ -13,7 +13,7 @@ from torch import Tensor
 from rushkit.data.picture import ImageFault, own_bounds, read_picture
 from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
 from rushkit.errors import DataError, UsageError
-from rushkit.paths import exists, is_folder
+from rushkit.paths import is_folder
 from rushkit.results.prediction import UnreadableImage
 
 _REPAIR = "repair it, or leave it out"
@@ -94,7 +94,7 @@ def read_image(path: Path, size: int) -> InputImage:
         with own_bounds():
             decoded = read_picture(path, size)
     except ImageFault as fault:
-        if not exists(path):
+        if isinstance(fault.__cause__, FileNotFoundError):
             raise DataError(f"there is no image {path}", "check the path") from fault
         raise DataError(fault.message, _REPAIR) from fault
     side = min(decoded.width, decoded.height)

@@ -88,7 +88,10 @@ def test_a_reader_that_has_enough_is_no_failure(to, runs, capsys):
 
 
 def test_a_result_in_letters_that_the_stream_lacks_is_printed_escaped(to, runs, capsys):
+    run = only(runs, "pretrain")
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**about, "machine": "cpu – one thread"}))
     stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     to(stream)
-    assert main(["runs", "show", only(runs, "pretrain").name]) == 0
-    assert "parent: \\u2013" in stream.buffer.getvalue().decode()
+    assert main(["runs", "show", run.name]) == 0
+    assert "machine: cpu \\u2013 one thread" in stream.buffer.getvalue().decode()
