@@ -16,12 +16,12 @@ from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.evaluation import Evaluation
 from rushkit.statistics import mcnemar
 
-# Where things lie, what a run was called, and the device that it asked for: each run's record says what it ran on.
+# Keys that change no figure: folders, names, and the requested device; run.json says what a run really used.
 _SILENT = ("system.data_dir", "system.runs_dir", "system.device", "name", "schema")
 
 
 def recipe_differences(recipes: Sequence[Recipe | None]) -> dict[str, list[toml.Toml]]:
-    """Dotted key -> its value in each recipe, for the keys in which they differ; None where a recipe lacks it."""
+    """Return dotted key -> its value in each recipe, for keys that differ; None where a recipe lacks the key."""
     flat = [toml.flatten(recipe.resolved()) if recipe else {} for recipe in recipes]
     keys = dict.fromkeys(key for values in flat for key in values if key not in _SILENT)
     rows: dict[str, list[toml.Toml]] = {key: [values.get(key) for values in flat] for key in keys}
@@ -29,13 +29,13 @@ def recipe_differences(recipes: Sequence[Recipe | None]) -> dict[str, list[toml.
 
 
 def significance(families: Sequence[Family], names: Sequence[str]) -> list[Significance]:
-    """McNemar's exact test for each two models and each measurement of the same images that both have.
+    """Run McNemar's exact test on every pair of models and every measurement that both have of the same images.
 
     An image counts as right under attack where most of its votes are. Images are the same where the recipes name the
     same data, the runs the same split, and every common image has the same label. Attacks are compared where both
     models were attacked by the same candidates with the same options, for a weaker one leaves more. Of several runs of
-    one thing the one that a report shows counts: of strict attacks the one that leaves least of the common images, else
-    the newest of those on the most images.
+    the same measurement, the one that a report shows counts: of strict attacks the one that leaves least of the common
+    images, else the newest of those on the most images.
     """
     measured = [_measurements(family) for family in families]
     tests = []
@@ -71,7 +71,7 @@ _Measurements = dict[str, tuple[_What, list[_Outcomes]]]
 
 
 def _compared(one: Sequence[_Outcomes], other: Sequence[_Outcomes]) -> tuple[int, int, int, int] | None:
-    """How many images two models share, both have right, and each alone has; None where they cannot be compared."""
+    """Count the images that two models share, that both have right, and that one alone has right; None if none."""
     alike = {outcomes.settings for outcomes in one} & {outcomes.settings for outcomes in other}
     if not alike:
         return None
@@ -86,12 +86,12 @@ def _compared(one: Sequence[_Outcomes], other: Sequence[_Outcomes]) -> tuple[int
 
 
 def _largest(runs: Sequence[_Outcomes]) -> _Outcomes:
-    """The newest of those on the most images; the oldest comes first."""
+    """Return the newest of the runs on the most images; ``runs`` has the oldest first."""
     return max(reversed(runs), key=lambda outcomes: len(outcomes.labels))
 
 
 def _representative(runs: Sequence[_Outcomes], common: Sequence[int]) -> _Outcomes:
-    """The outcomes that stand for a model on images, all of which the largest run has."""
+    """Return the outcomes that stand for a model on images, all of which the largest run has."""
     largest = _largest(runs)
     labels = [largest.labels[index] for index in common]
     if not largest.bound:
@@ -101,16 +101,16 @@ def _representative(runs: Sequence[_Outcomes], common: Sequence[int]) -> _Outcom
 
 
 def _measurements(family: Family) -> _Measurements:
-    """What was measured of a model under its own noise."""
+    """Return what was measured of a model under its own noise."""
     model = recipe_of_run(family.model)
     measurements: _Measurements = {}
     clean = [(run, _clean(results)) for run, results in family.results(Evaluation)]
     attacked = [(run, _attacked(results)) for run, results in family.results(Attacks)]
-    for run, found in [*clean, *attacked]:
+    for run, measured in [*clean, *attacked]:
         recipe = recipe_of_run(run)
         if recipe is None or (model is not None and recipe.noise != model.noise):
             continue
-        for what, outcomes in found:
+        for what, outcomes in measured:
             # The order and choice of the images follow from the data section; model, seed and noise may differ.
             key = repr((toml.dumps(recipe.data.model_dump()), what.plain()))
             measurements.setdefault(key, (what, []))[1].append(outcomes)
@@ -121,7 +121,7 @@ def _clean(results: Evaluation) -> Iterator[tuple[_What, _Outcomes]]:
     labels = dict(enumerate(results.outcomes.labels))
     for samples, rules in results.outcomes.predicted.items():
         for rule, predicted in rules.items():
-            # One draw votes for what it believes in most.
+            # With a single draw, the mean rule and the vote are the same.
             if samples == "1" and rule == "mean" and "majority" in rules:
                 continue
             share = {index: float(guess == labels[index]) for index, guess in enumerate(predicted)}
@@ -139,7 +139,7 @@ def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:
 
 
 def _settings(row: AttackRow) -> str:
-    """What the strength of an attack depends on."""
+    """Return what the strength of an attack depends on."""
     candidates = [
         (candidate.label, sorted((key, value) for key, value in candidate.options.items() if key != "seed"))
         for candidate in row.candidates

@@ -1,4 +1,4 @@
-"""From families of runs to the figures of their report."""
+"""Collects the figures of a report from families of runs."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ IMPORT_VERB = "import"
 
 
 def build_report(families: Sequence[Family]) -> Report:
-    """Everything that a report says of these models: figures only, no images."""
+    """Return everything that a report says of these models: figures only, no images."""
     names = _names(families)
     models = [_model(family, name) for family, name in zip(families, names, strict=True)]
     return Report(
@@ -93,7 +93,7 @@ def _model(family: Family, name: str) -> Model:
 
 
 def _names(families: Sequence[Family]) -> list[str]:
-    """The recipes' names; with the run's own last part where two are the same."""
+    """Return the recipes' names; followed by the end of the run's name where two are the same."""
     names = [family.model.recipe for family in families]
     tails = [family.model.path.name.rpartition("-")[2] for family in families]
     return [f"{name} {tail}" if names.count(name) > 1 else name for name, tail in zip(names, tails, strict=True)]
@@ -104,7 +104,7 @@ def _trained(run: RunInfo | None) -> RunInfo | None:
 
 
 def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> dict[str, str]:
-    """What the model is, in words."""
+    """Describe a model in words."""
     recipe = recipe_of_run(family.model)
     if recipe is None:
         return {}
@@ -128,7 +128,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
 
 
 def _origin(run: RunInfo) -> str:
-    """Where an imported model is from; the run that tried it, where it does not say."""
+    """Return where an imported model is from, or the name of its run where that does not say."""
     imported = run.about.imported
     return imported.in_words() if imported else run.path.name
 
@@ -190,7 +190,7 @@ def _facts(run: RunInfo) -> RunFacts:
 
 
 def _seconds(sessions: Sequence[Session]) -> float | None:
-    """How long the sessions of a run took together; None while one is open or unknown."""
+    """Return how long the sessions of a run took together; None while one is open or unknown."""
     try:
         spans = [datetime.fromisoformat(one.ended or "") - datetime.fromisoformat(one.started) for one in sessions]
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""From results and metrics to the points of curves; shares are in [0, 1]."""
+"""Turns results and metrics into the points of curves; shares are in [0, 1]."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MOST_POINTS = 300
 
 
 def certified_points(results: Certification) -> Curve:
-    """Certified accuracy over the radius, with its 95% Wilson interval.
+    """Return certified accuracy over the radius, with its 95% Wilson interval.
 
-    Its value at ``radius[i]`` is the accuracy at that radius: the share of images whose own radius is at least that.
-    After sequential tests it has the tested radii only.
+    Its value at ``radius[i]`` is the accuracy at that radius: the share of images with at least that certified
+    radius. After sequential tests it has the tested radii only.
     """
     if results.mode == "sequential":
         rows = results.certified
@@ -38,7 +38,7 @@ def certified_points(results: Certification) -> Curve:
 
 
 def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
-    """Each figure of metrics.jsonl over the epoch; the loss of the steps is thinned to means of a few hundred.
+    """Return each figure of metrics.jsonl over the epoch; losses of steps are averaged to a few hundred points.
 
     Empty where there are none, or the file is damaged.
     """
@@ -62,13 +62,13 @@ def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:
 
 
 def distribution(values: Sequence[float], most: int = 50) -> list[tuple[float, float]]:
-    """(value, share of the values that are at most that), at ``most`` even steps of the share from 0 to 1."""
+    """Return (value, share of the values that are at most that), at ``most`` even steps of the share from 0 to 1."""
     shares = np.linspace(0, 1, min(most, len(values)) + 1)
     return [(float(x), float(y)) for x, y in zip(np.quantile(values, shares), shares, strict=True)]
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:
-    """At most ``most`` points: the means of equal stretches."""
+    """Return at most ``most`` points: the means of equal stretches."""
     if len(points) <= most:
         return [(float(x), float(y)) for x, y in points]
     parts = np.array_split(np.asarray(points, dtype=np.float64), most)

@@ -1,4 +1,4 @@
-"""A report as one document: its tables, charts and words, which templates lay out as a page and as Markdown."""
+"""One document for all forms of a report: tables, charts and words, which templates lay out as page and Markdown."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Table1:
     sentences: tuple[str, ...]
 
     def terms(self, medium: Medium) -> str:
-        """What the paper's terms mean that a medium shows."""
+        """Explain the paper's terms that a medium shows."""
         return footnote(" ".join((self.table.on(medium).words if medium == "page" else "", *self.sentences)))
 
 
 @dataclass(frozen=True)
 class Certified:
-    """A certification: what it says, how sure that is, and on what it rests."""
+    """What a document says of a certification: its figures, how sure they are, and on what they rest."""
 
     norm: str
     noise: str
@@ -60,7 +60,7 @@ class Certified:
 
 @dataclass(frozen=True)
 class Audited:
-    """An audit.
+    """What a document says of an audit.
 
     Attributes:
         run: Name of its run.
@@ -82,7 +82,7 @@ class Audited:
 
 @dataclass(frozen=True)
 class Probed:
-    """A probe."""
+    """What a document says of a probe."""
 
     run: str
     data: str
@@ -203,7 +203,7 @@ class Document:
 
     @property
     def notes(self) -> list[str]:
-        """The notes of all models, each once."""
+        """The notes of all models, without repeats."""
         return list(dict.fromkeys(note for model in self.models for note in model.notes))
 
     @property
@@ -213,7 +213,7 @@ class Document:
 
 
 def build_document(report: Report) -> Document:
-    """The document that shows these figures."""
+    """Return the document that shows these figures."""
     models = report.models
     named = [(model.name, model.attacks) for model in models]
     parts = tuple(map(_model, models))
@@ -326,7 +326,7 @@ def _confusion(model: Model) -> Table | None:
 
 
 def _commands(model: Model) -> list[str]:
-    """The commands behind the runs, oldest first, each once; a comment for those that a Python program started."""
+    """Return the commands behind the runs, oldest first, without repeats; a comment where Python started the run."""
     lines = (
         run.command or f"# {run.stage} was called from Python; its recipe: {PurePath(run.run).name}/{RECIPE_FILE}"
         for run in model.runs

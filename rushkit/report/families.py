@@ -1,4 +1,4 @@
-"""Which runs a report is about: a model, what it was made from, and what was measured of it."""
+"""Finds the runs that a report is about: a model, the runs that it was made from, and its measurements."""
 
 from __future__ import annotations
 
@@ -40,11 +40,17 @@ class Family:
     notes: tuple[str, ...] = field(default=())
 
     def of(self, *verbs: str) -> list[RunInfo]:
-        """Its runs of these verbs, and imports that stand for them, oldest first."""
+        """Return its runs of these verbs, and imports that stand for them, oldest first."""
         return [run for run in self.runs if run.verb in verbs or run.stage in verbs]
 
     def results(self, kind: type[Stage]) -> list[tuple[RunInfo, Stage]]:
-        """Its runs with results of one kind, oldest first; damaged results are left out."""
+        """Return its runs with results of one kind, oldest first; damaged results are left out.
+
+        Example::
+
+            for run, results in family.results(Evaluation):
+                print(run.path.name, results.accuracy[0].accuracy)
+        """
         return [(run, record) for run, record in self._records if isinstance(record, kind)]
 
     @cached_property
@@ -59,7 +65,7 @@ class Family:
 
 
 def choose_run(spec: str | None, root: str | Path) -> RunInfo:
-    """The run that a user means.
+    """Return the run that a user means.
 
     Args:
         spec: A run folder, its name under ``root``, or a recipe's name (its newest model). None: the newest model.
@@ -71,9 +77,9 @@ def choose_run(spec: str | None, root: str | Path) -> RunInfo:
     runs = find_runs(root)
     if spec is not None:
         for path in (Path(spec), Path(root) / spec):
-            found = next((run for run in find_runs(path.resolve().parent) if _same(run.path, path)), None)
-            if found is not None:
-                return found
+            named = next((run for run in find_runs(path.resolve().parent) if _same(run.path, path)), None)
+            if named is not None:
+                return named
         runs = [run for run in runs if run.recipe == spec]
     finished = [run for run in runs if run.status == "finished"]
     for candidates in ([run for run in finished if run.stage in MODEL_VERBS], finished, runs):
@@ -86,13 +92,16 @@ def choose_run(spec: str | None, root: str | Path) -> RunInfo:
 
 
 def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
-    """The model that a run is about, with its parents and children among ``runs`` (else: in the same folder).
+    """Return the model that a run is about, with its parents and children.
 
-    From the run of an encoder, or a measurement of one, the newest model on it is taken, and the others are named in a
-    note.
+    A run of an encoder, or a measurement of one, leads to the newest model on that encoder; a note names the others.
+
+    Args:
+        run: A run of the model, of its encoder, or of a measurement.
+        runs: Where relatives are looked for; None: the runs in the same folder.
     """
     runs = find_runs(run.path.parent) if runs is None else runs
-    by_name = {each.path.name: each for each in runs if each.status != "broken"} | {run.path.name: run}
+    by_name = {one.path.name: one for one in runs if one.status != "broken"} | {run.path.name: run}
     parents = lineage.parents(list(by_name.values()))
     above = _above(run.path.name, parents)
     notes: list[str] = []
@@ -107,16 +116,16 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     model = model or above[-1]
     line = _above(model, parents)
     names = {*line, run.path.name}
-    for each in line:
-        names |= {name for name in _below(each, parents, by_name) if by_name[name].stage not in MODEL_VERBS}
+    for ancestor in line:
+        names |= {name for name in _below(ancestor, parents, by_name) if by_name[name].stage not in MODEL_VERBS}
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
         notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")
-    members = sorted((by_name[name] for name in names), key=lambda each: (each.started, each.path.name))
+    members = sorted((by_name[name] for name in names), key=lambda member: (member.started, member.path.name))
     return Family(by_name[model], tuple(members), tuple(notes))
 
 
 def recipe_text(run: RunInfo) -> str:
-    """The resolved recipe of a run; empty where it cannot be read."""
+    """Return the resolved recipe of a run; empty where it cannot be read."""
     try:
         return read_text(run.path / RECIPE_FILE)
     except OSError:
@@ -124,7 +133,7 @@ def recipe_text(run: RunInfo) -> str:
 
 
 def recipe_of_run(run: RunInfo | None) -> Recipe | None:
-    """The same, checked; None where it is gone or of another format."""
+    """Return the resolved recipe of a run, or None where it is gone or cannot be read."""
     text = recipe_text(run) if run else ""
     try:
         return read_recipe(text, str(run.path)) if text and run else None
@@ -137,7 +146,7 @@ def _lost(run: RunInfo, parent: str | None) -> bool:
 
 
 def _above(name: str, parents: dict[str, str | None]) -> list[str]:
-    """The run and what it builds on, in that order."""
+    """Return the run and what it builds on, in that order."""
     chain = [name]
     while (parent := parents[chain[-1]]) is not None and parent not in chain:
         chain.append(parent)
@@ -145,12 +154,12 @@ def _above(name: str, parents: dict[str, str | None]) -> list[str]:
 
 
 def _below(name: str, parents: dict[str, str | None], by_name: dict[str, RunInfo]) -> list[str]:
-    """What builds on a run, directly or not; what builds on another model in between is not looked at."""
-    found = [name]
-    for each in found:
-        if each == name or by_name[each].stage not in MODEL_VERBS:
-            found += [child for child, parent in parents.items() if parent == each and child not in found]
-    return found[1:]
+    """Return what builds on a run, directly or not; runs behind another model in between are left out."""
+    descendants = [name]
+    for run in descendants:
+        if run == name or by_name[run].stage not in MODEL_VERBS:
+            descendants += [child for child, parent in parents.items() if parent == run and child not in descendants]
+    return descendants[1:]
 
 
 def _same(one: Path, other: Path) -> bool:

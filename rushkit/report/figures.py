@@ -21,12 +21,12 @@ class Figures:
     """A record whose fields are keys of report.json."""
 
     def plain(self) -> dict[str, object]:
-        """The record as a JSON object."""
-        return {each.name: plain(getattr(self, each.name)) for each in fields(self)}  # type: ignore[arg-type]
+        """Return the record as a JSON object."""
+        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
 
 
 def plain(value: object) -> object:
-    """A value of a record as JSON has it."""
+    """Return a value of a record as JSON holds it."""
     if isinstance(value, Figures):
         return value.plain()
     if isinstance(value, Record):
@@ -83,7 +83,7 @@ class MeasuredAttack(Figures):
         return [note_words(note) for note in self.record.notes]
 
     def plain(self) -> dict[str, object]:
-        """The row without what each image did, and with the names of its candidates alone."""
+        """Return the row without what each image did, and with the names of its candidates alone."""
         return {
             **{"run": self.run, "data": self.data, "noise": self.noise},
             **self.record.model_dump(exclude={"outcomes": True, "transfer": {"outcomes"}}),
@@ -224,7 +224,7 @@ class MeasuredCertification(Figures):
         return [note_words(warning) for warning in self.record.warnings]
 
     def plain(self) -> dict[str, object]:
-        """The certification without what each image did."""
+        """Return the certification without what each image did."""
         return {
             "run": self.run,
             **self.record.model_dump(include=_CERTIFIED),
@@ -248,7 +248,7 @@ class SweepPoint(Figures):
 
 @dataclass(frozen=True)
 class MeasuredAudit(Figures):
-    """An audit.
+    """An audit with its run.
 
     Attributes:
         run: Name of its run.
@@ -267,7 +267,7 @@ class MeasuredAudit(Figures):
     sweeps: dict[str, tuple[SweepPoint, ...]]
 
     def plain(self) -> dict[str, object]:
-        """The audit without the votes of its images."""
+        """Return the audit without the votes of its images."""
         kept = {"data", "samples", "settings", "size", "images", "checks", "loss_curve"}
         return {
             "run": self.run,
@@ -281,14 +281,14 @@ class MeasuredAudit(Figures):
 
 @dataclass(frozen=True)
 class MeasuredProbe(Figures):
-    """A probe: ``record`` is its results.json, ``curves`` has for each of its rows how the ratio is distributed."""
+    """A probe: ``record`` is its results.json, ``curves`` has the distribution of the ratio for each of its rows."""
 
     run: str
     record: Probe
     curves: tuple[list[tuple[float, float]], ...]
 
     def plain(self) -> dict[str, object]:
-        """The probe without the ratio of each image."""
+        """Return the probe without the ratio of each image."""
         rows = [
             {**row.to_table(), "curve": plain(curve)} for row, curve in zip(self.record.rows, self.curves, strict=True)
         ]
@@ -298,7 +298,7 @@ class MeasuredProbe(Figures):
 
 @dataclass(frozen=True)
 class TrainingCurves(Figures):
-    """Figure -> (epoch, value) of a training run."""
+    """The curves of a training run: figure -> (epoch, value)."""
 
     run: str
     stage: str
@@ -468,7 +468,7 @@ class Report(Figures):
     comparison: Comparison | None = None
 
     def plain(self) -> dict[str, object]:
-        """The JSON object; without ``comparison`` for a single model."""
+        """Return the JSON object; without ``comparison`` for a single model."""
         made = super().plain()
         if self.comparison is None:
             del made["comparison"]

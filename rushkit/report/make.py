@@ -1,4 +1,4 @@
-"""From the names of runs to their report: what ``rushkit report`` does, for Python."""
+"""Makes a report from the names of runs: what ``rushkit report`` does, for Python."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ def make_report(
     *runs: str | Path, out: str | Path | None = None, images: bool = True, runs_dir: str | None = None
 ) -> tuple[dict[str, object], list[Path]]:
     """Write a report on a model, or on several side by side.
+
+    Example::
+
+        report, files = rushkit.make_report("cifar10", images=False)
+        print(report["models"][0]["summary"], files[0])
 
     Args:
         *runs: Run folders of any stage, or recipes' names; none: the newest model.
@@ -34,6 +39,6 @@ def make_report(
 
 
 def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
-    """The models that the runs are about, each once; without any, the newest model. Raises UsageError for no run."""
-    chosen = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
-    return list({family.model.path.resolve(): family for family in map(gather, chosen)}.values())
+    """Return the models that the runs are about, or the newest model. Raises UsageError where there is no run."""
+    runs = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
+    return list({family.model.path.resolve(): family for family in map(gather, runs)}.values())

@@ -1,4 +1,4 @@
-"""What the runs of a family measured, put together: on the most images, the newest or the lowest of strict attacks."""
+"""Chooses between runs that measured the same: the most images count, then the newest or the lowest strict attack."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ TEST = "test"
 
 
 def accuracy_rows(family: Family) -> list[AccuracyRow]:
-    """Standard accuracy for each data set, noise, m and rule, from the newest of the runs with the most images."""
+    """Return standard accuracy for each data set, noise, m and rule, from the newest run on the most images."""
     newest: dict[object, AccuracyRow] = {}
     for run, results in family.results(Evaluation):
         for row in accuracy_of(run.path.name, results):
@@ -49,7 +49,7 @@ def accuracy_rows(family: Family) -> list[AccuracyRow]:
 
 
 def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
-    """The rows of one run's evaluation."""
+    """Return the rows of one run's evaluation."""
     noise = plain_noise(results.noise)
     return [
         AccuracyRow(run, results.data, noise, row.samples, row.rule, row.correct, row.images, *_share_of(row))
@@ -58,7 +58,7 @@ def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
 
 
 def attack_rows(family: Family) -> list[MeasuredAttack]:
-    """Every attack, ball, protocol and m on each split, by attack and eps; one run's row where several have it.
+    """Return every attack, ball, protocol and m on each split, by attack and eps; one run's row where several have it.
 
     It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
     that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
@@ -76,12 +76,12 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
 
 
 def on_test(split: str) -> bool:
-    """Whether "cifar10/test", say, is the test split."""
+    """Return whether "cifar10/test", say, is the test split."""
     return split.rpartition("/")[2] == TEST
 
 
 def probes(family: Family) -> list[MeasuredProbe]:
-    """The local Lipschitz ratio of each encoder, and how it is spread over the images; the newest run for each ball."""
+    """Return the newest probe of each ball, with the distribution of each encoder's ratio over the images."""
     newest: dict[object, MeasuredProbe] = {}
     for run, results in family.results(Probe):
         curves = tuple(distribution(results.outcomes[f"{row.encoder} {row.points}"]) for row in results.rows)
@@ -90,7 +90,7 @@ def probes(family: Family) -> list[MeasuredProbe]:
 
 
 def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> list[Table1Row]:
-    """The model's rows of the paper's Table 1: one for each data set, noise and m, the largest m first.
+    """Return the model's rows of the paper's Table 1: one for each data set, noise and m, the largest m first.
 
     Only the test split counts, and of the attacks those within l-inf 8/255. What is weaker than strict has no place.
     """
@@ -105,16 +105,16 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         data, _, samples = key
         clean = accuracy.get(key)
         noise = (clean or under[key][-1]).noise
-        # The paper has one noise: a figure under another than the model's own is no row of its table.
-        own = finetuning is None or plain_noise(finetuning.noise) == noise
-        paper = reported(source.data.name, data, samples) if source and own else None
+        # The paper has one noise: a figure under another noise than the model's is no row of its table.
+        of_the_model = finetuning is None or plain_noise(finetuning.noise) == noise
+        paper = reported(source.data.name, data, samples) if source and of_the_model else None
         cells = {name: _cells(under.get(key, []), name) for name in _COLUMNS}
         rows.append(
             Table1Row(
                 data=data,
                 noise=noise,
                 samples=samples,
-                strategy=STRATEGIES.get(samples) if source and own else None,
+                strategy=STRATEGIES.get(samples) if source and of_the_model else None,
                 reported=ReportedShares(paper.standard, paper.pgd, paper.autoattack) if paper else None,
                 standard=MeasuredShare(*_share_of(clean), clean.images, clean.run) if clean else None,
                 pgd=cells["pgd"],
@@ -125,7 +125,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
 
 
 def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
-    """Robust accuracy as a function of eps: a series where an attack was run at two radii or more.
+    """Return robust accuracy as a function of eps: a series where an attack was run at two radii or more.
 
     The first point, at eps 0, is that of the images as they are, where the smallest radius was attacked.
     """
@@ -138,7 +138,7 @@ def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
 
 
 def confusion(family: Family) -> Confusion | None:
-    """The confusion matrix of the newest evaluation on the most images, under the majority vote of its largest m."""
+    """Return the confusion matrix of the newest evaluation on the most images, by the vote of its largest m."""
     evaluations = sorted(family.results(Evaluation), key=lambda pair: len(pair[1].outcomes.labels))
     for run, results in reversed(evaluations):
         predicted = results.outcomes.predicted
@@ -160,7 +160,7 @@ def confusion(family: Family) -> Confusion | None:
 
 
 def checkpoints_used(family: Family) -> dict[str, list[str]]:
-    """File name of the model's checkpoint -> the runs that measured it; several mean that the figures differ in it."""
+    """Return file name of the model's checkpoint -> the runs that measured it."""
     used: dict[str, list[str]] = {}
     for run in family.of("evaluate", "attack", "audit", "certify"):
         parent = run.about.parent
@@ -188,7 +188,7 @@ def _key(data: str, noise: dict[str, object], samples: int) -> tuple[str, str, i
 
 
 def _cells(rows: Sequence[MeasuredAttack], attack: str) -> dict[str, AttackedShare | None]:
-    """Protocol -> what an attack leaves."""
+    """Return protocol -> what an attack leaves."""
     by_protocol: dict[str, AttackedShare] = {
         row.record.protocol: _share(row) for row in rows if row.record.attack == attack
     }
@@ -201,7 +201,7 @@ def _share(row: MeasuredAttack) -> AttackedShare:
 
 
 def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:
-    """The row that stands for all of one attack, of which the oldest comes first; as ``attack_rows`` says."""
+    """Return the row that stands for all of one attack, of which the oldest comes first; as ``attack_rows`` says."""
     if rows[0].record.protocol == "paper":
         # One that reproduces the paper, where there is any.
         rows = [row for row in rows if not row.record.deviations] or rows
@@ -220,7 +220,7 @@ def _images(row: MeasuredAttack) -> tuple[list[int], list[int]]:
 
 
 def _eps_series(rows: Sequence[MeasuredAttack]) -> EpsSeries:
-    """The series of an attack's rows, which are in the order of eps."""
+    """Return the series of an attack's rows, which are in the order of eps."""
     first = rows[0]
     points = [_eps_point(row.record.eps, _share(row)) for row in rows]
     if first.record.eps > 0:

@@ -73,39 +73,39 @@ TABLE_1 = (
 
 
 def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | None:
-    """The paper's row for these data sets and this m, or None where it has none."""
+    """Return the paper's row for these data sets and this m, or None where it has none."""
     key = (pretrained_on, finetuned_on, samples)
     return next((row for row in TABLE_1 if (row.pretrained_on, row.finetuned_on, row.samples) == key), None)
 
 
 def footnote(shown: str) -> str:
-    """What the terms mean that appear in a text; empty where none does."""
+    """Return what the terms mean that appear in a text; empty where none does."""
     used = [term for term in TERMS if re.search(rf"\b{re.escape(term)}(?![\w+])", shown)]
     return "; ".join(f"{term}: {TERMS[term]}" for term in used) + "." if used else ""
 
 
 def differences(pretraining: Recipe | None, finetuning: Recipe) -> list[str]:
-    """In what a model differs from the paper's setting, such as "60 epochs of pre-training, not 1000".
+    """Return in what a model differs from the paper's setting, such as "60 epochs of pre-training, not 1000".
 
     The paper's setting is that of the shipped recipe for the data set; keys that change no weight do not count.
     """
-    found = []
+    phrases = []
     ours = plain_noise(finetuning.noise)
     if ours != {"name": "uniform", "scale": 0.3}:
-        found.append(f"noise {noise_words(ours)}, not uniform scale 0.3")
+        phrases.append(f"noise {noise_words(ours)}, not uniform scale 0.3")
     if pretraining is None:
-        found += ["pre-training unknown", *_changed(finetuning, ("backbone",))]
+        phrases += ["pre-training unknown", *_changed(finetuning, ("backbone",))]
     else:
-        found += _changed(pretraining, ("backbone", "projector", "pretrain"))
-    found += _changed(finetuning, ("finetune",))
+        phrases += _changed(pretraining, ("backbone", "projector", "pretrain"))
+    phrases += _changed(finetuning, ("finetune",))
     limits = sorted({recipe.data.limit for recipe in (pretraining, finetuning) if recipe and recipe.data.limit})
     if limits:
-        found.append(f"at most {limits[0]} images a split, not all")
-    return found
+        phrases.append(f"at most {limits[0]} images a split, not all")
+    return phrases
 
 
 def _changed(recipe: Recipe, sections: Sequence[str]) -> Iterator[str]:
-    """A phrase for each key of these sections that is not the paper's."""
+    """Return a phrase for each key of these sections that is not the paper's."""
     paper = load_recipe(_SHIPPED.get(recipe.data.name, "cifar10"), environment={})
     ours, theirs = toml.flatten(recipe.resolved()), toml.flatten(paper.resolved())
     for key in dict.fromkeys((*ours, *theirs)):

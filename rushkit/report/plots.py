@@ -21,7 +21,7 @@ FORMATS = ("png", "svg")
 
 
 def certified_curve(results: Any) -> Figure:
-    """Certified accuracy as a function of the radius, with its 95% Wilson band.
+    """Draw certified accuracy as a function of the radius, with its 95% Wilson band.
 
     After sequential tests there are points at the radii that were tested, and no curve between them.
     """
@@ -54,7 +54,7 @@ def certified_curve(results: Any) -> Figure:
 
 
 def audit_figure(results: Any, path: Path) -> Path | None:
-    """Accuracy along steps, draws and eps, and the attack's loss, as a PNG; None where nothing was measured."""
+    """Draw accuracy along steps, draws and eps, and the loss of the attack, as a PNG; None if nothing was measured."""
     results = record_of(results, Audit)
     sweeps = results.sweeps
     if not sweeps.steps:

@@ -36,33 +36,33 @@ class Labelled(Protocol):
 
 
 def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
-    """The rows of one run's attacks."""
+    """Return the rows of one run's attacks."""
     noise = plain_noise(results.noise)
     return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
 
 
 def settings_words(row: Labelled) -> str:
-    """The settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all are."""
-    return deviation_words(row.protocol, [each.model_dump() for each in row.deviations])
+    """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all are."""
+    return deviation_words(row.protocol, [deviation.model_dump() for deviation in row.deviations])
 
 
 def protocol_words(row: Labelled) -> str:
-    """``"strict"``, or with the settings that are not its own: ``"weaker: steps 1 (strict: 40)"``."""
+    """Return ``"strict"``, or with the settings that are not its own: ``"weaker: steps 1 (strict: 40)"``."""
     return ": ".join(filter(None, (row.protocol, settings_words(row))))
 
 
 def pair_words(pair: Pair) -> str:
-    """``protocol_words`` of those rows of a pair whose settings are not the protocol's own."""
+    """Return ``protocol_words`` of those rows of a pair whose settings are not the protocol's own."""
     return "; ".join(protocol_words(row.record) for row in pair.values() if row.record.deviations)
 
 
 def protocols_in(pairs: Sequence[Pair]) -> list[str]:
-    """The protocols that any of the pairs has, in the order of columns."""
+    """Return the protocols that any of the pairs has, in the order of columns."""
     return [name for name in PROTOCOLS if any(name in pair for pair in pairs)]
 
 
 def attack_pairs(rows: Sequence[MeasuredAttack]) -> list[dict[str, MeasuredAttack]]:
-    """Protocol -> row, for each data set, split, noise, attack, ball and m, in the rows' order.
+    """Return protocol -> row, for each data set, split, noise, attack, ball and m, in the rows' order.
 
     Two attacks may share all of these and differ in their options: then they are two pairs.
     """
@@ -77,12 +77,12 @@ def attack_pairs(rows: Sequence[MeasuredAttack]) -> list[dict[str, MeasuredAttac
 
 
 def standing(pair: Pair) -> MeasuredAttack:
-    """The row whose figures stand beside the columns of the protocols: that of strict, where it was run."""
+    """Return the row whose figures stand beside the columns of the protocols: that of strict, where it was run."""
     return next(pair[name] for name in _STANDING if name in pair)
 
 
 def upper_bounds(rows: Sequence[MeasuredAttack]) -> list[MeasuredAttack]:
-    """The rows that may be quoted as upper bounds of the robustness.
+    """Return the rows that may be quoted as upper bounds of the robustness.
 
     These are the strict ones, and a weaker one where it leaves less than every strict one of the same ball, m and
     images: what it broke is broken.
@@ -97,7 +97,7 @@ def upper_bounds(rows: Sequence[MeasuredAttack]) -> list[MeasuredAttack]:
 
 
 def above_paper(pair: Pair) -> list[str]:
-    """Why strict leaves more than paper, where it does, on as many images: a sentence, or none."""
+    """Return why strict leaves more than paper, where it does, on as many images: a sentence, or none."""
     if not {"paper", "strict"} <= pair.keys():
         return []
     strict, paper = pair["strict"], pair["paper"]

@@ -20,7 +20,7 @@ from rushkit.rounding import as_asked, percent, percent_interval
 
 
 def summary(model: Model) -> list[str]:
-    """The results in sentences, each saying what its figure is and is not; never a figure of the protocol paper."""
+    """Return the results in sentences that say what each figure means; never a figure of the protocol paper."""
     said = [*_clean(model), *_under_attack(model), *_proved(model), *_audited(model), *_probed(model)]
     if not model.classifies:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
@@ -28,7 +28,7 @@ def summary(model: Model) -> list[str]:
 
 
 def notes(family: Family, model: Model) -> list[str]:
-    """What qualifies all figures: stopped runs, damaged results, several checkpoints, warnings of certifications."""
+    """Return what qualifies all figures: stopped runs, damaged results, several checkpoints, warnings."""
     noted = [
         f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
         for run in family.runs
@@ -48,7 +48,7 @@ def notes(family: Family, model: Model) -> list[str]:
 
 
 def attack_notes(model: Model) -> list[str]:
-    """What a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
+    """Return what a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
     noted = [note for row in model.table_1 for note in _weak_autoattack(row)]
     noted += [note for pair in attack_pairs(model.attacks) for note in above_paper(pair)]
     rows_of: dict[str, list[str]] = {}
@@ -61,7 +61,7 @@ def attack_notes(model: Model) -> list[str]:
 
 
 def audited_images(audit: MeasuredAudit) -> str:
-    """How many images an audit is about: "38 of 64 images attacked, the others wrong before"."""
+    """Return how many images an audit is about: "38 of 64 images attacked, the others wrong before"."""
     return f"{audit.attacked} of {audit.record.images} images attacked, the others wrong before"
 
 
@@ -147,7 +147,7 @@ def _probed(model: Model) -> Iterator[str]:
 
 
 def _not_measured(model: Model) -> Iterator[str]:
-    """What is left to measure of a classifier, each with its command."""
+    """Name what is left to measure of a classifier, with the commands for it."""
     name = PurePath(model.run).name
     certifies = model.about.get("noise") != "none"
     parts: tuple[tuple[object, str, str], ...] = (
@@ -163,7 +163,7 @@ def _not_measured(model: Model) -> Iterator[str]:
 
 
 def _power(audit: MeasuredAudit) -> str:
-    """What so few images could not have shown; empty for an audit that does not say it."""
+    """Return what so few images could not have shown; empty for an audit that does not say it."""
     drop = audit.smallest_drop
     return (
         "" if drop is None else f" Between two attacks it would not have noticed a drop below {percent(drop)} points."
@@ -194,12 +194,12 @@ Row = TypeVar("Row", bound=_Noisy)
 
 
 def _under_its_noise(rows: list[Row], model: Model) -> list[Row]:
-    """The rows under the noise that the model is for; all, where there are none."""
+    """Return the rows under the noise that the model is for; all, where there are none."""
     return [row for row in rows if not _other(row.noise, model)] or rows
 
 
 def _other(noise: dict[str, object], model: Model) -> str:
-    """The noise of a figure where it is not the one that the model is for: ", noise none"."""
+    """Return the noise of a figure where it is not the one that the model is for: ", noise none"."""
     words = noise_words(noise)
     return "" if words == model.about.get("noise", words) else f", noise {words}"
 

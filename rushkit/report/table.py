@@ -90,7 +90,7 @@ class Column(Generic[Row]):
     show: Callable[[Row], Cell | str | int]
 
     def on(self, media: frozenset[Medium]) -> Column[Row]:
-        """The same column for these media only."""
+        """Return the same column for these media only."""
         return replace(self, heading=replace(self.heading, media=media))
 
 
@@ -111,7 +111,7 @@ class Table:
     kind: str = "stack"
 
     def on(self, medium: Medium) -> Table:
-        """The columns that a medium shows."""
+        """Return the columns that a medium shows."""
         places = [place for place, heading in enumerate(self.headings) if medium in heading.media]
         headings = tuple(self.headings[place] for place in places)
         return replace(self, headings=headings, rows=tuple(tuple(row[place] for place in places) for row in self.rows))
@@ -159,7 +159,7 @@ def column(
 
 
 def build_table(rows: Iterable[Row], columns: Sequence[Column[Row]], caption: str = "", kind: str = "stack") -> Table:
-    """The table that these columns make of the rows."""
+    """Return the table that these columns make of the rows."""
     cells = tuple(tuple(_cell(column.show(row)) for column in columns) for row in rows)
     return Table(tuple(column.heading for column in columns), cells, caption, kind)
 

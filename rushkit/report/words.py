@@ -1,4 +1,4 @@
-"""What a report calls values of recipes, checkpoints and the commands behind runs."""
+"""Puts values of recipes, checkpoints and the commands behind runs into words."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
 
 
 def value_words(value: toml.Toml) -> str:
-    """A value of a recipe or a result; a dash for None."""
+    """Return a value of a recipe or a result; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else toml.format_value(value)
 
 
 def run_of_checkpoint(path: str) -> str:
-    """The name of the run that a checkpoint lies in, or the path itself where it lies in none."""
+    """Return the name of the run that a checkpoint lies in, or the path itself where it lies in none."""
     parts = path.replace("\\", "/").split("/")
     return parts[-3] if len(parts) > 2 and parts[-2] == CHECKPOINTS else path
 
 
 def command_of(run: RunInfo) -> str | None:
-    """The command that started a run, as it was typed; None where a Python program started it."""
+    """Return the command that started a run, as it was typed; None where a Python program started it."""
     argv = run.about.argv
     if len(argv) < 2:
         return None

@@ -1,4 +1,4 @@
-"""The report of some runs, as files."""
+"""Writes a report as files."""
 
 from __future__ import annotations
 
@@ -50,5 +50,5 @@ def write_report(families: Sequence[Family], folder: Path, images: bool = True) 
 
 
 def _encoded(text: str) -> bytes:
-    """UTF-8; the path of a run may have bytes that are none."""
+    """Encode a text as UTF-8; the path of a run may hold bytes that are not."""
     return text.encode("utf-8", "backslashreplace")

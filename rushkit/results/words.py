@@ -65,12 +65,12 @@ def interval(share: float, low: float, high: float) -> str:
 
 
 def accuracy_words(row: Accuracy) -> str:
-    """``interval`` of an accuracy."""
+    """Return ``interval`` of an accuracy."""
     return interval(row.accuracy, row.low, row.high)
 
 
 def rate_words(row: Rate) -> str:
-    """``interval`` of a rate."""
+    """Return ``interval`` of a rate."""
     return interval(row.value, row.low, row.high)
 
 
@@ -85,7 +85,7 @@ def noise_words(noise: Mapping[str, object]) -> str:
 
 
 def images_words(images: int, split: str = "test", runs: int = 1) -> str:
-    """The images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
+    """Return the images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
 
     Args:
         images: How many.
@@ -98,17 +98,17 @@ def images_words(images: int, split: str = "test", runs: int = 1) -> str:
 
 
 def encoder_words(name: str) -> str:
-    """Which encoder a probe measured."""
+    """Return which encoder a probe measured."""
     return "random weights" if name == "random" else name
 
 
 def points_words(way: str) -> str:
-    """How a probe chose its points x'."""
+    """Return how a probe chose its points x'."""
     return {"random": "random in the ball", "ascent": "found by ascent"}.get(way, way)
 
 
 def certainty(alpha: float, bound: str, samples: int) -> str:
-    """How sure a certification is: "alpha 0.001 for each image, clopper-pearson, 10000 draws", or "exact"."""
+    """Return how sure a certification is: "alpha 0.001 for each image, clopper-pearson, 10000 draws", or "exact"."""
     return f"alpha {alpha:g} for each image, {bound}, {samples} draws" if alpha else "exact"
 
 
@@ -118,7 +118,7 @@ def p_value(p: float) -> str:
 
 
 def points(difference: float) -> str:
-    """A difference of shares in points of a percent, with its sign: 0.012 -> "+1.2"."""
+    """Return a difference of shares in points of a percent, with its sign: 0.012 -> "+1.2"."""
     return f"{100 * difference:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
 
 

@@ -78,7 +78,7 @@ def chart(
     caption: str = "",
     x_log: bool = False,
 ) -> Chart:
-    """A chart with axes.
+    """Return a chart with axes.
 
     Args:
         title: Above it.
@@ -103,7 +103,7 @@ def chart(
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Round numbers from ``low`` to ``high``, at most ``most`` of them."""
+    """Return round numbers from ``low`` to ``high``, at most ``most`` of them."""
     span = high - low
     unit = 10.0 ** math.floor(math.log10(span / most))
     step = next(unit * factor for factor in (1, 2, 2.5, 5, 10, 20) if span / (unit * factor) <= most - 1)

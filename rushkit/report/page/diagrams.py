@@ -1,4 +1,4 @@
-"""The charts of a report."""
+"""The charts of a report, each with every model in it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STAGES = {"pretrain": "Pre-training", "finetune": "Fine-tuning"}
 
 
 def against_eps(models: Sequence[Model]) -> list[Chart]:
-    """Robust accuracy against eps: a chart for each norm and m, every model in it, what is not strict dashed."""
+    """Draw robust accuracy against eps: a chart for each norm and m, with all but strict dashed."""
     groups: dict[tuple[str, int], list[Series]] = {}
     several = len(models) > 1
     for number, model in enumerate(models):
@@ -60,7 +60,7 @@ def against_eps(models: Sequence[Model]) -> list[Chart]:
 
 
 def certified(models: Sequence[Model]) -> list[Chart]:
-    """Certified accuracy over the radius: a chart for each norm, every certification in it."""
+    """Draw certified accuracy over the radius: a chart for each norm."""
     groups: dict[str, list[Series]] = {}
     for model in models:
         for one in model.certified:
@@ -93,7 +93,7 @@ def certified(models: Sequence[Model]) -> list[Chart]:
 
 
 def audit(models: Sequence[Model]) -> list[Chart]:
-    """Accuracy along the sweeps of the audits, and the loss of the attack: on the right they should have settled."""
+    """Draw accuracy along the sweeps of the audits and the loss of the attack, both of which should settle."""
     groups: dict[tuple[str, str], list[Series]] = {}
     losses = []
     for number, model in enumerate(models):
@@ -129,7 +129,7 @@ def audit(models: Sequence[Model]) -> list[Chart]:
 
 
 def probe(models: Sequence[Model]) -> list[Chart]:
-    """How far features move as the image moves: a chart for each ball, every encoder in it, random points dashed."""
+    """Draw how far features move as the image moves: a chart for each ball, with random points dashed."""
     groups: dict[tuple[str, str, float], dict[tuple[str, str], Series]] = {}
     runs = {one.run for model in models for one in model.probe}
     for model in models:
@@ -161,7 +161,7 @@ def probe(models: Sequence[Model]) -> list[Chart]:
 
 
 def training(models: Sequence[Model]) -> list[Chart]:
-    """Loss and accuracy over the epochs: a chart for each stage and figure, every model in it."""
+    """Draw loss and accuracy over the epochs: a chart for each stage and figure."""
     groups: dict[tuple[str, str], list[Series]] = {}
     for number, model in enumerate(models):
         for one in model.training:
@@ -193,5 +193,5 @@ def _eps_label(norm: str) -> str:
 
 
 def _once(series: Sequence[Series]) -> list[Series]:
-    """Models of one encoder share its curve."""
+    """Return the series without repeats: models of one encoder share its curve."""
     return list({one.name.partition(": ")[2]: one for one in reversed(series)}.values())[::-1]

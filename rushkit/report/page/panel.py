@@ -1,4 +1,4 @@
-"""A few images as the model sees them: clean, attacked, what was changed, one noisy look, and how the looks vote."""
+"""A few images as the model sees them: clean, attacked, the change, one noisy draw, and the votes of many draws."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Attacked:
 
 
 def panel(family: Family, name: str) -> Panel | None:
-    """The panel of a model, or a sentence where its checkpoint or its data are not there; None for an encoder.
+    """Return the panel of a model, or a sentence where its checkpoint or its data are not there; None for an encoder.
 
     Nothing is downloaded. The draws follow from the recipe's seed.
     """
@@ -80,22 +80,22 @@ def _panel(family: Family, name: str) -> Panel:
     if attacked is None:
         dataset = components.build_dataset(recipe)
         split, classes = components.load_split(recipe, dataset, recipe.evaluate.split), dataset.classes
-        chosen = list(range(min(2 * _EACH, len(split))))
+        shown = list(range(min(2 * _EACH, len(split))))
     else:
-        split, classes, chosen = attacked.split, attacked.classes, _choose(attacked.row)
+        split, classes, shown = attacked.split, attacked.classes, _choose(attacked.row)
     check_classes(split.name, classes, classifier.classes)
     check_images(split, classifier.image_size)
     labels = labels_of(split, len(classifier.classes))
-    x = components.to_float(split.images[chosen].to(machine.device))
+    x = components.to_float(split.images[shown].to(machine.device))
     noise = components.build_noise(recipe)
     draw = generator(recipe.system.seed, "report panel", device=machine.device)
     noisy = noisy_images(noise, x, draw)
     g = smoothed(classifier.network, noise, _VOTES, classifier.chunk(recipe.system.chunk), machine)
-    x_adv = None if attacked is None else attacked.adversarial[chosen].to(machine.device)
+    x_adv = None if attacked is None else attacked.adversarial[shown].to(machine.device)
     with g.fresh_noise(derived_seed(recipe.system.seed, "report votes")):
         votes = [g.votes(images).tolist() for images in (x, x_adv) if images is not None]
     cards = []
-    for place, index in enumerate(chosen):
+    for place, index in enumerate(shown):
         versions = [("clean", x[place]), ("one noisy look, cut to [0, 1]", noisy[place])]
         if x_adv is not None:
             change, factor = magnified(x[place], x_adv[place])
@@ -108,7 +108,7 @@ def _panel(family: Family, name: str) -> Panel:
 
 
 def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
-    """The change of an image around mid-grey, and by how much it is magnified: the largest entry fills the range.
+    """Return the change of an image around mid-grey and its magnification: the largest entry fills the range.
 
     An image without a change is grey, and the factor 0.
     """
@@ -119,7 +119,7 @@ def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
 
 
 def picture(x: Tensor) -> str:
-    """The URL of a (C, H, W) image in [0, 1], with its PNG inside; values outside are cut."""
+    """Return the URL of a (C, H, W) image in [0, 1], with its PNG inside; values outside are cut."""
     pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
@@ -127,7 +127,7 @@ def picture(x: Tensor) -> str:
 
 
 def _found_here(recipe: Recipe) -> Recipe:
-    """The recipe on this machine, if its data can be read as they are.
+    """Return the recipe on this machine, if its data can be read as they are.
 
     Raises:
         DataError: they would have to be downloaded or repaired first.
@@ -141,7 +141,7 @@ def _found_here(recipe: Recipe) -> Recipe:
 
 
 def _attacked(family: Family) -> Attacked | None:
-    """The kept images of the newest attack, by preference under the strict protocol and for the largest m."""
+    """Return the kept images of the newest attack, by preference under the strict protocol and for the largest m."""
     for run, results in reversed(family.results(Attacks)):
         recipe = recipe_of_run(run)
         rows = [row for row in results.attacks if row.saved]
@@ -154,7 +154,7 @@ def _attacked(family: Family) -> Attacked | None:
 
 
 def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
-    """The images of one attack, where they are still those that the data set has."""
+    """Return the images of one attack, where they are still those that the data set has."""
     attacked = (row.attack, row.norm, row.eps, row.split)
     sections = (
         section
@@ -181,19 +181,19 @@ def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
 
 
 def _fate(row: AttackRow, index: int) -> str:
-    """What an attack did to an image, by the majority of the votes that its figures are from."""
+    """Return what an attack did to an image, by the majority of the votes that its figures are from."""
     right, clean = (votes["majority"][index] / row.votes for votes in (row.outcomes.right, row.outcomes.clean_right))
     return "wrong before" if clean <= 0.5 else "still right" if right > 0.5 else "broken"
 
 
 def _choose(row: AttackRow) -> list[int]:
-    """Some images that the attack broke and some that it did not, if there are; then those that were wrong before."""
+    """Choose images that the attack broke and images that it did not; then those that were wrong before."""
     fates = [_fate(row, index) for index in range(row.images)]
-    chosen: list[int] = []
+    places: list[int] = []
     for wanted in ("broken", "still right"):
-        chosen += [index for index, fate in enumerate(fates) if fate == wanted][:_EACH]
-    others = [index for index in range(len(fates)) if index not in chosen]
-    return sorted([*chosen, *others][: 2 * _EACH])
+        places += [index for index, fate in enumerate(fates) if fate == wanted][:_EACH]
+    others = [index for index in range(len(fates)) if index not in places]
+    return sorted([*places, *others][: 2 * _EACH])
 
 
 def _caption(name: str, attacked: Attacked | None) -> str:
@@ -222,7 +222,7 @@ def _card(
 
 
 def _bars(counts: Sequence[int], classes: Sequence[str], label: int) -> tuple[Bar, ...]:
-    """The classes with the most votes, and the right one in any case."""
+    """Return the classes with the most votes, and the right one in any case."""
     order = sorted(range(len(counts)), key=lambda index: (-counts[index], index))
     shown = [index for index in order[:_TOP] if counts[index] or index == label]
     shown += [label] * (label not in shown)

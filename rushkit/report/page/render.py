@@ -21,7 +21,7 @@ STYLE = HERE / "page.css"
 
 
 def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
-    """The report as HTML.
+    """Return the report as HTML.
 
     Args:
         document: What it shows.
@@ -33,7 +33,7 @@ def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
 
 
 def markdown(document: Document, beside: str) -> str:
-    """The report as Markdown.
+    """Return the report as Markdown.
 
     Args:
         document: What it shows.
@@ -43,7 +43,7 @@ def markdown(document: Document, beside: str) -> str:
 
 
 def plain(text: object) -> str:
-    """Text that Markdown and HTML leave as it is."""
+    """Return text that Markdown and HTML leave as it is."""
     one_line = " ".join(str(text).split())
     return re.sub(r"([\\`*_{}\[\]<>|#~$&])", r"\\\1", one_line)
 
@@ -53,7 +53,7 @@ class _Written(str):
 
 
 def _fenced(text: str, language: str) -> _Written:
-    """A code block, with a fence longer than any inside it."""
+    """Return a code block, with a fence longer than any inside it."""
     longest = max((len(run) for run in re.findall(r"`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return _Written(f"{fence}{language}\n{text}\n{fence}")

@@ -1,4 +1,4 @@
-"""Accuracy without an attack, and what is taken for what."""
+"""Accuracy without an attack, and confusion matrices."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MOST_CONFUSED = 20
 
 
 def accuracy_table(rows: Sequence[AccuracyRow], caption: str = "") -> Table:
-    """A row for each m and rule."""
+    """Return a row for each m and rule."""
     columns: list[Column[AccuracyRow]] = [
         column("data", lambda row: row.data, left=True, media=MARKDOWN),
         column("noise", lambda row: noise_words(row.noise), left=True, media=MARKDOWN),
@@ -42,7 +42,7 @@ class _Predicted(NamedTuple):
 
 
 def accuracy_by_rule(models: Sequence[Model]) -> Table | None:
-    """A row for each model and m, with the rules side by side; None where nothing was measured."""
+    """Return a row for each model and m, with the rules side by side; None where nothing was measured."""
     rows: dict[tuple[object, ...], _Predicted] = {}
     for model in models:
         for row in model.accuracy:
@@ -64,7 +64,7 @@ def _rule_column(rule: str) -> Column[_Predicted]:
 
 
 def confusion_table(confusion: Confusion, caption: str) -> Table:
-    """The classes of the images against the classes that they were taken for; of many classes the worst pairs."""
+    """Return true against predicted classes; for many classes only the most confused pairs."""
     if len(confusion.classes) > _MOST_CLASSES:
         return _worst_pairs(confusion, f"{caption}: the most frequent confusions")
     headings = [Heading("is \\ taken for", left=True, kind="text", head_kind="text", media=PAGE)]

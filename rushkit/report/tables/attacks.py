@@ -34,7 +34,7 @@ class _Attacked(NamedTuple):
 
 
 def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
-    """Every attack, ball and m of these models, with the protocols side by side.
+    """Return every attack, ball and m of these models, with the protocols side by side.
 
     With several models there is a column for their names. The figures beside the columns of the protocols are those of
     strict, where it was run.
@@ -60,7 +60,7 @@ def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
 
 
 def contributions_table(rows: Sequence[MeasuredAttack]) -> Table:
-    """How many images each attack was the first to break."""
+    """Return how many images each attack was the first to break."""
     columns: list[Column[MeasuredAttack]] = [
         column("attack", lambda row: row.record.attack, left=True),
         column("ball", _ball, left=True),
@@ -88,7 +88,7 @@ class _Transferred(NamedTuple):
 
 
 def transfer_table(models: Sequence[Named], caption: str = "") -> Table | None:
-    """What another model says of the images of these models' attacks; None where no other was asked."""
+    """Return what another model says of the images of these models' attacks; None where no other was asked."""
     rows = [_Transferred(name, row) for name, attacks in models for row in attacks if row.record.transfer is not None]
     if not rows:
         return None

@@ -19,7 +19,7 @@ _STATUS = {
 
 
 def checks_table(checks: Sequence[Check], caption: str = "") -> Table:
-    """Every check with its verdict, and the sentence behind it."""
+    """Return every check with its verdict, and the sentence behind it."""
     verdict: Column[Check] = column("verdict", _verdict, left=True)
     columns: list[Column[Check]] = [
         verdict.on(PAGE | MARKDOWN),
@@ -34,7 +34,7 @@ def checks_table(checks: Sequence[Check], caption: str = "") -> Table:
 
 
 def ratios_table(results: Probe, caption: str = "") -> Table:
-    """The local Lipschitz ratio of each encoder: its mean and quantiles over the images."""
+    """Return the local Lipschitz ratio of each encoder: its mean and quantiles over the images."""
     columns: list[Column[RatioRow]] = [
         column("encoder", lambda row: encoder_words(row.encoder), left=True),
         column("x'", lambda row: points_words(row.points), left=True),

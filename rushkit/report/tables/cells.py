@@ -8,12 +8,12 @@ from rushkit.rounding import percent, percent_interval
 
 
 def share_cell(row: Accuracy | None) -> Cell:
-    """An accuracy in % with its interval; without a row an empty cell."""
+    """Return an accuracy in % with its interval; without a row an empty cell."""
     if row is None:
         return EMPTY
     return Cell(percent(row.accuracy), (percent_interval(row.low, row.high, " – "),), accuracy_words(row), strong=True)
 
 
 def name_cell(name: str, small: str) -> Cell:
-    """A name in bold with small print under it."""
+    """Return a name in bold with small print under it."""
     return Cell(name, (small,), strong=True)

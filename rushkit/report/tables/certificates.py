@@ -14,7 +14,7 @@ from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
 
 
 def certified_table(results: Certification, caption: str = "") -> Table:
-    """Certified accuracy at each radius."""
+    """Return certified accuracy at each radius."""
 
     def certified(row: CertifiedRate) -> Cell:
         return Cell(percent(row.value), (percent_interval(row.low, row.high, " – "),), rate_words(row), strong=True)
@@ -29,7 +29,7 @@ def certified_table(results: Certification, caption: str = "") -> Table:
 
 
 def empirical_table(rows: Sequence[EmpiricalRow]) -> Table:
-    """What attacks of other runs left of the certified images."""
+    """Return what attacks of other runs left of the certified images."""
     columns: list[Column[EmpiricalRow]] = [
         column("attack", lambda row: row.attack, left=True),
         column("ball", lambda row: ball_words(row.norm, row.eps), left=True),
@@ -45,7 +45,7 @@ def empirical_table(rows: Sequence[EmpiricalRow]) -> Table:
 
 
 def prediction_table(results: Prediction) -> Table:
-    """The class of each image or an abstention, the bounds on its probability, and the radius."""
+    """Return the class of each image or an abstention, the bounds on its probability, and the radius."""
 
     def predicted(row: PredictedImage) -> str:
         return f"abstain (nearest: {row.top})" if row.abstained else str(row.predicted)

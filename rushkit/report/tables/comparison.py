@@ -17,14 +17,14 @@ _SURE = 0.05
 
 
 def values_table(names: Sequence[str], values: Mapping[str, Sequence[Toml]], first: str = "key") -> Table:
-    """A row for each key, with its value for each model."""
+    """Return a row for each key, with its value for each model."""
     columns: list[Column[tuple[str, Sequence[Toml]]]] = [column(first, lambda row: row[0], left=True)]
     columns += [_value_column(place, name) for place, name in enumerate(names)]
     return build_table(values.items(), columns, kind="sticky")
 
 
 def significance_table(tests: Sequence[Significance], caption: str = "") -> Table:
-    """McNemar's test of each measurement that two models share."""
+    """Return McNemar's test of each measurement that two models share."""
     columns: list[Column[Significance]] = [
         column("what", lambda test: measurement(test.what), left=True),
         column("A", lambda test: test.first, left=True, label="A"),
@@ -40,7 +40,7 @@ def significance_table(tests: Sequence[Significance], caption: str = "") -> Tabl
 
 
 def measurement(what: CleanMeasurement | AttackMeasurement) -> str:
-    """What was compared: "digits/test, pgd l-inf 8/255, strict, m = 64"."""
+    """Return what was compared: "digits/test, pgd l-inf 8/255, strict, m = 64"."""
     if isinstance(what, CleanMeasurement):
         rule = f", {what.rule} rule" if what.rule != "majority" else ""
         return f"{what.data}, clean, m = {what.samples}{rule}"
@@ -49,7 +49,7 @@ def measurement(what: CleanMeasurement | AttackMeasurement) -> str:
 
 
 def is_no_bound(what: CleanMeasurement | AttackMeasurement) -> bool:
-    """Whether a measurement needs the note on protocols: an attack under paper, or weaker than strict."""
+    """Return whether a measurement needs the note on protocols: an attack under paper, or weaker than strict."""
     return isinstance(what, AttackMeasurement) and what.protocol != "strict"
 
 

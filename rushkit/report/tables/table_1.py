@@ -90,7 +90,7 @@ def _reported(row: _Row, key: str, name: str) -> Cell:
 
 
 def _share_cell(share: MeasuredShare | None) -> Cell:
-    """A share with its interval, its images and, of an attack, the settings that are not the protocol's own."""
+    """Return a share with its interval, its images and, of an attack, the settings that are not the protocol's own."""
     if share is None:
         return EMPTY
     runs, settings = (share.chosen_from, share.settings) if isinstance(share, AttackedShare) else (1, "")

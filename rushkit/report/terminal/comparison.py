@@ -17,7 +17,7 @@ from rushkit.results.words import PROTOCOL_NOTE
 def comparison_table(
     names: Sequence[str], rows: Mapping[str, Sequence[Toml]], tests: Sequence[Significance], note: bool
 ) -> RenderableType:
-    """Facts and recipe keys of each run, and McNemar's test where two share images.
+    """Return facts and recipe keys of each run, and McNemar's test where two share images.
 
     Args:
         names: Of the runs.

@@ -72,7 +72,7 @@ def _line(results: Evaluation | Certification | Audit | Probe | Imported | Pretr
 
 
 def figures(results: Results) -> list[str]:
-    """Every figure of a run that its verb is about, with intervals."""
+    """Return every figure of a run that its verb is about, with intervals."""
     match results:
         case Evaluation():
             return _evaluated(results)
@@ -91,7 +91,7 @@ def figures(results: Results) -> list[str]:
 
 
 def needs_protocol_note(results: Results) -> bool:
-    """Whether ``figures`` shows a figure that is not the robustness, and needs the note on protocols beside it."""
+    """Return whether ``figures`` shows a figure that may not stand without the note on protocols."""
     return isinstance(results, Attacks) and any(row.protocol != "strict" for row in results.attacks)
 
 

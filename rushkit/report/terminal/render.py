@@ -1,4 +1,4 @@
-"""A defined table as one of rich."""
+"""Renders a table for the terminal, with rich."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rushkit.report.table import Cell, Table
 
 
 def render_table(table: Table, title: str = "", left: bool = False) -> rich_table.Table:
-    """The columns that a terminal shows.
+    """Return the table of rich that shows a table in the terminal.
 
     Args:
         table: What it shows.

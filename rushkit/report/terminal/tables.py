@@ -43,14 +43,14 @@ _RATIO = (
 
 
 def evaluation_table(results: Any) -> RenderableType:
-    """Standard accuracy under each m and rule."""
+    """Return standard accuracy under each m and rule."""
     results = record_of(results, Evaluation)
     title = f"standard accuracy, {results.data}, noise {_noise(results)}"
     return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
 
 
 def attack_table(results: Any) -> RenderableType:
-    """Robust accuracy of each attack and m, the protocols side by side."""
+    """Return robust accuracy of each attack and m, the protocols side by side."""
     results = record_of(results, Attacks)
     rows = attacks_of("", results)
     title = f"robust accuracy, {results.data}, noise {_noise(results)}, majority vote of m"
@@ -71,7 +71,7 @@ def attack_table(results: Any) -> RenderableType:
 
 
 def certified_table(results: Any) -> RenderableType:
-    """Certified accuracy at each radius, what surrounds it, and what it covers."""
+    """Return certified accuracy at each radius, what surrounds it, and what it covers."""
     results = record_of(results, Certification)
     lines = [
         f"certainty: {certainty(results.alpha, results.bound, results.samples)}",
@@ -99,13 +99,13 @@ def certified_table(results: Any) -> RenderableType:
 
 
 def prediction_table(results: Any) -> RenderableType:
-    """One line an image: class or abstention, the bounds on its probability, the radius."""
+    """Return a line for each image: class or abstention, the bounds on its probability, the radius."""
     results = record_of(results, Prediction)
     return Group(render_table(certificates.prediction_table(results)), Text(results.explanation))
 
 
 def audit_table(results: Any) -> RenderableType:
-    """Every check with its verdict and the sentence behind it."""
+    """Return every check with its verdict and the sentence behind it."""
     results = record_of(results, Audit)
     settings, attacked = results.settings, len(results.attacked)
     title = (
@@ -126,7 +126,7 @@ def audit_table(results: Any) -> RenderableType:
 
 
 def probe_table(results: Any) -> RenderableType:
-    """The local Lipschitz ratio of each encoder."""
+    """Return the local Lipschitz ratio of each encoder."""
     results = record_of(results, Probe)
     ball = ball_words(results.norm, results.eps)
     title = f"feature distance per image distance, {results.data}, x' in {ball}"
@@ -135,7 +135,7 @@ def probe_table(results: Any) -> RenderableType:
 
 
 def import_table(results: Any) -> RenderableType:
-    """The model, where it is from, and how it does on clean images."""
+    """Return the model, where it is from, and how it does on clean images."""
     results = record_of(results, Imported)
     origin, backbone, clean, size = results.imported, results.backbone, results.clean, results.image_size
     rows = {
@@ -158,7 +158,7 @@ def import_table(results: Any) -> RenderableType:
 
 
 def export_table(results: Exported) -> RenderableType:
-    """The file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
+    """Return the file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
     size, classes = results.image_size, results.classes
     outside = results.mean and results.format == "timm"
     rows = {
