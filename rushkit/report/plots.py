@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from rushkit.recipe.radius import norm_words
-from rushkit.report._record import record_of
 from rushkit.report.curves import certified_points
 from rushkit.report.protocols import protocol_words
 from rushkit.results.auditing import Audit
@@ -20,12 +18,11 @@ from rushkit.results.words import noise_words, plain_noise
 FORMATS = ("png", "svg")
 
 
-def certified_curve(results: Any) -> Figure:
+def certified_curve(results: Certification) -> Figure:
     """Draw certified accuracy as a function of the radius, with its 95% Wilson band.
 
     After sequential tests there are points at the radii that were tested, and no curve between them.
     """
-    results = record_of(results, Certification)
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.subplots()
     points = certified_points(results)
@@ -53,9 +50,8 @@ def certified_curve(results: Any) -> Figure:
     return figure
 
 
-def audit_figure(results: Any, path: Path) -> Path | None:
+def audit_figure(results: Audit, path: Path) -> Path | None:
     """Draw accuracy along steps, draws and eps, and the loss of the attack, as a PNG; None if nothing was measured."""
-    results = record_of(results, Audit)
     sweeps = results.sweeps
     if not sweeps.steps:
         return None

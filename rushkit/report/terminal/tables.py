@@ -42,9 +42,8 @@ _RATIO = (
 )
 
 
-def evaluation_table(results: Any) -> RenderableType:
+def evaluation_table(results: Evaluation) -> RenderableType:
     """Return standard accuracy under each m and rule."""
-    results = record_of(results, Evaluation)
     title = f"standard accuracy, {results.data}, noise {_noise(results)}"
     return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
 
@@ -70,9 +69,8 @@ def attack_table(results: Any) -> RenderableType:
     return Group(*parts, Text(PROTOCOL_NOTE))
 
 
-def certified_table(results: Any) -> RenderableType:
+def certified_table(results: Certification) -> RenderableType:
     """Return certified accuracy at each radius, what surrounds it, and what it covers."""
-    results = record_of(results, Certification)
     lines = [
         f"certainty: {certainty(results.alpha, results.bound, results.samples)}",
         f"clean accuracy of the smoothed classifier: {rate_words(results.smoothed)} %",
@@ -98,15 +96,13 @@ def certified_table(results: Any) -> RenderableType:
     return Group(*parts)
 
 
-def prediction_table(results: Any) -> RenderableType:
+def prediction_table(results: Prediction) -> RenderableType:
     """Return a line for each image: class or abstention, the bounds on its probability, the radius."""
-    results = record_of(results, Prediction)
     return Group(render_table(certificates.prediction_table(results)), Text(results.explanation))
 
 
-def audit_table(results: Any) -> RenderableType:
+def audit_table(results: Audit) -> RenderableType:
     """Return every check with its verdict and the sentence behind it."""
-    results = record_of(results, Audit)
     settings, attacked = results.settings, len(results.attacked)
     title = (
         f"audit, {results.data}, {attacked} of {results.images} images attacked, "
@@ -125,18 +121,16 @@ def audit_table(results: Any) -> RenderableType:
     return Group(render_table(audits.checks_table(results.checks), title), Text("\n".join([*lines, _CODES])))
 
 
-def probe_table(results: Any) -> RenderableType:
+def probe_table(results: Probe) -> RenderableType:
     """Return the local Lipschitz ratio of each encoder."""
-    results = record_of(results, Probe)
     ball = ball_words(results.norm, results.eps)
     title = f"feature distance per image distance, {results.data}, x' in {ball}"
     lines = [_RATIO.format(results.images), *filter(None, [results.size])]
     return Group(render_table(audits.ratios_table(results), title), Text("\n".join(lines)))
 
 
-def import_table(results: Any) -> RenderableType:
+def import_table(results: Imported) -> RenderableType:
     """Return the model, where it is from, and how it does on clean images."""
-    results = record_of(results, Imported)
     origin, backbone, clean, size = results.imported, results.backbone, results.clean, results.image_size
     rows = {
         "from": origin.file or f"pretrained {origin.pretrained} ({origin.tag})",
