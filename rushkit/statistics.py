@@ -225,6 +225,6 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _plain(values: ArrayLike) -> Floats:
-    """A float64 scalar instead of an array without dimensions."""
+    """Return a float64 scalar in place of an array without dimensions."""
     scalar_or_array: Floats = np.asarray(values, dtype=np.float64)[()]
     return scalar_or_array

@@ -1,4 +1,4 @@
-"""Data sets: what one offers, and what lies on the disk of it.
+"""Data sets: their interface, and the state of their files on disk.
 
 ``rushkit.data.create("cifar10", root="data")`` makes one and reads nothing; its ``split("train")`` reads, and downloads
 what is missing. Importing this package imports no component.
@@ -22,7 +22,7 @@ names, entries = _registry.names, _registry.entries
 
 
 class Dataset(Protocol):
-    """What a data set offers; a plugin needs no base class.
+    """The interface of a data set; a plugin needs no base class.
 
     A factory ``f(root, **options)`` returns one and reads nothing. A data set that lies in files may also offer
     ``check() -> list[Check]`` and ``fetch(progress=None)``; ``rushkit data`` uses them where they are. One that resizes
@@ -46,7 +46,7 @@ class Dataset(Protocol):
 
     @property
     def splits(self) -> tuple[str, ...]:
-        """What ``split`` accepts."""
+        """The names that ``split`` accepts."""
         ...
 
     def split(self, name: str) -> Split:
@@ -74,7 +74,7 @@ class Downloadable(Protocol):
 
 @dataclass(frozen=True)
 class Description:
-    """What a data set is and how its files are, for ``rushkit data list`` and ``check``.
+    """A data set and the state of its files, for ``rushkit data list`` and ``check``.
 
     Attributes:
         name: The registered name.
@@ -96,17 +96,17 @@ class Description:
 
     @property
     def ready(self) -> bool:
-        """Whether every split can be read as things are."""
+        """Whether every split can be read without a download."""
         return not self.problem and all(check.usable for check in self.checks)
 
 
 def default_root() -> str:
-    """Where data sets lie unless told otherwise: ``$RUSHKIT_DATA``, else ``data`` in the working folder."""
+    """Return the default folder of data sets: ``$RUSHKIT_DATA``, else ``data`` in the working folder."""
     return os.environ.get("RUSHKIT_DATA") or "data"
 
 
 def describe(name: str, root: str | None = None, **options: Any) -> Description:
-    """What a registered data set is and how its files are. Downloads nothing.
+    """Describe a registered data set and the state of its files. Downloads nothing.
 
     Raises:
         UsageError: unknown name or option.

@@ -34,7 +34,7 @@ _MAP_NORESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000)
 
 @dataclass(frozen=True)
 class Cached:
-    """What lies in the cache.
+    """Images in the cache.
 
     Attributes:
         images: uint8, (N, *item shape), mapped: pages are read as they are used; writing to it changes only the copy.
@@ -46,14 +46,14 @@ class Cached:
 
 
 def cache_root() -> Path:
-    """``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
+    """Return ``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
     if chosen := os.environ.get("RUSHKIT_CACHE"):
         return expand(chosen)
     return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rushkit"
 
 
 def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str:
-    """A hash of (name, bytes, mtime in ns) of every source file and of the settings that shape the result."""
+    """Hash (name, bytes, mtime in ns) of every source file and the settings that shape the result."""
     digest = hashlib.blake2b(repr((VERSION, settings)).encode(), digest_size=16)
     for file in files:
         digest.update(repr(file).encode())
@@ -61,7 +61,7 @@ def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str
 
 
 def place_of(path: Path) -> str:
-    """A few letters for where a source lies: two sources of one name in two places have a cache each."""
+    """Return a short hash of a source's path, so that sources of one name in two places have a cache each."""
     return hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
 
 
@@ -71,7 +71,7 @@ def cached(
     shape: tuple[int, ...],
     build: Callable[[Notes], Iterator[Tensor]],
 ) -> Cached:
-    """The images under ``name``, built where they are missing, truncated, written to since, or not from this source.
+    """Return the images under ``name``; build them where they are missing, truncated, altered, or of another source.
 
     The images are written under a temporary name and renamed when they are whole, so that whatever interrupts this
     leaves no wrong cache. Of several processes one builds and the others wait. The time of the last write tells whether
@@ -104,17 +104,17 @@ def cached(
 
 
 def part_of(chosen: Tensor) -> str:
-    """A few letters for which of its images int64 indices choose, for the name of their cache."""
+    """Return a short hash of the int64 indices of a selection, for the name of its cache."""
     return f"{len(chosen)}-{hashlib.blake2b(chosen.numpy().tobytes(), digest_size=4).hexdigest()}"
 
 
 def find_cached(name: str, source: str, shape: tuple[int, ...]) -> Cached | None:
-    """The images under ``name``, as ``cached`` gives them; None where it would have to build them."""
+    """Return the images under ``name`` as ``cached`` does, or None where it would have to build them."""
     return _load(_place(name), source, shape)
 
 
 def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
-    """A raw file as a uint8 tensor of ``shape``: pages come from the disk as they are used.
+    """Map a raw file as a uint8 tensor of ``shape``: pages are read from the disk as they are used.
 
     The mapping is copy-on-write, so that a write to the tensor neither reaches the file nor faults.
 
@@ -137,7 +137,7 @@ def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
 
 
 def scratch(shape: tuple[int, ...]) -> Tensor:
-    """A writable uint8 tensor that lies in a nameless file of the cache and goes with the tensor.
+    """Return a writable uint8 tensor in a nameless file of the cache, which is deleted with the tensor.
 
     Raises:
         DataError: the cache cannot be written, or the disk has no room.
@@ -157,13 +157,13 @@ def scratch(shape: tuple[int, ...]) -> Tensor:
 
 
 def _place(name: str) -> Path:
-    """The file of the images under a name, which may be longer than a file's may be and keeps its end."""
+    """Return the file of the images under a name; of a name too long for a file the end is kept."""
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "-", name)[-_LONGEST_STEM:]
     return cache_root() / "data" / f"{stem}.u8"
 
 
 def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
-    """What is cached, or None where it is missing, torn, altered, or of another source or version."""
+    """Return the cached images, or None where they are missing, torn, altered, or of another source or version."""
     try:
         about = _Sidecar.read(images)
         stat = regular_stat(images)
@@ -179,7 +179,7 @@ def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
 
 @dataclass(frozen=True)
 class _Sidecar:
-    """What lies beside the images and tells whether they are whole and of the right source."""
+    """The file beside the images that tells whether they are whole and of the right source."""
 
     version: int
     source: str
@@ -189,12 +189,12 @@ class _Sidecar:
 
     @staticmethod
     def path(images: Path) -> Path:
-        """The sidecar of a file of images."""
+        """Return the path of the sidecar of a file of images."""
         return images.with_suffix(".json")
 
     @classmethod
     def read(cls, images: Path) -> _Sidecar:
-        """The sidecar of a file of images. Raises OSError or ValueError where it is missing, damaged or altered."""
+        """Read the sidecar of a file of images. Raises OSError or ValueError where it is missing or altered."""
         about = json.loads(read_text(cls.path(images)))
         if not isinstance(about, dict):
             raise ValueError("no JSON object")
@@ -205,7 +205,7 @@ class _Sidecar:
         return cls(**about)
 
     def text(self) -> str:
-        """What the file holds."""
+        """Return the text of the file."""
         about = asdict(self)
         return json.dumps(about | {"hash": _hash(json.dumps(about, sort_keys=True))})
 
@@ -216,7 +216,7 @@ def _hash(text: str) -> str:
 
 @dataclass(frozen=True)
 class _Partial:
-    """A cache in the making, which only this process writes."""
+    """A cache that is being built, by this process alone."""
 
     path: Path
     handle: BinaryIO
@@ -226,7 +226,7 @@ class _Partial:
             self.handle.write(block.contiguous().numpy().data)
 
     def commit(self, images: Path, source: str, shape: list[int], notes: Notes) -> None:
-        """Make it the cache, with what is said about it beside it.
+        """Make this file the cache, and write its sidecar.
 
         The last rename decides: before it there is no cache, after it a whole one.
         """
@@ -242,7 +242,7 @@ class _Partial:
 
 @contextmanager
 def _partial(images: Path) -> Iterator[_Partial]:
-    """The empty temporary file of a cache, locked; gone again when anything goes wrong."""
+    """Lock an empty temporary file for a cache; it is removed when anything goes wrong."""
     path = images.with_suffix(".partial")
     with ExitStack() as stack:
         with _explained(path.parent):

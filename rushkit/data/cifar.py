@@ -62,7 +62,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class Layout:
-    """How one of the two data sets lies on the disk.
+    """The files of one of the two data sets.
 
     Attributes:
         name: The registered name.
@@ -157,7 +157,7 @@ class Cifar:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """From the official list of names, or the built-in one."""
+        """The names in the official list, or else the built-in ones."""
         return read_names(self.source.root / self._labels.names_file, self._labels.names)
 
     def split(self, name: str) -> Split:
@@ -176,16 +176,16 @@ class Cifar:
         start = 0
         for file in files:
             records = file.read(self.source.root)
-            found = records[:, self._labels.column].long()
-            verify_labels(found, 0, len(self._labels.names) - 1, self.source.root / file.path)
+            file_labels = records[:, self._labels.column].long()
+            verify_labels(file_labels, 0, len(self._labels.names) - 1, self.source.root / file.path)
             stop = start + len(records)
             images[start:stop] = records[:, -PIXELS:].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
-            labels[start:stop] = found
+            labels[start:stop] = file_labels
             start = stop
         return Split(images, labels, f"{self.name}/{name}")
 
     def check(self) -> list[Check]:
-        """How each file is: its length, its labels, and whether its records stand in the official order."""
+        """Check each file: its length, its labels, and whether its records are in the official order."""
         files = self.source.archive.files
         return [
             self._check_labels(file, check) if check.usable else check

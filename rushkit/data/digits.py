@@ -54,7 +54,7 @@ class Digits:
         return f"Digits(image_size={self.image_size})"
 
     def split(self, name: str, choose: Choice | None = None) -> Split:
-        """``train`` or ``test``: uint8 (N, 3, S, S) with three equal channels and 0..16 scaled to 0..255, int64 (N,).
+        """Return ``train`` or ``test``: uint8 (N, 3, S, S), three equal channels, 0..16 scaled to 0..255; int64 (N,).
 
         Args:
             name: One of ``splits``.
@@ -74,7 +74,7 @@ class Digits:
         return replace(split, images=resize(split.images.repeat(1, 3, 1, 1), self.image_size))
 
     def check(self) -> list[Check]:
-        """Whether the embedded file is whole."""
+        """Check that the embedded file is whole."""
         try:
             _read()
         except DataError as error:
@@ -86,7 +86,7 @@ class Digits:
 
 
 def _read() -> tuple[torch.Tensor, torch.Tensor]:
-    """Labels int64 (1797,) and values uint8 (1797, 64)."""
+    """Return labels int64 (1797,) and values uint8 (1797, 64)."""
     resource = files("rushkit.data").joinpath("digits.bin")
     try:
         content = bytearray(zlib.decompress(resource.read_bytes()))

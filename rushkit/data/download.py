@@ -1,4 +1,4 @@
-"""Official files: are they there, and if not, download them, check the sum, unpack what is wanted."""
+"""Download official files where they are missing: fetch the archive, check its sum, unpack the wanted files."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _RANGE_NOT_SATISFIABLE = 416
 
 @dataclass(frozen=True)
 class Archive:
-    """A tar.gz that somebody publishes.
+    """A published tar.gz archive.
 
     Attributes:
         url: Its official address.
@@ -53,7 +53,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class Source:
-    """The files of one data set under a root, and the archive that brings them.
+    """The files of a data set under a root, and the archive that contains them.
 
     Attributes:
         dataset: The registered name, for messages.
@@ -66,11 +66,11 @@ class Source:
     archive: Archive
 
     def check(self) -> list[Check]:
-        """How each file is; reads lengths only."""
+        """Check the length of each file."""
         return [file.check(self.root) for file in self.archive.files]
 
     def ensure(self, files: tuple[RecordFile, ...]) -> None:
-        """Make sure that these files are there: nothing happens if they are, else the archive is fetched.
+        """Make sure that these files exist: fetch the archive if one is missing.
 
         Raises:
             DataError: as ``fetch``.
@@ -79,7 +79,7 @@ class Source:
             self.fetch()
 
     def fetch(self, progress: Progress | None = None) -> None:
-        """Download the archive and unpack its files, all of them, unless every one is there and usable.
+        """Download the archive and unpack all its files, unless every file exists and is usable.
 
         A copy of the archive under the root is used instead of the network. What an interrupted download left is
         continued. Of several processes one downloads and the others wait.
@@ -125,7 +125,7 @@ class Source:
         return all(check.usable for check in self.check())
 
     def _download(self, partial: Path, handle: BinaryIO, progress: Progress | None) -> None:
-        """Bring ``partial`` to the whole archive with the right checksum."""
+        """Complete ``partial`` to the whole archive with the right checksum."""
         title = f"downloading {self.archive.filename}"
         with reporting(title, in_bytes=True) if progress is None else nullcontext(progress) as report:
             for _ in range(ATTEMPTS):
@@ -152,7 +152,7 @@ class Source:
         raise self._unavailable(f"the connection broke {ATTEMPTS} times; the next try continues the download")
 
     def _unpack(self, path: Path) -> None:
-        """Unpack the wanted members into a temporary folder, then move each into its place."""
+        """Unpack the wanted members into a temporary folder, then move each of them to its place."""
         needed = {file.path for file in self.archive.files}
         wanted = needed | set(self.archive.extras)
         try:
@@ -163,10 +163,10 @@ class Source:
                 for member in tar:
                     if member.isfile() and posixpath.normpath(member.name) in wanted:
                         tar.extract(member, folder, filter="data")
-                found = {name for name in wanted if Path(folder, name).is_file()}
-                if missing := sorted(needed - found):
+                unpacked = {name for name in wanted if Path(folder, name).is_file()}
+                if missing := sorted(needed - unpacked):
                     raise DataError(f"{path} does not contain {', '.join(missing)}", "delete it, and fetch again")
-                for name in sorted(found):
+                for name in sorted(unpacked):
                     (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                     Path(folder, name).replace(self.root / name)
         except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -184,7 +184,7 @@ class Source:
 
 
 class _NetworkError(Exception):
-    """The other side, or the way there, failed; the disk did not."""
+    """The network or the server failed, not the disk."""
 
 
 def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
@@ -222,6 +222,6 @@ def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
 
 
 def md5_of(path: Path) -> str:
-    """The MD5 of a file, as publishers of data sets state it: it tells a damaged file, not a forged one."""
+    """Return the MD5 of a file, which data sets publish: it detects a damaged file, not a forged one."""
     with open_file(path) as file:
         return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()

@@ -1,4 +1,4 @@
-"""Files of a data set: what each should hold, and whether it does."""
+"""Files of a data set: what each one should contain, and checks that it does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Status = Literal["ok", "partial", "missing", "wrong"]
 
 
 class Check(NamedTuple):
-    """How one file is: ``ok``; ``partial``, usable with fewer images than the official file; ``missing``; ``wrong``."""
+    """The state of a file: ``ok``; ``partial``, usable with fewer images than the official; ``missing``; ``wrong``."""
 
     file: str
     status: Status
@@ -50,23 +50,23 @@ class RecordFile:
         return self.record * self.records
 
     def check(self, root: Path) -> Check:
-        """Whether the length of the file is right."""
+        """Check that the length of the file is right."""
         file = root / self.path
         try:
-            found = regular_stat(file).st_size
+            length = regular_stat(file).st_size
         except FileNotFoundError:
             return Check(str(file), "missing", f"expected {self.size} bytes")
         except OSError as error:
             return Check(str(file), "wrong", f"not usable: {reason(error)}")
-        if found == self.size:
+        if length == self.size:
             return Check(str(file), "ok", f"{self.records} records")
-        if self.any_count and found and found % self.record == 0:
-            return Check(str(file), "partial", f"{found // self.record} records; the official file has {self.records}")
-        fault = "short" if found < self.size else "long"
-        return Check(str(file), "wrong", f"too {fault}: expected {self.size} bytes, found {found}")
+        if self.any_count and length and length % self.record == 0:
+            return Check(str(file), "partial", f"{length // self.record} records; the official file has {self.records}")
+        fault = "short" if length < self.size else "long"
+        return Check(str(file), "wrong", f"too {fault}: expected {self.size} bytes, found {length}")
 
     def verify(self, root: Path) -> Path:
-        """The path of the file.
+        """Return the path of the file.
 
         Raises:
             DataError: the file is missing, short or long.
@@ -79,7 +79,7 @@ class RecordFile:
         return root / self.path
 
     def read(self, root: Path) -> Tensor:
-        """All records: uint8, (N, record). Raises DataError as ``verify`` does, and where the file cannot be read."""
+        """Read all records: uint8, (N, record). Raises DataError as ``verify`` does, or where it cannot be read."""
         path = self.verify(root)
         try:
             content = bytearray(regular_stat(path).st_size)
@@ -106,7 +106,7 @@ def verify_labels(labels: Tensor, first: int, last: int, path: Path) -> None:
 
 
 def read_names(path: Path, builtin: tuple[str, ...]) -> tuple[str, ...]:
-    """Class names, one a line; the built-in ones where the file is missing.
+    """Read class names, one a line; return the built-in ones where the file is missing.
 
     Raises:
         DataError: the file has another number of names, or is no text.

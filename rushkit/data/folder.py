@@ -35,7 +35,7 @@ logger = logging.getLogger("rushkit.data")
 
 
 def folder(root: str, path: str = ".", image_size: int = 0, on_unreadable: Literal["stop", "skip"] = "stop") -> Folder:
-    """Images in folders of your own.
+    """Return a data set of images in your own folders.
 
     Args:
         root: The folder of data sets.
@@ -71,7 +71,7 @@ class Listing:
 
 
 class Folder:
-    """Class folders of images under ``path``; nothing is read before it is asked for."""
+    """Class folders of images under ``path``; nothing is read before it is needed."""
 
     name = "folder"
 
@@ -92,27 +92,27 @@ class Folder:
             DataError: there is neither of these two, or another is a link to the training images.
         """
         try:
-            found = sorted(path.name for path in self.path.iterdir() if self._is_split(path))
+            names = sorted(path.name for path in self.path.iterdir() if self._is_split(path))
         except (OSError, ValueError) as error:
             raise DataError(
                 f"{self.path} cannot be listed: {reason(error)}",
                 "RUSHKIT_DATA names the folder of data sets, --set data.path=... the one in it with train/ and test/",
             ) from error
-        if "train" not in found and "test" not in found:
+        if "train" not in names and "test" not in names:
             raise DataError(
                 f"{self.path} has neither train/ nor test/",
                 "put the class folders of a split into train/ or test/; --set data.path=... names another folder",
             )
-        if "train" in found:
+        if "train" in names:
             train = self._target("train")
-            if twin := next((name for name in found if name != "train" and train == self._target(name)), None):
+            if twin := next((name for name in names if name != "train" and train == self._target(name)), None):
                 raise DataError(
                     f"{self.path / twin} is the same folder as {self.path / 'train'}",
                     f"what is measured on it would be measured on training images: put others into {twin}/, or remove "
                     "the link",
                 )
-        return tuple(name for name in ("train", "test") if name in found) + tuple(
-            name for name in found if name not in ("train", "test")
+        return tuple(name for name in ("train", "test") if name in names) + tuple(
+            name for name in names if name not in ("train", "test")
         )
 
     @cached_property
@@ -171,7 +171,7 @@ class Folder:
         return Split(images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
 
     def check(self) -> list[Check]:
-        """Decode every image: one entry for each split, and one for each thing in it that cannot be used."""
+        """Decode every image; return one entry for each split, and one for each file in it that cannot be used."""
         try:
             splits = self.splits
         except DataError as error:
@@ -208,24 +208,24 @@ class Folder:
         return os.path.realpath(self.path / name)
 
     def _is_split(self, path: Path) -> bool:
-        """Whether a path is a folder, and no link to this one or one above it."""
+        """Whether a path is a folder, and not a link to this one or one above it."""
         here = Path(os.path.realpath(self.path))
         return not is_hidden(path.name) and is_folder(path) and not here.is_relative_to(os.path.realpath(path))
 
     def _listing(self, name: str) -> Listing:
         if name not in self._listings:
             top = self.path / name
-            found = scan(top)
-            if not found.images:
-                without = f": {describe_left_out(found.left_out)}" if found.left_out else ""
+            contents = scan(top)
+            if not contents.images:
+                without = f": {describe_left_out(contents.left_out)}" if contents.left_out else ""
                 raise DataError(
                     f"{top} has no images{without}", f"their names must end in one of {' '.join(sorted(SUFFIXES))}"
                 )
-            if not found.images[0].class_name:
-                _check_unlabelled(top, found.images)
-            elif found.empty_classes:
-                raise _empty(top, found.empty_classes, found.left_out)
-            self._listings[name] = Listing(top, found.images, found.left_out)
+            if not contents.images[0].class_name:
+                _check_unlabelled(top, contents.images)
+            elif contents.empty_classes:
+                raise _empty(top, contents.empty_classes, contents.left_out)
+            self._listings[name] = Listing(top, contents.images, contents.left_out)
         return self._listings[name]
 
     def _labels(self, listing: Listing) -> Tensor | None:
@@ -261,7 +261,7 @@ class Folder:
         )
 
     def _images(self, name: str, listing: Listing, chosen: Tensor | None) -> tuple[Tensor, list[int]]:
-        """The images of a split, or the chosen ones, and which of them are skipped; decoded unless they are cached."""
+        """Return a split's images, or the chosen ones, and the indices that are skipped; decode what is not cached."""
         size = self.image_size
         stem, shape = f"{self.path.resolve().name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
         settings = (size, self._image_size > 0, self._skips)
@@ -279,7 +279,7 @@ class Folder:
         return stored.images, stored.notes["skipped"]
 
     def _decode_all(self, listing: Listing, size: int, notes: Notes) -> Iterator[Tensor]:
-        """Blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
+        """Yield blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
         skipped: list[int] = []
         kept: list[np.ndarray] = []
         with reporting(f"decoding {listing.folder}") as report:
@@ -303,7 +303,7 @@ class Folder:
         notes["skipped"] = skipped
 
     def _decoded(self, listing: Listing, size: int) -> Iterator[tuple[ImageFile, np.ndarray | ImageFault]]:
-        """Every image in order, or what is wrong with it; decoded by as many cores as there is memory for."""
+        """Yield every image in order, or what is wrong with it; all cores decode, as far as memory allows."""
         room = Room()
 
         def decode(image: ImageFile) -> np.ndarray | ImageFault:
@@ -344,7 +344,7 @@ def _chosen(listing: Listing, chosen: Tensor) -> Listing:
 
 
 def _all_but(skipped: list[int], count: int) -> Tensor:
-    """bool (count,), False at the skipped indices."""
+    """Return a bool mask (count,) that is False at the skipped indices."""
     kept = torch.ones(count, dtype=torch.bool)
     kept[skipped] = False
     return kept

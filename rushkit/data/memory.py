@@ -1,4 +1,4 @@
-"""A split: all of its images as one uint8 array, in memory or mapped from a file, and what is taken from it."""
+"""A split: all its images as one uint8 array, in memory or mapped from a file, and selections from it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Split:
         return f"Split({self.name!r}: {len(self)} images of {size}, {labels}{skipped})"
 
     def take(self, indices: Tensor) -> Split:
-        """The images and labels at int64 ``indices`` (M,), in that order; a large selection lies in a file."""
+        """Return the images and labels at int64 ``indices`` (M,), in that order; a large selection lies in a file."""
         shape = (len(indices), *self.images.shape[1:])
         labels = None if self.labels is None else self.labels[indices]
         if shape[0] * _image_bytes(self.images) <= MEMORY_BYTES:
@@ -75,7 +75,7 @@ class Split:
 
 
 def blocks(count: int, item_bytes: int) -> Iterator[tuple[int, int]]:
-    """Ranges (start, stop) that cover ``count`` items in order, each of at most ``BLOCK_BYTES``."""
+    """Yield ranges (start, stop) that cover ``count`` items in order, each of at most ``BLOCK_BYTES``."""
     step = max(1, BLOCK_BYTES // max(1, item_bytes))
     for start in range(0, count, step):
         yield start, min(start + step, count)
@@ -105,7 +105,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 
 
 def limit(split: Split, count: int) -> Split:
-    """At most ``count`` images, as ``limit_indices`` chooses them; 0 means all.
+    """Return at most ``count`` images, as ``limit_indices`` chooses them; 0 means all.
 
     Raises:
         UsageError: a negative count.
@@ -115,7 +115,7 @@ def limit(split: Split, count: int) -> Split:
 
 
 def limit_indices(images: int, count: int) -> Tensor | None:
-    """Which of ``images`` images a limit of ``count`` leaves: int64 (count,); None for all.
+    """Return the indices of the images that a limit of ``count`` keeps: int64 (count,); None for all.
 
     They are the first of one fixed permutation, whatever the seed of the run, so that smaller limits are subsets of
     larger ones and all runs see the same images.

@@ -1,4 +1,4 @@
-"""The one image decoder: from a file, which may be anybody's, to the pixels that a model takes.
+"""Decode an image file, which may be anybody's, to the pixels that a model takes: the only decoder there is.
 
 Bounds on memory are bounds on pixels, which a few bytes of a file can claim: an image is measured when its header is
 read, before there is memory for its pixels.
@@ -30,7 +30,7 @@ MOST_FILE_BYTES = 2**30
 
 
 class ImageFault(DataError):
-    """An image that cannot be used; ``skippable`` where that is for the file being damaged."""
+    """An image that cannot be used; ``skippable`` where the file itself is at fault."""
 
     skippable = True
 
@@ -42,7 +42,7 @@ class SizeFault(ImageFault):
 
 
 class Room:
-    """Memory for pixels that several decoding threads share: who finds too little waits for the others.
+    """Memory for pixels that decoding threads share: a thread that finds too little waits for the others.
 
     Args:
         pixels: How many there may be at once.
@@ -54,7 +54,7 @@ class Room:
 
     @contextmanager
     def take(self, pixels: int) -> Iterator[None]:
-        """A block with memory for so many pixels, which must be no more than there is room for in all."""
+        """Hold memory for so many pixels, at most as many as there is room for in all."""
         with self._changed:
             self._changed.wait_for(lambda: self._free >= pixels)
             self._free -= pixels
@@ -67,7 +67,7 @@ class Room:
 
 
 def check_image_size(size: int, least: int = 1) -> int:
-    """The side in pixels that images are brought to. Raises UsageError unless it is ``least`` to ``MOST_SIDE``."""
+    """Return the image size. Raises UsageError unless it lies between ``least`` and ``MOST_SIDE`` pixels."""
     if size < least:
         meaning = " (all images have one size)" if least == 0 else ""
         raise UsageError(f"image_size must be {least}{meaning} or more (got {size})", "for example 32")
@@ -78,7 +78,7 @@ def check_image_size(size: int, least: int = 1) -> int:
 
 @contextmanager
 def own_bounds() -> Iterator[None]:
-    """A block without Pillow's warning of large images, which have their bound here; for one thread at a time."""
+    """Silence Pillow's warning about large images, which are bounded here; for one thread at a time."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         yield
@@ -86,7 +86,7 @@ def own_bounds() -> Iterator[None]:
 
 @contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """An image whose header has been read, and whose pixels have not.
+    """Open an image: its header is read, its pixels are not.
 
     Raises:
         OSError: no regular file.
@@ -151,7 +151,7 @@ def read_picture(path: Path, size: int, room: Room | None = None, resizes: bool 
 
 @contextmanager
 def _decoded(image: Image.Image, least: int, room: Room) -> Iterator[Image.Image]:
-    """The opened image as RGB of 8 bits.
+    """Decode an opened image as 8-bit RGB.
 
     Args:
         image: Its pixels are not decoded yet.
@@ -172,7 +172,7 @@ def _decoded(image: Image.Image, least: int, room: Room) -> Iterator[Image.Image
 
 
 def _square(rgb: Image.Image, size: int) -> np.ndarray:
-    """The centre of an image, resized: uint8 (3, size, size)."""
+    """Return the resized centre of an image: uint8 (3, size, size)."""
     if rgb.size != (size, size):
         side = min(rgb.size)
         left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
@@ -182,7 +182,7 @@ def _square(rgb: Image.Image, size: int) -> np.ndarray:
 
 
 def unreadable(path: Path, error: Exception) -> ImageFault:
-    """What to tell of an image that Pillow or the system refused."""
+    """Return the fault of an image that Pillow or the system refused."""
     why = reason(error)
     if isinstance(error, UnidentifiedImageError):
         why = "not an image of a format that is read"
@@ -196,7 +196,7 @@ def unreadable(path: Path, error: Exception) -> ImageFault:
 
 @cache
 def _formats() -> list[str]:
-    """Those of ``FORMATS`` that this build of Pillow has."""
+    """Return the ``FORMATS`` that this build of Pillow has."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
 

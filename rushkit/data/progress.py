@@ -1,4 +1,4 @@
-"""How far a download or a decoding is: a bar on a terminal, a logged line every few seconds elsewhere.
+"""Progress of a download or a decoding: a bar on a terminal, a logged line every few seconds elsewhere.
 
 ``logging.getLogger("rushkit").setLevel(logging.WARNING)`` silences both.
 """

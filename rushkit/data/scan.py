@@ -1,4 +1,4 @@
-"""Which images lie in a folder: regular files and links to them, each folder entered once, and what is left out."""
+"""Find the images in a folder: regular files and links to them, each folder once, and what is left out."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class LeftOut(NamedTuple):
 
 @dataclass(frozen=True)
 class Scan:
-    """What lies below a folder.
+    """The contents of a folder.
 
     Attributes:
         images: Sorted by class and path.
@@ -69,12 +69,12 @@ class Scan:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is passed over without a word."""
+    """Whether a name is ignored silently."""
     return name.startswith(".") or name in JUNK_FOLDERS
 
 
 def describe_left_out(left_out: tuple[LeftOut, ...]) -> str:
-    """The first few with the reasons, for messages."""
+    """List the first few with their reasons, for messages."""
     return first_few([f"{path} ({why})" for path, why in left_out], 5)
 
 
@@ -100,7 +100,7 @@ def scan(top: Path) -> Scan:
 
 @dataclass
 class _Walk:
-    """A walk through a folder: what it has met so far, and the links to folders that it has still to follow."""
+    """A walk through a folder: what it has found so far, and the links to folders that it has yet to follow."""
 
     top: Path
     images: list[ImageFile] = field(default_factory=list)

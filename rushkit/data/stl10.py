@@ -74,11 +74,11 @@ class STL10:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """From the official list of names, or the built-in one."""
+        """The names in the official list, or else the built-in ones."""
         return read_names(self.source.root / _BIN / "class_names.txt", CLASSES)
 
     def split(self, name: str, choose: Choice | None = None) -> Split:
-        """``train``, ``test`` or ``unlabeled``: uint8 (N, 3, S, S) mapped from a file, int64 (N,) from 0, or None.
+        """Read ``train``, ``test`` or ``unlabeled``: uint8 (N, 3, S, S) mapped from a file, int64 (N,) from 0, or None.
 
         Args:
             name: One of ``splits``.
@@ -107,7 +107,7 @@ class STL10:
         return replace(split, images=self._resized(split.images, path, name, chosen))
 
     def check(self) -> list[Check]:
-        """How each file is: its length, and the range of the labels."""
+        """Check each file: its length, and the range of its labels."""
         checks = self.source.check()
         for index, file in enumerate(ARCHIVE.files):
             if file in LABELS.values() and checks[index].usable:
@@ -125,7 +125,7 @@ class STL10:
         return _read_labels(LABELS[name], self.source.root)
 
     def _resized(self, images: Tensor, path: Path, name: str, chosen: Tensor | None) -> Tensor:
-        """The images at the size asked for, from the cache where they are there."""
+        """Return the images at the requested size, from the cache where it has them."""
         if self.image_size == IMAGE_SIZE:
             return images
 

@@ -18,7 +18,7 @@ names, entries = _registry.names, _registry.entries
 
 
 class Backbone(Protocol):
-    """What an encoder offers: an ``nn.Module`` with the number of its features; a plugin needs no base class.
+    """The interface of an encoder: an ``nn.Module`` with ``num_features``; a plugin needs no base class.
 
     Its factory is called with ``in_channels``, ``image_size`` and the options of the recipe's section [backbone].
 

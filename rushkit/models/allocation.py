@@ -1,4 +1,4 @@
-"""A bound on the memory that a model takes while it is built: its sizes may come out of anybody's recipe or file."""
+"""Bound the memory that building a model takes: its sizes may come from anybody's recipe or file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Limit(TorchDispatchMode):
 
 @contextmanager
 def allocations_within(room: int, error: RushkitError) -> Iterator[None]:
-    """A block whose new tensors take at most so much memory together.
+    """Bound the memory that new tensors in this block take together.
 
     Args:
         room: Bytes. What is freed inside the block still counts.

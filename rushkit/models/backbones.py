@@ -76,7 +76,7 @@ def _with_small_stem(model: ResNet, in_channels: int) -> nn.Module:
 
 
 def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any) -> nn.Module:
-    """Any model of timm by its name, as an encoder: ``"timm/vit_tiny_patch16_224"``.
+    """Build any model of timm as an encoder: ``"timm/vit_tiny_patch16_224"``.
 
     Args:
         name: timm's name of the model, with or without the tag of its weights.
@@ -108,7 +108,7 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
 
 
 def timm_pretrained(name: str, image_size: int, options: Table) -> nn.Module:
-    """A whole model of timm's with its pretrained weights and head, for images of this size.
+    """Build a model of timm with its pretrained weights and head, for images of this size.
 
     Raises:
         UsageError: as for ``timm_backbone``.
@@ -119,7 +119,7 @@ def timm_pretrained(name: str, image_size: int, options: Table) -> nn.Module:
 
 
 def creation_options(name: str, image_size: int) -> dict[str, Given]:
-    """What ``timm.create_model`` needs for a model for images of this size."""
+    """Return the options that ``timm.create_model`` needs for images of this size."""
     config = timm.models.get_pretrained_cfg(name)
     return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
 

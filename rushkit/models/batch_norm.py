@@ -14,7 +14,7 @@ from rushkit.errors import UsageError
 
 
 def synchronise_batch_norm(module: nn.Module) -> nn.Module:
-    """Let every BatchNorm layer inside a module take its statistics over all ranks, rows counted alike.
+    """Make every BatchNorm layer in a module take its statistics over the rows of all ranks.
 
     Parameters, buffers and state-dict names stay. On CUDA the layers become torch's own SyncBatchNorm, whose kernels
     are fused but which runs nowhere else; on other devices they become :class:`SynchronisedBatchNorm`.
@@ -49,7 +49,7 @@ class SynchronisedBatchNorm(_BatchNorm):
 
     @classmethod
     def of(cls, layer: _BatchNorm) -> Self:
-        """The same layer, sharing its parameters, buffers and modules."""
+        """Return the same layer, sharing its parameters, buffers and modules."""
         made = cls(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
         made._parameters, made._buffers, made._modules = layer._parameters, layer._buffers, layer._modules
         made.training = layer.training
@@ -138,12 +138,12 @@ def joined_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     Each rank's own moments are joined, not sums of squares, which would cancel.
     """
     channels, rows = x.shape[1], x.numel() // x.shape[1]
-    own = torch.zeros(2 * channels + 1, dtype=torch.float64, device=x.device)
+    moments = torch.zeros(2 * channels + 1, dtype=torch.float64, device=x.device)
     if rows:
         variance, mean = torch.var_mean(_wide(x), _rows(x), correction=0)
-        own[:channels], own[channels:-1], own[-1] = mean, variance, rows
-    parts = [torch.empty_like(own) for _ in range(distributed.get_world_size())]
-    distributed.all_gather(parts, own)
+        moments[:channels], moments[channels:-1], moments[-1] = mean, variance, rows
+    parts = [torch.empty_like(moments) for _ in range(distributed.get_world_size())]
+    distributed.all_gather(parts, moments)
     table = torch.stack(parts)
     means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
     count = counts.sum()
@@ -154,7 +154,7 @@ def joined_moments(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _wide(x: Tensor) -> Tensor:
-    """Half precision as float32; a sum over a batch needs it."""
+    """Convert half precision to float32, which a sum over a batch needs."""
     return x if x.dtype == torch.float64 else x.float()
 
 

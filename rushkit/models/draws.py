@@ -12,7 +12,7 @@ from rushkit.system import derived_seed
 
 @contextmanager
 def global_draws(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Let torch's global generators draw from (seed, purpose, counters) in this block; after it they are as before.
+    """Seed torch's global generators with (seed, purpose, counters) in this block; restore them afterwards.
 
     Args:
         seed: As in ``system.generator``, and so the purpose and the counters.
@@ -21,16 +21,16 @@ def global_draws(seed: int, purpose: str, *counters: int, device: torch.device |
         device: The one that draws; the CPU's generator is set beside it.
     """
     generators = [torch.default_generator, *_of_accelerator(torch.device(device))]
-    states = [each.get_state() for each in generators]
+    states = [generator.get_state() for generator in generators]
     number = derived_seed(seed, purpose, *counters)
     try:
-        for each in generators:
+        for generator in generators:
             # Not torch.manual_seed: that reseeds every accelerator, and not all of them are put back.
-            each.manual_seed(number)
+            generator.manual_seed(number)
         yield
     finally:
-        for each, state in zip(generators, states, strict=True):
-            each.set_state(state)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
 
 
 def _of_accelerator(device: torch.device) -> list[torch.Generator]:

@@ -1,4 +1,4 @@
-"""BatchNorm folded into the convolutions before it: the same function in fewer passes over memory, for inference."""
+"""Fold BatchNorm into the convolutions before it, for inference: the same function in fewer passes over memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TOLERANCE = 1e-4
 
 @torch.no_grad()
 def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
-    """A module for inference that computes what this one does in eval mode, with BatchNorm folded where it can be.
+    """Return a module for inference that computes the same in eval mode, with BatchNorm folded where possible.
 
     A BatchNorm layer that stands right behind a convolution in the same parent is taken to follow it, as in every
     ResNet. Whether that holds is checked on the example, and a module for which it does not is returned as it is; so is

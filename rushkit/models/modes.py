@@ -1,4 +1,4 @@
-"""Modules in eval mode for the length of a block, every submodule afterwards as it was."""
+"""Put modules into eval mode for the length of a block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import nn
 
 @contextmanager
 def in_eval_mode(module: nn.Module) -> Iterator[None]:
-    """Inside, the module is in eval mode; afterwards, also after an error, each submodule has the mode that it had.
+    """Put a module into eval mode in this block; afterwards, also after an error, restore each submodule's mode.
 
     ``module.train(False)`` does the switching, so that a submodule which overrides ``train`` has its way. The modes
     come back one by one: ``module.train()`` would thaw the statistics of a BatchNorm that was frozen by its mode.

@@ -73,7 +73,7 @@ def build_backbone(
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
 ) -> nn.Module:
-    """The encoder of this name, in train mode on the CPU, with weights drawn from the seed.
+    """Build the encoder of this name, in train mode on the CPU, with weights drawn from the seed.
 
     Args:
         name: A name of the registry of backbones.
@@ -131,13 +131,13 @@ def _batch_norms(module: nn.Module) -> Iterator[_BatchNorm]:
 
 
 def num_parameters(module: nn.Module, trainable: bool = False) -> int:
-    """How many numbers the parameters hold; with ``trainable``, only those that get gradients."""
+    """Count the parameters; with ``trainable``, only those that get gradients."""
     return sum(parameter.numel() for parameter in module.parameters() if parameter.requires_grad or not trainable)
 
 
 @torch.no_grad()
 def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
-    """Multiply-accumulates of one image's forward pass, in convolutions, linear layers and attention."""
+    """Count the multiply-accumulates of one image's forward pass, in convolutions, linear layers and attention."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # The counter has no entry for the fused attention of the CPU; the plain one does the same products.
     with in_eval_mode(module), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
@@ -147,7 +147,7 @@ def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What a set of tensors brought to a module; names are the module's own, without the prefix.
+    """Which tensors were loaded into a module; names are the module's own, without the prefix.
 
     Attributes:
         loaded: Tensors that were copied in.

@@ -1,4 +1,4 @@
-"""How many images one pass of a network may hold, from what one image takes: measured, not guessed from its size."""
+"""How many images one pass of a network may hold, from the measured memory of one image."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRANSIENT = 3
 
 
 def pass_size(network: nn.Module, shape: tuple[int, ...], machine: Machine) -> int:
-    """The images of one pass, with gradients to the images, that the machine has memory for; a power of two.
+    """Return how many images, with gradients, the machine has memory for in one pass; a power of two.
 
     It follows from the network, the images and the machine's whole memory, not from what is free at the moment.
 
@@ -34,7 +34,7 @@ def pass_size(network: nn.Module, shape: tuple[int, ...], machine: Machine) -> i
 
 
 def memory_an_image(network: nn.Module, shape: tuple[int, ...], machine: Machine) -> int:
-    """Bytes that a pass takes for each image: what autograd keeps of one, and the largest outputs on the way."""
+    """Measure the bytes that a pass takes for each image: what autograd keeps, and the largest outputs on the way."""
     weights = {tensor.data_ptr() for tensor in (*network.parameters(), *network.buffers())}
     kept: dict[int, int] = {}
 

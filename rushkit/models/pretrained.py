@@ -23,7 +23,7 @@ OWN_SCALE: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = dict.fromkey
 
 
 def without_fetching(name: str, options: Options) -> dict[str, Given]:
-    """The options that build the same backbone without pretrained weights, which a checkpoint brings instead.
+    """Return the options that build the same backbone without pretrained weights, which a checkpoint replaces.
 
     Args:
         name: A name of the registry of backbones.
@@ -38,7 +38,7 @@ def without_fetching(name: str, options: Options) -> dict[str, Given]:
 
 @contextmanager
 def hub_access(url: str | None, hub_name: str | None = None) -> Iterator[None]:
-    """A block in which weights are fetched. With ``RUSHKIT_OFFLINE`` they come from the hubs' caches or not at all.
+    """Let this block fetch weights. With ``RUSHKIT_OFFLINE`` they come from the hubs' caches or not at all.
 
     Args:
         url: Where the weights lie, for torch's cache.

@@ -29,7 +29,7 @@ _FIXED_OPTIONS: dict[str, dict[str, bool]] = {
 def torchvision_backbone(
     name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any
 ) -> nn.Module:
-    """Any classification model of torchvision by its name, as an encoder: ``"torchvision/resnet50"``.
+    """Build any classification model of torchvision as an encoder: ``"torchvision/resnet50"``.
 
     Its last linear layer is left out, and that layer's inputs are the features. Where the classifier has layers before
     the last one, as VGG's, they stay in the encoder. Tensors keep torchvision's names.
@@ -71,7 +71,7 @@ def torchvision_backbone(
 
 
 def creation_options(name: str, image_size: int, pretrained: bool = False) -> dict[str, Given]:
-    """What ``torchvision.models.get_model`` needs for a model for images of this size, without auxiliary heads.
+    """Return the options that ``torchvision.models.get_model`` needs for this image size, without auxiliary heads.
 
     With ``pretrained`` the model takes ImageNet's normalisation, as torchvision's own with its weights does.
     """
@@ -83,7 +83,7 @@ def creation_options(name: str, image_size: int, pretrained: bool = False) -> di
 
 
 def last_linear(model: nn.Module) -> str:
-    """The name of the linear layer that a model ends with. Raises ValueError where it ends with another layer."""
+    """Return the name of a model's last linear layer. Raises ValueError where it ends with another layer."""
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     name, layer = leaves[-1]
     if not isinstance(layer, nn.Linear):
@@ -92,7 +92,7 @@ def last_linear(model: nn.Module) -> str:
 
 
 def pretrained_state(name: str) -> dict[str, torch.Tensor]:
-    """torchvision's default weights of a model, downloaded or from its cache. Raises RushkitError where they fail."""
+    """Return torchvision's default weights, downloaded or cached. Raises RushkitError where they cannot be had."""
     try:
         weights: Any = torchvision.models.get_model_weights(name).DEFAULT
         # It tells of its download on stdout, which is for results.

@@ -1,4 +1,4 @@
-"""What comes out of an encoder that somebody else wrote, found by a trial; and the words for what does not fit."""
+"""Try out an encoder that somebody else wrote, and describe what does not fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MISFITS = (RuntimeError, AssertionError, ValueError, TypeError, KeyError, IndexE
 
 @torch.no_grad()
 def output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
-    """Length of the vectors that come out of two black images; the modes of the model's modules stay.
+    """Return the length of a model's output vectors, tried on two black images; the modes of its modules stay.
 
     Raises:
         ValueError: what comes out is not one vector an image.
@@ -27,7 +27,7 @@ def output_features(model: nn.Module, in_channels: int, image_size: int) -> int:
 
 
 def unfit(name: str, in_channels: int, image_size: int, error: Exception) -> UsageError:
-    """The error for a backbone that cannot be built for such images."""
+    """Return the error for a backbone that cannot be built for such images."""
     return UsageError(
         f"backbone {name!r} cannot be built for {in_channels}x{image_size}x{image_size} images: {reason(error)}",
         "check its options, take a model for smaller images, or resize the images",
@@ -35,5 +35,5 @@ def unfit(name: str, in_channels: int, image_size: int, error: Exception) -> Usa
 
 
 def reason(error: Exception) -> str:
-    """The first line of what an error says."""
+    """Return the first line of an error's message."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

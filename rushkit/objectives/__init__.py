@@ -1,4 +1,4 @@
-"""What a stage trains for: the module on the encoder, the inputs of a batch, and the loss.
+"""Training objectives: the module on the encoder, the inputs of a batch, and the loss.
 
 ``rushkit.objectives.create("rush", temperature=0.5)`` makes one; docs/objectives.md shows how to write another.
 Importing this package imports no component.
@@ -31,7 +31,7 @@ class Noise(Protocol):
 
 
 class Objective(Protocol):
-    """What a stage trains for; a plugin needs no base class.
+    """The interface of a training objective; a plugin needs no base class.
 
     Attributes:
         stage: Which stage it belongs to; pre-training has no labels, fine-tuning has.
@@ -40,7 +40,7 @@ class Objective(Protocol):
     stage: Literal["pretrain", "finetune"]
 
     def module(self, num_features: int, num_classes: int) -> nn.Module:
-        """What it puts on the encoder: (N, num_features) to projections, or to logits (N, num_classes)."""
+        """Return the module on the encoder: (N, num_features) to projections, or to logits (N, num_classes)."""
         ...
 
     def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:

@@ -1,4 +1,4 @@
-"""Views from their parameters. No value is read back from the device and no shape depends on a draw.
+"""Make views from their parameters. No value is read back from the device and no shape depends on a draw.
 
 So it can be compiled, or captured in a CUDA graph.
 """
@@ -62,7 +62,7 @@ class Views:
 
 
 def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    """The views that the parameters describe: crop, resize, flip, colour jitter, grayscale.
+    """Make the views that the parameters describe: crop, resize, flip, colour jitter, grayscale.
 
     Equal, within float32 rounding, to torchvision's functional operations on float tensors, with antialiasing.
 

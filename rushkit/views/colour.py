@@ -11,7 +11,7 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale; they add up to
 
 
 def jitter(colours: Tensor, parameters: ViewParameters, applied: Tensor) -> Tensor:
-    """The four colour operations, each image's in its own order, on (N, 3, pixels) in [0, 1] where `applied` (N,).
+    """Apply the four colour operations, in each image's own order, to (N, 3, pixels) in [0, 1] where `applied` (N,).
 
     Brightness, contrast and saturation are blends, and one pass can do a different one to each image. The hue is
     turned once, for the whole batch: passes before it do what an image's order puts before, passes after it the
@@ -39,7 +39,7 @@ def jitter(colours: Tensor, parameters: ViewParameters, applied: Tensor) -> Tens
 
 
 def grayscale(colours: Tensor, applied: Tensor) -> Tensor:
-    """Each pixel's luma in all three channels of (N, 3, pixels), where `applied` (N,)."""
+    """Replace (N, 3, pixels) by each pixel's luma in all three channels, where `applied` (N,)."""
     gray = applied.float()
     return _blend(colours, 1 - gray, gray, torch.zeros_like(gray))
 

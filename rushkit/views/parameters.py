@@ -51,7 +51,7 @@ class ViewParameters:
         return self._map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> ViewParameters:
-        """The same parameters on another device."""
+        """Return the same parameters on another device."""
         return self._map(lambda tensor: tensor.to(device))
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ViewParameters:
