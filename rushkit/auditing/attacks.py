@@ -1,4 +1,4 @@
-"""The measurements of an audit: each by itself, a function of the images, its label and the seed."""
+"""The measurements of an audit, each a function of the images, its label and the seed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Outcome:
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one.
-        problem: Why there is no more, or "".
+        problem: Why the measurement failed, or "".
     """
 
     share: list[float] | None = None
@@ -42,7 +42,7 @@ class Outcome:
 
 
 class Attacks:
-    """Whatever an audit does to images.
+    """Everything that an audit does to images.
 
     Args:
         g: The model under its noise, with the m of the votes.
@@ -52,7 +52,7 @@ class Attacks:
         features: (N, C, H, W) -> (N, F), where examples are planted.
 
     Attributes:
-        device: Where the images are.
+        device: The device of the images.
     """
 
     def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, features: Features) -> None:
@@ -61,24 +61,24 @@ class Attacks:
         self.device = x.device
 
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
-        """What a measurement finds, and its (N, C, H, W) images where they are of a white box within eps."""
-        found = Outcome()
+        """Return the outcome of a measurement, and its (N, C, H, W) images if a white box within eps made them."""
+        outcome = Outcome()
         try:
             if measurement.kind == "planted":
-                found.planted = self._planted()
-                return found, None
+                outcome.planted = self._planted()
+                return outcome, None
             make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
-            # What lies outside of the box is in ``excess``, for RK118; votes are of images.
-            x_adv = make(measurement, found).nan_to_num(0.0).clamp(0, 1)
-            found.share = score(self._g, x_adv, self._y, self._settings.seed, measurement.label)
+            # ``excess`` tells RK118 how far images lie outside the box; votes need images inside it.
+            x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
+            outcome.share = score(self._g, x_adv, self._y, self._settings.seed, measurement.label)
         except NumericsError as error:
-            found.problem = error.message
-            return found, None
+            outcome.problem = error.message
+            return outcome, None
         within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
-        return found, x_adv if measurement.kind == "climb" and within else None
+        return outcome, x_adv if measurement.kind == "climb" and within else None
 
     def judge(self, x_adv: Tensor) -> Outcome:
-        """Many votes of fresh noise on the images that were chosen."""
+        """Count many votes of fresh noise on the images that were chosen."""
         seed = derived_seed(self._settings.seed, "audit final")
         try:
             right = count_right(self._g, x_adv, self._y, FINAL_VOTES, seed)["majority"]
@@ -86,8 +86,8 @@ class Attacks:
             return Outcome(problem=error.message)
         return Outcome(share=[count / FINAL_VOTES for count in right])
 
-    def _climb(self, measurement: Measurement, found: Outcome) -> Tensor:
-        """One white-box attack on every image, with the last iterate of one climb: what a sweep compares."""
+    def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Attack every image by one climb of PGD and keep its last iterate, which is what a sweep compares."""
         settings = self._settings
         options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
         options |= measurement.options
@@ -99,13 +99,13 @@ class Attacks:
             results.append(attack.run(self._g, self._x[start : start + size], self._y[start : start + size]))
         weights = torch.tensor([len(result.x_adv) for result in results], dtype=torch.float64)
         curves = torch.stack([result.loss_curve for result in results])
-        found.curve = ((curves * weights[:, None]).sum(0) / weights.sum()).tolist()
+        outcome.curve = ((curves * weights[:, None]).sum(0) / weights.sum()).tolist()
         x_adv = torch.cat([result.x_adv for result in results])
-        found.excess = self._excess(x_adv, options["eps"])
+        outcome.excess = self._excess(x_adv, options["eps"])
         return x_adv
 
-    def _noise(self, measurement: Measurement, found: Outcome) -> Tensor:
-        """Random noise as large as the ball allows: corners in l-inf, random directions at full length else."""
+    def _noise(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Add random noise as large as the ball allows: corners in l-inf, else random directions at full length."""
         x, settings = self._x, self._settings
         source = generator(settings.seed, "audit noise", device=x.device)
         delta = random_start(torch.full_like(x, 0.5), settings.norm, min(settings.eps, 0.5), source) - 0.5
@@ -116,12 +116,12 @@ class Attacks:
             delta = settings.eps * delta / size
         return project(x, x + delta, settings.norm, settings.eps)
 
-    def _square(self, measurement: Measurement, found: Outcome) -> Tensor:
-        """Square, which sees scores and no gradient."""
+    def _square(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Attack by Square, which sees scores and no gradient."""
         settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
         attack = square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
         x_adv = attack.run(self._g, self._x, self._y).x_adv
-        found.excess = self._excess(x_adv, settings.eps)
+        outcome.excess = self._excess(x_adv, settings.eps)
         return x_adv
 
     def _planted(self) -> list[bool] | None:
@@ -135,12 +135,12 @@ class Attacks:
         delta, norm = x_adv.double() - self._x.double(), self._settings.norm
         allowed = eps + rounding(norm, delta[0].numel())
         outside = [length(delta, norm).amax() - allowed, x_adv.amax() - 1, -x_adv.amin()]
-        # Nothing compares with NaN: it would pass for an image within the ball.
+        # Every comparison with NaN is false: such an image would pass for one within the ball.
         return float(torch.stack([distance.double() for distance in outside]).nan_to_num(math.inf, math.inf).amax())
 
 
 def score(g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int, label: str) -> list[float]:
-    """For each image, the share of votes of fresh noise that are right; the label names the draws."""
+    """Return each image's share of right votes of fresh noise; the label seeds the draws."""
     votes = max(1, SCORE_DRAWS // g.samples)
     right = count_right(g, x, y, votes, derived_seed(seed, f"audit score {label}"))["majority"]
     return [count / votes for count in right]

@@ -1,4 +1,4 @@
-"""Is the robustness real? Measures what the checks need, on a few images, and says which of them hold.
+"""Is the robustness real? Measure what the checks need on a few images, and judge them.
 
 Each measurement is kept as soon as it is there: a stopped audit goes on where it was. Several ranks deal the
 measurements out among themselves.
@@ -29,7 +29,7 @@ from rushkit.setup.start import run_or_new
 from rushkit.setup.subject import Subject, in_precision
 from rushkit.smoothing import SmoothedClassifier
 
-# Images in the pass that tells how long everything will take.
+# Images in the pass from which the time of the whole audit is estimated.
 _TIMED = 128
 
 
@@ -53,7 +53,7 @@ def audit(
         recipe: Sections data, noise, attack (for the split and m), system.
         source: A fine-tuned checkpoint.
         settings: Norm, eps and budgets; None: the ball of the recipe's first attack, and the usual budgets.
-        run: Takes results.json, and each measurement until then; one that was stopped goes on. None: a new one.
+        run: Takes each measurement, and results.json in the end; a run that was stopped goes on. None: a new one.
         images: How many images of the split; 0: all.
         samples: m; 0: the largest of the recipe's first attack.
 
@@ -116,7 +116,7 @@ def failed(results: Audit) -> list[str]:
 
 
 def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> Settings:
-    """Settings with the budgets that are given; the others are the defaults. Raises UsageError as ``Settings`` does."""
+    """Return settings with some budgets; None means the default. Raises UsageError as ``Settings`` does."""
     given = {name: value for name, value in budgets.items() if value is not None}
     return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
 
@@ -188,7 +188,7 @@ def _gradients(measured: Measured) -> AuditGradients | None:
 
 
 def _seconds_a_pass(g: SmoothedClassifier, x: torch.Tensor) -> float:
-    """Seconds that a forward pass of one image takes, by one that warms up and one that is timed."""
+    """Return the seconds of a forward pass of one image, from the second of two passes: the first warms up."""
     draws = max(1, _TIMED // len(x))
     seconds = 0.0
     for _ in range(2):

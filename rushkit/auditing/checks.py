@@ -33,7 +33,7 @@ class Verdict:
     """What one check says.
 
     Attributes:
-        status: Whether what the check is named after is the case.
+        status: Whether the check passes, warns or fails, or was skipped.
         says: One sentence for the reader.
         figures: The numbers that decided, by name.
     """
@@ -118,7 +118,7 @@ def saturated(measured: Measured) -> Verdict:
 
 def large_eps_survived(measured: Measured) -> Verdict:
     """Where every image may become grey, no classifier beats a constant answer: what still stands is hidden."""
-    # The attacked images are those that were right: a model that favours a class leaves that class's, not 1/K of each.
+    # Only images that were right are attacked: with a model that favours one class they are not 1/K of each class.
     point, chance = measured.points["radii"][-1], measured.commonest
     low, _ = mean_interval(math.fsum(point.share), len(point.share))
     figures = {"eps": point.value, "accuracy": point.accuracy, "chance": chance}
@@ -286,14 +286,14 @@ def _can_judge(code: str, measured: Measured) -> bool:
 
 
 def _rival(weak: Point, strong: Point) -> Verdict:
-    """Whether an attack that should be the weaker one finds more."""
+    """Judge whether an attack that should be the weaker one finds more."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
     says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
     return Verdict(_worse_by(weak, strong), says + _tolerance(weak, strong), figures)
 
 
 def _monotone(points: list[Point], what: str) -> Verdict:
-    """Whether accuracy falls along a sweep."""
+    """Judge whether accuracy falls along a sweep."""
     statuses = {_worse_by(before, after) for before, after in pairwise(points)}
     worst: Status = "fail" if "fail" in statuses else "warn" if "warn" in statuses else "pass"
     accuracies = ", ".join(_percent(point.accuracy) for point in points)
@@ -302,7 +302,7 @@ def _monotone(points: list[Point], what: str) -> Verdict:
 
 
 def _worse_by(lower: Point, higher: Point) -> Status:
-    """Whether accuracy is lower at the first point, by how much and how surely, on the same images."""
+    """Judge whether accuracy is lower at the first point, by how much and how surely, on the same images."""
     drop = higher.accuracy - lower.accuracy
     lost = sum(before and not after for before, after in zip(higher.right, lower.right, strict=True))
     won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
@@ -312,12 +312,12 @@ def _worse_by(lower: Point, higher: Point) -> Status:
 
 
 def _noticed_from(lower: Point, higher: Point) -> float:
-    """The drop of accuracy beyond which chance does not explain it on these images."""
+    """Return the drop in accuracy beyond which chance does not explain it on these images."""
     return max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher))
 
 
 def _paired_error(lower: Point, higher: Point) -> float:
-    """Standard error of the mean difference of the shares, from the images as pairs; infinite for a single image."""
+    """Return the standard error of the mean paired difference of the shares; infinite for a single image."""
     differences = [before - after for before, after in zip(higher.share, lower.share, strict=True)]
     count = len(differences)
     if count < 2:
@@ -344,11 +344,11 @@ def _change(before: Point, after: Point) -> str:
 
 
 def _tolerance(lower: Point, higher: Point) -> str:
-    """What to read a drop that passes with: on how many images it was seen, and from where on it would have warned."""
+    """Say of a drop that passes on how many images it was seen, and from which drop on it would have warned."""
     images, drop = len(lower.share), higher.accuracy - lower.accuracy
     if not 0 < drop <= min(_noticed_from(lower, higher), 1.0):
         return ""
-    # A larger drop of whole images brings a larger error with it: the error that was seen promises too much.
+    # A larger drop of whole images has a larger error: the error that was seen would promise too much.
     least = min(max(_noticed_from(lower, higher), _smallest_drop(images)), 1.0)
     return f"; on {images} images a drop below {_percent(least)} can be chance"
 

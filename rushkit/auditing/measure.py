@@ -32,11 +32,11 @@ from rushkit.system import derived_seed
 
 @dataclass(frozen=True)
 class Point:
-    """What votes of fresh noise say after one attack.
+    """The accuracy after one attack, by votes of fresh noise.
 
     Attributes:
-        label: Of the attack.
-        value: Where it stands in its sweep.
+        label: Names the attack.
+        value: Its place in its sweep.
         share: For each image, the share of votes that are right.
     """
 
@@ -46,12 +46,12 @@ class Point:
 
     @property
     def accuracy(self) -> float:
-        """Mean over images and votes."""
+        """The share of right votes, over all images."""
         return math.fsum(self.share) / len(self.share)
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Which images most votes have right."""
+        """Which images are right in most votes."""
         return tuple(share > 0.5 for share in self.share)
 
 
@@ -80,17 +80,17 @@ class Measured:
         settings: What was spent.
         images: How many there were.
         classes: K.
-        clean: Before any attack, all images.
-        attacked: Indices of the images that are right; all points below are about these.
-        commonest: Share of them that have the commonest label: what a constant answer gets right.
+        clean: The accuracy before any attack, on all images.
+        attacked: Indices of the images that are right before any attack; all points below are about these.
+        commonest: Share of them with the commonest label, which a constant answer gets right.
         not_finite: Images for which some draw gives NaN or infinite logits.
-        deterministic: Whether every draw of the noise is the same, and there is nothing to ask about it.
+        deterministic: Whether every draw of the noise is the same, so that checks of the noise are skipped.
         problem: Why the rest could not be measured, or "".
         no_gradient: Whether that is because the output does not depend on the input differentiably.
-        gradients: At the images.
+        gradients: Input gradients at the attacked images.
         points: The accuracies by place: sweeps in their order, rivals of the base attack alone. The first of the
             losses is the base attack.
-        best: The best of all white-box attacks for each image, judged anew.
+        best: The accuracy on the worst white-box version of each image, by votes that chose none of them.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -137,7 +137,7 @@ class Measured:
         return not outcome.problem
 
 
-# As they travel between ranks.
+# Both travel between ranks as JSON.
 _MEASURED, _OUTCOMES = TypeAdapter(Measured), TypeAdapter(dict[int, Outcome])
 
 
@@ -158,8 +158,8 @@ def measure(
         y: (N,) labels.
         settings: Norm, eps and budgets.
         features: (N, C, H, W) -> (N, F), where examples are planted; None: the model's logits.
-        work: Shows how far it is, and may stop it between two measurements; None: nobody watches.
-        kept: Has what a session before has measured, and takes what this one does; None: nothing is kept.
+        work: Shows the progress, and stops between two measurements on request; None: no run.
+        kept: Holds the outcomes of earlier sessions and takes those of this one; None: nothing is kept.
 
     Raises:
         Interrupted: a signal asked to stop.
@@ -249,7 +249,7 @@ def _kept_or_measured(
         outcome, x_adv = before
         return outcome, x_adv if x_adv is None else x_adv.to(attacks.device)
     outcome, x_adv = attacks.measure(measurement)
-    # What has no finite figures is not worth keeping.
+    # Figures that are not finite end the audit: there is nothing to go on with.
     if kept and not outcome.problem and math.isfinite(outcome.excess):
         kept.save(number, outcome, x_adv)
     return outcome, x_adv
@@ -261,12 +261,12 @@ def _best_of_all(search: BestByRule) -> Tensor:
     by_image = zip(*ranks.gather(leads), strict=True)
     winners = [max(rivals, key=lambda rival: (rival[0], -rival[1]))[1] for rivals in by_image]
     mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)
-    # Contiguous: ranks add up memory, whatever its order.
+    # Contiguous, because ranks add up raw memory, whatever its layout.
     return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0).contiguous())
 
 
 def _judge_best(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
-    """Votes that chose nothing, on the best white-box version of each image."""
+    """Count fresh votes, which chose nothing, on the best white-box version of each image."""
     outcome = Outcome(**ranks.broadcast(asdict(attacks.judge(x_adv)) if ranks.rank() == 0 else None))
     if outcome.problem:
         measured.not_finite, measured.problem = 1, outcome.problem
@@ -282,9 +282,9 @@ def _gradients(g: SmoothedClassifier, images: Tensor, labels: Tensor, settings: 
     for start in range(0, len(images), size):
         x, y = images[start : start + size], labels[start : start + size]
         with under_attack(g, x, derived_seed(seed, "audit gradient", start), eot) as victim:
-            looks = [victim.gradient(x, y, nll) for _ in range(2)]
-        pairs.append(torch.stack([gradient.flatten(1) for _, gradient, _ in looks]))
-        logits = torch.cat([each for _, _, each in looks])
+            pair = [victim.gradient(x, y, nll) for _ in range(2)]
+        pairs.append(torch.stack([gradient.flatten(1) for _, gradient, _ in pair]))
+        logits = torch.cat([logits for _, _, logits in pair])
         surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
         saturated.append((surprise == 0).double().mean(dim=(0, 2)))
     both = torch.cat(pairs, dim=1).double()

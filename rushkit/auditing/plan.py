@@ -14,14 +14,14 @@ from rushkit.attacks.torchattacks_adapter import square_fits
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import check_eps
 
-# Draws behind every accuracy, spread over votes of m, and the votes that judge the best images.
+# Draws behind every accuracy, in votes of m draws each; and votes on the best white-box images.
 SCORE_DRAWS, FINAL_VOTES = 64, 10
-# Rough costs: an attack's own verdict, in draws, and a pass forward and backward, in forward passes.
+# Rough costs: the check of success inside an attack, in draws; a pass forward and backward, in forward passes.
 _VERDICT_DRAWS, _BACKWARD = 60, 3
 # Draws that place a readout for one planted example, and passes that climb to its point.
 _PLACING, _PLANT_CLIMB = 5 * SELECTION_SAMPLES, 128
 _RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
-# Where every image can be turned into grey, so that no classifier may be right: half the box, by norm and dimension.
+# The radius at which every image can become grey, so that no classifier can be right: half the box, by norm.
 _HALF_BOX: dict[str, Callable[[int], float]] = {
     "linf": lambda dim: 0.5,
     "l2": lambda dim: 0.5 * math.sqrt(dim),
@@ -34,13 +34,13 @@ class Settings:
     """What an audit spends.
 
     Attributes:
-        norm: Of the ball.
-        eps: Its radius, pixel units.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
         steps: Gradient steps; the sweep goes from a quarter to twice as many.
-        eot: Draws a gradient; the sweep likewise.
-        queries: Of Square.
-        planted: Images that get a planted example.
-        seed: Of every draw.
+        eot: Draws of noise in a gradient; the sweep likewise.
+        queries: Queries of Square.
+        planted: How many images get a planted example.
+        seed: Seeds every draw.
 
     Raises:
         UsageError: an unknown norm, an eps that is no radius in pixel units, or a budget that is not positive.
@@ -66,16 +66,16 @@ class Settings:
 
     @property
     def step_counts(self) -> tuple[int, ...]:
-        """The sweep of steps."""
+        """Gradient steps of each attack in the sweep of steps."""
         return _sweep(self.steps)
 
     @property
     def eot_counts(self) -> tuple[int, ...]:
-        """The sweep of draws."""
+        """Draws in a gradient of each attack in the sweep of draws."""
         return _sweep(self.eot)
 
     def large_eps(self, dim: int) -> float:
-        """A radius at which every image can become any grey."""
+        """Return a radius at which every image can become grey."""
         return max(_HALF_BOX[self.norm](dim), self.eps)
 
 
@@ -85,13 +85,13 @@ Place = Literal["steps", "draws", "radii", "losses", "fixed", "single", "noise",
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing to measure. It needs the outcome of no other, so that ranks can deal them out.
+    """One thing to measure. It needs the outcome of no other, so that it can be made on any rank.
 
     Attributes:
-        label: Names it, and its draws.
+        label: Its name, which also seeds its draws.
         place: Where its accuracy goes in ``Measured.points``; None: it is of another kind.
         passes: About how many forward passes it makes; a backward counts two.
-        value: Where it stands in its sweep.
+        value: Its place in its sweep.
         kind: How it is made; a climb is PGD.
         options: How a climb differs from the base attack.
         base: Whether it is the base attack itself.
@@ -107,11 +107,11 @@ class Measurement:
 
 
 def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list[Measurement]:
-    """Every measurement on right images, in the order of the results.
+    """Return every measurement on the images that are right, in the order of the results.
 
     Args:
         settings: What is spent.
-        m: Draws a vote.
+        m: Draws in a vote.
         classes: K; a loss that needs more is left out.
         shape: (N, C, H, W) of the images; Square is left out where it does not fit them.
     """
@@ -144,12 +144,12 @@ def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list
 
 
 def passes(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> int:
-    """About how many forward passes an audit of (N, C, H, W) images makes; a backward counts two."""
-    # Beside the plan: the first look, two gradients, the last votes.
+    """Estimate how many forward passes an audit of (N, C, H, W) images makes; a backward pass counts as two."""
+    # Beside the plan: the clean votes, two gradients, the final votes.
     around = 2 * SCORE_DRAWS + 2 * _BACKWARD * settings.eot + FINAL_VOTES * m
     return shape[0] * around + sum(measurement.passes for measurement in plan(settings, m, classes, shape))
 
 
 def _sweep(middle: int) -> tuple[int, ...]:
-    """A quarter, a half, all and twice of a budget, each at least 1."""
+    """Return a quarter, a half, the whole and twice a budget, each at least 1."""
     return tuple(sorted({max(1, middle // 4), max(1, middle // 2), middle, 2 * middle}))

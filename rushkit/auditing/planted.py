@@ -40,7 +40,7 @@ class Readout(nn.Module):
         model: Whose features these are, so that an attack treats its modules as it would.
         features: (N, C, H, W) -> (N, F).
         direction: (F,) from the image's mean features to the point's, scaled so that they lie 1 apart along it.
-        origin: Where the image's lie along it.
+        origin: The place of the image's mean features along it.
         threshold: Where between 0 and 1 the class changes.
     """
 
@@ -51,7 +51,7 @@ class Readout(nn.Module):
         self._direction, self._origin, self._threshold = direction, origin, threshold
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 2) logits."""
+        """Return (N, 2) logits."""
         place = self._features(x).float() @ self._direction - self._origin
         margin = _GAIN * (place - self._threshold)
         return torch.stack([-margin, margin], dim=1)
@@ -60,28 +60,28 @@ class Readout(nn.Module):
 def plant_and_seek(
     g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, steps: int, eot: int, seed: int
 ) -> list[bool] | None:
-    """For each image in which an example could be planted, whether PGD finds one.
+    """Return, for each image in which an example could be planted, whether PGD finds one.
 
     Args:
         g: The model under its noise.
         features: (N, C, H, W) -> (N, F) of its base model.
         x: (N, C, H, W) images in [0, 1].
-        norm: Of the ball.
-        eps: Its radius, pixel units.
-        steps: Of the attack.
-        eot: Draws a gradient.
-        seed: Of every draw.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
+        steps: Steps of the attack.
+        eot: Draws of noise in a gradient.
+        seed: Seeds every draw.
 
     Returns:
         One outcome for each plant that votes prove; None where noise hides every one.
     """
     outcomes = []
     for index in range(len(x)):
-        own = derived_seed(seed, "plant", index)
-        readout = _plant(g, features, x[index : index + 1], norm, eps, own)
+        image_seed = derived_seed(seed, "plant", index)
+        readout = _plant(g, features, x[index : index + 1], norm, eps, image_seed)
         if readout is None:
             continue
-        attack = PGD(norm, eps, steps=steps, samples=eot, best="last", seed=derived_seed(own, "seek"))
+        attack = PGD(norm, eps, steps=steps, samples=eot, best="last", seed=derived_seed(image_seed, "seek"))
         zero = torch.zeros(1, dtype=torch.int64, device=x.device)
         x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
         outcomes.append(_lead(readout, x_adv) > 0)
@@ -91,7 +91,7 @@ def plant_and_seek(
 def _plant(
     g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int
 ) -> SmoothedClassifier | None:
-    """A two-class classifier with an adversarial example in the ball, proved by votes; None where noise hides it."""
+    """Return a classifier of two classes with an adversarial example, proved by votes; None where noise hides it."""
     point = _far_point(g, features, x, norm, eps, seed)
     here, there = (_mean_features(g, features, image, seed) for image in (x, point))
     way = there - here
@@ -108,7 +108,7 @@ def _plant(
 
 
 def _far_point(g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int) -> Tensor:
-    """A point of the ball where the features lie far from the image's, as far as a few steps from anywhere go."""
+    """Return a point of the ball whose features lie far from the image's, found by a few steps from a random start."""
     here = _mean_features(g, features, x, seed)
     point = random_start(x, norm, eps, generator(seed, "plant start", device=x.device))
     if norm == "linf":
@@ -131,13 +131,13 @@ def _mean_features(g: SmoothedClassifier, features: Features, x: Tensor, seed: i
 
 
 def _draw(g: SmoothedClassifier, features: Features, x: Tensor, draws: int, seed: int) -> Tensor:
-    """(draws, F) features of noisy copies of one image."""
+    """Return the features (draws, F) of noisy copies of one image."""
     copies = x.expand(draws, *x.shape[1:])
     delta = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
     return features(settled(g.noise, copies + delta)).float()
 
 
 def _lead(smoothed: SmoothedClassifier, x: Tensor) -> int:
-    """By how many fresh votes the planted class leads."""
+    """Return by how many fresh votes the planted class leads."""
     votes = smoothed.votes(x)[0]
     return int(votes[1] - votes[0])

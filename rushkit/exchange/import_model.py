@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from rushkit import data
-from rushkit.data.memory import limit
 from rushkit.errors import first_few
 from rushkit.exchange.plan import Plan
 from rushkit.noises.none import NoNoise
@@ -11,11 +12,8 @@ from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent
 from rushkit.run.folder import Run
-from rushkit.setup import components
-from rushkit.setup.model import load_classifier
 from rushkit.setup.outcomes import count_outcomes
-from rushkit.setup.start import machine_of
-from rushkit.setup.subject import check_images, labels_of, smoothed
+from rushkit.setup.subject import Subject
 
 
 def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
@@ -58,14 +56,10 @@ def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
         return None
     checkpoint = run.checkpoints.load_latest()
     assert checkpoint is not None
-    machine = machine_of(recipe)
-    classifier = load_classifier(checkpoint, machine)
-    split = limit(components.load_split(recipe, components.build_dataset(recipe), recipe.evaluate.split), images)
-    labels = labels_of(split, len(classifier.classes))
-    check_images(split, classifier.image_size)
-    g = smoothed(classifier.network, NoNoise(), 1, classifier.chunk(recipe.system.chunk), machine)
-    row = accuracy_row(count_outcomes(g, split, 1, recipe.system.seed, machine.device).right("majority"))
-    chance = int(labels.bincount().max()) / len(labels)
+    subject = Subject.open(recipe, checkpoint, split=recipe.evaluate.split, limit=images)
+    g, split = replace(subject, noise=NoNoise()).smoothed(1), subject.split
+    row = accuracy_row(count_outcomes(g, split, 1, recipe.system.seed, subject.machine.device).right("majority"))
+    chance = int(subject.labels.bincount().max()) / len(split)
     if row["low"] <= chance:
         run.speaker.warn(
             f"clean accuracy is {percent(row['accuracy'])} % on {len(split)} images, where always saying the "
