@@ -72,6 +72,11 @@ def finetuned(recipe: Recipe, source: Checkpoint | None) -> Run:
     return run
 
 
+def die() -> None:
+    """What a test has a training do at some step."""
+    raise RuntimeError("the machine went away")
+
+
 @contextmanager
 def calling_after_step(number: int, action: Callable[[], None]) -> Iterator[None]:
     """Inside the block, call ``action`` once, after the n-th training step from now."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tiny_runs import QUIET, checkpoint_of, finetuned, pretrained
+from tiny_runs import QUIET, checkpoint_of, die, finetuned, pretrained
 
 from rushkit.errors import UsageError
 from rushkit.run.folder import Run
@@ -48,9 +48,6 @@ def test_both_trainings_show_the_scalars_of_their_metrics(tiny):
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_a_run_that_died_and_resumed_shows_no_gaps_and_no_repeats(tiny, at_step, step):
     recipe = tiny("system.tensorboard=true")
-
-    def die() -> None:
-        raise RuntimeError("the machine went away")
 
     at_step(step, die)
     run = start_run("pretrain", recipe, QUIET)

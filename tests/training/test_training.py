@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import QUIET, checkpoint_of, finetuned, folder_of_images, pretrained
+from tiny_runs import QUIET, checkpoint_of, die, finetuned, folder_of_images, pretrained
 
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
 from rushkit.recipe.load import load_recipe
@@ -131,9 +131,6 @@ def test_fine_tuning_that_died_and_resumed_ends_bit_for_bit_the_same(tiny, at_st
     source = checkpoint_of(pretrained(recipe))
     whole = finetuned(recipe, source)
 
-    def die() -> None:
-        raise RuntimeError("the machine went away")
-
     at_step(step, die)
     run = start_run("finetune", recipe, QUIET)
     with pytest.raises(RuntimeError, match="went away"), run:
@@ -157,9 +154,6 @@ def test_a_model_that_draws_resumes_bit_for_bit(tiny, at_step, backbone):
     recipe = tiny(*backbone, "pretrain.knn.every=0", "pretrain.save_every=2steps")
     whole = pretrained(recipe)
 
-    def die() -> None:
-        raise RuntimeError("the machine went away")
-
     at_step(6, die)
     run = start_run("pretrain", recipe, QUIET)
     with pytest.raises(RuntimeError, match="went away"), run:
@@ -179,9 +173,6 @@ def saved_steps(run: Run) -> list[int]:
 
 def test_checkpoints_between_epochs_change_nothing_and_serve_a_resume(tiny, at_step):
     whole = pretrained(tiny())
-
-    def die() -> None:
-        raise RuntimeError("the machine went away")
 
     recipe = tiny("pretrain.save_every=2steps")
     at_step(6, die)
@@ -219,9 +210,6 @@ def test_the_best_on_validation_images_stays_and_is_saved_between_the_others(tin
     recipe = tiny("data.validation=20", *(f"{stage}.{change}" for change in ("epochs=6", "save_every=4", "keep=2")))
     train = pretrain if stage == "pretrain" else lambda recipe, run: finetune(recipe, None, run)
     run = start_run(stage, recipe, QUIET)
-
-    def die() -> None:
-        raise RuntimeError("the machine went away")
 
     per_epoch = 3
     at_step(4 * per_epoch + 2, die)
