@@ -219,7 +219,7 @@ def test_names_are_escaped_everywhere(runs):
     note = Note(code="other", text=EVIL)
     row = attack_row([1, 0], attack=EVIL, notes=[note], contributions={EVIL: 1})
     runs.add("attack", model, attacks(row, row.with_changes(eps=0.1)))
-    runs.add("certify", model, certification([0.1], [True], covers=EVIL, assumptions=[EVIL], warnings=[note]))
+    runs.add("certify", model, certification([0.1], [True], covers=EVIL, assumptions=[EVIL], warnings=[EVIL]))
     (model.path / "recipe.toml").write_text(f"# {EVIL}\n" + (model.path / "recipe.toml").read_text())
     text = html_of(model)
     parsed = Page(text)
