@@ -17,7 +17,7 @@ from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_
 from rushkit.attacks.fab import fab
 from rushkit.attacks.losses import LossName, classes_needed, margin
 from rushkit.attacks.norms import settle
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.square import square
 from rushkit.attacks.torchattacks_adapter import Adapted, square_fits
 from rushkit.attacks.victim import Victim, derive, under_attack
@@ -129,7 +129,7 @@ class AutoAttack:
 
     def parts(
         self, version: Version, num_classes: int, height: int, width: int
-    ) -> tuple[dict[str, Part], tuple[str, ...]]:
+    ) -> tuple[dict[str, Part], tuple[AttackNote, ...]]:
         """The attacks of a version by name, in order, and what there is to note about them."""
 
         def apgd(loss: LossName, targeted: bool = False) -> APGD:
@@ -151,7 +151,8 @@ class AutoAttack:
         few = num_classes < needed
         second: LossName = "margin" if few else "dlr"
         kind = "targeted DLR" if targeted else "DLR"
-        notes = (f"{kind} needs {needed} classes and there are {num_classes}: margin instead",) if few else ()
+        text = f"{kind} needs {needed} classes and there are {num_classes}: margin instead"
+        notes = (AttackNote("loss-replaced", text),) if few else ()
         chosen: dict[str, Part] = {"apgd-ce": apgd("ce")}
         if not targeted:
             chosen[f"apgd-{second}"] = apgd(second)
@@ -159,7 +160,8 @@ class AutoAttack:
         chosen["apgd-t"] = apgd(second, targeted=True)
         chosen["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
         if not square_fits(self.norm, height, width):
-            return chosen, (*notes, f"Square's windows in {self.norm} do not fit {height}x{width} images: left out")
+            text = f"Square's windows in {self.norm} do not fit {height}x{width} images: left out"
+            return chosen, (*notes, AttackNote("part-left-out", text))
         chosen["square"] = square(
             self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")
         )
@@ -256,7 +258,7 @@ class AutoAttack:
         progress: Progress,
         version: Version,
         names: Sequence[str],
-        notes: tuple[str, ...],
+        notes: tuple[AttackNote, ...],
     ) -> AutoAttackResult:
         x_adv = settle(x, progress.best.x_adv, self.norm, self.eps)
         with self._under_attack(model, x, "verdict") as victim:

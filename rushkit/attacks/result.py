@@ -3,8 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+
+class AttackNote(NamedTuple):
+    """Something that a reader of an attack's figures must know.
+
+    Attributes:
+        code: What it is about, for code that has to tell notes apart.
+        text: The sentence for people.
+    """
+
+    code: Literal["loss-replaced", "part-left-out", "projected", "other"]
+    text: str
 
 
 @dataclass(frozen=True)
@@ -20,7 +33,7 @@ class AttackResult:
             left the batch counts with its last value. Empty for an attack that has none.
         image_forwards: Images that went forward through the base model.
         image_backwards: Images that went backward through it.
-        notes: What a reader of the figures must know, such as a loss that was replaced.
+        notes: What a reader of the figures must know, such as a loss that was replaced; a sentence alone has no code.
     """
 
     x_adv: Tensor
@@ -29,7 +42,7 @@ class AttackResult:
     loss_curve: Tensor
     image_forwards: int
     image_backwards: int
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[AttackNote | str, ...] = field(default=())
 
     def __repr__(self) -> str:
         return (

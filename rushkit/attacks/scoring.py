@@ -14,7 +14,7 @@ from rushkit.system import derived_seed
 RULES: tuple[Rule, ...] = ("majority", "mean")
 
 
-def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int) -> dict[str, list[int]]:
+def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int) -> dict[Rule, list[int]]:
     """By rule, for each image, how many of ``votes`` independent predictions by m fresh draws are right."""
     right = {rule: torch.zeros_like(y) for rule in RULES}
     with g.fresh_noise(seed):

@@ -24,7 +24,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.losses import margin
 from rushkit.attacks.norms import length, settle
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.torchattacks_kinds import KINDS, Kind
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
@@ -177,11 +177,12 @@ class Adapted:
                 notes=(self._projected(),) if outside and self._kind.eps is None else (),
             )
 
-    def _projected(self) -> str:
-        return (
+    def _projected(self) -> AttackNote:
+        text = (
             f"{self.name} does not stay within a ball: what it found beyond {ball_words(self.norm, self.eps)} was "
             "shrunk onto it, and may break less there than other attacks"
         )
+        return AttackNote("projected", text)
 
     def _attack(self, facade: _Facade, x: Tensor, y: Tensor) -> Tensor:
         options = dict(self.options)

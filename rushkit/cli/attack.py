@@ -123,5 +123,5 @@ def command(
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
-    if failed := run.about.failed.values():
-        raise failed_error(list(failed), len(failed) + len(results["attacks"]))
+    if failed := results.failed:
+        raise failed_error(failed, len(failed) + len(results.attacks))

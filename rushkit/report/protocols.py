@@ -43,7 +43,7 @@ def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
 
 def settings_words(row: Labelled) -> str:
     """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all are."""
-    return deviation_words(row.protocol, [deviation.model_dump() for deviation in row.deviations])
+    return deviation_words(row.protocol, row.deviations)
 
 
 def protocol_words(row: Labelled) -> str:

@@ -75,7 +75,10 @@ def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, A
     for key in ("seconds", "image_forwards", "image_backwards"):
         row[key] = sum(record[key] for record in records)
     row["contributions"] = _total(record["contributions"] for record in records)
-    row["notes"] = list(dict.fromkeys(note for record in records for note in record["notes"]))
+    row["notes"] = []
+    for note in (note for record in records for note in record["notes"]):
+        if note not in row["notes"]:
+            row["notes"].append(note)
     for key in ("labels", "chosen"):
         row["outcomes"][key] = [value for record in records for value in record[key]]
     return row

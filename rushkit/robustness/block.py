@@ -13,9 +13,11 @@ from torch import Tensor
 from rushkit.attacks.abilities import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import BestByRule
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.scoring import count_right, newly_wrong, score_seeds
 from rushkit.recipe.schema import Attack
+from rushkit.results.logs import AttackBlock
+from rushkit.results.notes import Note
 from rushkit.robustness.protocols import Candidate, OnePanel, Plan
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
@@ -56,7 +58,7 @@ class Books:
 
     done: int = 0
     contributions: dict[str, int] = field(default_factory=dict)
-    notes: list[str] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
     image_forwards: int = 0
     image_backwards: int = 0
     seconds: float = 0.0
@@ -64,6 +66,13 @@ class Books:
     def credit(self, name: str, images: int) -> None:
         """Book images that an attack was the first to break."""
         self.contributions[name] = self.contributions.get(name, 0) + images
+
+    def note(self, note: AttackNote | str) -> None:
+        """Keep a note of an attack, unless it is there already."""
+        coded = note if isinstance(note, AttackNote) else AttackNote("other", note)
+        record = Note(code=coded.code, text=coded.text)
+        if record not in self.notes:
+            self.notes.append(record)
 
 
 def attack_block(
@@ -74,7 +83,7 @@ def attack_block(
     seed: int,
     partial: Partial | None = None,
     pause: Callable[[], None] = lambda: None,
-) -> tuple[dict[str, Any], Tensor]:
+) -> tuple[AttackBlock, Tensor]:
     """Run the plan's attacks on a block, keep the best image of each, and let fresh noise vote on it.
 
     Under ``strict`` an image may stay as it is, and leaves the block once its vote is as good as lost.
@@ -103,18 +112,18 @@ def attack_block(
         # No panel has looked: the votes that score are all there is.
         books.credit(CLEAN, clean_right["majority"].count(0))
         books.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
-    record = {
-        "images": list(range(block.start, block.start + len(block.x))),
-        "labels": block.y.tolist(),
-        "chosen": search.chosen.tolist(),
-        "right": right,
-        "clean_right": clean_right,
-        "contributions": books.contributions,
-        "notes": books.notes,
-        "image_forwards": books.image_forwards,
-        "image_backwards": books.image_backwards,
-        "seconds": work.seconds(),
-    }
+    record = AttackBlock(
+        images=list(range(block.start, block.start + len(block.x))),
+        labels=block.y.tolist(),
+        chosen=search.chosen.tolist(),
+        right=right,
+        clean_right=clean_right,
+        contributions=books.contributions,
+        notes=list(books.notes),
+        image_forwards=books.image_forwards,
+        image_backwards=books.image_backwards,
+        seconds=work.seconds(),
+    )
     return record, search.x_adv
 
 
@@ -192,7 +201,8 @@ class _Work:
         passes = plan.gradient_samples if plan.panel else 1
         self.books.image_forwards += result.image_forwards * passes
         self.books.image_backwards += result.image_backwards * passes
-        self.books.notes += [note for note in result.notes if note not in self.books.notes]
+        for note in result.notes:
+            self.books.note(note)
         return result.x_adv, self._by_part(result, rows)
 
     def _by_part(self, result: AttackResult, rows: Tensor) -> dict[str, int] | None:
@@ -219,7 +229,8 @@ class _Work:
                 "image_forwards": part.image_forwards,
                 "image_backwards": part.image_backwards,
             }
-        books = {**vars(self.books), "seconds": self.seconds()}
+        notes = [note.to_table() for note in self.books.notes]
+        books = {**vars(self.books), "notes": notes, "seconds": self.seconds()}
         self._partial.save(self._block.start, tensors, {"books": books, "suite": suite})
 
     def _restore(self) -> bool:
@@ -228,7 +239,8 @@ class _Work:
             return False
         tensors, suite = stored.tensors, stored.meta["suite"]
         self.search.restore(tensors)
-        self.books = Books(**stored.meta["books"])
+        books = stored.meta["books"]
+        self.books = Books(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:
             device = self._block.y.device
             of_suite = {

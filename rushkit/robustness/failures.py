@@ -9,14 +9,11 @@ from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, PluginError, RushkitError, UsageError
 from rushkit.results.attacks import FailedAttack
 from rushkit.run.folder import Run
-
-
-class AttackFailed(RushkitError):
-    """An attack raised while it ran. Its cause, where this process has it, is ``__cause__``."""
+from rushkit.setup.resumable import ItemFailed
 
 
 class Failures:
-    """The attacks of a run that failed, in its run.json: going on does not try them again.
+    """The attacks of a run that failed, kept in its run.json: a resumed run does not try them again.
 
     Args:
         run: The run.
@@ -24,56 +21,45 @@ class Failures:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        failed = ranks.broadcast({name: attack.to_table() for name, attack in run.about.failed.items()})
-        self._failed = {name: FailedAttack(**table) for name, table in failed.items()}
-        self._first: AttackFailed | None = None
+        told = ranks.broadcast({name: row.to_table() for name, row in run.about.failed.items()})
+        self._rows = {name: FailedAttack(**row) for name, row in told.items()}
+        self._first: ItemFailed | None = None
 
     @property
-    def attacks(self) -> list[FailedAttack]:
-        """The attacks that failed, in this session and before."""
-        return list(self._failed.values())
+    def rows(self) -> list[FailedAttack]:
+        """The attacks that failed, in their order."""
+        return list(self._rows.values())
 
     def known(self, name: str) -> bool:
-        """Return whether a job failed before."""
-        return name in self._failed
+        """Whether a job failed before."""
+        return name in self._rows
 
-    def add(self, name: str, attack: FailedAttack, failure: AttackFailed) -> None:
-        """Keep that a job failed, and say why."""
+    def add(self, name: str, row: FailedAttack, failure: ItemFailed) -> None:
+        """Keep and announce the failure of a job."""
         self._first = self._first or failure
-        self._failed[name] = attack
-        self._run.update(failed=self._failed)
-        self._run.speaker.warn(attack.words())
+        self._rows[name] = row
+        self._run.update(failed=dict(self._rows))
+        self._run.speaker.warn(row.words())
 
     def raise_first(self) -> NoReturn:
         """Raise the error of the first attack that failed: the original one, where this process has it."""
         cause = None if self._first is None else self._first.__cause__
         if cause is not None:
             raise cause
-        first = self.attacks[0]
+        first = self.rows[0]
         raise RushkitError(first.words(), first.hint)
 
 
-def failed_error(failed: Sequence[FailedAttack], of: int) -> RushkitError:
-    """Return the error that a command ends with where some of its attacks failed and others ran."""
+def failed_error(rows: Sequence[FailedAttack], of: int) -> RushkitError:
+    """The error that ends a command some of whose ``of`` attacks failed."""
     return RushkitError(
-        f"{len(failed)} of {of} attacks failed: {'; '.join(attack.words() for attack in failed)}",
+        f"{len(rows)} of {of} attacks failed: {'; '.join(row.words() for row in rows)}",
         "the others have results; going on with this run does not try these again, a new run does",
     )
 
 
 def is_of_attack(error: Exception) -> bool:
-    """Whether an error is the attack's, and not that of the run's folder or of a signal."""
+    """Whether an error comes from the attack, and not from the run's folder or a signal."""
     if isinstance(error, RushkitError):
         return isinstance(error, UsageError | PluginError | NumericsError)
     return not isinstance(error, OSError)
-
-
-def failure_anywhere(error: Exception | None) -> AttackFailed | None:
-    """This rank's error, or that of another one, for every rank to raise; every rank calls it."""
-    message, hint = None, None
-    if isinstance(error, RushkitError):
-        message, hint = error.message, error.hint
-    elif error is not None:
-        message = f"{type(error).__name__}: {error}"
-    told = next((pair for pair in ranks.gather([message, hint]) if pair[0] is not None), None)
-    return None if told is None else AttackFailed(*told)

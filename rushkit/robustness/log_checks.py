@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
+from rushkit.results.notes import Note
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 
 
-def check_attack(subject: dict[str, Any], records: Sequence[Record], labels: Sequence[int], candidates: int) -> None:
+def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[int], candidates: int) -> None:
     """Check the outcomes of an attack.
 
     Args:
@@ -22,19 +24,25 @@ def check_attack(subject: dict[str, Any], records: Sequence[Record], labels: Seq
         demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
         integers(record["chosen"], (len(rows),), -1, candidates - 1, "a chosen attack")
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
-        demand(isinstance(record["notes"], list) and all(isinstance(note, str) for note in record["notes"]), "a note")
+        _check_notes(record["notes"])
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
         check_seconds(record)
 
 
-def check_transfer(
-    subject: dict[str, Any], records: Sequence[Record], images: Sequence[int], rules: Sequence[str]
-) -> None:
+def check_transfer(subject: Record, records: Sequence[Record], images: Sequence[int], rules: Sequence[str]) -> None:
     """Check what another model says of adversarial images, whose indices are (N,) ``images``."""
     for record, rows in zip(records, _blocks(records, len(images), subject["block"]), strict=True):
         demand(record["images"] == list(images[rows.start : rows.stop]), "its images do not follow each other")
         _check_right(record, rules, len(rows), subject["votes"])
+
+
+def _check_notes(notes: object) -> None:
+    demand(isinstance(notes, list), "its notes are no list")
+    try:
+        TypeAdapter(list[Note]).validate_python(notes)
+    except ValidationError as error:
+        raise ValueError("a note has no code or no text") from error
 
 
 def _blocks(records: Sequence[Record], images: int, size: int) -> Iterable[range]:

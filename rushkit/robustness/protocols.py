@@ -20,7 +20,9 @@ from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
-from rushkit.robustness.deviations import Deviation, Label, ProtocolName, deviations_from, label_of
+from rushkit.results.attacks import Deviation, Protocol
+from rushkit.results.notes import Note
+from rushkit.robustness.deviations import ProtocolName, deviations_from, label_of
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
@@ -39,6 +41,10 @@ STRICT_ATTACKS = (PGD, APGD, AutoAttack)
 PAPER_STEP = 1 / 4
 
 
+# The options of an attack by name; the attack itself checks their types.
+Options = dict[str, Any]
+
+
 @dataclass(frozen=True)
 class Candidate:
     """One attack of a protocol.
@@ -51,7 +57,7 @@ class Candidate:
 
     label: str
     name: str
-    options: dict[str, Any]
+    options: Options
 
     def create(self, section: Attack, block: int) -> Any:
         """The attack under the section's norm and eps, with draws of its own for the block that starts at ``block``."""
@@ -81,12 +87,12 @@ class Plan:
     votes: int
     gradient_samples: int
     panel: bool = False
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     deterministic: bool = False
     deviations: tuple[Deviation, ...] = ()
 
     @property
-    def label(self) -> Label:
+    def label(self) -> Protocol:
         """What its row is called: ``weaker`` where the deviations make it weaker than strict."""
         return label_of(self.protocol, self.deviations)
 
@@ -119,12 +125,13 @@ def plan_attack(
     known = signature(factory).parameters
     climbs = factory in (PGD, APGD)
     samples = 1 if deterministic else samples
-    own: dict[str, Any] = {"seed": seed} if "seed" in known else {}
-    notes: list[str] = []
+    own: Options = {"seed": seed} if "seed" in known else {}
+    notes: list[Note] = []
     if isinstance(factory, type) and issubclass(factory, AutoAttack):
         own["version"] = "standard" if deterministic else "rand"
         if "version" not in section.options and not deterministic:
-            notes.append("version rand, the default on a smoothed model; set `version` to standard for the other")
+            text = "version rand, the default on a smoothed model; set `version` to standard for the other"
+            notes.append(Note(code="rand-version", text=text))
     version = section.options.get("version", own.get("version"))
     own_draws = _own_draws(strict, samples, str(version) if version else None, deterministic)
     gradient_samples = own_draws if deterministic else section.eot or own_draws
@@ -136,12 +143,14 @@ def plan_attack(
     # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
     panel = not strict and "noise" not in options and not deterministic
     if panel:
-        notes.append(f"one panel of {gradient_samples} draws stands for the model during the attack")
+        text = f"one panel of {gradient_samples} draws stands for the model during the attack"
+        notes.append(Note(code="one-panel", text=text, figures={"draws": gradient_samples}))
     losses = STRICT_LOSSES if strict and climbs and "loss" not in section.options else ()
     targeted = bool(section.options.get("targeted", False))
     fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
     if len(fitting) < len(losses):
-        notes.append(f"no DLR loss: {classes} classes are too few for it")
+        text = f"no DLR loss: {classes} classes are too few for it"
+        notes.append(Note(code="no-dlr", text=text, figures={"classes": classes}))
     notes += _short_steps(section, {key: known[key].default for key in known} | options)
     candidates = [
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
@@ -183,7 +192,7 @@ def _deviations(
     section: Attack,
     factory: Any,
     strict: bool,
-    own: dict[str, Any],
+    own: Options,
     gradient_samples: int,
     own_draws: int,
     deterministic: bool,
@@ -205,14 +214,15 @@ def _deviations(
     return tuple(deviations_from(own, given))
 
 
-def _short_steps(section: Attack, options: dict[str, Any]) -> list[str]:
+def _short_steps(section: Attack, options: Options) -> list[Note]:
     """A note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
     length = options.get("step_size", options.get("alpha"))
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
         return []
     reach, radius = f"{length * steps:.4g}", eps_words(section.eps)
-    return [f"{steps} steps of {length:.4g} reach {reach}, and the ball has the radius {radius}"]
+    text = f"{steps} steps of {length:.4g} reach {reach}, and the ball has the radius {radius}"
+    return [Note(code="short-steps", text=text, figures={"reach": length * steps, "eps": section.eps})]
 
 
 class OnePanel(nn.Module):
@@ -235,10 +245,10 @@ class OnePanel(nn.Module):
         return log_prob
 
 
-def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> dict[str, Any]:
+def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> Options:
     """The protocol's options of an attack that climbs a loss."""
     if strict:
-        wanted: dict[str, Any] = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
+        wanted: Options = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
         return {key: value for key, value in wanted.items() if key in known} | (
             {"steps": STRICT_STEPS} if known["steps"].default < STRICT_STEPS else {}
         )
@@ -254,7 +264,7 @@ def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: 
     }
 
 
-def _label(section: Attack, options: dict[str, Any]) -> str:
+def _label(section: Attack, options: Options) -> str:
     """Such as ``"pgd nll"`` or ``"autoattack rand"``."""
     if section.type == "pgd":
         return f"pgd {options.get('loss', 'nll')}"

@@ -20,7 +20,7 @@ from rushkit.run.names import SUFFIX
 FOLDER = "adversarial"
 
 
-class Album:
+class SavedImages:
     """The adversarial images of one job: a file a block while it runs, one file when it is done.
 
     Args:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from torch import Tensor
 
 from rushkit.attacks.scoring import RULES, count_right, score_seeds
-from rushkit.distributed import ranks
 from rushkit.errors import UsageError
 from rushkit.noises import is_deterministic
+from rushkit.results.attacks import Transfer
 from rushkit.results.intervals import figures
+from rushkit.results.logs import TransferBlock, TransferSubject
 from rushkit.robustness.log_checks import check_transfer
-from rushkit.robustness.saved_images import Album
+from rushkit.robustness.saved_images import SavedImages
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.log import BlockLog, Table
-from rushkit.setup import components
-from rushkit.setup.model import Classifier, load_classifier, recipe_of
+from rushkit.setup.components import build_noise, to_float
+from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.outcomes import BLOCK
+from rushkit.setup.resumable import Made, SharedLog, resumable
 from rushkit.setup.subject import smoothed
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
@@ -28,7 +28,7 @@ from rushkit.system import Machine
 
 @dataclass(frozen=True)
 class Target:
-    """Another model, under its own noise, that is asked about images made against this one."""
+    """Another model, under its own noise, that is queried with images made against the attacked one."""
 
     classifier: Classifier
     machine: Machine
@@ -37,11 +37,11 @@ class Target:
     @property
     def deterministic(self) -> bool:
         """Whether it has no noise."""
-        return is_deterministic(components.build_noise(self.classifier.recipe))
+        return is_deterministic(build_noise(self.classifier.recipe))
 
     def smoothed(self, m: int) -> SmoothedClassifier:
-        """It, voting with m draws."""
-        noise = components.build_noise(self.classifier.recipe)
+        """The model under its noise, voting with m draws."""
+        noise = build_noise(self.classifier.recipe)
         return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk), self.machine)
 
 
@@ -60,61 +60,57 @@ def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine
     return Target(other, machine, chunk)
 
 
-def rescore(
-    run: Run, name: str, album: Album, clean: Tensor, target: Target, m: int, votes: int, seed: int
-) -> dict[str, Any]:
-    """What another model, under its own noise, says of a job's adversarial images; it may be stopped and goes on.
+def transferred(
+    run: Run, name: str, saved: SavedImages, clean: Tensor, target: Target, m: int, votes: int, seed: int
+) -> Transfer:
+    """Query another model, under its own noise, about the adversarial images of a job; resumable.
 
     Args:
         run: Takes the outcomes.
-        name: Of the job.
-        album: Its images.
+        name: The name of the job.
+        saved: The images of the job.
         clean: (N, C, H, W) uint8 originals.
         target: The other model.
         m: Draws a vote.
-        votes: T.
-        seed: Of the votes.
+        votes: T, votes on each image.
+        seed: Seeds the votes.
 
     Returns:
-        The model, its noise, m and T, and the same figures by rule as of the attacked model.
+        The model, its noise, m and T, and the same figures by rule as for the attacked model.
     """
-    checkpoint = target.classifier.checkpoint
-    kept, device = album.images(), target.machine.device
-    noise = recipe_of(checkpoint).noise.model_dump()
-    subject: Table = {
-        "model": checkpoint.hash,
-        "noise": noise,
-        "samples": m,
-        "votes": votes,
-        "seed": seed,
-        "block": BLOCK,
-    }
-    path = run.subfolder("counts") / f"{name}-on-{checkpoint.hash[:12]}.jsonl"
-    check = partial(check_transfer, images=kept["indices"].tolist(), rules=RULES)
-    log = BlockLog(path, subject, check) if run.writes else None
-    records = ranks.broadcast(None if log is None else log.records())
-    done = sum(len(record["images"]) for record in records)
-    g = target.smoothed(m)
+    checkpoint, noise = target.classifier.checkpoint, target.classifier.recipe.noise
+    images, device, g = saved.images(), target.machine.device, target.smoothed(m)
+    subject = TransferSubject(model=checkpoint.hash, noise=noise, samples=m, votes=votes, seed=seed, block=BLOCK)
+    check = partial(check_transfer, images=images["indices"].tolist(), rules=RULES)
+    log = SharedLog(run, f"{name}-on-{checkpoint.hash[:12]}.jsonl", subject.to_table(), check)
 
-    def ask(start: int) -> dict[str, Any]:
+    def make(start: int) -> Made:
         rows = slice(start, start + BLOCK)
-        y = kept["labels"][rows].to(device)
+        y = images["labels"][rows].to(device)
         score, score_clean = score_seeds(seed, start)
-        return {
-            "images": kept["indices"][rows].tolist(),
-            "right": count_right(g, kept["images"][rows].to(device), y, votes, score),
-            "clean_right": count_right(g, components.to_float(clean[rows].to(device)), y, votes, score_clean),
-        }
+        block = TransferBlock(
+            images=images["indices"][rows].tolist(),
+            right=count_right(g, images["images"][rows].to(device), y, votes, score),
+            clean_right=count_right(g, to_float(clean[rows].to(device)), y, votes, score_clean),
+        )
+        return Made(block.to_table())
 
-    with run.speaker.progress(len(clean), f"transfer {name}", "images", start=done) as bar:
-        for record in ranks.in_rounds(ask, range(done, len(clean), BLOCK)):
-            if log is not None:
-                log.append(record)
-            records.append(record)
-            bar.advance(len(record["images"]))
-    about = {"model": str(checkpoint.path), "hash": checkpoint.hash, "noise": noise, "samples": m, "votes": votes}
-    return {**about, **figures(records, votes)}
+    def kept(done: int) -> str:
+        return f"what the other model says of {done} of {len(clean)} images under {name} is kept"
+
+    label = f"transfer {name}"
+    with resumable(run, log, verb="attack", label=label, unit="images", total=len(clean), kept=kept) as work:
+        for _ in work.in_rounds(range(log.done, len(clean), BLOCK), make):
+            pass
+    return Transfer(
+        model=str(checkpoint.path),
+        hash=checkpoint.hash,
+        noise=noise,
+        samples=m,
+        votes=votes,
+        **figures(log.lines, votes),
+    )
 
 
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return f"{len(value)} classes ({', '.join(value[:3])}, ...)" if isinstance(value, tuple) else f"{value}"

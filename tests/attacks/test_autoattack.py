@@ -47,7 +47,7 @@ def test_l2_square_is_left_out_where_its_windows_do_not_fit_and_a_note_says_so()
     model, x, y, _ = spaced("l2", count=4, side=4)
     result = AutoAttack("l2", 0.01, steps=3, queries=5).run(model, x, y)
     assert "square" not in result.per_attack
-    assert any("left out" in note for note in result.notes)
+    assert any("left out" in note.text for note in result.notes)
 
 
 def test_contributions_are_disjoint_and_add_up_to_what_is_broken():

@@ -284,12 +284,12 @@ def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_
     recipe = derive_recipe(recipe_of(checkpoint), {"system.runs_dir": runs, "evaluate.samples": [1, 8]})
     rows = evaluate(recipe, checkpoint).to_table()["accuracy"]
     assert len({row["accuracy"] for row in rows}) == 1
-    attacked = attack(recipe, checkpoint)["attacks"]
+    attacked = attack(recipe, checkpoint).to_json()["attacks"]
     assert {(row["protocol"], row["samples"], row["votes"]) for row in attacked} == {("paper", 1, 1), ("strict", 1, 1)}
     for row in attacked:
         assert row["rules"]["majority"]["accuracy"] <= row["rules"]["majority"]["clean_accuracy"]
         assert row["rules"]["majority"]["flip_rate"] == 0
-        assert not [note for note in row["notes"] if "weaker" in note or "panel" in note]
+        assert not [note for note in row["notes"] if "weaker" in note["text"] or "panel" in note["text"]]
     g = rushkit.load("theirs", runs_dir=runs)
     torch.testing.assert_close(g(images()), torch.log_softmax(theirs(images()), dim=1), rtol=1e-5, atol=1e-5)
 
@@ -315,7 +315,7 @@ def test_images_made_without_noise_are_shown_to_a_smoothed_model_that_votes_as_i
     plain, noisy = make(theirs, "toy"), make(theirs, "toy", "noise.name=gaussian", "noise.std=0.1", name="noisy")
     recipe = derive_recipe(recipe_of(checkpoint_of(plain)), ["attack.0.limit=4", "attack.0.steps=1"])
     with start_run("attack", recipe, QUIET) as run:
-        rows = attack(recipe, checkpoint_of(plain), run, transfer=checkpoint_of(noisy))["attacks"]
+        rows = attack(recipe, checkpoint_of(plain), run, transfer=checkpoint_of(noisy)).to_json()["attacks"]
     asked = {row["protocol"]: (row["samples"], row["votes"]) for row in rows}
     answered = {row["protocol"]: (row["transfer"]["samples"], row["transfer"]["votes"]) for row in rows}
     assert asked == {"paper": (1, 1), "weaker": (1, 1)}

@@ -52,7 +52,7 @@ def attacked(run, *runs, start=0, partial=None, pause=lambda: None, protocol="st
     candidates = tuple(scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
     chosen = Plan(protocol, candidates, votes=1, gradient_samples=plan.pop("gradient_samples", 4), **plan)
     record, _ = attack_block(g, chosen, Attack(), Block(start, x, y), 0, partial, pause)
-    return record
+    return record.to_table()
 
 
 def test_a_part_of_a_suite_has_no_credit_for_what_was_broken_before():

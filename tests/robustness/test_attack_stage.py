@@ -23,7 +23,7 @@ from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components, networks
+from rushkit.setup import components, networks, resumable
 from rushkit.setup.start import start_run
 from rushkit.smoothing import SmoothedClassifier
 
@@ -118,7 +118,7 @@ def run_of(recipe, source):
 def attacked(recipe, source, **options):
     """-> results, the run's folder."""
     with run_of(recipe, source) as run:
-        return attack(recipe, source, run, **options), run.path
+        return attack(recipe, source, run, **options).to_json(), run.path
 
 
 def timeless(results):
@@ -163,7 +163,7 @@ class Stopper:
 
     def __init__(self, monkeypatch, after):
         self.left = after
-        original = attack_module.graceful_stop
+        original = resumable.graceful_stop
         stopper = self
 
         class Wish:
@@ -183,8 +183,8 @@ class Stopper:
             def __exit__(self, *error):
                 return None
 
-        monkeypatch.setattr(attack_module, "graceful_stop", lambda _: Graceful())
-        self.undo = lambda: monkeypatch.setattr(attack_module, "graceful_stop", original)
+        monkeypatch.setattr(resumable, "graceful_stop", lambda _: Graceful())
+        self.undo = lambda: monkeypatch.setattr(resumable, "graceful_stop", original)
 
 
 @pytest.mark.parametrize("after", [1, 2, 4, 7])
@@ -198,7 +198,7 @@ def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatc
     counted = []
     monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
     with Run.open(run.path, QUIET) as run:
-        resumed = attack(chosen, model, run, ["strict"])
+        resumed = attack(chosen, model, run, ["strict"]).to_json()
     assert timeless(resumed) == timeless(whole)
     assert 0 < sum(counted) < whole["attacks"][0]["image_forwards"] * 3
 
@@ -232,7 +232,7 @@ def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monk
     begun = []
     monkeypatch.setattr(APGD, "run", noting(APGD.run, begun))
     with Run.open(run.path, QUIET) as run:
-        resumed = attack(chosen, model, run, ["strict"])
+        resumed = attack(chosen, model, run, ["strict"]).to_json()
     assert timeless(resumed) == timeless(whole)
     # Blocks of 5 and 1: the first goes on with its second part.
     assert begun[0] == "dlr"
@@ -255,7 +255,7 @@ def test_autoattack_runs_rand_at_eot_20_on_a_smoothed_model_and_says_so(recipe):
         parts, _ = suite.parts(suite.version, 10, 32, 32)
         assert [(part.steps, part.samples) for part in parts.values()] == [(100, 20), (100, 20)]
         assert plan.gradient_samples == 20
-        assert any("version rand, the default on a smoothed model" in note for note in plan.notes)
+        assert any("version rand, the default on a smoothed model" in note.text for note in plan.notes)
     chosen = plan_attack(Attack(type="autoattack", version="standard"), "strict", 64, 10, 0)
     assert (chosen.gradient_samples, chosen.notes) == (64, ())
 
@@ -343,7 +343,7 @@ def test_saving_goes_on_with_a_stopped_run(recipe, source, monkeypatch):
         attack(chosen, model, run, ["strict"], save=True)
     stopper.undo()
     with Run.open(run.path, QUIET) as run:
-        resumed = attack(chosen, model, run, ["strict"], save=True)
+        resumed = attack(chosen, model, run, ["strict"], save=True).to_json()
     assert timeless(resumed) == timeless(whole)
     name = whole["attacks"][0]["saved"]
     one, other = load_checkpoint(whole_path / name), load_checkpoint(run.path / name)

@@ -38,16 +38,16 @@ def test_a_kill_at_any_file_operation_changes_nothing_that_comes_out(attacked_by
         return start_run("attack", attacked_by, QUIET, parent=str(source.path))
 
     with begun() as run:
-        whole = timeless(attack(attacked_by, source, run, **options))
+        whole = timeless(attack(attacked_by, source, run, **options).to_json())
     pixels, files = images_of(run), files_of(run)
     for number in range(1000):
         run = begun()
-        dead = killed_at(number, run.path, lambda run=run: attack(attacked_by, source, run, **options))
+        dead = killed_at(number, run.path, lambda run=run: attack(attacked_by, source, run, **options).to_json())
         run.close()
         if not dead:
             break
         with Run.open(run.path, QUIET) as again:
-            assert timeless(attack(attacked_by, source, again, **options)) == whole, number
+            assert timeless(attack(attacked_by, source, again, **options).to_json()) == whole, number
         assert all(torch.equal(images_of(again)[key], pixels[key]) for key in pixels), number
         assert files_of(again) == files, number
     assert number > 20

@@ -47,5 +47,5 @@ def test_all_of_it_is_attacked(tiny, attack_type):
         "attack.0.samples=[1]",
     )
     recipe = tiny(*changes, *own)
-    results = attack(recipe, checkpoint_of(finetuned(recipe, None)), protocols=["strict"])
+    results = attack(recipe, checkpoint_of(finetuned(recipe, None)), protocols=["strict"]).to_json()
     assert results["attacks"][0]["images"] == 24

@@ -52,7 +52,7 @@ def test_options_that_are_not_the_papers_are_deviations_under_paper(options, cha
 def test_paper_shows_any_other_attack_one_panel_of_noise():
     plan = plan_attack(Attack(type="fgsm"), "paper", 8, 10, 0)
     assert plan.panel
-    assert any("one panel of 8 draws" in note for note in plan.notes)
+    assert any("one panel of 8 draws" in note.text for note in plan.notes)
     model = nn.Sequential(nn.Flatten(), layer(12, 3))
     g = SmoothedClassifier(model.requires_grad_(False), registries.noises.create("uniform", scale=0.3), 8, seed=0)
     panel, x = OnePanel(g, 3), torch.rand(2, 3, 2, 2, generator=torch.Generator().manual_seed(0))
@@ -65,7 +65,7 @@ def test_paper_shows_any_other_attack_one_panel_of_noise():
 def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
     plan = plan_attack(Attack(type="pgd"), "strict", 1, 2, 0)
     assert [candidate.label for candidate in plan.candidates] == ["pgd nll", "pgd ce", "pgd margin"]
-    assert any("too few" in note for note in plan.notes)
+    assert any("too few" in note.text for note in plan.notes)
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def test_what_trains_is_evaluated_attacked_and_certified(tiny, kind):
     try:
         model = checkpoint_of(finetuned(recipe, checkpoint_of(pretrained(recipe))))
         evaluated = evaluate(recipe, model).to_table()["accuracy"]
-        attacked = attack(recipe, model, protocols=("paper",))["attacks"]
+        attacked = attack(recipe, model, protocols=("paper",)).to_json()["attacks"]
         certified = certify(recipe, model).to_json()
     finally:
         registries.backbones.unregister("odd", odd.__module__.partition(".")[0])

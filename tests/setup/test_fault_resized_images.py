@@ -32,9 +32,9 @@ def log(run) -> str:
 def test_an_attack_says_it_at_the_start_and_beside_its_figures(model):
     recipe, source = model
     with start_run("attack", recipe, QUIET, parent=str(source.path)) as run:
-        results = attack(recipe, source, run, ["paper"])
+        results = attack(recipe, source, run, ["paper"]).to_json()
     assert WORDS in log(run)
-    assert any(WORDS in note for note in results["attacks"][0]["notes"])
+    assert any(WORDS in note["text"] for note in results["attacks"][0]["notes"])
 
 
 def test_a_certification_says_it_at_the_start_and_of_what_is_covered(model):
