@@ -23,7 +23,7 @@ from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components, networks, resumable
+from rushkit.setup import components, networks, resumable, subject
 from rushkit.setup.start import start_run
 from rushkit.smoothing import SmoothedClassifier
 
@@ -427,7 +427,7 @@ def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source,
         split = original(*arguments)
         return type(split)(split.images // 2, split.labels, split.name)
 
-    monkeypatch.setattr(components, "load_split", darker)
+    monkeypatch.setattr(subject, "load_split", darker)
     with pytest.raises(RushkitError, match="content changed"), Run.open(path, QUIET) as run:
         attack(chosen, model, run, ["strict"])
 
@@ -462,7 +462,7 @@ def test_labels_that_are_missing_are_named(recipe, source, monkeypatch):
         split = original(*arguments)
         return type(split)(split.images, None, split.name)
 
-    monkeypatch.setattr(components, "load_split", unlabelled)
+    monkeypatch.setattr(subject, "load_split", unlabelled)
     with pytest.raises(DataError, match="has no labels"):
         attacked(chosen, model)
 
