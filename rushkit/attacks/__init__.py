@@ -1,4 +1,4 @@
-"""Attacks: how an image is moved within a ball so that a classifier errs.
+"""Attacks: move an image within a ball so that a classifier errs.
 
 ``rushkit.attacks.create("pgd", norm="linf", eps=8 / 255)`` makes one. Importing this package imports no component.
 """
@@ -20,7 +20,7 @@ names, entries = _registry.names, _registry.entries
 
 
 def create(name: str, **options: Any) -> Any:
-    """The attack of this name, made with checked options: ``norm``, ``eps`` in pixel units, and its own.
+    """Make the attack of this name with checked options: ``norm``, ``eps`` in pixel units, and those of the attack.
 
     Raises:
         UsageError: unknown name, unknown, missing or ill-typed option, or an eps that is not in pixel units.
@@ -32,13 +32,13 @@ def create(name: str, **options: Any) -> Any:
 
 
 class Attack(Protocol):
-    """What an attack offers; a plugin needs no base class, only a factory ``(norm, eps, **options)``.
+    """The interface of an attack; a plugin needs no base class, only a factory ``(norm, eps, **options)``.
 
     What else an attack may be able to do is in ``attacks.abilities``: rushkit asks for it with ``isinstance``.
     """
 
     def __call__(self, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        """Adversarial images for (N, C, H, W) images x with pixels in [0, 1] and their (N,) int64 labels.
+        """Return adversarial images for (N, C, H, W) images x with pixels in [0, 1] and their (N,) int64 labels.
 
         Returns:
             float32 images in [0, 1], within eps of x in the attack's norm but for rounding. The model is as before.

@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce and Hein 2020, Algorithm 1): momentum, and steps that are halved by what the loss does."""
+"""Auto-PGD (Croce and Hein 2020, Algorithm 1): momentum, and a step size that is halved where the loss stalls."""
 
 from __future__ import annotations
 
@@ -44,13 +44,13 @@ class APGD:
         norm: "linf" or "l2".
         eps: Radius of the ball, pixel units.
         steps: Gradient steps of one climb.
-        loss: What is raised: "ce" or "dlr" (means over the draws), "nll", "dlr-mean" or "margin" (of log p̄).
-        restarts: Climbs an image (and target); those already broken leave before the next.
-        samples: Draws a gradient (EOT); None: the model's own m.
+        loss: The loss that is climbed: "ce" or "dlr" (means over the draws), "nll", "dlr-mean" or "margin" (of log p̄).
+        restarts: Climbs for each image (and target); images that are broken leave before the next climb.
+        samples: Draws for each gradient (EOT); None: the model's own m.
         selection_samples: Draws of the panel that compares iterates; None: max(samples, 20).
-        targeted: APGD-T.
-        n_targets: Targets an image, at most the number of other classes.
-        seed: Of every draw.
+        targeted: Climb towards other classes (APGD-T).
+        n_targets: Targets for each image, at most the number of other classes.
+        seed: Seeds every draw.
 
     Raises:
         UsageError: a norm, radius or option that does not exist or fit.
@@ -76,7 +76,7 @@ class APGD:
         return f"APGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        """Return adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
@@ -118,7 +118,7 @@ class APGD:
             return concluded(self, best, x, curve)
 
     def _targets(self, victim: Victim, x: Tensor, y: Tensor) -> list[Tensor | None]:
-        """The classes that each climb in turn is to reach."""
+        """The classes that each climb in turn tries to reach."""
         if not self.targeted:
             return [None] * self.restarts
         columns = likeliest_others(victim, x, y)[:, : self.n_targets].unbind(1)

@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein 2020) at its official settings: several attacks in turn, each on what is left."""
+"""AutoAttack (Croce and Hein 2020) at its official settings: several attacks in turn, each on the images left."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Progress:
     """The state of a suite between two of its parts: enough to go on from.
 
     Attributes:
-        done: Names of the parts that have run; "clean" is the look at the images themselves.
+        done: Names of the parts that have run; "clean" is the check of the images themselves.
         best: The best versions so far, scored on the suite's panel. Later parts leave out its settled images.
         per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
         image_forwards: Images that went forward through the base model so far.
@@ -66,7 +66,7 @@ class Progress:
 
 @dataclass(frozen=True, repr=False)
 class AutoAttackResult(AttackResult):
-    """What the suite found, and which part found it.
+    """The result of the suite, and which part broke which image.
 
     Attributes:
         version: "standard" or "rand".
@@ -88,17 +88,17 @@ class AutoAttack:
     """``standard``: APGD on CE, APGD-T on targeted DLR, FAB-T, Square. ``rand``: APGD on CE, then on DLR, EOT 20.
 
     Images that are wrong by a vote of fresh noise leave after each part; of a random model, only by a clear vote, so
-    that one on the brink is attacked further. With too few classes for DLR the margin takes its place; a note says so.
+    that an image on the brink is attacked further. With too few classes for DLR the margin replaces it; a note says so.
 
     Args:
         norm: "linf" or "l2".
         eps: Radius of the ball, pixel units.
-        version: None: rand on a model that is random, else standard.
+        version: "standard" or "rand"; None: rand on a model that is random, else standard.
         steps: Steps of APGD and FAB (official: 100).
         queries: Queries of Square (official: 5000).
-        samples: Draws a gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
+        samples: Draws for each gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
         selection_samples: Draws of the panels that compare images; None: at least 20.
-        seed: Of every draw.
+        seed: Seeds every draw.
 
     Raises:
         UsageError: a norm, radius or version that does not exist.
@@ -124,13 +124,13 @@ class AutoAttack:
         return f"AutoAttack(norm={self.norm!r}, eps={self.eps:g}, version={self.version!r})"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        """Return adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
     def parts(
         self, version: Version, num_classes: int, height: int, width: int
     ) -> tuple[dict[str, Part], tuple[AttackNote, ...]]:
-        """The attacks of a version by name, in order, and what there is to note about them."""
+        """Return the attacks of a version by name, in order, and notes on them."""
 
         def apgd(loss: LossName, targeted: bool = False) -> APGD:
             eot = self.samples or (_RAND_EOT if version == "rand" else None)
@@ -153,19 +153,19 @@ class AutoAttack:
         kind = "targeted DLR" if targeted else "DLR"
         text = f"{kind} needs {needed} classes and there are {num_classes}: margin instead"
         notes = (AttackNote("loss-replaced", text),) if few else ()
-        chosen: dict[str, Part] = {"apgd-ce": apgd("ce")}
+        parts: dict[str, Part] = {"apgd-ce": apgd("ce")}
         if not targeted:
-            chosen[f"apgd-{second}"] = apgd(second)
-            return chosen, notes
-        chosen["apgd-t"] = apgd(second, targeted=True)
-        chosen["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
+            parts[f"apgd-{second}"] = apgd(second)
+            return parts, notes
+        parts["apgd-t"] = apgd(second, targeted=True)
+        parts["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
         if not square_fits(self.norm, height, width):
             text = f"Square's windows in {self.norm} do not fit {height}x{width} images: left out"
-            return chosen, (*notes, AttackNote("part-left-out", text))
-        chosen["square"] = square(
+            return parts, (*notes, AttackNote("part-left-out", text))
+        parts["square"] = square(
             self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")
         )
-        return chosen, notes
+        return parts, notes
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AutoAttackResult:
         """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
@@ -228,7 +228,7 @@ class AutoAttack:
     def _added(
         self, progress: Progress, name: str, model: nn.Module, index: Tensor, x: Tensor, y: Tensor, x_adv: Tensor
     ) -> Progress:
-        """The progress after a part has turned the images ``index``, which are x with labels y, into ``x_adv``.
+        """Return the progress after a part has turned the images ``index``, which are x with labels y, into ``x_adv``.
 
         A panel compares its versions with the best so far, and a vote of fresh noise judges what is kept.
         """

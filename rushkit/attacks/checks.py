@@ -1,4 +1,4 @@
-"""What every attack asks of its input, in one place."""
+"""Check the input of every attack, in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rushkit.recipe.radius import check_eps
 __all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-# The attacks to turn to for a norm that another one lacks.
+# Attacks to suggest for a norm that another attack lacks.
 _BALLS: dict[str, tuple[Norm, ...]] = {
     "pgd": ("linf", "l2", "l1"),
     "apgd": ("linf", "l2"),
@@ -24,7 +24,7 @@ _BALLS: dict[str, tuple[Norm, ...]] = {
 
 
 def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
-    """Images and labels fit for an attack: copies of their own, contiguous, on the images' device.
+    """Return checked copies of images and labels, contiguous and on the images' device.
 
     Returns:
         x, float32 (float64 stays) and y, int64.
@@ -50,7 +50,7 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
 
 
 def check_labels(y: Tensor, num_classes: int | None) -> None:
-    """Raises UsageError for a label that the model has no class for."""
+    """Raise UsageError for a label that the model has no class for."""
     if int(y.amin()) < 0 or (num_classes is not None and int(y.amax()) >= num_classes):
         classes = "0 or more" if num_classes is None else f"0 to {num_classes - 1}"
         raise UsageError(
@@ -59,7 +59,7 @@ def check_labels(y: Tensor, num_classes: int | None) -> None:
 
 
 def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...]) -> None:
-    """Raises UsageError for a norm that the attack lacks, or a radius that is no number of pixel units."""
+    """Raise UsageError for a norm that the attack lacks, or a radius that is not in pixel units."""
     if norm not in norms:
         others = [name for name, known in _BALLS.items() if norm in known]
         elsewhere = f"; attacks in {norm}: {', '.join(others)}" if others else ""

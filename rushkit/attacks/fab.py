@@ -25,8 +25,8 @@ def fab(
         steps: Steps towards each target.
         restarts: Starts towards each target.
         targeted: Towards each of the 9 likeliest other classes, or (a backward pass a class) all at once.
-        samples: Draws a pass of a random model; None: its own m.
-        seed: Of every draw.
+        samples: Draws for each pass of a random model; None: its own m.
+        seed: Seeds every draw.
     """
     options = {"steps": steps, "n_restarts": restarts, "multi_targeted": targeted}
     return family("fab", norm, eps, seed=seed, samples=samples, **options)

@@ -1,4 +1,4 @@
-"""A model and the global random state, left as they were found, whatever happens in between."""
+"""Leave a model and the global random state as they were, whatever happens in between."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rushkit.system import generator
 
 @contextmanager
 def untouched(model: nn.Module, seed: int) -> Iterator[None]:
-    """Inside, the model is in eval mode without parameter gradients; afterwards everything is as before.
+    """Keep the model in eval mode, without parameter gradients, inside the block; restore everything afterwards.
 
     Restored are the mode of every module, ``requires_grad`` and ``.grad`` of every parameter, every buffer, and the
     global random state of torch, numpy and Python. Inside, that state is seeded from ``seed``: a model that draws from

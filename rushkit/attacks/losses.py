@@ -1,4 +1,4 @@
-"""What an attack raises: functions of the logits of every draw, one value an image.
+"""The losses that attacks climb: functions of the logits of every draw, with one value for each image.
 
 Each takes per-draw logits (m, N, K) (m = 1 for a deterministic model) and labels (N,), and optionally targets (N,), and
 returns (N,). Without a target the value grows as the label becomes less likely, with one as the target becomes more so.
@@ -48,7 +48,7 @@ def dlr_mean(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Te
 
 
 def margin(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """Largest other log p̄ less the label's; with a target, the target's less the label's."""
+    """The largest other log p̄ minus the label's; with a target, the target's minus the label's."""
     log_prob = log_mean_softmax(logits)
     rival = _best_other(log_prob, labels) if target is None else _pick(log_prob, target)
     return rival - _pick(log_prob, labels)
@@ -58,14 +58,14 @@ _LOSSES: dict[str, Loss] = {"nll": nll, "ce": cross_entropy, "dlr": dlr, "dlr-me
 
 
 def get(name: str) -> Loss:
-    """The loss called ``name``: nll, ce, dlr, dlr-mean or margin. Raises UsageError for another."""
+    """Return the loss called ``name``: nll, ce, dlr, dlr-mean or margin. Raises UsageError for another name."""
     if name not in _LOSSES:
         raise UsageError(f"unknown loss {name!r}", f"there are: {', '.join(_LOSSES)}")
     return _LOSSES[name]
 
 
 def classes_needed(name: str, targeted: bool) -> int:
-    """The fewest classes for which a loss is defined."""
+    """Return the smallest number of classes for which a loss is defined."""
     return (4 if targeted else 3) if name.startswith("dlr") else 2
 
 

@@ -1,7 +1,7 @@
-"""By how much the votes on an image go against its label, and from where on chance no longer explains it.
+"""The margin by which the votes on an image go against its label, and when it is more than chance explains.
 
-A margin is positive where the label loses. Two bounds say when it is beyond doubt: that of attacks asks for three
-standard deviations of a fair coin, as they see few draws; that of scores asks for four of the variance they measured.
+A margin is positive where the label loses. Two bounds say when it is beyond doubt: attacks, which see few draws, ask
+for three standard deviations of a fair coin; scores ask for four of the standard deviations that they measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ SETTLED = 4.0
 
 
 def margin(score: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """The best other class's score less the label's; with a target, the target's score less the best other's.
+    """The best other class's score minus the label's; with a target, the target's score minus the best other's.
 
     Args:
         score: (N, K) votes or probabilities, 0 or more.

@@ -29,13 +29,13 @@ def length(delta: Tensor, norm: Norm) -> Tensor:
 
 
 def project(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
-    """The point of {x': ‖x' − x‖ ≤ eps} ∩ [0, 1] nearest to x_adv in l2; exact for all three norms.
+    """Return the point of {x': ‖x' − x‖ ≤ eps} ∩ [0, 1] nearest to x_adv in l2; exact for all three norms.
 
     Args:
         x: (N, C, H, W) clean images in [0, 1].
         x_adv: (N, C, H, W) finite, anywhere.
-        norm: The ball's norm.
-        eps: Its radius, pixel units.
+        norm: The norm of the ball.
+        eps: The radius of the ball, pixel units.
     """
     if norm == "linf":
         return torch.minimum(torch.maximum(x_adv, (x - eps).clamp(min=0)), (x + eps).clamp(max=1))
@@ -79,7 +79,7 @@ def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
 
 
 def settle(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
-    """x_adv brought into ball and box to the last bit: what an attack returns.
+    """Bring x_adv into ball and box to the last bit: what an attack returns.
 
     The sum x + δ is rounded to x's precision, in any direction. Here every pixel that rounding took further from x than
     it should be goes to the neighbouring float towards x, so that the distance, computed in float64, is at most eps.
@@ -101,7 +101,7 @@ def settle(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
 
 
 def rounding(norm: Norm, dim: int) -> float:
-    """By how much rounding every one of ``dim`` float32 pixels in [0, 1] to a neighbour can lengthen a perturbation.
+    """Return by how much rounding all ``dim`` float32 pixels in [0, 1] to a neighbour can lengthen a perturbation.
 
     Neighbours lie 2⁻²⁴ apart at most: 2⁻²⁴ in l-inf, √dim·2⁻²⁴ in l2, dim·2⁻²⁴ in l1.
     """
@@ -109,7 +109,7 @@ def rounding(norm: Norm, dim: int) -> float:
 
 
 def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) -> Tensor:
-    """The step of the given length that raises the loss most to first order.
+    """Return the step of the given length that raises the loss most to first order.
 
     l-inf: the sign. l2: the normalised gradient. l1: the coordinates of largest gradient that the box lets move, each
     by at most ``size`` shared out over 1% of the coordinates, until the length is spent [Tramer and Boneh 2019; Croce
@@ -119,7 +119,7 @@ def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) 
         x_adv: (N, C, H, W) where the gradient was taken.
         gradient: (N, C, H, W) of the loss to be raised.
         norm: The norm of the step.
-        size: Its length in pixel units, a number or (N, 1, 1, 1).
+        size: The length of the step in pixel units, a number or (N, 1, 1, 1).
     """
     if norm == "linf":
         return size * gradient.sign()

@@ -45,16 +45,16 @@ class PGD:
         eps: Radius of the ball, pixel units.
         steps: Gradient steps of one climb.
         step_size: Length of every step in the norm, pixel units; None: from eps/2 down to 0 along a cosine.
-        loss: What is raised: "nll" (−log p̄, eq. 7), "ce" (mean over draws), "dlr" (mean over draws), "dlr-mean" (of
-            log p̄) or "margin" (of log p̄).
+        loss: The loss that is climbed: "nll" (−log p̄, eq. 7), "ce" (mean over draws), "dlr" (mean over draws),
+            "dlr-mean" (of log p̄) or "margin" (of log p̄).
         random_start: Start anywhere in the ball, or at the image.
-        restarts: Climbs an image; those already broken leave before the next.
+        restarts: Climbs for each image; images that are broken leave before the next climb.
         noise: "fresh" draws at every step, or one "fixed" panel for the whole attack.
-        samples: Draws a gradient (EOT); None: the model's own m.
-        best: Return the "best" iterate by a selection panel (by the loss, for a deterministic model), or the "last".
+        samples: Draws for each gradient (EOT); None: the model's own m.
+        best: Return the "best" iterate by a selection panel (for a deterministic model, by the loss), or the "last".
         selection_samples: Draws of the selection panel; None: max(samples, 20).
         targeted: Reach a class rather than leave one; by default the likeliest other.
-        seed: Of every draw.
+        seed: Seeds every draw.
 
     Raises:
         UsageError: a norm, radius or option that does not exist or fit.
@@ -87,7 +87,7 @@ class PGD:
         return f"PGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        """Return adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:

@@ -1,4 +1,4 @@
-"""What an attack found."""
+"""The result of an attack."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class AttackNote(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial images and how they came about.
+    """Adversarial images, and how well and at what cost the attack found them.
 
     Attributes:
         x_adv: (N, C, H, W) images in [0, 1], within eps of the clean ones.

@@ -14,10 +14,10 @@ def square(
     Args:
         norm: "linf" or "l2".
         eps: Radius of the ball, pixel units.
-        queries: Images asked of the model (each of ``samples`` draws) for one image.
-        restarts: Searches an image.
-        samples: Draws a query of a random model; None: its own m.
-        seed: Of every draw.
+        queries: Queries of the model for each image, of ``samples`` draws each.
+        restarts: Searches for each image.
+        samples: Draws for each query of a random model; None: its own m.
+        seed: Seeds every draw.
     """
     options = {"n_queries": queries, "n_restarts": restarts, "p_init": SQUARE_P_INIT, "resc_schedule": False}
     return family("square", norm, eps, seed=seed, samples=samples, **options)

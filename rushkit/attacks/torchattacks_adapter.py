@@ -88,10 +88,10 @@ class Adapted:
     """One attack of torchattacks; ``settings_class`` adds its own options.
 
     Args:
-        norm: The ball's norm.
-        eps: Its radius, pixel units; attacks that minimise a distance are projected onto the ball.
+        norm: The norm of the ball.
+        eps: The radius of the ball, pixel units; attacks that minimise a distance are projected onto the ball.
         seed: Seeds every draw.
-        samples: Draws a pass of a random model; None: its own m.
+        samples: Draws for each pass of a random model; None: its own m.
 
     Raises:
         UsageError: a norm or radius that does not exist or fit.
@@ -125,7 +125,7 @@ class Adapted:
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raises UsageError where there are too few classes for the attack, or the images are too small."""
+        """Raise UsageError where there are too few classes for the attack, or the images are too small."""
         needed = max(self._kind.classes, 3 if self.options.get("loss") == "dlr" else 2)
         if classes < needed:
             raise UsageError(
@@ -156,9 +156,9 @@ class Adapted:
             turn = torch.arange(len(x), device=x.device)
             outside = False
             for _ in range(_TURNS if victim.random else 1):
-                found = self._attack(facade, x[turn], y[turn])
-                outside |= bool((length(found - x[turn], self.norm) > self.eps + _SLACK).any())
-                x_adv[turn] = settle(x[turn], found, self.norm, self.eps)
+                attacked = self._attack(facade, x[turn], y[turn])
+                outside |= bool((length(attacked - x[turn], self.norm) > self.eps + _SLACK).any())
+                x_adv[turn] = settle(x[turn], attacked, self.norm, self.eps)
                 untried = (x_adv[turn] == x[turn]).flatten(1).all(dim=1)
                 turn = turn[untried]
                 if self.eps == 0 or not victim.random or not len(turn):
@@ -179,7 +179,7 @@ class Adapted:
 
     def _projected(self) -> AttackNote:
         text = (
-            f"{self.name} does not stay within a ball: what it found beyond {ball_words(self.norm, self.eps)} was "
+            f"{self.name} does not stay within a ball: what it finds beyond {ball_words(self.norm, self.eps)} is "
             "shrunk onto it, and may break less there than other attacks"
         )
         return AttackNote("projected", text)
@@ -215,7 +215,7 @@ class Adapted:
                     f"it may not fit {facade.num_classes} classes or images of {x.shape[2]}x{x.shape[3]}",
                 ) from error
         x_adv = x_adv.detach().to(x.device, x.dtype)
-        # A pixel that became NaN stays as it was: it must not count as found.
+        # A pixel that became NaN stays as it was: it must not count as a success.
         return torch.where(torch.isfinite(x_adv), x_adv, x)
 
 
@@ -249,12 +249,12 @@ def _class(class_name: str) -> Any:
 
 def _own_options(name: str) -> list[inspect.Parameter]:
     """The options of an attack that the adapter does not supply, typed by their defaults."""
-    found = []
+    options = []
     for parameter in list(inspect.signature(_class(KINDS[name].class_name)).parameters.values()):
         if parameter.name in _SUPPLIED:
             continue
         kind: Any = type(parameter.default)
         if kind is int and parameter.name in _FRACTIONS:
             kind = float
-        found.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
-    return found
+        options.append(parameter.replace(annotation=kind, kind=inspect.Parameter.KEYWORD_ONLY))
+    return options

@@ -20,7 +20,7 @@ from rushkit.system import generator
 
 # Draws of the vote that judges an image.
 VOTE_SAMPLES = 101
-# Draws a gradient of a model that is random in itself, where the caller says nothing (official AutoAttack's EOT).
+# Draws for each gradient of a model that is itself random, where the caller says nothing: official AutoAttack's EOT.
 EOT_SAMPLES = 20
 # Rows in the two passes that tell a random model from a deterministic one, and the difference that tells.
 _PROBE_ROWS = 16
@@ -29,7 +29,7 @@ _PROBE_TOLERANCE = 0.02
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a vote says of N images.
+    """The outcome of a vote on N images.
 
     Attributes:
         wrong: (N,) bool, the label loses the vote (or the target wins it); a tie is no success.
@@ -44,15 +44,15 @@ class Verdict:
 
 
 class Victim:
-    """What an attack may ask of a model. Made by ``under_attack``.
+    """A model as attacks query it; ``under_attack`` makes one.
 
-    A ``SmoothedClassifier`` is asked for m draws at a time. Any other model is asked twice for the same images first:
-    if it answers differently it is random in itself, and its draws are repeated passes.
+    A ``SmoothedClassifier`` is queried for m draws at a time. Any other model is first queried twice with the same
+    images: if the answers differ, the model itself is random, and its draws are repeated passes.
 
     Attributes:
         random: Whether the model's answer to an image varies.
         has_panels: Whether its draws can be fixed: a smoothed classifier's can.
-        samples: Draws a gradient: 1 for a deterministic model.
+        samples: Draws for each gradient: 1 for a deterministic model.
         selection_samples: Draws of the panel on which iterates are compared.
         votes: Draws of the votes that the model predicts by.
         num_classes: K.
@@ -70,7 +70,7 @@ class Victim:
             self.random = not self._smoothed.deterministic
             with torch.no_grad():
                 self.num_classes = self._draw(x[:1], 1).shape[2]
-            own = self.votes = self._smoothed.samples
+            default = self.votes = self._smoothed.samples
         else:
             rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
             with torch.no_grad():
@@ -78,14 +78,14 @@ class Victim:
             scale = first.abs().amax().clamp(min=1e-12)
             self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
             self.num_classes = first.shape[1]
-            own, self.votes = EOT_SAMPLES, VOTE_SAMPLES
-        self.samples = (samples or own) if self.random else 1
+            default, self.votes = EOT_SAMPLES, VOTE_SAMPLES
+        self.samples = (samples or default) if self.random else 1
         self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1
 
     def gradient(
         self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None = None, panel: int | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Loss, its gradient and the logits at x, over ``samples`` draws: fresh ones, or the panel with the given seed.
+        """Return the loss, its gradient and the logits at x over ``samples`` draws, fresh ones or those of a panel.
 
         Returns:
             (N,) losses; (N, C, H, W) gradients of each; (m, N, K) logits. All detached.
@@ -136,7 +136,7 @@ class Victim:
             return self._draw(x, (samples or self.selection_samples) if self.random else 1)
 
     def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Verdict:
-        """What fresh draws, which chose nothing, say of images x.
+        """Let fresh draws, which chose nothing, vote on the images x.
 
         A random model votes with ``selection_samples`` draws, and again with 101 where these do not decide.
         """
@@ -197,13 +197,13 @@ class Victim:
 def under_attack(
     model: nn.Module, x: Tensor, seed: int, samples: int | None = None, selection_samples: int | None = None
 ) -> Iterator[Victim]:
-    """The model as a Victim, frozen and in eval mode inside, and left exactly as it was afterwards.
+    """Give the model as a Victim, frozen and in eval mode inside the block, and exactly as before afterwards.
 
     Args:
         model: A classifier of (N, C, H, W) images in [0, 1], smoothed or not.
-        x: Images that it will be asked about.
-        seed: Of every draw while inside.
-        samples: Draws a gradient; None: the model's own m, or 20 for another random model.
+        x: Images that it will be queried with.
+        seed: Seeds every draw inside the block.
+        samples: Draws for each gradient; None: the model's own m, or 20 for another random model.
         selection_samples: Draws of the selection panel; None: at least 20.
     """
     check_model(model)
@@ -216,7 +216,7 @@ def under_attack(
 
 
 def derive(seed: int, purpose: str, *counters: int) -> int:
-    """A seed of its own for one purpose of an attack."""
+    """Return a separate seed for one purpose of an attack."""
     source = generator(seed, f"attack {purpose}", *counters)
     return int(torch.randint(2**62, (), generator=source))
 

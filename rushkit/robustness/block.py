@@ -1,4 +1,4 @@
-"""A protocol's attacks on a few images, one after the other, each on what the ones before have left."""
+"""Run a protocol's attacks on a few images, one after the other, each on the images that are left."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
-# What the images that are wrong before any attack are booked under.
+# Images that are wrong before any attack are credited to this name.
 CLEAN = "clean"
 _PART = "part."
 
 
 @dataclass(frozen=True)
 class Block:
-    """A few images under attack together.
+    """Images that are attacked together.
 
     Attributes:
-        start: Index of the first one in the split.
+        start: Position of the first image in the limited split.
         x: (N, C, H, W) float32 in [0, 1].
         y: (N,) int64.
     """
@@ -44,16 +44,16 @@ class Block:
 
 
 @dataclass
-class Books:
-    """What the attacks on a block have cost and brought so far.
+class Costs:
+    """The cost and the success of the attacks on a block so far.
 
     Attributes:
         done: How many candidates have run.
         contributions: Attack to the number of images that it was the first to break.
         notes: What a reader of the figures must know.
         image_forwards: Images that went forward through the model in attacks.
-        image_backwards: Images that went backward.
-        seconds: Of work, in all sessions.
+        image_backwards: Images that went backward through it in attacks.
+        seconds: Seconds of work, over all sessions.
     """
 
     done: int = 0
@@ -64,7 +64,7 @@ class Books:
     seconds: float = 0.0
 
     def credit(self, name: str, images: int) -> None:
-        """Book images that an attack was the first to break."""
+        """Credit an attack with images that it was the first to break."""
         self.contributions[name] = self.contributions.get(name, 0) + images
 
     def note(self, note: AttackNote | str) -> None:
@@ -84,51 +84,49 @@ def attack_block(
     partial: Partial | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[AttackBlock, Tensor]:
-    """Run the plan's attacks on a block, keep the best image of each, and let fresh noise vote on it.
+    """Run the plan's attacks on a block, keep the best version of each image, and let fresh noise vote on it.
 
     Under ``strict`` an image may stay as it is, and leaves the block once its vote is as good as lost.
 
     Args:
         g: The model under its noise, with the m of the votes.
-        plan: What runs.
+        plan: The attacks to run.
         section: Norm and eps.
         block: The images.
-        seed: Of every draw.
-        partial: Takes the state between two attacks, and has that of a session before.
+        seed: Seeds every draw.
+        partial: Stores the state between two attacks, and holds that of an earlier session.
         pause: Called between two attacks, when the state is stored; may raise to stop.
 
     Returns:
-        A JSON record (for each image its label, which candidate it kept, and of how many votes it and its clean
-        original are right, by rule; and what the attacks cost and brought), and the (N, C, H, W) images that do worst
-        in a majority vote.
+        The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
     """
     work = _Work(g, plan, section, block, seed, partial, pause)
     work.search_all()
-    search, books = work.search, work.books
+    search, costs = work.search, work.costs
     score, score_clean = score_seeds(seed, block.start)
     right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.best.items()}
     clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
-    if plan.protocol == "paper" and not books.contributions:
-        # No panel has looked: the votes that score are all there is.
-        books.credit(CLEAN, clean_right["majority"].count(0))
-        books.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
+    if plan.protocol == "paper" and not costs.contributions:
+        # No panel has judged the images: the votes that score are all there is.
+        costs.credit(CLEAN, clean_right["majority"].count(0))
+        costs.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
     record = AttackBlock(
         images=list(range(block.start, block.start + len(block.x))),
         labels=block.y.tolist(),
         chosen=search.chosen.tolist(),
         right=right,
         clean_right=clean_right,
-        contributions=books.contributions,
-        notes=list(books.notes),
-        image_forwards=books.image_forwards,
-        image_backwards=books.image_backwards,
+        contributions=costs.contributions,
+        notes=list(costs.notes),
+        image_forwards=costs.image_forwards,
+        image_backwards=costs.image_backwards,
         seconds=work.seconds(),
     )
     return record, search.x_adv
 
 
 class _Work:
-    """The search on one block, its books, and where both are stored."""
+    """The search on one block, its costs, and where both are stored."""
 
     def __init__(
         self,
@@ -145,46 +143,46 @@ class _Work:
         self._started = time.perf_counter()
         self._suite: Progress | None = None
         self.search = BestByRule(g, block.x, block.y, derived_seed(seed, "selection", block.start))
-        self.books = Books()
+        self.costs = Costs()
 
     def seconds(self) -> float:
-        return self.books.seconds + time.perf_counter() - self._started
+        return self.costs.seconds + time.perf_counter() - self._started
 
     def search_all(self) -> None:
-        """Every candidate in turn, from where a session before stopped."""
+        """Run every candidate in turn, from where an earlier session stopped."""
         everything = torch.arange(len(self._block.x), device=self._block.x.device)
         strict = self._plan.protocol == "strict"
         if not self._restore() and strict:
             self.search.offer(-1, everything, self._block.x)
-            self.books.credit(CLEAN, int(self.search.broken.sum()))
+            self.costs.credit(CLEAN, int(self.search.broken.sum()))
         for number, candidate in enumerate(self._plan.candidates):
             rows = self.search.open() if strict else everything
-            if number < self.books.done:
+            if number < self.costs.done:
                 continue
             if not len(rows):
                 break
-            found, own = self._run(candidate, rows)
-            fresh = 0
+            x_adv, by_part = self._run(candidate, rows)
+            newly_broken = 0
             if strict:
-                fresh = self.search.offer(number, rows, found)
+                newly_broken = self.search.offer(number, rows, x_adv)
             else:
-                self.search.take(number, found)
-            if own is None and strict:
-                own = {candidate.label: fresh}
-            for name, images in (own or {}).items():
-                self.books.credit(name, images)
-            self.books.done = number + 1
+                self.search.take(number, x_adv)
+            if by_part is None and strict:
+                by_part = {candidate.label: newly_broken}
+            for name, images in (by_part or {}).items():
+                self.costs.credit(name, images)
+            self.costs.done = number + 1
             self._suite = None
-            if self.books.done < len(self._plan.candidates):
+            if self.costs.done < len(self._plan.candidates):
                 self._store()
                 self._pause()
 
     def _run(self, candidate: Candidate, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
-        """A candidate's images for these rows, and, of a suite, what each of its parts broke that was not broken."""
+        """Attack these rows; for a suite, also count the images that each of its parts was the first to break."""
         g, plan = self._g, self._plan
         model: Any = g
         if plan.panel:
-            # Seen through one panel, each pass of the model is one of every draw.
+            # Through one panel, each pass of the model is a pass of every draw.
             g = g.with_samples(plan.gradient_samples)
             model = OnePanel(g, derived_seed(self._seed, "panel", self._block.start))
         attacker = candidate.create(self._section, self._block.start)
@@ -196,21 +194,21 @@ class _Work:
             result = attacker.run(model, x, y)
         else:
             x_adv = attacker(model, x, y)
-            self.books.image_forwards += g.image_forwards - before
+            self.costs.image_forwards += g.image_forwards - before
             return x_adv, None
         passes = plan.gradient_samples if plan.panel else 1
-        self.books.image_forwards += result.image_forwards * passes
-        self.books.image_backwards += result.image_backwards * passes
+        self.costs.image_forwards += result.image_forwards * passes
+        self.costs.image_backwards += result.image_backwards * passes
         for note in result.notes:
-            self.books.note(note)
+            self.costs.note(note)
         return result.x_adv, self._by_part(result, rows)
 
     def _by_part(self, result: AttackResult, rows: Tensor) -> dict[str, int] | None:
         if not isinstance(result, CreditsParts):
             return None
-        # What is broken already is booked already.
-        fresh = ~self.search.broken[rows]
-        return {name: int((mask & fresh).sum()) for name, mask in result.per_attack.items()}
+        # Images that were broken before are credited already.
+        unbroken = ~self.search.broken[rows]
+        return {name: int((mask & unbroken).sum()) for name, mask in result.per_attack.items()}
 
     def _after_part(self, progress: Progress) -> None:
         self._suite = progress
@@ -229,8 +227,8 @@ class _Work:
                 "image_forwards": part.image_forwards,
                 "image_backwards": part.image_backwards,
             }
-        notes = [note.to_table() for note in self.books.notes]
-        books = {**vars(self.books), "notes": notes, "seconds": self.seconds()}
+        notes = [note.to_table() for note in self.costs.notes]
+        books = {**vars(self.costs), "notes": notes, "seconds": self.seconds()}
         self._partial.save(self._block.start, tensors, {"books": books, "suite": suite})
 
     def _restore(self) -> bool:
@@ -240,7 +238,7 @@ class _Work:
         tensors, suite = stored.tensors, stored.meta["suite"]
         self.search.restore(tensors)
         books = stored.meta["books"]
-        self.books = Books(**{**books, "notes": [Note(**note) for note in books["notes"]]})
+        self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:
             device = self._block.y.device
             of_suite = {

@@ -1,4 +1,4 @@
-"""Whether the outcomes of an attack can be what it writes: labels of their images, votes within their number."""
+"""Check that the outcomes of an attack can be what it writes: labels of their images, votes within their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
     """Check the outcomes of an attack.
 
     Args:
-        subject: What the outcomes are of.
+        subject: What the outcomes depend on.
         records: The blocks.
         labels: (N,) of the images that are attacked.
         candidates: How many attacks there are to choose from.
@@ -31,7 +31,7 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
 
 
 def check_transfer(subject: Record, records: Sequence[Record], images: Sequence[int], rules: Sequence[str]) -> None:
-    """Check what another model says of adversarial images, whose indices are (N,) ``images``."""
+    """Check the votes of another model on adversarial images, whose places are (N,) ``images``."""
     for record, rows in zip(records, _blocks(records, len(images), subject["block"]), strict=True):
         demand(record["images"] == list(images[rows.start : rows.stop]), "its images do not follow each other")
         _check_right(record, rules, len(rows), subject["votes"])
@@ -46,7 +46,7 @@ def _check_notes(notes: object) -> None:
 
 
 def _blocks(records: Sequence[Record], images: int, size: int) -> Iterable[range]:
-    """Positions of the images of each record, as blocks of ``size`` have them."""
+    """The positions of each record's images, in blocks of ``size``."""
     demand((len(records) - 1) * size < images, "it has more lines than there are images")
     return [range(start, min(start + size, images)) for start in range(0, len(records) * size, size)]
 

@@ -1,7 +1,7 @@
 """The two ways to attack: ``paper``, which reproduces the RUSH paper's figures, and ``strict``, which a user may quote.
 
-A protocol says which attacks run, with which options, and how often fresh noise votes on what they return. A row with
-other settings says so, and is not called strict unless these are at least as strong.
+A protocol says which attacks run, with which options, and how often fresh noise votes on the images they return. A row
+with other settings says so, and is not called strict unless its settings are at least as strong.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Candidate:
     """One attack of a protocol.
 
     Attributes:
-        label: How reports call it, such as ``"pgd nll"``.
-        name: Its registered name.
-        options: What it is made with, beside norm and eps.
+        label: The name that reports use, such as ``"pgd nll"``.
+        name: The registered name of the attack.
+        options: Its options, beside norm and eps.
     """
 
     label: str
@@ -60,7 +60,7 @@ class Candidate:
     options: Options
 
     def create(self, section: Attack, block: int) -> Any:
-        """The attack under the section's norm and eps, with draws of its own for the block that starts at ``block``."""
+        """Make the attack under the section's norm and eps, with draws for the block that starts at ``block``."""
         options = self.options
         if "seed" in options:
             options = options | {"seed": derived_seed(options["seed"], "attack", block)}
@@ -69,17 +69,17 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a protocol does with one model.
+    """The attacks of a protocol on one model.
 
     Attributes:
-        protocol: Its name.
-        candidates: The attacks; each image keeps the one that fits it best.
+        protocol: The name of the protocol.
+        candidates: The attacks; each image keeps the version that fools the model most.
         votes: T, how many independent votes of m draws judge each image.
         gradient_samples: Draws of noise in each gradient.
         panel: Whether the attack sees one panel of draws, as a model that is not random.
         notes: What a reader of the figures must know.
         deterministic: Whether there is no noise.
-        deviations: The settings that are not the protocol's own.
+        deviations: Settings that differ from the protocol's.
     """
 
     protocol: ProtocolName
@@ -93,7 +93,7 @@ class Plan:
 
     @property
     def label(self) -> Protocol:
-        """What its row is called: ``weaker`` where the deviations make it weaker than strict."""
+        """The label of its row: ``weaker`` where the deviations make it weaker than strict."""
         return label_of(self.protocol, self.deviations)
 
 
@@ -106,14 +106,14 @@ def plan_attack(
     deterministic: bool = False,
     image_size: int | None = None,
 ) -> Plan:
-    """What a protocol does under ``[[attack]]``; the section's own options come before the protocol's.
+    """Plan the attacks of a protocol under ``[[attack]]``; the section's own options come before the protocol's.
 
     Args:
         section: Type, norm, eps, draws a gradient and options.
         protocol: ``paper`` or ``strict``.
         samples: m of the smoothed classifier.
         classes: K; the DLR loss needs three, and four with a target.
-        seed: Of every draw.
+        seed: Seeds every draw.
         deterministic: Whether there is no noise: one draw and one vote then say all.
         image_size: Side of the images; None: whether the attack fits them shows when it runs.
 
@@ -156,14 +156,14 @@ def plan_attack(
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
         for loss in fitting
     ]
-    chosen = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
-    for candidate in chosen:
-        made = candidate.create(section, 0)
-        if image_size is not None and isinstance(made, ChecksFit):
-            made.check_fit(classes, image_size, image_size)
+    planned = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
+    for candidate in planned:
+        attack = candidate.create(section, 0)
+        if image_size is not None and isinstance(attack, ChecksFit):
+            attack.check_fit(classes, image_size, image_size)
     return Plan(
         protocol,
-        chosen,
+        planned,
         votes=1 if deterministic else protocol_votes(protocol),
         gradient_samples=gradient_samples,
         panel=panel,
@@ -174,17 +174,17 @@ def plan_attack(
 
 
 def protocol_votes(protocol: ProtocolName) -> int:
-    """How many votes of fresh noise a protocol asks a model that has noise for."""
+    """Return how many votes of fresh noise a protocol takes of a model that has noise."""
     return STRICT_VOTES if protocol == "strict" else 1
 
 
 def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:
-    """The protocol's own draws a gradient."""
+    """How many draws the protocol itself takes for each gradient."""
     if deterministic or not strict:
         return samples
     if version is None:
         return max(samples, STRICT_SAMPLES)
-    # Official settings: EOT 20 in rand; standard asks the model as it is, with its own m.
+    # Official settings: EOT 20 in rand; standard queries the model as it is, with its own m.
     return STRICT_SAMPLES if version == "rand" else samples
 
 
@@ -197,7 +197,7 @@ def _deviations(
     own_draws: int,
     deterministic: bool,
 ) -> tuple[Deviation, ...]:
-    """What the section asks for that is not the protocol's own; a seed is not, nor what does nothing without noise."""
+    """The settings that differ from the protocol's, but for seeds and those that have no effect without noise."""
     defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
     own = defaults | own | {"eot": own_draws}
     idle = ("seed", *(("noise", "selection_samples") if deterministic else ()))
@@ -215,7 +215,7 @@ def _deviations(
 
 
 def _short_steps(section: Attack, options: Options) -> list[Note]:
-    """A note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
+    """Note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
     length = options.get("step_size", options.get("alpha"))
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
@@ -230,7 +230,7 @@ class OnePanel(nn.Module):
 
     Args:
         g: The classifier; its m is the size of the panel.
-        seed: Of the panel.
+        seed: Seeds the panel.
     """
 
     def __init__(self, g: SmoothedClassifier, seed: int) -> None:
@@ -246,7 +246,7 @@ class OnePanel(nn.Module):
 
 
 def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> Options:
-    """The protocol's options of an attack that climbs a loss."""
+    """The protocol's options for an attack that climbs a loss."""
     if strict:
         wanted: Options = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
         return {key: value for key, value in wanted.items() if key in known} | (

@@ -1,6 +1,6 @@
-"""Adversarial images of a run: kept block by block, put together, and asked of another model.
+"""Adversarial images of a run: written block by block while the attack runs, and put into one file when it is done.
 
-They are float32 as the attack made them: rounding to whole grey levels can move an image out of its ball.
+They are float32, as the attack made them: rounding to whole grey levels can move an image out of its ball.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ FOLDER = "adversarial"
 
 
 class SavedImages:
-    """The adversarial images of one job: a file a block while it runs, one file when it is done.
+    """The adversarial images of one job: one file for each block while it runs, one file for all when it is done.
 
     Args:
-        run: Whose folder ``adversarial`` takes them.
-        name: Of the job.
+        run: The run whose folder ``adversarial`` takes them.
+        name: The name of the job.
     """
 
     def __init__(self, run: Run, name: str) -> None:
@@ -46,17 +46,15 @@ class SavedImages:
             if int(path.stem) >= done:
                 path.unlink()
         if not self.path.exists() and done != sum(len(block.tensors["labels"]) for block in self._kept()):
-            raise RushkitError(
-                f"{done} images were attacked without keeping what came out", "start a new run with --save"
-            )
+            raise RushkitError(f"{done} images were attacked without saving them", "start a new run with --save")
 
     def keep(self, start: int, x_adv: Tensor, labels: Tensor) -> None:
-        """Write the images of a block, before its outcome is."""
+        """Write the images of a block, before its outcome is logged."""
         self._blocks.mkdir(exist_ok=True)
         save_checkpoint(self._blocks / f"{start:08d}{SUFFIX}", _tensors(x_adv, labels, start), {})
 
     def assemble(self, meta: dict[str, JSON]) -> Path:
-        """One file of all blocks: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64.
+        """Join all blocks into one file: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64.
 
         An index is a place in the limited split, not in the data set's own order.
         """
@@ -79,7 +77,7 @@ class SavedImages:
             self._blocks.rmdir()
 
     def images(self) -> dict[str, Tensor]:
-        """What ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
+        """Load the file that ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
         return load_checkpoint(self.path).tensors
 
     def _paths(self) -> list[Path]:

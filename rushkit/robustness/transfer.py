@@ -1,4 +1,4 @@
-"""What another model says of the adversarial images of a run."""
+"""Query another model about the adversarial images of a run."""
 
 from __future__ import annotations
 
