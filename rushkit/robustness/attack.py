@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from rushkit.attacks.scoring import RULES
 from rushkit.distributed import ranks
@@ -20,8 +19,8 @@ from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.results.attacks import AttackRow, Attacks, Candidate, FailedAttack
-from rushkit.results.intervals import robustness_row
-from rushkit.results.logs import AttackSubject
+from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
+from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note
 from rushkit.results.words import note_words
 from rushkit.robustness.block import Block, attack_block
@@ -205,6 +204,7 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         if saved is not None:
             saved.resume(log.done)
     notes = _announce(job, subject, run.speaker)
+    announced: list[Note | str] = [*notes]
 
     def make(start: int) -> Made:
         block = Block(start, *subject.batch(slice(start, start + size)))
@@ -230,15 +230,14 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         try:
             # What is known of a block never depends on the rank that attacked it.
             for line in work.in_rounds(range(log.done, len(subject), size), make, fails=is_of_attack):
-                _say_new(line["notes"], notes, run.speaker)
+                _announce_new(AttackBlock(**line), announced, run.speaker)
                 if run.writes:
                     partials.clear(log.done)
         except ItemFailed:
             if run.writes:
                 partials.clear(len(subject))
             raise
-    _say_new([note for line in log.lines for note in line["notes"]], notes)
-    return _row(job, recipe, subject, log, notes)
+    return _row(job, recipe, subject, [AttackBlock(**line) for line in log.lines], notes)
 
 
 def with_saved_images(
@@ -257,10 +256,12 @@ def with_saved_images(
     return row.with_changes(transfer=transfer)
 
 
-def _row(job: Job, recipe: Recipe, subject: Subject, log: SharedLog, notes: list[Note]) -> AttackRow:
-    plan, figures = job.plan, robustness_row(log.lines, job.plan.votes)
-    figures["outcomes"]["indices"] = subject.indices.tolist()
-    figures["notes"] = notes
+def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
+    plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
+    notes: list[Note | str] = [*stated]
+    for note in (note for block in blocks for note in block.notes):
+        if note not in notes:
+            notes.append(note)
     candidates = [
         Candidate(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
         for candidate in plan.candidates
@@ -276,17 +277,23 @@ def _row(job: Job, recipe: Recipe, subject: Subject, log: SharedLog, notes: list
         votes=plan.votes,
         gradient_samples=plan.gradient_samples,
         candidates=candidates,
-        **figures,
+        images=len(outcomes.images),
+        rules=figures_by_rule(outcomes, plan.votes),
+        outcomes=outcomes,
+        seconds=sum(block.seconds for block in blocks),
+        image_forwards=sum(block.image_forwards for block in blocks),
+        image_backwards=sum(block.image_backwards for block in blocks),
+        contributions=contributions_of(blocks),
+        notes=notes,
     )
 
 
-def _say_new(tables: Sequence[dict[str, Any]], notes: list[Note], speaker: Speaker | None = None) -> None:
-    """Add the notes of a log's line to those that are known already, and announce those that are new."""
-    for note in (Note(**table) for table in tables):
-        if note not in notes:
-            notes.append(note)
-            if speaker is not None:
-                speaker.say(f"note: {note_words(note)}")
+def _announce_new(block: AttackBlock, announced: list[Note | str], speaker: Speaker) -> None:
+    """Announce the notes of a block that were not announced before."""
+    for note in block.notes:
+        if note not in announced:
+            announced.append(note)
+            speaker.say(f"note: {note_words(note)}")
 
 
 def _votes_of(target: Target, job: Job) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from rushkit.attacks.scoring import RULES, count_right, score_seeds
 from rushkit.errors import UsageError
 from rushkit.noises import is_deterministic
 from rushkit.results.attacks import Transfer
-from rushkit.results.intervals import figures
+from rushkit.results.intervals import figures_by_rule, transfer_outcomes
 from rushkit.results.logs import TransferBlock, TransferSubject
 from rushkit.robustness.log_checks import check_transfer
 from rushkit.robustness.saved_images import SavedImages
@@ -102,13 +102,16 @@ def transferred(
     with resumable(run, log, verb="attack", label=label, unit="images", total=len(clean), kept=kept) as work:
         for _ in work.in_rounds(range(log.done, len(clean), BLOCK), make):
             pass
+    outcomes = transfer_outcomes([TransferBlock(**line) for line in log.lines])
     return Transfer(
         model=str(checkpoint.path),
         hash=checkpoint.hash,
         noise=noise,
         samples=m,
         votes=votes,
-        **figures(log.lines, votes),
+        images=len(outcomes.images),
+        rules=figures_by_rule(outcomes, votes),
+        outcomes=outcomes,
     )
 
 
