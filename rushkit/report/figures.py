@@ -12,7 +12,6 @@ from rushkit.results.base import Record
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Probe
 from rushkit.results.run_file import GitState
-from rushkit.results.words import note_words
 
 SCHEMA = 1
 
@@ -80,7 +79,7 @@ class MeasuredAttack(Figures):
     @property
     def notes(self) -> list[str]:
         """The sentences of its notes."""
-        return [note_words(note) for note in self.record.notes]
+        return [note.text for note in self.record.notes]
 
     def plain(self) -> dict[str, object]:
         """Return the row without what each image did, and with the names of its candidates alone."""
@@ -221,7 +220,7 @@ class MeasuredCertification(Figures):
     @property
     def warnings(self) -> list[str]:
         """The sentences of its warnings."""
-        return [note_words(warning) for warning in self.record.warnings]
+        return self.record.warnings
 
     def plain(self) -> dict[str, object]:
         """Return the certification without what each image did."""

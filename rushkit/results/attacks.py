@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import JsonValue, model_validator
 
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
@@ -77,7 +77,7 @@ class AttackOutcomes(Record):
     clean_right: dict[Rule, list[Count]]
     labels: list[Count]
     chosen: list[Choice]
-    indices: list[Count] = Field(default_factory=list)
+    indices: list[Count]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -186,7 +186,7 @@ class AttackRow(Record):
     image_forwards: Count
     image_backwards: Count
     contributions: dict[str, Count]
-    notes: list[Note | str]
+    notes: list[Note]
     saved: str = ""
     transfer: Transfer | None = None
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypedDict
+from collections.abc import Sequence
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -45,58 +45,16 @@ def transfer_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -
 
 def figures_by_rule(outcomes: AttackOutcomes | TransferOutcomes, votes: int) -> dict[Rule, RuleFigures]:
     """Return the robust accuracy under each rule, where each image has had ``votes`` votes."""
-    return {
-        rule: RuleFigures(**_figures(right, outcomes.clean_right[rule], votes))
-        for rule, right in outcomes.right.items()
-    }
+    return {rule: _figures(right, outcomes.clean_right[rule], votes) for rule, right in outcomes.right.items()}
 
 
 def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:
     """Return attack -> how many images of all blocks it was the first to break."""
-    return _total(block.contributions for block in blocks)
-
-
-def robustness_row(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
-    """The figures of one attack under one protocol.
-
-    Args:
-        records: Blocks with, for each image, ``right`` and ``clean_right`` (how many of the T fresh votes are right,
-            by rule) and ``chosen`` (which candidate it kept, -1 for the image itself), and for the block which attack
-            broke how many images, what is to be noted, the seconds and the passes.
-        votes: T.
-
-    Returns:
-        For each rule: accuracy (mean over images and votes) with its 95% Wilson interval, clean accuracy,
-        any-failure accuracy (images right in all T votes), and the flip rate (share of votes that differ from the
-        image's most frequent outcome). ``contributions`` counts the images that each attack was the first to break,
-        ``outcomes`` holds the images themselves.
-    """
-    row = figures(records, votes)
-    for key in ("seconds", "image_forwards", "image_backwards"):
-        row[key] = sum(record[key] for record in records)
-    row["contributions"] = _total(record["contributions"] for record in records)
-    row["notes"] = []
-    for note in (note for record in records for note in record["notes"]):
-        if note not in row["notes"]:
-            row["notes"].append(note)
-    for key in ("labels", "chosen"):
-        row["outcomes"][key] = [value for record in records for value in record[key]]
-    return row
-
-
-def figures(records: Sequence[dict[str, Any]], votes: int) -> dict[str, Any]:
-    """``images``, ``rules`` and ``outcomes`` of blocks that hold at least ``images``, ``right`` and ``clean_right``."""
-    rules = list(records[0]["right"])
-    joined = {
-        key: {rule: [count for record in records for count in record[key][rule]] for rule in rules}
-        for key in ("right", "clean_right")
-    }
-    images = [index for record in records for index in record["images"]]
-    return {
-        "images": len(images),
-        "rules": {rule: _figures(joined["right"][rule], joined["clean_right"][rule], votes) for rule in rules},
-        "outcomes": {"images": images, **joined},
-    }
+    total: dict[str, int] = {}
+    for block in blocks:
+        for name, count in block.contributions.items():
+            total[name] = total.get(name, 0) + count
+    return total
 
 
 def mean_interval(total: float, images: int) -> tuple[float, float]:
@@ -111,25 +69,17 @@ def mean_interval(total: float, images: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _total(blocks: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    total: dict[str, int] = {}
-    for block in blocks:
-        for name, count in block.items():
-            total[name] = total.get(name, 0) + count
-    return total
-
-
-def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> dict[str, float]:
+def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> RuleFigures:
     share = np.asarray(right, dtype=np.float64) / votes
     low, high = mean_interval(float(share.sum()), len(share))
-    return {
-        "accuracy": float(share.mean()),
-        "low": low,
-        "high": high,
-        "clean_accuracy": float(np.mean(clean)) / votes,
-        "any_failure_accuracy": float(np.mean(share == 1)),
-        "flip_rate": float(np.minimum(share, 1 - share).mean()),
-    }
+    return RuleFigures(
+        accuracy=float(share.mean()),
+        low=low,
+        high=high,
+        clean_accuracy=float(np.mean(clean)) / votes,
+        any_failure_accuracy=float(np.mean(share == 1)),
+        flip_rate=float(np.minimum(share, 1 - share).mean()),
+    )
 
 
 class AccuracyFields(TypedDict):

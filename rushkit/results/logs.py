@@ -198,7 +198,7 @@ class AttackBlock(Record):
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
     contributions: dict[str, Count]
-    notes: list[Note | str]
+    notes: list[Note]
     image_forwards: Count
     image_backwards: Count
     seconds: Size

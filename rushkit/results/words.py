@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rushkit.recipe.schema import Noise
-from rushkit.results.notes import Note
 from rushkit.rounding import percent, percent_interval
 
 # No figure under the paper's protocol, or a weaker one than strict, may be shown without these.
@@ -120,8 +119,3 @@ def p_value(p: float) -> str:
 def points(difference: float) -> str:
     """Return a difference of shares in points of a percent, with its sign: 0.012 -> "+1.2"."""
     return f"{100 * difference:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
-
-
-def note_words(note: Note | str) -> str:
-    """Return the sentence of a note."""
-    return note.text if isinstance(note, Note) else note

@@ -22,7 +22,6 @@ from rushkit.results.attacks import AttackRow, Attacks, Candidate, FailedAttack
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note
-from rushkit.results.words import note_words
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
 from rushkit.robustness.failures import Failures, is_of_attack
@@ -204,7 +203,7 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         if saved is not None:
             saved.resume(log.done)
     notes = _announce(job, subject, run.speaker)
-    announced: list[Note | str] = [*notes]
+    announced: list[Note] = [*notes]
 
     def make(start: int) -> Made:
         block = Block(start, *subject.batch(slice(start, start + size)))
@@ -258,7 +257,7 @@ def with_saved_images(
 
 def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
     plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
-    notes: list[Note | str] = [*stated]
+    notes: list[Note] = [*stated]
     for note in (note for block in blocks for note in block.notes):
         if note not in notes:
             notes.append(note)
@@ -288,12 +287,12 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
     )
 
 
-def _announce_new(block: AttackBlock, announced: list[Note | str], speaker: Speaker) -> None:
+def _announce_new(block: AttackBlock, announced: list[Note], speaker: Speaker) -> None:
     """Announce the notes of a block that were not announced before."""
     for note in block.notes:
         if note not in announced:
             announced.append(note)
-            speaker.say(f"note: {note_words(note)}")
+            speaker.say(f"note: {note.text}")
 
 
 def _votes_of(target: Target, job: Job) -> tuple[int, int]:

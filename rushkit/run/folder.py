@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar, overload
+from typing import TypeVar
 
 import torch
 
@@ -183,11 +183,7 @@ class Run:
         self.about = self.about.with_changes(**changes)
         self._write()
 
-    @overload
-    def write_results(self, results: StageRecord) -> StageRecord: ...
-    @overload
-    def write_results(self, results: Mapping[str, Any]) -> dict[str, Any]: ...
-    def write_results(self, results: StageResults | Mapping[str, Any]) -> StageResults | dict[str, Any]:
+    def write_results(self, results: StageRecord) -> StageRecord:
         """Write results.json atomically.
 
         Returns:
@@ -200,10 +196,8 @@ class Run:
         """
         self._check_there()
         if self.writes:
-            write_json(self.path / RESULTS_FILE, results.to_table() if isinstance(results, StageResults) else results)
-        if isinstance(results, StageResults):
-            return results.model_copy(update={"run": str(self.path)})
-        return {**results, "run": str(self.path)}
+            write_json(self.path / RESULTS_FILE, results.to_table())
+        return results.model_copy(update={"run": str(self.path)})
 
     def finish(self) -> None:
         """Mark the run finished and close it; it does not go on, so what it builds on need not be kept for it."""

@@ -217,7 +217,6 @@ def resumable(
         with resumable(run, log, verb="attack", label=job.name, unit="images", total=len(split), kept=...) as work:
             for line in work.in_rounds(starts, make, fails=is_of_attack):
                 ...
-        row = robustness_row(log.lines, plan.votes)
 
     Items that all ranks make together (the draws of a certification)::
 

@@ -176,7 +176,12 @@ def attacked(protocol: str) -> str:
         images=2,
         rules=rules,
         outcomes=AttackOutcomes(
-            images=[0, 1], right={"majority": [1, 0]}, clean_right={"majority": [1, 1]}, labels=[0, 1], chosen=[0, 0]
+            images=[0, 1],
+            right={"majority": [1, 0]},
+            clean_right={"majority": [1, 1]},
+            labels=[0, 1],
+            chosen=[0, 0],
+            indices=[0, 1],
         ),
         seconds=1.0,
         image_forwards=1,

@@ -16,7 +16,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Backbone, Noise, Recipe
 from rushkit.results import dump
-from rushkit.results.attacks import AttackRow, Attacks, Candidate, Transfer
+from rushkit.results.attacks import AttackOutcomes, AttackRow, Attacks, Candidate, Transfer, TransferOutcomes
 from rushkit.results.auditing import Audit, AuditAttacks, AuditPoint, AuditSettings, AuditSweeps
 from rushkit.results.base import StageResults
 from rushkit.results.certification import (
@@ -31,7 +31,7 @@ from rushkit.results.certification import (
 )
 from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes, Probe
 from rushkit.results.imported import CleanCheck, Imported, Origin
-from rushkit.results.intervals import accuracy_row, figures, robustness_row
+from rushkit.results.intervals import accuracy_row, figures_by_rule
 from rushkit.results.notes import Check
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.run.info import RunInfo, find_runs
@@ -39,6 +39,7 @@ from rushkit.run.metrics import MetricsLog
 
 EPS = 8 / 255
 CLASSES = ("cat", "dog", "bird")
+RULES = ("majority", "mean")
 NOISE = Noise(name="uniform", scale=0.3)
 WITHOUT_NOISE = Noise(name="none")
 
@@ -183,18 +184,14 @@ def attack_row(
     votes = 1 if protocol == "paper" else 10
     counts = list(right)
     places = list(images if images is not None else range(len(counts)))
-    record = {
-        "images": places,
-        "labels": facts.get("labels", [index % len(CLASSES) for index in places]),
-        "chosen": [0] * len(counts),
-        "right": dict.fromkeys(("majority", "mean"), counts),
-        "clean_right": {rule: [votes] * len(counts) for rule in ("majority", "mean")},
-        "contributions": facts.get("contributions", {f"{attack} nll": sum(count == 0 for count in counts)}),
-        "notes": [],
-        "seconds": 1.0,
-        "image_forwards": 10,
-        "image_backwards": 5,
-    }
+    outcomes = AttackOutcomes(
+        images=places,
+        right=dict.fromkeys(RULES, counts),
+        clean_right={rule: [votes] * len(counts) for rule in RULES},
+        labels=facts.get("labels", [index % len(CLASSES) for index in places]),
+        chosen=[0] * len(counts),
+        indices=places,
+    )
     return AttackRow(
         split=split,
         attack=attack,
@@ -206,7 +203,14 @@ def attack_row(
         votes=votes,
         gradient_samples=samples,
         candidates=facts.get("candidates", [Candidate(label=f"{attack} nll", options={})]),
-        **robustness_row([record], votes) | {"notes": facts.get("notes", [])},
+        images=len(places),
+        rules=figures_by_rule(outcomes, votes),
+        outcomes=outcomes,
+        seconds=1.0,
+        image_forwards=10,
+        image_backwards=5,
+        contributions=facts.get("contributions", {f"{attack} nll": sum(count == 0 for count in counts)}),
+        notes=facts.get("notes", []),
     )
 
 
@@ -280,19 +284,18 @@ def certification(
 
 def transferred(row: AttackRow, right: Sequence[int], to: str) -> AttackRow:
     """A row of ``rushkit attack --transfer-to``: how many votes of the other model were right, by image."""
-    outcomes = row.outcomes
-    record = {
-        "images": outcomes.images,
-        "right": {rule: list(right) for rule in ("majority", "mean")},
-        "clean_right": outcomes.clean_right,
-    }
+    by_rule = {rule: list(right) for rule in RULES}
+    clean_right = row.outcomes.clean_right
+    outcomes = TransferOutcomes(images=row.outcomes.images, right=by_rule, clean_right=clean_right)
     there = Transfer(
         model=f"elsewhere/{to}/checkpoints/step-000010.safetensors",
         hash="x",
         noise=NOISE,
         samples=row.samples,
         votes=row.votes,
-        **figures([record], row.votes),
+        images=row.images,
+        rules=figures_by_rule(outcomes, row.votes),
+        outcomes=outcomes,
     )
     return row.with_changes(transfer=there)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -12,7 +11,6 @@ from rich.text import Text
 
 from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
-from rushkit.report._record import record_of
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of
 from rushkit.report.tables import accuracy, attacks, audits, certificates
@@ -28,7 +26,6 @@ from rushkit.results.words import (
     accuracy_words,
     certainty,
     noise_words,
-    note_words,
     plain_noise,
     rate_words,
 )
@@ -48,9 +45,8 @@ def evaluation_table(results: Evaluation) -> RenderableType:
     return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
 
 
-def attack_table(results: Any) -> RenderableType:
+def attack_table(results: Attacks) -> RenderableType:
     """Return robust accuracy of each attack and m, the protocols side by side."""
-    results = record_of(results, Attacks)
     rows = attacks_of("", results)
     title = f"robust accuracy, {results.data}, noise {_noise(results)}, majority vote of m"
     parts: list[RenderableType] = [
@@ -83,7 +79,7 @@ def certified_table(results: Certification) -> RenderableType:
         )
     else:
         lines.append(f"average certified radius: {_average(results.average_radius, results.average_radius_error)}")
-    lines += [f"warning: {note_words(warning)}" for warning in results.warnings]
+    lines += [f"warning: {warning}" for warning in results.warnings]
     title = f"certified accuracy, {results.data}, noise {_noise(results)}"
     parts: list[RenderableType] = [
         render_table(certificates.certified_table(results), title),
