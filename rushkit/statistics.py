@@ -1,7 +1,7 @@
-"""Bounds on a probability from counts, and tests on counts: float64, vectorised by broadcasting, no torch.
+"""Bounds on a probability from counts, and tests on counts, in float64 and without torch.
 
-Everywhere ``successes`` of ``trials`` independent draws came out right. Arguments are numbers or arrays that broadcast;
-the result has the broadcast shape (a float64 scalar for numbers). Zero trials say nothing: the bounds are then 0 and 1.
+``successes`` is the number of successes in ``trials`` independent draws. Arguments are numbers or arrays that
+broadcast; the result has the broadcast shape (a float64 scalar for numbers). With zero trials the bounds are 0 and 1.
 """
 
 from __future__ import annotations
@@ -18,46 +18,46 @@ Floats = NDArray[np.float64]
 
 
 def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
-    """One-sided lower bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
+    """Return the one-sided lower bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
 
     Raises:
-        UsageError: counts that are not whole, negative, or more than the trials; alpha outside (0, 1).
+        UsageError: counts are fractional, negative or exceed the trials; alpha lies outside (0, 1).
     """
     k, n = _counts(successes, trials)
     _check_alpha(alpha)
     inside = (k > 0) & (k < n)
     bound = betaincinv(np.where(inside, k, 1.0), np.where(inside, n - k + 1.0, 1.0), alpha)
-    # P(X = n) = pⁿ: the bound where every draw succeeded needs no inversion.
+    # If every draw succeeded, P(X = n) = pⁿ gives the bound in closed form.
     every = np.exp(math.log(alpha) / np.maximum(n, 1.0))
     return _plain(np.where(inside, bound, np.where((k == n) & (n > 0), every, 0.0)))
 
 
 def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
-    """One-sided upper bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
+    """Return the one-sided upper bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
 
     Raises:
-        UsageError: as ``clopper_pearson_lower``.
+        UsageError: as for ``clopper_pearson_lower``.
     """
     k, n = _counts(successes, trials)
     _check_alpha(alpha)
     inside = (k > 0) & (k < n)
-    # Not one minus the lower bound of the failures: that would lose the digits of a small bound.
+    # One minus the lower bound of the failures would lose the digits of a small bound.
     bound = betainccinv(np.where(inside, k + 1.0, 1.0), np.where(inside, n - k, 1.0), alpha)
     none = -np.expm1(math.log(alpha) / np.maximum(n, 1.0))
     return _plain(np.where(inside, bound, np.where((k == 0) & (n > 0), none, 1.0)))
 
 
 def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
-    """Two-sided interval for p, wrong with probability at most alpha in all: both one-sided bounds at alpha/2."""
+    """Return the two-sided interval for p that is wrong with probability at most alpha: both bounds at alpha/2."""
     _check_alpha(alpha)
     return clopper_pearson_lower(successes, trials, alpha / 2), clopper_pearson_upper(successes, trials, alpha / 2)
 
 
 def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Score interval for p (Wilson 1927), for accuracies; its coverage is approximate, so certificates never use it.
+    """Return the score interval for p (Wilson 1927). Its coverage is approximate, so certificates never use it.
 
     Raises:
-        UsageError: counts as in ``clopper_pearson_lower``; confidence outside (0, 1).
+        UsageError: counts as for ``clopper_pearson_lower``; confidence lies outside (0, 1).
     """
     k, n = _counts(successes, trials)
     if not 0.0 < confidence < 1.0:
@@ -66,17 +66,17 @@ def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float =
     some = np.maximum(n, 1.0)
     centre = (k + z * z / 2.0) / (some + z * z)
     reach = z / (some + z * z) * np.sqrt(k * (n - k) / some + z * z / 4.0)
-    # The closed form gives the ends only up to rounding.
+    # The closed form yields 0 and 1 only up to rounding.
     low = np.where(k == 0, 0.0, np.maximum(centre - reach, 0.0))
     high = np.where(k == n, 1.0, np.minimum(centre + reach, 1.0))
     return _plain(low), _plain(high)
 
 
 def hoeffding_lower(mean: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
-    """Lower bound on the expectation of n independent values in [0, 1]: mean − √(ln(1/α)/2n) (Hoeffding 1963).
+    """Return a lower bound on the expectation of n values in [0, 1]: mean − √(ln(1/α)/2n) (Hoeffding 1963).
 
     Raises:
-        UsageError: a mean outside [0, 1], n below 1, alpha outside (0, 1).
+        UsageError: the mean lies outside [0, 1], n is below 1, or alpha lies outside (0, 1).
     """
     centre, count = _mean(mean, n, 1)
     _check_alpha(alpha)
@@ -84,9 +84,9 @@ def hoeffding_lower(mean: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
 
 
 def empirical_bernstein_lower(mean: ArrayLike, variance: ArrayLike, n: ArrayLike, alpha: float) -> Floats:
-    """Lower bound on the expectation of n independent values in [0, 1] that pays for their variance only.
+    """Return a lower bound on the expectation of n values in [0, 1] that is tighter the smaller their variance.
 
-    mean − √(2V ln(2/α)/n) − 7 ln(2/α)/(3(n − 1)) with the sample variance V (Maurer & Pontil 2009, theorem 4).
+    It is mean − √(2V ln(2/α)/n) − 7 ln(2/α)/(3(n − 1)) with the sample variance V (Maurer & Pontil 2009, theorem 4).
 
     Args:
         mean: Sample mean.
@@ -95,7 +95,8 @@ def empirical_bernstein_lower(mean: ArrayLike, variance: ArrayLike, n: ArrayLike
         alpha: Probability that the bound is wrong.
 
     Raises:
-        UsageError: a mean outside [0, 1], a negative or NaN variance, n below 2, alpha outside (0, 1).
+        UsageError: the mean lies outside [0, 1], the variance is negative or NaN, n is below 2, or alpha lies outside
+            (0, 1).
     """
     centre, count = _mean(mean, n, 2)
     _check_alpha(alpha)
@@ -108,20 +109,20 @@ def empirical_bernstein_lower(mean: ArrayLike, variance: ArrayLike, n: ArrayLike
 
 
 def binomial_at_least(successes: ArrayLike, trials: ArrayLike, p: float) -> Floats:
-    """P(X >= successes) for X successes of ``trials`` draws that each succeed with probability p.
+    """Return P(X >= successes) for X ~ Binomial(trials, p).
 
     Raises:
-        UsageError: counts that are not whole, negative, or more than the trials.
+        UsageError: counts are fractional, negative or exceed the trials.
     """
     k, n = _counts(successes, trials)
     return _plain(np.where(k > 0, betainc(np.maximum(k, 1.0), n - k + 1.0, p), 1.0))
 
 
 def binomial_test(successes: ArrayLike, trials: ArrayLike) -> Floats:
-    """Exact two-sided p-value of Binomial(trials, 1/2): all outcomes no likelier than the one seen.
+    """Return the exact two-sided p-value under Binomial(trials, 1/2): of all outcomes no likelier than the observed.
 
     Raises:
-        UsageError: counts as in ``clopper_pearson_lower``.
+        UsageError: counts as for ``clopper_pearson_lower``.
     """
     k, n = _counts(successes, trials)
     fewer = np.minimum(k, n - k)
@@ -130,29 +131,30 @@ def binomial_test(successes: ArrayLike, trials: ArrayLike) -> Floats:
 
 
 def mcnemar(b: ArrayLike, c: ArrayLike) -> Floats:
-    """Exact p-value that two classifiers are equally often right, from the pairs on which they disagree.
+    """Return the exact p-value for equal accuracy of two classifiers, from the images on which they disagree.
 
     Args:
-        b: Images that only the first has right.
-        c: Images that only the second has right.
+        b: Number of images that only the first classifies correctly.
+        c: Number of images that only the second classifies correctly.
 
     Raises:
-        UsageError: counts that are negative or not whole.
+        UsageError: counts are negative or fractional.
     """
     return binomial_test(b, np.add(b, c))
 
 
 def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Floats:
-    """Logarithm of the betting e-process against p = p0, after any number of draws.
+    """Return the logarithm of the betting e-process against p = p0, which is valid after any number of draws.
 
-    E = Γ(A + ½) Γ(n − A + ½) / (π Γ(n + 1)) / (p0^A (1 − p0)^(n − A)), the wealth of the Krichevsky-Trofimov bettor.
-    Under p = p0 it is a martingale that starts at 1, so by Ville's inequality it ever reaches 1/α with probability at
-    most α, however the moment to stop is chosen. Swapping successes for failures and p0 for 1 − p0 leaves it as it is:
-    the side of p0 that A/n lies on says which claim it supports. "p > p0" (E >= 1/α and A/n > p0) is false with
-    probability at most α for every p <= p0 as well, because E rises with A there; likewise for the other side.
+    E = Γ(A + ½) Γ(n − A + ½) / (π Γ(n + 1)) / (p0^A (1 − p0)^(n − A)) is the wealth of the Krichevsky-Trofimov bettor
+    after n draws with A successes. Under p = p0 it is a martingale that starts at 1, so by Ville's inequality it ever
+    reaches 1/α with probability at most α, whatever the stopping rule. Swapping successes for failures and p0 for
+    1 − p0 leaves it unchanged: the side of p0 that A/n lies on tells which claim it supports. The claim "p > p0"
+    (E >= 1/α and A/n > p0) is false with probability at most α for every p <= p0 as well, because E rises with A there;
+    the same holds for the other side.
 
     Raises:
-        UsageError: counts as in ``clopper_pearson_lower``; p0 outside [0, 1].
+        UsageError: counts as for ``clopper_pearson_lower``; p0 lies outside [0, 1].
     """
     k, n = _counts(successes, trials)
     null = np.asarray(p0, dtype=np.float64)
@@ -162,18 +164,18 @@ def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Flo
 
 
 def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
-    """Lower end of the confidence sequence that ``log_e_process`` gives.
+    """Return the lower end of the confidence sequence that follows from ``log_e_process``.
 
-    With probability at least 1 − alpha both ends (this and ``betting_upper``) hold after every number of draws at once.
+    With probability at least 1 − alpha, this end and ``betting_upper`` hold after every number of draws simultaneously.
 
     Raises:
-        UsageError: as ``clopper_pearson_lower``.
+        UsageError: as for ``clopper_pearson_lower``.
     """
     k, n = _counts(successes, trials)
     _check_alpha(alpha)
     wealth, target = _log_wealth(k, n), -math.log(alpha)
     low, high = np.zeros(k.shape), k / np.maximum(n, 1.0)
-    # Below A/n the process falls as p0 rises; at A/n it is at most 1. The lower end of the bracket stays refuted.
+    # Below A/n the process falls as p0 rises; at A/n it is at most 1. The lower end of the bracket is always refuted.
     while True:
         middle = (low + high) / 2.0
         if np.all((middle <= low) | (middle >= high)):
@@ -183,24 +185,24 @@ def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floa
 
 
 def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
-    """Upper end of the confidence sequence that ``log_e_process`` gives; see ``betting_lower``."""
+    """Return the upper end of the confidence sequence that follows from ``log_e_process``; see ``betting_lower``."""
     k, n = _counts(successes, trials)
     return _plain(1.0 - betting_lower(n - k, n, alpha))
 
 
 def _log_wealth(k: Floats, n: Floats) -> Floats:
-    """Logarithm of the bettor's probability of the sequence: Beta(½, ½) mixed over p."""
+    """Return the log-probability that the bettor gives the sequence: its likelihood, averaged over p ~ Beta(½, ½)."""
     return betaln(k + 0.5, n - k + 0.5) - math.log(math.pi)
 
 
 def _log_likelihood(k: Floats, n: Floats, p: Floats) -> Floats:
-    # Widened for the type checker only: both terms are float64 already.
+    # Only the type checker needs the conversion: both terms are float64 already.
     return np.asarray(xlogy(k, p) + xlog1py(n - k, -p), dtype=np.float64)
 
 
 def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
-    # Written so that NaN fails too.
+    # The negation makes NaN fail as well.
     wrong = ~((k >= 0) & (k <= n) & (k == np.floor(k)) & (n == np.floor(n)) & np.isfinite(n))
     if wrong.any():
         raise UsageError(
@@ -225,6 +227,6 @@ def _check_alpha(alpha: float) -> None:
 
 
 def _plain(values: ArrayLike) -> Floats:
-    """Return a float64 scalar in place of an array without dimensions."""
+    """Return the values as float64, and an array without dimensions as a scalar."""
     scalar_or_array: Floats = np.asarray(values, dtype=np.float64)[()]
     return scalar_or_array

@@ -1,4 +1,4 @@
-"""The machine a run happens on: device, precision, compiler, memory, and the seeds of every draw."""
+"""The machine that a run computes on (device, precision, compiler, memory), and the seeds of its random draws."""
 
 from __future__ import annotations
 
@@ -20,30 +20,30 @@ from rushkit.errors import UsageError
 Precision = Literal["float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
-# Where a control group of Linux says how much memory its processes may take.
+# The file in which a Linux control group states the memory limit of its processes.
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
-# Of glibc's malloc.h.
+# Parameter numbers from glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
 def offline() -> bool:
-    """Whether ``RUSHKIT_OFFLINE`` forbids the network. Whatever fetches something asks this first, plugins too."""
+    """Return whether ``RUSHKIT_OFFLINE`` forbids network access. Check this before any download, in plugins too."""
     return os.environ.get("RUSHKIT_OFFLINE", "") not in ("", "0")
 
 
 def generator(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """A generator for one draw, from the seed, what the draw is for, and counters such as epoch, step and rank.
+    """Return a generator for one draw, seeded by the run's seed, the purpose and counters such as epoch, step and rank.
 
-    Draws never touch the global random state, and a resumed run repeats them exactly. On a CPU torch uses the low 32
-    bits of a seed: among millions of draws a few pairs share a stream.
+    Its draws never touch the global random state, and a resumed run repeats them exactly. On a CPU torch uses only the
+    low 32 bits of a seed, so among millions of generators a few pairs share a stream.
     """
-    made = torch.Generator(device)
-    made.manual_seed(derived_seed(seed, purpose, *counters))
-    return made
+    source = torch.Generator(device)
+    source.manual_seed(derived_seed(seed, purpose, *counters))
+    return source
 
 
 def derived_seed(seed: int, purpose: str, *counters: int) -> int:
-    """A seed for one draw, a positive 63-bit number: what ``manual_seed`` takes on every device."""
+    """Return the seed for one draw: a non-negative 63-bit number, which ``manual_seed`` accepts on every device."""
     words = ":".join([str(seed), purpose, *map(str, counters)])
     digest = hashlib.blake2b(words.encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -51,22 +51,22 @@ def derived_seed(seed: int, purpose: str, *counters: int) -> int:
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that a stage computes on, in which precision, and whether training is compiled."""
+    """The device that a stage computes on, its precision, and whether training is compiled."""
 
     device: torch.device
     precision: Precision
     compile: Compile = "off"
 
     def autocast(self) -> torch.autocast:
-        """The autocast context for the precision; does nothing in float32."""
+        """Return the autocast context for the precision; in float32 it does nothing."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
     def compiles(self) -> bool:
-        """Whether networks are compiled for training: ``auto`` does so on CUDA devices where it works.
+        """Whether networks are compiled for training; ``auto`` compiles on CUDA devices where torch.compile works.
 
         Raises:
-            UsageError: it is ``on``, and does not work here.
+            UsageError: ``compile`` is ``on``, and torch.compile does not work here.
         """
         if self.compile == "off" or (self.compile == "auto" and self.device.type != "cuda"):
             return False
@@ -76,7 +76,7 @@ class Machine:
         return obstacle is None
 
     def compiled(self, network: nn.Module) -> Callable[..., Any]:
-        """What to call in place of a network that trains; it shares the network's parameters."""
+        """Return the network compiled for training, or as it is; a compiled network shares its parameters."""
         return torch.compile(network) if self.compiles else network
 
     def __str__(self) -> str:
@@ -86,24 +86,28 @@ class Machine:
 
 
 def choose_machine(device: str = "auto", precision: str = "auto", compile: Compile = "off") -> Machine:
-    """The machine that ``auto`` or a name stands for, made ready. Raises UsageError where it cannot be had."""
-    chosen = choose_device(device)
-    machine = Machine(chosen, choose_precision(precision, chosen), compile)
-    if chosen.type == "cpu":
+    """Return the machine for a device and a precision, each a name or ``auto``, and set torch up for it.
+
+    Raises:
+        UsageError: the device cannot be used, or the precision is unknown.
+    """
+    torch_device = choose_device(device)
+    machine = Machine(torch_device, choose_precision(precision, torch_device), compile)
+    if torch_device.type == "cpu":
         keep_freed_memory()
     elif machine.precision == "float32":
-        # A figure "in float32" is not one of TF32's ten bits.
+        # TF32 keeps only ten bits of mantissa: results would not be float32 results.
         torch.backends.cudnn.allow_tf32 = False
     return machine
 
 
 @cache
 def keep_freed_memory() -> None:
-    """Let this process keep the memory that it frees, for the next pass to use.
+    """Make glibc keep the memory that this process frees, so that the next forward pass can reuse it.
 
-    glibc gives large blocks back to the system as soon as they are free, and each pass of a network then waits for the
-    system to fill their pages with zeros anew: on a CPU up to a tenth of a training step. Other C libraries are left
-    alone, and so is one that MALLOC_ variables of the environment have been set for.
+    By default glibc returns large blocks to the system as soon as they are freed, and each pass waits for the system to
+    zero their pages again, which takes up to a tenth of a training step on a CPU. This does nothing under another C
+    library, or if the environment sets any MALLOC_ variable.
     """
     if any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -117,18 +121,18 @@ def keep_freed_memory() -> None:
 
 @cache
 def memory_bytes() -> int:
-    """The memory of this machine in bytes, or of the container that this process runs in, whichever is less."""
+    """Return the memory of this machine, or of the container around this process if that is less, in bytes."""
     sizes = [1 << 36]
     with suppress(ValueError, OSError, AttributeError):
         sizes = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
-    # "max" where a container has no limit of its own.
+    # The file holds "max" if the container has no limit.
     with suppress(ValueError, OSError):
         sizes.append(int(_CONTAINER_LIMIT.read_text(encoding="ascii")))
     return min(sizes)
 
 
 def device_memory(device: torch.device) -> int:
-    """The whole memory of a device in bytes; that of MPS and of the CPU is the machine's."""
+    """Return the total memory of a device in bytes; MPS and the CPU use the machine's memory."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     return memory_bytes()
@@ -136,20 +140,20 @@ def device_memory(device: torch.device) -> int:
 
 @cache
 def compile_obstacle(device: torch.device) -> str | None:
-    """Why torch.compile cannot be used on a device (no compiler, no Triton), found by a trial; None if it can."""
+    """Try torch.compile on a device, and return why it fails (no compiler, no Triton); None if it works."""
     try:
         torch.compile(torch.sin)(torch.ones(8, device=device))
-    # Each of the compilers behind it fails in its own way.
+    # Each compiler backend raises exceptions of its own.
     except Exception as error:  # noqa: BLE001
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The device called ``name``; ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    """Return the device called ``name``; ``auto`` prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        UsageError: no such device here.
+        UsageError: the device does not exist here, or rushkit does not support it.
     """
     if name == "auto":
         if torch.cuda.is_available():
@@ -167,9 +171,12 @@ def choose_device(name: str = "auto") -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:
-    """``auto`` is bf16 autocast on a CUDA device that has bf16 units, else float32.
+    """Return the precision called ``name``; ``auto`` is bf16 autocast on a CUDA device with bf16 units, else float32.
 
-    On a CPU without such units bf16 autocast is an order of magnitude slower than float32, so it is never chosen there.
+    A CPU without such units runs bf16 autocast ten times slower than float32, so ``auto`` never picks it on a CPU.
+
+    Raises:
+        UsageError: the name is unknown.
     """
     if name == "auto":
         return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"

@@ -1,1 +1,1 @@
-"""Accuracy under noise, and the linear probe of an encoder."""
+"""Measure the accuracy of a smoothed classifier on clean images, and how far an encoder's features move."""

@@ -1,4 +1,4 @@
-"""Standard accuracy of a smoothed classifier: eq. 4 under each m, and the mean rule beside it."""
+"""Measure the standard accuracy of a smoothed classifier for each m, by majority vote (eq. 4) and by mean softmax."""
 
 from __future__ import annotations
 
@@ -26,12 +26,13 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             print(row.samples, row.rule, row.accuracy)
 
     Args:
-        recipe: Sections data, noise, evaluate, system.
+        recipe: The sections data, noise, evaluate and system are used.
         source: A fine-tuned checkpoint.
-        run: Takes results.json. None: a new one.
+        run: The run that results.json is written to; None starts a new one.
 
     Returns:
-        What results.json holds: ``accuracy`` with a row for each m and rule, and ``outcomes`` with every image's.
+        The contents of results.json: ``accuracy`` has a row for each m and rule, ``outcomes`` the prediction for each
+        image.
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source.path) as run:
@@ -68,6 +69,6 @@ def _row(samples: int, rule: Rule, outcomes: Outcomes, classes: tuple[str, ...])
 
 
 def per_class_accuracy(right: Tensor, labels: Tensor, classes: tuple[str, ...]) -> dict[str, float | None]:
-    """Return by class name the share of its images that are right; None for a class without images."""
+    """Return the accuracy on each class by its name; None for a class without images."""
     shares = ((name, right[labels == index]) for index, name in enumerate(classes))
     return {name: hits.double().mean().item() if len(hits) else None for name, hits in shares}

@@ -1,8 +1,8 @@
-"""How far features move when an image moves: the local Lipschitz measure of section 4.1 of the RUSH paper.
+"""Measure how far an encoder's features move when the image moves: the local Lipschitz ratio (RUSH, section 4.1).
 
-For test images x, the ratio ‖f(x) − f(x')‖₂ / ‖x − x'‖₂ with features of unit length, for x' random in the ball and for
-x' found by gradient ascent on the feature distance. Several ranks deal out blocks of images, whose draws depend on
-their place alone.
+For a test image x the ratio is ‖f(x) − f(x')‖₂ / ‖x − x'‖₂ with features of unit length. The second image x' is drawn
+at random from a ball around x, or found by gradient ascent on the feature distance. Several ranks share the blocks of
+images between them; the draws of a block depend only on its position.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from rushkit.setup.subject import check_images
 from rushkit.system import Machine, derived_seed, generator
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-# Random points an image; an image's ratio is their mean.
+# Random points for each image; the image's ratio is the mean over them.
 _POINTS = 8
 _BLOCK = 64
 _RESAMPLES = 2000
 _CONFIDENCE = 0.95
-# Below this the rounding of the features is larger than their difference.
+# At shorter distances the rounding error of the features exceeds their difference.
 _SHORTEST = 1e-5
 
 Floats = NDArray[np.float64]
@@ -47,12 +47,12 @@ Points = Literal["random", "ascent"]
 
 @dataclass(frozen=True)
 class Ball:
-    """Where x' is looked for.
+    """The ball around an image in which x' is searched for.
 
     Attributes:
-        norm: Norm of the ball; distances in the ratio are l2 whatever it is.
+        norm: Norm of the ball; the distances in the ratio are always l2.
         eps: Radius, pixel units.
-        steps: Steps of the ascent.
+        steps: Gradient ascent steps.
     """
 
     norm: Norm = "linf"
@@ -76,21 +76,21 @@ def probe(
     images: int = 256,
     supervised: Checkpoint | None = None,
 ) -> Probe:
-    """Measure an encoder after pre-training, for the same shape at random, and for a supervised one.
+    """Measure the local Lipschitz ratios of a pre-trained encoder, a random one and optionally a supervised one.
 
     Args:
-        recipe: Sections data, backbone, system of the source.
-        source: A checkpoint whose encoder is looked at.
-        ball: Where x' lies; None: within 8/255 in l-inf.
-        run: Takes results.json. None: a new one.
-        images: How many test images; 0: all.
+        recipe: The recipe of the source; the sections data, backbone and system are used.
+        source: The checkpoint whose encoder is measured.
+        ball: The ball that x' lies in; None means 8/255 in l-inf.
+        run: The run that results.json is written to; None starts a new one.
+        images: Number of test images; 0 means all.
         supervised: A checkpoint that was fine-tuned with ``finetune.freeze = "none"``; None leaves its row out.
 
     Returns:
-        What results.json holds: ``rows``, one for each encoder and way to find x', with mean, interval and quantiles.
+        The contents of results.json: ``rows`` has the mean, interval and quantiles for each encoder and way to find x'.
 
     Raises:
-        UsageError: a supervised encoder of another shape, or one that was frozen.
+        UsageError: the supervised encoder has another architecture, or was frozen.
     """
     ball = ball or Ball()
     with run_or_new(run, "probe", recipe, source.path) as run:
@@ -125,7 +125,7 @@ def probe(
 def _ratios_of_all(
     encoders: dict[str, nn.Module], split: Split, ball: Ball, seed: int, run: Run, machine: Machine
 ) -> dict[tuple[str, Points], list[float]]:
-    """Return every image's ratio by encoder and way to find x'. Ranks deal out blocks of images."""
+    """Return the ratios of all images by encoder and way to find x'. The ranks share the blocks between them."""
     blocks = [(name, start) for name in encoders for start in range(0, len(split), _BLOCK)]
 
     def ratios_of(block: tuple[str, int]) -> dict[Points, list[float]]:
@@ -144,10 +144,12 @@ def _ratios_of_all(
 
 
 def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, nn.Module]:
-    """Return encoders in eval mode by name: the source's, a random one of its shape, and the supervised one if any.
+    """Return the encoders to compare, in eval mode, by name: the source's, a random one, and the supervised one if any.
+
+    All have the architecture of the source's encoder.
 
     Raises:
-        UsageError: the supervised one has another shape, or was frozen.
+        UsageError: the supervised encoder has another architecture, or was frozen.
         CheckpointError: a checkpoint does not fit its own recipe.
     """
     recipe = recipe_of(source)
@@ -171,7 +173,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
 
 
 def how_to_supervise(recipe: Recipe) -> str:
-    """Return the command that makes a supervised encoder of the same shape."""
+    """Return the hint with the command that makes a supervised encoder of the same architecture."""
     return (
         f"make one with: {shell_line('rushkit', 'finetune', '--recipe', recipe.name)} --set finetune.freeze=none, "
         f"and name it: --supervised {recipe.name}-supervised"
@@ -179,17 +181,17 @@ def how_to_supervise(recipe: Recipe) -> str:
 
 
 def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit: bool = True) -> dict[Points, Floats]:
-    """Return each image's ratio, for x' ``random`` in the ball (mean of 8 points) and by ``ascent`` (the largest met).
+    """Return the ratio of each image for ``random`` x' (the mean over 8 points) and for ``ascent`` (the largest seen).
 
     Args:
-        encoder: (N, C, H, W) -> (N, F), in the mode that it is to have.
+        encoder: (N, C, H, W) -> (N, F); it is used in the mode that it is in.
         x: (N, C, H, W) images in [0, 1].
-        ball: Where x' lies; the box [0, 1] holds too.
+        ball: The ball that x' lies in; x' also stays within [0, 1].
         seed: Seeds every draw.
-        unit: Scale features to unit length first.
+        unit: Whether to scale the features to unit length first.
 
     Raises:
-        NumericsError: features that are not finite.
+        NumericsError: the features are not finite.
     """
 
     def features_of(images: Tensor) -> Tensor:
@@ -216,14 +218,14 @@ def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit:
             moved = features_of(points)
             (gradient,) = torch.autograd.grad((moved - here).square().sum(), points)
         best = torch.maximum(best, ratio(moved.detach(), points.detach()))
-        # From half the ball's radius down to a tenth of that: far first, then exactly.
+        # The step shrinks from eps/2 to eps/20: long steps explore, short ones refine.
         size = ball.eps * (0.5 - 0.45 * step / ball.steps)
         points = project(x, points.detach() + steepest(points.detach(), gradient, ball.norm, size), ball.norm, ball.eps)
     return {"random": random.cpu().numpy(), "ascent": best.cpu().numpy()}
 
 
 def summary(encoder: str, points: Points, values: Floats, seed: int) -> RatioRow:
-    """Return the mean of an encoder's ratios with its 95% bootstrap interval over images, and their quantiles."""
+    """Return the mean of an encoder's ratios, its 95% bootstrap interval over images, and their quantiles."""
     chance = np.random.default_rng(seed)
     means = [values[chance.integers(len(values), size=len(values))].mean() for _ in range(_RESAMPLES)]
     low, high = np.quantile(means, [(1 - _CONFIDENCE) / 2, (1 + _CONFIDENCE) / 2])

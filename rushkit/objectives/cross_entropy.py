@@ -32,16 +32,16 @@ class CrossEntropy:
         return f"CrossEntropy(label_smoothing={self.label_smoothing:g})"
 
     def module(self, num_features: int, num_classes: int) -> nn.Module:
-        """A linear head from features (N, num_features) to logits (N, num_classes)."""
+        """Return a linear head from features (N, num_features) to logits (N, num_classes)."""
         return nn.Linear(num_features, num_classes)
 
     def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
-        """Views of uint8 images (N, C, H, W) plus noise, where there is one; float32, not clamped."""
+        """Return the float32 views of uint8 images (N, C, H, W), plus noise if there is any, not clamped."""
         x = views(images, generator)
         return x if noise is None else x + noise.sample(x, generator)
 
     def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """Mean cross entropy of logits (N, K) in float32, also under autocast.
+        """Return the mean cross entropy of logits (N, K), computed in float32 even under autocast.
 
         Raises:
             DataError: there are no labels.

@@ -1,4 +1,4 @@
-"""Joining a tensor over all ranks so that gradients flow back to the rank that each row came from."""
+"""Gather a tensor from all ranks so that gradients flow back to the rank that each row came from."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import torch
 from torch import Tensor, distributed
 
 Gather = Callable[[Tensor], tuple[Tensor, int]]
-"""This rank's rows (n, D) to the rows of all ranks (R * n, D) and the index of this rank's first one in them."""
+"""Maps this rank's rows (n, D) to the rows of all ranks (R * n, D) and the index of this rank's first row in them."""
 
 
 def all_gather_with_gradient(rows: Tensor) -> tuple[Tensor, int]:
-    """Rows (n, D) of every rank, in rank order, with the index of this rank's first row.
+    """Return the rows of all ranks in rank order, (R * n, D), and the index of this rank's first row.
 
     In the backward pass each rank's rows get the **sum** of the gradients of all ranks' losses. Averaging parameter
     gradients over ranks, as data-parallel training does, then gives the gradient of the mean of the losses. All ranks
     must call it, forward and backward, with the same n.
 
     Args:
-        rows: This rank's rows.
+        rows: This rank's rows (n, D).
     """
     return _AllGather.apply(rows), distributed.get_rank() * len(rows)
 
 
 def gather_over_ranks() -> Gather | None:
-    """:func:`all_gather_with_gradient` where several ranks train together, else None."""
+    """Return :func:`all_gather_with_gradient` if several ranks train together, else None."""
     together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
     return all_gather_with_gradient if together else None
 
@@ -42,7 +42,7 @@ class _AllGather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        # A copy: all_reduce writes in place, and autograd may still use the gradient elsewhere.
+        # all_reduce writes in place, and autograd may still use the gradient elsewhere, so it gets a copy.
         total = gradients[0].clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total)
         return total.narrow(0, ctx.first, ctx.count)

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 
 
 def unit_rows(z: Tensor) -> Tensor:
-    """(N, D) rows brought to length 1, whatever their scale; a row of zeros stays one, with a finite gradient.
+    """Return (N, D) rows scaled to length 1, whatever their scale; rows of zeros stay zero, with a finite gradient.
 
-    Each row is divided by its largest entry first: squares of small entries underflow, those of large ones overflow.
-    Entries below the smallest normal number of the type count as zero.
+    Each row is first divided by its largest entry, because squares of tiny entries underflow and those of huge ones
+    overflow. A row whose entries are all below the smallest normal number of its dtype counts as zero.
     """
-    # Without a gradient: a row's length has no influence on the result.
+    # No gradient is needed: scaling a row does not change the result.
     largest = z.detach().abs().amax(dim=1, keepdim=True)
     scaled = z / torch.where(largest >= torch.finfo(z.dtype).tiny, largest, 1)
-    # The largest entry is 1 now, so that only the length of a row of zeros is below 1. No clamp: its gradient is zero
-    # where the length is 1 exactly, that of a row with a single entry that counts.
+    # The largest entry is now 1, so only a row of zeros is shorter than 1. A clamp would have zero gradient where the
+    # length is exactly 1, as it is for a row with a single non-zero entry.
     length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
     return scaled / torch.where(length > 0.5, length, 1)
 
@@ -34,15 +34,15 @@ def unit_rows(z: Tensor) -> Tensor:
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = None) -> Tensor:
     """Normalised temperature-scaled cross entropy over the 2N projections of a batch (SimCLR, eq. 1).
 
-    Each projection's positive is the other view of its image, its negatives are the 2N - 2 others. Computed in
-    float32 (float64 for float64 projections), also under autocast; symmetric in the views.
+    The positive of a projection is the other view of its image; its negatives are the other 2N - 2. The loss is
+    symmetric in the views, and is computed in float32 (float64 for float64 projections) even under autocast.
 
     Args:
-        z1: Projections (N, D) of the first views; any scale, they are normalised here.
+        z1: Projections (N, D) of the first views, of any scale: they are normalised here.
         z2: Projections (N, D) of the second views, in the same order.
         temperature: Divides the cosine similarities.
-        gather: Joins the rows of all ranks, whose projections then are negatives as well; the mean of the ranks'
-            losses equals the loss of the joined batch. None for this rank's batch alone.
+        gather: Gathers the rows of all ranks, whose projections then serve as negatives too; the mean of the ranks'
+            losses equals the loss of the joined batch. None uses this rank's batch alone.
 
     Returns:
         The mean over the 2N projections, a scalar.
@@ -53,7 +53,7 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = 
         z = unit_rows(z.to(torch.promote_types(z.dtype, torch.float32)))
         candidates, first = (z, 0) if gather is None else gather(z)
         logits = z @ candidates.T / temperature
-        # A projection is not its own candidate; filling the diagonal keeps shapes static and the device unasked.
+        # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync.
         logits.diagonal(first).fill_(float("-inf"))
         positives = first + torch.arange(2 * n, device=z.device).roll(n)
         return F.cross_entropy(logits, positives)
@@ -93,29 +93,29 @@ class Rush:
         return f"{type(self).__name__}(temperature={self.temperature:g}, noise_on={self.noise_on!r})"
 
     def module(self, num_features: int, num_classes: int) -> nn.Module:
-        """A projector from features (N, num_features) to projections (N, out)."""
+        """Return a projector from features (N, num_features) to projections (N, out)."""
         return Projector(num_features, self.hidden, self.out, self.batch_norm)
 
     def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
-        """Both views of uint8 images (N, C, H, W) in one float32 batch (2N, C, H, W): the first N, then the second N.
+        """Return both views of uint8 images (N, C, H, W) in one float32 batch (2N, C, H, W), the first views first.
 
-        One batch, so that BatchNorm sees both. Noise is added without a clamp.
+        The views share a batch so that BatchNorm sees both. Noise is added without a clamp.
 
         Raises:
-            UsageError: no noise, where a view should carry it.
+            UsageError: a view should carry noise, and there is none.
         """
         first, second = views(images, generator), views(images, generator)
         if self.noise_on != "none":
             if noise is None:
                 raise UsageError("the objective puts noise on its views, and there is none", "add a section [noise]")
-            # After both views, and the second's first: the same seed gives the same views whoever carries noise.
+            # Noise is drawn after both views, the second view's first, so that ``noise_on`` changes no other draw.
             second = second + noise.sample(second, generator)
             if self.noise_on == "both":
                 first = first + noise.sample(first, generator)
         return torch.cat([first, second])
 
     def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """NT-Xent of projections (2N, out); over all ranks' projections where several train together."""
+        """Return NT-Xent of projections (2N, out), over the projections of all ranks if several train together."""
         z1, z2 = outputs.chunk(2)
         return nt_xent(z1, z2, self.temperature, gather_over_ranks())
 

@@ -22,6 +22,6 @@ class Projector(nn.Module):
         self.out = nn.Linear(hidden, out)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Projections (N, out) of features (N, num_features)."""
+        """Return the projections (N, out) of features (N, num_features)."""
         projections: Tensor = self.out(self.norm(self.hidden(features)).relu())
         return projections

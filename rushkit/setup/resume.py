@@ -1,4 +1,4 @@
-"""Going on with a run that was stopped: which run is meant, and what may change."""
+"""Resume a stopped run: find it, and check which settings may change."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.speaker import Speaker
 
-# What changes no draw: where things lie, what computes, in what passes, and who looks on.
+# Settings that do not affect the results: folders, the device, the size of a pass, and logging.
 _HERE = frozenset({"system.data_dir", "system.runs_dir", "system.device", "system.chunk", "system.tensorboard"})
-# The keys of [system] that the recipe of the run keeps, beside the precision that it was computed in.
+# The keys of [system] that a resumed run takes from its recipe; its precision comes from run.json.
 _KEPT = ("seed", "device", "chunk", "data_dir", "tensorboard")
-# The verb that uses what a training made.
+# The verb that uses the checkpoint of a finished training run.
 _NEXT_VERB = {"pretrain": "finetune", "finetune": "evaluate"}
 
 
 @dataclass(frozen=True)
 class Stopped:
-    """A description of the run to go on with.
+    """Which run to resume.
 
     Attributes:
-        verb: The command that made it.
+        verb: The command that started the run.
         root: The folder of runs.
-        folder: Its path, or its name in the folder of runs; None: the newest stopped run of the verb.
-        recipe: Among those, only the runs of this recipe: a name, or the path of a TOML file.
+        folder: The run's path, or its name in the folder of runs; None means the newest stopped run of the verb.
+        recipe: The name of a recipe, or the path of a TOML file. Without ``folder``, only its runs are considered.
     """
 
     verb: str
@@ -45,15 +45,15 @@ class Stopped:
 
 
 def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker | None = None) -> tuple[Recipe, Run]:
-    """Open a stopped run and return it with its recipe as it holds on this machine.
+    """Open a stopped run, and return its recipe, adapted to this machine, and the run.
 
     Args:
         stopped: Which run.
-        changes: ``["system.device=cuda"]``: keys that do not change what is computed.
-        speaker: Where sentences go.
+        changes: Changes to settings that do not affect the results, such as ``["system.device=cuda"]``.
+        speaker: Prints the run's messages.
 
     Raises:
-        UsageError: no such run, a training that is finished, or a change to what is computed.
+        UsageError: there is no such run, it is a training run that has finished, or a change would affect the results.
     """
     check_changes(stopped.verb, changes)
     recipe = stopped.recipe
@@ -61,12 +61,12 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         recipe = load_recipe(recipe).name
     ranks.join()
     if ranks.rank():
-        # Rank 0 has opened it already, so that it is not a stopped run any more.
+        # Rank 0 has already opened the run, so a search for stopped runs would not find it.
         path = Path(ranks.broadcast(None))
         run = Run.open(path, speaker, ranks.rank())
     else:
         path = _folder(stopped, recipe)
-        # Before it is opened, which marks it as running.
+        # Opening the run marks it as running, so its verb is checked first.
         _check_verb(path, stopped.verb)
         run = Run.open(path, speaker)
         ranks.broadcast(str(path.resolve()))
@@ -82,7 +82,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
 
 
 def check_changes(verb: str, changes: list[str] | None) -> None:
-    """Raise UsageError for a change that a resumed run cannot take: it goes on with the recipe that it has."""
+    """Raise UsageError for a change that would affect the results: a resumed run keeps its recipe."""
     free = _HERE | {f"{verb}.save_every", f"{verb}.keep"}
     for change in changes or []:
         if parse_changes([change])[0][0] not in free:
@@ -93,14 +93,14 @@ def check_changes(verb: str, changes: list[str] | None) -> None:
 
 
 def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:
-    """Load the checkpoint that a resumed run builds on. Where it is gone the run fails, as it would in its stage.
+    """Load the checkpoint that a resumed run builds on; if it cannot be loaded, mark the run as failed.
 
     Args:
         run: The run.
-        key: Of run.json: ``"parent"``, or ``"transfer_to"`` for the other model of an attack.
+        key: The key of run.json that names it: ``"parent"``, or ``"transfer_to"`` for the other model of an attack.
 
     Raises:
-        CheckpointError: it is gone, or another one has taken its place.
+        CheckpointError: the checkpoint is gone, or has been replaced by another.
     """
     try:
         return checkpoint_of_run(run, key)
@@ -110,7 +110,7 @@ def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:
 
 
 def parent_if_any(run: Run) -> Checkpoint | None:
-    """Load the checkpoint that a resumed fine-tuning started from; None where it started from random weights."""
+    """Load the checkpoint that a resumed fine-tuning run started from; None if it started from random weights."""
     return parent_checkpoint(run) if run.about.parent else None
 
 
@@ -125,7 +125,7 @@ def _folder(stopped: Stopped, recipe: str | None) -> Path:
 def _newest(stopped: Stopped, recipe: str | None) -> Path:
     for info in find_runs(stopped.root):
         fits = info.verb == stopped.verb and info.status in STOPPED and recipe in (None, info.recipe)
-        # A run that failed before it did anything would hide the one before it.
+        # A run that failed before it began any work must not hide an older one.
         began = any((info.path / part).exists() for part in (CHECKPOINTS, METRICS_FILE, "counts"))
         if fits and began:
             return info.path
