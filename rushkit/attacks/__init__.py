@@ -1,4 +1,4 @@
-"""Attacks: move an image within a ball so that a classifier errs.
+"""Attacks: move an image within a ball so that a classifier misclassifies it.
 
 ``rushkit.attacks.create("pgd", norm="linf", eps=8 / 255)`` makes one. Importing this package imports no component.
 """
@@ -20,10 +20,10 @@ names, entries = _registry.names, _registry.entries
 
 
 def create(name: str, **options: Any) -> Any:
-    """Make the attack of this name with checked options: ``norm``, ``eps`` in pixel units, and those of the attack.
+    """Create the attack of this name with checked options: ``norm``, ``eps`` in pixel units, and the attack's own.
 
     Raises:
-        UsageError: unknown name, unknown, missing or ill-typed option, or an eps that is not in pixel units.
+        UsageError: the name is unknown, an option is unknown, missing or ill-typed, or eps is not in pixel units.
         PluginError: a plugin's factory fails.
     """
     if isinstance(eps := options.get("eps"), int | float):
@@ -34,13 +34,13 @@ def create(name: str, **options: Any) -> Any:
 class Attack(Protocol):
     """The interface of an attack; a plugin needs no base class, only a factory ``(norm, eps, **options)``.
 
-    What else an attack may be able to do is in ``attacks.abilities``: rushkit asks for it with ``isinstance``.
+    ``attacks.abilities`` lists what an attack can do beyond this; rushkit checks for it with ``isinstance``.
     """
 
     def __call__(self, model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """Return adversarial images for (N, C, H, W) images x with pixels in [0, 1] and their (N,) int64 labels.
 
         Returns:
-            float32 images in [0, 1], within eps of x in the attack's norm but for rounding. The model is as before.
+            float32 images in [0, 1], within eps of x in the attack's norm up to rounding. The model is left unchanged.
         """
         ...

@@ -1,4 +1,4 @@
-"""What an attack may be able to do beyond returning images. Ask with ``isinstance``."""
+"""Optional abilities of attacks, as Protocols to check for with ``isinstance``."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from rushkit.attacks.result import AttackResult
 
 @runtime_checkable
 class Reports(Protocol):
-    """An attack that says more about its work than the images that came out."""
+    """An attack that reports losses, costs and notes as well as images."""
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
-        """Attack as a call does, and return the images with their losses, costs and notes."""
+        """Attack as ``__call__`` does, and return the images with their losses, costs and notes."""
         ...
 
 
 @runtime_checkable
 class Resumes(Protocol):
-    """An attack of several parts that can stop between two of them and go on later."""
+    """An attack of several parts that can stop between two of them and resume later."""
 
     def run_from(
         self,
@@ -32,7 +32,7 @@ class Resumes(Protocol):
         y: Tensor,
         after_part: Callable[[Progress], None],
     ) -> AttackResult:
-        """Attack from where an earlier call stopped; ``after_part`` is called with the progress after each part."""
+        """Continue an attack that stopped at ``progress``; call ``after_part`` with the progress after each part."""
         ...
 
 
@@ -41,7 +41,7 @@ class ChecksFit(Protocol):
     """An attack that knows, without querying a model, whether it can run."""
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raise UsageError where there are too few classes for it, or the images are too small."""
+        """Raise UsageError if there are too few classes for the attack, or the images are too small."""
         ...
 
 
@@ -50,7 +50,7 @@ class CreditsParts(Protocol):
     """The result of an attack of several parts.
 
     Attributes:
-        per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
+        per_attack: Name of a part to (N,) bool, the images that it was the first part to break.
     """
 
     per_attack: Mapping[str, Tensor]

@@ -27,9 +27,9 @@ from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import UsageError
 
-# The paper's α, the weight of the new direction, and ρ, the part of improving steps that keeps a step size.
+# The paper's α, the weight of the new direction, and ρ, the fraction of improving steps that keeps a step size.
 _ALPHA, _RHO = 0.75, 0.75
-# The first interval between checkpoints, how much the intervals shrink, and the shortest, in parts of the steps.
+# The first interval between checkpoints, how much the intervals shrink, and the shortest, as fractions of the steps.
 _FIRST_INTERVAL, _SHRINK, _SHORTEST = 0.22, 0.03, 0.06
 
 
@@ -80,7 +80,7 @@ class APGD:
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raise UsageError where the loss needs more classes than there are."""
+        """Raise UsageError if the loss needs more classes than there are."""
         check_classes(self, classes)
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None = None) -> AttackResult:
@@ -105,7 +105,7 @@ class APGD:
         with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
             check_labels(y, victim.num_classes)
             self.check_fit(victim.num_classes, *x.shape[2:])
-            # Losses towards different targets do not compare.
+            # Losses towards different targets are not comparable.
             best = BestIterate(victim, x, y, None, losses.margin if self.targeted else loss, self.seed)
             curve = Curve(self.steps)
 
@@ -118,7 +118,7 @@ class APGD:
             return concluded(self, best, x, curve)
 
     def _targets(self, victim: Victim, x: Tensor, y: Tensor) -> list[Tensor | None]:
-        """The classes that each climb in turn tries to reach."""
+        """Return the (N,) target classes of each climb in turn; None for an untargeted climb."""
         if not self.targeted:
             return [None] * self.restarts
         columns = likeliest_others(victim, x, y)[:, : self.n_targets].unbind(1)
@@ -128,8 +128,8 @@ class APGD:
 def climb(victim: Victim, batch: Batch, settings: APGD, best: BestIterate, curve: Curve) -> None:
     """Run Algorithm 1 from the batch's start. Settled images leave the batch; every iterate is offered to ``best``.
 
-    Names are the paper's: x_k the iterate, η the step size, f the loss, x_max where it was largest. Each is local to
-    this function, one row an image.
+    The names are the paper's: x_k is the iterate, η the step size, f the loss, x_max the point of largest loss. Each
+    variable has one row per image.
     """
     norm, eps, f = settings.norm, settings.eps, losses.get(settings.loss)
     x, y, target, index, x_k = batch.x, batch.y, batch.target, batch.index, batch.start
@@ -173,10 +173,10 @@ def climb(victim: Victim, batch: Batch, settings: APGD, best: BestIterate, curve
         if not victim.random:
             best.offer(index, x_k, logits)
         elif higher.any():
-            # A panel costs passes of the model: only new heights are worth one.
+            # A panel costs forward passes, so only iterates with a new largest loss are scored on it.
             best.offer(index[higher], x_k[higher])
-        # Lines 12 to 15: where the loss rose too seldom, or reached no new height at the same step size since the last
-        # checkpoint, halve the step and go back to the best point.
+        # Lines 12 to 15: if the loss rose too seldom, or has no new maximum at the same step size since the last
+        # checkpoint, halve the step size and go back to the best point.
         if k in intervals:
             halved = (rises <= _RHO * intervals[k]) | (~halved & (f_max_checked >= f_max))
             eta = torch.where(_images(halved), eta / 2, eta)
@@ -186,7 +186,7 @@ def climb(victim: Victim, batch: Batch, settings: APGD, best: BestIterate, curve
 
 
 def checkpoints(steps: int) -> dict[int, int]:
-    """The steps after which the step size is reconsidered, each with the number of steps since the one before.
+    """Return the steps after which the step size is reconsidered, each with the number of steps since the last one.
 
     The paper's w_j: the first interval is 22 % of the steps, each later one 3 % shorter, down to 6 %.
     """

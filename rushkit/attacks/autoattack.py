@@ -1,4 +1,4 @@
-"""AutoAttack (Croce and Hein 2020) at its official settings: several attacks in turn, each on the images left."""
+"""AutoAttack (Croce and Hein 2020) at its official settings: several attacks in turn, each on the unbroken images."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CLEAN = "clean"
 
 @dataclass(frozen=True)
 class Progress:
-    """The state of a suite between two of its parts: enough to go on from.
+    """The state of a suite between two of its parts, from which it can resume.
 
     Attributes:
         done: Names of the parts that have run; "clean" is the check of the images themselves.
@@ -59,14 +59,14 @@ class Progress:
     def restored(
         cls, done: Sequence[str], tensors: Mapping[str, Tensor], image_forwards: int, image_backwards: int
     ) -> Progress:
-        """The state whose ``tensors()`` these are."""
+        """Return the state whose ``tensors()`` returned these tensors."""
         best = Best(tensors["x_adv"], (tensors["score"],), tensors["broken"])
         return cls(tuple(done), best, {name: tensors[f"by.{name}"] for name in done}, image_forwards, image_backwards)
 
 
 @dataclass(frozen=True, repr=False)
 class AutoAttackResult(AttackResult):
-    """The result of the suite, and which part broke which image.
+    """The result of the suite, and the images that each part broke.
 
     Attributes:
         version: "standard" or "rand".
@@ -184,15 +184,15 @@ class AutoAttack:
         y: Tensor,
         after_part: Callable[[Progress], None] = lambda progress: None,
     ) -> AutoAttackResult:
-        """Attack as ``run`` does, from where an earlier call stopped.
+        """Attack as ``run`` does, continuing where an earlier call stopped.
 
         Args:
-            progress: Where an earlier call on the same model and images stopped: its finished parts are not repeated,
-                and the result is the same. None: start with the first part.
+            progress: The progress of an earlier call on the same model and images: its finished parts are not repeated,
+                and the result is the same. None starts with the first part.
             model: The classifier, smoothed or not.
-            x: Clean images.
-            y: Their labels.
-            after_part: Called with the progress after each part, such as to store it.
+            x: (N, C, H, W) clean images.
+            y: (N,) labels.
+            after_part: Called with the progress after each part, for example to store it.
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
@@ -228,9 +228,9 @@ class AutoAttack:
     def _added(
         self, progress: Progress, name: str, model: nn.Module, index: Tensor, x: Tensor, y: Tensor, x_adv: Tensor
     ) -> Progress:
-        """Return the progress after a part has turned the images ``index``, which are x with labels y, into ``x_adv``.
+        """Return the progress after a part has attacked the images at ``index`` (x with labels y) and returned x_adv.
 
-        A panel compares its versions with the best so far, and a vote of fresh noise judges what is kept.
+        A panel compares the new versions with the best so far, and a vote of fresh noise scores those that are kept.
         """
         best = progress.best.copy()
         with self._under_attack(model, x, f"look {name}") as victim:

@@ -1,4 +1,4 @@
-"""Keep the version of each image that does worst for the model, while attacks offer more of them."""
+"""Keep the version of each image that fools the model most, while attacks offer new versions."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from rushkit.recipe.schema import Rule
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.votes import Tally
 
-# Draws that choose between the versions of an image.
+# Draws of the panel that chooses between versions of an image.
 SELECTION_SAMPLES = 100
-# The number of an attack that stands for the image itself.
+# The attack number that stands for the clean image.
 ORIGINAL = -1
 
 
@@ -28,9 +28,9 @@ class Best:
 
     Attributes:
         x_adv: (N, C, H, W) the versions.
-        scores: (N,) each, how well they serve the attacker. They are compared in order: a later score decides only
-            between equal earlier ones.
-        settled: (N,) bool, images that need no further work. Whoever judges a version sets it.
+        scores: Tensors (N,), larger is better for the attacker. They are compared in order: a later score only breaks
+            ties in the earlier ones.
+        settled: (N,) bool, images that need no further work; the code that scores the versions sets it.
     """
 
     x_adv: Tensor
@@ -39,17 +39,17 @@ class Best:
 
     @classmethod
     def nothing(cls, x: Tensor, scores: int = 1, dtype: torch.dtype | None = None) -> Best:
-        """Start from the clean images, which any offered version beats."""
+        """Return a start from the clean images, which any offered version beats."""
         lowest = torch.full((len(x),), -torch.inf, dtype=dtype or x.dtype, device=x.device)
         settled = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         return cls(x.clone(), tuple(lowest.clone() for _ in range(scores)), settled)
 
     def copy(self) -> Best:
-        """A copy that later offers to this one do not change."""
+        """Return a copy that later offers to this object do not change."""
         return Best(self.x_adv.clone(), tuple(score.clone() for score in self.scores), self.settled.clone())
 
     def offer(self, index: Tensor, x_adv: Tensor, *scores: Tensor) -> Tensor:
-        """Keep those of the versions ``x_adv`` of the images ``index`` that score higher than what is kept.
+        """Keep each of the versions ``x_adv`` of the images ``index`` that scores higher than the one kept so far.
 
         Returns:
             (n,) bool, which of the offered versions were kept.
@@ -67,16 +67,16 @@ class Best:
         return better
 
     def take(self, index: Tensor, x_adv: Tensor) -> None:
-        """Keep these versions whatever they score."""
+        """Keep these versions, whatever their scores."""
         self.x_adv[index] = x_adv
 
 
 class BestIterate:
-    """The best iterate of each image, by a selection panel of the model's own noise that no gradient sees.
+    """The best iterate of each image, by a selection panel of the model's own noise that no gradient uses.
 
-    A deterministic model needs no panel. The margin in votes comes first, then the attack's loss. An image is settled
-    where a deterministic model errs, and for a random model where a vote is lost so clearly that chance hardly
-    explains it.
+    A deterministic model needs no panel. Iterates are ranked by their margin in votes, then by the attack's loss. An
+    image is settled once a deterministic model misclassifies it, or a random model loses its vote so clearly that
+    chance hardly explains it.
 
     Args:
         victim: The model under attack.
@@ -104,10 +104,10 @@ class BestIterate:
         return self._best.settled
 
     def offer(self, index: Tensor, x_adv: Tensor, logits: Tensor | None = None) -> None:
-        """Keep those of the iterates ``x_adv`` of the images ``index`` that beat what is kept.
+        """Keep each of the iterates ``x_adv`` of the images ``index`` that beats the one kept so far.
 
-        ``logits`` (m, n, K) at the iterates, where the attack has them, are enough for a deterministic model. A random
-        one is queried on the panel.
+        For a deterministic model the ``logits`` (m, n, K) at the iterates are enough, if the attack has them. A random
+        model is queried on the panel.
         """
         y, target = self.y[index], None if self.target is None else self.target[index]
         if self.victim.random or logits is None:
@@ -118,7 +118,7 @@ class BestIterate:
         self._best.offer(index, x_adv, margin, self._loss(logits, y, target))
 
     def take(self, index: Tensor, x_adv: Tensor) -> None:
-        """Keep these iterates whatever they score."""
+        """Keep these iterates, whatever their scores."""
         self._best.take(index, x_adv)
 
     def confirm(self) -> None:
@@ -134,15 +134,15 @@ class BestIterate:
 
 
 class BestByRule:
-    """The best version of each image over several attacks, for each rule of voting, on a panel of draws.
+    """The best version of each image over several attacks, for each voting rule, on a panel of draws.
 
-    The panel that chooses scores nothing, and the votes that score have chosen nothing. What fools a vote most need
-    not fool the mean softmax most: each rule keeps, and is judged on, its own version.
+    The panel only chooses versions; the final scores come from other draws. The version that fools the majority vote
+    most need not fool the mean softmax most, so each rule keeps a version of its own and is scored on it.
 
     Attributes:
-        best: The versions kept for each rule. An image is settled where its vote is as good as lost.
-        chosen: (N,) which attack made the version that does worst in a majority vote; -1 for the image itself.
-        broken: (N,) bool, the label loses the panel's vote.
+        best: The versions kept for each rule. An image is settled once its vote is as good as lost.
+        chosen: (N,) the attack whose version does worst in a majority vote; -1 for the clean image.
+        broken: (N,) bool, whether the label loses the panel's vote.
 
     Args:
         g: The model under its noise.
@@ -175,7 +175,7 @@ class BestByRule:
         return (~self.settled).nonzero().squeeze(1)
 
     def take(self, attack: int, x_adv: Tensor) -> None:
-        """Keep the versions of one attack whatever they score."""
+        """Keep the versions of one attack, whatever their scores."""
         for best in self.best.values():
             best.x_adv = x_adv.clone()
         self.chosen = torch.full_like(self.chosen, attack)
@@ -185,14 +185,14 @@ class BestByRule:
 
         Args:
             attack: The number of the attack.
-            index: (n,) the images that it was given.
+            index: (n,) the images that it attacked.
             x_adv: (n, C, H, W) its versions of them.
 
         Returns:
-            How many images it is the first to break.
+            The number of images that this attack is the first to break.
         """
         y = self._y[index]
-        # The same draws for every version, whoever is still in the batch: what differs is the image.
+        # Every version gets the same draws, whichever images are left in the batch, so only the image differs.
         with self._g.fixed_noise(self._seed):
             tally = self._g.tally(x_adv, self._samples)
         scores = self._scores(tally, y)
@@ -207,17 +207,17 @@ class BestByRule:
         return int(newly_broken.sum())
 
     def _scores(self, tally: Tally, y: Tensor) -> dict[Rule, tuple[Tensor, Tensor]]:
-        """For each rule, (n,) how well versions serve the attacker, and whether that settles their images."""
+        """Return for each rule (n,) scores, larger is better for the attacker, and whether each image is settled."""
         m, draws = self._g.samples, tally.samples
         share = margins.vote_share(tally, y)
-        # A single draw is right as often as it says the label, whoever the rivals are; a vote, as the margin has it.
+        # With a single draw, accuracy is the share of draws that give the label; with more, the margin decides.
         votes_lost = share if m > 1 else 1 - margins.label_share(tally, y)
-        # Confidence decides between equal votes.
+        # Confidence breaks ties in votes.
         doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1).double() / draws
         settled = margins.is_settled(share, margins.vote_variance(tally, y), m, draws)
         majority = votes_lost * draws + doubt, settled
         if m == 1:
-            # The mean softmax of a single draw says what its vote says.
+            # The mean softmax of a single draw predicts the same class as its vote.
             return {"majority": majority, "mean": majority}
         mean = margins.mean_share(tally, y)
         return {
@@ -226,14 +226,14 @@ class BestByRule:
         }
 
     def state(self) -> dict[str, Tensor]:
-        """The tensors from which ``restore`` goes on, by name."""
+        """Return the tensors by name that ``restore`` needs."""
         tensors = {"chosen": self.chosen, "broken": self.broken}
         for rule, best in self.best.items():
             tensors |= {f"{rule}.x_adv": best.x_adv, f"{rule}.lead": best.scores[0], f"{rule}.lost": best.settled}
         return tensors
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state of the same images."""
+        """Restore a state of the same images."""
         here = {name: tensor.to(self._y.device) for name, tensor in state.items()}
         self.chosen, self.broken = here["chosen"], here["broken"]
         self.best = {rule: Best(here[f"{rule}.x_adv"], (here[f"{rule}.lead"],), here[f"{rule}.lost"]) for rule in RULES}

@@ -13,7 +13,7 @@ from rushkit.recipe.radius import check_eps
 __all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-# Attacks to suggest for a norm that another attack lacks.
+# Attacks to suggest for a norm that the chosen attack does not support.
 _BALLS: dict[str, tuple[Norm, ...]] = {
     "pgd": ("linf", "l2", "l1"),
     "apgd": ("linf", "l2"),
@@ -27,10 +27,11 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
     """Return checked copies of images and labels, contiguous and on the images' device.
 
     Returns:
-        x, float32 (float64 stays) and y, int64.
+        x as float32 (float64 stays) and y as int64.
 
     Raises:
-        UsageError: no labels, other shapes than (N, C, H, W) and (N,), pixels outside [0, 1], labels out of range.
+        UsageError: labels are missing or out of range, shapes are not (N, C, H, W) and (N,), or pixels lie outside
+            [0, 1].
     """
     x = checked.checked_images(x)
     if y is None:
@@ -42,7 +43,7 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
     checked.check_pixels(x)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
     with torch.inference_mode(False):
-        # Contiguous again: what is expanded or permuted would be copied as it lies.
+        # Without a memory format the copy would keep the layout of an expanded or permuted tensor.
         x = x.detach().to(dtype, memory_format=torch.contiguous_format, copy=True).clamp(0, 1)
         y = y.detach().to(x.device, torch.int64, memory_format=torch.contiguous_format, copy=True)
     check_labels(y, num_classes)

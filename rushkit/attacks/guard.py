@@ -19,9 +19,9 @@ from rushkit.system import generator
 def untouched(model: nn.Module, seed: int) -> Iterator[None]:
     """Keep the model in eval mode, without parameter gradients, inside the block; restore everything afterwards.
 
-    Restored are the mode of every module, ``requires_grad`` and ``.grad`` of every parameter, every buffer, and the
-    global random state of torch, numpy and Python. Inside, that state is seeded from ``seed``: a model that draws from
-    it then gives the same result for the same seed, and does not repeat its draws when it is judged afterwards.
+    The block restores the mode of every module, ``requires_grad`` and ``.grad`` of every parameter, every buffer, and
+    the global random state of torch, numpy and Python. Inside, that state is seeded from ``seed``, so that a model that
+    draws from it gives the same result for the same seed, and makes other draws when it is scored afterwards.
     """
     parameters = [(parameter, parameter.requires_grad, parameter.grad) for parameter in model.parameters()]
     buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]
@@ -45,7 +45,7 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
 
 
 def _random_state() -> dict[str, Any]:
-    # A seed given before CUDA starts would wait and take effect later, so CUDA starts now where there is one.
+    # A seed set before CUDA starts would take effect only later, so CUDA is initialised now if there is a GPU.
     if torch.cuda.is_available():
         torch.cuda.init()
     return {

@@ -1,7 +1,7 @@
-"""The losses that attacks climb: functions of the logits of every draw, with one value for each image.
+"""The losses that attacks maximise: functions of the logits of all draws, with one value for each image.
 
-Each takes per-draw logits (m, N, K) (m = 1 for a deterministic model) and labels (N,), and optionally targets (N,), and
-returns (N,). Without a target the value grows as the label becomes less likely, with one as the target becomes more so.
+Each takes per-draw logits (m, N, K) (m = 1 for a deterministic model), labels (N,) and optionally targets (N,), and
+returns (N,). The value grows as the label becomes less likely or, with a target, as the target becomes likelier.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ Loss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
 
 def nll(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """−log p̄ of the label (eq. 7 of the RUSH paper), or log p̄ of the target."""
+    """Return −log p̄ of the label (eq. 7 of the RUSH paper), or log p̄ of the target."""
     log_prob = log_mean_softmax(logits)
     return -_pick(log_prob, labels) if target is None else _pick(log_prob, target)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """Mean over the draws of the label's cross-entropy, or minus that of the target's."""
+    """Return the label's cross-entropy averaged over the draws, or minus the target's."""
     log_prob = torch.log_softmax(logits, dim=2).mean(dim=0)
     return -_pick(log_prob, labels) if target is None else _pick(log_prob, target)
 
 
 def dlr(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """Mean over the draws of each draw's difference of logits ratio (Croce and Hein 2020, eq. 6, with a target eq. 7).
+    """Return the difference of logits ratio, averaged over the draws (Croce and Hein 2020, eq. 6; with a target eq. 7).
 
     Raises:
-        UsageError: fewer than 3 classes, or fewer than 4 with a target.
+        UsageError: there are fewer than 3 classes, or fewer than 4 with a target.
     """
     m, n, k = logits.shape
     repeated = None if target is None else target.repeat(m)
@@ -43,12 +43,12 @@ def dlr(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
 
 
 def dlr_mean(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """The difference of logits ratio of log p̄; errors as for ``dlr``."""
+    """Return the difference of logits ratio of log p̄; it raises the same errors as ``dlr``."""
     return _difference_ratio(log_mean_softmax(logits), labels, target)
 
 
 def margin(logits: Tensor, labels: Tensor, target: Tensor | None = None) -> Tensor:
-    """The largest other log p̄ minus the label's; with a target, the target's minus the label's."""
+    """Return the largest other log p̄ minus the label's; with a target, the target's minus the label's."""
     log_prob = log_mean_softmax(logits)
     rival = _best_other(log_prob, labels) if target is None else _pick(log_prob, target)
     return rival - _pick(log_prob, labels)

@@ -1,7 +1,7 @@
-"""The margin by which the votes on an image go against its label, and when it is more than chance explains.
+"""The margin by which the label of an image loses its votes, and tests of whether chance explains it.
 
-A margin is positive where the label loses. Two bounds say when it is beyond doubt: attacks, which see few draws, ask
-for three standard deviations of a fair coin; scores ask for four of the standard deviations that they measured.
+A margin is positive if the label loses. Two thresholds decide when a margin is beyond doubt: attacks, which see few
+draws, require three standard deviations of a fair coin; scores require four of the measured standard deviations.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from torch import Tensor
 
 from rushkit.votes import Tally
 
-# Standard deviations that count as certain: of a fair vote, for an attack; of the observed draws, for a score.
+# Standard deviations that count as certain: of a fair vote for attacks, of the observed draws for scores.
 DECISIVE = 3.0
 SETTLED = 4.0
 
 
 def margin(score: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """The best other class's score minus the label's; with a target, the target's score minus the best other's.
+    """Return the best other class's score minus the label's; with a target, the target's minus the best other's.
 
     Args:
         score: (N, K) votes or probabilities, 0 or more.
@@ -33,56 +33,59 @@ def margin(score: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
 
 
 def vote_margin(logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-    """(N,) the margin in the votes of (m, N, K) logits, in the logits' dtype."""
+    """Return the (N,) margins in the votes of (m, N, K) logits, in the logits' dtype."""
     votes = torch.nn.functional.one_hot(logits.argmax(dim=2), logits.shape[2]).sum(dim=0)
     return margin(votes.to(logits.dtype), y, target)
 
 
 def decisive(draws: int) -> float:
-    """The margin in the votes of ``draws`` fair flips that chance reaches in about one case of a thousand."""
+    """Return the margin that the votes of ``draws`` fair coin flips reach about once in a thousand cases."""
     return DECISIVE * math.sqrt(draws) if draws > 1 else 0.0
 
 
 def hopeless(draws: int, votes: int) -> float:
-    """The margin in ``draws`` votes at which a vote of the model's own ``votes`` draws is as good as lost."""
+    """Return the margin in ``draws`` votes from which a vote of the model's own ``votes`` draws is as good as lost."""
     return max(decisive(draws), draws * DECISIVE / math.sqrt(votes))
 
 
 def is_settled(share: Tensor, variance: Tensor, votes: int, draws: int) -> Tensor:
-    """(N,) whether a vote of ``votes`` draws is as good as lost: its expected margin is many standard deviations.
+    """Return (N,) whether a vote is as good as lost, because its expected margin is many standard deviations.
 
     Args:
         share: (N,) margin divided by the number of draws.
-        variance: (N,) variance of one draw's margin. Values below the worth of one draw in ``draws`` are not believed.
-        votes: Draws of the vote.
-        draws: Draws that share and variance were measured with.
+        variance: (N,) variance of one draw's margin; values below 1/draws are raised to it.
+        votes: Number of draws in the vote.
+        draws: Number of draws that share and variance were measured with.
     """
     return (share > 0) & (votes * share.square() >= SETTLED**2 * variance.clamp(min=1 / draws))
 
 
 def label_share(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) float64, the share of the draws that vote for the label."""
+    """Return (N,) float64, the share of the draws that vote for the label."""
     return tally.votes.gather(1, y[:, None]).squeeze(1).double() / tally.samples
 
 
 def vote_share(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) float64, the margin in votes divided by the number of draws."""
+    """Return (N,) float64, the margin in votes divided by the number of draws."""
     return margin(tally.votes, y).double() / tally.samples
 
 
 def mean_share(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) float64, the margin in mean softmax."""
+    """Return (N,) float64, the margin in mean softmax."""
     return margin(tally.confidence, y).double() / tally.samples
 
 
 def vote_variance(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) the variance of one draw's margin in votes."""
+    """Return (N,) the variance of one draw's margin in votes."""
     share = vote_share(tally, y)
     return share + 2 * label_share(tally, y) - share.square()
 
 
 def mean_variance(tally: Tally, y: Tensor) -> Tensor:
-    """(N,) an upper bound on the variance of one draw's margin in softmax, as if label and rival always moved apart."""
+    """Return (N,) an upper bound on the variance of one draw's margin in softmax.
+
+    It assumes that label and rival are perfectly anticorrelated.
+    """
     mean = tally.confidence / tally.samples
     deviation = (tally.confidence_squared / tally.samples - mean.square()).clamp(min=0).sqrt()
     rival = mean.scatter(1, y[:, None], -1).argmax(dim=1)

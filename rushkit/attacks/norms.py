@@ -1,6 +1,6 @@
-"""The geometry of attacks: projection onto ball and box, steepest steps, random starts, in l-inf, l2 and l1.
+"""The geometry of attacks: projection onto ball and box, steepest steps and random starts in l-inf, l2 and l1.
 
-Everything acts on δ = x' − x for a batch of images (N, C, H, W); the box is [0, 1] for x + δ.
+All functions work on δ = x' − x for a batch of images (N, C, H, W); the box requires x + δ to lie in [0, 1].
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from torch import Tensor
 
 from rushkit.attacks import Norm
 
-# A step in l1 moves a coordinate by at most its share when the step is spread over this part of all coordinates.
+# An l1 step moves no coordinate further than if the step were spread evenly over this fraction of all coordinates.
 _L1_SPREAD = 0.01
-# The active sets of l2 settle within a few rounds; what is missing then is far below float32.
+# The active sets in l2 stabilise within a few rounds; the remaining error is far below float32 precision.
 _L2_ROUNDS = 12
 _L1_HALVINGS = 40
 _MARGIN = 1e-12
 
 
 def length(delta: Tensor, norm: Norm) -> Tensor:
-    """(N, C, H, W) -> (N,) norm of each δ."""
+    """Return the norm of each δ: (N, C, H, W) -> (N,)."""
     flat = delta.flatten(1)
     if norm == "linf":
         return flat.abs().amax(dim=1)
@@ -45,9 +45,9 @@ def project(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
 
 
 def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    """min(max(tδ, low), high) with the t in [0, 1] that brings it to length eps, as optimality of a projection asks.
+    """Return min(max(tδ, low), high) with the t in [0, 1] for which its length is eps: the optimal projection.
 
-    Clipped coordinates leave room for the others, so t grows from eps/‖δ‖ until the set of the clipped is stable.
+    Clipped coordinates leave room for the others, so t grows from eps/‖δ‖ until the set of clipped ones is stable.
     """
     square = delta.square()
     scale = (eps / delta.norm(dim=1, keepdim=True).clamp(min=1e-30)).clamp(max=1)
@@ -66,7 +66,7 @@ def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
 
 
 def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
-    """Soft thresholding and clipping, with the threshold that leaves length eps, found by halving from above."""
+    """Soft-threshold and clip δ; bisection from above finds the threshold that leaves length eps."""
     size = torch.minimum(delta.abs(), torch.where(delta > 0, high, -low))
     below = torch.zeros_like(delta[:, :1])
     above = torch.where(size.sum(dim=1, keepdim=True) <= eps, below, delta.abs().amax(dim=1, keepdim=True))
@@ -79,20 +79,20 @@ def _l1_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
 
 
 def settle(x: Tensor, x_adv: Tensor, norm: Norm, eps: float) -> Tensor:
-    """Bring x_adv into ball and box to the last bit: what an attack returns.
+    """Return x_adv moved into ball and box exactly, to the last bit, ready to be returned by an attack.
 
-    The sum x + δ is rounded to x's precision, in any direction. Here every pixel that rounding took further from x than
-    it should be goes to the neighbouring float towards x, so that the distance, computed in float64, is at most eps.
+    The sum x + δ is rounded to x's precision, in either direction. Every pixel that rounding took too far from x is
+    moved to the neighbouring float towards x, so that the distance, computed in float64, is at most eps.
     """
     if x.device.type == "mps":
-        # It has no float64.
+        # MPS has no float64.
         return settle(x.cpu(), x_adv.cpu(), norm, eps).to(x.device)
     x_adv = project(x, x_adv, norm, eps)
     delta = x_adv.double() - x.double()
     if norm == "linf":
         delta = delta.clamp(-eps, eps)
     else:
-        # Float64's own rounding of the distance is far below this part of it.
+        # The rounding error of the distance in float64 is far below this fraction of it.
         scale = (eps * (1 - _MARGIN) / length(delta, norm).clamp(min=1e-30)).clamp(max=1)
         delta = delta * scale.view(-1, 1, 1, 1)
     settled = (x.double() + delta).to(x.dtype)
@@ -142,10 +142,10 @@ def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) 
 
 
 def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
-    """(N, C, H, W) points in the ball around x, then projected onto the box.
+    """Return random points (N, C, H, W) in the ball around x, projected onto the box.
 
-    l-inf: uniform. l2 and l1: a uniform direction and a uniform length, as peers do: nearly all of a ball's volume
-    lies at its rim, which is a poor place to start.
+    In l-inf they are uniform. In l2 and l1 direction and length are uniform, as in other libraries: nearly all of a
+    ball's volume lies at its rim, which is a poor place to start.
     """
     n, d = len(x), x[0].numel()
     uniform = torch.rand(n, d, generator=source, device=x.device, dtype=x.dtype)
@@ -153,7 +153,7 @@ def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> 
         delta = (2 * uniform - 1) * eps
     else:
         normal = torch.randn(n, d, generator=source, device=x.device, dtype=x.dtype)
-        # Signed exponentials, normalised, are uniform on the l1 sphere as normals are on the l2 sphere.
+        # Normalised signed exponentials are uniform on the l1 sphere, as normalised normals are on the l2 sphere.
         ray = normal if norm == "l2" else -torch.log1p(-uniform) * normal.sign()
         radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype)
         delta = eps * radius * ray / ray.norm(p=2 if norm == "l2" else 1, dim=1, keepdim=True).clamp(min=1e-12)
@@ -161,7 +161,7 @@ def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> 
 
 
 def rim_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
-    """(N, C, H, W) points at distance eps from x in l-inf or l2, clipped to the box: where official APGD starts."""
+    """Return points (N, C, H, W) at distance eps from x in l-inf or l2, clipped to the box, as official APGD starts."""
     if norm == "linf":
         ray = 2 * torch.rand(x.shape, generator=source, device=x.device, dtype=x.dtype) - 1
     else:

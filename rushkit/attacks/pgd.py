@@ -29,7 +29,7 @@ from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
-# The first step of the falling schedule, in parts of eps: 40 steps then cross the ball ten times over.
+# The first step of the falling schedule as a fraction of eps; 40 steps then cross the ball ten times over.
 _FIRST_STEP = 0.5
 
 
@@ -91,7 +91,7 @@ class PGD:
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raise UsageError where the loss needs more classes than there are."""
+        """Raise UsageError if the loss needs more classes than there are."""
         check_classes(self, classes)
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor, target: Tensor | None = None) -> AttackResult:
@@ -135,7 +135,7 @@ class PGD:
 
 
 def climb(victim: Victim, batch: Batch, settings: PGD, best: BestIterate, curve: Curve) -> None:
-    """Climb the loss from the batch's start, offering every iterate to ``best``, or the last one alone."""
+    """Climb the loss from the batch's start, and offer every iterate, or only the last one, to ``best``."""
     norm, eps, loss_function = settings.norm, settings.eps, losses.get(settings.loss)
     panel = derive(settings.seed, "panel") if settings.noise == "fixed" else None
     x, y, target, x_adv, index = batch.x, batch.y, batch.target, batch.start, batch.index
@@ -145,7 +145,7 @@ def climb(victim: Victim, batch: Batch, settings: PGD, best: BestIterate, curve:
         curve.add(step, position, loss)
         if settings.best == "best":
             best.offer(index, x_adv, logits)
-            # Within a climb only a deterministic model's images settle: those of a random one await a vote.
+            # Only images of a deterministic model settle within a climb; those of a random one are settled by a vote.
             stay = ~best.settled[index]
             if not stay.any():
                 curve.hold(step + 1)
@@ -163,7 +163,7 @@ def climb(victim: Victim, batch: Batch, settings: PGD, best: BestIterate, curve:
 
 
 def step_length(settings: PGD, step: int) -> float:
-    """The length of a step, pixel units: fixed, or falling from eps/2 to 0 along a cosine."""
+    """Return the length of a step in pixel units: fixed, or falling from eps/2 to 0 along a cosine."""
     if settings.step_size is not None:
         return settings.step_size
     return _FIRST_STEP * settings.eps * (1 + math.cos(math.pi * step / settings.steps)) / 2

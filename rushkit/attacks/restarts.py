@@ -1,4 +1,4 @@
-"""The restarts of an attack that climbs a loss: which images each climb gets, where it starts, and the result."""
+"""The restarts of an attack that climbs a loss: the images of each climb, its starting points, and the result."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Settings(Protocol):
 
     @property
     def targeted(self) -> bool:
-        """Whether a climb goes towards a class."""
+        """Whether each climb aims at a target class."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Batch:
 
 
 class Curve:
-    """The mean loss at each step, over images and restarts; an image that has left counts with its last value."""
+    """The mean loss at each step, over images and restarts; images that have left count with their last value."""
 
     def __init__(self, steps: int) -> None:
         self._total = torch.zeros(steps, dtype=torch.float64)
@@ -81,22 +81,22 @@ class Curve:
         self._last = torch.zeros(images)
 
     def add(self, step: int, position: Tensor, loss: Tensor) -> None:
-        """Add the losses at a step of the images at these positions of the climb's batch."""
+        """Add the losses at one step, for the images at these positions of the climb's batch."""
         self._last = self._last.to(loss.device, loss.dtype)
         self._last[position] = loss
         self._total[step] += self._last.sum().cpu()
 
     def hold(self, step: int) -> None:
-        """Count the last values for this step and every later one: no image is left."""
+        """Use the last values for this step and all later ones, since no image is left."""
         self._total[step:] += self._last.sum().cpu()
 
     def mean(self) -> Tensor:
-        """(steps,) float64."""
+        """Return the mean losses, (steps,) float64."""
         return self._total / max(self._count, 1)
 
 
 def check_settings(attack: str, settings: Settings, norms: tuple[Norm, ...]) -> None:
-    """Raise UsageError for a norm that the attack lacks, or a radius, a number or a loss that does not exist."""
+    """Raise UsageError for a norm that the attack does not support, or an invalid radius, number or loss."""
     check_ball(attack, settings.norm, settings.eps, norms)
     for option, value in (("steps", settings.steps), ("restarts", settings.restarts)):
         if value < 1:
@@ -105,7 +105,7 @@ def check_settings(attack: str, settings: Settings, norms: tuple[Norm, ...]) -> 
 
 
 def check_classes(settings: Settings, classes: int) -> None:
-    """Raise UsageError where the loss needs more classes than there are."""
+    """Raise UsageError if the loss needs more classes than there are."""
     needed = losses.classes_needed(settings.loss, settings.targeted)
     if classes < needed:
         kind = f"targeted {settings.loss}" if settings.targeted else settings.loss
@@ -113,7 +113,7 @@ def check_classes(settings: Settings, classes: int) -> None:
 
 
 def check_untargeted(attack: str, settings: Settings, target: Tensor | None) -> None:
-    """Raise UsageError where an untargeted attack is given classes to reach."""
+    """Raise UsageError if target classes are given to an untargeted attack."""
     if target is not None and not settings.targeted:
         raise UsageError(f"{attack} was given a target but is untargeted", "make it with targeted=True")
 
@@ -126,16 +126,16 @@ def climbs(
     curve: Curve,
     every_image_first: bool = False,
 ) -> Iterator[Batch]:
-    """Yield one batch for each climb, of the images that the climbs before have left.
+    """Yield one batch for each climb, with the images that earlier climbs have not settled.
 
     Args:
-        best: What the climbs offer their iterates to.
+        best: Takes the iterates that the climbs offer.
         x: (N, C, H, W) clean images.
-        targets: (N,) classes to be reached, or None, for each climb in turn.
-        start: The number of a climb -> (N, C, H, W) where it starts. It is called for the whole batch, so that an
-            image's start does not depend on which others have left.
-        curve: Is told when a climb begins.
-        every_image_first: Whether the first climb gets images that are wrong already.
+        targets: (N,) target classes, or None, for each climb in turn.
+        start: Maps the number of a climb to its starting points (N, C, H, W). It is called for the whole batch, so that
+            the start of an image does not depend on which others have left.
+        curve: Collects the losses; it is told when a climb begins.
+        every_image_first: Whether the first climb includes images that are misclassified already.
     """
     for number, target in enumerate(targets):
         if number or not every_image_first:
@@ -149,14 +149,14 @@ def climbs(
 
 
 def start_source(seed: int, climb: int, device: torch.device) -> torch.Generator:
-    """The generator of a climb's random start."""
+    """Return the generator of a climb's random start."""
     return generator(seed, "attack start", climb, device=device)
 
 
 def concluded(
     settings: Settings, best: BestIterate, x: Tensor, curve: Curve, notes: tuple[str, ...] = ()
 ) -> AttackResult:
-    """The result of an attack, judged by draws that chose nothing."""
+    """Return the result of an attack, scored by draws that were not used to choose the images."""
     victim = best.victim
     x_adv = settle(x, best.x_adv, settings.norm, settings.eps)
     verdict = victim.judge(x_adv, best.y, best.target)
@@ -172,17 +172,17 @@ def concluded(
 
 
 def likeliest_others(victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-    """(N, K-1) the classes other than the label, from the likeliest at x to the least likely."""
+    """Return (N, K-1) the classes other than the label, from the likeliest at x to the least likely."""
     log_prob = log_mean_softmax(victim.logits(x))
     order = log_prob.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
     return order[:, :-1]
 
 
 def classes_to_reach(victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
-    """(N,) int64 the classes given, or the likeliest other ones.
+    """Return (N,) int64 target classes: those given, or by default the likeliest class other than the label.
 
     Raises:
-        UsageError: given classes that are labels, or that the model does not have.
+        UsageError: a given class equals the label, or the model does not have it.
     """
     if target is None:
         return likeliest_others(victim, x, y)[:, 0]

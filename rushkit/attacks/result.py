@@ -9,11 +9,11 @@ from torch import Tensor
 
 
 class AttackNote(NamedTuple):
-    """Something that a reader of an attack's figures must know.
+    """A note that qualifies the figures of an attack.
 
     Attributes:
-        code: What it is about, for code that has to tell notes apart.
-        text: The sentence for people.
+        code: Identifies the kind of note to code.
+        text: The sentence that users read.
     """
 
     code: Literal["loss-replaced", "part-left-out", "projected", "other"]
@@ -22,18 +22,18 @@ class AttackNote(NamedTuple):
 
 @dataclass(frozen=True)
 class AttackResult:
-    """Adversarial images, and how well and at what cost the attack found them.
+    """Adversarial images, with the attack's success, losses and cost.
 
     Attributes:
         x_adv: (N, C, H, W) images in [0, 1], within eps of the clean ones.
-        success: (N,) bool, whether the model errs there (with a target: whether it says the target). A randomised model
-            is judged by a vote of draws that chose nothing; a figure to be reported needs votes of its own.
+        success: (N,) bool, whether the model misclassifies them (with a target: as the target). A random model is
+            scored by a vote of draws that were not used to choose the images; reported figures need votes of their own.
         loss: (N,) the attack's loss at x_adv.
         loss_curve: (steps,) the loss at each step before it was taken, mean over images and restarts; an image that has
             left the batch counts with its last value. Empty for an attack that has none.
         image_forwards: Images that went forward through the base model.
         image_backwards: Images that went backward through it.
-        notes: What a reader of the figures must know, such as a loss that was replaced; a sentence alone has no code.
+        notes: Notes that qualify the figures, such as a loss that was replaced; a plain sentence has no code.
     """
 
     x_adv: Tensor

@@ -1,4 +1,4 @@
-"""How often fresh noise is right about adversarial images: votes of draws that have chosen nothing."""
+"""Score adversarial images by votes of fresh draws, which were not used to choose the images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RULES: tuple[Rule, ...] = ("majority", "mean")
 
 
 def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int) -> dict[Rule, list[int]]:
-    """Count, for each rule and image, how many of ``votes`` independent predictions by m fresh draws are right."""
+    """Count, for each rule and image, how many of ``votes`` independent predictions from m fresh draws are right."""
     right = {rule: torch.zeros_like(y) for rule in RULES}
     with g.fresh_noise(seed):
         for _ in range(votes):
@@ -26,10 +26,10 @@ def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: i
 
 
 def score_seeds(seed: int, start: int) -> tuple[int, int]:
-    """Return the seeds of the votes on the adversarial images and on the originals of the block that starts there."""
+    """Return the seeds of the votes on the adversarial and on the clean images of the block at position ``start``."""
     return derived_seed(seed, "score", start), derived_seed(seed, "clean", start)
 
 
 def newly_wrong(right: Sequence[int], clean_right: Sequence[int]) -> int:
-    """Count the images that lost every vote while the original won at least one."""
+    """Count the images that lost every vote although the clean image won at least one."""
     return sum(count == 0 and before > 0 for count, before in zip(right, clean_right, strict=True))

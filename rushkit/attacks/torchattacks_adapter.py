@@ -1,8 +1,9 @@
-"""Every attack of torchattacks by its lower-case name, without its side effects.
+"""Run any attack of torchattacks by its lower-case name, without its side effects.
 
-torchattacks switches the model to training mode, reseeds the global generators, decides from one noisy pass who is
-attacked, and may return images outside the ball. Here the model and the random state come back as they were, images are
-checked and projected, a random model answers with log p̄ over many draws, and votes decide who is attacked again.
+torchattacks switches the model to training mode, reseeds the global generators, decides from one noisy pass which
+images to attack, and may return images outside the ball. The adapter restores the model and the random state, checks
+and projects the images, queries a random model for log p̄ over many draws, and lets votes decide which images to attack
+again.
 """
 
 from __future__ import annotations
@@ -31,24 +32,24 @@ from rushkit.errors import PluginError, RushkitError, UsageError
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.smoothing import log_mean_softmax
 
-# A random model's images that came back unchanged were passed over by one unlucky draw; they get another turn.
+# torchattacks skips an image that one unlucky draw misclassifies, so unchanged images are attacked again this often.
 _TURNS = 3
-# Official AutoAttack aims at 9 classes; torchattacks derives that number from this one.
+# Official AutoAttack has 9 target classes; torchattacks derives that number from the number of classes.
 _MOST_CLASSES = 10
 
 
-# How far outside the ball float32 may take an image that lies on it.
+# How far float32 rounding may move an image on the surface of the ball outside it.
 _SLACK = 1e-5
-# Whole numbers by default that may be fractions.
+# Options whose default is a whole number but which accept fractions.
 _FRACTIONS = {"c", "kappa", "lam", "scale", "beta"}
 # The share of an image that Square's first window covers, as in official AutoAttack.
 SQUARE_P_INIT = 0.8
-# What the adapter itself supplies.
+# Arguments that the adapter itself supplies.
 _SUPPLIED = {"model", "self", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"}
 
 
 def square_fits(norm: Norm, height: int, width: int) -> bool:
-    """Whether images of this size hold the largest window of Square in l2; that of l-inf fits any."""
+    """Return whether the largest window of Square fits images of this size; in l-inf it always does."""
     window = max(round(math.sqrt(SQUARE_P_INIT * height * width)), 3)
     return norm == "linf" or (min(height, width) >= 5 and window + (window % 2 == 0) <= min(height, width))
 
@@ -57,13 +58,13 @@ class Torchattacks:
     """The family ``torchattacks/*``: a class of settings for each attack, with the attack's own options as fields."""
 
     def member(self, name: str) -> type[Adapted]:
-        """The class of settings of an attack, such as "fgsm". Raises UsageError for one that does not exist."""
+        """Return the settings class of an attack such as "fgsm". Raises UsageError for an unknown attack."""
         if name not in KINDS:
             raise UsageError(f"torchattacks has no attack {name!r}", f"there are: {', '.join(sorted(KINDS))}")
         return settings_class(name)
 
     def __call__(self, name: str, norm: Norm, eps: float, **options: Any) -> Adapted:
-        """The attack called ``name``, with its own options under torchattacks' names."""
+        """Create the attack called ``name``; its own options have torchattacks' names."""
         return self.member(name)(norm, eps, **options)
 
 
@@ -72,11 +73,11 @@ family = Torchattacks()
 
 @cache
 def settings_class(name: str) -> type[Adapted]:
-    """A frozen dataclass whose fields are the attack's options, with torchattacks' names and defaults."""
+    """Return a frozen dataclass whose fields are the attack's options, with torchattacks' names and defaults."""
     options = [
         (option.name, option.annotation, field(default=option.default, kw_only=True)) for option in _own_options(name)
     ]
-    # The module is where the annotations of the shared fields are looked up.
+    # dataclass looks up the annotations of the shared fields in this module.
     class_name = KINDS[name].class_name
     added = {"name": name, "__module__": __name__, "__doc__": f"The settings of torchattacks' {class_name}."}
     settings = make_dataclass(class_name, options, bases=(Adapted,), namespace=added, frozen=True, repr=False)
@@ -121,11 +122,11 @@ class Adapted:
         return KINDS[self.name]
 
     def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-        """Adversarial images in [0, 1] within eps of x; see ``run``."""
+        """Return adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
     def check_fit(self, classes: int, height: int, width: int) -> None:
-        """Raise UsageError where there are too few classes for the attack, or the images are too small."""
+        """Raise UsageError if there are too few classes for the attack, or the images are too small."""
         needed = max(self._kind.classes, 3 if self.options.get("loss") == "dlr" else 2)
         if classes < needed:
             raise UsageError(
@@ -220,7 +221,7 @@ class Adapted:
 
 
 class _Facade(nn.Module):
-    """What torchattacks sees: (N, K) logits (log p̄ of a random model), checked, counted, a fresh tensor each time."""
+    """The model as torchattacks sees it: returns checked (N, K) logits (log p̄ for a random model) as a new tensor."""
 
     def __init__(self, victim: Victim, model: nn.Module) -> None:
         super().__init__()
@@ -230,13 +231,13 @@ class _Facade(nn.Module):
         self.num_classes = victim.num_classes
 
     def train(self, mode: bool = True) -> _Facade:
-        """Stays in eval mode, which torchattacks leaves when it is done."""
+        """Ignore torchattacks' switch to training mode at the end of an attack."""
         return self
 
     def forward(self, x: Tensor) -> Tensor:
-        """Differentiable where gradients are on."""
+        """Return (N, K) logits, differentiable if gradients are enabled."""
         logits = self._victim.differentiable(x)
-        # Square writes into what it gets.
+        # Square writes into the tensor that it gets, so it gets a copy.
         return log_mean_softmax(logits) if self._victim.random else logits[0].clone()
 
 
@@ -248,7 +249,7 @@ def _class(class_name: str) -> Any:
 
 
 def _own_options(name: str) -> list[inspect.Parameter]:
-    """The options of an attack that the adapter does not supply, typed by their defaults."""
+    """Return the options of an attack that the adapter does not supply, typed by their defaults."""
     options = []
     for parameter in list(inspect.signature(_class(KINDS[name].class_name)).parameters.values()):
         if parameter.name in _SUPPLIED:

@@ -1,4 +1,4 @@
-"""The attacks of torchattacks by lower-case name, and the balls that each is for. Imports neither it nor torch."""
+"""The attacks of torchattacks by lower-case name, with the norms of each. Imports neither torchattacks nor torch."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ ALL_NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 
 @dataclass(frozen=True)
 class Kind:
-    """How an attack of torchattacks is made.
+    """How to create an attack of torchattacks.
 
     Attributes:
-        class_name: Its class.
-        norms: Those that it is for.
-        eps: Its name for eps; None where it has none.
-        classes: The fewest that it can do with.
+        class_name: Name of its class.
+        norms: The norms that it supports.
+        eps: Its name for eps; None if it has no such option.
+        classes: The smallest number of classes that it supports.
     """
 
     class_name: str
@@ -39,10 +39,10 @@ KINDS: dict[str, Kind] = {
     # The targeted DLR loss compares four classes.
     **{name.lower(): Kind(name, ("linf", "l2"), classes=4) for name in ("APGDT", "AutoAttack")},
     **{name.lower(): Kind(name, ("l2",)) for name in ("PGDL2", "PGDRSL2")},
-    # These look for a small distance instead of staying within one: what they find is projected onto the ball.
+    # These minimise the distance instead of staying within a ball, so their images are projected onto the ball.
     **{name.lower(): Kind(name, ("l2",), eps=None) for name in ("CW", "DeepFool")},
     **{name.lower(): Kind(name, ("l1",), eps=None) for name in ("EADEN", "EADL1")},
-    # These change few pixels, each by as much as it takes: shrunk into a ball of l-inf or l2 they would break nothing.
+    # These change a few pixels by any amount; projected onto an l-inf or l2 ball their images would fool no model.
     **{name.lower(): Kind(name, ("l1",), eps=None) for name in ("SparseFool", "OnePixel", "Pixle", "JSMA")},
     **{name.lower(): Kind(name, ALL_NORMS, eps=None) for name in ("VANILA", "GN")},
 }

@@ -18,11 +18,11 @@ from rushkit.errors import NumericsError, UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
-# Draws of the vote that judges an image.
+# Draws of the vote that decides whether an image is misclassified.
 VOTE_SAMPLES = 101
-# Draws for each gradient of a model that is itself random, where the caller says nothing: official AutoAttack's EOT.
+# Default draws for each gradient of a model that is itself random: official AutoAttack's EOT.
 EOT_SAMPLES = 20
-# Rows in the two passes that tell a random model from a deterministic one, and the difference that tells.
+# Images in the two passes that detect a random model, and the smallest difference in logits that counts as random.
 _PROBE_ROWS = 16
 _PROBE_TOLERANCE = 0.02
 
@@ -32,9 +32,9 @@ class Verdict:
     """The outcome of a vote on N images.
 
     Attributes:
-        wrong: (N,) bool, the label loses the vote (or the target wins it); a tie is no success.
-        clear: (N,) bool, wrong by a lead that chance hardly explains, and so far that a vote of the model's own m draws
-            is as good as lost. A model of m = 1 is never that clear.
+        wrong: (N,) bool, whether the label loses the vote (or the target wins it); a tie is no success.
+        clear: (N,) bool, whether it is wrong by a lead that chance hardly explains, and so large that a vote of the
+            model's own m draws is as good as lost. A model with m = 1 is never that clear.
         logits: (m, N, K) of the vote's first draws.
     """
 
@@ -44,17 +44,17 @@ class Verdict:
 
 
 class Victim:
-    """A model as attacks query it; ``under_attack`` makes one.
+    """A model as attacks query it; create one with ``under_attack``.
 
     A ``SmoothedClassifier`` is queried for m draws at a time. Any other model is first queried twice with the same
     images: if the answers differ, the model itself is random, and its draws are repeated passes.
 
     Attributes:
-        random: Whether the model's answer to an image varies.
-        has_panels: Whether its draws can be fixed: a smoothed classifier's can.
+        random: Whether the model's output for an image varies.
+        has_panels: Whether its draws can be fixed, as those of a smoothed classifier can.
         samples: Draws for each gradient: 1 for a deterministic model.
         selection_samples: Draws of the panel on which iterates are compared.
-        votes: Draws of the votes that the model predicts by.
+        votes: Draws of the votes by which the model predicts.
         num_classes: K.
         image_forwards: Images that went forward through the base model so far.
         image_backwards: Images that went backward through it so far.
@@ -113,9 +113,9 @@ class Victim:
         return values.detach(), gradient.detach(), logits.detach()
 
     def differentiable(self, x: Tensor) -> Tensor:
-        """(m, N, K) logits of ``samples`` fresh draws, with a graph where gradients are on; backwards are counted."""
+        """Return (m, N, K) logits of ``samples`` fresh draws, differentiable if gradients are on; count backwards."""
         if x.requires_grad and torch.is_grad_enabled():
-            # Other libraries take views of the gradient, whose layout in memory is the model's choice.
+            # Other libraries take views of the gradient, whose memory layout depends on the model.
             x = x.contiguous().view_as(x)
             x.register_hook(Tensor.contiguous)
         logits = self._draw(x, self.samples)
@@ -131,14 +131,14 @@ class Victim:
 
     @torch.no_grad()
     def logits(self, x: Tensor, samples: int | None = None, panel: int | None = None) -> Tensor:
-        """(m, N, K) logits of ``samples`` draws (default: ``selection_samples``), fresh or from a panel."""
+        """Return (m, N, K) logits of ``samples`` draws (default: ``selection_samples``), fresh or from a panel."""
         with self._panel(panel):
             return self._draw(x, (samples or self.selection_samples) if self.random else 1)
 
     def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Verdict:
-        """Let fresh draws, which chose nothing, vote on the images x.
+        """Let fresh draws vote on the images x.
 
-        A random model votes with ``selection_samples`` draws, and again with 101 where these do not decide.
+        A random model votes with ``selection_samples`` draws, and again with 101 if these do not decide.
         """
         logits = self.logits(x)
         lead = vote_margin(logits, y, target)
@@ -152,22 +152,22 @@ class Victim:
         return Verdict(wrong, clear, logits)
 
     def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N,) how well images serve the attacker on a panel (m, N, K): by votes, then by mean softmax."""
+        """Return (N,) scores on a panel (m, N, K), larger if the image fools the model more: votes, then mean softmax."""
         mean = torch.softmax(logits, dim=2).mean(dim=0)
         return self.panel_margin(logits, y, target) + 0.5 * margin(mean, y, target)
 
     def panel_margin(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """(N,) by how many votes of a panel (m, N, K) the best other class leads the label.
+        """Return (N,) by how many votes of a panel (m, N, K) the best other class leads the label.
 
-        A random model of m = 1 is right as often as the label is drawn, whoever the rivals are: there it is minus the
-        votes of the label.
+        A random model with m = 1 is right as often as a draw gives the label, whichever class comes second, so its
+        margin is minus the number of votes for the label.
         """
         if self.random and self.votes == 1 and target is None:
             return -(logits.argmax(dim=2) == y).sum(dim=0).to(logits.dtype)
         return vote_margin(logits, y, target)
 
     def _clear(self, draws: int) -> float:
-        """The margin in ``draws`` votes from which on an image needs no more work."""
+        """Return the margin in ``draws`` votes from which an image needs no further attack."""
         return hopeless(draws, self.votes) if self.random else 0.0
 
     def _draw(self, x: Tensor, samples: int) -> Tensor:
@@ -176,7 +176,7 @@ class Victim:
             logits = self._smoothed.sample_logits(x, samples)
             self.image_forwards += self._smoothed.image_forwards - before
             return logits
-        # A pass for each draw: the randomness may be shared by a whole batch.
+        # Each draw is a pass of its own, because the model may share its randomness across a batch.
         return torch.stack([self._forward(x) for _ in range(samples)])
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -197,14 +197,14 @@ class Victim:
 def under_attack(
     model: nn.Module, x: Tensor, seed: int, samples: int | None = None, selection_samples: int | None = None
 ) -> Iterator[Victim]:
-    """Give the model as a Victim, frozen and in eval mode inside the block, and exactly as before afterwards.
+    """Yield the model as a Victim, frozen and in eval mode inside the block; restore it exactly afterwards.
 
     Args:
         model: A classifier of (N, C, H, W) images in [0, 1], smoothed or not.
         x: Images that it will be queried with.
         seed: Seeds every draw inside the block.
-        samples: Draws for each gradient; None: the model's own m, or 20 for another random model.
-        selection_samples: Draws of the selection panel; None: at least 20.
+        samples: Draws for each gradient; None means the model's own m, or 20 for another random model.
+        selection_samples: Draws of the selection panel; None means at least 20.
     """
     check_model(model)
     for name, value in (("samples", samples), ("selection_samples", selection_samples)):

@@ -34,8 +34,8 @@ class Verdict:
 
     Attributes:
         status: Whether the check passes, warns or fails, or was skipped.
-        says: One sentence for the reader.
-        figures: The numbers that decided, by name.
+        says: One sentence that states the finding.
+        figures: The numbers behind the verdict, by name.
     """
 
     status: Status

@@ -27,7 +27,7 @@ class Task:
         part: What they are for.
         rows: Positions among the images to certify.
         start: First draw of each image.
-        stop: One after the last.
+        stop: One past the last draw.
     """
 
     part: Part

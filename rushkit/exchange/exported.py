@@ -23,8 +23,8 @@ class ModelFacts(Record):
         source: Path of the checkpoint.
         hash: The checkpoint's hash.
         image_size: Height and width of the images, pixels.
-        mean: Of each channel, where the model takes (x - mean) / std; else empty.
-        std: The same.
+        mean: Mean of each channel, where the model takes (x - mean) / std; else empty.
+        std: Standard deviation of each channel; see ``mean``.
         noise: What the model was trained under.
         classes: Names of the labels; empty for an encoder.
         load: Lines of Python that build and load the model; empty where the file is a whole graph.

@@ -38,8 +38,8 @@ class ForeignWeights:
     Attributes:
         tensors: Name to tensor, floating-point ones as float32.
         origin: Where they are from, and what was done to get there.
-        mean: Of each channel, where the origin says it; else empty.
-        std: The same.
+        mean: Mean of each channel, where the origin says it; else empty.
+        std: Standard deviation of each channel; see ``mean``.
     """
 
     tensors: dict[str, Tensor]

@@ -52,8 +52,8 @@ class Fitted:
     Attributes:
         encoder: Of the backbone.
         head: ``weight`` (K, F) and ``bias`` (K,); empty where only the encoder was asked for.
-        mean: Of each channel, where the file has a normalisation layer; else empty.
-        std: The same.
+        mean: Mean of each channel, where the file has a normalisation layer; else empty.
+        std: Standard deviation of each channel; see ``mean``.
         ignored: Names that were left out because the user said so.
         notes: What was done, in sentences.
     """

@@ -72,8 +72,8 @@ def import_recipe(
         dataset: A data set.
         backbone: A name of the registry of backbones.
         changes: ``KEY=VALUE``, as for ``--set``.
-        mean: Of each channel, pixel units.
-        std: The same.
+        mean: Mean of each channel, pixel units.
+        std: Standard deviation of each channel; see ``mean``.
 
     Raises:
         UsageError: a recipe that is not right, or one that asks the backbone for pretrained weights.

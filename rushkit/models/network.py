@@ -81,8 +81,8 @@ def build_backbone(
         in_channels: Channels of the images.
         image_size: Side of the images.
         seed: The run's seed; the same seed gives the same weights. The global random state is left as it was.
-        mean: Of each channel, for a model that wants (x - mean) / std; none: pixels go in as they are.
-        std: The same.
+        mean: Mean of each channel, for a model that wants (x - mean) / std; none: pixels go in as they are.
+        std: Standard deviation of each channel; see ``mean``.
 
     Raises:
         UsageError: unknown name, unknown or ill-typed option, or images that the model cannot take.

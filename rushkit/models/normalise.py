@@ -17,8 +17,8 @@ class Normalised(nn.Module):
 
     Args:
         model: An encoder, with ``num_features``.
-        mean: Of each channel, pixel units.
-        std: Of each channel, pixel units.
+        mean: Mean of each channel, pixel units.
+        std: Standard deviation of each channel, pixel units.
         in_channels: How many channels the images have.
 
     Raises:

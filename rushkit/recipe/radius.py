@@ -59,8 +59,8 @@ def check_eps(norm: str, eps: float, dim: int | None = None, name: str = "eps") 
     """Raise UsageError for a radius (or a step) that is negative, not finite, or longer than images are apart.
 
     Args:
-        norm: Of the ball.
-        eps: Its radius, pixel units.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
         dim: C * H * W of the images, which bounds l2 and l1; None: not known yet.
         name: What the number is called.
     """

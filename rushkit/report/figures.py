@@ -60,7 +60,7 @@ class MeasuredAttack(Figures):
     Attributes:
         run: Name of its run.
         data: The data set.
-        noise: That of the model.
+        noise: The model's noise.
         record: The row of results.json.
         chosen_from: How many runs attacked these images.
     """
@@ -251,7 +251,7 @@ class MeasuredAudit(Figures):
 
     Attributes:
         run: Name of its run.
-        noise: That of the model.
+        noise: The model's noise.
         record: Its results.json.
         attacked: How many images were attacked.
         smallest_drop: The smallest drop in accuracy between two attacks that it would have warned of, where it says.

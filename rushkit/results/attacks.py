@@ -21,7 +21,7 @@ class RuleFigures(Record):
     Attributes:
         accuracy: Mean over images and votes.
         low: Lower end of its 95% Wilson interval.
-        high: Upper end.
+        high: Upper end of the interval.
         clean_accuracy: The same mean for the images before the attack.
         any_failure_accuracy: Share of images that are right in all votes.
         flip_rate: Share of votes that differ from the image's most frequent outcome.
@@ -45,9 +45,9 @@ class TransferOutcomes(Record):
     """What another model says of every image.
 
     Attributes:
-        images: (N,) places in the limited split.
-        right: Rule -> (N,) how many votes on the adversarial image are right.
-        clean_right: Rule -> (N,) how many votes on the original are right.
+        images: (N,) positions in the limited split.
+        right: Rule -> (N,) number of correct votes on the adversarial image.
+        clean_right: Rule -> (N,) number of correct votes on the clean image.
     """
 
     images: list[Count]
@@ -61,14 +61,14 @@ class TransferOutcomes(Record):
 
 
 class AttackOutcomes(Record):
-    """What every image did under an attack.
+    """The outcome of every image under an attack.
 
     Attributes:
-        images: (N,) places in the limited split.
-        right: Rule -> (N,) how many votes on the adversarial image are right.
-        clean_right: Rule -> (N,) how many votes on the original are right.
+        images: (N,) positions in the limited split.
+        right: Rule -> (N,) number of correct votes on the adversarial image.
+        clean_right: Rule -> (N,) number of correct votes on the clean image.
         labels: (N,) true classes.
-        chosen: (N,) which candidate's image was kept; -1: the original.
+        chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         indices: (N,) the images' indices in the data set's split, before any limit.
     """
 
@@ -93,10 +93,10 @@ class Transfer(Record):
         model: Path of its checkpoint.
         hash: Of that checkpoint.
         noise: Its smoothing distribution.
-        samples: m, draws a vote.
-        votes: T, votes on each image.
-        images: How many images.
-        rules: Rule -> figures.
+        samples: m, the number of draws in each vote.
+        votes: T, the number of votes on each image.
+        images: Number of images.
+        rules: Rule -> robust accuracy under it.
         outcomes: What it says of every image.
     """
 
@@ -148,23 +148,23 @@ class AttackRow(Record):
 
     Attributes:
         split: Data set and split.
-        attack: Its registered name.
-        norm: Of the ball.
-        eps: Its radius, pixel units.
-        protocol: Whose settings it ran with.
-        samples: m, draws a vote.
-        deviations: Settings that are not the protocol's own.
-        votes: T, votes of fresh noise on each image.
+        attack: Registered name of the attack.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
+        protocol: The protocol whose settings it ran with.
+        samples: m, the number of draws in each vote.
+        deviations: Settings that differ from the protocol's own.
+        votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
         candidates: The attacks that ran; each image keeps the version that fools the model most.
-        images: How many images.
-        rules: Rule -> figures.
-        outcomes: What every image did.
-        seconds: Of work.
-        image_forwards: Images that went forward through the model.
-        image_backwards: Images that went backward.
-        contributions: Attack -> how many images it was the first to break.
-        notes: What a reader of the figures must know.
+        images: Number of images.
+        rules: Rule -> robust accuracy under it.
+        outcomes: The outcome of every image.
+        seconds: Seconds of work.
+        image_forwards: Forward passes of single images through the model.
+        image_backwards: Backward passes of single images.
+        contributions: Attack -> number of images that it was the first to break.
+        notes: Notes that qualify the figures.
         saved: The file of the adversarial images, below the run's folder; empty where they were not kept.
         transfer: What another model says of the images; None where no other was asked.
     """
@@ -202,13 +202,13 @@ class FailedAttack(Record):
     """An attack that raised.
 
     Attributes:
-        attack: Its registered name.
-        norm: Of the ball.
-        eps: Its radius, pixel units.
-        protocol: Whose settings it ran with.
-        samples: m, draws a vote.
-        message: What it raised.
-        hint: What to do about it, if anything.
+        attack: Registered name of the attack.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
+        protocol: The protocol whose settings it ran with.
+        samples: m, the number of draws in each vote.
+        message: The message of the error.
+        hint: The hint of the error, if it has one.
     """
 
     attack: str

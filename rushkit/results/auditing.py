@@ -18,13 +18,13 @@ class AuditSettings(Record):
     """What an audit spent.
 
     Attributes:
-        norm: Of the ball.
-        eps: Its radius, pixel units.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
         steps: Gradient steps of the base attack.
         eot: Draws of each gradient.
         queries: Of Square.
         planted: Images that get a planted example.
-        seed: Of every draw.
+        seed: Seed of all draws.
     """
 
     norm: Norm
@@ -112,9 +112,9 @@ class Audit(StageResults):
         source: Path of the checkpoint.
         data: Data set and split.
         noise: The smoothing distribution.
-        samples: m, draws a vote.
+        samples: m, the number of draws in each vote.
         settings: What was spent.
-        size: What a radius means where the images were resized; else empty.
+        size: A sentence on what a radius means, if the images were resized; otherwise empty.
         checks: What each check says.
         images: How many images there were.
         attacked: Places in the limited split of those that are right before any attack.

@@ -32,7 +32,7 @@ class Rate(Record):
         total: Of how many.
         value: ``count / total``.
         low: Lower end of the interval.
-        high: Upper end.
+        high: Upper end of the interval.
     """
 
     count: Count
@@ -73,13 +73,13 @@ class EmpiricalRow(Record):
 
     Attributes:
         run: Folder of the attack's run.
-        attack: Its registered name.
-        protocol: Whose settings it ran with.
-        deviations: Settings that are not the protocol's own.
-        norm: Of the ball.
-        eps: Its radius, pixel units.
-        samples: m, draws a vote.
-        votes: T, votes on each image.
+        attack: Registered name of the attack.
+        protocol: The protocol whose settings it ran with.
+        deviations: Settings that differ from the protocol's own.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
+        samples: m, the number of draws in each vote.
+        votes: T, the number of votes on each image.
         rule: Of the votes and of the certificates.
         images: Images that both looked at.
         empirical: Mean number of them that are right under attack.
@@ -180,15 +180,15 @@ class Certification(StageResults):
         model: Hash of the checkpoint.
         data: Data set and split.
         noise: The smoothing distribution.
-        mode: How the probability is bounded.
-        norm: Of the ball.
+        mode: The procedure: a fixed number of draws, sequential tests, or all splits.
+        norm: Norm of the ball.
         rule: What is certified: the majority or the mean.
         bound: How the probability is bounded.
         alpha: Probability, for each image, that its certificate is false.
         samples: Draws that bound the probability, at most.
         selection: Draws that choose the class.
         two_class: Whether the runner-up is bounded too.
-        images: How many images.
+        images: Number of images.
         smoothed: Share of images that all draws together classify rightly.
         accuracy: Share whose certified class is right, at any radius.
         abstained: Share without a certificate.
@@ -199,11 +199,11 @@ class Certification(StageResults):
         limit: The radius that no number of draws exceeds; None: there is none.
         covers: What the certificates cover, in words.
         assumptions: What they rest on, in sentences.
-        warnings: What a reader must know of the model.
+        warnings: Warnings about the model.
         empirical: Attacks on the same images.
         checks: Whether these contradict the certificates.
         draws: All draws.
-        seconds: Of work.
+        seconds: Seconds of work.
         counts: How far the log of the counts had come.
         draws_used: Of sequential tests; None in other modes.
         undecided: Images of which a sequential test is undecided; None in other modes.

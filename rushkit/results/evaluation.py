@@ -15,10 +15,10 @@ class Accuracy(Record):
 
     Attributes:
         correct: How many images are right.
-        images: Of how many.
+        images: Number of images.
         accuracy: ``correct / images``.
         low: Lower end of the interval.
-        high: Upper end.
+        high: Upper end of the interval.
         confidence: Of the interval.
     """
 
@@ -39,7 +39,7 @@ class AccuracyRow(Record):
     """The accuracy under one number of draws and one rule.
 
     Attributes:
-        samples: m, draws of each prediction.
+        samples: m, the number of draws for each prediction.
         rule: How draws become a prediction.
         correct, images, accuracy, low, high, confidence: As in ``Accuracy``.
         per_class: Class name -> share of its images that are right; None for a class without images.
@@ -62,7 +62,7 @@ class AccuracyRow(Record):
 
 
 class EvaluationOutcomes(Record):
-    """What every image did.
+    """The outcome of every image.
 
     Attributes:
         labels: (N,) true classes.
@@ -87,7 +87,7 @@ class Evaluation(StageResults):
         data: Data set and split.
         noise: The smoothing distribution.
         accuracy: A row for each number of draws and rule.
-        outcomes: What every image did.
+        outcomes: The outcome of every image.
     """
 
     stage: Literal["evaluate"] = "evaluate"
@@ -105,10 +105,10 @@ class RatioRow(Record):
     Attributes:
         encoder: Which encoder: ``"pre-trained"``, ``"random"``, ``"supervised"``.
         points: How the second image of each pair is found: ``"random"`` or ``"ascent"``.
-        images: How many images.
+        images: Number of images.
         mean: Of the ratio over images.
         low: Lower end of its 95% bootstrap interval.
-        high: Upper end.
+        high: Upper end of the interval.
         quantiles: Level, as text -> the ratio's quantile.
         largest: The largest ratio.
     """
@@ -131,10 +131,10 @@ class Probe(StageResults):
         source: Path of the checkpoint whose encoder is probed.
         supervised: Path of the checkpoint of the supervised encoder; None: there is none.
         data: Data set and split.
-        images: How many images.
-        size: What a radius means where the images were resized; else empty.
-        norm: Of the ball.
-        eps: Its radius, pixel units.
+        images: Number of images.
+        size: A sentence on what a radius means, if the images were resized; otherwise empty.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
         steps: Steps of the ascent.
         rows: One for each encoder and way to find the second image.
         outcomes: Encoder and way -> (N,) ratios.

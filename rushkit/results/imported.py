@@ -46,7 +46,7 @@ class CleanCheck(Record):
 
     Attributes:
         data: Data set and split.
-        images: How many images.
+        images: Number of images.
         chance: Accuracy of always saying the commonest class.
         correct, accuracy, low, high, confidence: As in ``evaluation.Accuracy``.
     """

@@ -21,18 +21,18 @@ class CountsSubject(Record):
         limit: Images that are certified at most; 0: all.
         skip: Every how many-th image is certified.
         noise: The smoothing distribution.
-        seed: Of every draw.
+        seed: Seed of all draws.
         selection: Draws that choose the class of an image.
         model: Hash of the checkpoint.
-        precision: Of the passes.
+        precision: Precision of the forward passes.
         images: Hash of the images, their indices and labels.
         of: Images in the split.
         dim: Values of an image.
         classes: Their names.
         samples: Draws that bound the probability, at most.
-        mode: How the probability is bounded.
-        warnings: What a reader must know of the model.
-        size: What a radius means where the images were resized; else empty.
+        mode: The procedure: a fixed number of draws, sequential tests, or all splits.
+        warnings: Warnings about the model.
+        size: A sentence on what a radius means, if the images were resized; otherwise empty.
     """
 
     data: Data
@@ -62,8 +62,8 @@ class Selection(Record):
         labels: (N,) true classes.
         votes: (N, K) how often each class had the largest logit.
         scores: (N, K) summed confidences, in units of 1/2²⁰.
-        drawn: Draws of all these images together.
-        seconds: Of work.
+        drawn: Total number of draws for these images.
+        seconds: Seconds of work.
     """
 
     part: Literal["selection"] = "selection"
@@ -81,12 +81,12 @@ class Estimation(Record):
     Attributes:
         images: (N,) indices in the data set's split.
         start: Number of the first draw of each image.
-        stop: One after the last.
+        stop: One past the last draw.
         votes: (N, K) how often each class had the largest logit.
         scores: (N,) summed confidence in the class that the selection is surest of, in units of 1/2²⁰.
         squares: (N,) sum of its squares, in units of 1/2⁴⁰.
-        drawn: Draws of all these images together.
-        seconds: Of work.
+        drawn: Total number of draws for these images.
+        seconds: Seconds of work.
     """
 
     part: Literal["estimation"] = "estimation"
@@ -123,8 +123,8 @@ class Round(Record):
         images: (N,) indices in the data set's split.
         right: For each image and unit of draws, how many voted for the chosen class.
         sizes: For each image and unit, how many draws there were.
-        drawn: Draws of all these images together.
-        seconds: Of work.
+        drawn: Total number of draws for these images.
+        seconds: Seconds of work.
     """
 
     part: Literal["round"] = "round"
@@ -143,20 +143,20 @@ class AttackSubject(Record):
 
     Attributes:
         model: Hash of the checkpoint.
-        precision: Of the passes.
+        precision: Precision of the forward passes.
         data: Data set and split.
         images: Images that are attacked.
         content: Hash of the images and labels.
         noise: The smoothing distribution.
         plan: Names and options of the candidates.
-        norm: Of the ball.
-        eps: Its radius, pixel units.
-        samples: m, draws a vote.
+        norm: Norm of the ball.
+        eps: Radius of the ball, pixel units.
+        samples: m, the number of draws in each vote.
         gradient_samples: Draws in each gradient.
-        votes: T, votes on each image.
+        votes: T, the number of votes on each image.
         worst_by: The rules by which the worst version of an image is kept.
-        block: Images of a block.
-        seed: Of every draw.
+        block: Number of images in a block.
+        seed: Seed of all draws.
     """
 
     model: str
@@ -180,16 +180,16 @@ class AttackBlock(Record):
     """Outcomes of an attack on a block of images.
 
     Attributes:
-        images: (N,) places in the limited split.
+        images: (N,) positions in the limited split.
         labels: (N,) true classes.
-        chosen: (N,) which candidate's image was kept; -1: the original.
-        right: Rule -> (N,) how many votes on the adversarial image are right.
-        clean_right: Rule -> (N,) how many votes on the original are right.
-        contributions: Attack -> how many images it was the first to break.
-        notes: What a reader of the figures must know.
-        image_forwards: Images that went forward through the model.
-        image_backwards: Images that went backward.
-        seconds: Of work.
+        chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
+        right: Rule -> (N,) number of correct votes on the adversarial image.
+        clean_right: Rule -> (N,) number of correct votes on the clean image.
+        contributions: Attack -> number of images that it was the first to break.
+        notes: Notes that qualify the figures.
+        image_forwards: Forward passes of single images through the model.
+        image_backwards: Backward passes of single images.
+        seconds: Seconds of work.
     """
 
     images: list[Count]
@@ -210,10 +210,10 @@ class TransferSubject(Record):
     Attributes:
         model: Hash of its checkpoint.
         noise: Its smoothing distribution.
-        samples: m, draws a vote.
-        votes: T, votes on each image.
-        seed: Of every draw.
-        block: Images of a block.
+        samples: m, the number of draws in each vote.
+        votes: T, the number of votes on each image.
+        seed: Seed of all draws.
+        block: Number of images in a block.
     """
 
     model: str
@@ -228,9 +228,9 @@ class TransferBlock(Record):
     """What another model says of a block of adversarial images.
 
     Attributes:
-        images: (N,) places in the limited split.
-        right: Rule -> (N,) how many votes on the adversarial image are right.
-        clean_right: Rule -> (N,) how many votes on the original are right.
+        images: (N,) positions in the limited split.
+        right: Rule -> (N,) number of correct votes on the adversarial image.
+        clean_right: Rule -> (N,) number of correct votes on the clean image.
     """
 
     images: list[Count]

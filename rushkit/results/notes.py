@@ -53,8 +53,8 @@ class Check(Record):
         code: Such as ``"RK101"``; never given to another check.
         name: Such as ``"eot-not-converged"``: what is wrong where the check fails.
         status: Whether it is.
-        says: One sentence for the reader.
-        figures: The numbers that decided, by name.
+        says: One sentence that states the finding.
+        figures: The numbers behind the verdict, by name.
     """
 
     code: str

@@ -54,13 +54,13 @@ class Prediction(Record):
     Attributes:
         source: Path of the checkpoint.
         noise: The smoothing distribution.
-        norm: Of the ball.
+        norm: Norm of the ball.
         samples: Draws that bound the probability.
         selection: Draws that choose the class.
         alpha: Probability, for each image, that it is wrong.
         rule: The majority or the mean.
         bound: How the probability is bounded.
-        warnings: What a reader must know of the model.
+        warnings: Warnings about the model.
         explanation: What the columns mean.
         predictions: One for each image.
         unreadable: The images that cannot be read.

@@ -59,9 +59,9 @@ class Facts(Record):
         platform: The operating system.
         git: The state of the code.
         device: The accelerator or the CPU.
-        precision: Of the passes.
+        precision: Precision of the forward passes.
         machine: Device, precision and threads, in words.
-        seed: Of every draw.
+        seed: Seed of all draws.
         owners: Component -> who brings it.
         parent: Path of the checkpoint or run that this one builds on.
         ranks: How many processes worked.

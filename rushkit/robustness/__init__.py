@@ -1,1 +1,1 @@
-"""Attacks on a smoothed classifier under a protocol, and what they leave of its accuracy."""
+"""Run attacks on a smoothed classifier under a protocol, and measure its robust accuracy."""

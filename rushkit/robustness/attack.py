@@ -1,7 +1,7 @@
-"""Robust accuracy under attack, protocol by protocol, with what every image did.
+"""Measure robust accuracy under attack for each protocol, and record the outcome of every image.
 
-Attacks run on blocks of images, and each block's outcome goes to the run folder as soon as it is there: a stopped
-attack goes on where it was. Several ranks deal the blocks out among themselves.
+Attacks run on blocks of images. The outcome of each block is written to the run folder as soon as it is known, so a
+stopped attack can resume where it was. Several ranks share the blocks between them.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ class Job:
 
     Attributes:
         name: The name of its files in the run folder.
-        section: What the recipe says of the attack.
-        m: Draws a vote.
-        plan: What the protocol does.
+        section: The attack's section of the recipe.
+        m: Number of draws in each vote.
+        plan: The attacks that the protocol runs.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Job:
     plan: Plan
 
     def failed(self, error: RushkitError) -> FailedAttack:
-        """The row of an attack that raised an error."""
+        """Return the row of an attack that raised an error."""
         return FailedAttack(
             attack=self.section.type,
             norm=self.section.norm,
@@ -77,7 +77,7 @@ def attack(
     save: bool = False,
     transfer: Checkpoint | None = None,
 ) -> Attacks:
-    """Attack a fine-tuned model by every ``[[attack]]`` of the recipe, under each m and protocol.
+    """Attack a fine-tuned model with every ``[[attack]]`` of the recipe, for each m and protocol.
 
     Example::
 
@@ -85,23 +85,24 @@ def attack(
         for row in results.attacks:
             print(row.attack, row.protocol, row.samples, row.rules["majority"].accuracy)
 
-    An attack that raises is left out: ``failed`` says which and why, and the others run. In this run it is not tried
-    again. Where no attack is left, its error is raised.
+    If an attack raises an error, ``failed`` records it and the other attacks run; resuming the run does not retry it.
+    If every attack fails, the first error is raised.
 
     Args:
-        recipe: Sections data, noise, attack, system.
+        recipe: The sections data, noise, attack and system are used.
         source: A fine-tuned checkpoint.
-        run: Takes outcomes and results; one that was stopped goes on. None: a new one.
-        protocols: Which of ``paper`` and ``strict``.
-        save: Keep the adversarial images in the folder ``adversarial`` of the run.
+        run: The run that outcomes and results are written to; a stopped run is resumed. None starts a new one.
+        protocols: Any of ``paper`` and ``strict``.
+        save: Whether to keep the adversarial images in the run's folder ``adversarial``.
         transfer: Another fine-tuned checkpoint, which is queried about the same images under its own noise.
 
     Returns:
-        What results.json holds: ``attacks``, one row for each attack, protocol and m, with every image's outcome.
+        The contents of results.json: ``attacks`` has one row for each attack, protocol and m, with the outcome of
+        every image.
 
     Raises:
-        UsageError: attacks that cannot run; all of them are named before the first one runs.
-        Interrupted: a signal asked to stop; what is done is kept.
+        UsageError: some attacks cannot run; the message names all of them, before any attack starts.
+        Interrupted: a signal asked to stop; finished work is kept.
     """
     with run_or_new(run, "attack", recipe, source.path) as run:
         machine = machine_of(recipe)
@@ -110,12 +111,12 @@ def attack(
         if transfer is not None:
             target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
         jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size)
-        # Ranks load the splits in one order.
+        # All ranks must load the splits in the same order.
         subjects = {
             name: Subject.of(recipe, classifier, machine, split=name)
             for name in dict.fromkeys(job.section.split for job in jobs)
         }
-        # A block seeds its draws by its place: a resumed run keeps the size that it began with, whatever a pass holds.
+        # A block's draws are seeded by its position, so a resumed run keeps its block size, whatever fits in a pass.
         run.update(block=run.about.block or recipe.system.chunk or MOST[machine.device.type])
         rows: list[AttackRow] = []
         failures = Failures(run)
@@ -150,14 +151,14 @@ def attack(
 def plan_jobs(
     recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName], image_size: int | None = None
 ) -> list[Job]:
-    """The jobs that the recipe's attacks come to.
+    """Return one job for each attack of the recipe, m and protocol.
 
     Raises:
-        UsageError: an attack, norm or option that does not fit, or too few classes; all such attacks are named.
+        UsageError: an attack, norm or option does not fit, or there are too few classes; all such attacks are named.
     """
     jobs: list[Job] = []
     problems: dict[int, RushkitError] = {}
-    # Without noise every m is the same classifier.
+    # Without noise the classifier is the same for every m.
     deterministic = is_deterministic(build_noise(recipe))
     for number, section in enumerate(recipe.attack):
         for m in [1] if deterministic else sorted(set(section.samples)):
@@ -185,12 +186,15 @@ def plan_jobs(
 
 
 def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedImages | None = None) -> AttackRow:
-    """Attack the images of a subject block by block, from where an earlier session stopped, and sum up.
+    """Attack the images of a subject block by block, continuing an earlier session if there was one.
+
+    Returns:
+        The row of results for this job.
 
     Raises:
         Interrupted: a signal asked to stop.
-        ItemFailed: the attack raised, on some rank.
-        RushkitError: the run has outcomes about another model, data set, radius or attack.
+        ItemFailed: the attack raised an error on some rank.
+        RushkitError: the run has outcomes for another model, data set, radius or attack.
     """
     section, plan, g = job.section, job.plan, subject.smoothed(job.m)
     size = max(1, (run.about.block or 1) // plan.gradient_samples)
@@ -227,7 +231,7 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         notice="stopping after this part of the attack",
     ) as work:
         try:
-            # What is known of a block never depends on the rank that attacked it.
+            # The outcome of a block does not depend on the rank that attacks it.
             for line in work.in_rounds(range(log.done, len(subject), size), make, fails=is_of_attack):
                 _announce_new(AttackBlock(**line), announced, run.speaker)
                 if run.writes:
@@ -296,9 +300,10 @@ def _announce_new(block: AttackBlock, announced: list[Note], speaker: Speaker) -
 
 
 def _votes_of(target: Target, job: Job) -> tuple[int, int]:
-    """Draws a vote, and votes, that the other model is queried with: those of the attack, as long as these have noise.
+    """Return the draws per vote and the number of votes to query the other model with.
 
-    Without noise one draw says all; the other model is not to be judged by a single one.
+    They are the attack's, unless the attacked model has no noise and the other one does: then a single draw would say
+    too little about the other model, so its own m and the protocol's number of votes are used.
     """
     if job.plan.deterministic and not target.deterministic:
         return max(target.classifier.recipe.evaluate.samples), protocol_votes(job.plan.protocol)
@@ -306,7 +311,7 @@ def _votes_of(target: Target, job: Job) -> tuple[int, int]:
 
 
 def _fingerprint(job: Job, recipe: Recipe, subject: Subject, size: int) -> AttackSubject:
-    """What the outcomes of a job depend on: the work goes on only where none of it has changed."""
+    """Return everything that the outcomes of a job depend on; resuming requires that none of it has changed."""
     plan = [[candidate.name, plain_json(candidate.options, job.name)] for candidate in job.plan.candidates]
     return AttackSubject(
         model=subject.classifier.checkpoint.hash,
@@ -328,7 +333,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject, size: int) -> Attac
 
 
 def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
-    """Say what a job is about to do; returns the notes that hold before it begins."""
+    """Print what a job is about to do, and return the notes that are known before it begins."""
     section, plan, split = job.section, job.plan, subject.split
     labels = ", ".join(candidate.label for candidate in plan.candidates)
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"

@@ -1,4 +1,4 @@
-"""Run a protocol's attacks on a few images, one after the other, each on the images that are left."""
+"""Run the attacks of a protocol on one block of images in turn; strict leaves out images that are clearly broken."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
-# Images that are wrong before any attack are credited to this name.
+# The name that images misclassified before any attack are credited to.
 CLEAN = "clean"
 _PART = "part."
 
@@ -50,9 +50,9 @@ class Costs:
     Attributes:
         done: How many candidates have run.
         contributions: Attack to the number of images that it was the first to break.
-        notes: What a reader of the figures must know.
-        image_forwards: Images that went forward through the model in attacks.
-        image_backwards: Images that went backward through it in attacks.
+        notes: Notes that qualify the figures.
+        image_forwards: Forward passes of single images through the model, in attacks.
+        image_backwards: Backward passes of single images, in attacks.
         seconds: Seconds of work, over all sessions.
     """
 
@@ -68,7 +68,7 @@ class Costs:
         self.contributions[name] = self.contributions.get(name, 0) + images
 
     def note(self, note: AttackNote | str) -> None:
-        """Keep a note of an attack, unless it is there already."""
+        """Add a note from an attack, unless it was added before."""
         coded = note if isinstance(note, AttackNote) else AttackNote("other", note)
         record = Note(code=coded.code, text=coded.text)
         if record not in self.notes:
@@ -84,9 +84,10 @@ def attack_block(
     partial: Partial | None = None,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[AttackBlock, Tensor]:
-    """Run the plan's attacks on a block, keep the best version of each image, and let fresh noise vote on it.
+    """Run the plan's attacks on a block, keep the most damaging version of each image, and score it by fresh votes.
 
-    Under ``strict`` an image may stay as it is, and leaves the block once its vote is as good as lost.
+    Under ``strict`` the clean image competes with the attacks' versions, and an image is attacked no further once its
+    vote is as good as lost.
 
     Args:
         g: The model under its noise, with the m of the votes.
@@ -94,8 +95,8 @@ def attack_block(
         section: Norm and eps.
         block: The images.
         seed: Seeds every draw.
-        partial: Stores the state between two attacks, and holds that of an earlier session.
-        pause: Called between two attacks, when the state is stored; may raise to stop.
+        partial: Stores the state between two attacks, and may hold the state of an earlier session.
+        pause: Called between two attacks, after the state is stored; it may raise to stop.
 
     Returns:
         The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
@@ -107,7 +108,7 @@ def attack_block(
     right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.best.items()}
     clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
     if plan.protocol == "paper" and not costs.contributions:
-        # No panel has judged the images: the votes that score are all there is.
+        # Under paper no panel has scored the images, so the final votes decide the credit.
         costs.credit(CLEAN, clean_right["majority"].count(0))
         costs.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
     record = AttackBlock(
@@ -149,7 +150,7 @@ class _Work:
         return self.costs.seconds + time.perf_counter() - self._started
 
     def search_all(self) -> None:
-        """Run every candidate in turn, from where an earlier session stopped."""
+        """Run every candidate in turn, continuing an earlier session if there was one."""
         everything = torch.arange(len(self._block.x), device=self._block.x.device)
         strict = self._plan.protocol == "strict"
         if not self._restore() and strict:
@@ -178,11 +179,11 @@ class _Work:
                 self._pause()
 
     def _run(self, candidate: Candidate, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
-        """Attack these rows; for a suite, also count the images that each of its parts was the first to break."""
+        """Attack the images in these rows; for a suite, also count the images that each part was the first to break."""
         g, plan = self._g, self._plan
         model: Any = g
         if plan.panel:
-            # Through one panel, each pass of the model is a pass of every draw.
+            # With a panel, one pass of the model covers all draws of the panel.
             g = g.with_samples(plan.gradient_samples)
             model = OnePanel(g, derived_seed(self._seed, "panel", self._block.start))
         attacker = candidate.create(self._section, self._block.start)
@@ -206,7 +207,7 @@ class _Work:
     def _by_part(self, result: AttackResult, rows: Tensor) -> dict[str, int] | None:
         if not isinstance(result, CreditsParts):
             return None
-        # Images that were broken before are credited already.
+        # Images that were broken earlier have already been credited.
         unbroken = ~self.search.broken[rows]
         return {name: int((mask & unbroken).sum()) for name, mask in result.per_attack.items()}
 

@@ -1,7 +1,8 @@
-"""How an attack differs from its protocol's own settings, and whether that makes it weaker.
+"""Compare the settings of an attack with its protocol's own, and decide whether they make the attack weaker.
 
-For a setting that only adds work (``steps``, ``restarts``, ``queries``, draws) the protocol's value or more is as
-strong. For any other only the protocol's value is: nobody has shown that another step size, loss or start is.
+A setting that only adds work (``steps``, ``restarts``, ``queries``, draws) is as strong at the protocol's value or
+above. Any other setting counts as weaker unless it equals the protocol's: nothing shows that another step size, loss or
+start is as strong.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pydantic import JsonValue
 from rushkit.files import plain_json
 from rushkit.results.attacks import Deviation, Protocol
 
-# The label of a row whose attack runs as strict does, but weaker than strict asks for.
+# The label of an attack under strict whose settings are weaker than strict's own.
 WEAKER: Literal["weaker"] = "weaker"
 ProtocolName = Literal["paper", "strict"]
 
@@ -22,7 +23,7 @@ _MORE_IS_STRONGER = ("steps", "restarts", "eot", "selection_samples", "queries",
 
 
 def deviations_from(own: Mapping[str, object], given: Mapping[str, object]) -> list[Deviation]:
-    """The settings in ``given`` that differ from the protocol's ``own``; a name that ``own`` lacks differs."""
+    """Return the settings in ``given`` that differ from the protocol's ``own``, or that ``own`` does not have."""
     deviations = []
     for name, setting in given.items():
         value, expected = plain_json(setting, name), plain_json(own.get(name), name)
@@ -33,18 +34,18 @@ def deviations_from(own: Mapping[str, object], given: Mapping[str, object]) -> l
 
 
 def label_of(protocol: ProtocolName, deviations: Sequence[Deviation]) -> Protocol:
-    """The label of a row: the protocol's name, or ``weaker`` where it falls short of strict."""
+    """Return the label of a row: the protocol's name, or ``weaker`` for an attack that is weaker than strict."""
     if protocol == "strict" and any(deviation.weaker for deviation in deviations):
         return WEAKER
     return protocol
 
 
 def deviation_words(label: str, deviations: Sequence[Deviation]) -> str:
-    """``"steps 1 (strict: 40), targeted true (strict: false)"``; empty where every setting is the protocol's own.
+    """Return ``"steps 1 (strict: 40), targeted true (strict: false)"``, or an empty text without deviations.
 
     Args:
         label: The label of the row.
-        deviations: Those of the row.
+        deviations: The deviations of the row.
     """
     protocol = "strict" if label == WEAKER else label
     return ", ".join(

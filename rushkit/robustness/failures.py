@@ -1,4 +1,4 @@
-"""Attacks that raise while others go on: what is kept of them, and when their error is the run's."""
+"""Keep track of the attacks of a run that raise errors while the others continue."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rushkit.setup.resumable import ItemFailed
 
 
 class Failures:
-    """The attacks of a run that failed, kept in its run.json: a resumed run does not try them again.
+    """The failed attacks of a run, stored in its run.json, so that a resumed run does not retry them.
 
     Args:
         run: The run.
@@ -27,22 +27,22 @@ class Failures:
 
     @property
     def rows(self) -> list[FailedAttack]:
-        """The attacks that failed, in their order."""
+        """The failed attacks, in the order in which they failed."""
         return list(self._rows.values())
 
     def known(self, name: str) -> bool:
-        """Whether a job failed before."""
+        """Return whether a job has failed before."""
         return name in self._rows
 
     def add(self, name: str, row: FailedAttack, failure: ItemFailed) -> None:
-        """Keep and announce the failure of a job."""
+        """Record the failure of a job, and print a warning."""
         self._first = self._first or failure
         self._rows[name] = row
         self._run.update(failed=dict(self._rows))
         self._run.speaker.warn(row.words())
 
     def raise_first(self) -> NoReturn:
-        """Raise the error of the first attack that failed: the original one, where this process has it."""
+        """Raise the error of the first attack that failed; the original exception, if this process has it."""
         cause = None if self._first is None else self._first.__cause__
         if cause is not None:
             raise cause
@@ -51,7 +51,7 @@ class Failures:
 
 
 def failed_error(rows: Sequence[FailedAttack], of: int) -> RushkitError:
-    """The error that ends a command some of whose ``of`` attacks failed."""
+    """Return the error that ends a command when some of its ``of`` attacks failed."""
     return RushkitError(
         f"{len(rows)} of {of} attacks failed: {'; '.join(row.words() for row in rows)}",
         "the others have results; going on with this run does not try these again, a new run does",
@@ -59,7 +59,7 @@ def failed_error(rows: Sequence[FailedAttack], of: int) -> RushkitError:
 
 
 def is_of_attack(error: Exception) -> bool:
-    """Whether an error comes from the attack, and not from the run's folder or a signal."""
+    """Return whether an error comes from the attack itself, not from the run's folder or a signal."""
     if isinstance(error, RushkitError):
         return isinstance(error, UsageError | PluginError | NumericsError)
     return not isinstance(error, OSError)

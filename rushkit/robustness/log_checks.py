@@ -1,4 +1,4 @@
-"""Check that the outcomes of an attack can be what it writes: labels of their images, votes within their number."""
+"""Check that logged outcomes of an attack are plausible: matching labels, and vote counts within range."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
     """Check the outcomes of an attack.
 
     Args:
-        subject: What the outcomes depend on.
-        records: The blocks.
-        labels: (N,) of the images that are attacked.
-        candidates: How many attacks there are to choose from.
+        subject: The facts that the outcomes depend on.
+        records: The logged blocks.
+        labels: (N,) labels of the attacked images.
+        candidates: Number of attacks to choose from.
+
+    Raises:
+        ValueError: a record is not one that the attack could have written.
     """
     for record, rows in zip(records, _blocks(records, len(labels), subject["block"]), strict=True):
         demand(record["images"] == list(rows), "its images do not follow each other")
@@ -31,7 +34,7 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
 
 
 def check_transfer(subject: Record, records: Sequence[Record], images: Sequence[int], rules: Sequence[str]) -> None:
-    """Check the votes of another model on adversarial images, whose places are (N,) ``images``."""
+    """Check the votes of another model on the adversarial images at the (N,) positions ``images``; raise ValueError."""
     for record, rows in zip(records, _blocks(records, len(images), subject["block"]), strict=True):
         demand(record["images"] == list(images[rows.start : rows.stop]), "its images do not follow each other")
         _check_right(record, rules, len(rows), subject["votes"])
@@ -46,7 +49,7 @@ def _check_notes(notes: object) -> None:
 
 
 def _blocks(records: Sequence[Record], images: int, size: int) -> Iterable[range]:
-    """The positions of each record's images, in blocks of ``size``."""
+    """Return the positions of the images of each record, in blocks of ``size``."""
     demand((len(records) - 1) * size < images, "it has more lines than there are images")
     return [range(start, min(start + size, images)) for start in range(0, len(records) * size, size)]
 

@@ -1,7 +1,7 @@
-"""The two ways to attack: ``paper``, which reproduces the RUSH paper's figures, and ``strict``, which a user may quote.
+"""The two protocols of attack: ``paper`` reproduces the RUSH paper's figures; figures under ``strict`` may be quoted.
 
-A protocol says which attacks run, with which options, and how often fresh noise votes on the images they return. A row
-with other settings says so, and is not called strict unless its settings are at least as strong.
+A protocol defines which attacks run, with which options, and how many votes of fresh noise score the images that they
+return. A row with other settings lists them, and is labelled strict only if they are at least as strong.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ from rushkit.robustness.deviations import ProtocolName, deviations_from, label_o
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
-# The paper's m for I_F+ is 64; fewer draws than this hide the gradient, whatever the model votes with. It is also the
+# With fewer draws the noise hides the gradient, whatever the m of the votes (the paper's I_F+ has 64). It is also the
 # EOT of official AutoAttack, which strict keeps for any m.
 STRICT_SAMPLES = 20
 STRICT_STEPS = 40
 STRICT_RESTARTS = 2
 STRICT_VOTES = 10
-# Losses that fail for different reasons: eq. 7, its sum inside out, one that saturation cannot flatten, and the margin.
+# Losses with different failure modes: eq. 7, the mean cross-entropy over draws, DLR, which does not saturate, and the
+# margin.
 STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
 PAPER_STEPS = 40
-# The attacks that strict has settings for. Any other one runs once, at its own, and is weaker than strict.
+# The attacks that strict has settings for. Any other attack runs once with its own settings, and counts as weaker.
 STRICT_ATTACKS = (PGD, APGD, AutoAttack)
-# The paper's step, 2/255 for eps 8/255, in parts of eps.
+# The paper's step size, 2/255 at eps 8/255, as a fraction of eps.
 PAPER_STEP = 1 / 4
 
 
@@ -52,7 +53,7 @@ class Candidate:
     Attributes:
         label: The name that reports use, such as ``"pgd nll"``.
         name: The registered name of the attack.
-        options: Its options, beside norm and eps.
+        options: Its options other than norm and eps.
     """
 
     label: str
@@ -60,7 +61,7 @@ class Candidate:
     options: Options
 
     def create(self, section: Attack, block: int) -> Any:
-        """Make the attack under the section's norm and eps, with draws for the block that starts at ``block``."""
+        """Create the attack with the section's norm and eps, seeded for the block that starts at ``block``."""
         options = self.options
         if "seed" in options:
             options = options | {"seed": derived_seed(options["seed"], "attack", block)}
@@ -74,10 +75,10 @@ class Plan:
     Attributes:
         protocol: The name of the protocol.
         candidates: The attacks; each image keeps the version that fools the model most.
-        votes: T, how many independent votes of m draws judge each image.
+        votes: T, the number of independent votes of m draws that score each image.
         gradient_samples: Draws of noise in each gradient.
-        panel: Whether the attack sees one panel of draws, as a model that is not random.
-        notes: What a reader of the figures must know.
+        panel: Whether the attack sees the model on one fixed panel of draws, as a deterministic model.
+        notes: Notes that qualify the figures.
         deterministic: Whether there is no noise.
         deviations: Settings that differ from the protocol's.
     """
@@ -93,7 +94,7 @@ class Plan:
 
     @property
     def label(self) -> Protocol:
-        """The label of its row: ``weaker`` where the deviations make it weaker than strict."""
+        """The label of its row: the protocol's name, or ``weaker`` if the deviations make it weaker than strict."""
         return label_of(self.protocol, self.deviations)
 
 
@@ -106,19 +107,19 @@ def plan_attack(
     deterministic: bool = False,
     image_size: int | None = None,
 ) -> Plan:
-    """Plan the attacks of a protocol under ``[[attack]]``; the section's own options come before the protocol's.
+    """Plan the attacks of a protocol for one ``[[attack]]`` section, whose options override the protocol's.
 
     Args:
-        section: Type, norm, eps, draws a gradient and options.
+        section: Type, norm, eps, draws per gradient and options.
         protocol: ``paper`` or ``strict``.
         samples: m of the smoothed classifier.
-        classes: K; the DLR loss needs three, and four with a target.
+        classes: K; the DLR loss needs three, or four with a target.
         seed: Seeds every draw.
-        deterministic: Whether there is no noise: one draw and one vote then say all.
-        image_size: Side of the images; None: whether the attack fits them shows when it runs.
+        deterministic: Whether there is no noise, so that one draw and one vote suffice.
+        image_size: Side of the images; None skips the check that the attack fits them.
 
     Raises:
-        UsageError: an attack, a norm or an option that does not exist or fit, or too few classes for the attack.
+        UsageError: the attack, its norm or an option does not exist or fit, or there are too few classes.
     """
     strict = protocol == "strict"
     factory = registries.attacks.get(section.type)
@@ -140,7 +141,7 @@ def plan_attack(
     if climbs:
         own |= _climb_options(section, known, strict, gradient_samples)
     options = own | section.options
-    # PGD knows itself how to attack one panel of noise; anything else is shown a model without noise.
+    # PGD can attack a fixed panel of noise itself; any other attack gets a deterministic model with the panel inside.
     panel = not strict and "noise" not in options and not deterministic
     if panel:
         text = f"one panel of {gradient_samples} draws stands for the model during the attack"
@@ -174,17 +175,17 @@ def plan_attack(
 
 
 def protocol_votes(protocol: ProtocolName) -> int:
-    """Return how many votes of fresh noise a protocol takes of a model that has noise."""
+    """Return how many votes of fresh noise a protocol takes on each image, for a model with noise."""
     return STRICT_VOTES if protocol == "strict" else 1
 
 
 def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:
-    """How many draws the protocol itself takes for each gradient."""
+    """Return how many draws the protocol itself uses for each gradient."""
     if deterministic or not strict:
         return samples
     if version is None:
         return max(samples, STRICT_SAMPLES)
-    # Official settings: EOT 20 in rand; standard queries the model as it is, with its own m.
+    # Official AutoAttack uses EOT 20 in rand; standard queries the model as it is, with its own m.
     return STRICT_SAMPLES if version == "rand" else samples
 
 
@@ -197,7 +198,7 @@ def _deviations(
     own_draws: int,
     deterministic: bool,
 ) -> tuple[Deviation, ...]:
-    """The settings that differ from the protocol's, but for seeds and those that have no effect without noise."""
+    """Return the settings that differ from the protocol's, except seeds and settings that have no effect here."""
     defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
     own = defaults | own | {"eot": own_draws}
     idle = ("seed", *(("noise", "selection_samples") if deterministic else ()))
@@ -215,7 +216,7 @@ def _deviations(
 
 
 def _short_steps(section: Attack, options: Options) -> list[Note]:
-    """Note where all steps of a fixed length, laid end to end, do not reach from the image to the ball's surface."""
+    """Return a note if steps of a fixed length, laid end to end, cannot reach the surface of the ball."""
     length = options.get("step_size", options.get("alpha"))
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
@@ -226,7 +227,7 @@ def _short_steps(section: Attack, options: Options) -> list[Note]:
 
 
 class OnePanel(nn.Module):
-    """A smoothed classifier on one fixed panel of its draws: (N, K) log p̄ of a model that is not random.
+    """A smoothed classifier on one fixed panel of draws: a deterministic model that returns (N, K) log p̄.
 
     Args:
         g: The classifier; its m is the size of the panel.
@@ -239,14 +240,14 @@ class OnePanel(nn.Module):
         self._seed = seed
 
     def forward(self, x: Tensor) -> Tensor:
-        """Differentiable log p̄."""
+        """Return log p̄, differentiable: (N, C, H, W) -> (N, K)."""
         with self.g.fixed_noise(self._seed):
             log_prob: Tensor = self.g(x)
         return log_prob
 
 
 def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: int) -> Options:
-    """The protocol's options for an attack that climbs a loss."""
+    """Return the protocol's options for PGD or APGD, the attacks that climb a loss."""
     if strict:
         wanted: Options = {"restarts": STRICT_RESTARTS, "noise": "fresh"}
         return {key: value for key, value in wanted.items() if key in known} | (
@@ -265,7 +266,7 @@ def _climb_options(section: Attack, known: Any, strict: bool, gradient_samples: 
 
 
 def _label(section: Attack, options: Options) -> str:
-    """Such as ``"pgd nll"`` or ``"autoattack rand"``."""
+    """Return the label of a candidate, such as ``"pgd nll"`` or ``"autoattack rand"``."""
     if section.type == "pgd":
         return f"pgd {options.get('loss', 'nll')}"
     return f"{section.type} {options['version']}" if "version" in options else section.type

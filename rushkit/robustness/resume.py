@@ -1,4 +1,4 @@
-"""What a resumed attack goes on with."""
+"""Find the models and the settings of a resumed attack."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ def resume_attack(
     """Return the model, the settings and the other model that an attack was started with.
 
     Args:
-        run: The run, open.
-        save: Keep the adversarial images from now on, whatever was asked for then.
-        transfer: Query this model about the images in place of the one that was named then.
+        run: The open run.
+        save: Whether to keep the adversarial images from now on, even if the first command did not ask for it.
+        transfer: The other model to query, in place of the one that the first command named.
 
     Raises:
-        CheckpointError: a checkpoint of the run is gone; the run fails.
+        CheckpointError: a checkpoint of the run is gone; the run is marked as failed.
     """
     checkpoint, asked = parent_checkpoint(run), AttackAsked.of(run)
     if transfer is None and asked.transfer_to:

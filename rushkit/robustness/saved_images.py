@@ -1,6 +1,6 @@
-"""Adversarial images of a run: written block by block while the attack runs, and put into one file when it is done.
+"""Save the adversarial images of a run: block by block while the attack runs, and as one file when it is done.
 
-They are float32, as the attack made them: rounding to whole grey levels can move an image out of its ball.
+They are saved as float32, because rounding to whole grey levels can move an image out of its ball.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SavedImages:
     """The adversarial images of one job: one file for each block while it runs, one file for all when it is done.
 
     Args:
-        run: The run whose folder ``adversarial`` takes them.
+        run: The run; the images go to its folder ``adversarial``.
         name: The name of the job.
     """
 
@@ -34,13 +34,13 @@ class SavedImages:
         run.subfolder(FOLDER)
 
     def resume(self, done: int) -> None:
-        """Drop the images of blocks without an outcome: the process was killed between the two.
+        """Delete the images of blocks without a logged outcome: an earlier process was killed before it logged them.
 
         Args:
             done: How many images have an outcome.
 
         Raises:
-            RushkitError: images that have one are not here.
+            RushkitError: some images with an outcome were not saved.
         """
         for path in self._paths():
             if int(path.stem) >= done:
@@ -49,14 +49,14 @@ class SavedImages:
             raise RushkitError(f"{done} images were attacked without saving them", "start a new run with --save")
 
     def keep(self, start: int, x_adv: Tensor, labels: Tensor) -> None:
-        """Write the images of a block, before its outcome is logged."""
+        """Write the images of a block; call this before its outcome is logged."""
         self._blocks.mkdir(exist_ok=True)
         save_checkpoint(self._blocks / f"{start:08d}{SUFFIX}", _tensors(x_adv, labels, start), {})
 
     def assemble(self, meta: dict[str, JSON]) -> Path:
         """Join all blocks into one file: ``images`` (N, C, H, W) float32, ``labels`` and ``indices`` (N,) int64.
 
-        An index is a place in the limited split, not in the data set's own order.
+        An index is a position in the limited split, not in the data set's own order.
         """
         if not self.path.exists():
             kept = self._kept()
@@ -64,7 +64,7 @@ class SavedImages:
             save_checkpoint(self.path, joined, meta)
         for path in self._paths():
             path.unlink()
-        # What is not ours stays, and the folder with it.
+        # If the folder holds other files, it stays.
         with contextlib.suppress(OSError):
             self._blocks.rmdir()
         return self.path
@@ -77,7 +77,7 @@ class SavedImages:
             self._blocks.rmdir()
 
     def images(self) -> dict[str, Tensor]:
-        """Load the file that ``assemble`` wrote. Raises CheckpointError where it is gone or damaged."""
+        """Load the file that ``assemble`` wrote. Raises CheckpointError if it is gone or damaged."""
         return load_checkpoint(self.path).tensors
 
     def _paths(self) -> list[Path]:

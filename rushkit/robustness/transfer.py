@@ -72,7 +72,7 @@ def transferred(
         clean: (N, C, H, W) uint8 originals.
         target: The other model.
         m: Draws a vote.
-        votes: T, votes on each image.
+        votes: T, the number of votes on each image.
         seed: Seeds the votes.
 
     Returns:
