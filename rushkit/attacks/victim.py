@@ -152,7 +152,7 @@ class Victim:
         return Verdict(wrong, clear, logits)
 
     def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
-        """Return (N,) scores on a panel (m, N, K), larger if the image fools the model more: votes, then mean softmax."""
+        """Return (N,) scores on a panel (m, N, K), larger for more effective images: votes, then mean softmax."""
         mean = torch.softmax(logits, dim=2).mean(dim=0)
         return self.panel_margin(logits, y, target) + 0.5 * margin(mean, y, target)
 

@@ -1,4 +1,4 @@
-"""Records: what stages write, with a type for every file, read by reports, comparisons and later stages."""
+"""Typed records of the files that stages write, which reports, comparisons and later stages read."""
 
 from rushkit.results.records import Results, dump, parse, read
 

@@ -1,4 +1,4 @@
-"""Results of attacks: robust accuracy by attack, protocol and number of draws, with what every image did."""
+"""Results of attacks: robust accuracy by attack, protocol and number of draws, and the outcome of every image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import SLACK, Choice, Count, Number, Record, Share, Size, StageResults, check_same_length
 from rushkit.results.notes import Note
 
-# ``weaker``: what a row is called that ran as strict does, with settings that make it weaker.
+# ``weaker`` labels an attack that ran under strict with settings that make it weaker.
 Protocol = Literal["paper", "strict", "weaker"]
 
 
@@ -22,7 +22,7 @@ class RuleFigures(Record):
         accuracy: Mean over images and votes.
         low: Lower end of its 95% Wilson interval.
         high: Upper end of the interval.
-        clean_accuracy: The same mean for the images before the attack.
+        clean_accuracy: The same mean for the clean images.
         any_failure_accuracy: Share of images that are right in all votes.
         flip_rate: Share of votes that differ from the image's most frequent outcome.
     """
@@ -42,7 +42,7 @@ class RuleFigures(Record):
 
 
 class TransferOutcomes(Record):
-    """What another model says of every image.
+    """The votes of another model on every image.
 
     Attributes:
         images: (N,) positions in the limited split.
@@ -87,17 +87,17 @@ class AttackOutcomes(Record):
 
 
 class Transfer(Record):
-    """What another model, under its own noise, says of an attack's images.
+    """How another model, under its own noise, classifies the images of an attack.
 
     Attributes:
         model: Path of its checkpoint.
-        hash: Of that checkpoint.
+        hash: Hash of its checkpoint.
         noise: Its smoothing distribution.
         samples: m, the number of draws in each vote.
         votes: T, the number of votes on each image.
         images: Number of images.
         rules: Rule -> robust accuracy under it.
-        outcomes: What it says of every image.
+        outcomes: Its votes on every image.
     """
 
     model: str
@@ -119,8 +119,8 @@ class Candidate(Record):
     """One attack of a protocol.
 
     Attributes:
-        label: What reports call it, such as ``"pgd nll"``.
-        options: What it was made with, beside norm and eps.
+        label: The name that reports use, such as ``"pgd nll"``.
+        options: Its options other than norm and eps.
     """
 
     label: str
@@ -128,13 +128,13 @@ class Candidate(Record):
 
 
 class Deviation(Record):
-    """A setting that is not the protocol's own.
+    """A setting that differs from the protocol's own.
 
     Attributes:
-        name: Of the option; ``eot`` for the draws of a gradient, ``type`` for an attack that is not the protocol's.
-        value: What it was set to.
+        name: Name of the option; ``eot`` for the draws per gradient, ``type`` for an attack outside the protocol.
+        value: Its value.
         own: The protocol's own value.
-        weaker: Whether the attack may be weaker for it than the protocol's.
+        weaker: Whether it may make the attack weaker than the protocol's.
     """
 
     name: str
@@ -147,7 +147,7 @@ class AttackRow(Record):
     """One attack under one protocol and one number of draws.
 
     Attributes:
-        split: Data set and split.
+        split: Data set and split, such as ``"cifar10/test"``.
         attack: Registered name of the attack.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
@@ -165,8 +165,8 @@ class AttackRow(Record):
         image_backwards: Backward passes of single images.
         contributions: Attack -> number of images that it was the first to break.
         notes: Notes that qualify the figures.
-        saved: The file of the adversarial images, below the run's folder; empty where they were not kept.
-        transfer: What another model says of the images; None where no other was asked.
+        saved: Path of the adversarial images, relative to the run's folder; empty if they were not kept.
+        transfer: How another model classifies the images; None if no other model was queried.
     """
 
     split: str
@@ -199,7 +199,7 @@ class AttackRow(Record):
 
 
 class FailedAttack(Record):
-    """An attack that raised.
+    """An attack that raised an error.
 
     Attributes:
         attack: Registered name of the attack.
@@ -234,7 +234,7 @@ class Attacks(StageResults):
         data: The data set.
         noise: The smoothing distribution.
         attacks: A row for each attack, protocol and number of draws.
-        failed: The attacks that raised, and have no row.
+        failed: The attacks that raised an error, and so have no row.
     """
 
     stage: Literal["attack"] = "attack"
@@ -249,7 +249,7 @@ class Attacks(StageResults):
 def _check_figures(
     images: int, votes: int, rules: dict[Rule, RuleFigures], right_by_rule: dict[Rule, list[int]]
 ) -> None:
-    """Raise ValueError where an accuracy is not that of the images' votes."""
+    """Raise ValueError if an accuracy does not follow from the votes on the images."""
     for rule, right in right_by_rule.items():
         if len(right) != images:
             raise ValueError(f"there are outcomes of {len(right)} images, not of {images}")

@@ -10,20 +10,20 @@ from rushkit.recipe.schema import Noise, Norm
 from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length
 from rushkit.results.notes import Check
 
-# The check that says what an audit of so many images can notice.
+# The check that reports the smallest drop in accuracy that an audit of so many images can detect.
 POWER_CHECK = "RK119"
 
 
 class AuditSettings(Record):
-    """What an audit spent.
+    """The ball and the budgets of an audit.
 
     Attributes:
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
         steps: Gradient steps of the base attack.
-        eot: Draws of each gradient.
-        queries: Of Square.
-        planted: Images that get a planted example.
+        eot: Draws of noise for each gradient.
+        queries: Queries of Square.
+        planted: Number of images with a planted example.
         seed: Seed of all draws.
     """
 
@@ -40,10 +40,10 @@ class AuditPoint(Record):
     """The accuracy under one attack of an audit.
 
     Attributes:
-        label: The attack.
-        value: Its place in its sweep.
-        share: (N,) share of votes that are right, of each attacked image.
-        accuracy: Share of attacked images that are right.
+        label: Name of the attack.
+        value: The value of the setting that its sweep varies.
+        share: (N,) share of correct votes on each attacked image.
+        accuracy: Mean of these shares.
     """
 
     label: str
@@ -53,13 +53,13 @@ class AuditPoint(Record):
 
 
 class AuditSweeps(Record):
-    """Attacks that differ in one setting.
+    """Sweeps of attacks that differ in one setting.
 
     Attributes:
-        steps: In the number of steps.
-        eot: In the number of draws of a gradient.
-        eps: In the radius.
-        losses: In the loss.
+        steps: Attacks with different numbers of steps.
+        eot: Attacks with different numbers of draws per gradient.
+        eps: Attacks with different radii.
+        losses: Attacks with different losses.
     """
 
     steps: list[AuditPoint]
@@ -69,15 +69,15 @@ class AuditSweeps(Record):
 
 
 class AuditAttacks(Record):
-    """Single attacks; None where one was not measured.
+    """Accuracy under single attacks; None if one was not measured.
 
     Attributes:
-        clean: No attack.
-        fixed: On one panel of noise.
-        single_step: One large step.
-        random_noise: No gradient, only noise.
-        square: Black box.
-        best: The best white-box image of each, judged by fresh votes.
+        clean: Without an attack.
+        fixed: Under an attack on one fixed panel of noise.
+        single_step: Under a single large step.
+        random_noise: Under random noise of the attack's size, without gradients.
+        square: Under Square, a black-box attack.
+        best: On the best white-box version of each image, scored by fresh votes.
     """
 
     clean: AuditPoint | None = None
@@ -94,7 +94,7 @@ class AuditGradients(Record):
     Attributes:
         zero: (N,) whether every entry is 0.
         zero_entries: Share of entries that are 0.
-        cosines: Cosine between two gradients of independent draws, of each image that has two.
+        cosines: For each image with two nonzero gradients from independent draws, the cosine between them.
         saturated: Share of draws whose −log p of the label is exactly 0 in float32, and so has no gradient.
     """
 
@@ -113,15 +113,15 @@ class Audit(StageResults):
         data: Data set and split.
         noise: The smoothing distribution.
         samples: m, the number of draws in each vote.
-        settings: What was spent.
+        settings: The ball and the budgets.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
-        checks: What each check says.
-        images: How many images there were.
-        attacked: Places in the limited split of those that are right before any attack.
-        sweeps: Attacks that differ in one setting.
+        checks: The verdicts of the checks.
+        images: Number of images.
+        attacked: Positions in the limited split of the images that are classified correctly before any attack.
+        sweeps: Sweeps of attacks that differ in one setting.
         attacks: Single attacks.
         loss_curve: The base attack's mean loss at each step.
-        gradients: At the images; None where they could not be measured.
+        gradients: Input gradients at the images; None if they could not be measured.
     """
 
     stage: Literal["audit"] = "audit"
@@ -142,7 +142,7 @@ class Audit(StageResults):
 
     @property
     def smallest_drop(self) -> float | None:
-        """The smallest drop in accuracy between two attacks that the audit would warn of; None where it cannot say."""
+        """The smallest drop in accuracy between two attacks that the audit would warn about; None if it is unknown."""
         return next((check.figures.get("smallest_drop") for check in self.checks if check.code == POWER_CHECK), None)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""What all records have in common: strict types, no unknown keys, and how they are written."""
+"""The base of all records: strict types, no unknown keys, and the form in which they are written."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
-# What rounding may add when a mean is recomputed from its parts.
+# The rounding error allowed when a mean is recomputed from its parts.
 SLACK = 1e-6
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Size = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[int, Field(ge=1)]
-# A class, or one of several attacks; -1 where there is none.
+# The index of a class or an attack; -1 for none.
 Choice = Annotated[int, Field(ge=-1)]
 
 
 class Record(BaseModel):
     """A table of figures that a stage writes: immutable, strictly typed, without unknown keys.
 
-    A field whose default is empty (None, ``""``, no items) is left out of the file while it is empty; a field without
-    a default is always written. Per-image figures are plain lists, so that those of ten thousand images are checked in
+    A field whose default is empty (None, ``""``, no items) is omitted from the file while it is empty; a field without
+    a default is always written. Per-image figures are plain lists, so that validating ten thousand images takes
     milliseconds.
     """
 
@@ -48,29 +48,29 @@ class Record(BaseModel):
 
 
 class StageResults(Record):
-    """What a stage writes to results.json and returns.
+    """The results that a stage writes to results.json and returns.
 
     Attributes:
-        run: The run's folder, which the file itself does not name, because folders are moved. Empty before the results
+        run: The run's folder. The file itself does not store it, because folders can be moved. Empty before the results
             are written.
     """
 
     run: str = Field(default="", exclude=True)
 
     def to_json(self) -> dict[str, JsonValue]:
-        """Return what a command prints with ``--json``: the keys of the file and, as ``run``, the folder."""
+        """Return the object that a command prints with ``--json``: the keys of the file, and the folder as ``run``."""
         return {**self.to_table(), "run": self.run}
 
 
 def check_same_length(*columns: Sequence[object]) -> None:
-    """Raise ValueError where lists of one value for each image differ in length; empty lists are not measured."""
+    """Raise ValueError if per-image lists differ in length; empty lists are ignored."""
     lengths = {len(column) for column in columns if column}
     if len(lengths) > 1:
         raise ValueError(f"lists of one value for each image have {' and '.join(map(str, sorted(lengths)))}")
 
 
 def check_share(share: float, part: int, whole: int, low: float, high: float) -> None:
-    """Raise ValueError where a share is not ``part / whole`` or lies outside its interval."""
+    """Raise ValueError if a share is not ``part / whole``, or lies outside its interval."""
     if not low - SLACK <= share <= high + SLACK:
         raise ValueError("the share lies outside its interval")
     if abs(part / whole - share) > SLACK:

@@ -20,7 +20,7 @@ from rushkit.results.base import (
     check_share,
 )
 
-# A fixed number of draws, a test for each radius, or a count over all splits.
+# A fixed number of draws, a sequential test for each radius, or a count over all splits.
 Mode = Literal["fixed", "sequential", "splits"]
 
 
@@ -28,8 +28,8 @@ class Rate(Record):
     """A share of images with its 95% Wilson interval.
 
     Attributes:
-        count: How many images.
-        total: Of how many.
+        count: Number of images in the share.
+        total: Number of images in all.
         value: ``count / total``.
         low: Lower end of the interval.
         high: Upper end of the interval.
@@ -69,7 +69,7 @@ class CertifiedRate(Record):
 
 
 class EmpiricalRow(Record):
-    """What an attack of another run found on the certified images.
+    """The result of an attack from another run on the certified images.
 
     Attributes:
         run: Folder of the attack's run.
@@ -80,13 +80,13 @@ class EmpiricalRow(Record):
         eps: Radius of the ball, pixel units.
         samples: m, the number of draws in each vote.
         votes: T, the number of votes on each image.
-        rule: Of the votes and of the certificates.
-        images: Images that both looked at.
-        empirical: Mean number of them that are right under attack.
-        certified: How many of them are certified at ``eps``.
-        compared: How many of those keep half of the noise for certain.
-        broken: Indices of the compared images that the attack broke in every vote.
-        chance: How likely so many are if the certificates are true, at most; None under the mean rule.
+        rule: The voting rule of both the attack and the certificates.
+        images: Number of images that were both attacked and certified.
+        empirical: Mean number of them that are classified correctly under attack.
+        certified: Number of them that are certified at ``eps``.
+        compared: Number of those whose class is certified to keep at least half of the noise.
+        broken: Indices of the compared images that lost every vote under the attack.
+        chance: Upper bound on the probability of so many losses if the certificates are true; None under the mean rule.
         contradicts: Whether that is too unlikely.
     """
 
@@ -112,8 +112,8 @@ class AttackAgreement(Record):
     """Whether attacks contradict the certificates.
 
     Attributes:
-        agree_with_attacks: Whether none does.
-        messages: A sentence for each that does.
+        agree_with_attacks: Whether no attack contradicts them.
+        messages: A sentence for each attack that does.
     """
 
     agree_with_attacks: bool
@@ -121,11 +121,11 @@ class AttackAgreement(Record):
 
 
 class Seal(Record):
-    """How far a log had come.
+    """The state of a log: its length and its last hash.
 
     Attributes:
-        lines: How many lines it had.
-        chain: The hash of the last one; empty where there was none.
+        lines: Number of lines.
+        chain: Hash of the last line; empty if there is none.
     """
 
     lines: Count
@@ -133,12 +133,12 @@ class Seal(Record):
 
 
 class DrawsUsed(Record):
-    """Draws that sequential tests took.
+    """The number of draws that the sequential tests took.
 
     Attributes:
-        mean: Over images.
-        most: Of one image.
-        images: (N,) of each image.
+        mean: Mean over images.
+        most: Maximum over images.
+        images: (N,) number for each image.
     """
 
     mean: Size
@@ -152,9 +152,9 @@ class CertificationOutcomes(Record):
     Attributes:
         images: (N,) indices in the data set's split.
         labels: (N,) true classes.
-        predicted: (N,) certified classes; -1: none.
+        predicted: (N,) certified classes; -1 for an abstention.
         p_lower: (N,) lower bounds on the probability of the class.
-        p_upper: (N,) upper bounds on that of the runner-up.
+        p_upper: (N,) upper bounds on the probability of the runner-up.
         radius: (N,) certified radii, pixel units.
     """
 
@@ -182,31 +182,31 @@ class Certification(StageResults):
         noise: The smoothing distribution.
         mode: The procedure: a fixed number of draws, sequential tests, or all splits.
         norm: Norm of the ball.
-        rule: What is certified: the majority or the mean.
+        rule: The certified rule: majority vote or mean softmax.
         bound: How the probability is bounded.
         alpha: Probability, for each image, that its certificate is false.
-        samples: Draws that bound the probability, at most.
-        selection: Draws that choose the class.
+        samples: Largest number of draws that bound the probability.
+        selection: Number of draws that choose the class.
         two_class: Whether the runner-up is bounded too.
         images: Number of images.
-        smoothed: Share of images that all draws together classify rightly.
+        smoothed: Share of images that all draws together classify correctly.
         accuracy: Share whose certified class is right, at any radius.
         abstained: Share without a certificate.
-        average_radius: Mean over images, 0 where the class is wrong or withheld.
+        average_radius: Mean radius over all images, counted as 0 if the class is wrong or the procedure abstains.
         average_radius_error: Its standard error; None for a single image.
         certified: Share that is right and certified, by radius.
-        reach: The largest radius that so many draws can show.
-        limit: The radius that no number of draws exceeds; None: there is none.
-        covers: What the certificates cover, in words.
-        assumptions: What they rest on, in sentences.
+        reach: The largest radius that so many draws can certify.
+        limit: The radius that no number of draws can exceed; None if there is no such limit.
+        covers: A description of what the certificates cover.
+        assumptions: The assumptions behind them, in sentences.
         warnings: Warnings about the model.
-        empirical: Attacks on the same images.
+        empirical: Results of attacks on the same images.
         checks: Whether these contradict the certificates.
-        draws: All draws.
+        draws: Total number of draws.
         seconds: Seconds of work.
-        counts: How far the log of the counts had come.
-        draws_used: Of sequential tests; None in other modes.
-        undecided: Images of which a sequential test is undecided; None in other modes.
+        counts: The state of the log of counts.
+        draws_used: Draws of the sequential tests; None in other modes.
+        undecided: Number of images with an undecided sequential test; None in other modes.
         outcomes: The certificate of every image.
     """
 

@@ -11,15 +11,15 @@ from rushkit.results.base import Count, Number, Record, Share, Size, StageResult
 
 
 class Accuracy(Record):
-    """A share of images that are right, with its Wilson interval.
+    """The share of images that are classified correctly, with its Wilson interval.
 
     Attributes:
-        correct: How many images are right.
+        correct: Number of correctly classified images.
         images: Number of images.
         accuracy: ``correct / images``.
         low: Lower end of the interval.
         high: Upper end of the interval.
-        confidence: Of the interval.
+        confidence: Confidence level of the interval.
     """
 
     correct: Count
@@ -40,9 +40,9 @@ class AccuracyRow(Record):
 
     Attributes:
         samples: m, the number of draws for each prediction.
-        rule: How draws become a prediction.
+        rule: The rule that turns draws into a prediction.
         correct, images, accuracy, low, high, confidence: As in ``Accuracy``.
-        per_class: Class name -> share of its images that are right; None for a class without images.
+        per_class: Class name -> accuracy on its images; None for a class without images.
     """
 
     samples: Number
@@ -66,7 +66,7 @@ class EvaluationOutcomes(Record):
 
     Attributes:
         labels: (N,) true classes.
-        predicted: m, as text -> rule -> (N,) predicted classes.
+        predicted: m (as text) -> rule -> (N,) predicted classes.
     """
 
     labels: list[Count]
@@ -100,16 +100,16 @@ class Evaluation(StageResults):
 
 
 class RatioRow(Record):
-    """How far an encoder moves features, in units of how far the image was moved.
+    """The distance that an encoder moves the features, divided by the distance that the image moved.
 
     Attributes:
         encoder: Which encoder: ``"pre-trained"``, ``"random"``, ``"supervised"``.
         points: How the second image of each pair is found: ``"random"`` or ``"ascent"``.
         images: Number of images.
-        mean: Of the ratio over images.
+        mean: Mean ratio over images.
         low: Lower end of its 95% bootstrap interval.
         high: Upper end of the interval.
-        quantiles: Level, as text -> the ratio's quantile.
+        quantiles: Level (as text) -> quantile of the ratio.
         largest: The largest ratio.
     """
 
@@ -129,14 +129,14 @@ class Probe(StageResults):
     Attributes:
         recipe: The recipe's name.
         source: Path of the checkpoint whose encoder is probed.
-        supervised: Path of the checkpoint of the supervised encoder; None: there is none.
+        supervised: Path of the checkpoint of the supervised encoder; None if there is none.
         data: Data set and split.
         images: Number of images.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
-        steps: Steps of the ascent.
-        rows: One for each encoder and way to find the second image.
+        steps: Gradient ascent steps.
+        rows: A row for each encoder and way to find the second image.
         outcomes: Encoder and way -> (N,) ratios.
     """
 

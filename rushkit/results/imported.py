@@ -14,16 +14,16 @@ _SHOWN_DIGITS = 12
 
 
 class Origin(Record):
-    """Where imported weights are from: a file and its hash, or the name of pretrained weights.
+    """The origin of imported weights: a file and its hash, or the name of pretrained weights.
 
     Attributes:
         file: Path of the file; empty for pretrained weights.
         sha256: Its hash.
         pretrained: Name of the backbone; empty for a file.
-        tag: Which of its weights.
-        renamed: What the user says about names: pattern -> replacement.
-        ignored: Tensors that were left out, as asked.
-        notes: What was done, in sentences.
+        tag: The tag of the pretrained weights.
+        renamed: The user's renaming rules: pattern -> replacement.
+        ignored: Tensors that were left out at the user's request.
+        notes: Sentences on how the weights were converted.
     """
 
     file: str = ""
@@ -35,7 +35,7 @@ class Origin(Record):
     notes: list[str]
 
     def in_words(self) -> str:
-        """Return where the weights are from, such as ``"resnet.pt (sha256 0123456789ab)"``."""
+        """Return the origin in words, such as ``"resnet.pt (sha256 0123456789ab)"``."""
         if self.file:
             return f"{PurePath(self.file).name} (sha256 {self.sha256[:_SHOWN_DIGITS]})"
         return f"pretrained {self.pretrained} {self.tag}".strip()
@@ -47,7 +47,7 @@ class CleanCheck(Record):
     Attributes:
         data: Data set and split.
         images: Number of images.
-        chance: Accuracy of always saying the commonest class.
+        chance: Accuracy of always predicting the most common class.
         correct, accuracy, low, high, confidence: As in ``evaluation.Accuracy``.
     """
 
@@ -71,14 +71,14 @@ class Imported(StageResults):
 
     Attributes:
         recipe: Name of the run's recipe.
-        makes: A classifier, or an encoder alone.
-        imported: Where the weights are from.
+        makes: Whether the model is a classifier or only an encoder.
+        imported: The origin of the weights.
         backbone: The recipe's backbone.
         noise: The recipe's noise.
-        parameters: How many numbers the model has.
-        image_size: Side of the images that it takes, pixels.
-        classes: How many classes it has; None for an encoder.
-        clean: Its accuracy on a few clean images; None where that was not checked.
+        parameters: Number of parameters of the model.
+        image_size: Side of its input images, in pixels.
+        classes: Number of classes; None for an encoder.
+        clean: Its accuracy on a few clean images; None if it was not checked.
     """
 
     stage: Literal["import"] = "import"

@@ -14,16 +14,16 @@ from rushkit.recipe.schema import Rule
 from rushkit.results.attacks import AttackOutcomes, RuleFigures, TransferOutcomes
 from rushkit.results.logs import AttackBlock, TransferBlock
 
-# What sums of shares of votes are exact to, and finer than any such share.
+# Sums of vote shares are rounded to this: coarser than their rounding error, finer than any share.
 _DIGITS = 9
 
 
 def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> AttackOutcomes:
-    """Return what every image of an attack's blocks did.
+    """Return the outcomes of all images in the blocks of an attack.
 
     Args:
         blocks: The lines of the log, in order.
-        indices: (N,) of the attacked images in the data set's split, in the order of the blocks.
+        indices: (N,) indices of the attacked images in the data set's split, in the order of the blocks.
     """
     return AttackOutcomes(
         **vars(transfer_outcomes(blocks)),
@@ -34,7 +34,7 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
 
 
 def transfer_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -> TransferOutcomes:
-    """Return how many votes on every image of some blocks are right, by rule."""
+    """Return the number of correct votes on every image of some blocks, by rule."""
     rules = list(blocks[0].right)
     return TransferOutcomes(
         images=[image for block in blocks for image in block.images],
@@ -44,12 +44,12 @@ def transfer_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -
 
 
 def figures_by_rule(outcomes: AttackOutcomes | TransferOutcomes, votes: int) -> dict[Rule, RuleFigures]:
-    """Return the robust accuracy under each rule, where each image has had ``votes`` votes."""
+    """Return the robust accuracy under each rule, given the outcomes of ``votes`` votes on each image."""
     return {rule: _figures(right, outcomes.clean_right[rule], votes) for rule, right in outcomes.right.items()}
 
 
 def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:
-    """Return attack -> how many images of all blocks it was the first to break."""
+    """Return attack -> number of images in all blocks that it was the first to break."""
     total: dict[str, int] = {}
     for block in blocks:
         for name, count in block.contributions.items():
@@ -58,11 +58,11 @@ def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:
 
 
 def mean_interval(total: float, images: int) -> tuple[float, float]:
-    """95% Wilson interval for a mean of outcomes in [0, 1], as wide as that of the nearest whole counts around it.
+    """Return the 95% Wilson interval for a mean of outcomes in [0, 1], spanning those of the whole counts around it.
 
     Votes on one image are not independent trials, so the number of trials is the number of images.
     """
-    # A sum of shares is a whole number up to rounding only.
+    # A sum of shares can be a whole number only up to rounding error.
     total = round(total, _DIGITS)
     low, _ = statistics.wilson_interval(math.floor(total), images)
     _, high = statistics.wilson_interval(math.ceil(total), images)
@@ -83,7 +83,7 @@ def _figures(right: Sequence[int], clean: Sequence[int], votes: int) -> RuleFigu
 
 
 class AccuracyFields(TypedDict):
-    """The fields that every record of an accuracy has: see ``evaluation.Accuracy``."""
+    """The fields of every record of an accuracy; see ``evaluation.Accuracy``."""
 
     correct: int
     images: int

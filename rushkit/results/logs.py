@@ -1,4 +1,4 @@
-"""The lines of the logs that long evaluations keep: what they are about, and one record for each block of work."""
+"""The lines of the logs that long evaluations keep: a record of the subject, and one for each block of work."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from rushkit.results.notes import Note
 
 
 class CountsSubject(Record):
-    """What the counts of a certification are about.
+    """Everything that the counts of a certification depend on.
 
     Attributes:
         data: The recipe's data section.
-        split: Of the data set.
-        limit: Images that are certified at most; 0: all.
-        skip: Every how many-th image is certified.
+        split: Name of the data set's split.
+        limit: Largest number of images to certify; 0 means all.
+        skip: Every ``skip``-th image is certified.
         noise: The smoothing distribution.
         seed: Seed of all draws.
-        selection: Draws that choose the class of an image.
+        selection: Number of draws that choose the class of an image.
         model: Hash of the checkpoint.
         precision: Precision of the forward passes.
         images: Hash of the images, their indices and labels.
-        of: Images in the split.
-        dim: Values of an image.
-        classes: Their names.
-        samples: Draws that bound the probability, at most.
+        of: Number of images in the split.
+        dim: Number of values in an image, C * H * W.
+        classes: Names of the classes.
+        samples: Largest number of draws that bound the probability.
         mode: The procedure: a fixed number of draws, sequential tests, or all splits.
         warnings: Warnings about the model.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
@@ -61,7 +61,7 @@ class Selection(Record):
         images: (N,) indices in the data set's split.
         labels: (N,) true classes.
         votes: (N, K) how often each class had the largest logit.
-        scores: (N, K) summed confidences, in units of 1/2²⁰.
+        scores: (N, K) sums of the confidences, in units of 1/2²⁰.
         drawn: Total number of draws for these images.
         seconds: Seconds of work.
     """
@@ -83,7 +83,8 @@ class Estimation(Record):
         start: Number of the first draw of each image.
         stop: One past the last draw.
         votes: (N, K) how often each class had the largest logit.
-        scores: (N,) summed confidence in the class that the selection is surest of, in units of 1/2²⁰.
+        scores: (N,) summed confidence in the class with the largest mean softmax in the selection draws, in units of
+            1/2²⁰.
         squares: (N,) sum of its squares, in units of 1/2⁴⁰.
         drawn: Total number of draws for these images.
         seconds: Seconds of work.
@@ -117,12 +118,12 @@ class Splits(Record):
 
 
 class Round(Record):
-    """A round of sequential tests: draws for images that are not decided yet.
+    """A round of sequential tests: draws for images that are still undecided.
 
     Attributes:
         images: (N,) indices in the data set's split.
-        right: For each image and unit of draws, how many voted for the chosen class.
-        sizes: For each image and unit, how many draws there were.
+        right: For each image and unit of draws, the number of votes for the chosen class.
+        sizes: For each image and unit, the number of draws.
         drawn: Total number of draws for these images.
         seconds: Seconds of work.
     """
@@ -139,13 +140,13 @@ CountsLine = Annotated[Selection | Estimation | Splits | Round, Field(discrimina
 
 
 class AttackSubject(Record):
-    """What the outcomes of an attack are about.
+    """Everything that the outcomes of an attack depend on.
 
     Attributes:
         model: Hash of the checkpoint.
         precision: Precision of the forward passes.
         data: Data set and split.
-        images: Images that are attacked.
+        images: Number of attacked images.
         content: Hash of the images and labels.
         noise: The smoothing distribution.
         plan: Names and options of the candidates.
@@ -205,7 +206,7 @@ class AttackBlock(Record):
 
 
 class TransferSubject(Record):
-    """What the answers of another model are about.
+    """Everything that the votes of another model depend on.
 
     Attributes:
         model: Hash of its checkpoint.
@@ -225,7 +226,7 @@ class TransferSubject(Record):
 
 
 class TransferBlock(Record):
-    """What another model says of a block of adversarial images.
+    """The votes of another model on a block of adversarial images.
 
     Attributes:
         images: (N,) positions in the limited split.

@@ -1,4 +1,4 @@
-"""What a reader of figures must know, and what an audit checks: each with a code, so that no code reads prose."""
+"""Notes on figures, and checks of an audit: each has a code, so that programs need not parse sentences."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ from pydantic import Field
 
 from rushkit.results.base import Record
 
-# Of an attack: why its figures are not what a reader may expect.
+# Codes of notes on an attack, which say why its figures may not be what a reader expects.
 NoteCode = Literal[
-    # AutoAttack runs in its version for random models, which is the default on a smoothed one.
+    # AutoAttack ran in its version for random models, the default on a smoothed classifier.
     "rand-version",
     # The attack saw one panel of draws in place of the random model.
     "one-panel",
-    # Too few classes for the DLR loss: strict leaves it out.
+    # Strict left out the DLR loss, because there are too few classes.
     "no-dlr",
-    # All steps together do not reach the surface of the ball.
+    # All steps together cannot reach the surface of the ball.
     "short-steps",
-    # The images were resized: a radius means the resized pixels.
+    # The images were resized, so radii refer to the resized pixels.
     "resized",
     # A loss that needs more classes than there are was replaced.
     "loss-replaced",
-    # A part of the attack does not fit such images and was left out.
+    # A part of the attack does not fit images of this size and was left out.
     "part-left-out",
-    # What the attack returned lay outside its ball and was projected back.
+    # The attack returned images outside its ball, which were projected back.
     "projected",
-    # Whatever else an attack, perhaps a plugin's, says of itself.
+    # Any other note, for example from a plugin's attack.
     "other",
 ]
 Status = Literal["pass", "warn", "fail", "skipped"]
 
 
 class Note(Record):
-    """Something that a reader of figures must know.
+    """A note that qualifies figures.
 
     Attributes:
-        code: What it is about, for code that has to tell notes apart.
-        text: The sentence for people.
-        figures: Numbers in the sentence, by name.
+        code: Identifies the kind of note to code.
+        text: The sentence that users read.
+        figures: The numbers in the sentence, by name.
     """
 
     code: NoteCode
@@ -47,12 +47,12 @@ class Note(Record):
 
 
 class Check(Record):
-    """What one check of an audit says.
+    """The verdict of one check of an audit.
 
     Attributes:
-        code: Such as ``"RK101"``; never given to another check.
-        name: Such as ``"eot-not-converged"``: what is wrong where the check fails.
-        status: Whether it is.
+        code: A code such as ``"RK101"``, which is never reused for another check.
+        name: A name such as ``"eot-not-converged"``: the problem that the check looks for.
+        status: Whether the check passed, warned, failed or was skipped.
         says: One sentence that states the finding.
         figures: The numbers behind the verdict, by name.
     """

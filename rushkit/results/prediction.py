@@ -1,4 +1,4 @@
-"""What ``rushkit predict`` says of image files."""
+"""Results of ``rushkit predict``."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ class PredictedImage(Record):
     """The class of one image, or an abstention.
 
     Attributes:
-        predicted: Name of the class, ``class`` in the file; None: it abstains.
-        index: Of the class; None: it abstains.
-        abstained: Whether it abstains.
-        top: The class that the first draws chose, and that the bounds are of.
+        predicted: Name of the class (the key ``class`` in the file); None for an abstention.
+        index: Index of the class; None for an abstention.
+        abstained: Whether the procedure abstained.
+        top: The class that the selection draws chose; the bounds are for this class.
         p_lower: Lower bound on its probability.
         p_upper: Upper bound.
         radius: Certified radius, pixel units.
         image: Path of the file.
-        notes: What was done to the image.
+        notes: Sentences on how the image was converted.
     """
 
     predicted: str | None = Field(alias="class")
@@ -41,7 +41,7 @@ class UnreadableImage(Record):
 
     Attributes:
         image: Path of the file.
-        problem: Why not.
+        problem: The reason.
     """
 
     image: str
@@ -55,14 +55,14 @@ class Prediction(Record):
         source: Path of the checkpoint.
         noise: The smoothing distribution.
         norm: Norm of the ball.
-        samples: Draws that bound the probability.
-        selection: Draws that choose the class.
-        alpha: Probability, for each image, that it is wrong.
-        rule: The majority or the mean.
+        samples: Number of draws that bound the probability.
+        selection: Number of draws that choose the class.
+        alpha: Probability, for each image, that its certificate is false.
+        rule: Majority vote or mean softmax.
         bound: How the probability is bounded.
         warnings: Warnings about the model.
-        explanation: What the columns mean.
-        predictions: One for each image.
+        explanation: An explanation of the columns.
+        predictions: The prediction for each image.
         unreadable: The images that cannot be read.
     """
 

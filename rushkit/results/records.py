@@ -1,4 +1,4 @@
-"""results.json as a record with a type, by its key ``stage``: read, checked, and written again byte for byte."""
+"""Read and check results.json as a typed record, chosen by its key ``stage``, and write it back byte for byte."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _BY_STAGE: dict[str, type[Results]] = {
 
 
 def read(folder: str | Path) -> Results | None:
-    """Return the results of a run's folder, or None where it has none.
+    """Return the results in a run's folder, or None if it has none.
 
     Example::
 
@@ -44,7 +44,7 @@ def read(folder: str | Path) -> Results | None:
             print(results.accuracy[0].accuracy)
 
     Raises:
-        DataError: results.json cannot be read, or something in it is missing, of another kind or out of range.
+        DataError: results.json cannot be read, or a value in it is missing, ill-typed or out of range.
     """
     path = Path(folder) / RESULTS_FILE
     try:
@@ -58,11 +58,11 @@ def read(folder: str | Path) -> Results | None:
 
 
 def parse(text: bytes | str) -> Results:
-    """Return the record that a results.json holds.
+    """Return the text of a results.json as a record.
 
     Raises:
-        ValueError: this is no JSON object of a known stage, or something in it is missing, of another kind or out of
-            range; the message names the first such key.
+        ValueError: the text is no JSON object of a known stage, or a value in it is missing, ill-typed or out of range;
+            the message names the first such key.
     """
     data = load_json(text)
     stage = data.get("stage") if isinstance(data, dict) else None
@@ -75,17 +75,17 @@ def parse(text: bytes | str) -> Results:
 
 
 def load_json(text: bytes | str) -> object:
-    """Return what a JSON document holds. Raises ValueError for NaN, infinities and numbers past 64 bits as well."""
+    """Parse a JSON document. Raises ValueError for invalid JSON, NaN, infinities and integers beyond 64 bits."""
     return json.loads(text, parse_int=_whole, parse_float=_finite, parse_constant=_finite)
 
 
 def dump(record: Record) -> str:
-    """Return a record as the text of its file."""
+    """Return the text of a record's file."""
     return json.dumps(record.to_table(), indent=2) + "\n"
 
 
 def first_problem(error: ValidationError) -> str:
-    """Return the first thing that is wrong with a record: ``"accuracy.0.low: Field required"``."""
+    """Return the first validation error of a record, such as ``"accuracy.0.low: Field required"``."""
     problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
     place = ".".join(map(str, problem["loc"]))
     return f"{place}: {problem['msg']}" if place else problem["msg"]

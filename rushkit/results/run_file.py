@@ -1,4 +1,4 @@
-"""run.json: what was asked, what it was done with, and how far it came."""
+"""run.json: the command and its options, the environment, and the status of the run."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class GitState(Record):
     """The state of the code that a run was started in.
 
     Attributes:
-        commit: Of the repository.
-        dirty: Whether files differ from it.
+        commit: The checked-out commit.
+        dirty: Whether the working tree differs from it.
     """
 
     commit: str
@@ -30,8 +30,8 @@ class Session(Record):
     """One process that worked on a run.
 
     Attributes:
-        started: When, in ISO form and UTC.
-        ended: When; None while it works, or where it was killed.
+        started: Start time in UTC, in ISO format.
+        ended: End time; None while it runs, or if it was killed.
     """
 
     started: str
@@ -39,11 +39,11 @@ class Session(Record):
 
 
 class RunError(Record):
-    """What ended a session.
+    """The error that ended a session.
 
     Attributes:
-        type: Of the exception.
-        message: What it said.
+        type: Type of the exception.
+        message: Message of the exception.
     """
 
     type: str
@@ -51,7 +51,7 @@ class RunError(Record):
 
 
 class Facts(Record):
-    """What a run is told about itself when it is made; all of it may be missing.
+    """The facts that are recorded when a run is created; each of them may be missing.
 
     Attributes:
         argv: The command line.
@@ -62,15 +62,15 @@ class Facts(Record):
         precision: Precision of the forward passes.
         machine: Device, precision and threads, in words.
         seed: Seed of all draws.
-        owners: Component -> who brings it.
+        owners: Component -> the distribution that provides it.
         parent: Path of the checkpoint or run that this one builds on.
-        ranks: How many processes worked.
+        ranks: Number of processes.
         counts: Path of the run whose counts are certified again.
-        protocols: Of an attack.
+        protocols: The protocols of an attack.
         save: Whether an attack keeps its images.
-        transfer_to: Path of the other model that is asked about them.
-        steps, eot, queries, limit, samples: What an audit was asked for; None: the default.
-        hashes: Which checkpoint -> its hash: of ``parent`` and ``transfer_to``.
+        transfer_to: Path of the other model that an attack queries about its images.
+        steps, eot, queries, limit, samples: The options of an audit; None means the default.
+        hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
     """
 
     argv: list[str] = Field(default_factory=list)
@@ -97,21 +97,21 @@ class Facts(Record):
 
 
 class RunFile(Facts):
-    """What run.json holds.
+    """The contents of run.json.
 
     Attributes:
-        schema_version: Of the format; ``schema`` in the file.
+        schema_version: Version of the format; the key ``schema`` in the file.
         verb: The command.
         recipe: The recipe's name.
-        status: How it stands, by what the last process wrote.
-        started: When, in ISO form and UTC.
-        ended: When the last session ended; None while it works.
-        sessions: The processes that worked on it.
-        block: Images of a block of an attack.
-        failed: Name of an attack's files -> why it failed; it is not tried again.
-        stage: Of an import: the stage whose work the run stands for.
-        imported: Of an import: where the weights are from.
-        error: What ended the last session, if it failed.
+        status: The status that the last process wrote.
+        started: Start time in UTC, in ISO format.
+        ended: End time of the last session; None while it runs.
+        sessions: The processes that worked on the run.
+        block: Number of images in a block of an attack.
+        failed: Name of an attack's files -> its error; a failed attack is not retried.
+        stage: For an import: the stage whose result the run stands for.
+        imported: For an import: the origin of the weights.
+        error: The error that ended the last session, if it failed.
     """
 
     schema_version: Count = Field(default=SCHEMA, alias="schema")

@@ -8,13 +8,13 @@ from rushkit.results.base import Count, Number, Record, Share, StageResults
 
 
 class KnnProtocol(Record):
-    """What a nearest-neighbour accuracy of the features means.
+    """How the nearest-neighbour accuracy of the features is measured.
 
     Attributes:
-        k: Neighbours that vote.
-        temperature: Of the weights of their votes.
-        bank: Which images the neighbours come from.
-        queries: Which images are classified.
+        k: Number of neighbours that vote.
+        temperature: Temperature of the weights of their votes.
+        bank: The images that the neighbours come from.
+        queries: The images that are classified.
         use: Whether the accuracy chooses the best checkpoint.
     """
 
@@ -31,9 +31,9 @@ class Pretraining(StageResults):
     Attributes:
         recipe: The recipe's name.
         epochs: Passes over the training images.
-        loss: Mean loss of the last epoch; None where the metrics of that epoch are lost.
-        knn_accuracy: Nearest-neighbour accuracy after the last epoch; None where nobody looked.
-        knn_protocol: How it is measured; None where nobody looks.
+        loss: Mean loss of the last epoch; None if the metrics of that epoch are lost.
+        knn_accuracy: Nearest-neighbour accuracy after the last epoch; None if it was not measured.
+        knn_protocol: How it is measured; None if it is not.
     """
 
     stage: Literal["pretrain"] = "pretrain"
@@ -53,8 +53,9 @@ class Finetuning(StageResults):
         source: Path of the checkpoint whose encoder was loaded; None: random weights.
         loaded: How many tensors it brought.
         trainable: Names of the parameters that train.
-        loss: Mean loss of the last epoch; None where the metrics of that epoch are lost.
-        validation_accuracy: After the last epoch, under one draw of the noise; None without validation images.
+        loss: Mean loss of the last epoch; None if the metrics of that epoch are lost.
+        validation_accuracy: Accuracy on the validation images after the last epoch, under one draw of the noise; None
+            without validation images.
     """
 
     stage: Literal["finetune"] = "finetune"

@@ -1,4 +1,4 @@
-"""How figures and settings are put into words, the same on a page, in Markdown and in the terminal."""
+"""Format figures and settings as text, the same for pages, Markdown and the terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from rushkit.recipe.schema import Noise
 from rushkit.rounding import percent, percent_interval
 
-# No figure under the paper's protocol, or a weaker one than strict, may be shown without these.
+# Figures under the paper's protocol, or weaker than strict, must always be shown with these.
 PROTOCOL_SENTENCES = (
     "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.",
     "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper "
@@ -21,7 +21,7 @@ PROTOCOL_NOTE = "\n".join(textwrap.fill(sentence, 112) for sentence in PROTOCOL_
 
 
 class Accuracy(Protocol):
-    """A share of images that are right, with its 95% interval."""
+    """An accuracy with its 95% interval."""
 
     @property
     def accuracy(self) -> float:
@@ -59,7 +59,7 @@ class Rate(Protocol):
 
 
 def interval(share: float, low: float, high: float) -> str:
-    """0.8791 in [0.8638, 0.8932] -> "87.9 [86.3, 89.4]", in percent."""
+    """Return a share with its interval in percent: 0.8791 in [0.8638, 0.8932] -> "87.9 [86.3, 89.4]"."""
     return f"{percent(share)} [{percent_interval(low, high)}]"
 
 
@@ -74,12 +74,12 @@ def rate_words(row: Rate) -> str:
 
 
 def plain_noise(noise: Noise) -> dict[str, object]:
-    """Return a noise as a table, without the options that nobody gave."""
+    """Return a noise as a table, without the options that were not set."""
     return {key: value for key, value in noise.model_dump().items() if value is not None}
 
 
 def noise_words(noise: Mapping[str, object]) -> str:
-    """``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
+    """Return a noise in words: ``{"name": "uniform", "scale": 0.3}`` -> "uniform scale 0.3"."""
     return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
 
 
@@ -87,9 +87,9 @@ def images_words(images: int, split: str = "test", runs: int = 1) -> str:
     """Return the images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
 
     Args:
-        images: How many.
-        split: The split, or data set and split: "cifar10/test".
-        runs: How many runs attacked these images.
+        images: Number of images.
+        split: The split, or data set and split, such as "cifar10/test".
+        runs: Number of runs that attacked these images.
     """
     name = split.rpartition("/")[2]
     where = "" if name == "test" else f" of {name}"
@@ -112,10 +112,10 @@ def certainty(alpha: float, bound: str, samples: int) -> str:
 
 
 def p_value(p: float) -> str:
-    """0.0321 -> "0.032"; a value below 0.001 is "< 0.001"."""
+    """Return a p-value as text: 0.0321 -> "0.032"; a value below 0.001 is "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def points(difference: float) -> str:
-    """Return a difference of shares in points of a percent, with its sign: 0.012 -> "+1.2"."""
+    """Return a difference of shares in percentage points, with its sign: 0.012 -> "+1.2"."""
     return f"{100 * difference:+.1f}".replace("-", "−").replace("+0.0", "0.0").replace("−0.0", "0.0")
