@@ -40,13 +40,13 @@ class Target:
         return is_deterministic(build_noise(self.classifier.recipe))
 
     def smoothed(self, m: int) -> SmoothedClassifier:
-        """The model under its noise, voting with m draws."""
+        """Return the model under its noise, voting with m draws."""
         noise = build_noise(self.classifier.recipe)
         return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk), self.machine)
 
 
 def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine, chunk: int) -> Target:
-    """The model that ``--transfer-to`` means. Raises UsageError where it has other classes or another image size."""
+    """Load the model for ``--transfer-to``. Raises UsageError if its classes or image size differ from the source's."""
     other = load_classifier(checkpoint, machine)
     for what, theirs, ours in (
         ("classes", other.classes, source.classes),
@@ -63,15 +63,15 @@ def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine
 def transferred(
     run: Run, name: str, saved: SavedImages, clean: Tensor, target: Target, m: int, votes: int, seed: int
 ) -> Transfer:
-    """Query another model, under its own noise, about the adversarial images of a job; resumable.
+    """Query another model, under its own noise, about the adversarial images of a job; a stopped query can resume.
 
     Args:
-        run: Takes the outcomes.
+        run: The run that the outcomes are written to.
         name: The name of the job.
-        saved: The images of the job.
-        clean: (N, C, H, W) uint8 originals.
+        saved: The adversarial images of the job.
+        clean: (N, C, H, W) uint8 clean images.
         target: The other model.
-        m: Draws a vote.
+        m: Number of draws in each vote.
         votes: T, the number of votes on each image.
         seed: Seeds the votes.
 

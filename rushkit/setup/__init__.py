@@ -1,1 +1,1 @@
-"""From a recipe or a checkpoint to what a stage works on: components, models, the subject that is measured."""
+"""Build what a stage works on from a recipe or a checkpoint: components, models, and the subject to measure."""

@@ -1,4 +1,4 @@
-"""From the sections of a recipe to data, noise, views and objectives."""
+"""Build data, noise, views and objectives from the sections of a recipe."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ IN_CHANNELS = 3
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
-    """Return the data set of the recipe, at the recipe's image size where its factory takes one."""
+    """Return the data set of the recipe, at the recipe's image size if its factory takes one."""
     section, factory = recipe.data, registries.datasets.get(recipe.data.name)
     options = section.options
     if section.image_size and "image_size" in factory_parameters(factory):
@@ -36,13 +36,13 @@ def build_dataset(recipe: Recipe) -> Dataset:
 def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     """Return a split at the recipe's image size, after ``limit`` and ``validation``; "validation" is the held-out part.
 
-    All ranks must call it: one on each machine decodes the images, the others take them from the cache.
+    All ranks must call it: one rank per machine decodes the images, the others read them from the cache.
 
     Raises:
-        UsageError: no such split, or nothing is held out for validation.
+        UsageError: there is no such split, or nothing is held out for validation.
         DataError: a label is none of the data set's classes.
     """
-    # The rank that decodes shows its progress, and only rank 0 speaks.
+    # The decoding rank shows the progress, and only rank 0 prints.
     with ranks.first_on_node():
         split, classes = _noting_size(_select(recipe, dataset, name), dataset), len(dataset.classes)
     if split.labels is not None and len(split):
@@ -62,7 +62,7 @@ def describe_split(split: Split) -> str:
 
 
 def check_several_classes(name: str, classes: int) -> None:
-    """Raise DataError for a classifier of one class: it would be right, and certified, on every image."""
+    """Raise DataError for a single class: a classifier would then be right, and certified, on every image."""
     if classes < 2:
         raise DataError(
             f"{name}: a classifier of {classes} class{'es' * (classes != 1)} is right whatever it sees",
@@ -71,7 +71,7 @@ def check_several_classes(name: str, classes: int) -> None:
 
 
 def size_note(split: Split) -> str:
-    """Say what a radius means where images were resized; empty where they were not."""
+    """Return a sentence on what a radius means if the images were resized; empty if they were not."""
     if not split.resized:
         return ""
     return (
@@ -81,7 +81,7 @@ def size_note(split: Split) -> str:
 
 
 def _noting_size(split: Split, dataset: Dataset) -> Split:
-    """Return the split with a note of what the data set itself did to the size of its images."""
+    """Return the split, with a note if the data set itself resized its images."""
     side = split.images.shape[3]
     stored = getattr(dataset, "stored_size", side)
     if split.resized or stored == side:
@@ -107,8 +107,8 @@ def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
 def _hold_out(recipe: Recipe, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the indices of the training images, after the limit, and of the held-out images."""
     section = recipe.data
-    # Held out before the limit, so that the validation images are the same under every limit. The seed is fixed: runs
-    # with other seeds must never train on the images that they are compared on.
+    # Validation images are held out before the limit, so they are the same under every limit. The seed is fixed, so
+    # that runs with other seeds never train on the images that they are compared on.
     training, validation = hold_out_indices(images, labels, section.validation, 0, f"{section.name}/train")
     few = limit_indices(len(training), section.limit)
     return training if few is None else training[few], validation
@@ -154,7 +154,7 @@ def contrastive_views(recipe: Recipe, size: int) -> Views:
 
 
 def training_views(augment: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """Return what fine-tuning does to uint8 images before the noise: only scaling (Algorithm 1), or crop and flip."""
+    """Return the transformation of uint8 images in fine-tuning: only scaling (Algorithm 1), or crop and flip."""
     return CropFlip() if augment == "crop-flip" else lambda images, _: to_float(images)
 
 

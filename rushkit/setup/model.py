@@ -1,4 +1,4 @@
-"""From a checkpoint back to a model: ``rushkit.load``, and how the stages after training begin."""
+"""Load models from checkpoints, for ``rushkit.load`` and for the stages after training."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from rushkit.setup import components, networks
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 
-# Key of a checkpoint's metadata: whether the training drew noise for its inputs.
+# The key of a checkpoint's metadata that tells whether training added noise to its inputs.
 NOISE_DRAWN = "noise_drawn"
 
 
 @dataclass(frozen=True)
 class Classifier:
-    """A fine-tuned network and what belongs to it.
+    """A fine-tuned network with its recipe, classes and checkpoint.
 
     Attributes:
-        network: In eval mode, without gradients to its parameters; BatchNorm may be folded into its convolutions.
-        recipe: The recipe that it was trained by.
-        classes: Names of the labels.
-        image_size: Side of the images that it takes.
+        network: The network in eval mode, with frozen parameters; BatchNorm may be folded into its convolutions.
+        recipe: The recipe that it was trained with.
+        classes: Names of the classes.
+        image_size: Side of its input images, in pixels.
         checkpoint: The checkpoint that it was loaded from.
-        pass_size: How many images of one pass fit in the machine's memory.
+        pass_size: Number of images in one pass that fit in the machine's memory.
     """
 
     network: Network
@@ -46,17 +46,17 @@ class Classifier:
     pass_size: int
 
     def chunk(self, asked: int) -> int:
-        """Return the number of images in one pass: the recipe's ``system.chunk``, or for 0 as many as fit in memory."""
+        """Return the number of images in one pass: ``asked``, or if that is 0, as many as fit in memory."""
         return asked or self.pass_size
 
     @property
     def imported(self) -> bool:
-        """Whether it was trained elsewhere: see ``rushkit import``."""
+        """Whether it was trained elsewhere and imported by ``rushkit import``."""
         return "imported" in self.checkpoint.meta
 
     @property
     def trained_under_noise(self) -> bool:
-        """Whether its fine-tuning drew noise, as the checkpoint's metadata say."""
+        """Whether fine-tuning added noise to its inputs, according to the checkpoint's metadata."""
         return self.checkpoint.meta.get(NOISE_DRAWN) is True
 
     def __repr__(self) -> str:
@@ -116,7 +116,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     network = networks.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
     networks.load_network(network, checkpoint.tensors)
     network = networks.channels_last(network.to(machine.device)).eval().requires_grad_(False)
-    # In half precision the folded filters would be rounded as a whole.
+    # In half precision the folded filters would be rounded, so BatchNorm is folded in float32 only.
     if fold and machine.precision == "float32":
         example = torch.rand(2, components.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
         network.encoder = fold_batch_norm(network.encoder, example)
@@ -144,12 +144,12 @@ def open_checkpoint(source: str | Path | None, verb: str = "pretrain", runs_dir:
 
     Args:
         source: A run folder, a checkpoint file, the name of a recipe (its newest finished run), or None (the newest).
-        verb: ``"pretrain"`` or ``"finetune"``: which runs will do.
-        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
+        verb: ``"pretrain"`` or ``"finetune"``, the stage whose runs are accepted.
+        runs_dir: The folder of runs; None means ``$RUSHKIT_RUNS``, else ``runs``.
 
     Raises:
-        UsageError: no such run.
-        CheckpointError: nothing there that loads.
+        UsageError: there is no such run.
+        CheckpointError: it has no checkpoint that can be loaded.
     """
     return resolve_from(source, runs_dir or default_runs_dir(), verb).load()
 
@@ -161,14 +161,14 @@ def load(
 
     Args:
         source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).
-        device: Where to.
-        samples: m.
-        runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
+        device: The device to load the model onto.
+        samples: m, the number of draws for each image.
+        runs_dir: The folder of runs; None means ``$RUSHKIT_RUNS``, else ``runs``.
         **options: ``chunk`` and ``seed`` of SmoothedClassifier.
 
     Raises:
-        UsageError: no such run.
-        CheckpointError: nothing there that loads as a classifier.
+        UsageError: there is no such run.
+        CheckpointError: it has no classifier that can be loaded.
     """
     checkpoint = resolve_from(source, runs_dir or default_runs_dir(), "finetune").load()
     classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)

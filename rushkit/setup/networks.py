@@ -1,4 +1,4 @@
-"""From a recipe to networks: encoder and head, with weights that the machine has the memory for."""
+"""Build encoders and networks from a recipe, within the machine's memory."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from rushkit.recipe.schema import Recipe
 from rushkit.setup.components import IN_CHANNELS
 from rushkit.system import memory_bytes
 
-# Weights may take this part of the machine's memory: gradients, momentum and the images come beside them.
+# Weights may take this fraction of the machine's memory, since gradients, momentum and images need memory too.
 _SHARE_OF_MEMORY = 4
-# What building a network takes beside its weights: tables of positions, and the pass that finds the features' length.
+# Bytes that building a network takes beyond its weights: position tables, and the pass that finds the feature length.
 _BESIDE_WEIGHTS = 1 << 26
 
 
@@ -32,9 +32,9 @@ def build_encoder(
     Args:
         recipe: Names the backbone.
         size: Side of the images.
-        tensors: The checkpoint that will be loaded into it: the encoder may take no more memory than these need.
-        fetch: Whether to fetch the pretrained weights that the recipe may ask for. An encoder that gets the weights
-            of a checkpoint needs none.
+        tensors: The checkpoint that will be loaded into it, which bounds the memory that the encoder may take.
+        fetch: Whether to fetch the pretrained weights that the recipe may ask for; they are not needed if the weights
+            of a checkpoint will be loaded.
 
     Raises:
         UsageError: the machine has too little memory for the weights.
@@ -60,8 +60,8 @@ def build_network(
         recipe: Names the backbone.
         objective: Makes the head.
         size: Side of the images.
-        classes: How many labels there are.
-        tensors: The checkpoint that will be loaded into it: see ``build_encoder``.
+        classes: Number of classes.
+        tensors: The checkpoint that will be loaded into it; see ``build_encoder``.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
     """
     seed = recipe.system.seed
@@ -73,7 +73,7 @@ def build_network(
 
 
 def _within_memory(tensors: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:
-    """Return a block in which no more weights are built than a checkpoint has, or than the machine can train."""
+    """Return a context that bounds the memory of new weights by a checkpoint's size, or by the machine's memory."""
     if tensors is not None:
         room = 2 * sum(tensor.nbytes for tensor in tensors.values()) + _BESIDE_WEIGHTS
         altered = "it was altered, or its backbone is of another version"
@@ -94,7 +94,7 @@ def num_features(encoder: nn.Module) -> int:
 
 
 def channels_last(network: Network) -> Network:
-    """Lay out a network's filters in memory as the images are, and return the network. Other tensors stay."""
+    """Convert a network's convolution filters to channels-last memory format, and return the network."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:
             tensor.data = tensor.data.contiguous(memory_format=torch.channels_last)
@@ -102,7 +102,7 @@ def channels_last(network: Network) -> Network:
 
 
 def load_network(network: Network, tensors: Mapping[str, Tensor]) -> None:
-    """Load a checkpoint's tensors into a network. Raises CheckpointError unless names and shapes are the same."""
+    """Load a checkpoint's tensors into a network. Raises CheckpointError unless all names and shapes match."""
     for part, module in (("encoder", network.encoder), (network.kind, network.head)):
         report = load_weights(module, tensors, f"{part}.")
         if not report.complete:

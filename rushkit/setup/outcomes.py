@@ -1,4 +1,4 @@
-"""What noisy votes say of every image of a split, and the accuracies with their intervals that follow."""
+"""Count noisy votes on every image of a split, and the accuracies that follow from them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 from rushkit.votes import Tally
 
-# Noise is drawn for blocks of images, each from a seed of its own: the result depends on this number and on nothing
-# else that varies between machines.
+# Noise is drawn for blocks of this many images, each with a seed of its own, so that the result does not depend on the
+# machine.
 BLOCK = 256
 
 
@@ -53,7 +53,7 @@ def count_outcomes(
         samples: m.
         seed: Seeds the draws.
         device: The device of the model.
-        progress: Counts the passes that are done.
+        progress: Displays the number of passes done.
     """
     tallies: dict[int, Tally] = {}
     for start in ranks.own(range(0, len(split), BLOCK)):
@@ -61,9 +61,9 @@ def count_outcomes(
         with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
             tallies[start] = g.tally(x, samples)
         if progress is not None:
-            # The other ranks do as many blocks meanwhile.
+            # The other ranks work on as many blocks at the same time.
             progress.advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
-    # Every rank fills in its own rows; the sum over the ranks has them all. A rank without a block learns K here.
+    # Each rank fills in its own rows, and the sum over ranks has all rows. A rank without a block learns K here.
     classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
     votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)
     for start, tally in tallies.items():

@@ -1,4 +1,4 @@
-"""The loop of all long work that can be stopped and resumed: rounds over the ranks, the log, the bar, the signal."""
+"""The loop behind all work that can be stopped and resumed: rounds over the ranks, the log, the bar, and signals."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def images_of(line: Line) -> int:
 
 
 class SharedLog:
-    """A log of what is done that every rank knows and rank 0 writes: see ``BlockLog``.
+    """A log of finished work that every rank holds and rank 0 writes; see ``BlockLog``.
 
     Args:
-        run: Whose folder ``counts`` takes the file.
+        run: The run; the file lies in its folder ``counts``.
         name: The file's name.
-        subject: What the lines depend on; a file about something else is refused.
-        check: Raises ValueError where the lines are not what the work writes.
-        units: How many units of the bar a line stands for.
+        subject: The facts that the lines depend on; a file with another subject is refused.
+        check: Raises ValueError if the lines could not have been written by this work.
+        units: Returns how many units of the bar a line stands for.
 
     Attributes:
-        lines: Those so far, in order; ``append`` adds to it.
+        lines: The lines so far, in order; ``append`` adds to them.
 
     Raises:
-        RushkitError: the file is about another subject, or damaged before its last line.
+        RushkitError: the file has another subject, or is damaged before its last line.
     """
 
     def __init__(
@@ -53,29 +53,29 @@ class SharedLog:
 
     @property
     def done(self) -> int:
-        """How many units the lines so far stand for."""
+        """The number of units that the lines so far stand for."""
         return sum(self._units(line) for line in self.lines)
 
     def append(self, line: Line) -> int:
-        """Add a line, on every rank; returns how many units it stands for."""
+        """Add a line, on every rank, and return how many units it stands for."""
         if self._log is not None:
             self._log.append(line)
         self.lines.append(line)
         return self._units(line)
 
     def seal(self) -> Line:
-        """Return how many lines there are and the hash of the last, on every rank."""
+        """Return the number of lines and the hash of the last one, on every rank."""
         sealed: Line = ranks.broadcast(None if self._log is None else self._log.seal)
         return sealed
 
 
 @dataclass(frozen=True)
 class Made:
-    """What a rank made of an item.
+    """The result of one item of work.
 
     Attributes:
-        line: For the log, and for the other ranks.
-        keep: Called on the rank that made it, before the line is written; not where the line is lost to a stop.
+        line: The line for the log, which the other ranks receive too.
+        keep: Called on the rank that did the work before the line is written, unless a stop discards the line.
     """
 
     line: Line
@@ -83,22 +83,22 @@ class Made:
 
 
 class ItemFailed(RushkitError):
-    """An item raised an error that its work knows about, on some rank. ``__cause__`` is the error, on that rank."""
+    """An item failed with an expected error on some rank; on that rank ``__cause__`` is the error."""
 
 
 class Work:
-    """Long work under way: get one from ``resumable``.
+    """Work in progress; ``resumable`` yields one.
 
     Args:
-        bar: Shows how far it is.
+        bar: Displays the progress.
         stop: Whether a signal asked to stop.
-        speaker: Where details go.
-        stopped: From the units that are done to the error of a stop.
-        log: Takes the lines of what is done; None: nothing is logged.
+        speaker: Prints details.
+        stopped: Returns the error of a stop, given the number of units done.
+        log: Takes the lines of finished work; None logs nothing.
 
     Attributes:
-        bar: As given.
-        speaker: As given.
+        bar: Displays the progress.
+        speaker: Prints details.
     """
 
     def __init__(
@@ -114,22 +114,25 @@ class Work:
 
     @property
     def stop_requested(self) -> bool:
-        """Whether this rank was asked to stop."""
+        """Whether a signal asked this rank to stop."""
         return self._stop.requested
 
     def pause(self) -> None:
-        """Between two parts of an item that this rank makes by itself: show life, and raise Interrupted on request."""
+        """Refresh the display and raise Interrupted if asked to stop; call it between parts of a rank's own item."""
         self.bar.advance(0)
         if self.stop_requested:
             raise self._stopped(self.bar.done)
 
     def pause_if_alone(self) -> None:
-        """Between two parts of an item that all ranks make together: one of several cannot stop without the others."""
+        """Raise Interrupted if asked to stop, in a single process only; call it between parts of an item ranks share.
+
+        One of several ranks cannot stop without the others.
+        """
         if ranks.world() == 1 and self.stop_requested:
             raise self._stopped(self.bar.done)
 
     def stop_together(self, stopped_here: bool = False) -> None:
-        """Raise Interrupted on all ranks where one was asked to stop, or did; all of them must call it."""
+        """Raise Interrupted on all ranks if any rank was asked to stop, or has stopped; all ranks must call it."""
         if ranks.any_rank(stopped_here or self.stop_requested):
             raise self._stopped(self.bar.done)
 
@@ -139,20 +142,20 @@ class Work:
         make: Callable[[Item], Made],
         fails: Callable[[Exception], bool] = lambda error: False,
     ) -> Iterator[Line]:
-        """Make each item on one rank, an item a rank in each round, and log it; yields the lines in order, everywhere.
+        """Work on the items, one per rank in each round, log the lines, and yield them in order on every rank.
 
-        A line must not depend on the rank that makes it, so that a run may go on with another number of ranks. Lines
-        are kept in order: those behind a rank that stopped in the middle of its item are lost.
+        A line must not depend on the rank that makes it, so that a run can resume with another number of ranks. Lines
+        are logged in order: if a rank stops in the middle of its item, the lines after that item are lost.
 
         Args:
-            items: What is left to do.
-            make: Makes one; may call ``pause`` between two parts.
-            fails: Whether an error of ``make`` ends the work on every rank alike, once the lines of the round are kept.
-                Any other error passes through at once.
+            items: The items that are left.
+            make: Works on one item; it may call ``pause`` between two parts.
+            fails: Returns whether an error of ``make`` ends the work on all ranks after the lines of the round are
+                logged. Any other error propagates at once.
 
         Raises:
             Interrupted: a signal asked to stop; the lines so far are kept.
-            ItemFailed: an item raised an error for which ``fails`` holds.
+            ItemFailed: an item raised an error for which ``fails`` returns True.
         """
         for first in range(0, len(items), ranks.world()):
             made, stopped, failure = None, False, None
@@ -177,7 +180,7 @@ class Work:
                 raise anywhere from failure
 
     def together(self, lines: Iterable[Line]) -> Iterator[Line]:
-        """Log each line as all ranks have made it together; yields it, and stops on request before the next is made.
+        """Log and yield lines that all ranks make together; if asked to stop, stop before the next line is made.
 
         Raises:
             Interrupted: a signal asked to stop; the lines so far are kept.
@@ -203,9 +206,9 @@ def resumable(
     kept: Callable[[int], str],
     notice: str = "stopping",
 ) -> Iterator[Work]:
-    """Show the bar of long work, and turn signals into a stop between two items, which says how to go on.
+    """Show a progress bar, and turn signals into a stop between two items, with a message on how to resume.
 
-    There are three ways to deal the work out. Items that one rank can make alone (blocks of an attack, of a transfer)::
+    There are three ways to share the work. Items that a single rank works on (blocks of an attack or a transfer)::
 
         log = SharedLog(run, f"{job.name}.jsonl", subject, check)
         starts = range(log.done, len(split), size)
@@ -218,25 +221,25 @@ def resumable(
             for line in work.in_rounds(starts, make, fails=is_of_attack):
                 ...
 
-    Items that all ranks make together (the draws of a certification)::
+    Items that all ranks work on together (the draws of a certification)::
 
         with resumable(run, log, verb="certify", label="certify", unit="draws", total=total, kept=...) as work:
             for line in work.together(draw_records(replace(job, pause=work.pause_if_alone), ..., log.lines)):
                 ...
 
-    Items of very different costs that keep files of their own (an audit): the stage deals them out by
-    ``ranks.own_by_cost``, asks ``work.stop_requested`` between two of them, calls ``work.bar.advance``, and at the end,
-    on every rank, ``work.stop_together``.
+    Items of very different cost, each with a file of its own (an audit): the stage distributes them by
+    ``ranks.own_by_cost``, checks ``work.stop_requested`` between two items, calls ``work.bar.advance``, and finally
+    calls ``work.stop_together`` on every rank.
 
     Args:
-        run: Whose folder and whose speaker.
-        log: What is done already, and where lines go; None: the stage keeps what it needs by itself.
-        verb: The command whose ``--resume`` goes on with the run.
-        label: Of the bar.
-        unit: What the bar counts.
-        total: How many units there are, those that are done among them; None: nobody knows.
-        kept: From the units that are done to what a stop says of them: "the counts of 200 draws are kept".
-        notice: What the first signal hears at once.
+        run: The run, with its folder and speaker.
+        log: Holds the finished lines and takes new ones; None if the stage stores its own results.
+        verb: The command that resumes the run, with ``--resume``.
+        label: Label of the bar.
+        unit: The unit that the bar counts.
+        total: Number of units, including finished ones; None if it is unknown.
+        kept: Returns what the message of a stop says about the finished units: "the counts of 200 draws are kept".
+        notice: The message that is printed as soon as the first signal arrives.
     """
 
     def stopped(done: int) -> Interrupted:
@@ -252,12 +255,12 @@ def resumable(
 
 
 def unattended() -> Work:
-    """Return work without a run: nothing is shown, nothing is logged, and no signal is caught."""
+    """Return a Work without a run: it displays nothing, logs nothing and catches no signals."""
     return Work(Progress(None, "", quiet=True), Stop(), Speaker(-1), lambda done: Interrupted("stopped"))
 
 
 def _failure_anywhere(error: Exception | None) -> ItemFailed | None:
-    """Return this rank's error, or that of another one, for every rank to raise; every rank calls it."""
+    """Return this rank's error, or another rank's, for every rank to raise; all ranks must call it."""
     message, hint = None, None
     if isinstance(error, RushkitError):
         message, hint = error.message, error.hint

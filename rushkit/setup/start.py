@@ -1,4 +1,4 @@
-"""Opening the run of a stage: its folder, and the facts in run.json."""
+"""Open the run of a stage: create its folder, and record the facts in run.json."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from rushkit.run.speaker import Speaker
 from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.system import Machine, choose_machine
 
-# The run's folder for TensorBoard's event file.
+# The folder of a run that holds TensorBoard's event file.
 TENSORBOARD = "tensorboard"
-# Verbs whose runs --resume goes on with, from the checkpoint that they build on.
+# Verbs whose runs --resume continues from the checkpoint that they build on.
 _RESUMED = ("finetune", "attack", "certify", "audit")
 
 
@@ -32,18 +32,18 @@ def start_run(
     parent: str | None = None,
     asked: Mapping[str, JSON] | None = None,
 ) -> Run:
-    """Check the recipe's components and make the run's folder: rank 0 makes it, the other ranks follow.
+    """Check the recipe's components and create the run's folder on rank 0; the other ranks open it.
 
     Args:
         verb: The stage.
-        recipe: All of it goes into the folder.
-        speaker: Says what the run does.
+        recipe: The recipe, which is stored in the folder.
+        speaker: Prints the run's messages.
         parent: The run or checkpoint that this one builds on.
-        asked: Options beside the recipe that a resume needs; run.json has them from the start.
+        asked: Options outside the recipe that a resumed run needs; they are written to run.json at once.
 
     Raises:
-        UsageError: a component or an option is unknown, the device cannot be had, or TensorBoard is missing.
-        RushkitError: the folder cannot be made.
+        UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
+        RushkitError: the folder cannot be created.
     """
     check_components(recipe)
     if recipe.system.tensorboard:
@@ -69,16 +69,16 @@ def start_run(
     if verb in _RESUMED:
         keep_checkpoints(run)
     ranks.broadcast(str(run.path.resolve()))
-    # A run that fails at once takes its folder with it: not before the others have read there what they are to do.
+    # A run that fails at once deletes its folder; it must not do so before the other ranks have read it.
     ranks.wait()
     return run
 
 
 @contextmanager
 def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | None = None) -> Iterator[Run]:
-    """Work in a run that somebody else has opened and closes, or, for None, in a new one that ends with the block.
+    """Yield the given run, which its owner closes, or for None a new run that ends with the block.
 
-    Every stage begins so: a command passes its run, a notebook passes none::
+    Every stage begins with this: a command passes its run, a notebook passes None::
 
         with run_or_new(run, "evaluate", recipe, source.path) as run:
             ...
@@ -86,11 +86,11 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | 
     Args:
         run: The open run, or None.
         verb: The stage.
-        recipe: All of it goes into the new run's folder.
-        parent: The run or checkpoint that the new run builds on.
+        recipe: The recipe of a new run.
+        parent: The run or checkpoint that a new run builds on.
 
     Raises:
-        RushkitError: see ``start_run``.
+        RushkitError: as for ``start_run``.
     """
     if run is not None:
         yield run
@@ -100,7 +100,7 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | 
 
 
 def mirror_metrics(recipe: Recipe, run: Run) -> None:
-    """Write the run's metrics for TensorBoard too, if the recipe says so. Raises UsageError where it is missing."""
+    """Write the run's metrics for TensorBoard too, if the recipe asks for it. Raises UsageError if it is missing."""
     if recipe.system.tensorboard:
         run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
 
@@ -113,7 +113,7 @@ def machine_of(recipe: Recipe) -> Machine:
 
 
 def component_owners(recipe: Recipe) -> dict[str, str]:
-    """Return the distribution that brings each component of the recipe, with its version where it is a plugin."""
+    """Return the distribution that provides each component of the recipe, with its version if it is a plugin."""
     used = [
         (registries.datasets, recipe.data.name),
         (registries.backbones, recipe.backbone.name),

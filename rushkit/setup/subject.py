@@ -1,4 +1,4 @@
-"""What a stage measures: a fine-tuned model under its noise, and labelled images that fit it."""
+"""The subject of a measurement: a fine-tuned model under its noise, and labelled images that fit it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rushkit.setup.start import machine_of
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
-# Images that are hashed at a time: a mapped split need not come into memory whole.
+# Images that are hashed at a time, so that a memory-mapped split is not loaded whole.
 _HASHED = 1024
 
 
@@ -43,14 +43,14 @@ class Subject:
         small = whole.limited(100)
 
     Attributes:
-        machine: Where the model is, and the precision of its passes.
+        machine: The device of the model, and the precision of its passes.
         classifier: The model without noise.
-        noise: The smoothing distribution of the recipe, which need not be the one that the model was trained under.
+        noise: The smoothing distribution of the recipe, which may differ from the one that the model was trained with.
         split: The images to measure.
-        indices: (N,) int64, the place of each image in the whole split that the recipe's data section gives. It names
-            the image, whatever the limit.
+        indices: (N,) int64, the position of each image in the whole split of the recipe's data section. It identifies
+            the image whatever the limit.
         labels: (N,) int64.
-        chunk: Images of one pass.
+        chunk: Number of images in one pass.
     """
 
     machine: Machine
@@ -63,25 +63,25 @@ class Subject:
 
     @classmethod
     def open(cls, recipe: Recipe, checkpoint: Checkpoint, *, split: str, limit: int = 0) -> Subject:
-        """Load a model, and images that fit it.
+        """Load a model and images that fit it.
 
         Args:
-            recipe: Sections data, noise and system.
+            recipe: The sections data, noise and system are used.
             checkpoint: A fine-tuned checkpoint.
             split: Name of the split, such as ``"test"``.
-            limit: At most so many images, the same ones in every run; 0: all.
+            limit: Largest number of images, the same ones in every run; 0 means all.
 
         Raises:
             CheckpointError: the checkpoint holds no classifier.
-            UsageError: no such split, or its classes or its images' size are not those of the model.
-            DataError: the split has no labels, or one that the model has no class for.
+            UsageError: there is no such split, or its classes or image size differ from the model's.
+            DataError: the split has no labels, or a label that the model has no class for.
         """
         machine = machine_of(recipe)
         return cls.of(recipe, load_classifier(checkpoint, machine), machine, split=split, limit=limit)
 
     @classmethod
     def of(cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0) -> Subject:
-        """As ``open``, with a model that is loaded already. Several ranks must load their splits in the same order."""
+        """Do what ``open`` does with a model that is already loaded. All ranks must load splits in the same order."""
         dataset = build_dataset(recipe)
         images = load_split(recipe, dataset, split)
         labels = labels_of(images, len(classifier.classes))
@@ -96,12 +96,12 @@ class Subject:
         return len(self.split)
 
     def limited(self, count: int) -> Subject:
-        """Return the subject with at most ``count`` images, as ``limit_indices`` chooses them; 0: all."""
+        """Return the subject with at most ``count`` images, chosen by ``limit_indices``; 0 means all."""
         places = limit_indices(len(self.split), count)
         return self if places is None else self.take(places)
 
     def take(self, places: Tensor) -> Subject:
-        """Return the subject with the images at some int64 places (M,), in that order."""
+        """Return the subject with only the images at int64 positions (M,), in that order."""
         split = self.split.take(places)
         return replace(self, split=split, indices=self.indices[places], labels=self.labels[places])
 
@@ -115,19 +115,19 @@ class Subject:
         return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0)
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
-        """Return some images (n, C, H, W), float32 in [0, 1], and their labels (n,), both on the device."""
+        """Return images (n, C, H, W) as float32 in [0, 1] and their labels (n,), both on the device."""
         device = self.machine.device
         return to_float(self.split.images[rows].to(device)), self.labels[rows].to(device)
 
     def fingerprint(self) -> str:
-        """Return the hash that tells these images and labels from others: see ``fingerprint_of``."""
+        """Return the hash that identifies these images and labels; see ``fingerprint_of``."""
         return fingerprint_of(self.split)
 
 
 def fingerprint_of(split: Split) -> str:
-    """Return a hash over the images of a split and, where it has some, its labels.
+    """Return a hash of a split's images and, if it has any, its labels.
 
-    A run that is resumed compares it with that of the session before.
+    A resumed run compares it with the hash of the earlier session.
     """
     digest = hashlib.blake2b(digest_size=16)
     for block in split.images.split(_HASHED):
@@ -138,7 +138,7 @@ def fingerprint_of(split: Split) -> str:
 
 
 def labels_of(split: Split, classes: int) -> Tensor:
-    """Return the labels of a split. Raises DataError where there are none, or one that the model has no class for."""
+    """Return the labels of a split. Raises DataError if there are none, or one that the model has no class for."""
     if split.labels is None:
         raise DataError(f"{split.name} has no labels", "choose a labelled split: --set evaluate.split=test")
     if len(split.labels) and int(split.labels.max()) >= classes:
@@ -150,7 +150,7 @@ def labels_of(split: Split, classes: int) -> Tensor:
 
 
 def check_images(split: Split, image_size: int) -> None:
-    """Raise UsageError where images have another size than a model was trained for: radii and balls depend on it."""
+    """Raise UsageError unless images have the size that a model was trained for: radii and balls depend on it."""
     shape, wanted = tuple(split.images.shape[1:]), (IN_CHANNELS, image_size, image_size)
     if shape != wanted:
         raise UsageError(
@@ -160,12 +160,12 @@ def check_images(split: Split, image_size: int) -> None:
 
 
 def check_classes(data: str, theirs: Sequence[str], ours: Sequence[str]) -> None:
-    """Raise UsageError where a data set names other classes than a model has, or the same in another order.
+    """Raise UsageError unless a data set has the model's classes in the same order.
 
     Args:
-        data: The data set, for the message.
-        theirs: Its classes.
-        ours: The model's.
+        data: Name of the data set, for the message.
+        theirs: Classes of the data set.
+        ours: Classes of the model.
     """
     for index, (there, here) in enumerate(zip_longest(theirs, ours)):
         if there != here:
@@ -186,13 +186,13 @@ def _named(name: str | None) -> str:
 def smoothed(
     network: nn.Module, noise: Noise, samples: int, chunk: int = 0, machine: Machine | None = None
 ) -> SmoothedClassifier:
-    """Return a network under a noise; ``chunk`` 0 takes what suits the device."""
+    """Return a network smoothed by a noise; ``chunk`` 0 means a size that suits the device."""
     model = network if machine is None else in_precision(network, machine)
     return SmoothedClassifier(model, noise, samples, chunk or None, seed=0)
 
 
 def in_precision(network: nn.Module, machine: Machine) -> nn.Module:
-    """Return a network whose passes have the machine's precision: the network itself where that is float32."""
+    """Return a network whose passes run in the machine's precision; in float32 it is the network itself."""
     return network if machine.precision == "float32" else LowPrecision(network, machine)
 
 
@@ -205,7 +205,7 @@ class LowPrecision(nn.Module):
         self._machine = machine
 
     def forward(self, x: Tensor) -> Tensor:
-        """As the network's."""
+        """Run the network under autocast."""
         with self._machine.autocast():
             outputs: Tensor = self.network(x)
         return outputs
