@@ -1,1 +1,1 @@
-"""Certified radii from counted votes, and certified predictions of single images."""
+"""Certify radii from counted votes, and predict single images with certificates."""

@@ -1,4 +1,4 @@
-"""A count over all noisy versions of each image, for noises that have only so many: nothing is left to chance."""
+"""Certify by counting all noisy versions of each image, for noises with finitely many: the result is certain."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rushkit.results.logs import CountsLine, Splits
 
 @dataclass(frozen=True)
 class AllSplits(Procedure):
-    """A count over all noisy versions of each image, which leaves nothing to chance (Levine & Feizi 2021).
+    """A count over all noisy versions of each image, whose certificates are certain (Levine & Feizi 2021).
 
     Attributes:
         noise: The claim's noise.
@@ -35,7 +35,7 @@ class AllSplits(Procedure):
 
     @classmethod
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return a task for all versions of each group of images; nothing is selected."""
+        """Return a task for all versions of each group of images; there are no selection draws."""
         return group_tasks("splits", images, samples)
 
     @property
@@ -63,14 +63,14 @@ class AllSplits(Procedure):
             )
 
     def conclude(self, lines: Sequence[CountsLine]) -> Conclusion:
-        """Certify all images of the log: each has all its votes."""
+        """Certify all images in the log; each has all its votes."""
         counts, _ = gather_counts(lines, self.claim.samples)
         if not len(counts.images):
             raise UsageError("no image has all its votes yet", "let the run finish with --resume")
         return Conclusion(counts, self.certificates(counts))
 
     def certificates(self, counts: ImageCounts) -> Certificates:
-        """Certify from the votes over all splits: p is known, and no image is abstained on."""
+        """Certify from the votes over all splits: p is known exactly, so the procedure never abstains."""
         votes = np.sort(counts.selection, axis=1)
         return Certificates(
             predicted=counts.vote_class,
@@ -86,7 +86,7 @@ class AllSplits(Procedure):
         return counts
 
     def verdict(self, counts: ImageCounts) -> Verdict:
-        """Return the class with the most votes, its share of them, and its radius, for a single image."""
+        """Return the class with the most votes, its share of the votes, and its radius, for a single image."""
         top = int(counts.vote_class[0])
         share = float(counts.selection[0, top] / self.claim.samples)
         return Verdict(top, top, share, share, float(self.certificates(counts).radius[0]))

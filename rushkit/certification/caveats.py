@@ -1,4 +1,4 @@
-"""What certificates cover and what they do not, and what they rest on, in plain words."""
+"""Explain in plain words what certificates cover, and the assumptions that they rest on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Noise
 from rushkit.setup.model import Classifier
 
-# What the papers of this field attack with, and what a reader will ask about.
+# The attack that papers in this field use, and that readers will ask about.
 ASKED_LINF = 8 / 255
 _ELSEWHERE = (
     "Nor are larger perturbations, other changes such as blur or rotation, and images from elsewhere; nor the "
@@ -19,7 +19,7 @@ _ELSEWHERE = (
 
 
 def coverage(claim: Claim) -> str:
-    """Return what the certificates cover and what they do not."""
+    """Return a description of what the certificates cover and what they do not."""
     dim, norm, limit = claim.dim, norm_words(claim.norm), claim.limit
     covered = f"Covered: {norm} perturbations of a test image, of any kind, up to the image's radius. "
     if limit is not None:
@@ -47,12 +47,12 @@ def _figure(value: float) -> str:
 
 
 def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
-    """Return what the certificates rest on, beside the theorem.
+    """Return the assumptions of the certificates, other than the theorem.
 
     Args:
-        claim: What they say.
-        precision: Of the network's passes.
-        warnings: What ``training_warnings`` says.
+        claim: What the certificates claim.
+        precision: Precision of the network's forward passes.
+        warnings: The result of ``training_warnings``.
     """
     stated = [_rounding(claim)]
     if not claim.certain:
@@ -73,7 +73,7 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
 
 
 def _rounding(claim: Claim) -> str:
-    """Return what the rounding of pixels and noise means for the proof."""
+    """Return a sentence on the effect of rounding pixels and noise on the proof."""
     if claim.certain:
         return (
             "The image in the middle of the ball is 8-bit; the count over all splits leaves no chance. A perturbed "
@@ -93,7 +93,7 @@ def _rounding(claim: Claim) -> str:
 
 
 def explanation(claim: Claim, size: int) -> str:
-    """Return what the columns of a prediction mean, for a model that takes ``size`` x ``size`` pixels."""
+    """Return an explanation of the columns of a prediction, for a model that takes ``size`` x ``size`` pixels."""
     units = (
         f"The radius is in pixel units of the {size}x{size} image that the model takes: for an image that was resized "
         "it says nothing of perturbations of the file's own pixels."
@@ -113,11 +113,11 @@ def explanation(claim: Claim, size: int) -> str:
 
 
 def training_warnings(classifier: Classifier, noise: Noise) -> list[str]:
-    """Return a warning where a model was fine-tuned without noise, or under another noise than it is certified under.
+    """Return a warning if a model was fine-tuned without noise, or with another noise than it is certified under.
 
     Args:
         classifier: The model.
-        noise: Section [noise] of the recipe that it is certified by.
+        noise: Section [noise] of the recipe of the certification.
     """
     trained = classifier.recipe
     certified, theirs = noise_words(noise), noise_words(trained.noise)
@@ -133,5 +133,5 @@ def training_warnings(classifier: Classifier, noise: Noise) -> list[str]:
 
 
 def noise_words(noise: Noise) -> str:
-    """Return a noise in words: ``uniform scale 0.3``."""
+    """Return a noise in words, such as ``uniform scale 0.3``."""
     return " ".join([noise.name, *(f"{key} {value}" for key, value in noise.options.items())])

@@ -1,7 +1,8 @@
-"""Certified robustness: CERTIFY of Cohen, Rosenfeld & Kolter 2019 over a split, resumable, from counts that are kept.
+"""Certify the robustness of a model on a split by CERTIFY of Cohen, Rosenfeld & Kolter 2019, from logged counts.
 
 Some draws choose the class of an image, others bound its probability, and a theorem turns the bound into a radius. The
-counts go to the run folder as they come; ``recertify`` redoes the radii from them without the network.
+counts are logged in the run folder as they are made, so that a stopped run can resume and ``recertify`` can recompute
+the radii without the network.
 """
 
 from __future__ import annotations
@@ -40,17 +41,17 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certi
     """Certify a fine-tuned model on a split.
 
     Args:
-        recipe: Sections data, noise, certify, system.
+        recipe: The sections data, noise, certify and system are used.
         source: A fine-tuned checkpoint.
-        run: Takes counts, results and the table; one that was stopped goes on. None: a new one.
+        run: The run that counts, results and the table are written to; a stopped run is resumed. None starts a new one.
 
     Returns:
-        What results.json holds; docs/certificates.md says what its keys mean.
+        The contents of results.json; docs/certificates.md explains its keys.
 
     Raises:
         NoCertificate: the noise has no theorem for the norm.
-        UsageError: settings that do not go together, or too few draws for alpha.
-        RushkitError: the counts in the run are of another model, data, noise or seed.
+        UsageError: settings are incompatible, or there are too few draws for alpha.
+        RushkitError: the counts in the run belong to another model, data set, noise or seed.
         Interrupted: a signal asked to stop; the counts so far are kept.
     """
     with run_or_new(run, "certify", recipe, parent=str(source.path)) as run:
@@ -87,19 +88,19 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certi
 
 
 def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, run: Run | None = None) -> Certification:
-    """Redo the radii of a certification from its counts, without network and images.
+    """Recompute the radii of a certification from its counts, without the network and the images.
 
     Args:
-        recipe: That of the run, under another alpha, norm, bound, rule, radii, or fewer samples.
-        counts: The run folder that has the counts; it is only read.
-        source: The model that they must be of, or None.
-        run: Takes results and the table. None: a new one.
+        recipe: The recipe of that run, possibly with another alpha, norm, bound, rule or radii, or fewer samples.
+        counts: The run folder with the counts; it is only read.
+        source: The model that the counts must belong to, or None.
+        run: The run that results and the table are written to; None starts a new one.
 
     Returns:
-        As ``certify``. Images whose draws were not finished are left out.
+        The results, as ``certify`` returns them. Images with unfinished draws are left out.
 
     Raises:
-        UsageError: the counts are of another model, data, noise or seed, or lack what is asked for.
+        UsageError: the counts belong to another model, data set, noise or seed, or do not suffice for the settings.
     """
     with run_or_new(run, "certify", recipe, parent=str(counts)) as run:
         procedure, logged = procedure_of_counts(recipe, counts, source)
@@ -108,14 +109,14 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
 
 
 def procedure_of(recipe: Recipe, source: Checkpoint) -> Procedure:
-    """Return the procedure of ``certify``, after every check that needs no draws."""
+    """Return the procedure of ``certify``, after all checks that need no draws."""
     return choose_procedure(recipe.certify, build_noise(recipe), IN_CHANNELS * image_size_of(source) ** 2)
 
 
 def procedure_of_counts(
     recipe: Recipe, counts: Path, source: Checkpoint | None = None
 ) -> tuple[Procedure, LoggedCounts]:
-    """Return the procedure of ``recertify`` and its counts, after every check."""
+    """Return the procedure of ``recertify`` and its counts, after all checks."""
     logged = read_counts(counts)
     there = logged.subject
     compared = {
@@ -141,7 +142,7 @@ def procedure_of_counts(
 
 
 def recipe_of_counts(counts: Path) -> Recipe:
-    """Return the recipe that a run's counts were made by. Raises UsageError where there is no such run."""
+    """Return the recipe that a run's counts were made with. Raises UsageError if there is no such run."""
     read_counts(counts)
     path = counts / RECIPE_FILE
     try:
@@ -151,7 +152,7 @@ def recipe_of_counts(counts: Path) -> Recipe:
 
 
 def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subject) -> CountsSubject:
-    """Return all that the counts depend on."""
+    """Return everything that the counts depend on."""
     settings, classifier = recipe.certify, subject.classifier
     return CountsSubject(
         data=recipe.data,
@@ -188,7 +189,7 @@ def _sampler(recipe: Recipe, subject: Subject) -> Sampler:
 
 
 def _hash(subject: Subject) -> str:
-    """Return a hash over the images, their indices and labels."""
+    """Return a hash of the images, their indices and labels."""
     digest = hashlib.blake2b(digest_size=16)
     for array in (subject.indices, subject.labels, *subject.split.images.split(1024)):
         digest.update(array.contiguous().numpy().data)
@@ -204,7 +205,7 @@ def _announcement(recipe: Recipe, subject: Subject, procedure: Procedure) -> str
 
 
 def _which(skip: int) -> str:
-    """Say which images are certified: "all", "every 2nd", "every 11th"."""
+    """Return which images are certified in words: "all", "every 2nd", "every 11th"."""
     if skip == 1:
         return "all"
     ending = "th" if 10 < skip % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(skip % 10, "th")

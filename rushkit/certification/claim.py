@@ -1,4 +1,4 @@
-"""What the certificates of a run claim: in which norm, how surely, by which bound, and how far they can reach."""
+"""The claim of a run's certificates: the norm, the confidence, the bound, and the largest radius in reach."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from rushkit.statistics import (
     hoeffding_lower,
 )
 
-# A bound from draws, or the probability itself from a count over all splits.
+# A bound from draws, or ``"exact"``: the probability itself, from a count over all splits.
 Bound = CountBound | MeanBound | Literal["exhaustive"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """What the certificates of one run say.
+    """The claim that the certificates of one run make.
 
     Attributes:
         noise: The smoothing distribution.
         norm: Norm of the ball.
         dim: C * H * W.
-        alpha: Probability, for each image, that its certificate is false; 0 where nothing is left to chance.
-        bound: How the probability of the class is bounded.
-        rule: Majority vote or mean confidence.
+        alpha: Probability, for each image, that its certificate is false; 0 if the certificates are certain.
+        bound: The bound on the probability of the class.
+        rule: Majority vote or mean softmax.
         two_class: Whether the runner-up is bounded too.
-        samples: Draws that bound it, at most.
-        predicts: Whether a class is returned as well, by a two-sided test of the votes that may abstain.
+        samples: Largest number of draws that bound the probability.
+        predicts: Whether a class is predicted as well, by a two-sided test of the votes that may abstain.
     """
 
     noise: Noise
@@ -50,18 +50,18 @@ class Claim:
 
     @property
     def certain(self) -> bool:
-        """Whether nothing is left to chance."""
+        """Whether the certificates are certain, rather than true with probability 1 − alpha."""
         return self.bound == "exhaustive"
 
     def decides(self, samples: int) -> bool:
-        """Return whether ``samples`` draws that all agree give a radius and, where a class is asked for, a class."""
+        """Return whether ``samples`` draws that all agree give a positive radius and, if one is wanted, a class."""
         if self.best_p(samples) <= 0.5:
             return False
         tested = self.predicts and self.rule == "majority" and not self.certain
         return not tested or float(binomial_test(samples, samples)) <= self.alpha
 
     def best_p(self, samples: int) -> float:
-        """Return the bound on p where every one of ``samples`` draws agrees."""
+        """Return the lower bound on p if all ``samples`` draws agree."""
         match self.bound:
             case "exhaustive":
                 return 1.0
@@ -75,23 +75,23 @@ class Claim:
                 return float(empirical_bernstein_lower(1.0, 0.0, samples, self.alpha)) if samples > 1 else 0.0
 
     def radius_at(self, p: float, norm: Norm) -> float:
-        """Return the radius that the noise certifies in a norm where the class has probability p."""
+        """Return the radius that the noise certifies in a norm for a class of probability p."""
         return float(self.noise.certified_radius(p, norm, self.dim))
 
     @property
     def reach(self) -> float:
-        """The largest radius that these draws can show."""
+        """The largest radius that these draws can certify."""
         return self.radius_at(self.best_p(self.samples), self.norm)
 
     @property
     def limit(self) -> float | None:
-        """The radius that no number of draws exceeds; None where it grows without end as p nears 1."""
+        """The radius that no number of draws can exceed; None if the radius is unbounded as p approaches 1."""
         nearly, limit = (self.radius_at(p, self.norm) for p in (1.0 - 1e-9, 1.0))
         return limit if limit <= 1.001 * nearly else None
 
 
 def check_theorem(settings: Certify, noise: Noise, dim: int) -> None:
-    """Raise NoCertificate where the noise has no theorem for the norm, or none for two classes that are asked for."""
+    """Raise NoCertificate if the noise has no theorem for the norm or, with ``two_class``, none for two classes."""
     name = name_of(noise)
     if settings.norm not in (known := norms_of(noise, dim)):
         if not known:
@@ -107,7 +107,7 @@ def check_theorem(settings: Certify, noise: Noise, dim: int) -> None:
 
 
 def check_decides(claim: Claim) -> None:
-    """Raise UsageError where the draws of a claim can never certify, or never name a class, at its alpha."""
+    """Raise UsageError if the draws of a claim are too few to certify or to predict a class at its alpha."""
     if claim.decides(claim.samples):
         return
     bounded = claim.best_p(claim.samples) > 0.5
@@ -132,7 +132,7 @@ def norms_of(noise: Noise, dim: int) -> list[Norm]:
 
 
 def smallest_samples(claim: Claim) -> int:
-    """Return the fewest draws that decide if all of them agree."""
+    """Return the smallest number of draws that suffices if all of them agree."""
     high = 1
     while not claim.decides(high):
         high *= 2

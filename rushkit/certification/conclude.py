@@ -1,4 +1,4 @@
-"""From counts to what a certification reports: certificates, accuracies with intervals, the table, the checks."""
+"""Turn counts into the results of a certification: certificates, accuracies with intervals, the table, the checks."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
     """Certify from the counts, and write results.json and the table of images.
 
     Args:
-        recipe: Sections certify, data, noise and system.
-        procedure: How the counts were made, and what they prove.
+        recipe: The sections certify, data, noise and system are used.
+        procedure: The procedure that made the counts, and that certifies from them.
         logged: The counts.
-        run: Takes the files.
-        source: The checkpoint, or the run that the counts are from.
+        run: The run that the files are written to.
+        source: The checkpoint, or the run that the counts come from.
 
     Raises:
         UsageError: no image has all its draws.
@@ -126,10 +126,10 @@ def radius_grid(limit: float) -> list[float]:
 def image_table(
     counts: ImageCounts, certificates: Certificates, radii: Sequence[float], tested: Sequence[float] = ()
 ) -> str:
-    """Return tab-separated lines in the columns of the field's scripts, with −1 where the procedure abstains.
+    """Return tab-separated lines in the columns of the usual scripts in the field, with −1 for an abstention.
 
-    A tested radius is written as it was asked for, a computed one rounded down to at least as many decimals as
-    ``radii`` have: read at one of these, the lines count as many images as results.json does.
+    A tested radius is written as the user gave it; a computed one is rounded down to at least as many decimals as
+    ``radii`` have, so that at each of these radii the table certifies as many images as results.json.
     """
     decimals = max(3, *map(decimals_of, radii))
     lines = ["idx\tlabel\tpredict\tradius\tcorrect\ttime"]

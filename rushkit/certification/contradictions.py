@@ -1,7 +1,7 @@
-"""Empirical robust accuracy beside certified: what attacks found on the same model, images, norm and rule.
+"""Compare certified with empirical robust accuracy, from attacks on the same model, images, norm and rule.
 
-An image that is certified at a radius cannot lose its class to a perturbation of that size: the class keeps at least
-half of the noise. A vote of a few draws can, so a vote that is lost is no contradiction; too many of them are.
+No perturbation within its radius changes the class of a certified image: the class keeps at least half of the noise. A
+vote of a few draws can still be lost by chance, so a lost vote is no contradiction, but too many of them are.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from rushkit.run.info import find_runs
 from rushkit.run.names import RECIPE_FILE
 from rushkit.statistics import binomial_at_least
 
-# What is less likely than this while the certificates are true is called a contradiction.
+# Losses that are less likely than this if the certificates are true count as a contradiction.
 FALSE_ALARM = 0.001
 _SMALLEST = 1e-300
 
 
 @dataclass(frozen=True)
 class Certified:
-    """How far each image is certified.
+    """The certified radii of the images.
 
     Attributes:
-        rule: Majority vote or mean confidence.
+        rule: Majority vote or mean softmax.
         alpha: Probability, for each image, that its certificate is false.
-        radius: Index of an image -> certified radius, pixel units; -1 where its class is wrong or withheld.
+        radius: Index of an image -> certified radius, pixel units; -1 if its class is wrong or the procedure abstains.
         majority_radius: Index -> radius within which the class has at least half of the noise.
     """
 
@@ -49,7 +49,7 @@ class Certified:
 
     @classmethod
     def of(cls, procedure: Procedure, conclusion: Conclusion) -> Certified:
-        """Return how far each image is certified by what a procedure concluded."""
+        """Return the certified radii of the images from the conclusion of a procedure."""
         counts, certificates = conclusion.counts, conclusion.certificates
         right = (certificates.predicted == counts.labels) & (certificates.predicted >= 0)
         images = counts.images.tolist()
@@ -61,16 +61,16 @@ class Certified:
 
 
 def attacks_beside(recipe: Recipe, model: str, certified: Certified) -> list[EmpiricalRow]:
-    """Set each finished attack of the same model, noise, images and norm beside what is certified at its radius.
+    """Compare each finished attack on the same model, noise, images and norm with the certificates at its radius.
 
     Args:
-        recipe: Of the certification: its data, noise and certify sections say which attacks are comparable.
+        recipe: The recipe of the certification; its data, noise and certify sections decide which attacks count.
         model: Hash of the checkpoint.
-        certified: What is certified.
+        certified: The certified radii.
 
     Returns:
-        A row for each attack. Compared are the images that are certified at its radius and keep half of the noise for
-        certain. The chance is None under the mean rule, whose votes may miss a mean above 1/2 as often as you like.
+        A row for each attack. It compares the images whose class is certified at its radius to keep half of the noise.
+        The chance is None under the mean rule: a vote may fail arbitrarily often even if the mean is above 1/2.
     """
     return [
         row for folder, attack in _attacks_on(recipe, model) if (row := _row(folder, attack, certified)) is not None
@@ -93,21 +93,22 @@ def _contradiction(row: EmpiricalRow) -> str:
 
 
 def _power_above(chance: float) -> str:
-    """Return a chance, rounded up to a power of ten: 3e-9 -> "1e-8"; never 0."""
+    """Return a probability, rounded up to a power of ten: 3e-9 -> "1e-8"; never 0."""
     return f"1e{math.ceil(math.log10(max(chance, _SMALLEST)))}"
 
 
 def chance_of_losses(lost: int, compared: int, images: int, samples: int, votes: int, alpha: float) -> float:
-    """Bound the chance that ``lost`` or more of the ``compared`` certified images lose all T votes.
+    """Return an upper bound on the probability that ``lost`` or more of the ``compared`` images lose all T votes.
 
-    A class with at least half of the noise wins a vote of m draws at least as often as m fair flips show more than m/2
-    heads: ties count as lost. So a true certificate loses all T votes with the flips' probability at most. A false one
-    may lose every time, and alpha is its chance among all images that were asked, not among those that were certified.
+    A class with at least half of the noise wins a vote of m draws at least as often as m fair coin flips give more than
+    m/2 heads (ties count as lost), which bounds the probability that an image with a true certificate loses all T
+    votes. An image with a false certificate may always lose; alpha bounds the probability of a false certificate among
+    all images that were tried, not among the certified ones.
 
     Args:
         lost: Certified images that lost all T votes.
         compared: Certified images.
-        images: Images that certification was asked about, certified or not.
+        images: Images that certification was tried on, certified or not.
         samples: m.
         votes: T.
         alpha: Probability, for each image, that its certificate is false.
@@ -138,7 +139,7 @@ def _attacks_on(recipe: Recipe, model: str) -> Iterator[tuple[Path, AttackRow]]:
 
 
 def _row(folder: Path, attack: AttackRow, certified: Certified) -> EmpiricalRow | None:
-    """Compare an attack with the certificates of the images that both looked at; None where there are none."""
+    """Compare an attack with the certificates of the images that they share; None if they share none."""
     votes_right = zip(attack.outcomes.indices, attack.outcomes.right[certified.rule], strict=True)
     right = {index: votes for index, votes in votes_right if index in certified.radius}
     if not right:

@@ -1,4 +1,4 @@
-"""What is known of each image: the lines of a log added up. All that a certificate says follows from these numbers."""
+"""The counts of each image, added up from the lines of a log. Certificates depend on these numbers alone."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ class ImageCounts:
     Attributes:
         images: (N,) indices in the split.
         labels: (N,) true classes.
-        selection: (N, K) votes that choose the class; for exhaustive counts the votes over all splits.
+        selection: (N, K) votes that choose the class; in a count over all splits, all votes.
         selection_scores: (N, K) summed confidences of the same draws.
         votes: (N, K) votes that bound the probability.
         scores: (N,) summed confidence in ``mean_class`` over the latter draws.
         squares: (N,) sum of their squares.
-        seconds: (N,) how long the image took.
+        seconds: (N,) seconds of work for each image.
     """
 
     images: Integers
@@ -61,26 +61,26 @@ class ImageCounts:
 
     @property
     def mean_class(self) -> Integers:
-        """(N,) the class that the selection draws are surest of on average."""
+        """(N,) the class with the largest mean softmax in the selection draws."""
         classes: Integers = self.selection_scores.argmax(axis=1)
         return classes
 
     @property
     def vote_class(self) -> Integers:
-        """(N,) the class that most selection draws vote for."""
+        """(N,) the class with the most votes in the selection draws."""
         classes: Integers = self.selection.argmax(axis=1)
         return classes
 
     def take(self, rows: NDArray[Any]) -> ImageCounts:
-        """Return the counts of some images."""
+        """Return the counts of the images in these rows."""
         return ImageCounts(**{name: values[rows] for name, values in vars(self).items()})
 
 
 def gather_counts(lines: Sequence[CountsLine], samples: int) -> tuple[ImageCounts, Integers]:
-    """Add up the lines of a log, image by image, as far as ``samples`` draws.
+    """Add up the lines of a log for each image, up to ``samples`` draws.
 
     Returns:
-        The counts in the order of the images, and (N,) how many draws that estimate each image has.
+        The counts in the order of the images, and (N,) the number of estimation draws of each image.
     """
     selected = [line for line in lines if isinstance(line, Selection | Splits)]
     images = [image for line in selected for image in line.images]

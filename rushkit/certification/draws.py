@@ -1,7 +1,7 @@
-"""Noisy copies of images, drawn in units, packed into full batches, and counted by image.
+"""Draw noisy copies of images in units, pack them into full batches, and count the model's answers by image.
 
-An image's draws come in units of up to ``UNIT``, each from a generator seeded by the run's seed, what the draws are
-for, the image and the unit's number. How units are packed into batches, and where a run was stopped, changes no draw.
+The draws of an image come in units of up to ``UNIT``, each from a generator seeded by the run's seed, the purpose of
+the draws, the image and the number of the unit. Neither the packing into batches nor a stop changes any draw.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from rushkit.votes import SCORE, VoteCounter
 
 Integers = NDArray[np.int64]
 
-# Draws of one generator.
+# Number of draws from one generator.
 UNIT = 100
-# Draws whose squared scores, in 64 bits, cannot overflow: the most that one row may count.
+# The largest number of draws in one row for which the sum of squared scores cannot overflow 64 bits.
 MOST_DRAWS = (2**63 - 1) // SCORE**2
 
-# The row that a batch of noisy images is counted in, and the images.
+# A row, and the noisy images that are counted in it.
 Piece = tuple[int, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
 class Counts:
-    """A model's answers to noisy copies, added up by row: whole numbers, the same whatever the order of the copies.
+    """A model's answers to noisy copies, added up by row; the sums are integers, so the order does not matter.
 
     Attributes:
         votes: (R, K) int64, how often each class had the largest logit.
@@ -51,19 +51,19 @@ class Counts:
 
 @dataclass(frozen=True)
 class Sampler:
-    """Images, noise and model: draws noisy copies of the images and counts the model's answers.
+    """Draws noisy copies of images and counts the model's answers.
 
     Attributes:
         model: (N, C, H, W) -> (N, K) logits.
         noise: The smoothing distribution.
         split: The images.
-        indices: (N,) a number of each image that names its draws: its index in the split that it was chosen from.
+        indices: (N,) index of each image in the split that it was chosen from, which seeds its draws.
         seed: Seed of all draws.
         classes: K.
-        batch: Images in one pass.
-        device: Where the model is.
-        verb: The command that draws: another one makes other draws.
-        pause: Called before each unit of draws; what it raises stops the work and costs the line being drawn.
+        batch: Number of images in one pass.
+        device: The device of the model.
+        verb: The command, which seeds the draws too: two commands make different draws.
+        pause: Called before each unit of draws; it may raise to stop, which loses the unfinished line.
     """
 
     model: nn.Module
@@ -88,12 +88,12 @@ class Sampler:
         return noisy_unit(self.noise, self.image(row), size, self.seed, f"{self.verb} {part}", number, unit)
 
     def count(self, pieces: Iterable[Piece], rows: int) -> Counts:
-        """Count the model's answers to noisy images, by row, over all ranks."""
+        """Count the model's answers to noisy images by row, summed over all ranks."""
         return count_votes(self.model, pieces, rows, self.classes, self.batch, self.device)
 
     def count_task(self, task: Task) -> Counts:
-        """Make the draws of a task and count them, a row for each of its images; the ranks share its units."""
-        # Only the last draw of all may end within a unit, so every task begins with a whole one.
+        """Make the draws of a task and count them, with a row for each of its images; the ranks share its units."""
+        # Only the last task may end within a unit, so every task begins with a whole unit.
         first, sizes = task.start // UNIT, unit_sizes(task.stop - task.start)
         units = [(place, row, unit) for place, row in enumerate(task.rows) for unit in range(len(sizes))]
         pieces = (
@@ -102,7 +102,7 @@ class Sampler:
         return self.count(pieces, len(task.rows))
 
     def count_splits(self, noise: FiniteNoise, rows: range) -> Counts:
-        """Count all noisy versions of some images; the ranks share the slices of each image."""
+        """Count all noisy versions of the images in these rows; the ranks share the slices of each image."""
         starts = [(place, row, start) for place, row in enumerate(rows) for start in range(0, noise.num_splits, UNIT)]
         pieces = ((place, self._slice(noise, row, start)) for place, row, start in ranks.own(starts))
         return self.count(pieces, len(rows))
@@ -112,25 +112,25 @@ class Sampler:
         return noise.exhaustive(self.image(row)[None], start, min(start + UNIT, noise.num_splits))[:, 0]
 
     def images_of(self, rows: range) -> list[int]:
-        """Return the indices of some images, as the log holds them."""
+        """Return the indices of the images in these rows, for the log."""
         indices: list[int] = self.indices[rows.start : rows.stop].tolist()
         return indices
 
     def labels_of(self, rows: range) -> list[int]:
-        """Return the labels of some images."""
+        """Return the labels of the images in these rows, for the log."""
         assert self.split.labels is not None
         labels: list[int] = self.split.labels[rows.start : rows.stop].tolist()
         return labels
 
 
 def unit_sizes(draws: int) -> list[int]:
-    """Return how many draws each unit has: ``UNIT``, but for the last."""
+    """Return the number of draws in each unit: ``UNIT``, except in the last."""
     full, rest = divmod(draws, UNIT)
     return [UNIT] * full + [rest] * bool(rest)
 
 
 def noisy_unit(noise: Noise, x: Tensor, size: int, seed: int, purpose: str, *counters: int) -> Tensor:
-    """Return noisy copies of an image, drawn from the generator that the numbers name: (C, H, W) -> (size, C, H, W)."""
+    """Return noisy copies of an image, seeded by seed, purpose and counters: (C, H, W) -> (size, C, H, W)."""
     copies = x.expand(size, *x.shape)
     return noisy_images(noise, copies, generator(seed, purpose, *counters, device=x.device))
 
@@ -143,14 +143,14 @@ def count_votes(
 
     Args:
         model: (N, C, H, W) -> (N, K) logits.
-        pieces: Rows and their noisy images, in any order; each of several ranks has its own, and all get the sums.
-        rows: R, how many rows there are; none has more than ``MOST_DRAWS`` images.
+        pieces: Rows and their noisy images, in any order; each rank has its own, and all ranks get the sums.
+        rows: R, the number of rows; none has more than ``MOST_DRAWS`` images.
         classes: K.
-        batch: Images in one pass; only the last pass has fewer.
-        device: Where the model is.
+        batch: Number of images in one pass; only the last pass has fewer.
+        device: The device of the model.
 
     Raises:
-        NumericsError: a logit that is not finite.
+        NumericsError: a logit is not finite.
     """
     counter = VoteCounter(rows, classes, device, whole=True)
     for images, row in _packed(pieces, batch):
@@ -172,7 +172,7 @@ def _packed(pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Tensor, Tenso
         while len(noisy):
             count = min(batch - held, len(noisy))
             images[held : held + count] = noisy[:count]
-            # A fill on the device: a copy from the host would wait for it.
+            # The row is filled in on the device, because a copy from the host would wait for it.
             rows[held : held + count] = row
             noisy, held = noisy[count:], held + count
             if held == batch:

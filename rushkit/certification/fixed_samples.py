@@ -1,4 +1,4 @@
-"""A fixed number of draws for each image: CERTIFY and PREDICT of Cohen, Rosenfeld & Kolter 2019, and the mean rule."""
+"""Certify from a fixed number of draws: CERTIFY and PREDICT of Cohen, Rosenfeld & Kolter 2019, and the mean rule."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class FixedSamples(Procedure):
 
     @classmethod
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return ``fixed_tasks``."""
+        """Return the tasks of ``fixed_tasks``."""
         return fixed_tasks(images, selection, samples)
 
     @property
@@ -42,7 +42,7 @@ class FixedSamples(Procedure):
         return f"{self.claim.samples} draws an image, {bound_words(self.claim)}"
 
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
-        """Yield the lines group by group; a group of images is done before the next begins."""
+        """Yield the lines group by group; one group of images is finished before the next begins."""
         mean_classes = _mean_classes(lines)
         for task in self.tasks(len(sampler.split), self.selection, self.claim.samples)[len(lines) :]:
             if task.part == "selection":
@@ -63,7 +63,7 @@ class FixedSamples(Procedure):
         return Conclusion(counts, self.certificates(counts))
 
     def check_logged(self, samples: int) -> None:
-        """Raise UsageError where the counts were not logged after so many draws."""
+        """Raise UsageError if the counts were not logged after this number of draws."""
         if self.claim.samples not in (known := marks(samples)):
             raise self._not_logged(f"from {', '.join(map(str, known))}")
 
@@ -89,7 +89,7 @@ class FixedSamples(Procedure):
                 raise AssertionError("draws bound nothing exhaustively")
 
     def count_image(self, sampler: Sampler, advance: Callable[[int], object]) -> ImageCounts:
-        """Draw for the sampler's only image, each part at once; ``advance`` is called with the draws."""
+        """Make all draws for the sampler's only image, and call ``advance`` with the number of draws."""
         selection = sampler.count_task(Task("selection", range(1), 0, self.selection))
         advance(self.selection)
         estimation = sampler.count_task(Task("estimation", range(1), 0, self.claim.samples))
@@ -97,10 +97,10 @@ class FixedSamples(Procedure):
         return ImageCounts.of_one(selection, estimation)
 
     def verdict(self, counts: ImageCounts) -> Verdict:
-        """Return the class of PREDICT, from the draws that estimate, and the radius of CERTIFY, for a single image.
+        """Return the class of PREDICT, from the estimation draws, and the radius of CERTIFY, for a single image.
 
-        It abstains where the draws that estimate name another class than those that choose: the bounds are always of
-        ``top``, the class that was chosen before the draws that they count.
+        It abstains if the estimation draws favour another class than the selection draws: the bounds always concern
+        ``top``, the class that was chosen before the draws that bound its probability.
         """
         claim, certificates = self.claim, self.certificates(counts)
         certified = int(certificates.predicted[0])
@@ -115,11 +115,11 @@ class FixedSamples(Procedure):
 
 
 def _count_estimation(sampler: Sampler, task: Task, mean_classes: dict[int, int]) -> Estimation:
-    """Make and count draws that bound the probability; of confidences only those that the mean rule would certify."""
+    """Make and count estimation draws; keep only the confidences in the class that the mean rule would certify."""
     started = time.perf_counter()
     counts = sampler.count_task(task)
     images = sampler.images_of(task.rows)
-    # The confidences of all classes would fill the disk.
+    # Logging the confidences of all classes would take too much disk space.
     rows, classes = np.arange(len(images)), [mean_classes[image] for image in images]
     return Estimation(
         images=images,
@@ -134,7 +134,7 @@ def _count_estimation(sampler: Sampler, task: Task, mean_classes: dict[int, int]
 
 
 def _mean_classes(lines: Sequence[CountsLine]) -> dict[int, int]:
-    """Return by index the class of each image that its selection draws are surest of on average."""
+    """Return index of an image -> the class with the largest mean softmax in its selection draws."""
     return {
         image: int(np.argmax(scores))
         for line in lines

@@ -1,4 +1,4 @@
-"""The image files that are to be classified: found in folders, read at the model's size, and told what is wrong."""
+"""Find the image files to classify, read them at the model's size, and report those that cannot be read."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ _REPAIR = "repair it, or leave it out"
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image file that was read.
+    """An image that was read from a file.
 
     Attributes:
         path: The file.
         pixels: uint8 (3, S, S) at the size that the model takes.
-        notes: What was done to it.
+        notes: Sentences on how the image was converted.
     """
 
     path: Path
@@ -35,7 +35,7 @@ class InputImage:
 
 
 def read_images(paths: Sequence[Path], size: int) -> tuple[list[InputImage], list[UnreadableImage]]:
-    """Return the images that can be read, and what is wrong with the others. Raises DataError if none can be read."""
+    """Return the images that can be read, and the problems of the others. Raises DataError if none can be read."""
     pictures: list[InputImage] = []
     unreadable: list[UnreadableImage] = []
     for path in paths:
@@ -51,14 +51,14 @@ def read_images(paths: Sequence[Path], size: int) -> tuple[list[InputImage], lis
 
 
 def image_files(given: Sequence[str | Path], warn: Callable[[str], None] | None = None) -> list[Path]:
-    """Return the image files among files and folders; folders are searched in order of name.
+    """Return the given files and the image files in the given folders, which are searched in order of name.
 
     Args:
         given: Files and folders.
-        warn: Called with what is left out of a folder: links in circles, what is no file, formats that are not read.
+        warn: Called with what a folder leaves out: circular links, special files, unsupported formats.
 
     Raises:
-        UsageError: none are given, or a folder has no image files.
+        UsageError: nothing is given, or a folder has no image files.
         DataError: a folder cannot be listed.
     """
     if not given:
@@ -107,5 +107,5 @@ def read_image(path: Path, size: int) -> InputImage:
 
 
 def pixel_seed(pixels: Tensor) -> int:
-    """Return a number that the pixels of an image determine."""
+    """Return a seed that depends only on the pixels of an image."""
     return int.from_bytes(hashlib.blake2b(pixels.numpy().tobytes(), digest_size=7).digest(), "big")

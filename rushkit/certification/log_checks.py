@@ -1,4 +1,4 @@
-"""Whether the counts of a certification can be what its draws write: votes that add up, images that exist."""
+"""Check that logged counts of a certification are plausible: votes that add up, images that exist."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LINES: TypeAdapter[list[CountsLine]] = TypeAdapter(list[CountsLine])
 
 
 def check_counts(subject: Record, lines: Sequence[Record]) -> None:
-    """Check the counts of a certification, as JSON objects. Raises ValueError with what cannot be."""
+    """Check the counts of a certification, given as JSON objects. Raises ValueError with the first inconsistency."""
     about = parse_subject(subject)
     images = _images(about)
     tasks = PROCEDURES[about.mode].tasks(len(images), about.selection, about.samples)
@@ -36,7 +36,7 @@ def check_counts(subject: Record, lines: Sequence[Record]) -> None:
 
 
 def parse_subject(subject: Record) -> CountsSubject:
-    """Parse what counts are about. Raises ValueError with the first thing that is wrong."""
+    """Parse the subject of a log of counts. Raises ValueError with the first error."""
     try:
         return CountsSubject.model_validate(subject)
     except ValidationError as error:
@@ -44,7 +44,7 @@ def parse_subject(subject: Record) -> CountsSubject:
 
 
 def parse_lines(lines: Sequence[Record]) -> list[CountsLine]:
-    """Parse the lines of a log of counts. Raises ValueError with the first thing that is wrong."""
+    """Parse the lines of a log of counts. Raises ValueError with the first error."""
     try:
         return _LINES.validate_python(list(lines))
     except ValidationError as error:
@@ -87,7 +87,7 @@ def _check_estimation(task: Task, line: Estimation) -> None:
 
 
 def _check_round(line: CountsLine, units: dict[int, int], samples: int) -> None:
-    """Check a round of a sequential test; ``units`` counts those that each image has, and goes on."""
+    """Check a round of sequential tests, and update ``units``, the number of units that each image has."""
     if not isinstance(line, Round) or not line.images:
         raise ValueError("a line is no round of its tests")
     one_each = len(set(line.images)) == len(line.images) == len(line.right) == len(line.sizes)

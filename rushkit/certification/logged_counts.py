@@ -20,9 +20,9 @@ class LoggedCounts:
     """The counts of a certification.
 
     Attributes:
-        subject: What they are of.
+        subject: Everything that the counts depend on.
         lines: The lines of the log.
-        seal: How many lines the file has, and the hash of the last.
+        seal: Number of lines in the file, and the hash of the last one.
     """
 
     subject: CountsSubject
@@ -31,7 +31,7 @@ class LoggedCounts:
 
 
 def read_counts(run_folder: Path) -> LoggedCounts:
-    """Read the counts of a run; a torn last line is left out, and the file stays as it is.
+    """Read the counts of a run; an incomplete last line is ignored, and the file is left unchanged.
 
     Raises:
         UsageError: the run has no counts.
@@ -50,7 +50,7 @@ def read_counts(run_folder: Path) -> LoggedCounts:
 
 
 def _sealed(run_folder: Path) -> Seal | None:
-    """Return what results.json says of the counts; None where the run has no results yet."""
+    """Return the seal of the counts in results.json; None if the run has no results yet."""
     try:
         results = read(run_folder)
     except DataError:

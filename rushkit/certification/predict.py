@@ -1,4 +1,4 @@
-"""Predictions that know when to abstain: PREDICT of Cohen, Rosenfeld & Kolter 2019 for image files, with the radius."""
+"""Classify image files by PREDICT of Cohen, Rosenfeld & Kolter 2019, which may abstain, with certified radii."""
 
 from __future__ import annotations
 
@@ -31,20 +31,21 @@ def predict(
 ) -> Prediction:
     """Classify image files, each with a class or an abstention, bounds on its probability, and a certified radius.
 
-    The draws of an image depend on its pixels and the seed alone: it gets the same answer in any company.
+    The draws of an image depend only on its pixels and the seed, so its answer does not depend on the other images.
     Several ranks share the draws of each image.
 
     Args:
-        recipe: Sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class), system.
+        recipe: The sections noise, certify (norm, samples, selection, alpha, bound, rule, two_class) and system are
+            used.
         source: A fine-tuned checkpoint.
-        images: Files, and folders whose image files are meant, those of their folders too.
-        speaker: Where warnings and progress go; None: to the screen.
+        images: Files, and folders, which are searched recursively for image files.
+        speaker: Prints warnings and progress; None prints to the terminal.
 
     Returns:
-        ``predictions``, one for each image that can be read, what they were made with, and ``unreadable``, the others.
+        The settings, ``predictions`` for the images that can be read, and ``unreadable`` with the others.
 
     Raises:
-        UsageError: no images, more draws than can be counted, or settings as for ``certify``.
+        UsageError: there are no images or too many draws to count, or settings are invalid as for ``certify``.
         DataError: none of the images can be read.
     """
     ranks.join()
@@ -95,7 +96,7 @@ def predict(
 
 
 def predicted_image(picture: InputImage, verdict: Verdict, classes: Sequence[str]) -> PredictedImage:
-    """Return what the results say of an image."""
+    """Return the record of an image's prediction."""
     abstained = verdict.predicted == ABSTAIN
     return PredictedImage(
         predicted=None if abstained else classes[verdict.predicted],

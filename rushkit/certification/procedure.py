@@ -1,4 +1,4 @@
-"""What every way to certify has in common: it knows what to draw, and what follows from the counts."""
+"""The interface of a certification procedure: it defines what to draw, and how to certify from the counts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from rushkit.results.logs import CountsLine, Selection
 
 @dataclass(frozen=True, eq=False)
 class Conclusion:
-    """What follows from the counts.
+    """The certificates that follow from the counts.
 
     Attributes:
-        counts: Of the images that have all their draws, in their order.
-        certificates: Theirs.
-        draws_used: What sequential tests took.
-        undecided: Images of which a sequential test is undecided.
+        counts: Counts of the images that have all their draws, in order.
+        certificates: Certificates of these images.
+        draws_used: Draws that the sequential tests took.
+        undecided: Number of images with an undecided sequential test.
     """
 
     counts: ImageCounts
@@ -40,14 +40,14 @@ class Conclusion:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the counts of one image say of it.
+    """The verdict on one image that follows from its counts.
 
     Attributes:
         predicted: The class, or ABSTAIN.
-        top: The class that the bounds are of.
-        p_lower: Lower bound on its probability, or mean confidence.
-        p_upper: Upper bound.
-        radius: Certified radius, pixel units; 0 where it abstains.
+        top: The class that the bounds are for.
+        p_lower: Lower bound on its probability, or on its mean confidence.
+        p_upper: Upper bound on the same.
+        radius: Certified radius, pixel units; 0 if it abstains.
     """
 
     predicted: int
@@ -59,11 +59,11 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Procedure(ABC):
-    """How a claim is proved.
+    """A procedure that proves a claim.
 
     Attributes:
-        claim: What the certificates say.
-        selection: Draws of an image that choose its class.
+        claim: The claim that the certificates make.
+        selection: Number of draws that choose the class of an image.
     """
 
     claim: Claim
@@ -73,21 +73,21 @@ class Procedure(ABC):
     @classmethod
     @abstractmethod
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return the draws that are known beforehand, in their order; each task becomes a line of the log."""
+        """Return the draws that are known in advance, in order; each task becomes a line of the log."""
 
     @property
     @abstractmethod
     def draws_per_image(self) -> int | None:
-        """How many draws an image takes; None where the counts decide."""
+        """The number of draws for each image; None if it depends on the counts."""
 
     @property
     @abstractmethod
     def words(self) -> str:
-        """What is done, for the first line on the screen."""
+        """A description of the procedure, for the first line of output."""
 
     @abstractmethod
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
-        """Draw and count what is left to do after some lines of the log; yields the next lines, the same on every rank.
+        """Draw and count what is left after the lines of a log, and yield the next lines, the same on every rank.
 
         Args:
             sampler: The images and the model.
@@ -103,7 +103,7 @@ class Procedure(ABC):
         """
 
     def check_logged(self, samples: int) -> None:
-        """Raise UsageError where a log of ``samples`` draws an image cannot tell what this procedure needs."""
+        """Raise UsageError if a log of ``samples`` draws per image lacks the counts that this procedure needs."""
         if self.claim.samples > samples:
             raise self._not_logged(f"up to {samples}")
 
@@ -114,11 +114,11 @@ class Procedure(ABC):
         )
 
     def majority_radius(self, certificates: Certificates) -> NDArray[np.float64]:
-        """Return (N,) radii within which the class has at least half of the noise; a class may lead with less."""
+        """Return (N,) radii within which the class has at least half of the noise; a top class may have less."""
         return self._alone(certificates) if self.claim.two_class else certificates.radius
 
     def _alone(self, certificates: Certificates) -> NDArray[np.float64]:
-        """Return (N,) radii, each at most that which the bound on the class alone gives."""
+        """Return (N,) radii, limited to the radius that the bound on the class alone gives."""
         claim = self.claim
         alone = np.asarray(claim.noise.certified_radius(certificates.p_lower, claim.norm, claim.dim))
         radii: NDArray[np.float64] = np.minimum(certificates.radius, alone)
@@ -140,5 +140,5 @@ def count_selection(sampler: Sampler, task: Task) -> Selection:
 
 
 def bound_words(claim: Claim) -> str:
-    """Return how a claim bounds the probability, for the first line on the screen."""
+    """Return a description of the bound of a claim, for the first line of output."""
     return f"{claim.bound} bound on the {claim.rule} rule, alpha {claim.alpha:g}"

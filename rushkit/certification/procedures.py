@@ -1,4 +1,4 @@
-"""Choose how to certify what a recipe asks for: a fixed number of draws, tests that stop early, or all splits."""
+"""Choose the procedure for a recipe: a fixed number of draws, sequential tests, or a count over all splits."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ _MEAN_BOUNDS: tuple[Bound, ...] = ("empirical-bernstein", "hoeffding")
 
 
 def choose_procedure(settings: Certify, noise: Noise, dim: int, mode: Mode | None = None) -> Procedure:
-    """Choose the procedure of a recipe's [certify] section, checked before anything is drawn.
+    """Choose and check the procedure of a recipe's [certify] section, before any draws are made.
 
     Args:
         settings: The section.
         noise: The smoothing distribution.
         dim: C * H * W.
-        mode: The procedure that counts were made by; None: the one that fits the settings.
+        mode: The procedure that existing counts were made with; None chooses the one that fits the settings.
 
     Raises:
-        NoCertificate: no theorem for the norm, or none for two classes.
-        UsageError: settings that do not go together, too few draws to ever certify at this alpha, or a radius that no
-            two images are apart.
+        NoCertificate: the noise has no theorem for the norm, or none for two classes.
+        UsageError: settings are incompatible, there are too few draws to certify at this alpha, or a radius is larger
+            than any distance between two images.
     """
     for radius in settings.radii:
         check_eps(settings.norm, radius, dim, "radius")
@@ -49,17 +49,17 @@ def choose_procedure(settings: Certify, noise: Noise, dim: int, mode: Mode | Non
 def choose_image_procedure(
     settings: Certify, noise: Noise, dim: int, mode: Mode | None = None, predicts: bool = False
 ) -> FixedSamples | AllSplits:
-    """Choose a procedure that gives every image its largest radius, whatever radii the settings would test.
+    """Choose a procedure that gives each image its largest radius, ignoring the radii to test in the settings.
 
     Args:
         settings: As for ``choose_procedure``.
         noise: The smoothing distribution.
         dim: C * H * W.
         mode: As for ``choose_procedure``.
-        predicts: Whether a class is wanted beside the radius.
+        predicts: Whether a class is predicted as well as the radius.
 
     Raises:
-        NoCertificate, UsageError: as ``choose_procedure``.
+        NoCertificate, UsageError: as for ``choose_procedure``.
     """
     check_theorem(settings, noise, dim)
     if mode != "fixed" and isinstance(noise, FiniteNoise) and _counts_all(settings, noise):

@@ -1,4 +1,4 @@
-"""Going on with a certification that was stopped."""
+"""Resume a stopped certification."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rushkit.setup.resume import parent_checkpoint
 
 
 def resume_certification(recipe: Recipe, run: Run) -> Certification:
-    """Finish a run of ``certify`` or ``recertify``, whichever it was started as, and return its results."""
+    """Finish a stopped run of ``certify`` or ``recertify``, and return its results."""
     asked = CertifyAsked.of(run)
     if asked.counts is None:
         return certify(recipe, parent_checkpoint(run), run)

@@ -1,7 +1,7 @@
-"""Sequential tests of "robust at radius R", each drawn for until its draws decide; undecided images share batches.
+"""Sequential tests of "robust at radius R", which stop as soon as their draws decide; undecided images share batches.
 
-Every image is looked at after each unit of its draws. What the others do, and how many units one round holds, changes
-neither its draws nor the moment at which its test stops.
+Each test is evaluated after every unit of its image's draws. Neither the other images nor the number of units in a
+round change its draws or the point at which it stops.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ Integers = NDArray[np.int64]
 
 
 class SequentialTests:
-    """The tests of every image, at every radius.
+    """The tests of all images at all radii.
 
     Args:
-        claim: Noise, norm, alpha, and how many draws a test may take at most.
-        radii: The radii to test; all tests of one image hold together, because they rest on one martingale.
+        claim: Noise, norm, alpha, and the largest number of draws that a test may take.
+        radii: The radii to test; all tests of one image hold simultaneously, because they use one martingale.
         images: (N,) indices.
         classes: (N,) the classes that the selection draws chose.
 
@@ -54,7 +54,7 @@ class SequentialTests:
 
     @classmethod
     def replayed(cls, claim: Claim, radii: Sequence[float], lines: Sequence[CountsLine]) -> SequentialTests:
-        """Return the tests as they are after the lines of a log."""
+        """Return the tests in their state after the lines of a log."""
         selected = [line for line in lines if isinstance(line, Selection)]
         images = [image for line in selected for image in line.images]
         classes = [int(np.argmax(votes)) for line in selected for votes in line.votes]
@@ -65,17 +65,17 @@ class SequentialTests:
         return tests
 
     def size(self, unit: int) -> int:
-        """Return the draws of a unit: all units are whole but the last that a test may take."""
+        """Return the number of draws in a unit: all units are whole, except the last one that a test may take."""
         return min(UNIT, self.samples - unit * UNIT)
 
     @property
     def undecided(self) -> Integers:
-        """Rows of the images that need more draws and may have them."""
+        """Rows of the images that need more draws and may still take them."""
         open_tests = np.any([test.undecided for test in self.tests], axis=0)
         return np.flatnonzero(open_tests & (self.units * UNIT < self.samples))
 
     def apply(self, line: Round) -> None:
-        """Count a round; draws beyond what a test may take are left out."""
+        """Count a round, ignoring draws beyond the largest number that a test may take."""
         rows = [self._place[image] for image in line.images]
         longest = max(len(right) for right in line.right)
         for step in range(longest):
@@ -88,7 +88,7 @@ class SequentialTests:
                 test.update(gained, drawn)
 
     def next_round(self, sampler: Sampler) -> Round | None:
-        """Draw for undecided images, as many units each as fill a batch, and count; None where all is decided."""
+        """Draw and count for undecided images, with enough units each to fill a batch; None if all are decided."""
         started = time.perf_counter()
         rows = self.undecided[:GROUP]
         if not len(rows):
@@ -119,7 +119,7 @@ class SequentialTests:
     def certificates(self) -> Certificates:
         """Return the largest radius that is certified for each image."""
         certified = np.stack([test.decision == 1 for test in self.tests])
-        # The bound of the test that took most draws.
+        # The bound comes from the test that took the most draws.
         trials = np.stack([test.trials for test in self.tests])
         last = trials.argmax(axis=0), np.arange(len(self.images))
         successes = np.stack([test.successes for test in self.tests])[last]
@@ -139,13 +139,13 @@ class SequentialTests:
 
     @property
     def open_ended(self) -> int:
-        """How many images have a test that is undecided after all the draws that it may take."""
+        """The number of images with a test that is still undecided after the largest number of draws."""
         return int(np.any([test.undecided for test in self.tests], axis=0).sum())
 
 
 @dataclass(frozen=True)
 class Sequential(Procedure):
-    """Tests of a few radii by the betting e-process: each image is drawn for until all its tests are decided.
+    """Tests of a few radii by the betting e-process, with draws for each image until all its tests are decided.
 
     Attributes:
         radii: The radii to test, pixel units.
@@ -156,12 +156,12 @@ class Sequential(Procedure):
 
     @classmethod
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return the draws that choose the classes; the tests ask for the others."""
+        """Return the draws that choose the classes; the tests determine the others."""
         return group_tasks("selection", images, selection)
 
     @property
     def draws_per_image(self) -> None:
-        """None: the tests decide."""
+        """None, because the number depends on the tests."""
         return
 
     @property
@@ -170,7 +170,7 @@ class Sequential(Procedure):
         return f"up to {self.claim.samples} draws an image, {bound_words(self.claim)}"
 
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
-        """Yield the lines that choose the classes, then rounds for the tests that are undecided."""
+        """Yield the lines that choose the classes, then rounds for the undecided tests."""
         known = list(lines)
         for task in self.tasks(len(sampler.split), self.selection, self.claim.samples)[len(lines) :]:
             known.append(count_selection(sampler, task))

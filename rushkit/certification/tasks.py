@@ -1,4 +1,4 @@
-"""Which images are certified, and in which order and portions their noise is drawn: a task is one line of the log."""
+"""Choose the images to certify, and divide their draws into tasks; each task becomes one line of the log."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rushkit.data.memory import limit_indices
 
-# Images that are drawn for together, and draws between two lines of the log: what a kill can cost.
+# Images in a group, and draws between two lines of the log, which bound the work that a kill can lose.
 GROUP = 128
 TASK_DRAWS = 10_000
 
@@ -24,9 +24,9 @@ class Task:
     """Draws that become one line of the log.
 
     Attributes:
-        part: What they are for.
+        part: The purpose of the draws.
         rows: Positions among the images to certify.
-        start: First draw of each image.
+        start: Number of the first draw of each image.
         stop: One past the last draw.
     """
 
@@ -37,14 +37,14 @@ class Task:
 
     @property
     def draws(self) -> int:
-        """Draws of all its images together."""
+        """Total number of draws for all its images."""
         return (self.stop - self.start) * len(self.rows)
 
 
 def certified_indices(images: int, limit: int, skip: int) -> Tensor:
     """Return the images to certify, (N,) int64 in rising order: every ``skip``-th, at most ``limit`` of them (0: all).
 
-    Where nothing is skipped, a limit takes the images that an attack with this limit takes.
+    If no images are skipped, a limit selects the same images as for an attack with this limit.
     """
     every = torch.arange(0, images, skip)
     places = limit_indices(len(every), limit)
@@ -52,9 +52,9 @@ def certified_indices(images: int, limit: int, skip: int) -> Tensor:
 
 
 def marks(samples: int) -> list[int]:
-    """Return the numbers of draws at which counts are logged: 1, 2, 5 times a power of ten, from 100 on to ``samples``.
+    """Return the numbers of draws at which counts are logged: 1, 2 or 5 times a power of ten, from 100 to ``samples``.
 
-    From ``TASK_DRAWS`` on these are its multiples. Certificates can be redone for each of these numbers of draws.
+    From ``TASK_DRAWS`` on they are its multiples. Certificates can be recomputed for each of these numbers of draws.
     """
     small = [factor * 10**power for power in range(2, 5) for factor in (1, 2, 5)]
     known = [mark for mark in small if mark < TASK_DRAWS] + list(range(TASK_DRAWS, samples, TASK_DRAWS))
@@ -67,13 +67,13 @@ def group_tasks(part: Part, images: int, draws: int) -> list[Task]:
 
 
 def fixed_tasks(images: int, selection: int, samples: int) -> list[Task]:
-    """Return tasks for a fixed number of draws of every image; a group of images is done before the next begins."""
+    """Return tasks for a fixed number of draws of every image; a group of images is finished before the next begins."""
     tasks = []
     for group in group_tasks("selection", images, selection):
         tasks.append(group)
         start = 0
         for mark in marks(samples):
-            # Few draws of many images, or many of few.
+            # A task has few draws of many images, or many draws of few.
             size = max(1, min(GROUP, TASK_DRAWS // (mark - start)))
             tasks += [Task("estimation", rows, start, mark) for rows in _groups(group.rows, size)]
             start = mark
