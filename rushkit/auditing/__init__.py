@@ -1,1 +1,1 @@
-"""Whether measured robustness is real: measurements and the checks that judge them."""
+"""Audit whether measured robustness is real: measurements, and checks that evaluate them."""

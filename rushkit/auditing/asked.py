@@ -1,4 +1,4 @@
-"""What an audit measures, and with which budgets: asked for by a new run, and read again by a resumed one."""
+"""The settings of an audit, as requested by a new run and read back by a resumed one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from rushkit.auditing.plan import Settings
 from rushkit.recipe.schema import Recipe
 from rushkit.run.asked import AuditAsked
 
-# Images where no number of them is asked for.
+# Default number of images.
 IMAGES = 64
 
 
 def settings_asked(recipe: Recipe, asked: AuditAsked) -> Settings:
-    """Return the settings that were asked for, on the ball of the recipe's first attack."""
+    """Return the requested settings, on the ball of the recipe's first attack."""
     ball = recipe.attack[0]
     return audit_settings(
         ball.norm, ball.eps, recipe.system.seed, steps=asked.steps, eot=asked.eot, queries=asked.queries
@@ -20,5 +20,5 @@ def settings_asked(recipe: Recipe, asked: AuditAsked) -> Settings:
 
 
 def images_asked(asked: AuditAsked) -> int:
-    """Return how many images to look at; 0 stands for all."""
+    """Return the requested number of images; 0 means all."""
     return IMAGES if asked.limit is None else asked.limit

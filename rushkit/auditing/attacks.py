@@ -23,7 +23,7 @@ from rushkit.system import derived_seed, generator
 
 @dataclass
 class Outcome:
-    """What one measurement found, as JSON holds it.
+    """The outcome of one measurement, in types that JSON supports.
 
     Attributes:
         share: For each image, the share of fresh votes that are right.
@@ -46,10 +46,10 @@ class Attacks:
 
     Args:
         g: The model under its noise, with the m of the votes.
-        x: (N, C, H, W) images in [0, 1] that are right before any attack.
+        x: (N, C, H, W) images in [0, 1] that are classified correctly before any attack.
         y: (N,) labels.
         settings: Norm, eps and budgets.
-        features: (N, C, H, W) -> (N, F), where examples are planted.
+        features: (N, C, H, W) -> (N, F), the features in which examples are planted.
 
     Attributes:
         device: The device of the images.
@@ -61,7 +61,7 @@ class Attacks:
         self.device = x.device
 
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
-        """Return the outcome of a measurement, and its (N, C, H, W) images if a white box within eps made them."""
+        """Return the outcome of a measurement, and its (N, C, H, W) images if it is a white-box attack within eps."""
         outcome = Outcome()
         try:
             if measurement.kind == "planted":
@@ -78,7 +78,7 @@ class Attacks:
         return outcome, x_adv if measurement.kind == "climb" and within else None
 
     def judge(self, x_adv: Tensor) -> Outcome:
-        """Count many votes of fresh noise on the images that were chosen."""
+        """Score the chosen images by many votes of fresh noise."""
         seed = derived_seed(self._settings.seed, "audit final")
         try:
             right = count_right(self._g, x_adv, self._y, FINAL_VOTES, seed)["majority"]
@@ -87,7 +87,7 @@ class Attacks:
         return Outcome(share=[count / FINAL_VOTES for count in right])
 
     def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Attack every image by one climb of PGD and keep its last iterate, which is what a sweep compares."""
+        """Attack every image by one climb of PGD, and keep its last iterate, which the sweeps compare."""
         settings = self._settings
         options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
         options |= measurement.options
@@ -105,7 +105,7 @@ class Attacks:
         return x_adv
 
     def _noise(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Add random noise as large as the ball allows: corners in l-inf, else random directions at full length."""
+        """Add random noise of the largest size in the ball: corners in l-inf, otherwise random directions."""
         x, settings = self._x, self._settings
         source = generator(settings.seed, "audit noise", device=x.device)
         delta = random_start(torch.full_like(x, 0.5), settings.norm, min(settings.eps, 0.5), source) - 0.5
@@ -117,7 +117,7 @@ class Attacks:
         return project(x, x + delta, settings.norm, settings.eps)
 
     def _square(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Attack by Square, which sees scores and no gradient."""
+        """Attack by Square, which uses scores and no gradients."""
         settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
         attack = square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
         x_adv = attack.run(self._g, self._x, self._y).x_adv
@@ -140,7 +140,7 @@ class Attacks:
 
 
 def score(g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int, label: str) -> list[float]:
-    """Return each image's share of right votes of fresh noise; the label seeds the draws."""
+    """Return each image's share of correct votes of fresh noise; the label seeds the draws."""
     votes = max(1, SCORE_DRAWS // g.samples)
     right = count_right(g, x, y, votes, derived_seed(seed, f"audit score {label}"))["majority"]
     return [count / votes for count in right]

@@ -1,7 +1,7 @@
-"""Is the robustness real? Measure what the checks need on a few images, and judge them.
+"""Audit whether a model's robustness is real: make the measurements that the checks need, and run the checks.
 
-Each measurement is kept as soon as it is there: a stopped audit goes on where it was. Several ranks deal the
-measurements out among themselves.
+Each measurement is stored as soon as it is finished, so a stopped audit can resume where it was. Several ranks share
+the measurements between them.
 """
 
 from __future__ import annotations
@@ -50,18 +50,18 @@ def audit(
             print(check.code, check.status, check.says)
 
     Args:
-        recipe: Sections data, noise, attack (for the split and m), system.
+        recipe: The sections data, noise, attack (for the split and m) and system are used.
         source: A fine-tuned checkpoint.
-        settings: Norm, eps and budgets; None: the ball of the recipe's first attack, and the usual budgets.
-        run: Takes each measurement, and results.json in the end; a run that was stopped goes on. None: a new one.
-        images: How many images of the split; 0: all.
-        samples: m; 0: the largest of the recipe's first attack.
+        settings: Norm, eps and budgets; None means the ball of the recipe's first attack, and the default budgets.
+        run: The run that measurements and results.json are written to; a stopped run is resumed. None starts a new one.
+        images: Number of images of the split; 0 means all.
+        samples: m; 0 means the largest m of the recipe's first attack.
 
     Returns:
-        What results.json holds: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
+        The contents of results.json: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
 
     Raises:
-        Interrupted: a signal asked to stop; what is measured is kept.
+        Interrupted: a signal asked to stop; finished measurements are kept.
     """
     section = recipe.attack[0] if recipe.attack else None
     settings = settings or _default_settings(section, recipe.system.seed)
@@ -116,13 +116,13 @@ def failed(results: Audit) -> list[str]:
 
 
 def audit_settings(norm: str, eps: float, seed: int, **budgets: int | None) -> Settings:
-    """Return settings with some budgets; None means the default. Raises UsageError as ``Settings`` does."""
+    """Return settings with the given budgets; None means the default. Raises UsageError as ``Settings`` does."""
     given = {name: value for name, value in budgets.items() if value is not None}
     return Settings(norm, eps, seed=seed, **given)  # type: ignore[arg-type]
 
 
 def _default_settings(section: Attack | None, seed: int) -> Settings:
-    """Return the usual budgets on the ball of an attack, or of the usual attack."""
+    """Return the default budgets on the ball of an attack, or on the default ball."""
     ball = section or Attack()
     return audit_settings(ball.norm, ball.eps, seed)
 
@@ -139,7 +139,7 @@ def _announcement(
 
 
 def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, samples: int) -> dict[str, JSON]:
-    """Return the facts that must not change while the audit is stopped."""
+    """Return everything that the outcomes depend on; resuming requires that none of it has changed."""
     return {
         "model": subject.classifier.checkpoint.hash,
         "precision": subject.machine.precision,
@@ -163,7 +163,7 @@ def _sweeps(measured: Measured) -> AuditSweeps:
 
 
 def _attacks(measured: Measured) -> AuditAttacks:
-    """Return the accuracies that are in no sweep."""
+    """Return the accuracies that belong to no sweep."""
     alone: dict[str, Point | None] = {
         "clean": measured.clean,
         "fixed": measured.rival("fixed"),

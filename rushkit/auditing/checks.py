@@ -1,7 +1,7 @@
-"""Is the robustness real? The checklist of a trustworthy evaluation, one function a check, each judging figures.
+"""The checklist of a trustworthy evaluation of robustness, with one function for each check.
 
 The list follows Carlini et al. 2019, Athalye et al. 2018, Tramer et al. 2020, Pintor et al. 2022 and Lee and Kim 2023.
-Codes are stable; ``docs/audit.md`` says of each what it means and what to do.
+Codes are stable; ``docs/audit.md`` explains what each one means and what to do about it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _RISE = 0.02
 
 @dataclass(frozen=True)
 class Verdict:
-    """What one check says.
+    """The verdict of one check.
 
     Attributes:
         status: Whether the check passes, warns or fails, or was skipped.
@@ -44,21 +44,21 @@ class Verdict:
 
 
 def eot_not_converged(measured: Measured) -> Verdict:
-    """Twice the draws in each gradient must find nothing more."""
+    """Check that twice the draws in each gradient break no more images."""
     before, after = measured.points["draws"][-2:]
     figures = {f"accuracy at {point.label}": point.accuracy for point in measured.points["draws"]}
     return Verdict(_worse_by(after, before), _change(before, after), figures)
 
 
 def steps_not_converged(measured: Measured) -> Verdict:
-    """Twice the steps must find nothing more."""
+    """Check that twice the steps break no more images."""
     before, after = measured.points["steps"][-2:]
     figures = {f"accuracy at {point.label}": point.accuracy for point in measured.points["steps"]}
     return Verdict(_worse_by(after, before), _change(before, after), figures)
 
 
 def loss_still_rising(measured: Measured) -> Verdict:
-    """The attack's loss must have stopped rising before its last 10 steps (Pintor et al. 2022, indicator 3)."""
+    """Check that the attack's loss stops rising before its last 10 steps (Pintor et al. 2022, indicator 3)."""
     curve = measured.curve
     last = min(10, len(curve) // 2)
     if last < 2:
@@ -76,7 +76,7 @@ def loss_still_rising(measured: Measured) -> Verdict:
 
 
 def gradient_zero(measured: Measured) -> Verdict:
-    """Where the gradient is zero, a gradient attack does nothing (Pintor et al. 2022, indicator 1)."""
+    """Check for zero gradients, with which a gradient attack does nothing (Pintor et al. 2022, indicator 1)."""
     if measured.gradients is None:
         return Verdict("fail", "the output has no gradient with respect to the input")
     share = sum(measured.gradients.zero) / len(measured.gradients.zero)
@@ -86,7 +86,7 @@ def gradient_zero(measured: Measured) -> Verdict:
 
 
 def gradient_drowned(measured: Measured) -> Verdict:
-    """Two gradients from independent draws must point the same way, or the noise hides where to go."""
+    """Check that gradients from independent draws point the same way; otherwise the noise hides the direction."""
     assert measured.gradients is not None
     cosines = measured.gradients.cosines
     if len(cosines) < 2:
@@ -99,7 +99,7 @@ def gradient_drowned(measured: Measured) -> Verdict:
 
 
 def not_finite(measured: Measured) -> Verdict:
-    """NaN and infinite logits or gradients are failures of the model, never successes of an attack."""
+    """Check for NaN and infinite logits or gradients, which are failures of the model, not successes of an attack."""
     figures = {"not_finite": float(measured.not_finite)}
     if measured.not_finite:
         return Verdict("fail", f"{measured.not_finite} of {measured.images} images: {measured.problem}", figures)
@@ -107,7 +107,7 @@ def not_finite(measured: Measured) -> Verdict:
 
 
 def saturated(measured: Measured) -> Verdict:
-    """Where a draw's probability rounds to 1, its −log p has no gradient left and −log p̄ flattens."""
+    """Check for saturation: if a draw's probability rounds to 1, its −log p has no gradient, and −log p̄ is flat."""
     assert measured.gradients is not None
     share = measured.gradients.saturated
     status = _above(share, 0.05, 0.5)
@@ -117,7 +117,7 @@ def saturated(measured: Measured) -> Verdict:
 
 
 def large_eps_survived(measured: Measured) -> Verdict:
-    """Where every image may become grey, no classifier beats a constant answer: what still stands is hidden."""
+    """Check that a ball in which every image can become grey leaves no more than the accuracy of a constant answer."""
     # Only images that were right are attacked: with a model that favours one class they are not 1/K of each class.
     point, chance = measured.points["radii"][-1], measured.commonest
     low, _ = mean_interval(math.fsum(point.share), len(point.share))
@@ -129,22 +129,22 @@ def large_eps_survived(measured: Measured) -> Verdict:
 
 
 def accuracy_rises_with_eps(measured: Measured) -> Verdict:
-    """A larger ball holds the smaller one."""
+    """Check that accuracy does not rise with eps, since a larger ball contains the smaller one."""
     return _monotone(measured.points["radii"], "eps")
 
 
 def accuracy_rises_with_steps(measured: Measured) -> Verdict:
-    """More steps must not leave more images right."""
+    """Check that accuracy does not rise with the number of steps."""
     return _monotone(measured.points["steps"], "steps")
 
 
 def single_step_stronger(measured: Measured) -> Verdict:
-    """Many small steps must do at least as well as one large one."""
+    """Check that many small steps break at least as many images as one large step."""
     return _rival(measured.points["single"][0], measured.points["losses"][0])
 
 
 def black_box_stronger(measured: Measured) -> Verdict:
-    """What Square finds without gradients, for any image, the white-box attacks must find too."""
+    """Check that the white-box attacks break every image that Square breaks without gradients."""
     assert measured.best is not None
     if not measured.points["black_box"]:
         return Verdict("skipped", f"Square has no {measured.settings.norm} or does not fit such images")
@@ -163,13 +163,13 @@ def black_box_stronger(measured: Measured) -> Verdict:
 
 
 def random_noise_stronger(measured: Measured) -> Verdict:
-    """Noise of the attack's own size must do less than the attack."""
+    """Check that random noise of the attack's size breaks fewer images than the attack."""
     assert measured.best is not None
     return _rival(measured.points["noise"][0], measured.best)
 
 
 def planted_example_missed(measured: Measured) -> Verdict:
-    """An example that is there by construction must be found (Zimmermann et al. 2022)."""
+    """Check that the attack finds planted adversarial examples (Zimmermann et al. 2022)."""
     if measured.planted is None:
         return Verdict("skipped", "the noise is too strong for this ball: no example could be planted and proved")
     share = sum(measured.planted) / len(measured.planted)
@@ -179,7 +179,7 @@ def planted_example_missed(measured: Measured) -> Verdict:
 
 
 def losses_disagree(measured: Measured) -> Verdict:
-    """Where another loss finds much more than −log p̄, that one is flat: saturated, or opposed to the mean."""
+    """Check that no other loss breaks many more images than −log p̄, which may saturate or be at odds with votes."""
     figures = {f"accuracy under {point.label}": point.accuracy for point in measured.points["losses"]}
     base, best = measured.points["losses"][0], min(measured.points["losses"], key=lambda point: point.accuracy)
     gap = base.accuracy - best.accuracy
@@ -188,12 +188,12 @@ def losses_disagree(measured: Measured) -> Verdict:
 
 
 def fixed_noise_stronger(measured: Measured) -> Verdict:
-    """An attack on one panel of noise must not beat one that sees the noise as it is."""
+    """Check that an attack on one fixed panel of noise does not beat one with fresh noise at every step."""
     return _rival(measured.points["fixed"][0], measured.points["losses"][0])
 
 
 def votes_flip(measured: Measured) -> Verdict:
-    """Where votes on one image differ, an accuracy is a mean, and an attacker who tries again has more."""
+    """Check whether votes on one image differ: an attacker who tries repeatedly then breaks more than the mean says."""
     assert measured.best is not None
     assert measured.any_failure is not None
     shares = measured.best.share
@@ -208,7 +208,7 @@ def votes_flip(measured: Measured) -> Verdict:
 
 
 def out_of_ball(measured: Measured) -> Verdict:
-    """Every image must lie within eps of its original, but for the rounding of its pixels, and within [0, 1]."""
+    """Check that every image lies within eps of its clean image, up to rounding of its pixels, and within [0, 1]."""
     # results.json holds finite figures only.
     if math.isinf(measured.excess):
         return Verdict("fail", "an image that an attack returned has NaN or infinite pixels")
@@ -219,7 +219,7 @@ def out_of_ball(measured: Measured) -> Verdict:
 
 
 def too_few_images(measured: Measured) -> Verdict:
-    """On few images most checks cannot fail."""
+    """Check that there are enough images, since most checks cannot fail on few."""
     count = len(measured.attacked)
     figures = {"images": float(measured.images), "attacked": float(count)}
     if not count:
@@ -262,7 +262,7 @@ _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
 
 def check_all(measured: Measured) -> list[Check]:
-    """Return every check on what was measured; a check whose figures are missing is skipped, and says why."""
+    """Run every check on the measurements; a check whose figures are missing is skipped, with the reason."""
     checks = []
     for code, name, judge in CHECKS:
         if measured.deterministic and code in _ABOUT_NOISE:
@@ -286,14 +286,14 @@ def _can_judge(code: str, measured: Measured) -> bool:
 
 
 def _rival(weak: Point, strong: Point) -> Verdict:
-    """Judge whether an attack that should be the weaker one finds more."""
+    """Compare two attacks: the weaker one must not break more images."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
     says = f"{weak.label} leaves {_percent(weak.accuracy)}, {strong.label} {_percent(strong.accuracy)}"
     return Verdict(_worse_by(weak, strong), says + _tolerance(weak, strong), figures)
 
 
 def _monotone(points: list[Point], what: str) -> Verdict:
-    """Judge whether accuracy falls along a sweep."""
+    """Check that accuracy does not rise along a sweep."""
     statuses = {_worse_by(before, after) for before, after in pairwise(points)}
     worst: Status = "fail" if "fail" in statuses else "warn" if "warn" in statuses else "pass"
     accuracies = ", ".join(_percent(point.accuracy) for point in points)
@@ -302,7 +302,7 @@ def _monotone(points: list[Point], what: str) -> Verdict:
 
 
 def _worse_by(lower: Point, higher: Point) -> Status:
-    """Judge whether accuracy is lower at the first point, by how much and how surely, on the same images."""
+    """Compare the accuracy of two points on the same images, by size and significance of the difference."""
     drop = higher.accuracy - lower.accuracy
     lost = sum(before and not after for before, after in zip(higher.right, lower.right, strict=True))
     won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
@@ -312,7 +312,7 @@ def _worse_by(lower: Point, higher: Point) -> Status:
 
 
 def _noticed_from(lower: Point, higher: Point) -> float:
-    """Return the drop in accuracy beyond which chance does not explain it on these images."""
+    """Return the smallest drop in accuracy on these images that chance does not explain."""
     return max(_NOTICEABLE, _ERRORS * _paired_error(lower, higher))
 
 
@@ -344,7 +344,7 @@ def _change(before: Point, after: Point) -> str:
 
 
 def _tolerance(lower: Point, higher: Point) -> str:
-    """Say of a drop that passes on how many images it was seen, and from which drop on it would have warned."""
+    """Return a phrase for a drop that passes: the number of images, and the drop that would have caused a warning."""
     images, drop = len(lower.share), higher.accuracy - lower.accuracy
     if not 0 < drop <= min(_noticed_from(lower, higher), 1.0):
         return ""

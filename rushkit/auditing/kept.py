@@ -1,4 +1,4 @@
-"""What the measurements of an unfinished audit found, in a file each, so that a stop loses none of them."""
+"""Store the outcome of each measurement of an unfinished audit in a file, so that a stop loses none of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _OUTCOME = TypeAdapter(Outcome)
 
 
 class KeptOutcomes:
-    """Outcomes by the number of their measurement.
+    """The stored outcomes, by the number of their measurement.
 
     Args:
-        run: Whose folder ``counts`` takes the files.
-        subject: What the outcomes depend on; a file about something else is passed over.
+        run: The run; the files lie in its folder ``counts``.
+        subject: The facts that the outcomes depend on; a file with another subject is ignored.
     """
 
     def __init__(self, run: Run, subject: Mapping[str, JSON]) -> None:
@@ -31,7 +31,7 @@ class KeptOutcomes:
         self._subject = dict(subject)
 
     def load(self, number: int) -> tuple[Outcome, Tensor | None] | None:
-        """Return what a measurement found and its images, if it has any; None where it is still to be made."""
+        """Return the outcome of a measurement, and its images if it has any; None if it is not finished."""
         stored = self._file(number).load(number)
         if stored is None:
             return None
@@ -41,7 +41,7 @@ class KeptOutcomes:
             return None
 
     def save(self, number: int, outcome: Outcome, x_adv: Tensor | None) -> None:
-        """Keep what a measurement found."""
+        """Store the outcome of a measurement."""
         self._file(number).save(number, {} if x_adv is None else {"x_adv": x_adv}, {"outcome": asdict(outcome)})
 
     def clear(self) -> None:

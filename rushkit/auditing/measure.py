@@ -1,8 +1,7 @@
-"""What an audit measures: sweeps of one attack, its rivals, gradients, saturation and planted examples.
+"""Make the measurements of an audit: sweeps of one attack, its rivals, gradients, saturation and planted examples.
 
-Nothing here judges; ``auditing.checks`` does, from these figures alone. Several ranks deal the measurements out
-among themselves: each is a function of the images, its label and the seed, so that all of them come to what a single
-process finds.
+The figures are evaluated by ``auditing.checks``. Several ranks share the measurements between them. Each measurement
+is a function of the images, its label and the seed, so the figures do not depend on the number of ranks.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ class Point:
     """The accuracy after one attack, by votes of fresh noise.
 
     Attributes:
-        label: Names the attack.
-        value: Its place in its sweep.
+        label: Name of the attack.
+        value: The value of the setting that its sweep varies.
         share: For each image, the share of votes that are right.
     """
 
@@ -46,12 +45,12 @@ class Point:
 
     @property
     def accuracy(self) -> float:
-        """The share of right votes, over all images."""
+        """The share of correct votes over all images."""
         return math.fsum(self.share) / len(self.share)
 
     @property
     def right(self) -> tuple[bool, ...]:
-        """Which images are right in most votes."""
+        """Whether each image is classified correctly in most votes."""
         return tuple(share > 0.5 for share in self.share)
 
 
@@ -74,23 +73,23 @@ class Gradients:
 
 @dataclass
 class Measured:
-    """Everything that the checks look at; what could not be measured is None or empty.
+    """All figures that the checks use; figures that could not be measured are None or empty.
 
     Attributes:
-        settings: What was spent.
-        images: How many there were.
+        settings: Norm, eps and budgets.
+        images: Number of images.
         classes: K.
         clean: The accuracy before any attack, on all images.
-        attacked: Indices of the images that are right before any attack; all points below are about these.
-        commonest: Share of them with the commonest label, which a constant answer gets right.
+        attacked: Indices of the images that are right before any attack; all points below refer to these.
+        commonest: Share of them with the most common label, which is the accuracy of a constant answer.
         not_finite: Images for which some draw gives NaN or infinite logits.
-        deterministic: Whether every draw of the noise is the same, so that checks of the noise are skipped.
+        deterministic: Whether all draws of the noise are the same, so that checks of the noise are skipped.
         problem: Why the rest could not be measured, or "".
-        no_gradient: Whether that is because the output does not depend on the input differentiably.
+        no_gradient: Whether the reason is that the output is not a differentiable function of the input.
         gradients: Input gradients at the attacked images.
-        points: The accuracies by place: sweeps in their order, rivals of the base attack alone. The first of the
-            losses is the base attack.
-        best: The accuracy on the worst white-box version of each image, by votes that chose none of them.
+        points: The accuracies by place: a list for each sweep, in order, and for each rival of the base attack. The
+            first entry of the losses is the base attack.
+        best: The accuracy on the worst white-box version of each image, by votes that were not used to choose it.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -117,11 +116,11 @@ class Measured:
     planted: list[bool] | None = None
 
     def rival(self, place: Place) -> Point | None:
-        """Return a rival of the base attack; None where it was not measured."""
+        """Return a rival of the base attack; None if it was not measured."""
         return self.points[place][0] if self.points[place] else None
 
     def add(self, measurement: Measurement, outcome: Outcome) -> bool:
-        """Put the outcome of a measurement into its place; returns False where it has a problem instead."""
+        """Add the outcome of a measurement, and return True; return False if the measurement failed."""
         self.excess = max(self.excess, outcome.excess)
         if outcome.problem:
             self.not_finite, self.problem = 1, outcome.problem
@@ -150,16 +149,16 @@ def measure(
     work: Work | None = None,
     kept: KeptOutcomes | None = None,
 ) -> Measured:
-    """Attack images in every way that the checks compare; the same figures on every rank.
+    """Make all measurements that the checks compare, with the same figures on every rank.
 
     Args:
         g: The model under its noise, with the m of the votes.
         x: (N, C, H, W) images in [0, 1].
         y: (N,) labels.
         settings: Norm, eps and budgets.
-        features: (N, C, H, W) -> (N, F), where examples are planted; None: the model's logits.
-        work: Shows the progress, and stops between two measurements on request; None: no run.
-        kept: Holds the outcomes of earlier sessions and takes those of this one; None: nothing is kept.
+        features: (N, C, H, W) -> (N, F), the features in which examples are planted; None means the model's logits.
+        work: Displays the progress, and stops between two measurements if asked to; None without a run.
+        kept: Holds the outcomes of earlier sessions and stores new ones; None stores nothing.
 
     Raises:
         Interrupted: a signal asked to stop.
@@ -186,7 +185,7 @@ def measure(
 
 
 def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> Measured:
-    """Measure the model without any attack, and its gradients; ``problem`` says why there is nothing to attack."""
+    """Measure the model without an attack, and its gradients; set ``problem`` if there is nothing to attack."""
     measured = Measured(settings, images=len(x), deterministic=g.deterministic)
     for image in x:
         try:
@@ -213,14 +212,14 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
 
 
 def _agreed(measured: Measured | None) -> Measured:
-    """Return rank 0's figures on every rank: what is attacked must not depend on a rank's rounding."""
+    """Return rank 0's figures on every rank, since rounding must not make ranks attack different images."""
     return _MEASURED.validate_python(ranks.broadcast(None if measured is None else asdict(measured)))
 
 
 def _measure_share(
     attacks: Attacks, planned: list[Measurement], search: BestByRule, work: Work, kept: KeptOutcomes | None
 ) -> dict[int, Outcome]:
-    """Make this rank's measurements, and return their outcomes by number. White-box images go to the search."""
+    """Make this rank's measurements, and return their outcomes by number; offer white-box images to the search."""
     outcomes = {}
     mine = ranks.own_by_cost(list(enumerate(planned)), lambda item: item[1].passes)
     work.bar.total = sum(measurement.passes for _, measurement in mine)
@@ -256,7 +255,7 @@ def _kept_or_measured(
 
 
 def _best_of_all(search: BestByRule) -> Tensor:
-    """Return the best version of each image that any rank found, (N, C, H, W); of equals, the first measurement's."""
+    """Return the best version of each image over all ranks, (N, C, H, W); ties go to the first measurement."""
     leads = list(zip(search.best["majority"].scores[0].tolist(), search.chosen.tolist(), strict=True))
     by_image = zip(*ranks.gather(leads), strict=True)
     winners = [max(rivals, key=lambda rival: (rival[0], -rival[1]))[1] for rivals in by_image]
@@ -266,7 +265,7 @@ def _best_of_all(search: BestByRule) -> Tensor:
 
 
 def _judge_best(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
-    """Count fresh votes, which chose nothing, on the best white-box version of each image."""
+    """Score the best white-box version of each image by fresh votes, which were not used to choose it."""
     outcome = Outcome(**ranks.broadcast(asdict(attacks.judge(x_adv)) if ranks.rank() == 0 else None))
     if outcome.problem:
         measured.not_finite, measured.problem = 1, outcome.problem

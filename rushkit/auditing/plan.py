@@ -1,4 +1,4 @@
-"""What an audit measures, and what each measurement costs. Nothing here computes."""
+"""Plan the measurements of an audit, and estimate their costs."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from rushkit.recipe.radius import check_eps
 
 # Draws behind every accuracy, in votes of m draws each; and votes on the best white-box images.
 SCORE_DRAWS, FINAL_VOTES = 64, 10
-# Rough costs: the check of success inside an attack, in draws; a pass forward and backward, in forward passes.
+# Rough costs: the check of success inside an attack, in draws; a forward and backward pass, in forward passes.
 _VERDICT_DRAWS, _BACKWARD = 60, 3
 # Draws that place a readout for one planted example, and passes that climb to its point.
 _PLACING, _PLANT_CLIMB = 5 * SELECTION_SAMPLES, 128
 _RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
-# The radius at which every image can become grey, so that no classifier can be right: half the box, by norm.
+# The radius at which every image can become grey, so that no classifier can be robust: half the box, by norm.
 _HALF_BOX: dict[str, Callable[[int], float]] = {
     "linf": lambda dim: 0.5,
     "l2": lambda dim: 0.5 * math.sqrt(dim),
@@ -31,19 +31,19 @@ _HALF_BOX: dict[str, Callable[[int], float]] = {
 
 @dataclass(frozen=True)
 class Settings:
-    """What an audit spends.
+    """The ball and the budgets of an audit.
 
     Attributes:
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
-        steps: Gradient steps; the sweep goes from a quarter to twice as many.
-        eot: Draws of noise in a gradient; the sweep likewise.
+        steps: Gradient steps; the sweep covers a quarter of them to twice as many.
+        eot: Draws of noise in a gradient; the sweep covers the same range.
         queries: Queries of Square.
-        planted: How many images get a planted example.
+        planted: Number of images with a planted example.
         seed: Seeds every draw.
 
     Raises:
-        UsageError: an unknown norm, an eps that is no radius in pixel units, or a budget that is not positive.
+        UsageError: the norm is unknown, eps is not a radius in pixel units, or a budget is not positive.
     """
 
     norm: Norm
@@ -79,21 +79,21 @@ class Settings:
         return max(_HALF_BOX[self.norm](dim), self.eps)
 
 
-# What a measurement belongs to: a sweep, or a rival of the base attack.
+# The place of a measurement in the results: a sweep, or a rival of the base attack.
 Place = Literal["steps", "draws", "radii", "losses", "fixed", "single", "noise", "black_box"]
 
 
 @dataclass(frozen=True)
 class Measurement:
-    """One thing to measure. It needs the outcome of no other, so that it can be made on any rank.
+    """One measurement. It is independent of the others, so any rank can make it.
 
     Attributes:
         label: Its name, which also seeds its draws.
-        place: Where its accuracy goes in ``Measured.points``; None: it is of another kind.
-        passes: About how many forward passes it makes; a backward counts two.
-        value: Its place in its sweep.
+        place: The place of its accuracy in ``Measured.points``; None if it measures something else.
+        passes: Approximate number of forward passes; a backward pass counts as two.
+        value: The value of the setting that its sweep varies.
         kind: How it is made; a climb is PGD.
-        options: How a climb differs from the base attack.
+        options: The options in which a climb differs from the base attack.
         base: Whether it is the base attack itself.
     """
 
@@ -107,13 +107,13 @@ class Measurement:
 
 
 def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list[Measurement]:
-    """Return every measurement on the images that are right, in the order of the results.
+    """Return all measurements on the correctly classified images, in the order of the results.
 
     Args:
-        settings: What is spent.
-        m: Draws in a vote.
-        classes: K; a loss that needs more is left out.
-        shape: (N, C, H, W) of the images; Square is left out where it does not fit them.
+        settings: Norm, eps and budgets.
+        m: Number of draws in a vote.
+        classes: K; a loss that needs more classes is left out.
+        shape: (N, C, H, W) of the images; Square is left out if it does not fit them.
     """
     images, dim = shape[0], math.prod(shape[1:])
     eps, large = settings.eps, settings.large_eps(dim)
@@ -145,7 +145,7 @@ def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list
 
 def passes(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> int:
     """Estimate how many forward passes an audit of (N, C, H, W) images makes; a backward pass counts as two."""
-    # Beside the plan: the clean votes, two gradients, the final votes.
+    # In addition to the plan: the clean votes, two gradients, the final votes.
     around = 2 * SCORE_DRAWS + 2 * _BACKWARD * settings.eot + FINAL_VOTES * m
     return shape[0] * around + sum(measurement.passes for measurement in plan(settings, m, classes, shape))
 

@@ -1,8 +1,8 @@
-"""Examples that are there by construction: does an attack find them?
+"""Plant adversarial examples, and test whether an attack finds them.
 
-A classifier whose attack finds nothing may be robust, or its attack may be blind. Zimmermann et al. 2022 ("Increasing
-confidence in adversarial robustness evaluations") put a new two-class readout on the model's own features, such that a
-known point of the ball has the other class. An attack that sees the features must find such a point.
+If an attack finds nothing, the classifier may be robust, or the attack may be too weak. Zimmermann et al. 2022
+("Increasing confidence in adversarial robustness evaluations") put a new two-class readout on the model's own features,
+such that a known point of the ball has the other class. An attack that works on these features must find such a point.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Features = Callable[[Tensor], Tensor]
 # Draws that place the readout, and those of the votes that prove the plant and judge the attack.
 _PLACING_DRAWS = 64
 _VOTE_DRAWS = 101
-# A lead that chance hardly explains: three standard deviations of fair flips.
+# A lead that chance hardly explains: three standard deviations of fair coin flips.
 _CLEAR = 30
 # Steps that take the planted point to where the features differ, and the part of the way at which the class changes.
 _STEPS = 8
@@ -34,14 +34,14 @@ _GAIN = 6.0
 
 
 class Readout(nn.Module):
-    """Two classes by where the features lie between those of the image and of the planted point.
+    """A two-class readout of where the features lie between those of the image and those of the planted point.
 
     Args:
-        model: Whose features these are, so that an attack treats its modules as it would.
+        model: The model of the features, kept as a submodule so that an attack handles its modules as usual.
         features: (N, C, H, W) -> (N, F).
         direction: (F,) from the image's mean features to the point's, scaled so that they lie 1 apart along it.
-        origin: The place of the image's mean features along it.
-        threshold: Where between 0 and 1 the class changes.
+        origin: The position of the image's mean features along it.
+        threshold: The position between 0 and 1 at which the class changes.
     """
 
     def __init__(self, model: nn.Module, features: Features, direction: Tensor, origin: Tensor, threshold: float):
@@ -73,7 +73,7 @@ def plant_and_seek(
         seed: Seeds every draw.
 
     Returns:
-        One outcome for each plant that votes prove; None where noise hides every one.
+        One outcome for each planted example that votes confirm; None if noise hides all of them.
     """
     outcomes = []
     for index in range(len(x)):
@@ -91,7 +91,7 @@ def plant_and_seek(
 def _plant(
     g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int
 ) -> SmoothedClassifier | None:
-    """Return a classifier of two classes with an adversarial example, proved by votes; None where noise hides it."""
+    """Return a two-class classifier with an adversarial example that votes confirm; None if noise hides it."""
     point = _far_point(g, features, x, norm, eps, seed)
     here, there = (_mean_features(g, features, image, seed) for image in (x, point))
     way = there - here
@@ -108,7 +108,7 @@ def _plant(
 
 
 def _far_point(g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, seed: int) -> Tensor:
-    """Return a point of the ball whose features lie far from the image's, found by a few steps from a random start."""
+    """Return a point of the ball whose features are far from the image's, by a few steps from a random start."""
     here = _mean_features(g, features, x, seed)
     point = random_start(x, norm, eps, generator(seed, "plant start", device=x.device))
     if norm == "linf":

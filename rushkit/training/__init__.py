@@ -1,1 +1,1 @@
-"""Pre-training and fine-tuning, and the loop that both run."""
+"""Pre-training and fine-tuning, and the training loop that they share."""

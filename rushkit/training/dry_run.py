@@ -1,4 +1,4 @@
-"""What a training would take: its sizes, its steps, its memory. Nothing is trained."""
+"""Report the sizes, steps and memory of a training run without training."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from rushkit.training.job import TrainingJob
 
 
 def dry_run(job: TrainingJob) -> dict[str, str]:
-    """Return what would be trained: name of a size -> the size in words.
+    """Return the sizes of a training run: name -> value in words.
 
     Args:
-        job: The training, ready to start.
+        job: The job, ready to start.
     """
     size = job.image_size
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
@@ -30,13 +30,14 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
 
 
 def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
-    """Return about how many bytes a training step takes: for weights, gradients and momentum, and the outputs of the
-    layers that are kept for the backward pass.
+    """Estimate the bytes that a training step needs.
+
+    They hold weights, gradients, momentum, and the layer outputs that are kept for the backward pass.
 
     Args:
-        job: The training.
-        views: Images in a pass.
-        size: Their side in pixels.
+        job: The job.
+        views: Number of images in a pass.
+        size: Side of the images, in pixels.
     """
     sizes: list[int] = []
     hooks = [

@@ -1,4 +1,4 @@
-"""Losses on their way from the device to metrics.jsonl, and the best epoch so far."""
+"""Collect losses and the figures of epochs for metrics.jsonl, and track the best epoch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from rushkit.errors import NumericsError
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 
-# Losses are read back from the device this often: reading each one would make the device wait for us.
+# Losses are read back from the device every so many steps, since each read is a device sync.
 _STEPS_PER_READING = 20
 
 
 class EpochLog:
-    """The losses of steps, the figures of epochs, and which epoch is the best.
+    """The losses of steps, the figures of epochs, and the best epoch.
 
     Args:
-        run: Takes the metrics.
-        stage: For the hint of a loss that is not finite.
-        best_by: The figure whose maximum makes an epoch the best; None: no epoch is.
+        run: The run that the metrics are written to.
+        stage: Name of the stage, for the hint about a loss that is not finite.
+        best_by: The figure whose maximum marks the best epoch; None for no best epoch.
     """
 
     def __init__(self, run: Run, stage: str, best_by: str | None) -> None:
@@ -34,7 +34,7 @@ class EpochLog:
         self._losses: dict[int, list[float]] = {}
 
     def restore(self, step: int) -> dict[str, float]:
-        """Read the metrics up to the step that a run is resumed at, and return the figures of its last whole epoch."""
+        """Read the metrics up to the step at which a run resumes, and return the figures of its last full epoch."""
         lines = [line for line in read_metrics(self._run.metrics.path) if line.get("step", step + 1) <= step]
         for line in lines:
             if line.get("kind") == "step":
@@ -48,7 +48,7 @@ class EpochLog:
         return figures
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
-        """Note the loss of a step (from 0), a scalar that may still be on the device.
+        """Record the loss of a step (from 0), a scalar that may still be on the device.
 
         Raises:
             NumericsError: one of the losses so far is NaN or infinite.
@@ -58,7 +58,7 @@ class EpochLog:
             self.read()
 
     def read(self) -> None:
-        """Bring the losses that are on the device to the metrics. Raises NumericsError as ``add`` does."""
+        """Write the losses that are still on the device to the metrics. Raises NumericsError as ``add`` does."""
         if not self._unread:
             return
         losses = (ranks.total(torch.stack([loss for *_, loss in self._unread])) / ranks.world()).tolist()
@@ -73,12 +73,12 @@ class EpochLog:
         self._unread.clear()
 
     def mean_loss(self, epoch: int) -> float:
-        """Return the mean loss of an epoch (from 0) whose steps are all done; it is forgotten."""
+        """Return the mean loss of a finished epoch (from 0), and forget it."""
         losses = self._losses.pop(epoch)
         return sum(losses) / len(losses)
 
     def end_epoch(self, epoch: int, step: int, figures: dict[str, float]) -> bool:
-        """Write the figures of an epoch (from 0) that ended with a step (from 1); returns whether it is the best."""
+        """Write the figures of an epoch (from 0) that ended with a step (from 1), and return whether it is the best."""
         self._run.metrics.append(step=step, epoch=epoch + 1, kind="epoch", **figures)
         return self.is_best(figures)
 

@@ -24,7 +24,7 @@ from rushkit.training.loop import train
 
 
 def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> Finetuning:
-    """Train a linear head, and what the recipe leaves unfrozen, on noisy images.
+    """Train a linear head, and the parameters that the recipe does not freeze, on noisy images.
 
     Example::
 
@@ -32,10 +32,11 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         results = finetune(load_recipe("cifar10"), encoder)
 
     Args:
-        recipe: Sections data, backbone, noise, finetune, system.
+        recipe: The sections data, backbone, noise, finetune and system are used.
         source: The pre-trained checkpoint whose encoder is loaded; None starts from random weights, which makes sense
-            with ``finetune.freeze = "none"`` only (a supervised baseline).
-        run: Takes checkpoints, metrics and results; a run that was stopped goes on. None: a new one.
+            only with ``finetune.freeze = "none"`` (a supervised baseline).
+        run: The run that checkpoints, metrics and results are written to; a stopped run is resumed. None starts a new
+            one.
 
     Returns:
         The figures of the last epoch, as in results.json.
@@ -75,7 +76,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
 
 
 def supervised_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of a supervised baseline, ``NAME-supervised``: random weights, all of which train.
+    """Return the recipe of a supervised baseline, ``NAME-supervised``, which trains all weights from random ones.
 
     Raises:
         UsageError: the recipe freezes the encoder, which would stay random.
@@ -88,7 +89,7 @@ def supervised_recipe(recipe: Recipe) -> Recipe:
 def finetuning_job(
     recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False
 ) -> tuple[TrainingJob, LoadReport | None, list[str]]:
-    """Return everything that the loop needs, what was loaded from the source, and the names of trainable parameters.
+    """Return the job for the loop, the report of loading the source, and the names of trainable parameters.
 
     ``fetch`` says whether to fetch the pretrained weights that the recipe may ask for.
     """
@@ -129,7 +130,7 @@ def finetuning_job(
 
 
 def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:
-    """Say in one sentence what was loaded from the source and what was not."""
+    """Return a sentence on which tensors were loaded from the source and which were not."""
     if source is None or report is None:
         return "the encoder starts from random weights"
     left = sorted({name.partition(".")[0] for name in source.tensors} - {"encoder"})

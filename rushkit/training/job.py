@@ -1,4 +1,4 @@
-"""What the training loop needs to know of a stage."""
+"""The job that a stage passes to the training loop."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rushkit.objectives import Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 
-# From the number of epochs that are done to named values for the metrics, such as ("knn_accuracy", 0.31).
+# Maps the number of finished epochs to named values for the metrics, such as ("knn_accuracy", 0.31).
 Evaluator = Callable[[int], Iterable[tuple[str, float]]]
 
 
@@ -28,23 +28,23 @@ def no_evaluation(epochs: int) -> Iterable[tuple[str, float]]:
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """Everything that the loop needs to know.
+    """Everything that the training loop needs.
 
     Attributes:
-        recipe: All of it; checkpoints carry it.
+        recipe: The whole recipe, which is stored in checkpoints.
         settings: The recipe's section of the stage.
-        network: On its device; the parameters that require gradients train.
-        objective: Gives inputs and loss.
+        network: The network on its device; the parameters that require gradients are trained.
+        objective: Computes inputs and loss.
         split: Training images.
-        fingerprint: The hash of the training images: see ``setup.subject.fingerprint_of``.
+        fingerprint: The hash of the training images; see ``setup.subject.fingerprint_of``.
         image_size: Side of the images that the network takes.
-        classes: Names of the labels.
-        views: From uint8 images to float views.
+        classes: Names of the classes.
+        views: Maps uint8 images to float views.
         noise: The smoothing distribution.
-        drop_last: Whether an incomplete last batch of an epoch is left out; one of a single image always is.
+        drop_last: Whether an incomplete last batch of an epoch is dropped; a batch of one image always is.
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         evaluate: Measures the network after each epoch.
-        best_by: The name of the value whose maximum makes the best checkpoint; None: there is no best checkpoint.
+        best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
 
     Raises:
         UsageError: the batch is larger than the data set.
@@ -83,23 +83,23 @@ class TrainingJob:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch."""
+        """Number of batches in an epoch."""
         n, batch = len(self.split), self.settings.batch_size
         # BatchNorm can make nothing of a single image.
         return n // batch if self.drop_last else n // batch + (n % batch > 1)
 
     @property
     def steps(self) -> int:
-        """Batches in all epochs."""
+        """Number of batches in all epochs."""
         return self.steps_per_epoch * self.settings.epochs
 
     @property
     def interval(self) -> int:
-        """Steps between two checkpoints."""
+        """Number of steps between two checkpoints."""
         return self.settings.steps_between_checkpoints(self.steps_per_epoch)
 
     def meta(self) -> dict[str, JSON]:
-        """Return what every checkpoint says about the network."""
+        """Return the metadata about the network that every checkpoint stores."""
         return {
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),

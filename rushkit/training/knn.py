@@ -1,4 +1,4 @@
-"""The weighted nearest-neighbour classifier on features (Wu et al. 2018), which shows what pre-training has learnt."""
+"""The weighted nearest-neighbour classifier on features (Wu et al. 2018), which tracks the quality of pre-training."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rushkit.objectives.nt_xent import unit_rows
 from rushkit.setup.components import to_float
 from rushkit.system import Machine
 
-# How many queries are compared with the bank at once.
+# Number of queries that are compared with the bank at once.
 _BATCH = 512
 
 
@@ -21,7 +21,7 @@ _BATCH = 512
 def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
     """Return the features (N, D) of uint8 images (N, C, H, W), of unit length in float32, computed in eval mode.
 
-    All ranks must call it: each computes a share of the blocks and gets all of them. The encoder gets its mode back.
+    All ranks must call it: each computes a share of the blocks and gets all features. The encoder's mode is restored.
     """
     parts = {}
     size = pass_size(encoder, tuple(images.shape[1:]), machine)
@@ -67,7 +67,7 @@ def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: 
 def accuracy(
     encoder: nn.Module, bank: Split, queries: Split, k: int, temperature: float, classes: int, machine: Machine
 ) -> float:
-    """Return the share of labelled queries that their neighbours in a labelled bank classify rightly, without noise.
+    """Return the accuracy on labelled queries of the vote of their neighbours in a labelled bank, without noise.
 
     All ranks must call it: they share the work and get the same answer.
     """

@@ -1,4 +1,4 @@
-"""The training loop that both training stages share: exact to resume, stopped by signals, guarded against NaN."""
+"""The training loop of both training stages: it resumes exactly, stops on signals, and detects NaN losses."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ _watchers: list[Callable[[int], None]] = []
 
 @contextmanager
 def watching_steps(watch: Callable[[int], None]) -> Iterator[None]:
-    """Call ``watch`` with the number of each training step, from 1 on, as soon as its weights are there.
+    """Call ``watch`` with the number of each training step, from 1, as soon as its weights are updated.
 
-    It may raise, which ends the training. Its losses and its checkpoint come after it::
+    It may raise an error to end the training. The step's loss and checkpoint are written only after the call::
 
         with watching_steps(lambda step: print(step)):
             pretrain(recipe)
@@ -50,19 +50,19 @@ def watching_steps(watch: Callable[[int], None]) -> Iterator[None]:
 def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, float]:
     """Train from the run's last checkpoint, or from the start, to the end.
 
-    Every draw is from a generator of (seed, purpose, epoch, step): a run that was stopped anywhere and resumed ends
-    with the same weights, bit for bit on a CPU. Several ranks split each batch; losses and gradients are those of the
-    whole batch, so a run may go on with another number of ranks. A model that draws, as with dropout, does so from
-    torch's global generators, which are seeded for each step and rank and put back after it.
+    Every draw comes from a generator seeded by (seed, purpose, epoch, step), so a run that was stopped anywhere and
+    resumed ends with the same weights, bit for bit on a CPU. Several ranks split each batch; losses and gradients are
+    those of the whole batch, so a run can resume with another number of ranks. A model with random layers, such as
+    dropout, draws from torch's global generators, which are seeded for each step and rank and restored after it.
 
     Args:
         job: What to train.
-        run: Takes metrics and checkpoints.
+        run: The run that metrics and checkpoints are written to.
         machine: Device and precision.
         seed: Seeds the order of the images, the views and the noise.
 
     Returns:
-        The figures of the last epoch by name: ``loss``, and what the job measures. Empty where their metrics are lost.
+        The figures of the last epoch by name: ``loss`` and the values that the job measures. Empty if they are lost.
 
     Raises:
         UsageError: the batch does not divide over the ranks in pre-training.
@@ -120,7 +120,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
 
 @dataclass(frozen=True)
 class _Saver:
-    """Saves checkpoints when they are due, and ends the training where it has to stop."""
+    """Saves checkpoints when they are due, and ends the training when asked to stop."""
 
     job: TrainingJob
     run: Run
@@ -129,7 +129,7 @@ class _Saver:
     noise: NotedNoise
 
     def within_epoch(self, done: int, stopping: bool) -> None:
-        """After ``done`` steps, in the middle of an epoch."""
+        """Save or stop, if due, after ``done`` steps in the middle of an epoch."""
         if stopping:
             self._save(done)
             self._stop(done)
@@ -137,7 +137,7 @@ class _Saver:
             self._save(done)
 
     def after_epoch(self, done: int, best: bool, stopping: bool) -> None:
-        """After ``done`` steps, at the end of an epoch."""
+        """Save or stop, if due, after ``done`` steps at the end of an epoch."""
         if best or stopping or done % self.job.interval == 0 or done == self.job.steps:
             self._save(done, best)
         if stopping:
@@ -161,7 +161,7 @@ class _Saver:
 
 
 def _check_ranks(job: TrainingJob) -> None:
-    """Raise UsageError where every batch has to be full and does not divide over the ranks."""
+    """Raise UsageError if all batches must be full but do not divide over the ranks."""
     batch, world = job.settings.batch_size, ranks.world()
     if job.drop_last and batch % world:
         raise UsageError(
@@ -171,7 +171,7 @@ def _check_ranks(job: TrainingJob) -> None:
 
 
 def _compiled(job: TrainingJob, run: Run, machine: Machine) -> Callable[[Tensor], Tensor]:
-    """Return what to call in place of the network: with averaged gradients on several ranks, compiled where it pays."""
+    """Return the network to call in training: with gradients averaged over ranks, and compiled if the machine can."""
     model: Callable[[Tensor], Tensor] = machine.compiled(ranks.parallel(job.network, machine.device))
     if machine.compiles:
         run.speaker.say(
@@ -200,22 +200,22 @@ def train_step(
     """Make one step on this rank's share of a batch.
 
     Args:
-        job: The objective, and what it gets.
-        model: The job's network, or what ``ranks.parallel`` and the compiler made of it.
-        images: (n, C, H, W) uint8, the share's.
-        labels: (n,) of the share, or None.
-        share: Which rows of the batch they are.
-        draws: Makes the draws of the whole batch.
-        optimizer: Over the network's parameters.
+        job: The objective, with its views and noise.
+        model: The job's network, possibly wrapped by ``ranks.parallel`` and compiled.
+        images: (n, C, H, W) uint8 images of the share.
+        labels: (n,) labels of the share, or None.
+        share: The rows of the batch that they are.
+        draws: The generator of the draws of the whole batch.
+        optimizer: The optimizer of the network's parameters.
         machine: Device and precision.
 
     Returns:
-        The share's part of the loss: its mean over the ranks is the batch's. A detached scalar on the device.
+        The share's part of the loss, whose mean over the ranks is the loss of the batch; a detached scalar.
     """
     inputs = job.objective.inputs(images, share.views(job.views), share.noise(job.noise), draws)
     with machine.autocast():
         outputs = model(inputs.contiguous(memory_format=torch.channels_last))
-        # A rank without images still takes its part in every collective of the backward pass.
+        # A rank without images still takes part in every collective of the backward pass.
         loss = job.objective.loss(outputs, labels) if share.count else outputs.float().sum()
     if share.weight != 1:
         loss = loss * share.weight
@@ -226,7 +226,7 @@ def train_step(
 
 
 def build_optimizer(section: Optimizer, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """Return the optimizer of a recipe over some parameters, fused where the device has such a kernel."""
+    """Return the recipe's optimizer for some parameters, fused if the device has such a kernel."""
     fused = device.type in ("cpu", "cuda")
     if section.name == "adamw":
         return torch.optim.AdamW(parameters, lr=section.lr, weight_decay=section.weight_decay, fused=fused)
@@ -241,7 +241,7 @@ def build_optimizer(section: Optimizer, parameters: list[nn.Parameter], device: 
 
 
 def rate_of_step(settings: Training, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate that a recipe gives a step (from 0); ``per = "epoch"`` keeps it within each epoch."""
+    """Return the learning rate at a step (from 0); with ``per = "epoch"`` it is constant within each epoch."""
     schedule, peak = settings.schedule, settings.optimizer.lr
     unit = 1 if schedule.per == "step" else steps_per_epoch
     total, warmup = (epochs * steps_per_epoch // unit for epochs in (settings.epochs, schedule.warmup_epochs))
@@ -250,7 +250,7 @@ def rate_of_step(settings: Training, step: int, steps_per_epoch: int) -> float:
 
 
 def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Return images and labels, on the device where they take less than half of its free memory."""
+    """Return images and labels, on the device if they take less than half of its free memory."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if split.images.numel() < free / 2:

@@ -1,4 +1,4 @@
-"""The noise that an objective draws from, which notes that it did: the checkpoint's metadata tell it."""
+"""A noise that records whether an objective drew from it, for the checkpoint's metadata."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class NotedNoise:
-    """A noise that notes whether it was drawn from.
+    """A noise that records whether it was drawn from.
 
     Args:
         noise: The smoothing distribution.
 
     Attributes:
-        drawn: Whether a draw was made that is not zero.
+        drawn: Whether any draw so far was nonzero.
     """
 
     def __init__(self, noise: Noise) -> None:

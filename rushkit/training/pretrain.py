@@ -29,8 +29,9 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
         print(results.loss, results.run)
 
     Args:
-        recipe: Sections data, backbone, projector, noise, pretrain, system.
-        run: Takes checkpoints, metrics and results; a run that was stopped goes on. None: a new one.
+        recipe: The sections data, backbone, projector, noise, pretrain and system are used.
+        run: The run that checkpoints, metrics and results are written to; a stopped run is resumed. None starts a new
+            one.
 
     Returns:
         The figures of the last epoch, as in results.json.
@@ -69,10 +70,10 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
 def pretraining_job(
     recipe: Recipe, machine: Machine, split: Split | None = None, fetch: bool = False
 ) -> tuple[TrainingJob, Dataset]:
-    """Return everything that the loop needs, and the data set.
+    """Return the job for the training loop, and the data set.
 
     Args:
-        recipe: Sections data, backbone, projector, noise, pretrain, system.
+        recipe: The sections data, backbone, projector, noise, pretrain and system are used.
         machine: Device and precision.
         split: Images to train on in place of those of the data set.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
@@ -105,7 +106,7 @@ def pretraining_job(
 def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split, Split] | None:
     """Return (bank, queries) of the nearest-neighbour accuracy: training images, and validation or else test images.
 
-    None where the recipe switches it off or there are no labels.
+    Returns None if the recipe switches it off, or there are no labels.
     """
     settings = recipe.pretrain.knn
     if not settings.every or "train" not in dataset.splits:
@@ -125,7 +126,7 @@ def _query_split(recipe: Recipe, dataset: Dataset) -> str:
 
 
 def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = False) -> KnnProtocol:
-    """Say what a nearest-neighbour accuracy means, and whether it chooses the best checkpoint: stored beside it."""
+    """Return a record of how the nearest-neighbour accuracy is measured, and whether it picks the best checkpoint."""
     return KnnProtocol(
         k=min(settings.k, len(bank)),
         temperature=settings.temperature,
@@ -138,7 +139,7 @@ def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = Fal
 def _knn_accuracy(
     job: TrainingJob, settings: Knn, searched: tuple[Split, Split], machine: Machine, epochs: int
 ) -> Iterator[tuple[str, float]]:
-    """Measure every few epochs and after the last one."""
+    """Measure the nearest-neighbour accuracy every few epochs, and after the last one."""
     if epochs % settings.every == 0 or epochs == job.settings.epochs:
         encoder, classes = job.network.encoder, len(job.classes)
         accuracy = knn.accuracy(encoder, *searched, settings.k, settings.temperature, classes, machine)

@@ -1,4 +1,4 @@
-"""Where a training goes on: the last checkpoint of its run, which must be of the same recipe and the same images."""
+"""Resume training from the last checkpoint of its run, which must have the same recipe and training images."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rushkit.training.job import TrainingJob
 
 
 def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int:
-    """Load the run's last checkpoint into network and optimizer; returns the step to go on with, 0 without one.
+    """Load the run's last checkpoint into network and optimizer, and return the next step; 0 without a checkpoint.
 
     Raises:
-        CheckpointError: it was made from other images, another recipe, or with another number of steps an epoch.
+        CheckpointError: it was made from other images, another recipe, or with another number of steps per epoch.
     """
     saved = run.checkpoints.load_latest()
     step = 0 if saved is None else int(saved.meta["step"])
@@ -45,7 +45,7 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
 
 
 def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
-    """Raise CheckpointError where a checkpoint was made with another recipe, as far as it changes weights."""
+    """Raise CheckpointError if a checkpoint's recipe differs in a key that affects the weights."""
     before, now = _weights_depend_on(recipe_of(saved), job.stage), _weights_depend_on(job.recipe, job.stage)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
@@ -56,7 +56,7 @@ def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
 
 
 def _weights_depend_on(recipe: Recipe, stage: str) -> dict[str, object]:
-    """Return the keys of a recipe that a stage's weights depend on, with their values."""
+    """Return the keys of a recipe that affect a stage's weights, with their values."""
     parts = ("data", "backbone", "projector", "noise", stage)
     free = (f"{stage}.save_every", f"{stage}.keep")
     keys: dict[str, object] = {

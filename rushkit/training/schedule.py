@@ -1,4 +1,4 @@
-"""Learning rates of a training, as functions of numbers."""
+"""Learning rate schedules, as pure functions."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import math
 
 
 def learning_rate(step: int, steps: int, start: float, end: float, warmup: int = 0) -> float:
-    """Return the rate of a step: a linear rise to ``start``, then half a cosine from ``start`` down to ``end``.
+    """Return the learning rate of a step: a linear warm-up to ``start``, then half a cosine down to ``end``.
 
     Example::
 
         rates = [learning_rate(step, 1000, start=0.5, end=0.001, warmup=100) for step in range(1000)]
 
     Args:
-        step: From 0.
-        steps: All steps, those of the rise among them.
+        step: Number of the step, from 0.
+        steps: Total number of steps, including the warm-up.
         start: The highest rate.
         end: The rate of the last step; ``start`` gives a constant rate.
-        warmup: Steps of the rise; 0: none.
+        warmup: Number of warm-up steps; 0 for none.
     """
     if step < warmup:
         return start * (step + 1) / warmup
