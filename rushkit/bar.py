@@ -39,14 +39,14 @@ class Progress:
     """Progress of one piece of work: a bar on a terminal, a plain line every few seconds elsewhere.
 
     Args:
-        total: How many units there are; None where nobody knows.
-        label: What is being done, such as ``"pretrain"``.
-        unit: What is counted, such as ``"steps"``; ``BYTES`` are shown in KiB and MiB.
-        start: How many units were done before, by the run that this one resumes.
-        quiet: Say nothing at all.
-        stream: Where to; stderr by default.
-        clock: Seconds, as ``time.monotonic``.
-        line_seconds: How often a plain line comes.
+        total: Number of units; None if it is unknown.
+        label: Name of the work, such as ``"pretrain"``.
+        unit: The unit, such as ``"steps"``; ``BYTES`` are shown in KiB and MiB.
+        start: Number of units that were done before, by the run that this one resumes.
+        quiet: Whether to print nothing at all.
+        stream: The stream to write to; stderr by default.
+        clock: Returns seconds, like ``time.monotonic``.
+        line_seconds: Seconds between two plain lines.
     """
 
     def __init__(
@@ -126,18 +126,18 @@ class Progress:
 
     @property
     def shown(self) -> bool:
-        """Whether the display is up."""
+        """Whether the display is visible."""
         return self._display is not None
 
     def write(self, text: str) -> bool:
-        """Write a line above the bar. False where there is no bar to respect, and nothing was written."""
+        """Write a line above the bar, and return True; if there is no bar, write nothing and return False."""
         if not isinstance(self._display, _Bar):
             return False
         self._display.write(text)
         return True
 
     def _text(self, seconds: float, units: int, end: str = "") -> str:
-        """Return the line: how far, how fast (``units`` were done in the last ``seconds``), and how much longer."""
+        """Return the line with progress, rate (``units`` were done in the last ``seconds``) and remaining time."""
         amount = size_words if self.unit == BYTES else str
         of = "" if self.total is None else f"/{amount(self.total)}"
         unit = "" if self.unit == BYTES else f" {self.unit}"
@@ -155,10 +155,10 @@ class Progress:
 
 
 class Showable:
-    """Something that rich draws, with the control characters in its texts escaped.
+    """A rich renderable whose texts have their control characters escaped.
 
     Args:
-        drawn: What rich draws.
+        drawn: The renderable.
     """
 
     def __init__(self, drawn: RenderableType) -> None:

@@ -1,4 +1,4 @@
-"""Images and logits as everything else may trust them: what is wrong with them is said here, with its fix."""
+"""Check images and logits once for all other code, with messages that state the problem and its fix."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FAR_OUTSIDE = 16.0
 
 
 def checked_images(x: Tensor) -> Tensor:
-    """The images, contiguous: what follows is the same for every memory layout. Differentiable.
+    """Return the images made contiguous, so that results do not depend on the memory layout; differentiable.
 
     Raises:
-        UsageError: not a floating-point tensor (N, C, H, W) with N > 0.
+        UsageError: x is not a floating-point tensor (N, C, H, W) with N > 0.
     """
     if not isinstance(x, Tensor):
         raise UsageError(f"images are a torch tensor (got {type(x).__name__})", "torch.as_tensor(...) makes one")
@@ -54,7 +54,7 @@ def check_pixels(x: Tensor, exactly: bool = True) -> None:
 
 
 def check_model(model: Any) -> None:
-    """Raise UsageError unless the model is a torch module: its modes and parameters are looked after."""
+    """Raise UsageError unless the model is a torch module, whose modes and parameters rushkit can restore."""
     if not isinstance(model, nn.Module):
         raise UsageError(
             f"a model is a torch.nn.Module (got {type(model).__name__})",
@@ -63,12 +63,12 @@ def check_model(model: Any) -> None:
 
 
 def checked_logits(output: Any, images: int) -> Tensor:
-    """What a model returned for so many images, if it is (N, K) floating-point logits of at least two classes.
+    """Return a model's output if it is (N, K) floating-point logits of at least two classes.
 
-    Whether they are finite is another question: asking it would wait for the device.
+    It does not check that they are finite, because that would need a device sync.
 
     Raises:
-        UsageError: anything else, with what the model should return instead.
+        UsageError: the output is something else; the message says what the model should return.
     """
     if not isinstance(output, Tensor):
         kind = type(output).__name__
@@ -97,7 +97,7 @@ def checked_logits(output: Any, images: int) -> Tensor:
 
 
 def not_finite() -> NumericsError:
-    """The error for logits that are not finite."""
+    """Return the error for logits that are not finite."""
     return NumericsError(
         "the model returned NaN or infinite logits", "look for diverged training or overflow in low precision"
     )

@@ -1,4 +1,4 @@
-"""What there is to work with on this machine, and what would be slow or go wrong here."""
+"""Examine this machine: the devices, packages and data sets that are available, and what would be slow or fail."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ class RunsFolder:
 
 @dataclass(frozen=True)
 class Examination:
-    """What the doctor finds.
+    """The findings of the doctor.
 
     Attributes:
-        device: What training would run on.
+        device: The device that training would use.
         machine: Device, precision and threads, in words.
-        precision: Of the network's arithmetic.
+        precision: Precision of the network's arithmetic.
         compiles: Whether training is compiled.
-        compile_obstacle: Why torch.compile does not work on a GPU; None where it works, and on a CPU.
+        compile_obstacle: Why torch.compile does not work on a GPU; None if it works, and on a CPU.
         threads: Threads that torch uses.
         cores: Cores of the machine.
         accelerators: Names of the GPUs.
@@ -146,7 +146,7 @@ def examine(device: str, data_dir: str, runs_dir: str) -> Examination:
 
 
 def advice(facts: Examination) -> list[str]:
-    """Return what would be slow or go wrong, each with what to do about it."""
+    """Return sentences on what would be slow or fail, each with what to do about it."""
     return [*_advice_on_speed(facts), *_advice_on_folders(facts)]
 
 

@@ -1,4 +1,4 @@
-"""How files are written: whole or not at all, whenever the process dies and however full the disk is."""
+"""Write files atomically: whole or not at all, even if the process dies or the disk is full."""
 
 from __future__ import annotations
 
@@ -102,15 +102,15 @@ def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:
 
 
 def plain_json(value: Any, where: str) -> JSON:
-    """``value`` as plain JSON types: numpy and torch scalars become numbers, tuples lists, paths texts.
+    """Convert a value to plain JSON types: numpy and torch scalars to numbers, tuples to lists, paths to strings.
 
     Args:
-        value: What to convert.
-        where: What it is called, for messages; keys are appended to it.
+        value: The value to convert.
+        where: Its name in messages; keys are appended to it.
 
     Raises:
-        NumericsError: a NaN or an infinity, which JSON does not know.
-        TypeError: something that has no JSON form.
+        NumericsError: the value contains NaN or infinity, which JSON does not support.
+        TypeError: the value contains an object without a JSON form.
     """
     if value is None or isinstance(value, bool | str):
         return value
@@ -134,7 +134,7 @@ def plain_json(value: Any, where: str) -> JSON:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk. Windows cannot open folders, and some network disks refuse: then it is up to them."""
+    """Flush a rename to the disk, if the system can: Windows and some network file systems cannot open folders."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)
         try:

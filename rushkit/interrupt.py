@@ -1,10 +1,10 @@
-"""What asks a command to stop, from its first line on: noted, raised as KeyboardInterrupt, raised again if swallowed.
+"""Handle signals that ask a command to stop: record them, raise KeyboardInterrupt, and raise it again if it is lost.
 
-An exception that is raised wherever a signal happens to fall can be lost: in a ``__del__``, in a callback, under a
-library's bare ``except``; or it comes out as another one, as from an import that it broke. So the request is kept until
-somebody answers it: the command by ending, or ``graceful_stop`` by stopping the loop that it guards.
+An exception raised at an arbitrary point can be lost in a ``__del__``, in a callback or in a library's bare ``except``,
+or turn into another one, for example in an import that it broke. So the request is kept until it is answered: the
+command answers it by ending, ``graceful_stop`` by stopping the loop that it guards.
 
-For programs that import rushkit nothing of this happens: ``listen`` is called by the command alone.
+Programs that import rushkit are not affected: only the command calls ``listen``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from types import FrameType
 from typing import Any
 
 EXIT_CODE = 130
-# SIGHUP, which Windows does not have, comes from a terminal that closes.
+# A terminal that closes sends SIGHUP, which Windows does not have.
 STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 # How long a request may go unanswered, with no exception on its way, before it is raised again.
 _REPEAT_SECONDS = 0.5
@@ -33,14 +33,14 @@ _writes = 0
 
 
 def stops() -> list[signal.Signals]:
-    """The signals to hear: those of ``STOPS``, but SIGHUP not where it is ignored, as under ``nohup``."""
+    """Return the signals to handle: those in ``STOPS``, without SIGHUP if it is ignored, as under ``nohup``."""
     hangup = getattr(signal, "SIGHUP", None)
     return [number for number in STOPS if number != hangup or signal.getsignal(number) is not signal.SIG_IGN]
 
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """A block that a Ctrl-C, also the second, does not cut short: saving, which the first one asked for."""
+    """Protect a block from Ctrl-C, even a second one: it saves what the first one asked to save."""
     global _writes
     _writes += 1
     try:
@@ -50,12 +50,12 @@ def uninterrupted() -> Iterator[None]:
 
 
 def is_uninterrupted() -> bool:
-    """Whether such a block is under way."""
+    """Return whether an ``uninterrupted`` block is active."""
     return _writes > 0
 
 
 def listen() -> None:
-    """Hear ``stops`` from now on; SIGINT may have been blocked until now by the process that started this."""
+    """Handle ``stops`` from now on, and unblock SIGINT, which the parent process may have blocked."""
     global _listening, _granted, _leaving
     _listening, _granted, _leaving = True, False, False
     for number in stops():
@@ -70,19 +70,19 @@ def listen() -> None:
 
 
 def leave() -> None:
-    """The command has said its last words: a further signal ends the process at once, without a traceback."""
+    """Let a further signal end the process at once, without a traceback; call it after the command's last output."""
     global _leaving
     _leaving = _listening
     take()
 
 
 def pending() -> bool:
-    """Whether a signal was heard that nobody has answered yet."""
+    """Return whether a signal has arrived that has not been answered yet."""
     return _pending is not None
 
 
 def take() -> signal.Signals | None:
-    """Take over the request, to answer it: it is not raised again. None where there is none."""
+    """Take the pending request and return its signal, so that it is not raised again; None if there is none."""
     global _pending
     request, _pending = _pending, None
     _remind_in(0)
@@ -90,14 +90,14 @@ def take() -> signal.Signals | None:
 
 
 def grant() -> None:
-    """The command is stopping, in its own time: a SIGTERM says nothing new."""
+    """Mark the command as stopping, so that further SIGTERMs are ignored."""
     global _granted
     _granted = True
 
 
 @contextmanager
 def heard() -> Iterator[None]:
-    """A block that ends with KeyboardInterrupt if a signal fell into it, whatever became of the first exception."""
+    """Raise KeyboardInterrupt at the end of a block if a signal arrived in it, even if its first exception was lost."""
     try:
         yield
     except Exception as error:
@@ -131,19 +131,19 @@ def _remind(number: int, frame: FrameType | None) -> None:
 
 
 def _remind_in(seconds: float) -> None:
-    """Have the request raised again after so long; 0: not at all."""
+    """Schedule the request to be raised again after some seconds; 0 cancels it."""
     if sys.platform != "win32" and _listening:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _is_on_its_way(error: BaseException | None) -> bool:
-    """Whether what runs now is the cleaning up after a KeyboardInterrupt."""
+    """Return whether the current code runs as clean-up after a KeyboardInterrupt."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
 
 
 def _unraisable(lost: Any) -> None:
-    """Say nothing of a KeyboardInterrupt that was raised where none can be: it comes again."""
+    """Suppress the report of a KeyboardInterrupt that could not propagate, since it will be raised again."""
     if not (pending() and issubclass(lost.exc_type, KeyboardInterrupt)):
         sys.__unraisablehook__(lost)

@@ -1,4 +1,4 @@
-"""Locks between processes: one process in a run folder, one writer of a file. The system drops them when it dies.
+"""Locks between processes: one process in a run folder, one writer of a file. The system frees a dead process's locks.
 
 filelock takes the lock; the file is opened here, through no link, and for reading alone where it is only tried. On a
 file system without locks, work goes on without one.

@@ -1,7 +1,7 @@
-"""Paths that come from outside: what a usable file is, decided in one place, and how it is opened.
+"""Paths from outside: decide in one place which files are usable, and open them.
 
-A usable file is a regular file or a link to one. Named pipes, sockets and devices are none: to open them may wait for
-ever, to read them may never end. What is wrong with a path is always an ``OSError`` whose ``strerror`` says it.
+A usable file is a regular file or a link to one. Named pipes, sockets and devices are not usable: opening them may
+block, and reading them may never end. Every problem with a path raises an ``OSError`` whose ``strerror`` explains it.
 """
 
 from __future__ import annotations
@@ -43,16 +43,16 @@ def open_file(path: StrPath) -> BufferedReader:
 
 
 def read_file(path: StrPath) -> bytes:
-    """All bytes of a regular file. Raises OSError as ``open_file`` does."""
+    """Return all bytes of a regular file. Raises OSError as ``open_file`` does."""
     with open_file(path) as file:
         return file.read()
 
 
 def read_text(path: StrPath) -> str:
-    """A regular file as UTF-8 text, line ends as ``"\\n"``.
+    """Return the text of a regular UTF-8 file, with line ends as ``"\\n"``.
 
     Raises:
-        OSError: as ``open_file``, or it is no UTF-8.
+        OSError: as for ``open_file``, or the file is not UTF-8.
     """
     try:
         return read_file(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
@@ -61,12 +61,12 @@ def read_text(path: StrPath) -> str:
 
 
 def direct(path: str, flags: int) -> int:
-    """An opener for ``open`` that writes where a file stands and through no link: ``open(path, "a", opener=direct)``.
+    """Open a path for ``open``, but refuse links: ``open(path, "a", opener=direct)``.
 
-    A run folder or a cache may be somebody else's, and a link in it may lead to any file of ours.
+    Somebody else may own a run folder or a cache, and a link in it may point to any of the user's files.
 
     Raises:
-        OSError: the path is a link, or a named pipe that nobody reads.
+        OSError: the path is a link, or a named pipe without a reader.
     """
     try:
         return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
@@ -77,7 +77,7 @@ def direct(path: str, flags: int) -> int:
 
 
 def regular_stat(path: StrPath) -> os.stat_result:
-    """What the system tells of a regular file, or of the one that a link leads to. Raises OSError as ``open_file``."""
+    """Return the status of a regular file, or of the file behind a link. Raises OSError as ``open_file`` does."""
     try:
         about = Path(path).stat()
     except ValueError as error:  # a NUL, or half of a surrogate pair
@@ -87,27 +87,27 @@ def regular_stat(path: StrPath) -> os.stat_result:
 
 
 def is_file(path: StrPath) -> bool:
-    """Whether there is a regular file, or a link to one. Never raises: what a user typed may be no path at all."""
+    """Return whether a path is a regular file, or a link to one. Never raises, even for an invalid path."""
     return os.path.isfile(path)  # noqa: PTH113 - pathlib's own raises
 
 
 def is_folder(path: StrPath) -> bool:
-    """Whether there is a folder, or a link to one. Never raises."""
+    """Return whether a path is a folder, or a link to one. Never raises."""
     return os.path.isdir(path)  # noqa: PTH112
 
 
 def exists(path: StrPath) -> bool:
-    """Whether there is anything at a path, and at the end of a link. Never raises."""
+    """Return whether a path exists, and for a link its target. Never raises."""
     return os.path.exists(path)  # noqa: PTH110
 
 
 def expand(path: StrPath) -> Path:
-    """The path with the home folder for its ``~``; one of a user who is not known stays as it is."""
+    """Return the path with ``~`` replaced by the home folder; for an unknown user it stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's own raises
 
 
 def is_unicode(name: str) -> bool:
-    """Whether a name is text; a file's name may be any bytes, and those that are no UTF-8 cannot be written down."""
+    """Return whether a file name is valid Unicode; names with other bytes cannot be stored as text."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -116,7 +116,7 @@ def is_unicode(name: str) -> bool:
 
 
 def why_no_file(path: StrPath) -> str:
-    """Why what is at a path is not usable as a file; empty where nothing is there, or where it is one."""
+    """Return why a path is not usable as a file; empty if it is usable, or nothing is there."""
     try:
         regular_stat(path)
     except FileNotFoundError:
@@ -127,7 +127,7 @@ def why_no_file(path: StrPath) -> str:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong with a path, in words and without its name."""
+    """Return the reason for an error with a path, without the path's name."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 

@@ -1,7 +1,7 @@
-"""The place of this process among the ranks of a job, as torchrun or ``--nproc`` put it into the environment.
+"""The place of this process among the ranks of a job, which torchrun or ``--nproc`` passes in the environment.
 
-Only this module reads it, and only when a verb that computes takes its place. So a RANK that another job left in the
-shell neither silences nor stops anything else.
+Only this module reads these variables, and only for verbs that compute. So a RANK variable that another job left in the
+shell does not affect any other command.
 """
 
 from __future__ import annotations

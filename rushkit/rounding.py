@@ -1,4 +1,4 @@
-"""How figures are written for people: rounded never to something better than they are, and never to nothing."""
+"""Format figures for people: rounding never makes a figure better than it is, and never turns it into zero."""
 
 from __future__ import annotations
 

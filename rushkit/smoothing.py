@@ -36,12 +36,12 @@ _PER_IMAGE_DRAWS = 8
 
 @dataclass
 class _Stream:
-    """Where draws come from: a generator for each call and block, or for each block of a panel that calls share.
+    """The source of draws: a generator for each call and block, or for each block of a panel that calls share.
 
     Attributes:
-        seed: Of the stream.
-        panel: Seed of the panel; None: every call draws anew.
-        calls: How many calls have drawn.
+        seed: Seed of the stream.
+        panel: Seed of the panel; None if every call makes new draws.
+        calls: Number of calls that have drawn.
     """
 
     seed: int
@@ -156,7 +156,7 @@ class SmoothedClassifier(nn.Module):
             self._forward(noisy, recompute=False, training=False)
             for noisy in self._noisy(x, m, self.chunk or MOST[x.device.type])
         )
-        # The first pass tells K.
+        # The first pass determines K.
         first = next(passes)
         counter = VoteCounter(n, first.shape[1], x.device)
         position = 0

@@ -1,4 +1,4 @@
-"""Standard output and standard error that may fail in any way without stopping the work that prints."""
+"""Standard output and error streams whose failures never stop the work that prints to them."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Voice:
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what was written so far, if the stream takes it."""
+        """Flush the text written so far, if the stream takes it."""
         if self.failure is None and self._stream is not None:
             try:
                 self._stream.flush()
@@ -55,7 +55,7 @@ class Voice:
                 self.failure = error
 
     def isatty(self) -> bool:
-        """Whether a person may be looking."""
+        """Return whether the stream is a terminal."""
         try:
             return bool(self._stream is not None and self._stream.isatty())
         except Exception:  # noqa: BLE001 - a closed stream, or one that is none
@@ -80,7 +80,7 @@ class Voice:
 
 
 def unfailing(stream: TextIO | None) -> TextIO:
-    """The stream as a ``Voice``, unless it is one."""
+    """Return the stream wrapped in a ``Voice``, unless it already is one."""
     return cast(TextIO, stream if isinstance(stream, Voice) else Voice(stream))
 
 

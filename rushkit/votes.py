@@ -1,4 +1,4 @@
-"""Votes: the answers of a model to noisy copies of images, added up pass by pass, and the class that wins (eq. 4)."""
+"""Votes: add up a model's predictions on noisy copies of images, pass by pass, and return the winning class (eq. 4)."""
 
 from __future__ import annotations
 

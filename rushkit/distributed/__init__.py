@@ -1,1 +1,1 @@
-"""Ranks: starting them, meeting, collectives, and a rank's share of a batch."""
+"""Ranks: launch, rendezvous, collectives, and each rank's share of a batch."""

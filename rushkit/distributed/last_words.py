@@ -1,7 +1,7 @@
-"""The last words of the ranks of ``--nproc``: each leaves its error to the launcher, which prints the one that matters.
+"""Pass the errors of the ranks of ``--nproc`` to the launcher, which prints the one that caused the failure.
 
-The ranks append to one file, one line each, and each line is one write. So a cause always stands before its
-consequences, whatever the clocks of the processes say.
+Each rank appends one line to a shared file in a single write. So a cause always precedes its consequences, whatever the
+clocks of the processes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FILE = "last_words.jsonl"
 
 @dataclass(frozen=True)
 class LastWords:
-    """What a rank left when it ended.
+    """The error that a rank left when it ended.
 
     Attributes:
         rank: The rank.
@@ -37,10 +37,10 @@ class LastWords:
 
 
 def leave_words(kind: Kind, text: str, code: int) -> bool:
-    """Leave this rank's words to the launcher.
+    """Pass this rank's error to the launcher.
 
     Returns:
-        False where no launcher started this process, or the words cannot be written: the caller must print them.
+        False if no launcher started this process, or the error cannot be written; the caller must then print it.
     """
     folder = os.environ.get(JOB_FOLDER)
     if not folder:
@@ -61,7 +61,7 @@ def leave_words(kind: Kind, text: str, code: int) -> bool:
 
 
 def read_words(folder: str | Path) -> list[LastWords]:
-    """Return what the ranks have left so far, in the order in which they did."""
+    """Return the errors that the ranks have left so far, in order of writing."""
     try:
         lines = (Path(folder) / _FILE).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:

@@ -54,9 +54,9 @@ def launch(nproc: int, arguments: Sequence[str]) -> int | None:
 
 
 def _end_with_parent() -> None:
-    """End this process as soon as the one that started it is gone, even by SIGKILL, since nobody else would stop it.
+    """End this process as soon as its parent is gone, even by SIGKILL, since nothing else would stop it.
 
-    The end is as abrupt as a kill: what is on the disk is whole, and ``--resume`` goes on from there.
+    The end is as abrupt as a kill: files on disk stay intact, and ``--resume`` continues from there.
     """
     while os.read(0, 1):
         pass
@@ -132,7 +132,7 @@ class _Ranks:
             process.send_signal(number)
 
     def wait(self, folder: str) -> None:
-        """Wait until all ranks have ended, or the cause of a failure is known, or the time of the others is up."""
+        """Wait until all ranks have ended, the cause of a failure is known, or the grace period is over."""
         last_moment = float("inf")
         while True:
             codes = self.codes()
@@ -191,7 +191,7 @@ def _sigint_blocked() -> Iterator[None]:
 
 
 def _is_explained(failed: list[int], words: list[LastWords]) -> bool:
-    """Whether the cause is known: a rank that died without a word, or the first whose error is no consequence."""
+    """Return whether the cause is known: a rank died without an error message, or left an error of its own."""
     if set(failed) - {word.rank for word in words}:
         return True
     first = next((word.rank for word in words if word.kind == "cause"), None)

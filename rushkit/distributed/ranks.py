@@ -1,4 +1,4 @@
-"""The ranks of a job: how they meet, what they agree on, and how they divide the work.
+"""The ranks of a job: joining, collectives, and sharing the work.
 
 Under ``torchrun`` or ``--nproc`` every rank runs the same stage. A batch, or a list of blocks, is divided among the
 ranks, and every draw is the one that a single process would make, so that no result depends on the number of ranks.
@@ -141,7 +141,7 @@ def first_on_node() -> Iterator[None]:
 
 
 def own(items: Sequence[Item]) -> Sequence[Item]:
-    """Return the items of this rank when they are dealt out one by one: ranks end at about the same time."""
+    """Return this rank's items if they are dealt out round-robin, so that ranks finish at about the same time."""
     return items[rank() :: world()]
 
 
@@ -156,7 +156,7 @@ def in_rounds(work: Callable[[Item], Any], items: Sequence[Item]) -> Iterator[An
 
 
 def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[Item]:
-    """Return the items of this rank, in order, when each goes to the rank with least work, the dearest first."""
+    """Return this rank's items, in order, if each goes to the rank with the least work, most expensive first."""
     loads, mine = [0.0] * world(), []
     for place in sorted(range(len(items)), key=lambda place: cost(items[place]), reverse=True):
         receiver = loads.index(min(loads))

@@ -1,5 +1,4 @@
-"""Where the ranks of a job meet: a store that all of them reach in time, and that no other machine can reach unless
-ranks run there."""
+"""The rendezvous of a job's ranks: a store that no other machine can reach, unless ranks run there."""
 
 from __future__ import annotations
 
@@ -96,7 +95,7 @@ def _missing(store: Store, place: Place) -> int | None:
 
 
 class _Patience:
-    """How long to wait, and what to print meanwhile: nothing under ``--nproc``, which sees its ranks end."""
+    """Tracks the waiting time and names the missing rank, except under ``--nproc``, whose launcher sees ranks end."""
 
     def __init__(self, place: Place) -> None:
         self._place = place

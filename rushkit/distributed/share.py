@@ -81,7 +81,7 @@ def share_of(images: int) -> Share:
 
 
 class _SharedNoise:
-    """Draws for a whole batch and gives the rows of a share. Training needs no other ability of a noise."""
+    """A noise that draws for a whole batch and returns the rows of a share. Training needs no other ability."""
 
     def __init__(self, noise: Noise, share: Share) -> None:
         self._noise, self._share = noise, share

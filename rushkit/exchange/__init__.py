@@ -1,1 +1,1 @@
-"""Models from and for other libraries."""
+"""Import models from other libraries, and export models to them."""

@@ -16,7 +16,7 @@ METADATA = "rushkit-export"
 
 
 class ModelFacts(Record):
-    """What a user of an exported file must know about it.
+    """The facts that a user of an exported file needs.
 
     Attributes:
         part: Which part of the model it is.
@@ -25,7 +25,7 @@ class ModelFacts(Record):
         image_size: Height and width of the images, pixels.
         mean: Mean of each channel, where the model takes (x - mean) / std; else empty.
         std: Standard deviation of each channel; see ``mean``.
-        noise: What the model was trained under.
+        noise: The noise that the model was trained with.
         classes: Names of the labels; empty for an encoder.
         load: Lines of Python that build and load the model; empty where the file is a whole graph.
     """
@@ -47,9 +47,9 @@ class Exported(ModelFacts):
     Attributes:
         difference: The largest difference of its outputs from the model's.
         largest: The largest output.
-        format: Of the file.
-        file: Its path.
-        bytes: Its size.
+        format: Format of the file.
+        file: Path of the file.
+        bytes: Size of the file.
     """
 
     difference: Size

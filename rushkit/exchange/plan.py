@@ -33,7 +33,7 @@ class Plan:
         stage: What later stages take the run for: ``"finetune"`` with a classifier, ``"pretrain"`` with an encoder.
         tensors: As a checkpoint holds them.
         image_size: Height and width of the images, pixels.
-        classes: Their names.
+        classes: Names of the classes.
         origin: Where the weights are from, and what was done to them.
         parameters: How many numbers the model has.
     """
@@ -68,7 +68,7 @@ def import_recipe(
     """Return the recipe of an imported model, without noise unless the changes name one.
 
     Args:
-        name: Of the run.
+        name: Name of the run.
         dataset: A data set.
         backbone: A name of the registry of backbones.
         changes: ``KEY=VALUE``, as for ``--set``.

@@ -42,7 +42,7 @@ def synchronise_batch_norm(module: nn.Module) -> nn.Module:
 
 
 class SynchronisedBatchNorm(_BatchNorm):
-    """BatchNorm of any dimension whose training statistics are those of all ranks' rows together.
+    """BatchNorm of any dimension whose training statistics cover the rows of all ranks.
 
     Ranks may hold different numbers of rows, none included. In eval mode it is plain BatchNorm.
     """

@@ -41,8 +41,8 @@ def hub_access(url: str | None, hub_name: str | None = None) -> Iterator[None]:
     """Let this block fetch weights. With ``RUSHKIT_OFFLINE`` they come from the hubs' caches or not at all.
 
     Args:
-        url: Where the weights lie, for torch's cache.
-        hub_name: Their name on the Hugging Face hub; it comes before the address.
+        url: Address of the weights, for torch's cache.
+        hub_name: Their name on the Hugging Face hub, which takes precedence over the address.
 
     Raises:
         RushkitError: offline, and torch's cache does not have them.

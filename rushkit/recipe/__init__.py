@@ -1,1 +1,1 @@
-"""Recipes: one TOML file says everything that a run does."""
+"""Recipes: one TOML file defines everything that a run does."""

@@ -1,4 +1,4 @@
-"""Where the values of a recipe come from: a file and its line, a flag or a variable of the environment."""
+"""The origin of each value of a recipe: a file and line, a flag, or an environment variable."""
 
 from __future__ import annotations
 

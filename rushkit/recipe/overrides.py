@@ -1,4 +1,4 @@
-"""What overrides a recipe's file: the flags of a command (``--set``), then the environment."""
+"""Overrides of a recipe's file: the flags of a command (``--set``), then the environment."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def _parse_change(change: str) -> tuple[str, Toml]:
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> list[Override]:
-    """Return what the variables of ``ENVIRONMENT`` set, in ``os.environ`` or in its stand-in."""
+    """Return the overrides from the variables of ``ENVIRONMENT``, in ``os.environ`` or the given mapping."""
     environment = os.environ if environment is None else environment
     return [(key, environment[word], word) for word, key in ENVIRONMENT.items() if environment.get(word)]
 
 
 def from_changes(changes: Changes) -> list[Override]:
-    """Return what ``--set`` sets."""
+    """Return the overrides from ``--set``."""
     return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
 
 

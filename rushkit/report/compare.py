@@ -50,7 +50,7 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[Signi
 
 @dataclass(frozen=True)
 class _Outcomes:
-    """What one run says of its images.
+    """The outcomes of one run by image.
 
     Attributes:
         labels: Index of an image -> its label.
@@ -101,7 +101,7 @@ def _representative(runs: Sequence[_Outcomes], common: Sequence[int]) -> _Outcom
 
 
 def _measurements(family: Family) -> _Measurements:
-    """Return what was measured of a model under its own noise."""
+    """Return the measurements of a model under its own noise."""
     model = recipe_of_run(family.model)
     measurements: _Measurements = {}
     clean = [(run, _clean(results)) for run, results in family.results(Evaluation)]
@@ -139,7 +139,7 @@ def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:
 
 
 def _settings(row: AttackRow) -> str:
-    """Return what the strength of an attack depends on."""
+    """Return the settings that determine the strength of an attack, as text."""
     candidates = [
         (candidate.label, sorted((key, value) for key, value in candidate.options.items() if key != "seed"))
         for candidate in row.candidates

@@ -39,7 +39,7 @@ IMPORT_VERB = "import"
 
 
 def build_report(families: Sequence[Family]) -> Report:
-    """Return everything that a report says of these models: figures only, no images."""
+    """Return the figures of a report on these models, without images."""
     names = _names(families)
     models = [_model(family, name) for family, name in zip(families, names, strict=True)]
     return Report(

@@ -1,4 +1,4 @@
-"""One document for all forms of a report: tables, charts and words, which templates lay out as page and Markdown."""
+"""The content of a report in all its forms: tables, charts and text, which templates render as HTML and Markdown."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ _SEVERITY = ("fail", "warn", "pass", "skipped")
 
 @dataclass(frozen=True)
 class Table1:
-    """The paper's Table 1 with what must stand under it.
+    """The paper's Table 1 with its footnotes.
 
     Attributes:
         table: The figures.
-        sentences: The protocols, and where the reported figures are from.
+        sentences: Sentences on the protocols and on the source of the reported figures.
     """
 
     table: Table
@@ -46,7 +46,7 @@ class Table1:
 
 @dataclass(frozen=True)
 class Certified:
-    """What a document says of a certification: its figures, how sure they are, and on what they rest."""
+    """The part of a document on a certification: its figures, their confidence, and their assumptions."""
 
     norm: str
     noise: str
@@ -60,14 +60,14 @@ class Certified:
 
 @dataclass(frozen=True)
 class Audited:
-    """What a document says of an audit.
+    """The part of a document on an audit.
 
     Attributes:
         run: Name of its run.
         verdicts: How many checks failed, warned and passed.
-        images: How many images it is about, in words.
-        checks: In the order of the checks.
-        by_severity: The same, with the failed ones first.
+        images: The number of images, in words.
+        checks: The checks, in order of their codes.
+        by_severity: The same checks, failed ones first.
     """
 
     run: str
@@ -82,7 +82,7 @@ class Audited:
 
 @dataclass(frozen=True)
 class Probed:
-    """What a document says of a probe."""
+    """The part of a document on a probe."""
 
     run: str
     data: str
@@ -102,24 +102,24 @@ class Other:
 
 @dataclass(frozen=True)
 class ModelPart:
-    """What a document says of one model.
+    """The part of a document on one model.
 
     Attributes:
-        name: How the document calls it.
+        name: Its name in the document.
         stage: The verb of its run.
-        about: What it is, in words.
+        about: A description in words.
         summary: Its results in sentences.
-        notes: What qualifies all its figures.
-        attack_notes: What a reader of the attacks' figures must know.
-        in_table_1: Whether Table 1 has rows of it.
+        notes: Notes that qualify all its figures.
+        attack_notes: Notes that qualify the figures of its attacks.
+        in_table_1: Whether Table 1 has rows for it.
         reported: Whether the paper reports such a row.
-        differences: In what it differs from the paper's setting.
-        accuracy: Accuracy without an attack; None where it was not measured, like the tables below.
+        differences: Its differences from the paper's setting.
+        accuracy: Accuracy without an attack; None if it was not measured, like the tables below.
         attacks: Its attacks.
-        transfer: What another model says of the attacks' images.
-        confusion: What is taken for what.
-        commands: How its runs were started.
-        versions: Of the packages that made it, by name.
+        transfer: How other models classify the images of its attacks.
+        confusion: Its confusion matrix.
+        commands: The commands that started its runs.
+        versions: Versions of the packages that were used, by name.
     """
 
     name: str
@@ -147,7 +147,7 @@ class ModelPart:
 
 @dataclass(frozen=True)
 class Compared:
-    """In what several models differ.
+    """The comparison of several models.
 
     Attributes:
         recipes: The recipe keys in which they differ; None where they differ in none.
@@ -177,14 +177,14 @@ class Document:
 
     Attributes:
         title: Names of the models.
-        version: Of rushkit.
-        protocols: What no figure under the protocol ``paper`` may be shown without, a sentence for each protocol.
+        version: Version of rushkit.
+        protocols: A sentence on each protocol, which must accompany figures under the protocol ``paper``.
         models: A part for each model.
-        table_1: The paper's Table 1; None where there is nothing to show, like all below.
-        comparison: Of several models.
+        table_1: The paper's Table 1; None if there is nothing to show, like all fields below.
+        comparison: Comparison of several models.
         accuracy: Accuracy without an attack of all models, the rules side by side.
         attacks: The attacks of all models.
-        transfer: What other models say of the attacks' images.
+        transfer: How other models classify the images of the attacks.
         probes: The probes of all models; models of one encoder share one.
         charts: Charts of all models.
     """

@@ -1,4 +1,4 @@
-"""The figures of a report, as records: what report.json holds, and what its tables and charts are made of."""
+"""The figures of a report as records: the contents of report.json, from which tables and charts are made."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Figures:
 
 
 def plain(value: object) -> object:
-    """Return a value of a record as JSON holds it."""
+    """Return a value of a record in JSON types."""
     if isinstance(value, Figures):
         return value.plain()
     if isinstance(value, Record):
@@ -82,7 +82,7 @@ class MeasuredAttack(Figures):
         return [note.text for note in self.record.notes]
 
     def plain(self) -> dict[str, object]:
-        """Return the row without what each image did, and with the names of its candidates alone."""
+        """Return the row without the outcomes of the images, and with only the names of its candidates."""
         return {
             **{"run": self.run, "data": self.data, "noise": self.noise},
             **self.record.model_dump(exclude={"outcomes": True, "transfer": {"outcomes"}}),
@@ -118,7 +118,7 @@ class AttackedShare(MeasuredShare):
 
 @dataclass(frozen=True)
 class ReportedShares(Figures):
-    """What the paper reports; None where it has a dash."""
+    """The accuracies that the paper reports; None where it has a dash."""
 
     standard: float
     pgd: float
@@ -223,7 +223,7 @@ class MeasuredCertification(Figures):
         return self.record.warnings
 
     def plain(self) -> dict[str, object]:
-        """Return the certification without what each image did."""
+        """Return the certification without the outcomes of the images."""
         return {
             "run": self.run,
             **self.record.model_dump(include=_CERTIFIED),
@@ -327,7 +327,7 @@ class OtherResults(Figures):
 
 @dataclass(frozen=True)
 class RunFacts(Figures):
-    """What run.json tells of a run.
+    """The facts about a run in run.json.
 
     Attributes:
         run: Its folder.
@@ -351,19 +351,19 @@ class RunFacts(Figures):
 
 @dataclass(frozen=True)
 class Model(Figures):
-    """Everything that a report says of one model.
+    """All figures of a report on one model.
 
     Attributes:
-        name: How the report calls it.
+        name: Its name in the report.
         run: The folder of the run that made it.
         stage: The verb of that run.
         classifies: Whether it is a classifier, and not an encoder alone.
         recipe: Name of its recipe.
-        about: What it is, in words.
-        differences: In what it differs from the paper's setting.
+        about: A description in words.
+        differences: Its differences from the paper's setting.
         summary: Its results in sentences.
-        notes: What qualifies all figures.
-        attack_notes: What a reader of the attacks' figures must know.
+        notes: Notes that qualify all figures.
+        attack_notes: Notes that qualify the figures of its attacks.
     """
 
     name: str
@@ -454,8 +454,8 @@ class Report(Figures):
         schema: The version of this format.
         title: Names of the models.
         rushkit: The version that wrote it.
-        protocol_note: What no figure under the protocol ``paper`` may be shown without.
-        paper: Where the reported figures are from.
+        protocol_note: The note that must accompany figures under the protocol ``paper``.
+        paper: The source of the reported figures.
     """
 
     schema: int

@@ -1,4 +1,4 @@
-"""Makes a report from the names of runs: what ``rushkit report`` does, for Python."""
+"""Make a report from the names of runs: the Python interface of ``rushkit report``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Chooses between runs that measured the same: the most images count, then the newest or the lowest strict attack."""
+"""Choose between runs of the same measurement: the most images first, then the newest, or the lowest strict attack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the RUSH paper reports: its Table 1, and the setting that the figures belong to."""
+"""The results that the RUSH paper reports: its Table 1, and the setting of its figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model's results in sentences, and what a reader could otherwise be misled by."""
+"""Summarise a model's results in sentences, with notes that keep readers from being misled."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def summary(model: Model) -> list[str]:
 
 
 def notes(family: Family, model: Model) -> list[str]:
-    """Return what qualifies all figures: stopped runs, damaged results, several checkpoints, warnings."""
+    """Return notes that qualify all figures: stopped runs, damaged results, several checkpoints, warnings."""
     noted = [
         f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
         for run in family.runs
@@ -48,7 +48,7 @@ def notes(family: Family, model: Model) -> list[str]:
 
 
 def attack_notes(model: Model) -> list[str]:
-    """Return what a reader of the attacks' figures must know; it may quote figures of the protocol paper."""
+    """Return notes that qualify the figures of attacks; they may quote figures under the protocol paper."""
     noted = [note for row in model.table_1 for note in _weak_autoattack(row)]
     noted += [note for pair in attack_pairs(model.attacks) for note in above_paper(pair)]
     rows_of: dict[str, list[str]] = {}
@@ -163,7 +163,7 @@ def _not_measured(model: Model) -> Iterator[str]:
 
 
 def _power(audit: MeasuredAudit) -> str:
-    """Return what so few images could not have shown; empty for an audit that does not say it."""
+    """Return a sentence on the drops that so few images cannot show; empty if the audit does not state them."""
     drop = audit.smallest_drop
     return (
         "" if drop is None else f" Between two attacks it would not have noticed a drop below {percent(drop)} points."

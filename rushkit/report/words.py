@@ -1,4 +1,4 @@
-"""Puts values of recipes, checkpoints and the commands behind runs into words."""
+"""Format recipe values, checkpoint paths and the commands of runs as text."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""A run: its folder, its checkpoints, its metrics, and what it says while it works."""
+"""A run: its folder, checkpoints, metrics, logs and messages."""

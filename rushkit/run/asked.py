@@ -1,4 +1,4 @@
-"""What a run was asked for beside its recipe: written to run.json when it starts, and read again by ``--resume``."""
+"""The options of a run outside its recipe, which are written to run.json at the start and read back by ``--resume``."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from rushkit.run.folder import Run
 
 
 class Asked(BaseModel):
-    """Settings of one verb that are no keys of the recipe; each is a key of run.json."""
+    """The options of one verb that are not keys of the recipe; each is a key of run.json."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     @classmethod
     def of(cls, run: Run) -> Self:
-        """Return what a run was asked for when it started."""
+        """Return the options that a run was started with."""
         told = {name: getattr(run.about, name) for name in cls.model_fields}
         return cls(**{name: value for name, value in told.items() if value not in (None, "", [])})
 
     def facts(self) -> dict[str, JSON]:
-        """Return the keys of run.json and their values; what was not asked for has none."""
+        """Return the keys of run.json and their values, without options that were not given."""
         return self.model_dump(exclude_none=True)
 
 
 class AttackAsked(Asked):
-    """What an attack is asked for.
+    """The options of an attack.
 
     Attributes:
-        protocols: Which of the two run.
+        protocols: The protocols to run.
         save: Whether the adversarial images are kept.
         transfer_to: Path of a checkpoint that is queried about the same images.
     """
@@ -41,13 +41,13 @@ class AttackAsked(Asked):
 
 
 class AuditAsked(Asked):
-    """What an audit is asked for; None stands for the usual number.
+    """The options of an audit; None means the default.
 
     Attributes:
         steps: Gradient steps.
         eot: Draws of noise for each gradient.
         queries: Queries of Square.
-        limit: Images to look at; 0: all.
+        limit: Number of images; 0 means all.
         samples: Draws of noise for each vote.
     """
 
@@ -59,10 +59,10 @@ class AuditAsked(Asked):
 
 
 class CertifyAsked(Asked):
-    """What a certification is asked for.
+    """The options of a certification.
 
     Attributes:
-        counts: Path of the run whose counts are certified again; None: draws are made.
+        counts: Path of the run whose counts are certified again; None makes new draws.
     """
 
     counts: str | None = None

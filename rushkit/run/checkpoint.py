@@ -1,4 +1,4 @@
-"""One checkpoint: named tensors and JSON metadata in one safetensors file that proves itself whole.
+"""Checkpoints: named tensors and JSON metadata in one safetensors file, verified by a hash.
 
 The file's metadata has one key, ``rushkit``, whose JSON holds the format version, the caller's metadata and a hash over
 that metadata and every tensor's name, type, shape and bytes. Nothing is ever pickled.
@@ -61,13 +61,13 @@ Meta = dict[str, Any]
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The contents of a checkpoint file.
 
     Attributes:
         tensors: Name to tensor; each has memory of its own.
         meta: The JSON that was stored with them.
         path: The file.
-        hash: Over the tensors and the metadata, as the file states it: two checkpoints of one hash are the same.
+        hash: Hash of the tensors and the metadata, from the file; checkpoints with the same hash are the same.
     """
 
     tensors: dict[str, torch.Tensor]

@@ -1,4 +1,4 @@
-"""Runs that nobody needs: those that stopped before their end and that nothing builds on."""
+"""Find and delete runs that are no longer needed: those that stopped early and that no other run builds on."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rushkit.run.names import CHECKPOINTS, COUNTS, RUN_FILE
 
 @dataclass(frozen=True)
 class Leftover:
-    """A run that can go.
+    """A run that can be deleted.
 
     Attributes:
-        run: It.
-        bytes: What its files take.
-        resumable: Whether it has kept something that ``--resume`` would go on from.
+        run: The run.
+        bytes: Size of its files.
+        resumable: Whether ``--resume`` could continue it.
     """
 
     run: RunInfo
@@ -32,11 +32,11 @@ class Leftover:
 
 
 def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Leftover]:
-    """Runs that failed, were killed or interrupted, have no results, and that no run which stays builds on.
+    """Return runs that failed or were stopped, have no results, and that no remaining run builds on.
 
     Args:
         runs: All runs of a folder.
-        resumable: Also those that could be resumed.
+        resumable: Whether to include those that could be resumed.
     """
     leftovers = {}
     for run in runs:
@@ -51,18 +51,18 @@ def find_leftovers(runs: Sequence[RunInfo], resumable: bool = False) -> list[Lef
 
 
 def delete_run(run: RunInfo, listed: Sequence[RunInfo] = ()) -> bool:
-    """Delete a run's folder, unless something has been done with the run since ``run`` was read.
+    """Delete a run's folder, unless the run has changed since ``run`` was read.
 
     Args:
-        run: As it was when somebody decided that it can go.
-        listed: All runs that there were then. Others in the same folder have been made since, and may build on it.
+        run: The run, as it was when it was chosen for deletion.
+        listed: All runs at that time. Newer runs in the same folder may build on this one.
 
     Returns:
-        Whether it was deleted: False where it was resumed meanwhile, or where a newer run builds on it.
+        Whether it was deleted; False if it has been resumed meanwhile, or a newer run builds on it.
 
     Raises:
-        UsageError: it is no run, or a link to one.
-        RushkitError: a process works in it, or it cannot be deleted.
+        UsageError: the path is not a run, or is a link to one.
+        RushkitError: a process is working in the folder, or it cannot be deleted.
     """
     stub = is_stub(run.path)
     if run.path.is_symlink() or not (stub or (run.path / RUN_FILE).is_file()):
@@ -92,7 +92,7 @@ def _has_new_children(run: RunInfo, listed: Sequence[RunInfo]) -> bool:
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder; what vanishes meanwhile counts nothing."""
+    """Return the total size of the files in a folder in bytes, ignoring files that vanish meanwhile."""
     total = 0
     for path in folder.rglob("*"):
         try:

@@ -1,4 +1,4 @@
-"""What a run was made with: the versions, the machine, and the state of the code around it."""
+"""Record the environment of a run: versions, the machine, and the state of the code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs as their folders tell of them: run.json, how each run stands, the runs of a folder. Nothing here loads torch."""
+"""Read runs from their folders: run.json, the status of each run, all runs of a folder. Nothing here imports torch."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NOTHING_TOLD = RunFile(verb="", recipe="", status="failed", started="")
 
 @dataclass(frozen=True)
 class RunInfo:
-    """What a run's folder tells of the run.
+    """The information that a run's folder holds about the run.
 
     Attributes:
         path: The folder.
@@ -68,22 +68,22 @@ class RunInfo:
         return CheckpointStore(folder, writable=False, warn=warn) if warn else CheckpointStore(folder, writable=False)
 
     def record(self) -> Results | None:
-        """Return what results.json holds; None where there is nothing that can be used, and ``damage`` says why."""
+        """Return the results in results.json; None if there are none or they are damaged, as ``damage`` reports."""
         try:
             return read(self.path)
         except DataError:
             return None
 
     def damage(self) -> list[str]:
-        """Return what is wrong with results.json and metrics.jsonl; empty where nothing is."""
+        """Return the problems of results.json and metrics.jsonl; empty if there are none."""
         return [*_problem(read, self.path), *_problem(read_metrics, self.path / METRICS_FILE)]
 
 
 def find_runs(root: str | Path | None = None) -> list[RunInfo]:
-    """Return every run under ``root``, newest first; the last ones are those whose run.json is damaged, as ``broken``.
+    """Return every run under ``root``, newest first; runs with a damaged run.json come last, with status ``broken``.
 
-    Behind them come folders that a process was killed in before there was a run, as ``killed`` without a verb. What is
-    no run is passed over.
+    After them come folders whose process was killed before it wrote run.json, with status ``killed`` and no verb. Other
+    folders are ignored.
 
     Example::
 
@@ -121,7 +121,7 @@ def find_run(
 
 
 def info_of(folder: Path) -> RunInfo:
-    """Return what a run's folder tells of the run; ``broken`` where its run.json cannot be read."""
+    """Return the information in a run's folder; the status is ``broken`` if run.json cannot be read."""
     if is_stub(folder):
         begins = (folder / LOCK_FILE).exists() and not is_abandoned(folder)
         return RunInfo(folder, "", "", "running" if begins else "killed", "")
@@ -150,7 +150,7 @@ def is_stub(path: Path) -> bool:
 
 
 def read_run_file(folder: Path) -> RunFile:
-    """Return what run.json of a run's folder holds.
+    """Return the contents of run.json in a run's folder.
 
     Raises:
         UsageError: there is none, it is damaged, or a newer rushkit wrote it.

@@ -1,4 +1,4 @@
-"""Which run builds on which."""
+"""Find the runs that a run builds on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def parents(runs: Sequence[RunInfo]) -> dict[str, str | None]:
 def ancestors(name: str, above: Mapping[str, str | None]) -> list[str]:
     """Return the runs that a run builds on, from the nearest upwards, by what ``parents`` returned.
 
-    A circle, which only an altered run.json can have, is followed once.
+    A cycle, which only an edited run.json can have, is followed once.
     """
     line = [name]
     while (parent := above[line[-1]]) is not None and parent not in line:

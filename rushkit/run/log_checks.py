@@ -1,6 +1,6 @@
-"""Whether the lines of a log can be what its work writes: counts that add up, labels and images that exist.
+"""Check that the lines of a log are plausible: counts that add up, labels and images that exist.
 
-The chain of the lines finds what was altered after it was written; this finds what could never have been.
+The hash chain detects lines that were altered after they were written; these checks detect impossible values.
 Each function raises ValueError with the reason.
 """
 

@@ -1,4 +1,4 @@
-"""What the files of a run's folder are called.
+"""The names of the files in a run's folder.
 
 runs/<UTC>-<verb>-<recipe>-<id>/
   recipe.toml  run.json  metrics.jsonl  log.txt  results.json  checkpoints/  counts/  figures/
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 RUN_FILE, RECIPE_FILE, LOG_FILE, METRICS_FILE = "run.json", "recipe.toml", "log.txt", "metrics.jsonl"
 CHECKPOINTS, COUNTS = "checkpoints", "counts"
-# Of a checkpoint's file.
+# The suffix of checkpoint files.
 SUFFIX = ".safetensors"
 # Files of ``checkpoints/`` that name one of the others.
 POINTERS = ("best", "last")

@@ -1,4 +1,4 @@
-"""The state of an unfinished block in a file of its own, so that a stop loses nothing of it."""
+"""Store the state of an unfinished block in a file of its own, so that a stop loses no work."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _PART = ".part"
 
 
 class Partial:
-    """The file of one unfinished block: a stop between two of its attacks loses neither.
+    """The file of one unfinished block, so that a stop between two attacks loses no work.
 
     Args:
         path: The file.
-        subject: What it depends on; a file about something else is passed over.
+        subject: The facts that the state depends on; a file with another subject is ignored.
     """
 
     def __init__(self, path: Path, subject: Table) -> None:
@@ -31,7 +31,7 @@ class Partial:
         self._subject = subject
 
     def load(self, start: int) -> Checkpoint | None:
-        """Return what is stored of the block that starts at an image; None where nothing is."""
+        """Return the stored state of the block that starts at an image; None if there is none."""
         try:
             stored = load_checkpoint(self.path)
         except CheckpointError:
@@ -47,9 +47,9 @@ class Partials:
     """The partial files of a job's blocks.
 
     Args:
-        folder: Where they lie.
-        name: Of the job.
-        subject: What they depend on.
+        folder: The folder of the files.
+        name: Name of the job.
+        subject: The facts that the states depend on.
     """
 
     def __init__(self, folder: Path, name: str, subject: Table) -> None:
@@ -58,11 +58,11 @@ class Partials:
         self._subject = subject
 
     def of(self, start: int) -> Partial:
-        """That of the block that starts there."""
+        """Return the partial file of the block that starts at an image."""
         return Partial(self._folder / f"{self._name}.{start:08d}{_PART}{SUFFIX}", self._subject)
 
     def clear(self, done: int) -> None:
-        """Drop those of the first ``done`` images, which have an outcome."""
+        """Delete the files of blocks within the first ``done`` images, which have an outcome."""
         for path in self._folder.glob(f"{glob.escape(self._name)}.{'[0-9]' * 8}{_PART}{SUFFIX}"):
             if int(path.name.removesuffix(f"{_PART}{SUFFIX}")[-8:]) < done:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP as a wish that the loop grants between two steps, so that it can save first."""
+"""Turn Ctrl-C, SIGTERM and SIGHUP into a request that a loop answers between two steps, so that it can save first."""
 
 from __future__ import annotations
 

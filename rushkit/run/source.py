@@ -1,4 +1,4 @@
-"""What ``--from`` means: a run, or a checkpoint of one; and what to say where nothing fits."""
+"""Resolve ``--from`` to a run or a checkpoint, with helpful messages if nothing fits."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rushkit.run.store import CheckpointStore
 
 @dataclass(frozen=True)
 class Source:
-    """What ``--from`` means: a checkpoint file, or a run whose last whole checkpoint counts.
+    """The source that ``--from`` names: a checkpoint file, or a run, whose last intact checkpoint is used.
 
     Attributes:
         run: The run, or None for a file outside any run.
@@ -47,17 +47,17 @@ class Source:
 
 
 def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequence[str]) -> Source:
-    """Return what ``--from SPEC`` means.
+    """Return the source that ``--from SPEC`` names.
 
     Args:
         spec: A recipe's name (its newest finished run), a run folder (its path, or its name under ``root``),
             a checkpoint file or a pointer to one (``RUN/checkpoints/best``), or None (the newest finished run that
             fits).
         root: The folder of runs.
-        verbs: The commands whose runs will do.
+        verbs: The commands whose runs are accepted.
 
     Raises:
-        UsageError: nothing fits; says what there is, and which command would make one.
+        UsageError: nothing fits; the message lists what exists, and the command that would make one.
         CheckpointError: the run has no checkpoint.
     """
     verbs = (verbs,) if isinstance(verbs, str) else verbs
@@ -149,7 +149,7 @@ def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> Usage
 
 
 def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verbs: Sequence[str]) -> str:
-    """Return which recipes would have done, or else which runs there are."""
+    """Return the recipes that have a fitting run, or otherwise the runs that exist."""
     names = list(dict.fromkeys(run.recipe for run in runs if run.stage in verbs and run.status == "finished"))
     if question := did_you_mean(recipe or "", names, cutoff=0.6):
         return question
@@ -158,7 +158,7 @@ def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verb
 
 
 def _how_to(verbs: Sequence[str], recipe: str | None, encoders: Sequence[str] | None = None) -> str:
-    """Return the command that makes what is needed, after the one for its encoder where ``encoders`` lacks that."""
+    """Return the command that makes the needed run, preceded by the one for its encoder if ``encoders`` lacks it."""
     verb, name = verbs[0], recipe or "NAME"
     if verb == "demo":
         return "make one with: rushkit demo"

@@ -1,4 +1,4 @@
-"""The voice of a command: sentences, warnings and progress, on rank 0 alone."""
+"""Print a command's messages, warnings and progress, on rank 0 only."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from rushkit.voice import unfailing
 
 
 class Speaker:
-    """The voice of a command: where its words for people go.
+    """Prints a command's messages for people.
 
-    Sentences go to stdout, or to stderr where stdout carries one JSON document; warnings and progress always go to
-    stderr. Ranks other than 0 are silent. In a notebook, where there is no terminal, everything is plain lines.
-    Speaking never fails: a stream that takes no words stops no work.
+    Messages go to stdout, or to stderr if stdout is reserved for a JSON document; warnings and progress always go to
+    stderr. Ranks other than 0 are silent. In a notebook, which has no terminal, everything is printed as plain lines.
+    Printing never fails: a broken stream does not stop the work.
 
     Args:
         verbosity: -1 warnings only, 0 normal, 1 with details.
@@ -40,19 +40,19 @@ class Speaker:
         self._progress: Progress | None = None
 
     def with_sink(self, sink: Callable[[str], None]) -> Speaker:
-        """Return the same voice, which a log hears as well."""
+        """Return the same speaker with a sink, such as a log, that receives its messages too."""
         return Speaker(self.verbosity, self.json, self.rank, sink)
 
     def say(self, text: str) -> None:
-        """Say a sentence; silent with ``-q``."""
+        """Print a message, except with ``-q``."""
         self._out(text, shown=self.verbosity >= 0)
 
     def detail(self, text: str) -> None:
-        """Say what only ``-v`` wants to hear."""
+        """Print a message only with ``-v``."""
         self._out(text, shown=self.verbosity >= 1)
 
     def warn(self, text: str) -> None:
-        """Say what must be heard: with ``-q`` too."""
+        """Print a warning, even with ``-q``."""
         self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
 
     def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:

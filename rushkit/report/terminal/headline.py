@@ -72,7 +72,7 @@ def _line(results: Evaluation | Certification | Audit | Probe | Imported | Pretr
 
 
 def figures(results: Results) -> list[str]:
-    """Return every figure of a run that its verb is about, with intervals."""
+    """Return the main figures of a run's verb, with intervals."""
     match results:
         case Evaluation():
             return _evaluated(results)
