@@ -1,4 +1,4 @@
-"""How fast this machine does the work of a recipe: each part beside the bare model with the same passes."""
+"""Measure how fast this machine does the work of a recipe, compared with the bare model making the same passes."""
 
 from __future__ import annotations
 
@@ -39,40 +39,40 @@ _ROUNDS = 5
 
 @dataclass(frozen=True)
 class Cost:
-    """What one call costs.
+    """The cost of one call.
 
     Attributes:
-        wall: Seconds by the clock.
-        work: Seconds to compare by. On a CPU they are processor time of this process, which a busy machine lengthens
-            less; elsewhere they are ``wall``.
+        wall: Wall-clock seconds.
+        work: Seconds for comparisons. On a CPU they are the processor time of this process, which a busy machine
+            affects less; elsewhere they equal ``wall``.
     """
 
     wall: float = float("inf")
     work: float = float("inf")
 
     def least(self, other: Cost) -> Cost:
-        """Return the lower of both costs, in wall and in work."""
+        """Return the smaller of both costs, separately for wall and work."""
         return Cost(min(self.wall, other.wall), min(self.work, other.work))
 
     def a_step(self, three: Cost) -> Cost:
-        """Return the cost of one step of an attack, from this cost of one step and that of ``three``.
+        """Return the cost of one attack step, from this cost of a one-step attack and the cost of ``three`` steps.
 
-        Whatever an attack does once cancels.
+        One-off costs of an attack cancel.
         """
         return Cost((three.wall - self.wall) / 2, (three.work - self.work) / 2)
 
 
 @dataclass(frozen=True)
 class Row:
-    """One part of the work, beside the bare model.
+    """One part of the work, compared with the bare model.
 
     Attributes:
         part: Name of the part.
         unit: Unit of its speed, such as ``"steps/s"``.
-        count: Units of one call of ours.
+        count: Number of units in one call of rushkit's code.
         ours: Cost of that call.
-        bare: Cost of the call of the bare model.
-        per_bare: Units of that call; 0: as many as ours has.
+        bare: Cost of a call of the bare model.
+        per_bare: Number of units in that call; 0 means ``count``.
     """
 
     part: str
@@ -110,7 +110,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Estimate:
-    """How long a pre-training takes on this machine.
+    """The estimated duration of pre-training on this machine.
 
     Attributes:
         epochs: Epochs of the recipe.
@@ -125,7 +125,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What ``bench`` measures.
+    """The results of ``bench``.
 
     Attributes:
         recipe: The recipe's name.
@@ -134,7 +134,7 @@ class Benchmark:
         recipe_batch: Images in a training step of the recipe.
         rows: Views, training, attack and votes.
         memory_bytes: Peak memory.
-        estimate: How long the pre-training takes; None where the data is not here to be counted.
+        estimate: Estimated duration of the pre-training; None if the data set is not available to be counted.
     """
 
     recipe: str
@@ -153,8 +153,8 @@ class Benchmark:
 def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> Benchmark:
     """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
 
-    Ours and the bare model take turns, and the fastest round of each counts, so that a busy machine slows both alike.
-    Speeds are by the clock; on a CPU the fractions are of processor time.
+    rushkit's code and the bare model take turns, and the fastest round of each counts, so that a busy machine slows
+    both alike. Speeds are wall-clock speeds; on a CPU the fractions compare processor time.
 
     >>> bench(load_recipe("cifar10"), seconds=20).rows
 
@@ -202,11 +202,11 @@ def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> Est
 
     Args:
         recipe: Section pretrain.
-        images: Images of the training split; None where the data is not here to be counted.
+        images: Images of the training split; None if the data is not here to be counted.
         seconds_an_image: Time of a training step, divided by its images.
 
     Returns:
-        None where the images are not known.
+        None if the images are not known.
     """
     if images is None:
         return None
@@ -230,7 +230,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 
 
 def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
-    """Return a pre-training step, from uint8 images to new weights; and the bare passes on ready inputs."""
+    """Return a pre-training step, from uint8 images to new weights, and the bare passes on prepared inputs."""
     job.set_modes()
     parameters = list(job.network.parameters())
     optimizer = build_optimizer(recipe.pretrain.optimizer, parameters, machine.device)
@@ -281,8 +281,8 @@ def attack_contestants(
 class _Decided(nn.Module):
     """A network that votes for class 0 in every draw.
 
-    Where a vote is close, an attack takes a second, longer one. With this network no vote is close, so that attacks of
-    one step and of three differ by their steps alone.
+    If a vote is close, an attack takes a second, longer one. With this network no vote is close, so attacks of one and
+    of three steps differ only in their steps.
     """
 
     def __init__(self, network: nn.Module) -> None:
@@ -317,8 +317,8 @@ def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machin
 
     Args:
         contestants: Name -> call.
-        seconds: How long.
-        machine: On a GPU each call is waited for.
+        seconds: Time limit.
+        machine: The machine; on a GPU each call is synchronised.
     """
     best = dict.fromkeys(contestants, Cost())
     for contestant in contestants.values():

@@ -50,7 +50,7 @@ class Certificates:
         predicted: (N,) int64, the certified class, or −1 where the procedure abstains.
         p_lower: (N,) lower bound on the probability (or the mean confidence) of the class that was tested.
         p_upper: (N,) upper bound on that of every other class; 1 − p_lower unless the runner-up was bounded too.
-        radius: (N,) certified radius in pixel units, 0 where the procedure abstains.
+        radius: (N,) certified radius in pixel units, 0 if the procedure abstains.
     """
 
     predicted: Integers
@@ -241,7 +241,7 @@ class SequentialTest:
     image are ignored. Tests of one image against several p0 hold together, because all rest on one martingale.
 
     Args:
-        p0: (N,) probabilities to be exceeded, or one for all; a p0 of 1 or more, infinite where no probability
+        p0: (N,) probabilities to be exceeded, or one for all; a p0 of 1 or more, infinite if no probability
             reaches the radius, is refuted from the start.
         alpha: Probability of a false claim of either kind.
         images: N, where p0 is one number.
@@ -342,7 +342,7 @@ class Summary:
     Attributes:
         accuracy: Images whose certified class is right, at any radius; abstentions count as wrong.
         abstained: Images without a certificate.
-        average_radius: Mean over all images of the radius, 0 where the class is wrong or withheld.
+        average_radius: Mean over all images of the radius, 0 if the class is wrong or withheld.
         average_radius_error: Standard error of that mean.
         radii: The radii asked about, pixel units.
         certified: Right and certified at each of them at least.

@@ -81,7 +81,7 @@ def first_few(items: Sequence[str], most: int = 3, total: int | None = None, sep
 
 
 def did_you_mean(word: str, known: Iterable[str], most: int = 3, cutoff: float = 0.5, prefix: str = "") -> str:
-    """Return a question about a misspelt word: ``"did you mean resnet18 or resnet34?"``; empty where nothing is near.
+    """Return a question about a misspelt word: ``"did you mean resnet18 or resnet34?"``; empty if nothing is near.
 
     Args:
         word: What was written.

@@ -154,7 +154,7 @@ def _wait_for(handle: int) -> None:
 
 
 def _take(handle: int) -> bool:
-    """Lock an open file; False where the file system has no locks. Raises BlockingIOError where another has it."""
+    """Lock an open file; False if the file system has no locks. Raises BlockingIOError if another has it."""
     try:
         taken = filelock.lock_descriptor(handle, blocking=False)
     except OSError as error:

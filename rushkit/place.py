@@ -28,7 +28,7 @@ class Place:
         rank: Number of this process, from 0; rank 0 prints and writes.
         world: Number of processes.
         local_rank: Number of this process among those of its machine.
-        local_world: Number of processes on this machine; 0 where the environment does not say.
+        local_world: Number of processes on this machine; 0 if the environment does not say.
         address: Where rank 0, or the agent of torchrun, listens; ``""`` under ``--nproc``.
         port: The port there; 0 under ``--nproc``.
         folder: The folder where the ranks of ``--nproc`` meet; ``""`` otherwise.

@@ -67,10 +67,10 @@ class Entry:
 
 @runtime_checkable
 class Family(Protocol):
-    """What stands behind a name such as ``torchattacks/*`` and knows the factory of each member."""
+    """The object behind a name such as ``torchattacks/*``, which provides the factory of each member."""
 
     def member(self, name: str) -> Callable[..., Any]:
-        """The factory of a member. Raises UsageError for a name that the family does not have."""
+        """Return the factory of a member. Raises UsageError for a name that the family does not have."""
         ...
 
 
@@ -224,7 +224,7 @@ class Registry:
         return family or [entry for entry in entries if name in self._names_of_members(entry)]
 
     def _names_of_members(self, entry: Entry) -> list[str]:
-        """The names that a family's members go by without it. Imports no component."""
+        """Return the short names of a family's members, without the family. Imports no component."""
         if entry.owner != BUILTIN_OWNER or entry.name not in self._members:
             return []
         return list(Entry(entry.name, entry.owner, target=self._members[entry.name]).load())
@@ -260,7 +260,7 @@ def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.
 
 
 def _same(entry: Entry, name: str, owner: str) -> bool:
-    """Whether an entry has this name and owner, which a decorator knows as a module and pip as a distribution."""
+    """Return whether an entry has this name and owner; the owner may be given as a module or as a distribution."""
     return entry.name == name and _canonical(entry.owner) == _canonical(owner)
 
 
@@ -338,7 +338,7 @@ def _annotations(factory: Callable[..., Any]) -> dict[str, object]:
 
 
 def _fits(value: object, expected: object) -> bool:
-    """Whether a value fits an annotation; an annotation of an unknown kind accepts everything."""
+    """Return whether a value fits an annotation; an unknown kind of annotation accepts everything."""
     origin, arguments = typing.get_origin(expected), typing.get_args(expected)
     if origin in (typing.Union, types.UnionType):
         return any(_fits(value, option) for option in arguments)

@@ -38,7 +38,7 @@ _PROTOCOLS: dict[Protocol, list[Literal["paper", "strict"]]] = {
 
 @dataclass(frozen=True)
 class Options:
-    """Which attacks, on which images, and what is kept of them."""
+    """The options for the attacks, their images, and the files to keep."""
 
     kind: Annotated[
         str | None,

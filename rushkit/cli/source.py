@@ -1,4 +1,4 @@
-"""The model that a verb works on: the run that ``--from`` names, and its recipe under the flags of the command."""
+"""Resolve the model that a verb works on: the run that ``--from`` names, and its recipe with the command's flags."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def check_flags(changes: list[str] | None, flags: Iterable[Override] = ()) -> No
 
 
 def attack_flags(**keys: Given) -> list[Override]:
-    """Return flags that change every attack of the recipe as changes of its first one, to be checked."""
+    """Return flags that change every attack as changes of the first attack, for checking."""
     return [(f"attack.0.{key}", value, f"--{key}") for key, value in keys.items()]
 
 

@@ -1,4 +1,4 @@
-"""The closing words of the two training verbs."""
+"""The final output of the two training verbs."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class Dataset(Protocol):
 
     A factory ``f(root, **options)`` returns one and reads nothing. A data set that lies in files may also offer
     ``check() -> list[Check]`` and ``fetch(progress=None)``; ``rushkit data`` uses them where they are. One that resizes
-    its images itself says by ``stored_size`` what their side is before that, 0 where they differ.
+    its images itself says by ``stored_size`` what their side is before that, 0 if they differ.
     """
 
     @property
@@ -78,12 +78,12 @@ class Description:
 
     Attributes:
         name: The registered name.
-        classes: Names of the labels; empty where the files that would tell are missing.
-        image_size: Height and width; 0 where the files that would tell are missing.
-        splits: Names of the splits; empty where the files that would tell are missing.
+        classes: Names of the labels; empty if the files that would tell are missing.
+        image_size: Height and width; 0 if the files that would tell are missing.
+        splits: Names of the splits; empty if the files that would tell are missing.
         checks: One entry a file; empty for a data set that does not check.
-        url: Where ``fetch`` downloads from; empty where it cannot.
-        problem: Why the data set cannot tell more about itself; empty where it can.
+        url: Where ``fetch`` downloads from; empty if it cannot.
+        problem: Why the data set cannot tell more about itself; empty if it can.
     """
 
     name: str

@@ -109,7 +109,7 @@ def part_of(chosen: Tensor) -> str:
 
 
 def find_cached(name: str, source: str, shape: tuple[int, ...]) -> Cached | None:
-    """Return the images under ``name`` as ``cached`` does, or None where it would have to build them."""
+    """Return the images under ``name`` as ``cached`` does, or None if it would have to build them."""
     return _load(_place(name), source, shape)
 
 
@@ -163,7 +163,7 @@ def _place(name: str) -> Path:
 
 
 def _load(images: Path, source: str, shape: tuple[int, ...]) -> Cached | None:
-    """Return the cached images, or None where they are missing, torn, altered, or of another source or version."""
+    """Return the cached images, or None if they are missing, torn, altered, or of another source or version."""
     try:
         about = _Sidecar.read(images)
         stat = regular_stat(images)

@@ -188,7 +188,7 @@ class _NetworkError(Exception):
 
 
 def _transfer(url: str, handle: BinaryIO, start: int, report: Progress) -> bool:
-    """Append the rest of ``url`` to the ``start`` bytes that are there; True where the server continued them."""
+    """Append the rest of ``url`` to the ``start`` bytes that are there; True if the server continued them."""
     headers = {"User-Agent": "rushkit"} | ({"Range": f"bytes={start}-"} if start else {})
     try:
         response = urlopen(Request(url, headers=headers), timeout=TIMEOUT_SECONDS)

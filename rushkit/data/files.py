@@ -24,7 +24,7 @@ class Check(NamedTuple):
 
     @property
     def usable(self) -> bool:
-        """Whether a split can be read from it."""
+        """Whether a split can be read from the file."""
         return self.status in ("ok", "partial")
 
 

@@ -208,7 +208,7 @@ class Folder:
         return os.path.realpath(self.path / name)
 
     def _is_split(self, path: Path) -> bool:
-        """Whether a path is a folder, and not a link to this one or one above it."""
+        """Return whether a path is a folder, and not a link to this one or one above it."""
         here = Path(os.path.realpath(self.path))
         return not is_hidden(path.name) and is_folder(path) and not here.is_relative_to(os.path.realpath(path))
 
@@ -321,7 +321,7 @@ class Folder:
 
 
 def _check_unlabelled(top: Path, images: tuple[ImageFile, ...]) -> None:
-    """Raise DataError where a split has images both inside and outside of class folders."""
+    """Raise DataError if a split has images both inside and outside of class folders."""
     if images[-1].class_name:
         raise DataError(
             f"{top} has images beside its class folders: {images[0].path}",

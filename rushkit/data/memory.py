@@ -29,10 +29,10 @@ class Split:
 
     Attributes:
         images: uint8, (N, C, H, W); may be mapped from a file, and need not be contiguous.
-        labels: int64, (N,); None where there are none.
+        labels: int64, (N,); None if there are none.
         name: The data set and the split, such as ``"cifar10/train"``, for messages.
         skipped: How many images were left out because they could not be read.
-        resized: What was done to their size, such as "from 8x8 to 32x32"; empty where nothing was.
+        resized: What was done to their size, such as "from 8x8 to 32x32"; empty if nothing was.
     """
 
     images: Tensor

@@ -69,7 +69,7 @@ class Scan:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a name is ignored silently."""
+    """Return whether a name is ignored silently."""
     return name.startswith(".") or name in JUNK_FOLDERS
 
 
@@ -145,7 +145,7 @@ class _Walk:
         return first == path
 
     def _is_folder(self, path: str) -> bool:
-        """Whether a path is a folder; takes it as an image or leaves it out where it is something else."""
+        """Return whether a path is a folder; if it is not, record it as an image or as left out."""
         suffix = PurePosixPath(path).suffix.lower()
         try:
             about = (self.top / path).stat()

@@ -89,7 +89,7 @@ def _wait_for_listener(host: str, port: int, patience: _Patience) -> None:
 
 
 def _missing(store: Store, place: Place) -> int | None:
-    """Return the first rank that has not come; None where it is for another rank to say."""
+    """Return the first rank that has not come; None if it is for another rank to say."""
     come = [store.check([f"{_ARRIVED}/{rank}"]) for rank in range(place.world)]
     return come.index(False) if False in come and come.index(True) == place.rank else None
 

@@ -23,7 +23,7 @@ class Share:
 
     Attributes:
         first: Index of the first row.
-        count: Number of rows; 0 where a batch has fewer images than there are ranks.
+        count: Number of rows; 0 if a batch has fewer images than there are ranks.
         total: Images in the whole batch.
     """
 

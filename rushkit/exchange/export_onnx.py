@@ -21,7 +21,7 @@ OUTPUTS = {"classifier": "logits", "encoder": "features"}
 
 
 def packages() -> tuple[Any, Any]:
-    """Return onnx and onnxruntime. Raises UsageError where a package that the export needs is missing."""
+    """Return onnx and onnxruntime. Raises UsageError if a package that the export needs is missing."""
     try:
         # torch's exporter imports this one itself, once it is well under way.
         importlib.import_module("onnxscript")

@@ -27,7 +27,7 @@ class ModelFacts(Record):
         std: Standard deviation of each channel; see ``mean``.
         noise: The noise that the model was trained with.
         classes: Names of the labels; empty for an encoder.
-        load: Lines of Python that build and load the model; empty where the file is a whole graph.
+        load: Lines of Python that build and load the model; empty if the file is a whole graph.
     """
 
     part: PartName

@@ -150,7 +150,7 @@ class _Stack:
 
 
 def _check_pickle(stream: io.BytesIO, name: str) -> bool:
-    """Interpret one pickle. Return False where it is not one: torch reads the same opcodes and stops there as well."""
+    """Interpret one pickle. Return False if it is not one: torch reads the same opcodes and stops there as well."""
     stack = _Stack()
     try:
         for opcode, argument, _ in pickletools.genops(stream):

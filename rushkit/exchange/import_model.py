@@ -47,7 +47,7 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
 
 
 def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
-    """Measure clean accuracy without noise, and warn where it is that of guessing; None where the data is missing."""
+    """Measure clean accuracy without noise, and warn where it is that of guessing; None if the data is missing."""
     recipe = plan.recipe
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
     if not described.ready or recipe.evaluate.split not in described.splits:

@@ -44,7 +44,7 @@ class Network(nn.Module):
         return self._kind
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits or projections of images (N, C, H, W)."""
+        """Return the logits or projections of images (N, C, H, W)."""
         outputs: Tensor = self.head(self.encoder(x))
         return outputs
 
@@ -161,7 +161,7 @@ class LoadReport:
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor found its place and every place its tensor."""
+        """Whether all tensors were loaded, and none are missing."""
         return not self.missing and not self.unexpected
 
 

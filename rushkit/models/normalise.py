@@ -42,10 +42,10 @@ class Normalised(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Features (N, F) of images (N, C, H, W) with pixels in [0, 1], plus noise."""
+        """Return the features (N, F) of images (N, C, H, W) with pixels in [0, 1], plus noise."""
         features: Tensor = self.model(self.normalise(x))
         return features
 
     def normalise(self, x: Tensor) -> Tensor:
-        """What the model gets: (x - mean) / std of images (N, C, H, W)."""
+        """Return the input of the model, (x - mean) / std, for images (N, C, H, W)."""
         return (x - self.mean) / self.std

@@ -1,4 +1,4 @@
-"""How many images one pass of a network may hold, from the measured memory of one image."""
+"""Choose how many images one pass of a network may hold, from the measured memory of one image."""
 
 from __future__ import annotations
 

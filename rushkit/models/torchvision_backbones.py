@@ -83,7 +83,7 @@ def creation_options(name: str, image_size: int, pretrained: bool = False) -> di
 
 
 def last_linear(model: nn.Module) -> str:
-    """Return the name of a model's last linear layer. Raises ValueError where it ends with another layer."""
+    """Return the name of a model's last linear layer. Raises ValueError if it ends with another layer."""
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
     name, layer = leaves[-1]
     if not isinstance(layer, nn.Linear):
@@ -92,7 +92,7 @@ def last_linear(model: nn.Module) -> str:
 
 
 def pretrained_state(name: str) -> dict[str, torch.Tensor]:
-    """Return torchvision's default weights, downloaded or cached. Raises RushkitError where they cannot be had."""
+    """Return torchvision's default weights, downloaded or cached. Raises RushkitError if they cannot be had."""
     try:
         weights: Any = torchvision.models.get_model_weights(name).DEFAULT
         # It tells of its download on stdout, which is for results.

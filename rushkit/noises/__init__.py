@@ -26,7 +26,7 @@ names, entries = _registry.names, _registry.entries
 
 
 class Noise(Protocol):
-    """What every smoothing distribution offers; a plugin needs no base class. Abilities are Protocols of their own."""
+    """The interface of a smoothing distribution; a plugin needs no base class. Optional abilities are Protocols too."""
 
     @property
     def std(self) -> float:
@@ -89,7 +89,7 @@ class FiniteNoise(Noise, Protocol):
 
     @property
     def num_splits(self) -> int:
-        """How many noisy versions an image has."""
+        """The number of noisy versions of an image."""
         ...
 
     def exhaustive(self, x: torch.Tensor, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -107,7 +107,7 @@ class DataDependentNoise(Noise, Protocol):
 
     @property
     def data_dependent(self) -> bool:
-        """Whether it does; a noise without this ability does not."""
+        """Whether δ depends on the pixels of x; a noise without this ability counts as independent of them."""
         ...
 
 
@@ -117,7 +117,7 @@ class DeterministicNoise(Noise, Protocol):
 
     @property
     def deterministic(self) -> bool:
-        """Whether it is; a noise without this ability is random."""
+        """Whether δ is the same at every draw; a noise without this ability counts as random."""
         ...
 
 
@@ -142,7 +142,7 @@ def is_data_dependent(noise: Noise) -> bool:
 
 
 def name_of(noise: Noise) -> str:
-    """Return what messages call a noise: its name, or that of its class."""
+    """Return the name of a noise for messages: its own name, or that of its class."""
     return noise.name if isinstance(noise, NamedNoise) else type(noise).__name__
 
 

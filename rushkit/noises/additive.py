@@ -1,4 +1,4 @@
-"""What all additive i.i.d. noises have in common: scale or std, how they are drawn, and the checks of a probability."""
+"""The base of all additive i.i.d. noises: scale or std, how they are drawn, and the checks of probabilities."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ def nearest_levels(x: Tensor) -> tuple[Tensor, Tensor | None]:
         x: float32 or float64 pixels of any shape; the range does not matter.
 
     Returns:
-        int64 levels, the nearest to each pixel; float64 rests in [−½, ½], or None where all are 0. A rest is exact but
+        int64 levels, the nearest to each pixel; float64 rests in [−½, ½], or None if all are 0. A rest is exact but
         for a last bit of float64, and lies on the CPU where the device has no float64.
     """
     x = x.detach()

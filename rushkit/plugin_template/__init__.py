@@ -1,1 +1,1 @@
-"""A new plugin, written from a template."""
+"""Write a new plugin from a template."""

@@ -53,7 +53,7 @@ def check_command_line(changes: Changes = (), flags: Iterable[Override] = ()) ->
 
 
 def _lenient_recipe(keys: Iterable[str]) -> Table:
-    """A stand-in for the recipe: a radius may have any length that some norm allows, and each index has its attack."""
+    """Return a stand-in for the recipe that allows radii valid in any norm, and has an attack for each index."""
     indices = [int(index) for key in keys if (index := _attack_index(key)) is not None]
     attacks = [Attack(norm="l1")] * (max(indices, default=0) + 1)
     # A noise without options: none of them can be taken away.
@@ -73,19 +73,19 @@ def _needs_the_recipe(key: str) -> bool:
 
 
 def _is_set(key: str, keys: Sequence[str]) -> bool:
-    """Whether a key is one of ``keys``, or in a table that is."""
+    """Return whether a key is one of ``keys``, or lies in a table that is."""
     return any(key == changed or key.startswith(f"{changed}.") for changed in keys)
 
 
 def _is_about(error: ErrorDetails, keys: Sequence[str]) -> bool:
-    """Whether an error is about what was set, and not about what the stand-in has beside it."""
+    """Return whether an error concerns the keys that were set, not the other keys of the stand-in."""
     key = ".".join(map(str, error["loc"]))
     inside_unknown = error["type"] == "extra_forbidden" and any(changed.startswith(f"{key}.") for changed in keys)
     return inside_unknown or _is_set(key, keys)
 
 
 def _unknown_components(table: Table, keys: Sequence[str], origins: Mapping[str, str]) -> Iterator[str]:
-    """A line for each component that is named on the command line and that nobody brings."""
+    """Yield a line for each unknown component that the command line names."""
     for section, (registry, model) in SECTIONS.items():
         part = table.get(section)
         parts = {f"{section}.{index}": item for index, item in enumerate(part)} if isinstance(part, list) else {}

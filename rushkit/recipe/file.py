@@ -54,7 +54,7 @@ def read_chain(path: Path, extended_by: tuple[Path, ...] = ()) -> Draft:
 
 
 def parse(text: str, file: str) -> Draft:
-    """Parse a TOML text that origins and messages call ``file``. Raises UsageError where it is not TOML."""
+    """Parse a TOML text that origins and messages call ``file``. Raises UsageError if it is not TOML."""
     try:
         return Draft(toml.loads(text), origins_of(text, file))
     except ValueError as error:

@@ -110,7 +110,7 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
 
 
 def check_target(target: str) -> None:
-    """Raise UsageError where a target of ``transfer_recipe`` is neither a recipe nor a data set, or a wrong recipe."""
+    """Raise UsageError if a target of ``transfer_recipe`` is neither a recipe nor a data set, or a wrong recipe."""
     if _is_recipe(target):
         load_recipe(target)
     elif target not in registries.datasets:

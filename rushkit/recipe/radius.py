@@ -26,7 +26,7 @@ def ball_words(norm: str, eps: float) -> str:
 
 
 def longest_distance(norm: str, dim: int | None = None) -> float:
-    """Return how far apart two images in [0, 1] can be, in pixel units; infinite where that depends on an unknown size.
+    """Return how far apart two images in [0, 1] can be, in pixel units; infinite if that depends on an unknown size.
 
     Args:
         norm: ``"linf"``, ``"l2"`` or ``"l1"``.
@@ -45,7 +45,7 @@ def grey_levels(value: float) -> str:
 
 
 def beyond_pixels(norm: str, length: float, dim: int | None = None) -> str | None:
-    """Say what is wrong with a radius or step longer than any distance between two images; None where nothing is."""
+    """Say what is wrong with a radius or step longer than any distance between two images; None if nothing is."""
     longest = longest_distance(norm, dim)
     if length <= longest:
         return None

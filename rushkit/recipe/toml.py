@@ -113,7 +113,7 @@ def _check_values(table: Table) -> None:
 
 
 def unstorable(value: object) -> str:
-    """Say why a value, or one in a list, cannot be written as TOML; empty where it can."""
+    """Say why a value, or one in a list, cannot be written as TOML; empty if it can."""
     if isinstance(value, list | tuple):
         return next(filter(None, map(unstorable, value)), "")
     if isinstance(value, int) and not -(2**63) <= value < 2**63:

@@ -21,7 +21,7 @@ _SILENT = ("system.data_dir", "system.runs_dir", "system.device", "name", "schem
 
 
 def recipe_differences(recipes: Sequence[Recipe | None]) -> dict[str, list[toml.Toml]]:
-    """Return dotted key -> its value in each recipe, for keys that differ; None where a recipe lacks the key."""
+    """Return dotted key -> its value in each recipe, for keys that differ; None if a recipe lacks the key."""
     flat = [toml.flatten(recipe.resolved()) if recipe else {} for recipe in recipes]
     keys = dict.fromkeys(key for values in flat for key in values if key not in _SILENT)
     rows: dict[str, list[toml.Toml]] = {key: [values.get(key) for values in flat] for key in keys}

@@ -150,8 +150,8 @@ class Compared:
     """The comparison of several models.
 
     Attributes:
-        recipes: The recipe keys in which they differ; None where they differ in none.
-        significance: McNemar's tests; None where they share no measurement.
+        recipes: The recipe keys in which they differ; None if they differ in none.
+        significance: McNemar's tests; None if they share no measurement.
         needs_note: Whether a test is about a figure that is not the robustness.
     """
 

@@ -125,7 +125,7 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
 
 
 def recipe_text(run: RunInfo) -> str:
-    """Return the resolved recipe of a run; empty where it cannot be read."""
+    """Return the resolved recipe of a run; empty if it cannot be read."""
     try:
         return read_text(run.path / RECIPE_FILE)
     except OSError:
@@ -133,7 +133,7 @@ def recipe_text(run: RunInfo) -> str:
 
 
 def recipe_of_run(run: RunInfo | None) -> Recipe | None:
-    """Return the resolved recipe of a run, or None where it is gone or cannot be read."""
+    """Return the resolved recipe of a run, or None if it is gone or cannot be read."""
     text = recipe_text(run) if run else ""
     try:
         return read_recipe(text, str(run.path)) if text and run else None

@@ -332,7 +332,7 @@ class RunFacts(Figures):
     Attributes:
         run: Its folder.
         seconds: How long its sessions took together; None while one is open.
-        command: As it was typed; None where a Python program started the run.
+        command: As it was typed; None if a Python program started the run.
     """
 
     run: str

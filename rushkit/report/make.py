@@ -39,6 +39,6 @@ def make_report(
 
 
 def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
-    """Return the models that the runs are about, or the newest model. Raises UsageError where there is no run."""
+    """Return the models that the runs are about, or the newest model. Raises UsageError if there is no run."""
     runs = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
     return list({family.model.path.resolve(): family for family in map(gather, runs)}.values())

@@ -73,7 +73,7 @@ TABLE_1 = (
 
 
 def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | None:
-    """Return the paper's row for these data sets and this m, or None where it has none."""
+    """Return the paper's row for these data sets and this m, or None if it has none."""
     key = (pretrained_on, finetuned_on, samples)
     return next((row for row in TABLE_1 if (row.pretrained_on, row.finetuned_on, row.samples) == key), None)
 

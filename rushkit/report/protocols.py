@@ -42,7 +42,7 @@ def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
 
 
 def settings_words(row: Labelled) -> str:
-    """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty where all are."""
+    """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty if all are."""
     return deviation_words(row.protocol, row.deviations)
 
 

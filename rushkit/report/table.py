@@ -1,4 +1,4 @@
-"""A table, defined once: the page, the Markdown and the terminal each show the columns that are meant for them."""
+"""Tables that are defined once, of which the page, Markdown and the terminal each show the columns meant for them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Row = TypeVar("Row")
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in one place of a table.
+    """The content of one cell of a table.
 
     Attributes:
         text: The figure or word.

@@ -26,7 +26,7 @@ def run_of_checkpoint(path: str) -> str:
 
 
 def command_of(run: RunInfo) -> str | None:
-    """Return the command that started a run, as it was typed; None where a Python program started it."""
+    """Return the command that started a run, as it was typed; None if a Python program started it."""
     argv = run.about.argv
     if len(argv) < 2:
         return None

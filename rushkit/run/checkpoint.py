@@ -148,7 +148,7 @@ def load_checkpoint(path: str | Path, device: torch.device | str = "cpu", verify
 
 
 def checkpoint_hash(path: str | Path) -> str | None:
-    """Return the hash in a checkpoint's header, without reading the tensors; None where the header is not whole."""
+    """Return the hash in a checkpoint's header, without reading the tensors; None if the header is not whole."""
     try:
         with open_file(path) as file:
             length = int.from_bytes(file.read(8), "little")

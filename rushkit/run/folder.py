@@ -41,9 +41,9 @@ class Run:
 
     Attributes:
         path: The folder.
-        about: What run.json holds.
-        speaker: Where sentences and progress go; log.txt hears them too.
-        metrics: The appender of metrics.jsonl.
+        about: The contents of run.json.
+        speaker: Prints messages and progress; messages also go to log.txt.
+        metrics: The log of metrics.jsonl.
         checkpoints: The store behind ``checkpoints/``.
         writes: False on ranks other than 0: there every write does nothing.
     """
@@ -126,7 +126,7 @@ class Run:
 
     @property
     def verb(self) -> str:
-        """The command that the run was made by."""
+        """The command that made the run."""
         return self.about.verb
 
     @property
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def recipe_toml(self) -> str:
-        """The resolved recipe as TOML. Raises UsageError where the file is gone."""
+        """The resolved recipe as TOML. Raises UsageError if the file is gone."""
         return read_run_text(self.path / RECIPE_FILE)
 
     def subfolder(self, name: str) -> Path:
@@ -150,7 +150,7 @@ class Run:
         return folder
 
     def log(self, text: str) -> None:
-        """Append a line to log.txt, with the time in UTC. Where that fails, one warning says so: the run goes on."""
+        """Append a line to log.txt, with the time in UTC. If that fails, print one warning; the run continues."""
         if not self.writes or self._log_failed:
             return
         path = self.path / LOG_FILE
@@ -200,7 +200,7 @@ class Run:
         return results.model_copy(update={"run": str(self.path)})
 
     def finish(self) -> None:
-        """Mark the run finished and close it; it does not go on, so what it builds on need not be kept for it."""
+        """Mark the run finished and close it; it cannot be resumed, so the checkpoints it builds on are released."""
         if self.writes:
             for path in self.kept_checkpoints():
                 with contextlib.suppress(OSError):
@@ -208,15 +208,14 @@ class Run:
         self._end("finished")
 
     def kept_checkpoints(self) -> list[Path]:
-        """Return where an unfinished run keeps the checkpoints that it builds on."""
+        """Return the paths at which an unfinished run keeps the checkpoints that it builds on."""
         return [self.path / f"{key}{SUFFIX}" for key in NAMED_CHECKPOINTS]
 
     def fail(self, error: BaseException) -> None:
         """Mark the run failed (interrupted, for KeyboardInterrupt and Interrupted), keep the reason, and close it.
 
-        A new run that a RushkitError ended before it wrote anything, such as one without its data, is removed: there is
-        nothing in it to go on with, and the error says all. Never raises: the error that brought this about is the one
-        to show.
+        A new run that a RushkitError ended before it wrote anything, such as one without its data, is removed, because
+        there is nothing to resume. Never raises, so that the original error is shown.
         """
         stopped = isinstance(error, KeyboardInterrupt | Interrupted)
         if isinstance(error, RushkitError | KeyboardInterrupt):
@@ -296,7 +295,7 @@ class Run:
         self.about = self.about.with_changes(status=status, ended=now, sessions=sessions)
 
     def _check_there(self) -> None:
-        """Raise RushkitError where the folder was deleted or moved under the run: it must not come back by halves."""
+        """Raise RushkitError if the folder was deleted or moved during the run, so that writes do not recreate it."""
         if self.writes and not _is_there(self.path):
             raise self._gone()
 

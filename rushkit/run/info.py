@@ -44,7 +44,7 @@ class RunInfo:
         status: running, finished, failed, interrupted; ``killed`` where run.json says running and no process holds the
             lock, or where the process died before there was a run.json; ``broken`` where run.json cannot be read.
         started: When, in ISO form and UTC; ``""`` where unknown.
-        about: All of run.json; empty where there is none, or a broken one.
+        about: All of run.json; empty if there is none, or a broken one.
     """
 
     path: Path
@@ -175,7 +175,7 @@ def read_run_file(folder: Path) -> RunFile:
 
 
 def read_run_text(path: Path) -> str:
-    """Return the text of a file that every run's folder has. Raises UsageError where it is not there or unreadable."""
+    """Return the text of a file that every run's folder has. Raises UsageError if it is not there or unreadable."""
     try:
         return read_text(path)
     except FileNotFoundError as error:

@@ -19,7 +19,7 @@ def parent_name(run: RunInfo, names: Collection[str]) -> str | None:
 
 
 def parents(runs: Sequence[RunInfo]) -> dict[str, str | None]:
-    """Return folder's name of each run -> that of the run it builds on, or None where that is not among them."""
+    """Return folder's name of each run -> that of the run it builds on, or None if that is not among them."""
     names = {run.path.name for run in runs}
     return {run.path.name: parent_name(run, names) for run in runs}
 

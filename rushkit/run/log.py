@@ -83,7 +83,7 @@ class LineFile:
         return self._handle is not None
 
     def sync(self) -> None:
-        """Bring the lines to the disk, so that they also outlive a power cut."""
+        """Flush the lines to the disk, so that they also survive a power cut."""
         if self._handle is not None:
             os.fsync(self._handle)
 
@@ -95,14 +95,14 @@ class LineFile:
 
 
 class BlockLog:
-    """A log of long work: first what the work is about, then one line for each block of it.
+    """A log of long work: a first line with its subject, then one line for each block.
 
-    A stopped work goes on behind the last line.
+    A stopped work resumes after the last line.
 
     Args:
         path: The file; made where it is missing.
         subject: What the lines depend on. A file about something else is refused.
-        check: Raises ValueError where the lines are not what the work writes.
+        check: Raises ValueError if the lines are not what the work writes.
 
     Raises:
         RushkitError: the file is about another subject, or damaged before its last line.

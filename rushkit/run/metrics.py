@@ -33,7 +33,7 @@ class MetricsLog:
         self._events: ScalarEvents | None = None
 
     def mirror_to(self, events: ScalarEvents) -> None:
-        """Show every line in TensorBoard too: those that are there as well as those to come."""
+        """Write all lines, existing and future ones, for TensorBoard too."""
         self._events = events
 
     def append(self, **values: object) -> None:
@@ -60,7 +60,7 @@ class MetricsLog:
         self._mirror(table)
 
     def keep_until(self, step: int) -> None:
-        """Drop the lines past a step, before the run goes on from there. Lines without a step stay.
+        """Delete the lines after a step, before the run resumes from it. Lines without a step stay.
 
         Raises:
             DataError: the lines were altered.
@@ -73,7 +73,7 @@ class MetricsLog:
             write_atomic(self.path, chained(kept))
 
     def sync(self) -> None:
-        """Bring the lines to the disk, so that they also outlive a power cut."""
+        """Flush the lines to the disk, so that they also survive a power cut."""
         try:
             self._file.sync()
         except OSError as error:

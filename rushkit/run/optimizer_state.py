@@ -18,7 +18,7 @@ Values = dict[str, Any]
 
 
 class _Stored(Record):
-    """What a checkpoint says of an optimizer, beside its tensors."""
+    """The part of an optimizer's state that a checkpoint stores as JSON."""
 
     kind: str
     state: dict[str, dict[str, JsonValue]]

@@ -115,7 +115,7 @@ def _from_file(path: Path, verbs: Sequence[str]) -> Source:
 
 
 def _nearer(run: RunInfo, verbs: Sequence[str]) -> str | None:
-    """Return a hint that names the nearest ancestor of the wanted kind; None where there is none."""
+    """Return a hint that names the nearest ancestor of the wanted kind; None if there is none."""
     if run.verb == "import":
         return "an encoder is imported with: rushkit import FILE --encoder-only"
     around = find_runs(run.path.resolve().parent)

@@ -98,7 +98,7 @@ class CheckpointStore:
         return None
 
     def pointed(self, pointer: str) -> Path | None:
-        """Return the file that ``"last"`` or ``"best"`` names; None where the pointer is missing or malformed."""
+        """Return the file that ``"last"`` or ``"best"`` names; None if the pointer is missing or malformed."""
         try:
             name = read_text(self.folder / pointer).strip()
         except OSError:
@@ -110,9 +110,9 @@ class CheckpointStore:
         return {int(match[1]): path for match, path in matches if match}
 
     def _prune(self, step: int) -> None:
-        """Drop what is older than the last ``keep`` and not the best.
+        """Delete checkpoints older than the newest ``keep``, except the best.
 
-        Files of later steps stay: after a fall-back they are passed again, and overwritten one by one.
+        Files of later steps stay: after a fall-back, training passes those steps again and overwrites them.
         """
         steps = self._steps()
         older = sorted((known for known in steps if known <= step), reverse=True)[max(self.keep, 2) :]

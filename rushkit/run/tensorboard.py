@@ -42,7 +42,7 @@ class ScalarEvents:
 
     @property
     def begun(self) -> bool:
-        """Whether there is a file that takes lines."""
+        """Whether an event file is open."""
         return self._writer is not None
 
     def begin(self, lines: Iterable[Mapping[str, JsonValue]]) -> None:
@@ -87,7 +87,7 @@ class ScalarEvents:
             raise write_error(self.folder, error) from error
 
     def flush(self) -> None:
-        """Bring what was added to the file."""
+        """Write buffered scalars to the file."""
         if self._writer is not None:
             try:
                 self._writer.flush()
@@ -105,6 +105,6 @@ class ScalarEvents:
 
 
 def check_installed() -> None:
-    """Raise UsageError where TensorBoard is not installed."""
+    """Raise UsageError if TensorBoard is not installed."""
     if find_spec("tensorboard") is None:
         raise UsageError("TensorBoard is not installed", "pip install 'rushkit[tensorboard]'")

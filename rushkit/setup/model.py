@@ -67,7 +67,7 @@ class Classifier:
 
 
 def recipe_of(checkpoint: Checkpoint) -> Recipe:
-    """Return the recipe in a checkpoint's metadata. Raises CheckpointError where there is none."""
+    """Return the recipe in a checkpoint's metadata. Raises CheckpointError if there is none."""
     text = checkpoint.meta.get("recipe")
     if not isinstance(text, str):
         raise CheckpointError(f"{checkpoint.path} does not hold a recipe", "it was not written by a training stage")
@@ -75,7 +75,7 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
 
 
 def image_size_of(checkpoint: Checkpoint) -> int:
-    """Return the side of the images that a checkpoint's network takes. Raises CheckpointError where it is missing."""
+    """Return the side of the images that a checkpoint's network takes. Raises CheckpointError if it is missing."""
     size = checkpoint.meta.get("image_size")
     if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_IMAGE_SIZE:
         raise CheckpointError(
@@ -85,7 +85,7 @@ def image_size_of(checkpoint: Checkpoint) -> int:
 
 
 def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
-    """Return the names of a checkpoint's classes. Raises CheckpointError where they are missing."""
+    """Return the names of a checkpoint's classes. Raises CheckpointError if they are missing."""
     classes = checkpoint.meta.get("classes")
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise CheckpointError(f"{checkpoint.path} does not name its classes", "no training stage wrote it")

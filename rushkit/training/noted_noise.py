@@ -19,7 +19,7 @@ class NotedNoise:
         noise: The smoothing distribution.
 
     Attributes:
-        drawn: Whether any draw so far was nonzero.
+        drawn: Whether a draw was made, unless the noise is always zero.
     """
 
     def __init__(self, noise: Noise) -> None:
@@ -27,14 +27,14 @@ class NotedNoise:
 
     @property
     def std(self) -> float:
-        """As the noise's."""
+        """The standard deviation of the noise."""
         return self._noise.std
 
     def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """As the noise's."""
+        """Draw from the noise, and record the draw unless the noise is always zero."""
         self.drawn = self.std > 0.0
         return self._noise.sample(x, generator)
 
     def certified_radius(self, p: Probability, norm: Norm, dim: int) -> Probability:
-        """As the noise's."""
+        """Return the radius of the noise."""
         return self._noise.certified_radius(p, norm, dim)

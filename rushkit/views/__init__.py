@@ -1,8 +1,8 @@
-"""T: SimCLR's random views of a whole batch at once, on the batch's device, every image with parameters of its own.
+"""SimCLR's random views T of a whole batch at once, on the batch's device, with separate parameters for every image.
 
-The distribution is the paper's appendix A, that is torchvision's RandomResizedCrop, RandomHorizontalFlip,
-ColorJitter under RandomApply and RandomGrayscale, one after the other. `Views` is the whole of it;
-`sample_parameters` draws and `apply_views` computes. `CropFlip` is the milder augmentation of fine-tuning.
+The distribution is that of the paper's appendix A: torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter
+under RandomApply and RandomGrayscale, in this order. `Views` combines both steps: `sample_parameters` draws and
+`apply_views` computes. `CropFlip` is the milder augmentation of fine-tuning.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Make views from their parameters. No value is read back from the device and no shape depends on a draw.
+"""Make views from their parameters.
 
-So it can be compiled, or captured in a CUDA graph.
+No value is read back from the device and no shape depends on a draw, so the code can be compiled or captured in a CUDA
+graph.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Views:
             raise UsageError(f"view size must be at least 1 pixel, got {self.size}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One view of each image.
+        """Return one view of each image.
 
         Args:
             images: (N, C, H, W) uint8.
@@ -118,7 +119,7 @@ def _render(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
 
 
 def _crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    """The crops, resized to (N, C, size, size) in [0, 1]: one product with a matrix down and one across each image."""
+    """Return the crops resized to (N, C, size, size) in [0, 1], by one matrix product along each axis."""
     n, channels, height, width = images.shape
     upright = torch.zeros_like(parameters.flip)
     down = _interpolation(parameters.top, parameters.height, upright, size, height)
@@ -128,7 +129,7 @@ def _crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int) -> 
 
 
 def _interpolation(start: Tensor, length: Tensor, flip: Tensor, size: int, total: int) -> Tensor:
-    """Matrices (N, size, total) that resize the pixels [start, start + length) of a line of `total` to `size` pixels.
+    """Return matrices (N, size, total) that resize pixels [start, start + length) of a line of `total` to `size`.
 
     Bilinear with antialiasing: a triangle around the output pixel's centre, as wide as the step between outputs
     and never narrower than an input pixel, normalised over the crop. A flip reverses the rows.

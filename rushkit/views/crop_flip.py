@@ -35,7 +35,7 @@ class CropFlip:
             raise UsageError(f"flip must be between 0 and 1, got {self.flip}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """One augmented copy of each image: (N, C, H, W) uint8 in, the same shape in float32 in [0, 1] out."""
+        """Return one augmented copy of each image: (N, C, H, W) uint8 -> (N, C, H, W) float32 in [0, 1]."""
         check_images(images)
         top, left, flip = torch.rand(3, len(images), generator=generator, device=generator.device)
         top, left = (uniform_int(u, 2 * self.padding + 1).to(images.device) for u in (top, left))
@@ -43,7 +43,7 @@ class CropFlip:
 
 
 def apply_crop_flip(images: Tensor, top: Tensor, left: Tensor, flip: Tensor, padding: int) -> Tensor:
-    """Crops at the images' own size out of the zero-padded images, flipped where asked.
+    """Return crops of the zero-padded images at the images' own size, flipped where ``flip`` is set.
 
     Args:
         images: (N, C, H, W) uint8.

@@ -1,4 +1,4 @@
-"""The random numbers of a batch of views: their record, and how they are drawn."""
+"""The random parameters of a batch of views, and how they are drawn."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTEMPTS = 10  # RandomResizedCrop falls back to a centre crop after that many
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """What was drawn for N views; every tensor has N rows. A slice of it is the parameters of a part of the batch.
+    """The parameters of N views; every tensor has N rows. A slice holds the parameters of a part of the batch.
 
     Attributes:
         top: (N,) int64, first row of the crop; likewise left, height and width, all in pixels.
@@ -27,8 +27,8 @@ class ViewParameters:
         brightness: (N,) float32 factor; likewise contrast and saturation.
         hue: (N,) float32 shift in turns.
         order: (N, 4) int64, the colour operations in the order of their application.
-        jitter: (N,) bool, whether the four are applied at all; None where no view has them.
-        gray: (N,) bool; None where no view is grey.
+        jitter: (N,) bool, whether the four are applied at all; None if no view has them.
+        gray: (N,) bool; None if no view is grey.
     """
 
     top: Tensor
@@ -113,14 +113,14 @@ def sample_parameters(
 
 
 def uniform_int(uniform: Tensor, bound: Tensor | int) -> Tensor:
-    """Integers uniform in [0, bound) from numbers uniform in [0, 1); int64."""
+    """Return int64 numbers uniform in [0, bound) from numbers uniform in [0, 1)."""
     return (uniform * bound).long().clamp_(max=bound - 1)  # should a generator yield 1.0
 
 
 def _crop_shape(
     areas: Tensor, ratios: Tensor, height: int, width: int, settings: ViewSettings
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """RandomResizedCrop's height and width, (N,) int64, from (attempts, N) uniforms, and whether an attempt fitted."""
+    """Return RandomResizedCrop's height and width, (N,) int64, from (attempts, N) draws, and whether a try fitted."""
     low, high = settings.scale
     area = (areas * (high - low) + low) * (height * width)
     log_low, log_high = math.log(settings.ratio[0]), math.log(settings.ratio[1])

@@ -25,7 +25,7 @@ class Bar:
 
 @dataclass(frozen=True)
 class Votes:
-    """The classes that noisy images of one kind were taken for."""
+    """The classes predicted for noisy copies of one version of an image."""
 
     words: str
     bars: tuple[Bar, ...]
@@ -33,7 +33,7 @@ class Votes:
 
 @dataclass(frozen=True)
 class Card:
-    """One image: its versions, how they are voted on, and what the attack did to it."""
+    """One image: its versions, the votes on them, and the outcome of the attack."""
 
     truth: str
     fate: str

@@ -57,7 +57,7 @@ class Chart:
         drawing: The content of its SVG element.
         series: For the legend.
         caption: Below it.
-        width: Of the drawing, in its own units, as is ``height``.
+        width: Width of the drawing, in its own units, like ``height``.
     """
 
     title: str
@@ -113,7 +113,7 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 @dataclass(frozen=True)
 class _Frame:
-    """From data to the pixels of the drawing."""
+    """Maps data to the coordinates of the drawing."""
 
     x0: float
     x1: float

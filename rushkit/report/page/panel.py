@@ -44,8 +44,8 @@ class Attacked:
 
     Attributes:
         split: The images that were attacked.
-        classes: Those of their data set.
-        adversarial: (N, C, H, W) float32, what came of them.
+        classes: Classes of their data set.
+        adversarial: (N, C, H, W) float32, the adversarial images.
         row: The attack's row of results.json.
     """
 
@@ -141,7 +141,7 @@ def _found_here(recipe: Recipe) -> Recipe:
 
 
 def _attacked(family: Family) -> Attacked | None:
-    """Return the kept images of the newest attack, by preference under the strict protocol and for the largest m."""
+    """Return the saved images of the newest attack, preferably under the strict protocol and with the largest m."""
     for run, results in reversed(family.results(Attacks)):
         recipe = recipe_of_run(run)
         rows = [row for row in results.attacks if row.saved]
@@ -181,7 +181,7 @@ def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
 
 
 def _fate(row: AttackRow, index: int) -> str:
-    """Return what an attack did to an image, by the majority of the votes that its figures are from."""
+    """Return the outcome of an attack on an image in words, by the majority of its votes."""
     right, clean = (votes["majority"][index] / row.votes for votes in (row.outcomes.right, row.outcomes.clean_right))
     return "wrong before" if clean <= 0.5 else "still right" if right > 0.5 else "broken"
 

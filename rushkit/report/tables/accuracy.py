@@ -42,7 +42,7 @@ class _Predicted(NamedTuple):
 
 
 def accuracy_by_rule(models: Sequence[Model]) -> Table | None:
-    """Return a row for each model and m, with the rules side by side; None where nothing was measured."""
+    """Return a row for each model and m, with the rules side by side; None if nothing was measured."""
     rows: dict[tuple[object, ...], _Predicted] = {}
     for model in models:
         for row in model.accuracy:

@@ -1,4 +1,4 @@
-"""What attacks leave: the protocols side by side, which attack broke an image first, and what another model says."""
+"""Tables of attacks: robust accuracy under each protocol, contributions of attacks, and transfer to other models."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def contributions_table(rows: Sequence[MeasuredAttack]) -> Table:
 
 
 class _Transferred(NamedTuple):
-    """An attack whose images another model was asked about."""
+    """An attack whose images another model was queried about."""
 
     model: str
     here: MeasuredAttack
@@ -88,7 +88,7 @@ class _Transferred(NamedTuple):
 
 
 def transfer_table(models: Sequence[Named], caption: str = "") -> Table | None:
-    """Return what another model says of the images of these models' attacks; None where no other was asked."""
+    """Return how other models classify the images of these models' attacks; None if no other model was queried."""
     rows = [_Transferred(name, row) for name, attacks in models for row in attacks if row.record.transfer is not None]
     if not rows:
         return None

@@ -21,7 +21,7 @@ class _Row(NamedTuple):
 
 
 def table_1(models: Sequence[Model]) -> Table | None:
-    """Return a row for each model, data set, noise and m, or None where there is none."""
+    """Return a row for each model, data set, noise and m, or None if there is none."""
     several = len(models) > 1
     rows = [_Row(model.name, n if several else None, row) for n, model in enumerate(models) for row in model.table_1]
     standard = _Group("standard", "standard", "standard")

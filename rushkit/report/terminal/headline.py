@@ -30,7 +30,7 @@ class Headline:
     """The one figure of a run that a list has room for.
 
     Attributes:
-        words: The figure; empty where there is none.
+        words: The figure; empty if there is none.
         needs_note: Whether it needs the note on protocols: it is under the protocol paper, or weaker than strict.
     """
 
