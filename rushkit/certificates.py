@@ -1,7 +1,7 @@
-"""From counts to certified radii: fixed numbers of draws, sequential tests, and predictions that may abstain.
+"""Turn counts into certified radii: fixed numbers of draws, sequential tests, and predictions that may abstain.
 
-Everything here works on counts and sums that were logged; nothing runs a network, so a certificate can be redone for
-another alpha, norm or bound. All radii are pixel units (pixels lie in [0, 1]) and float64.
+All functions work on logged counts and sums and run no network, so certificates can be recomputed for another alpha,
+norm or bound. All radii are float64 in pixel units (pixels lie in [0, 1]).
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str
 
 
 def place_of(path: Path) -> str:
-    """Return a short hash of a source's path, so that sources of one name in two places have a cache each."""
+    """Return a short hash of a source's path, so that sources of the same name in two folders have separate caches."""
     return hashlib.blake2b(os.fsencode(path.resolve()), digest_size=4).hexdigest()
 
 
@@ -71,11 +71,11 @@ def cached(
     shape: tuple[int, ...],
     build: Callable[[Notes], Iterator[Tensor]],
 ) -> Cached:
-    """Return the images under ``name``; build them where they are missing, truncated, altered, or of another source.
+    """Return the images under ``name``; build them if they are missing, truncated, altered, or from another source.
 
-    The images are written under a temporary name and renamed when they are whole, so that whatever interrupts this
-    leaves no wrong cache. Of several processes one builds and the others wait. The time of the last write tells whether
-    anyone else wrote to the images: to hash them would be to read them all, each time.
+    The images are written under a temporary name and renamed when they are complete, so an interruption leaves no wrong
+    cache. If several processes ask for them, one builds and the others wait. The time of the last write reveals changes
+    by anyone else, since hashing would mean reading all images each time.
 
     Args:
         name: What the cache is of; a new source replaces the old one under the same name.

@@ -1,4 +1,4 @@
-"""Decode an image file, which may be anybody's, to the pixels that a model takes: the only decoder there is.
+"""Decode an untrusted image file to the pixels that a model takes; all of rushkit uses this decoder.
 
 Bounds on memory are bounds on pixels, which a few bytes of a file can claim: an image is measured when its header is
 read, before there is memory for its pixels.

@@ -100,7 +100,7 @@ def scan(top: Path) -> Scan:
 
 @dataclass
 class _Walk:
-    """A walk through a folder: what it has found so far, and the links to folders that it has yet to follow."""
+    """A walk through a folder: the files found so far, and the links to folders that it has yet to follow."""
 
     top: Path
     images: list[ImageFile] = field(default_factory=list)

@@ -1,7 +1,7 @@
 """Bounds on the time and memory that opening a file of torch.save takes, checked without opening it.
 
-``torch.load(weights_only=True)`` runs nothing of a file's, but it believes its sizes: archives that unpack to far more
-than they hold, and a few bytes of pickle that build, hash or print exponentially much. Such files are told here.
+``torch.load(weights_only=True)`` runs no code from a file, but it trusts its sizes: an archive may unpack to far more
+than it holds, and a few bytes of pickle may build, hash or print exponentially much. Such files are detected here.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class PickledObject(Exception):
     """A pickle calls something that no state dict needs.
 
     Attributes:
-        name: Of what it calls, such as ``"os.system"``; empty for an object of its own making.
+        name: Name of what it calls, such as ``"os.system"``; empty for an object that the pickle itself builds.
     """
 
     def __init__(self, name: str) -> None:
@@ -109,9 +109,9 @@ class _Item:
     """An object on a pickle's stack.
 
     Attributes:
-        leaves: Objects that are met where it is hashed, compared or printed; 1 but for tuples.
-        name: Of a global, such as ``"torch.Size"``; else empty.
-        first: The name of a tuple's first item, where that is a global; else empty.
+        leaves: Number of objects visited when it is hashed, compared or printed; 1 except for tuples.
+        name: Name of a global, such as ``"torch.Size"``; otherwise empty.
+        first: Name of a tuple's first item, if that is a global; otherwise empty.
     """
 
     leaves: int = 1

@@ -25,11 +25,11 @@ from rushkit.registry import BUILTIN_OWNER
 
 @dataclass(frozen=True)
 class Call:
-    """A call that can be made and can be written as Python.
+    """A call that can be executed, or written as Python code.
 
     Attributes:
-        function: What is called.
-        words: How Python calls it.
+        function: The function.
+        words: The Python expression for the function.
         arguments: By place; plain data, or a class that the lines import.
         options: By name; plain data under names that are identifiers, as the recipe's schema has checked.
     """

@@ -50,12 +50,12 @@ class Fitted:
     """Tensors under the names of their places.
 
     Attributes:
-        encoder: Of the backbone.
+        encoder: Tensors of the backbone.
         head: ``weight`` (K, F) and ``bias`` (K,); empty where only the encoder was asked for.
         mean: Mean of each channel, where the file has a normalisation layer; else empty.
         std: Standard deviation of each channel; see ``mean``.
         ignored: Names that were left out because the user said so.
-        notes: What was done, in sentences.
+        notes: Sentences on the changes that were made.
     """
 
     encoder: dict[str, Tensor]

@@ -33,7 +33,7 @@ class Part:
         recipe: The one it was trained by.
         classes: Names of the labels; empty for an encoder.
         image_size: S.
-        checkpoint: Where it is from.
+        checkpoint: The checkpoint that it comes from.
     """
 
     name: PartName

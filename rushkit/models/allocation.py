@@ -1,4 +1,4 @@
-"""Bound the memory that building a model takes: its sizes may come from anybody's recipe or file."""
+"""Bound the memory that building a model takes, since its sizes may come from an untrusted recipe or file."""
 
 from __future__ import annotations
 

@@ -76,9 +76,9 @@ class Run:
             root: The folder of runs; made where it is missing.
             verb: The command, such as ``"pretrain"``.
             recipe_name: The recipe's name, for the folder's name and for ``--from``.
-            facts: What run.json tells beside that.
+            facts: The other contents of run.json.
             recipe_toml: The resolved recipe.
-            speaker: Where sentences go.
+            speaker: Prints the run's messages.
 
         Raises:
             RushkitError: the folder cannot be made or written.
