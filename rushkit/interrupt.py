@@ -20,7 +20,7 @@ from typing import Any
 
 EXIT_CODE = 130
 # A terminal that closes sends SIGHUP, which Windows does not have.
-STOPS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+STOPS = tuple(number for number in signal.Signals if number.name in ("SIGINT", "SIGTERM", "SIGHUP"))
 # How long a request may go unanswered, with no exception on its way, before it is raised again.
 _REPEAT_SECONDS = 0.5
 

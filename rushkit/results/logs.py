@@ -11,6 +11,9 @@ from rushkit.results.base import Choice, Count, Number, Record, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
 
+# More than any split has: the indices of a split are listed in memory, and a log may come from anybody.
+MOST_IMAGES = 10**8
+
 
 class CountsSubject(Record):
     """Everything that the counts of a certification depend on.
@@ -45,7 +48,7 @@ class CountsSubject(Record):
     model: str
     precision: str
     images: str
-    of: Count
+    of: Annotated[int, Field(ge=0, le=MOST_IMAGES)]
     dim: Number
     classes: list[str]
     samples: Number

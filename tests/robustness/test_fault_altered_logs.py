@@ -106,6 +106,7 @@ COUNTS = {
     "what a line is": put(2, "part", "round"),
     "the dimension": put(0, "subject", "dim", 12),
     "the images it was chosen from": put(0, "subject", "of", 10),
+    "a split larger than any": put(0, "subject", "of", 10**12),
     "the precision": put(0, "subject", "precision", "bfloat16"),
     "a warning is gone": put(0, "subject", "warnings", ["none"]),
     "the classes": lambda lines: lines[0]["subject"]["classes"].reverse(),
