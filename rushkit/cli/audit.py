@@ -65,7 +65,7 @@ def command(
     from rushkit.auditing.asked import images_asked, settings_asked
     from rushkit.auditing.audit import audit, failed
     from rushkit.recipe.attack_flags import change_attacks
-    from rushkit.report.plots import audit_figure
+    from rushkit.report.pictures.plots import audit_figure
     from rushkit.report.terminal.tables import audit_table
     from rushkit.run.asked import AuditAsked
     from rushkit.setup.resume import Stopped, parent_checkpoint, reopen

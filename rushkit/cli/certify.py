@@ -126,7 +126,7 @@ def _from_counts(
 
 
 def _draw(results: Certification, run: Run) -> None:
-    from rushkit.report.plots import certified_curve, save_figure
+    from rushkit.report.pictures.plots import certified_curve, save_figure
 
     if run.writes:
         save_figure(certified_curve(results), run.subfolder("figures"), "certified")

@@ -8,9 +8,9 @@ from pathlib import PurePath
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
-from rushkit.report.page import diagrams
-from rushkit.report.page.charts import Chart
 from rushkit.report.paper import footnote
+from rushkit.report.pictures import diagrams
+from rushkit.report.pictures.charts import Chart
 from rushkit.report.summary import audited_images
 from rushkit.report.table import Medium, Table
 from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table

@@ -22,7 +22,7 @@ from rushkit.certification.logged_counts import COUNTS_FILE, read_counts
 from rushkit.errors import RushkitError, UsageError
 from rushkit.noises.split import Split
 from rushkit.recipe.load import derive_recipe, load_recipe
-from rushkit.report.plots import certified_curve, save_figure
+from rushkit.report.pictures.plots import certified_curve, save_figure
 from rushkit.results import read
 from rushkit.robustness.attack import attack
 from rushkit.run.folder import Run

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from rushkit.report.curves import distribution, thin
-from rushkit.report.page.charts import HEIGHT, WIDTH, Series, chart, ticks
+from rushkit.report.pictures.charts import HEIGHT, WIDTH, Series, chart, ticks
 
 
 @pytest.mark.parametrize(

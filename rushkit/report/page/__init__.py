@@ -1,1 +1,1 @@
-"""A report as a page: templates, styles and pictures."""
+"""A report as a page and as Markdown: templates, styles, and the panel of examples."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Model
 from rushkit.report.measured import on_test
-from rushkit.report.page.charts import Chart, Series, chart
+from rushkit.report.pictures.charts import Chart, Series, chart
 from rushkit.results.words import encoder_words, noise_words, points_words
 
 _NAMES = {

@@ -1,0 +1,1 @@
+"""Charts and diagrams: SVG for the page, matplotlib files for the run folder."""
