@@ -24,10 +24,11 @@ from torch import Tensor
 
 from rushkit.data.cache import Cached, cached, fingerprint, place_of
 from rushkit.data.download import CHUNK_BYTES, TIMEOUT_SECONDS, md5_of
-from rushkit.data.files import Check, known_split, sole_writer, verify_labels
+from rushkit.data.files import Check, known_split, verify_labels
 from rushkit.data.memory import Split, blocks
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
+from rushkit.locks import sole_writer
 from rushkit.system import offline
 
 FOLDER = "medmnist"

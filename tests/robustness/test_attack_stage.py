@@ -353,7 +353,7 @@ def test_saving_goes_on_with_a_stopped_run(recipe, source, monkeypatch):
 def test_images_that_were_not_kept_cannot_be_saved_later(recipe, source):
     chosen, model = recipe(), source()
     _, path = attacked(chosen, model, protocols=["strict"])
-    with pytest.raises(RushkitError, match="without keeping"), Run.open(path, QUIET) as run:
+    with pytest.raises(RushkitError, match="without saving"), Run.open(path, QUIET) as run:
         attack(chosen, model, run, ["strict"], save=True)
 
 
