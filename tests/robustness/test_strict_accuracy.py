@@ -31,7 +31,7 @@ def strict_right(g, x, y, seed=0, votes=10, **options):
 
 
 def share(record):
-    counts = record["right"]["majority"]
+    counts = record.right["majority"]
     return sum(counts) / (10 * len(counts))
 
 
@@ -65,7 +65,7 @@ def test_strict_accuracy_is_that_of_the_worst_case_of_a_linear_model():
     record, _ = strict_right(g, x, y, eps=0.1, steps=20)
     expected = (worst > 0).float()
     clear = (worst.abs() > 0.05).nonzero().flatten().tolist()
-    got = torch.tensor(record["right"]["majority"]) / 10
+    got = torch.tensor(record.right["majority"]) / 10
     assert len(clear) > 40
     assert torch.equal(got[clear], expected[clear])
 
@@ -109,8 +109,8 @@ def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_1
     plan = plan_attack(section, "strict", 101, 2, 0)
     record, x_adv = attack_block(g, plan, section, Block(0, x, y), 0)
     # 101 flips with probability 0.3 reach a majority with probability 2e-5; 160 votes are cast.
-    assert record["right"]["majority"] == record["clean_right"]["majority"] == [10] * 8
-    assert sum(record["contributions"].values()) == 0
+    assert record.right["majority"] == record.clean_right["majority"] == [10] * 8
+    assert sum(record.contributions.values()) == 0
     assert (x_adv - x).abs().max() <= 0.05 + 1e-6
 
 
@@ -152,7 +152,7 @@ def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
     record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
     # Panel and votes are extra: 100 draws a candidate and 3 x 10 votes of 4, for 60 images.
     beside = 60 * (100 * 5 + 3 * 10 * 4)
-    assert record["image_forwards"] <= sum(counted) <= record["image_forwards"] + beside
+    assert record.image_forwards <= sum(counted) <= record.image_forwards + beside
 
 
 def test_a_plan_is_plain_data():
@@ -222,7 +222,7 @@ def test_a_block_counts_each_rule_on_the_version_that_is_worst_for_it(monkeypatc
     )
     record, _ = attack_block(g, plan, Attack(type="pgd"), Block(0, x, y), 0)
     # As above: no vote goes against its odds.
-    assert record["right"] == {"majority": [0], "mean": [0]}
+    assert record.right == {"majority": [0], "mean": [0]}
 
 
 def test_an_image_stays_while_one_rule_still_has_something_to_lose():
@@ -307,7 +307,7 @@ def test_votes_on_attacked_images_and_on_their_originals_are_of_independent_draw
     g, x, y = prototypes(noise=0.6, samples=1)
     record, x_adv = strict_right(g, x, y, eps=0.0, steps=1)
     assert torch.equal(x_adv, x)
-    assert record["right"]["majority"] != record["clean_right"]["majority"]
+    assert record.right["majority"] != record.clean_right["majority"]
 
 
 def test_an_attack_is_credited_with_what_was_right_before_it():
@@ -317,11 +317,11 @@ def test_an_attack_is_credited_with_what_was_right_before_it():
     section = Attack(type="pgd", eps=0.1)
     plan = plan_attack(section, "paper", 4, 3, 0)
     record, _ = attack_block(g, plan, section, Block(0, x, wrong), 0)
-    clean, attack = record["contributions"].values()
+    clean, attack = record.contributions.values()
     # Hardly any noise: a vote is always right or never.
-    assert clean == record["clean_right"]["majority"].count(0) == 10
+    assert clean == record.clean_right["majority"].count(0) == 10
     assert attack > 0
-    assert clean + attack == record["right"]["majority"].count(0)
+    assert clean + attack == record.right["majority"].count(0)
 
 
 @pytest.mark.parametrize("images", [100, 200])
