@@ -38,6 +38,7 @@ _LAZY = {
     "probe": "rushkit.evaluation.probe:probe",
     "read_metrics": "rushkit.run.metrics:read_metrics",
     "registries": "rushkit.registries",
+    "results": "rushkit.results",
     "statistics": "rushkit.statistics",
 }
 

@@ -81,9 +81,6 @@ def test_the_model_that_images_are_tried_on_is_in_the_first_run_file(runs, kille
     assert target.name in first_run_file(runs, "attack")["transfer_to"]
 
 
-ROOMS = {"attack": "robustness", "audit": "auditing", "certify": "certification"}
-
-
 def stopped(cli, command: tuple[str, ...], runs: Path, monkeypatch) -> Path:
     """A run of the command that stopped before its measurement began."""
     from rushkit.errors import Interrupted
@@ -92,7 +89,8 @@ def stopped(cli, command: tuple[str, ...], runs: Path, monkeypatch) -> Path:
         raise Interrupted("stopped", "go on")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"rushkit.{ROOMS[command[0]]}.{command[0]}.load_classifier", interrupt)
+        for stage in ("setup.subject", "robustness.attack"):
+            patch.setattr(f"rushkit.{stage}.load_classifier", interrupt)
         assert cli(*command, "-q").code == 130
     return only(runs, command[0])
 
