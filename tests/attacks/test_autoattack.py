@@ -16,10 +16,10 @@ def test_standard_has_the_official_parts_and_settings():
     ce, targeted = parts["apgd-ce"], parts["apgd-t"]
     assert (ce.loss, ce.steps, ce.restarts, ce.targeted) == ("ce", 100, 1, False)
     assert (targeted.loss, targeted.steps, targeted.n_targets, targeted.targeted) == ("dlr", 100, 9, True)
-    official = {"steps": 100, "n_restarts": 1, "multi_targeted": True}
-    assert official.items() <= parts["fab-t"].options.items()
-    official = {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "resc_schedule": False}
-    assert official.items() <= parts["square"].options.items()
+    fab = {"steps": 100, "n_restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "multi_targeted": True}
+    assert parts["fab-t"].options == fab
+    square = {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "resc_schedule": False, "loss": "margin"}
+    assert parts["square"].options == square
     assert notes == ()
 
 
