@@ -202,7 +202,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
-        {"victim"},
+        {"steps", "victim"},
         {"best", "torchattacks_adapter"},
         {"fab", "restarts", "square"},
         {"apgd", "pgd"},

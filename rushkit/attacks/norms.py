@@ -16,6 +16,7 @@ from rushkit.attacks import Norm
 _L1_SPREAD = 0.01
 # The active sets in l2 stabilise within a few rounds; the remaining error is far below float32 precision.
 _L2_ROUNDS = 12
+_L2_TOLERANCE = 1e-6
 _L1_HALVINGS = 40
 _MARGIN = 1e-12
 
@@ -57,10 +58,12 @@ def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
         free = clipped == scaled
         left = eps**2 - clipped.square().masked_fill(free, 0).sum(dim=1, keepdim=True)
         spread = square.masked_fill(~free, 0).sum(dim=1, keepdim=True)
-        grown = torch.maximum(scale, (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1))
-        if torch.allclose(grown, scale, rtol=1e-6, atol=0):
+        grown = (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1)
+        # Each image by itself: its projection does not depend on when the others are done.
+        growing = grown > scale * (1 + _L2_TOLERANCE)
+        if not growing.any():
             break
-        scale = grown
+        scale = torch.where(growing, grown, scale)
     inside: Tensor = (delta * scale).clamp(low, high)
     return inside
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,9 +12,8 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestIterate
 from rushkit.attacks.checks import check_eps, check_labels, checked_images
 from rushkit.attacks.losses import LossName
-from rushkit.attacks.norms import project, random_start, steepest
+from rushkit.attacks.norms import random_start
 from rushkit.attacks.restarts import (
-    Batch,
     Curve,
     check_classes,
     check_settings,
@@ -23,14 +21,13 @@ from rushkit.attacks.restarts import (
     classes_to_reach,
     climbs,
     concluded,
+    drive,
     start_source,
 )
 from rushkit.attacks.result import AttackResult
+from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
-
-# The first step of the falling schedule as a fraction of eps; 40 steps then cross the ball ten times over.
-_FIRST_STEP = 0.5
 
 
 @dataclass(frozen=True, repr=False)
@@ -124,46 +121,17 @@ class PGD:
             last_alone = self.best == "last"
             if not last_alone:
                 best.offer(torch.arange(len(x), device=x.device), x)
+            panel = derive(self.seed, "panel") if self.noise == "fixed" else None
             for batch in climbs(best, x, [reached] * self.restarts, start, curve, every_image_first=last_alone):
-                climb(victim, batch, self, best, curve)
+                climb = FallingSteps(batch.x, batch.start, self.norm, self.eps, self.steps, self.step_size)
+                drive(victim, batch, climb, self.loss, best, curve, "none" if last_alone else "all", panel)
+                if last_alone and self.restarts == 1:
+                    best.take(batch.index, climb.x_adv)
+                elif last_alone:
+                    best.offer(batch.index, climb.x_adv)
             return concluded(self, best, x, curve, self._notes(victim))
 
     def _notes(self, victim: Victim) -> tuple[str, ...]:
         if self.noise == "fixed" and victim.random and not victim.has_panels:
             return ("noise was to be fixed, but the model draws its own: it was fresh",)
         return ()
-
-
-def climb(victim: Victim, batch: Batch, settings: PGD, best: BestIterate, curve: Curve) -> None:
-    """Climb the loss from the batch's start, and offer every iterate, or only the last one, to ``best``."""
-    norm, eps, loss_function = settings.norm, settings.eps, losses.get(settings.loss)
-    panel = derive(settings.seed, "panel") if settings.noise == "fixed" else None
-    x, y, target, x_adv, index = batch.x, batch.y, batch.target, batch.start, batch.index
-    position = torch.arange(len(x), device=x.device)
-    for step in range(settings.steps):
-        loss, gradient, logits = victim.gradient(x_adv, y, loss_function, target, panel)
-        curve.add(step, position, loss)
-        if settings.best == "best":
-            best.offer(index, x_adv, logits)
-            # Only images of a deterministic model settle within a climb; those of a random one are settled by a vote.
-            stay = ~best.settled[index]
-            if not stay.any():
-                curve.hold(step + 1)
-                return
-            if not stay.all():
-                x, y, x_adv, gradient = x[stay], y[stay], x_adv[stay], gradient[stay]
-                index, position = index[stay], position[stay]
-                target = None if target is None else target[stay]
-        move = steepest(x_adv, gradient, norm, step_length(settings, step))
-        x_adv = project(x, x_adv + move, norm, eps)
-    if settings.best == "last" and settings.restarts == 1:
-        best.take(index, x_adv)
-    else:
-        best.offer(index, x_adv)
-
-
-def step_length(settings: PGD, step: int) -> float:
-    """Return the length of a step in pixel units: fixed, or falling from eps/2 to 0 along a cosine."""
-    if settings.step_size is not None:
-        return settings.step_size
-    return _FIRST_STEP * settings.eps * (1 + math.cos(math.pi * step / settings.steps)) / 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from rushkit.attacks.best import BestIterate
 from rushkit.attacks.checks import check_ball, check_labels
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
+from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.victim import Victim
 from rushkit.errors import UsageError
 from rushkit.smoothing import log_mean_softmax
@@ -146,6 +147,58 @@ def climbs(
         started = start(number)
         curve.begin(len(index))
         yield Batch(x[index], best.y[index], None if target is None else target[index], started[index], index)
+
+
+def drive(
+    victim: Victim,
+    batch: Batch,
+    climb: Climb,
+    loss: losses.LossName,
+    best: BestIterate,
+    curve: Curve,
+    offered: Literal["all", "improved", "none"],
+    panel: int | None = None,
+) -> None:
+    """Take a climb to its end, while the images that ``best`` settles leave it.
+
+    Args:
+        victim: The model under attack.
+        batch: The images of the climb.
+        climb: Takes the steps.
+        loss: The loss to be climbed.
+        best: Is offered iterates.
+        curve: Collects the losses.
+        offered: Whether ``best`` is offered every iterate, those of an image's largest loss so far and the last, or
+            none. A panel costs forward passes; of a deterministic model, which needs none, every iterate is offered
+            unless it is "none".
+        panel: Seeds the draws, the same at every step; None: fresh ones.
+
+    """
+    function = losses.get(loss)
+    y, target, index = batch.y, batch.target, batch.index
+    position = torch.arange(len(index), device=index.device)
+    for step in range(climb.steps):
+        asked = climb.x_adv
+        values, gradient, logits = victim.gradient(asked, y, function, target, panel)
+        curve.add(step, position, values)
+        climb.tell(values, gradient)
+        if offered == "all" or (offered == "improved" and not victim.random):
+            best.offer(index, asked, logits)
+        elif offered == "improved" and climb.improved.any():
+            best.offer(index[climb.improved], asked[climb.improved])
+        if offered == "none":
+            continue
+        # Only images of a deterministic model settle within a climb; those of a random one are settled by a vote.
+        stay = ~best.settled[index]
+        if not stay.any():
+            curve.hold(step + 1)
+            return
+        if not stay.all():
+            climb.keep(stay)
+            y, index, position = y[stay], index[stay], position[stay]
+            target = None if target is None else target[stay]
+    if offered != "none":
+        best.offer(index, climb.x_adv)
 
 
 def start_source(seed: int, climb: int, device: torch.device) -> torch.Generator:

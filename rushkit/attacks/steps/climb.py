@@ -1,0 +1,76 @@
+"""What all step rules have in common: images that climb together, leave in the middle, and can be saved."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks import Norm
+
+
+class Climb(ABC):
+    """n images that climb a loss together, each from its start and within its ball.
+
+    A driver asks the model for the loss and its gradient at ``x_adv`` and tells them, ``steps`` times. No image's path
+    depends on the others: any of them may leave in between. ``tensors`` and ``restore`` save a climb between two steps
+    and go on with it bit for bit.
+
+    Args:
+        x: (n, C, H, W) clean images in [0, 1].
+        start: (n, C, H, W) where they start, within ball and box.
+        norm: The norm of the ball.
+        eps: The radius of the ball, pixel units.
+        steps: Gradients that will be told.
+
+    Attributes:
+        x_adv: (n, C, H, W) where the gradient is wanted next; after the last step, where the climb ends.
+        step: Gradients told so far.
+        steps: Gradients in all.
+        improved: (n,) bool, whether the loss told last is this image's largest so far.
+        largest: (n,) the largest loss told so far.
+    """
+
+    # The attributes with one row for each image, besides x; subclasses add their own.
+    rows: tuple[str, ...] = ("x_adv", "improved", "largest")
+
+    def __init__(self, x: Tensor, start: Tensor, norm: Norm, eps: float, steps: int) -> None:
+        self.x, self.x_adv = x, start
+        self.norm, self.eps = norm, eps
+        self.step, self.steps = 0, steps
+        self.improved = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        self.largest = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+
+    def tell(self, loss: Tensor, gradient: Tensor) -> None:
+        """Take the step that follows from the loss (n,) and its gradient (n, C, H, W) at ``x_adv``."""
+        loss = loss.to(self.largest.dtype)
+        self.improved = loss > self.largest
+        self.largest = torch.where(self.improved, loss, self.largest)
+        self.move(loss, gradient)
+        self.step += 1
+
+    @abstractmethod
+    def move(self, loss: Tensor, gradient: Tensor) -> None:
+        """Replace ``x_adv`` by the next point; ``improved`` and ``largest`` know of this loss already."""
+
+    def keep(self, stay: Tensor) -> None:
+        """Keep the images for which ``stay`` (n,) is true and drop the others."""
+        for name in ("x", *self.rows):
+            setattr(self, name, getattr(self, name)[stay])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state by name; with the clean images and the settings it is all that a climb consists of."""
+        return {"step": torch.tensor(self.step)} | {name: getattr(self, name) for name in self.rows}
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from a state of the same images, in a climb that was made with the same settings."""
+        self.step = int(tensors["step"])
+        for name in self.rows:
+            setattr(self, name, tensors[name].to(self.x.device))
+
+
+def per_image(rows: Tensor) -> Tensor:
+    """Return (n,) values as (n, 1, 1, 1), to go with images."""
+    return rows.view(-1, 1, 1, 1)
