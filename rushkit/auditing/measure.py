@@ -281,9 +281,9 @@ def _gradients(g: SmoothedClassifier, images: Tensor, labels: Tensor, settings: 
     for start in range(0, len(images), size):
         x, y = images[start : start + size], labels[start : start + size]
         with under_attack(g, x, derived_seed(seed, "audit gradient", start), eot) as victim:
-            pair = [victim.gradient(x, y, nll) for _ in range(2)]
-        pairs.append(torch.stack([gradient.flatten(1) for _, gradient, _ in pair]))
-        logits = torch.cat([logits for _, _, logits in pair])
+            pair = [victim.gradient(x, y, nll, draw=derived_seed(seed, "audit gradient", half)) for half in range(2)]
+        pairs.append(torch.stack([slope.gradient.flatten(1) for slope in pair]))
+        logits = torch.cat([slope.logits for slope in pair])
         surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
         saturated.append((surprise == 0).double().mean(dim=(0, 2)))
     both = torch.cat(pairs, dim=1).double()
