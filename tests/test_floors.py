@@ -193,7 +193,16 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"certify"},
         {"resume"},
     ),
-    "auditing": ({"planted", "plan"}, {"attacks"}, {"kept"}, {"measure"}, {"checks"}, {"audit"}, {"asked"}),
+    "auditing": (
+        {"planted", "scoring"},
+        {"plan"},
+        {"attacks"},
+        {"kept"},
+        {"measure"},
+        {"checks"},
+        {"audit"},
+        {"asked"},
+    ),
     "exchange": (
         {"exported", "foreign_bounds", "foreign_model", "foreign_names"},
         {"foreign_file", "part"},
@@ -214,7 +223,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evaluation", "imported", "notes", "prediction", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},
-        {"convergence", "logs", "records"},
+        {"logs", "records"},
         {"intervals"},
     ),
     "run": (

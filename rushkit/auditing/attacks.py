@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rushkit.attacks.abilities import Reports
 from rushkit.attacks.norms import length, project, random_start, rounding
 from rushkit.attacks.pgd import PGD
-from rushkit.attacks.scoring import count_right
+from rushkit.attacks.result import AttackResult
 from rushkit.attacks.square import square
-from rushkit.auditing.plan import FINAL_VOTES, SCORE_DRAWS, Measurement, Settings
-from rushkit.auditing.planted import Features, plant_and_seek
+from rushkit.auditing.plan import Measurement, Settings
+from rushkit.auditing.planted import CountedFeatures, Features, plant_and_seek
+from rushkit.auditing.scoring import FINAL_VOTES, score, score_votes
 from rushkit.errors import NumericsError
-from rushkit.models.passes import MOST
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed, generator
 
@@ -27,17 +28,21 @@ class Outcome:
 
     Attributes:
         share: For each image, the share of fresh votes that are right.
+        lead: For each image, the lead of the best other class in these votes; see ``Scores``.
         curve: The attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one.
+        passes: Images that went through the model for it, forwards and backwards.
         problem: Why the measurement failed, or "".
     """
 
     share: list[float] | None = None
+    lead: list[float] | None = None
     curve: list[float] | None = None
     excess: float = 0.0
     planted: list[bool] | None = None
+    passes: int = 0
     problem: str = ""
 
 
@@ -63,46 +68,58 @@ class Attacks:
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
         """Return the outcome of a measurement, and its (N, C, H, W) images if it is a white-box attack within eps."""
         outcome = Outcome()
+        x_adv = None
+        before = self._g.image_forwards
         try:
             if measurement.kind == "planted":
-                outcome.planted = self._planted()
-                return outcome, None
-            make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
-            # ``excess`` tells RK118 how far images lie outside the box; votes need images inside it.
-            x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
-            outcome.share = score(self._g, x_adv, self._y, self._settings.seed, measurement.label)
+                outcome.planted = self._planted(outcome)
+            else:
+                x_adv = self._attacked(measurement, outcome)
         except NumericsError as error:
             outcome.problem = error.message
-            return outcome, None
-        within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
-        return outcome, x_adv if measurement.kind == "climb" and within else None
+        outcome.passes += self._g.image_forwards - before
+        return outcome, x_adv
 
     def judge(self, x_adv: Tensor) -> Outcome:
         """Score the chosen images by many votes of fresh noise."""
-        seed = derived_seed(self._settings.seed, "audit final")
+        before = self._g.image_forwards
+        outcome = Outcome()
         try:
-            right = count_right(self._g, x_adv, self._y, FINAL_VOTES, seed)["majority"]
+            outcome.share = score(self._g, x_adv, self._y, FINAL_VOTES, self._settings.seed, "final").share
         except NumericsError as error:
-            return Outcome(problem=error.message)
-        return Outcome(share=[count / FINAL_VOTES for count in right])
+            outcome.problem = error.message
+        outcome.passes = self._g.image_forwards - before
+        return outcome
+
+    def _attacked(self, measurement: Measurement, outcome: Outcome) -> Tensor | None:
+        """Attack, score the images, and return them if they are candidates for the worst white-box versions."""
+        make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
+        # ``excess`` tells RK118 how far images lie outside the box; votes need images inside it.
+        x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
+        votes = score_votes(self._g.samples, self._g.deterministic)
+        scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label)
+        outcome.share, outcome.lead = scores.share, scores.lead
+        within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
+        return x_adv if measurement.kind == "climb" and within else None
 
     def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Attack every image by one climb of PGD, and keep its last iterate, which the sweeps compare."""
         settings = self._settings
         options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
         options |= measurement.options
-        results = []
-        size = max(1, MOST[self._x.device.type] // options["samples"])
-        for start in range(0, len(self._x), size):
-            seed = derived_seed(settings.seed, f"audit {measurement.label}", start)
-            attack = PGD(settings.norm, best="last", seed=seed, **options)
-            results.append(attack.run(self._g, self._x[start : start + size], self._y[start : start + size]))
-        weights = torch.tensor([len(result.x_adv) for result in results], dtype=torch.float64)
-        curves = torch.stack([result.loss_curve for result in results])
-        outcome.curve = ((curves * weights[:, None]).sum(0) / weights.sum()).tolist()
-        x_adv = torch.cat([result.x_adv for result in results])
-        outcome.excess = self._excess(x_adv, options["eps"])
-        return x_adv
+        seed = derived_seed(settings.seed, f"audit {measurement.label}")
+        # One draw of the attack's own verdict is enough: the votes of ``score`` decide.
+        attack = PGD(settings.norm, best="last", selection_samples=1, seed=seed, **options)
+        result = self._run(attack, outcome, options["eps"])
+        outcome.curve = result.loss_curve.tolist()
+        return result.x_adv
+
+    def _run(self, attack: Reports, outcome: Outcome, eps: float) -> AttackResult:
+        """Run an attack, count its backward passes, and note how far outside the ball it went."""
+        result = attack.run(self._g, self._x, self._y)
+        outcome.passes += result.image_backwards
+        outcome.excess = self._excess(result.x_adv, eps)
+        return result
 
     def _noise(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Add random noise of the largest size in the ball: corners in l-inf, otherwise random directions."""
@@ -120,16 +137,16 @@ class Attacks:
         """Attack by Square, which uses scores and no gradients."""
         settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
         attack = square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
-        x_adv = attack.run(self._g, self._x, self._y).x_adv
-        outcome.excess = self._excess(x_adv, settings.eps)
-        return x_adv
+        return self._run(attack, outcome, settings.eps).x_adv
 
-    def _planted(self) -> list[bool] | None:
-        settings = self._settings
-        return plant_and_seek(
-            self._g, self._features, self._x[: settings.planted], settings.norm, settings.eps, settings.steps,
+    def _planted(self, outcome: Outcome) -> list[bool] | None:
+        settings, features = self._settings, CountedFeatures(self._features)
+        planted = plant_and_seek(
+            self._g, features, self._x[: settings.planted], settings.norm, settings.eps, settings.steps,
             settings.eot, derived_seed(settings.seed, "audit planted"),
         )  # fmt: skip
+        outcome.passes += features.passes
+        return planted
 
     def _excess(self, x_adv: Tensor, eps: float) -> float:
         delta, norm = x_adv.double() - self._x.double(), self._settings.norm
@@ -137,10 +154,3 @@ class Attacks:
         outside = [length(delta, norm).amax() - allowed, x_adv.amax() - 1, -x_adv.amin()]
         # Every comparison with NaN is false: such an image would pass for one within the ball.
         return float(torch.stack([distance.double() for distance in outside]).nan_to_num(math.inf, math.inf).amax())
-
-
-def score(g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int, label: str) -> list[float]:
-    """Return each image's share of correct votes of fresh noise; the label seeds the draws."""
-    votes = max(1, SCORE_DRAWS // g.samples)
-    right = count_right(g, x, y, votes, derived_seed(seed, f"audit score {label}"))["majority"]
-    return [count / votes for count in right]

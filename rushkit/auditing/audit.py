@@ -6,16 +6,13 @@ the measurements between them.
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict
-
-import torch
+from functools import partial
 
 from rushkit.auditing.checks import check_all
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
-from rushkit.auditing.plan import Settings, passes
-from rushkit.distributed import ranks
+from rushkit.auditing.plan import Settings
 from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
@@ -24,13 +21,10 @@ from rushkit.rounding import duration
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
-from rushkit.setup.resumable import resumable
+from rushkit.setup.resumable import Work, resumable
 from rushkit.setup.start import run_or_new
 from rushkit.setup.subject import Subject, in_precision
 from rushkit.smoothing import SmoothedClassifier
-
-# Images in the pass from which the time of the whole audit is estimated.
-_TIMED = 128
 
 
 def audit(
@@ -70,9 +64,7 @@ def audit(
         x, y = subject.batch(slice(None))
         check_eps(settings.norm, settings.eps, x[0].numel())
         g = subject.smoothed(samples or (max(section.samples) if section else 1))
-        total = passes(settings, g.samples, len(subject.classifier.classes), x.shape)
-        seconds = total * _seconds_a_pass(g, x) / ranks.world()
-        run.speaker.say(_announcement(subject, recipe.noise.name, settings, g, total, seconds))
+        run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
@@ -83,11 +75,11 @@ def audit(
             verb="audit",
             label="audit",
             unit="passes",
-            total=total,
+            total=None,
             kept=lambda done: "the measurements that are done are kept",
             notice="stopping after this measurement",
         ) as work:
-            measured = measure(g, x, y, settings, features, work, kept)
+            measured = measure(g, x, y, settings, features, work, kept, partial(_announce_passes, work))
         results = Audit(
             recipe=recipe.name,
             source=str(source.path),
@@ -103,6 +95,8 @@ def audit(
             attacks=_attacks(measured),
             loss_curve=list(measured.curve),
             gradients=_gradients(measured),
+            passes=measured.passes,
+            announced=measured.announced,
         )
         results = run.write_results(results)
         if run.writes:
@@ -127,15 +121,17 @@ def _default_settings(section: Attack | None, seed: int) -> Settings:
     return audit_settings(ball.norm, ball.eps, seed)
 
 
-def _announcement(
-    subject: Subject, noise: str, settings: Settings, g: SmoothedClassifier, total: int, seconds: float
-) -> str:
+def _announcement(subject: Subject, noise: str, settings: Settings, g: SmoothedClassifier) -> str:
     return (
         f"audit {subject.classifier.checkpoint.path}: {len(subject)} images of {subject.split.name}, "
         f"{ball_words(settings.norm, settings.eps)}, m = {g.samples}, noise {noise}; {settings.steps} steps and "
-        f"{settings.eot} draws a gradient, sweeps up to twice as many; about {total:.2g} passes, about "
-        f"{duration(seconds)}; {subject.machine}"
+        f"{settings.eot} draws a gradient, sweeps up to twice as many; {subject.machine}"
     )
+
+
+def _announce_passes(work: Work, passes: int, seconds: float) -> None:
+    """Say what the audit costs, as soon as the images that it attacks are known."""
+    work.speaker.say(f"{passes} passes, forwards and backwards; about {duration(seconds)}")
 
 
 def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, samples: int) -> dict[str, JSON]:
@@ -185,14 +181,3 @@ def _gradients(measured: Measured) -> AuditGradients | None:
         cosines=list(gradients.cosines),
         saturated=gradients.saturated,
     )
-
-
-def _seconds_a_pass(g: SmoothedClassifier, x: torch.Tensor) -> float:
-    """Return the seconds of a forward pass of one image, from the second of two passes: the first warms up."""
-    draws = max(1, _TIMED // len(x))
-    seconds = 0.0
-    for _ in range(2):
-        started = time.perf_counter()
-        g.tally(x[:_TIMED], draws).votes.cpu()
-        seconds = time.perf_counter() - started
-    return seconds / (draws * len(x[:_TIMED]))

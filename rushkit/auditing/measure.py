@@ -7,6 +7,8 @@ is a function of the images, its label and the seed, so the figures do not depen
 from __future__ import annotations
 
 import math
+import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import get_args
 
@@ -14,16 +16,15 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from rushkit.attacks.best import BestByRule
 from rushkit.attacks.losses import nll
 from rushkit.attacks.victim import under_attack
-from rushkit.auditing.attacks import Attacks, Outcome, score
+from rushkit.auditing.attacks import Attacks, Outcome
 from rushkit.auditing.kept import KeptOutcomes
-from rushkit.auditing.plan import SCORE_DRAWS, Measurement, Place, Settings, plan
+from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
 from rushkit.auditing.planted import Features
+from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
-from rushkit.models.passes import MOST
 from rushkit.setup.resumable import Work, unattended
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
@@ -95,6 +96,8 @@ class Measured:
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one; None where none could be planted.
+        passes: Images that went through the model, forwards and backwards; each draw counts.
+        announced: The passes that were announced before the first attack.
     """
 
     settings: Settings
@@ -114,6 +117,8 @@ class Measured:
     curve: tuple[float, ...] = ()
     excess: float = 0.0
     planted: list[bool] | None = None
+    passes: int = 0
+    announced: int = 0
 
     def rival(self, place: Place) -> Point | None:
         """Return a rival of the base attack; None if it was not measured."""
@@ -122,6 +127,7 @@ class Measured:
     def add(self, measurement: Measurement, outcome: Outcome) -> bool:
         """Add the outcome of a measurement, and return True; return False if the measurement failed."""
         self.excess = max(self.excess, outcome.excess)
+        self.passes += outcome.passes
         if outcome.problem:
             self.not_finite, self.problem = 1, outcome.problem
         elif measurement.place is None:
@@ -136,8 +142,26 @@ class Measured:
         return not outcome.problem
 
 
-# Both travel between ranks as JSON.
-_MEASURED, _OUTCOMES = TypeAdapter(Measured), TypeAdapter(dict[int, Outcome])
+@dataclass(frozen=True)
+class Pace:
+    """How long passes take, from those before the first attack.
+
+    Attributes:
+        forward: Seconds of an image's way through the model.
+        backward: Seconds of its way back.
+    """
+
+    forward: float = 0.0
+    backward: float = 0.0
+
+    @property
+    def mean(self) -> float:
+        """Seconds of a pass of an attack, which makes as many forwards as backwards."""
+        return (self.forward + self.backward) / 2
+
+
+# Measured and outcomes travel between ranks as JSON.
+_BEFORE, _OUTCOMES = TypeAdapter(tuple[Measured, Pace]), TypeAdapter(dict[int, Outcome])
 
 
 def measure(
@@ -148,6 +172,7 @@ def measure(
     features: Features | None = None,
     work: Work | None = None,
     kept: KeptOutcomes | None = None,
+    announce: Callable[[int, float], None] = lambda passes, seconds: None,
 ) -> Measured:
     """Make all measurements that the checks compare, with the same figures on every rank.
 
@@ -159,19 +184,24 @@ def measure(
         features: (N, C, H, W) -> (N, F), the features in which examples are planted; None means the model's logits.
         work: Displays the progress, and stops between two measurements if asked to; None without a run.
         kept: Holds the outcomes of earlier sessions and stores new ones; None stores nothing.
+        announce: Told, before the first attack, the passes of the whole audit and about how many seconds they take.
 
     Raises:
         Interrupted: a signal asked to stop.
     """
-    measured = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
+    measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
+    measured.announced = measured.passes
     if measured.problem:
         return measured
     x, y = x[list(measured.attacked)], y[list(measured.attacked)]
-    planned = plan(settings, g.samples, measured.classes, x.shape)
-    search = BestByRule(g, x, y, derived_seed(settings.seed, "audit best"))
+    planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic)
+    final = Passes(len(x), g.samples, g.deterministic).final
+    measured.announced += sum(measurement.passes for measurement in planned) + final
+    announce(measured.announced, measured.announced * pace.mean / ranks.world())
+    worst = WorstVersions(x)
     attacks = Attacks(g, x, y, settings, features or g.model)
     work = work or unattended()
-    mine = _measure_share(attacks, planned, search, work, kept)
+    mine = _measure_share(attacks, planned, worst, work, kept)
     work.stop_together()
     parts = ranks.gather({number: asdict(outcome) for number, outcome in mine.items()})
     outcomes = _OUTCOMES.validate_python({number: outcome for part in parts for number, outcome in part.items()})
@@ -180,46 +210,60 @@ def measure(
         if not measured.add(measurement, outcomes[number]):
             return measured
     measured.points["radii"].sort(key=lambda point: point.value)
-    _judge_best(measured, attacks, _best_of_all(search))
+    _judge_worst(measured, attacks, _worst_of_all(worst))
     return measured
 
 
-def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> Measured:
+def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Measured, Pace]:
     """Measure the model without an attack, and its gradients; set ``problem`` if there is nothing to attack."""
-    measured = Measured(settings, images=len(x), deterministic=g.deterministic)
-    for image in x:
-        try:
-            measured.classes = g.tally(image[None], SCORE_DRAWS).votes.shape[1]
-        except NumericsError as error:
-            measured.not_finite += 1
-            measured.problem = error.message
-    if measured.not_finite:
-        return measured
+    measured, pace = Measured(settings, images=len(x), deterministic=g.deterministic), Pace()
+    images, votes = x, score_votes(g.samples, g.deterministic)
+    before, started = g.image_forwards, time.perf_counter()
     try:
-        measured.clean = Point("clean", 0.0, tuple(score(g, x, y, settings.seed, "clean")))
+        measured.classes = g.tally(x[:1], 1).votes.shape[1]
+        measured.clean = Point("clean", 0.0, tuple(score(g, x, y, votes, settings.seed, "clean").share))
+        forward = (time.perf_counter() - started) / (g.image_forwards - before)
         measured.attacked = tuple(index for index, right in enumerate(measured.clean.right) if right)
         if not measured.attacked:
             measured.problem = "no image is classified rightly before any attack"
-            return measured
-        x, y = x[list(measured.attacked)], y[list(measured.attacked)]
-        measured.commonest = int(y.cpu().bincount().max()) / len(y)
-        measured.gradients = _gradients(g, x, y, settings)
+        else:
+            x, y = x[list(measured.attacked)], y[list(measured.attacked)]
+            measured.commonest = int(y.cpu().bincount().max()) / len(y)
+            started = time.perf_counter()
+            measured.gradients, measured.passes = _gradients(g, x, y, settings)
+            pace = Pace(forward, max(0.0, (time.perf_counter() - started) / measured.passes - forward))
     except NumericsError as error:
-        measured.not_finite, measured.problem = 1, error.message
+        measured.problem = error.message
+        measured.not_finite = _count_not_finite(g, images, votes, settings.seed)
     except UsageError as error:
         measured.problem, measured.no_gradient = error.message, True
-    return measured
+    measured.passes += g.image_forwards - before
+    return measured, pace
 
 
-def _agreed(measured: Measured | None) -> Measured:
+def _count_not_finite(g: SmoothedClassifier, x: Tensor, votes: int, seed: int) -> int:
+    """Return how many images have NaN or infinite logits under some draw; at least the one that was met."""
+    count = 0
+    for index in range(len(x)):
+        try:
+            with g.fresh_noise(derived_seed(seed, "audit not finite", index)):
+                for _ in range(votes):
+                    g.tally(x[index : index + 1])
+        except NumericsError:
+            count += 1
+    return max(count, 1)
+
+
+def _agreed(before: tuple[Measured, Pace] | None) -> tuple[Measured, Pace]:
     """Return rank 0's figures on every rank, since rounding must not make ranks attack different images."""
-    return _MEASURED.validate_python(ranks.broadcast(None if measured is None else asdict(measured)))
+    plain = None if before is None else [asdict(part) for part in before]
+    return _BEFORE.validate_python(ranks.broadcast(plain))
 
 
 def _measure_share(
-    attacks: Attacks, planned: list[Measurement], search: BestByRule, work: Work, kept: KeptOutcomes | None
+    attacks: Attacks, planned: list[Measurement], worst: WorstVersions, work: Work, kept: KeptOutcomes | None
 ) -> dict[int, Outcome]:
-    """Make this rank's measurements, and return their outcomes by number; offer white-box images to the search."""
+    """Make this rank's measurements, and return their outcomes by number; offer the white-box images to ``worst``."""
     outcomes = {}
     mine = ranks.own_by_cost(list(enumerate(planned)), lambda item: item[1].passes)
     work.bar.total = sum(measurement.passes for _, measurement in mine)
@@ -227,11 +271,8 @@ def _measure_share(
         if work.stop_requested:
             break
         outcome, x_adv = _kept_or_measured(attacks, measurement, kept, number)
-        if x_adv is not None:
-            try:
-                search.offer(number, torch.arange(len(x_adv), device=x_adv.device), x_adv)
-            except NumericsError as error:
-                outcome.problem = error.message
+        if x_adv is not None and outcome.lead is not None:
+            worst.offer(number, x_adv, outcome.lead)
         outcomes[number] = outcome
         if outcome.problem:
             break
@@ -254,19 +295,19 @@ def _kept_or_measured(
     return outcome, x_adv
 
 
-def _best_of_all(search: BestByRule) -> Tensor:
-    """Return the best version of each image over all ranks, (N, C, H, W); ties go to the first measurement."""
-    leads = list(zip(search.best["majority"].scores[0].tolist(), search.chosen.tolist(), strict=True))
-    by_image = zip(*ranks.gather(leads), strict=True)
+def _worst_of_all(worst: WorstVersions) -> Tensor:
+    """Return the worst version of each image over all ranks, (N, C, H, W); ties go to the first measurement."""
+    by_image = zip(*ranks.gather(list(zip(worst.lead.tolist(), worst.number.tolist(), strict=True))), strict=True)
     winners = [max(rivals, key=lambda rival: (rival[0], -rival[1]))[1] for rivals in by_image]
-    mine = search.chosen == torch.tensor(winners, device=search.x_adv.device)
+    mine = (worst.number == torch.tensor(winners)).to(worst.x_adv.device)
     # Contiguous, because ranks add up raw memory, whatever its layout.
-    return ranks.total(torch.where(mine.view(-1, 1, 1, 1), search.x_adv, 0.0).contiguous())
+    return ranks.total(torch.where(mine.view(-1, 1, 1, 1), worst.x_adv, 0.0).contiguous())
 
 
-def _judge_best(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
-    """Score the best white-box version of each image by fresh votes, which were not used to choose it."""
+def _judge_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
+    """Score the worst white-box version of each image by fresh votes, which were not used to choose it."""
     outcome = Outcome(**ranks.broadcast(asdict(attacks.judge(x_adv)) if ranks.rank() == 0 else None))
+    measured.passes += outcome.passes
     if outcome.problem:
         measured.not_finite, measured.problem = 1, outcome.problem
     elif outcome.share:
@@ -274,27 +315,21 @@ def _judge_best(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
         measured.any_failure = sum(share < 1 for share in outcome.share) / len(outcome.share)
 
 
-def _gradients(g: SmoothedClassifier, images: Tensor, labels: Tensor, settings: Settings) -> Gradients:
-    eot, seed = settings.eot, settings.seed
-    pairs, saturated = [], []
-    size = max(1, MOST[images.device.type] // eot)
-    for start in range(0, len(images), size):
-        x, y = images[start : start + size], labels[start : start + size]
-        with under_attack(g, x, derived_seed(seed, "audit gradient", start), eot) as victim:
-            pair = [victim.gradient(x, y, nll, draw=derived_seed(seed, "audit gradient", half)) for half in range(2)]
-        pairs.append(torch.stack([slope.gradient.flatten(1) for slope in pair]))
-        logits = torch.cat([slope.logits for slope in pair])
-        surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
-        saturated.append((surprise == 0).double().mean(dim=(0, 2)))
-    both = torch.cat(pairs, dim=1).double()
+def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Gradients, int]:
+    """Return two gradients of each image from independent draws, and the backward passes that they took."""
+    with under_attack(g, x, derived_seed(settings.seed, "audit gradient"), settings.eot) as victim:
+        pair = [victim.gradient(x, y, nll) for _ in range(2)]
+    both = torch.stack([gradient.flatten(1) for _, gradient, _ in pair]).double()
+    logits = torch.cat([logits for _, _, logits in pair])
+    surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
     zero = (both == 0).all(dim=2).all(dim=0)
     usable = (both != 0).any(dim=2).all(dim=0)
     largest = both[:, usable].abs().amax(dim=2, keepdim=True)
     one, other = both[:, usable] / largest
-    cosines = torch.nn.functional.cosine_similarity(one, other, dim=1)
-    return Gradients(
+    gradients = Gradients(
         zero=tuple(zero.tolist()),
         zero_entries=float((both == 0).double().mean()),
-        cosines=tuple(cosines.tolist()),
-        saturated=float(torch.cat(saturated).mean()),
+        cosines=tuple(torch.nn.functional.cosine_similarity(one, other, dim=1).tolist()),
+        saturated=float((surprise == 0).double().mean()),
     )
+    return gradients, victim.image_backwards

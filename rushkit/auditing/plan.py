@@ -1,4 +1,7 @@
-"""Plan the measurements of an audit, and estimate their costs."""
+"""Plan the measurements of an audit, with the passes that each of them makes.
+
+A pass is an image's way through the model, forwards or backwards; each draw of noise counts.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from rushkit.attacks import Norm
-from rushkit.attacks.best import SELECTION_SAMPLES
 from rushkit.attacks.losses import LossName, classes_needed
 from rushkit.attacks.torchattacks_adapter import square_fits
+from rushkit.auditing.planted import planting_passes
+from rushkit.auditing.scoring import FINAL_VOTES, score_votes
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import check_eps
 
-# Draws behind every accuracy, in votes of m draws each; and votes on the best white-box images.
-SCORE_DRAWS, FINAL_VOTES = 64, 10
-# Rough costs: the check of success inside an attack, in draws; a forward and backward pass, in forward passes.
-_VERDICT_DRAWS, _BACKWARD = 60, 3
-# Draws that place a readout for one planted example, and passes that climb to its point.
-_PLACING, _PLANT_CLIMB = 5 * SELECTION_SAMPLES, 128
+# The losses that rival −log p̄.
 _RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
 # The radius at which every image can become grey, so that no classifier can be robust: half the box, by norm.
 _HALF_BOX: dict[str, Callable[[int], float]] = {
@@ -90,7 +89,7 @@ class Measurement:
     Attributes:
         label: Its name, which also seeds its draws.
         place: The place of its accuracy in ``Measured.points``; None if it measures something else.
-        passes: Approximate number of forward passes; a backward pass counts as two.
+        passes: The passes that it makes, or may make at most.
         value: The value of the setting that its sweep varies.
         kind: How it is made; a climb is PGD.
         options: The options in which a climb differs from the base attack.
@@ -106,7 +105,42 @@ class Measurement:
     base: bool = False
 
 
-def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list[Measurement]:
+@dataclass(frozen=True)
+class Passes:
+    """The passes that the parts of an audit make on N images.
+
+    Args:
+        images: N.
+        m: Number of draws in a vote.
+        deterministic: Whether every draw is the same, so that one stands for all of them.
+    """
+
+    images: int
+    m: int
+    deterministic: bool
+
+    def votes(self, count: int) -> int:
+        """Return the passes of ``count`` votes on every image."""
+        return self.images * count * (1 if self.deterministic else self.m)
+
+    @property
+    def score(self) -> int:
+        """The passes of the votes that score one attack."""
+        return self.votes(score_votes(self.m, self.deterministic))
+
+    @property
+    def final(self) -> int:
+        """The passes of the votes on the worst white-box versions."""
+        return self.votes(FINAL_VOTES)
+
+    def gradients(self, steps: int, draws: int) -> int:
+        """Return the passes of so many gradients, forwards and backwards, with so many draws each."""
+        return self.images * 2 * steps * (1 if self.deterministic else draws)
+
+
+def plan(
+    settings: Settings, m: int, classes: int, shape: Sequence[int], deterministic: bool = False
+) -> list[Measurement]:
     """Return all measurements on the correctly classified images, in the order of the results.
 
     Args:
@@ -114,40 +148,36 @@ def plan(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> list
         m: Number of draws in a vote.
         classes: K; a loss that needs more classes is left out.
         shape: (N, C, H, W) of the images; Square is left out if it does not fit them.
+        deterministic: Whether every draw is the same; what varies the draws is left out then.
     """
     images, dim = shape[0], math.prod(shape[1:])
     eps, large = settings.eps, settings.large_eps(dim)
-    score = max(m, SCORE_DRAWS)
+    passes = Passes(images, m, deterministic)
 
     def climb(label: str, place: Place, value: float = 0, **options: Any) -> Measurement:
-        draws = options.get("steps", settings.steps) * options.get("samples", settings.eot)
-        passes = images * (_BACKWARD * draws + _VERDICT_DRAWS + max(m, SELECTION_SAMPLES) + score)
-        return Measurement(label, place, passes, value, "climb", options, base=options == {"steps": settings.steps})
+        gradients = passes.gradients(options.get("steps", settings.steps), options.get("samples", settings.eot))
+        # The attack asks for one image's classes first, and for one draw of every image last.
+        cost = gradients + 1 + images + passes.score
+        return Measurement(label, place, cost, value, "climb", options, base=options == {"steps": settings.steps})
 
     half = max(1, settings.steps // 2)
     planned = [climb(f"{steps} steps", "steps", steps, steps=steps) for steps in settings.step_counts]
-    planned += [climb(f"{eot} draws", "draws", eot, steps=half, samples=eot) for eot in settings.eot_counts]
+    if not deterministic:
+        planned += [climb(f"{eot} draws", "draws", eot, steps=half, samples=eot) for eot in settings.eot_counts]
     planned.append(climb("eps / 2", "radii", eps / 2, eps=eps / 2))
     if 2 * eps < large:
         planned.append(climb("2 eps", "radii", 2 * eps, eps=2 * eps))
     planned.append(climb("large eps", "radii", large, eps=large))
     planned += [climb(loss, "losses", loss=loss) for loss in _RIVALS if classes >= classes_needed(loss, False)]
-    planned.append(climb("fixed noise", "fixed", noise="fixed"))
+    if not deterministic:
+        planned.append(climb("fixed noise", "fixed", noise="fixed"))
     planned.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
-    planned.append(Measurement("random noise", "noise", images * score, kind="noise"))
+    planned.append(Measurement("random noise", "noise", passes.score, kind="noise"))
     if settings.norm != "l1" and square_fits(settings.norm, shape[2], shape[3]):
-        passes = images * (settings.queries * settings.eot + _VERDICT_DRAWS + score)
-        planned.append(Measurement("square", "black_box", passes, settings.queries, "square"))
-    plants = min(settings.planted, images)
-    passes = plants * (_BACKWARD * (settings.steps * settings.eot + _PLANT_CLIMB) + _PLACING)
-    return [*planned, Measurement("planted examples", None, passes, kind="planted")]
-
-
-def passes(settings: Settings, m: int, classes: int, shape: Sequence[int]) -> int:
-    """Estimate how many forward passes an audit of (N, C, H, W) images makes; a backward pass counts as two."""
-    # In addition to the plan: the clean votes, two gradients, the final votes.
-    around = 2 * SCORE_DRAWS + 2 * _BACKWARD * settings.eot + FINAL_VOTES * m
-    return shape[0] * around + sum(measurement.passes for measurement in plan(settings, m, classes, shape))
+        cost = passes.votes(0) + images * settings.queries * (1 if deterministic else settings.eot) + passes.score
+        planned.append(Measurement("square", "black_box", cost, settings.queries, "square"))
+    cost = min(settings.planted, images) * planting_passes(settings.steps, settings.eot, deterministic)
+    return [*planned, Measurement("planted examples", None, cost, kind="planted")]
 
 
 def _sweep(middle: int) -> tuple[int, ...]:

@@ -21,8 +21,9 @@ from rushkit.system import derived_seed, generator
 
 Features = Callable[[Tensor], Tensor]
 
-# Draws that place the readout, and those of the votes that prove the plant and judge the attack.
-_PLACING_DRAWS = 64
+# Draws that place the readout, those of each step towards the planted point, and those of the votes that prove the
+# plant and judge the attack.
+_PLACING_DRAWS, _STEP_DRAWS = 64, 16
 _VOTE_DRAWS = 101
 # A lead that chance hardly explains: three standard deviations of fair coin flips.
 _CLEAR = 30
@@ -31,6 +32,33 @@ _STEPS = 8
 _THRESHOLDS = (0.75, 0.6, 0.5)
 # Logits at the two ends.
 _GAIN = 6.0
+
+
+class CountedFeatures:
+    """Features that count the images that go through them.
+
+    Args:
+        features: (N, C, H, W) -> (N, F).
+
+    Attributes:
+        passes: Images that went forward, and those that went backward.
+    """
+
+    def __init__(self, features: Features) -> None:
+        self._features = features
+        self.passes = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the features (N, F) of images (N, C, H, W)."""
+        self.passes += len(x)
+        found = self._features(x)
+        if found.requires_grad:
+
+            def count(_: Tensor) -> None:
+                self.passes += len(x)
+
+            found.register_hook(count)
+        return found
 
 
 class Readout(nn.Module):
@@ -57,6 +85,16 @@ class Readout(nn.Module):
         return torch.stack([-margin, margin], dim=1)
 
 
+def planting_passes(steps: int, eot: int, deterministic: bool) -> int:
+    """Return the most passes through the features that ``plant_and_seek`` makes for an image."""
+    place, step, vote, gradient = (
+        1 if deterministic else draws for draws in (_PLACING_DRAWS, _STEP_DRAWS, _VOTE_DRAWS, eot)
+    )
+    placing = 3 * place + 2 * _STEPS * step + 2 * len(_THRESHOLDS) * vote
+    # The attack asks for the classes first and for one draw last.
+    return placing + 2 * steps * gradient + 2 + vote
+
+
 def plant_and_seek(
     g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, steps: int, eot: int, seed: int
 ) -> list[bool] | None:
@@ -81,7 +119,9 @@ def plant_and_seek(
         readout = _plant(g, features, x[index : index + 1], norm, eps, image_seed)
         if readout is None:
             continue
-        attack = PGD(norm, eps, steps=steps, samples=eot, best="last", seed=derived_seed(image_seed, "seek"))
+        attack = PGD(
+            norm, eps, steps=steps, samples=eot, best="last", selection_samples=1, seed=derived_seed(image_seed, "seek")
+        )
         zero = torch.zeros(1, dtype=torch.int64, device=x.device)
         x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
         outcomes.append(_lead(readout, x_adv) > 0)
@@ -116,7 +156,7 @@ def _far_point(g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm,
     for step in range(_STEPS):
         point = point.detach().requires_grad_()
         with torch.enable_grad():
-            moved = _draw(g, features, point, 16, derived_seed(seed, "plant climb", step)).mean(0)
+            moved = _draw(g, features, point, _STEP_DRAWS, derived_seed(seed, "plant climb", step)).mean(0)
             distance = (moved - here).square().sum()
         (gradient,) = torch.autograd.grad(distance, point, allow_unused=True)
         if gradient is None or not torch.isfinite(gradient).all():
@@ -131,8 +171,8 @@ def _mean_features(g: SmoothedClassifier, features: Features, x: Tensor, seed: i
 
 
 def _draw(g: SmoothedClassifier, features: Features, x: Tensor, draws: int, seed: int) -> Tensor:
-    """Return the features (draws, F) of noisy copies of one image."""
-    copies = x.expand(draws, *x.shape[1:])
+    """Return the features (draws, F) of noisy copies of one image; of a single copy if there is no noise."""
+    copies = x.expand(1 if g.deterministic else draws, *x.shape[1:])
     delta = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
     return features(settled(g.noise, copies + delta)).float()
 

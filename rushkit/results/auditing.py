@@ -122,6 +122,8 @@ class Audit(StageResults):
         attacks: Single attacks.
         loss_curve: The base attack's mean loss at each step.
         gradients: Input gradients at the images; None if they could not be measured.
+        passes: Images that went through the model, forwards and backwards; each draw counts.
+        announced: The passes that were announced before the first attack.
     """
 
     stage: Literal["audit"] = "audit"
@@ -139,6 +141,8 @@ class Audit(StageResults):
     attacks: AuditAttacks
     loss_curve: list[float]
     gradients: AuditGradients | None
+    passes: Count
+    announced: Count
 
     @property
     def smallest_drop(self) -> float | None:

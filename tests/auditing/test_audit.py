@@ -10,11 +10,10 @@ from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
-from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.checks import CHECKS, check_all
 from rushkit.auditing.measure import measure
-from rushkit.auditing.plan import Settings, passes, plan
+from rushkit.auditing.plan import Settings, plan
 from rushkit.results.notes import Check
 from rushkit.smoothing import SmoothedClassifier
 
@@ -220,15 +219,6 @@ def test_other_norms(honest, norm, eps):
     assert (checks["RK112"].status == "skipped") == (norm == "l1")
 
 
-def test_the_estimate_of_passes_is_near_the_truth(honest):
-    settings = Settings("linf", 0.05, steps=8, eot=4, queries=30, planted=2)
-    g = SmoothedClassifier(honest, noise(), 4, seed=0)
-    x, y = blobs(24, seed=3)
-    measure(g, x, y, settings)
-    # Backward passes, two forwards each in the estimate, do not show in this counter, nor does Square's early end.
-    assert 0.3 < g.image_forwards / passes(settings, 4, CLASSES, x.shape) < 1.1
-
-
 def test_checks_are_plain_data_with_codes_of_their_own(honest):
     checks = audited(honest, Settings("linf", 0.05, steps=4, eot=4, queries=10, planted=1), images=8)
     assert [check.code for check in checks.values()] == [f"RK{101 + index}" for index in range(len(CHECKS))]
@@ -262,17 +252,3 @@ def test_images_from_beyond_eps_are_no_candidates_for_the_best():
         assert found.excess < 1e-6
         if x_adv is not None:
             assert (x_adv - x).abs().max() <= 0.05 + 1e-6
-
-
-def test_a_curve_is_the_mean_over_images_however_they_are_grouped(monkeypatch):
-    g, x, y = prototypes(noise=0.001)
-    with torch.no_grad():
-        losses = nn.functional.cross_entropy(g.model(x[:5]), y[:5], reduction="none").double()
-    # Two draws of three images a pass: groups of three and two.
-    monkeypatch.setitem(audit_attacks.MOST, "cpu", 6)
-    settings = Settings("linf", 1e-5, steps=4, eot=2)
-    attacks = Attacks(g, x[:5], y[:5], settings, g.model)
-    found, _ = attacks.measure(next(each for each in plan(settings, 4, 3, x[:5].shape) if each.base))
-    # Neither the ball nor the noise moves a loss by more than 0.002 here; groups alike would, by more.
-    assert abs(losses.mean() - (losses[:3].mean() + losses[3:].mean()) / 2) > 0.005
-    assert found.curve == pytest.approx([float(losses.mean())] * 4, abs=0.002)

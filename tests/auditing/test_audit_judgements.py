@@ -12,13 +12,13 @@ from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
-from rushkit.attacks.best import BestByRule
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import measure as audit_measure
-from rushkit.auditing.attacks import Outcome, score
+from rushkit.auditing.attacks import Outcome
 from rushkit.auditing.checks import check_all, large_eps_survived, steps_not_converged
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings
+from rushkit.auditing.scoring import WorstVersions, score
 from rushkit.smoothing import SmoothedClassifier
 
 SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
@@ -145,7 +145,7 @@ def test_an_image_that_loses_one_of_the_last_votes_is_a_failure(monkeypatch):
 
 def test_votes_of_two_labels_are_of_independent_draws():
     g, x, y = prototypes(noise=0.6, samples=1)
-    one, same, other = (score(g, x, y, 0, label) for label in ("one", "one", "other"))
+    one, same, other = (score(g, x, y, 64, 0, label) for label in ("one", "one", "other"))
     assert one == same != other
 
 
@@ -172,10 +172,10 @@ def test_a_gradient_is_zero_where_both_looks_are_and_saturation_is_of_draws():
 def test_of_the_ranks_versions_of_an_image_the_worst_counts_and_of_equals_the_first_measurements(
     monkeypatch, other, kept
 ):
-    g, x, y = prototypes()
-    search = BestByRule(g, x[:1], y[:1], 0)
-    search.chosen[0], search.best["majority"].scores[0][0] = 3, 0.5
+    _, x, _ = prototypes()
+    worst = WorstVersions(x[:1])
+    worst.offer(3, x[:1], [0.5])
     monkeypatch.setattr(audit_measure.ranks, "gather", lambda own: [own, [other]])
     # What another rank adds is not here: where its version is the one, this rank gives nothing.
     expected = x[:1] if kept else torch.zeros_like(x[:1])
-    assert torch.equal(audit_measure._best_of_all(search), expected)
+    assert torch.equal(audit_measure._worst_of_all(worst), expected)

@@ -344,4 +344,6 @@ def audited(*statuses: str, drop: float | None = None, noise: Noise = NOISE) -> 
         attacks=AuditAttacks(),
         loss_curve=[1.0, 2.0],
         gradients=None,
+        passes=9000,
+        announced=10_000,
     )
