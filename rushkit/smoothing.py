@@ -56,6 +56,10 @@ class _Stream:
         return partial(generator, self.seed, "noise", self.calls - 1, device=device)
 
 
+def _go_on() -> None:
+    """Do not stop."""
+
+
 def log_mean_softmax(logits: Tensor) -> Tensor:
     """Return log p̄ of m draws, (m, N, K) logits -> (N, K), in log space: a mean of softmaxes would underflow."""
     return torch.logsumexp(torch.log_softmax(_full_precision(logits), dim=2), dim=0) - math.log(logits.shape[0])
@@ -87,6 +91,10 @@ class SmoothedClassifier(nn.Module):
             gradients, and a bound that suits the device without.
         seed: Seed of the stream of draws; None takes one from the operating system.
 
+    Attributes:
+        image_forwards: Images that went forward through the model; a forward that a gradient repeats counts once.
+        pause: Called before each pass of the model; it may raise to stop. See ``pausing``.
+
     Example::
 
         g = SmoothedClassifier(model, noises.create("gaussian", std=0.25), samples=64, seed=0)
@@ -113,6 +121,7 @@ class SmoothedClassifier(nn.Module):
         self.samples = samples
         self.chunk = chunk
         self.image_forwards = 0
+        self.pause: Callable[[], None] = _go_on
         self._stream = _Stream(secrets.randbits(63) if seed is None else seed)
 
     @property
@@ -131,17 +140,22 @@ class SmoothedClassifier(nn.Module):
 
     def sample_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
         """Return the logits of every draw, differentiable: (N, C, H, W) -> (m, N, K)."""
+        logits = self.unchecked_logits(x, samples)
+        if not torch.isfinite(logits).all():
+            raise not_finite()
+        return logits
+
+    def unchecked_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
+        """Return what ``sample_logits`` returns, without an error where logits are NaN or infinite."""
         m, x = self._draws(samples), checked_images(x)
         check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
-            return self.sample_logits(x, 1).expand(m, -1, -1)
+            return self.unchecked_logits(x, 1).expand(m, -1, -1)
         with_gradient = torch.is_grad_enabled()
         limit = self.chunk or (m * len(x) if with_gradient else MOST[x.device.type])
         recompute = with_gradient and limit < m * len(x)
         passes = (self._forward(noisy, recompute, self.training) for noisy in self._noisy(x, m, limit))
-        logits = torch.cat(list(passes))
-        self._check_finite(logits)
-        return logits.reshape(m, len(x), -1)
+        return torch.cat(list(passes)).reshape(m, len(x), -1)
 
     @torch.no_grad()
     def tally(self, x: Tensor, samples: int | None = None) -> Tally:
@@ -179,8 +193,17 @@ class SmoothedClassifier(nn.Module):
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """Return the same classifier with another m; its stream of draws starts from the same seed."""
         other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed)
-        other.training = self.training
+        other.training, other.pause = self.training, self.pause
         return other
+
+    @contextmanager
+    def pausing(self, pause: Callable[[], None]) -> Iterator[None]:
+        """Call ``pause`` before each pass of the model inside; it may raise to stop between two passes."""
+        outside, self.pause = self.pause, pause
+        try:
+            yield
+        finally:
+            self.pause = outside
 
     @contextmanager
     def fixed_noise(self, seed: int) -> Iterator[None]:
@@ -214,6 +237,8 @@ class SmoothedClassifier(nn.Module):
         return samples
 
     def _forward(self, noisy: Tensor, recompute: bool, training: bool) -> Tensor:
+        self.pause()
+        self._count(noisy)
         # A model may draw for itself, as dropout does: the second forward of a chunk must repeat its draws.
         if recompute:
             return _full_precision(checkpoint(self._pass, noisy, training, use_reentrant=False))
@@ -222,17 +247,16 @@ class SmoothedClassifier(nn.Module):
     def _pass(self, noisy: Tensor, training: bool) -> Tensor:
         """Run the model once, with its modes as they are or in eval mode; a backward pass may repeat it."""
         with nullcontext() if training else in_eval_mode(self.model):
-            return self._count(noisy)
+            return checked_logits(self.model(noisy), len(noisy))
 
-    def _count(self, noisy: Tensor) -> Tensor:
+    def _count(self, noisy: Tensor) -> None:
         self.image_forwards += len(noisy)
-        return checked_logits(self.model(noisy), len(noisy))
 
     def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
         """Yield x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
         waiting: list[Tensor] = []
         held = 0
-        for block in self._blocks(x, samples):
+        for block in self._blocks(x, samples, limit):
             waiting.append(block)
             held += len(block)
             while held >= limit:
@@ -242,7 +266,7 @@ class SmoothedClassifier(nn.Module):
         if held:
             yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
 
-    def _blocks(self, x: Tensor, samples: int) -> Iterator[Tensor]:
+    def _blocks(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
         """Yield noisy copies of x, several draws at a time, each block from a generator of its own."""
         n, fixed = len(x), self._stream.panel is not None
         per_image = fixed and is_data_dependent(self.noise)
@@ -258,9 +282,11 @@ class SmoothedClassifier(nn.Module):
             if per_image:
                 delta = self._per_image_panel(copies.detach(), source)
             else:
-                delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source)
-            noisy = (copies + delta.reshape(like.shape)).reshape(-1, *x.shape[1:])
-            yield settled(self.noise, noisy)
+                delta = self.noise.sample(like.detach().reshape(-1, *x.shape[1:]), source).reshape(like.shape)
+            # A panel serves any number of images, so its sums with them are not all made at once.
+            at_once = max(1, limit // n) if shared else count
+            for some, of_some in zip(copies.split(at_once), delta.split(at_once), strict=True):
+                yield settled(self.noise, (some + of_some).reshape(-1, *x.shape[1:]))
 
     def _per_image_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
         """Draw δ (m, N, C, H, W) of a noise that depends on the image, each image's from the same random numbers."""
@@ -269,8 +295,3 @@ class SmoothedClassifier(nn.Module):
             source.set_state(start)
             parts.append(self.noise.sample(copies[:, image], source))
         return torch.stack(parts, dim=1)
-
-    @staticmethod
-    def _check_finite(logits: Tensor) -> None:
-        if not torch.isfinite(logits).all():
-            raise not_finite()

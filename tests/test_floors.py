@@ -223,7 +223,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evaluation", "imported", "notes", "prediction", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},
-        {"logs", "records"},
+        {"convergence", "logs", "records"},
         {"intervals"},
     ),
     "run": (

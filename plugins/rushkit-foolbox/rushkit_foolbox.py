@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
-from rushkit.smoothing import SmoothedClassifier, log_mean_softmax
+from rushkit.smoothing import log_mean_softmax
 from rushkit.votes import first_argmax
 
 with warnings.catch_warnings():
@@ -312,19 +312,20 @@ class MinimalNorm:
                 )
             x_adv, left = x.clone(), torch.arange(len(x), device=x.device)
             for panel in range(self.panels if victim.random else 1):
-                found = self._search(victim, model, x[left], y[left], panel)
+                found = self._search(victim, x[left], y[left], panel)
                 for place in (self._inside, self._at_rim):
                     tried = place(x[left], found)
                     better = self._rank(victim, tried, y[left]) >= self._rank(victim, x_adv[left], y[left])
                     x_adv[left[better]] = tried[better]
-                    unclear = ~victim.judge(x_adv[left], y[left]).clear
+                    seed = derive(self.seed, f"vote {place.__name__}", panel)
+                    unclear = ~victim.judge(x_adv[left], y[left], draw=seed).clear
                     left, found = left[unclear], found[unclear]
                     if not len(left):
-                        return _result(victim, x_adv, y)
-            return _result(victim, x_adv, y)
+                        return _result(victim, x_adv, y, self.seed)
+            return _result(victim, x_adv, y, self.seed)
 
     def _rank(self, victim: Victim, x: Tensor, y: Tensor) -> Tensor:
-        return victim.rank(victim.logits(x, panel=derive(self.seed, "selection")), y)
+        return victim.rank(victim.logits(x, draw=derive(self.seed, "selection")), y)
 
     def _inside(self, x: Tensor, found: Tensor) -> Tensor:
         return settle(x, found, self.norm, self.eps)
@@ -334,12 +335,10 @@ class MinimalNorm:
         scale = self.eps / length(delta, self.norm).clamp(min=1e-12)
         return settle(x, x + delta * scale.view(-1, 1, 1, 1), self.norm, self.eps)
 
-    def _search(self, victim: Victim, model: nn.Module, x: Tensor, y: Tensor, panel: int) -> Tensor:
+    def _search(self, victim: Victim, x: Tensor, y: Tensor, panel: int) -> Tensor:
         """What foolbox finds under one panel, at any distance; images that the panel errs on come back as they are."""
-        seen = _Still(victim, self.decides).eval()
-        panel_seed = derive(self.seed, "panel", panel)
-        still = model.fixed_noise(panel_seed) if isinstance(model, SmoothedClassifier) else nullcontext()
-        with still, _quiet(), torch.enable_grad():
+        seen = _Still(victim, self.decides, derive(self.seed, "panel", panel)).eval()
+        with _quiet(), torch.enable_grad():
             try:
                 target = PyTorchModel(seen, bounds=(0, 1), device=x.device)
                 # Its float64 is a mixture of both.
@@ -368,23 +367,24 @@ class MinimalNorm:
 class _Still(nn.Module):
     """What foolbox sees: (N, K) logits, log p̄ under a panel, or 1 for the class that is decided and 0 elsewhere."""
 
-    def __init__(self, victim: Victim, decides: bool) -> None:
+    def __init__(self, victim: Victim, decides: bool, panel: int) -> None:
         super().__init__()
-        self._victim, self._decides = victim, decides
+        self._victim, self._decides, self._panel = victim, decides, panel
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, K); differentiable unless it decides."""
         if self._decides:
             votes = nn.functional.one_hot(
-                self._victim.logits(x, self._victim.samples).argmax(dim=2), self._victim.num_classes
+                self._victim.logits(x, draw=self._panel, samples=self._victim.samples).argmax(dim=2),
+                self._victim.num_classes,
             ).sum(dim=0)
             return nn.functional.one_hot(first_argmax(votes), self._victim.num_classes).to(x.dtype)
-        logits = self._victim.differentiable(x)
+        logits = self._victim.differentiable(x, draw=self._panel)
         return log_mean_softmax(logits) if self._victim.random else logits[0]
 
 
-def _result(victim: Victim, x_adv: Tensor, y: Tensor) -> AttackResult:
-    verdict = victim.judge(x_adv, y)
+def _result(victim: Victim, x_adv: Tensor, y: Tensor, seed: int) -> AttackResult:
+    verdict = victim.judge(x_adv, y, draw=derive(seed, "verdict"))
     return AttackResult(
         x_adv=x_adv,
         success=verdict.wrong,

@@ -19,6 +19,7 @@ from rushkit.attacks.restarts import (
     check_untargeted,
     climbs,
     concluded,
+    draw_of_step,
     drive,
     likeliest_others,
     start_source,
@@ -111,12 +112,13 @@ class APGD:
             best.offer(torch.arange(len(x), device=x.device), x)
             for batch in climbs(best, x, self._targets(victim, x, y), start, curve):
                 climb = AutoSteps(batch.x, batch.start, self.norm, self.eps, self.steps)
-                drive(victim, batch, climb, self.loss, best, curve, "improved")
+                draw = draw_of_step(self.seed, batch.number)
+                drive(victim, batch, climb, self.loss, best, curve, "improved", draw)
             return concluded(self, best, x, curve)
 
     def _targets(self, victim: Victim, x: Tensor, y: Tensor) -> list[Tensor | None]:
         """Return the (N,) target classes of each climb in turn; None for an untargeted climb."""
         if not self.targeted:
             return [None] * self.restarts
-        columns = likeliest_others(victim, x, y)[:, : self.n_targets].unbind(1)
+        columns = likeliest_others(victim, x, y, self.seed)[:, : self.n_targets].unbind(1)
         return [*columns] * self.restarts

@@ -234,9 +234,9 @@ class AutoAttack:
         """
         best = progress.best.copy()
         with self._under_attack(model, x, f"look {name}") as victim:
-            panel = victim.logits(x_adv, panel=derive(self.seed, "suite panel"))
+            panel = victim.logits(x_adv, draw=derive(self.seed, "suite panel"))
             best.offer(index, x_adv, victim.rank(panel, y))
-            verdict = victim.judge(best.x_adv[index], y)
+            verdict = victim.judge(best.x_adv[index], y, draw=derive(self.seed, f"look {name}"))
         best.settled[index] = verdict.clear
         newly_broken = torch.zeros_like(best.settled)
         newly_broken[index] = verdict.wrong
@@ -262,7 +262,7 @@ class AutoAttack:
     ) -> AutoAttackResult:
         x_adv = settle(x, progress.best.x_adv, self.norm, self.eps)
         with self._under_attack(model, x, "verdict") as victim:
-            verdict = victim.judge(x_adv, y)
+            verdict = victim.judge(x_adv, y, draw=derive(self.seed, "verdict"))
         none_broken = torch.zeros_like(progress.best.settled)
         return AutoAttackResult(
             x_adv=x_adv,

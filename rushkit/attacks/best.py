@@ -84,12 +84,13 @@ class BestIterate:
         y: (N,) labels.
         target: (N,) classes to be reached, or None.
         loss: Decides between iterates of equal margin.
-        seed: Seeds the panel.
+        seed: Seeds the panel and the votes.
     """
 
     def __init__(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None, loss: Loss, seed: int) -> None:
         self.victim, self.y, self.target = victim, y, target
         self._loss = loss
+        self._seed = seed
         self._panel = derive(seed, "selection")
         self._best = Best.nothing(x, scores=2)
 
@@ -111,7 +112,7 @@ class BestIterate:
         """
         y, target = self.y[index], None if self.target is None else self.target[index]
         if self.victim.random or logits is None:
-            logits = self.victim.logits(x_adv, panel=self._panel)
+            logits = self.victim.logits(x_adv, draw=self._panel)
         margin = self.victim.panel_margin(logits, y, target)
         if not self.victim.random:
             self.settled[index] |= margin > 0
@@ -121,8 +122,8 @@ class BestIterate:
         """Keep these iterates, whatever their scores."""
         self._best.take(index, x_adv)
 
-    def confirm(self) -> None:
-        """Settle, between restarts, the images of a random model that a fresh vote finds clearly wrong."""
+    def confirm(self, climb: int) -> None:
+        """Settle, before the climb of this number, the images of a random model that new draws find clearly wrong."""
         if not self.victim.random:
             return
         margin, _ = self._best.scores
@@ -130,7 +131,9 @@ class BestIterate:
         promising = open_images[margin[open_images] > 0]
         if len(promising):
             target = None if self.target is None else self.target[promising]
-            self.settled[promising] = self.victim.judge(self.x_adv[promising], self.y[promising], target).clear
+            draw = derive(self._seed, "confirm", climb)
+            verdict = self.victim.judge(self.x_adv[promising], self.y[promising], target, draw=draw)
+            self.settled[promising] = verdict.clear
 
 
 class BestByRule:

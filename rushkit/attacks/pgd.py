@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,7 @@ from rushkit.attacks.restarts import (
     classes_to_reach,
     climbs,
     concluded,
+    draw_of_step,
     drive,
     start_source,
 )
@@ -110,7 +112,7 @@ class PGD:
         with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
             check_labels(y, victim.num_classes)
             self.check_fit(victim.num_classes, *x.shape[2:])
-            reached = classes_to_reach(victim, x, y, target) if self.targeted else None
+            reached = classes_to_reach(victim, x, y, target, self.seed) if self.targeted else None
             best = BestIterate(victim, x, y, reached, losses.get(self.loss), self.seed)
             curve = Curve(self.steps)
 
@@ -121,15 +123,22 @@ class PGD:
             last_alone = self.best == "last"
             if not last_alone:
                 best.offer(torch.arange(len(x), device=x.device), x)
-            panel = derive(self.seed, "panel") if self.noise == "fixed" else None
             for batch in climbs(best, x, [reached] * self.restarts, start, curve, every_image_first=last_alone):
                 climb = FallingSteps(batch.x, batch.start, self.norm, self.eps, self.steps, self.step_size)
-                drive(victim, batch, climb, self.loss, best, curve, "none" if last_alone else "all", panel)
+                offered: Literal["all", "none"] = "none" if last_alone else "all"
+                left = drive(victim, batch, climb, self.loss, best, curve, offered, self._draws(batch.number))
                 if last_alone and self.restarts == 1:
-                    best.take(batch.index, climb.x_adv)
+                    best.take(left, climb.x_adv)
                 elif last_alone:
-                    best.offer(batch.index, climb.x_adv)
+                    best.offer(left, climb.x_adv)
             return concluded(self, best, x, curve, self._notes(victim))
+
+    def _draws(self, climb: int) -> Callable[[int], int]:
+        """Return the function from steps to the seeds of their draws; fixed noise has one for the whole attack."""
+        if self.noise == "fixed":
+            panel = derive(self.seed, "panel")
+            return lambda step: panel
+        return draw_of_step(self.seed, climb)
 
     def _notes(self, victim: Victim) -> tuple[str, ...]:
         if self.noise == "fixed" and victim.random and not victim.has_panels:

@@ -15,7 +15,7 @@ from rushkit.attacks.checks import check_ball, check_labels
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.steps.climb import Climb
-from rushkit.attacks.victim import Victim
+from rushkit.attacks.victim import Victim, derive
 from rushkit.errors import UsageError
 from rushkit.smoothing import log_mean_softmax
 from rushkit.system import generator
@@ -48,6 +48,10 @@ class Settings(Protocol):
     def targeted(self) -> bool:
         """Whether each climb aims at a target class."""
 
+    @property
+    def seed(self) -> int:
+        """Seeds every draw."""
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -59,6 +63,7 @@ class Batch:
         target: (n,) classes to be reached, or None.
         start: (n, C, H, W) where the climb starts.
         index: (n,) positions of the images in the attack's batch.
+        number: The number of the climb, from 0.
     """
 
     x: Tensor
@@ -66,6 +71,7 @@ class Batch:
     target: Tensor | None
     start: Tensor
     index: Tensor
+    number: int
 
 
 class Curve:
@@ -140,13 +146,13 @@ def climbs(
     """
     for number, target in enumerate(targets):
         if number or not every_image_first:
-            best.confirm()
+            best.confirm(number)
         index = (~best.settled).nonzero().squeeze(1)
         if not len(index):
             return
         started = start(number)
         curve.begin(len(index))
-        yield Batch(x[index], best.y[index], None if target is None else target[index], started[index], index)
+        yield Batch(x[index], best.y[index], None if target is None else target[index], started[index], index, number)
 
 
 def drive(
@@ -157,9 +163,9 @@ def drive(
     best: BestIterate,
     curve: Curve,
     offered: Literal["all", "improved", "none"],
-    panel: int | None = None,
-) -> None:
-    """Take a climb to its end, while the images that ``best`` settles leave it.
+    draw: Callable[[int], int],
+) -> Tensor:
+    """Take a climb to its end. Images that ``best`` settles leave it, and those whose gradient is not finite.
 
     Args:
         victim: The model under attack.
@@ -171,34 +177,43 @@ def drive(
         offered: Whether ``best`` is offered every iterate, those of an image's largest loss so far and the last, or
             none. A panel costs forward passes; of a deterministic model, which needs none, every iterate is offered
             unless it is "none".
-        panel: Seeds the draws, the same at every step; None: fresh ones.
+        draw: Maps a step to the seed of its draws.
 
+    Returns:
+        (n,) positions, in the attack's batch, of the images that have come to the end.
     """
     function = losses.get(loss)
     y, target, index = batch.y, batch.target, batch.index
     position = torch.arange(len(index), device=index.device)
     for step in range(climb.steps):
         asked = climb.x_adv
-        values, gradient, logits = victim.gradient(asked, y, function, target, panel)
-        curve.add(step, position, values)
-        climb.tell(values, gradient)
+        slope = victim.gradient(asked, y, function, target, draw=draw(step))
+        curve.add(step, position, slope.loss)
+        climb.tell(slope.loss, slope.gradient)
         if offered == "all" or (offered == "improved" and not victim.random):
-            best.offer(index, asked, logits)
+            best.offer(index, asked, slope.logits)
         elif offered == "improved" and climb.improved.any():
             best.offer(index[climb.improved], asked[climb.improved])
-        if offered == "none":
+        stay = slope.usable
+        if offered != "none":
+            # Within a climb only images of a deterministic model settle; those of a random one are settled by a vote.
+            stay = stay & ~best.settled[index]
+        if stay.all():
             continue
-        # Only images of a deterministic model settle within a climb; those of a random one are settled by a vote.
-        stay = ~best.settled[index]
-        if not stay.any():
+        climb.keep(stay)
+        y, index, position = y[stay], index[stay], position[stay]
+        target = None if target is None else target[stay]
+        if not len(index):
             curve.hold(step + 1)
-            return
-        if not stay.all():
-            climb.keep(stay)
-            y, index, position = y[stay], index[stay], position[stay]
-            target = None if target is None else target[stay]
+            return index
     if offered != "none":
         best.offer(index, climb.x_adv)
+    return index
+
+
+def draw_of_step(seed: int, climb: int) -> Callable[[int], int]:
+    """Return the function from the steps of a climb to the seeds of their draws, which are fresh at every step."""
+    return lambda step: derive(seed, "step", climb, step)
 
 
 def start_source(seed: int, climb: int, device: torch.device) -> torch.Generator:
@@ -212,7 +227,7 @@ def concluded(
     """Return the result of an attack, scored by draws that were not used to choose the images."""
     victim = best.victim
     x_adv = settle(x, best.x_adv, settings.norm, settings.eps)
-    verdict = victim.judge(x_adv, best.y, best.target)
+    verdict = victim.judge(x_adv, best.y, best.target, draw=derive(settings.seed, "verdict"))
     return AttackResult(
         x_adv=x_adv,
         success=verdict.wrong,
@@ -224,21 +239,21 @@ def concluded(
     )
 
 
-def likeliest_others(victim: Victim, x: Tensor, y: Tensor) -> Tensor:
+def likeliest_others(victim: Victim, x: Tensor, y: Tensor, seed: int) -> Tensor:
     """Return (N, K-1) the classes other than the label, from the likeliest at x to the least likely."""
-    log_prob = log_mean_softmax(victim.logits(x))
+    log_prob = log_mean_softmax(victim.logits(x, draw=derive(seed, "targets")))
     order = log_prob.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
     return order[:, :-1]
 
 
-def classes_to_reach(victim: Victim, x: Tensor, y: Tensor, target: Tensor | None) -> Tensor:
+def classes_to_reach(victim: Victim, x: Tensor, y: Tensor, target: Tensor | None, seed: int) -> Tensor:
     """Return (N,) int64 target classes: those given, or by default the likeliest class other than the label.
 
     Raises:
         UsageError: a given class equals the label, or the model does not have it.
     """
     if target is None:
-        return likeliest_others(victim, x, y)[:, 0]
+        return likeliest_others(victim, x, y, seed)[:, 0]
     target = target.detach().to(x.device, torch.int64).contiguous()
     if target.shape != y.shape or bool((target == y).any()):
         raise UsageError(f"targets are classes of shape {tuple(y.shape)} that differ from the labels")

@@ -27,7 +27,7 @@ from rushkit.attacks.losses import margin
 from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.torchattacks_kinds import KINDS, Kind
-from rushkit.attacks.victim import Victim, under_attack
+from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.smoothing import log_mean_softmax
@@ -152,11 +152,11 @@ class Adapted:
         with under_attack(model, x, self.seed, self.samples) as victim:
             check_labels(y, victim.num_classes)
             self.check_fit(victim.num_classes, *x.shape[2:])
-            facade = _Facade(victim, model)
+            facade = _Facade(victim, model, self.seed)
             x_adv = x.clone()
             turn = torch.arange(len(x), device=x.device)
             outside = False
-            for _ in range(_TURNS if victim.random else 1):
+            for number in range(_TURNS if victim.random else 1):
                 attacked = self._attack(facade, x[turn], y[turn])
                 outside |= bool((length(attacked - x[turn], self.norm) > self.eps + _SLACK).any())
                 x_adv[turn] = settle(x[turn], attacked, self.norm, self.eps)
@@ -164,10 +164,10 @@ class Adapted:
                 turn = turn[untried]
                 if self.eps == 0 or not victim.random or not len(turn):
                     break
-                turn = turn[~victim.judge(x[turn], y[turn]).wrong]
+                turn = turn[~victim.judge(x[turn], y[turn], draw=derive(self.seed, "turn", number)).wrong]
                 if not len(turn):
                     break
-            verdict = victim.judge(x_adv, y)
+            verdict = victim.judge(x_adv, y, draw=derive(self.seed, "verdict"))
             return AttackResult(
                 x_adv=x_adv,
                 success=verdict.wrong,
@@ -221,11 +221,16 @@ class Adapted:
 
 
 class _Facade(nn.Module):
-    """The model as torchattacks sees it: returns checked (N, K) logits (log p̄ for a random model) as a new tensor."""
+    """The model as torchattacks sees it: returns checked (N, K) logits (log p̄ for a random model) as a new tensor.
 
-    def __init__(self, victim: Victim, model: nn.Module) -> None:
+    Each query has a panel of draws of its own, by its number, and shared by the images of the query.
+    """
+
+    def __init__(self, victim: Victim, model: nn.Module, seed: int) -> None:
         super().__init__()
         self._victim = victim
+        self._seed = seed
+        self._queries = 0
         # Where torchattacks looks for the device.
         self.model = model
         self.num_classes = victim.num_classes
@@ -236,7 +241,8 @@ class _Facade(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (N, K) logits, differentiable if gradients are enabled."""
-        logits = self._victim.differentiable(x)
+        self._queries += 1
+        logits = self._victim.differentiable(x, draw=derive(self._seed, "query", self._queries))
         # Square writes into the tensor that it gets, so it gets a copy.
         return log_mean_softmax(logits) if self._victim.random else logits[0].clone()
 

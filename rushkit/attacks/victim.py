@@ -1,10 +1,15 @@
-"""A model under attack: the logits of its draws and their input gradients, checked and counted."""
+"""A model under attack: the logits of its draws and their input gradients, checked and counted.
+
+Every query names its draws by a seed. The draws of a smoothed classifier depend on that seed and on the shape of an
+image alone and are shared by all images of a batch, so that an image gets the same draws whoever is beside it, however
+often the model was queried before, and whatever the chunk is.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -28,11 +33,29 @@ _PROBE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
+class Slope:
+    """The loss of N images over m draws, and its gradient. All detached.
+
+    Attributes:
+        loss: (N,) the loss; 0 where it is not finite.
+        gradient: (N, C, H, W) the gradient of each loss at its image; 0 where it is not usable.
+        logits: (m, N, K).
+        usable: (N,) bool, whether an image's logits, loss and gradient are finite.
+    """
+
+    loss: Tensor
+    gradient: Tensor
+    logits: Tensor
+    usable: Tensor
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The outcome of a vote on N images.
 
     Attributes:
-        wrong: (N,) bool, whether the label loses the vote (or the target wins it); a tie is no success.
+        wrong: (N,) bool, whether the label loses the vote (or the target wins it); a tie is no success, and neither are
+            logits that are NaN or infinite.
         clear: (N,) bool, whether it is wrong by a lead that chance hardly explains, and so large that a vote of the
             model's own m draws is as good as lost. A model with m = 1 is never that clear.
         logits: (m, N, K) of the vote's first draws.
@@ -46,8 +69,9 @@ class Verdict:
 class Victim:
     """A model as attacks query it; create one with ``under_attack``.
 
-    A ``SmoothedClassifier`` is queried for m draws at a time. Any other model is first queried twice with the same
-    images: if the answers differ, the model itself is random, and its draws are repeated passes.
+    A ``SmoothedClassifier`` is queried for m draws at a time, on the panel of noise that the query's seed ``draw``
+    determines. Any other model is first queried twice with the same images: if the answers differ, the model itself is
+    random. Its draws are repeated passes, which no seed repeats.
 
     Attributes:
         random: Whether the model's output for an image varies.
@@ -66,15 +90,20 @@ class Victim:
         self.has_panels = self._smoothed is not None
         self.image_forwards = 0
         self.image_backwards = 0
+        # Whether any logits, and any gradient, were finite so far: a model for which none ever is cannot be attacked.
+        self._some_finite, self._some_slope = False, False
         if self._smoothed is not None:
             self.random = not self._smoothed.deterministic
             with torch.no_grad():
-                self.num_classes = self._draw(x[:1], 1).shape[2]
+                self.num_classes = self._draw(x[:1], 1, draw=0).shape[2]
             default = self.votes = self._smoothed.samples
         else:
             rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
             with torch.no_grad():
                 first, second = self._forward(rows), self._forward(rows)
+            self._check(first[None])
+            finite = torch.isfinite(first) & torch.isfinite(second)
+            first, second = (torch.where(finite, logits, 0.0) for logits in (first, second))
             scale = first.abs().amax().clamp(min=1e-12)
             self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
             self.num_classes = first.shape[1]
@@ -83,42 +112,57 @@ class Victim:
         self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1
 
     def gradient(
-        self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None = None, panel: int | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the loss, its gradient and the logits at x over ``samples`` draws, fresh ones or those of a panel.
+        self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None = None, *, draw: int, samples: int | None = None
+    ) -> Slope:
+        """Return the loss over some draws, its gradient at x, and the logits.
 
-        Returns:
-            (N,) losses; (N, C, H, W) gradients of each; (m, N, K) logits. All detached.
+        Images go through the model in groups whose draws fit into one chunk of it.
+
+        Args:
+            x: (N, C, H, W) images.
+            y: (N,) labels.
+            loss: Maps logits (m, n, K), labels and targets to (n,) losses.
+            target: (N,) classes for the loss.
+            draw: Seeds the draws.
+            samples: Number of draws of a random model; None: the ``samples`` of this victim.
 
         Raises:
             UsageError: the model's output does not depend on its input differentiably.
-            NumericsError: a logit or a gradient is not finite.
+            NumericsError: of no image in any query so far were the logits finite, or the gradient.
         """
-        x = x.detach().requires_grad_()
-        with torch.enable_grad():
-            with self._panel(panel):
-                logits = self._draw(x, self.samples)
-            if not logits.requires_grad:
-                raise _no_gradient()
-            values = loss(logits, y, target)
-            (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
-        if gradient is None:
-            raise _no_gradient()
-        self.image_backwards += len(x) * self.samples
-        if not torch.isfinite(gradient).all():
+        m = self._number(samples, self.samples)
+        slopes = [
+            self._slope(x[rows], y[rows], loss, None if target is None else target[rows], draw, m)
+            for rows in self._groups(len(x), m)
+        ]
+        slope = Slope(
+            torch.cat([part.loss for part in slopes]),
+            torch.cat([part.gradient for part in slopes]),
+            torch.cat([part.logits for part in slopes], dim=1),
+            torch.cat([part.usable for part in slopes]),
+        )
+        self._check(slope.logits)
+        self._some_slope = self._some_slope or bool(slope.usable.any())
+        if not self._some_slope:
             raise NumericsError(
                 "the gradient of the attack's loss is NaN or infinite",
                 "look for sqrt, log or division at 0 in the model",
             )
-        return values.detach(), gradient.detach(), logits.detach()
+        return slope
 
-    def differentiable(self, x: Tensor) -> Tensor:
-        """Return (m, N, K) logits of ``samples`` fresh draws, differentiable if gradients are on; count backwards."""
+    def differentiable(self, x: Tensor, *, draw: int) -> Tensor:
+        """Return (m, N, K) logits of ``samples`` draws, differentiable if gradients are on; count backwards.
+
+        Raises:
+            NumericsError: a logit is NaN or infinite.
+        """
         if x.requires_grad and torch.is_grad_enabled():
             # Other libraries take views of the gradient, whose memory layout depends on the model.
             x = x.contiguous().view_as(x)
             x.register_hook(Tensor.contiguous)
-        logits = self._draw(x, self.samples)
+        logits = self._draw(x, self.samples, draw)
+        if not torch.isfinite(logits).all():
+            raise not_finite()
         if logits.requires_grad:
 
             def count(_: Tensor) -> None:
@@ -130,50 +174,101 @@ class Victim:
         return logits
 
     @torch.no_grad()
-    def logits(self, x: Tensor, samples: int | None = None, panel: int | None = None) -> Tensor:
-        """Return (m, N, K) logits of ``samples`` draws (default: ``selection_samples``), fresh or from a panel."""
-        with self._panel(panel):
-            return self._draw(x, (samples or self.selection_samples) if self.random else 1)
+    def logits(self, x: Tensor, *, draw: int, samples: int | None = None) -> Tensor:
+        """Return the logits of some draws, which may be NaN or infinite for some images but not for all.
 
-    def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> Verdict:
-        """Let fresh draws vote on the images x.
+        Args:
+            x: (N, C, H, W) images.
+            draw: Seeds the draws.
+            samples: m, the number of draws of a random model; None: ``selection_samples``.
+
+        Returns:
+            (m, N, K) logits.
+
+        Raises:
+            NumericsError: of no image in any query so far were the logits finite.
+        """
+        logits = self._draw(x, self._number(samples, self.selection_samples), draw)
+        self._check(logits)
+        return logits
+
+    def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None, *, draw: int) -> Verdict:
+        """Let draws vote on the images x; ``draw`` seeds them, and should seed nothing that chose the images.
 
         A random model votes with ``selection_samples`` draws, and again with 101 if these do not decide.
+
+        Raises:
+            NumericsError: of no image are the logits finite.
         """
-        logits = self.logits(x)
+        logits = self.logits(x, draw=derive(draw, "vote"))
         lead = vote_margin(logits, y, target)
         wrong, clear = lead > 0, lead > self._clear(len(logits))
+        finite = is_finite(logits)
+        if not finite.any():
+            raise not_finite()
         unsure = (lead.abs() <= decisive(len(logits))).nonzero().squeeze(1)
         if self.random and len(unsure):
-            again = vote_margin(
-                self.logits(x[unsure], VOTE_SAMPLES), y[unsure], None if target is None else target[unsure]
-            )
+            more = self.logits(x[unsure], draw=derive(draw, "second vote"), samples=VOTE_SAMPLES)
+            again = vote_margin(more, y[unsure], None if target is None else target[unsure])
             wrong[unsure], clear[unsure] = again > 0, again > self._clear(VOTE_SAMPLES)
-        return Verdict(wrong, clear, logits)
+            finite[unsure] &= is_finite(more)
+        return Verdict(wrong & finite, clear & finite, logits)
 
     def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """Return (N,) scores on a panel (m, N, K), larger for more effective images: votes, then mean softmax."""
         mean = torch.softmax(logits, dim=2).mean(dim=0)
-        return self.panel_margin(logits, y, target) + 0.5 * margin(mean, y, target)
+        score = self.panel_margin(logits, y, target) + 0.5 * margin(mean, y, target)
+        return torch.where(is_finite(logits), score, -torch.inf)
 
     def panel_margin(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """Return (N,) by how many votes of a panel (m, N, K) the best other class leads the label.
 
         A random model with m = 1 is right as often as a draw gives the label, whichever class comes second, so its
-        margin is minus the number of votes for the label.
+        margin is minus the number of votes for the label. Logits that are NaN or infinite are no success: -inf.
         """
         if self.random and self.votes == 1 and target is None:
-            return -(logits.argmax(dim=2) == y).sum(dim=0).to(logits.dtype)
-        return vote_margin(logits, y, target)
+            lead = -(logits.argmax(dim=2) == y).sum(dim=0).to(logits.dtype)
+        else:
+            lead = vote_margin(logits, y, target)
+        return torch.where(is_finite(logits), lead, -torch.inf)
 
     def _clear(self, draws: int) -> float:
         """Return the margin in ``draws`` votes from which an image needs no further attack."""
         return hopeless(draws, self.votes) if self.random else 0.0
 
-    def _draw(self, x: Tensor, samples: int) -> Tensor:
+    def _number(self, samples: int | None, default: int) -> int:
+        """Return the number of draws of a query: 1 for a model that gives the same answer at every draw."""
+        return (default if samples is None else samples) if self.random else 1
+
+    def _groups(self, images: int, samples: int) -> Iterator[slice]:
+        """Yield the rows of the images that go through the model together, with all of their draws."""
+        chunk = None if self._smoothed is None else self._smoothed.chunk
+        size = images if chunk is None else max(1, chunk // samples)
+        for start in range(0, images, size):
+            yield slice(start, min(start + size, images))
+
+    def _slope(self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None, draw: int, samples: int) -> Slope:
+        x = x.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self._draw(x, samples, draw)
+            if not logits.requires_grad:
+                raise _no_gradient()
+            values = loss(logits, y, target)
+            (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
+        if gradient is None:
+            raise _no_gradient()
+        self.image_backwards += len(x) * samples
+        logits, values, gradient = logits.detach(), values.detach(), gradient.detach()
+        known = torch.isfinite(values)
+        usable = known & is_finite(logits) & torch.isfinite(gradient).flatten(1).all(dim=1)
+        gradient = torch.where(usable.view(-1, 1, 1, 1), gradient, 0.0)
+        return Slope(torch.where(known, values, 0.0), gradient, logits, usable)
+
+    def _draw(self, x: Tensor, samples: int, draw: int) -> Tensor:
         if self._smoothed is not None:
             before = self._smoothed.image_forwards
-            logits = self._smoothed.sample_logits(x, samples)
+            with self._smoothed.fixed_noise(draw):
+                logits = self._smoothed.unchecked_logits(x, samples)
             self.image_forwards += self._smoothed.image_forwards - before
             return logits
         # Each draw is a pass of its own, because the model may share its randomness across a batch.
@@ -182,15 +277,17 @@ class Victim:
     def _forward(self, x: Tensor) -> Tensor:
         self.image_forwards += len(x)
         logits = checked_logits(self._model(x), len(x))
-        if not torch.isfinite(logits).all():
-            raise not_finite()
         return logits if logits.dtype == torch.float64 else logits.float()
 
-    @contextmanager
-    def _panel(self, seed: int | None) -> Iterator[None]:
-        fixed = seed is not None and self._smoothed is not None
-        with self._smoothed.fixed_noise(seed) if fixed else nullcontext():  # type: ignore[union-attr, arg-type]
-            yield
+    def _check(self, logits: Tensor) -> None:
+        self._some_finite = self._some_finite or bool(is_finite(logits).any())
+        if not self._some_finite:
+            raise not_finite()
+
+
+def is_finite(logits: Tensor) -> Tensor:
+    """Return for each image whether the logits of all its draws are finite: (m, N, K) -> (N,) bool."""
+    return torch.isfinite(logits).all(dim=2).all(dim=0)
 
 
 @contextmanager
@@ -202,7 +299,7 @@ def under_attack(
     Args:
         model: A classifier of (N, C, H, W) images in [0, 1], smoothed or not.
         x: Images that it will be queried with.
-        seed: Seeds every draw inside the block.
+        seed: Seeds the draws of a model that is random by itself.
         samples: Draws for each gradient; None means the model's own m, or 20 for another random model.
         selection_samples: Draws of the selection panel; None means at least 20.
     """
@@ -210,8 +307,7 @@ def under_attack(
     for name, value in (("samples", samples), ("selection_samples", selection_samples)):
         if value is not None and value < 1:
             raise UsageError(f"{name} must be at least 1 (got {value})")
-    fresh = model.fresh_noise(derive(seed, "fresh")) if isinstance(model, SmoothedClassifier) else nullcontext()
-    with torch.inference_mode(False), untouched(model, seed), fresh:
+    with torch.inference_mode(False), untouched(model, seed):
         yield Victim(model, x, samples, selection_samples)
 
 

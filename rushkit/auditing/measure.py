@@ -318,9 +318,11 @@ def _judge_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
 def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Gradients, int]:
     """Return two gradients of each image from independent draws, and the backward passes that they took."""
     with under_attack(g, x, derived_seed(settings.seed, "audit gradient"), settings.eot) as victim:
-        pair = [victim.gradient(x, y, nll) for _ in range(2)]
-    both = torch.stack([gradient.flatten(1) for _, gradient, _ in pair]).double()
-    logits = torch.cat([logits for _, _, logits in pair])
+        pair = [
+            victim.gradient(x, y, nll, draw=derived_seed(settings.seed, "audit gradient", half)) for half in range(2)
+        ]
+    both = torch.stack([slope.gradient.flatten(1) for slope in pair]).double()
+    logits = torch.cat([slope.logits for slope in pair])
     surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
     zero = (both == 0).all(dim=2).all(dim=0)
     usable = (both != 0).any(dim=2).all(dim=0)

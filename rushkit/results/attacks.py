@@ -4,15 +4,29 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import JsonValue, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
-from rushkit.results.base import SLACK, Choice, Count, Number, Record, Share, Size, StageResults, check_same_length
+from rushkit.results.base import (
+    SLACK,
+    Choice,
+    Count,
+    Fall,
+    Number,
+    Record,
+    Share,
+    Size,
+    StageResults,
+    check_same_length,
+)
 from rushkit.results.notes import Note
 
 # ``weaker`` labels an attack that ran under strict with settings that make it weaker.
 Protocol = Literal["paper", "strict", "weaker"]
+# The versions of the protocols that this package runs. Rows of version 1 of strict do not name their version.
+VERSIONS: dict[Protocol, int] = {"paper": 1, "strict": 2, "weaker": 2}
+SearchPrecision = Literal["float32", "bf16"]
 
 
 class RuleFigures(Record):
@@ -38,6 +52,56 @@ class RuleFigures(Record):
     def _lies_within(self) -> Self:
         if not self.low - SLACK <= self.accuracy <= self.high + SLACK:
             raise ValueError("the share lies outside its interval")
+        return self
+
+
+class AttackRound(Record):
+    """One round of a cascade: a climb of one method on one loss, from one or several starts.
+
+    Attributes:
+        method: The step rule, such as ``"falling"`` or ``"apgd"``.
+        loss: The loss that is climbed.
+        steps: Number of steps of each climb.
+        draws: Draws of noise in each gradient.
+        most_draws: Draws in each gradient where the noise asks for more.
+        restarts: Number of climbs from starts of their own.
+        doubling: Number of the doubling of the budget that the round belongs to, counted from 1.
+        momentum: Share of the step before in each step.
+        step_size: Length of the first step, as a multiple of eps.
+        offered: The steps after which the iterate is offered to selection.
+        options: Settings that this method has besides.
+    """
+
+    method: str
+    loss: str
+    steps: Number
+    draws: Number
+    most_draws: Number
+    restarts: Number
+    doubling: Number
+    momentum: Share
+    step_size: Size
+    offered: list[Number]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+class Change(Record):
+    """How far an accuracy would still fall if the search had twice the passes.
+
+    Attributes:
+        estimate: Expected change of the accuracy, 0 or below.
+        low: Lower end of its 95% interval.
+        high: Upper end of the interval.
+    """
+
+    estimate: Fall
+    low: Fall
+    high: Fall
+
+    @model_validator(mode="after")
+    def _lies_within(self) -> Self:
+        if not self.low - SLACK <= self.estimate <= self.high + SLACK:
+            raise ValueError("the change lies outside its interval")
         return self
 
 
@@ -70,6 +134,8 @@ class AttackOutcomes(Record):
         labels: (N,) true classes.
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         indices: (N,) the images' indices in the data set's split, before any limit.
+        first_broken: Rule -> (N,) number of the round, counted from 1, that was the first to break the image under it;
+            0 if the clean image is wrong, -1 if no round broke it. Empty for an attack without rounds.
     """
 
     images: list[Count]
@@ -78,11 +144,12 @@ class AttackOutcomes(Record):
     labels: list[Count]
     chosen: list[Choice]
     indices: list[Count]
+    first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        columns = self.labels, self.chosen, self.indices, *self.right.values(), *self.clean_right.values()
-        check_same_length(self.images, *columns)
+        votes = *self.right.values(), *self.clean_right.values()
+        check_same_length(self.images, self.labels, self.chosen, self.indices, *votes, *self.first_broken.values())
         return self
 
 
@@ -152,11 +219,18 @@ class AttackRow(Record):
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
         protocol: The protocol whose settings it ran with.
+        version: Version of the protocol.
+        effort: How much of the protocol's budget was spent: 1, 2 or 4 times.
         samples: m, the number of draws in each vote.
         deviations: Settings that differ from the protocol's own.
         votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
         candidates: The attacks that ran; each image keeps the version that fools the model most.
+        rounds: The rounds of a cascade, in order, with every number that defines them; empty for other attacks.
+        selection: The sizes of the panels on which a cascade compares two versions of an image, in order; empty for
+            other attacks.
+        search_precision: Precision of the passes that search. Those that select and score are always float32.
+        convergence: Rule -> how far the accuracy would still fall with twice the passes; empty where that is not known.
         images: Number of images.
         rules: Rule -> robust accuracy under it.
         outcomes: The outcome of every image.
@@ -174,11 +248,17 @@ class AttackRow(Record):
     norm: Norm
     eps: Size
     protocol: Protocol
+    version: Number = 1
+    effort: Number = 1
     samples: Number
     deviations: list[Deviation]
     votes: Number
     gradient_samples: Number
     candidates: list[Candidate]
+    rounds: list[AttackRound] = Field(default_factory=list)
+    selection: list[Number] = Field(default_factory=list)
+    search_precision: SearchPrecision = "float32"
+    convergence: dict[Rule, Change] = Field(default_factory=dict)
     images: Number
     rules: dict[Rule, RuleFigures]
     outcomes: AttackOutcomes
@@ -195,6 +275,9 @@ class AttackRow(Record):
         _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
         if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
             raise ValueError("an attack that is weaker than strict is called strict")
+        rounds = [number for numbers in self.outcomes.first_broken.values() for number in numbers]
+        if max(rounds, default=-1) > len(self.rounds):
+            raise ValueError("an image was broken in a round that the row does not have")
         return self
 
 

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunction
 SLACK = 1e-6
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Fall = Annotated[float, Field(ge=-1, le=0)]
 Size = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[int, Field(ge=1)]

@@ -30,6 +30,9 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
         labels=[label for block in blocks for label in block.labels],
         chosen=[candidate for block in blocks for candidate in block.chosen],
         indices=list(indices),
+        first_broken={
+            rule: [number for block in blocks for number in block.first_broken[rule]] for rule in blocks[0].first_broken
+        },
     )
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from rushkit.recipe.schema import Data, Noise, Norm, Rule
+from rushkit.results.attacks import SearchPrecision
 from rushkit.results.base import Choice, Count, Number, Record, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
@@ -155,6 +156,9 @@ class AttackSubject(Record):
         plan: Names and options of the candidates.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
+        version: Version of the protocol.
+        effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
+        search_precision: Precision of the passes that search.
         samples: m, the number of draws in each vote.
         gradient_samples: Draws in each gradient.
         votes: T, the number of votes on each image.
@@ -172,6 +176,9 @@ class AttackSubject(Record):
     plan: list[list[JsonValue]]
     norm: Norm
     eps: Size
+    version: Number
+    effort: Number
+    search_precision: SearchPrecision
     samples: Number
     gradient_samples: Number = Field(alias="gradient samples")
     votes: Number
@@ -190,6 +197,7 @@ class AttackBlock(Record):
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
         contributions: Attack -> number of images that it was the first to break.
+        first_broken: As in ``AttackOutcomes``, of these images.
         notes: Notes that qualify the figures.
         image_forwards: Forward passes of single images through the model.
         image_backwards: Backward passes of single images.
@@ -202,6 +210,7 @@ class AttackBlock(Record):
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
     contributions: dict[str, Count]
+    first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
     notes: list[Note]
     image_forwards: Count
     image_backwards: Count

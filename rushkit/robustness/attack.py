@@ -18,7 +18,8 @@ from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.results.attacks import AttackRow, Attacks, Candidate, FailedAttack
+from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, FailedAttack
+from rushkit.results.convergence import convergence_of
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note
@@ -199,7 +200,9 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
     section, plan, g = job.section, job.plan, subject.smoothed(job.m)
     size = max(1, (run.about.block or 1) // plan.gradient_samples)
     fingerprint = _fingerprint(job, recipe, subject, size).to_table()
-    check = partial(check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates))
+    check = partial(
+        check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates), rounds=len(plan.rounds)
+    )
     log = SharedLog(run, f"{job.name}.jsonl", fingerprint, check)
     partials = Partials(run.subfolder("counts"), job.name, fingerprint)
     if run.writes:
@@ -275,11 +278,17 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         norm=job.section.norm,
         eps=job.section.eps,
         protocol=plan.label,
+        version=VERSIONS[plan.label],
+        effort=plan.effort,
         samples=job.m,
         deviations=list(plan.deviations),
         votes=plan.votes,
         gradient_samples=plan.gradient_samples,
         candidates=candidates,
+        rounds=list(plan.rounds),
+        selection=list(plan.selection),
+        search_precision=plan.search_precision,
+        convergence=convergence_of(outcomes, plan.rounds),
         images=len(outcomes.images),
         rules=figures_by_rule(outcomes, plan.votes),
         outcomes=outcomes,
@@ -323,6 +332,9 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject, size: int) -> Attac
         plan=plan,
         norm=job.section.norm,
         eps=job.section.eps,
+        version=VERSIONS[job.plan.label],
+        effort=job.plan.effort,
+        search_precision=job.plan.search_precision,
         samples=job.m,
         gradient_samples=job.plan.gradient_samples,
         votes=job.plan.votes,

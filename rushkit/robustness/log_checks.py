@@ -10,7 +10,9 @@ from rushkit.results.notes import Note
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 
 
-def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[int], candidates: int) -> None:
+def check_attack(
+    subject: Record, records: Sequence[Record], labels: Sequence[int], candidates: int, rounds: int = 0
+) -> None:
     """Check the outcomes of an attack.
 
     Args:
@@ -18,6 +20,7 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
         records: The logged blocks.
         labels: (N,) labels of the attacked images.
         candidates: Number of attacks to choose from.
+        rounds: Number of rounds of a cascade; 0 for other attacks.
 
     Raises:
         ValueError: a record is not one that the attack could have written.
@@ -27,6 +30,8 @@ def check_attack(subject: Record, records: Sequence[Record], labels: Sequence[in
         demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
         integers(record["chosen"], (len(rows),), -1, candidates - 1, "a chosen attack")
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
+        for numbers in record.get("first_broken", {}).values():
+            integers(numbers, (len(rows),), -1, rounds, "a round")
         _check_notes(record["notes"])
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")

@@ -20,7 +20,7 @@ from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
-from rushkit.results.attacks import Deviation, Protocol
+from rushkit.results.attacks import AttackRound, Deviation, Protocol, SearchPrecision
 from rushkit.results.notes import Note
 from rushkit.robustness.deviations import ProtocolName, deviations_from, label_of
 from rushkit.smoothing import SmoothedClassifier
@@ -81,6 +81,10 @@ class Plan:
         notes: Notes that qualify the figures.
         deterministic: Whether there is no noise.
         deviations: Settings that differ from the protocol's.
+        effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
+        rounds: The rounds of a cascade, as the record keeps them; empty for other attacks.
+        selection: The sizes of a cascade's panels of selection; empty for other attacks.
+        search_precision: Precision of the passes that search.
     """
 
     protocol: ProtocolName
@@ -91,6 +95,10 @@ class Plan:
     notes: tuple[Note, ...] = ()
     deterministic: bool = False
     deviations: tuple[Deviation, ...] = ()
+    effort: int = 1
+    rounds: tuple[AttackRound, ...] = ()
+    selection: tuple[int, ...] = ()
+    search_precision: SearchPrecision = "float32"
 
     @property
     def label(self) -> Protocol:

@@ -158,34 +158,30 @@ def test_a_single_image_starts_at_noise_and_one_without_a_start_stays_clean():
     assert torch.equal(make("boundary", "l2", eps=1.0)(Constant(), x[:2], zeros), x[:2])
 
 
-def test_images_are_compared_on_a_panel_that_no_search_saw(monkeypatch):
-    seen, compared = set(), set()
+def test_images_are_compared_and_judged_on_draws_that_no_search_saw(monkeypatch):
+    searched, compared = set(), set()
 
-    class Noted(SmoothedClassifier):
-        def fixed_noise(self, seed):
-            seen.add(seed)
-            return super().fixed_noise(seed)
+    def noting(query, seen):
+        def noted(self, x, *, draw, **more):
+            seen.add(draw)
+            return query(self, x, draw=draw, **more)
 
-    logits = Victim.logits
+        return noted
 
-    def noted(self, x, *given, panel=None, **more):
-        compared.update(() if panel is None else {panel})
-        return logits(self, x, *given, panel=panel, **more)
-
-    monkeypatch.setattr(Victim, "logits", noted)
+    monkeypatch.setattr(Victim, "differentiable", noting(Victim.differentiable, searched))
+    monkeypatch.setattr(Victim, "logits", noting(Victim.logits, compared))
     model, x, y, _ = planes("l2", count=6)
-    make("deepfool", "l2")(Noted(model, Box(), 4, seed=0), x, y)
-    searched = seen - compared
-    assert len(compared) == 1
-    assert len(searched) >= 1
+    make("deepfool", "l2")(SmoothedClassifier(model, Box(), 4, seed=0), x, y)
     assert derive(0, "panel", 0) in searched
+    assert derive(0, "selection") in compared
+    assert searched.isdisjoint(compared)
 
 
 def test_a_search_sees_the_mean_of_all_draws_of_its_panel():
     model, x, _, _ = planes("l2", count=6)
     g = SmoothedClassifier(model, Box(), 4, seed=0)
     with under_attack(g, x, 0, 4) as victim, g.fixed_noise(5):
-        seen = rushkit_foolbox._Still(victim, decides=False)(x)
+        seen = rushkit_foolbox._Still(victim, decides=False, panel=5)(x)
         assert torch.allclose(seen, g(x), atol=1e-6)
 
 
