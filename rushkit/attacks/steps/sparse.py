@@ -1,0 +1,106 @@
+"""The steps of Auto-PGD in l1 (Croce and Hein 2021, "Mind the box", section 4): as sparse as the best point is."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks import Norm
+from rushkit.attacks.norms import project
+from rushkit.attacks.steps.climb import Climb, per_image
+
+# The radii that a climb goes through, in units of eps, and the fraction of the steps that it spends on the larger ones.
+_RADII, _FRACTION = (3.0, 2.0, 1.0), 0.3
+# The sparsity is looked at again after this fraction of a radius's steps.
+_CHECKED = 0.04
+# A step changes 1/1.5 of the coordinates that the best point changes, at first a fifth of all.
+_FEWER, _FIRST = 1.5, 0.2
+# The step size is divided by 1.5, down to eps/10, once the number of coordinates falls by less than 5 %.
+_CUT, _SHORTEST, _FALLING = 1.5, 0.1, 0.95
+
+
+class SparseSteps(Climb):
+    """l1-APGD of the paper: steps of length η spread evenly over the k coordinates of largest gradient.
+
+    The climb begins in a ball of radius 3 eps and goes on, each time from its best point, in balls of 2 eps and eps.
+    See ``Climb`` for the arguments.
+    """
+
+    rows = (*Climb.rows, "x_max", "gradient_max", "changed", "k", "eta")
+
+    def __init__(self, x: Tensor, start: Tensor, norm: Norm, eps: float, steps: int) -> None:
+        super().__init__(x, start, norm, eps, steps)
+        self.x_max, self.gradient_max = start, torch.zeros_like(x)
+        everything = x.new_full((len(x),), x[0].numel())
+        self.changed, self.k = everything, _FIRST * everything
+        larger = int(_FRACTION * steps)
+        self._begins = (0, larger, 2 * larger, steps)
+        self.eta = x.new_full((len(x),), self.radius)
+
+    @property
+    def radius(self) -> float:
+        """The radius of the ball that ``x_adv`` lies in, pixel units."""
+        return self.eps * next(
+            radius for radius, end in zip(_RADII, self._begins[1:], strict=True) if self.step < end or end == self.steps
+        )
+
+    @property
+    def inside(self) -> bool:
+        """Whether ``x_adv`` lies in the ball of radius eps."""
+        return self.step >= self._begins[-2]
+
+    def move(self, loss: Tensor, gradient: Tensor) -> None:
+        """Note the best point, look at its sparsity every few steps, and take a sparse step or go to the next ball."""
+        self.x_max = torch.where(per_image(self.improved), self.x_adv, self.x_max)
+        self.gradient_max = torch.where(per_image(self.improved), gradient, self.gradient_max)
+        begin, end = next(
+            (first, last)
+            for first, last in zip(self._begins, self._begins[1:], strict=False)
+            if first <= self.step < last
+        )
+        if self.step == end - 1 and end < self.steps:
+            return self._shrink()
+        x_k, radius = self.x_adv, self.radius
+        done = self.step - begin
+        if done and done % max(int(_CHECKED * (end - begin)), 1) == 0:
+            x_k, gradient = self._checked(x_k, gradient)
+        move = spread_evenly(gradient, self.k) * per_image(self.eta)
+        self.x_adv = project(self.x, x_k + move, "l1", radius)
+
+    def _shrink(self) -> None:
+        """Go on in the next ball, from the best point of this one."""
+        radius = self.eps * _RADII[self._begins.index(self.step + 1)]
+        self.x_adv = self.x_max = project(self.x, self.x_max, "l1", radius)
+        self.largest = torch.full_like(self.largest, -torch.inf)
+        self.changed = changed_coordinates(self.x, self.x_adv)
+        self.k, self.eta = self.changed / _FEWER, torch.full_like(self.eta, radius)
+
+    def _checked(self, x_k: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the point to go on from, with its gradient: the best one where it became sparser."""
+        changed = changed_coordinates(self.x, self.x_max)
+        sparser = changed < _FALLING * self.changed
+        cut = (self.eta / _CUT).clamp(min=_SHORTEST * self.radius)
+        self.eta = torch.where(sparser, torch.full_like(cut, self.radius), cut)
+        self.changed, self.k = changed, changed / _FEWER
+        back = per_image(sparser)
+        return torch.where(back, self.x_max, x_k), torch.where(back, self.gradient_max, gradient)
+
+
+def changed_coordinates(x: Tensor, x_adv: Tensor) -> Tensor:
+    """Return (n,) the number of coordinates in which x_adv differs from x."""
+    return (x_adv != x).flatten(1).sum(dim=1).to(x.dtype)
+
+
+def spread_evenly(gradient: Tensor, k: Tensor) -> Tensor:
+    """Return the step of l1 length 1 that is spread evenly over each image's k coordinates of largest gradient.
+
+    Args:
+        gradient: (n, C, H, W).
+        k: (n,) numbers of coordinates; at least one is taken.
+    """
+    slope = gradient.flatten(1)
+    size = slope.abs()
+    last = k.long().clamp(1, slope.shape[1]) - 1
+    smallest = size.sort(dim=1, descending=True).values.gather(1, last[:, None])
+    sign = slope.sign() * (size >= smallest)
+    return (sign / sign.abs().sum(dim=1, keepdim=True).clamp(min=1)).view_as(gradient)
