@@ -1,4 +1,4 @@
-"""Auto-PGD (Croce and Hein 2020, Algorithm 1): momentum, and a step size that is halved where the loss stalls."""
+"""Auto-PGD: Croce and Hein 2020, Algorithm 1, in l-inf and l2; Croce and Hein 2021, "Mind the box", in l1."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from rushkit.attacks.restarts import (
 )
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.steps.auto import AutoSteps
+from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import UsageError
 
@@ -38,7 +39,7 @@ class APGD:
     are a means: any error counts as success, as in AutoAttack.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1".
         eps: Radius of the ball, pixel units.
         steps: Gradient steps of one climb.
         loss: The loss that is climbed: "ce" or "dlr" (means over the draws), "nll", "dlr-mean" or "margin" (of log p̄).
@@ -65,7 +66,7 @@ class APGD:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_settings("apgd", self, ("linf", "l2"))
+        check_settings("apgd", self, ("linf", "l2", "l1"))
         if self.n_targets < 1:
             raise UsageError(f"apgd: n_targets must be at least 1 (got {self.n_targets})")
 
@@ -106,12 +107,14 @@ class APGD:
             best = BestIterate(victim, x, y, None, compared, self.seed)
             curve = Curve(self.steps)
 
+            rule = SparseSteps if self.norm == "l1" else AutoSteps
+
             def start(number: int) -> Tensor:
-                return rim_start(x, self.norm, self.eps, start_source(self.seed, number, x.device))
+                return rim_start(x, self.norm, rule.first_radius * self.eps, start_source(self.seed, number, x.device))
 
             best.offer(torch.arange(len(x), device=x.device), x)
             for batch in climbs(best, x, self._targets(victim, x, y), start, curve):
-                climb = AutoSteps(batch.x, batch.start, self.norm, self.eps, self.steps)
+                climb = rule(batch.x, batch.start, self.norm, self.eps, self.steps)
                 draw = draw_of_step(self.seed, batch.number)
                 drive(victim, batch, climb, self.loss, best, curve, "improved", draw)
             return concluded(self, best, x, curve)

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from rushkit.attacks import Norm
 
-# An l1 step moves no coordinate further than if the step were spread evenly over this fraction of all coordinates.
-_L1_SPREAD = 0.01
 # The active sets in l2 stabilise within a few rounds; the remaining error is far below float32 precision.
 _L2_ROUNDS = 12
 _L2_TOLERANCE = 1e-6
@@ -111,62 +109,67 @@ def rounding(norm: Norm, dim: int) -> float:
     return 2.0**-24 * {"linf": 1.0, "l2": math.sqrt(dim), "l1": float(dim)}[norm]
 
 
-def steepest(x_adv: Tensor, gradient: Tensor, norm: Norm, size: Tensor | float) -> Tensor:
-    """Return the step of the given length that raises the loss most to first order.
+def ascent(gradient: Tensor, norm: Norm, size: Tensor | float) -> Tensor:
+    """Return the step of an attack along the gradient, to be projected onto ball and box.
 
-    l-inf: the sign. l2: the normalised gradient. l1: the coordinates of largest gradient that the box lets move, each
-    by at most ``size`` shared out over 1% of the coordinates, until the length is spent [Tramer and Boneh 2019; Croce
-    and Hein 2021, "Mind the box"]. A zero gradient gives a zero step.
+    l-inf: the sign, times ``size``. l2: the gradient, scaled to the length ``size``. l1: the gradient, scaled so that
+    its largest coordinate is ``size``. The projection onto the l1 ball then keeps the largest coordinates, as many as
+    the slopes ask for: a long step ends at the best point of the linear approximation within ball and box, which moves
+    few coordinates, and short ones converge where many move, as projected gradients do in l2. A zero gradient gives a
+    zero step.
 
     Args:
-        x_adv: (N, C, H, W) where the gradient was taken.
         gradient: (N, C, H, W) of the loss to be raised.
-        norm: The norm of the step.
-        size: The length of the step in pixel units, a number or (N, 1, 1, 1).
+        norm: The norm of the ball.
+        size: A number or (N, 1, 1, 1), pixel units.
     """
     if norm == "linf":
         return size * gradient.sign()
+    # Scaled first: squares of small gradients underflow.
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    scaled = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
     if norm == "l2":
-        # Scaled first: squares of small gradients underflow.
-        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
-        scaled = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
-        step: Tensor = size * scaled / scaled.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-        return step
-    slope = gradient.flatten(1)
-    spend = torch.as_tensor(size, dtype=slope.dtype, device=slope.device).expand(len(slope), 1, 1, 1).flatten(1)
-    share = spend / max(1, round(_L1_SPREAD * slope.shape[1]))
-    room = torch.where(slope > 0, 1 - x_adv.flatten(1), x_adv.flatten(1)).clamp(min=0)
-    room = torch.minimum(room, share).masked_fill(slope == 0, 0)
-    order = slope.abs().argsort(dim=1, descending=True, stable=True)
-    sorted_room = room.gather(1, order)
-    before = sorted_room.cumsum(dim=1) - sorted_room
-    spent = torch.minimum(sorted_room, (spend - before).clamp(min=0))
-    return (torch.zeros_like(slope).scatter(1, order, spent) * slope.sign()).view_as(gradient)
+        scaled = scaled / scaled.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
+    return size * scaled
 
 
-def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
+def random_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator, shared: bool = False) -> Tensor:
     """Return random points (N, C, H, W) in the ball around x, projected onto the box.
 
     In l-inf they are uniform. In l2 and l1 direction and length are uniform, as in other libraries: nearly all of a
     ball's volume lies at its rim, which is a poor place to start.
+
+    Args:
+        x: (N, C, H, W) images.
+        norm: The norm of the ball.
+        eps: The radius of the ball, pixel units.
+        source: Makes the random numbers.
+        shared: Whether all images move alike, so that the start of an image does not depend on the others.
     """
-    n, d = len(x), x[0].numel()
-    uniform = torch.rand(n, d, generator=source, device=x.device, dtype=x.dtype)
+    shape = (1 if shared else len(x), x[0].numel())
+    uniform = torch.rand(shape, generator=source, device=x.device, dtype=x.dtype)
     if norm == "linf":
         delta = (2 * uniform - 1) * eps
     else:
-        normal = torch.randn(n, d, generator=source, device=x.device, dtype=x.dtype)
+        normal = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
         # Normalised signed exponentials are uniform on the l1 sphere, as normalised normals are on the l2 sphere.
         ray = normal if norm == "l2" else -torch.log1p(-uniform) * normal.sign()
-        radius = torch.rand(n, 1, generator=source, device=x.device, dtype=x.dtype)
+        radius = torch.rand(shape[0], 1, generator=source, device=x.device, dtype=x.dtype)
         delta = eps * radius * ray / ray.norm(p=2 if norm == "l2" else 1, dim=1, keepdim=True).clamp(min=1e-12)
-    return project(x, x + delta.view_as(x), norm, eps)
+    return project(x, x + delta.view(-1, *x.shape[1:]), norm, eps)
 
 
 def rim_start(x: Tensor, norm: Norm, eps: float, source: torch.Generator) -> Tensor:
-    """Return points (N, C, H, W) at distance eps from x in l-inf or l2, clipped to the box, as official APGD starts."""
+    """Return points (N, C, H, W) at the rim of the ball around x, clipped to the box, as official APGD starts.
+
+    In l-inf and l2 they lie in a random direction at distance eps, in l1 at the projection of x plus normal noise. All
+    images move alike, so that the start of an image does not depend on the others.
+    """
+    shape = (1, *x.shape[1:])
     if norm == "linf":
-        ray = 2 * torch.rand(x.shape, generator=source, device=x.device, dtype=x.dtype) - 1
+        ray = 2 * torch.rand(shape, generator=source, device=x.device, dtype=x.dtype) - 1
     else:
-        ray = torch.randn(x.shape, generator=source, device=x.device, dtype=x.dtype)
+        ray = torch.randn(shape, generator=source, device=x.device, dtype=x.dtype)
+    if norm == "l1":
+        return project(x, x + ray, norm, eps)
     return (x + eps * ray / length(ray, norm).clamp(min=1e-12).view(-1, 1, 1, 1)).clamp(0, 1)

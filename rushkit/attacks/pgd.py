@@ -43,7 +43,8 @@ class PGD:
         norm: "linf", "l2" or "l1".
         eps: Radius of the ball, pixel units.
         steps: Gradient steps of one climb.
-        step_size: Length of every step in the norm, pixel units; None: from eps/2 down to 0 along a cosine.
+        step_size: Length of every step, pixel units: in l-inf the change of each pixel, in l2 the length, in l1 the
+            change of the pixel of largest slope before the projection; None: falling to 0 along a cosine.
         loss: The loss that is climbed: "nll" (−log p̄, eq. 7), "ce" (mean over draws), "dlr" (mean over draws),
             "dlr-mean" (of log p̄) or "margin" (of log p̄).
         random_start: Start anywhere in the ball, or at the image.
@@ -118,7 +119,7 @@ class PGD:
 
             def start(number: int) -> Tensor:
                 source = start_source(self.seed, number, x.device)
-                return random_start(x, self.norm, self.eps, source) if self.random_start else x
+                return random_start(x, self.norm, self.eps, source, shared=True) if self.random_start else x
 
             last_alone = self.best == "last"
             if not last_alone:

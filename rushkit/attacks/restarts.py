@@ -187,12 +187,14 @@ def drive(
     position = torch.arange(len(index), device=index.device)
     for step in range(climb.steps):
         asked = climb.x_adv
+        # Points of a larger ball lead on, and are no attacks themselves.
+        offers = offered if climb.inside else "none"
         slope = victim.gradient(asked, y, function, target, draw=draw(step))
         curve.add(step, position, slope.loss)
         climb.tell(slope.loss, slope.gradient)
-        if offered == "all" or (offered == "improved" and not victim.random):
+        if offers == "all" or (offers == "improved" and not victim.random):
             best.offer(index, asked, slope.logits)
-        elif offered == "improved" and climb.improved.any():
+        elif offers == "improved" and climb.improved.any():
             best.offer(index[climb.improved], asked[climb.improved])
         stay = slope.usable
         if offered != "none":

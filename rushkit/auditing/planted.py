@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm
-from rushkit.attacks.norms import project, random_start, steepest
+from rushkit.attacks.norms import ascent, project, random_start
 from rushkit.attacks.pgd import PGD
 from rushkit.noises import settled
 from rushkit.smoothing import SmoothedClassifier
@@ -161,7 +161,7 @@ def _far_point(g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm,
         (gradient,) = torch.autograd.grad(distance, point, allow_unused=True)
         if gradient is None or not torch.isfinite(gradient).all():
             break
-        point = project(x, point.detach() + steepest(point.detach(), gradient, norm, eps / 2), norm, eps)
+        point = project(x, point.detach() + ascent(gradient, norm, eps / 2), norm, eps)
     return point.detach()
 
 

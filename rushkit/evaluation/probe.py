@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm
-from rushkit.attacks.norms import length, project, random_start, steepest
+from rushkit.attacks.norms import ascent, length, project, random_start
 from rushkit.data.memory import Split, limit
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError, shell_line
@@ -220,7 +220,7 @@ def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit:
         best = torch.maximum(best, ratio(moved.detach(), points.detach()))
         # The step shrinks from eps/2 to eps/20: long steps explore, short ones refine.
         size = ball.eps * (0.5 - 0.45 * step / ball.steps)
-        points = project(x, points.detach() + steepest(points.detach(), gradient, ball.norm, size), ball.norm, ball.eps)
+        points = project(x, points.detach() + ascent(gradient, ball.norm, size), ball.norm, ball.eps)
     return {"random": random.cpu().numpy(), "ascent": best.cpu().numpy()}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted_models import reach, several_classes, spaced
+from planted_models import Linear, reach, several_classes, spaced
 
 from rushkit import attacks
 from rushkit.attacks.autoattack import AutoAttack
@@ -104,3 +104,33 @@ def test_more_steps_restarts_and_a_larger_ball_never_find_less(name):
     for more in ({"steps": 80}, {"restarts": 4, "steps": 10}):
         assert attacks.create(name, norm="linf", eps=eps, **more).run(model, x, y).success.sum() >= plain.sum()
     assert attacks.create(name, norm="linf", eps=2 * eps, steps=10).run(model, x, y).success.sum() >= plain.sum()
+
+
+def never_broken(side, count):
+    """A linear model whose label 1 wins by far. -> model, x, y; the margin rises with the first class's weight."""
+    g = torch.Generator().manual_seed(side)
+    x = torch.rand(count, 3, side, side, generator=g)
+    weight = torch.randn(3 * side * side, generator=g)
+    model = Linear(torch.stack([weight, -weight]), torch.tensor([-1000.0, 1000.0]))
+    return model, x, torch.ones(count, dtype=torch.int64)
+
+
+def worst_l1(weight, x, eps):
+    """The largest gain of a linear function in the l1 ball and the box: (N,)."""
+    room = torch.where(weight > 0, 1 - x.flatten(1), x.flatten(1)).double()
+    order = weight.abs().argsort(descending=True)
+    room = room[:, order]
+    spent = torch.minimum(room, (eps - (room.cumsum(1) - room)).clamp(min=0))
+    return (spent * weight.abs()[order].double()).sum(1)
+
+
+@pytest.mark.parametrize("eps", [1.0, 3.0])
+@pytest.mark.parametrize("side, count", [(6, 8), (16, 8), (32, 4), (96, 2), (224, 1)])
+@pytest.mark.parametrize("name, steps", [("pgd", 20), ("apgd", 40)])
+def test_l1_reaches_the_exact_worst_case_at_every_size_in_few_steps(name, steps, side, count, eps):
+    """Its optimum moves a few of 108 pixels, or of 150528."""
+    model, x, y = never_broken(side, count)
+    x_adv = attacks.create(name, norm="l1", eps=eps, loss="margin", steps=steps)(model, x, y)
+    gain = ((x_adv - x).flatten(1).double() * model.weight[0].double()).sum(1)
+    assert (gain >= 0.98 * worst_l1(model.weight[0], x, eps)).all()
+    assert reach(x, x_adv, "l1") <= eps

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from rushkit.attacks import Norm
-from rushkit.attacks.norms import project, steepest
+from rushkit.attacks.norms import ascent, project
 from rushkit.attacks.steps.climb import Climb, per_image
 
 # The paper's α, the weight of the new direction, and ρ, the fraction of improving steps that keeps a step size.
@@ -56,7 +56,7 @@ class AutoSteps(Climb):
         if self.step - 1 in self._intervals:
             x_k, gradient = self._checked(x_k, gradient, self._intervals[self.step - 1])
         # Lines 1, 7 and 8: a step, and from the second step on momentum.
-        z = project(self.x, x_k + steepest(x_k, gradient, self.norm, self.eta), self.norm, self.eps)
+        z = project(self.x, x_k + ascent(gradient, self.norm, self.eta), self.norm, self.eps)
         if self.step > 0:
             z = project(self.x, x_k + _ALPHA * (z - x_k) + (1 - _ALPHA) * (x_k - self.x_before), self.norm, self.eps)
         self.x_before, self.x_adv = x_k, z

@@ -33,6 +33,8 @@ class Climb(ABC):
         largest: (n,) the largest loss told so far.
     """
 
+    # The radius of the ball that it starts in, in units of eps.
+    first_radius = 1.0
     # The attributes with one row for each image, besides x; subclasses add their own.
     rows: tuple[str, ...] = ("x_adv", "improved", "largest")
 
@@ -50,6 +52,11 @@ class Climb(ABC):
         self.largest = torch.where(self.improved, loss, self.largest)
         self.move(loss, gradient)
         self.step += 1
+
+    @property
+    def inside(self) -> bool:
+        """Whether ``x_adv`` lies in the ball; a rule that climbs in larger balls first says when it does."""
+        return True
 
     @abstractmethod
     def move(self, loss: Tensor, gradient: Tensor) -> None:

@@ -8,18 +8,20 @@ import torch
 from torch import Tensor
 
 from rushkit.attacks import Norm
-from rushkit.attacks.norms import project, steepest
+from rushkit.attacks.norms import ascent, project
 from rushkit.attacks.steps.climb import Climb
 
-# The first step of the falling schedule as a fraction of eps; 40 steps then cross the ball ten times over.
-_FIRST_STEP = 0.5
+# The first step of the falling schedule as a fraction of eps; 40 steps then cross the ball ten times over. In l1 it is
+# the move of one coordinate before the projection, which the box limits to 1.
+_FIRST_STEP = {"linf": 0.5, "l2": 0.5, "l1": 1.0}
 
 
 class FallingSteps(Climb):
-    """Steepest steps, each projected onto ball and box (Madry et al. 2018); see ``Climb`` for the other arguments.
+    """Steps along the gradient, each projected onto ball and box (Madry et al. 2018); see ``Climb`` for its arguments.
 
     Args:
-        step_size: Length of every step in the norm, pixel units; None: from eps/2 down to 0 along a cosine.
+        step_size: Length of every step as ``norms.ascent`` measures it, pixel units; None: from eps/2 (in l1 from the
+            smaller of eps and 1) down to 0 along a cosine.
         momentum: The decay μ of the accumulated gradient, g ← μg + ∇/‖∇‖₁ (Dong et al. 2018, eq. 6); 0: none.
     """
 
@@ -40,16 +42,17 @@ class FallingSteps(Climb):
         self.accumulated = torch.zeros_like(x) if momentum else x.new_zeros(len(x))
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
-        """Take a steepest step of this step's length."""
+        """Take a step of this step's length."""
         if self.momentum:
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
             scaled = gradient / torch.where(size > 0, size, torch.ones_like(size))
             self.accumulated = gradient = self.momentum * self.accumulated + scaled
-        move = steepest(self.x_adv, gradient, self.norm, self.length())
+        move = ascent(gradient, self.norm, self.length())
         self.x_adv = project(self.x, self.x_adv + move, self.norm, self.eps)
 
     def length(self) -> float:
         """Return the length of the next step in pixel units."""
         if self.step_size is not None:
             return self.step_size
-        return _FIRST_STEP * self.eps * (1 + math.cos(math.pi * self.step / self.steps)) / 2
+        reach = min(self.eps, 1.0) if self.norm == "l1" else self.eps
+        return _FIRST_STEP[self.norm] * reach * (1 + math.cos(math.pi * self.step / self.steps)) / 2

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,15 @@ _FEWER, _FIRST = 1.5, 0.2
 _CUT, _SHORTEST, _FALLING = 1.5, 0.1, 0.95
 
 
+@dataclass(frozen=True)
+class Ball:
+    """A ball of this radius, in pixel units, and the steps in it: from ``begin`` to before ``end``."""
+
+    radius: float
+    begin: int
+    end: int
+
+
 class SparseSteps(Climb):
     """l1-APGD of the paper: steps of length η spread evenly over the k coordinates of largest gradient.
 
@@ -26,69 +37,67 @@ class SparseSteps(Climb):
     See ``Climb`` for the arguments.
     """
 
+    first_radius = _RADII[0]
     rows = (*Climb.rows, "x_max", "gradient_max", "changed", "k", "eta")
 
     def __init__(self, x: Tensor, start: Tensor, norm: Norm, eps: float, steps: int) -> None:
-        super().__init__(x, start, norm, eps, steps)
-        self.x_max, self.gradient_max = start, torch.zeros_like(x)
+        larger = int(_FRACTION * steps)
+        ends = (larger, 2 * larger, steps)
+        begins = (0, *ends[:-1])
+        self._balls = [Ball(radius * eps, *ball) for radius, *ball in zip(_RADII, begins, ends, strict=True)]
+        first = next(ball for ball in self._balls if ball.end)
+        super().__init__(x, project(x, start, norm, first.radius), norm, eps, steps)
+        self.x_max, self.gradient_max = self.x_adv, torch.zeros_like(x)
         everything = x.new_full((len(x),), x[0].numel())
         self.changed, self.k = everything, _FIRST * everything
-        larger = int(_FRACTION * steps)
-        self._begins = (0, larger, 2 * larger, steps)
-        self.eta = x.new_full((len(x),), self.radius)
+        self.eta = x.new_full((len(x),), first.radius)
 
     @property
-    def radius(self) -> float:
-        """The radius of the ball that ``x_adv`` lies in, pixel units."""
-        return self.eps * next(
-            radius for radius, end in zip(_RADII, self._begins[1:], strict=True) if self.step < end or end == self.steps
-        )
+    def ball(self) -> Ball:
+        """The ball that ``x_adv`` lies in."""
+        return next(ball for ball in self._balls if self.step < ball.end or ball.end == self.steps)
 
     @property
     def inside(self) -> bool:
         """Whether ``x_adv`` lies in the ball of radius eps."""
-        return self.step >= self._begins[-2]
+        return self.step >= self._balls[-1].begin
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
         """Note the best point, look at its sparsity every few steps, and take a sparse step or go to the next ball."""
         self.x_max = torch.where(per_image(self.improved), self.x_adv, self.x_max)
         self.gradient_max = torch.where(per_image(self.improved), gradient, self.gradient_max)
-        begin, end = next(
-            (first, last)
-            for first, last in zip(self._begins, self._begins[1:], strict=False)
-            if first <= self.step < last
-        )
-        if self.step == end - 1 and end < self.steps:
-            return self._shrink()
-        x_k, radius = self.x_adv, self.radius
-        done = self.step - begin
-        if done and done % max(int(_CHECKED * (end - begin)), 1) == 0:
+        ball, x_k = self.ball, self.x_adv
+        if self.step + 1 == ball.end < self.steps:
+            self._shrink(self._balls[self._balls.index(ball) + 1].radius)
+            return
+        done = self.step - ball.begin
+        if done and done % max(int(_CHECKED * (ball.end - ball.begin)), 1) == 0:
             x_k, gradient = self._checked(x_k, gradient)
         move = spread_evenly(gradient, self.k) * per_image(self.eta)
-        self.x_adv = project(self.x, x_k + move, "l1", radius)
+        self.x_adv = project(self.x, x_k + move, self.norm, ball.radius)
 
-    def _shrink(self) -> None:
+    def _shrink(self, radius: float) -> None:
         """Go on in the next ball, from the best point of this one."""
-        radius = self.eps * _RADII[self._begins.index(self.step + 1)]
-        self.x_adv = self.x_max = project(self.x, self.x_max, "l1", radius)
+        self.x_adv = self.x_max = project(self.x, self.x_max, self.norm, radius)
         self.largest = torch.full_like(self.largest, -torch.inf)
-        self.changed = changed_coordinates(self.x, self.x_adv)
+        self.changed = self._sparsity()
         self.k, self.eta = self.changed / _FEWER, torch.full_like(self.eta, radius)
 
     def _checked(self, x_k: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Return the point to go on from, with its gradient: the best one where it became sparser."""
-        changed = changed_coordinates(self.x, self.x_max)
+        changed = self._sparsity()
         sparser = changed < _FALLING * self.changed
-        cut = (self.eta / _CUT).clamp(min=_SHORTEST * self.radius)
-        self.eta = torch.where(sparser, torch.full_like(cut, self.radius), cut)
+        radius = self.ball.radius
+        cut = (self.eta / _CUT).clamp(min=_SHORTEST * radius)
+        self.eta = torch.where(sparser, torch.full_like(cut, radius), cut)
         self.changed, self.k = changed, changed / _FEWER
         back = per_image(sparser)
         return torch.where(back, self.x_max, x_k), torch.where(back, self.gradient_max, gradient)
 
-
-def changed_coordinates(x: Tensor, x_adv: Tensor) -> Tensor:
-    """Return (n,) the number of coordinates in which x_adv differs from x."""
-    return (x_adv != x).flatten(1).sum(dim=1).to(x.dtype)
+    def _sparsity(self) -> Tensor:
+        """Return (n,) in how many coordinates the best point differs from x; from x itself it is what it was."""
+        changed = (self.x_max != self.x).flatten(1).sum(dim=1).to(self.changed.dtype)
+        return torch.where(changed > 0, changed, self.changed)
 
 
 def spread_evenly(gradient: Tensor, k: Tensor) -> Tensor:
