@@ -73,7 +73,7 @@ class SparseSteps(Climb):
         done = self.step - ball.begin
         if done and done % max(int(_CHECKED * (ball.end - ball.begin)), 1) == 0:
             x_k, gradient = self._checked(x_k, gradient)
-        move = spread_evenly(gradient, self.k) * per_image(self.eta)
+        move = spread_evenly(x_k, gradient, self.k) * per_image(self.eta)
         self.x_adv = project(self.x, x_k + move, self.norm, ball.radius)
 
     def _shrink(self, radius: float) -> None:
@@ -100,16 +100,21 @@ class SparseSteps(Climb):
         return torch.where(changed > 0, changed, self.changed)
 
 
-def spread_evenly(gradient: Tensor, k: Tensor) -> Tensor:
+def spread_evenly(x_adv: Tensor, gradient: Tensor, k: Tensor) -> Tensor:
     """Return the step of l1 length 1 that is spread evenly over each image's k coordinates of largest gradient.
 
+    Coordinates that the box keeps from moving are passed over. The paper takes them too; where k is small, a climb then
+    stands still on a coordinate that has reached its bound.
+
     Args:
+        x_adv: (n, C, H, W) where the gradient was taken.
         gradient: (n, C, H, W).
         k: (n,) numbers of coordinates; at least one is taken.
     """
     slope = gradient.flatten(1)
-    size = slope.abs()
+    bound = (slope > 0).to(slope.dtype)
+    size = slope.abs() * (x_adv.flatten(1) != bound)
     last = k.long().clamp(1, slope.shape[1]) - 1
     smallest = size.sort(dim=1, descending=True).values.gather(1, last[:, None])
-    sign = slope.sign() * (size >= smallest)
+    sign = slope.sign() * ((size >= smallest) & (size > 0))
     return (sign / sign.abs().sum(dim=1, keepdim=True).clamp(min=1)).view_as(gradient)
