@@ -47,6 +47,11 @@ class Progress:
         stream: The stream to write to; stderr by default.
         clock: Returns seconds, like ``time.monotonic``.
         line_seconds: Seconds between two plain lines.
+
+    Attributes:
+        total, label, unit: As given; whoever learns more about the work may change the total.
+        done: Number of units done.
+        note: Words behind the numbers, such as ``"settled 13 of 64"``.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class Progress:
         self._clock = clock
         self._line_seconds = line_seconds
         self._values: dict[str, SupportsFloat] = {}
+        self.note = ""
         self._display: _Display | None = None
         self._started = self._shown = self._row_began = 0.0
         self._marks: deque[tuple[float, int]] = deque()
@@ -113,6 +119,12 @@ class Progress:
             while len(self._marks) > 2 and now - self._marks[1][0] > _WINDOW_SECONDS:
                 self._marks.popleft()
 
+    def start_from(self, done: int) -> None:
+        """Take this many units as done before the work began, so that they count for no rate."""
+        self.done = self._start = done
+        self._marks.clear()
+        self._marks.append((self._clock(), done))
+
     def row(self, **values: SupportsFloat) -> None:
         """Add a row to the table above the bar, such as that of an epoch, with the time since the row before.
 
@@ -149,6 +161,7 @@ class Progress:
             parts.append(end)
         elif rate and self.total is not None:
             parts.append(f"{duration(max(self.total - self.done, 0) / rate)} left")
+        parts += [self.note] * bool(self.note)
         # Last, because a narrow terminal cuts the line's end off.
         parts += [f"{name} {number_words(float(value))}" for name, value in self._values.items()]
         return showable(", ".join(parts))

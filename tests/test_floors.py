@@ -176,8 +176,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "robustness": (
         {"deviations", "failures", "log_checks", "resume", "saved_images"},
-        {"protocols", "transfer"},
-        {"block"},
+        {"pace", "protocols", "transfer"},
+        {"block", "meter"},
         {"attack"},
     ),
     "certification": (

@@ -56,7 +56,7 @@ class RuleFigures(Record):
 
 
 class AttackRound(Record):
-    """One round of a cascade: a climb of one method on one loss, from one or several starts.
+    """One climb of a cascade.
 
     Attributes:
         method: The step rule, such as ``"falling"`` or ``"apgd"``.
@@ -64,8 +64,8 @@ class AttackRound(Record):
         steps: Number of steps of each climb.
         draws: Draws of noise in each gradient.
         most_draws: Draws in each gradient where the noise asks for more.
-        restarts: Number of climbs from starts of their own.
-        doubling: Number of the doubling of the budget that the round belongs to, counted from 1.
+        start: Where the climb starts: ``"random"`` in the ball, or at the ``"best"`` version so far.
+        doubling: Number of the doubling of the budget that the climb belongs to, counted from 1.
         momentum: Share of the step before in each step.
         step_size: Length of the first step, as a multiple of eps.
         offered: The steps after which the iterate is offered to selection.
@@ -77,7 +77,7 @@ class AttackRound(Record):
     steps: Number
     draws: Number
     most_draws: Number
-    restarts: Number
+    start: str
     doubling: Number
     momentum: Share
     step_size: Size
@@ -226,7 +226,7 @@ class AttackRow(Record):
         votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
         candidates: The attacks that ran; each image keeps the version that fools the model most.
-        rounds: The rounds of a cascade, in order, with every number that defines them; empty for other attacks.
+        rounds: The climbs of a cascade, in order, with every number that defines them; empty for other attacks.
         selection: The sizes of the panels on which a cascade compares two versions of an image, in order; empty for
             other attacks.
         search_precision: Precision of the passes that search. Those that select and score are always float32.

@@ -27,6 +27,8 @@ from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
 from rushkit.robustness.failures import Failures, is_of_attack
 from rushkit.robustness.log_checks import check_attack
+from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
+from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Plan, plan_attack, protocol_votes
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.robustness.transfer import Target, transfer_target, transferred
@@ -197,48 +199,51 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         ItemFailed: the attack raised an error on some rank.
         RushkitError: the run has outcomes for another model, data set, radius or attack.
     """
-    section, plan, g = job.section, job.plan, subject.smoothed(job.m)
+    section, plan = job.section, job.plan
     size = max(1, (run.about.block or 1) // plan.gradient_samples)
     fingerprint = _fingerprint(job, recipe, subject, size).to_table()
     check = partial(
         check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates), rounds=len(plan.rounds)
     )
-    log = SharedLog(run, f"{job.name}.jsonl", fingerprint, check)
+    expected = expected_passes(plan, section, job.m)
+    # The bar counts passes as they are made, so a finished block adds nothing to it.
+    log = SharedLog(run, f"{job.name}.jsonl", fingerprint, check, units=lambda line: 0)
     partials = Partials(run.subfolder("counts"), job.name, fingerprint)
     if run.writes:
-        partials.clear(log.done)
+        partials.clear(log.images)
         if saved is not None:
-            saved.resume(log.done)
+            saved.resume(log.images)
     notes = _announce(job, subject, run.speaker)
     announced: list[Note] = [*notes]
+    if run.writes and log.images < len(subject):
+        speed = passes_a_second(subject.smoothed(job.m), subject.batch(slice(0, size))[0])
+        run.speaker.say(announcement(expected, len(subject) - log.images, speed and speed * ranks.world()))
 
     def make(start: int) -> Made:
         block = Block(start, *subject.batch(slice(start, start + size)))
-        part = partials.of(start)
-        record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, part, work.pause)
+        g, pace = subject.smoothed(job.m), Pace(lambda pace: work.stand(partial(meter.show, pace)))
+        pace.watch(g)
+        with work.stopping():
+            record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partials.of(start), pace)
         if saved is None:
             return Made(record.to_table())
         return Made(record.to_table(), partial(saved.keep, start, x_adv, block.y))
 
     def kept(done: int) -> str:
-        return f"the outcomes of {done} of {len(subject)} images under {job.name} are kept"
+        begun = ", and the state of those under attack" if partials.exist() else ""
+        return f"the outcomes of {log.images} of {len(subject)} images under {job.name} are kept{begun}"
 
-    with resumable(
-        run,
-        log,
-        verb="attack",
-        label=f"{section.type} {plan.label} m={job.m}",
-        unit="images",
-        total=len(subject),
-        kept=kept,
-        notice="stopping after this part of the attack",
-    ) as work:
+    label = f"{section.type} {plan.label} m={job.m}"
+    with resumable(run, log, verb="attack", label=label, unit="passes", total=None, kept=kept) as work:
+        meter = Meter(work.bar, len(subject), size, expected)
+        meter.resume([AttackBlock(**line) for line in log.lines])
         try:
             # The outcome of a block does not depend on the rank that attacks it.
-            for line in work.in_rounds(range(log.done, len(subject), size), make, fails=is_of_attack):
+            for line in work.in_rounds(range(log.images, len(subject), size), make, fails=is_of_attack):
+                meter.finish(AttackBlock(**line))
                 _announce_new(AttackBlock(**line), announced, run.speaker)
                 if run.writes:
-                    partials.clear(log.done)
+                    partials.clear(log.images)
         except ItemFailed:
             if run.writes:
                 partials.clear(len(subject))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +17,7 @@ from rushkit.attacks.scoring import count_right, newly_wrong, score_seeds
 from rushkit.recipe.schema import Attack
 from rushkit.results.logs import AttackBlock
 from rushkit.results.notes import Note
+from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Candidate, OnePanel, Plan
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
@@ -82,7 +82,7 @@ def attack_block(
     block: Block,
     seed: int,
     partial: Partial | None = None,
-    pause: Callable[[], None] = lambda: None,
+    pace: Pace | None = None,
 ) -> tuple[AttackBlock, Tensor]:
     """Run the plan's attacks on a block, keep the most damaging version of each image, and score it by fresh votes.
 
@@ -96,12 +96,12 @@ def attack_block(
         block: The images.
         seed: Seeds every draw.
         partial: Stores the state between two attacks, and may hold the state of an earlier session.
-        pause: Called between two attacks, after the state is stored; it may raise to stop.
+        pace: Is told how far the search is; it may raise to stop, between two attacks after the state is stored.
 
     Returns:
         The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
     """
-    work = _Work(g, plan, section, block, seed, partial, pause)
+    work = _Work(g, plan, section, block, seed, partial, pace or Pace())
     work.search_all()
     search, costs = work.search, work.costs
     score, score_clean = score_seeds(seed, block.start)
@@ -137,10 +137,10 @@ class _Work:
         block: Block,
         seed: int,
         partial: Partial | None,
-        pause: Callable[[], None],
+        pace: Pace,
     ) -> None:
         self._g, self._plan, self._section, self._block = g, plan, section, block
-        self._seed, self._partial, self._pause = seed, partial, pause
+        self._seed, self._partial, self._pace = seed, partial, pace
         self._started = time.perf_counter()
         self._suite: Progress | None = None
         self.search = BestByRule(g, block.x, block.y, derived_seed(seed, "selection", block.start))
@@ -176,7 +176,7 @@ class _Work:
             self._suite = None
             if self.costs.done < len(self._plan.candidates):
                 self._store()
-                self._pause()
+                self._stand()
 
     def _run(self, candidate: Candidate, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
         """Attack the images in these rows; for a suite, also count the images that each part was the first to break."""
@@ -214,7 +214,13 @@ class _Work:
     def _after_part(self, progress: Progress) -> None:
         self._suite = progress
         self._store()
-        self._pause()
+        self._stand()
+
+    def _stand(self) -> None:
+        passes = self.costs.image_forwards + self.costs.image_backwards
+        if self._suite is not None:
+            passes += self._suite.image_forwards + self._suite.image_backwards
+        self._pace.stands(passes, int(self.search.settled.sum()))
 
     def _store(self) -> None:
         if self._partial is None:

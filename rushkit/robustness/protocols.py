@@ -85,6 +85,9 @@ class Plan:
         rounds: The rounds of a cascade, as the record keeps them; empty for other attacks.
         selection: The sizes of a cascade's panels of selection; empty for other attacks.
         search_precision: Precision of the passes that search.
+        most_passes: Passes that the search takes for an image at most, forward and backward, each draw counted; None if
+            that is not known.
+        likely_passes: The same where images leave as usual.
     """
 
     protocol: ProtocolName
@@ -99,6 +102,8 @@ class Plan:
     rounds: tuple[AttackRound, ...] = ()
     selection: tuple[int, ...] = ()
     search_precision: SearchPrecision = "float32"
+    most_passes: int | None = None
+    likely_passes: int | None = None
 
     @property
     def label(self) -> Protocol:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from torch import Tensor
@@ -61,8 +61,15 @@ class Partials:
         """Return the partial file of the block that starts at an image."""
         return Partial(self._folder / f"{self._name}.{start:08d}{_PART}{SUFFIX}", self._subject)
 
+    def exist(self) -> bool:
+        """Return whether a block of the job has a state of its own."""
+        return any(self._files())
+
     def clear(self, done: int) -> None:
         """Delete the files of blocks within the first ``done`` images, which have an outcome."""
-        for path in self._folder.glob(f"{glob.escape(self._name)}.{'[0-9]' * 8}{_PART}{SUFFIX}"):
+        for path in self._files():
             if int(path.name.removesuffix(f"{_PART}{SUFFIX}")[-8:]) < done:
                 path.unlink(missing_ok=True)
+
+    def _files(self) -> Iterator[Path]:
+        return self._folder.glob(f"{glob.escape(self._name)}.{'[0-9]' * 8}{_PART}{SUFFIX}")

@@ -56,6 +56,11 @@ class SharedLog:
         """The number of units that the lines so far stand for."""
         return sum(self._units(line) for line in self.lines)
 
+    @property
+    def images(self) -> int:
+        """The number of images that the lines so far are about."""
+        return sum(images_of(line) for line in self.lines)
+
     def append(self, line: Line) -> int:
         """Add a line, on every rank, and return how many units it stands for."""
         if self._log is not None:
@@ -122,6 +127,24 @@ class Work:
         self.bar.advance(0)
         if self.stop_requested:
             raise self._stopped(self.bar.done)
+
+    def stand(self, show: Callable[[], None]) -> None:
+        """Do what ``pause`` does, with ``show`` to bring the bar up to date."""
+        show()
+        if self.stop_requested:
+            raise self._stopped(self.bar.done)
+
+    @contextmanager
+    def stopping(self) -> Iterator[None]:
+        """Raise Interrupted where a pause inside did so and the code around it made another error out of it."""
+        try:
+            yield
+        except Interrupted:
+            raise
+        except Exception as error:
+            if self.stop_requested:
+                raise self._stopped(self.bar.done) from error
+            raise
 
     def pause_if_alone(self) -> None:
         """Raise Interrupted if asked to stop, in a single process only; call it between parts of an item ranks share.

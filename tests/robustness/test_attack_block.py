@@ -18,6 +18,7 @@ from rushkit.attacks.best import Best
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.block import Block, attack_block
+from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Plan, plan_attack
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
@@ -46,12 +47,12 @@ def outcome(x, image_forwards=0, image_backwards=0, **more):
     return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=[], **more)
 
 
-def attacked(run, *runs, start=0, partial=None, pause=lambda: None, protocol="strict", scripted=Scripted, **plan):
+def attacked(run, *runs, start=0, partial=None, pace=None, protocol="strict", scripted=Scripted, **plan):
     """The record of a block of three-class images under these attacks."""
     g, x, y = prototypes(noise=0.6)
     candidates = tuple(scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
     chosen = Plan(protocol, candidates, votes=1, gradient_samples=plan.pop("gradient_samples", 4), **plan)
-    record, _ = attack_block(g, chosen, Attack(), Block(start, x, y), 0, partial, pause)
+    record, _ = attack_block(g, chosen, Attack(), Block(start, x, y), 0, partial, pace)
     return record.to_table()
 
 
@@ -98,13 +99,13 @@ def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_p
         after_part(Progress(("clean",), Best.nothing(x), {"clean": broken}))
         return outcome(x, per_attack={"clean": broken})
 
-    def stop():
+    def stop(pace):
         stored = partial.load(0).meta
         if stored["books"]["done"] == 1:
             raise Stopped
 
     with pytest.raises(Stopped):
-        attacked(suite, suite, partial=partial, pause=stop, scripted=ScriptedSuite)
+        attacked(suite, suite, partial=partial, pace=Pace(stop), scripted=ScriptedSuite)
     before = partial.load(0).meta
     assert before["suite"] is None
     assert before["books"]["seconds"] > 0

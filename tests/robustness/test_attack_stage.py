@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from linear_models import count_calls
@@ -22,6 +23,7 @@ from rushkit.robustness.attack import attack, plan_jobs
 from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.partial import Partial
 from rushkit.run.speaker import Speaker
 from rushkit.setup import components, networks, resumable, subject
 from rushkit.setup.start import start_run
@@ -159,7 +161,7 @@ def test_the_same_seed_gives_the_same_result_and_another_seed_other_draws(recipe
 
 
 class Stopper:
-    """Asks to stop at the n-th pause between two parts of the work."""
+    """Asks to stop at the n-th pause, be it between two parts of the work or between two passes of the model."""
 
     def __init__(self, monkeypatch, after):
         self.left = after
@@ -187,11 +189,40 @@ class Stopper:
         self.undo = lambda: monkeypatch.setattr(resumable, "graceful_stop", original)
 
 
-@pytest.mark.parametrize("after", [1, 2, 4, 7])
-def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatch, after):
+class StoreStopper(Stopper):
+    """Asks to stop once a state was stored for the n-th time."""
+
+    def __init__(self, monkeypatch, after):
+        super().__init__(monkeypatch, 10**9)
+        original = Partial.save
+        stored = []
+
+        def save(partial, start, tensors, meta):
+            original(partial, start, tensors, meta)
+            stored.append(start)
+            if len(stored) == after:
+                self.left = 0
+
+        monkeypatch.setattr(Partial, "save", save)
+
+
+@pytest.mark.parametrize("after", [1, 5, 20, 60])
+def test_a_stop_between_any_two_passes_changes_nothing_that_comes_out(recipe, source, monkeypatch, after):
     chosen, model = recipe("attack.0.samples=[2]"), source()
     whole, _ = attacked(chosen, model, protocols=["strict"])
     stopper = Stopper(monkeypatch, after)
+    with pytest.raises(Interrupted, match="--resume"), run_of(chosen, model) as run:
+        attack(chosen, model, run, ["strict"])
+    stopper.undo()
+    with Run.open(run.path, QUIET) as run:
+        assert timeless(attack(chosen, model, run, ["strict"]).to_json()) == timeless(whole)
+
+
+@pytest.mark.parametrize("after", [1, 2, 4, 6])
+def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatch, after):
+    chosen, model = recipe("attack.0.samples=[2]"), source()
+    whole, _ = attacked(chosen, model, protocols=["strict"])
+    stopper = StoreStopper(monkeypatch, after)
     with pytest.raises(Interrupted, match="--resume"), run_of(chosen, model) as run:
         attack(chosen, model, run, ["strict"])
     stopper.undo()
@@ -203,26 +234,36 @@ def test_a_stop_between_any_two_attacks_loses_nothing(recipe, source, monkeypatc
     assert 0 < sum(counted) < whole["attacks"][0]["image_forwards"] * 3
 
 
-def test_a_block_shows_life_between_its_attacks(recipe, source, monkeypatch):
-    advances = []
+def test_the_bar_counts_every_pass_and_says_how_many_images_are_settled(recipe, source, monkeypatch):
+    shown = []
     original = Progress.advance
 
     def advance(self, n=1, **values):
-        advances.append(n)
         original(self, n, **values)
+        if self.unit == "passes":
+            shown.append((self.done, self.total, self.note))
 
     monkeypatch.setattr(Progress, "advance", advance)
     results, _ = attacked(recipe("attack.0.samples=[2]"), source(), protocols=["strict"])
     (row,) = results["attacks"]
-    assert sum(advances) == row["images"]
-    assert advances.count(0) >= len(row["candidates"]) - 1
+    # Ten votes of two draws each on the clean image and on the worst version under each of two rules.
+    made = row["image_forwards"] + row["image_backwards"] + row["images"] * 3 * 10 * 2
+    done, total, note = shown[-1]
+    assert made <= done == total
+    assert note == f"settled {row['images']} of {row['images']}"
+    counts = [each[0] for each in shown]
+    assert counts == sorted(counts)
+    # There is a sign of life after every pass, which has 100 images at most, forward and backward.
+    assert max(np.diff(counts)) <= 2 * 100
+    totals = [each[1] for each in shown]
+    assert max(totals) > total
 
 
 def test_a_stop_within_autoattack_does_not_repeat_its_parts(recipe, source, monkeypatch):
     chosen = recipe("attack.0.type=autoattack", "attack.0.steps=2", "attack.0.eot=2", "data.limit=6")
     model = source()
     whole, _ = attacked(chosen, model, protocols=["strict"])
-    stopper = Stopper(monkeypatch, 2)
+    stopper = StoreStopper(monkeypatch, 2)
     with pytest.raises(Interrupted), run_of(chosen, model) as run:
         attack(chosen, model, run, ["strict"])
     stopper.undo()

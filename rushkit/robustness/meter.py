@@ -1,0 +1,185 @@
+"""The bar of an attack: passes made and left over all blocks and ranks, and how many images are settled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rushkit.attacks.apgd import APGD
+from rushkit.attacks.pgd import PGD
+from rushkit.attacks.scoring import RULES
+from rushkit.bar import Progress
+from rushkit.distributed import ranks
+from rushkit.recipe.schema import Attack
+from rushkit.results.logs import AttackBlock
+from rushkit.robustness.pace import Pace
+from rushkit.robustness.protocols import Plan
+from rushkit.rounding import duration
+from rushkit.smoothing import SmoothedClassifier
+
+# Images in the pass whose time is taken.
+_TIMED = 32
+
+
+@dataclass(frozen=True)
+class Expected:
+    """The passes that an attack is expected to take for an image, forward and backward, each draw counted.
+
+    Attributes:
+        votes: Passes of the final votes.
+        most: The most that the search takes; None if that is not known.
+        likely: What it takes where images leave as usual; None if that is not known.
+    """
+
+    votes: int
+    most: int | None = None
+    likely: int | None = None
+
+
+def expected_passes(plan: Plan, section: Attack, samples: int) -> Expected:
+    """Return the passes that a plan is expected to take for an image.
+
+    Args:
+        plan: The attacks; a cascade's plan says how many passes it takes.
+        section: Norm and eps.
+        samples: m, the number of draws in each vote.
+    """
+    # The clean image, and for each rule the version that does worst.
+    votes = plan.votes * samples * (1 + len(RULES))
+    if plan.most_passes is not None:
+        return Expected(votes, plan.most_passes, plan.likely_passes)
+    if not all(isinstance(candidate.create(section, 0), PGD | APGD) for candidate in plan.candidates):
+        return Expected(votes)
+    return Expected(votes, sum(_climbs(candidate.create(section, 0), plan, samples) for candidate in plan.candidates))
+
+
+def passes_a_second(g: SmoothedClassifier, x: torch.Tensor) -> float | None:
+    """Return the passes of single images that a classifier makes in a second, forward and backward; None if it fails.
+
+    Args:
+        g: The classifier; its stream of draws is left as it was.
+        x: (N, C, H, W) images.
+    """
+    x = x[:_TIMED]
+    timed = g.with_samples(max(1, _TIMED // len(x)))
+    try:
+        # The first pass warms up.
+        _pass(timed, x)
+        started = time.perf_counter()
+        passes = _pass(timed, x)
+        return passes / max(time.perf_counter() - started, 1e-9)
+    except Exception:  # noqa: BLE001 - whatever is wrong with the model, the attack itself reports it
+        return None
+
+
+def _pass(g: SmoothedClassifier, x: torch.Tensor) -> int:
+    """Pass images forward, and backward if the model has gradients, and return the number of passes."""
+    with torch.enable_grad(), g.fixed_noise(0):
+        asked = x.clone().requires_grad_()
+        outputs = g(asked).sum()
+        if not outputs.requires_grad:
+            outputs.item()
+            return g.samples * len(x)
+        (gradient,) = torch.autograd.grad(outputs, asked, allow_unused=True)
+    if gradient is not None:
+        gradient.sum().item()
+    return 2 * g.samples * len(x)
+
+
+def announcement(expected: Expected, images: int, speed: float | None) -> str:
+    """Return what is said before the first pass: how many there will be, and about how long they take.
+
+    Args:
+        expected: The passes of an image.
+        images: Number of images that are left.
+        speed: Passes a second of all ranks together; None if it is not known.
+    """
+    votes = images * expected.votes
+    if expected.most is None:
+        parts = [f"passes: {_short(votes)} for the final votes; those of the search are not known before"]
+    else:
+        parts = [f"passes: {_with_time(images * expected.most + votes, speed)} at most"]
+        if expected.likely is not None:
+            parts.append(f"about {_with_time(images * expected.likely + votes, speed)} where images settle as usual")
+    if speed is not None:
+        parts.append(f"{_short(speed)} a second here")
+    return "; ".join(parts)
+
+
+def _with_time(passes: int, speed: float | None) -> str:
+    return _short(passes) if speed is None else f"{_short(passes)} ({duration(passes / speed)})"
+
+
+class Meter:
+    """Shows on a bar how far an attack is, in passes of all ranks and blocks.
+
+    Of the blocks that other ranks work on at the same time, each is taken to be as far as this rank's own.
+
+    Args:
+        bar: The bar.
+        images: Number of images.
+        block: Number of images in a block.
+        expected: The passes of an image.
+    """
+
+    def __init__(self, bar: Progress, images: int, block: int, expected: Expected) -> None:
+        self._bar, self._images, self._block, self._expected = bar, images, block, expected
+        self._done, self._finished = 0, 0
+
+    def resume(self, blocks: Sequence[AttackBlock]) -> None:
+        """Count the blocks that an earlier session finished."""
+        for block in blocks:
+            self._count(block)
+        self._bar.start_from(self._done)
+        self._show(0, 0, 0, 0)
+
+    def finish(self, block: AttackBlock) -> None:
+        """Count a finished block."""
+        self._count(block)
+        self._show(0, 0, 0, 0)
+
+    def _count(self, block: AttackBlock) -> None:
+        votes = len(block.images) * self._expected.votes
+        self._done += block.image_forwards + block.image_backwards + votes
+        self._finished += len(block.images)
+
+    def show(self, pace: Pace) -> None:
+        """Show how far the block is that this rank works on."""
+        here = min(self._block, self._images - self._finished)
+        votes = here * self._expected.votes
+        search = here * self._expected.most if self._expected.most is not None else None
+        left = pace.left if pace.left is not None else None if search is None else max(search - pace.passes, 0)
+        self._show(pace.passes, None if left is None else left + votes, pace.settled, here)
+
+    def _show(self, made: int, left: int | None, settled: int, here: int) -> None:
+        open_images = self._images - self._finished
+        blocks = min(ranks.world(), -(-open_images // self._block)) if here else 0
+        later = max(open_images - blocks * self._block, 0) if here else open_images
+        # It never goes back, though a block may have cost less than one that was taken to be as far as another.
+        self._bar.done = max(self._bar.done, self._done + blocks * made)
+        each = self._done / self._finished if self._finished else self._most()
+        known = each is not None and left is not None
+        self._bar.total = round(self._bar.done + blocks * (left or 0) + later * (each or 0)) if known else None
+        self._bar.note = f"settled {self._finished + settled} of {self._images}"
+        self._bar.advance(0)
+
+    def _most(self) -> int | None:
+        return None if self._expected.most is None else self._expected.most + self._expected.votes
+
+
+def _climbs(attack: PGD | APGD, plan: Plan, samples: int) -> int:
+    """Return the most passes that the climbs of an attack take for an image, with the panels that select."""
+    draws = 1 if plan.deterministic else plan.gradient_samples
+    panel = getattr(attack, "selection_samples", None) or (0 if plan.protocol == "paper" else max(draws, samples))
+    return attack.restarts * attack.steps * (2 * draws + panel) + max(samples, panel)
+
+
+def _short(number: float) -> str:
+    """Return a number to two digits: 41234 -> "41 thousand", 9.2e6 -> "9.2 million"."""
+    for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
+        if number >= size:
+            return f"{number / size:.2g}{word}" if number < 100 * size else f"{number / size:.0f}{word}"
+    return f"{number:.0f}"

@@ -1,0 +1,74 @@
+"""How far the attack on a block is: the passes made, the images settled, what is left, and where it may stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import Tensor, nn
+
+from rushkit.smoothing import SmoothedClassifier
+
+
+class Pace:
+    """Told by the attack on a block how far it is; between two passes of the model it may stop the attack.
+
+    Example::
+
+        pace = Pace(show=lambda pace: work.pause())
+        pace.watch(g)
+        record, x_adv = attack_block(g, plan, section, block, seed, partial, pace)
+
+    Args:
+        show: Called with the pace after each change; it may raise to stop.
+
+    Attributes:
+        passes: Passes of single images so far, forward and backward, those of an earlier session included.
+        settled: Number of images of the block whose outcome is decided.
+        left: Passes that are left at most, without the final votes; None if that is not known.
+    """
+
+    def __init__(self, show: Callable[[Pace], None] = lambda pace: None) -> None:
+        self._show = show
+        self.passes, self.settled = 0, 0
+        self.left: int | None = None
+
+    def pause(self) -> None:
+        """Stop here if asked to, by the exception of ``show``."""
+        self._show(self)
+
+    def stands(self, passes: int, settled: int, left: int | None = None) -> None:
+        """Set the figures after a piece of work, then pause as ``pause`` does; call it when the state can be stored."""
+        self.passes, self.settled, self.left = max(passes, self.passes), settled, left
+        self._show(self)
+
+    def watch(self, g: SmoothedClassifier) -> None:
+        """Count every pass of a classifier's model from now on, and pause before each forward pass."""
+        g.model = _Watched(g.model, self)
+
+    def _forward(self, images: int) -> None:
+        self._show(self)
+        self._count(images)
+
+    def _count(self, images: int) -> None:
+        self.passes += images
+        if self.left is not None:
+            self.left = max(self.left - images, 0)
+
+
+class _Watched(nn.Module):
+    """A model that tells a pace of its passes."""
+
+    def __init__(self, model: nn.Module, pace: Pace) -> None:
+        super().__init__()
+        self.training = model.training
+        self.model = model
+        self._pace = pace
+
+    def forward(self, x: Tensor) -> Any:
+        """Return what the model returns."""
+        self._pace._forward(len(x))
+        outputs = self.model(x)
+        if isinstance(outputs, Tensor) and outputs.requires_grad and x.requires_grad:
+            outputs.register_hook(lambda gradient: self._pace._count(len(gradient)))
+        return outputs
