@@ -62,6 +62,7 @@ attacks = Registry(
     {
         "apgd": "rushkit.attacks.apgd:APGD",
         "autoattack": "rushkit.attacks.autoattack:AutoAttack",
+        "cascade": "rushkit.attacks.cascade.attack:Cascade",
         "fab": "rushkit.attacks.fab:fab",
         "pgd": "rushkit.attacks.pgd:PGD",
         "square": "rushkit.attacks.square:square",

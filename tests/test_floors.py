@@ -212,8 +212,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
         {"steps", "victim"},
-        {"best", "torchattacks_adapter"},
-        {"fab", "restarts", "square"},
+        {"race", "torchattacks_adapter"},
+        {"best"},
+        {"cascade", "fab", "restarts", "square"},
         {"apgd", "pgd"},
         {"autoattack"},
         {"abilities"},

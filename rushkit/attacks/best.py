@@ -8,16 +8,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rushkit.attacks import margins
 from rushkit.attacks.losses import Loss
-from rushkit.attacks.scoring import RULES
+from rushkit.attacks.race import Judge, Panel, Runs, examine, race
 from rushkit.attacks.victim import Victim, derive
 from rushkit.recipe.schema import Rule
-from rushkit.smoothing import SmoothedClassifier
-from rushkit.votes import Tally
 
-# Draws of the panel that chooses between versions of an image.
-SELECTION_SAMPLES = 100
 # The attack number that stands for the clean image.
 ORIGINAL = -1
 
@@ -136,32 +131,65 @@ class BestIterate:
             self.settled[promising] = verdict.clear
 
 
-class BestByRule:
-    """The best version of each image over several attacks, for each voting rule, on a panel of draws.
-
-    The panel only chooses versions; the final scores come from other draws. The version that fools the majority vote
-    most need not fool the mean softmax most, so each rule keeps a version of its own and is scored on it.
+@dataclass
+class Champion:
+    """The best version of each image by one rule of voting.
 
     Attributes:
-        best: The versions kept for each rule. An image is settled once its vote is as good as lost.
+        x_adv: (N, C, H, W) the versions.
+        runs: What the selection panel made of them.
+        settled: (N,) bool, images whose vote is as good as lost.
+        broken: (N,) bool, images whose label has lost the vote of the panel.
+    """
+
+    x_adv: Tensor
+    runs: Runs
+    settled: Tensor
+    broken: Tensor
+
+
+class BestByRule:
+    """The best version of each image over several attacks, for each rule of voting, by races on a panel of draws.
+
+    The panel only chooses versions; the final scores come from other draws. The version that fools the majority vote
+    most need not fool the mean softmax most, so each rule keeps a version of its own and is scored on it. Where a vote
+    has one draw, or all draws are the same, the rules are one.
+
+    Attributes:
         chosen: (N,) the attack whose version does worst in a majority vote; -1 for the clean image.
-        broken: (N,) bool, whether the label loses the panel's vote.
 
     Args:
-        g: The model under its noise.
-        x: (N, C, H, W) clean images.
+        victim: The model, which predicts by votes of m draws.
+        x: (N, C, H, W) clean images, the first versions.
         y: (N,) labels.
         seed: Seeds the panel.
     """
 
-    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, seed: int) -> None:
-        self._g = g
-        self._y = y
-        self._seed = seed
-        self._samples = max(g.samples, SELECTION_SAMPLES)
-        self.best = {rule: Best.nothing(x, dtype=torch.float64) for rule in RULES}
+    def __init__(self, victim: Victim, x: Tensor, y: Tensor, seed: int) -> None:
+        self._ask, self._y = victim.logits, y
+        votes, random = victim.votes, victim.random
+        self._panel = Panel.of(votes, random, seed)
+        majority = Judge("majority", votes, random)
+        mean = Judge("mean", votes, random) if votes > 1 and random else majority
+        self._judges: dict[Rule, Judge] = {"majority": majority, "mean": mean}
+        self._champions = {
+            judge: Champion(x.clone(), Runs.none(self._panel, x, victim.num_classes), self._none(), self._none())
+            for judge in (majority, mean)
+        }
         self.chosen = torch.full_like(y, ORIGINAL)
-        self.broken = torch.zeros_like(y, dtype=torch.bool)
+
+    def _none(self) -> Tensor:
+        return torch.zeros_like(self._y, dtype=torch.bool)
+
+    @property
+    def best(self) -> dict[Rule, Champion]:
+        """The versions kept for each rule. An image is settled once its vote is as good as lost."""
+        return {rule: self._champions[judge] for rule, judge in self._judges.items()}
+
+    @property
+    def panel_size(self) -> int:
+        """The number of draws of the panel."""
+        return self._panel.size
 
     @property
     def x_adv(self) -> Tensor:
@@ -169,22 +197,70 @@ class BestByRule:
         return self.best["majority"].x_adv
 
     @property
+    def broken(self) -> Tensor:
+        """(N,) bool, images whose label has lost the majority vote of the panel."""
+        return self.best["majority"].broken
+
+    @property
     def settled(self) -> Tensor:
         """(N,) bool, so clearly broken that further attacks cannot lower the accuracy under any rule."""
-        return torch.stack([best.settled for best in self.best.values()]).all(dim=0)
+        return torch.stack([champion.settled for champion in self._champions.values()]).all(dim=0)
 
     def open(self) -> Tensor:
         """(n,) indices of the images that are worth another attack."""
         return (~self.settled).nonzero().squeeze(1)
 
+    def weakest(self) -> Tensor:
+        """(N, C, H, W) versions to climb on from: each image's best by the first rule that is not settled for it."""
+        majority, mean = self.best["majority"], self.best["mean"]
+        return torch.where(majority.settled.view(-1, 1, 1, 1), mean.x_adv, majority.x_adv)
+
+    def leads(self) -> Tensor:
+        """Return (N,) by how much the label loses the majority vote of the draws that its best version has had."""
+        judge, runs = self._judges["majority"], self.best["majority"].runs
+        leads = torch.zeros_like(self._y, dtype=torch.float64)
+        for drawn in runs.drawn.unique().tolist():
+            rows = (runs.drawn == drawn).nonzero().squeeze(1)
+            leads[rows] = judge.leads(runs.log_prob[:drawn, rows], self._y[rows]).mean(dim=0)
+        return leads
+
+    def rivals(self) -> Tensor:
+        """(N, K-1) the other classes, from the likeliest at the best version to the least likely, by the panel."""
+        runs = self.best["majority"].runs
+        made = torch.arange(len(runs.log_prob), device=self._y.device)[:, None] < runs.drawn
+        log_prob = runs.log_prob.masked_fill(~made[..., None], -torch.inf).logsumexp(dim=0)
+        order = log_prob.scatter(1, self._y[:, None], -torch.inf).argsort(dim=1, descending=True, stable=True)
+        return order[:, :-1]
+
+    def clear(self, index: Tensor, logits: Tensor) -> Tensor:
+        """Return (n,) bool, whether draws of their own (k, n, K) show versions whose vote an open rule finds lost."""
+        log_prob, y = logits.log_softmax(dim=2), self._y[index]
+        votes = [
+            judge.lost(judge.leads(log_prob, y)) & ~champion.settled[index]
+            for judge, champion in self._champions.items()
+        ]
+        return torch.stack(votes).any(dim=0)
+
+    def begin(self) -> None:
+        """Let the panel vote on the clean images."""
+        x_adv = self.x_adv
+        runs = examine(self._ask, self._panel, x_adv, self._y, tuple(self._champions))
+        for judge, champion in self._champions.items():
+            champion.runs = Runs(runs.log_prob.clone(), runs.drawn.clone())
+            for drawn in runs.drawn.unique().tolist():
+                rows = (runs.drawn == drawn).nonzero().squeeze(1)
+                leads = judge.leads(runs.log_prob[:drawn, rows], self._y[rows])
+                champion.broken[rows] = leads.mean(dim=0) > 0
+                champion.settled[rows] = judge.lost(leads, early=drawn < self._panel.size)
+
     def take(self, attack: int, x_adv: Tensor) -> None:
-        """Keep the versions of one attack, whatever their scores."""
-        for best in self.best.values():
-            best.x_adv = x_adv.clone()
+        """Keep the versions of one attack, whatever the panel would say."""
+        for champion in self._champions.values():
+            champion.x_adv = x_adv.clone()
         self.chosen = torch.full_like(self.chosen, attack)
 
-    def offer(self, attack: int, index: Tensor, x_adv: Tensor) -> int:
-        """Keep the versions that beat the best so far.
+    def offer(self, attack: int, index: Tensor, x_adv: Tensor) -> Tensor:
+        """Keep the versions that win a race against the best so far; an error leaves everything as it was.
 
         Args:
             attack: The number of the attack.
@@ -192,51 +268,43 @@ class BestByRule:
             x_adv: (n, C, H, W) its versions of them.
 
         Returns:
-            The number of images that this attack is the first to break.
+            (n,) bool, the images that this attack is the first to break.
         """
-        y = self._y[index]
-        # Every version gets the same draws, whichever images are left in the batch, so only the image differs.
-        with self._g.fixed_noise(self._seed):
-            tally = self._g.tally(x_adv, self._samples)
-        scores = self._scores(tally, y)
-        for rule, (score, settled) in scores.items():
-            better = self.best[rule].offer(index, x_adv, score)
-            self.best[rule].settled[index[better]] = settled[better]
-            if rule == "majority":
-                self.chosen[index[better]] = attack
-        lost = margins.vote_share(tally, y) > 0
-        newly_broken = lost & ~self.broken[index]
-        self.broken[index] |= lost
-        return int(newly_broken.sum())
-
-    def _scores(self, tally: Tally, y: Tensor) -> dict[Rule, tuple[Tensor, Tensor]]:
-        """Return for each rule (n,) scores, larger is better for the attacker, and whether each image is settled."""
-        m, draws = self._g.samples, tally.samples
-        share = margins.vote_share(tally, y)
-        # With a single draw, accuracy is the share of draws that give the label; with more, the margin decides.
-        votes_lost = share if m > 1 else 1 - margins.label_share(tally, y)
-        # Confidence breaks ties in votes.
-        doubt = 1 - tally.confidence.gather(1, y[:, None]).squeeze(1).double() / draws
-        settled = margins.is_settled(share, margins.vote_variance(tally, y), m, draws)
-        majority = votes_lost * draws + doubt, settled
-        if m == 1:
-            # The mean softmax of a single draw predicts the same class as its vote.
-            return {"majority": majority, "mean": majority}
-        mean = margins.mean_share(tally, y)
-        return {
-            "majority": majority,
-            "mean": (mean, margins.is_settled(mean, margins.mean_variance(tally, y), m, draws)),
-        }
+        before = self.broken[index]
+        held = {judge: (champion.x_adv[index], champion.runs.of(index)) for judge, champion in self._champions.items()}
+        unsettled = {judge: ~champion.settled[index] for judge, champion in self._champions.items()}
+        runs, finish = race(self._ask, self._panel, self._y[index], x_adv, held, unsettled)
+        for judge, champion in self._champions.items():
+            champion.runs.put(index, held[judge][1])
+            better = finish[judge].better & unsettled[judge]
+            rows = index[better]
+            champion.x_adv[rows] = x_adv[better]
+            champion.runs.put(rows, runs.of(better.nonzero().squeeze(1)))
+            champion.settled[rows] = finish[judge].lost[better]
+            champion.broken[rows] |= finish[judge].ahead[better]
+            if judge == self._judges["majority"]:
+                self.chosen[rows] = attack
+        return self.broken[index] & ~before
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors by name that ``restore`` needs."""
-        tensors = {"chosen": self.chosen, "broken": self.broken}
-        for rule, best in self.best.items():
-            tensors |= {f"{rule}.x_adv": best.x_adv, f"{rule}.lead": best.scores[0], f"{rule}.lost": best.settled}
+        """Return copies of the tensors by name that ``restore`` needs."""
+        tensors = {"chosen": self.chosen.clone()}
+        for judge, champion in self._champions.items():
+            tensors |= {
+                f"{judge.rule}.x_adv": champion.x_adv.clone(),
+                f"{judge.rule}.log_prob": champion.runs.log_prob.clone(),
+                f"{judge.rule}.drawn": champion.runs.drawn.clone(),
+                f"{judge.rule}.settled": champion.settled.clone(),
+                f"{judge.rule}.broken": champion.broken.clone(),
+            }
         return tensors
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Restore a state of the same images."""
-        here = {name: tensor.to(self._y.device) for name, tensor in state.items()}
-        self.chosen, self.broken = here["chosen"], here["broken"]
-        self.best = {rule: Best(here[f"{rule}.x_adv"], (here[f"{rule}.lead"],), here[f"{rule}.lost"]) for rule in RULES}
+        here = {name: tensor.to(self._y.device, copy=True) for name, tensor in state.items()}
+        self.chosen = here["chosen"]
+        for judge in self._champions:
+            rule = judge.rule
+            runs = Runs(here[f"{rule}.log_prob"], here[f"{rule}.drawn"])
+            x_adv, settled, broken = (here[f"{rule}.{name}"] for name in ("x_adv", "settled", "broken"))
+            self._champions[judge] = Champion(x_adv, runs, settled, broken)

@@ -12,13 +12,16 @@ from torch import Tensor
 from rushkit.attacks.abilities import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import BestByRule
+from rushkit.attacks.cascade.attack import Cascade
+from rushkit.attacks.cascade.engine import Engine
 from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.scoring import count_right, newly_wrong, score_seeds
-from rushkit.recipe.schema import Attack
+from rushkit.attacks.victim import Victim, under_attack
+from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock
 from rushkit.results.notes import Note
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import Candidate, OnePanel, Plan
+from rushkit.robustness.protocols import OnePanel, Plan
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
@@ -26,6 +29,8 @@ from rushkit.system import derived_seed
 # The name that images misclassified before any attack are credited to.
 CLEAN = "clean"
 _PART = "part."
+# Seconds between two times that the state of a cascade is stored, for the case that the process is killed.
+_STORE_EVERY = 20.0
 
 
 @dataclass(frozen=True)
@@ -95,14 +100,17 @@ def attack_block(
         section: Norm and eps.
         block: The images.
         seed: Seeds every draw.
-        partial: Stores the state between two attacks, and may hold the state of an earlier session.
-        pace: Is told how far the search is; it may raise to stop, between two attacks after the state is stored.
+        partial: Stores the state of the search, and may hold the state of an earlier session.
+        pace: Is told how far the search is; it may raise to stop, between two attacks, two steps of a cascade or two
+            passes of the model. What a cascade has done but for the unfinished step is then stored, of other attacks
+            what was done before the unfinished one.
 
     Returns:
         The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
     """
-    work = _Work(g, plan, section, block, seed, partial, pace or Pace())
-    work.search_all()
+    with under_attack(g, block.x, seed) as victim:
+        work = _Work(victim, g, plan, section, block, seed, partial, pace or Pace())
+        work.search_all()
     search, costs = work.search, work.costs
     score, score_clean = score_seeds(seed, block.start)
     right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.best.items()}
@@ -118,6 +126,7 @@ def attack_block(
         right=right,
         clean_right=clean_right,
         contributions=costs.contributions,
+        first_broken=work.first_broken,
         notes=list(costs.notes),
         image_forwards=costs.image_forwards,
         image_backwards=costs.image_backwards,
@@ -131,6 +140,7 @@ class _Work:
 
     def __init__(
         self,
+        victim: Victim,
         g: SmoothedClassifier,
         plan: Plan,
         section: Attack,
@@ -139,12 +149,16 @@ class _Work:
         partial: Partial | None,
         pace: Pace,
     ) -> None:
-        self._g, self._plan, self._section, self._block = g, plan, section, block
+        self._victim, self._g, self._plan, self._section, self._block = victim, g, plan, section, block
         self._seed, self._partial, self._pace = seed, partial, pace
-        self._started = time.perf_counter()
+        self._started = self._stored = time.perf_counter()
         self._suite: Progress | None = None
-        self.search = BestByRule(g, block.x, block.y, derived_seed(seed, "selection", block.start))
+        self._engine: Engine | None = None
+        # The state of a cascade that an earlier session began.
+        self._begun: tuple[dict[str, Any], dict[str, Tensor]] | None = None
+        self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection", block.start))
         self.costs = Costs()
+        self.first_broken: dict[Rule, list[int]] = {}
 
     def seconds(self) -> float:
         return self.costs.seconds + time.perf_counter() - self._started
@@ -153,23 +167,26 @@ class _Work:
         """Run every candidate in turn, continuing an earlier session if there was one."""
         everything = torch.arange(len(self._block.x), device=self._block.x.device)
         strict = self._plan.protocol == "strict"
-        if not self._restore() and strict:
-            self.search.offer(-1, everything, self._block.x)
-            self.costs.credit(CLEAN, int(self.search.broken.sum()))
+        begun = self._restore()
         for number, candidate in enumerate(self._plan.candidates):
-            rows = self.search.open() if strict else everything
             if number < self.costs.done:
                 continue
+            attacker = candidate.create(self._section, self._block.start)
+            if isinstance(attacker, Cascade):
+                self._cascade(attacker)
+                return
+            if strict and not begun:
+                self._begin()
+            begun = True
+            rows = self.search.open() if strict else everything
             if not len(rows):
                 break
-            x_adv, by_part = self._run(candidate, rows)
-            newly_broken = 0
+            x_adv, by_part = self._run(attacker, rows)
             if strict:
-                newly_broken = self.search.offer(number, rows, x_adv)
+                newly_broken = self._offer(number, rows, x_adv)
+                by_part = {candidate.label: newly_broken} if by_part is None else by_part
             else:
                 self.search.take(number, x_adv)
-            if by_part is None and strict:
-                by_part = {candidate.label: newly_broken}
             for name, images in (by_part or {}).items():
                 self.costs.credit(name, images)
             self.costs.done = number + 1
@@ -178,7 +195,44 @@ class _Work:
                 self._store()
                 self._stand()
 
-    def _run(self, candidate: Candidate, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
+    def _begin(self) -> None:
+        before = self._victim.image_forwards
+        self.search.begin()
+        self.costs.image_forwards += self._victim.image_forwards - before
+        self.costs.credit(CLEAN, int(self.search.broken.sum()))
+
+    def _offer(self, number: int, rows: Tensor, x_adv: Tensor) -> int:
+        before = self._victim.image_forwards
+        newly_broken = int(self.search.offer(number, rows, x_adv).sum())
+        self.costs.image_forwards += self._victim.image_forwards - before
+        return newly_broken
+
+    def _cascade(self, attacker: Cascade) -> None:
+        """Run a cascade step by step; when it is stopped, store what all finished steps have found."""
+        block = self._block
+        engine = self._engine = attacker.on(self._victim, self.search, block.x, block.y)
+        if self._begun is not None:
+            engine.restore(*self._begun)
+        try:
+            while engine.advance():
+                self._stand()
+                if time.perf_counter() - self._stored > _STORE_EVERY:
+                    self._store()
+        except BaseException:
+            self._store()
+            raise
+        self._engine = None
+        costs = self.costs
+        costs.image_forwards += engine.at.image_forwards
+        costs.image_backwards += engine.at.image_backwards
+        for name, images in engine.at.credits.items():
+            costs.credit(name, images)
+        for note in engine.notes(range(block.start, block.start + len(block.x))):
+            costs.note(note)
+        self.first_broken = {rule: numbers.tolist() for rule, numbers in engine.first_broken.items()}
+        costs.done = 1
+
+    def _run(self, attacker: Any, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
         """Attack the images in these rows; for a suite, also count the images that each part was the first to break."""
         g, plan = self._g, self._plan
         model: Any = g
@@ -186,7 +240,6 @@ class _Work:
             # With a panel, one pass of the model covers all draws of the panel.
             g = g.with_samples(plan.gradient_samples)
             model = OnePanel(g, derived_seed(self._seed, "panel", self._block.start))
-        attacker = candidate.create(self._section, self._block.start)
         before = g.image_forwards
         x, y = self._block.x[rows], self._block.y[rows]
         if isinstance(attacker, Resumes):
@@ -217,15 +270,26 @@ class _Work:
         self._stand()
 
     def _stand(self) -> None:
+        """Tell the pace how far the search is; it may raise to stop."""
         passes = self.costs.image_forwards + self.costs.image_backwards
         if self._suite is not None:
             passes += self._suite.image_forwards + self._suite.image_backwards
-        self._pace.stands(passes, int(self.search.settled.sum()))
+        if self._engine is not None:
+            passes += self._engine.at.image_forwards + self._engine.at.image_backwards
+        left = None if self._engine is None else self._engine.left()
+        self._pace.stands(passes, int(self.search.settled.sum()), left)
 
     def _store(self) -> None:
         if self._partial is None:
             return
-        tensors, suite = self.search.state(), None
+        self._stored = time.perf_counter()
+        suite: dict[str, Any] | None = None
+        cascade: dict[str, Any] | None = None
+        if self._engine is None:
+            tensors = self.search.state()
+        else:
+            # The versions of the search are part of the cascade's state.
+            tensors, cascade = self._engine.tensors(), self._engine.numbers()
         if self._suite is not None:
             part = self._suite
             tensors |= {f"{_PART}{name}": tensor for name, tensor in part.tensors().items()}
@@ -236,14 +300,18 @@ class _Work:
             }
         notes = [note.to_table() for note in self.costs.notes]
         books = {**vars(self.costs), "notes": notes, "seconds": self.seconds()}
-        self._partial.save(self._block.start, tensors, {"books": books, "suite": suite})
+        meta = {"books": books, "suite": suite, "cascade": cascade}
+        self._partial.save(self._block.start, tensors, meta)
 
     def _restore(self) -> bool:
         stored = None if self._partial is None else self._partial.load(self._block.start)
         if stored is None:
             return False
-        tensors, suite = stored.tensors, stored.meta["suite"]
-        self.search.restore(tensors)
+        tensors, suite, cascade = stored.tensors, stored.meta["suite"], stored.meta["cascade"]
+        if cascade is None:
+            self.search.restore(tensors)
+        else:
+            self._begun = cascade, tensors
         books = stored.meta["books"]
         self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from inspect import signature
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -16,8 +16,12 @@ from rushkit import registries
 from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.cascade.attack import Cascade
+from rushkit.attacks.cascade.schedule import MOMENTUM, Schedule, first_step, looks, schedule_of
 from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.pgd import PGD
+from rushkit.attacks.race import Panel
+from rushkit.errors import UsageError
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.results.attacks import AttackRound, Deviation, Protocol, SearchPrecision
@@ -37,7 +41,7 @@ STRICT_VOTES = 10
 STRICT_LOSSES = ("nll", "ce", "dlr", "margin")
 PAPER_STEPS = 40
 # The attacks that strict has settings for. Any other attack runs once with its own settings, and counts as weaker.
-STRICT_ATTACKS = (PGD, APGD, AutoAttack)
+STRICT_ATTACKS = (Cascade, PGD, APGD, AutoAttack)
 # The paper's step size, 2/255 at eps 8/255, as a fraction of eps.
 PAPER_STEP = 1 / 4
 
@@ -136,16 +140,13 @@ def plan_attack(
     """
     strict = protocol == "strict"
     factory = registries.attacks.get(section.type)
+    samples = 1 if deterministic else samples
+    if strict and (rule := _rule_of(section, factory)):
+        return _cascade(section, rule, samples, classes, seed, deterministic)
     known = signature(factory).parameters
     climbs = factory in (PGD, APGD)
-    samples = 1 if deterministic else samples
     own: Options = {"seed": seed} if "seed" in known else {}
-    notes: list[Note] = []
-    if isinstance(factory, type) and issubclass(factory, AutoAttack):
-        own["version"] = "standard" if deterministic else "rand"
-        if "version" not in section.options and not deterministic:
-            text = "version rand, the default on a smoothed model; set `version` to standard for the other"
-            notes.append(Note(code="rand-version", text=text))
+    notes = _version(section, factory, deterministic, own)
     version = section.options.get("version", own.get("version"))
     own_draws = _own_draws(strict, samples, str(version) if version else None, deterministic)
     gradient_samples = own_draws if deterministic else section.eot or own_draws
@@ -187,6 +188,91 @@ def plan_attack(
     )
 
 
+def _version(section: Attack, factory: Any, deterministic: bool, own: Options) -> list[Note]:
+    """Add the version of AutoAttack to the protocol's own options, and return a note if the section leaves it open."""
+    if not (isinstance(factory, type) and issubclass(factory, AutoAttack)):
+        return []
+    own["version"] = "standard" if deterministic else "rand"
+    if "version" in section.options or deterministic:
+        return []
+    text = "version rand, the default on a smoothed model; set `version` to standard for the other"
+    return [Note(code="rand-version", text=text)]
+
+
+def _rule_of(section: Attack, factory: Any) -> Literal["mixed", "apgd"] | None:
+    """Return the steps of the cascade that stands for an attack under strict; None for an attack that runs itself.
+
+    Raises:
+        UsageError: an attack that runs itself was given an effort.
+    """
+    if factory in (PGD, APGD, Cascade) and not set(section.options) - {"seed"}:
+        return "apgd" if factory is APGD else "mixed"
+    if section.effort > 1:
+        raise UsageError(
+            f"{section.type} has no effort {section.effort} here: it runs once, with settings of its own",
+            "effort is for `pgd` and `apgd` without options of their own",
+        )
+    return None
+
+
+def _cascade(
+    section: Attack, rule: Literal["mixed", "apgd"], samples: int, classes: int, seed: int, deterministic: bool
+) -> Plan:
+    """Return the plan of a cascade, which is what strict runs for ``pgd`` and, with the steps of Auto-PGD, ``apgd``."""
+    options: Options = {"rule": rule, "effort": section.effort, "seed": seed} | section.options
+    if section.eot and not deterministic:
+        options["samples"] = section.eot
+    candidate = Candidate(section.type, "cascade", options)
+    attacker: Cascade = candidate.create(section, 0)
+    schedule = attacker.schedule(not deterministic, classes)
+    notes: list[Note] = []
+    if classes < classes_needed("dlr", targeted=False):
+        text = f"no DLR loss: {classes} classes are too few for it; the margin replaces it"
+        notes.append(Note(code="no-dlr", text=text, figures={"classes": classes}))
+    panel = Panel.of(samples, not deterministic, seed)
+    own = schedule_of(section.norm, not deterministic, classes, attacker.effort, rule)
+    deviations = []
+    if not deterministic and section.eot and schedule != own and section.eps:
+        deviations.append(Deviation(name="eot", value=section.eot, own=own.fewest_draws, weaker=False))
+    return Plan(
+        "strict",
+        (candidate,),
+        votes=1 if deterministic else STRICT_VOTES,
+        gradient_samples=schedule.usual_draws,
+        notes=tuple(notes),
+        deterministic=deterministic,
+        deviations=tuple(deviations),
+        effort=attacker.effort,
+        rounds=tuple(_recorded(schedule, section)),
+        selection=panel.ends,
+        most_passes=schedule.most_passes(panel.size),
+        likely_passes=schedule.likely_passes(panel.ends[0]),
+    )
+
+
+def _recorded(schedule: Schedule, section: Attack) -> list[AttackRound]:
+    """Return the climbs of a schedule as the record keeps them, with every number that defines them."""
+    recorded = []
+    for part, ascent in schedule.climbs:
+        steps = schedule.rounds[part].steps
+        recorded.append(
+            AttackRound(
+                method=ascent.rule,
+                loss=ascent.loss,
+                steps=steps,
+                draws=schedule.rounds[part].draws,
+                most_draws=max(schedule.ladder(part)),
+                start=ascent.start,
+                doubling=part + 1,
+                momentum=MOMENTUM if ascent.rule == "falling" else 0.0,
+                step_size=first_step(ascent.rule, section.norm, section.eps),
+                offered=[*looks(steps), steps],
+                options={"rival": ascent.rival} if ascent.rival else {},
+            )
+        )
+    return recorded
+
+
 def protocol_votes(protocol: ProtocolName) -> int:
     """Return how many votes of fresh noise a protocol takes on each image, for a model with noise."""
     return STRICT_VOTES if protocol == "strict" else 1
@@ -219,10 +305,13 @@ def _deviations(
     if strict:
         if factory not in STRICT_ATTACKS:
             own["type"], given["type"] = tuple(known.__name__.lower() for known in STRICT_ATTACKS), section.type
-        elif factory is not AutoAttack:
+        elif factory is APGD:
             own["loss"] = STRICT_LOSSES
-        if factory is PGD:
-            own["step_size"] = "eps/2 falling to 0"
+        elif factory in (PGD, Cascade):
+            # The cascade has other settings in each round, so nothing shows that these are as strong.
+            own = dict.fromkeys(given, "by round")
+            given = {name: value for name, value in given.items() if name != "eot" or section.eot}
+            own["type"], given["type"] = "cascade", section.type
         if "selection_samples" in defaults:
             own["selection_samples"] = max(own_draws, STRICT_SAMPLES)
     return tuple(deviations_from(own, given))

@@ -8,21 +8,55 @@ from linear_models import layer
 from torch import nn
 
 from rushkit import registries
+from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.protocols import OnePanel, plan_attack
 from rushkit.smoothing import SmoothedClassifier
 
 
-def test_strict_runs_every_loss_of_an_attack_that_has_losses_from_its_own_start():
-    plan = plan_attack(Attack(type="apgd"), "strict", 1, 10, 0)
-    assert [candidate.options["loss"] for candidate in plan.candidates] == ["nll", "ce", "dlr", "margin"]
-    assert len({candidate.options["seed"] for candidate in plan.candidates}) == 4
-    made = plan.candidates[0].create(Attack(type="apgd"), 0)
-    assert (made.steps, made.samples, made.restarts) == (100, 20, 2)
-    made = plan_attack(Attack(type="pgd"), "strict", 64, 10, 0).candidates[0].create(Attack(), 0)
-    assert (made.steps, made.samples, made.restarts, made.noise, made.best) == (40, 64, 2, "fresh", "best")
-    assert made.random_start
-    assert made.step_size is None
+def test_strict_runs_the_cascade_for_pgd_and_with_the_steps_of_auto_pgd_for_apgd():
+    for kind, rule, methods in (("pgd", "mixed", {"falling"}), ("apgd", "apgd", {"auto"})):
+        plan = plan_attack(Attack(type=kind), "strict", 64, 10, 0)
+        (candidate,) = plan.candidates
+        assert (candidate.label, candidate.name, candidate.options["rule"]) == (kind, "cascade", rule)
+        assert {part.method for part in plan.rounds} == methods
+        assert {part.loss for part in plan.rounds} == {"nll", "ce", "dlr", "margin"}
+        assert plan.selection == (16, 32, 64, 100)
+        assert plan.likely_passes < plan.most_passes
+
+
+def test_a_greater_effort_is_the_same_rounds_and_more():
+    rounds = {
+        effort: plan_attack(Attack(type="pgd", effort=effort), "strict", 64, 10, 0).rounds for effort in (1, 2, 4)
+    }
+    for less, more in ((1, 2), (2, 4)):
+        assert rounds[more][: len(rounds[less])] == rounds[less]
+        ratio = passes(rounds[more]) / passes(rounds[less])
+        assert 1.9 < ratio < 2.3
+
+
+def passes(rounds):
+    return sum(part.steps * part.draws for part in rounds)
+
+
+@pytest.mark.parametrize("options", [{"type": "autoattack"}, {"type": "square"}, {"type": "pgd", "steps": 5}], ids=str)
+def test_an_attack_with_settings_of_its_own_has_no_effort(options):
+    with pytest.raises(UsageError, match="has no effort 2"):
+        plan_attack(Attack(**options, effort=2), "strict", 64, 10, 0)
+    assert plan_attack(Attack(**options, effort=2), "paper", 64, 10, 0).effort == 1
+
+
+def test_more_draws_a_gradient_are_the_least_of_every_round():
+    plan = plan_attack(Attack(type="pgd", eot=40), "strict", 64, 10, 0)
+    assert {part.draws for part in plan.rounds} == {40}
+    (deviation,) = plan.deviations
+    assert (deviation.name, deviation.value, deviation.weaker, plan.label) == ("eot", 40, False, "strict")
+    assert plan_attack(Attack(type="pgd", eot=8), "strict", 64, 10, 0).deviations == ()
+
+
+def test_a_ball_without_a_radius_has_no_rounds():
+    plan = plan_attack(Attack(type="pgd", eps=0.0), "strict", 64, 10, 0)
+    assert (plan.rounds, plan.label) == ((), "strict")
 
 
 def test_paper_runs_the_attack_of_the_paper():
@@ -62,9 +96,9 @@ def test_paper_shows_any_other_attack_one_panel_of_noise():
     assert torch.equal(panel(x), expected)
 
 
-def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
+def test_with_too_few_classes_for_dlr_the_margin_replaces_it_and_a_note_says_so():
     plan = plan_attack(Attack(type="pgd"), "strict", 1, 2, 0)
-    assert [candidate.label for candidate in plan.candidates] == ["pgd nll", "pgd ce", "pgd margin"]
+    assert {part.loss for part in plan.rounds} == {"nll", "ce", "margin"}
     assert any("too few" in note.text for note in plan.notes)
 
 
@@ -72,8 +106,8 @@ def test_too_few_classes_for_dlr_leave_it_out_and_a_note_says_so():
     "options",
     [
         {"steps": 1},
+        {"steps": 41},
         {"restarts": 1},
-        {"eot": 1},
         {"noise": "fixed"},
         {"best": "last"},
         {"random_start": False},
@@ -93,16 +127,18 @@ def test_what_may_be_weaker_than_strict_is_not_called_strict(options):
     plan = plan_attack(Attack(**({"type": "pgd"} | options)), "strict", 1, 10, 0)
     assert plan.label == "weaker"
     named = options if "type" not in options or len(options) == 1 else {k: v for k, v in options.items() if k != "type"}
+    if "type" not in options:
+        # The cascade has settings of its own in each round: PGD with others is another attack.
+        named = {**named, "type": "pgd"}
     assert {each.name: each.value for each in plan.deviations if each.weaker} == named
 
 
 @pytest.mark.parametrize(
     "options",
     [
-        {"steps": 41},
-        {"restarts": 3},
         {"eot": 21},
-        {"selection_samples": 200},
+        {"type": "apgd", "steps": 200},
+        {"type": "apgd", "selection_samples": 200},
         {"type": "apgd", "n_targets": 20},
         {"type": "autoattack", "queries": 6000},
     ],
@@ -123,5 +159,5 @@ def test_strict_as_it_stands_deviates_in_nothing(kind, samples, deterministic):
 
 
 def test_what_does_nothing_without_noise_is_no_deviation():
-    section = Attack(type="pgd", noise="fixed", eot=1, selection_samples=1, seed=5)
+    section = Attack(type="apgd", steps=100, eot=1, selection_samples=1, seed=5)
     assert plan_attack(section, "strict", 64, 10, 0, deterministic=True).deviations == ()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import nullcontext
 from dataclasses import replace
 
 import pytest
@@ -13,14 +12,15 @@ from linear_models import count_calls, prototypes
 from torch import nn
 
 from rushkit.attacks.best import BestByRule
+from rushkit.attacks.race import Judge
 from rushkit.attacks.scoring import count_right, newly_wrong
+from rushkit.attacks.victim import Victim
 from rushkit.recipe.schema import Attack
 from rushkit.results.intervals import mean_interval
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.protocols import Candidate, Plan, plan_attack
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.statistics import wilson_interval
-from rushkit.votes import Tally
 
 
 def strict_right(g, x, y, seed=0, votes=10, **options):
@@ -114,32 +114,37 @@ def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_1
     assert (x_adv - x).abs().max() <= 0.05 + 1e-6
 
 
+def versions(g, x, y, seed=0):
+    """The best versions by rule, before any attack."""
+    search = BestByRule(Victim(g, x, None, None), x, y, seed)
+    search.begin()
+    return search
+
+
 def test_settled_images_leave_and_open_ones_stay():
     g, x, y = prototypes(noise=0.05, samples=1)
     wrong = (y + 1) % 3
-    search = BestByRule(g, x, torch.where(torch.arange(60) < 30, wrong, y), 0)
-    assert len(search.open()) == 60
-    search.offer(-1, torch.arange(60), x)
-    lost = ~torch.isin(torch.arange(60), search.open())
+    labels = torch.where(torch.arange(60) < 30, wrong, y)
+    lost = versions(g, x, labels).settled
     assert lost[:30].sum() > 0
     assert not lost[30:].any()
-    right = torch.tensor(count_right(g, x, torch.where(torch.arange(60) < 30, wrong, y), 200, 1)["majority"])
+    right = torch.tensor(count_right(g, x, labels, 200, 1)["majority"])
     # Settled at m = 1: the label wins a few draws of a hundred at most.
     assert right[lost].max() <= 12
 
 
 def test_a_version_replaces_the_best_only_where_it_is_better():
     g, x, y = prototypes(samples=16)
-    search = BestByRule(g, x, y, 0)
-    rows = torch.arange(60)
-    before = search.offer(-1, rows, x)
-    assert search.offer(0, rows, x) == 0
+    search, rows = versions(g, x, y), torch.arange(60)
+    before = int(search.broken.sum())
+    # The same draws make the same of the same image, so it is no better.
+    assert not search.offer(0, rows, x).any()
     assert (search.chosen == -1).all()
     toward = x - 0.15 * (g.model[1].weight[y]).sign().view_as(x)
-    broken = search.offer(1, rows, toward.clamp(0, 1))
-    assert broken + before == int(search.broken.sum())
-    assert broken > 0
-    assert int((search.chosen == 1).sum()) >= broken
+    newly_broken = search.offer(1, rows, toward.clamp(0, 1))
+    assert int(newly_broken.sum()) + before == int(search.broken.sum())
+    assert newly_broken.any()
+    assert int((search.chosen == 1).sum()) >= int(newly_broken.sum())
 
 
 def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
@@ -166,13 +171,14 @@ class Timid(nn.Module):
 
     At 0.6 class 1 wins seven draws of ten by a hair, and its mean softmax stays below a half: the vote is lost, and
     the mean is not. At 0.4 it wins three of ten beyond doubt and loses the rest by a hair: the mean alone is lost.
+    Black is class 0 beyond doubt.
     """
 
     def forward(self, x):
         draw, kind = x[:, 2, 0, 0], x[:, 0, 0, 0]
         often = torch.where(draw < 0.7, 0.1, -3.0)
         seldom = torch.where(draw < 0.3, 3.0, -0.1)
-        gain = torch.where(kind > 0.5, often, seldom)
+        gain = torch.where(kind > 0.5, often, torch.where(kind > 0.2, seldom, -9.0))
         return torch.stack([torch.zeros_like(gain), gain], 1)
 
 
@@ -197,7 +203,7 @@ def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
         x[:, 0] = brightness
         return x
 
-    search = BestByRule(g, version(0.5), y, 0)
+    search = versions(g, version(0.0), y)
     for number, brightness in enumerate(order):
         search.offer(number, torch.arange(1), version(brightness))
     right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.best.items()}
@@ -213,7 +219,7 @@ def test_a_block_counts_each_rule_on_the_version_that_is_worst_for_it(monkeypatc
     g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
     x, y = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64)
     plan = plan_attack(Attack(type="pgd"), "strict", 501, 2, 0)
-    plan = replace(plan, candidates=plan.candidates[:2])
+    plan = replace(plan, candidates=plan.candidates * 2)
     brightness = iter((0.6, 0.4))
     monkeypatch.setattr(
         Candidate,
@@ -229,8 +235,7 @@ def test_an_image_stays_while_one_rule_still_has_something_to_lose():
     g = SmoothedClassifier(Timid(), OnOnePixel(), 501, seed=0)
     x = torch.zeros(1, 3, 2, 2)
     x[:, 0] = 0.6
-    search = BestByRule(g, x, torch.zeros(1, dtype=torch.int64), 0)
-    search.offer(0, torch.arange(1), x)
+    search = versions(g, x, torch.zeros(1, dtype=torch.int64))
     assert search.broken.all()
     assert search.best["majority"].settled.all()
     assert len(search.open()) == 1
@@ -239,68 +244,48 @@ def test_an_image_stays_while_one_rule_still_has_something_to_lose():
 def test_a_search_goes_on_from_its_state():
     g, x, y = prototypes(noise=0.2, samples=16)
     rows, toward = torch.arange(60), (x - 0.1 * g.model[1].weight[y].sign().view_as(x)).clamp(0, 1)
-    whole = BestByRule(g, x, y, 0)
-    whole.offer(0, rows, x)
-    resumed = BestByRule(g, x, y, 0)
-    resumed.restore({name: tensor.clone() for name, tensor in whole.state().items()})
+    whole = versions(g, x, y)
+    resumed = BestByRule(Victim(g, x, None, None), x, y, 0)
+    resumed.restore(whole.state())
     for search in (whole, resumed):
         search.offer(1, rows, toward)
     assert whole.state().keys() == resumed.state().keys()
     assert all(torch.equal(tensor, resumed.state()[name]) for name, tensor in whole.state().items())
 
 
-class Told:
-    """Stands in for a smoothed classifier of two classes: each image says what the panel makes of it.
-
-    Its pixels are, as shares of the draws, the label's votes, the label's mean softmax, and the deviation of both
-    softmaxes.
-    """
-
-    def __init__(self, samples):
-        self.samples = samples
-
-    def fixed_noise(self, seed):
-        return nullcontext()
-
-    def tally(self, x, samples):
-        votes, mean, deviation = x.flatten(1).double().T
-        both = torch.stack([mean, 1 - mean], 1)
-        squares = both.square() + deviation[:, None].square()
-        own = (votes * samples).round().long()
-        return Tally(torch.stack([own, samples - own], 1), both * samples, squares * samples, samples)
-
-
-def told(*figures):
-    return torch.tensor([figures], dtype=torch.float64).view(1, 3, 1, 1)
-
-
 @pytest.mark.parametrize(
-    "rule, figures, most_open",
+    "rule, leads, most_open",
     [
         # A lead of 0.2, of which a draw's variance is 0.6 + 0.4 - 0.2²: lost from 16 x 0.96 / 0.04 = 384 draws on.
-        ("majority", (0.4, 0.5, 0.5), 380),
+        ("majority", [1.0] * 60 + [-1.0] * 40, 380),
         # A lead of 0.1; label and rival go apart by 0.1 + 0.1: lost from 16 x 0.04 / 0.01 = 64 draws on.
-        ("mean", (0.5, 0.45, 0.1), 60),
+        ("mean", [0.3, -0.1] * 50, 60),
         # None of the 100 draws differs, which shows no variance below 1 / 100: lost from 16 x 0.01 / 0.01 on.
-        ("mean", (0.5, 0.45, 0.0), 15),
-        ("majority", (0.0, 0.5, 0.5), 0),
+        ("mean", [0.1] * 100, 15),
+        ("majority", [1.0] * 100, 0),
     ],
     ids=["a vote", "a mean", "a mean without variance", "every vote"],
 )
-def test_an_image_is_lost_where_its_lead_is_four_standard_deviations(rule, figures, most_open):
+def test_an_image_is_lost_where_its_lead_is_four_standard_deviations(rule, leads, most_open):
+    drawn = torch.tensor(leads, dtype=torch.float64)[:, None]
     for samples, lost in ((most_open, False), (most_open + 10, True)):
         if samples:
-            search = BestByRule(Told(samples), told(0.5, 0.5, 0.0), torch.zeros(1, dtype=torch.int64), 0)
-            search.offer(0, torch.arange(1), told(*figures))
-            assert bool(search.best[rule].settled) is lost
+            assert bool(Judge(rule, samples, random=True).lost(drawn)) is lost
 
 
 def test_of_equal_votes_the_version_that_the_label_convinces_least_is_kept():
-    for order in ((0.7, 0.6, 0.8), (0.6, 0.8, 0.7), (0.8, 0.7, 0.6)):
-        search = BestByRule(Told(10), told(1.0, 1.0, 0.0), torch.zeros(1, dtype=torch.int64), 0)
-        for number, mean in enumerate(order):
-            search.offer(number, torch.arange(1), told(0.9, mean, 0.1))
-        assert search.chosen.tolist() == [order.index(0.6)]
+    """Every draw of a linear model gives the label; the further towards the boundary, the less surely."""
+    g, x, y = prototypes(noise=0.001, samples=16)
+    weight = g.model[1].weight
+    toward = -(weight[y] - weight[(y + 1) % 3]).sign().view_as(x)
+    sure = g.tally(x).votes.gather(1, y[:, None]).squeeze(1) == 16
+    for order in ((0.003, 0.002, 0.001), (0.002, 0.001, 0.003), (0.001, 0.003, 0.002)):
+        search = versions(g, x, y)
+        for number, length in enumerate(order):
+            search.offer(number, torch.arange(60), (x + length * toward).clamp(0, 1))
+        undecided = sure & ~search.broken
+        assert undecided.sum() > 40
+        assert (search.chosen[undecided] == order.index(0.003)).double().mean() > 0.9
 
 
 def test_votes_on_attacked_images_and_on_their_originals_are_of_independent_draws():
