@@ -54,6 +54,10 @@ class Options:
     protocol: Annotated[
         Protocol, typer.Option("--protocol", help="paper reproduces the paper's figures; strict is what may be quoted.")
     ] = Protocol.BOTH
+    effort: Annotated[
+        int | None,
+        typer.Option("--effort", metavar="1|2|4", help="Budget of strict pgd, as a multiple; the row names it."),
+    ] = None
     samples: Samples = None
     limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None
     eot: Annotated[
@@ -68,7 +72,8 @@ class Options:
     def keys(self) -> dict[str, str | int | list[int] | None]:
         """Return the keys that every attack of the recipe gets; None changes nothing."""
         samples = numbers(self.samples, "--samples")
-        return {"norm": self.norm, "eps": self.eps, "samples": samples, "eot": self.eot, "limit": self.limit}
+        ball = {"norm": self.norm, "eps": self.eps}
+        return {**ball, "samples": samples, "eot": self.eot, "effort": self.effort, "limit": self.limit}
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""

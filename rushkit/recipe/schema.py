@@ -350,7 +350,9 @@ class Attack(Component):
     split: SplitName = "test"
     samples: GradientDraws = [1, 64]
     eot: int = Field(default=0, ge=0, le=_MAX_GRADIENT_DRAWS, description="draws a gradient; 0: as the protocol says")
-    effort: Annotated[Literal[1, 2, 4], Field(description="budget of `pgd` under strict, as a multiple")] = 1
+    effort: Annotated[
+        Literal[1, 2, 4], Field(description="budget of the search under strict, as a multiple of its own")
+    ] = 1
     limit: Limit = 0
 
     @field_validator("eps")

@@ -164,6 +164,12 @@ def plan_jobs(
     # Without noise the classifier is the same for every m.
     deterministic = is_deterministic(build_noise(recipe))
     for number, section in enumerate(recipe.attack):
+        if section.effort > 1 and "strict" not in protocols:
+            problems[number] = UsageError(
+                f"effort {section.effort} is a budget of the protocol strict, which does not run here",
+                "choose --protocol strict or both, or leave --effort out",
+            )
+            continue
         for m in [1] if deterministic else sorted(set(section.samples)):
             for protocol in protocols:
                 try:
