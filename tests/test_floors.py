@@ -246,7 +246,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "distributed": ({"last_words", "rendezvous"}, {"launch", "ranks"}, {"share"}),
     "report": (
-        {"families", "figures", "paper", "table", "words"},
+        {"families", "figures", "paper", "search", "table", "words"},
         {"compare", "curves", "protocols"},
         {"measured", "tables"},
         {"pictures", "summary", "terminal"},

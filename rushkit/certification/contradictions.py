@@ -19,7 +19,7 @@ from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe, Rule
-from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.attacks import AttackRow, Attacks, variant_words
 from rushkit.results.certification import EmpiricalRow
 from rushkit.results.records import read
 from rushkit.run.info import find_runs
@@ -86,7 +86,7 @@ def _contradiction(row: EmpiricalRow) -> str:
     assert row.chance is not None
     return (
         f"{len(row.broken)} of {row.compared} images that are certified at {ball_words(row.norm, row.eps)} lost all "
-        f"{row.votes} votes of m = {row.samples} under {row.attack} ({row.protocol}) of {row.run}; were the "
+        f"{row.votes} votes of m = {row.samples} under {row.attack} ({variant_words(row)}) of {row.run}; were the "
         f"certificates true, so many would by chance with probability {_power_above(row.chance)} at most: the "
         f"certificate or the attack is wrong; look at images {row.broken}"
     )
@@ -154,6 +154,8 @@ def _row(folder: Path, attack: AttackRow, certified: Certified) -> EmpiricalRow 
         run=str(folder),
         attack=attack.attack,
         protocol=attack.protocol,
+        version=attack.version,
+        effort=attack.effort,
         deviations=attack.deviations,
         norm=attack.norm,
         eps=attack.eps,

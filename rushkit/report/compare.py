@@ -134,7 +134,8 @@ def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:
         labels = dict(zip(outcomes.images, outcomes.labels, strict=True))
         right = np.array(outcomes.right["majority"]) / row.votes
         share = dict(zip(outcomes.images, right.tolist(), strict=True))
-        what = AttackMeasurement(row.split, row.samples, row.attack, row.norm, row.eps, row.protocol, row.deviations)
+        variant = row.protocol, row.version, row.effort
+        what = AttackMeasurement(row.split, row.samples, row.attack, row.norm, row.eps, *variant, row.deviations)
         yield what, _Outcomes(labels, share, bound=row.protocol == "strict", settings=_settings(row))
 
 
@@ -144,4 +145,4 @@ def _settings(row: AttackRow) -> str:
         (candidate.label, sorted((key, value) for key, value in candidate.options.items() if key != "seed"))
         for candidate in row.candidates
     ]
-    return repr((row.gradient_samples, candidates))
+    return repr((row.gradient_samples, candidates, row.rounds, row.selection))

@@ -109,7 +109,7 @@ class AttackedShare(MeasuredShare):
 
     Attributes:
         chosen_from: How many runs attacked these images.
-        settings: Those that are not the protocol's own, in words.
+        settings: What is not the protocol's own, in words: version, effort, and settings.
     """
 
     chosen_from: int
@@ -179,6 +179,8 @@ class EpsSeries(Figures):
     attack: str
     norm: str
     protocol: str
+    version: int
+    effort: int
     samples: int
     settings: str
     points: tuple[EpsPoint, ...]
@@ -409,6 +411,8 @@ class AttackMeasurement(Figures):
     norm: str
     eps: float
     protocol: str
+    version: int
+    effort: int
     deviations: list[Deviation]
 
 

@@ -20,7 +20,7 @@ from rushkit.report.figures import (
     Table1Row,
 )
 from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
-from rushkit.report.protocols import attacks_of, settings_words
+from rushkit.report.protocols import attacks_of, protocol_words, settings_words, unusual_words
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
@@ -60,6 +60,8 @@ def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
 def attack_rows(family: Family) -> list[MeasuredAttack]:
     """Return every attack, ball, protocol and m on each split, by attack and eps; one run's row where several have it.
 
+    Rows of another version or effort of a protocol are rows of their own.
+
     It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
     that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
     settings, if any is. Rows that are weaker than strict are kept apart by their settings. ``chosen_from`` counts the
@@ -70,7 +72,8 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
         for attacked in attacks_of(run.path.name, results):
             row = attacked.record
             settings = settings_words(row) if row.protocol == WEAKER else ""
-            kind = (row.attack, row.norm, row.eps, row.protocol, settings, row.samples, row.split)
+            variant = row.protocol, row.version, row.effort
+            kind = (row.attack, row.norm, row.eps, *variant, settings, row.samples, row.split)
             rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(attacked)
     return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
 
@@ -132,7 +135,7 @@ def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
     series: dict[object, list[MeasuredAttack]] = {}
     for row in rows:
         about = row.record
-        named = (about.attack, about.norm, about.protocol, about.samples, settings_words(about))
+        named = (about.attack, about.norm, protocol_words(about), about.samples)
         series.setdefault((row.data, about.split, _frozen(row.noise), *named), []).append(row)
     return [_eps_series(sorted(rows, key=lambda row: row.record.eps)) for rows in series.values() if len(rows) > 1]
 
@@ -188,16 +191,18 @@ def _key(data: str, noise: dict[str, object], samples: int) -> tuple[str, str, i
 
 
 def _cells(rows: Sequence[MeasuredAttack], attack: str) -> dict[str, AttackedShare | None]:
-    """Return protocol -> what an attack leaves."""
-    by_protocol: dict[str, AttackedShare] = {
-        row.record.protocol: _share(row) for row in rows if row.record.attack == attack
-    }
-    return {protocol: by_protocol.get(protocol) for protocol in COLUMN_PROTOCOLS}
+    """Return protocol -> what an attack leaves; of several versions or efforts, by the newest of the most images."""
+    cells: dict[str, AttackedShare | None] = {}
+    for protocol in COLUMN_PROTOCOLS:
+        alike = [row for row in rows if row.record.attack == attack and row.record.protocol == protocol]
+        best = max(alike, key=lambda row: (row.record.version, row.record.images, row.record.effort), default=None)
+        cells[protocol] = None if best is None else _share(best)
+    return cells
 
 
 def _share(row: MeasuredAttack) -> AttackedShare:
     about = row.record
-    return AttackedShare(*_share_of(row.majority), about.images, row.run, row.chosen_from, settings_words(about))
+    return AttackedShare(*_share_of(row.majority), about.images, row.run, row.chosen_from, unusual_words(about))
 
 
 def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:
@@ -229,9 +234,9 @@ def _eps_series(rows: Sequence[MeasuredAttack]) -> EpsSeries:
         share = points[0]
         points.insert(0, EpsPoint(0.0, clean, low, high, share.images, share.run, share.chosen_from, share.settings))
     about = first.record
-    settings = settings_words(about)
-    named = (first.data, about.split, first.noise, about.attack, about.norm, about.protocol, about.samples, settings)
-    return EpsSeries(*named, tuple(points))
+    variant = about.protocol, about.version, about.effort
+    named = (first.data, about.split, first.noise, about.attack, about.norm, *variant, about.samples)
+    return EpsSeries(*named, settings_words(about), tuple(points))
 
 
 def _eps_point(eps: float, share: AttackedShare) -> EpsPoint:

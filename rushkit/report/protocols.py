@@ -7,7 +7,7 @@ from typing import Protocol
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
-from rushkit.results.attacks import Attacks, Deviation
+from rushkit.results.attacks import AttackRow, Attacks, Deviation, Variant, variant_words
 from rushkit.results.words import plain_noise
 from rushkit.robustness.deviations import deviation_words
 from rushkit.rounding import percent
@@ -21,13 +21,8 @@ PROTOCOLS = ("paper", "strict", "weaker")
 _STANDING = ("strict", "paper", "weaker")
 
 
-class Labelled(Protocol):
+class Labelled(Variant, Protocol):
     """A row of results that says under which protocol its attack ran, and with what other settings."""
-
-    @property
-    def protocol(self) -> str:
-        """The name of the protocol, or ``weaker``."""
-        ...
 
     @property
     def deviations(self) -> Sequence[Deviation]:
@@ -47,13 +42,18 @@ def settings_words(row: Labelled) -> str:
 
 
 def protocol_words(row: Labelled) -> str:
-    """Return ``"strict"``, or with the settings that are not its own: ``"weaker: steps 1 (strict: 40)"``."""
-    return ": ".join(filter(None, (row.protocol, settings_words(row))))
+    """Return ``"strict effort 2"``, or with the settings that are not its own: ``"weaker: steps 1 (strict: 40)"``."""
+    return ": ".join(filter(None, (variant_words(row), settings_words(row))))
+
+
+def unusual_words(row: Labelled) -> str:
+    """Return what is not the protocol's own: ``"version 1; steps 1 (strict: 40)"``; empty if all is."""
+    return "; ".join(filter(None, (variant_words(row).partition(" ")[2], settings_words(row))))
 
 
 def pair_words(pair: Pair) -> str:
-    """Return ``protocol_words`` of those rows of a pair whose settings are not the protocol's own."""
-    return "; ".join(protocol_words(row.record) for row in pair.values() if row.record.deviations)
+    """Return ``protocol_words`` of those rows of a pair that are not as the protocol has it."""
+    return "; ".join(protocol_words(row.record) for row in pair.values() if unusual_words(row.record))
 
 
 def protocols_in(pairs: Sequence[Pair]) -> list[str]:
@@ -64,12 +64,13 @@ def protocols_in(pairs: Sequence[Pair]) -> list[str]:
 def attack_pairs(rows: Sequence[MeasuredAttack]) -> list[dict[str, MeasuredAttack]]:
     """Return protocol -> row, for each data set, split, noise, attack, ball and m, in the rows' order.
 
-    Two attacks may share all of these and differ in their options: then they are two pairs.
+    Two attacks may share all of these and differ in their options: then they are two pairs. Rows of different versions
+    or efforts of strict never share a pair; the row of paper stands in the first.
     """
     pairs: dict[object, list[dict[str, MeasuredAttack]]] = {}
     for row in rows:
         alike = pairs.setdefault((row.record.attack, *_place(row)), [])
-        open_pair = next((pair for pair in alike if row.record.protocol not in pair), None)
+        open_pair = next((pair for pair in alike if _joins(row, pair)), None)
         if open_pair is None:
             alike.append(open_pair := {})
         open_pair[row.record.protocol] = row
@@ -84,16 +85,17 @@ def standing(pair: Pair) -> MeasuredAttack:
 def upper_bounds(rows: Sequence[MeasuredAttack]) -> list[MeasuredAttack]:
     """Return the rows that may be quoted as upper bounds of the robustness.
 
-    These are the strict ones, and a weaker one where it leaves less than every strict one of the same ball, m and
-    images: what it broke is broken.
+    These are the strict ones of the newest version, and another one, weaker or of an earlier version, where it leaves
+    less than every such row of the same ball, m and images: what it broke is broken.
     """
-    strict = [row for row in rows if row.record.protocol == "strict"]
+    newest = max((row.record.version for row in rows if row.record.protocol == "strict"), default=0)
+    strict = [row for row in rows if (row.record.protocol, row.record.version) == ("strict", newest)]
 
     def lower(row: MeasuredAttack) -> bool:
         rivals = [rival for rival in strict if _images(rival) == _images(row)]
         return bool(rivals) and all(row.majority.accuracy < rival.majority.accuracy for rival in rivals)
 
-    return [*strict, *(row for row in rows if row.record.protocol == "weaker" and lower(row))]
+    return [*strict, *(row for row in rows if row not in strict and row.record.protocol != "paper" and lower(row))]
 
 
 def above_paper(pair: Pair) -> list[str]:
@@ -109,14 +111,23 @@ def above_paper(pair: Pair) -> list[str]:
         f"{percent(strict.majority.accuracy)} %, paper {percent(paper.majority.accuracy)} %; "
     )
     if strict.majority.low > paper.majority.high:
-        return [
-            f"{said}more than chance explains, so the search of strict was too weak: give it more steps or restarts"
-        ]
+        return [f"{said}more than chance explains, so the search of strict was too weak: {_more(row)}"]
     votes = "one vote" if paper.record.votes == 1 else f"{paper.record.votes} votes"
     return [
         f"{said}paper asks for {votes} an image, strict for the mean of {row.votes}, on images chosen with other "
         f"draws: on {row.images} images such a difference can be chance"
     ]
+
+
+def _more(row: AttackRow) -> str:
+    return "give it more effort" if row.rounds else "give it more steps or restarts"
+
+
+def _joins(row: MeasuredAttack, pair: Pair) -> bool:
+    """Return whether a row may stand beside those of a pair."""
+    strict = [(other.record.version, other.record.effort) for name, other in pair.items() if name != "paper"]
+    same = row.record.protocol == "paper" or all(one == (row.record.version, row.record.effort) for one in strict)
+    return row.record.protocol not in pair and same
 
 
 def _place(row: MeasuredAttack) -> tuple[object, ...]:

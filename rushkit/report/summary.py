@@ -14,6 +14,7 @@ from rushkit.report.figures import MeasuredAudit, Model, Table1Row
 from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
+from rushkit.report.search import convergence_note, definition_note
 from rushkit.results.attacks import Attacks
 from rushkit.results.words import Accuracy, certainty, noise_words
 from rushkit.rounding import as_asked, percent, percent_interval
@@ -55,7 +56,7 @@ def attack_notes(model: Model) -> list[str]:
     for attacked in model.attacks:
         row = attacked.record
         about = f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)} m = {row.samples}"
-        for note in attacked.notes:
+        for note in filter(None, (*attacked.notes, convergence_note(row), definition_note(row))):
             rows_of.setdefault(note, []).append(about)
     return [*dict.fromkeys(noted), *(f"{note} ({'; '.join(rows)})" for note, rows in rows_of.items())]
 

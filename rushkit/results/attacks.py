@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal, Self
+from typing import Protocol as Abstract
 
 from pydantic import Field, JsonValue, model_validator
 
@@ -25,8 +27,36 @@ from rushkit.results.notes import Note
 # ``weaker`` labels an attack that ran under strict with settings that make it weaker.
 Protocol = Literal["paper", "strict", "weaker"]
 # The versions of the protocols that this package runs. Rows of version 1 of strict do not name their version.
-VERSIONS: dict[Protocol, int] = {"paper": 1, "strict": 2, "weaker": 2}
+VERSIONS: Mapping[str, int] = {"paper": 1, "strict": 2, "weaker": 2}
 SearchPrecision = Literal["float32", "bf16"]
+
+
+class Variant(Abstract):
+    """What says of a row which protocol it ran under, in which version and with which effort."""
+
+    @property
+    def protocol(self) -> str:
+        """The name of the protocol, or ``weaker``."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """The protocol's version."""
+        ...
+
+    @property
+    def effort(self) -> int:
+        """How much of the protocol's budget was spent: 1, 2 or 4 times."""
+        ...
+
+
+def variant_words(row: Variant) -> str:
+    """Return ``"strict"``, or ``"strict version 1 effort 2"`` where these are not the ones that run by default.
+
+    Rows with different words are different measurements, which no table puts into one row.
+    """
+    version = f" version {row.version}" if row.version != VERSIONS.get(row.protocol, row.version) else ""
+    return f"{row.protocol}{version}{f' effort {row.effort}' if row.effort != 1 else ''}"
 
 
 class RuleFigures(Record):

@@ -75,6 +75,8 @@ class EmpiricalRow(Record):
         run: Folder of the attack's run.
         attack: Registered name of the attack.
         protocol: The protocol whose settings it ran with.
+        version: Version of the protocol.
+        effort: How much of the protocol's budget was spent: 1, 2 or 4 times.
         deviations: Settings that differ from the protocol's own.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
@@ -93,6 +95,8 @@ class EmpiricalRow(Record):
     run: str
     attack: str
     protocol: Protocol
+    version: Number = 1
+    effort: Number = 1
     deviations: list[Deviation]
     norm: Norm
     eps: Size

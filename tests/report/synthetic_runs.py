@@ -16,7 +16,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Backbone, Noise, Recipe
 from rushkit.results import dump
-from rushkit.results.attacks import AttackOutcomes, AttackRow, Attacks, Candidate, Transfer, TransferOutcomes
+from rushkit.results.attacks import VERSIONS, AttackOutcomes, AttackRow, Attacks, Candidate, Transfer, TransferOutcomes
 from rushkit.results.auditing import Audit, AuditAttacks, AuditPoint, AuditSettings, AuditSweeps
 from rushkit.results.base import StageResults
 from rushkit.results.certification import (
@@ -179,7 +179,7 @@ def attack_row(
 ) -> AttackRow:
     """One row of ``rushkit attack``: how many of the votes (1 for paper, else 10) were right, by image.
 
-    ``facts`` may replace ``labels``, ``notes``, ``contributions`` and ``candidates``.
+    ``facts`` may replace ``labels``, ``notes``, ``contributions``, ``candidates`` and what says how it searched.
     """
     votes = 1 if protocol == "paper" else 10
     counts = list(right)
@@ -211,6 +211,8 @@ def attack_row(
         image_backwards=5,
         contributions=facts.get("contributions", {f"{attack} nll": sum(count == 0 for count in counts)}),
         notes=facts.get("notes", []),
+        version=facts.get("version", VERSIONS[protocol]),
+        **{name: facts[name] for name in ("effort", "rounds", "selection", "convergence") if name in facts},
     )
 
 

@@ -8,6 +8,7 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Model
 from rushkit.report.measured import on_test
 from rushkit.report.pictures.charts import Chart, Series, chart
+from rushkit.results.attacks import variant_words
 from rushkit.results.words import encoder_words, noise_words, points_words
 
 _NAMES = {
@@ -31,7 +32,7 @@ def against_eps(models: Sequence[Model]) -> list[Chart]:
             images = sorted({point.images for point in one.points})
             words = [
                 *([model.name] if several else []),
-                f"{one.attack} {one.protocol}{'' if on_test(one.split) else ' on ' + one.split}",
+                f"{one.attack} {variant_words(one)}{'' if on_test(one.split) else ' on ' + one.split}",
                 *([one.settings] if one.settings else []),
                 *([noise_words(one.noise)] if len(noises) > 1 else []),
                 f"n = {images[0]}" + (f" to {images[-1]}" if len(images) > 1 else ""),

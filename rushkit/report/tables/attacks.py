@@ -8,6 +8,7 @@ from typing import NamedTuple
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import Pair, attack_pairs, pair_words, protocol_words, protocols_in, standing
+from rushkit.report.search import HEAD, change_words, passes_an_image
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
 from rushkit.report.words import run_of_checkpoint
@@ -50,6 +51,9 @@ def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
         column("images", lambda row: _images_cell(row.shown), label="images"),
         column("clean", lambda row: percent(row.shown.majority.clean_accuracy), line="clean %", label="clean"),
         *(_protocol_column(name) for name in protocols_in([row.pair for row in rows])),
+        column("effort", lambda row: row.shown.record.effort, label="effort", media=TEXT),
+        column("passes an image", _passes_cell, line="passes", label="passes an image"),
+        column(HEAD, _change_cell, label=HEAD, media=PAGE | MARKDOWN),
         _percent_column("right in every vote", "any_failure_accuracy"),
         _percent_column("flips", "flip_rate"),
         column("broken by", _breakers, left=True, kind="wide", label="broken by", media=PAGE),
@@ -131,6 +135,17 @@ def _images_cell(row: MeasuredAttack) -> Cell:
     words = images_words(row.record.images, row.record.split, row.chosen_from)
     count, _, runs = words.partition(", ")
     return Cell(count, (runs,) if runs else (), words)
+
+
+def _passes_cell(row: _Attacked) -> Cell:
+    words = passes_an_image(row.shown.record)
+    return Cell(words, (f"effort {row.shown.record.effort}",), words)
+
+
+def _change_cell(row: _Attacked) -> Cell:
+    words = change_words(row.shown.record)
+    figure, _, mark = words.partition(", not ")
+    return Cell(figure, (f"not {mark}",) if mark else (), words)
 
 
 def _protocol_column(protocol: str) -> Column[_Attacked]:

@@ -9,7 +9,7 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
-from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.attacks import AttackRow, Attacks, variant_words
 from rushkit.results.auditing import POWER_CHECK, Audit
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
@@ -185,7 +185,7 @@ def _probed(results: Probe) -> list[str]:
 
 
 def _attack(row: AttackRow) -> str:
-    return f"{row.attack} {ball_words(row.norm, row.eps)} {row.protocol}, m = {row.samples}"
+    return f"{row.attack} {ball_words(row.norm, row.eps)} {variant_words(row)}, m = {row.samples}"
 
 
 def _verdicts(results: Audit) -> str:

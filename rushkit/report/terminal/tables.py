@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,8 +11,10 @@ from rich.text import Text
 
 from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
+from rushkit.report.figures import MeasuredAttack
 from rushkit.report.measured import accuracy_of
-from rushkit.report.protocols import above_paper, attack_pairs, attacks_of
+from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words
+from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.tables import accuracy, attacks, audits, certificates
 from rushkit.report.terminal.render import render_table
 from rushkit.results.attacks import Attacks
@@ -60,9 +62,16 @@ def attack_table(results: Attacks) -> RenderableType:
         parts.append(Text(f"the other model: {asked}"))
     notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
     notes += dict.fromkeys(note for row in rows for note in row.notes)
+    notes += [f"{protocol_words(row.record)}, m = {row.record.samples}: {note}" for row, note in _converged(rows)]
+    notes += dict.fromkeys(filter(None, (definition_note(row.record) for row in rows)))
     parts += [Text(f"note: {note}") for note in notes]
     parts += [Text(f"failed: {row.words()}") for row in results.failed]
     return Group(*parts, Text(PROTOCOL_NOTE))
+
+
+def _converged(rows: Sequence[MeasuredAttack]) -> list[tuple[MeasuredAttack, str]]:
+    """Return the rows whose convergence is known, with a sentence on it."""
+    return [(row, note) for row in rows if (note := convergence_note(row.record))]
 
 
 def certified_table(results: Certification) -> RenderableType:
