@@ -30,8 +30,8 @@ class AttackResult:
             scored by a vote of draws that were not used to choose the images; reported figures need votes of their own.
         loss: (N,) the attack's loss at x_adv.
         loss_curve: (steps,) the loss at each step before it was taken, mean over images and restarts; an image that has
-            left the batch counts with its last value. In l1 pgd and apgd begin in larger balls. Empty for an attack that
-            has none.
+            left the batch counts with its last value. In l1 pgd and apgd begin in larger balls. Empty for an attack
+            that has none.
         image_forwards: Images that went forward through the base model.
         image_backwards: Images that went backward through it.
         notes: Notes that qualify the figures, such as a loss that was replaced; a plain sentence has no code.
