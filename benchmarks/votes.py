@@ -17,13 +17,14 @@ from collections.abc import Callable
 import torch
 
 from rushkit import noises
-from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
+from rushkit.certification.draws import count_votes
 from rushkit.models.network import build_backbone
 from rushkit.models.passes import MOST
 from rushkit.setup.networks import num_features
 from rushkit.setup.subject import LowPrecision
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, choose_machine, generator
+from rushkit.units import noisy_unit, unit_sizes
 
 
 def contestants(args: argparse.Namespace, machine: Machine) -> dict[str, Callable[[], object]]:

@@ -26,7 +26,8 @@ from rushkit.models.passes import MOST
 from rushkit.noises import Noise, is_data_dependent, is_deterministic, settled
 from rushkit.recipe.schema import Rule
 from rushkit.system import generator
-from rushkit.votes import Tally, VoteCounter
+from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
+from rushkit.votes import SCORE, Tally, VoteCounter
 
 # Noise is drawn for about this many images at a time, whatever the chunk, so that the chunk changes no draw.
 _DRAW_BLOCK = 1024
@@ -181,6 +182,56 @@ class SmoothedClassifier(nn.Module):
         if not counter.finite:
             raise not_finite()
         return Tally(counter.votes, counter.confidence, counter.confidence_squared, m)
+
+    @torch.no_grad()
+    def keyed_tally(
+        self, x: Tensor, keys: Tensor, seed: int, purpose: str, samples: int | None = None, votes: int = 1
+    ) -> Tally:
+        """Count independent votes on draws that are seeded for each image by its key, as those of a certificate are.
+
+        The draws of an image depend on seed, purpose and key alone: not on the images beside it, on earlier calls, on
+        the chunk, or on ``fixed_noise`` and ``fresh_noise``.
+
+        Args:
+            x: (N, C, H, W) images in [0, 1].
+            keys: (N,) int64, what identifies each image, such as its index in the data set's split.
+            seed: Seed of the draws.
+            purpose: What the draws are for; another purpose makes other draws.
+            samples: Number of draws in each vote; None: m.
+            votes: T, the number of votes.
+
+        Returns:
+            A tally with T rows for each image: row i * T + t has the draws of vote t on image i. Confidences are
+            rounded down to multiples of 1/SCORE, so that their sums are the same in any order.
+        """
+        x = checked_images(x)
+        check_pixels(x)
+        m = self._draws(samples)
+        if self.deterministic:
+            one = self.tally(x, 1)
+            sums = (one.votes, one.confidence, one.confidence_squared)
+            votes_cast, confidence, squared = ((m * each).repeat_interleave(votes, dim=0) for each in sums)
+            return Tally(votes_cast, confidence, squared, m)
+        counter = None
+        for noisy, row in packed(self._units(x, keys, seed, purpose, m, votes), self.chunk or MOST[x.device.type]):
+            logits = self._forward(noisy, recompute=False, training=False)
+            # The first pass determines K.
+            counter = counter or VoteCounter(len(x) * votes, logits.shape[1], x.device, whole=True)
+            counter.add(logits, row)
+        assert counter is not None
+        if not counter.finite:
+            raise not_finite()
+        wide = torch.float32 if x.device.type == "mps" else torch.float64
+        return Tally(
+            counter.votes, counter.confidence.to(wide) / SCORE, counter.confidence_squared.to(wide) / SCORE**2, m
+        )
+
+    def _units(self, x: Tensor, keys: Tensor, seed: int, purpose: str, samples: int, votes: int) -> Iterator[Piece]:
+        """Yield the noisy copies of each image, unit by unit, and the vote that each copy belongs to."""
+        for image, key in enumerate(keys.tolist()):
+            for unit, size in enumerate(unit_sizes(samples * votes)):
+                vote = (torch.arange(size, device=x.device) + unit * UNIT) // samples
+                yield image * votes + vote, noisy_unit(self.noise, x[image], size, seed, purpose, key, unit)
 
     def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
         """Count how often each class has the largest logit (eq. 4): (N, C, H, W) -> (N, K) int64."""

@@ -25,7 +25,7 @@ FLOORS = (
     {"recipe"},
     {"system"},
     {"data", "views", "noises", "models", "objectives"},
-    {"statistics", "checked", "votes"},
+    {"statistics", "checked", "units", "votes"},
     {"smoothing"},
     {"attacks", "certificates"},
     {"results"},

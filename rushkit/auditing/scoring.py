@@ -9,7 +9,6 @@ from torch import Tensor
 
 from rushkit.attacks.margins import margin
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.system import derived_seed
 
 # Draws behind every accuracy, in votes of m draws each; and votes on the worst white-box versions.
 SCORE_DRAWS, FINAL_VOTES = 64, 10
@@ -39,14 +38,11 @@ class Scores:
 
 def score(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int, label: str) -> Scores:
     """Let fresh noise vote on images (N, C, H, W) with labels (N,); the label of the attack seeds the draws."""
-    right = torch.zeros_like(y)
-    with g.fresh_noise(derived_seed(seed, f"audit score {label}")):
-        tallies = [g.tally(x) for _ in range(votes)]
-    for tally in tallies:
-        right += tally.predict("majority") == y
+    tally = g.keyed_tally(x, torch.arange(len(x)), seed, f"audit score {label}", votes=votes)
+    right = (tally.predict("majority").view(len(x), votes) == y[:, None]).sum(dim=1)
     draws = votes * g.samples
-    counts = torch.stack([tally.votes for tally in tallies]).sum(dim=0)
-    confidence = torch.stack([tally.confidence for tally in tallies]).sum(dim=0)
+    counts = tally.votes.view(len(x), votes, -1).sum(dim=1)
+    confidence = tally.confidence.view(len(x), votes, -1).sum(dim=1)
     of_label = counts.gather(1, y[:, None]).squeeze(1).double()
     lost = margin(counts, y).double() if g.samples > 1 else -of_label
     doubt = 1 - confidence.gather(1, y[:, None]).squeeze(1).double() / draws

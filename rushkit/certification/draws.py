@@ -1,12 +1,8 @@
-"""Draw noisy copies of images in units, pack them into full batches, and count the model's answers by image.
-
-The draws of an image come in units of up to ``UNIT``, each from a generator seeded by the run's seed, the purpose of
-the draws, the image and the number of the unit. Neither the packing into batches nor a stop changes any draw.
-"""
+"""Draw noisy copies of images in units, and count the model's answers by image; the ranks share the units."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,20 +14,15 @@ from rushkit.certification.tasks import Task
 from rushkit.checked import checked_logits, not_finite
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
-from rushkit.noises import FiniteNoise, Noise, noisy_images
+from rushkit.noises import FiniteNoise, Noise
 from rushkit.setup.components import to_float
-from rushkit.system import generator
+from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
 from rushkit.votes import SCORE, VoteCounter
 
 Integers = NDArray[np.int64]
 
-# Number of draws from one generator.
-UNIT = 100
 # The largest number of draws in one row for which the sum of squared scores cannot overflow 64 bits.
 MOST_DRAWS = (2**63 - 1) // SCORE**2
-
-# A row, and the noisy images that are counted in it.
-Piece = tuple[int, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,18 +114,6 @@ class Sampler:
         return labels
 
 
-def unit_sizes(draws: int) -> list[int]:
-    """Return the number of draws in each unit: ``UNIT``, except in the last."""
-    full, rest = divmod(draws, UNIT)
-    return [UNIT] * full + [rest] * bool(rest)
-
-
-def noisy_unit(noise: Noise, x: Tensor, size: int, seed: int, purpose: str, *counters: int) -> Tensor:
-    """Return noisy copies of an image, seeded by seed, purpose and counters: (C, H, W) -> (size, C, H, W)."""
-    copies = x.expand(size, *x.shape)
-    return noisy_images(noise, copies, generator(seed, purpose, *counters, device=x.device))
-
-
 @torch.no_grad()
 def count_votes(
     model: nn.Module, pieces: Iterable[Piece], rows: int, classes: int, batch: int, device: torch.device
@@ -153,30 +132,9 @@ def count_votes(
         NumericsError: a logit is not finite.
     """
     counter = VoteCounter(rows, classes, device, whole=True)
-    for images, row in _packed(pieces, batch):
+    for images, row in packed(pieces, batch):
         counter.add(checked_logits(model(images), len(images)).float(), row)
     if ranks.any_rank(not counter.finite):
         raise not_finite()
     sums = torch.stack([counter.votes, counter.confidence, counter.confidence_squared])
     return Counts(*ranks.total(sums).cpu().numpy())
-
-
-def _packed(pieces: Iterable[Piece], batch: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield full batches and the row of each image; a batch is overwritten once the next one is asked for."""
-    images = rows = torch.empty(0)
-    held = 0
-    for row, noisy in pieces:
-        if not len(images):
-            images = noisy.new_empty(batch, *noisy.shape[1:])
-            rows = torch.empty(batch, dtype=torch.int64, device=noisy.device)
-        while len(noisy):
-            count = min(batch - held, len(noisy))
-            images[held : held + count] = noisy[:count]
-            # The row is filled in on the device, because a copy from the host would wait for it.
-            rows[held : held + count] = row
-            noisy, held = noisy[count:], held + count
-            if held == batch:
-                yield images, rows
-                held = 0
-    if held:
-        yield images[:held], rows[:held]

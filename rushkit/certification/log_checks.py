@@ -8,13 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from rushkit.certification.draws import UNIT
 from rushkit.certification.procedures import PROCEDURES
 from rushkit.certification.tasks import Task, certified_indices
 from rushkit.results.logs import CountsLine, CountsSubject, Estimation, Round
 from rushkit.results.records import first_problem
 from rushkit.run.log_checks import Record, demand, integers
 from rushkit.setup.components import IN_CHANNELS
+from rushkit.units import UNIT
 from rushkit.votes import SCORE
 
 _LINES: TypeAdapter[list[CountsLine]] = TypeAdapter(list[CountsLine])

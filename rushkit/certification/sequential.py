@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rushkit.certificates import ABSTAIN, Certificates, SequentialTest, threshold_probability
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import gather_counts
-from rushkit.certification.draws import UNIT, Sampler
+from rushkit.certification.draws import Sampler
 from rushkit.certification.procedure import Conclusion, Procedure, bound_words, count_selection
 from rushkit.certification.tasks import GROUP, Task, group_tasks
 from rushkit.distributed import ranks
@@ -25,6 +25,7 @@ from rushkit.errors import UsageError
 from rushkit.results.certification import DrawsUsed, Mode
 from rushkit.results.logs import CountsLine, Round, Selection
 from rushkit.statistics import betting_lower
+from rushkit.units import UNIT
 
 Integers = NDArray[np.int64]
 

@@ -402,9 +402,9 @@ class Certify(Section):
 class System(Section):
     """Where and how it runs. Folders change no figure; ``seed``, ``precision`` and ``device`` change draws or rounding.
 
-    ``chunk`` changes no draw of an evaluation. Under attack the images that share a block do share draws, and a new
-    run's block is as large as ``chunk``, or as suits the device: figures move within what another seed would move them.
-    A resumed attack keeps its blocks, so that its passes may be made smaller.
+    ``chunk`` changes no draw, and neither do the number of processes and ``limit``: an image has the same draws in any
+    batch. Only a library's attack that draws for a whole batch at once (random starts of ``torchattacks/*``) depends on
+    the 64 images that it attacks together, and so on ``limit``.
     """
 
     seed: int = Field(default=0, ge=0, description="every draw follows from it")

@@ -107,7 +107,6 @@ class RunFile(Facts):
         started: Start time in UTC, in ISO format.
         ended: End time of the last session; None while it runs.
         sessions: The processes that worked on the run.
-        block: Number of images in a block of an attack.
         failed: Name of an attack's files -> its error; a failed attack is not retried.
         stage: For an import: the stage whose result the run stands for.
         imported: For an import: the origin of the weights.
@@ -121,7 +120,6 @@ class RunFile(Facts):
     started: str
     ended: str | None = None
     sessions: list[Session] = Field(default_factory=list)
-    block: Number | None = None
     failed: dict[str, FailedAttack] = Field(default_factory=dict)
     stage: str = ""
     imported: Origin | None = None

@@ -14,7 +14,6 @@ from rushkit.attacks.scoring import RULES
 from rushkit.distributed import ranks
 from rushkit.errors import RushkitError, UsageError
 from rushkit.files import plain_json
-from rushkit.models.passes import MOST
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
@@ -41,6 +40,10 @@ from rushkit.setup.model import load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
 from rushkit.setup.start import machine_of, run_or_new
 from rushkit.setup.subject import Subject
+
+# Images that are attacked together. Their number is the same on every machine, because an attack of another library may
+# draw for all of them at once.
+BLOCK = 64
 
 
 @dataclass(frozen=True)
@@ -119,8 +122,6 @@ def attack(
             name: Subject.of(recipe, classifier, machine, split=name)
             for name in dict.fromkeys(job.section.split for job in jobs)
         }
-        # A block's draws are seeded by its position, so a resumed run keeps its block size, whatever fits in a pass.
-        run.update(block=run.about.block or recipe.system.chunk or MOST[machine.device.type])
         rows: list[AttackRow] = []
         failures = Failures(run)
         for job in jobs:
@@ -206,8 +207,7 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         RushkitError: the run has outcomes for another model, data set, radius or attack.
     """
     section, plan = job.section, job.plan
-    size = max(1, (run.about.block or 1) // plan.gradient_samples)
-    fingerprint = _fingerprint(job, recipe, subject, size).to_table()
+    fingerprint = _fingerprint(job, recipe, subject).to_table()
     check = partial(
         check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates), rounds=len(plan.rounds)
     )
@@ -222,11 +222,12 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
     notes = _announce(job, subject, run.speaker)
     announced: list[Note] = [*notes]
     if run.writes and log.images < len(subject):
-        speed = passes_a_second(subject.smoothed(job.m), subject.batch(slice(0, size))[0])
+        speed = passes_a_second(subject.smoothed(job.m), subject.batch(slice(0, BLOCK))[0])
         run.speaker.say(announcement(expected, len(subject) - log.images, speed and speed * ranks.world()))
 
     def make(start: int) -> Made:
-        block = Block(start, *subject.batch(slice(start, start + size)))
+        rows = slice(start, start + BLOCK)
+        block = Block(start, *subject.batch(rows), subject.indices[rows])
         g, pace = subject.smoothed(job.m), Pace(lambda pace: work.stand(partial(meter.show, pace)))
         pace.watch(g)
         with work.stopping():
@@ -241,11 +242,11 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
 
     label = f"{section.type} {plan.label} m={job.m}"
     with resumable(run, log, verb="attack", label=label, unit="passes", total=None, kept=kept) as work:
-        meter = Meter(work.bar, len(subject), size, expected)
+        meter = Meter(work.bar, len(subject), BLOCK, expected)
         meter.resume([AttackBlock(**line) for line in log.lines])
         try:
             # The outcome of a block does not depend on the rank that attacks it.
-            for line in work.in_rounds(range(log.images, len(subject), size), make, fails=is_of_attack):
+            for line in work.in_rounds(range(log.images, len(subject), BLOCK), make, fails=is_of_attack):
                 meter.finish(AttackBlock(**line))
                 _announce_new(AttackBlock(**line), announced, run.speaker)
                 if run.writes:
@@ -269,7 +270,7 @@ def with_saved_images(
     if target is None:
         return row
     m, votes = _votes_of(target, job)
-    transfer = transferred(run, job.name, saved, subject.split.images, target, m, votes, recipe.system.seed)
+    transfer = transferred(run, job.name, saved, subject, target, m, votes, recipe.system.seed)
     return row.with_changes(transfer=transfer)
 
 
@@ -330,7 +331,7 @@ def _votes_of(target: Target, job: Job) -> tuple[int, int]:
     return job.m, job.plan.votes
 
 
-def _fingerprint(job: Job, recipe: Recipe, subject: Subject, size: int) -> AttackSubject:
+def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
     """Return everything that the outcomes of a job depend on; resuming requires that none of it has changed."""
     plan = [[candidate.name, plain_json(candidate.options, job.name)] for candidate in job.plan.candidates]
     return AttackSubject(
@@ -350,7 +351,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject, size: int) -> Attac
         gradient_samples=job.plan.gradient_samples,
         votes=job.plan.votes,
         worst_by=list(RULES),
-        block=size,
+        block=BLOCK,
         seed=recipe.system.seed,
     )
 

@@ -15,7 +15,7 @@ from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.attack import Cascade
 from rushkit.attacks.cascade.engine import Engine
 from rushkit.attacks.result import AttackNote, AttackResult
-from rushkit.attacks.scoring import count_right, newly_wrong, score_seeds
+from rushkit.attacks.scoring import count_right, count_right_by_rule, newly_wrong
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock
@@ -41,11 +41,13 @@ class Block:
         start: Position of the first image in the limited split.
         x: (N, C, H, W) float32 in [0, 1].
         y: (N,) int64.
+        keys: (N,) int64, the index of each image in the whole split, which seeds the votes that score it.
     """
 
     start: int
     x: Tensor
     y: Tensor
+    keys: Tensor
 
 
 @dataclass
@@ -112,9 +114,9 @@ def attack_block(
         work = _Work(victim, g, plan, section, block, seed, partial, pace or Pace())
         work.search_all()
     search, costs = work.search, work.costs
-    score, score_clean = score_seeds(seed, block.start)
-    right = {rule: count_right(g, kept.x_adv, block.y, plan.votes, score)[rule] for rule, kept in search.best.items()}
-    clean_right = count_right(g, block.x, block.y, plan.votes, score_clean)
+    versions = {rule: kept.x_adv for rule, kept in search.best.items()}
+    right = count_right_by_rule(g, versions, block.y, plan.votes, seed, block.keys)
+    clean_right = count_right(g, block.x, block.y, plan.votes, seed, block.keys, "clean")
     if plan.protocol == "paper" and not costs.contributions:
         # Under paper no panel has scored the images, so the final votes decide the credit.
         costs.credit(CLEAN, clean_right["majority"].count(0))
@@ -156,7 +158,7 @@ class _Work:
         self._engine: Engine | None = None
         # The state of a cascade that an earlier session began.
         self._begun: tuple[dict[str, Any], dict[str, Tensor]] | None = None
-        self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection", block.start))
+        self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection"))
         self.costs = Costs()
         self.first_broken: dict[Rule, list[int]] = {}
 
@@ -171,7 +173,7 @@ class _Work:
         for number, candidate in enumerate(self._plan.candidates):
             if number < self.costs.done:
                 continue
-            attacker = candidate.create(self._section, self._block.start)
+            attacker = candidate.create(self._section)
             if isinstance(attacker, Cascade):
                 self._cascade(attacker)
                 return
@@ -239,7 +241,7 @@ class _Work:
         if plan.panel:
             # With a panel, one pass of the model covers all draws of the panel.
             g = g.with_samples(plan.gradient_samples)
-            model = OnePanel(g, derived_seed(self._seed, "panel", self._block.start))
+            model = OnePanel(g, derived_seed(self._seed, "panel"))
         before = g.image_forwards
         x, y = self._block.x[rows], self._block.y[rows]
         if isinstance(attacker, Resumes):

@@ -51,9 +51,9 @@ def expected_passes(plan: Plan, section: Attack, samples: int) -> Expected:
     votes = plan.votes * samples * (1 + len(RULES))
     if plan.most_passes is not None:
         return Expected(votes, plan.most_passes, plan.likely_passes)
-    if not all(isinstance(candidate.create(section, 0), PGD | APGD) for candidate in plan.candidates):
+    if not all(isinstance(candidate.create(section), PGD | APGD) for candidate in plan.candidates):
         return Expected(votes)
-    return Expected(votes, sum(_climbs(candidate.create(section, 0), plan, samples) for candidate in plan.candidates))
+    return Expected(votes, sum(_climbs(candidate.create(section), plan, samples) for candidate in plan.candidates))
 
 
 def passes_a_second(g: SmoothedClassifier, x: torch.Tensor) -> float | None:

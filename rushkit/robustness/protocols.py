@@ -64,12 +64,9 @@ class Candidate:
     name: str
     options: Options
 
-    def create(self, section: Attack, block: int) -> Any:
-        """Create the attack with the section's norm and eps, seeded for the block that starts at ``block``."""
-        options = self.options
-        if "seed" in options:
-            options = options | {"seed": derived_seed(options["seed"], "attack", block)}
-        return registries.attacks.create(self.name, norm=section.norm, eps=section.eps, **options)
+    def create(self, section: Attack) -> Any:
+        """Create the attack with the section's norm and eps; its seed is the same for every block of images."""
+        return registries.attacks.create(self.name, norm=section.norm, eps=section.eps, **self.options)
 
 
 @dataclass(frozen=True)
@@ -173,7 +170,7 @@ def plan_attack(
     ]
     planned = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in planned:
-        attack = candidate.create(section, 0)
+        attack = candidate.create(section)
         if image_size is not None and isinstance(attack, ChecksFit):
             attack.check_fit(classes, image_size, image_size)
     return Plan(
@@ -223,7 +220,7 @@ def _cascade(
     if section.eot and not deterministic:
         options["samples"] = section.eot
     candidate = Candidate(section.type, "cascade", options)
-    attacker: Cascade = candidate.create(section, 0)
+    attacker: Cascade = candidate.create(section)
     schedule = attacker.schedule(not deterministic, classes)
     notes: list[Note] = []
     if classes < classes_needed("dlr", targeted=False):

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import partial
 
-from torch import Tensor
-
-from rushkit.attacks.scoring import RULES, count_right, score_seeds
+from rushkit.attacks.scoring import RULES, count_right
 from rushkit.errors import UsageError
 from rushkit.noises import is_deterministic
 from rushkit.results.attacks import Transfer
@@ -17,11 +15,11 @@ from rushkit.robustness.log_checks import check_transfer
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.setup.components import build_noise, to_float
+from rushkit.setup.components import build_noise
 from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.outcomes import BLOCK
 from rushkit.setup.resumable import Made, SharedLog, resumable
-from rushkit.setup.subject import smoothed
+from rushkit.setup.subject import Subject, smoothed
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -61,7 +59,7 @@ def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine
 
 
 def transferred(
-    run: Run, name: str, saved: SavedImages, clean: Tensor, target: Target, m: int, votes: int, seed: int
+    run: Run, name: str, saved: SavedImages, subject: Subject, target: Target, m: int, votes: int, seed: int
 ) -> Transfer:
     """Query another model, under its own noise, about the adversarial images of a job; a stopped query can resume.
 
@@ -69,7 +67,7 @@ def transferred(
         run: The run that the outcomes are written to.
         name: The name of the job.
         saved: The adversarial images of the job.
-        clean: (N, C, H, W) uint8 clean images.
+        subject: The attacked model and the N images.
         target: The other model.
         m: Number of draws in each vote.
         votes: T, the number of votes on each image.
@@ -80,27 +78,27 @@ def transferred(
     """
     checkpoint, noise = target.classifier.checkpoint, target.classifier.recipe.noise
     images, device, g = saved.images(), target.machine.device, target.smoothed(m)
-    subject = TransferSubject(model=checkpoint.hash, noise=noise, samples=m, votes=votes, seed=seed, block=BLOCK)
+    about = TransferSubject(model=checkpoint.hash, noise=noise, samples=m, votes=votes, seed=seed, block=BLOCK)
     check = partial(check_transfer, images=images["indices"].tolist(), rules=RULES)
-    log = SharedLog(run, f"{name}-on-{checkpoint.hash[:12]}.jsonl", subject.to_table(), check)
+    log = SharedLog(run, f"{name}-on-{checkpoint.hash[:12]}.jsonl", about.to_table(), check)
 
     def make(start: int) -> Made:
         rows = slice(start, start + BLOCK)
         y = images["labels"][rows].to(device)
-        score, score_clean = score_seeds(seed, start)
+        keys, (x, _) = subject.indices[rows], subject.batch(rows)
         block = TransferBlock(
             images=images["indices"][rows].tolist(),
-            right=count_right(g, images["images"][rows].to(device), y, votes, score),
-            clean_right=count_right(g, to_float(clean[rows].to(device)), y, votes, score_clean),
+            right=count_right(g, images["images"][rows].to(device), y, votes, seed, keys),
+            clean_right=count_right(g, x.to(device), y, votes, seed, keys, "clean"),
         )
         return Made(block.to_table())
 
     def kept(done: int) -> str:
-        return f"what the other model says of {done} of {len(clean)} images under {name} is kept"
+        return f"what the other model says of {done} of {len(subject)} images under {name} is kept"
 
     label = f"transfer {name}"
-    with resumable(run, log, verb="attack", label=label, unit="images", total=len(clean), kept=kept) as work:
-        for _ in work.in_rounds(range(log.done, len(clean), BLOCK), make):
+    with resumable(run, log, verb="attack", label=label, unit="images", total=len(subject), kept=kept) as work:
+        for _ in work.in_rounds(range(log.done, len(subject), BLOCK), make):
             pass
     outcomes = transfer_outcomes([TransferBlock(**line) for line in log.lines])
     return Transfer(

@@ -13,11 +13,9 @@ from rushkit.distributed import ranks
 from rushkit.recipe.schema import Rule
 from rushkit.setup.components import to_float
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.system import derived_seed
 from rushkit.votes import Tally
 
-# Noise is drawn for blocks of this many images, each with a seed of its own, so that the result does not depend on the
-# machine.
+# Images that are counted together.
 BLOCK = 256
 
 
@@ -51,15 +49,15 @@ def count_outcomes(
         g: The model under its noise.
         split: uint8 images with labels.
         samples: m.
-        seed: Seeds the draws.
+        seed: Seeds the draws, with the position of each image in the split.
         device: The device of the model.
         progress: Displays the number of passes done.
     """
     tallies: dict[int, Tally] = {}
     for start in ranks.own(range(0, len(split), BLOCK)):
         x = to_float(split.images[start : start + BLOCK].to(device))
-        with g.fresh_noise(derived_seed(seed, "evaluate", samples, start)):
-            tallies[start] = g.tally(x, samples)
+        keys = torch.arange(start, start + len(x))
+        tallies[start] = g.keyed_tally(x, keys, seed, f"evaluate {samples}", samples)
         if progress is not None:
             # The other ranks work on as many blocks at the same time.
             progress.advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)

@@ -28,11 +28,12 @@ from rushkit.certification import draws
 from rushkit.certification.all_splits import AllSplits
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import gather_counts
-from rushkit.certification.draws import count_votes, noisy_unit, unit_sizes
+from rushkit.certification.draws import count_votes
 from rushkit.certification.sequential import SequentialTests
 from rushkit.certification.tasks import fixed_tasks, marks
 from rushkit.errors import NumericsError
 from rushkit.noises.split import Split as SplitNoise
+from rushkit.units import noisy_unit, unit_sizes
 from rushkit.votes import SCORE
 
 

@@ -53,8 +53,11 @@ def beside(trained, counts, monkeypatch, tmp_path):
     """
 
     def make(right: dict[str, int], rule: str = "majority"):
-        def count_right(g, x, y, votes, seed):
+        def count_right(g, x, y, votes, seed, keys, purpose):
             return {name: [min(number, votes)] * len(x) for name, number in right.items()}
+
+        def count_right_by_rule(g, versions, y, votes, seed, keys):
+            return count_right(g, y, y, votes, seed, keys, "score")
 
         recipe = derive_recipe(
             trained[0],
@@ -66,6 +69,7 @@ def beside(trained, counts, monkeypatch, tmp_path):
             {},
         )
         monkeypatch.setattr("rushkit.robustness.block.count_right", count_right)
+        monkeypatch.setattr("rushkit.robustness.block.count_right_by_rule", count_right_by_rule)
         with start_run("attack", recipe, QUIET, parent=str(trained[1].path)) as run:
             attack(recipe, trained[1], run, ("strict",))
         results = recertify(recipe, counts[0].path).to_json()

@@ -37,6 +37,7 @@ from rushkit.models.network import build_backbone
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.run_file import Facts
+from rushkit.robustness import attack as attack_module
 from rushkit.robustness.attack import attack
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
@@ -63,7 +64,6 @@ CHANGES = (
     "certify.norm=l1",
     "certify.samples=250",
     "certify.selection=150",
-    # Blocks of two images.
     "system.chunk=4",
 )
 STEPS, STOP_AT = 20, 7
@@ -107,7 +107,7 @@ def look(folder: Path, model: Path) -> None:
     recipe, checkpoint = recipe_in(folder), load_checkpoint(model)
     with start_run("evaluate", recipe, QUIET) as run:
         evaluate(recipe, checkpoint, run)
-    with start_run("attack", recipe, QUIET) as run:
+    with start_run("attack", recipe, QUIET) as run, blocks_of(attack_module, "BLOCK", 2):
         attack(recipe, checkpoint, run, ("paper",), save=True, transfer=checkpoint)
     with start_run("audit", recipe, QUIET) as run:
         audit(recipe, checkpoint, AUDIT, run, AUDITED)

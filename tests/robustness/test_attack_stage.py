@@ -56,7 +56,8 @@ def flat(in_channels: int, image_size: int, fault: str = "") -> nn.Module:
 
 
 @pytest.fixture(autouse=True)
-def flat_backbone():
+def flat_backbone(monkeypatch):
+    monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 5)
     registries.backbones.register("flat")(flat)
     yield
     registries.backbones.unregister("flat", flat.__module__.partition(".")[0])
@@ -269,7 +270,7 @@ def test_autoattack_runs_rand_at_eot_20_on_a_smoothed_model_and_says_so(recipe):
     for m, classes in ((1, 10), (64, 10)):
         plan = plan_attack(Attack(type="autoattack"), "strict", m, classes, 0)
         (candidate,) = plan.candidates
-        suite = candidate.create(Attack(type="autoattack"), 0)
+        suite = candidate.create(Attack(type="autoattack"))
         parts, _ = suite.parts(suite.version, 10, 32, 32)
         assert [(part.steps, part.samples) for part in parts.values()] == [(100, 20), (100, 20)]
         assert plan.gradient_samples == 20
@@ -289,15 +290,12 @@ def test_the_parts_of_autoattack_are_credited_one_by_one(recipe, source):
 
 
 @pytest.mark.parametrize("kind", ["fgsm", "square", "difgsm"])
-def test_attacks_of_torchattacks_run_in_both_protocols_with_seeds_of_their_own(recipe, source, kind):
+def test_attacks_of_torchattacks_run_in_both_protocols(recipe, source, kind):
     own = ["attack.0.queries=5"] if kind == "square" else []
     chosen = recipe("data.limit=3", f"attack.0.type={kind}", "attack.0.samples=[2]", *own)
-    section = chosen.attack[0]
     results, _ = attacked(chosen, source())
     assert [row["images"] for row in results["attacks"]] == [3, 3]
     assert all(row["image_forwards"] > 0 for row in results["attacks"])
-    seeds = {plan_attack(section, "strict", 2, 10, 0).candidates[0].create(section, start).seed for start in (0, 5)}
-    assert len(seeds) == 2
 
 
 def test_an_attack_without_run_has_its_forwards_counted(recipe, source):

@@ -31,6 +31,13 @@ CHANGES = (
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def blocks_of_two():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rushkit.robustness.attack.BLOCK", 2)
+        yield
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     recipe = load_recipe("digits", [*CHANGES, f"system.runs_dir={tmp_path_factory.mktemp('altered') / 'runs'}"], {})

@@ -14,8 +14,9 @@ from rushkit.setup.start import start_run
 
 
 @pytest.fixture
-def attacked_by(tiny):
+def attacked_by(tiny, monkeypatch):
     """-> a recipe of an attack on 6 images in blocks of 2, under a little noise."""
+    monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 2)
     return tiny(
         "data.limit=24",
         "finetune.epochs=1",

@@ -61,7 +61,7 @@ def test_a_ball_without_a_radius_has_no_rounds():
 
 def test_paper_runs_the_attack_of_the_paper():
     plan = plan_attack(Attack(type="pgd", eps="8/255"), "paper", 64, 10, 0)
-    made = plan.candidates[0].create(Attack(type="pgd", eps="8/255"), 0)
+    made = plan.candidates[0].create(Attack(type="pgd", eps="8/255"))
     assert (made.loss, made.steps, made.samples, made.noise, made.best) == ("nll", 40, 64, "fixed", "last")
     assert made.step_size == pytest.approx(2 / 255)
     assert not made.random_start

@@ -13,7 +13,7 @@ from torch import nn
 
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.race import Judge
-from rushkit.attacks.scoring import count_right, newly_wrong
+from rushkit.attacks.scoring import count_right, count_right_by_rule, newly_wrong
 from rushkit.attacks.victim import Victim
 from rushkit.recipe.schema import Attack
 from rushkit.results.intervals import mean_interval
@@ -26,7 +26,7 @@ from rushkit.statistics import wilson_interval
 def strict_right(g, x, y, seed=0, votes=10, **options):
     section = Attack(type="pgd", **options)
     plan = plan_attack(section, "strict", g.samples, 3, seed)
-    record, x_adv = attack_block(g, plan, section, Block(0, x, y), seed)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y, torch.arange(len(x))), seed)
     return record, x_adv
 
 
@@ -107,7 +107,7 @@ def test_a_classifier_that_flips_three_in_ten_keeps_everything_under_a_vote_of_1
     g = SmoothedClassifier(Flips(), FlipNoise(), 101, seed=0)
     section = Attack(type=kind, eps=0.05, eot=5, **extra)
     plan = plan_attack(section, "strict", 101, 2, 0)
-    record, x_adv = attack_block(g, plan, section, Block(0, x, y), 0)
+    record, x_adv = attack_block(g, plan, section, Block(0, x, y, torch.arange(len(x))), 0)
     # 101 flips with probability 0.3 reach a majority with probability 2e-5; 160 votes are cast.
     assert record.right["majority"] == record.clean_right["majority"] == [10] * 8
     assert sum(record.contributions.values()) == 0
@@ -154,7 +154,7 @@ def test_passes_that_are_counted_are_the_passes_that_are_made(monkeypatch):
     monkeypatch.setattr(SmoothedClassifier, "_count", count_calls(SmoothedClassifier._count, counted))
     section = Attack(type="pgd", eps=0.1, steps=5)
     plan = plan_attack(section, "strict", 4, 3, 0)
-    record, _ = attack_block(g, plan, section, Block(0, x, y), 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, y, torch.arange(len(x))), 0)
     # Panel and votes are extra: 100 draws a candidate and 3 x 10 votes of 4, for 60 images.
     beside = 60 * (100 * 5 + 3 * 10 * 4)
     assert record.image_forwards <= sum(counted) <= record.image_forwards + beside
@@ -206,7 +206,8 @@ def test_each_rule_keeps_the_version_that_is_worst_for_it(order):
     search = versions(g, version(0.0), y)
     for number, brightness in enumerate(order):
         search.offer(number, torch.arange(1), version(brightness))
-    right = {rule: count_right(g, kept.x_adv, y, 20, 1)[rule] for rule, kept in search.best.items()}
+    worst = {rule: kept.x_adv for rule, kept in search.best.items()}
+    right = count_right_by_rule(g, worst, y, 20, 1, torch.arange(1))
     # 501 draws: a vote goes against 7 in 10, a mean against its sign, with probability below 1e-15.
     assert right == {"majority": [0], "mean": [0]}
     assert search.best["majority"].x_adv[0, 0, 0, 0] == pytest.approx(0.6)
@@ -226,7 +227,7 @@ def test_a_block_counts_each_rule_on_the_version_that_is_worst_for_it(monkeypatc
         "create",
         lambda *_: lambda model, images, labels: torch.cat([torch.full((1, 1, 2, 2), next(brightness)), x[:, 1:]], 1),
     )
-    record, _ = attack_block(g, plan, Attack(type="pgd"), Block(0, x, y), 0)
+    record, _ = attack_block(g, plan, Attack(type="pgd"), Block(0, x, y, torch.arange(len(x))), 0)
     # As above: no vote goes against its odds.
     assert record.right == {"majority": [0], "mean": [0]}
 
@@ -301,7 +302,7 @@ def test_an_attack_is_credited_with_what_was_right_before_it():
     wrong = torch.where(torch.arange(60) < 10, (y + 1) % 3, y)
     section = Attack(type="pgd", eps=0.1)
     plan = plan_attack(section, "paper", 4, 3, 0)
-    record, _ = attack_block(g, plan, section, Block(0, x, wrong), 0)
+    record, _ = attack_block(g, plan, section, Block(0, x, wrong, torch.arange(len(x))), 0)
     clean, attack = record.contributions.values()
     # Hardly any noise: a vote is always right or never.
     assert clean == record.clean_right["majority"].count(0) == 10

@@ -187,7 +187,7 @@ def test_other_ranks_follow_without_a_lock_and_write_nothing(tmp_path, capsys):
             follower.log("hello")
             follower.metrics.append(step=1)
             follower.write_results(RESULTS)
-            follower.update(block=1)
+            follower.update(stage="pretrain")
             assert follower.save_checkpoint(2, {}, {}) is None
             assert follower.checkpoints.load_latest().meta == {"step": 1}
         with pytest.raises(ValueError, match="bug"), Run.open(run.path, Speaker(rank=1), rank=1):

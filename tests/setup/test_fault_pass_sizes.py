@@ -81,9 +81,9 @@ def test_features_are_computed_in_passes_that_fit(hungry):
 
 
 def test_a_resumed_attack_may_take_smaller_passes_and_ends_the_same(tmp_path, monkeypatch, model, capsys):
-    """It goes on in the blocks that it began with."""
     _, checkpoint = model
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 8)
     command = ["attack", "--from", str(checkpoint.path), "--samples", "2", "--limit", "24", "--protocol", "paper", "-q"]
     command += ["--set", "attack.0.steps=2", "--set", "system.chunk=16", "--json"]
     assert main(command) == 0
