@@ -1,16 +1,21 @@
-"""Robust accuracy against passes: strict at every effort beside the protocol that it replaced, on the same images.
+"""Robust accuracy against passes: strict after each of its rounds beside its first version, on the same images.
 
     OMP_NUM_THREADS=1 python benchmarks/tradeoff.py --model digits --model cifar10-cpu
     python benchmarks/tradeoff.py --pages docs
 
-The first line measures; it takes hours, may be stopped at any time, and goes on where it was. Every model, ball and
-protocol has a folder under ``build/tradeoff``, and what is finished there is not measured again. The second line draws
-the figure from what is finished and writes it, with the table, into the pages.
+The first line measures the newest fine-tuned model of each recipe; it takes hours, may be stopped at any time, and goes
+on with the block of images at which it was. Every model, ball and version has a folder under ``build/tradeoff``, and
+what is finished there is not measured again. The second line writes the figure and the table of what is finished into
+the pages.
 
 A pass is one image through the model once, forward or backward, so that a gradient over m draws costs 2m passes. Votes
-that only score are not counted: each protocol pays the same for them. Version 1 of strict is rebuilt from `pgd`: 4
-losses, 2 restarts of 40 steps, a gradient over max(m, 20) draws, every iterate looked at, the worst kept on a panel of
-100 draws. Its points are those after each of its losses.
+that only score are not counted: they are the same for all.
+
+Version 2 runs once, at its largest effort: a smaller one is the same rounds, and fewer of them. Version 1 is rebuilt
+from ``pgd``: 4 losses, 2 restarts of 40 steps each, a gradient over max(m, 20) draws, every iterate looked at, the
+worst kept on a panel of 100 draws. It is scored after each loss. In l1 that is only its schedule, for ``pgd`` had
+another step there. ``--first RUN`` takes a run of version 1 itself, as an earlier commit (the last was 0f97817) wrote
+it, in place of the rebuilt one.
 """
 
 from __future__ import annotations
@@ -18,8 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,9 +35,11 @@ from torch import Tensor
 
 import rushkit
 from rushkit import attacks
+from rushkit.attacks.best import BestByRule
+from rushkit.attacks.cascade.schedule import EFFORTS, schedule_of
+from rushkit.attacks.victim import under_attack
 from rushkit.recipe.radius import ball_words
-from rushkit.recipe.schema import Rule
-from rushkit.results.attacks import Attacks
+from rushkit.recipe.schema import Norm, Rule
 from rushkit.results.intervals import mean_interval
 from rushkit.setup.model import load_classifier, recipe_of
 from rushkit.setup.start import machine_of
@@ -43,8 +48,8 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.votes import Tally
 
 ROOT = Path(__file__).parents[1]
-FIRST = "version 1"
-EFFORTS = (1, 2, 4)
+FIRST, PRESENT = "version 1", "version 2"
+POINTS = "points.json"
 LOSSES = ("nll", "ce", "dlr", "margin")
 RULES: tuple[Rule, ...] = ("majority", "mean")
 # Votes that score each image, and draws of the panel that chooses between versions of an image.
@@ -59,7 +64,7 @@ MARK = "<!-- tradeoff: benchmarks/tradeoff.py writes from here -->", "<!-- trade
 class Ball:
     """A ball, and how many images are attacked in it."""
 
-    norm: str
+    norm: Norm
     eps: float
     images: int
 
@@ -69,8 +74,8 @@ class Point:
     """What one protocol left of the images for a number of passes.
 
     Attributes:
-        protocol: ``"version 1"``, or ``"effort 1"`` and so on of the present one.
-        part: What of it had run: a loss or round, or ``"all"``.
+        protocol: ``"version 1"`` or ``"version 2"`` of strict.
+        part: The part of it that ran last: a loss or a round, or, where that ends a protocol, its name in the table.
         passes: Forward and backward passes an image.
         right: Rule -> index of an image in the split -> how many of ``votes`` votes were right.
         votes: Votes on each image.
@@ -91,8 +96,21 @@ class Point:
         return float(np.mean(list(self.shares(rule).values())))
 
 
+# A name, the passes so far of all images of the block, and rule -> the worst versions (n, C, H, W).
+Part = tuple[str, int, dict[Rule, Tensor]]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A part of a protocol on a block of images: its name, the passes so far, and rule -> (n,) right votes."""
+
+    name: str
+    passes: int
+    right: dict[Rule, list[int]]
+
+
 BALLS = {
-    "digits": (Ball("linf", 8 / 255, 64), Ball("l2", 0.8, 32), Ball("l1", 8.0, 32)),
+    "digits": (Ball("linf", 8 / 255, 64), Ball("linf", 24 / 255, 48), Ball("l2", 0.8, 32), Ball("l1", 8.0, 32)),
     "cifar10-cpu": (Ball("linf", 8 / 255, 200), Ball("l2", 0.5, 64), Ball("l1", 6.0, 64)),
 }
 
@@ -147,10 +165,8 @@ class Worst:
         self.settled[replaced] = lost[better]
 
 
-def first_version(
-    g: SmoothedClassifier, x: Tensor, y: Tensor, ball: Ball, seed: int
-) -> Iterator[tuple[int, dict[Rule, Tensor]]]:
-    """Run version 1 on a block, and yield after each loss the passes so far and rule -> the worst versions."""
+def first_version(g: SmoothedClassifier, x: Tensor, y: Tensor, ball: Ball, seed: int) -> Iterator[Part]:
+    """Run version 1 on a block, and yield what it has after each loss."""
     draws = max(g.samples, 20)
     worst = {rule: Worst(x, rule, g.samples) for rule in RULES}
     index, passes = torch.arange(len(x), device=x.device), 0
@@ -179,7 +195,8 @@ def first_version(
             result = attack.run(g, x[index], y[index])
             passes += result.image_forwards + result.image_backwards
             offer(index, result.x_adv)
-        yield passes, {rule: kept.x_adv.clone() for rule, kept in worst.items()}
+        name = FIRST if loss == LOSSES[-1] else loss
+        yield name, passes, {rule: kept.x_adv.clone() for rule, kept in worst.items()}
 
 
 def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, rule: Rule, seed: int) -> list[int]:
@@ -191,58 +208,64 @@ def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, rule: Rule, seed: i
     return [int(count) for count in right]
 
 
-def measure_first(model: str, ball: Ball, m: int, folder: Path) -> list[Point]:
-    """Measure version 1, block by block; finished blocks are in the folder."""
+def present_version(g: SmoothedClassifier, x: Tensor, y: Tensor, ball: Ball, seed: int) -> Iterator[Part]:
+    """Run the cascade at its largest effort on a block, and yield what it has after each round."""
+    cascade = attacks.create("cascade", norm=ball.norm, eps=ball.eps, effort=max(EFFORTS), seed=seed)
+    with under_attack(g, x, seed) as victim:
+        best = BestByRule(victim, x, y, seed)
+        engine = cascade.on(victim, best, x, y)
+        rounds = len(engine.schedule.rounds)
+        efforts = {
+            len(schedule_of(ball.norm, victim.random, victim.num_classes, effort).rounds): f"effort {effort}"
+            for effort in EFFORTS
+        }
+        done, passes, working = 0, 0, True
+        while done < rounds:
+            working = working and engine.advance()
+            # A round ends where the next one begins, which is first measured: no version changes before its first step.
+            now = engine.schedule.climbs[engine.at.climb - 1].round if working else rounds
+            for number in range(done + 1, now + 1):
+                name = efforts.get(number, f"round {number}")
+                yield name, passes, {rule: kept.x_adv.clone() for rule, kept in best.best.items()}
+            done, passes = now, engine.at.image_forwards + engine.at.image_backwards
+
+
+def measure_protocol(model: str, ball: Ball, m: int, protocol: str, folder: Path) -> list[Point]:
+    """Measure one protocol block by block; finished blocks are in the folder."""
     checkpoint = rushkit.open_checkpoint(model, "finetune")
     recipe = recipe_of(checkpoint)
     machine = machine_of(recipe)
     subject = Subject.of(recipe, load_classifier(checkpoint, machine), machine, split="test", limit=ball.images)
     g = subject.smoothed(m)
+    search = first_version if protocol == FIRST else present_version
     blocks = []
     for start in range(0, len(subject), BLOCK):
         file = folder / f"block-{start:05d}.json"
         if not file.exists():
             x, y = subject.batch(slice(start, start + BLOCK))
-            lines = [
-                {"passes": passes, "right": {rule: count_right(g, kept[rule], y, rule, start) for rule in RULES}}
-                for passes, kept in first_version(g, x, y, ball, seed=start)
+            parts = [
+                Scored(name, passes, {rule: count_right(g, kept[rule], y, rule, start) for rule in RULES})
+                for name, passes, kept in search(g, x, y, ball, seed=start)
             ]
-            write(file, {"indices": subject.indices[start : start + BLOCK].tolist(), "losses": lines})
-            print(f"{model} {ball_words(ball.norm, ball.eps)}, version 1: {start + len(x)} of {len(subject)} images")
+            write(
+                file,
+                {"indices": subject.indices[start : start + BLOCK].tolist(), "parts": [vars(part) for part in parts]},
+            )
+            print(f"{model} {ball_words(ball.norm, ball.eps)}, {protocol}: {start + len(x)} of {len(subject)} images")
         blocks.append(json.loads(file.read_text(encoding="utf-8")))
     points = []
-    for number, loss in enumerate(LOSSES):
+    for number in range(len(blocks[0]["parts"])):
         right: dict[Rule, dict[int, int]] = {
             rule: {
                 index: count
                 for block in blocks
-                for index, count in zip(block["indices"], block["losses"][number]["right"][rule], strict=True)
+                for index, count in zip(block["indices"], block["parts"][number]["right"][rule], strict=True)
             }
             for rule in RULES
         }
-        passes = sum(block["losses"][number]["passes"] for block in blocks) / len(subject)
-        points.append(Point(FIRST, "all" if loss == LOSSES[-1] else loss, passes, right))
+        passes = sum(block["parts"][number]["passes"] for block in blocks) / len(subject)
+        points.append(Point(protocol, blocks[0]["parts"][number]["name"], passes, right))
     return points
-
-
-def measure_strict(model: str, ball: Ball, m: int, effort: int, folder: Path) -> list[Point]:
-    """Measure the present protocol by ``rushkit attack``, whose run lies in the folder and goes on where it stopped."""
-    runs = [run for run in rushkit.find_runs(folder) if run.verb == "attack"]
-    if not (runs and runs[0].status == "finished"):
-        command = [sys.executable, "-m", "rushkit", "attack", "--quiet", "--set", f"system.runs_dir={folder}"]
-        if runs:
-            command += ["--resume", "--run", str(runs[0].path)]
-        else:
-            source = str(rushkit.open_checkpoint(model, "finetune").path)
-            command += ["--from", source, "--type", "pgd", "--protocol", "strict", "--effort", str(effort)]
-            command += ["--norm", ball.norm, "--eps", repr(ball.eps), "--samples", str(m), "--limit", str(ball.images)]
-        subprocess.run(command, check=True, stdout=sys.stderr)
-    record = rushkit.find_runs(folder)[0].record()
-    assert isinstance(record, Attacks)
-    (row,) = record.attacks
-    right = {rule: dict(zip(row.outcomes.indices, row.outcomes.right[rule], strict=True)) for rule in RULES}
-    passes = (row.image_forwards + row.image_backwards) / row.images
-    return [Point(f"effort {effort}", "all", passes, right, row.votes)]
 
 
 def write(file: Path, content: object) -> None:
@@ -268,32 +291,41 @@ def folder_of(out: Path, model: str, ball: Ball, m: int, protocol: str) -> Path:
 
 
 def measure(out: Path, models: Sequence[str], norms: Sequence[str], m: int) -> None:
-    """Measure what is not there yet, the cheap protocols of each ball first."""
+    """Measure what is not there yet, of each ball the present version first."""
     for model in models:
         for ball in BALLS[model]:
-            if ball.norm not in norms:
-                continue
-            for protocol in (*(f"effort {effort}" for effort in EFFORTS), FIRST):
+            for protocol in (PRESENT, FIRST):
                 folder = folder_of(out, model, ball, m, protocol)
-                if (folder / "points.json").exists():
+                if ball.norm not in norms or (folder / POINTS).exists():
                     continue
                 folder.mkdir(parents=True, exist_ok=True)
-                if protocol == FIRST:
-                    points = measure_first(model, ball, m, folder)
-                else:
-                    points = measure_strict(model, ball, m, int(protocol.split()[1]), folder)
-                write(folder / "points.json", [asdict(point) for point in points])
+                points = measure_protocol(model, ball, m, protocol, folder)
+                write(folder / POINTS, [asdict(point) for point in points])
+
+
+def take_first(out: Path, run: Path) -> None:
+    """Take the strict rows of a run that an earlier commit made as measurements of version 1, on the same images."""
+    results = json.loads((run / "results.json").read_text(encoding="utf-8"))
+    for row in results["attacks"]:
+        if row["protocol"] != "strict" or row.get("version", 1) != 1:
+            continue
+        outcomes = row["outcomes"]
+        right: dict[Rule, dict[int, int]] = {
+            rule: dict(zip(outcomes["indices"], outcomes["right"][rule], strict=True)) for rule in RULES
+        }
+        passes = (row["image_forwards"] + row["image_backwards"]) / row["images"]
+        ball = Ball(row["norm"], row["eps"], row["images"])
+        folder = folder_of(out, results["recipe"], ball, row["samples"], FIRST)
+        folder.mkdir(parents=True, exist_ok=True)
+        write(folder / POINTS, [asdict(Point(FIRST, FIRST, passes, right, row["votes"]))])
 
 
 def measured(out: Path, m: int) -> Iterator[tuple[str, Ball, list[Point]]]:
-    """Every model and ball with the points of the protocols that are finished."""
+    """Yield every model and ball with the points of the versions that are finished."""
     for model, balls in BALLS.items():
         for ball in balls:
-            points: list[Point] = []
-            for protocol in (FIRST, *(f"effort {effort}" for effort in EFFORTS)):
-                file = folder_of(out, model, ball, m, protocol) / "points.json"
-                if file.exists():
-                    points += read_points(file)
+            files = [folder_of(out, model, ball, m, protocol) / POINTS for protocol in (FIRST, PRESENT)]
+            points = [point for file in files if file.exists() for point in read_points(file)]
             if points:
                 yield model, ball, points
 
@@ -304,6 +336,11 @@ def interval(point: Point, rule: Rule) -> tuple[float, float]:
     return mean_interval(sum(shares.values()), len(shares))
 
 
+def is_whole(point: Point) -> bool:
+    """Whether a protocol ends here, and not only a part of it."""
+    return point.part == FIRST or point.part.startswith("effort")
+
+
 def table(results: Iterable[tuple[str, Ball, list[Point]]]) -> str:
     """The Markdown table of what each protocol left, for how many passes, beside version 1."""
     lines = [
@@ -311,7 +348,7 @@ def table(results: Iterable[tuple[str, Ball, list[Point]]]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for model, ball, points in results:
-        ends = {point.protocol: point for point in points if point.part == "all"}
+        ends = {point.part: point for point in points if is_whole(point)}
         first = ends.get(FIRST)
         for name, point in ends.items():
             low, high = interval(point, "majority")
@@ -335,25 +372,32 @@ def table(results: Iterable[tuple[str, Ball, list[Point]]]) -> str:
 
 
 def figure(results: Sequence[tuple[str, Ball, list[Point]]]) -> Figure:
-    """Robust accuracy against passes: a row for each model, a column for each norm."""
+    """Robust accuracy against passes: a row for each model, a picture for each ball."""
     models = list(dict.fromkeys(model for model, _, _ in results))
-    norms = [norm for norm in ("linf", "l2", "l1") if any(ball.norm == norm for _, ball, _ in results)]
-    drawing = Figure(figsize=(3.4 * len(norms), 2.9 * len(models)), layout="constrained")
-    grid = drawing.subplots(len(models), len(norms), squeeze=False)
+    places = [[ball for owner, ball, _ in results if owner == model] for model in models]
+    columns = max(map(len, places))
+    drawing = Figure(figsize=(3.2 * columns, 2.8 * len(models)), layout="constrained")
+    grid = drawing.subplots(len(models), columns, squeeze=False)
+    for balls, row in zip(places, grid, strict=True):
+        for empty in row[len(balls) :]:
+            empty.set_axis_off()
     for model, ball, points in results:
-        axes = grid[models.index(model)][norms.index(ball.norm)]
-        for protocol in dict.fromkeys(point.protocol for point in points):
-            curve = sorted((point for point in points if point.protocol == protocol), key=lambda point: point.passes)
-            passes = [point.passes for point in curve]
-            accuracy = [100 * point.accuracy("majority") for point in curve]
-            low, high = (100 * bound for bound in interval(curve[-1], "majority"))
-            (line,) = axes.plot(passes, accuracy, ".-" if protocol == FIRST else "o-", label=protocol)
-            error = [[accuracy[-1] - low], [high - accuracy[-1]]]
-            axes.errorbar(passes[-1:], accuracy[-1:], yerr=error, capsize=3, color=line.get_color())
+        axes = grid[models.index(model)][places[models.index(model)].index(ball)]
+        for protocol, style in ((FIRST, "s--"), (PRESENT, "o-")):
+            curve = [point for point in points if point.protocol == protocol]
+            passes, accuracy = [point.passes for point in curve], [100 * point.accuracy("majority") for point in curve]
+            axes.plot(passes, accuracy, style, markersize=3, linewidth=1, label=protocol)
+            for point in curve:
+                if is_whole(point):
+                    low, high = (100 * bound for bound in interval(point, "majority"))
+                    height = 100 * point.accuracy("majority")
+                    error = [[height - low], [high - height]]
+                    axes.errorbar(
+                        [point.passes], [height], yerr=error, color="grey", linewidth=0.8, capsize=2, zorder=0
+                    )
         count = len(points[0].right["majority"])
-        axes.set(xscale="log", title=f"{model}, {ball_words(ball.norm, ball.eps)}, {count} images", ylim=(0, None))
-        axes.title.set_fontsize("small")
-        axes.set(xlabel="passes an image", ylabel="robust accuracy, %")
+        axes.set_title(f"{model}, {ball_words(ball.norm, ball.eps)}, {count} images", fontsize="small")
+        axes.set(xscale="log", xlabel="passes an image", ylabel="robust accuracy, %", ylim=(0, None))
         axes.legend(fontsize="x-small")
     return drawing
 
@@ -394,9 +438,14 @@ def main() -> None:
     parser.add_argument("--norm", action="append", choices=("linf", "l2", "l1"), help="in this norm; default: all")
     parser.add_argument("--samples", type=int, default=64, help="m, the draws of a vote")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "tradeoff", help="where measurements lie")
+    parser.add_argument(
+        "--first", action="append", type=Path, default=[], help="a run of version 1, to be taken as it is"
+    )
     parser.add_argument("--pages", type=Path, help="the folder of protocols.md, to be brought up to date")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    for run in arguments.first:
+        take_first(arguments.out, run)
     measure(arguments.out, arguments.model or [], arguments.norm or ["linf", "l2", "l1"], arguments.samples)
     results = list(measured(arguments.out, arguments.samples))
     print(table(results))

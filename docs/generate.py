@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Write the pages that follow from the code: docs/commands.md and docs/recipe-keys.md.
+"""Write what follows from the code: docs/commands.md, docs/recipe-keys.md, and the rounds of strict in protocols.md.
 
-Run it after changing a command, an option or a recipe key; a test fails while the pages differ from what it writes.
+Run it after changing a command, an option, a recipe key or the protocol; a test fails while the pages differ from what
+it writes.
 """
 
 from __future__ import annotations
@@ -18,12 +19,25 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
+from rushkit.attacks.cascade.schedule import (
+    AGREEMENT,
+    EFFORTS,
+    LOOKS,
+    MOMENTUM,
+    MOST_DRAWS,
+    Ascent,
+    first_step,
+    schedule_of,
+)
+from rushkit.attacks.margins import SETTLED
+from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.attacks.torchattacks_adapter import Torchattacks
 from rushkit.attacks.torchattacks_kinds import KINDS
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.schema import Recipe
 from rushkit.registry import factory_parameters
+from rushkit.robustness.protocols import STRICT_VOTES
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
@@ -193,8 +207,71 @@ def _section(annotation: object) -> type[BaseModel] | None:
     return None
 
 
+def strict_rounds() -> str:
+    """The rounds of the protocol strict, with and without noise, and every other number that defines it."""
+    lines = []
+    for random, title in ((True, "With noise"), (False, "Without noise")):
+        lines += [f"{title}:", "", "| round | effort | steps | draws a gradient | climbs |", "|---|---|---|---|---|"]
+        efforts = [(effort, schedule_of("linf", random, _MANY, effort)) for effort in EFFORTS]
+        in_l1 = schedule_of("l1", random, _MANY, max(EFFORTS))
+        for number, part in enumerate(efforts[-1][1].rounds):
+            effort = next(effort for effort, schedule in efforts if number < len(schedule.rounds))
+            climbs = "; ".join(map(_climb, part.ascents, in_l1.rounds[number].ascents))
+            lines.append(f"| {number + 1} | {effort} | {part.steps} | {part.draws} | {climbs} |")
+        lines.append("")
+    ends = ", ".join(map(str, Panel.of(1, True, 0).ends))
+    numbers = {
+        "momentum of falling steps": MOMENTUM,
+        "first step of a climb with momentum, in radii, in l-inf and l2; it falls to 0 along a cosine": first_step(
+            "falling", "l2", 1.0
+        ),
+        "the same in l1, in pixel units, but at most the radius; a step goes along the gradient itself": first_step(
+            "falling", "l1", 1.0
+        ),
+        "first step of Auto-PGD, in radii; it is halved where progress stops": first_step("auto", "l2", 1.0),
+        "first step of APGD-L1, in radii, in balls of 3, 2 and 1 radii in turn": first_step("sparse", "l1", 1.0),
+        "draws are doubled while the cosine between the gradients of two half panels is below": AGREEMENT,
+        "the most draws a gradient": MOST_DRAWS,
+        "iterates race after these shares of a climb's steps, and at its end": ", ".join(map(str, LOOKS)),
+        "looks of a race, in draws; the last one takes m draws if that is more": ends,
+        "a look ends the race if the leads of the draws add up to this many roots of their sum of squares": CLEARLY,
+        "an image leaves once its vote is lost by this many standard deviations": SETTLED,
+        "votes of m draws that score an image": STRICT_VOTES,
+    }
+    lines += ["| number | value |", "|---|---|", *(f"| {name} | {value} |" for name, value in numbers.items()), ""]
+    return "\n".join(lines)
+
+
+# More classes than any climb of the cascade needs.
+_MANY = 1000
+_RULES = {"falling": "", "auto": "Auto-PGD", "sparse": "APGD-L1"}
+
+
+def _climb(ascent: Ascent, in_l1: Ascent) -> str:
+    """A climb in words, such as ``margin from a random point (l1: APGD-L1)``."""
+    rival = f" to rival {ascent.rival}" if ascent.rival else ""
+    rules = [_RULES[ascent.rule]] if _RULES[ascent.rule] else []
+    if in_l1.rule != ascent.rule:
+        rules.append(f"l1: {_RULES[in_l1.rule]}")
+    start = "a random point" if ascent.start == "random" else "the worst version"
+    steps = f" ({'; '.join(rules)})" if rules else ""
+    return f"{ascent.loss}{rival} from {start}{steps}"
+
+
+def filled(page: str, name: str, content: str) -> str:
+    """A page with content between the two marks of a name."""
+    begin, end = f"<!-- {name}: docs/generate.py writes from here -->", f"<!-- {name}: to here -->"
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    return f"{before}{begin}\n\n{content}\n{end}{after}"
+
+
 PAGES = {"commands.md": commands, "recipe-keys.md": recipe_keys}
+PARTS = {"protocols.md": ("rounds", strict_rounds)}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
         (HERE / page).write_text(write(), encoding="utf-8")
+    for page, (name, write) in PARTS.items():
+        text = (HERE / page).read_text(encoding="utf-8")
+        (HERE / page).write_text(filled(text, name, write()), encoding="utf-8")

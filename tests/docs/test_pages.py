@@ -24,6 +24,13 @@ def test_generated_pages_are_up_to_date(page):
     assert written == generator().PAGES[page](), "run docs/generate.py"
 
 
+def test_the_rounds_of_strict_in_its_page_are_those_of_the_code():
+    code = generator()
+    text = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+    name, write = code.PARTS["protocols.md"]
+    assert text == code.filled(text, name, write()), "run docs/generate.py"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings(page):
     text = page.read_text(encoding="utf-8")
