@@ -2,22 +2,144 @@
 
 from __future__ import annotations
 
-from rushkit.attacks import Norm
-from rushkit.attacks.torchattacks_adapter import SQUARE_P_INIT, Adapted, family
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.attacks import Norm, losses, square_windows
+from rushkit.attacks.best import BestIterate
+from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
+from rushkit.attacks.judged import judged
+from rushkit.attacks.result import AttackResult
+from rushkit.attacks.victim import Victim, derive, under_attack
+from rushkit.errors import UsageError
+from rushkit.system import generator
+
+# Queries of a random model that are compared on one panel of draws. The next panel measures what is kept anew, so that
+# luck on one panel does not last.
+PANEL_QUERIES = 50
 
 
-def square(
-    norm: Norm, eps: float, queries: int = 5000, restarts: int = 1, samples: int | None = None, seed: int = 0
-) -> Adapted:
-    """Square at the settings of official AutoAttack: 5000 queries, p 0.8, the unscaled schedule.
+@dataclass(frozen=True, repr=False)
+class Square:
+    """Random search with squares at the settings of official AutoAttack; it needs no gradient.
+
+    A query changes one window of the image and keeps the change if the margin of log p̄ grows. Windows that are larger
+    than the image are cut to it. All images get the same windows and signs; a smoothed model answers for all of them
+    with the same draws.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" (Andriushchenko et al. 2020) or "l1" (Croce and Hein 2021, section 5).
         eps: Radius of the ball, pixel units.
-        queries: Queries of the model for each image, of ``samples`` draws each.
+        queries: Queries of the model for each image and search, of ``samples`` draws each.
         restarts: Searches for each image.
         samples: Draws for each query of a random model; None: its own m.
+        selection_samples: Draws of the panel that compares versions of a random model; None: max(samples, 20).
+        stop_early: Whether an image leaves once it is broken. Without it every image costs ``queries`` queries.
         seed: Seeds every draw.
+
+    Example::
+
+        Square("l1", eps=12, queries=1000)(model, x, y)
+
+    Raises:
+        UsageError: a norm, radius or number that does not exist or fit.
     """
-    options = {"n_queries": queries, "n_restarts": restarts, "p_init": SQUARE_P_INIT, "resc_schedule": False}
-    return family("square", norm, eps, seed=seed, samples=samples, **options)
+
+    norm: Norm
+    eps: float
+    queries: int = 5000
+    restarts: int = 1
+    samples: int | None = None
+    selection_samples: int | None = None
+    stop_early: bool = True
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        check_ball("square", self.norm, self.eps, ("linf", "l2", "l1"))
+        if self.queries < 1 or self.restarts < 1:
+            raise UsageError(f"square: queries and restarts are at least 1 (got {self.queries} and {self.restarts})")
+
+    def __repr__(self) -> str:
+        return f"Square(norm={self.norm!r}, eps={self.eps:g}, queries={self.queries})"
+
+    def __call__(self, model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+        """Return adversarial images in [0, 1] within eps of x; see ``run``."""
+        return self.run(model, x, y).x_adv
+
+    def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
+        """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
+
+        Raises:
+            UsageError: images or labels that do not fit.
+            NumericsError: NaN or infinite logits.
+        """
+        x, y = checked_images(x, y)
+        check_eps(self.norm, self.eps, x[0].numel())
+        with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
+            check_labels(y, victim.num_classes)
+            best = BestIterate(victim, x, y, None, losses.margin, self.seed)
+            best.offer(torch.arange(len(x), device=x.device), x)
+            for restart in range(self.restarts if self.eps > 0 else 0):
+                _Search(self, victim, best, x, restart).run()
+            return judged(victim, x, best.x_adv, y, self.norm, self.eps)
+
+
+class _Search:
+    """One search from its own start; every tensor has one row for each image that is still searched."""
+
+    def __init__(self, settings: Square, victim: Victim, best: BestIterate, x: Tensor, restart: int) -> None:
+        self._settings, self._victim, self._best, self._restart = settings, victim, best, restart
+        self._kept = square_windows.start(x, settings.norm, settings.eps, self._source(0))
+        self._margin = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        self._x, self._index = x, torch.arange(len(x), device=x.device)
+        self._leave()
+
+    def run(self) -> None:
+        """Make the queries, and offer what is kept to the selection."""
+        for query in range(self._settings.queries):
+            if not len(self._index):
+                return
+            new_panel = query == 0 or (self._victim.random and query % PANEL_QUERIES == 0)
+            if new_panel and query:
+                self._offer_kept()
+            self._query(query, measure_kept=new_panel)
+        if self._victim.random and len(self._index):
+            self._offer_kept()
+
+    def _query(self, query: int, measure_kept: bool) -> None:
+        """Try a change, or measure what is kept on a new panel of draws."""
+        settings, victim = self._settings, self._victim
+        tried = self._kept
+        if not measure_kept:
+            source = self._source(query)
+            tried = square_windows.proposal(self._x, self._kept, settings.norm, settings.eps, query, source)
+        panel = derive(settings.seed, "square panel", self._restart, query // PANEL_QUERIES)
+        logits = victim.logits(tried, victim.samples, panel)
+        margin = losses.margin(logits, self._best.y[self._index])
+        # A margin that is not a number is no improvement.
+        better = torch.full_like(margin, measure_kept, dtype=torch.bool) | (margin > self._margin)
+        self._margin = torch.where(better, margin.nan_to_num(nan=-torch.inf), self._margin)
+        self._kept = torch.where(better.view(-1, 1, 1, 1), tried, self._kept)
+        if not victim.random and better.any():
+            self._best.offer(self._index[better], tried[better], logits[:, better])
+            self._leave()
+
+    def _offer_kept(self) -> None:
+        """Let the selection panel see what is kept, and a vote decide which images are broken."""
+        self._best.offer(self._index, self._kept)
+        if self._settings.stop_early:
+            self._best.confirm()
+            self._leave()
+
+    def _leave(self) -> None:
+        """Drop the images that are broken, unless all of them are to make all queries."""
+        if not self._settings.stop_early:
+            return
+        stay = ~self._best.settled[self._index]
+        self._x, self._index, self._kept = self._x[stay], self._index[stay], self._kept[stay]
+        self._margin = self._margin[stay]
+
+    def _source(self, query: int) -> torch.Generator:
+        return generator(self._settings.seed, "attack square", self._restart, query)

@@ -1,0 +1,42 @@
+"""The result of an attack whose images are scored by draws that were not used to choose them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from rushkit.attacks import Norm
+from rushkit.attacks.losses import margin
+from rushkit.attacks.norms import settle
+from rushkit.attacks.result import AttackNote, AttackResult
+from rushkit.attacks.victim import Victim
+
+
+def judged(
+    victim: Victim, x: Tensor, x_adv: Tensor, y: Tensor, norm: Norm, eps: float, notes: tuple[AttackNote, ...] = ()
+) -> AttackResult:
+    """Move the images into ball and box to the last bit, let the model vote on them, and return the result.
+
+    Args:
+        victim: The model under attack.
+        x: (N, C, H, W) clean images.
+        x_adv: (N, C, H, W) what the attack made of them.
+        y: (N,) labels.
+        norm: The norm of the ball.
+        eps: The radius of the ball, pixel units.
+        notes: Notes that qualify the figures.
+
+    Returns:
+        The result; its loss is the margin of log p̄, and there is no loss curve.
+    """
+    x_adv = settle(x, x_adv, norm, eps)
+    verdict = victim.judge(x_adv, y)
+    return AttackResult(
+        x_adv=x_adv,
+        success=verdict.wrong,
+        loss=margin(verdict.logits, y),
+        loss_curve=torch.empty(0, dtype=torch.float64),
+        image_forwards=victim.image_forwards,
+        image_backwards=victim.image_backwards,
+        notes=notes,
+    )
