@@ -63,9 +63,9 @@ attacks = Registry(
         "apgd": "rushkit.attacks.apgd:APGD",
         "autoattack": "rushkit.attacks.autoattack:AutoAttack",
         "cascade": "rushkit.attacks.cascade.attack:Cascade",
-        "fab": "rushkit.attacks.fab:fab",
+        "fab": "rushkit.attacks.fab:FAB",
         "pgd": "rushkit.attacks.pgd:PGD",
-        "square": "rushkit.attacks.square:square",
+        "square": "rushkit.attacks.square:Square",
         "torchattacks/*": "rushkit.attacks.torchattacks_adapter:family",
     },
     known_plugins={

@@ -14,20 +14,22 @@ from rushkit.attacks import Norm
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.best import Best
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
-from rushkit.attacks.fab import fab
-from rushkit.attacks.losses import LossName, classes_needed, margin
-from rushkit.attacks.norms import settle
+from rushkit.attacks.fab import FAB
+from rushkit.attacks.judged import judged
+from rushkit.attacks.losses import LossName, classes_needed
 from rushkit.attacks.result import AttackNote, AttackResult
-from rushkit.attacks.square import square
-from rushkit.attacks.torchattacks_adapter import Adapted, square_fits
+from rushkit.attacks.square import Square
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
 Version = Literal["standard", "rand"]
-Part = APGD | Adapted
+Part = APGD | FAB | Square
 
-_TARGETS = 9
+# Starts of APGD on CE, and targets of APGD-T, as in the official code; FAB-T has 9 targets in every norm.
+_STARTS: dict[Norm, int] = {"linf": 1, "l2": 1, "l1": 5}
+_TARGETS: dict[Norm, int] = {"linf": 9, "l2": 9, "l1": 5}
 _RAND_EOT = 20
+EFFORTS = (1, 2, 4)
 CLEAN = "clean"
 
 
@@ -91,17 +93,18 @@ class AutoAttack:
     that an image on the brink is attacked further. With too few classes for DLR the margin replaces it; a note says so.
 
     Args:
-        norm: "linf" or "l2".
+        norm: "linf", "l2" or "l1" (APGD then has 5 starts on CE and 5 targets).
         eps: Radius of the ball, pixel units.
         version: "standard" or "rand"; None: rand on a model that is random, else standard.
         steps: Steps of APGD and FAB (official: 100).
         queries: Queries of Square (official: 5000).
         samples: Draws for each gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
         selection_samples: Draws of the panels that compare images; None: at least 20.
+        effort: 1, 2 or 4, by which steps and queries are multiplied; the official suite is that of 1.
         seed: Seeds every draw.
 
     Raises:
-        UsageError: a norm, radius or version that does not exist.
+        UsageError: a norm, radius, version or effort that does not exist.
     """
 
     norm: Norm
@@ -111,14 +114,17 @@ class AutoAttack:
     queries: int = 5000
     samples: int | None = None
     selection_samples: int | None = None
+    effort: int = 1
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_ball("autoattack", self.norm, self.eps, ("linf", "l2"))
+        check_ball("autoattack", self.norm, self.eps)
         if self.version not in (None, "standard", "rand"):
             raise UsageError(f"autoattack has no version {self.version!r}", "it has: standard, rand")
         if self.steps < 1 or self.queries < 1:
             raise UsageError(f"autoattack: steps and queries are at least 1 (got {self.steps} and {self.queries})")
+        if self.effort not in EFFORTS:
+            raise UsageError(f"autoattack has no effort {self.effort}", f"it has: {', '.join(map(str, EFFORTS))}")
 
     def __repr__(self) -> str:
         return f"AutoAttack(norm={self.norm!r}, eps={self.eps:g}, version={self.version!r})"
@@ -127,25 +133,8 @@ class AutoAttack:
         """Return adversarial images in [0, 1] within eps of x; see ``run``."""
         return self.run(model, x, y).x_adv
 
-    def parts(
-        self, version: Version, num_classes: int, height: int, width: int
-    ) -> tuple[dict[str, Part], tuple[AttackNote, ...]]:
+    def parts(self, version: Version, num_classes: int) -> tuple[dict[str, Part], tuple[AttackNote, ...]]:
         """Return the attacks of a version by name, in order, and notes on them."""
-
-        def apgd(loss: LossName, targeted: bool = False) -> APGD:
-            eot = self.samples or (_RAND_EOT if version == "rand" else None)
-            return APGD(
-                self.norm,
-                self.eps,
-                self.steps,
-                loss,
-                samples=eot,
-                selection_samples=self.selection_samples,
-                targeted=targeted,
-                n_targets=_TARGETS,
-                seed=derive(self.seed, f"apgd {loss} {targeted}"),
-            )
-
         targeted = version == "standard"
         needed = classes_needed("dlr", targeted)
         few = num_classes < needed
@@ -153,19 +142,42 @@ class AutoAttack:
         kind = "targeted DLR" if targeted else "DLR"
         text = f"{kind} needs {needed} classes and there are {num_classes}: margin instead"
         notes = (AttackNote("loss-replaced", text),) if few else ()
-        parts: dict[str, Part] = {"apgd-ce": apgd("ce")}
         if not targeted:
-            parts[f"apgd-{second}"] = apgd(second)
-            return parts, notes
-        parts["apgd-t"] = apgd(second, targeted=True)
-        parts["fab-t"] = fab(self.norm, self.eps, self.steps, samples=self.samples, seed=derive(self.seed, "fab"))
-        if not square_fits(self.norm, height, width):
-            text = f"Square's windows in {self.norm} do not fit {height}x{width} images: left out"
-            return parts, (*notes, AttackNote("part-left-out", text))
-        parts["square"] = square(
-            self.norm, self.eps, self.queries, samples=self.samples, seed=derive(self.seed, "square")
+            return {"apgd-ce": self._apgd("ce", version), f"apgd-{second}": self._apgd(second, version)}, notes
+        return {
+            "apgd-ce": self._apgd("ce", version, restarts=_STARTS[self.norm]),
+            "apgd-t": self._apgd(second, version, targeted=True),
+            "fab-t": FAB(
+                self.norm,
+                self.eps,
+                self.effort * self.steps,
+                samples=self.samples,
+                selection_samples=self.selection_samples,
+                seed=derive(self.seed, "fab"),
+            ),
+            "square": Square(
+                self.norm,
+                self.eps,
+                self.effort * self.queries,
+                samples=self.samples,
+                selection_samples=self.selection_samples,
+                seed=derive(self.seed, "square"),
+            ),
+        }, notes
+
+    def _apgd(self, loss: LossName, version: Version, targeted: bool = False, restarts: int = 1) -> APGD:
+        return APGD(
+            self.norm,
+            self.eps,
+            self.effort * self.steps,
+            loss,
+            restarts=restarts,
+            samples=self.samples or (_RAND_EOT if version == "rand" else None),
+            selection_samples=self.selection_samples,
+            targeted=targeted,
+            n_targets=_TARGETS[self.norm],
+            seed=derive(self.seed, f"apgd {loss} {targeted}"),
         )
-        return parts, notes
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AutoAttackResult:
         """Attack (N, C, H, W) images with pixels in [0, 1] and (N,) labels; the model is left as it was.
@@ -199,7 +211,7 @@ class AutoAttack:
         with self._under_attack(model, x) as victim:
             check_labels(y, victim.num_classes)
             version: Version = self.version or ("rand" if victim.random else "standard")
-            parts, notes = self.parts(version, victim.num_classes, *x.shape[2:])
+            parts, notes = self.parts(version, victim.num_classes)
         if progress is None:
             everything = torch.arange(len(x), device=x.device)
             nothing = Progress((), Best.nothing(x), {}, image_forwards=victim.image_forwards)
@@ -260,18 +272,16 @@ class AutoAttack:
         names: Sequence[str],
         notes: tuple[AttackNote, ...],
     ) -> AutoAttackResult:
-        x_adv = settle(x, progress.best.x_adv, self.norm, self.eps)
         with self._under_attack(model, x, "verdict") as victim:
-            verdict = victim.judge(x_adv, y, draw=derive(self.seed, "verdict"))
+            draw = derive(self.seed, "verdict")
+            result = judged(victim, x, progress.best.x_adv, y, (self.norm, self.eps), draw=draw, notes=notes)
         none_broken = torch.zeros_like(progress.best.settled)
+        spent = {
+            "image_forwards": progress.image_forwards + result.image_forwards,
+            "image_backwards": progress.image_backwards,
+        }
         return AutoAttackResult(
-            x_adv=x_adv,
-            success=verdict.wrong,
-            loss=margin(verdict.logits, y),
-            loss_curve=torch.empty(0, dtype=torch.float64),
-            image_forwards=progress.image_forwards + victim.image_forwards,
-            image_backwards=progress.image_backwards,
-            notes=notes,
+            **{**vars(result), **spent},
             version=version,
             per_attack={name: progress.per_attack.get(name, none_broken) for name in names},
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
@@ -13,14 +15,9 @@ from rushkit.recipe.radius import check_eps
 __all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-# Attacks to suggest for a norm that the chosen attack does not support.
-_BALLS: dict[str, tuple[Norm, ...]] = {
-    "pgd": ("linf", "l2", "l1"),
-    "apgd": ("linf", "l2"),
-    "autoattack": ("linf", "l2"),
-    "fab": ("linf", "l2"),
-    "square": ("linf", "l2"),
-}
+# rushkit's own attacks, to suggest for a norm that another does not support: all of them have every norm.
+_OWN = ("pgd", "apgd", "autoattack", "fab", "square")
+_NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
 def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) -> tuple[Tensor, Tensor]:
@@ -59,10 +56,9 @@ def check_labels(y: Tensor, num_classes: int | None) -> None:
         )
 
 
-def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...]) -> None:
+def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...] = _NORMS) -> None:
     """Raise UsageError for a norm that the attack lacks, or a radius that is not in pixel units."""
     if norm not in norms:
-        others = [name for name, known in _BALLS.items() if norm in known]
-        elsewhere = f"; attacks in {norm}: {', '.join(others)}" if others else ""
+        elsewhere = f"; attacks in {norm}: {', '.join(_OWN)}" if norm in _NORMS else ""
         raise UsageError(f"{attack} has no norm {norm!r}", f"it has: {', '.join(norms)}{elsewhere}")
     check_eps(norm, eps)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -53,7 +52,7 @@ class FAB:
         eps: Radius of the ball, pixel units.
         steps: Steps towards each target.
         restarts: Starts towards each target: the first at the image, the others at half the radius.
-        targeted: Towards each of the likeliest other classes, or (a pass for each other class) the nearest at each step.
+        targeted: Towards one class at a time, the likeliest first, or (a pass for each other class) the nearest one.
         n_targets: Targets for each image, at most the number of other classes.
         samples: Draws for each pass of a random model; None: its own m.
         selection_samples: Draws of the panel that compares versions of a random model; None: max(samples, 20).
@@ -80,7 +79,7 @@ class FAB:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_ball("fab", self.norm, self.eps, ("linf", "l2", "l1"))
+        check_ball("fab", self.norm, self.eps)
         for option, value in (("steps", self.steps), ("restarts", self.restarts), ("n_targets", self.n_targets)):
             if value < 1:
                 raise UsageError(f"fab: {option} must be at least 1 (got {value})")
@@ -107,13 +106,16 @@ class FAB:
             best.offer(torch.arange(len(x), device=x.device), x)
             distance = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
             distance[best.settled] = 0
-            others = likeliest_others(victim, x, y)
+            others = likeliest_others(victim, x, y, self.seed)
             aims = others[:, : self.n_targets].split(1, dim=1) if self.targeted else [others]
             for number, aim in enumerate(aims):
                 for restart in range(self.restarts):
-                    walk = _Walk(self, victim, best, x, aim, (number, restart))
+                    # Images that were misclassified from the start have nowhere to walk.
+                    walking = ~best.settled if self.stop_early else distance > 0
+                    index = walking.nonzero().squeeze(1)
+                    walk = _Walk(self, victim, best, (x[index], aim[index], index), (number, restart))
                     walk.run(distance)
-            result = judged(victim, x, best.x_adv, y, self.norm, self.eps)
+            result = judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"))
             return FABResult(**vars(result), distance=distance)
 
 
@@ -121,16 +123,21 @@ class _Walk:
     """One walk along the boundary; every tensor has one row for each image that is still walking."""
 
     def __init__(
-        self, settings: FAB, victim: Victim, best: BestIterate, x: Tensor, aim: Tensor, walk: tuple[int, int]
+        self,
+        settings: FAB,
+        victim: Victim,
+        best: BestIterate,
+        images: tuple[Tensor, Tensor, Tensor],
+        walk: tuple[int, int],
     ) -> None:
+        """Start at images (n, C, H, W) with their target classes (n, targets) and positions in the batch (n,)."""
         self._settings, self._victim, self._best, self._walk = settings, victim, best, walk
-        # Images that were misclassified from the start have nowhere to walk.
-        self._index = (~best.settled).nonzero().squeeze(1)
-        self._x, self._aim = x[self._index], aim[self._index]
+        self._x, self._aim, self._index = images
         self._here = self._start() if walk[1] else self._x.clone()
         self._closest = self._x.clone()
-        self._distance = torch.full((len(self._x),), torch.inf, dtype=x.dtype, device=x.device)
-        self._new = torch.zeros(len(self._x), dtype=torch.bool, device=x.device)
+        self._distance = torch.full_like(self._x[:, 0, 0, 0], torch.inf)
+        self._new = torch.zeros_like(self._distance, dtype=torch.bool)
+        self._usable = ~self._new
 
     def run(self, distance: Tensor) -> None:
         """Walk, offer what is closest to the selection, and lower the entries of ``distance`` (N,)."""
@@ -140,15 +147,15 @@ class _Walk:
             self._step(step)
             distance[self._index] = torch.minimum(distance[self._index], self._distance)
             if self._victim.random and (step + 1) % _OFFER_EVERY == 0:
-                self._offer_closest(self._new & (self._distance <= self._settings.eps))
+                self._offer_closest(self._new & (self._distance <= self._settings.eps), step)
             self._leave()
-        self._offer_closest(self._new)
+        self._offer_closest(self._new, self._settings.steps)
 
     def _step(self, step: int) -> None:
         """Take one step of Algorithm 1."""
         settings, victim, best = self._settings, self._victim, self._best
         y = best.y[self._index]
-        value, normal = self._nearest_plane(y, step)
+        value, normal, self._usable = self._nearest_plane(y, step)
         moves = []
         for start, change in ((self._here, -value), (self._x, _dot(normal, self._here - self._x) - value)):
             moves.append(shortest_move(start, normal, change, settings.norm))
@@ -156,7 +163,8 @@ class _Walk:
         alpha = (lengths[0] / (lengths[0] + lengths[1])).clamp(max=_ALPHA_MAX).view(-1, 1, 1, 1)
         from_here, from_image = self._here + _ETA * moves[0], self._x + _ETA * moves[1]
         self._here = ((1 - alpha) * from_here + alpha * from_image).clamp(0, 1)
-        logits = victim.logits(self._here, victim.samples, derive(settings.seed, "fab look", *self._walk, step))
+        draw = derive(settings.seed, "fab look", *self._walk, step)
+        logits = victim.logits(self._here, draw=draw, samples=victim.samples)
         broken = losses.margin(logits, y) > 0
         reached = length(self._here - self._x, settings.norm)
         closer = broken & (reached < self._distance)
@@ -168,23 +176,25 @@ class _Walk:
             best.offer(self._index[within], self._here[within], logits[:, within])
         self._here = torch.where(_images(broken), self._x + _BETA * (self._here - self._x), self._here)
 
-    def _nearest_plane(self, y: Tensor, step: int) -> tuple[Tensor, Tensor]:
-        """Return the margin (n,) of the class whose linearised boundary is nearest, and its gradient (n, C, H, W)."""
+    def _nearest_plane(self, y: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the margin (n,) of the class whose linearised boundary is nearest, its gradient (n, C, H, W), and
+        (n,) bool, whether any class has a gradient that is finite.
+        """
         dual: dict[Norm, float] = {"linf": 1, "l2": 2, "l1": torch.inf}
-        panel = derive(self._settings.seed, "fab step", *self._walk, step)
+        draw = derive(self._settings.seed, "fab step", *self._walk, step)
         value = torch.zeros_like(self._distance)
         normal, nearest = torch.zeros_like(self._x), torch.full_like(value, torch.inf)
         for target in self._aim.unbind(1):
-            margin, gradient, _ = self._victim.gradient(self._here, y, losses.margin, target, panel)
-            steepness = gradient.flatten(1).norm(p=dual[self._settings.norm], dim=1)
-            distance = margin.abs() / steepness.clamp(min=1e-12)
-            nearer = distance < nearest
+            slope = self._victim.gradient(self._here, y, losses.margin, target, draw=draw)
+            steepness = slope.gradient.flatten(1).norm(p=dual[self._settings.norm], dim=1)
+            distance = slope.loss.abs() / steepness.clamp(min=1e-12)
+            nearer = slope.usable & (distance < nearest)
             nearest = torch.where(nearer, distance, nearest)
-            value = torch.where(nearer, margin, value)
-            normal = torch.where(_images(nearer), gradient, normal)
-        return value, normal
+            value = torch.where(nearer, slope.loss, value)
+            normal = torch.where(_images(nearer), slope.gradient, normal)
+        return value, normal, torch.isfinite(nearest)
 
-    def _offer_closest(self, rows: Tensor) -> None:
+    def _offer_closest(self, rows: Tensor, step: int) -> None:
         """Let the selection see the closest points of these rows (n,) bool, and a vote settle what it can.
 
         Points outside the ball are drawn onto its rim, and so are those of a random model inside it.
@@ -199,15 +209,17 @@ class _Walk:
             reach = reach.clamp(max=1)
         self._best.offer(index, (x + _images(reach) * (closest - x)).clamp(0, 1))
         if settings.stop_early:
-            self._best.confirm()
+            aim, restart = self._walk
+            self._best.confirm((aim * settings.restarts + restart) * (settings.steps + 1) + step)
 
     def _leave(self) -> None:
-        if not self._settings.stop_early:
-            return
-        stay = ~self._best.settled[self._index]
+        """Drop the images without a finite gradient, and those that are broken unless they are to be moved closer."""
+        stay = self._usable
+        if self._settings.stop_early:
+            stay = stay & ~self._best.settled[self._index]
         self._index, self._x, self._aim = self._index[stay], self._x[stay], self._aim[stay]
         self._here, self._closest = self._here[stay], self._closest[stay]
-        self._distance, self._new = self._distance[stay], self._new[stay]
+        self._distance, self._new, self._usable = self._distance[stay], self._new[stay], self._usable[stay]
 
     def _start(self) -> Tensor:
         """Return points at half the radius in one random direction, the same for all images."""

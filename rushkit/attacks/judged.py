@@ -13,7 +13,14 @@ from rushkit.attacks.victim import Victim
 
 
 def judged(
-    victim: Victim, x: Tensor, x_adv: Tensor, y: Tensor, norm: Norm, eps: float, notes: tuple[AttackNote, ...] = ()
+    victim: Victim,
+    x: Tensor,
+    x_adv: Tensor,
+    y: Tensor,
+    ball: tuple[Norm, float],
+    *,
+    draw: int,
+    notes: tuple[AttackNote, ...] = (),
 ) -> AttackResult:
     """Move the images into ball and box to the last bit, let the model vote on them, and return the result.
 
@@ -22,15 +29,15 @@ def judged(
         x: (N, C, H, W) clean images.
         x_adv: (N, C, H, W) what the attack made of them.
         y: (N,) labels.
-        norm: The norm of the ball.
-        eps: The radius of the ball, pixel units.
+        ball: Its norm and its radius, pixel units.
+        draw: Seeds the draws of the vote.
         notes: Notes that qualify the figures.
 
     Returns:
         The result; its loss is the margin of log p̄, and there is no loss curve.
     """
-    x_adv = settle(x, x_adv, norm, eps)
-    verdict = victim.judge(x_adv, y)
+    x_adv = settle(x, x_adv, *ball)
+    verdict = victim.judge(x_adv, y, draw=draw)
     return AttackResult(
         x_adv=x_adv,
         success=verdict.wrong,

@@ -16,7 +16,7 @@ class AttackNote(NamedTuple):
         text: The sentence that users read.
     """
 
-    code: Literal["loss-replaced", "part-left-out", "projected", "other"]
+    code: Literal["loss-replaced", "projected", "other"]
     text: str
 
 

@@ -57,7 +57,7 @@ class Square:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_ball("square", self.norm, self.eps, ("linf", "l2", "l1"))
+        check_ball("square", self.norm, self.eps)
         if self.queries < 1 or self.restarts < 1:
             raise UsageError(f"square: queries and restarts are at least 1 (got {self.queries} and {self.restarts})")
 
@@ -83,7 +83,7 @@ class Square:
             best.offer(torch.arange(len(x), device=x.device), x)
             for restart in range(self.restarts if self.eps > 0 else 0):
                 _Search(self, victim, best, x, restart).run()
-            return judged(victim, x, best.x_adv, y, self.norm, self.eps)
+            return judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"))
 
 
 class _Search:
@@ -103,10 +103,10 @@ class _Search:
                 return
             new_panel = query == 0 or (self._victim.random and query % PANEL_QUERIES == 0)
             if new_panel and query:
-                self._offer_kept()
+                self._offer_kept(query)
             self._query(query, measure_kept=new_panel)
         if self._victim.random and len(self._index):
-            self._offer_kept()
+            self._offer_kept(self._settings.queries)
 
     def _query(self, query: int, measure_kept: bool) -> None:
         """Try a change, or measure what is kept on a new panel of draws."""
@@ -115,8 +115,8 @@ class _Search:
         if not measure_kept:
             source = self._source(query)
             tried = square_windows.proposal(self._x, self._kept, settings.norm, settings.eps, query, source)
-        panel = derive(settings.seed, "square panel", self._restart, query // PANEL_QUERIES)
-        logits = victim.logits(tried, victim.samples, panel)
+        draw = derive(settings.seed, "square panel", self._restart, query // PANEL_QUERIES)
+        logits = victim.logits(tried, draw=draw, samples=victim.samples)
         margin = losses.margin(logits, self._best.y[self._index])
         # A margin that is not a number is no improvement.
         better = torch.full_like(margin, measure_kept, dtype=torch.bool) | (margin > self._margin)
@@ -126,11 +126,11 @@ class _Search:
             self._best.offer(self._index[better], tried[better], logits[:, better])
             self._leave()
 
-    def _offer_kept(self) -> None:
+    def _offer_kept(self, query: int) -> None:
         """Let the selection panel see what is kept, and a vote decide which images are broken."""
         self._best.offer(self._index, self._kept)
         if self._settings.stop_early:
-            self._best.confirm()
+            self._best.confirm(self._restart * self._settings.queries + query)
             self._leave()
 
     def _leave(self) -> None:

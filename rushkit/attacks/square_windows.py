@@ -129,7 +129,7 @@ def _within(x: Tensor, delta: Tensor, norm: Norm, eps: float) -> Tensor:
 def _bump(side: int, norm: Norm, source: torch.Generator) -> Tensor:
     """Return a (side, side) float64 pattern of unit length: one half is a peak, the other a peak of the other sign."""
     pattern = torch.cat([_peak(side // 2, side, norm), -_peak(side - side // 2, side, norm)])
-    pattern = pattern / pattern.flatten().norm(p=2 if norm == "l2" else 1)
+    pattern /= pattern.flatten().norm(p=2 if norm == "l2" else 1)
     return pattern.T if int(torch.randint(2, (), generator=source)) else pattern
 
 
@@ -142,10 +142,13 @@ def _peak(rows: int, columns: int, norm: Norm) -> Tensor:
         return torch.zeros((0, columns), dtype=torch.float64)
     down, across = (torch.arange(0, count) - count // 2 for count in (rows, columns))
     distance = torch.maximum(down.abs()[:, None], across.abs()[None, :])
-    heights = torch.arange(1, int(max(rows // 2, columns // 2)) + 2, dtype=torch.float64) ** (-2 if norm == "l2" else -4)
+    heights = torch.arange(1, int(max(rows // 2, columns // 2)) + 2, dtype=torch.float64) ** (
+        -2 if norm == "l2" else -4
+    )
     # A point lies in every rectangle from the one that just reaches it on.
     peak = heights.flip(0).cumsum(0).flip(0)[distance]
-    return peak / peak.flatten().norm(p=2 if norm == "l2" else 1)
+    peak /= peak.flatten().norm(p=2 if norm == "l2" else 1)
+    return peak
 
 
 def _signs(shape: tuple[int, ...], source: torch.Generator) -> Tensor:

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
-from rushkit.attacks.losses import margin
+from rushkit.attacks.judged import judged
 from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackNote, AttackResult
 from rushkit.attacks.torchattacks_kinds import KINDS, Kind
@@ -43,14 +43,14 @@ _SLACK = 1e-5
 # Options whose default is a whole number but which accept fractions.
 _FRACTIONS = {"c", "kappa", "lam", "scale", "beta"}
 # The share of an image that Square's first window covers, as in official AutoAttack.
-SQUARE_P_INIT = 0.8
+_SQUARE_P_INIT = 0.8
 # Arguments that the adapter itself supplies.
 _SUPPLIED = {"model", "self", "norm", "eps", "max_epsilon", "seed", "n_classes", "verbose"}
 
 
-def square_fits(norm: Norm, height: int, width: int) -> bool:
+def _square_fits(norm: Norm, height: int, width: int) -> bool:
     """Return whether the largest window of Square fits images of this size; in l-inf it always does."""
-    window = max(round(math.sqrt(SQUARE_P_INIT * height * width)), 3)
+    window = max(round(math.sqrt(_SQUARE_P_INIT * height * width)), 3)
     return norm == "linf" or (min(height, width) >= 5 and window + (window % 2 == 0) <= min(height, width))
 
 
@@ -133,7 +133,7 @@ class Adapted:
                 f"{self.name} needs {needed} classes (the model has {classes})",
                 "use pgd, or autoattack, which leaves out what needs more",
             )
-        if self.name in ("square", "autoattack") and not square_fits(self.norm, height, width):
+        if self.name in ("square", "autoattack") and not _square_fits(self.norm, height, width):
             raise UsageError(
                 f"{self.name}: the windows of Square in {norm_words(self.norm)} do not fit {height}x{width} images",
                 "use pgd, or autoattack, which leaves Square out",
@@ -167,16 +167,8 @@ class Adapted:
                 turn = turn[~victim.judge(x[turn], y[turn], draw=derive(self.seed, "turn", number)).wrong]
                 if not len(turn):
                     break
-            verdict = victim.judge(x_adv, y, draw=derive(self.seed, "verdict"))
-            return AttackResult(
-                x_adv=x_adv,
-                success=verdict.wrong,
-                loss=margin(verdict.logits, y),
-                loss_curve=torch.empty(0, dtype=torch.float64),
-                image_forwards=victim.image_forwards,
-                image_backwards=victim.image_backwards,
-                notes=(self._projected(),) if outside and self._kind.eps is None else (),
-            )
+            notes = (self._projected(),) if outside and self._kind.eps is None else ()
+            return judged(victim, x, x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"), notes=notes)
 
     def _projected(self) -> AttackNote:
         text = (

@@ -13,7 +13,7 @@ from rushkit.attacks.abilities import Reports
 from rushkit.attacks.norms import length, project, random_start, rounding
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.square import square
+from rushkit.attacks.square import Square
 from rushkit.auditing.plan import Measurement, Settings
 from rushkit.auditing.planted import CountedFeatures, Features, plant_and_seek
 from rushkit.auditing.scoring import FINAL_VOTES, score, score_votes
@@ -136,7 +136,7 @@ class Attacks:
     def _square(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Attack by Square, which uses scores and no gradients."""
         settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
-        attack = square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
+        attack = Square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
         return self._run(attack, outcome, settings.eps).x_adv
 
     def _planted(self, outcome: Outcome) -> list[bool] | None:

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 
 from rushkit.attacks import Norm
 from rushkit.attacks.losses import LossName, classes_needed
-from rushkit.attacks.torchattacks_adapter import square_fits
 from rushkit.auditing.planted import planting_passes
 from rushkit.auditing.scoring import FINAL_VOTES, score_votes
 from rushkit.errors import UsageError
@@ -147,7 +146,7 @@ def plan(
         settings: Norm, eps and budgets.
         m: Number of draws in a vote.
         classes: K; a loss that needs more classes is left out.
-        shape: (N, C, H, W) of the images; Square is left out if it does not fit them.
+        shape: (N, C, H, W) of the images.
         deterministic: Whether every draw is the same; what varies the draws is left out then.
     """
     images, dim = shape[0], math.prod(shape[1:])
@@ -173,7 +172,7 @@ def plan(
         planned.append(climb("fixed noise", "fixed", noise="fixed"))
     planned.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
     planned.append(Measurement("random noise", "noise", passes.score, kind="noise"))
-    if settings.norm != "l1" and square_fits(settings.norm, shape[2], shape[3]):
+    if settings.norm != "l1":
         cost = passes.votes(0) + images * settings.queries * (1 if deterministic else settings.eot) + passes.score
         planned.append(Measurement("square", "black_box", cost, settings.queries, "square"))
     cost = min(settings.planted, images) * planting_passes(settings.steps, settings.eot, deterministic)

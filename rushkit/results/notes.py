@@ -23,7 +23,6 @@ NoteCode = Literal[
     # A loss that needs more classes than there are was replaced.
     "loss-replaced",
     # A part of the attack does not fit images of this size and was left out.
-    "part-left-out",
     # The attack returned images outside its ball, which were projected back.
     "projected",
     # Any other note, for example from a plugin's attack.

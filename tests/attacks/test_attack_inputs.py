@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted_models import Box, Linear, spaced
+from planted_models import Box, Linear, small_network, spaced
 from torch import nn
 
 from rushkit import attacks
@@ -21,12 +21,27 @@ def test_a_radius_that_is_none(name, eps):
 
 @pytest.mark.parametrize(
     "name, norm, has",
-    [("autoattack", "l1", "linf, l2"), ("fgsm", "l2", "linf"), ("cw", "linf", "l2")],
+    [("fgsm", "l2", "linf"), ("apgdt", "l1", "linf, l2"), ("cw", "linf", "l2"), ("onepixel", "l2", "l1")],
 )
 def test_a_norm_that_the_attack_lacks(name, norm, has):
-    with pytest.raises(UsageError, match=f"no norm '{norm}'") as caught:
+    with pytest.raises(UsageError, match=f"{name} has no norm '{norm}'") as caught:
         attacks.create(name, norm=norm, eps=0.1)
-    assert has in str(caught.value)
+    assert caught.value.hint == f"it has: {has}; attacks in {norm}: pgd, apgd, autoattack, fab, square"
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "autoattack", "fab", "square"])
+def test_the_attacks_that_are_offered_for_a_norm_have_it(name, norm):
+    assert attacks.create(name, norm=norm, eps=0.1).norm == norm
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("loss", ["ce", "dlr"])
+def test_targets_are_cut_to_the_other_classes(norm, loss):
+    """Four classes have three targets, of two steps each, for each of four images that nothing breaks."""
+    model, x, y = small_network(classes=4, images=60)
+    attack = attacks.create("apgd", norm=norm, eps=1e-6, steps=2, targeted=True, n_targets=9, loss=loss)
+    assert attack.run(model, x[:4], y[:4]).image_backwards == 3 * 2 * 4
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -46,6 +61,9 @@ def test_a_norm_that_does_not_exist(name):
         ("apgd", {"n_targets": 0}, "n_targets"),
         ("autoattack", {"version": "plus"}, "version"),
         ("autoattack", {"queries": 0}, "queries"),
+        ("autoattack", {"effort": 3}, "it has: 1, 2, 4"),
+        ("square", {"queries": 0}, "queries and restarts are at least 1"),
+        ("fab", {"steps": 0}, "steps must be at least 1"),
         ("fgsm", {"steps": 3}, "unknown option 'steps'"),
         ("bim", {"step": 3}, "did you mean steps"),
         ("bim", {"steps": 2.5}, "steps must be a whole number"),
@@ -162,7 +180,11 @@ def test_what_breaks_inside_torchattacks_is_named():
         attacks.create("eadl1", norm="l1", eps=0.1, max_iterations=5)(model, x, y)
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 @pytest.mark.parametrize("name", EVERY)
-def test_a_ball_of_radius_zero_returns_the_images(name):
+def test_a_ball_of_radius_zero_returns_the_images(name, norm):
+    if name == "fgsm" and norm != "linf":
+        pytest.skip("fgsm has l-inf alone")
     model, x, y, _ = spaced("linf", count=4)
-    assert torch.equal(attacks.create(name, norm="linf", eps=0)(model, x, y), x)
+    attacked = attacks.create(name, norm=norm, eps=0, **({"steps": 5} if name not in ("square", "fgsm") else {}))
+    assert torch.equal(attacked(model, x, y), x)

@@ -11,20 +11,35 @@ from rushkit.smoothing import SmoothedClassifier
 
 
 def test_standard_has_the_official_parts_and_settings():
-    parts, notes = AutoAttack("linf", 8 / 255).parts("standard", 10, 32, 32)
+    parts, notes = AutoAttack("linf", 8 / 255).parts("standard", 10)
     assert list(parts) == ["apgd-ce", "apgd-t", "fab-t", "square"]
     ce, targeted = parts["apgd-ce"], parts["apgd-t"]
     assert (ce.loss, ce.steps, ce.restarts, ce.targeted) == ("ce", 100, 1, False)
     assert (targeted.loss, targeted.steps, targeted.n_targets, targeted.targeted) == ("dlr", 100, 9, True)
-    fab = {"steps": 100, "n_restarts": 1, "alpha_max": 0.1, "eta": 1.05, "beta": 0.9, "multi_targeted": True}
-    assert parts["fab-t"].options == fab
-    square = {"n_queries": 5000, "n_restarts": 1, "p_init": 0.8, "resc_schedule": False, "loss": "margin"}
-    assert parts["square"].options == square
+    fab, square = parts["fab-t"], parts["square"]
+    assert (fab.steps, fab.restarts, fab.targeted, fab.n_targets) == (100, 1, True, 9)
+    assert (square.queries, square.restarts) == (5000, 1)
     assert notes == ()
 
 
+def test_in_l1_there_are_five_starts_and_five_targets():
+    parts, _ = AutoAttack("l1", 12).parts("standard", 10)
+    assert (parts["apgd-ce"].restarts, parts["apgd-t"].restarts, parts["apgd-t"].n_targets) == (5, 1, 5)
+    assert (parts["fab-t"].n_targets, parts["square"].queries) == (9, 5000)
+    assert {part.norm for part in parts.values()} == {"l1"}
+    parts, _ = AutoAttack("l1", 12).parts("rand", 10)
+    assert [(part.restarts, part.samples) for part in parts.values()] == [(1, 20), (1, 20)]
+
+
+@pytest.mark.parametrize("effort", [2, 4])
+def test_effort_multiplies_steps_and_queries(effort):
+    parts, _ = AutoAttack("linf", 0.1, effort=effort).parts("standard", 10)
+    assert [parts[name].steps for name in ("apgd-ce", "apgd-t", "fab-t")] == [100 * effort] * 3
+    assert parts["square"].queries == 5000 * effort
+
+
 def test_rand_has_the_official_parts_and_settings():
-    parts, notes = AutoAttack("linf", 8 / 255).parts("rand", 10, 32, 32)
+    parts, notes = AutoAttack("linf", 8 / 255).parts("rand", 10)
     assert list(parts) == ["apgd-ce", "apgd-dlr"]
     for attack in parts.values():
         assert isinstance(attack, APGD)
@@ -37,17 +52,16 @@ def test_rand_has_the_official_parts_and_settings():
     [("standard", 3, "margin"), ("standard", 4, "dlr"), ("rand", 2, "margin"), ("rand", 3, "dlr")],
 )
 def test_with_too_few_classes_the_margin_replaces_dlr_and_a_note_says_so(version, classes, loss):
-    parts, notes = AutoAttack("linf", 0.1).parts(version, classes, 8, 8)
+    parts, notes = AutoAttack("linf", 0.1).parts(version, classes)
     second = list(parts.values())[1]
     assert second.loss == loss
     assert bool(notes) == (loss == "margin")
 
 
-def test_l2_square_is_left_out_where_its_windows_do_not_fit_and_a_note_says_so():
+def test_every_part_runs_on_small_images():
     model, x, y, _ = spaced("l2", count=4, side=4)
-    result = AutoAttack("l2", 0.01, steps=3, queries=5).run(model, x, y)
-    assert "square" not in result.per_attack
-    assert any("left out" in note.text for note in result.notes)
+    result = AutoAttack("l2", 1e-4, steps=3, queries=5).run(model, x, y)
+    assert list(result.per_attack) == ["clean", "apgd-ce", "apgd-t", "fab-t", "square"]
 
 
 def test_contributions_are_disjoint_and_add_up_to_what_is_broken():
