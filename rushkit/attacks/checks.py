@@ -16,7 +16,7 @@ __all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 # rushkit's own attacks, to suggest for a norm that another does not support: all of them have every norm.
-_OWN = ("pgd", "apgd", "autoattack", "fab", "square")
+_OWN = ("pgd", "apgd", "cascade", "autoattack", "fab", "square")
 _NORMS: tuple[Norm, ...] = get_args(Norm)
 
 

@@ -26,11 +26,11 @@ def test_a_radius_that_is_none(name, eps):
 def test_a_norm_that_the_attack_lacks(name, norm, has):
     with pytest.raises(UsageError, match=f"{name} has no norm '{norm}'") as caught:
         attacks.create(name, norm=norm, eps=0.1)
-    assert caught.value.hint == f"it has: {has}; attacks in {norm}: pgd, apgd, autoattack, fab, square"
+    assert caught.value.hint == f"it has: {has}; attacks in {norm}: pgd, apgd, cascade, autoattack, fab, square"
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
-@pytest.mark.parametrize("name", ["pgd", "apgd", "autoattack", "fab", "square"])
+@pytest.mark.parametrize("name", ["pgd", "apgd", "cascade", "autoattack", "fab", "square"])
 def test_the_attacks_that_are_offered_for_a_norm_have_it(name, norm):
     assert attacks.create(name, norm=norm, eps=0.1).norm == norm
 

@@ -13,4 +13,4 @@ from rushkit.errors import UsageError
 def test_a_ball_that_they_do_not_keep_to_is_refused_and_attacks_that_do_are_named(name, norm):
     with pytest.raises(UsageError, match=f"{name} has no norm '{norm}'") as refused:
         attacks.create(f"torchattacks/{name}", norm=norm, eps=0.1)
-    assert refused.value.hint == f"it has: l1; attacks in {norm}: pgd, apgd, autoattack, fab, square"
+    assert refused.value.hint == f"it has: l1; attacks in {norm}: pgd, apgd, cascade, autoattack, fab, square"
