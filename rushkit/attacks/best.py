@@ -251,7 +251,7 @@ class BestByRule:
                 rows = (runs.drawn == drawn).nonzero().squeeze(1)
                 leads = judge.leads(runs.log_prob[:drawn, rows], self._y[rows])
                 champion.broken[rows] = leads.mean(dim=0) > 0
-                champion.settled[rows] = judge.lost(leads, early=drawn < self._panel.size)
+                champion.settled[rows] = judge.verdict(leads, self._panel)[0]
 
     def take(self, attack: int, x_adv: Tensor) -> None:
         """Keep the versions of one attack, whatever the panel would say."""

@@ -19,6 +19,8 @@ _ENDS = (16, 32, 64)
 # A version is clearly better if the sum of its draws' leads over the other's is this many times the root of the sum of
 # their squares. Where neither is better, a look is misled about once in eighty cases on each side.
 CLEARLY = 2.5
+# Standard errors that are allowed for where less than the whole panel decides whether a vote is lost or won.
+_ERRORS = 2.0
 
 
 class Ask(Protocol):
@@ -121,24 +123,33 @@ class Judge:
         lead = (score.gather(2, rival) - score.gather(2, label)).squeeze(2)
         return torch.where(finite, lead, -1.0)
 
-    def lost(self, leads: Tensor, early: bool = False) -> Tensor:
+    def lost(self, leads: Tensor, errors: float = 0.0) -> Tensor:
         """Return (N,) bool, whether the vote is as good as lost: by many standard deviations of a vote of m draws.
 
         Args:
             leads: (n, N) what ``leads`` returned.
-            early: Whether to allow for the chance that so few draws mislead, by two of their own standard errors.
+            errors: By how many of its own standard errors the mean lead is taken to be smaller, or larger if negative.
         """
         lead, draws = leads.mean(dim=0), len(leads)
         if not self.random:
             return lead > 0
         variance = leads.square().mean(dim=0) - lead.square()
-        if early:
-            lead = lead - 2 * (variance.clamp(min=1 / draws) / draws).sqrt()
+        lead = lead - errors * (variance.clamp(min=1 / draws) / draws).sqrt()
         return margins.is_settled(lead, variance, self.votes, draws)
+
+    def verdict(self, leads: Tensor, panel: Panel) -> tuple[Tensor, Tensor]:
+        """Return (N,) bool twice: whether the vote is as good as lost, and whether more draws may yet show that it is.
+
+        Fewer draws than the whole panel must show it by two standard errors, because they mislead more often.
+        """
+        if len(leads) == panel.size:
+            return self.lost(leads), torch.zeros_like(leads[0], dtype=torch.bool)
+        lost = self.lost(leads, _ERRORS)
+        return lost, ~lost & self.lost(leads, -_ERRORS)
 
     def safe(self, leads: Tensor) -> Tensor:
         """Return (N,) bool, whether the label is as good as certain to win a vote of m draws."""
-        return torch.zeros_like(leads[0], dtype=torch.bool) if self.votes == 1 else self.lost(-leads, early=True)
+        return torch.zeros_like(leads[0], dtype=torch.bool) if self.votes == 1 else self.lost(-leads, _ERRORS)
 
 
 @dataclass(frozen=True)
@@ -167,7 +178,7 @@ def race(
     """Let challengers run against the incumbents until each image is decided under every rule that is open for it.
 
     A race ends after 16, 32 or 64 draws where the challenger is clearly worse; where it is clearly better and its vote
-    is either as good as lost or not lost at all; and where the label is certain to win, so that it does not matter.
+    is either as good as lost or clearly not; and where the label is certain to win, so that it does not matter.
     Equal draws are decided by the margin of log p̄. Incumbents make the draws that they lack, and keep them.
 
     Args:
@@ -212,7 +223,7 @@ def examine(ask: Ask, panel: Panel, x: Tensor, y: Tensor, judges: Iterable[Judge
         undecided = torch.zeros(len(live), dtype=torch.bool, device=y.device)
         for judge in judges:
             leads = judge.leads(runs.log_prob[:end, live], y[live])
-            undecided |= (leads.mean(dim=0) > 0) & ~judge.lost(leads, early=end < panel.size)
+            undecided |= judge.verdict(leads, panel)[1]
         live = live[undecided]
         if not len(live):
             break
@@ -238,7 +249,7 @@ def _look(
     total, spread = gain.sum(dim=0), gain.square().sum(dim=0).sqrt()
     higher = losses.margin(ours, labels) > losses.margin(theirs, labels)
     better = torch.where(total == 0, higher, total > 0)
-    ahead, lost = leads.mean(dim=0) > 0, judge.lost(leads, early=end < panel.size)
+    ahead, (lost, perhaps) = leads.mean(dim=0) > 0, judge.verdict(leads, panel)
     finish.better[live], finish.lost[live], finish.ahead[live] = better, lost, ahead
     unclear = (total.abs() <= CLEARLY * spread) & (spread > 0) & ~judge.safe(leads)
-    return unclear | (better & ahead & ~lost)
+    return unclear | (better & perhaps)

@@ -124,7 +124,6 @@ class Engine:
     ) -> None:
         self._victim, self.best, self._x, self._y = victim, best, x, y
         self.schedule, self._norm, self._eps, self._seed = schedule, ball.norm, ball.eps, seed
-        self._counted = victim.image_forwards, victim.image_backwards
         self.at = Place()
         self.first_broken = {rule: torch.full_like(y, _NEVER) for rule in best.best}
         self.unusable, self._rising = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
@@ -141,6 +140,7 @@ class Engine:
 
         An error, such as that of a pause between two passes, leaves the state as it was before the piece.
         """
+        forwards, backwards = self._victim.image_forwards, self._victim.image_backwards
         if not self.at.voted:
             self.best.begin()
             self.at.voted = True
@@ -151,10 +151,8 @@ class Engine:
             self._begin(*place)
         else:
             return False
-        forwards, backwards = self._counted
         self.at.image_forwards += self._victim.image_forwards - forwards
         self.at.image_backwards += self._victim.image_backwards - backwards
-        self._counted = self._victim.image_forwards, self._victim.image_backwards
         return True
 
     def _next_place(self) -> tuple[int, int] | None:
@@ -203,7 +201,7 @@ class Engine:
         return FallingSteps(x, start, self._norm, self._eps, steps, momentum=MOMENTUM)
 
     def _measured(self, part: int) -> Tensor:
-        """Return (N,) the draws of a gradient that each image needs in a round.
+        """Return (N,) the draws of a gradient that each image needs in a round; in the first, which is short, its own.
 
         The cosine c between the gradients of two half panels tells how much of each is noise: twice the draws make it
         2c / (1 + c). They are doubled until it is large enough.
@@ -211,7 +209,7 @@ class Engine:
         draws = self.schedule.rounds[part].draws
         needed = torch.full_like(self._y, draws)
         *_, most = self.schedule.ladder(part)
-        if most == draws:
+        if most == draws or part == 0:
             return needed
         index = self.best.open()
         x_adv, y = self.best.weakest()[index], self._y[index]

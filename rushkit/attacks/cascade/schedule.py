@@ -21,9 +21,9 @@ MOMENTUM = 0.75
 AGREEMENT = 0.1
 MOST_DRAWS = 64
 # The shares of a climb's steps after which its images race; they race at its end too, and where their draws ask for it.
-LOOKS = (0.5, 0.75)
+LOOKS = (0.75,)
 # About how many races of a climb end at the first stage; the share of images that take every round, in an estimate.
-_RACES, _HOLD_OUT = 3, 0.5
+_RACES, _HOLD_OUT = 2, 0.5
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,258 @@
+"""The cascade: what it finds on models whose worst case is known, and that its state is exact."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from planted_models import Linear, reach, several_classes, spaced
+from torch import nn
+
+from rushkit import attacks, registries
+from rushkit.attacks.best import BestByRule
+from rushkit.attacks.cascade.attack import Cascade
+from rushkit.attacks.cascade.engine import Ball, Engine
+from rushkit.attacks.cascade.schedule import Ascent, Round, Schedule, schedule_of
+from rushkit.attacks.victim import under_attack
+from rushkit.errors import NumericsError, UsageError
+from rushkit.smoothing import SmoothedClassifier
+
+NOISES = {"uniform": {"scale": 0.005}, "gaussian": {"std": 0.003}, "laplace": {"scale": 0.002}, "none": {}}
+SMALL = Schedule(
+    (
+        Round(4, 2, (Ascent("nll", "random"),)),
+        Round(4, 4, (Ascent("margin", "best", rival=1), Ascent("ce", "random", "auto"))),
+        Round(5, 4, (Ascent("dlr", "best"),)),
+    ),
+    most_draws=8,
+)
+
+
+def smoothed(model, noise="uniform", samples=16, **options):
+    made = registries.noises.create(noise, **(options or NOISES[noise]))
+    return SmoothedClassifier(model, made, samples, seed=3)
+
+
+def engine_on(victim, x, y, schedule=SMALL, eps=0.042, norm="linf"):
+    return Engine(victim, BestByRule(victim, x, y, 5), x, y, schedule, Ball(norm, eps), seed=7)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_a_linear_classifier_keeps_its_known_worst_case(norm, noise):
+    """Symmetric noise moves no vote of two linear classes; 20 % about the boundary, with split votes, are left out."""
+    model, x, y, distance = spaced(norm, count=16, side=4)
+    eps = 0.027
+    result = Cascade(norm, eps).run(smoothed(model, noise, samples=8), x, y)
+    near = 0.0 if noise == "none" else 0.2
+    assert result.success[distance < (1 - near) * eps].all()
+    assert not result.success[distance > (1 + near) * eps].any()
+    assert reach(x, result.x_adv, norm) <= eps
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_every_class_is_found_that_is_nearest(norm):
+    model, x, y, distance = several_classes(5, norm, count=40)
+    eps = float(distance.sort().values[[19, 20]].mean())
+    assert torch.equal(Cascade(norm, eps).run(model, x, y).success, distance < eps)
+
+
+def test_it_is_an_attack_like_any_other():
+    model, x, y, distance = spaced("linf", count=10)
+    made = attacks.create("cascade", norm="linf", eps=0.011)
+    assert torch.equal(model(made(model, x, y)).argmax(1) != y, distance < 0.011)
+    assert repr(made) == "Cascade(norm='linf', eps=0.011, effort=1)"
+
+
+@pytest.mark.parametrize("options", [{"effort": 3}, {"rule": "fgsm"}, {"samples": 0}], ids=str)
+def test_settings_that_do_not_exist_are_refused(options):
+    with pytest.raises(UsageError):
+        Cascade("linf", 0.1, **options)
+
+
+def state_of(engine):
+    return engine.numbers(), {name: tensor.clone() for name, tensor in engine.tensors().items()}
+
+
+def assert_same(ours, theirs):
+    assert ours[0] == theirs[0]
+    assert ours[1].keys() == theirs[1].keys()
+    for name, tensor in ours[1].items():
+        assert torch.equal(tensor, theirs[1][name]), name
+
+
+def test_it_goes_on_bit_for_bit_from_each_of_its_steps():
+    model, x, y, _ = several_classes(4, "linf", count=8, side=3)
+    g = smoothed(model, samples=8, scale=0.1)
+    with under_attack(g, x, 0) as victim:
+        whole = engine_on(victim, x, y)
+        states = [state_of(whole)]
+        while whole.advance():
+            states.append(state_of(whole))
+        assert len(states) > 15
+        for number, state in enumerate(states[:-1]):
+            resumed = engine_on(victim, x, y)
+            resumed.restore(*state)
+            assert resumed.advance()
+            assert_same(state_of(resumed), states[number + 1])
+
+
+class Stop(Exception):
+    pass
+
+
+def test_a_stop_between_two_passes_loses_the_unfinished_step_alone():
+    model, x, y, _ = several_classes(4, "linf", count=8, side=3)
+    g = smoothed(model, samples=8, scale=0.1)
+    with under_attack(g, x, 0) as victim:
+        engine = engine_on(victim, x, y)
+        stops, more = {1: 0, 2: 0}, True
+        while more:
+            before = state_of(engine)
+            # A step makes one pass; a race that it asks for makes more.
+            for last in stops:
+                passes = iter(range(1, 100))
+
+                def pause(passes=passes, last=last):
+                    if next(passes) == last:
+                        raise Stop
+
+                with g.pausing(pause):
+                    try:
+                        more = engine.advance()
+                    except Stop:
+                        stops[last] += 1
+                        assert_same(state_of(engine), before)
+                    else:
+                        break
+            else:
+                more = engine.advance()
+        assert min(stops.values()) > 3
+
+
+def test_an_image_alone_fares_as_it_does_beside_others():
+    model, x, y, _ = several_classes(4, "linf", count=6, side=3)
+    g = smoothed(model, samples=8, scale=0.1)
+    with under_attack(g, x, 0) as victim:
+        together = engine_on(victim, x, y)
+        while together.advance():
+            pass
+        for place in range(len(x)):
+            alone = engine_on(victim, x[place : place + 1], y[place : place + 1])
+            while alone.advance():
+                pass
+            for rule, numbers in together.first_broken.items():
+                assert alone.first_broken[rule].tolist() == [int(numbers[place])]
+                ours, theirs = alone.best.best[rule].x_adv, together.best.best[rule].x_adv[place : place + 1]
+                # Matrix products of other shapes round otherwise.
+                assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_more_effort_goes_on_where_less_ends():
+    model, x, y, _ = several_classes(4, "linf", count=6, side=3)
+    g, longer = smoothed(model, samples=8, scale=0.1), replace(SMALL, rounds=(*SMALL.rounds, SMALL.rounds[0]))
+    with under_attack(g, x, 0) as victim:
+        less, more = engine_on(victim, x, y), engine_on(victim, x, y, longer)
+        while less.advance():
+            more.advance()
+        assert_same(state_of(less), state_of(more))
+        assert more.advance()
+
+
+def test_the_efforts_share_their_rounds():
+    for random in (True, False):
+        one, two, four = (schedule_of("linf", random, 10, effort).rounds for effort in (1, 2, 4))
+        assert two[: len(one)] == one
+        assert four[: len(two)] == two
+        assert len(one) < len(two) < len(four)
+
+
+class Broken(nn.Module):
+    """Linear but for images whose first pixel is white: there the gradient is NaN, or zero if it is black."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = Linear(torch.tensor([[1.0, 1.0, 1.0, 1.0], [-1.0, -1.0, -1.0, -1.0]]), torch.tensor([-2.0, 2.0]))
+
+    def forward(self, x):
+        logits, first = self.linear(x), x[:, 0, 0, 0]
+        white = (first > 0.8).nonzero().squeeze(1)
+        root = (x[white, 0, 1, 1] - x[white, 0, 1, 1].detach()).sqrt()
+        logits = logits.index_add(0, white, torch.stack([root, -root], 1))
+        return torch.where((first < 0.2)[:, None], logits.detach(), logits)
+
+
+@pytest.mark.parametrize("noisy", [False, True])
+def test_images_without_a_gradient_are_named_and_the_others_go_on(noisy):
+    x = torch.full((4, 1, 2, 2), 0.52)
+    x[1, 0, 0, 0], x[3] = 0.95, 0.75
+    x[3, 0, 0, 0] = 0.05
+    y = torch.zeros(4, dtype=torch.int64)
+    model = Broken()
+    model = smoothed(model, samples=4, scale=0.001) if noisy else model
+    result = Cascade("linf", 0.05).run(model, x.clamp(0, 1), y)
+    assert result.success.tolist() == [True, False, True, False]
+    assert [note.text for note in result.notes] == [
+        "the gradient was NaN or infinite at these images: 1",
+        "the gradient was zero at every step at these images: 1, 3",
+    ]
+
+
+def test_a_gradient_that_is_nan_at_every_image_is_an_error():
+    x = torch.full((2, 1, 2, 2), 0.95)
+    with pytest.raises(NumericsError):
+        Cascade("linf", 0.01).run(Broken(), x, torch.zeros(2, dtype=torch.int64))
+
+
+def test_without_a_radius_the_clean_images_are_voted_on_and_nothing_is_searched():
+    model, x, y, _ = spaced("linf", count=6)
+    g = smoothed(model, samples=4)
+    result = Cascade("linf", 0.0).run(g, x, torch.where(torch.arange(6) == 2, 1 - y, y))
+    assert torch.equal(result.x_adv, x)
+    assert result.image_backwards == 0
+    assert result.success.nonzero().flatten().tolist() == [2]
+
+
+class TwoFaces(nn.Module):
+    """The vote and the mean softmax of class 0 fall as one pixel moves in opposite ways; the noise picks a draw.
+
+    Brighter, class 1 wins more draws by a hair; darker, it wins three draws of ten ever more surely and never more.
+    """
+
+    def forward(self, x):
+        kind, draw = x[:, 0, 0, 0] - 0.5, x[:, 0, 1, 1]
+        often = torch.where(draw < 0.7, 20 * kind - 1.5, -6 - 0 * kind)
+        seldom = torch.where(draw < 0.3, -60 * kind - 1, -0.1 + kind)
+        margin = torch.where(kind > 0, often, seldom)
+        return torch.stack([torch.zeros_like(margin), margin], 1)
+
+
+class OnLastPixel:
+    """Adds U(0, 1) to the last pixel, which is black."""
+
+    std = 1.0
+
+    def sample(self, x, generator=None):
+        noise = torch.zeros_like(x)
+        noise[:, 0, 1, 1] = torch.rand(len(x), generator=generator)
+        return noise
+
+
+def test_each_rule_is_left_with_the_version_that_is_worst_for_it():
+    x = torch.full((1, 1, 2, 2), 0.5)
+    x[0, 0, 1, 1] = 0
+    y, g = torch.zeros(1, dtype=torch.int64), SmoothedClassifier(TwoFaces(), OnLastPixel(), 64, seed=0)
+    with under_attack(g, x, 0) as victim:
+        best = BestByRule(victim, x, y, 5)
+        engine = Cascade("linf", 0.1).on(victim, best, x, y)
+        while engine.advance():
+            pass
+        leads = {}
+        for rule, champion in best.best.items():
+            tally = g.tally(champion.x_adv, 2000)
+            right = tally.votes if rule == "majority" else tally.confidence
+            leads[rule] = float((right[0, 1] - right[0, 0]) / 2000)
+    # Bright: seven draws of ten lost. Dark: three lost beyond doubt, and the others nearly even.
+    assert leads["majority"] == pytest.approx(0.4, abs=0.08)
+    assert leads["mean"] > 0.2
