@@ -57,6 +57,12 @@ class _Stream:
         return partial(generator, self.seed, "noise", self.calls - 1, device=device)
 
 
+def _pass(noisy: Tensor, model: nn.Module, training: bool) -> Tensor:
+    """Run a model once, with its modes as they are or in eval mode; a backward pass may repeat it."""
+    with nullcontext() if training else in_eval_mode(model):
+        return checked_logits(model(noisy), len(noisy))
+
+
 def _go_on() -> None:
     """Do not stop."""
 
@@ -91,6 +97,8 @@ class SmoothedClassifier(nn.Module):
             With gradients, a pass of more than one chunk runs each chunk's forward twice. None: no bound with
             gradients, and a bound that suits the device without.
         seed: Seed of the stream of draws; None takes one from the operating system.
+        search: The same classifier in a lower precision, from which attacks take their gradients; its votes never
+            count. None: the model itself.
 
     Attributes:
         image_forwards: Images that went forward through the model; a forward that a gradient repeats counts once.
@@ -109,7 +117,13 @@ class SmoothedClassifier(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, noise: Noise, samples: int = 64, chunk: int | None = None, seed: int | None = None
+        self,
+        model: nn.Module,
+        noise: Noise,
+        samples: int = 64,
+        chunk: int | None = None,
+        seed: int | None = None,
+        search: nn.Module | None = None,
     ) -> None:
         super().__init__()
         check_model(model)
@@ -118,6 +132,7 @@ class SmoothedClassifier(nn.Module):
         # Set on this module alone: the modes of the model belong to its owner.
         self.training = False
         self.model = model
+        self.search = search
         self.noise = noise
         self.samples = samples
         self.chunk = chunk
@@ -146,16 +161,20 @@ class SmoothedClassifier(nn.Module):
             raise not_finite()
         return logits
 
-    def unchecked_logits(self, x: Tensor, samples: int | None = None) -> Tensor:
-        """Return what ``sample_logits`` returns, without an error where logits are NaN or infinite."""
+    def unchecked_logits(self, x: Tensor, samples: int | None = None, search: bool = False) -> Tensor:
+        """Return what ``sample_logits`` returns, without an error where logits are NaN or infinite.
+
+        With ``search`` the logits are those of the model that attacks search with.
+        """
+        model = self.search if search and self.search is not None else self.model
         m, x = self._draws(samples), checked_images(x)
         check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
-            return self.unchecked_logits(x, 1).expand(m, -1, -1)
+            return self.unchecked_logits(x, 1, search).expand(m, -1, -1)
         with_gradient = torch.is_grad_enabled()
         limit = self.chunk or (m * len(x) if with_gradient else MOST[x.device.type])
         recompute = with_gradient and limit < m * len(x)
-        passes = (self._forward(noisy, recompute, self.training) for noisy in self._noisy(x, m, limit))
+        passes = (self._forward(noisy, model, recompute, self.training) for noisy in self._noisy(x, m, limit))
         return torch.cat(list(passes)).reshape(m, len(x), -1)
 
     @torch.no_grad()
@@ -167,10 +186,7 @@ class SmoothedClassifier(nn.Module):
         if self.deterministic and m > 1:
             one = self.tally(x, 1)
             return Tally(one.votes * m, one.confidence * m, one.confidence_squared * m, m)
-        passes = (
-            self._forward(noisy, recompute=False, training=False)
-            for noisy in self._noisy(x, m, self.chunk or MOST[x.device.type])
-        )
+        passes = (self._forward(noisy, self.model) for noisy in self._noisy(x, m, self.chunk or MOST[x.device.type]))
         # The first pass determines K.
         first = next(passes)
         counter = VoteCounter(n, first.shape[1], x.device)
@@ -214,7 +230,7 @@ class SmoothedClassifier(nn.Module):
             return Tally(votes_cast, confidence, squared, m)
         counter = None
         for noisy, row in packed(self._units(x, keys, seed, purpose, m, votes), self.chunk or MOST[x.device.type]):
-            logits = self._forward(noisy, recompute=False, training=False)
+            logits = self._forward(noisy, self.model)
             # The first pass determines K.
             counter = counter or VoteCounter(len(x) * votes, logits.shape[1], x.device, whole=True)
             counter.add(logits, row)
@@ -243,7 +259,7 @@ class SmoothedClassifier(nn.Module):
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """Return the same classifier with another m; its stream of draws starts from the same seed."""
-        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed)
+        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed, self.search)
         other.training, other.pause = self.training, self.pause
         return other
 
@@ -287,18 +303,13 @@ class SmoothedClassifier(nn.Module):
             raise UsageError(f"samples is at least 1 (got {samples})", "leave it out for the classifier's own number")
         return samples
 
-    def _forward(self, noisy: Tensor, recompute: bool, training: bool) -> Tensor:
+    def _forward(self, noisy: Tensor, model: nn.Module, recompute: bool = False, training: bool = False) -> Tensor:
         self.pause()
         self._count(noisy)
         # A model may draw for itself, as dropout does: the second forward of a chunk must repeat its draws.
         if recompute:
-            return _full_precision(checkpoint(self._pass, noisy, training, use_reentrant=False))
-        return _full_precision(self._pass(noisy, training))
-
-    def _pass(self, noisy: Tensor, training: bool) -> Tensor:
-        """Run the model once, with its modes as they are or in eval mode; a backward pass may repeat it."""
-        with nullcontext() if training else in_eval_mode(self.model):
-            return checked_logits(self.model(noisy), len(noisy))
+            return _full_precision(checkpoint(_pass, noisy, model, training, use_reentrant=False))
+        return _full_precision(_pass(noisy, model, training))
 
     def _count(self, noisy: Tensor) -> None:
         self.image_forwards += len(noisy)

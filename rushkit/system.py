@@ -20,6 +20,11 @@ from rushkit.errors import UsageError
 Precision = Literal["float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
 
+# Where Linux lists what a CPU can do, and the words for instructions that multiply bf16 numbers (x86, x86, ARM).
+_CPU_FEATURES = Path("/proc/cpuinfo")
+_BF16_WORDS = {"avx512_bf16", "amx_bf16", "bf16"}
+# The first generation of NVIDIA GPUs with bf16 units.
+_BF16_CAPABILITY = (8, 0)
 # The file in which a Linux control group states the memory limit of its processes.
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Parameter numbers from glibc's malloc.h.
@@ -62,6 +67,15 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
     @property
+    def search_precision(self) -> Precision:
+        """The precision of passes that only search, such as the gradients of attacks.
+
+        It is bf16 if the machine's precision is, unless the device has no units for it: there it would be slower than
+        float32.
+        """
+        return "bf16" if self.precision == "bf16" and has_bf16_units(self.device) else "float32"
+
+    @property
     def compiles(self) -> bool:
         """Whether networks are compiled for training; ``auto`` compiles on CUDA devices where torch.compile works.
 
@@ -95,8 +109,9 @@ def choose_machine(device: str = "auto", precision: str = "auto", compile: Compi
     machine = Machine(torch_device, choose_precision(precision, torch_device), compile)
     if torch_device.type == "cpu":
         keep_freed_memory()
-    elif machine.precision == "float32":
-        # TF32 keeps only ten bits of mantissa: results would not be float32 results.
+    else:
+        # TF32 keeps only ten bits of mantissa: results would not be float32 results. The votes of attacks are float32
+        # whatever the precision.
         torch.backends.cudnn.allow_tf32 = False
     return machine
 
@@ -168,6 +183,21 @@ def choose_device(name: str = "auto") -> torch.device:
         reason = str(error).splitlines()[0]
         raise UsageError(f"device {name!r} cannot be used: {reason}", "use auto, cpu, cuda, cuda:1 or mps") from error
     return device
+
+
+@cache
+def has_bf16_units(device: torch.device) -> bool:
+    """Return whether a device multiplies bf16 numbers in hardware; elsewhere bf16 is slower than float32.
+
+    A CPU is asked on Linux only. Torch's own answer for CPUs is no guide: it is true where bf16 is emulated.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
+    if device.type != "cpu":
+        return False
+    with suppress(OSError):
+        return not _BF16_WORDS.isdisjoint(_CPU_FEATURES.read_text(encoding="utf-8", errors="replace").split())
+    return False
 
 
 def choose_precision(name: str, device: torch.device) -> Precision:

@@ -13,7 +13,7 @@ from torch import nn
 
 from rushkit import system
 from rushkit.errors import UsageError
-from rushkit.system import Machine, choose_machine, compile_obstacle, derived_seed, generator
+from rushkit.system import Machine, choose_machine, compile_obstacle, derived_seed, generator, has_bf16_units
 
 CPU = torch.device("cpu")
 
@@ -111,3 +111,29 @@ def test_seed_purpose_and_counters_do_not_run_into_one_another():
     assert all(0 <= each < 2**63 for each in seeds)
     # Two that differ in their last bits alone would be one stream on a device that takes fewer.
     assert len({each % 2**32 for each in seeds}) == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("words", "has"),
+    [
+        ("flags\t\t: fpu avx512f avx512_bf16 avx512vbmi", True),
+        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+        ("flags\t\t: fpu avx512f avx512_vnni avx512_vbmi2", False),
+        (None, False),
+    ],
+    ids=["avx512", "amx", "arm", "without", "no list"],
+)
+def test_a_cpu_has_bf16_units_if_it_says_so_and_attacks_search_in_bf16_there_alone(tmp_path, monkeypatch, words, has):
+    file = tmp_path / "cpuinfo"
+    if words is not None:
+        file.write_text(f"processor\t: 0\n{words}\n")
+    monkeypatch.setattr(system, "_CPU_FEATURES", file)
+    has_bf16_units.cache_clear()
+    try:
+        cpu = torch.device("cpu")
+        assert has_bf16_units(cpu) == has
+        assert Machine(cpu, "bf16").search_precision == ("bf16" if has else "float32")
+        assert Machine(cpu, "float32").search_precision == "float32"
+    finally:
+        has_bf16_units.cache_clear()

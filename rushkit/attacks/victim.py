@@ -116,7 +116,8 @@ class Victim:
     ) -> Slope:
         """Return the loss over some draws, its gradient at x, and the logits.
 
-        Images go through the model in groups whose draws fit into one chunk of it.
+        Images go through the model in groups whose draws fit into one chunk of it. A smoothed classifier that has a
+        model to search with, in low precision, is asked there.
 
         Args:
             x: (N, C, H, W) images.
@@ -250,7 +251,7 @@ class Victim:
     def _slope(self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None, draw: int, samples: int) -> Slope:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self._draw(x, samples, draw)
+            logits = self._draw(x, samples, draw, search=True)
             if not logits.requires_grad:
                 raise _no_gradient()
             values = loss(logits, y, target)
@@ -264,11 +265,11 @@ class Victim:
         gradient = torch.where(usable.view(-1, 1, 1, 1), gradient, 0.0)
         return Slope(torch.where(known, values, 0.0), gradient, logits, usable)
 
-    def _draw(self, x: Tensor, samples: int, draw: int) -> Tensor:
+    def _draw(self, x: Tensor, samples: int, draw: int, search: bool = False) -> Tensor:
         if self._smoothed is not None:
             before = self._smoothed.image_forwards
             with self._smoothed.fixed_noise(draw):
-                logits = self._smoothed.unchecked_logits(x, samples)
+                logits = self._smoothed.unchecked_logits(x, samples, search)
             self.image_forwards += self._smoothed.image_forwards - before
             return logits
         # Each draw is a pass of its own, because the model may share its randomness across a batch.

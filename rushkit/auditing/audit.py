@@ -23,7 +23,7 @@ from rushkit.run.folder import Run
 from rushkit.setup import components
 from rushkit.setup.resumable import Work, resumable
 from rushkit.setup.start import run_or_new
-from rushkit.setup.subject import Subject, in_precision
+from rushkit.setup.subject import Subject
 from rushkit.smoothing import SmoothedClassifier
 
 
@@ -63,12 +63,12 @@ def audit(
         subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images)
         x, y = subject.batch(slice(None))
         check_eps(settings.norm, settings.eps, x[0].numel())
-        g = subject.smoothed(samples or (max(section.samples) if section else 1))
+        g = subject.attacked(samples or (max(section.samples) if section else 1))
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
-        features = in_precision(subject.classifier.network.encoder, subject.machine)
+        features = subject.classifier.network.encoder
         with resumable(
             run,
             None,
@@ -138,7 +138,7 @@ def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, sa
     """Return everything that the outcomes depend on; resuming requires that none of it has changed."""
     return {
         "model": subject.classifier.checkpoint.hash,
-        "precision": subject.machine.precision,
+        "precision": subject.machine.search_precision,
         "data": subject.split.name,
         "content": subject.fingerprint(),
         "noise": recipe.noise.model_dump(),

@@ -148,7 +148,6 @@ class AttackSubject(Record):
 
     Attributes:
         model: Hash of the checkpoint.
-        precision: Precision of the forward passes.
         data: Data set and split.
         images: Number of attacked images.
         content: Hash of the images and labels.
@@ -168,7 +167,6 @@ class AttackSubject(Record):
     """
 
     model: str
-    precision: str
     data: str
     images: Number
     content: str

@@ -25,6 +25,12 @@ NoteCode = Literal[
     # A part of the attack does not fit images of this size and was left out.
     # The attack returned images outside its ball, which were projected back.
     "projected",
+    # bf16 was asked for on a device without units for it, so attacks search in float32.
+    "no-bf16-units",
+    # The gradient of some images was NaN or infinite: their climbs ended there.
+    "gradient-not-finite",
+    # The gradient of some images was zero at every step, so that no climb moved them.
+    "gradient-zero",
     # Any other note, for example from a plugin's attack.
     "other",
 ]

@@ -7,7 +7,7 @@ stopped attack can resume where it was. Several ranks share the blocks between t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rushkit.attacks.scoring import RULES
@@ -40,6 +40,7 @@ from rushkit.setup.model import load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
 from rushkit.setup.start import machine_of, run_or_new
 from rushkit.setup.subject import Subject
+from rushkit.system import Machine
 
 # Images that are attacked together. Their number is the same on every machine, because an attack of another library may
 # draw for all of them at once.
@@ -222,13 +223,13 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
     notes = _announce(job, subject, run.speaker)
     announced: list[Note] = [*notes]
     if run.writes and log.images < len(subject):
-        speed = passes_a_second(subject.smoothed(job.m), subject.batch(slice(0, BLOCK))[0])
+        speed = passes_a_second(subject.attacked(job.m), subject.batch(slice(0, BLOCK))[0])
         run.speaker.say(announcement(expected, len(subject) - log.images, speed and speed * ranks.world()))
 
     def make(start: int) -> Made:
         rows = slice(start, start + BLOCK)
         block = Block(start, *subject.batch(rows), subject.indices[rows])
-        g, pace = subject.smoothed(job.m), Pace(lambda pace: work.stand(partial(meter.show, pace)))
+        g, pace = subject.attacked(job.m), Pace(lambda pace: work.stand(partial(meter.show, pace)))
         pace.watch(g)
         with work.stopping():
             record, x_adv = attack_block(g, plan, section, block, recipe.system.seed, partials.of(start), pace)
@@ -299,7 +300,7 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         candidates=candidates,
         rounds=list(plan.rounds),
         selection=list(plan.selection),
-        search_precision=plan.search_precision,
+        search_precision=subject.machine.search_precision,
         convergence=convergence_of(outcomes, plan.rounds),
         images=len(outcomes.images),
         rules=figures_by_rule(outcomes, plan.votes),
@@ -336,7 +337,6 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
     plan = [[candidate.name, plain_json(candidate.options, job.name)] for candidate in job.plan.candidates]
     return AttackSubject(
         model=subject.classifier.checkpoint.hash,
-        precision=subject.machine.precision,
         data=subject.split.name,
         images=len(subject),
         content=subject.fingerprint(),
@@ -346,7 +346,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
         eps=job.section.eps,
         version=VERSIONS[job.plan.label],
         effort=job.plan.effort,
-        search_precision=job.plan.search_precision,
+        search_precision=subject.machine.search_precision,
         samples=job.m,
         gradient_samples=job.plan.gradient_samples,
         votes=job.plan.votes,
@@ -364,7 +364,7 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     speaker.say(
         f"attack {section.type} {ball_words(section.norm, section.eps)}, protocol {plan.label}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
-        f"{subject.machine}"
+        f"{_machine_words(subject.machine)}"
     )
     if plan.deviations:
         words = deviation_words(plan.label, plan.deviations)
@@ -372,6 +372,15 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     notes = list(plan.notes)
     if resized := size_note(split):
         notes.append(Note(code="resized", text=resized))
+    if subject.machine.precision != subject.machine.search_precision:
+        text = f"{subject.machine.device.type} has no units for bf16, where it would be slower: all passes are float32"
+        notes.append(Note(code="no-bf16-units", text=text))
     for note in notes:
         speaker.say(f"note: {note.text}")
     return notes
+
+
+def _machine_words(machine: Machine) -> str:
+    """Return the machine in words; attacks select and score in float32 whatever its precision."""
+    low = ", gradients in bf16" if machine.search_precision == "bf16" else ""
+    return f"{replace(machine, precision='float32')}{low}"

@@ -45,6 +45,8 @@ class Pace:
     def watch(self, g: SmoothedClassifier) -> None:
         """Count every pass of a classifier's model from now on, and pause before each forward pass."""
         g.model = _Watched(g.model, self)
+        if g.search is not None:
+            g.search = _Watched(g.search, self)
 
     def _forward(self, images: int) -> None:
         self._show(self)

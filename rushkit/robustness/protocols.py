@@ -24,7 +24,7 @@ from rushkit.attacks.race import Panel
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
-from rushkit.results.attacks import AttackRound, Deviation, Protocol, SearchPrecision
+from rushkit.results.attacks import AttackRound, Deviation, Protocol
 from rushkit.results.notes import Note
 from rushkit.robustness.deviations import ProtocolName, deviations_from, label_of
 from rushkit.smoothing import SmoothedClassifier
@@ -85,7 +85,6 @@ class Plan:
         effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
         rounds: The rounds of a cascade, as the record keeps them; empty for other attacks.
         selection: The sizes of a cascade's panels of selection; empty for other attacks.
-        search_precision: Precision of the passes that search.
         most_passes: Passes that the search takes for an image at most, forward and backward, each draw counted; None if
             that is not known.
         likely_passes: The same where images leave as usual.
@@ -102,7 +101,6 @@ class Plan:
     effort: int = 1
     rounds: tuple[AttackRound, ...] = ()
     selection: tuple[int, ...] = ()
-    search_precision: SearchPrecision = "float32"
     most_passes: int | None = None
     likely_passes: int | None = None
 

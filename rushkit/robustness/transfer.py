@@ -38,9 +38,9 @@ class Target:
         return is_deterministic(build_noise(self.classifier.recipe))
 
     def smoothed(self, m: int) -> SmoothedClassifier:
-        """Return the model under its noise, voting with m draws."""
+        """Return the model under its noise, voting with m draws in float32."""
         noise = build_noise(self.classifier.recipe)
-        return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk), self.machine)
+        return smoothed(self.classifier.network, noise, m, self.classifier.chunk(self.chunk))
 
 
 def transfer_target(checkpoint: Checkpoint, source: Classifier, machine: Machine, chunk: int) -> Target:

@@ -114,6 +114,12 @@ class Subject:
         """Return the model under its noise, voting with ``samples`` draws."""
         return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0)
 
+    def attacked(self, samples: int) -> SmoothedClassifier:
+        """Return the model under its noise for attacks: votes are float32, gradients in the search precision."""
+        network = self.classifier.network
+        search = self.model if self.machine.search_precision == "bf16" else None
+        return SmoothedClassifier(network, self.noise, samples, self.chunk or None, seed=0, search=search)
+
     def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return images (n, C, H, W) as float32 in [0, 1] and their labels (n,), both on the device."""
         device = self.machine.device

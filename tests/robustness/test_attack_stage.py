@@ -428,7 +428,8 @@ def test_resume_refuses_another_model(recipe, source):
         attack(chosen, source(sharpness=5.0), run, ["strict"])
 
 
-def test_resume_refuses_another_precision(recipe, source):
+def test_resume_refuses_another_precision_of_the_search(recipe, source, monkeypatch):
+    monkeypatch.setattr("rushkit.system.has_bf16_units", lambda device: True)
     model = source()
     _, path = attacked(recipe(), model, protocols=["strict"])
     with pytest.raises(RushkitError, match="precision changed"), Run.open(path, QUIET) as run:
