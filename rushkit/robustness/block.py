@@ -15,8 +15,9 @@ from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.attack import Cascade
 from rushkit.attacks.cascade.engine import Engine
 from rushkit.attacks.result import AttackNote, AttackResult
-from rushkit.attacks.scoring import count_right, count_right_by_rule, newly_wrong
+from rushkit.attacks.scoring import RULES, count_right, count_right_by_rule, newly_wrong
 from rushkit.attacks.victim import Victim, under_attack
+from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock
 from rushkit.results.notes import Note
@@ -29,6 +30,8 @@ from rushkit.system import derived_seed
 # The name that images misclassified before any attack are credited to.
 CLEAN = "clean"
 _PART = "part."
+# Images that are scored before a stop keeps their votes.
+_SCORED_AT_ONCE = 8
 # Seconds between two times that the state of a cascade is stored, for the case that the process is killed.
 _STORE_EVERY = 20.0
 
@@ -105,7 +108,7 @@ def attack_block(
         partial: Stores the state of the search, and may hold the state of an earlier session.
         pace: Is told how far the search is; it may raise to stop, between two attacks, two steps of a cascade or two
             passes of the model. What a cascade has done but for the unfinished step is then stored, of other attacks
-            what was done before the unfinished one.
+            what was done before the unfinished one, and of the final votes those of whole images.
 
     Returns:
         The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
@@ -113,10 +116,8 @@ def attack_block(
     with under_attack(g, block.x, seed) as victim:
         work = _Work(victim, g, plan, section, block, seed, partial, pace or Pace())
         work.search_all()
-    search, costs = work.search, work.costs
-    versions = {rule: kept.x_adv for rule, kept in search.best.items()}
-    right = count_right_by_rule(g, versions, block.y, plan.votes, seed, block.keys)
-    clean_right = count_right(g, block.x, block.y, plan.votes, seed, block.keys, "clean")
+        work.score_all()
+    search, costs, right, clean_right = work.search, work.costs, work.right, work.clean_right
     if plan.protocol == "paper" and not costs.contributions:
         # Under paper no panel has scored the images, so the final votes decide the credit.
         costs.credit(CLEAN, clean_right["majority"].count(0))
@@ -161,6 +162,9 @@ class _Work:
         self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection"))
         self.costs = Costs()
         self.first_broken: dict[Rule, list[int]] = {}
+        # Right votes of the images that are scored.
+        self.right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
+        self.clean_right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
 
     def seconds(self) -> float:
         return self.costs.seconds + time.perf_counter() - self._started
@@ -193,9 +197,26 @@ class _Work:
                 self.costs.credit(name, images)
             self.costs.done = number + 1
             self._suite = None
-            if self.costs.done < len(self._plan.candidates):
-                self._store()
-                self._stand()
+            self._store()
+            self._stand()
+
+    def score_all(self) -> None:
+        """Score the versions that were kept by fresh votes, some images at a time; a stop keeps the votes of these."""
+        block, votes, seed = self._block, self._plan.votes, self._seed
+        self._pace.score()
+        try:
+            for start in range(len(self.clean_right["majority"]), len(block.x), _SCORED_AT_ONCE):
+                rows = slice(start, start + _SCORED_AT_ONCE)
+                versions = {rule: kept.x_adv[rows] for rule, kept in self.search.best.items()}
+                x, y, keys = block.x[rows], block.y[rows], block.keys[rows]
+                right = count_right_by_rule(self._g, versions, y, votes, seed, keys)
+                clean_right = count_right(self._g, x, y, votes, seed, keys, "clean")
+                for rule in RULES:
+                    self.right[rule] += right[rule]
+                    self.clean_right[rule] += clean_right[rule]
+        except BaseException:
+            self._store()
+            raise
 
     def _begin(self) -> None:
         before = self._victim.image_forwards
@@ -233,6 +254,7 @@ class _Work:
             costs.note(note)
         self.first_broken = {rule: numbers.tolist() for rule, numbers in engine.first_broken.items()}
         costs.done = 1
+        self._store()
 
     def _run(self, attacker: Any, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
         """Attack the images in these rows; for a suite, also count the images that each part was the first to break."""
@@ -302,7 +324,11 @@ class _Work:
             }
         notes = [note.to_table() for note in self.costs.notes]
         books = {**vars(self.costs), "notes": notes, "seconds": self.seconds()}
-        meta = {"books": books, "suite": suite, "cascade": cascade}
+        tables = {"first_broken": self.first_broken, "right": self.right, "clean_right": self.clean_right}
+        found: dict[str, JSON] = {
+            name: {str(rule): counts for rule, counts in table.items()} for name, table in tables.items()
+        }
+        meta: dict[str, JSON] = {"books": books, "suite": suite, "cascade": cascade, **found}
         self._partial.save(self._block.start, tensors, meta)
 
     def _restore(self) -> bool:
@@ -315,6 +341,8 @@ class _Work:
         else:
             self._begun = cascade, tensors
         books = stored.meta["books"]
+        self.first_broken = stored.meta["first_broken"]
+        self.right, self.clean_right = stored.meta["right"], stored.meta["clean_right"]
         self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:
             device = self._block.y.device

@@ -20,8 +20,9 @@ from rushkit.robustness.protocols import Plan
 from rushkit.rounding import duration
 from rushkit.smoothing import SmoothedClassifier
 
-# Images in the pass whose time is taken.
-_TIMED = 32
+# Images in the passes whose time is taken, one after the other; the second only if the first is short.
+_TIMED = (16, 256)
+_SHORT_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,21 @@ def passes_a_second(g: SmoothedClassifier, x: torch.Tensor) -> float | None:
         g: The classifier; its stream of draws is left as it was.
         x: (N, C, H, W) images.
     """
-    x = x[:_TIMED]
-    timed = g.with_samples(max(1, _TIMED // len(x)))
+    passes, seconds = 0, 1.0
     try:
-        # The first pass warms up.
-        _pass(timed, x)
-        started = time.perf_counter()
-        passes = _pass(timed, x)
-        return passes / max(time.perf_counter() - started, 1e-9)
+        for images in _TIMED:
+            some = x[:images]
+            timed = g.with_samples(max(1, images // len(some)))
+            # The first pass warms up.
+            _pass(timed, some)
+            started = time.perf_counter()
+            passes = _pass(timed, some)
+            seconds = max(time.perf_counter() - started, 1e-9)
+            if seconds > _SHORT_SECONDS:
+                break
     except Exception:  # noqa: BLE001 - whatever is wrong with the model, the attack itself reports it
         return None
+    return passes / seconds
 
 
 def _pass(g: SmoothedClassifier, x: torch.Tensor) -> int:
@@ -103,7 +109,8 @@ def announcement(expected: Expected, images: int, speed: float | None) -> str:
     else:
         parts = [f"passes: {_with_time(images * expected.most + votes, speed)} at most"]
         if expected.likely is not None:
-            parts.append(f"about {_with_time(images * expected.likely + votes, speed)} where images settle as usual")
+            likely = _with_time(images * expected.likely + votes, speed)
+            parts = [f"passes: about {likely} if half of the images hold out", f"{parts[0].partition(': ')[2]}"]
     if speed is not None:
         parts.append(f"{_short(speed)} a second here")
     return "; ".join(parts)
@@ -150,6 +157,8 @@ class Meter:
         """Show how far the block is that this rank works on."""
         here = min(self._block, self._images - self._finished)
         votes = here * self._expected.votes
+        if pace.searched is not None:
+            votes = max(votes - (pace.passes - pace.searched), 0)
         search = here * self._expected.most if self._expected.most is not None else None
         left = pace.left if pace.left is not None else None if search is None else max(search - pace.passes, 0)
         self._show(pace.passes, None if left is None else left + votes, pace.settled, here)
@@ -178,8 +187,8 @@ def _climbs(attack: PGD | APGD, plan: Plan, samples: int) -> int:
 
 
 def _short(number: float) -> str:
-    """Return a number to two digits: 41234 -> "41 thousand", 9.2e6 -> "9.2 million"."""
+    """Return a number to two digits: 41234 -> "41 thousand", 9.23e6 -> "9.2 million"."""
     for size, word in ((1e9, " billion"), (1e6, " million"), (1e3, " thousand")):
         if number >= size:
-            return f"{number / size:.2g}{word}" if number < 100 * size else f"{number / size:.0f}{word}"
+            return f"{number / size:.{1 if number < 10 * size else 0}f}{word}"
     return f"{number:.0f}"

@@ -25,13 +25,15 @@ class Pace:
     Attributes:
         passes: Passes of single images so far, forward and backward, those of an earlier session included.
         settled: Number of images of the block whose outcome is decided.
-        left: Passes that are left at most, without the final votes; None if that is not known.
+        searched: Passes of the search, once it is over and the final votes have begun; None before.
+        left: Passes that are left if no other image settles, without the final votes; None if that is not known.
     """
 
     def __init__(self, show: Callable[[Pace], None] = lambda pace: None) -> None:
         self._show = show
         self.passes, self.settled = 0, 0
         self.left: int | None = None
+        self.searched: int | None = None
 
     def pause(self) -> None:
         """Stop here if asked to, by the exception of ``show``."""
@@ -41,6 +43,10 @@ class Pace:
         """Set the figures after a piece of work, then pause as ``pause`` does; call it when the state can be stored."""
         self.passes, self.settled, self.left = max(passes, self.passes), settled, left
         self._show(self)
+
+    def score(self) -> None:
+        """Say that the search is over and the final votes begin."""
+        self.searched, self.left = self.passes, 0
 
     def watch(self, g: SmoothedClassifier) -> None:
         """Count every pass of a classifier's model from now on, and pause before each forward pass."""

@@ -299,22 +299,21 @@ def test_attacks_of_torchattacks_run_in_both_protocols(recipe, source, kind):
 
 
 def test_an_attack_without_run_has_its_forwards_counted(recipe, source):
-    def still(norm: str, eps: float):
-        def attacker(model, x, y):
-            model(x)
-            return x
-
-        return attacker
+    def still(norm: str, eps: float, times: int = 0):
+        return lambda model, x, y: [x, *(model(x) for _ in range(times))][0]
 
     registries.attacks.register("still")(still)
     try:
-        results, _ = attacked(recipe("attack.0.type=still", "attack.0.eps=0.1"), source())
+        changes = [("attack.0.type=still", "attack.0.eps=0.1", f"attack.0.times={times}") for times in (0, 1, 2)]
+        results = [attacked(recipe(*each), source())[0]["attacks"] for each in changes]
     finally:
         registries.attacks.unregister("still", still.__module__.partition(".")[0])
-    paper, strict = results["attacks"]
-    assert paper["image_forwards"] == 12 * 4
-    # Images that are clearly wrong from the start are not attacked.
-    assert strict["image_forwards"] in range(4, 12 * 4 + 1, 4)
+    paper, strict = ([row["image_forwards"] for row in rows] for rows in zip(*results, strict=True))
+    assert paper == [0, 12 * 4, 2 * 12 * 4]
+    # The votes that select come before; images that they find clearly wrong are not attacked.
+    assert strict[0] >= 12 * 16
+    assert strict[1] - strict[0] == strict[2] - strict[1]
+    assert strict[1] - strict[0] in range(4, 12 * 4 + 1, 4)
 
 
 def test_saved_images_are_those_that_were_scored(recipe, source):

@@ -273,15 +273,21 @@ class Engine:
                 self.at.credits[name] = self.at.credits.get(name, 0) + int(first.sum())
 
     def left(self) -> int:
-        """Return the most passes that the open images could still take."""
-        open_images = len(self.best.open())
-        most = sum(
-            2 * self.schedule.rounds[part].steps * self.schedule.most_draws + self.best.panel_size * (len(LOOKS) + 1)
-            for part, _ in self.schedule.climbs[self.at.climb - 1 :]
-        )
-        group = self._group
-        done = 0 if group is None else 2 * group.climb.step * self.schedule.most_draws * len(group.index)
-        return max(open_images * most - done, 0)
+        """Return about how many passes the open images would still take if none of them left, with whole panels."""
+        open_images = self.best.open()
+        races = self.best.panel_size * (len(LOOKS) + 1) * len(open_images)
+        passes = 0
+        for number in range(max(self.at.climb, 1), len(self.schedule.climbs) + 1):
+            part = self.schedule.rounds[self.schedule.climbs[number - 1].round]
+            # Draws that this round has measured stand for those of later rounds.
+            needed = self._needed[open_images].clamp(min=part.draws)
+            if number == self.at.climb:
+                needed = needed[needed > self.at.draws]
+                if self._group is not None:
+                    climb = self._group.climb
+                    passes += 2 * (climb.steps - climb.step) * self.at.draws * len(self._group.index)
+            passes += 2 * part.steps * int(needed.sum()) + (races if number > self.at.climb else 0)
+        return passes
 
     def notes(self, names: Sequence[int]) -> tuple[AttackNote, ...]:
         """Return notes that name the images whose gradients were of no use, by the names (N,) of the images."""
