@@ -465,8 +465,8 @@ def test_a_model_without_gradients_is_named(recipe, source):
 
 def test_a_norm_that_the_attack_lacks_is_refused_before_any_work(recipe, source, monkeypatch):
     monkeypatch.setattr(attack_module, "run_job", None)
-    chosen = recipe("attack.0.type=apgd", "attack.0.norm=l1")
-    with pytest.raises(UsageError, match="apgd has no norm 'l1'"):
+    chosen = recipe("attack.0.type=fgsm", "attack.0.norm=l1")
+    with pytest.raises(UsageError, match="fgsm has no norm 'l1'"):
         attacked(chosen, source())
 
 
