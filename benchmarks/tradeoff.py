@@ -111,7 +111,7 @@ class Scored:
 
 BALLS = {
     "digits": (Ball("linf", 8 / 255, 64), Ball("linf", 24 / 255, 48), Ball("l2", 0.8, 32), Ball("l1", 8.0, 32)),
-    "cifar10-cpu": (Ball("linf", 8 / 255, 200), Ball("l2", 0.5, 64), Ball("l1", 6.0, 64)),
+    "cifar10-cpu": (Ball("linf", 8 / 255, 200), Ball("l2", 0.5, 32), Ball("l1", 6.0, 32)),
 }
 
 
