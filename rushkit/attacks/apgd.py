@@ -13,6 +13,7 @@ from rushkit.attacks.checks import check_eps, check_labels, checked_images
 from rushkit.attacks.losses import LossName
 from rushkit.attacks.norms import rim_start
 from rushkit.attacks.restarts import (
+    Batch,
     Curve,
     check_classes,
     check_settings,
@@ -26,6 +27,7 @@ from rushkit.attacks.restarts import (
 )
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.steps.auto import AutoSteps
+from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.errors import UsageError
@@ -107,17 +109,22 @@ class APGD:
             best = BestIterate(victim, x, y, None, compared, self.seed)
             curve = Curve(self.steps)
 
-            rule = SparseSteps if self.norm == "l1" else AutoSteps
+            radius = self.eps * (SparseSteps if self.norm == "l1" else AutoSteps).first_radius
 
             def start(number: int) -> Tensor:
-                return rim_start(x, self.norm, rule.first_radius * self.eps, start_source(self.seed, number, x.device))
+                return rim_start(x, self.norm, radius, start_source(self.seed, number, x.device))
 
             best.offer(torch.arange(len(x), device=x.device), x)
             for batch in climbs(best, x, self._targets(victim, x, y), start, curve):
-                climb = rule(batch.x, batch.start, self.norm, self.eps, self.steps)
+                climb = self._steps(batch, victim.random)
                 draw = draw_of_step(self.seed, batch.number)
                 drive(victim, batch, climb, self.loss, best, curve, "improved", draw)
             return concluded(self, best, x, curve)
+
+    def _steps(self, batch: Batch, noisy: bool) -> Climb:
+        if self.norm == "l1":
+            return SparseSteps(batch.x, batch.start, self.norm, self.eps, self.steps, noisy)
+        return AutoSteps(batch.x, batch.start, self.norm, self.eps, self.steps)
 
     def _targets(self, victim: Victim, x: Tensor, y: Tensor) -> list[Tensor | None]:
         """Return the (N,) target classes of each climb in turn; None for an untargeted climb."""

@@ -2,10 +2,14 @@
 
 import pytest
 import torch
+import weak_steps
 from planted_models import Linear, reach, several_classes, spaced
 
-from rushkit import attacks
+from rushkit import attacks, registries
+from rushkit.attacks import apgd, pgd
 from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.steps.sparse import SparseSteps
+from rushkit.smoothing import SmoothedClassifier
 
 TWO_CLASS = {
     "pgd": {},
@@ -134,3 +138,48 @@ def test_l1_reaches_the_exact_worst_case_at_every_size_in_few_steps(name, steps,
     gain = ((x_adv - x).flatten(1).double() * model.weight[0].double()).sum(1)
     assert (gain >= 0.98 * worst_l1(model.weight[0], x, eps)).all()
     assert reach(x, x_adv, "l1") <= eps
+
+
+def gains(name, g, weight, x, y, eps, **options):
+    """The share of the largest gain that each image reaches under the noise of g."""
+    x_adv = attacks.create(name, norm="l1", eps=eps, loss="margin", samples=8, **options)(g, x, y)
+    gain = ((x_adv - x).flatten(1).double() * weight.double()).sum(1)
+    return gain / worst_l1(weight, x, eps)
+
+
+@pytest.mark.parametrize("eps", [1.0, 3.0])
+@pytest.mark.parametrize("side, count", [(6, 8), (32, 4)])
+@pytest.mark.parametrize("noise, scale", [("uniform", 0.3), ("gaussian", 0.25), ("laplace", 0.2)])
+def test_l1_reaches_the_exact_worst_case_under_noise(noise, scale, side, count, eps):
+    """The smoothed answer depends on the gain alone, and so does its worst case, whatever the noise."""
+    model, x, y = never_broken(side, count)
+    g = SmoothedClassifier(model, registries.noises.create(noise, scale=scale), 16, seed=0)
+    weight = model.weight[0].detach()
+    assert (gains("pgd", g, weight, x, y, eps, steps=20) >= 0.98).all()
+    # Its sparse steps follow one draw after the other: 40 of them leave a few hundredths.
+    assert (gains("apgd", g, weight, x, y, eps, steps=40) >= 0.92).all()
+
+
+class Lucky(SparseSteps):
+    """Takes every loss for the truth."""
+
+    def __init__(self, *settings):
+        super().__init__(*settings[:5], noisy=False)
+
+
+def test_a_sparse_climb_that_kept_its_luckiest_draws_would_lose_a_third_under_noise(monkeypatch):
+    model, x, y = never_broken(32, 4)
+    g = SmoothedClassifier(model, registries.noises.create("gaussian", scale=0.25), 16, seed=0)
+    weight = model.weight[0].detach()
+    sound = gains("apgd", g, weight, x, y, 1.0, steps=40)
+    monkeypatch.setattr(apgd, "SparseSteps", Lucky)
+    assert sound.mean() > 0.95
+    assert gains("apgd", g, weight, x, y, 1.0, steps=40).mean() < 0.8
+
+
+def test_l1_steps_spread_over_one_percent_lose_a_fifth_at_32_pixels(monkeypatch):
+    model, x, y = never_broken(32, 4)
+    g = SmoothedClassifier(model, registries.noises.create("uniform", scale=0.3), 16, seed=0)
+    weight = model.weight[0].detach()
+    monkeypatch.setattr(pgd, "FallingSteps", weak_steps.SpreadInL1)
+    assert (gains("pgd", g, weight, x, y, 3.0, steps=40) < 0.9).all()

@@ -195,9 +195,10 @@ class Engine:
 
     def _made(self, ascent: Ascent, steps: int, index: Tensor, start: Tensor) -> Climb:
         x = self._x[index]
-        if ascent.rule != "falling":
-            rule = AutoSteps if ascent.rule == "auto" else SparseSteps
-            return rule(x, start, self._norm, self._eps, steps)
+        if ascent.rule == "auto":
+            return AutoSteps(x, start, self._norm, self._eps, steps)
+        if ascent.rule == "sparse":
+            return SparseSteps(x, start, self._norm, self._eps, steps, noisy=self._victim.random)
         return FallingSteps(x, start, self._norm, self._eps, steps, momentum=MOMENTUM)
 
     def _measured(self, part: int) -> Tensor:

@@ -34,13 +34,18 @@ class SparseSteps(Climb):
     """l1-APGD of the paper: steps of length η spread evenly over the k coordinates of largest gradient.
 
     The climb begins in a ball of radius 3 eps and goes on, each time from its best point, in balls of 2 eps and eps.
-    See ``Climb`` for the arguments.
+    See ``Climb`` for the other arguments.
+
+    Args:
+        noisy: Whether the losses are those of draws that change from step to step. The largest of them is then a matter
+            of luck, and the latest point stands for the best one.
     """
 
     first_radius = _RADII[0]
     rows = (*Climb.rows, "x_max", "gradient_max", "changed", "k", "eta")
 
-    def __init__(self, x: Tensor, start: Tensor, norm: Norm, eps: float, steps: int) -> None:
+    def __init__(self, x: Tensor, start: Tensor, norm: Norm, eps: float, steps: int, noisy: bool = False) -> None:
+        self.noisy = noisy
         larger = int(_FRACTION * steps)
         ends = (larger, 2 * larger, steps)
         begins = (0, *ends[:-1])
@@ -64,8 +69,9 @@ class SparseSteps(Climb):
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
         """Note the best point, look at its sparsity every few steps, and take a sparse step or go to the next ball."""
-        self.x_max = torch.where(per_image(self.improved), self.x_adv, self.x_max)
-        self.gradient_max = torch.where(per_image(self.improved), gradient, self.gradient_max)
+        better = per_image(self.improved | self.noisy)
+        self.x_max = torch.where(better, self.x_adv, self.x_max)
+        self.gradient_max = torch.where(better, gradient, self.gradient_max)
         ball, x_k = self.ball, self.x_adv
         if self.step + 1 == ball.end < self.steps:
             self._shrink(self._balls[self._balls.index(ball) + 1].radius)
