@@ -5,11 +5,10 @@ import torch
 from torch import nn
 
 from rushkit import attacks
-from rushkit.attacks.best import BestByRule
+from rushkit.attacks.race import Judge
 from rushkit.attacks.victim import under_attack
 from rushkit.noises.uniform import Uniform
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.votes import Tally
 
 
 class Brighter(nn.Module):
@@ -29,29 +28,13 @@ def test_an_image_that_loses_the_vote_of_many_is_attacked_until_no_draw_is_right
     assert (x_adv[:, 0, 0, 0] <= 0.2 + 1e-6).all()
 
 
-class Told:
-    """A classifier whose tallies are given, one after the other."""
-
-    def __init__(self, samples, *votes):
-        self.samples, self._votes = samples, list(votes)
-
-    def fixed_noise(self, seed):
-        return torch.no_grad()
-
-    def tally(self, x, samples):
-        votes = torch.tensor([self._votes.pop(0)])
-        return Tally(votes, votes.double(), votes.double(), samples)
-
-
 @pytest.mark.parametrize(("samples", "kept"), [(1, 1), (64, 0)])
 def test_a_single_draw_is_lowest_where_the_label_is_rarest_and_a_vote_where_a_rival_leads(samples, kept):
     two_rivals, many_rivals = [45, 55, 0, 0, 0], [30, 18, 18, 17, 17]
-    g = Told(samples, two_rivals, many_rivals)
-    x, y, rows = torch.zeros(1, 3, 2, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)
-    search = BestByRule(g, x, y, seed=0)
-    for attack in (0, 1):
-        search.offer(attack, rows, x)
-    assert search.chosen.item() == kept
+    winners = torch.stack([torch.arange(5).repeat_interleave(torch.tensor(v)) for v in (two_rivals, many_rivals)], 1)
+    log_prob = nn.functional.one_hot(winners, 5).double().mul(9).log_softmax(dim=2)
+    leads = Judge("majority", samples, random=True).leads(log_prob, torch.zeros(2, dtype=torch.int64))
+    assert leads.mean(dim=0).argmax().item() == kept
 
 
 @pytest.mark.parametrize(("samples", "better"), [(1, 1), (64, 0)])

@@ -138,10 +138,10 @@ def _round(steps: int, draws: int, *ascents: str) -> Round:
 _NOISY = (
     _round(10, 8, "nll random"),
     _round(20, 16, "margin best"),
-    _round(40, 16, "ce best", "dlr random"),
-    _round(80, 16, "margin random", "nll best"),
-    _round(80, 16, "ce random", "margin best", "dlr best", "nll random"),
-    _round(160, 16, "margin random", "nll best", "dlr random", "ce best"),
+    _round(40, 16, "ce random", "dlr random", "margin random falling 1", "margin random falling 2"),
+    _round(80, 16, "nll random", "margin best"),
+    _round(80, 16, "ce random", "dlr random", "nll best", "margin random"),
+    _round(160, 16, "nll random", "margin best", "dlr random", "ce random"),
 )
 # Without noise, a gradient is one draw and exact, and there is enough for the rivals of the label, each by itself.
 _EXACT = (
