@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import groupby
 
 from rushkit.results.attacks import AttackRound, AttackRow, Change
@@ -34,36 +35,58 @@ def change_words(row: AttackRow) -> str:
 
 def convergence_note(row: AttackRow) -> str:
     """Return ``change_words`` as a note: ``"twice the passes: −0.5 [−2.1, 0.0] points"``; empty if not known."""
-    words, comma, mark = change_words(row).partition(", not")
-    advice = " converged: --effort buys more" if mark else ""
-    return f"twice the passes: {words} points{comma}{advice}" if words else ""
+    words, _, mark = change_words(row).partition(", not ")
+    advice = ", not converged: more effort or more images would tell" if mark else ""
+    return f"twice the passes: {words} points{advice}" if words else ""
 
 
 def definition_note(row: AttackRow) -> str:
     """Return every number that defines the search of a cascade; empty for other attacks."""
     if not row.rounds:
         return ""
+    usual = _usual(row.rounds)
     parts = [
-        f"{number}. {'; '.join(map(_climb_words, climbs))}"
+        f"round {number}: {_round_words(list(climbs), usual)}"
         for number, climbs in groupby(row.rounds, key=lambda climb: climb.doubling)
     ]
     panels = ", ".join(map(str, row.selection))
     votes = "one vote" if row.votes == 1 else f"{row.votes} votes"
     return (
         f"{row.protocol} version {row.version}, effort {row.effort}, search in {row.search_precision}: "
-        f"{' '.join(parts)}. Versions of an image are compared on {panels} draws, and scored by {votes} of "
-        f"m = {row.samples}; an image leaves once its outcome is settled"
+        f"{'; '.join(parts)}. Climbs are {_way(usual)} unless they say otherwise. Versions of an image are compared on "
+        f"{panels} draws, and scored by {votes} of m = {row.samples}; an image leaves once its outcome is settled"
     )
 
 
-def _climb_words(climb: AttackRound) -> str:
-    draws = f"{climb.draws} to {climb.most_draws}" if climb.most_draws > climb.draws else str(climb.draws)
-    more = "".join(f", {name} {value}" for name, value in climb.options.items())
-    return (
-        f"{climb.loss} {climb.method}, {climb.steps} steps of {draws} draws from {climb.start}, first step "
-        f"{climb.step_size:g} eps, momentum {climb.momentum:g}, offered after {_steps(climb)}{more}"
-    )
+# The step rule, the length of the first step as a multiple of eps, and the momentum of a climb.
+_Way = tuple[str, float, float]
 
 
-def _steps(climb: AttackRound) -> str:
-    return ", ".join(map(str, climb.offered)) or "none"
+def _way_of(climb: AttackRound) -> _Way:
+    return climb.method, climb.step_size, climb.momentum
+
+
+def _usual(rounds: Sequence[AttackRound]) -> _Way:
+    """Return how most climbs take their steps."""
+    ways = [_way_of(climb) for climb in rounds]
+    return max(ways, key=ways.count)
+
+
+def _way(way: _Way) -> str:
+    method, step_size, momentum = way
+    return f"{method}, first step {step_size:g} eps, momentum {momentum:g}"
+
+
+def _round_words(climbs: Sequence[AttackRound], usual: _Way) -> str:
+    """Return a round of climbs of equal length: ``"20 steps of 16 draws, races after 10, 20, up margin from best"``."""
+    first = climbs[0]
+    draws = f"{first.draws} to {first.most_draws}" if first.most_draws > first.draws else str(first.draws)
+    races = ", ".join(map(str, first.offered)) or "none"
+    up = ", ".join(_climb_words(climb, usual) for climb in climbs)
+    return f"{first.steps} steps of {draws} draws, races after {races}, up {up}"
+
+
+def _climb_words(climb: AttackRound, usual: _Way) -> str:
+    own = [] if _way_of(climb) == usual else [_way(_way_of(climb))]
+    own += [f"{name} {value}" for name, value in climb.options.items()]
+    return f"{climb.loss} from {climb.start}" + (f" ({', '.join(own)})" if own else "")

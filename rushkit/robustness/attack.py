@@ -25,7 +25,7 @@ from rushkit.results.notes import Note
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
 from rushkit.robustness.failures import Failures, is_of_attack
-from rushkit.robustness.log_checks import check_attack
+from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Plan, plan_attack, protocol_votes
@@ -213,6 +213,8 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates), rounds=len(plan.rounds)
     )
     expected = expected_passes(plan, section, job.m)
+    if run.writes:
+        check_version(run.subfolder("counts") / f"{job.name}.jsonl", fingerprint)
     # The bar counts passes as they are made, so a finished block adds nothing to it.
     log = SharedLog(run, f"{job.name}.jsonl", fingerprint, check, units=lambda line: 0)
     partials = Partials(run.subfolder("counts"), job.name, fingerprint)
@@ -360,9 +362,12 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     """Print what a job is about to do, and return the notes that are known before it begins."""
     section, plan, split = job.section, job.plan, subject.split
     labels = ", ".join(candidate.label for candidate in plan.candidates)
+    protocol: str = plan.label
+    if plan.rounds:
+        protocol = f"{plan.label} (version {VERSIONS[plan.label]}, effort {plan.effort})"
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
     speaker.say(
-        f"attack {section.type} {ball_words(section.norm, section.eps)}, protocol {plan.label}, m = {job.m}: {labels}; "
+        f"attack {section.type} {ball_words(section.norm, section.eps)}, protocol {protocol}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
         f"{_machine_words(subject.machine)}"
     )

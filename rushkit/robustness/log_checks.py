@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
+from rushkit.errors import UsageError
+from rushkit.paths import read_file
 from rushkit.results.notes import Note
+from rushkit.run.log import read_chained
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 
 
@@ -36,6 +40,34 @@ def check_attack(
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
         check_seconds(record)
+
+
+def check_version(path: Path, subject: Record) -> None:
+    """Refuse to go on with a log that was begun under another version or effort of its protocol.
+
+    Args:
+        path: The log; it need not exist.
+        subject: What the outcomes depend on here.
+
+    Raises:
+        UsageError: its outcomes are those of another search, which no row may hold beside those of this one.
+    """
+    try:
+        lines, _, _ = read_chained(read_file(path))
+    except (OSError, ValueError):
+        # There is none, or whoever opens it says what is wrong with it.
+        return
+    begun = lines[0].get("subject") if lines else None
+    if not isinstance(begun, dict):
+        return
+    # Version 1 of strict did not name its version.
+    before, here = ([one.get(key, 1) for key in ("version", "effort")] for one in (begun, subject))
+    if before != here:
+        raise UsageError(
+            f"{path} was begun under version {before[0]} of its protocol, effort {before[1]}, and would go on under "
+            f"version {here[0]}, effort {here[1]}; a row holds one of them",
+            "start a new run, without --resume",
+        )
 
 
 def check_transfer(subject: Record, records: Sequence[Record], images: Sequence[int], rules: Sequence[str]) -> None:

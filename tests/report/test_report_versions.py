@@ -121,7 +121,10 @@ def test_a_row_says_its_passes_and_what_twice_as_many_would_change():
     row = attack_row([10, 0], rounds=[CLIMB], selection=[16, 100], convergence={"majority": still})
     assert passes_an_image(row) == "7.5"
     assert change_words(row) == "−0.5 [−2.1, 0.0], not converged"
-    assert convergence_note(row) == "twice the passes: −0.5 [−2.1, 0.0] points, not converged: --effort buys more"
+    assert (
+        convergence_note(row)
+        == "twice the passes: −0.5 [−2.1, 0.0] points, not converged: more effort or more images would tell"
+    )
     assert not has_converged(still)
     near = Change(estimate=0.0, low=-0.019, high=0.0)
     assert has_converged(near)
@@ -130,11 +133,15 @@ def test_a_row_says_its_passes_and_what_twice_as_many_would_change():
 
 
 def test_a_note_names_the_version_and_every_number_of_the_search():
-    row = attack_row([10, 0], rounds=[CLIMB, CLIMB.with_changes(doubling=3, steps=40)], selection=[16, 100])
+    later = CLIMB.with_changes(doubling=3, steps=40)
+    other = {"loss": "nll", "start": "random", "method": "sparse", "step_size": 1.0, "momentum": 0.0}
+    climbs = [CLIMB, later, later.with_changes(**other, options={"rival": 2})]
+    row = attack_row([10, 0], rounds=climbs, selection=[16, 100])
     note = definition_note(row)
     for words in (
-        "strict version 2, effort 1, search in float32: 2. margin falling, 20 steps of 16 to 64 draws from best",
-        "first step 0.5 eps, momentum 0.75, offered after 10, 15, 20 3. margin falling, 40 steps",
+        "strict version 2, effort 1, search in float32: round 2: 20 steps of 16 to 64 draws, races after 10, 15, 20,",
+        "up margin from best; round 3: 40 steps of",
+        "nll from random (sparse, first step 1 eps, momentum 0, rival 2). Climbs are falling, first step 0.5 eps,",
         "compared on 16, 100 draws, and scored by 10 votes of m = 64",
     ):
         assert words in note

@@ -8,8 +8,8 @@ from copy import deepcopy
 import pytest
 
 from rushkit.certification.log_checks import check_counts
-from rushkit.errors import RushkitError
-from rushkit.robustness.log_checks import check_attack
+from rushkit.errors import RushkitError, UsageError
+from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.run.log import BlockLog, chained, read_chained, read_log
 from rushkit.votes import SCORE
 
@@ -136,3 +136,32 @@ def test_a_file_that_ends_at_a_line_is_one_that_was_stopped_there():
     records, seals, whole = read_chained(b"".join(lines[:2]) + lines[2][:-1])
     assert records == [{"subject": {}}, {"images": [0]}]
     assert (seals[-1].lines, whole) == (2, len(lines[0] + lines[1]))
+
+
+@pytest.mark.parametrize(
+    ("begun", "words"),
+    [
+        ({}, "begun under version 1 of its protocol, effort 1, and would go on under version 2, effort 2"),
+        ({"version": 2, "effort": 1}, "begun under version 2 of its protocol, effort 1"),
+    ],
+)
+def test_a_log_of_another_version_or_effort_is_refused(tmp_path, begun, words):
+    path = tmp_path / "log.jsonl"
+    path.write_bytes(b"".join(chained([{"subject": {**ATTACK, **begun}}])))
+    with pytest.raises(UsageError, match=words):
+        check_version(path, {**ATTACK, "version": 2, "effort": 2})
+
+
+def test_a_log_of_this_version_and_one_that_is_not_there_or_torn_are_not_refused(tmp_path):
+    path, here = tmp_path / "log.jsonl", {**ATTACK, "version": 2, "effort": 1}
+    check_version(path, here)
+    path.write_bytes(b"")
+    check_version(path, here)
+    path.write_bytes(b"".join(chained([{"subject": here}])) + b"torn")
+    check_version(path, here)
+
+
+def test_a_round_that_the_attack_does_not_have_is_found():
+    check_attack(ATTACK, [{**BLOCK, "first_broken": {"majority": [2, -1]}}], labels=[3, 1], candidates=1, rounds=2)
+    with pytest.raises(ValueError, match="a round"):
+        check_attack(ATTACK, [{**BLOCK, "first_broken": {"majority": [2, -1]}}], labels=[3, 1], candidates=1, rounds=1)
