@@ -201,7 +201,7 @@ def race(
     for draw, start, end in panel.stages():
         made = ask(challenger[live], draw=draw, samples=end - start).log_softmax(dim=2)
         runs = runs or Runs.none(panel, challenger, made.shape[2])
-        runs.log_prob[start:end, live], runs.drawn[live] = made, end
+        runs.log_prob[start:end, live], runs.drawn[live] = made.to(runs.log_prob.dtype), end
         go_on = torch.zeros(len(live), dtype=torch.bool, device=y.device)
         for judge, (x_adv, held) in incumbents.items():
             _extend(ask, x_adv, held, live[open_rules[judge][live]], draw, start, end)
@@ -219,7 +219,7 @@ def examine(ask: Ask, panel: Panel, x: Tensor, y: Tensor, judges: Iterable[Judge
     for draw, start, end in panel.stages():
         made = ask(x[live], draw=draw, samples=end - start).log_softmax(dim=2)
         runs = runs or Runs.none(panel, x, made.shape[2])
-        runs.log_prob[start:end, live], runs.drawn[live] = made, end
+        runs.log_prob[start:end, live], runs.drawn[live] = made.to(runs.log_prob.dtype), end
         undecided = torch.zeros(len(live), dtype=torch.bool, device=y.device)
         for judge in judges:
             leads = judge.leads(runs.log_prob[:end, live], y[live])
@@ -235,7 +235,8 @@ def _extend(ask: Ask, x_adv: Tensor, runs: Runs, index: Tensor, draw: int, start
     """Make the draws of a stage for the versions of the images ``index`` that lack them."""
     lacking = index[runs.drawn[index] < end]
     if len(lacking):
-        runs.log_prob[start:end, lacking] = ask(x_adv[lacking], draw=draw, samples=end - start).log_softmax(dim=2)
+        made = ask(x_adv[lacking], draw=draw, samples=end - start).log_softmax(dim=2)
+        runs.log_prob[start:end, lacking] = made.to(runs.log_prob.dtype)
         runs.drawn[lacking] = end
 
 

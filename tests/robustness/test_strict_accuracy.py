@@ -128,7 +128,7 @@ def test_settled_images_leave_and_open_ones_stay():
     lost = versions(g, x, labels).settled
     assert lost[:30].sum() > 0
     assert not lost[30:].any()
-    right = torch.tensor(count_right(g, x, labels, 200, 1)["majority"])
+    right = torch.tensor(count_right(g, x, labels, 200, 1, torch.arange(60))["majority"])
     # Settled at m = 1: the label wins a few draws of a hundred at most.
     assert right[lost].max() <= 12
 
