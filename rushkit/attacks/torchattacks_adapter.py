@@ -136,7 +136,7 @@ class Adapted:
         if self.name in ("square", "autoattack") and not _square_fits(self.norm, height, width):
             raise UsageError(
                 f"{self.name}: the windows of Square in {norm_words(self.norm)} do not fit {height}x{width} images",
-                "use pgd, or autoattack, which leaves Square out",
+                "use rushkit's own square or autoattack, whose windows adapt",
             )
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:

@@ -5,6 +5,9 @@ import math
 import torch
 from torch import nn
 
+from rushkit.attacks.hyperplane import shortest_move
+from rushkit.attacks.norms import length
+
 
 class Linear(nn.Module):
     """Logits W x + b, with parameters and a buffer that an attack could disturb."""
@@ -48,6 +51,17 @@ def several_classes(classes, norm, count=60, side=6):
     distance = (z.gather(1, y[:, None]) - z) / length
     distance[torch.arange(count), y] = math.inf
     return model, x, y, distance.amin(1)
+
+
+@torch.no_grad()
+def exact_distance(model, x, y, norm):
+    """The norm of the shortest way out, box included; the way itself is proved in test_hyperplane.py."""
+    logits, nearest = model(x), torch.full((len(x),), torch.inf, dtype=torch.float64)
+    for target in range(logits.shape[1]):
+        normal = (model.scale * (model.weight[target] - model.weight[y])).view_as(x)
+        way = shortest_move(x, normal, logits.gather(1, y[:, None])[:, 0] - logits[:, target], norm)
+        nearest = torch.where(y == target, nearest, torch.minimum(nearest, length(way.double(), norm)))
+    return nearest
 
 
 class Box:

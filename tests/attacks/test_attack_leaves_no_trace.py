@@ -25,8 +25,6 @@ ATTACKS = {
 }
 # Attacks on few pixels are none of an l-inf ball.
 NORMS = {"pixle": "l1", "onepixel": "l1"}
-# Its 5000 queries cannot be lowered.
-NAMES = [pytest.param(name, marks=pytest.mark.slow if name == "torchattacks/autoattack" else ()) for name in ATTACKS]
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +68,7 @@ def same(a, b):
 
 
 @pytest.mark.parametrize("smoothed", [False, True], ids=["plain", "smoothed"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_nothing_is_left_behind(name, smoothed, trained):
     model, x, y = prepared(trained)
     before = state_of(model, x, y)
@@ -119,7 +117,7 @@ def test_an_interrupt_passes_through_and_leaves_nothing(trained):
 
 
 @pytest.mark.parametrize("smoothed", [False, True], ids=["plain", "smoothed"])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ATTACKS)
 def test_one_seed_one_result_whatever_the_global_state(name, smoothed, trained):
     model, x, y = prepared(trained)
     results = []

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from planted_models import Box, several_classes, small_network, spaced
+from planted_models import Box, exact_distance, several_classes, small_network, spaced
 
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
@@ -77,12 +77,13 @@ def test_contributions_are_disjoint_and_add_up_to_what_is_broken():
     assert torch.equal(result.x_adv[0], x[0])
 
 
+@pytest.mark.parametrize("norm, eps", [("linf", 0.06), ("l1", 1.5)])
 @pytest.mark.parametrize("smoothed", [False, True], ids=["standard", "rand"])
-def test_stopped_after_any_part_and_taken_up_again_gives_the_same(smoothed):
+def test_stopped_after_any_part_and_taken_up_again_gives_the_same(smoothed, norm, eps):
     model, x, y = small_network(images=40)
     x, y = x[:12], y[:12]
     attacked = SmoothedClassifier(model, Box(0.1), samples=3, seed=0) if smoothed else model
-    suite = AutoAttack("linf", 0.06, steps=4, queries=10)
+    suite = AutoAttack(norm, eps, steps=4, queries=10)
     stored = []
     whole = suite.run_from(None, attacked, x, y, stored.append)
     assert stored[0].done == ("clean",)
@@ -92,6 +93,43 @@ def test_stopped_after_any_part_and_taken_up_again_gives_the_same(smoothed):
         assert again.contributions == whole.contributions
         # A part that ran again would be counted again.
         assert again.image_backwards == whole.image_backwards
+
+
+SMOOTHED = {"plain": (False, "standard"), "smoothed": (True, "standard"), "smoothed, rand": (True, "rand")}
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.08), ("l2", 0.5), ("l1", 1.5)])
+@pytest.mark.parametrize("label", SMOOTHED)
+def test_an_image_fares_the_same_whoever_is_beside_it(label, norm, eps):
+    """Alone, in a batch, and in a batch that passes the model in pieces; one of the five is wrong from the start."""
+    smoothed, version = SMOOTHED[label]
+    model, x, y = small_network(images=100)
+    x, y = x[:5], y[:5].clone()
+    y[3] = (y[3] + 1) % 5
+    suite = AutoAttack(norm, eps, version, steps=3, queries=52, samples=20)
+
+    def run(rows, chunk=None):
+        attacked = SmoothedClassifier(model, Box(0.03), samples=20, chunk=chunk, seed=0) if smoothed else model
+        return suite.run(attacked, x[rows], y[rows])
+
+    whole, pieces = run(slice(None)), run(slice(None), chunk=7)
+    alone = [run(slice(row, row + 1)) for row in range(5)]
+    assert 0 < int(whole.success.sum()) < 5
+    for others in (pieces.x_adv, torch.cat([one.x_adv for one in alone])):
+        torch.testing.assert_close(others, whole.x_adv, atol=1e-5, rtol=0)
+    assert torch.equal(torch.cat([one.success for one in alone]), whole.success)
+    # No image is passed for another's sake, and the wrong one goes back at no part.
+    assert sum(one.image_backwards for one in alone) == whole.image_backwards
+    assert alone[3].image_backwards == 0
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_linear_classes_are_broken_up_to_their_distance(norm):
+    model, x, y, _ = several_classes(5, "l2", count=40)
+    exact = exact_distance(model, x, y, norm)
+    eps = float(exact.sort().values[[19, 20]].mean())
+    suite = AutoAttack(norm, eps, steps=40, queries=20).run(model, x, y)
+    assert torch.equal(suite.success, exact < eps)
 
 
 def test_progress_of_other_images_is_refused():
@@ -106,7 +144,8 @@ def test_progress_of_other_images_is_refused():
 def test_the_suite_breaks_what_any_single_attack_breaks():
     model, x, y = small_network(images=60)
     model.eval()
-    for norm, eps in (("linf", 0.05), ("l2", 0.4)):
+    for norm, eps, images in (("linf", 0.05, 60), ("l2", 0.4, 60), ("l1", 1.5, 10)):
+        x, y = x[:images], y[:images]
         suite = AutoAttack(norm, eps, steps=30, queries=50).run(model, x, y)
         single = APGD(norm, eps, steps=30).run(model, x, y)
         assert suite.success.sum() >= single.success.sum()

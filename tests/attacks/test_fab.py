@@ -2,12 +2,10 @@
 
 import pytest
 import torch
-from planted_models import Box, Linear, accuracy, reach, small_network, spaced
+from planted_models import Box, Linear, accuracy, exact_distance, reach, small_network, spaced
 
 from rushkit import attacks
 from rushkit.attacks.fab import FAB
-from rushkit.attacks.hyperplane import shortest_move
-from rushkit.attacks.norms import length
 from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
 
@@ -21,17 +19,6 @@ def linear_images(side, classes=3, count=4):
     model = Linear(weight, -(weight @ x.flatten(1).mean(0)))
     with torch.no_grad():
         return model, x, model(x).argmax(1)
-
-
-@torch.no_grad()
-def exact_distance(model, x, y, norm):
-    """The norm of the shortest way out, box included; the way itself is proved in test_hyperplane.py."""
-    logits, nearest = model(x), torch.full((len(x),), torch.inf, dtype=torch.float64)
-    for target in range(logits.shape[1]):
-        normal = (model.weight[target] - model.weight[y]).view_as(x)
-        way = shortest_move(x, normal, logits.gather(1, y[:, None])[:, 0] - logits[:, target], norm)
-        nearest = torch.where(y == target, nearest, torch.minimum(nearest, length(way.double(), norm)))
-    return nearest
 
 
 @pytest.mark.parametrize("targeted", [True, False], ids=["targeted", "untargeted"])

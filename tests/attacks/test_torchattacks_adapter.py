@@ -33,9 +33,7 @@ def trained():
 
 
 @pytest.mark.parametrize("smoothed", [False, True], ids=["plain", "smoothed"])
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=pytest.mark.slow if name == "autoattack" else ()) for name in sorted(KINDS)]
-)
+@pytest.mark.parametrize("name", sorted(KINDS))
 def test_every_attack_returns_images_in_ball_and_box(name, smoothed, trained):
     model, x, y = trained
     x, y = x[:4], y[:4]
