@@ -23,7 +23,7 @@ from rushkit.system import generator
 # point beyond it is drawn back towards the image.
 _ALPHA_MAX, _ETA, _BETA = 0.1, 1.05, 0.9
 # The selection of a random model costs a panel, so it sees what is closest every few steps.
-_OFFER_EVERY = 10
+OFFER_EVERY = 10
 _TINY = 1e-8
 
 
@@ -146,7 +146,7 @@ class _Walk:
                 return
             self._step(step)
             distance[self._index] = torch.minimum(distance[self._index], self._distance)
-            if self._victim.random and (step + 1) % _OFFER_EVERY == 0:
+            if self._victim.random and (step + 1) % OFFER_EVERY == 0:
                 self._offer_closest(self._new & (self._distance <= self._settings.eps), step)
             self._leave()
         self._offer_closest(self._new, self._settings.steps)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from rushkit.attacks import create
 from rushkit.attacks.abilities import Reports
-from rushkit.attacks.norms import length, project, random_start, rounding
+from rushkit.attacks.fab import FAB
+from rushkit.attacks.losses import nll
+from rushkit.attacks.norms import length, project, random_start, rim_start, rounding, settle
 from rushkit.attacks.pgd import PGD
+from rushkit.attacks.restarts import start_source
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.square import Square
-from rushkit.auditing.plan import Measurement, Settings
+from rushkit.attacks.steps.auto import AutoSteps
+from rushkit.attacks.steps.sparse import SparseSteps
+from rushkit.attacks.victim import derive, under_attack
+from rushkit.auditing.plan import FAB_TARGETS, Measurement, Settings
 from rushkit.auditing.planted import CountedFeatures, Features, plant_and_seek
 from rushkit.auditing.scoring import FINAL_VOTES, score, score_votes
 from rushkit.errors import NumericsError
@@ -93,14 +101,21 @@ class Attacks:
 
     def _attacked(self, measurement: Measurement, outcome: Outcome) -> Tensor | None:
         """Attack, score the images, and return them if they are candidates for the worst white-box versions."""
-        make = {"climb": self._climb, "noise": self._noise, "square": self._square}[measurement.kind]
+        make = {
+            "climb": self._climb,
+            "adaptive": self._adaptive,
+            "noise": self._noise,
+            "square": self._square,
+            "fab": self._fab,
+            "plugin": self._plugin,
+        }[measurement.kind]
         # ``excess`` tells RK118 how far images lie outside the box; votes need images inside it.
         x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
         votes = score_votes(self._g.samples, self._g.deterministic)
         scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label)
         outcome.share, outcome.lead = scores.share, scores.lead
         within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
-        return x_adv if measurement.kind == "climb" and within else None
+        return x_adv if measurement.kind not in ("noise", "square") and within else None
 
     def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Attack every image by one climb of PGD, and keep its last iterate, which the sweeps compare."""
@@ -133,10 +148,57 @@ class Attacks:
             delta = settings.eps * delta / size
         return project(x, x + delta, settings.norm, settings.eps)
 
+    def _adaptive(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Climb the base attack's loss by the steps of APGD, and keep the point of largest loss, as it does."""
+        x, y, settings = self._x, self._y, self._settings
+        seed, steps = derived_seed(settings.seed, f"audit {measurement.label}"), measurement.options["steps"]
+        rule = partial(SparseSteps, noisy=not self._g.deterministic) if settings.norm == "l1" else AutoSteps
+        radius = settings.eps * (SparseSteps if settings.norm == "l1" else AutoSteps).first_radius
+        start = rim_start(x, settings.norm, radius, start_source(seed, 0, x.device))
+        climb = rule(x, start, settings.norm, settings.eps, steps)
+        with under_attack(self._g, x, seed, settings.eot) as victim:
+            for step in range(steps):
+                slope = victim.gradient(climb.x_adv, y, nll, draw=derive(seed, "step", 0, step))
+                climb.tell(slope.loss, slope.gradient)
+        outcome.passes += victim.image_backwards
+        x_adv = settle(x, climb.x_max, settings.norm, settings.eps)
+        outcome.excess = self._excess(x_adv, settings.eps)
+        return x_adv
+
     def _square(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Attack by Square, which uses scores and no gradients."""
+        """Attack by Square, which uses scores and no gradients; every image gets all queries."""
         settings, seed = self._settings, derived_seed(self._settings.seed, "audit square")
-        attack = Square(settings.norm, settings.eps, settings.queries, samples=settings.eot, seed=seed)
+        attack = Square(
+            settings.norm, settings.eps, settings.queries, samples=settings.eot, stop_early=False, seed=seed
+        )
+        return self._run(attack, outcome, settings.eps).x_adv
+
+    def _fab(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Attack by FAB, which looks for the smallest perturbation rather than for the largest loss."""
+        settings, seed = self._settings, derived_seed(self._settings.seed, "audit fab")
+        attack = FAB(
+            settings.norm,
+            settings.eps,
+            settings.steps,
+            n_targets=FAB_TARGETS,
+            samples=settings.eot,
+            stop_early=False,
+            seed=seed,
+        )
+        return self._run(attack, outcome, settings.eps).x_adv
+
+    def _plugin(self, measurement: Measurement, outcome: Outcome) -> Tensor:
+        """Attack by a minimum-norm attack of a plugin, which is called as the measurement."""
+        settings, seed = self._settings, derived_seed(self._settings.seed, f"audit {measurement.label}")
+        attack = create(
+            measurement.label,
+            norm=settings.norm,
+            eps=settings.eps,
+            samples=settings.eot,
+            panels=1,
+            seed=seed,
+            **measurement.options,
+        )
         return self._run(attack, outcome, settings.eps).x_adv
 
     def _planted(self, outcome: Outcome) -> list[bool] | None:

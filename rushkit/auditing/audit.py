@@ -12,7 +12,7 @@ from functools import partial
 from rushkit.auditing.checks import check_all
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
-from rushkit.auditing.plan import Settings
+from rushkit.auditing.plan import Settings, plugin_rival
 from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
@@ -67,8 +67,8 @@ def audit(
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
+        encoder = subject.classifier.network.encoder
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
-        features = subject.classifier.network.encoder
         with resumable(
             run,
             None,
@@ -79,7 +79,7 @@ def audit(
             kept=lambda done: "the measurements that are done are kept",
             notice="stopping after this measurement",
         ) as work:
-            measured = measure(g, x, y, settings, features, work, kept, partial(_announce_passes, work))
+            measured = measure(g, x, y, settings, encoder, work, kept, partial(_announce_passes, work))
         results = Audit(
             recipe=recipe.name,
             source=str(source.path),
@@ -131,7 +131,7 @@ def _announcement(subject: Subject, noise: str, settings: Settings, g: SmoothedC
 
 def _announce_passes(work: Work, passes: int, seconds: float) -> None:
     """Say what the audit costs, as soon as the images that it attacks are known."""
-    work.speaker.say(f"{passes} passes, forwards and backwards; about {duration(seconds)}")
+    work.speaker.say(f"{passes} passes, about {duration(seconds)}")
 
 
 def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, samples: int) -> dict[str, JSON]:
@@ -144,6 +144,7 @@ def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, sa
         "noise": recipe.noise.model_dump(),
         "samples": samples,
         "settings": plain_json(asdict(settings), "settings"),
+        "plugin": plugin_rival(settings.norm),
     }
 
 
@@ -166,9 +167,13 @@ def _attacks(measured: Measured) -> AuditAttacks:
         "single_step": measured.rival("single"),
         "random_noise": measured.rival("noise"),
         "square": measured.rival("black_box"),
+        "apgd": measured.rival("step_rule"),
         "best": measured.best,
     }
-    return AuditAttacks(**{name: _point(point) for name, point in alone.items() if point is not None})
+    return AuditAttacks(
+        **{name: _point(point) for name, point in alone.items() if point is not None},
+        minimum_norm=[_point(point) for point in measured.points["minimum_norm"]],
+    )
 
 
 def _gradients(measured: Measured) -> AuditGradients | None:

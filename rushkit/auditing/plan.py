@@ -10,8 +10,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from rushkit.attacks import Norm
+from rushkit.attacks import Norm, names
+from rushkit.attacks.fab import OFFER_EVERY
 from rushkit.attacks.losses import LossName, classes_needed
+from rushkit.attacks.square import PANEL_QUERIES
+from rushkit.attacks.victim import EOT_SAMPLES, VOTE_SAMPLES
 from rushkit.auditing.planted import planting_passes
 from rushkit.auditing.scoring import FINAL_VOTES, score_votes
 from rushkit.errors import UsageError
@@ -19,6 +22,10 @@ from rushkit.recipe.radius import check_eps
 
 # The losses that rival −log p̄.
 _RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
+# Classes that FAB walks towards, the likeliest first.
+FAB_TARGETS = 3
+# Minimum-norm attacks of the plugin rushkit-foolbox; they take part where it is installed.
+_PLUGINS: dict[str, str] = {"linf": "foolbox-fmn", "l2": "foolbox-ddn", "l1": "foolbox-fmn"}
 # The radius at which every image can become grey, so that no classifier can be robust: half the box, by norm.
 _HALF_BOX: dict[str, Callable[[int], float]] = {
     "linf": lambda dim: 0.5,
@@ -78,7 +85,9 @@ class Settings:
 
 
 # The place of a measurement in the results: a sweep, or a rival of the base attack.
-Place = Literal["steps", "draws", "radii", "losses", "fixed", "single", "noise", "black_box"]
+Place = Literal[
+    "steps", "draws", "radii", "losses", "fixed", "single", "noise", "black_box", "step_rule", "minimum_norm"
+]
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ class Measurement:
         place: The place of its accuracy in ``Measured.points``; None if it measures something else.
         passes: The passes that it makes, or may make at most.
         value: The value of the setting that its sweep varies.
-        kind: How it is made; a climb is PGD.
+        kind: How it is made; a climb is PGD, "adaptive" one by the steps of APGD, and "plugin" an attack called
+            ``label``.
         options: The options in which a climb differs from the base attack.
         base: Whether it is the base attack itself.
     """
@@ -99,7 +109,7 @@ class Measurement:
     place: Place | None
     passes: int
     value: float = 0.0
-    kind: Literal["climb", "noise", "square", "planted"] = "climb"
+    kind: Literal["climb", "adaptive", "noise", "square", "fab", "plugin", "planted"] = "climb"
     options: dict[str, Any] = field(default_factory=dict)
     base: bool = False
 
@@ -118,9 +128,13 @@ class Passes:
     m: int
     deterministic: bool
 
+    def draws(self, count: int) -> int:
+        """Return how many passes of an image ``count`` draws are."""
+        return 1 if self.deterministic else count
+
     def votes(self, count: int) -> int:
         """Return the passes of ``count`` votes on every image."""
-        return self.images * count * (1 if self.deterministic else self.m)
+        return self.images * count * self.draws(self.m)
 
     @property
     def score(self) -> int:
@@ -134,7 +148,17 @@ class Passes:
 
     def gradients(self, steps: int, draws: int) -> int:
         """Return the passes of so many gradients, forwards and backwards, with so many draws each."""
-        return self.images * 2 * steps * (1 if self.deterministic else draws)
+        return self.images * 2 * steps * self.draws(draws)
+
+    def searched(self, queries: int, draws: int, panels: int, votes: int = 1) -> int:
+        """Return the most passes of an attack that makes so many queries of so many draws for every image.
+
+        It asks for one image's classes first, compares versions on panels, and lets votes decide, which are repeated
+        with more draws where they are close.
+        """
+        panel = max(draws, EOT_SAMPLES)
+        again = 0 if self.deterministic else votes * VOTE_SAMPLES
+        return 1 + self.images * (queries * self.draws(draws) + (panels + votes) * self.draws(panel) + again)
 
 
 def plan(
@@ -172,11 +196,37 @@ def plan(
         planned.append(climb("fixed noise", "fixed", noise="fixed"))
     planned.append(climb("single step", "single", steps=1, step_size=eps or None, random_start=False))
     planned.append(Measurement("random noise", "noise", passes.score, kind="noise"))
-    if settings.norm != "l1":
-        cost = passes.votes(0) + images * settings.queries * (1 if deterministic else settings.eot) + passes.score
-        planned.append(Measurement("square", "black_box", cost, settings.queries, "square"))
+    planned += _rivals(settings, passes, classes)
     cost = min(settings.planted, images) * planting_passes(settings.steps, settings.eot, deterministic)
     return [*planned, Measurement("planted examples", None, cost, kind="planted")]
+
+
+def _rivals(settings: Settings, passes: Passes, classes: int) -> list[Measurement]:
+    """Return the attacks that differ from PGD in mechanism."""
+    eot, steps = settings.eot, settings.step_counts[-1]
+    queries, targets = settings.queries, min(FAB_TARGETS, classes - 1)
+    random = not passes.deterministic
+    adaptive = 1 + passes.gradients(steps, eot)
+    # Versions are compared at the start, at every new panel of queries, and at the end.
+    square = passes.searched(queries, eot, 1 + random * (1 + (queries - 1) // PANEL_QUERIES))
+    # A step is a gradient, forwards and backwards, and a look at where it leads.
+    offers = targets * (1 + random * (settings.steps // OFFER_EVERY))
+    fab = passes.searched(3 * targets * settings.steps, eot, 2 + offers)
+    planned = [
+        Measurement(f"apgd, {steps} steps", "step_rule", adaptive + passes.score, steps, "adaptive", {"steps": steps}),
+        Measurement("square", "black_box", square + passes.score, queries, "square"),
+        Measurement("fab", "minimum_norm", fab + passes.score, settings.steps, "fab"),
+    ]
+    if plugin := plugin_rival(settings.norm):
+        # Two places on the line to what it finds are compared and voted on.
+        cost = passes.searched(2 * steps + 1, eot, 4, votes=3) + passes.score
+        planned.append(Measurement(plugin, "minimum_norm", cost, steps, "plugin", {"steps": steps}))
+    return planned
+
+
+def plugin_rival(norm: Norm) -> str:
+    """Return the name of the plugin's minimum-norm attack in this norm, or "" where it is not installed."""
+    return _PLUGINS[norm] if _PLUGINS[norm] in names() else ""
 
 
 def _sweep(middle: int) -> tuple[int, ...]:

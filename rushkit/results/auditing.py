@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rushkit.recipe.schema import Noise, Norm
 from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length
@@ -77,7 +77,9 @@ class AuditAttacks(Record):
         single_step: Under a single large step.
         random_noise: Under random noise of the attack's size, without gradients.
         square: Under Square, a black-box attack.
+        apgd: Under the steps of APGD.
         best: On the best white-box version of each image, scored by fresh votes.
+        minimum_norm: Under each attack that minimises the distance.
     """
 
     clean: AuditPoint | None = None
@@ -85,7 +87,9 @@ class AuditAttacks(Record):
     single_step: AuditPoint | None = None
     random_noise: AuditPoint | None = None
     square: AuditPoint | None = None
+    apgd: AuditPoint | None = None
     best: AuditPoint | None = None
+    minimum_norm: list[AuditPoint] = Field(default_factory=list)
 
 
 class AuditGradients(Record):

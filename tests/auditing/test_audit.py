@@ -216,7 +216,7 @@ def test_the_same_seed_gives_the_same_figures(honest):
 def test_other_norms(honest, norm, eps):
     checks = audited(honest, Settings(norm, eps, steps=8, eot=6, queries=30, planted=1), images=16)
     assert failed(checks) == set()
-    assert (checks["RK112"].status == "skipped") == (norm == "l1")
+    assert [check.code for check in checks.values() if check.status == "skipped"] == []
 
 
 def test_checks_are_plain_data_with_codes_of_their_own(honest):
@@ -247,7 +247,8 @@ def test_images_from_beyond_eps_are_no_candidates_for_the_best():
         if measurement.kind == "planted":
             continue
         found, x_adv = attacks.measure(measurement)
-        white_box_within = measurement.kind == "climb" and measurement.label not in ("2 eps", "large eps")
+        white_box = measurement.kind in ("climb", "adaptive", "fab")
+        white_box_within = white_box and measurement.label not in ("2 eps", "large eps")
         assert (x_adv is not None) == white_box_within, measurement.label
         assert found.excess < 1e-6
         if x_adv is not None:

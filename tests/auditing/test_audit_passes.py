@@ -14,7 +14,7 @@ from rushkit.smoothing import SmoothedClassifier
 
 NOISES = {"none": {}, "uniform": {"scale": 0.1}, "gaussian": {"scale": 0.1}, "laplace": {"scale": 0.1}}
 # Radii that break some images and leave others, and their norms.
-BALLS = [("l2", 0.08), ("l1", 0.2)]
+BALLS = [("linf", 0.02), ("l2", 0.08), ("l1", 0.2)]
 
 
 class Counting(nn.Module):
