@@ -14,8 +14,8 @@ that only score are not counted: they are the same for all.
 Version 2 runs once, at its largest effort: a smaller one is the same rounds, and fewer of them. Version 1 is rebuilt
 from ``pgd``: 4 losses, 2 restarts of 40 steps each, a gradient over max(m, 20) draws, every iterate looked at, the
 worst kept on a panel of 100 draws. It is scored after each loss. In l1 that is only its schedule, for ``pgd`` had
-another step there. ``--first RUN`` takes a run of version 1 itself, as an earlier commit (the last was 0f97817) wrote
-it, in place of the rebuilt one.
+another step there. ``--run RUN`` takes a run of ``rushkit attack`` instead: of version 1 itself, as an earlier commit
+(the last was 0f97817) wrote it, or of version 2 at one effort.
 """
 
 from __future__ import annotations
@@ -303,21 +303,24 @@ def measure(out: Path, models: Sequence[str], norms: Sequence[str], m: int) -> N
                 write(folder / POINTS, [asdict(point) for point in points])
 
 
-def take_first(out: Path, run: Path) -> None:
-    """Take the strict rows of a run that an earlier commit made as measurements of version 1, on the same images."""
+def take(out: Path, run: Path) -> None:
+    """Take the strict rows of a run of ``rushkit attack``, of this or an earlier commit, as measurements."""
     results = json.loads((run / "results.json").read_text(encoding="utf-8"))
     for row in results["attacks"]:
-        if row["protocol"] != "strict" or row.get("version", 1) != 1:
+        if row["protocol"] != "strict":
             continue
         outcomes = row["outcomes"]
         right: dict[Rule, dict[int, int]] = {
             rule: dict(zip(outcomes["indices"], outcomes["right"][rule], strict=True)) for rule in RULES
         }
         passes = (row["image_forwards"] + row["image_backwards"]) / row["images"]
-        ball = Ball(row["norm"], row["eps"], row["images"])
-        folder = folder_of(out, results["recipe"], ball, row["samples"], FIRST)
+        protocol = FIRST if row.get("version", 1) == 1 else PRESENT
+        part = FIRST if protocol == FIRST else f"effort {row['effort']}"
+        folder = folder_of(
+            out, results["recipe"], Ball(row["norm"], row["eps"], row["images"]), row["samples"], protocol
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        write(folder / POINTS, [asdict(Point(FIRST, FIRST, passes, right, row["votes"]))])
+        write(folder / POINTS, [asdict(Point(protocol, part, passes, right, row["votes"]))])
 
 
 def measured(out: Path, m: int) -> Iterator[tuple[str, Ball, list[Point]]]:
@@ -438,14 +441,12 @@ def main() -> None:
     parser.add_argument("--norm", action="append", choices=("linf", "l2", "l1"), help="in this norm; default: all")
     parser.add_argument("--samples", type=int, default=64, help="m, the draws of a vote")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "tradeoff", help="where measurements lie")
-    parser.add_argument(
-        "--first", action="append", type=Path, default=[], help="a run of version 1, to be taken as it is"
-    )
+    parser.add_argument("--run", action="append", type=Path, default=[], help="a strict run, to be taken as it is")
     parser.add_argument("--pages", type=Path, help="the folder of protocols.md, to be brought up to date")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for run in arguments.first:
-        take_first(arguments.out, run)
+    for run in arguments.run:
+        take(arguments.out, run)
     measure(arguments.out, arguments.model or [], arguments.norm or ["linf", "l2", "l1"], arguments.samples)
     results = list(measured(arguments.out, arguments.samples))
     print(table(results))
