@@ -324,13 +324,12 @@ def take(out: Path, run: Path) -> None:
 
 
 def measured(out: Path, m: int) -> Iterator[tuple[str, Ball, list[Point]]]:
-    """Yield every model and ball with the points of the versions that are finished."""
+    """Yield every model and ball of which both versions are finished, with their points."""
     for model, balls in BALLS.items():
         for ball in balls:
             files = [folder_of(out, model, ball, m, protocol) / POINTS for protocol in (FIRST, PRESENT)]
-            points = [point for file in files if file.exists() for point in read_points(file)]
-            if points:
-                yield model, ball, points
+            if all(file.exists() for file in files):
+                yield model, ball, [point for file in files for point in read_points(file)]
 
 
 def interval(point: Point, rule: Rule) -> tuple[float, float]:
