@@ -338,6 +338,11 @@ def interval(point: Point, rule: Rule) -> tuple[float, float]:
     return mean_interval(sum(shares.values()), len(shares))
 
 
+def outwards(share: float, side: int) -> float:
+    """A bound in percent with one digit, rounded down (side −1) or up (1)."""
+    return side * math.ceil(side * 1000 * share) / 10
+
+
 def is_whole(point: Point) -> bool:
     """Whether a protocol ends here, and not only a part of it."""
     return point.part == FIRST or point.part.startswith("effort")
@@ -353,7 +358,9 @@ def table(results: Iterable[tuple[str, Ball, list[Point]]]) -> str:
         ends = {point.part: point for point in points if is_whole(point)}
         first = ends.get(FIRST)
         for name, point in ends.items():
-            low, high = interval(point, "majority")
+            low, high = (
+                outwards(bound, side) for bound, side in zip(interval(point, "majority"), (-1, 1), strict=True)
+            )
             share = f"1/{first.passes / point.passes:.1f}" if first and point is not first else ""
             beside = ""
             if first and point is not first:
@@ -365,7 +372,7 @@ def table(results: Iterable[tuple[str, Ball, list[Point]]]) -> str:
                 name,
                 f"{point.passes:.0f}",
                 share,
-                f"{100 * point.accuracy('majority'):.1f} [{100 * low:.1f}, {100 * high:.1f}]",
+                f"{100 * point.accuracy('majority'):.1f} [{low:.1f}, {high:.1f}]",
                 f"{100 * point.accuracy('mean'):.1f}",
                 beside,
             ]
