@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rushkit.attacks.losses import Loss
 from rushkit.attacks.race import Judge, Panel, Runs, examine, race
-from rushkit.attacks.victim import Victim, derive
+from rushkit.attacks.result import AttackNote, gradient_notes
+from rushkit.attacks.victim import Slope, Victim, derive
 from rushkit.recipe.schema import Rule
 
 # The attack number that stands for the clean image.
@@ -88,6 +89,7 @@ class BestIterate:
         self._seed = seed
         self._panel = derive(seed, "selection")
         self._best = Best.nothing(x, scores=2)
+        self._asked, self._rising, self._unusable = (torch.zeros_like(y, dtype=torch.bool) for _ in range(3))
 
     @property
     def x_adv(self) -> Tensor:
@@ -116,6 +118,17 @@ class BestIterate:
     def take(self, index: Tensor, x_adv: Tensor) -> None:
         """Keep these iterates, whatever their scores."""
         self._best.take(index, x_adv)
+
+    def see(self, index: Tensor, slope: Slope) -> None:
+        """Note at which of the images ``index`` a gradient was NaN, infinite or zero."""
+        self._asked[index] = True
+        self._rising[index] |= slope.gradient.flatten(1).any(dim=1)
+        self._unusable[index] |= ~slope.usable
+
+    def notes(self) -> tuple[AttackNote, ...]:
+        """Return notes that name the images whose gradients were of no use, by their positions."""
+        flat = self._asked & ~self._rising & ~self._unusable
+        return gradient_notes(self._unusable, flat, range(len(self.y)))
 
     def confirm(self, climb: int) -> None:
         """Settle, before the climb of this number, the images of a random model that new draws find clearly wrong."""

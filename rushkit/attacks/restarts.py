@@ -191,6 +191,7 @@ def drive(
         offers = offered if climb.inside else "none"
         slope = victim.gradient(asked, y, function, target, draw=draw(step))
         curve.add(step, position, slope.loss)
+        best.see(index, slope)
         climb.tell(slope.loss, slope.gradient)
         if offers == "all" or (offers == "improved" and not victim.random):
             best.offer(index, asked, slope.logits)
@@ -237,7 +238,7 @@ def concluded(
         loss_curve=curve.mean(),
         image_forwards=victim.image_forwards,
         image_backwards=victim.image_backwards,
-        notes=notes,
+        notes=(*notes, *best.notes()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -16,8 +17,26 @@ class AttackNote(NamedTuple):
         text: The sentence that users read.
     """
 
-    code: Literal["loss-replaced", "projected", "other"]
+    code: Literal["loss-replaced", "projected", "gradient-not-finite", "gradient-zero", "other"]
     text: str
+
+
+def gradient_notes(unusable: Tensor, flat: Tensor, names: Sequence[int]) -> tuple[AttackNote, ...]:
+    """Return notes that name the images whose gradients were of no use.
+
+    Args:
+        unusable: (N,) bool, images at which a gradient was NaN or infinite.
+        flat: (N,) bool, images whose gradient was zero at every step.
+        names: (N,) names of the images.
+    """
+    notes: list[AttackNote] = []
+    for images, words in ((unusable, "was NaN or infinite"), (flat, "was zero at every step")):
+        if images.any():
+            places = images.nonzero().squeeze(1).tolist()
+            named = ", ".join(str(names[place]) for place in places)
+            text = f"the gradient {words} at {len(places)} of {len(images)} images: {named}"
+            notes.append(AttackNote("gradient-not-finite" if images is unusable else "gradient-zero", text))
+    return tuple(notes)
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,8 @@ def test_images_without_a_gradient_are_named_and_the_others_go_on(noisy):
     result = Cascade("linf", 0.05).run(model, x.clamp(0, 1), y)
     assert result.success.tolist() == [True, False, True, False]
     assert [note.text for note in result.notes] == [
-        "the gradient was NaN or infinite at these images: 1",
-        "the gradient was zero at every step at these images: 1, 3",
+        "the gradient was NaN or infinite at 1 of 4 images: 1",
+        "the gradient was zero at every step at 1 of 4 images: 3",
     ]
 
 

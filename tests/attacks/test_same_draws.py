@@ -165,12 +165,12 @@ def test_a_pause_between_two_passes_stops_a_step():
 class Spoilt(nn.Module):
     """Prototypes whose logits, or whose gradient alone, are NaN at images with a dark first pixel."""
 
-    def __init__(self, what: str) -> None:
+    def __init__(self, what: str, dark: float = -1.0) -> None:
         super().__init__()
-        self.model, self.what = Prototypes(), what
+        self.model, self.what, self.dark = Prototypes(), what, dark
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        logits, dark = self.model(x), x[:, 0, 0, 0] < -1
+        logits, dark = self.model(x), x[:, 0, 0, 0] < self.dark
         if self.what == "logits":
             return torch.where(dark[:, None], torch.nan, logits)
         # The derivative of the root is infinite at 0, and 0 times that is NaN.
@@ -193,3 +193,17 @@ def test_images_without_a_finite_gradient_are_told_and_the_others_are_not_touche
     with under_attack(Prototypes(), x, 0) as victim:
         clean = victim.gradient(x, y, losses.nll, draw=0)
     assert torch.equal(slope.gradient[whole], clean.gradient[whole])
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "cascade"])
+def test_images_without_a_finite_gradient_are_named_and_the_attack_goes_on(name):
+    x, y = images()
+    model = Spoilt("gradient", dark=0.03)
+    x[:, 0, 0, 0] = 0.5
+    x[4, 0, 0, 0] = x[11, 0, 0, 0] = 0.0
+    result = attacks.create(name, norm="linf", eps=0.02, **ATTACKS[name]).run(model, x, y)
+    (note,) = result.notes
+    assert (note.code, note.text) == (
+        "gradient-not-finite",
+        f"the gradient was NaN or infinite at 2 of {IMAGES} images: 4, 11",
+    )

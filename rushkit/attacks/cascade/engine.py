@@ -13,7 +13,7 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.schedule import AGREEMENT, LOOKS, MOMENTUM, Ascent, Schedule, looks
 from rushkit.attacks.norms import random_start, settle
-from rushkit.attacks.result import AttackNote
+from rushkit.attacks.result import AttackNote, gradient_notes
 from rushkit.attacks.steps.auto import AutoSteps
 from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.steps.falling import FallingSteps
@@ -133,7 +133,7 @@ class Engine:
     @property
     def flat(self) -> Tensor:
         """(N,) bool, images that have climbed, and whose gradient was zero at every step."""
-        return self._climbed & ~self._rising
+        return self._climbed & ~self._rising & ~self.unusable
 
     def advance(self) -> bool:
         """Do the next piece of work: a vote, a measurement, a step or a race. False if there is none left.
@@ -292,12 +292,7 @@ class Engine:
 
     def notes(self, names: Sequence[int]) -> tuple[AttackNote, ...]:
         """Return notes that name the images whose gradients were of no use, by the names (N,) of the images."""
-        notes = []
-        for images, words in ((self.unusable, "was NaN or infinite"), (self.flat, "was zero at every step")):
-            if images.any():
-                named = ", ".join(str(names[place]) for place in images.nonzero().squeeze(1).tolist())
-                notes.append(AttackNote("other", f"the gradient {words} at these images: {named}"))
-        return tuple(notes)
+        return gradient_notes(self.unusable, self.flat, names)
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers that ``restore`` needs."""
