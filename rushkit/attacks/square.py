@@ -13,6 +13,7 @@ from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_
 from rushkit.attacks.judged import judged
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
+from rushkit.checked import not_finite
 from rushkit.errors import UsageError
 from rushkit.system import generator
 
@@ -73,7 +74,7 @@ class Square:
 
         Raises:
             UsageError: images or labels that do not fit.
-            NumericsError: NaN or infinite logits.
+            NumericsError: NaN or infinite logits for all images, or for all that the search tries first.
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
@@ -94,6 +95,8 @@ class _Search:
         self._kept = square_windows.start(x, settings.norm, settings.eps, self._source(0))
         self._margin = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self._x, self._index = x, torch.arange(len(x), device=x.device)
+        # Whether a query was answered: a search in which none ever is would call every image robust.
+        self._finite = False
         self._leave()
 
     def run(self) -> None:
@@ -118,6 +121,9 @@ class _Search:
         draw = derive(settings.seed, "square panel", self._restart, query // PANEL_QUERIES)
         logits = victim.logits(tried, draw=draw, samples=victim.samples)
         margin = losses.margin(logits, self._best.y[self._index])
+        self._finite = self._finite or bool(torch.isfinite(margin).any())
+        if not self._finite:
+            raise not_finite()
         # A margin that is not a number is no improvement.
         better = torch.full_like(margin, measure_kept, dtype=torch.bool) | (margin > self._margin)
         self._margin = torch.where(better, margin.nan_to_num(nan=-torch.inf), self._margin)

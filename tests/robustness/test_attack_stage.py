@@ -271,7 +271,7 @@ def test_autoattack_runs_rand_at_eot_20_on_a_smoothed_model_and_says_so(recipe):
         plan = plan_attack(Attack(type="autoattack"), "strict", m, classes, 0)
         (candidate,) = plan.candidates
         suite = candidate.create(Attack(type="autoattack"))
-        parts, _ = suite.parts(suite.version, 10, 32, 32)
+        parts, _ = suite.parts(suite.version, 10)
         assert [(part.steps, part.samples) for part in parts.values()] == [(100, 20), (100, 20)]
         assert plan.gradient_samples == 20
         assert any("version rand, the default on a smoothed model" in note.text for note in plan.notes)
