@@ -1,4 +1,4 @@
-"""The geometry of attacks: projection onto ball and box, steepest steps and random starts in l-inf, l2 and l1.
+"""The geometry of attacks: projection onto ball and box, steps along a gradient and random starts in l-inf, l2 and l1.
 
 All functions work on δ = x' − x for a batch of images (N, C, H, W); the box requires x + δ to lie in [0, 1].
 """

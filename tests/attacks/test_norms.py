@@ -46,6 +46,24 @@ def test_projection_is_the_nearest_point_of_ball_and_box(norm, eps):
         torch.testing.assert_close(found[i].flatten(), expected, atol=2e-5, rtol=0)
 
 
+@pytest.mark.parametrize("eps", [1.0, 12.0])
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_projection_is_exact_at_224_pixels_with_extreme_ones(norm, eps):
+    """Its conditions: length eps, and one scale (l2) or one threshold (l1) for all coordinates that move freely."""
+    g = torch.Generator().manual_seed(5)
+    # A third of the pixels is black, a third white.
+    x = (3 * torch.rand(2, 3, 224, 224, generator=g) - 1).clamp(0, 1)
+    aim = torch.randn(x.shape, generator=g) ** 3
+    delta = project(x, x + aim, norm, eps).double() - x.double()
+    torch.testing.assert_close(length(delta, norm), torch.full((2,), eps, dtype=torch.float64), rtol=1e-4, atol=0)
+    room = torch.where(aim > 0, 1 - x, x)
+    free = (delta.abs() > 1e-4) & (delta.abs() < room - 1e-4)
+    for i in range(2):
+        moved, aimed = delta[i][free[i]].abs(), aim[i][free[i]].abs().double()
+        common = moved / aimed if norm == "l2" else aimed - moved
+        assert common.max() - common.min() <= 2e-3 * common.mean()
+
+
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
 def test_what_is_inside_stays(norm):
     x = torch.full((2, 1, 4, 4), 0.5)

@@ -15,6 +15,7 @@ SOUND_ATTACKS = {
     "pgd, margin from the image": ({"loss": "margin", "random_start": False}, ("linf", "l2", "l1")),
     "apgd": ({}, ("linf", "l2", "l1")),
     "apgd, 40 steps of nll": ({"loss": "nll", "steps": 40}, ("linf", "l2", "l1")),
+    "cascade": ({}, ("linf", "l2", "l1")),
     # In l1 a step of FAB takes few pixels to their bounds, as that of the official code: sound where few matter.
     "fab": ({}, ("linf", "l2")),
     "autoattack": ({"queries": 50}, ("linf", "l2", "l1")),
