@@ -3,19 +3,19 @@
     OMP_NUM_THREADS=1 python benchmarks/tradeoff.py --model digits --model cifar10-cpu
     python benchmarks/tradeoff.py --pages docs
 
-The first line measures the newest fine-tuned model of each recipe; it takes hours, may be stopped at any time, and goes
-on with the block of images at which it was. Every model, ball and version has a folder under ``build/tradeoff``, and
-what is finished there is not measured again. The second line writes the figure and the table of what is finished into
-the pages.
+The first line measures the newest fine-tuned model of each recipe; it takes hours, may be stopped at any time, and
+resumes with the block of images that was not finished. Every model, ball and version has a folder under
+``build/tradeoff``, and what is finished there is not measured again. The second line writes the figure and the table of
+what is finished into the pages.
 
 A pass is one image through the model once, forward or backward, so that a gradient over m draws costs 2m passes. Votes
 that only score are not counted: they are the same for all.
 
-Version 2 runs once, at its largest effort: a smaller one is the same rounds, and fewer of them. Version 1 is rebuilt
+Version 2 runs once, at its largest effort: a smaller one has the same rounds, but fewer of them. Version 1 is rebuilt
 from ``pgd``: 4 losses, 2 restarts of 40 steps each, a gradient over max(m, 20) draws, every iterate looked at, the
-worst kept on a panel of 100 draws. It is scored after each loss. In l1 that is only its schedule, for ``pgd`` had
-another step there. ``--run RUN`` takes a run of ``rushkit attack`` instead: of version 1 itself, as an earlier commit
-(the last was 0f97817) wrote it, or of version 2 at one effort.
+worst kept on a panel of 100 draws. It is scored after each loss. In l1 only its schedule is rebuilt, because
+``pgd`` took another step there. ``--run RUN`` takes a run of ``rushkit attack`` instead: of version 1 itself, as an
+earlier commit (the last was 0f97817) wrote it, or of version 2 at one effort.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ LOSSES = ("nll", "ce", "dlr", "margin")
 RULES: tuple[Rule, ...] = ("majority", "mean")
 # Votes that score each image, and draws of the panel that chooses between versions of an image.
 VOTES, PANEL = 10, 100
-# Standard deviations by which a vote must be lost before version 1 gives an image up.
+# Standard deviations by which a vote must be lost before version 1 leaves an image alone.
 SETTLED = 4.0
 BLOCK = 64
 MARK = "<!-- tradeoff: benchmarks/tradeoff.py writes from here -->", "<!-- tradeoff: to here -->"
@@ -71,7 +71,7 @@ class Ball:
 
 @dataclass(frozen=True)
 class Point:
-    """What one protocol left of the images for a number of passes.
+    """The robust accuracy that one protocol left after a number of passes.
 
     Attributes:
         protocol: ``"version 1"`` or ``"version 2"`` of strict.
@@ -166,7 +166,7 @@ class Worst:
 
 
 def first_version(g: SmoothedClassifier, x: Tensor, y: Tensor, ball: Ball, seed: int) -> Iterator[Part]:
-    """Run version 1 on a block, and yield what it has after each loss."""
+    """Run version 1 on a block, and yield its worst versions after each loss."""
     draws = max(g.samples, 20)
     worst = {rule: Worst(x, rule, g.samples) for rule in RULES}
     index, passes = torch.arange(len(x), device=x.device), 0
@@ -209,7 +209,7 @@ def count_right(g: SmoothedClassifier, x: Tensor, y: Tensor, rule: Rule, seed: i
 
 
 def present_version(g: SmoothedClassifier, x: Tensor, y: Tensor, ball: Ball, seed: int) -> Iterator[Part]:
-    """Run the cascade at its largest effort on a block, and yield what it has after each round."""
+    """Run the cascade at its largest effort on a block, and yield its worst versions after each round."""
     cascade = attacks.create("cascade", norm=ball.norm, eps=ball.eps, effort=max(EFFORTS), seed=seed)
     with under_attack(g, x, seed) as victim:
         best = BestByRule(victim, x, y, seed)

@@ -49,9 +49,9 @@ class Progress:
         line_seconds: Seconds between two plain lines.
 
     Attributes:
-        total, label, unit: As given; whoever learns more about the work may change the total.
+        total, label, unit: As given; the total may be changed as more becomes known about the work.
         done: Number of units done.
-        note: Words behind the numbers, such as ``"settled 13 of 64"``.
+        note: Text after the numbers, such as ``"settled 13 of 64"``.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class Progress:
                 self._marks.popleft()
 
     def start_from(self, done: int) -> None:
-        """Take this many units as done before the work began, so that they count for no rate."""
+        """Count this many units as done before the work began, so that they do not enter the rate."""
         self.done = self._start = done
         self._marks.clear()
         self._marks.append((self._clock(), done))

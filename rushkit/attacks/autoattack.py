@@ -100,7 +100,7 @@ class AutoAttack:
         queries: Queries of Square (official: 5000).
         samples: Draws for each gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
         selection_samples: Draws of the panels that compare images; None: at least 20.
-        effort: 1, 2 or 4, by which steps and queries are multiplied; the official suite is that of 1.
+        effort: 1, 2 or 4, by which steps and queries are multiplied; 1 is the official suite. From Python only.
         seed: Seeds every draw.
 
     Raises:

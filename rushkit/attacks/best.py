@@ -150,7 +150,7 @@ class Champion:
 
     Attributes:
         x_adv: (N, C, H, W) the versions.
-        runs: What the selection panel made of them.
+        runs: Their outputs on the draws of the selection panel.
         settled: (N,) bool, images whose vote is as good as lost.
         broken: (N,) bool, images whose label has lost the vote of the panel.
     """
@@ -229,7 +229,7 @@ class BestByRule:
         return torch.where(majority.settled.view(-1, 1, 1, 1), mean.x_adv, majority.x_adv)
 
     def leads(self) -> Tensor:
-        """Return (N,) by how much the label loses the majority vote of the draws that its best version has had."""
+        """Return (N,) the margin by which the label loses the majority vote of the draws made of its best version."""
         judge, runs = self._judges["majority"], self.best["majority"].runs
         leads = torch.zeros_like(self._y, dtype=torch.float64)
         for drawn in runs.drawn.unique().tolist():
@@ -246,7 +246,7 @@ class BestByRule:
         return order[:, :-1]
 
     def clear(self, index: Tensor, logits: Tensor) -> Tensor:
-        """Return (n,) bool, whether draws of their own (k, n, K) show versions whose vote an open rule finds lost."""
+        """Return (n,) bool, whether the logits (k, n, K) of k draws find a vote clearly lost, by a rule still open."""
         log_prob, y = logits.log_softmax(dim=2), self._y[index]
         votes = [
             judge.lost(judge.leads(log_prob, y)) & ~champion.settled[index]
@@ -267,7 +267,7 @@ class BestByRule:
                 champion.settled[rows] = judge.verdict(leads, self._panel)[0]
 
     def take(self, attack: int, x_adv: Tensor) -> None:
-        """Keep the versions of one attack, whatever the panel would say."""
+        """Keep the versions of one attack, without a race."""
         for champion in self._champions.values():
             champion.x_adv = x_adv.clone()
         self.chosen = torch.full_like(self.chosen, attack)

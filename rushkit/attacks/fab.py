@@ -44,7 +44,7 @@ class FAB:
     """FAB at the settings of official AutoAttack (FAB-T): 100 steps towards each of up to 9 targets.
 
     It walks along the boundary, linearised at every step, towards the smallest perturbation; one within eps counts. The
-    boundary is that of log p̄. Of a random model, whose votes are split at the boundary, the closest points are moved
+    boundary is that of log p̄. For a random model, whose votes are split at the boundary, the closest points are moved
     along their ray to the rim of the ball, and votes decide.
 
     Args:
@@ -52,7 +52,7 @@ class FAB:
         eps: Radius of the ball, pixel units.
         steps: Steps towards each target.
         restarts: Starts towards each target: the first at the image, the others at half the radius.
-        targeted: Towards one class at a time, the likeliest first, or (a pass for each other class) the nearest one.
+        targeted: Walk towards one class at a time, the likeliest first, or (a pass for each other class) the nearest.
         n_targets: Targets for each image, at most the number of other classes.
         samples: Draws for each pass of a random model; None: its own m.
         selection_samples: Draws of the panel that compares versions of a random model; None: max(samples, 20).
@@ -197,7 +197,7 @@ class _Walk:
     def _offer_closest(self, rows: Tensor, step: int) -> None:
         """Let the selection see the closest points of these rows (n,) bool, and a vote settle what it can.
 
-        Points outside the ball are drawn onto its rim, and so are those of a random model inside it.
+        Points outside the ball are moved onto its rim, and those inside it too if the model is random.
         """
         if not rows.any():
             return

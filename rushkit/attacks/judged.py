@@ -27,9 +27,9 @@ def judged(
     Args:
         victim: The model under attack.
         x: (N, C, H, W) clean images.
-        x_adv: (N, C, H, W) what the attack made of them.
+        x_adv: (N, C, H, W) the attack's versions of them.
         y: (N,) labels.
-        ball: Its norm and its radius, pixel units.
+        ball: The norm and the radius of the ball, pixel units.
         draw: Seeds the draws of the vote.
         notes: Notes that qualify the figures.
 

@@ -45,7 +45,7 @@ class Panel:
 
     @classmethod
     def of(cls, votes: int, random: bool, seed: int) -> Panel:
-        """Return the panel of a model that predicts by ``votes`` draws; one draw says all of a deterministic model."""
+        """Return the panel of a model that predicts by ``votes`` draws; a deterministic model needs one draw."""
         size = max(votes, PANEL_SAMPLES)
         return cls(derive(seed, "panel"), (*(end for end in _ENDS if end < size), size) if random else (1,))
 
@@ -64,7 +64,7 @@ class Panel:
 
 @dataclass
 class Runs:
-    """What the draws of the panel made of one version of each image.
+    """The outputs for one version of each image on the draws of the panel.
 
     Attributes:
         log_prob: (P, N, K) log-softmax at each draw; undefined beyond those that were made.
@@ -91,7 +91,7 @@ class Runs:
 
 @dataclass(frozen=True)
 class Judge:
-    """Reads draws by the rule of voting that is reported.
+    """Judges versions of images by the rule of voting that is reported.
 
     Attributes:
         rule: The rule.
@@ -104,11 +104,11 @@ class Judge:
     random: bool
 
     def leads(self, log_prob: Tensor, y: Tensor) -> Tensor:
-        """Return by how much each draw speaks against the label, (n, N, K) -> (n, N) float64 in [-1, 1].
+        """Return the lead of the rival over the label at each draw, (n, N, K) -> (n, N) float64 in [-1, 1].
 
-        The mean over the draws is the margin by which the label loses its vote, or its mean softmax, to its rival: the
-        class that comes second over all draws. A vote of one draw knows no rival: there, it is 1 where the draw is not
-        the label's, and else -1. A draw with NaN or infinite logits speaks for the label.
+        The rival is the best other class over all draws. The mean over the draws is the margin by which the label loses
+        its vote, or its mean softmax, to the rival. For votes of a single draw any other class counts: the lead is 1
+        where the draw does not give the label, and else -1. A draw with NaN or infinite logits counts for the label.
         """
         finite = torch.isfinite(log_prob).all(dim=2)
         winner = log_prob.argmax(dim=2)
@@ -243,7 +243,7 @@ def _extend(ask: Ask, x_adv: Tensor, runs: Runs, index: Tensor, draw: int, start
 def _look(
     judge: Judge, y: Tensor, live: Tensor, runs: Runs, held: Runs, end: int, panel: Panel, finish: Finish
 ) -> Tensor:
-    """Note how the race stands after ``end`` draws; return (n,) bool, the live images that are still undecided."""
+    """Record the state of the race after ``end`` draws; return (n,) bool, the live images that are still undecided."""
     ours, theirs, labels = runs.log_prob[:end, live], held.log_prob[:end, live], y[live]
     leads = judge.leads(ours, labels)
     gain = leads - judge.leads(theirs, labels)

@@ -133,7 +133,7 @@ class _Search:
             self._leave()
 
     def _offer_kept(self, query: int) -> None:
-        """Let the selection panel see what is kept, and a vote decide which images are broken."""
+        """Offer the kept versions to the selection panel, and let a vote decide which images are broken."""
         self._best.offer(self._index, self._kept)
         if self._settings.stop_early:
             self._best.confirm(self._restart * self._settings.queries + query)

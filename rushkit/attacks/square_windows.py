@@ -1,7 +1,7 @@
 """The proposals of Square: what one query changes, for the l-inf, l2 and l1 balls.
 
-Every random number is drawn once a query and shared by all images, so that an image gets the same proposals whoever is
-beside it. Sources: Andriushchenko et al. 2020, Algorithms 2 (l-inf) and 3 (l2); Croce and Hein 2021, section 5 (l1).
+Every random number is drawn once a query and shared by all images, so that an image gets the same proposals in any
+batch. Sources: Andriushchenko et al. 2020, Algorithms 2 (l-inf) and 3 (l2); Croce and Hein 2021, section 5 (l1).
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ def _moved(delta: Tensor, norm: Norm, eps: float, filled: Window, emptied: Windo
     spare = (eps**power - length(delta, norm).pow(power)).clamp(min=0).view(-1, 1, 1, 1) / channels
     room = (here.pow(power) + spare).pow(1 / power)
     if norm == "l1":
-        # More than there is: the projection that follows keeps the peaks, which makes the change sparse.
+        # More than the ball allows: the projection that follows keeps the peaks, which makes the change sparse.
         room = room * channels
     old = delta[:, :, *filled.place]
     content = bump + old / old.flatten(2).norm(p=power, dim=2).clamp(min=_TINY)[:, :, None, None]

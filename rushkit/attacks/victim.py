@@ -1,8 +1,8 @@
 """A model under attack: the logits of its draws and their input gradients, checked and counted.
 
 Every query names its draws by a seed. The draws of a smoothed classifier depend on that seed and on the shape of an
-image alone and are shared by all images of a batch, so that an image gets the same draws whoever is beside it, however
-often the model was queried before, and whatever the chunk is.
+image alone and are shared by all images of a batch, so that an image gets the same draws in any batch, however often
+the model was queried before, and whatever the chunk is.
 """
 
 from __future__ import annotations
@@ -116,8 +116,8 @@ class Victim:
     ) -> Slope:
         """Return the loss over some draws, its gradient at x, and the logits.
 
-        Images go through the model in groups whose draws fit into one chunk of it. A smoothed classifier that has a
-        model to search with, in low precision, is asked there.
+        Images go through the model in groups whose draws fit into one chunk of it. If a smoothed
+        classifier has a model of lower precision to search with, that model is queried.
 
         Args:
             x: (N, C, H, W) images.
@@ -129,7 +129,7 @@ class Victim:
 
         Raises:
             UsageError: the model's output does not depend on its input differentiably.
-            NumericsError: of no image in any query so far were the logits finite, or the gradient.
+            NumericsError: no image in any query so far had finite logits, or a finite gradient.
         """
         m = self._number(samples, self.samples)
         slopes = [
@@ -187,7 +187,7 @@ class Victim:
             (m, N, K) logits.
 
         Raises:
-            NumericsError: of no image in any query so far were the logits finite.
+            NumericsError: no image in any query so far had finite logits.
         """
         logits = self._draw(x, self._number(samples, self.selection_samples), draw)
         self._check(logits)
@@ -199,7 +199,7 @@ class Victim:
         A random model votes with ``selection_samples`` draws, and again with 101 if these do not decide.
 
         Raises:
-            NumericsError: of no image are the logits finite.
+            NumericsError: no image has finite logits.
         """
         logits = self.logits(x, draw=derive(draw, "vote"))
         lead = vote_margin(logits, y, target)

@@ -41,7 +41,7 @@ class Outcome:
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one.
-        passes: Images that went through the model for it, forwards and backwards.
+        passes: Passes of single images that it made, forward and backward.
         problem: Why the measurement failed, or "".
     """
 
@@ -188,7 +188,7 @@ class Attacks:
         return self._run(attack, outcome, settings.eps).x_adv
 
     def _plugin(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Attack by a minimum-norm attack of a plugin, which is called as the measurement."""
+        """Attack by a minimum-norm attack of a plugin, whose name is that of the measurement."""
         settings, seed = self._settings, derived_seed(self._settings.seed, f"audit {measurement.label}")
         attack = create(
             measurement.label,

@@ -96,7 +96,7 @@ class Measured:
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one; None where none could be planted.
-        passes: Images that went through the model, forwards and backwards; each draw counts.
+        passes: Passes of single images through the model, forward and backward; each draw counts.
         announced: The passes that were announced before the first attack.
     """
 
@@ -147,8 +147,8 @@ class Pace:
     """How long passes take, from those before the first attack.
 
     Attributes:
-        forward: Seconds of an image's way through the model.
-        backward: Seconds of its way back.
+        forward: Seconds of the forward pass of one image.
+        backward: Seconds of its backward pass.
     """
 
     forward: float = 0.0
@@ -156,7 +156,7 @@ class Pace:
 
     @property
     def mean(self) -> float:
-        """Seconds of a pass of an attack, which makes as many forwards as backwards."""
+        """Mean seconds of a pass of an attack, which makes as many forward passes as backward ones."""
         return (self.forward + self.backward) / 2
 
 
@@ -184,7 +184,7 @@ def measure(
         features: (N, C, H, W) -> (N, F), the features in which examples are planted; None means the model's logits.
         work: Displays the progress, and stops between two measurements if asked to; None without a run.
         kept: Holds the outcomes of earlier sessions and stores new ones; None stores nothing.
-        announce: Told, before the first attack, the passes of the whole audit and about how many seconds they take.
+        announce: Called before the first attack with the passes of the whole audit and the seconds they may take.
 
     Raises:
         Interrupted: a signal asked to stop.

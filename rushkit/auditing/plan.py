@@ -1,6 +1,6 @@
 """Plan the measurements of an audit, with the passes that each of them makes.
 
-A pass is an image's way through the model, forwards or backwards; each draw of noise counts.
+A pass is one image through the model once, forward or backward; each draw of noise counts.
 """
 
 from __future__ import annotations

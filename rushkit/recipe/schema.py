@@ -351,7 +351,7 @@ class Attack(Component):
     samples: GradientDraws = [1, 64]
     eot: int = Field(default=0, ge=0, le=_MAX_GRADIENT_DRAWS, description="draws a gradient; 0: as the protocol says")
     effort: Annotated[
-        Literal[1, 2, 4], Field(description="budget of the search under strict, as a multiple of its own")
+        Literal[1, 2, 4], Field(description="budget of the search under strict: 1, 2 or 4 times its own")
     ] = 1
     limit: Limit = 0
 

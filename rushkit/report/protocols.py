@@ -47,7 +47,7 @@ def protocol_words(row: Labelled) -> str:
 
 
 def unusual_words(row: Labelled) -> str:
-    """Return what is not the protocol's own: ``"version 1; steps 1 (strict: 40)"``; empty if all is."""
+    """Return what differs from the protocol: ``"version 1; steps 1 (strict: 40)"``; empty if nothing does."""
     return "; ".join(filter(None, (variant_words(row).partition(" ")[2], settings_words(row))))
 
 

@@ -9,13 +9,13 @@ from rushkit.results.attacks import AttackRound, AttackRow, Change
 from rushkit.results.words import points
 from rushkit.rounding import number_words
 
-# An interval that reaches further down than this has room for another figure: the search has not converged.
+# The search has not converged if the interval of the change reaches further down than this.
 CONVERGED = 0.02
 HEAD = "twice the passes, points"
 
 
 def passes_an_image(row: AttackRow) -> str:
-    """Return the passes an image, forward and backward, each draw counted; the final votes are not among them."""
+    """Return the passes per image, forward and backward, each draw counted; the final votes are not among them."""
     return number_words((row.image_forwards + row.image_backwards) / row.images)
 
 
@@ -41,7 +41,7 @@ def convergence_note(row: AttackRow) -> str:
 
 
 def definition_note(row: AttackRow) -> str:
-    """Return every number that defines the search of a cascade; empty for other attacks."""
+    """Return the rounds and panels of a cascade in words; empty for other attacks."""
     if not row.rounds:
         return ""
     usual = _usual(row.rounds)
@@ -67,7 +67,7 @@ def _way_of(climb: AttackRound) -> _Way:
 
 
 def _usual(rounds: Sequence[AttackRound]) -> _Way:
-    """Return how most climbs take their steps."""
+    """Return the step rule, first step and momentum of most climbs."""
     ways = [_way_of(climb) for climb in rounds]
     return max(ways, key=ways.count)
 

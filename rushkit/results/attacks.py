@@ -32,7 +32,7 @@ SearchPrecision = Literal["float32", "bf16"]
 
 
 class Variant(Abstract):
-    """What says of a row which protocol it ran under, in which version and with which effort."""
+    """The protocol of a row, with its version and effort."""
 
     @property
     def protocol(self) -> str:
@@ -89,14 +89,14 @@ class AttackRound(Record):
     """One climb of a cascade.
 
     Attributes:
-        method: The step rule, such as ``"falling"`` or ``"apgd"``.
+        method: The step rule: ``"falling"``, ``"auto"`` (Auto-PGD) or ``"sparse"`` (APGD-L1).
         loss: The loss that is climbed.
         steps: Number of steps of each climb.
         draws: Draws of noise in each gradient.
-        most_draws: Draws in each gradient where the noise asks for more.
+        most_draws: The most draws in a gradient, for images whose gradient is noisy.
         start: Where the climb starts: ``"random"`` in the ball, or at the ``"best"`` version so far.
-        doubling: Number of the doubling of the budget that the climb belongs to, counted from 1.
-        momentum: Share of the step before in each step.
+        doubling: Number of the round that the climb belongs to, counted from 1.
+        momentum: Decay of the accumulated gradient; 0: no momentum.
         step_size: Length of the first step, as a multiple of eps.
         offered: The steps after which the iterate is offered to selection.
         options: Settings that this method has besides.
@@ -164,8 +164,8 @@ class AttackOutcomes(Record):
         labels: (N,) true classes.
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         indices: (N,) the images' indices in the data set's split, before any limit.
-        first_broken: Rule -> (N,) number of the round, counted from 1, that was the first to break the image under it;
-            0 if the clean image is wrong, -1 if no round broke it. Empty for an attack without rounds.
+        first_broken: Rule -> (N,) number of the climb, counted from 1, that was the first to break the image under it;
+            0 if the clean image is wrong, -1 if no climb broke it. Empty for an attack without rounds.
     """
 
     images: list[Count]

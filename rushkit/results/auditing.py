@@ -126,7 +126,7 @@ class Audit(StageResults):
         attacks: Single attacks.
         loss_curve: The base attack's mean loss at each step.
         gradients: Input gradients at the images; None if they could not be measured.
-        passes: Images that went through the model, forwards and backwards; each draw counts.
+        passes: Passes of single images through the model, forward and backward; each draw counts.
         announced: The passes that were announced before the first attack.
     """
 

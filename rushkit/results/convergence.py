@@ -12,12 +12,12 @@ from rushkit.results.attacks import AttackOutcomes, AttackRound, Change
 def convergence_of(outcomes: AttackOutcomes, rounds: Sequence[AttackRound]) -> dict[Rule, Change]:
     """Return rule -> the change of the accuracy that another doubling of the budget would bring.
 
-    The next doubling is taken to break as many images as the last one did. Doublings break fewer and fewer images, so
+    The next doubling is assumed to break as many images as the last one did. Doublings break fewer and fewer images, so
     the estimate errs to the side of a greater fall. The interval is the 95% Wilson interval of that share.
 
     Args:
-        outcomes: The outcome of every image, with the round that first broke it.
-        rounds: The rounds of the cascade.
+        outcomes: The outcome of every image, with the climb that first broke it.
+        rounds: The climbs of the cascade, each with the number of its round.
 
     Returns:
         The changes; empty with fewer than two doublings, and without rounds.

@@ -106,7 +106,7 @@ def attack_block(
         block: The images.
         seed: Seeds every draw.
         partial: Stores the state of the search, and may hold the state of an earlier session.
-        pace: Is told how far the search is; it may raise to stop, between two attacks, two steps of a cascade or two
+        pace: Receives the progress; it may raise to stop, between two attacks, two steps of a cascade or two
             passes of the model. What a cascade has done but for the unfinished step is then stored, of other attacks
             what was done before the unfinished one, and of the final votes those of whole images.
 
@@ -201,7 +201,7 @@ class _Work:
             self._stand()
 
     def score_all(self) -> None:
-        """Score the versions that were kept by fresh votes, some images at a time; a stop keeps the votes of these."""
+        """Score the versions that were kept by fresh votes, a few images at a time; a stop keeps these votes."""
         block, votes, seed = self._block, self._plan.votes, self._seed
         self._pace.score()
         try:
@@ -294,7 +294,7 @@ class _Work:
         self._stand()
 
     def _stand(self) -> None:
-        """Tell the pace how far the search is; it may raise to stop."""
+        """Report the progress to the pace, which may raise to stop."""
         passes = self.costs.image_forwards + self.costs.image_backwards
         if self._suite is not None:
             passes += self._suite.image_forwards + self._suite.image_backwards

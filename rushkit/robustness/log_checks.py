@@ -55,7 +55,7 @@ def check_version(path: Path, subject: Record) -> None:
     try:
         lines, _, _ = read_chained(read_file(path))
     except (OSError, ValueError):
-        # There is none, or whoever opens it says what is wrong with it.
+        # There is no log, or it is damaged, which is reported when it is opened.
         return
     begun = lines[0].get("subject") if lines else None
     if not isinstance(begun, dict):

@@ -96,7 +96,7 @@ def _pass(g: SmoothedClassifier, x: torch.Tensor) -> int:
 
 
 def announcement(expected: Expected, images: int, speed: float | None) -> str:
-    """Return what is said before the first pass: how many there will be, and about how long they take.
+    """Return the message before the first pass: how many passes there will be, and about how long they take.
 
     Args:
         expected: The passes of an image.
@@ -105,7 +105,7 @@ def announcement(expected: Expected, images: int, speed: float | None) -> str:
     """
     votes = images * expected.votes
     if expected.most is None:
-        parts = [f"passes: {_short(votes)} for the final votes; those of the search are not known before"]
+        parts = [f"passes: {_short(votes)} for the final votes; those of the search are not known in advance"]
     else:
         parts = [f"passes: {_with_time(images * expected.most + votes, speed)} at most"]
         if expected.likely is not None:
@@ -123,7 +123,7 @@ def _with_time(passes: int, speed: float | None) -> str:
 class Meter:
     """Shows on a bar how far an attack is, in passes of all ranks and blocks.
 
-    Of the blocks that other ranks work on at the same time, each is taken to be as far as this rank's own.
+    The blocks that other ranks work on at the same time are assumed to be as far as this rank's own.
 
     Args:
         bar: The bar.
@@ -154,7 +154,7 @@ class Meter:
         self._finished += len(block.images)
 
     def show(self, pace: Pace) -> None:
-        """Show how far the block is that this rank works on."""
+        """Show the progress of the block that this rank works on."""
         here = min(self._block, self._images - self._finished)
         votes = here * self._expected.votes
         if pace.searched is not None:
@@ -167,7 +167,7 @@ class Meter:
         open_images = self._images - self._finished
         blocks = min(ranks.world(), -(-open_images // self._block)) if here else 0
         later = max(open_images - blocks * self._block, 0) if here else open_images
-        # It never goes back, though a block may have cost less than one that was taken to be as far as another.
+        # It never goes back, although the blocks of other ranks may turn out to be behind this one.
         self._bar.done = max(self._bar.done, self._done + blocks * made)
         each = self._done / self._finished if self._finished else self._most()
         known = each is not None and left is not None

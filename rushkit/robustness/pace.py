@@ -1,4 +1,4 @@
-"""How far the attack on a block is: the passes made, the images settled, what is left, and where it may stop."""
+"""The progress of the attack on a block: passes made and left, images settled, and where it may stop."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rushkit.smoothing import SmoothedClassifier
 
 
 class Pace:
-    """Told by the attack on a block how far it is; between two passes of the model it may stop the attack.
+    """The progress of the attack on a block, which may be stopped between two passes of the model.
 
     Example::
 
@@ -24,7 +24,7 @@ class Pace:
 
     Attributes:
         passes: Passes of single images so far, forward and backward, those of an earlier session included.
-        settled: Number of images of the block whose outcome is decided.
+        settled: Number of images in the block whose outcome is decided.
         searched: Passes of the search, once it is over and the final votes have begun; None before.
         left: Passes that are left if no other image settles, without the final votes; None if that is not known.
     """
@@ -36,7 +36,7 @@ class Pace:
         self.searched: int | None = None
 
     def pause(self) -> None:
-        """Stop here if asked to, by the exception of ``show``."""
+        """Call ``show``, which raises if the attack is to stop here."""
         self._show(self)
 
     def stands(self, passes: int, settled: int, left: int | None = None) -> None:
@@ -45,7 +45,7 @@ class Pace:
         self._show(self)
 
     def score(self) -> None:
-        """Say that the search is over and the final votes begin."""
+        """Record that the search is over and the final votes begin."""
         self.searched, self.left = self.passes, 0
 
     def watch(self, g: SmoothedClassifier) -> None:
@@ -65,7 +65,7 @@ class Pace:
 
 
 class _Watched(nn.Module):
-    """A model that tells a pace of its passes."""
+    """A model that reports its passes to a pace."""
 
     def __init__(self, model: nn.Module, pace: Pace) -> None:
         super().__init__()

@@ -62,7 +62,7 @@ class Partials:
         return Partial(self._folder / f"{self._name}.{start:08d}{_PART}{SUFFIX}", self._subject)
 
     def exist(self) -> bool:
-        """Return whether a block of the job has a state of its own."""
+        """Return whether the state of any block of the job is stored."""
         return any(self._files())
 
     def clear(self, done: int) -> None:

@@ -20,17 +20,17 @@ from rushkit.errors import UsageError
 
 @dataclass(frozen=True, repr=False)
 class Cascade:
-    """Rounds of climbs whose cost about doubles; an image leaves as soon as its vote is as good as lost.
+    """Rounds of climbs, the cheap ones first; an image leaves as soon as its vote is as good as lost.
 
-    Each round takes more steps, up other losses, from random points or from the best version so far. Versions of an
-    image race on a panel of draws that no gradient uses. It is the search of the protocol ``strict``.
+    The rounds climb several losses, from random points or from the best version so far. Versions of an image race on a
+    panel of draws that no gradient uses. It is the search of the protocol ``strict``.
 
     Args:
         norm: "linf", "l2" or "l1".
         eps: Radius of the ball, pixel units.
-        effort: 1, 2 or 4: the same rounds, and more of them, at about as many times the passes.
-        rule: Steps as the rounds name them ("mixed"), or those of Auto-PGD alone ("apgd"; in l1 those of APGD-L1).
-        samples: The fewest draws of a gradient; None: as the rounds say.
+        effort: 1, 2 or 4; 2 and 4 add rounds, at about two and four times the passes of 1.
+        rule: The steps of the rounds of ``strict`` ("mixed"), or those of Auto-PGD alone ("apgd"; in l1 of APGD-L1).
+        samples: The fewest draws in a gradient; None: those of the rounds.
         seed: Seeds every draw.
 
     Example::

@@ -21,7 +21,7 @@ from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.attacks.victim import Victim, derive
 from rushkit.system import generator
 
-# After a race that a climb's own draws asked for in vain, its image asks for no other during this share of the steps.
+# After the draws of a climb have called for a race, they call for no other of this image for this share of the steps.
 _REST = 0.125
 # In place of the number of the climb that broke an image.
 _NEVER, _CLEAN = -1, 0
@@ -31,15 +31,15 @@ _NUMBER = 0
 
 @dataclass
 class Place:
-    """Where a cascade stands and what it has cost, in plain numbers.
+    """The position of a cascade in its schedule, and its costs so far, in plain numbers.
 
     Attributes:
         voted: Whether the panel has voted on the clean images.
         measured: The round whose draws were measured last; -1: none.
         climb: The number of the climb, counted from 1 over all rounds.
-        draws: Draws of a gradient in the group of images that climbs; 0: none has begun.
+        draws: Draws in each gradient of the group of images that climbs; 0: no group has begun.
         climbing: Whether a group is under way.
-        credits: Climb to the number of images that it was the first to break.
+        credits: Name of a climb to the number of images that it was the first to break.
         image_forwards: Images that went forward, in finished pieces of work.
         image_backwards: Images that went backward.
     """
@@ -101,14 +101,14 @@ class Engine:
         x: (N, C, H, W) clean images.
         y: (N,) labels.
         schedule: The rounds.
-        ball: Where the images may go.
+        ball: The ball around each image.
         seed: Seeds the gradients and the starts.
 
     Attributes:
-        at: Where it stands.
+        at: Its position and costs.
         first_broken: Rule to (N,) int64, the number of the climb that first broke an image; 0: it was wrong before;
             -1: not broken.
-        unusable: (N,) bool, images at which a gradient was NaN or infinite: that climb of theirs ended there.
+        unusable: (N,) bool, images at which a gradient was NaN or infinite, which ended the climb that met it.
         flat: (N,) bool, images that have climbed, and whose gradient was zero at every step.
     """
 
@@ -202,7 +202,7 @@ class Engine:
         return FallingSteps(x, start, self._norm, self._eps, steps, momentum=MOMENTUM)
 
     def _measured(self, part: int) -> Tensor:
-        """Return (N,) the draws of a gradient that each image needs in a round; in the first, which is short, its own.
+        """Return (N,) the draws that each image needs in a gradient of a round; in the first one, those of the round.
 
         The cosine c between the gradients of two half panels tells how much of each is noise: twice the draws make it
         2c / (1 + c). They are doubled until it is large enough.
@@ -313,7 +313,7 @@ class Engine:
         return state
 
     def restore(self, numbers: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state of a cascade on the same images with the same settings, bit for bit."""
+        """Resume from a state of a cascade on the same images with the same settings, bit for bit."""
         here = {name: tensor.to(self._y.device) for name, tensor in tensors.items()}
         self.at = Place(**numbers)
         self.best.restore(_within("best.", here))

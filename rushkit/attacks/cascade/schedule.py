@@ -1,4 +1,4 @@
-"""The rounds of the cascade: how many steps of how many draws, up which losses, from where."""
+"""The rounds of the cascade: the losses, starts, steps and draws of their climbs."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ _NOISY = (
     _round(80, 16, "ce random", "dlr random", "nll best", "margin random"),
     _round(160, 16, "nll random", "margin best", "dlr random", "ce random"),
 )
-# Without noise, a gradient is one draw and exact, and there is enough for the rivals of the label, each by itself.
+# Without noise a gradient is one exact pass, so there are more steps, some of them Auto-PGD's.
 _EXACT = (
     _round(10, 1, "nll random"),
     _round(20, 1, "margin best"),
@@ -187,7 +187,7 @@ def schedule_of(
         norm: In l1, climbs from random starts and those of Auto-PGD take the steps of APGD-L1.
         random: Whether the draws of an image differ.
         classes: K; with too few for DLR the margin replaces it, and no climb goes to a rival that does not exist.
-        effort: 1, 2 or 4; each appends a round that costs about as much as all before it.
+        effort: 1, 2 or 4; 2 and 4 each append a round that costs about as much as all before it.
         rule: The steps that the rounds name, or those of Auto-PGD alone, up every loss.
     """
     rounds = (_NOISY if random else _EXACT)[: _ROUNDS[effort]]

@@ -1,1 +1,1 @@
-"""Step rules of gradient attacks: they say where the gradient is wanted and take the step, and know no model."""
+"""Step rules of gradient attacks: each takes steps along the gradients that it is given, without access to a model."""

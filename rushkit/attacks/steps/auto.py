@@ -43,7 +43,7 @@ class AutoSteps(Climb):
         self._intervals = checkpoints(steps)
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
-        """Note the largest loss, reconsider the step size at a checkpoint, and take a step with momentum."""
+        """Update the point of largest loss, reconsider the step size at a checkpoint, and take a step with momentum."""
         # Lines 9 to 11: the largest loss so far.
         self.x_max = torch.where(per_image(self.improved), self.x_adv, self.x_max)
         self.gradient_max = torch.where(per_image(self.improved), gradient, self.gradient_max)

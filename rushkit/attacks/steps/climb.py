@@ -14,23 +14,23 @@ from rushkit.attacks import Norm
 class Climb(ABC):
     """n images that climb a loss together, each from its start and within its ball.
 
-    A driver asks the model for the loss and its gradient at ``x_adv`` and tells them, ``steps`` times. No image's path
-    depends on the others: any of them may leave in between. ``tensors`` and ``restore`` save a climb between two steps
-    and go on with it bit for bit.
+    A driver computes the loss and its gradient at ``x_adv`` and passes them to ``tell``, ``steps`` times. No image's
+    path depends on the others: any of them may leave in between. ``tensors`` returns the state between two steps, and
+    ``restore`` resumes from it bit for bit.
 
     Args:
         x: (n, C, H, W) clean images in [0, 1].
         start: (n, C, H, W) where they start, within ball and box.
         norm: The norm of the ball.
         eps: The radius of the ball, pixel units.
-        steps: Gradients that will be told.
+        steps: Number of steps.
 
     Attributes:
-        x_adv: (n, C, H, W) where the gradient is wanted next; after the last step, where the climb ends.
-        step: Gradients told so far.
-        steps: Gradients in all.
-        improved: (n,) bool, whether the loss told last is this image's largest so far.
-        largest: (n,) the largest loss told so far.
+        x_adv: (n, C, H, W) where the next gradient is to be taken; after the last step, where the climb ends.
+        step: Number of steps taken so far.
+        steps: Number of steps in all.
+        improved: (n,) bool, whether the last loss is this image's largest so far.
+        largest: (n,) the largest loss so far.
     """
 
     # The radius of the ball that it starts in, in units of eps.
@@ -55,12 +55,12 @@ class Climb(ABC):
 
     @property
     def inside(self) -> bool:
-        """Whether ``x_adv`` lies in the ball; a rule that climbs in larger balls first says when it does."""
+        """Whether ``x_adv`` lies in the ball; a rule that first climbs in larger balls overrides this."""
         return True
 
     @abstractmethod
     def move(self, loss: Tensor, gradient: Tensor) -> None:
-        """Replace ``x_adv`` by the next point; ``improved`` and ``largest`` know of this loss already."""
+        """Replace ``x_adv`` by the next point; ``improved`` and ``largest`` already include this loss."""
 
     def keep(self, stay: Tensor) -> None:
         """Keep the images for which ``stay`` (n,) is true and drop the others."""
@@ -68,11 +68,11 @@ class Climb(ABC):
             setattr(self, name, getattr(self, name)[stay])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the state by name; with the clean images and the settings it is all that a climb consists of."""
+        """Return the state by name: with the clean images and the settings, all that ``restore`` needs."""
         return {"step": torch.tensor(self.step)} | {name: getattr(self, name) for name in self.rows}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
-        """Go on from a state of the same images, in a climb that was made with the same settings."""
+        """Resume from a state of the same images; this climb must have been created with the same settings."""
         self.step = int(tensors["step"])
         for name in self.rows:
             setattr(self, name, tensors[name].to(self.x.device))

@@ -21,8 +21,9 @@ _WIDEST, _WIDE = 3.0, 0.6
 class FallingSteps(Climb):
     """Steps along the gradient, each projected onto ball and box (Madry et al. 2018); see ``Climb`` for its arguments.
 
-    In l1, whose ball has few directions to go on in, falling steps begin in a ball of 3 eps that shrinks to eps, as the
-    larger radii of Croce and Hein 2021 ("Mind the box", section 4) do. Steps of a fixed size stay in the ball.
+    In l1, whose ball leaves few directions open at its surface, falling steps begin in a ball of 3 eps that shrinks to
+    eps, after the larger radii of Croce and Hein 2021 ("Mind the box", section 4). Steps of a fixed size stay in the
+    ball of eps.
 
     Args:
         step_size: Length of every step as ``norms.ascent`` measures it, pixel units; None: from eps/2 (in l1 from the
@@ -47,7 +48,7 @@ class FallingSteps(Climb):
         self.accumulated = torch.zeros_like(x) if momentum else x.new_zeros(len(x))
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
-        """Take a step of this step's length."""
+        """Take a step along the gradient, or along the accumulated gradient if there is momentum."""
         if self.momentum:
             size = gradient.abs().mean(dim=(1, 2, 3), keepdim=True)
             scaled = gradient / torch.where(size > 0, size, torch.ones_like(size))

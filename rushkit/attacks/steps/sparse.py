@@ -13,7 +13,7 @@ from rushkit.attacks.steps.climb import Climb, per_image
 
 # The radii that a climb goes through, in units of eps, and the fraction of the steps that it spends on the larger ones.
 _RADII, _FRACTION = (3.0, 2.0, 1.0), 0.3
-# The sparsity is looked at again after this fraction of a radius's steps.
+# The sparsity is checked again after this fraction of a radius's steps.
 _CHECKED = 0.04
 # A step changes 1/1.5 of the coordinates that the best point changes, at first a fifth of all.
 _FEWER, _FIRST = 1.5, 0.2
@@ -38,7 +38,7 @@ class SparseSteps(Climb):
 
     Args:
         noisy: Whether the losses are those of draws that change from step to step. The largest of them is then a matter
-            of luck, and the latest point stands for the best one.
+            of luck, so the latest point counts as the best one.
     """
 
     first_radius = _RADII[0]
@@ -68,7 +68,7 @@ class SparseSteps(Climb):
         return self.step >= self._balls[-1].begin
 
     def move(self, loss: Tensor, gradient: Tensor) -> None:
-        """Note the best point, look at its sparsity every few steps, and take a sparse step or go to the next ball."""
+        """Update the best point, check its sparsity every few steps, and take a sparse step or enter the next ball."""
         better = per_image(self.improved | self.noisy)
         self.x_max = torch.where(better, self.x_adv, self.x_max)
         self.gradient_max = torch.where(better, gradient, self.gradient_max)
@@ -101,7 +101,7 @@ class SparseSteps(Climb):
         return torch.where(back, self.x_max, x_k), torch.where(back, self.gradient_max, gradient)
 
     def _sparsity(self) -> Tensor:
-        """Return (n,) in how many coordinates the best point differs from x; from x itself it is what it was."""
+        """Return (n,) in how many coordinates the best point differs from x; the last number where it does not."""
         changed = (self.x_max != self.x).flatten(1).sum(dim=1).to(self.changed.dtype)
         return torch.where(changed > 0, changed, self.changed)
 
@@ -109,7 +109,7 @@ class SparseSteps(Climb):
 def spread_evenly(x_adv: Tensor, gradient: Tensor, k: Tensor) -> Tensor:
     """Return the step of l1 length 1 that is spread evenly over each image's k coordinates of largest gradient.
 
-    Coordinates that the box keeps from moving are passed over. The paper takes them too; where k is small, a climb then
+    Coordinates that the box keeps from moving are skipped. The paper includes them; where k is small, a climb then
     stands still on a coordinate that has reached its bound.
 
     Args:
