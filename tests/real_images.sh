@@ -29,4 +29,5 @@ PYTHON
 "$rushkit" finetune --from cifar10 --to stl10 --set finetune.epochs=1 --set finetune.batch_size=128
 "$rushkit" evaluate --samples 1,64 --set data.limit=100
 "$rushkit" attack --type pgd --limit 8 --samples 1,8
+"$rushkit" attack --type pgd --norm l1 --eps 3 --limit 8 --samples 8 --protocol strict
 "$rushkit" runs list
