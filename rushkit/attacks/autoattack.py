@@ -17,7 +17,7 @@ from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_
 from rushkit.attacks.fab import FAB
 from rushkit.attacks.judged import judged
 from rushkit.attacks.losses import LossName, classes_needed
-from rushkit.attacks.result import AttackNote, AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult, gradient_notes
 from rushkit.attacks.square import Square
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
@@ -43,11 +43,15 @@ class Progress:
         per_attack: Name of a part to (N,) bool, the images that it broke and no part before it had.
         image_forwards: Images that went forward through the base model so far.
         image_backwards: Images that went backward through it so far.
+        unusable: (N,) bool, images at which a gradient of a part was NaN or infinite.
+        flat: (N,) bool, images whose gradient was zero at every step of every APGD that has attacked them.
     """
 
     done: tuple[str, ...]
     best: Best
     per_attack: Mapping[str, Tensor]
+    unusable: Tensor
+    flat: Tensor
     image_forwards: int = 0
     image_backwards: int = 0
 
@@ -55,7 +59,8 @@ class Progress:
         """The tensors of this state by name, for a file."""
         (score,) = self.best.scores
         by_part = {f"by.{name}": mask for name, mask in self.per_attack.items()}
-        return {"x_adv": self.best.x_adv, "score": score, "broken": self.best.settled, **by_part}
+        of_images = {"x_adv": self.best.x_adv, "score": score, "broken": self.best.settled}
+        return {**of_images, "unusable": self.unusable, "flat": self.flat, **by_part}
 
     @classmethod
     def restored(
@@ -63,7 +68,23 @@ class Progress:
     ) -> Progress:
         """Return the state whose ``tensors()`` returned these tensors."""
         best = Best(tensors["x_adv"], (tensors["score"],), tensors["broken"])
-        return cls(tuple(done), best, {name: tensors[f"by.{name}"] for name in done}, image_forwards, image_backwards)
+        per_attack = {name: tensors[f"by.{name}"] for name in done}
+        return cls(tuple(done), best, per_attack, tensors["unusable"], tensors["flat"], image_forwards, image_backwards)
+
+    def with_notes(self, index: Tensor, notes: Sequence[AttackNote | str], first: bool) -> Progress:
+        """Return the progress with what an APGD says of the gradients at the images ``index``.
+
+        Args:
+            index: (n,) the images that it attacked.
+            notes: Its notes.
+            first: Whether it is the first APGD of the suite.
+        """
+        unusable, flat = self.unusable.clone(), torch.zeros_like(self.flat)
+        for note in notes:
+            if isinstance(note, AttackNote) and note.images:
+                mask = unusable if note.code == "gradient-not-finite" else flat
+                mask[index[list(note.images)]] = True
+        return replace(self, unusable=unusable, flat=flat if first else flat & self.flat)
 
 
 @dataclass(frozen=True, repr=False)
@@ -214,7 +235,8 @@ class AutoAttack:
             parts, notes = self.parts(version, victim.num_classes)
         if progress is None:
             everything = torch.arange(len(x), device=x.device)
-            nothing = Progress((), Best.nothing(x), {}, image_forwards=victim.image_forwards)
+            none = torch.zeros_like(y, dtype=torch.bool)
+            nothing = Progress((), Best.nothing(x), {}, none, none, image_forwards=victim.image_forwards)
             progress = self._added(nothing, CLEAN, model, everything, x, y, x)
             after_part(progress)
         elif progress.best.x_adv.shape != x.shape:
@@ -225,6 +247,8 @@ class AutoAttack:
                 continue
             result = attack.run(model, x[left], y[left])
             progress = self._added(progress, name, model, left, x[left], y[left], result.x_adv)
+            if isinstance(attack, APGD):
+                progress = progress.with_notes(left, result.notes, first=name == next(iter(parts)))
             progress = replace(
                 progress,
                 image_forwards=progress.image_forwards + result.image_forwards,
@@ -232,6 +256,7 @@ class AutoAttack:
             )
             after_part(progress)
         names = CLEAN, *parts
+        notes += gradient_notes(progress.unusable, progress.flat)
         return self._result(model, x, y, progress, version, names, notes)
 
     def _under_attack(self, model: nn.Module, x: Tensor, purpose: str = "suite") -> AbstractContextManager[Victim]:

@@ -128,7 +128,7 @@ class BestIterate:
     def notes(self) -> tuple[AttackNote, ...]:
         """Return notes that name the images whose gradients were of no use, by their positions."""
         flat = self._asked & ~self._rising & ~self._unusable
-        return gradient_notes(self._unusable, flat, range(len(self.y)))
+        return gradient_notes(self._unusable, flat)
 
     def confirm(self, climb: int) -> None:
         """Settle, before the climb of this number, the images of a random model that new draws find clearly wrong."""

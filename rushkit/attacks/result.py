@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from torch import Tensor
+
+NoteCode = Literal["loss-replaced", "projected", "gradient-not-finite", "gradient-zero", "other"]
 
 
 class AttackNote(NamedTuple):
@@ -15,27 +16,31 @@ class AttackNote(NamedTuple):
     Attributes:
         code: Identifies the kind of note to code.
         text: The sentence that users read.
+        images: Positions in the batch of the images that it is about; empty if it is about the whole attack.
     """
 
-    code: Literal["loss-replaced", "projected", "gradient-not-finite", "gradient-zero", "other"]
+    code: NoteCode
     text: str
+    images: tuple[int, ...] = ()
 
 
-def gradient_notes(unusable: Tensor, flat: Tensor, names: Sequence[int]) -> tuple[AttackNote, ...]:
-    """Return notes that name the images whose gradients were of no use.
+def gradient_notes(unusable: Tensor, flat: Tensor) -> tuple[AttackNote, ...]:
+    """Return notes that name the images whose gradients were of no use, by their positions in the batch.
 
     Args:
         unusable: (N,) bool, images at which a gradient was NaN or infinite.
         flat: (N,) bool, images whose gradient was zero at every step.
-        names: (N,) names of the images.
     """
     notes: list[AttackNote] = []
-    for images, words in ((unusable, "was NaN or infinite"), (flat, "was zero at every step")):
+    kinds: tuple[tuple[NoteCode, Tensor, str], ...] = (
+        ("gradient-not-finite", unusable, "was NaN or infinite"),
+        ("gradient-zero", flat, "was zero at every step"),
+    )
+    for code, images, words in kinds:
         if images.any():
             places = images.nonzero().squeeze(1).tolist()
-            named = ", ".join(str(names[place]) for place in places)
-            text = f"the gradient {words} at {len(places)} of {len(images)} images: {named}"
-            notes.append(AttackNote("gradient-not-finite" if images is unusable else "gradient-zero", text))
+            text = f"the gradient {words} at {len(places)} of {len(images)} images: {', '.join(map(str, places))}"
+            notes.append(AttackNote(code, text, tuple(places)))
     return tuple(notes)
 
 

@@ -56,9 +56,7 @@ class Options:
     ] = Protocol.BOTH
     effort: Annotated[
         int | None,
-        typer.Option(
-            "--effort", metavar="1|2|4", help="Budget of strict pgd and apgd, as a multiple; the row names it."
-        ),
+        typer.Option("--effort", metavar="1|2|4", help="Budget of strict, as a multiple; the row names it."),
     ] = None
     samples: Samples = None
     limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None

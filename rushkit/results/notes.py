@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from pydantic import Field
 
-from rushkit.results.base import Record
+from rushkit.results.base import Count, Record
 
 # Codes of notes on an attack, which say why its figures may not be what a reader expects.
 NoteCode = Literal[
@@ -22,7 +23,6 @@ NoteCode = Literal[
     "resized",
     # A loss that needs more classes than there are was replaced.
     "loss-replaced",
-    # A part of the attack does not fit images of this size and was left out.
     # The attack returned images outside its ball, which were projected back.
     "projected",
     # bf16 was asked for on a device without units for it, so attacks search in float32.
@@ -34,6 +34,8 @@ NoteCode = Literal[
     # Any other note, for example from a plugin's attack.
     "other",
 ]
+# A sentence names at most so many images.
+_NAMED = 20
 Status = Literal["pass", "warn", "fail", "skipped"]
 
 
@@ -44,11 +46,33 @@ class Note(Record):
         code: Identifies the kind of note to code.
         text: The sentence that users read.
         figures: The numbers in the sentence, by name.
+        images: Indices in the data set's split of the images that it is about; empty if it is about all of them.
     """
 
     code: NoteCode
     text: str
     figures: dict[str, float] = Field(default_factory=dict)
+    images: list[Count] = Field(default_factory=list)
+
+
+def image_note(code: NoteCode, images: Iterable[int]) -> Note:
+    """Return a note that names the images whose gradients were of no use, by their indices in the split."""
+    indices = sorted(set(images))
+    named = ", ".join(map(str, indices[:_NAMED])) + (f" and {len(indices) - _NAMED} more" if indices[_NAMED:] else "")
+    words = "was NaN or infinite" if code == "gradient-not-finite" else "was zero at every step"
+    return Note(code=code, text=f"the gradient {words} at {len(indices)} of the images: {named}", images=indices)
+
+
+def merged(notes: Iterable[Note]) -> list[Note]:
+    """Return the notes without repetitions, and those of one code that name images as one note that names them all."""
+    kept: dict[str, Note] = {}
+    for note in notes:
+        before = kept.get(note.code)
+        if note.images and before is not None:
+            kept[note.code] = image_note(note.code, [*before.images, *note.images])
+        else:
+            kept.setdefault(note.code if note.images else note.text, note)
+    return list(kept.values())
 
 
 class Check(Record):

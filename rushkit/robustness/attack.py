@@ -21,7 +21,7 @@ from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, Fai
 from rushkit.results.convergence import convergence_of
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
 from rushkit.results.logs import AttackBlock, AttackSubject
-from rushkit.results.notes import Note
+from rushkit.results.notes import Note, merged
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
 from rushkit.robustness.failures import Failures, is_of_attack
@@ -279,10 +279,7 @@ def with_saved_images(
 
 def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
     plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
-    notes: list[Note] = [*stated]
-    for note in (note for block in blocks for note in block.notes):
-        if note not in notes:
-            notes.append(note)
+    notes = merged([*stated, *(note for block in blocks for note in block.notes)])
     candidates = [
         Candidate(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
         for candidate in plan.candidates

@@ -20,7 +20,7 @@ from rushkit.attacks.victim import Victim, under_attack
 from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock
-from rushkit.results.notes import Note
+from rushkit.results.notes import Note, image_note, merged
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import OnePanel, Plan
 from rushkit.run.partial import Partial
@@ -77,12 +77,18 @@ class Costs:
         """Credit an attack with images that it was the first to break."""
         self.contributions[name] = self.contributions.get(name, 0) + images
 
-    def note(self, note: AttackNote | str) -> None:
-        """Add a note from an attack, unless it was added before."""
+    def note(self, note: AttackNote | str, keys: Tensor) -> None:
+        """Add a note from an attack, unless it was added before.
+
+        Args:
+            note: The note.
+            keys: (n,) the indices in the split of the images that were attacked.
+        """
         coded = note if isinstance(note, AttackNote) else AttackNote("other", note)
         record = Note(code=coded.code, text=coded.text)
-        if record not in self.notes:
-            self.notes.append(record)
+        if coded.images:
+            record = image_note(coded.code, keys[list(coded.images)].tolist())
+        self.notes = merged([*self.notes, record])
 
 
 def attack_block(
@@ -250,8 +256,8 @@ class _Work:
         costs.image_backwards += engine.at.image_backwards
         for name, images in engine.at.credits.items():
             costs.credit(name, images)
-        for note in engine.notes(range(block.start, block.start + len(block.x))):
-            costs.note(note)
+        for note in engine.notes():
+            costs.note(note, block.keys)
         self.first_broken = {rule: numbers.tolist() for rule, numbers in engine.first_broken.items()}
         costs.done = 1
         self._store()
@@ -278,7 +284,7 @@ class _Work:
         self.costs.image_forwards += result.image_forwards * passes
         self.costs.image_backwards += result.image_backwards * passes
         for note in result.notes:
-            self.costs.note(note)
+            self.costs.note(note, self._block.keys[rows.to(self._block.keys.device)])
         return result.x_adv, self._by_part(result, rows)
 
     def _by_part(self, result: AttackResult, rows: Tensor) -> dict[str, int] | None:

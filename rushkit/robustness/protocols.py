@@ -142,6 +142,8 @@ def plan_attack(
     climbs = factory in (PGD, APGD)
     own: Options = {"seed": seed} if "seed" in known else {}
     notes = _version(section, factory, deterministic, own)
+    if strict and section.effort > 1:
+        own["effort"] = section.effort
     version = section.options.get("version", own.get("version"))
     own_draws = _own_draws(strict, samples, str(version) if version else None, deterministic)
     gradient_samples = own_draws if deterministic else section.eot or own_draws
@@ -180,6 +182,7 @@ def plan_attack(
         notes=tuple(notes),
         deterministic=deterministic,
         deviations=_deviations(section, factory, strict, own, gradient_samples, own_draws, deterministic),
+        effort=section.effort if strict else 1,
     )
 
 
@@ -202,10 +205,10 @@ def _rule_of(section: Attack, factory: Any) -> Literal["mixed", "apgd"] | None:
     """
     if factory in (PGD, APGD, Cascade) and not set(section.options) - {"seed"}:
         return "apgd" if factory is APGD else "mixed"
-    if section.effort > 1:
+    if section.effort > 1 and factory is not AutoAttack:
         raise UsageError(
             f"{section.type} has no effort {section.effort} here: it runs once, with settings of its own",
-            "effort is for `pgd` and `apgd` without options of their own",
+            "effort is for `pgd` and `apgd` without options of their own, and for `autoattack`",
         )
     return None
 

@@ -15,8 +15,10 @@ from torch import nn
 from rushkit import registries
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import Best
+from rushkit.attacks.result import gradient_notes
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
+from rushkit.results.notes import Note, image_note, merged
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Plan, plan_attack
@@ -43,16 +45,17 @@ class ScriptedSuite(Scripted):
         return SimpleNamespace(run_from=self.run)
 
 
-def outcome(x, image_forwards=0, image_backwards=0, **more):
-    return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=[], **more)
+def outcome(x, image_forwards=0, image_backwards=0, notes=(), **more):
+    return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=notes, **more)
 
 
 def attacked(run, *runs, start=0, partial=None, pace=None, protocol="strict", scripted=Scripted, **plan):
     """The record of a block of three-class images under these attacks."""
     g, x, y = prototypes(noise=0.6)
     candidates = tuple(scripted(f"attack {number}", each) for number, each in enumerate((run, *runs)))
+    keys = plan.pop("keys", torch.arange(len(x)))
     chosen = Plan(protocol, candidates, votes=1, gradient_samples=plan.pop("gradient_samples", 4), **plan)
-    block = Block(start, x, y, torch.arange(len(x)))
+    block = Block(start, x, y, keys)
     record, _ = attack_block(g, chosen, Attack(), block, 0, partial, pace)
     return record.to_table()
 
@@ -65,6 +68,26 @@ def test_a_part_of_a_suite_has_no_credit_for_what_was_broken_before():
     assert record["contributions"]["clean"] > 0
     # Whatever is not clearly lost was given to the suite, what is barely lost too.
     assert record["contributions"]["part"] == 60 - record["contributions"]["clean"]
+
+
+def test_notes_name_images_by_their_indices_in_the_split():
+    def run(model, x, y):
+        positions = torch.arange(len(x))
+        return outcome(x, notes=gradient_notes(positions == 2, positions == 5))
+
+    record = attacked(run, protocol="paper", keys=300 - 3 * torch.arange(60))
+    assert [(note["code"], note["images"]) for note in record["notes"]] == [
+        ("gradient-not-finite", [294]),
+        ("gradient-zero", [285]),
+    ]
+    assert record["notes"][0]["text"] == "the gradient was NaN or infinite at 1 of the images: 294"
+
+
+def test_notes_of_all_blocks_become_one_that_names_their_images():
+    other = Note(code="projected", text="projected")
+    blocks = [image_note("gradient-zero", [4, 9]), other, image_note("gradient-zero", [2]), other]
+    assert merged(blocks) == [image_note("gradient-zero", [2, 4, 9]), other]
+    assert image_note("gradient-zero", range(30)).text.endswith(" 18, 19 and 10 more")
 
 
 @pytest.mark.parametrize("panel, passes", [(True, 7), (False, 1)])
@@ -97,7 +120,7 @@ def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_p
     def suite(progress, model, x, y, after_part):
         given.append(progress)
         broken = torch.zeros(len(x), dtype=torch.bool)
-        after_part(Progress(("clean",), Best.nothing(x), {"clean": broken}))
+        after_part(Progress(("clean",), Best.nothing(x), {"clean": broken}, broken, broken))
         return outcome(x, per_attack={"clean": broken})
 
     def stop(pace):

@@ -39,11 +39,19 @@ def passes(rounds):
     return sum(part.steps * part.draws for part in rounds)
 
 
-@pytest.mark.parametrize("options", [{"type": "autoattack"}, {"type": "square"}, {"type": "pgd", "steps": 5}], ids=str)
+@pytest.mark.parametrize("options", [{"type": "square"}, {"type": "pgd", "steps": 5}], ids=str)
 def test_an_attack_with_settings_of_its_own_has_no_effort(options):
     with pytest.raises(UsageError, match="has no effort 2"):
         plan_attack(Attack(**options, effort=2), "strict", 64, 10, 0)
     assert plan_attack(Attack(**options, effort=2), "paper", 64, 10, 0).effort == 1
+
+
+def test_a_greater_effort_multiplies_the_steps_and_queries_of_autoattack():
+    plan = plan_attack(Attack(type="autoattack", effort=4), "strict", 64, 10, 0)
+    (candidate,) = plan.candidates
+    assert (plan.effort, plan.label, candidate.options["effort"]) == (4, "strict", 4)
+    (candidate,) = plan_attack(Attack(type="autoattack", effort=4), "paper", 64, 10, 0).candidates
+    assert "effort" not in candidate.options
 
 
 def test_more_draws_a_gradient_are_the_least_of_every_round():

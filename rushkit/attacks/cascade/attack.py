@@ -87,7 +87,7 @@ class Cascade:
                 loss_curve=torch.empty(0, dtype=torch.float64),
                 image_forwards=victim.image_forwards,
                 image_backwards=victim.image_backwards,
-                notes=engine.notes(range(len(x))),
+                notes=engine.notes(),
             )
 
     def on(self, victim: Victim, best: BestByRule, x: Tensor, y: Tensor) -> Engine:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -290,9 +290,9 @@ class Engine:
             passes += 2 * part.steps * int(needed.sum()) + (races if number > self.at.climb else 0)
         return passes
 
-    def notes(self, names: Sequence[int]) -> tuple[AttackNote, ...]:
-        """Return notes that name the images whose gradients were of no use, by the names (N,) of the images."""
-        return gradient_notes(self.unusable, self.flat, names)
+    def notes(self) -> tuple[AttackNote, ...]:
+        """Return notes that name the images whose gradients were of no use, by their positions."""
+        return gradient_notes(self.unusable, self.flat)
 
     def numbers(self) -> dict[str, Any]:
         """Return the numbers that ``restore`` needs."""
