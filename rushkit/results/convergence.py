@@ -34,4 +34,5 @@ def convergence_of(outcomes: AttackOutcomes, rounds: Sequence[AttackRound]) -> d
 
 def _change(broken: int, images: int) -> Change:
     low, high = statistics.wilson_interval(broken, images)
-    return Change(estimate=-broken / images, low=-float(high), high=-float(low))
+    # Without a fall, 0.0 - 0.0 is 0.0 and not -0.0.
+    return Change(estimate=0.0 - broken / images, low=0.0 - float(high), high=0.0 - float(low))
