@@ -146,6 +146,7 @@ def test_what_may_be_weaker_than_strict_is_not_called_strict(options):
     [
         {"eot": 21},
         {"type": "apgd", "steps": 200},
+        {"type": "apgd", "restarts": 3},
         {"type": "apgd", "selection_samples": 200},
         {"type": "apgd", "n_targets": 20},
         {"type": "autoattack", "queries": 6000},
