@@ -60,7 +60,8 @@ CHANGES = (
     "pretrain.knn.every=0",
     "finetune.batch_size=16",
     "finetune.epochs=5",
-    "attack=[{type='pgd', samples=[2], limit=7, steps=2}]",
+    # PGD with settings of its own, and under strict the cascade.
+    "attack=[{type='pgd', samples=[2], limit=7, steps=2}, {type='pgd', samples=[2], limit=7}]",
     "certify.norm=l1",
     "certify.samples=250",
     "certify.selection=150",
@@ -108,7 +109,7 @@ def look(folder: Path, model: Path) -> None:
     with start_run("evaluate", recipe, QUIET) as run:
         evaluate(recipe, checkpoint, run)
     with start_run("attack", recipe, QUIET) as run, blocks_of(attack_module, "BLOCK", 2):
-        attack(recipe, checkpoint, run, ("paper",), save=True, transfer=checkpoint)
+        attack(recipe, checkpoint, run, ("paper", "strict"), save=True, transfer=checkpoint)
     with start_run("audit", recipe, QUIET) as run:
         audit(recipe, checkpoint, AUDIT, run, AUDITED)
     with start_run("probe", recipe, QUIET) as run, blocks_of(probe_module, "_BLOCK", 8):
