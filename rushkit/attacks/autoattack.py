@@ -72,7 +72,7 @@ class Progress:
         return cls(tuple(done), best, per_attack, tensors["unusable"], tensors["flat"], image_forwards, image_backwards)
 
     def with_notes(self, index: Tensor, notes: Sequence[AttackNote | str], first: bool) -> Progress:
-        """Return the progress with what an APGD says of the gradients at the images ``index``.
+        """Return the progress with the images whose gradients were of no use to an APGD on the images ``index``.
 
         Args:
             index: (n,) the images that it attacked.
@@ -121,7 +121,7 @@ class AutoAttack:
         queries: Queries of Square (official: 5000).
         samples: Draws for each gradient in rand (official EOT: 20), or m in standard on a random model; None: official.
         selection_samples: Draws of the panels that compare images; None: at least 20.
-        effort: 1, 2 or 4, by which steps and queries are multiplied; 1 is the official suite. From Python only.
+        effort: 1, 2 or 4, by which steps and queries are multiplied; 1 is the official suite.
         seed: Seeds every draw.
 
     Raises:

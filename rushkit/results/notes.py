@@ -34,7 +34,7 @@ NoteCode = Literal[
     # Any other note, for example from a plugin's attack.
     "other",
 ]
-# A sentence names at most so many images.
+# The most images that a note lists in its text.
 _NAMED = 20
 Status = Literal["pass", "warn", "fail", "skipped"]
 
@@ -46,7 +46,7 @@ class Note(Record):
         code: Identifies the kind of note to code.
         text: The sentence that users read.
         figures: The numbers in the sentence, by name.
-        images: Indices in the data set's split of the images that it is about; empty if it is about all of them.
+        images: Indices in the data set's split of the images that it names; empty if it names none.
     """
 
     code: NoteCode
