@@ -270,17 +270,18 @@ class Slope(nn.Module):
         return torch.stack([-gain, gain], 1)
 
 
-@pytest.mark.parametrize("noise", ["none", "uniform"])
+@pytest.mark.parametrize("side, count, noise", [(16, 2, "none"), (16, 2, "uniform"), (32, 2, "none"), (224, 1, "none")])
 @pytest.mark.parametrize("eps", [1.0, 3.0])
-def test_in_l1_it_gains_what_the_greedy_choice_of_pixels_does(eps, noise):
+def test_in_l1_it_gains_what_the_greedy_choice_of_pixels_does(eps, side, count, noise):
     """The pixels of largest weight go to their bound until eps is spent; .98 of that gain is asked for."""
     source = torch.Generator().manual_seed(0)
-    x, direction = torch.rand(2, 3, 16, 16, generator=source), torch.randn(768, generator=source)
+    x = torch.rand(count, 3, side, side, generator=source)
+    direction = torch.randn(3 * side**2, generator=source)
     room = torch.where(direction > 0, 1 - x.flatten(1), x.flatten(1))[:, direction.abs().argsort(descending=True)]
     spent = torch.minimum(room, (eps - (room.cumsum(1) - room)).clamp(min=0))
     exact = (spent * direction.abs().sort(descending=True).values).sum(1)
     model = Slope(direction)
     attack = Cascade("l1", eps)
-    result = attack.run(smoothed(model, noise, samples=4), x, torch.zeros(2, dtype=torch.int64))
+    result = attack.run(smoothed(model, noise, samples=4), x, torch.zeros(count, dtype=torch.int64))
     assert ((result.x_adv - x).flatten(1) @ direction / exact).min() > 0.98
     assert reach(x, result.x_adv, "l1") <= eps
