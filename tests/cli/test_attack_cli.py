@@ -75,7 +75,7 @@ def test_resume_refuses_a_model_that_changed_and_loses_nothing(cli, fails, runs)
     "arguments, words",
     [
         (["--eps", "8/0"], "must be a number such as 0.03 or 8/255 (got '8/0')"),
-        (["--type", "apgd", "--norm", "l1", "--eps", "1"], "apgd has no norm 'l1'"),
+        (["--type", "deepfool", "--norm", "l1", "--eps", "1"], "deepfool has no norm 'l1'"),
         (["--type", "fgsm", "--norm", "l2", "--eps", "1"], "fgsm has no norm 'l2'"),
         (["--norm", "l2"], "--norm l2 without --eps: the recipe's eps 8/255 is a radius in linf"),
         (["--type", "autoattack", "--set", "attack.0.version=strong"], "version"),

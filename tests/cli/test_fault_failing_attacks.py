@@ -63,9 +63,9 @@ def test_going_on_does_not_try_a_failed_attack_again(cli, runs):
 
 def test_all_that_cannot_run_is_named_in_one_error_before_there_is_a_run(fails, runs):
     before = sorted(runs.iterdir())
-    tables = "{type='apgd', norm='l1', eps=1.0}, {type='pgd'}, {type='fgsm', norm='l2', eps=1.0}"
+    tables = "{type='deepfool', norm='l1', eps=1.0}, {type='pgd'}, {type='fgsm', norm='l2', eps=1.0}"
     said = fails(2, "attack", *sets(f"attack=[{tables}]"))
     assert "2 of 3 attacks cannot run" in said.err
-    assert "attack.0 (apgd): apgd has no norm 'l1'" in said.err
+    assert "attack.0 (deepfool): deepfool has no norm 'l1'" in said.err
     assert "attack.2 (fgsm): fgsm has no norm 'l2'" in said.err
     assert sorted(runs.iterdir()) == before

@@ -9,7 +9,7 @@ from commands import only, sets
 
 FEW = ("--limit", "2", "--samples", "1")
 SHORT = sets("attack.0.steps=2", "attack.0.step_size=0.001")
-NAMED = "steps 2 (strict: 40), step_size 0.001 (strict: eps/2 falling to 0)"
+NAMED = "steps 2 (strict: by round), step_size 0.001 (strict: by round), type pgd (strict: cascade)"
 
 
 def rows_of(said):
@@ -28,10 +28,10 @@ def weakened(cli, runs):
 @pytest.mark.parametrize(
     ("kind", "option", "own"),
     [
-        ("pgd", "step_size=0.001", "eps/2 falling to 0"),
-        ("pgd", "targeted=true", False),
+        ("pgd", "step_size=0.001", "by round"),
+        ("pgd", "targeted=true", "by round"),
         ("pgd", "selection_samples=1", 20),
-        ("pgd", "steps=3", 40),
+        ("pgd", "steps=3", "by round"),
         ("apgd", "n_targets=1", 9),
         ("apgd", "loss='ce'", ["nll", "ce", "dlr", "margin"]),
         ("autoattack", "steps=2", 100),
@@ -55,32 +55,43 @@ def test_an_option_that_is_weaker_than_the_protocols_makes_a_row_that_is_not_str
 def test_an_attack_that_strict_has_no_settings_for_is_not_strict(cli, runs, kind):
     ball = ("--norm", "l1", "--eps", "12") if "pixel" in kind else ()
     (row,) = rows_of(cli("attack", "--type", kind, *ball, "--protocol", "strict", "--json", *FEW))
-    own = ["pgd", "apgd", "autoattack"]
+    own = ["cascade", "pgd", "apgd", "autoattack"]
     assert row["protocol"] == "weaker"
     assert row["deviations"] == [{"name": "type", "value": kind, "own": own, "weaker": True}]
 
 
 def test_fewer_draws_a_gradient_than_strict_takes_are_not_strict(cli, runs):
-    (row,) = rows_of(cli("attack", "--protocol", "strict", "--eot", "19", "--json", *FEW, *sets("attack.0.steps=2")))
+    options = sets("attack.0.steps=2", "attack.0.loss=ce")
+    (row,) = rows_of(cli("attack", "--type", "apgd", "--protocol", "strict", "--eot", "19", "--json", *FEW, *options))
     assert row["protocol"] == "weaker"
     assert row["deviations"][0] == {"name": "eot", "value": 19, "own": 20, "weaker": True}
 
 
 def test_more_work_than_strict_asks_for_is_named_too(cli, runs):
     few = ("--limit", "1", "--samples", "1")
-    (row,) = rows_of(cli("attack", "--protocol", "strict", "--eot", "21", "--json", *few, *sets("attack.0.restarts=3")))
+    options = sets("attack.0.steps=101")
+    said = cli("attack", "--type", "autoattack", "--protocol", "strict", "--eot", "21", "--json", *few, *options)
+    (row,) = rows_of(said)
     assert row["protocol"] == "strict"
     assert [(each["name"], each["value"], each["own"], each["weaker"]) for each in row["deviations"]] == [
         ("eot", 21, 20, False),
-        ("restarts", 3, 2, False),
+        ("steps", 101, 100, False),
     ]
+
+
+def test_more_draws_in_every_round_are_named_and_stay_strict(cli, runs):
+    (row,) = rows_of(cli("attack", "--protocol", "strict", "--eot", "21", "--json", "--limit", "1", "--samples", "1"))
+    assert row["protocol"] == "strict"
+    assert row["deviations"] == [{"name": "eot", "value": 21, "own": 8, "weaker": False}]
 
 
 def test_the_terminal_names_what_is_weaker_in_every_table_and_has_no_strict_column(weakened):
     assert "weaker % [95%]" in weakened
     assert "strict % [95%]" not in weakened
     tables = weakened.partition("robust accuracy")[2]
-    assert all(" ".join(part.split()).count("steps 2 (strict: 40)") == 1 for part in tables.split("first to break"))
+    assert all(
+        " ".join(part.split()).count("steps 2 (strict: by round)") == 1 for part in tables.split("first to break")
+    )
     assert "2 steps of 0.001 reach 0.002, and the ball has the radius 8/255" in weakened
 
 
@@ -106,7 +117,7 @@ def test_a_comparison_names_what_is_weaker(cli, runs, weakened):
     compared = cli("runs", "compare", first, only(runs, "attack").name, "--json")
     (test,) = json.loads(compared.out)["significance"]
     assert test["what"]["protocol"] == "weaker"
-    assert [each["name"] for each in test["what"]["deviations"]] == ["steps", "step_size"]
+    assert [each["name"] for each in test["what"]["deviations"]] == ["steps", "step_size", "type"]
 
 
 def test_a_report_quotes_no_weakened_figure_as_strict(cli, runs, weakened):
