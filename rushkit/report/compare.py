@@ -145,4 +145,4 @@ def _settings(row: AttackRow) -> str:
         (candidate.label, sorted((key, value) for key, value in candidate.options.items() if key != "seed"))
         for candidate in row.candidates
     ]
-    return repr((row.gradient_samples, candidates, row.rounds, row.selection))
+    return repr((row.gradient_samples, candidates, row.rounds, row.selection, row.thresholds))

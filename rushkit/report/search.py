@@ -55,6 +55,17 @@ def definition_note(row: AttackRow) -> str:
         f"{row.protocol} version {row.version}, effort {row.effort}, search in {row.search_precision}: "
         f"{'; '.join(parts)}. Climbs are {_way(usual)} unless they say otherwise. Versions of an image are compared on "
         f"{panels} draws, and scored by {votes} of m = {row.samples}; an image leaves once its outcome is settled"
+        f"{_threshold_words(row)}"
+    )
+
+
+def _threshold_words(row: AttackRow) -> str:
+    if not row.thresholds:
+        return ""
+    agreement, clearly, settled = (row.thresholds[name] for name in ("agreement", "clearly", "settled"))
+    return (
+        f", its vote lost by {settled:g} standard deviations; draws are doubled where the gradients of two half panels "
+        f"have a cosine below {agreement:g}; a race ends early at {clearly:g} standard errors"
     )
 
 

@@ -259,6 +259,9 @@ class AttackRow(Record):
         rounds: The climbs of a cascade, in order, with every number that defines them; empty for other attacks.
         selection: The sizes of the panels on which a cascade compares two versions of an image, in order; empty for
             other attacks.
+        thresholds: What decides within a cascade: ``agreement``, the cosine between the gradients of two half panels
+            below which the draws are doubled; ``clearly``, the standard errors that end a race early; ``settled``, the
+            standard deviations by which a vote is lost when the image leaves. Empty for other attacks.
         search_precision: Precision of the passes that search. Those that select and score are always float32.
         convergence: Rule -> how far the accuracy would still fall with twice the passes; empty where that is not known.
         images: Number of images.
@@ -287,6 +290,7 @@ class AttackRow(Record):
     candidates: list[Candidate]
     rounds: list[AttackRound] = Field(default_factory=list)
     selection: list[Number] = Field(default_factory=list)
+    thresholds: dict[str, Size] = Field(default_factory=dict)
     search_precision: SearchPrecision = "float32"
     convergence: dict[Rule, Change] = Field(default_factory=dict)
     images: Number

@@ -6,7 +6,8 @@ return. A row with other settings lists them, and is labelled strict only if the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from inspect import signature
 from typing import Any, Literal
 
@@ -17,10 +18,11 @@ from rushkit.attacks.abilities import ChecksFit
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.autoattack import AutoAttack
 from rushkit.attacks.cascade.attack import Cascade
-from rushkit.attacks.cascade.schedule import MOMENTUM, Schedule, first_step, looks, schedule_of
+from rushkit.attacks.cascade.schedule import AGREEMENT, MOMENTUM, Schedule, first_step, looks, schedule_of
 from rushkit.attacks.losses import classes_needed
+from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
-from rushkit.attacks.race import Panel
+from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
@@ -85,6 +87,7 @@ class Plan:
         effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
         rounds: The rounds of a cascade, as the record keeps them; empty for other attacks.
         selection: The sizes of a cascade's panels of selection; empty for other attacks.
+        thresholds: What decides within a cascade, by name; empty for other attacks.
         most_passes: Passes that the search takes for an image at most, forward and backward, each draw counted; None if
             that is not known.
         likely_passes: The same where images leave as usual.
@@ -101,6 +104,7 @@ class Plan:
     effort: int = 1
     rounds: tuple[AttackRound, ...] = ()
     selection: tuple[int, ...] = ()
+    thresholds: Mapping[str, float] = field(default_factory=dict)
     most_passes: int | None = None
     likely_passes: int | None = None
 
@@ -243,6 +247,7 @@ def _cascade(
         effort=attacker.effort,
         rounds=tuple(_recorded(schedule, section)),
         selection=panel.ends,
+        thresholds={} if deterministic else {"agreement": AGREEMENT, "clearly": CLEARLY, "settled": SETTLED},
         most_passes=schedule.most_passes(panel.size),
         likely_passes=schedule.likely_passes(panel.ends[0]),
     )

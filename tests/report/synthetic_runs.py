@@ -212,7 +212,11 @@ def attack_row(
         contributions=facts.get("contributions", {f"{attack} nll": sum(count == 0 for count in counts)}),
         notes=facts.get("notes", []),
         version=facts.get("version", VERSIONS[protocol]),
-        **{name: facts[name] for name in ("effort", "rounds", "selection", "convergence") if name in facts},
+        **{
+            name: facts[name]
+            for name in ("effort", "rounds", "selection", "thresholds", "convergence")
+            if name in facts
+        },
     )
 
 

@@ -136,13 +136,16 @@ def test_a_note_names_the_version_and_every_number_of_the_search():
     later = CLIMB.with_changes(doubling=3, steps=40)
     other = {"loss": "nll", "start": "random", "method": "sparse", "step_size": 1.0, "momentum": 0.0}
     climbs = [CLIMB, later, later.with_changes(**other, options={"rival": 2})]
-    row = attack_row([10, 0], rounds=climbs, selection=[16, 100])
+    thresholds = {"agreement": 0.1, "clearly": 2.5, "settled": 4.0}
+    row = attack_row([10, 0], rounds=climbs, selection=[16, 100], thresholds=thresholds)
     note = definition_note(row)
     for words in (
         "strict version 2, effort 1, search in float32: round 2: 20 steps of 16 to 64 draws, races after 10, 15, 20,",
         "up margin from best; round 3: 40 steps of",
         "nll from random (sparse, first step 1 eps, momentum 0, rival 2). Climbs are falling, first step 0.5 eps,",
         "compared on 16, 100 draws, and scored by 10 votes of m = 64",
+        "its vote lost by 4 standard deviations",
+        "a cosine below 0.1; a race ends early at 2.5 standard errors",
     ):
         assert words in note
     assert definition_note(attack_row([10])) == ""
