@@ -224,8 +224,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evaluation", "imported", "notes", "prediction", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},
-        {"convergence", "logs", "records"},
+        {"logs", "records"},
         {"intervals"},
+        {"convergence"},
     ),
     "run": (
         {

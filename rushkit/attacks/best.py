@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -153,12 +153,16 @@ class Champion:
         runs: Their outputs on the draws of the selection panel.
         settled: (N,) bool, images whose vote is as good as lost.
         broken: (N,) bool, images whose label has lost the vote of the panel.
+        before: (N,) float64, the probability of a right vote when it was last marked.
+        replaced: (N,) bool, images whose version is another one than then.
     """
 
     x_adv: Tensor
     runs: Runs
     settled: Tensor
     broken: Tensor
+    before: Tensor
+    replaced: Tensor
 
 
 class BestByRule:
@@ -186,7 +190,14 @@ class BestByRule:
         mean = Judge("mean", votes, random) if votes > 1 and random else majority
         self._judges: dict[Rule, Judge] = {"majority": majority, "mean": mean}
         self._champions = {
-            judge: Champion(x.clone(), Runs.none(self._panel, x, victim.num_classes), self._none(), self._none())
+            judge: Champion(
+                x_adv=x.clone(),
+                runs=Runs.none(self._panel, x, victim.num_classes),
+                settled=self._none(),
+                broken=self._none(),
+                before=self._none().double(),
+                replaced=self._none(),
+            )
             for judge in (majority, mean)
         }
         self.chosen = torch.full_like(y, ORIGINAL)
@@ -230,12 +241,41 @@ class BestByRule:
 
     def leads(self) -> Tensor:
         """Return (N,) the margin by which the label loses the majority vote of the draws made of its best version."""
-        judge, runs = self._judges["majority"], self.best["majority"].runs
-        leads = torch.zeros_like(self._y, dtype=torch.float64)
+        margins = torch.zeros_like(self._y, dtype=torch.float64)
+        for rows, leads in self._leads(self._judges["majority"]):
+            margins[rows] = leads.mean(dim=0)
+        return margins
+
+    def _leads(self, judge: Judge) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield indices (n,) of images with equally many draws of the best version, and its leads (draws, n)."""
+        runs = self._champions[judge].runs
         for drawn in runs.drawn.unique().tolist():
             rows = (runs.drawn == drawn).nonzero().squeeze(1)
-            leads[rows] = judge.leads(runs.log_prob[:drawn, rows], self._y[rows]).mean(dim=0)
-        return leads
+            yield rows, judge.leads(runs.log_prob[:drawn, rows], self._y[rows])
+
+    def _right(self, judge: Judge) -> Tensor:
+        """Return (N,) float64, the probability that a vote on the best version is right; 0 if it is settled."""
+        right = torch.zeros_like(self._y, dtype=torch.float64)
+        for rows, leads in self._leads(judge):
+            right[rows] = judge.right(leads)
+        return right.masked_fill(self._champions[judge].settled, 0.0)
+
+    def mark(self) -> None:
+        """Note how probable a right vote on each image is now, for ``falls``."""
+        for judge, champion in self._champions.items():
+            champion.before, champion.replaced = self._right(judge), self._none()
+
+    def falls(self) -> dict[Rule, Tensor]:
+        """Return rule -> (N,) float64 in [0, 1], by how much a right vote has become less probable since ``mark``.
+
+        Both probabilities are read from the draws that the panel has made of the versions. A version that is still the
+        best has not fallen, whatever its later draws say, and a probability that has risen counts as no fall.
+        """
+        fallen = {
+            judge: (champion.before - self._right(judge)).clamp(0, 1).masked_fill(~champion.replaced, 0.0)
+            for judge, champion in self._champions.items()
+        }
+        return {rule: fallen[judge] for rule, judge in self._judges.items()}
 
     def rivals(self) -> Tensor:
         """(N, K-1) the other classes, from the likeliest at the best version to the least likely, by the panel."""
@@ -260,9 +300,7 @@ class BestByRule:
         runs = examine(self._ask, self._panel, x_adv, self._y, tuple(self._champions))
         for judge, champion in self._champions.items():
             champion.runs = Runs(runs.log_prob.clone(), runs.drawn.clone())
-            for drawn in runs.drawn.unique().tolist():
-                rows = (runs.drawn == drawn).nonzero().squeeze(1)
-                leads = judge.leads(runs.log_prob[:drawn, rows], self._y[rows])
+            for rows, leads in self._leads(judge):
                 champion.broken[rows] = leads.mean(dim=0) > 0
                 champion.settled[rows] = judge.verdict(leads, self._panel)[0]
 
@@ -293,6 +331,7 @@ class BestByRule:
             rows = index[better]
             champion.x_adv[rows] = x_adv[better]
             champion.runs.put(rows, runs.of(better.nonzero().squeeze(1)))
+            champion.replaced[rows] = True
             champion.settled[rows] = finish[judge].lost[better]
             champion.broken[rows] |= finish[judge].ahead[better]
             if judge == self._judges["majority"]:
@@ -309,6 +348,8 @@ class BestByRule:
                 f"{judge.rule}.drawn": champion.runs.drawn.clone(),
                 f"{judge.rule}.settled": champion.settled.clone(),
                 f"{judge.rule}.broken": champion.broken.clone(),
+                f"{judge.rule}.before": champion.before.clone(),
+                f"{judge.rule}.replaced": champion.replaced.clone(),
             }
         return tensors
 
@@ -319,5 +360,5 @@ class BestByRule:
         for judge in self._champions:
             rule = judge.rule
             runs = Runs(here[f"{rule}.log_prob"], here[f"{rule}.drawn"])
-            x_adv, settled, broken = (here[f"{rule}.{name}"] for name in ("x_adv", "settled", "broken"))
-            self._champions[judge] = Champion(x_adv, runs, settled, broken)
+            names = ("x_adv", "settled", "broken", "before", "replaced")
+            self._champions[judge] = Champion(runs=runs, **{name: here[f"{rule}.{name}"] for name in names})

@@ -147,6 +147,21 @@ class Judge:
         lost = self.lost(leads, _ERRORS)
         return lost, ~lost & self.lost(leads, -_ERRORS)
 
+    def right(self, leads: Tensor) -> Tensor:
+        """Return (N,) float64, the probability that a vote of m draws gives the label, by what ``leads`` returned.
+
+        At m = 1 it is the label's share of the draws, and 0 or 1 without noise. Else the sum of m leads is taken to be
+        normal with the mean and the variance of the draws; variances below 1/draws are raised to it.
+        """
+        lead, draws = leads.mean(dim=0), len(leads)
+        if not self.random:
+            return (lead <= 0).double()
+        if self.votes == 1:
+            return (1 - lead) / 2
+        variance = (leads.square().mean(dim=0) - lead.square()).clamp(min=1 / draws)
+        right: Tensor = torch.special.ndtr(-lead * (self.votes / variance).sqrt())
+        return right
+
     def safe(self, leads: Tensor) -> Tensor:
         """Return (N,) bool, whether the label is as good as certain to win a vote of m draws."""
         return torch.zeros_like(leads[0], dtype=torch.bool) if self.votes == 1 else self.lost(-leads, _ERRORS)

@@ -116,10 +116,10 @@ class AttackRound(Record):
 
 
 class Change(Record):
-    """How far an accuracy would still fall if the search had twice the passes.
+    """How far an accuracy would still fall if the search had twice the passes, by how far the last doubling brought it.
 
     Attributes:
-        estimate: Expected change of the accuracy, 0 or below.
+        estimate: The change of the accuracy in the last doubling, 0 or below.
         low: Lower end of its 95% interval.
         high: Upper end of the interval.
     """
@@ -166,6 +166,9 @@ class AttackOutcomes(Record):
         indices: (N,) the images' indices in the data set's split, before any limit.
         first_broken: Rule -> (N,) number of the climb, counted from 1, that was the first to break the image under it;
             0 if the clean image is wrong, -1 if no climb broke it. Empty for an attack without rounds.
+        last_fall: Rule -> (N,) by how much the last doubling of the search made a right vote of m draws less probable,
+            as read from the draws of the selection panel; 0 if it found no worse version. Empty for an attack with
+            fewer than two doublings.
     """
 
     images: list[Count]
@@ -175,11 +178,13 @@ class AttackOutcomes(Record):
     chosen: list[Choice]
     indices: list[Count]
     first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
+    last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         votes = *self.right.values(), *self.clean_right.values()
         check_same_length(self.images, self.labels, self.chosen, self.indices, *votes, *self.first_broken.values())
+        check_same_length(self.images, *self.last_fall.values())
         return self
 
 
@@ -263,7 +268,8 @@ class AttackRow(Record):
             below which the draws are doubled; ``clearly``, the standard errors that end a race early; ``settled``, the
             standard deviations by which a vote is lost when the image leaves. Empty for other attacks.
         search_precision: Precision of the passes that search. Those that select and score are always float32.
-        convergence: Rule -> how far the accuracy would still fall with twice the passes; empty where that is not known.
+        convergence: Rule -> how far the last doubling of the passes brought the accuracy down, as the estimate for the
+            next; empty where that is not known.
         images: Number of images.
         rules: Rule -> robust accuracy under it.
         outcomes: The outcome of every image.
@@ -312,6 +318,8 @@ class AttackRow(Record):
         rounds = [number for numbers in self.outcomes.first_broken.values() for number in numbers]
         if max(rounds, default=-1) > len(self.rounds):
             raise ValueError("an image was broken in a round that the row does not have")
+        if self.outcomes.last_fall and max((part.doubling for part in self.rounds), default=0) < 2:
+            raise ValueError("a last doubling is recorded, and the row has no two of them")
         return self
 
 

@@ -1,38 +1,35 @@
-"""How far a robust accuracy would still fall with twice the passes, from the images that the last doubling broke."""
+"""How far a robust accuracy would still fall with twice the passes, by how far the last doubling brought it down."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-from rushkit import statistics
 from rushkit.recipe.schema import Rule
-from rushkit.results.attacks import AttackOutcomes, AttackRound, Change
+from rushkit.results.attacks import AttackOutcomes, Change
+from rushkit.results.intervals import mean_interval
 
 
-def convergence_of(outcomes: AttackOutcomes, rounds: Sequence[AttackRound]) -> dict[Rule, Change]:
-    """Return rule -> the change of the accuracy that another doubling of the budget would bring.
+def convergence_of(outcomes: AttackOutcomes) -> dict[Rule, Change]:
+    """Return rule -> by how much the last doubling of the passes changed the accuracy: the estimate for the next one.
 
-    The next doubling is assumed to break as many images as the last one did. Doublings break fewer and fewer images, so
-    the estimate errs to the side of a greater fall. The interval is the 95% Wilson interval of that share.
+    The change is the mean over the images of ``last_fall``, the fall in the probability of a right vote, whether or not
+    the vote has turned. It comes from the draws on which versions were selected, which favours the later ones, and no
+    image is allowed to rise, so it errs to the side of a greater fall. That the next doubling brings no more than the
+    last one did is an assumption. The interval is the 95% Wilson interval of a mean of shares: it covers the choice of
+    images and not that assumption.
 
     Args:
-        outcomes: The outcome of every image, with the climb that first broke it.
-        rounds: The climbs of the cascade, each with the number of its round.
+        outcomes: The outcome of every image.
 
     Returns:
-        The changes; empty with fewer than two doublings, and without rounds.
+        The changes; empty for an attack with fewer than two doublings.
     """
-    last = max((part.doubling for part in rounds), default=0)
-    if last < 2:
-        return {}
-    late = {number for number, part in enumerate(rounds, start=1) if part.doubling == last}
-    return {
-        rule: _change(sum(number in late for number in numbers), len(numbers))
-        for rule, numbers in outcomes.first_broken.items()
-    }
+    return {rule: _change(falls) for rule, falls in outcomes.last_fall.items()}
 
 
-def _change(broken: int, images: int) -> Change:
-    low, high = statistics.wilson_interval(broken, images)
+def _change(falls: Sequence[float]) -> Change:
+    total = math.fsum(falls)
+    low, high = mean_interval(total, len(falls))
     # Without a fall, 0.0 - 0.0 is 0.0 and not -0.0.
-    return Change(estimate=0.0 - broken / images, low=0.0 - float(high), high=0.0 - float(low))
+    return Change(estimate=0.0 - total / len(falls), low=0.0 - high, high=0.0 - low)

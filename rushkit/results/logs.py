@@ -8,7 +8,7 @@ from pydantic import Field, JsonValue
 
 from rushkit.recipe.schema import Data, Noise, Norm, Rule
 from rushkit.results.attacks import SearchPrecision
-from rushkit.results.base import Choice, Count, Number, Record, Size
+from rushkit.results.base import Choice, Count, Number, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
 
@@ -195,7 +195,7 @@ class AttackBlock(Record):
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
         contributions: Attack -> number of images that it was the first to break.
-        first_broken: As in ``AttackOutcomes``, of these images.
+        first_broken, last_fall: As in ``AttackOutcomes``, of these images.
         notes: Notes that qualify the figures.
         image_forwards: Forward passes of single images through the model.
         image_backwards: Backward passes of single images.
@@ -209,6 +209,7 @@ class AttackBlock(Record):
     clean_right: dict[Rule, list[Count]]
     contributions: dict[str, Count]
     first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
+    last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)
     notes: list[Note]
     image_forwards: Count
     image_backwards: Count

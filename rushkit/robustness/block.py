@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,6 +137,7 @@ def attack_block(
         clean_right=clean_right,
         contributions=costs.contributions,
         first_broken=work.first_broken,
+        last_fall=work.last_fall,
         notes=list(costs.notes),
         image_forwards=costs.image_forwards,
         image_backwards=costs.image_backwards,
@@ -168,6 +170,7 @@ class _Work:
         self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection"))
         self.costs = Costs()
         self.first_broken: dict[Rule, list[int]] = {}
+        self.last_fall: dict[Rule, list[float]] = {}
         # Right votes of the images that are scored.
         self.right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
         self.clean_right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
@@ -259,6 +262,7 @@ class _Work:
         for note in engine.notes():
             costs.note(note, block.keys)
         self.first_broken = {rule: numbers.tolist() for rule, numbers in engine.first_broken.items()}
+        self.last_fall = {rule: falls.tolist() for rule, falls in engine.last_fall.items()}
         costs.done = 1
         self._store()
 
@@ -330,9 +334,14 @@ class _Work:
             }
         notes = [note.to_table() for note in self.costs.notes]
         books = {**vars(self.costs), "notes": notes, "seconds": self.seconds()}
-        tables = {"first_broken": self.first_broken, "right": self.right, "clean_right": self.clean_right}
+        tables: dict[str, Mapping[Rule, Sequence[float]]] = {
+            "first_broken": self.first_broken,
+            "last_fall": self.last_fall,
+            "right": self.right,
+            "clean_right": self.clean_right,
+        }
         found: dict[str, JSON] = {
-            name: {str(rule): counts for rule, counts in table.items()} for name, table in tables.items()
+            name: {str(rule): list(column) for rule, column in table.items()} for name, table in tables.items()
         }
         meta: dict[str, JSON] = {"books": books, "suite": suite, "cascade": cascade, **found}
         self._partial.save(self._block.start, tensors, meta)
@@ -347,7 +356,7 @@ class _Work:
         else:
             self._begun = cascade, tensors
         books = stored.meta["books"]
-        self.first_broken = stored.meta["first_broken"]
+        self.first_broken, self.last_fall = stored.meta["first_broken"], stored.meta["last_fall"]
         self.right, self.clean_right = stored.meta["right"], stored.meta["clean_right"]
         self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:

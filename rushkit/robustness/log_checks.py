@@ -36,6 +36,8 @@ def check_attack(
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
         for numbers in record.get("first_broken", {}).values():
             integers(numbers, (len(rows),), -1, rounds, "a round")
+        for falls in record.get("last_fall", {}).values():
+            _check_shares(falls, len(rows))
         _check_notes(record["notes"])
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
@@ -89,6 +91,12 @@ def _blocks(records: Sequence[Record], images: int, size: int) -> Iterable[range
     """Return the positions of the images of each record, in blocks of ``size``."""
     demand((len(records) - 1) * size < images, "it has more lines than there are images")
     return [range(start, min(start + size, images)) for start in range(0, len(records) * size, size)]
+
+
+def _check_shares(shares: object, images: int) -> None:
+    demand(isinstance(shares, list) and len(shares) == images, "a fall is missing")
+    for share in shares:  # type: ignore[attr-defined]
+        demand(type(share) in (int, float) and 0 <= share <= 1, "a fall is no share")
 
 
 def _check_right(record: Record, rules: Sequence[str], images: int, votes: int) -> None:

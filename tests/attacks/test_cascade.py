@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from planted_models import Linear, reach, several_classes, spaced
+from scipy.stats import binom
 from torch import nn
 
 from rushkit import attacks, registries
@@ -96,6 +97,11 @@ def test_it_goes_on_bit_for_bit_from_each_of_its_steps():
             resumed.restore(*state)
             assert resumed.advance()
             assert_same(state_of(resumed), states[number + 1])
+        resumed = engine_on(victim, x, y)
+        resumed.restore(*states[-1])
+        assert max(falls.max() for falls in whole.last_fall.values()) > 0
+        for rule, falls in whole.last_fall.items():
+            assert torch.equal(resumed.last_fall[rule], falls)
 
 
 class Stop(Exception):
@@ -166,6 +172,122 @@ def test_the_efforts_share_their_rounds():
         assert two[: len(one)] == one
         assert four[: len(two)] == two
         assert len(one) < len(two) < len(four)
+
+
+SHORT = Schedule((Round(1, 4, (Ascent("nll", "random"),)), Round(8, 4, (Ascent("margin", "best"),))), most_draws=4)
+
+
+class Even:
+    """Moves images towards and away from a boundary by evenly spaced lengths up to ``reach``, in random order."""
+
+    def __init__(self, direction, reach):
+        self.direction, self.reach, self.std = direction, reach, reach / 3**0.5
+
+    def sample(self, x, generator=None):
+        lengths = (2 * torch.randperm(len(x), generator=generator) + 1) / len(x) - 1
+        return self.reach * lengths.view(-1, 1, 1, 1) * self.direction
+
+
+def searched(samples, reach, eps, schedule=SHORT, images=slice(20, 40)):
+    """Run a cascade on the two classes of ``spaced`` under even noise.
+
+    -> the engine; the probabilities of a right draw on the images, before the last round and after it.
+    """
+    model, x, y, _ = spaced("linf", count=40)
+    x, y, gain = x[images], y[images], (model.weight[0] - model.weight[1]).detach()
+    g = SmoothedClassifier(model, Even(gain.sign().view(x.shape[1:]), reach), samples, seed=3)
+
+    def right():
+        logits = model(engine.best.x_adv).detach()
+        distance = (logits[:, 0] - logits[:, 1]) * (1 - 2 * y) / gain.norm(1)
+        return (0.5 + distance / (2 * reach)).clamp(0, 1).double()
+
+    with under_attack(g, x, 0) as victim:
+        engine = engine_on(victim, x, y, schedule, eps)
+        before = None
+        while engine.advance():
+            if engine.at.measured < 1:
+                before = right()
+        return engine, before, right()
+
+
+@pytest.mark.parametrize("samples", [1, 9])
+def test_the_last_fall_is_that_of_the_vote_though_no_label_has_lost(samples):
+    """Draws are evenly spaced, so their shares are exact to one in their number, and the mean of the falls to 0.02.
+
+    A draw is right with probability 1/2 + distance / 2 reach, a vote by the binomial distribution.
+    """
+    engine, before, after = searched(samples, reach=0.12, eps=0.035)
+    vote = [binom.sf(samples // 2, samples, share) for share in (before, after)]
+    assert (after > 0.5).all()
+    assert not any((numbers > 1).any() for numbers in engine.first_broken.values())
+    exact = (vote[0] - vote[1]).mean()
+    assert exact > 0.06
+    assert float(engine.last_fall["majority"].mean()) == pytest.approx(exact, abs=0.02)
+
+
+def test_without_noise_a_label_that_the_last_round_takes_is_a_fall_of_one():
+    """One step of half the radius breaks what is nearer than that, whatever its start, and the rest takes more."""
+    model, x, y, distance = spaced("linf", count=40)
+    schedule = replace(SHORT, rounds=tuple(replace(part, draws=1) for part in SHORT.rounds), most_draws=1)
+    with under_attack(model, x, 0) as victim:
+        engine = engine_on(victim, x, y, schedule, eps=0.05)
+        while engine.advance():
+            pass
+        for rule, falls in engine.last_fall.items():
+            assert torch.equal(falls == 1, engine.first_broken[rule] == 2)
+            assert set(falls.tolist()) == {0.0, 1.0}
+    assert (distance[engine.last_fall["majority"] == 1] < 0.05).all()
+
+
+def test_what_leaves_before_the_last_round_does_not_fall_in_it_and_one_round_says_nothing():
+    one, never_begun = (Schedule(SHORT.rounds[:end], 4) for end in (1, 2))
+    engine, _, _ = searched(9, reach=0.001, eps=0.09, schedule=never_begun, images=slice(0, 5))
+    assert engine.at.measured == 0
+    assert {rule: falls.tolist() for rule, falls in engine.last_fall.items()} == {
+        rule: [0.0] * 5 for rule in ("majority", "mean")
+    }
+    assert searched(9, reach=0.12, eps=0.03, schedule=one)[0].last_fall == {}
+
+
+class Cards:
+    """A victim of two classes: of every four draws, as many are wrong as an image's first pixel says in quarters."""
+
+    random, num_classes = True, 2
+
+    def __init__(self, votes):
+        self.votes = votes
+
+    def logits(self, x, *, draw, samples):
+        wrong = torch.arange(samples)[:, None] % 4 < (4 * x[:, 0, 0, 0]).round()
+        return torch.stack([~wrong, wrong], 2).double() * 4
+
+
+def test_a_fall_is_counted_from_the_mark_between_the_versions_kept_there_and_now():
+    x, y = torch.zeros(4, 1, 1, 1, dtype=torch.float64), torch.zeros(4, dtype=torch.int64)
+    best = BestByRule(Cards(1), x, y, 5)
+    best.begin()
+    quarters = torch.tensor([0.25, 0.25, 0.5, 0.0], dtype=torch.float64).view(4, 1, 1, 1)
+    best.offer(0, torch.arange(4), quarters)
+    best.mark()
+    assert best.falls()["majority"].tolist() == [0.0] * 4
+    best.offer(0, torch.arange(4), quarters + torch.tensor([0.25, 0.0, -0.25, 0.25]).view(4, 1, 1, 1))
+    assert best.falls()["majority"].tolist() == best.falls()["mean"].tolist() == [0.25, 0.0, 0.0, 0.25]
+
+
+def test_a_version_that_is_still_the_best_has_not_fallen_whatever_its_later_draws_say():
+    victim, index = Cards(64), torch.arange(1)
+    x = torch.zeros(1, 1, 1, 1, dtype=torch.float64)
+    best = BestByRule(victim, x, torch.zeros(1, dtype=torch.int64), 5)
+    best.begin()
+    best.offer(0, index, x + 0.25)
+    best.mark()
+    champion = best.best["majority"]
+    assert (champion.x_adv.item(), champion.runs.drawn.tolist()) == (0.25, [32])
+    champion.runs.log_prob[32:64] = victim.logits(x + 1, draw=0, samples=32)
+    champion.runs.drawn[index] = 64
+    assert float(best._right(best._judges["majority"])) < 0.2 < float(champion.before)
+    assert best.falls()["majority"].tolist() == [0.0]
 
 
 class Broken(nn.Module):

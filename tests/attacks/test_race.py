@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from scipy.stats import binom, norm
 
 from rushkit.attacks.race import Judge, Panel, Runs, examine, race
 
@@ -125,6 +126,28 @@ def test_a_lead_is_that_of_the_class_that_comes_second_over_all_draws():
     assert Judge("majority", 64, random=True).leads(log_prob, y).mean() == pytest.approx(-3 / 20)
     # At one draw a vote, what is not the label is wrong: eleven of twenty.
     assert Judge("majority", 1, random=True).leads(log_prob, y).mean() == pytest.approx(2 / 20)
+
+
+def test_a_vote_is_as_probably_right_as_its_draws_say():
+    """At m = 1 the label's share; without noise 0 or 1; else close to the binomial distribution."""
+
+    def leads(wrong, draws):
+        return torch.where(torch.arange(draws) < wrong, 1.0, -1.0).double()[:, None]
+
+    def right(votes, wrong, draws, random=True):
+        return float(Judge("majority", votes, random).right(leads(wrong, draws)))
+
+    assert right(1, 3, 16) == 13 / 16
+    assert [right(64, wrong, 1, random=False) for wrong in (0, 1)] == [1.0, 0.0]
+    assert right(64, 50, 100) == 0.5
+    for votes, wrong in ((9, 10), (9, 40), (64, 40), (64, 47), (64, 55), (501, 48)):
+        exact = binom.sf(votes / 2, votes, 1 - wrong / 100) + binom.pmf(votes / 2, votes, 1 - wrong / 100) / 2
+        assert right(votes, wrong, 100) == pytest.approx(exact, abs=0.02)
+
+
+def test_draws_that_do_not_differ_leave_a_doubt_of_one_in_their_number():
+    leads = torch.full((16, 1), -0.1, dtype=torch.float64)
+    assert float(Judge("mean", 64, random=True).right(leads)) == pytest.approx(norm.cdf(0.1 * 8 * 4))
 
 
 def test_the_panel_is_as_large_as_a_vote_and_one_draw_says_all_without_noise():

@@ -15,10 +15,12 @@ from torch import nn
 from rushkit import registries
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import Best
+from rushkit.attacks.cascade import schedule
 from rushkit.attacks.result import gradient_notes
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.results.notes import Note, image_note, merged
+from rushkit.robustness import block as scored
 from rushkit.robustness.block import Block, attack_block
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import Plan, plan_attack
@@ -136,6 +138,30 @@ def test_a_suite_starts_afresh_behind_another_and_time_adds_up_over_a_stop(tmp_p
     record = attacked(suite, suite, partial=partial, scripted=ScriptedSuite)
     assert given == [None, None]
     assert record["seconds"] > before["books"]["seconds"]
+
+
+def test_what_a_cascade_found_is_kept_over_a_stop_while_it_is_scored(tmp_path, monkeypatch):
+    g, x, y = prototypes(noise=0.6)
+    rounds = schedule._round(2, 2, "nll random"), schedule._round(4, 2, "margin best")
+    monkeypatch.setattr(schedule, "_NOISY", rounds)
+    section = Attack(type="pgd", eps=0.3)
+    plan, block = plan_attack(section, "strict", 4, 3, 0), Block(0, x[:20], y[:20], torch.arange(20))
+
+    def record(partial=None):
+        return attack_block(g, plan, section, block, 0, partial)[0].with_changes(seconds=0.0)
+
+    whole, partial = record(), Partial(tmp_path / "part.safetensors", {"model": "a"})
+    assert max(whole.last_fall["majority"]) > 0
+
+    def stop(*_):
+        raise Stopped
+
+    with monkeypatch.context() as patched:
+        patched.setattr(scored, "count_right_by_rule", stop)
+        with pytest.raises(Stopped):
+            record(partial)
+    assert partial.load(0).meta["cascade"] is None
+    assert record(partial) == whole
 
 
 def test_what_was_kept_of_another_block_or_about_something_else_is_passed_over(tmp_path):

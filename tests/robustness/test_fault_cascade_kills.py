@@ -45,6 +45,7 @@ def test_a_kill_at_any_store_changes_nothing_that_comes_out(begun):
     recipe, source = begun
     with start_run("attack", recipe, QUIET, parent=str(source.path)) as run:
         whole = outcome_of(recipe, source, run)
+    assert min(whole["outcomes"]["last_fall"]["mean"]) > 0
     for kills in itertools.count():
         run = start_run("attack", recipe, QUIET, parent=str(source.path))
         dead = killed_at(7 * kills, run.path, lambda run=run: outcome_of(recipe, source, run))

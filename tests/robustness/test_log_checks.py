@@ -165,3 +165,10 @@ def test_a_round_that_the_attack_does_not_have_is_found():
     check_attack(ATTACK, [{**BLOCK, "first_broken": {"majority": [2, -1]}}], labels=[3, 1], candidates=1, rounds=2)
     with pytest.raises(ValueError, match="a round"):
         check_attack(ATTACK, [{**BLOCK, "first_broken": {"majority": [2, -1]}}], labels=[3, 1], candidates=1, rounds=1)
+
+
+@pytest.mark.parametrize("falls", [[0.5], [0.5, 1.1], [-0.1, 0.5], [0.5, math.nan], [0.5, "0.5"], [0.5, True], "ab"])
+def test_a_fall_that_is_no_share_is_found(falls):
+    check_attack(ATTACK, [{**BLOCK, "last_fall": {"majority": [0.0, 1.0]}}], labels=[3, 1], candidates=1, rounds=2)
+    with pytest.raises(ValueError, match="a fall is"):
+        check_attack(ATTACK, [{**BLOCK, "last_fall": {"majority": falls}}], labels=[3, 1], candidates=1, rounds=2)

@@ -19,6 +19,7 @@ from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.attacks.victim import Victim, derive
+from rushkit.recipe.schema import Rule
 from rushkit.system import generator
 
 # After the draws of a climb have called for a race, they call for no other of this image for this share of the steps.
@@ -131,6 +132,19 @@ class Engine:
         self._group: Group | None = None
 
     @property
+    def last_fall(self) -> dict[Rule, Tensor]:
+        """Rule to (N,) float64 in [0, 1], by how much the last round made a right vote less probable.
+
+        Such a round costs about as much as all before it. Empty with fewer than two rounds; 0 for images that were
+        settled before the last one.
+        """
+        last = len(self.schedule.rounds) - 1
+        if last < 1:
+            return {}
+        falls = self.best.falls()
+        return falls if self.at.measured == last else {rule: torch.zeros_like(fall) for rule, fall in falls.items()}
+
+    @property
     def flat(self) -> Tensor:
         """(N,) bool, images that have climbed, and whose gradient was zero at every step."""
         return self._climbed & ~self._rising & ~self.unusable
@@ -175,6 +189,7 @@ class Engine:
         part, ascent = self.schedule.climbs[number - 1]
         if not draws:
             self._needed = self._measured(part)
+            self.best.mark()
             self.at.measured, self.at.climb, self.at.draws = part, number, 0
             return
         index = self.best.open()
