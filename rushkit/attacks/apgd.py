@@ -94,7 +94,7 @@ class APGD:
 
         Raises:
             UsageError: images or labels that do not fit, a target, too few classes for the loss, no gradient.
-            NumericsError: NaN or infinite logits or gradients; they are never counted as a success.
+            NumericsError: NaN or infinite logits or gradients at all images; they are never counted as a success.
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())

@@ -17,7 +17,7 @@ from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_
 from rushkit.attacks.fab import FAB
 from rushkit.attacks.judged import judged
 from rushkit.attacks.losses import LossName, classes_needed
-from rushkit.attacks.result import AttackNote, AttackResult, gradient_notes
+from rushkit.attacks.result import AttackNote, AttackResult, NothingFinite, checked, gradient_notes, useless
 from rushkit.attacks.square import Square
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
@@ -44,7 +44,7 @@ class Progress:
         image_forwards: Images that went forward through the base model so far.
         image_backwards: Images that went backward through it so far.
         unusable: (N,) bool, images at which a gradient of a part was NaN or infinite.
-        flat: (N,) bool, images whose gradient was zero at every step of every APGD that has attacked them.
+        flat: (N,) bool, images whose gradient was zero at every step of every APGD and FAB that has attacked them.
     """
 
     done: tuple[str, ...]
@@ -72,12 +72,12 @@ class Progress:
         return cls(tuple(done), best, per_attack, tensors["unusable"], tensors["flat"], image_forwards, image_backwards)
 
     def with_notes(self, index: Tensor, notes: Sequence[AttackNote | str], first: bool) -> Progress:
-        """Return the progress with the images whose gradients were of no use to an APGD on the images ``index``.
+        """Return the progress with the images at ``index`` whose gradients were of no use to an APGD or FAB.
 
         Args:
             index: (n,) the images that it attacked.
             notes: Its notes.
-            first: Whether it is the first APGD of the suite.
+            first: Whether it is the first of them in the suite.
         """
         unusable, flat = self.unusable.clone(), torch.zeros_like(self.flat)
         for note in notes:
@@ -205,7 +205,7 @@ class AutoAttack:
 
         Raises:
             UsageError: images or labels that do not fit, or no gradient.
-            NumericsError: NaN or infinite logits or gradients.
+            NumericsError: NaN or infinite logits or gradients at all images that no part breaks.
         """
         return self.run_from(None, model, x, y)
 
@@ -245,9 +245,13 @@ class AutoAttack:
             left = (~progress.best.settled).nonzero().squeeze(1)
             if name in progress.done or not len(left):
                 continue
-            result = attack.run(model, x[left], y[left])
+            try:
+                result: AttackResult = attack.run(model, x[left], y[left])
+            except NothingFinite as error:
+                # Other images may have left before this part.
+                result = error.result
             progress = self._added(progress, name, model, left, x[left], y[left], result.x_adv)
-            if isinstance(attack, APGD):
+            if isinstance(attack, APGD | FAB):
                 progress = progress.with_notes(left, result.notes, first=name == next(iter(parts)))
             progress = replace(
                 progress,
@@ -305,8 +309,9 @@ class AutoAttack:
             "image_forwards": progress.image_forwards + result.image_forwards,
             "image_backwards": progress.image_backwards,
         }
-        return AutoAttackResult(
+        whole = AutoAttackResult(
             **{**vars(result), **spent},
             version=version,
             per_attack={name: progress.per_attack.get(name, none_broken) for name in names},
         )
+        return checked(whole, useless(~progress.per_attack[CLEAN], progress.unusable & ~whole.success))

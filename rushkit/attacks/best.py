@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rushkit.attacks.losses import Loss
 from rushkit.attacks.race import Judge, Panel, Runs, examine, race
-from rushkit.attacks.result import AttackNote, gradient_notes
+from rushkit.attacks.result import AttackNote, gradient_notes, useless
 from rushkit.attacks.victim import Slope, Victim, derive
 from rushkit.recipe.schema import Rule
 
@@ -129,6 +129,11 @@ class BestIterate:
         """Return notes that name the images whose gradients were of no use, by their positions."""
         flat = self._asked & ~self._rising & ~self._unusable
         return gradient_notes(self._unusable, flat)
+
+    @property
+    def useless(self) -> bool:
+        """Whether images were attacked by gradients, and those of each were NaN or infinite until it left."""
+        return useless(self._asked, self._unusable & ~self._rising)
 
     def confirm(self, climb: int) -> None:
         """Settle, before the climb of this number, the images of a random model that new draws find clearly wrong."""

@@ -14,8 +14,8 @@ from rushkit.attacks.hyperplane import shortest_move
 from rushkit.attacks.judged import judged
 from rushkit.attacks.norms import length
 from rushkit.attacks.restarts import likeliest_others
-from rushkit.attacks.result import AttackResult
-from rushkit.attacks.victim import Victim, derive, under_attack
+from rushkit.attacks.result import AttackResult, checked
+from rushkit.attacks.victim import Slope, Victim, derive, under_attack
 from rushkit.errors import UsageError
 from rushkit.system import generator
 
@@ -96,7 +96,7 @@ class FAB:
 
         Raises:
             UsageError: images or labels that do not fit, or no gradient.
-            NumericsError: NaN or infinite logits or gradients.
+            NumericsError: NaN or infinite logits or gradients at all images that are attacked.
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
@@ -115,8 +115,9 @@ class FAB:
                     index = walking.nonzero().squeeze(1)
                     walk = _Walk(self, victim, best, (x[index], aim[index], index), (number, restart))
                     walk.run(distance)
-            result = judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"))
-            return FABResult(**vars(result), distance=distance)
+            draw, notes = derive(self.seed, "verdict"), best.notes()
+            result = judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=draw, notes=notes)
+            return checked(FABResult(**vars(result), distance=distance), best.useless)
 
 
 class _Walk:
@@ -192,7 +193,9 @@ class _Walk:
             nearest = torch.where(nearer, distance, nearest)
             value = torch.where(nearer, slope.loss, value)
             normal = torch.where(_images(nearer), slope.gradient, normal)
-        return value, normal, torch.isfinite(nearest)
+        usable = torch.isfinite(nearest)
+        self._best.see(self._index, Slope(value, normal, slope.logits, usable))
+        return value, normal, usable
 
     def _offer_closest(self, rows: Tensor, step: int) -> None:
         """Let the selection see the closest points of these rows (n,) bool, and a vote settle what it can.

@@ -34,14 +34,14 @@ def judged(
         notes: Notes that qualify the figures.
 
     Returns:
-        The result; its loss is the margin of log p̄, and there is no loss curve.
+        The result, unchecked; its loss is the margin of log p̄, and there is no loss curve.
     """
     x_adv = settle(x, x_adv, *ball)
     verdict = victim.judge(x_adv, y, draw=draw)
     return AttackResult(
         x_adv=x_adv,
         success=verdict.wrong,
-        loss=margin(verdict.logits, y),
+        loss=torch.where(verdict.finite, margin(verdict.logits, y), torch.nan),
         loss_curve=torch.empty(0, dtype=torch.float64),
         image_forwards=victim.image_forwards,
         image_backwards=victim.image_backwards,

@@ -13,7 +13,7 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestIterate
 from rushkit.attacks.checks import check_ball, check_labels
 from rushkit.attacks.norms import settle
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackResult, checked
 from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.victim import Victim, derive
 from rushkit.errors import UsageError
@@ -227,19 +227,25 @@ def start_source(seed: int, climb: int, device: torch.device) -> torch.Generator
 def concluded(
     settings: Settings, best: BestIterate, x: Tensor, curve: Curve, notes: tuple[str, ...] = ()
 ) -> AttackResult:
-    """Return the result of an attack, scored by draws that were not used to choose the images."""
+    """Return the result of an attack, scored by draws that were not used to choose the images.
+
+    Raises:
+        NumericsError: no image has finite logits, or none that was attacked a finite gradient.
+    """
     victim = best.victim
     x_adv = settle(x, best.x_adv, settings.norm, settings.eps)
     verdict = victim.judge(x_adv, best.y, best.target, draw=derive(settings.seed, "verdict"))
-    return AttackResult(
+    loss = losses.get(settings.loss)(verdict.logits, best.y, best.target)
+    result = AttackResult(
         x_adv=x_adv,
         success=verdict.wrong,
-        loss=losses.get(settings.loss)(verdict.logits, best.y, best.target),
+        loss=torch.where(verdict.finite, loss, torch.nan),
         loss_curve=curve.mean(),
         image_forwards=victim.image_forwards,
         image_backwards=victim.image_backwards,
         notes=(*notes, *best.notes()),
     )
+    return checked(result, best.useless)
 
 
 def likeliest_others(victim: Victim, x: Tensor, y: Tensor, seed: int) -> Tensor:

@@ -11,7 +11,7 @@ from rushkit.attacks import Norm, losses, square_windows
 from rushkit.attacks.best import BestIterate
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.judged import judged
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackResult, NothingFinite, checked, silence_notes, useless
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.checked import not_finite
 from rushkit.errors import UsageError
@@ -74,7 +74,7 @@ class Square:
 
         Raises:
             UsageError: images or labels that do not fit.
-            NumericsError: NaN or infinite logits for all images, or for all that the search tries first.
+            NumericsError: NaN or infinite logits for all images, or for all that the search tries.
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
@@ -82,26 +82,36 @@ class Square:
             check_labels(y, victim.num_classes)
             best = BestIterate(victim, x, y, None, losses.margin, self.seed)
             best.offer(torch.arange(len(x), device=x.device), x)
+            searched, answered = ~best.settled & (self.eps > 0), torch.zeros_like(best.settled)
             for restart in range(self.restarts if self.eps > 0 else 0):
-                _Search(self, victim, best, x, restart).run()
-            return judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"))
+                _Search(self, victim, best, x, restart, answered).run()
+            silent, draw = searched & ~answered, derive(self.seed, "verdict")
+            notes = silence_notes(silent)
+            result = judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=draw, notes=notes)
+            if useless(searched, silent):
+                raise NothingFinite(not_finite(), result)
+            return checked(result)
 
 
 class _Search:
     """One search from its own start; every tensor has one row for each image that is still searched."""
 
-    def __init__(self, settings: Square, victim: Victim, best: BestIterate, x: Tensor, restart: int) -> None:
+    def __init__(
+        self, settings: Square, victim: Victim, best: BestIterate, x: Tensor, restart: int, answered: Tensor
+    ) -> None:
         self._settings, self._victim, self._best, self._restart = settings, victim, best, restart
         self._kept = square_windows.start(x, settings.norm, settings.eps, self._source(0))
         self._margin = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self._x, self._index = x, torch.arange(len(x), device=x.device)
-        # Whether a query was answered: a search in which none ever is would call every image robust.
-        self._finite = False
+        # (N,) whether a query of the image was answered by finite logits: otherwise it only seems to hold out.
+        self._answered, self._made = answered, 0
         self._leave()
 
     def run(self) -> None:
         """Make the queries, and offer what is kept to the selection."""
         for query in range(self._settings.queries):
+            if query == PANEL_QUERIES:
+                self._leave()
             if not len(self._index):
                 return
             new_panel = query == 0 or (self._victim.random and query % PANEL_QUERIES == 0)
@@ -121,9 +131,8 @@ class _Search:
         draw = derive(settings.seed, "square panel", self._restart, query // PANEL_QUERIES)
         logits = victim.logits(tried, draw=draw, samples=victim.samples)
         margin = losses.margin(logits, self._best.y[self._index])
-        self._finite = self._finite or bool(torch.isfinite(margin).any())
-        if not self._finite:
-            raise not_finite()
+        self._answered[self._index] |= torch.isfinite(margin)
+        self._made += 1
         # A margin that is not a number is no improvement.
         better = torch.full_like(margin, measure_kept, dtype=torch.bool) | (margin > self._margin)
         self._margin = torch.where(better, margin.nan_to_num(nan=-torch.inf), self._margin)
@@ -140,10 +149,10 @@ class _Search:
             self._leave()
 
     def _leave(self) -> None:
-        """Drop the images that are broken, unless all of them are to make all queries."""
-        if not self._settings.stop_early:
-            return
-        stay = ~self._best.settled[self._index]
+        """Drop the images that are broken, unless all are to make all queries, and those that never answer."""
+        stay = ~(self._best.settled[self._index] & self._settings.stop_early)
+        if self._made >= PANEL_QUERIES:
+            stay &= self._answered[self._index]
         self._x, self._index, self._kept = self._x[stay], self._index[stay], self._kept[stay]
         self._margin = self._margin[stay]
 

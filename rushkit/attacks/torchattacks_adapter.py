@@ -25,7 +25,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
 from rushkit.attacks.judged import judged
 from rushkit.attacks.norms import length, settle
-from rushkit.attacks.result import AttackNote, AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult, checked
 from rushkit.attacks.torchattacks_kinds import KINDS, Kind
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
@@ -168,7 +168,8 @@ class Adapted:
                 if not len(turn):
                     break
             notes = (self._projected(),) if outside and self._kind.eps is None else ()
-            return judged(victim, x, x_adv, y, (self.norm, self.eps), draw=derive(self.seed, "verdict"), notes=notes)
+            draw = derive(self.seed, "verdict")
+            return checked(judged(victim, x, x_adv, y, (self.norm, self.eps), draw=draw, notes=notes))
 
     def _projected(self) -> AttackNote:
         text = (

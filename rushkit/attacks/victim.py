@@ -19,7 +19,7 @@ from rushkit.attacks.guard import untouched
 from rushkit.attacks.losses import Loss
 from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
-from rushkit.errors import NumericsError, UsageError
+from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
@@ -58,11 +58,13 @@ class Verdict:
             logits that are NaN or infinite.
         clear: (N,) bool, whether it is wrong by a lead that chance hardly explains, and so large that a vote of the
             model's own m draws is as good as lost. A model with m = 1 is never that clear.
+        finite: (N,) bool, whether all logits of the vote are finite.
         logits: (m, N, K) of the vote's first draws.
     """
 
     wrong: Tensor
     clear: Tensor
+    finite: Tensor
     logits: Tensor
 
 
@@ -72,6 +74,9 @@ class Victim:
     A ``SmoothedClassifier`` is queried for m draws at a time, on the panel of noise that the query's seed ``draw``
     determines. Any other model is first queried twice with the same images: if the answers differ, the model itself is
     random. Its draws are repeated passes, which no seed repeats.
+
+    No query fails because of images whose logits or gradients are NaN or infinite: they are marked, so that an image
+    fares alike beside any others. An attack raises an error at its end if no image was of use to it.
 
     Attributes:
         random: Whether the model's output for an image varies.
@@ -90,8 +95,6 @@ class Victim:
         self.has_panels = self._smoothed is not None
         self.image_forwards = 0
         self.image_backwards = 0
-        # Whether any logits, and any gradient, were finite so far: a model for which none ever is cannot be attacked.
-        self._some_finite, self._some_slope = False, False
         if self._smoothed is not None:
             self.random = not self._smoothed.deterministic
             with torch.no_grad():
@@ -101,7 +104,6 @@ class Victim:
             rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
             with torch.no_grad():
                 first, second = self._forward(rows), self._forward(rows)
-            self._check(first[None])
             finite = torch.isfinite(first) & torch.isfinite(second)
             first, second = (torch.where(finite, logits, 0.0) for logits in (first, second))
             scale = first.abs().amax().clamp(min=1e-12)
@@ -129,27 +131,18 @@ class Victim:
 
         Raises:
             UsageError: the model's output does not depend on its input differentiably.
-            NumericsError: no image in any query so far had finite logits, or a finite gradient.
         """
         m = self._number(samples, self.samples)
         slopes = [
             self._slope(x[rows], y[rows], loss, None if target is None else target[rows], draw, m)
             for rows in self._groups(len(x), m)
         ]
-        slope = Slope(
+        return Slope(
             torch.cat([part.loss for part in slopes]),
             torch.cat([part.gradient for part in slopes]),
             torch.cat([part.logits for part in slopes], dim=1),
             torch.cat([part.usable for part in slopes]),
         )
-        self._check(slope.logits)
-        self._some_slope = self._some_slope or bool(slope.usable.any())
-        if not self._some_slope:
-            raise NumericsError(
-                "the gradient of the attack's loss is NaN or infinite",
-                "look for sqrt, log or division at 0 in the model",
-            )
-        return slope
 
     def differentiable(self, x: Tensor, *, draw: int) -> Tensor:
         """Return (m, N, K) logits of ``samples`` draws, differentiable if gradients are on; count backwards.
@@ -176,7 +169,7 @@ class Victim:
 
     @torch.no_grad()
     def logits(self, x: Tensor, *, draw: int, samples: int | None = None) -> Tensor:
-        """Return the logits of some draws, which may be NaN or infinite for some images but not for all.
+        """Return the logits of some draws, which may be NaN or infinite.
 
         Args:
             x: (N, C, H, W) images.
@@ -185,35 +178,25 @@ class Victim:
 
         Returns:
             (m, N, K) logits.
-
-        Raises:
-            NumericsError: no image in any query so far had finite logits.
         """
-        logits = self._draw(x, self._number(samples, self.selection_samples), draw)
-        self._check(logits)
-        return logits
+        return self._draw(x, self._number(samples, self.selection_samples), draw)
 
     def judge(self, x: Tensor, y: Tensor, target: Tensor | None = None, *, draw: int) -> Verdict:
         """Let draws vote on the images x; ``draw`` seeds them, and should seed nothing that chose the images.
 
         A random model votes with ``selection_samples`` draws, and again with 101 if these do not decide.
-
-        Raises:
-            NumericsError: no image has finite logits.
         """
         logits = self.logits(x, draw=derive(draw, "vote"))
         lead = vote_margin(logits, y, target)
         wrong, clear = lead > 0, lead > self._clear(len(logits))
         finite = is_finite(logits)
-        if not finite.any():
-            raise not_finite()
         unsure = (lead.abs() <= decisive(len(logits))).nonzero().squeeze(1)
         if self.random and len(unsure):
             more = self.logits(x[unsure], draw=derive(draw, "second vote"), samples=VOTE_SAMPLES)
             again = vote_margin(more, y[unsure], None if target is None else target[unsure])
             wrong[unsure], clear[unsure] = again > 0, again > self._clear(VOTE_SAMPLES)
             finite[unsure] &= is_finite(more)
-        return Verdict(wrong & finite, clear & finite, logits)
+        return Verdict(wrong & finite, clear & finite, finite, logits)
 
     def rank(self, logits: Tensor, y: Tensor, target: Tensor | None = None) -> Tensor:
         """Return (N,) scores on a panel (m, N, K), larger for more effective images: votes, then mean softmax."""
@@ -279,11 +262,6 @@ class Victim:
         self.image_forwards += len(x)
         logits = checked_logits(self._model(x), len(x))
         return logits if logits.dtype == torch.float64 else logits.float()
-
-    def _check(self, logits: Tensor) -> None:
-        self._some_finite = self._some_finite or bool(is_finite(logits).any())
-        if not self._some_finite:
-            raise not_finite()
 
 
 def is_finite(logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from rushkit.attacks.losses import nll
 from rushkit.attacks.norms import length, project, random_start, rim_start, rounding, settle
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.restarts import start_source
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackResult, no_finite_gradient
 from rushkit.attacks.square import Square
 from rushkit.attacks.steps.auto import AutoSteps
 from rushkit.attacks.steps.sparse import SparseSteps
@@ -155,11 +155,14 @@ class Attacks:
         rule = partial(SparseSteps, noisy=not self._g.deterministic) if settings.norm == "l1" else AutoSteps
         radius = settings.eps * (SparseSteps if settings.norm == "l1" else AutoSteps).first_radius
         start = rim_start(x, settings.norm, radius, start_source(seed, 0, x.device))
-        climb = rule(x, start, settings.norm, settings.eps, steps)
+        climb, usable = rule(x, start, settings.norm, settings.eps, steps), torch.zeros_like(y, dtype=torch.bool)
         with under_attack(self._g, x, seed, settings.eot) as victim:
             for step in range(steps):
                 slope = victim.gradient(climb.x_adv, y, nll, draw=derive(seed, "step", 0, step))
+                usable |= slope.usable
                 climb.tell(slope.loss, slope.gradient)
+        if not usable.any():
+            raise no_finite_gradient()
         outcome.passes += victim.image_backwards
         x_adv = settle(x, climb.x_max, settings.norm, settings.eps)
         outcome.excess = self._excess(x_adv, settings.eps)

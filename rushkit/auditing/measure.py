@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from rushkit.attacks.losses import nll
+from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.victim import under_attack
 from rushkit.auditing.attacks import Attacks, Outcome
 from rushkit.auditing.kept import KeptOutcomes
@@ -321,6 +322,8 @@ def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) 
         pair = [
             victim.gradient(x, y, nll, draw=derived_seed(settings.seed, "audit gradient", half)) for half in range(2)
         ]
+    if not any(slope.usable.any() for slope in pair):
+        raise no_finite_gradient()
     both = torch.stack([slope.gradient.flatten(1) for slope in pair]).double()
     logits = torch.cat([slope.logits for slope in pair])
     surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])

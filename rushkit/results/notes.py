@@ -31,6 +31,8 @@ NoteCode = Literal[
     "gradient-not-finite",
     # The gradient of some images was zero at every step, so that no climb moved them.
     "gradient-zero",
+    # The logits of some images were NaN or infinite at every query of a search.
+    "logits-not-finite",
     # Any other note, for example from a plugin's attack.
     "other",
 ]
@@ -56,11 +58,15 @@ class Note(Record):
 
 
 def image_note(code: NoteCode, images: Iterable[int]) -> Note:
-    """Return a note that names the images whose gradients were of no use, by their indices in the split."""
+    """Return a note that names the images whose gradients or logits were of no use, by their indices in the split."""
     indices = sorted(set(images))
     named = ", ".join(map(str, indices[:_NAMED])) + (f" and {len(indices) - _NAMED} more" if indices[_NAMED:] else "")
-    words = "was NaN or infinite" if code == "gradient-not-finite" else "was zero at every step"
-    return Note(code=code, text=f"the gradient {words} at {len(indices)} of the images: {named}", images=indices)
+    words = {
+        "gradient-not-finite": "the gradient was NaN or infinite",
+        "gradient-zero": "the gradient was zero at every step",
+        "logits-not-finite": "the logits were NaN or infinite at every query",
+    }[code]
+    return Note(code=code, text=f"{words} at {len(indices)} of the images: {named}", images=indices)
 
 
 def merged(notes: Iterable[Note]) -> list[Note]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
+from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
 from rushkit.distributed import ranks
 from rushkit.errors import RushkitError, UsageError
@@ -22,7 +23,7 @@ from rushkit.results.convergence import convergence_of
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
-from rushkit.robustness.block import Block, attack_block
+from rushkit.robustness.block import CLEAN, Block, attack_block
 from rushkit.robustness.deviations import ProtocolName, deviation_words
 from rushkit.robustness.failures import Failures, is_of_attack
 from rushkit.robustness.log_checks import check_attack, check_version
@@ -45,6 +46,8 @@ from rushkit.system import Machine
 # Images that are attacked together. Their number is the same on every machine, because an attack of another library may
 # draw for all of them at once.
 BLOCK = 64
+# Notes that name images which gave an attack nothing finite to go by.
+_SILENT = "gradient-not-finite", "logits-not-finite"
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,9 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
             if run.writes:
                 partials.clear(len(subject))
             raise
-    return _row(job, recipe, subject, [AttackBlock(**line) for line in log.lines], notes)
+    row = _row(job, recipe, subject, [AttackBlock(**line) for line in log.lines], notes)
+    _check_useful(row)
+    return row
 
 
 def with_saved_images(
@@ -311,6 +316,17 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         contributions=contributions_of(blocks),
         notes=notes,
     )
+
+
+def _check_useful(row: AttackRow) -> None:
+    """Raise ItemFailed if no attack broke an image, and every image that holds out gave it nothing finite to go by."""
+    outcomes, silent = row.outcomes, {index for note in row.notes if note.code in _SILENT for index in note.images}
+    right = zip(outcomes.indices, outcomes.right["majority"], strict=True)
+    holding = {index for index, votes in right if 2 * votes > row.votes}
+    broken = sum(images for name, images in row.contributions.items() if name != CLEAN)
+    if holding and holding <= silent and not broken:
+        cause = no_finite_gradient()
+        raise ItemFailed(cause.message, cause.hint) from cause
 
 
 def _announce_new(block: AttackBlock, announced: list[Note], speaker: Speaker) -> None:

@@ -15,7 +15,7 @@ from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.attack import Cascade
 from rushkit.attacks.cascade.engine import Engine
-from rushkit.attacks.result import AttackNote, AttackResult
+from rushkit.attacks.result import AttackNote, AttackResult, NothingFinite
 from rushkit.attacks.scoring import RULES, count_right, count_right_by_rule, newly_wrong
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.files import JSON
@@ -276,14 +276,18 @@ class _Work:
             model = OnePanel(g, derived_seed(self._seed, "panel"))
         before = g.image_forwards
         x, y = self._block.x[rows], self._block.y[rows]
-        if isinstance(attacker, Resumes):
-            result = attacker.run_from(self._suite, model, x, y, self._after_part)
-        elif isinstance(attacker, Reports):
-            result = attacker.run(model, x, y)
-        else:
-            x_adv = attacker(model, x, y)
-            self.costs.image_forwards += g.image_forwards - before
-            return x_adv, None
+        try:
+            if isinstance(attacker, Resumes):
+                result = attacker.run_from(self._suite, model, x, y, self._after_part)
+            elif isinstance(attacker, Reports):
+                result = attacker.run(model, x, y)
+            else:
+                x_adv = attacker(model, x, y)
+                self.costs.image_forwards += g.image_forwards - before
+                return x_adv, None
+        except NothingFinite as error:
+            # Its notes name the images. Whether the whole attack was in vain, all blocks decide.
+            result = error.result
         passes = plan.gradient_samples if plan.panel else 1
         self.costs.image_forwards += result.image_forwards * passes
         self.costs.image_backwards += result.image_backwards * passes

@@ -321,6 +321,42 @@ def test_images_without_a_gradient_are_named_and_the_others_go_on(noisy):
     ]
 
 
+@pytest.mark.parametrize("noisy", [False, True])
+def test_it_goes_on_from_every_state_whose_open_images_have_no_gradient(noisy):
+    x, y = torch.full((3, 1, 2, 2), 0.52), torch.zeros(3, dtype=torch.int64)
+    x[1, 0, 0, 0] = 0.95
+    model = smoothed(Broken(), samples=4, scale=0.001) if noisy else Broken()
+    rounds = replace(SMALL, rounds=SMALL.rounds[:2])
+    with under_attack(model, x, 0) as victim:
+        whole = engine_on(victim, x, y, rounds, eps=0.2)
+        states = []
+        while whole.advance():
+            states.append((whole.numbers(), whole.tensors()))
+    assert whole.best.broken.tolist() == [True, False, True]
+    alone = 0
+    for state in states:
+        with under_attack(model, x, 0) as victim:
+            resumed = engine_on(victim, x, y, rounds, eps=0.2)
+            resumed.restore(*state)
+            alone += resumed.best.open().tolist() == [1]
+            while resumed.advance():
+                pass
+        assert resumed.notes() == whole.notes()
+        assert torch.equal(resumed.best.x_adv, whole.best.x_adv)
+        assert not resumed.useless
+    assert alone > 3
+    assert [(note.code, note.images) for note in whole.notes()] == [("gradient-not-finite", (1,))]
+
+
+def test_images_without_a_gradient_get_no_more_draws():
+    x, y = torch.full((4, 1, 2, 2), 0.52), torch.zeros(4, dtype=torch.int64)
+    # The gradient is NaN at the second image and zero at the third.
+    x[1, 0, 0, 0], x[2], x[2, 0, 0, 0] = 0.95, 0.75, 0.05
+    with under_attack(smoothed(Broken(), samples=4, scale=0.001), x, 0) as victim:
+        engine = engine_on(victim, x, y)
+        assert engine._measured(1).tolist() == [4] * 4
+
+
 def test_a_gradient_that_is_nan_at_every_image_is_an_error():
     x = torch.full((2, 1, 2, 2), 0.95)
     with pytest.raises(NumericsError):

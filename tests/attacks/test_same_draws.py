@@ -8,6 +8,7 @@ from torch import nn
 
 from rushkit import attacks, registries
 from rushkit.attacks import losses
+from rushkit.attacks.result import NothingFinite
 from rushkit.attacks.scoring import count_right, count_right_by_rule
 from rushkit.attacks.victim import under_attack
 from rushkit.smoothing import SmoothedClassifier
@@ -193,6 +194,49 @@ def test_images_without_a_finite_gradient_are_told_and_the_others_are_not_touche
     with under_attack(Prototypes(), x, 0) as victim:
         clean = victim.gradient(x, y, losses.nll, draw=0)
     assert torch.equal(slope.gradient[whole], clean.gradient[whole])
+
+
+def test_no_query_fails_however_few_images_have_a_finite_gradient():
+    x, y = images()
+    x[:, 0, 0, 0] = -2
+    for what in ("logits", "gradient"):
+        with under_attack(Spoilt(what), x, 0) as victim:
+            assert not victim.gradient(x, y, losses.nll, draw=0).usable.any()
+            assert torch.isnan(victim.logits(x, draw=0)).all() == (what == "logits")
+            assert victim.judge(x, y, draw=0).finite.all() == (what == "gradient")
+
+
+@pytest.mark.parametrize("name", ["pgd", "apgd", "fab", "cascade", "autoattack"])
+def test_an_image_without_a_finite_gradient_fares_alike_beside_others_that_leave_and_alone(name):
+    x, _ = images()
+    y = Prototypes()(x).argmax(dim=1)
+    model, attack = Spoilt("gradient", dark=0.03), attacks.create(name, norm="linf", eps=0.02, **ATTACKS.get(name, {}))
+    x[:, 0, 0, 0] = 0.5
+    x[4, 0, 0, 0] = 0.0
+    # Those beside it are on the brink: every climb breaks them, and later ones see the dark image alone.
+    weak = 0.5 * Prototypes().centres[:2].mean(dim=0).view(1, 3, SIDE, SIDE) + 0.25
+    beside, labels = weak.repeat(5, 1, 1, 1), Prototypes()(weak).argmax(dim=1).repeat(5)
+    beside[:, 0, 0, 0] = 0.5
+    result = attack.run(model, torch.cat([beside, x[4:5]]), torch.cat([labels, y[4:5]]))
+    assert result.success.tolist() == [True] * 5 + [False]
+    assert [(note.code, note.images) for note in result.notes] == [("gradient-not-finite", (5,))]
+    with pytest.raises(NothingFinite, match="gradient") as raised:
+        attack.run(model, x[4:5], y[4:5])
+    alone = raised.value.result
+    assert torch.equal(alone.x_adv, result.x_adv[5:])
+    assert [(note.code, note.images) for note in alone.notes] == [("gradient-not-finite", (0,))]
+
+
+def test_images_that_never_answer_a_search_are_named_and_the_others_go_on():
+    x, y = images()
+    x[:, 0, 0, 0] = 0.5
+    x[4, 0, 0, 0] = 0.0
+    y = Prototypes()(x).argmax(dim=1)
+    model, attack = Spoilt("logits", dark=0.03), attacks.create("square", norm="linf", eps=0.02, queries=60)
+    (note,) = attack.run(model, x, y).notes
+    assert (note.code, note.images) == ("logits-not-finite", (4,))
+    with pytest.raises(NothingFinite, match="logits"):
+        attack.run(model, x[4:5], y[4:5])
 
 
 @pytest.mark.parametrize("name", ["pgd", "apgd", "cascade", "autoattack"])

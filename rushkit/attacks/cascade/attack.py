@@ -13,7 +13,7 @@ from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.engine import Ball, Engine
 from rushkit.attacks.cascade.schedule import EFFORTS, Schedule, schedule_of
 from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
-from rushkit.attacks.result import AttackResult
+from rushkit.attacks.result import AttackResult, checked
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
@@ -80,15 +80,16 @@ class Cascade:
             while engine.advance():
                 pass
             verdict = victim.judge(best.x_adv, y, draw=derive(self.seed, "verdict"))
-            return AttackResult(
+            result = AttackResult(
                 x_adv=best.x_adv,
                 success=verdict.wrong,
-                loss=losses.margin(verdict.logits, y),
+                loss=torch.where(verdict.finite, losses.margin(verdict.logits, y), torch.nan),
                 loss_curve=torch.empty(0, dtype=torch.float64),
                 image_forwards=victim.image_forwards,
                 image_backwards=victim.image_backwards,
                 notes=engine.notes(),
             )
+            return checked(result, engine.useless)
 
     def on(self, victim: Victim, best: BestByRule, x: Tensor, y: Tensor) -> Engine:
         """Return the cascade on these images, before its first step; ``best`` keeps its versions."""

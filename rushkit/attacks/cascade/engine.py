@@ -13,7 +13,7 @@ from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.schedule import AGREEMENT, LOOKS, MOMENTUM, Ascent, Schedule, looks
 from rushkit.attacks.norms import random_start, settle
-from rushkit.attacks.result import AttackNote, gradient_notes
+from rushkit.attacks.result import AttackNote, gradient_notes, useless
 from rushkit.attacks.steps.auto import AutoSteps
 from rushkit.attacks.steps.climb import Climb
 from rushkit.attacks.steps.falling import FallingSteps
@@ -149,6 +149,11 @@ class Engine:
         """(N,) bool, images that have climbed, and whose gradient was zero at every step."""
         return self._climbed & ~self._rising & ~self.unusable
 
+    @property
+    def useless(self) -> bool:
+        """Whether images have climbed, and the gradients of each were NaN or infinite until it left."""
+        return useless(self._climbed, self.unusable & ~self._rising)
+
     def advance(self) -> bool:
         """Do the next piece of work: a vote, a measurement, a step or a race. False if there is none left.
 
@@ -220,7 +225,7 @@ class Engine:
         """Return (N,) the draws that each image needs in a gradient of a round; in the first one, those of the round.
 
         The cosine c between the gradients of two half panels tells how much of each is noise: twice the draws make it
-        2c / (1 + c). They are doubled until it is large enough.
+        2c / (1 + c). They are doubled until it is large enough. An image without a gradient needs no more draws.
         """
         draws = self.schedule.rounds[part].draws
         needed = torch.full_like(self._y, draws)
@@ -236,6 +241,7 @@ class Engine:
             for half in range(2)
         )
         agreement = torch.cosine_similarity(first, second, dim=1, eps=1e-30).clamp(min=0)
+        agreement[~(first.any(dim=1) | second.any(dim=1))] = 1
         for place, cosine in zip(index.tolist(), agreement.tolist(), strict=True):
             enough = draws
             while cosine < AGREEMENT and enough < most:
