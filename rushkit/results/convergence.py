@@ -14,10 +14,9 @@ def convergence_of(outcomes: AttackOutcomes) -> dict[Rule, Change]:
     """Return rule -> by how much the last doubling of the passes changed the accuracy: the estimate for the next one.
 
     The change is the mean over the images of ``last_fall``, the fall in the probability of a right vote, whether or not
-    the vote has turned. It comes from the draws on which versions were selected, which favours the later ones, and no
-    image is allowed to rise, so it errs to the side of a greater fall. That the next doubling brings no more than the
-    last one did is an assumption. The interval is the 95% Wilson interval of a mean of shares: it covers the choice of
-    images and not that assumption.
+    the vote has turned. It comes from the draws on which versions were selected, which are few and shared by the
+    images, so it may err to either side. That the next doubling brings no more than the last one did is an assumption.
+    The interval is the 95% Wilson interval of a mean of shares: it covers the choice of images, and neither of these.
 
     Args:
         outcomes: The outcome of every image.

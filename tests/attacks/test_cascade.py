@@ -443,3 +443,18 @@ def test_in_l1_it_gains_what_the_greedy_choice_of_pixels_does(eps, side, count, 
     result = attack.run(smoothed(model, noise, samples=4), x, torch.zeros(count, dtype=torch.int64))
     assert ((result.x_adv - x).flatten(1) @ direction / exact).min() > 0.98
     assert reach(x, result.x_adv, "l1") <= eps
+
+
+def test_every_step_draws_anew_and_no_gradient_sees_the_draws_that_select():
+    model, x, y, _ = several_classes(5, "linf", count=6)
+    gradients, selections = [], []
+    with under_attack(smoothed(model, samples=4), x, 0) as victim:
+        gradient, logits = victim.gradient, victim.logits
+        victim.gradient = lambda *args, draw, **more: gradients.append(draw) or gradient(*args, draw=draw, **more)
+        victim.logits = lambda *args, draw, **more: selections.append(draw) or logits(*args, draw=draw, **more)
+        engine = engine_on(victim, x, y, replace(SMALL, most_draws=2), eps=0.001)
+        while engine.advance():
+            pass
+    assert len(gradients) == len(set(gradients)) >= sum(part.steps * len(part.ascents) for part in SMALL.rounds)
+    assert selections
+    assert not set(gradients) & set(selections)

@@ -17,6 +17,7 @@ from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import Best
 from rushkit.attacks.cascade import schedule
 from rushkit.attacks.result import gradient_notes
+from rushkit.attacks.scoring import count_right
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
 from rushkit.results.notes import Note, image_note, merged
@@ -192,3 +193,25 @@ def test_images_and_labels_that_do_not_fit_are_named(x, y, message):
     section = Attack(type="pgd", eps=0.1)
     with pytest.raises(UsageError, match=message):
         attack_block(g, plan_attack(section, "paper", 1, 3, 0), section, Block(0, x, y, torch.arange(len(x))), 0)
+
+
+def test_a_stop_within_the_final_votes_keeps_the_search_and_the_votes_so_far(tmp_path, monkeypatch):
+    g, x, y = prototypes(noise=0.6)
+    section = Attack(type="pgd", eps=0.05)
+    plan, block = plan_attack(section, "strict", 4, 3, 0), Block(0, x, y, torch.arange(len(x)))
+    whole, _ = attack_block(g, plan, section, block, 0)
+    assert max(whole.first_broken["majority"]) > 0
+    partial, scored = Partial(tmp_path / "part.safetensors", {"model": "a"}), []
+
+    def stopping(*args):
+        scored.append(len(args[1]))
+        if len(scored) == 2:
+            raise Stopped
+        return count_right(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rushkit.robustness.block.count_right", stopping)
+        with pytest.raises(Stopped):
+            attack_block(g, plan, section, block, 0, partial)
+    resumed, _ = attack_block(g, plan, section, block, 0, partial)
+    assert resumed.with_changes(seconds=0.0) == whole.with_changes(seconds=0.0)
