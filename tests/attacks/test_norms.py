@@ -6,6 +6,7 @@ from planted_models import reach
 from scipy.optimize import linprog
 
 from rushkit.attacks.norms import ascent, length, project, random_start, rim_start, settle
+from rushkit.attacks.steps.falling import FallingSteps
 
 
 def dykstra(x, target, norm, eps, rounds=3000):
@@ -146,3 +147,11 @@ def test_the_start_of_an_image_does_not_depend_on_the_others(norm):
     for start in (rim_start, lambda *ball: random_start(*ball, shared=True)):
         together, alone = (start(images, norm, 0.7, torch.Generator().manual_seed(0)) for images in (x, x[3:4]))
         assert torch.equal(together[3:4], alone)
+
+
+def test_falling_steps_in_l1_begin_in_a_ball_of_three_radii_that_shrinks_to_one():
+    x = torch.full((1, 1, 2, 2), 0.5)
+    radii = [FallingSteps(x, x, "l1", 0.5, 20).radius(step) for step in range(20)]
+    assert radii[:12] == pytest.approx([0.5 * (3 - 2 * (step + 1) / 12) for step in range(12)])
+    assert radii[12:] == [0.5] * 8
+    assert {FallingSteps(x, x, "l2", 0.5, 20).radius(step) for step in range(20)} == {0.5}

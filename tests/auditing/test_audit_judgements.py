@@ -15,7 +15,7 @@ from rushkit import registries
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import measure as audit_measure
 from rushkit.auditing.attacks import Outcome
-from rushkit.auditing.checks import check_all, large_eps_survived, steps_not_converged
+from rushkit.auditing.checks import CHECKS, check_all, large_eps_survived, steps_not_converged
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings
 from rushkit.auditing.scoring import WorstVersions, score
@@ -180,3 +180,7 @@ def test_of_the_ranks_versions_of_an_image_the_worst_counts_and_of_equals_the_fi
     # What another rank adds is not here: where its version is the one, this rank gives nothing.
     expected = x[:1] if kept else torch.zeros_like(x[:1])
     assert torch.equal(audit_measure._worst_of_all(worst), expected)
+
+
+def test_every_check_is_registered_under_its_own_name():
+    assert [name.replace("-", "_") for _, name, _ in CHECKS] == [judge.__name__ for _, _, judge in CHECKS]
