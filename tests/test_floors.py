@@ -195,11 +195,12 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "auditing": (
         {"planted", "scoring"},
-        {"plan"},
+        {"given", "plan"},
         {"attacks"},
         {"kept"},
         {"measure"},
         {"checks"},
+        {"selftest"},
         {"audit"},
         {"asked"},
     ),

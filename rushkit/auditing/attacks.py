@@ -15,15 +15,15 @@ from rushkit.attacks.abilities import Reports
 from rushkit.attacks.fab import FAB
 from rushkit.attacks.losses import nll
 from rushkit.attacks.norms import length, project, random_start, rim_start, rounding, settle
-from rushkit.attacks.pgd import PGD
 from rushkit.attacks.restarts import start_source
 from rushkit.attacks.result import AttackResult, no_finite_gradient
 from rushkit.attacks.square import Square
 from rushkit.attacks.steps.auto import AutoSteps
 from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.attacks.victim import derive, under_attack
+from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.plan import FAB_TARGETS, Measurement, Settings
-from rushkit.auditing.planted import CountedFeatures, Features, plant_and_seek
+from rushkit.auditing.planted import CountedFeatures, plant_and_seek
 from rushkit.auditing.scoring import FINAL_VOTES, score, score_votes
 from rushkit.errors import NumericsError
 from rushkit.smoothing import SmoothedClassifier
@@ -62,15 +62,15 @@ class Attacks:
         x: (N, C, H, W) images in [0, 1] that are classified correctly before any attack.
         y: (N,) labels.
         settings: Norm, eps and budgets.
-        features: (N, C, H, W) -> (N, F), the features in which examples are planted.
+        given: What else is known of the subject, such as the attack under doubt.
 
     Attributes:
         device: The device of the images.
     """
 
-    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, features: Features) -> None:
+    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, given: Given = ALONE) -> None:
         self._g, self._x, self._y = g, x, y
-        self._settings, self._features = settings, features
+        self._settings, self._given = settings, given
         self.device = x.device
 
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
@@ -124,7 +124,7 @@ class Attacks:
         options |= measurement.options
         seed = derived_seed(settings.seed, f"audit {measurement.label}")
         # One draw of the attack's own verdict is enough: the votes of ``score`` decide.
-        attack = PGD(settings.norm, best="last", selection_samples=1, seed=seed, **options)
+        attack = self._given.attack(settings.norm, best="last", selection_samples=1, seed=seed, **options)
         result = self._run(attack, outcome, options["eps"])
         outcome.curve = result.loss_curve.tolist()
         return result.x_adv
@@ -205,10 +205,10 @@ class Attacks:
         return self._run(attack, outcome, settings.eps).x_adv
 
     def _planted(self, outcome: Outcome) -> list[bool] | None:
-        settings, features = self._settings, CountedFeatures(self._features)
+        settings, features = self._settings, CountedFeatures(self._given.features or self._g.model)
         planted = plant_and_seek(
-            self._g, features, self._x[: settings.planted], settings.norm, settings.eps, settings.steps,
-            settings.eot, derived_seed(settings.seed, "audit planted"),
+            self._g, features, self._x[: settings.planted], (settings.norm, settings.eps), settings.steps,
+            settings.eot, derived_seed(settings.seed, "audit planted"), self._given.attack,
         )  # fmt: skip
         outcome.passes += features.passes
         return planted

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from functools import partial
 
-from rushkit.auditing.checks import check_all
+from rushkit.auditing.checks.checklist import check_all
+from rushkit.auditing.given import Given
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, plugin_rival
@@ -67,7 +68,7 @@ def audit(
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
-        encoder = subject.classifier.network.encoder
+        given = Given(features=subject.classifier.network.encoder, classes=len(subject.classifier.classes))
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
         with resumable(
             run,
@@ -79,7 +80,7 @@ def audit(
             kept=lambda done: "the measurements that are done are kept",
             notice="stopping after this measurement",
         ) as work:
-            measured = measure(g, x, y, settings, encoder, work, kept, partial(_announce_passes, work))
+            measured = measure(g, x, y, settings, given, work, kept, partial(_announce_passes, work))
         results = Audit(
             recipe=recipe.name,
             source=str(source.path),

@@ -20,9 +20,9 @@ from rushkit.attacks.losses import nll
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.victim import under_attack
 from rushkit.auditing.attacks import Attacks, Outcome
+from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
-from rushkit.auditing.planted import Features
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
@@ -170,7 +170,7 @@ def measure(
     x: Tensor,
     y: Tensor,
     settings: Settings,
-    features: Features | None = None,
+    given: Given = ALONE,
     work: Work | None = None,
     kept: KeptOutcomes | None = None,
     announce: Callable[[int, float], None] = lambda passes, seconds: None,
@@ -182,7 +182,7 @@ def measure(
         x: (N, C, H, W) images in [0, 1].
         y: (N,) labels.
         settings: Norm, eps and budgets.
-        features: (N, C, H, W) -> (N, F), the features in which examples are planted; None means the model's logits.
+        given: What else is known of the subject.
         work: Displays the progress, and stops between two measurements if asked to; None without a run.
         kept: Holds the outcomes of earlier sessions and stores new ones; None stores nothing.
         announce: Called before the first attack with the passes of the whole audit and the seconds they may take.
@@ -200,7 +200,7 @@ def measure(
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
     worst = WorstVersions(x)
-    attacks = Attacks(g, x, y, settings, features or g.model)
+    attacks = Attacks(g, x, y, settings, given)
     work = work or unattended()
     mine = _measure_share(attacks, planned, worst, work, kept)
     work.stop_together()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm
+from rushkit.attacks.abilities import Reports
 from rushkit.attacks.norms import ascent, project, random_start
 from rushkit.attacks.pgd import PGD
 from rushkit.noises import settled
@@ -20,6 +21,8 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed, generator
 
 Features = Callable[[Tensor], Tensor]
+# Makes the attack under doubt, with the options of PGD; norm and eps come first.
+MakesAttack = Callable[..., Reports]
 
 # Draws that place the readout, those of each step towards the planted point, and those of the votes that prove the
 # plant and judge the attack.
@@ -96,7 +99,14 @@ def planting_passes(steps: int, eot: int, deterministic: bool) -> int:
 
 
 def plant_and_seek(
-    g: SmoothedClassifier, features: Features, x: Tensor, norm: Norm, eps: float, steps: int, eot: int, seed: int
+    g: SmoothedClassifier,
+    features: Features,
+    x: Tensor,
+    ball: tuple[Norm, float],
+    steps: int,
+    eot: int,
+    seed: int,
+    attack_of: MakesAttack = PGD,
 ) -> list[bool] | None:
     """Return, for each image in which an example could be planted, whether PGD finds one.
 
@@ -104,22 +114,23 @@ def plant_and_seek(
         g: The model under its noise.
         features: (N, C, H, W) -> (N, F) of its base model.
         x: (N, C, H, W) images in [0, 1].
-        norm: Norm of the ball.
-        eps: Radius of the ball, pixel units.
+        ball: Its norm, and its radius in pixel units.
         steps: Steps of the attack.
         eot: Draws of noise in a gradient.
         seed: Seeds every draw.
+        attack_of: Makes the attack that seeks.
 
     Returns:
         One outcome for each planted example that votes confirm; None if noise hides all of them.
     """
+    norm, eps = ball
     outcomes = []
     for index in range(len(x)):
         image_seed = derived_seed(seed, "plant", index)
         readout = _plant(g, features, x[index : index + 1], norm, eps, image_seed)
         if readout is None:
             continue
-        attack = PGD(
+        attack = attack_of(
             norm, eps, steps=steps, samples=eot, best="last", selection_samples=1, seed=derived_seed(image_seed, "seek")
         )
         zero = torch.zeros(1, dtype=torch.int64, device=x.device)

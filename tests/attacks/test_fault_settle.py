@@ -11,7 +11,7 @@ from torch import nn
 from rushkit import registries
 from rushkit.attacks.norms import length, settle
 from rushkit.auditing import attacks as audit_attacks
-from rushkit.auditing.checks import check_all
+from rushkit.auditing.checks.checklist import check_all
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings
 from rushkit.smoothing import SmoothedClassifier

@@ -11,7 +11,8 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.auditing.attacks import Attacks
-from rushkit.auditing.checks import CHECKS, check_all
+from rushkit.auditing.checks.checklist import CHECKS, check_all
+from rushkit.auditing.given import Given
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings, plan
 from rushkit.results.notes import Check
@@ -70,7 +71,7 @@ def audited(model, settings=SETTINGS, samples=8, images=IMAGES, features=None):
     """-> {code: Check}."""
     g = SmoothedClassifier(model, noise(), samples, seed=0)
     x, y = blobs(images, seed=3)
-    found = measure(g, x, y, settings, features)
+    found = measure(g, x, y, settings, Given(features=features))
     return {check.code: check for check in check_all(found)}
 
 
@@ -221,7 +222,9 @@ def test_other_norms(honest, norm, eps):
 
 def test_checks_are_plain_data_with_codes_of_their_own(honest):
     checks = audited(honest, Settings("linf", 0.05, steps=4, eot=4, queries=10, planted=1), images=8)
-    assert [check.code for check in checks.values()] == [f"RK{101 + index}" for index in range(len(CHECKS))]
+    assert [check.code for check in checks.values()] == [code for code, _, _ in CHECKS]
+    numbers = [int(code.removeprefix("RK")) for code, _, _ in CHECKS]
+    assert numbers == sorted(set(numbers))
     assert all(isinstance(check, Check) for check in checks.values())
     json.dumps([check.figures for check in checks.values()], allow_nan=False)
 
@@ -242,7 +245,7 @@ def test_the_sweeps_go_from_a_quarter_to_twice_the_budget_and_to_a_radius_that_r
 def test_images_from_beyond_eps_are_no_candidates_for_the_best():
     g, x, y = prototypes()
     settings = Settings("linf", 0.05, steps=4, eot=2, queries=5)
-    attacks = Attacks(g, x, y, settings, g.model)
+    attacks = Attacks(g, x, y, settings)
     for measurement in plan(settings, 4, 3, x.shape):
         if measurement.kind == "planted":
             continue

@@ -12,10 +12,14 @@ from linear_models import layer, prototypes
 from torch import nn
 
 from rushkit import registries
+from rushkit.attacks.pgd import PGD
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import measure as audit_measure
 from rushkit.auditing.attacks import Outcome
-from rushkit.auditing.checks import CHECKS, check_all, large_eps_survived, steps_not_converged
+from rushkit.auditing.checks.attacks import steps_not_converged
+from rushkit.auditing.checks.checklist import CHECKS, check_all
+from rushkit.auditing.checks.subjects import large_eps_survived
+from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings
 from rushkit.auditing.scoring import WorstVersions, score
@@ -73,11 +77,11 @@ class Favourite(nn.Module):
         return 1e-3 * self.slope(x.flatten(1)) + torch.tensor([5.0, 0.0, 0.0])
 
 
-def measured():
+def measured(given=ALONE):
     x = 0.2 + 0.6 * torch.rand(12, 3, 6, 6, generator=torch.Generator().manual_seed(0))
     y = torch.arange(12) % 3
     g = SmoothedClassifier(Favourite(), registries.noises.create("gaussian", scale=0.1), 4, seed=0)
-    return measure(g, x, y, SETTINGS)
+    return measure(g, x, y, SETTINGS, given)
 
 
 def test_a_model_with_one_answer_is_not_blamed_for_standing_in_a_grey_ball():
@@ -89,8 +93,8 @@ def test_a_model_with_one_answer_is_not_blamed_for_standing_in_a_grey_ball():
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 @pytest.mark.parametrize("place", [0, -1])
-def test_an_image_with_a_nan_is_outside_of_every_ball(monkeypatch, bad, place):
-    class Broken(audit_attacks.PGD):
+def test_an_image_with_a_nan_is_outside_of_every_ball(bad, place):
+    class Broken(PGD):
         """Spoils one pixel of one image."""
 
         def run(self, model, x, y):
@@ -98,8 +102,7 @@ def test_an_image_with_a_nan_is_outside_of_every_ball(monkeypatch, bad, place):
             result.x_adv[place, 0, 0, 0] = bad
             return result
 
-    monkeypatch.setattr(audit_attacks, "PGD", Broken)
-    checks = {check.code: check for check in check_all(measured())}
+    checks = {check.code: check for check in check_all(measured(Given(attack=Broken)))}
     assert checks["RK118"].status == "fail"
     assert "NaN or infinite pixels" in checks["RK118"].says
     json.dumps([check.figures for check in checks.values()], allow_nan=False)
@@ -111,8 +114,8 @@ def test_images_within_the_ball_pass():
     assert check.figures["excess"] <= 1e-6
 
 
-def test_the_farthest_of_all_attacks_counts_and_the_box_does_too(monkeypatch):
-    class Once(audit_attacks.PGD):
+def test_the_farthest_of_all_attacks_counts_and_the_box_does_too():
+    class Once(PGD):
         """Makes one pixel negative, in its first attack alone; it stays within the ball."""
 
         left = 1
@@ -124,9 +127,9 @@ def test_the_farthest_of_all_attacks_counts_and_the_box_does_too(monkeypatch):
             Once.left = 0
             return result
 
-    monkeypatch.setattr(audit_attacks, "PGD", Once)
     g = SmoothedClassifier(Favourite(), registries.noises.create("gaussian", scale=0.1), 4, seed=0)
-    found = measure(g, torch.full((2, 3, 6, 6), 0.1), torch.zeros(2, dtype=torch.int64), replace(SETTINGS, eps=0.5))
+    x, y = torch.full((2, 3, 6, 6), 0.1), torch.zeros(2, dtype=torch.int64)
+    found = measure(g, x, y, replace(SETTINGS, eps=0.5), Given(attack=Once))
     assert found.excess == pytest.approx(0.3)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rushkit.auditing.checks import _smallest_drop, _worse_by
+from rushkit.auditing.checks.verdict import smallest_drop, worse_by
 from rushkit.auditing.measure import Point
 
 VOTES = 10
@@ -21,7 +21,7 @@ def test_an_attack_rarely_warns_about_its_own_repetition(images):
     source = np.random.default_rng(0)
     chance = source.beta(0.5, 0.5, (2000, 1, images))
     shares = source.binomial(VOTES, np.repeat(chance, 2, axis=1)) / VOTES
-    said = sum(_worse_by(point(first), point(second)) != "pass" for first, second in shares)
+    said = sum(worse_by(point(first), point(second)) != "pass" for first, second in shares)
     assert said <= 100
 
 
@@ -32,8 +32,8 @@ def test_the_smallest_drop_that_warns_is_the_smallest(images):
     statuses = {}
     for fallen in range(images + 1):
         lower = point(np.arange(images) >= fallen)
-        statuses[fallen / images] = _worse_by(lower, higher)
-    named = _smallest_drop(images)
+        statuses[fallen / images] = worse_by(lower, higher)
+    named = smallest_drop(images)
     assert all(status == "pass" for drop, status in statuses.items() if drop < named)
     assert all(status != "pass" for drop, status in statuses.items() if drop > named)
 
@@ -43,12 +43,12 @@ def test_images_that_go_both_ways_are_no_drop():
     higher = [1.0] * 32 + [0.0] * 32
     lower = list(higher)
     lower[:5], lower[32:35] = [0.0] * 5, [1.0] * 3
-    assert _worse_by(point(lower), point(higher)) == "pass"
+    assert worse_by(point(lower), point(higher)) == "pass"
     # The same net drop, every image a little: that is no chance.
     steady = [share - 2 / 64 if share else share for share in higher]
-    assert _worse_by(point([max(share - 0.04, 0.0) for share in [1.0] * 64]), point([1.0] * 64)) == "warn"
-    assert _worse_by(point(steady), point(higher)) == "pass"
+    assert worse_by(point([max(share - 0.04, 0.0) for share in [1.0] * 64]), point([1.0] * 64)) == "warn"
+    assert worse_by(point(steady), point(higher)) == "pass"
 
 
 def test_a_single_image_is_no_news():
-    assert _worse_by(point([0.0]), point([1.0])) == "pass"
+    assert worse_by(point([0.0]), point([1.0])) == "pass"

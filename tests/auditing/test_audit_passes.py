@@ -62,7 +62,7 @@ def test_an_audit_makes_the_passes_that_it_announces(noise, m, norm, eps):
 def test_what_does_not_depend_on_the_outcome_is_announced_exactly(noise):
     g, x, y = counted(noise, 3)
     settings = Settings("linf", 0.05, steps=4, eot=2, queries=5)
-    attacks = Attacks(g, x, y, settings, g.model)
+    attacks = Attacks(g, x, y, settings)
     planned = plan(settings, 3, 3, x.shape, g.deterministic)
     exact = [measurement for measurement in planned if measurement.kind in ("climb", "noise")]
     for measurement in exact:

@@ -17,13 +17,9 @@ from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import plan as audit_plan
 from rushkit.auditing.attacks import Attacks
-from rushkit.auditing.checks import (
-    loss_still_rising,
-    minimum_norm_stronger,
-    other_steps_stronger,
-    planted_example_missed,
-    saturated,
-)
+from rushkit.auditing.checks.attacks import minimum_norm_stronger, other_steps_stronger, planted_example_missed
+from rushkit.auditing.checks.slopes import loss_still_rising, saturated
+from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.measure import Gradients, Measured, Point
 from rushkit.auditing.plan import Settings, plan
 from rushkit.data.digits import digits
@@ -91,19 +87,19 @@ def on_a_ramp(noise, m, options):
     return compared(g, x, torch.ones(64, dtype=torch.int64), Settings("l1", 1.0, steps=20, eot=4, queries=5))
 
 
-def measured(model, norm, eps, noise="none", m=1, **options):
+def measured(model, norm, eps, given=ALONE, noise="none", m=1, **options):
     """The points that the checks of the rivals compare, on the digits' test images that are right."""
     split = digits(image_size=16).split("test")
     x, y = to_float(split.images[:IMAGES]), split.labels[:IMAGES]
     right = model(x).argmax(dim=1) == y
     assert right.double().mean() > 0.8
     g = SmoothedClassifier(model, registries.noises.create(noise, **options), m, seed=0)
-    return compared(g, x[right], y[right], Settings(norm, eps, steps=20, eot=4, queries=5))
+    return compared(g, x[right], y[right], Settings(norm, eps, steps=20, eot=4, queries=5), given)
 
 
-def compared(g, x, y, settings):
+def compared(g, x, y, settings, given=ALONE):
     found = Measured(settings, images=len(x))
-    attacks = Attacks(g, x, y, settings, g.model)
+    attacks = Attacks(g, x, y, settings, given)
     wanted = {f"{settings.steps} steps", f"{settings.step_counts[-1]} steps"}
     for measurement in plan(settings, g.samples, g.votes(x[:1]).shape[1], x.shape, g.deterministic):
         if measurement.label in wanted or measurement.place in ("losses", "step_rule", "minimum_norm"):
@@ -175,13 +171,12 @@ def next_class(attack, model, x, y):
 
 
 @pytest.mark.parametrize("run", [one_step, next_class], ids=["one step of eps", "towards the next class alone"])
-def test_a_weak_pgd_is_noticed_by_both_rivals(net, monkeypatch, run):
+def test_a_weak_pgd_is_noticed_by_both_rivals(net, run):
     class Weak(pgd.PGD):
         def run(self, model, x, y, target=None):
             return run(self, model, x, y)
 
-    monkeypatch.setattr(audit_attacks, "PGD", Weak)
-    assert verdicts(measured(net, "linf", BALLS["linf"])) == ("fail", "fail")
+    assert verdicts(measured(net, "linf", BALLS["linf"], Given(attack=Weak))) == ("fail", "fail")
 
 
 def test_a_slope_that_is_out_of_date_is_noticed_by_both_rivals(net, monkeypatch):

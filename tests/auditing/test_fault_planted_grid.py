@@ -18,7 +18,7 @@ def test_features_that_place_a_planted_example_see_images_on_the_grid_of_the_noi
 
     x = torch.randint(256, (1, 3, 4, 4), generator=generator(0, "images")) / 255
     g = SmoothedClassifier(nn.Flatten(), DiscreteGaussian(scale=0.05), samples=4, seed=0)
-    plant_and_seek(g, features, x, "l2", 0.5, 1, 1, 0)
+    plant_and_seek(g, features, x, ("l2", 0.5), 1, 1, 0)
     assert len(seen) > 2
     for images in seen:
         assert torch.equal(images, torch.round(images * 255) / 255)

@@ -1,0 +1,102 @@
+"""The checks of the attack: whether it is as strong as it should be, and stronger than its rivals."""
+
+from __future__ import annotations
+
+import math
+
+from rushkit.auditing.checks.verdict import LARGE, SEVERITY, Verdict, as_percent, change, monotone, rival, worse_by
+from rushkit.auditing.measure import Measured
+from rushkit.results.notes import Status
+
+# An image on which a black box wins and a white box loses, each by most of its votes.
+_LOST, _HELD = 0.2, 0.8
+
+
+def steps_not_converged(measured: Measured) -> Verdict:
+    """Check that twice the steps break no more images."""
+    before, after = measured.points["steps"][-2:]
+    figures = {f"accuracy at {point.label}": point.accuracy for point in measured.points["steps"]}
+    return Verdict(worse_by(after, before), change(before, after), figures)
+
+
+def accuracy_rises_with_eps(measured: Measured) -> Verdict:
+    """Check that accuracy does not rise with eps, since a larger ball contains the smaller one."""
+    return monotone(measured.points["radii"], "eps")
+
+
+def accuracy_rises_with_steps(measured: Measured) -> Verdict:
+    """Check that accuracy does not rise with the number of steps."""
+    return monotone(measured.points["steps"], "steps")
+
+
+def single_step_stronger(measured: Measured) -> Verdict:
+    """Check that many small steps break at least as many images as one large step."""
+    return rival(measured.points["single"][0], measured.points["losses"][0])
+
+
+def black_box_stronger(measured: Measured) -> Verdict:
+    """Check that the white-box attacks break every image that Square breaks without gradients."""
+    assert measured.best is not None
+    (square,) = measured.points["black_box"]
+    missed = sum(
+        black <= _LOST and white >= _HELD for black, white in zip(square.share, measured.best.share, strict=True)
+    )
+    figures = {
+        "square_accuracy": square.accuracy,
+        "white_box_accuracy": measured.best.accuracy,
+        "only_square": float(missed),
+    }
+    many = max(2.0, LARGE * len(measured.best.share))
+    status: Status = "fail" if missed >= many else "warn" if missed else "pass"
+    return Verdict(status, f"{missed} of {len(measured.best.share)} images fall to Square alone", figures)
+
+
+def random_noise_stronger(measured: Measured) -> Verdict:
+    """Check that random noise of the attack's size breaks fewer images than the attack."""
+    assert measured.best is not None
+    return rival(measured.points["noise"][0], measured.best)
+
+
+def planted_example_missed(measured: Measured) -> Verdict:
+    """Check that the attack finds planted adversarial examples (Zimmermann et al. 2022)."""
+    if measured.planted is None:
+        says = "the noise is too strong for this ball: no example could be planted and proved, so this says nothing"
+        return Verdict("warn", says)
+    share = sum(measured.planted) / len(measured.planted)
+    status: Status = "pass" if all(measured.planted) else "warn" if share >= 0.75 else "fail"
+    says = f"{sum(measured.planted)} of {len(measured.planted)} planted examples were found"
+    return Verdict(status, says, {"planted": float(len(measured.planted)), "found": share})
+
+
+def losses_disagree(measured: Measured) -> Verdict:
+    """Check that no other loss breaks many more images than −log p̄, which may saturate or be at odds with votes."""
+    figures = {f"accuracy under {point.label}": point.accuracy for point in measured.points["losses"]}
+    base, best = measured.points["losses"][0], min(measured.points["losses"], key=lambda point: point.accuracy)
+    gap = base.accuracy - best.accuracy
+    status: Status = "warn" if gap > 2 * LARGE else "pass"
+    return Verdict(status, f"{best.label} leaves {as_percent(best.accuracy)}, nll {as_percent(base.accuracy)}", figures)
+
+
+def out_of_ball(measured: Measured) -> Verdict:
+    """Check that every image lies within eps of its clean image, up to rounding of its pixels, and within [0, 1]."""
+    # results.json holds finite figures only.
+    if math.isinf(measured.excess):
+        return Verdict("fail", "an image that an attack returned has NaN or infinite pixels")
+    if measured.excess > 0:
+        says = f"the farthest image lies {measured.excess:.1g} outside, more than rounding explains"
+        return Verdict("fail", says, {"excess": measured.excess})
+    return Verdict("pass", "every image lies within its ball and within [0, 1]", {"excess": measured.excess})
+
+
+def other_steps_stronger(measured: Measured) -> Verdict:
+    """Check that the steps of APGD, on the same loss and with as many gradients, break no more images than PGD's."""
+    return rival(measured.points["step_rule"][0], measured.points["steps"][-1])
+
+
+def minimum_norm_stronger(measured: Measured) -> Verdict:
+    """Check that an attack that minimises the distance breaks no more images than PGD on its strongest loss."""
+    strongest = min(measured.points["losses"], key=lambda point: point.accuracy)
+    verdicts = [rival(point, strongest) for point in measured.points["minimum_norm"]]
+    worst = max(verdicts, key=lambda verdict: SEVERITY.index(verdict.status))
+    figures = {name: figure for verdict in verdicts for name, figure in verdict.figures.items()}
+    return Verdict(worst.status, worst.says, figures)

@@ -1,0 +1,46 @@
+"""The checks of the model, its images and its figures, whatever the attack."""
+
+from __future__ import annotations
+
+import math
+
+from rushkit.auditing.checks.verdict import LARGE, Verdict, as_percent, smallest_drop
+from rushkit.auditing.measure import Measured
+from rushkit.results.intervals import mean_interval
+from rushkit.results.notes import Status
+
+
+def not_finite(measured: Measured) -> Verdict:
+    """Check for NaN and infinite logits or gradients, which are failures of the model, not successes of an attack."""
+    figures = {"not_finite": float(measured.not_finite)}
+    if measured.not_finite:
+        return Verdict("fail", f"{measured.not_finite} of {measured.images} images: {measured.problem}", figures)
+    return Verdict("pass", "logits and gradients are finite", figures)
+
+
+def large_eps_survived(measured: Measured) -> Verdict:
+    """Check that a ball in which every image can become grey leaves no more than the accuracy of a constant answer."""
+    # Only images that were right are attacked: with a model that favours one class they are not 1/K of each class.
+    point, chance = measured.points["radii"][-1], measured.commonest
+    low, _ = mean_interval(math.fsum(point.share), len(point.share))
+    figures = {"eps": point.value, "accuracy": point.accuracy, "chance": chance}
+    status: Status = "fail" if low > chance else "warn" if point.accuracy > chance + LARGE else "pass"
+    return Verdict(
+        status,
+        f"at eps {point.value:.4g} accuracy is {as_percent(point.accuracy)}, chance {as_percent(chance)}",
+        figures,
+    )
+
+
+def too_few_images(measured: Measured) -> Verdict:
+    """Check that there are enough images, since most checks cannot fail on few."""
+    count = len(measured.attacked)
+    figures = {"images": float(measured.images), "attacked": float(count)}
+    if not count:
+        return Verdict("fail", measured.problem or "no image is right before any attack", figures)
+    figures["smallest_drop"] = drop = smallest_drop(count)
+    says = (
+        f"{count} of {measured.images} images are right before any attack, and were attacked; between two attacks, a "
+        f"drop below {as_percent(drop)} can be chance"
+    )
+    return Verdict("warn" if count < 20 else "pass", says, figures)

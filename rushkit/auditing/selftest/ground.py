@@ -1,0 +1,114 @@
+"""The ground of the self-test: the embedded digits at 3x16x16, and networks that train on them in seconds.
+
+Every network is a function of the seed alone, so that an audit that resumes, or another rank, trains the same one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.data.digits import digits
+from rushkit.setup.components import to_float
+from rushkit.system import derived_seed, generator
+
+SIDE, CLASSES = 16, 10
+# The epochs, the batch and the learning rate of the base network.
+EPOCHS, BATCH, RATE = 30, 64, 2e-3
+# (network, images, labels, epoch, its draws) -> the images to train on.
+Moves = Callable[[nn.Module, Tensor, Tensor, int, torch.Generator], Tensor]
+
+
+class Ground:
+    """The data and the networks that several cases share; each network is trained when it is first asked for.
+
+    Args:
+        seed: Seeds the weights, the order of the images and every other draw.
+
+    Attributes:
+        seed: The same.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    @cached_property
+    def train(self) -> tuple[Tensor, Tensor]:
+        """The 1437 training images (N, 3, 16, 16) in [0, 1], and their labels (N,)."""
+        return _images("train")
+
+    @cached_property
+    def test(self) -> tuple[Tensor, Tensor]:
+        """The 360 test images (N, 3, 16, 16) in [0, 1], and their labels (N,)."""
+        return _images("test")
+
+    @cached_property
+    def base(self) -> nn.Module:
+        """The base network, trained as it is."""
+        return self.trained(convolutional, "base")
+
+    def trained(
+        self,
+        make: Callable[[], nn.Module],
+        name: str,
+        *,
+        epochs: int = EPOCHS,
+        rate: float = RATE,
+        moved: Moves | None = None,
+        loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+    ) -> nn.Module:
+        """Train a network on the training images by Adam with a one-cycle rate, and return it frozen, in eval mode.
+
+        Args:
+            make: Makes the network; its weights are drawn from torch's global generator, seeded for the call.
+            name: Seeds its weights and its batches.
+            epochs: Number of epochs.
+            rate: The largest learning rate.
+            moved: Maps the images of a batch to those that are trained on, such as adversarial ones; None: the same.
+            loss: Maps logits (n, K) and labels (n,) to the loss.
+        """
+        x, y = self.train
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derived_seed(self.seed, f"self-test {name}"))
+            network = make()
+            optimizer = torch.optim.Adam(network.parameters(), rate)
+            source = generator(self.seed, f"self-test batches {name}")
+            batches = -(-len(x) // BATCH)
+            cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
+            for epoch in range(epochs):
+                for rows in torch.randperm(len(x), generator=source).split(BATCH):
+                    images = x[rows] if moved is None else moved(network, x[rows], y[rows], epoch, source)
+                    optimizer.zero_grad()
+                    loss(network(images), y[rows]).backward()
+                    optimizer.step()
+                    cycle.step()
+        return network.eval().requires_grad_(False)
+
+
+def convolutional(channels: int = 3, layers: Iterable[nn.Module] = ()) -> nn.Module:
+    """Return the base network, untrained: two convolutions of stride 2 and two linear layers, with ReLU.
+
+    Args:
+        channels: Channels of the input.
+        layers: Layers that come before it.
+    """
+    return nn.Sequential(
+        *layers,
+        nn.Conv2d(channels, 16, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * (SIDE // 4) ** 2, 64),
+        nn.ReLU(),
+        nn.Linear(64, CLASSES),
+    )
+
+
+def _images(split: str) -> tuple[Tensor, Tensor]:
+    stored = digits(image_size=SIDE).split(split)
+    assert stored.labels is not None
+    return to_float(stored.images), stored.labels
