@@ -135,7 +135,8 @@ def plant_and_seek(
         )
         zero = torch.zeros(1, dtype=torch.int64, device=x.device)
         x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
-        outcomes.append(_lead(readout, x_adv) > 0)
+        # An attack under doubt may leave the box; RK118 says so.
+        outcomes.append(_lead(readout, x_adv.nan_to_num(0.0).clamp(0, 1)) > 0)
     return outcomes or None
 
 

@@ -10,8 +10,9 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.attacks.norms import length, settle
-from rushkit.auditing import attacks as audit_attacks
+from rushkit.attacks.pgd import PGD
 from rushkit.auditing.checks.checklist import check_all
+from rushkit.auditing.given import Given
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings
 from rushkit.smoothing import SmoothedClassifier
@@ -40,7 +41,7 @@ def test_every_returned_image_lies_in_the_ball_as_float64_computes_it(norm, eps,
     assert distance.min() >= eps - 2.0**-24 * {"linf": 1, "l2": dim**0.5, "l1": dim}[norm]
 
 
-class Spread(audit_attacks.PGD):
+class Spread(PGD):
     """Moves every pixel, and settles what it returns."""
 
     def run(self, model, x, y):
@@ -49,13 +50,12 @@ class Spread(audit_attacks.PGD):
         return replace(result, x_adv=settle(x, moved, self.norm, self.eps))
 
 
-def test_the_audit_does_not_accuse_a_sound_l1_attack_of_leaving_its_ball(monkeypatch):
-    monkeypatch.setattr(audit_attacks, "PGD", Spread)
+def test_the_audit_does_not_accuse_a_sound_l1_attack_of_leaving_its_ball():
     x = torch.randint(60, 196, (24, 3, 32, 32), generator=generator(0, "images")) / 255
     model = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 2))
     nn.init.zeros_(model[1].weight)
     nn.init.constant_(model[1].bias, 0.0)
     g = SmoothedClassifier(model, registries.noises.create("gaussian", scale=0.1), 4, seed=0)
     settings = Settings("l1", 12.0, steps=2, eot=2, queries=10, planted=1)
-    found = measure(g, x, torch.zeros(24, dtype=torch.int64), settings)
+    found = measure(g, x, torch.zeros(24, dtype=torch.int64), settings, Given(attack=Spread))
     assert {check.code: check.status for check in check_all(found)}["RK118"] == "pass"
