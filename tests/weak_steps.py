@@ -1,11 +1,17 @@
-"""Step rules that are wrong on purpose. Put one in place of ``rushkit.attacks.pgd.FallingSteps`` to weaken PGD."""
+"""Step rules that are wrong on purpose, and the PGD that takes its steps by one of them."""
 
 import math
 
 import torch
 
 from rushkit.attacks.norms import ascent, project
+from rushkit.attacks.pgd import PGD
 from rushkit.attacks.steps.falling import FallingSteps
+
+
+def pgd_by(rule):
+    """The class of PGD with another step rule."""
+    return type(f"PGDBy{rule.__name__}", (PGD,), {"rule": rule})
 
 
 class Plain(FallingSteps):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,9 @@ class PGD:
         targeted: Reach a class rather than leave one; by default the likeliest other.
         seed: Seeds every draw.
 
+    Attributes:
+        rule: The rule by which it takes its steps; a subclass may have another.
+
     Raises:
         UsageError: a norm, radius or option that does not exist or fit.
     """
@@ -73,6 +76,7 @@ class PGD:
     selection_samples: int | None = None
     targeted: bool = False
     seed: int = 0
+    rule: ClassVar[type[FallingSteps]] = FallingSteps
 
     def __post_init__(self) -> None:
         check_settings("pgd", self, ("linf", "l2", "l1"))
@@ -125,7 +129,7 @@ class PGD:
             if not last_alone:
                 best.offer(torch.arange(len(x), device=x.device), x)
             for batch in climbs(best, x, [reached] * self.restarts, start, curve, every_image_first=last_alone):
-                climb = FallingSteps(batch.x, batch.start, self.norm, self.eps, self.steps, self.step_size)
+                climb = self.rule(batch.x, batch.start, self.norm, self.eps, self.steps, self.step_size)
                 offered: Literal["all", "none"] = "none" if last_alone else "all"
                 left = drive(victim, batch, climb, self.loss, best, curve, offered, self._draws(batch.number))
                 if last_alone and self.restarts == 1:

@@ -6,8 +6,9 @@ import weak_steps
 from planted_models import Linear, reach, several_classes, spaced
 
 from rushkit import attacks, registries
-from rushkit.attacks import apgd, pgd
+from rushkit.attacks import apgd
 from rushkit.attacks.autoattack import AutoAttack
+from rushkit.attacks.pgd import PGD
 from rushkit.attacks.steps.sparse import SparseSteps
 from rushkit.smoothing import SmoothedClassifier
 
@@ -140,9 +141,9 @@ def test_l1_reaches_the_exact_worst_case_at_every_size_in_few_steps(name, steps,
     assert reach(x, x_adv, "l1") <= eps
 
 
-def gains(name, g, weight, x, y, eps, **options):
+def gains(attack, g, weight, x, y, eps, **options):
     """The share of the largest gain that each image reaches under the noise of g."""
-    x_adv = attacks.create(name, norm="l1", eps=eps, loss="margin", samples=8, **options)(g, x, y)
+    x_adv = attack("l1", eps, loss="margin", samples=8, **options)(g, x, y)
     gain = ((x_adv - x).flatten(1).double() * weight.double()).sum(1)
     return gain / worst_l1(weight, x, eps)
 
@@ -155,9 +156,9 @@ def test_l1_reaches_the_exact_worst_case_under_noise(noise, scale, side, count, 
     model, x, y = never_broken(side, count)
     g = SmoothedClassifier(model, registries.noises.create(noise, scale=scale), 16, seed=0)
     weight = model.weight[0].detach()
-    assert (gains("pgd", g, weight, x, y, eps, steps=20) >= 0.98).all()
+    assert (gains(PGD, g, weight, x, y, eps, steps=20) >= 0.98).all()
     # Its sparse steps follow one draw after the other: 40 of them leave a few hundredths.
-    assert (gains("apgd", g, weight, x, y, eps, steps=40) >= 0.92).all()
+    assert (gains(apgd.APGD, g, weight, x, y, eps, steps=40) >= 0.92).all()
 
 
 class Lucky(SparseSteps):
@@ -171,15 +172,14 @@ def test_a_sparse_climb_that_kept_its_luckiest_draws_would_lose_a_third_under_no
     model, x, y = never_broken(32, 4)
     g = SmoothedClassifier(model, registries.noises.create("gaussian", scale=0.25), 16, seed=0)
     weight = model.weight[0].detach()
-    sound = gains("apgd", g, weight, x, y, 1.0, steps=40)
+    sound = gains(apgd.APGD, g, weight, x, y, 1.0, steps=40)
     monkeypatch.setattr(apgd, "SparseSteps", Lucky)
     assert sound.mean() > 0.95
-    assert gains("apgd", g, weight, x, y, 1.0, steps=40).mean() < 0.8
+    assert gains(apgd.APGD, g, weight, x, y, 1.0, steps=40).mean() < 0.8
 
 
-def test_l1_steps_spread_over_one_percent_lose_a_fifth_at_32_pixels(monkeypatch):
+def test_l1_steps_spread_over_one_percent_lose_a_fifth_at_32_pixels():
     model, x, y = never_broken(32, 4)
     g = SmoothedClassifier(model, registries.noises.create("uniform", scale=0.3), 16, seed=0)
     weight = model.weight[0].detach()
-    monkeypatch.setattr(pgd, "FallingSteps", weak_steps.SpreadInL1)
-    assert (gains("pgd", g, weight, x, y, 3.0, steps=40) < 0.9).all()
+    assert (gains(weak_steps.pgd_by(weak_steps.SpreadInL1), g, weight, x, y, 3.0, steps=40) < 0.9).all()

@@ -6,7 +6,6 @@ import weak_steps
 from landscapes import LANDSCAPES, RADII, SOUND, linear
 
 from rushkit import attacks
-from rushkit.attacks import pgd
 from rushkit.attacks.norms import length, random_start
 
 SOUND_ATTACKS = {
@@ -35,9 +34,8 @@ WEAK_STEPS = {
 }
 
 
-def reached(name, place, **options):
+def reached(attack, place):
     """The share of the possible rise that an attack reaches, and whether it succeeds."""
-    attack = attacks.create(name, norm=place.norm, eps=place.eps, **options)
     result = attack.run(place.model, place.x, place.y)
     assert length(result.x_adv.double() - place.x.double(), place.norm).max() <= place.eps
     return place.share(result.x_adv), bool(result.success)
@@ -49,23 +47,24 @@ def reached(name, place, **options):
 )
 def test_a_sound_attack_reaches_the_optimum(label, norm, kind):
     # FAB stops at the boundary, which lies at this share, up to rounding.
-    share, success = reached(label.partition(",")[0], LANDSCAPES[kind](norm), **SOUND_ATTACKS[label][0])
+    place = LANDSCAPES[kind](norm)
+    name, options = label.partition(",")[0], SOUND_ATTACKS[label][0]
+    share, success = reached(attacks.create(name, norm=norm, eps=place.eps, **options), place)
     assert success
     assert share >= SOUND - 1e-5
 
 
 @pytest.mark.parametrize("weak, norm", [(weak, norm) for weak, norms in WEAK_STEPS.items() for norm in norms])
-def test_a_weak_attack_misses_one_of_the_optima(weak, norm, monkeypatch):
-    monkeypatch.setattr(pgd, "FallingSteps", weak)
-    shares = {kind: reached("pgd", make(norm)) for kind, make in LANDSCAPES.items()}
+def test_a_weak_attack_misses_one_of_the_optima(weak, norm):
+    attack = weak_steps.pgd_by(weak)(norm, RADII[norm])
+    shares = {kind: reached(attack, make(norm)) for kind, make in LANDSCAPES.items()}
     assert any(share < SOUND and not success for share, success in shares.values()), shares
 
 
 @pytest.mark.parametrize("norm", RADII)
-def test_the_rules_that_are_spoilt_are_sound_before(norm, monkeypatch):
-    monkeypatch.setattr(pgd, "FallingSteps", weak_steps.Plain)
+def test_the_rules_that_are_spoilt_are_sound_before(norm):
     for make in LANDSCAPES.values():
-        assert reached("pgd", make(norm))[1]
+        assert reached(weak_steps.pgd_by(weak_steps.Plain)(norm, RADII[norm]), make(norm))[1]
 
 
 @pytest.mark.parametrize("norm", RADII)
@@ -88,10 +87,9 @@ def test_one_landscape_alone_is_fooled_in_l1():
         (weak_steps.SpreadInL1, sparse, dense),
         (weak_steps.SignsInL1, dense, sparse),
     ):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(pgd, "FallingSteps", rule)
-            assert reached("pgd", sound_at)[1]
-            assert not reached("pgd", weak_at)[1]
+        attack = weak_steps.pgd_by(rule)("l1", RADII["l1"])
+        assert reached(attack, sound_at)[1]
+        assert not reached(attack, weak_at)[1]
 
 
 def test_the_same_seed_makes_the_same_landscape():

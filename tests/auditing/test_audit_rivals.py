@@ -8,12 +8,11 @@ import pytest
 import torch
 from linear_models import layer, prototypes
 from torch import nn
+from weak_steps import SpreadInL1, StaleSlope, pgd_by
 
 from rushkit import registries
 from rushkit.attacks import pgd
-from rushkit.attacks.norms import project
 from rushkit.attacks.result import AttackResult
-from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import plan as audit_plan
 from rushkit.auditing.attacks import Attacks
@@ -75,7 +74,7 @@ class Ramp(nn.Module):
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
 
-def on_a_ramp(noise, m, options):
+def on_a_ramp(noise, m, options, given=ALONE):
     """The points of an l1 ball of 1 for 64 images whose logits rise evenly to more than the ball can take away."""
     model, source = Ramp(), torch.Generator().manual_seed(1)
     x = 0.4 + 0.2 * torch.rand(64, 3, 32, 32, generator=source)
@@ -84,7 +83,7 @@ def on_a_ramp(noise, m, options):
     move = (logits - model(x)[:, 1]) / model.slope.square().sum()
     x = x + (move[:, None] * model.slope).view_as(x)
     g = SmoothedClassifier(model, registries.noises.create(noise, **options), m, seed=0)
-    return compared(g, x, torch.ones(64, dtype=torch.int64), Settings("l1", 1.0, steps=20, eot=4, queries=5))
+    return compared(g, x, torch.ones(64, dtype=torch.int64), Settings("l1", 1.0, steps=20, eot=4, queries=5), given)
 
 
 def measured(model, norm, eps, given=ALONE, noise="none", m=1, **options):
@@ -134,30 +133,6 @@ def test_the_rivals_reach_the_exact_worst_case_of_a_linear_model(norm):
         assert found.points[place][0].right == tuple((distances > eps).tolist()), place
 
 
-class Stale(FallingSteps):
-    """Uses the slope of the start for all steps."""
-
-    slope = None
-
-    def move(self, loss, gradient):
-        self.slope = gradient if self.slope is None else self.slope
-        super().move(loss, self.slope)
-
-
-class FixedSpread(FallingSteps):
-    """Spends every l1 step on 1 % of all coordinates, whatever eps is."""
-
-    def move(self, loss, gradient):
-        slope, size = gradient.flatten(1), self.eps / 4 * (1 + math.cos(math.pi * self.step / self.steps))
-        share = size / max(1, round(0.01 * slope.shape[1]))
-        room = torch.where(slope > 0, 1 - self.x_adv.flatten(1), self.x_adv.flatten(1)).clamp(0, share)
-        order = slope.abs().argsort(dim=1, descending=True, stable=True)
-        room = room.masked_fill(slope == 0, 0).gather(1, order)
-        spent = torch.minimum(room, (size - (room.cumsum(dim=1) - room)).clamp(min=0))
-        step = torch.zeros_like(slope).scatter(1, order, spent) * slope.sign()
-        self.x_adv = project(self.x, self.x_adv + step.view_as(gradient), self.norm, self.eps)
-
-
 def one_step(attack, model, x, y):
     options = {"samples": attack.samples, "selection_samples": 1, "seed": attack.seed, "loss": attack.loss}
     single = pgd.PGD(attack.norm, attack.eps, 1, attack.eps, random_start=False, best="last", **options)
@@ -179,18 +154,18 @@ def test_a_weak_pgd_is_noticed_by_both_rivals(net, run):
     assert verdicts(measured(net, "linf", BALLS["linf"], Given(attack=Weak))) == ("fail", "fail")
 
 
-def test_a_slope_that_is_out_of_date_is_noticed_by_both_rivals(net, monkeypatch):
-    monkeypatch.setattr(pgd, "FallingSteps", Stale)
-    assert verdicts(measured(net, "linf", BALLS["linf"])) == ("fail", "fail")
+def test_a_slope_that_is_out_of_date_is_noticed_by_both_rivals(net):
+    given = Given(attack=pgd_by(StaleSlope))
+    assert verdicts(measured(net, "linf", BALLS["linf"], given)) == ("fail", "fail")
 
 
 RAMPS = pytest.mark.parametrize("noise, m, options", [("none", 1, {}), ("uniform", 16, {"scale": 0.01})])
 
 
 @RAMPS
-def test_an_l1_step_spread_over_a_fixed_share_of_the_image_is_noticed(monkeypatch, noise, m, options):
-    monkeypatch.setattr(pgd, "FallingSteps", FixedSpread)
-    assert verdicts(on_a_ramp(noise, m, options)) == ("fail", "fail")
+def test_an_l1_step_spread_over_a_fixed_share_of_the_image_is_noticed(noise, m, options):
+    given = Given(attack=pgd_by(SpreadInL1))
+    assert verdicts(on_a_ramp(noise, m, options, given)) == ("fail", "fail")
 
 
 @RAMPS
