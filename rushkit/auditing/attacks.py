@@ -36,6 +36,7 @@ class Outcome:
 
     Attributes:
         share: For each image, the share of fresh votes that are right.
+        first: For each image, whether the first of the final votes is right.
         lead: For each image, the lead of the best other class in these votes; see ``Scores``.
         curve: The attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -46,6 +47,7 @@ class Outcome:
     """
 
     share: list[float] | None = None
+    first: list[bool] | None = None
     lead: list[float] | None = None
     curve: list[float] | None = None
     excess: float = 0.0
@@ -74,7 +76,7 @@ class Attacks:
         self.device = x.device
 
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
-        """Return the outcome of a measurement, and its (N, C, H, W) images if it is a white-box attack within eps."""
+        """Return the outcome of a measurement, and its (N, C, H, W) images if it is an attack within eps."""
         outcome = Outcome()
         x_adv = None
         before = self._g.image_forwards
@@ -88,19 +90,21 @@ class Attacks:
         outcome.passes += self._g.image_forwards - before
         return outcome, x_adv
 
-    def judge(self, x_adv: Tensor) -> Outcome:
-        """Score the chosen images by many votes of fresh noise."""
+    def judge(self, x_adv: Tensor, rows: Tensor) -> Outcome:
+        """Score the chosen versions (n, C, H, W) of the images ``rows`` (n,) by many votes of fresh noise."""
         before = self._g.image_forwards
         outcome = Outcome()
         try:
-            outcome.share = score(self._g, x_adv, self._y, FINAL_VOTES, self._settings.seed, "final").share
+            y, seed = self._y[rows.to(self.device)], self._settings.seed
+            scores = score(self._g, x_adv, y, FINAL_VOTES, seed, "final", rows)
+            outcome.share, outcome.first = scores.share, scores.first
         except NumericsError as error:
             outcome.problem = error.message
         outcome.passes = self._g.image_forwards - before
         return outcome
 
     def _attacked(self, measurement: Measurement, outcome: Outcome) -> Tensor | None:
-        """Attack, score the images, and return them if they are candidates for the worst white-box versions."""
+        """Attack, score the images, and return them if they are candidates for the worst versions."""
         make = {
             "climb": self._climb,
             "adaptive": self._adaptive,
@@ -115,7 +119,7 @@ class Attacks:
         scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label)
         outcome.share, outcome.lead = scores.share, scores.lead
         within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
-        return x_adv if measurement.kind not in ("noise", "square") and within else None
+        return x_adv if within else None
 
     def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Attack every image by one climb of PGD, and keep its last iterate, which the sweeps compare."""

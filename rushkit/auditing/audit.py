@@ -170,6 +170,7 @@ def _attacks(measured: Measured) -> AuditAttacks:
         "square": measured.rival("black_box"),
         "apgd": measured.rival("step_rule"),
         "best": measured.best,
+        "strongest": measured.strongest,
     }
     return AuditAttacks(
         **{name: _point(point) for name, point in alone.items() if point is not None},

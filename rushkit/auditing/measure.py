@@ -87,11 +87,14 @@ class Measured:
         not_finite: Images for which some draw gives NaN or infinite logits.
         deterministic: Whether all draws of the noise are the same, so that checks of the noise are skipped.
         problem: Why the rest could not be measured, or "".
-        no_gradient: Whether the reason is that the output is not a differentiable function of the input.
+        no_gradient: Whether the reason is that the output is not a differentiable function of the input; the attacks
+            without gradients are measured then.
         gradients: Input gradients at the attacked images.
         points: The accuracies by place: a list for each sweep, in order, and for each rival of the base attack. The
             first entry of the losses is the base attack.
         best: The accuracy on the worst white-box version of each image, by votes that were not used to choose it.
+        strongest: The same on the worst version of all attacks within eps, those without gradients included.
+        first_votes: Whether the first of these votes on each image's worst version of all is right.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -114,6 +117,8 @@ class Measured:
     gradients: Gradients | None = None
     points: dict[Place, list[Point]] = field(default_factory=lambda: {place: [] for place in get_args(Place)})
     best: Point | None = None
+    strongest: Point | None = None
+    first_votes: tuple[bool, ...] = ()
     any_failure: float | None = None
     curve: tuple[float, ...] = ()
     excess: float = 0.0
@@ -124,6 +129,12 @@ class Measured:
     def rival(self, place: Place) -> Point | None:
         """Return a rival of the base attack; None if it was not measured."""
         return self.points[place][0] if self.points[place] else None
+
+    @property
+    def unattacked(self) -> Point:
+        """The accuracy on the attacked images before any attack."""
+        assert self.clean is not None
+        return Point(self.clean.label, 0.0, tuple(self.clean.share[index] for index in self.attacked))
 
     def add(self, measurement: Measurement, outcome: Outcome) -> bool:
         """Add the outcome of a measurement, and return True; return False if the measurement failed."""
@@ -192,17 +203,20 @@ def measure(
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
     measured.announced = measured.passes
-    if measured.problem:
+    if measured.problem and not (measured.no_gradient and measured.attacked):
         return measured
     x, y = x[list(measured.attacked)], y[list(measured.attacked)]
     planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic)
-    final = Passes(len(x), g.samples, g.deterministic).final
+    if measured.no_gradient:
+        planned = [measurement for measurement in planned if not measurement.uses_gradients]
+    # The worst white-box versions, and those of all attacks where they differ.
+    final = (1 if measured.no_gradient else 2) * Passes(len(x), g.samples, g.deterministic).final
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
-    worst = WorstVersions(x)
+    white_box, strongest = WorstVersions(x), WorstVersions(x)
     attacks = Attacks(g, x, y, settings, given)
     work = work or unattended()
-    mine = _measure_share(attacks, planned, worst, work, kept)
+    mine = _measure_share(attacks, planned, white_box, strongest, work, kept)
     work.stop_together()
     parts = ranks.gather({number: asdict(outcome) for number, outcome in mine.items()})
     outcomes = _OUTCOMES.validate_python({number: outcome for part in parts for number, outcome in part.items()})
@@ -211,7 +225,7 @@ def measure(
         if not measured.add(measurement, outcomes[number]):
             return measured
     measured.points["radii"].sort(key=lambda point: point.value)
-    _judge_worst(measured, attacks, _worst_of_all(worst))
+    _judge_worst(measured, attacks, None if measured.no_gradient else white_box, strongest)
     return measured
 
 
@@ -230,7 +244,8 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
         else:
             x, y = x[list(measured.attacked)], y[list(measured.attacked)]
             measured.commonest = int(y.cpu().bincount().max()) / len(y)
-            started = time.perf_counter()
+            # Without a gradient there are forward passes alone.
+            pace, started = Pace(forward, forward), time.perf_counter()
             measured.gradients, measured.passes = _gradients(g, x, y, settings)
             pace = Pace(forward, max(0.0, (time.perf_counter() - started) / measured.passes - forward))
     except NumericsError as error:
@@ -262,9 +277,14 @@ def _agreed(before: tuple[Measured, Pace] | None) -> tuple[Measured, Pace]:
 
 
 def _measure_share(
-    attacks: Attacks, planned: list[Measurement], worst: WorstVersions, work: Work, kept: KeptOutcomes | None
+    attacks: Attacks,
+    planned: list[Measurement],
+    white_box: WorstVersions,
+    strongest: WorstVersions,
+    work: Work,
+    kept: KeptOutcomes | None,
 ) -> dict[int, Outcome]:
-    """Make this rank's measurements, and return their outcomes by number; offer the white-box images to ``worst``."""
+    """Make this rank's measurements, and return their outcomes by number; offer their images to the worst versions."""
     outcomes = {}
     mine = ranks.own_by_cost(list(enumerate(planned)), lambda item: item[1].passes)
     work.bar.total = sum(measurement.passes for _, measurement in mine)
@@ -273,7 +293,9 @@ def _measure_share(
             break
         outcome, x_adv = _kept_or_measured(attacks, measurement, kept, number)
         if x_adv is not None and outcome.lead is not None:
-            worst.offer(number, x_adv, outcome.lead)
+            strongest.offer(number, x_adv, outcome.lead)
+            if measurement.uses_gradients:
+                white_box.offer(number, x_adv, outcome.lead)
         outcomes[number] = outcome
         if outcome.problem:
             break
@@ -305,15 +327,51 @@ def _worst_of_all(worst: WorstVersions) -> Tensor:
     return ranks.total(torch.where(mine.view(-1, 1, 1, 1), worst.x_adv, 0.0).contiguous())
 
 
-def _judge_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
-    """Score the worst white-box version of each image by fresh votes, which were not used to choose it."""
-    outcome = Outcome(**ranks.broadcast(asdict(attacks.judge(x_adv)) if ranks.rank() == 0 else None))
-    measured.passes += outcome.passes
-    if outcome.problem:
-        measured.not_finite, measured.problem = 1, outcome.problem
-    elif outcome.share:
-        measured.best = Point("best", 0.0, tuple(outcome.share))
-        measured.any_failure = sum(share < 1 for share in outcome.share) / len(outcome.share)
+def _judge_worst(
+    measured: Measured, attacks: Attacks, white_box: WorstVersions | None, strongest: WorstVersions
+) -> None:
+    """Score the worst versions of each image by fresh votes, which were not used to choose them.
+
+    The white-box versions are judged first; those of all attacks only where they differ.
+    """
+    versions = [_worst_of_all(worst) for worst in (white_box, strongest) if worst is not None]
+    parts = ranks.broadcast([asdict(part) for part in _judged(attacks, versions)] if ranks.rank() == 0 else None)
+    first, *second = [Outcome(**part) for part in parts]
+    measured.passes += sum(outcome.passes for outcome in (first, *second))
+    problems = [outcome.problem for outcome in (first, *second) if outcome.problem]
+    if problems:
+        measured.not_finite, measured.problem = 1, problems[0]
+        return
+    assert first.share is not None
+    if white_box is not None:
+        measured.best = Point("best", 0.0, tuple(first.share))
+        measured.any_failure = sum(share < 1 for share in first.share) / len(first.share)
+    last = second[-1] if second else first
+    measured.strongest = Point("strongest", 0.0, tuple(last.share or ()))
+    measured.first_votes = tuple(last.first or ())
+
+
+def _judged(attacks: Attacks, versions: list[Tensor]) -> list[Outcome]:
+    """Return the outcome of the final votes on each list of versions; versions that are the same are judged once."""
+    base, rows = versions[0], torch.arange(len(versions[0]))
+    outcomes = [attacks.judge(base, rows)]
+    for x_adv in versions[1:]:
+        if outcomes[0].problem:
+            break
+        differ = (x_adv != base).flatten(1).any(dim=1).nonzero().squeeze(1).cpu()
+        again = attacks.judge(x_adv[differ], differ) if len(differ) else Outcome(share=[], first=[])
+        outcomes.append(_put(outcomes[0], differ.tolist(), again))
+    return outcomes
+
+
+def _put(first: Outcome, rows: list[int], again: Outcome) -> Outcome:
+    """Return the outcome ``again`` of some rows, with the rest of the images as they were in the first."""
+    if again.problem:
+        return again
+    share, right = list(first.share or ()), list(first.first or ())
+    for row, new_share, new_right in zip(rows, again.share or (), again.first or (), strict=True):
+        share[row], right[row] = new_share, new_right
+    return Outcome(share=share, first=right, passes=again.passes)
 
 
 def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Gradients, int]:

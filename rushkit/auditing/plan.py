@@ -113,6 +113,11 @@ class Measurement:
     options: dict[str, Any] = field(default_factory=dict)
     base: bool = False
 
+    @property
+    def uses_gradients(self) -> bool:
+        """Whether it needs the model's slopes."""
+        return self.kind not in ("noise", "square")
+
 
 @dataclass(frozen=True)
 class Passes:
@@ -134,7 +139,7 @@ class Passes:
 
     def votes(self, count: int) -> int:
         """Return the passes of ``count`` votes on every image."""
-        return self.images * count * self.draws(self.m)
+        return self.images * self.draws(count * self.m)
 
     @property
     def score(self) -> int:
@@ -143,7 +148,7 @@ class Passes:
 
     @property
     def final(self) -> int:
-        """The passes of the votes on the worst white-box versions."""
+        """The passes of the final votes on one version of each image."""
         return self.votes(FINAL_VOTES)
 
     def gradients(self, steps: int, draws: int) -> int:

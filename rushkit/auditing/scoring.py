@@ -1,4 +1,4 @@
-"""Score attacked images by votes of fresh noise, and keep the worst white-box version of each image."""
+"""Score attacked images by votes of fresh noise, and keep the worst version of each image."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 from rushkit.attacks.margins import margin
 from rushkit.smoothing import SmoothedClassifier
 
-# Draws behind every accuracy, in votes of m draws each; and votes on the worst white-box versions.
+# Draws behind every accuracy, in votes of m draws each; and votes on the worst versions.
 SCORE_DRAWS, FINAL_VOTES = 64, 10
 # The number that stands for no attack at all.
 NONE = -1
@@ -27,26 +27,35 @@ class Scores:
 
     Attributes:
         share: (N,) share of the votes that are right.
+        first: (N,) whether the first of the votes is right.
         lead: (N,) margin of the best other class over the label in all draws, as a share of the draws; the doubt in the
             label breaks ties. With m = 1 it is minus the share of draws that give the label, which is what accuracy
             then means.
     """
 
     share: list[float]
+    first: list[bool]
     lead: list[float]
 
 
-def score(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int, label: str) -> Scores:
-    """Let fresh noise vote on images (N, C, H, W) with labels (N,); the label of the attack seeds the draws."""
-    tally = g.keyed_tally(x, torch.arange(len(x)), seed, f"audit score {label}", votes=votes)
-    right = (tally.predict("majority").view(len(x), votes) == y[:, None]).sum(dim=1)
+def score(
+    g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int, label: str, rows: Tensor | None = None
+) -> Scores:
+    """Let fresh noise vote on images (N, C, H, W) with labels (N,).
+
+    The label of the attack seeds the draws, together with the images' numbers ``rows``; None: 0 to N - 1.
+    """
+    keys = torch.arange(len(x)) if rows is None else rows
+    tally = g.keyed_tally(x, keys, seed, f"audit score {label}", votes=votes)
+    outcomes = tally.predict("majority").view(len(x), votes) == y[:, None]
     draws = votes * g.samples
     counts = tally.votes.view(len(x), votes, -1).sum(dim=1)
     confidence = tally.confidence.view(len(x), votes, -1).sum(dim=1)
     of_label = counts.gather(1, y[:, None]).squeeze(1).double()
     lost = margin(counts, y).double() if g.samples > 1 else -of_label
     doubt = 1 - confidence.gather(1, y[:, None]).squeeze(1).double() / draws
-    return Scores(share=(right.double() / votes).tolist(), lead=((lost + doubt) / draws).tolist())
+    share = outcomes.double().mean(dim=1)
+    return Scores(share=share.tolist(), first=outcomes[:, 0].tolist(), lead=((lost + doubt) / draws).tolist())
 
 
 class WorstVersions:

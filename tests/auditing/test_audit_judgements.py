@@ -139,8 +139,17 @@ def test_an_image_that_half_of_the_votes_have_right_is_not_right():
     assert point.accuracy == pytest.approx(1.1 / 3)
 
 
+def judged_as(shares):
+    """Final votes that give the images these shares."""
+
+    def judge(self, x_adv, rows):
+        return Outcome(share=[shares[row] for row in rows.tolist()], first=[True] * len(rows))
+
+    return judge
+
+
 def test_an_image_that_loses_one_of_the_last_votes_is_a_failure(monkeypatch):
-    monkeypatch.setattr(audit_attacks.Attacks, "judge", lambda self, x_adv: Outcome(share=[1.0, 0.9, 0.0, 1.0]))
+    monkeypatch.setattr(audit_attacks.Attacks, "judge", judged_as([1.0, 0.9, 0.0, 1.0]))
     found = measured()
     assert found.any_failure == 0.5
     assert found.best.share == (1.0, 0.9, 0.0, 1.0)

@@ -35,26 +35,27 @@ def single_step_stronger(measured: Measured) -> Verdict:
 
 
 def black_box_stronger(measured: Measured) -> Verdict:
-    """Check that the white-box attacks break every image that Square breaks without gradients."""
-    assert measured.best is not None
+    """Check that the white-box attacks break every image that Square breaks without gradients.
+
+    Where the graph is cut there are none, and every image that Square breaks falls to Square alone.
+    """
+    white_box = measured.best or measured.unattacked
     (square,) = measured.points["black_box"]
-    missed = sum(
-        black <= _LOST and white >= _HELD for black, white in zip(square.share, measured.best.share, strict=True)
-    )
+    missed = sum(black <= _LOST and white >= _HELD for black, white in zip(square.share, white_box.share, strict=True))
     figures = {
         "square_accuracy": square.accuracy,
-        "white_box_accuracy": measured.best.accuracy,
+        "white_box_accuracy": white_box.accuracy,
         "only_square": float(missed),
     }
-    many = max(2.0, LARGE * len(measured.best.share))
+    many = max(2.0, LARGE * len(white_box.share))
     status: Status = "fail" if missed >= many else "warn" if missed else "pass"
-    return Verdict(status, f"{missed} of {len(measured.best.share)} images fall to Square alone", figures)
+    says = f"{missed} of {len(white_box.share)} images fall to Square alone, which leaves {as_percent(square.accuracy)}"
+    return Verdict(status, says, figures)
 
 
 def random_noise_stronger(measured: Measured) -> Verdict:
-    """Check that random noise of the attack's size breaks fewer images than the attack."""
-    assert measured.best is not None
-    return rival(measured.points["noise"][0], measured.best)
+    """Check that random noise of the attack's size breaks fewer images than the attack: Square, if the graph is cut."""
+    return rival(measured.points["noise"][0], measured.best or measured.points["black_box"][0])
 
 
 def planted_example_missed(measured: Measured) -> Verdict:

@@ -37,6 +37,8 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
+# Checks that need attacks but no slopes: they are judged where the graph is cut as well.
+_WITHOUT_SLOPES = ("RK112", "RK113", "RK118")
 # Checks of what the noise does.
 _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
@@ -60,6 +62,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
     if code == "RK119":
         return not measured.not_finite
     if code in _ALWAYS or measured.best is not None:
+        return True
+    if code in _WITHOUT_SLOPES and measured.strongest is not None:
         return True
     # NaN pixels end the measuring: the model's answer to them is NaN as well.
     return (code == "RK104" and measured.no_gradient) or (code == "RK118" and math.isinf(measured.excess))

@@ -51,10 +51,13 @@ def certified_curve(results: Certification) -> Figure:
 
 
 def audit_figure(results: Audit, path: Path) -> Path | None:
-    """Draw accuracy along steps, draws and eps, and the loss of the attack, as a PNG; None if nothing was measured."""
+    """Draw accuracy along steps, draws and eps, and the loss of the attack, as a PNG; None if nothing was measured.
+
+    Where the model has no gradient, and so no sweeps, the accuracy under each attack without gradients is drawn.
+    """
     sweeps = results.sweeps
     if not sweeps.steps:
-        return None
+        return _without_gradient(results, path)
     figure = Figure(figsize=(11, 2.9), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(1, 4)
@@ -65,6 +68,21 @@ def audit_figure(results: Audit, path: Path) -> Path | None:
     axes[0].set_ylabel("accuracy, % of the attacked images")
     axes[3].plot(range(1, len(results.loss_curve) + 1), results.loss_curve)
     axes[3].set(xlabel="step", ylabel="mean loss of the attack")
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def _without_gradient(results: Audit, path: Path) -> Path | None:
+    """Draw the accuracy of the attacked images under each attack without gradients; None if there was none."""
+    attacks = results.attacks
+    points = [point for point in (attacks.random_noise, attacks.square, attacks.strongest) if point is not None]
+    if not points:
+        return None
+    figure = Figure(figsize=(4, 2.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.bar([point.label for point in points], [100 * point.accuracy for point in points], color="tab:blue")
+    axes.set(ylabel="accuracy, % of the attacked images", ylim=(0, 102))
     figure.savefig(path, dpi=150)
     return path
 

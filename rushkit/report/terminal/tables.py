@@ -117,10 +117,12 @@ def audit_table(results: Audit) -> RenderableType:
     lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
     if results.size:
         lines.append(results.size)
-    if best := results.attacks.best:
-        share = best.accuracy * attacked / results.images
+    if square := results.attacks.square if results.attacks.best is None else None:
+        lines.append(f"without a gradient Square is the attack: it leaves {percent(square.accuracy)} % of {attacked}")
+    if strongest := results.attacks.strongest:
+        share = strongest.accuracy * attacked / results.images
         lines.append(
-            f"under the best of these attacks {percent(share)} % of {results.images} images stay right; this is a "
+            f"under the strongest of these attacks {percent(share)} % of {results.images} images stay right; this is a "
             f"check of the evaluation, `rushkit attack` measures"
         )
     return Group(render_table(audits.checks_table(results.checks), title), Text("\n".join([*lines, _CODES])))
