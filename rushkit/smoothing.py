@@ -12,8 +12,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
-from itertools import chain
+from itertools import chain, product
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +20,13 @@ from torch.utils.checkpoint import checkpoint
 
 from rushkit.checked import check_model, check_pixels, checked_images, checked_logits, not_finite
 from rushkit.errors import UsageError
+from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.passes import MOST
-from rushkit.noises import Noise, is_data_dependent, is_deterministic, settled
+from rushkit.models.repeats import Repeat, repeat
+from rushkit.noises import Noise, is_data_dependent, is_deterministic, noisy_images, settled
 from rushkit.recipe.schema import Rule
-from rushkit.system import generator
+from rushkit.system import derived_seed, generator
 from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
 from rushkit.votes import SCORE, Tally, VoteCounter
 
@@ -35,9 +36,32 @@ _DRAW_BLOCK = 1024
 _PER_IMAGE_DRAWS = 8
 
 
+@dataclass(frozen=True)
+class _Draws:
+    """The draws of one call: those of the noise, block by block, and those of a model that is random by itself.
+
+    Attributes:
+        seed: Seed of the draws.
+        purpose: What they are for.
+        counters: What else tells them from others.
+    """
+
+    seed: int
+    purpose: str
+    counters: tuple[int, ...] = ()
+
+    def of_noise(self, block: int, device: torch.device) -> torch.Generator:
+        """Return the generator of a block of noise."""
+        return generator(self.seed, self.purpose, *self.counters, block, device=device)
+
+    def of_model(self, *draw: int) -> int:
+        """Return the seed of the global generators for a draw of the model's own."""
+        return derived_seed(self.seed, f"{self.purpose} of the model", *self.counters, *draw)
+
+
 @dataclass
 class _Stream:
-    """The source of draws: a generator for each call and block, or for each block of a panel that calls share.
+    """The source of draws: other ones at each call, or those of a panel that calls share.
 
     Attributes:
         seed: Seed of the stream.
@@ -49,17 +73,21 @@ class _Stream:
     panel: int | None = None
     calls: int = 0
 
-    def next_call(self, device: torch.device) -> Callable[[int], torch.Generator]:
-        """Return a function from the number of a block to its generator, for the next call."""
+    def next_call(self) -> _Draws:
+        """Return the draws of the next call."""
         if self.panel is not None:
-            return partial(generator, self.panel, "panel", device=device)
+            return _Draws(self.panel, "panel")
         self.calls += 1
-        return partial(generator, self.seed, "noise", self.calls - 1, device=device)
+        return _Draws(self.seed, "noise", (self.calls - 1,))
 
 
-def _pass(noisy: Tensor, model: nn.Module, training: bool) -> Tensor:
-    """Run a model once, with its modes as they are or in eval mode; a backward pass may repeat it."""
-    with nullcontext() if training else in_eval_mode(model):
+def _pass(noisy: Tensor, model: nn.Module, training: bool, own: int | None) -> Tensor:
+    """Run a model once, with its modes as they are or in eval mode; a backward pass may repeat it.
+
+    ``own`` seeds the draws that the model makes from the global generators; None leaves these alone.
+    """
+    draws = nullcontext() if own is None else global_draws(own, "model", device=noisy.device)
+    with draws, nullcontext() if training else in_eval_mode(model):
         return checked_logits(model(noisy), len(noisy))
 
 
@@ -83,7 +111,15 @@ class SmoothedClassifier(nn.Module):
     the mode of each of its modules, so that the answer for an image does not depend on the images beside it. After
     ``train()``, which switches the model too, ``forward`` and ``sample_logits`` leave all modes as they are, for
     training through log p̄; votes are counted in eval mode even then. A model that is random on purpose draws in eval
-    mode as well: ``F.dropout(h, training=True)``.
+    mode as well: ``F.dropout(h, training=True)``; say so by ``own_draws``, or all m draws are one pass where there is
+    no noise, and its draws cannot be repeated. ``own_randomness`` finds out.
+
+    With ``own_draws`` every draw is a pass of its own over the N images, since a model may share its randomness across
+    a batch. The pass finds the global generators of torch, numpy and Python seeded by the number of the draw, and
+    leaves them as they were: panels repeat, streams are reproducible, and a gradient is that of the draws whose values
+    it belongs to. What the model draws for an image depends on the place of the image in the pass; the parts of a draw
+    of more than ``chunk`` images start from one seed. Draws from a generator that the model keeps to itself, or from
+    the operating system, are beyond reach: they are fresh in every pass.
 
     The noise never depends on the mode, and every draw of it comes from a generator of this object, not from the
     global random state. Under autocast the model runs in low precision, log p̄ and the votes in float32 (in float64 if
@@ -99,6 +135,7 @@ class SmoothedClassifier(nn.Module):
         seed: Seed of the stream of draws; None takes one from the operating system.
         search: The same classifier in a lower precision, from which attacks take their gradients; its votes never
             count. None: the model itself.
+        own_draws: Whether the model itself is random.
 
     Attributes:
         image_forwards: Images that went forward through the model; a forward that a gradient repeats counts once.
@@ -124,6 +161,7 @@ class SmoothedClassifier(nn.Module):
         chunk: int | None = None,
         seed: int | None = None,
         search: nn.Module | None = None,
+        own_draws: bool = False,
     ) -> None:
         super().__init__()
         check_model(model)
@@ -136,19 +174,21 @@ class SmoothedClassifier(nn.Module):
         self.noise = noise
         self.samples = samples
         self.chunk = chunk
+        self.own_draws = own_draws
         self.image_forwards = 0
         self.pause: Callable[[], None] = _go_on
         self._stream = _Stream(secrets.randbits(63) if seed is None else seed)
 
     @property
     def deterministic(self) -> bool:
-        """Whether every draw of the noise is the same, so that one pass of the model stands for all of them."""
-        return is_deterministic(self.noise)
+        """Whether every draw of noise and model is the same, so that one pass stands for all of them."""
+        return not self.own_draws and is_deterministic(self.noise)
 
     def __repr__(self) -> str:
         # Without the model's layers, which would hide the noise.
         model = type(self.model).__name__
-        return f"SmoothedClassifier({model}, {self.noise!r}, samples={self.samples}, chunk={self.chunk})"
+        own = ", own_draws=True" if self.own_draws else ""
+        return f"SmoothedClassifier({model}, {self.noise!r}, samples={self.samples}, chunk={self.chunk}{own})"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return log p̄, differentiable in x and in the model's parameters: (N, C, H, W) -> (N, K)."""
@@ -174,7 +214,10 @@ class SmoothedClassifier(nn.Module):
         with_gradient = torch.is_grad_enabled()
         limit = self.chunk or (m * len(x) if with_gradient else MOST[x.device.type])
         recompute = with_gradient and limit < m * len(x)
-        passes = (self._forward(noisy, model, recompute, self.training) for noisy in self._noisy(x, m, limit))
+        passes = (
+            self._forward(noisy, model, own, recompute=recompute, training=self.training)
+            for noisy, own in self._noisy(x, m, limit)
+        )
         return torch.cat(list(passes)).reshape(m, len(x), -1)
 
     @torch.no_grad()
@@ -186,7 +229,8 @@ class SmoothedClassifier(nn.Module):
         if self.deterministic and m > 1:
             one = self.tally(x, 1)
             return Tally(one.votes * m, one.confidence * m, one.confidence_squared * m, m)
-        passes = (self._forward(noisy, self.model) for noisy in self._noisy(x, m, self.chunk or MOST[x.device.type]))
+        limit = self.chunk or MOST[x.device.type]
+        passes = (self._forward(noisy, self.model, own) for noisy, own in self._noisy(x, m, limit))
         # The first pass determines K.
         first = next(passes)
         counter = VoteCounter(n, first.shape[1], x.device)
@@ -206,7 +250,9 @@ class SmoothedClassifier(nn.Module):
         """Count independent votes on draws that are seeded for each image by its key, as those of a certificate are.
 
         The draws of an image depend on seed, purpose and key alone: not on the images beside it, on earlier calls, on
-        the chunk, or on ``fixed_noise`` and ``fresh_noise``.
+        the chunk, or on ``fixed_noise`` and ``fresh_noise``. With ``own_draws`` each draw of each vote is a pass over
+        all images, and what the model draws for an image in it depends on seed, purpose, vote, draw, and the place of
+        the image in the pass.
 
         Args:
             x: (N, C, H, W) images in [0, 1].
@@ -228,9 +274,10 @@ class SmoothedClassifier(nn.Module):
             sums = (one.votes, one.confidence, one.confidence_squared)
             votes_cast, confidence, squared = ((m * each).repeat_interleave(votes, dim=0) for each in sums)
             return Tally(votes_cast, confidence, squared, m)
-        counter = None
-        for noisy, row in packed(self._units(x, keys, seed, purpose, m, votes), self.chunk or MOST[x.device.type]):
-            logits = self._forward(noisy, self.model)
+        limit, counter = self.chunk or MOST[x.device.type], None
+        pieces = self._own_units if self.own_draws else self._packed_units
+        for noisy, row, own in pieces(x, keys, _Draws(seed, purpose), m, votes, limit):
+            logits = self._forward(noisy, self.model, own)
             # The first pass determines K.
             counter = counter or VoteCounter(len(x) * votes, logits.shape[1], x.device, whole=True)
             counter.add(logits, row)
@@ -242,12 +289,38 @@ class SmoothedClassifier(nn.Module):
             counter.votes, counter.confidence.to(wide) / SCORE, counter.confidence_squared.to(wide) / SCORE**2, m
         )
 
-    def _units(self, x: Tensor, keys: Tensor, seed: int, purpose: str, samples: int, votes: int) -> Iterator[Piece]:
+    def _packed_units(
+        self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int, limit: int
+    ) -> Iterator[tuple[Tensor, Tensor, None]]:
+        """Yield full passes of noisy copies, and the row of the tally that each copy belongs to."""
+        for noisy, row in packed(self._units(x, keys, draws, samples, votes), limit):
+            yield noisy, row, None
+
+    def _own_units(
+        self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int, limit: int
+    ) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """Yield a noisy copy of every image for each draw of each vote, the rows, and the seed of the model's draw."""
+        image, noiseless = torch.arange(len(x), device=x.device), is_deterministic(self.noise)
+        noisy = noisy_images(self.noise, x) if noiseless else x
+        for vote, draw in product(range(votes), range(samples)):
+            if not noiseless:
+                unit = vote * samples + draw
+                copies = [
+                    noisy_unit(self.noise, one, 1, draws.seed, draws.purpose, key, unit)
+                    for one, key in zip(x, keys.tolist(), strict=True)
+                ]
+                noisy = torch.cat(copies)
+            own = draws.of_model(vote, draw)
+            for some, rows in zip(noisy.split(limit), image.split(limit), strict=True):
+                yield some, rows * votes + vote, own
+
+    def _units(self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int) -> Iterator[Piece]:
         """Yield the noisy copies of each image, unit by unit, and the vote that each copy belongs to."""
         for image, key in enumerate(keys.tolist()):
             for unit, size in enumerate(unit_sizes(samples * votes)):
                 vote = (torch.arange(size, device=x.device) + unit * UNIT) // samples
-                yield image * votes + vote, noisy_unit(self.noise, x[image], size, seed, purpose, key, unit)
+                noisy = noisy_unit(self.noise, x[image], size, draws.seed, draws.purpose, key, unit)
+                yield image * votes + vote, noisy
 
     def votes(self, x: Tensor, samples: int | None = None) -> Tensor:
         """Count how often each class has the largest logit (eq. 4): (N, C, H, W) -> (N, K) int64."""
@@ -259,9 +332,30 @@ class SmoothedClassifier(nn.Module):
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """Return the same classifier with another m; its stream of draws starts from the same seed."""
-        other = SmoothedClassifier(self.model, self.noise, samples, self.chunk, self._stream.seed, self.search)
+        return self._changed(samples, self.own_draws)
+
+    def with_own_draws(self) -> SmoothedClassifier:
+        """Return the same classifier as one whose model is random by itself; its stream starts from the same seed."""
+        return self._changed(self.samples, own_draws=True)
+
+    def _changed(self, samples: int, own_draws: bool) -> SmoothedClassifier:
+        other = SmoothedClassifier(
+            self.model, self.noise, samples, self.chunk, self._stream.seed, self.search, own_draws
+        )
         other.training, other.pause = self.training, self.pause
         return other
+
+    @torch.no_grad()
+    def own_randomness(self, x: Tensor, seed: int = 0) -> Repeat:
+        """Run the model twice on noisy copies of 16 images, the same ones, and return how its logits differ.
+
+        Args:
+            x: (N, C, H, W) images in [0, 1]; the first 16 of them are used, repeated if there are fewer.
+            seed: Seeds the noise, and what the model draws from the global generators.
+        """
+        noisy = noisy_images(self.noise, checked_images(x), generator(seed, "own randomness", device=x.device))
+        with global_draws(seed, "own randomness", device=x.device):
+            return repeat(lambda rows: self._forward(rows, self.model), noisy)
 
     @contextmanager
     def pausing(self, pause: Callable[[], None]) -> Iterator[None]:
@@ -303,44 +397,55 @@ class SmoothedClassifier(nn.Module):
             raise UsageError(f"samples is at least 1 (got {samples})", "leave it out for the classifier's own number")
         return samples
 
-    def _forward(self, noisy: Tensor, model: nn.Module, recompute: bool = False, training: bool = False) -> Tensor:
+    def _forward(
+        self, noisy: Tensor, model: nn.Module, own: int | None = None, recompute: bool = False, training: bool = False
+    ) -> Tensor:
         self.pause()
         self._count(noisy)
         # A model may draw for itself, as dropout does: the second forward of a chunk must repeat its draws.
         if recompute:
-            return _full_precision(checkpoint(_pass, noisy, model, training, use_reentrant=False))
-        return _full_precision(_pass(noisy, model, training))
+            return _full_precision(checkpoint(_pass, noisy, model, training, own, use_reentrant=False))
+        return _full_precision(_pass(noisy, model, training, own))
 
     def _count(self, noisy: Tensor) -> None:
         self.image_forwards += len(noisy)
 
-    def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
-        """Yield x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images."""
+    def _noisy(self, x: Tensor, samples: int, limit: int) -> Iterator[tuple[Tensor, int | None]]:
+        """Yield x + δ_1, .., x + δ_m one after the other, (m * N, C, H, W), in pieces of at most ``limit`` images.
+
+        With ``own_draws`` no piece holds images of two draws, and each comes with the seed of the model's draw.
+        """
+        draws = self._stream.next_call()
+        if self.own_draws:
+            noisy = (copies for block in self._blocks(x, samples, limit, draws) for copies in block.split(len(x)))
+            for draw, copies in enumerate(noisy):
+                for piece in copies.split(limit):
+                    yield piece, draws.of_model(draw)
+            return
         waiting: list[Tensor] = []
         held = 0
-        for block in self._blocks(x, samples, limit):
+        for block in self._blocks(x, samples, limit, draws):
             waiting.append(block)
             held += len(block)
             while held >= limit:
                 folded = torch.cat(waiting) if len(waiting) > 1 else waiting[0]
-                yield folded[:limit]
+                yield folded[:limit], None
                 waiting, held = ([folded[limit:]] if held > limit else []), held - limit
         if held:
-            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0]
+            yield torch.cat(waiting) if len(waiting) > 1 else waiting[0], None
 
-    def _blocks(self, x: Tensor, samples: int, limit: int) -> Iterator[Tensor]:
+    def _blocks(self, x: Tensor, samples: int, limit: int, of_call: _Draws) -> Iterator[Tensor]:
         """Yield noisy copies of x, several draws at a time, each block from a generator of its own."""
         n, fixed = len(x), self._stream.panel is not None
         per_image = fixed and is_data_dependent(self.noise)
         # One image's worth of noise serves the whole batch on a fixed panel.
         shared = fixed and not per_image
         draws = _PER_IMAGE_DRAWS if per_image else _DRAW_BLOCK if shared else max(1, _DRAW_BLOCK // n)
-        generator_of = self._stream.next_call(x.device)
         for block, start in enumerate(range(0, samples, draws)):
             count = min(draws, samples - start)
             copies = x.unsqueeze(0).expand(count, *x.shape)
             like = copies[:, :1] if shared else copies
-            source = generator_of(block)
+            source = of_call.of_noise(block, x.device)
             if per_image:
                 delta = self._per_image_panel(copies.detach(), source)
             else:

@@ -7,7 +7,6 @@ the model was queried before, and whatever the chunk is.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rushkit.attacks.losses import Loss
 from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import UsageError
+from rushkit.models.repeats import repeat
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
@@ -27,9 +27,6 @@ from rushkit.system import generator
 VOTE_SAMPLES = 101
 # Default draws for each gradient of a model that is itself random: official AutoAttack's EOT.
 EOT_SAMPLES = 20
-# Images in the two passes that detect a random model, and the smallest difference in logits that counts as random.
-_PROBE_ROWS = 16
-_PROBE_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True)
@@ -71,9 +68,10 @@ class Verdict:
 class Victim:
     """A model as attacks query it; create one with ``under_attack``.
 
-    A ``SmoothedClassifier`` is queried for m draws at a time, on the panel of noise that the query's seed ``draw``
-    determines. Any other model is first queried twice with the same images: if the answers differ, the model itself is
-    random. Its draws are repeated passes, which no seed repeats.
+    A ``SmoothedClassifier`` is queried for m draws at a time, on the panel that the query's seed ``draw`` determines:
+    of noise, and of what the model draws by itself if it has ``own_draws``. Any other model is first queried twice with
+    the same images: if the answers differ, the model itself is random. Its draws are repeated passes, which no seed
+    repeats.
 
     No query fails because of images whose logits or gradients are NaN or infinite: they are marked, so that an image
     fares alike beside any others. An attack raises an error at its end if no image was of use to it.
@@ -101,14 +99,9 @@ class Victim:
                 self.num_classes = self._draw(x[:1], 1, draw=0).shape[2]
             default = self.votes = self._smoothed.samples
         else:
-            rows = x[:_PROBE_ROWS].repeat(math.ceil(_PROBE_ROWS / len(x[:_PROBE_ROWS])), 1, 1, 1)[:_PROBE_ROWS]
             with torch.no_grad():
-                first, second = self._forward(rows), self._forward(rows)
-            finite = torch.isfinite(first) & torch.isfinite(second)
-            first, second = (torch.where(finite, logits, 0.0) for logits in (first, second))
-            scale = first.abs().amax().clamp(min=1e-12)
-            self.random = bool((first - second).abs().amax() > _PROBE_TOLERANCE * scale)
-            self.num_classes = first.shape[1]
+                twice = repeat(self._forward, x)
+            self.random, self.num_classes = twice.random, twice.num_classes
             default, self.votes = EOT_SAMPLES, VOTE_SAMPLES
         self.samples = (samples or default) if self.random else 1
         self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1

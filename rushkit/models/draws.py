@@ -1,10 +1,12 @@
-"""Seeds for modules that draw from torch's global generators: initialisers, dropout, stochastic depth."""
+"""Seeds for modules that draw from global generators: initialisers, dropout, stochastic depth, random defences."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 
 from rushkit.system import derived_seed
@@ -12,7 +14,9 @@ from rushkit.system import derived_seed
 
 @contextmanager
 def global_draws(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> Iterator[None]:
-    """Seed torch's global generators with (seed, purpose, counters) in this block; restore them afterwards.
+    """Seed the global generators with (seed, purpose, counters) in this block; restore them afterwards.
+
+    They are torch's, numpy's and Python's: a random defence may resize or shift images by ``random.randint``.
 
     Args:
         seed: As in ``system.generator``, and so the purpose and the counters.
@@ -22,13 +26,18 @@ def global_draws(seed: int, purpose: str, *counters: int, device: torch.device |
     """
     generators = [torch.default_generator, *_of_accelerator(torch.device(device))]
     states = [generator.get_state() for generator in generators]
+    of_numpy, of_python = np.random.get_state(), random.getstate()
     number = derived_seed(seed, purpose, *counters)
     try:
         for generator in generators:
             # Not torch.manual_seed: that reseeds every accelerator, and not all of them are put back.
             generator.manual_seed(number)
+        np.random.seed(number % 2**32)
+        random.seed(number)
         yield
     finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
 
