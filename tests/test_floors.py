@@ -225,6 +225,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evaluation", "imported", "notes", "prediction", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},
+        {"selftest"},
         {"logs", "records"},
         {"intervals"},
         {"convergence"},

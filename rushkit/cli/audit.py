@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rushkit.cli import self_test
 from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -14,7 +15,10 @@ from rushkit.distributed.last_words import leave_words
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
     from rushkit.run.asked import AuditAsked
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.folder import Run
 
 NAME = "audit"
 EXAMPLE = "Example: rushkit audit --from cifar10 --limit 64 --eps 8/255"
@@ -55,41 +59,81 @@ class Options:
 
 @verb
 def command(
-    *, source: From = None, options: Options, changes: Changes = None, resuming: Resuming, ranks: Ranks, output: Output
+    *,
+    source: From = None,
+    options: Options,
+    testing: self_test.SelfTesting,
+    changes: Changes = None,
+    resuming: Resuming,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
-    resuming.check({**options.flags(), "--from": source})
-    if not resuming.resume:
+    flags = {**options.flags(), "--from": source}
+    resuming.check({**flags, "--case": testing.cases or None})
+    testing.check(flags, changes)
+    if resuming.resume and testing.self_test:
+        self_test.check_resumed(resuming.run_folder, changes)
+    elif not resuming.resume:
         check_flags(changes, attack_flags(norm=options.norm, eps=options.eps))
     ranks.launch()
-    from rushkit.auditing.asked import images_asked, settings_asked
-    from rushkit.auditing.audit import audit, failed
+    speaker = output.speaker()
+    if resuming.resume:
+        from rushkit.setup.resume import Stopped, reopen
+
+        # The runs of self-tests are called so.
+        recipe_name = self_test.NAME if testing.self_test else None
+        stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, recipe_name)
+        recipe, run = reopen(stopped, changes, speaker)
+        if run.about.self_test:
+            self_test.finish(recipe, run, output)
+        else:
+            _audit_again(recipe, run, output)
+    elif testing.self_test:
+        self_test.finish(*self_test.begin(testing.cases, changes, speaker), output)
+    else:
+        _audit(source, options, changes, output)
+
+
+def _audit(source: str | None, options: Options, changes: list[str] | None, output: Output) -> None:
+    """Audit the model that ``--from`` means."""
+    from rushkit.auditing.asked import settings_asked
     from rushkit.recipe.attack_flags import change_attacks
-    from rushkit.report.pictures.plots import audit_figure
-    from rushkit.report.terminal.tables import audit_table
-    from rushkit.run.asked import AuditAsked
-    from rushkit.setup.resume import Stopped, parent_checkpoint, reopen
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()
-    if resuming.resume:
-        recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
-        checkpoint, asked = parent_checkpoint(run), AuditAsked.of(run)
-    else:
-        recipe, checkpoint = resolve_classifier(source, changes, speaker)
-        # The ball is that of the recipe's first attack.
-        kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
-        recipe, asked = change_attacks(recipe, kind, changes=changes or [], **ball), options.asked()
-        # Before the folder is made, so that settings that do not go together leave none.
-        settings_asked(recipe, asked)
-        run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
+    recipe, checkpoint = resolve_classifier(source, changes, speaker)
+    # The ball is that of the recipe's first attack.
+    kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
+    recipe, asked = change_attacks(recipe, kind, changes=changes or [], **ball), options.asked()
+    # Before the folder is made, so that settings that do not go together leave none.
+    settings_asked(recipe, asked)
+    run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
+    _finish(recipe, checkpoint, asked, run, output)
+
+
+def _audit_again(recipe: Recipe, run: Run, output: Output) -> None:
+    """Go on with an audit that was stopped."""
+    from rushkit.run.asked import AuditAsked
+    from rushkit.setup.resume import parent_checkpoint
+
+    _finish(recipe, parent_checkpoint(run), AuditAsked.of(run), run, output)
+
+
+def _finish(recipe: Recipe, checkpoint: Checkpoint, asked: AuditAsked, run: Run, output: Output) -> None:
+    """Audit, or make what is left of it, print the checks, and leave with their verdict."""
+    from rushkit.auditing.asked import images_asked, settings_asked
+    from rushkit.auditing.audit import audit, failed
+    from rushkit.report.pictures.plots import audit_figure
+    from rushkit.report.terminal.tables import audit_table
+
     with run:
         settings = settings_asked(recipe, asked)
         results = audit(recipe, checkpoint, settings, run, images_asked(asked), asked.samples or 0)
         if run.writes:
             audit_figure(results, run.subfolder("figures") / "audit.png")
     output.result(results, audit_table(results))
-    speaker.say(f"run: {run.path}")
+    output.speaker().say(f"run: {run.path}")
     _leave(bool(failed(results)))
 
 

@@ -26,6 +26,7 @@ Item = TypeVar("Item")
 
 # How long a rank waits for the others: a hard block can take hours. A rank that dies is noticed at once.
 _PATIENCE = timedelta(days=1)
+_alone = False
 
 
 def join() -> None:
@@ -38,7 +39,7 @@ def join() -> None:
         UsageError: the variables in the environment make no sense, or rank 0 cannot listen at their address.
         RushkitError: a rank does not come in time.
     """
-    if world() > 1:
+    if _alone or world() > 1:
         return
     here = take_place()
     if here.world == 1:
@@ -75,12 +76,32 @@ def check_device(device: torch.device) -> None:
 
 def rank() -> int:
     """Return the number of this process. Rank 0 prints and writes."""
+    if _alone:
+        return 0
     return distributed.get_rank() if distributed.is_initialized() else current_place().rank
 
 
 def world() -> int:
     """Return how many processes have joined."""
-    return distributed.get_world_size() if distributed.is_initialized() else 1
+    return distributed.get_world_size() if distributed.is_initialized() and not _alone else 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Let this rank work as a single process inside a block: what ranks share there otherwise, it does by itself.
+
+    Example::
+
+        def make(case: Case) -> Made:  # an item that one rank works on
+            with ranks.alone():
+                return Made(audit_of(case))  # shares its measurements between all ranks otherwise
+    """
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
 
 
 def broadcast(value: Any) -> Any:

@@ -16,11 +16,12 @@ from rushkit.results.base import Record
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
+from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 
 RESULTS_FILE = "results.json"
 
-Results = Pretraining | Finetuning | Evaluation | Attacks | Certification | Audit | Probe | Imported
+Results = Pretraining | Finetuning | Evaluation | Attacks | Certification | Audit | SelfTest | Probe | Imported
 
 _BY_STAGE: dict[str, type[Results]] = {
     "pretrain": Pretraining,
@@ -29,6 +30,7 @@ _BY_STAGE: dict[str, type[Results]] = {
     "attack": Attacks,
     "certify": Certification,
     "audit": Audit,
+    "self-test": SelfTest,
     "probe": Probe,
     "import": Imported,
 }

@@ -70,6 +70,8 @@ class Facts(Record):
         save: Whether an attack keeps its images.
         transfer_to: Path of the other model that an attack queries about its images.
         steps, eot, queries, limit, samples: The options of an audit; None means the default.
+        self_test: Whether an audit is the self-test.
+        cases: The cases of a self-test by name; none means all.
         hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
     """
 
@@ -93,6 +95,8 @@ class Facts(Record):
     queries: Count | None = None
     limit: Count | None = None
     samples: Count | None = None
+    self_test: bool | None = None
+    cases: list[str] = Field(default_factory=list)
     hashes: dict[str, str] = Field(default_factory=dict)
 
 

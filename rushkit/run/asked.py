@@ -58,6 +58,18 @@ class AuditAsked(Asked):
     samples: int | None = None
 
 
+class SelfTestAsked(Asked):
+    """The options of the audit's self-test.
+
+    Attributes:
+        self_test: Marks the run as one.
+        cases: The cases by name; none means all.
+    """
+
+    self_test: Literal[True] = True
+    cases: list[str] = []
+
+
 class CertifyAsked(Asked):
     """The options of a certification.
 

@@ -122,6 +122,11 @@ class Work:
         """Whether a signal asked this rank to stop."""
         return self._stop.requested
 
+    def part(self) -> Work:
+        """Return the work on parts of one item: it stops when this work is to stop, and shows and logs nothing."""
+        stopped = self._stopped
+        return Work(Progress(None, "", quiet=True), self._stop, self.speaker, lambda done: stopped(self.bar.done))
+
     def pause(self) -> None:
         """Refresh the display and raise Interrupted if asked to stop; call it between parts of a rank's own item."""
         self.bar.advance(0)

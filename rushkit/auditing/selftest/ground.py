@@ -32,13 +32,15 @@ class Ground:
 
     Args:
         seed: Seeds the weights, the order of the images and every other draw.
+        pause: Called after each epoch of a training; what it raises ends the training.
 
     Attributes:
         seed: The same.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, pause: Callable[[], None] = lambda: None) -> None:
         self.seed = seed
+        self._pause = pause
 
     @cached_property
     def train(self) -> tuple[Tensor, Tensor]:
@@ -95,6 +97,7 @@ class Ground:
                     loss(network(images), y[rows]).backward()
                     optimizer.step()
                     cycle.step()
+                self._pause()
         return network.eval().requires_grad_(False)
 
 

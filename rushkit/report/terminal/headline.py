@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
+from rushkit.report.tables.selftests import totals_words
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks, variant_words
@@ -15,6 +16,7 @@ from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
+from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import accuracy_words, certainty, encoder_words, points_words, rate_words
 from rushkit.rounding import as_asked, percent
@@ -53,7 +55,7 @@ def headline(results: Results) -> Headline:
     return Headline(_line(results))
 
 
-def _line(results: Evaluation | Certification | Audit | Probe | Imported | Pretraining | Finetuning) -> str:
+def _line(results: Evaluation | Certification | Audit | SelfTest | Probe | Imported | Pretraining | Finetuning) -> str:
     match results:
         case Evaluation():
             return _evaluated_line(results)
@@ -61,6 +63,8 @@ def _line(results: Evaluation | Certification | Audit | Probe | Imported | Pretr
             return _certified_line(results)
         case Audit():
             return f"{_verdicts(results)}, n = {len(results.attacked)} of {results.images}"
+        case SelfTest():
+            return _self_tested_line(results)
         case Probe():
             return _probed_line(results)
         case Imported():
@@ -82,6 +86,8 @@ def figures(results: Results) -> list[str]:
             return _certified(results)
         case Audit():
             return _audited(results)
+        case SelfTest():
+            return [totals_words(totals) for totals in results.totals]
         case Probe():
             return _probed(results)
         case Imported():
@@ -120,6 +126,15 @@ def _certified_line(results: Certification) -> str:
 def _probed_line(results: Probe) -> str:
     row = max(results.rows, key=lambda row: (row.encoder == "pre-trained", row.points == "ascent"))
     return f"ratio {row.mean:.3f} {points_words(row.points)}, n = {row.images}"
+
+
+def _self_tested_line(results: SelfTest) -> str:
+    """Return how many faults were found, and on how many sound models a check failed."""
+    caught = [totals.caught for totals in results.totals if totals.caught]
+    alarms = [totals.failed for totals in results.totals if not totals.caught]
+    found = f"{sum(rate.count for rate in caught)} of {sum(rate.total for rate in caught)} faults caught"
+    false = f"{sum(rate.count for rate in alarms)} of {sum(rate.total for rate in alarms)} false alarms"
+    return ", ".join([*([found] if caught else []), *([false] if alarms else [])])
 
 
 def _imported_line(results: Imported) -> str:

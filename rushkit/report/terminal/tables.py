@@ -15,7 +15,7 @@ from rushkit.report.figures import MeasuredAttack
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words
 from rushkit.report.search import convergence_note, definition_note
-from rushkit.report.tables import accuracy, attacks, audits, certificates
+from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests
 from rushkit.report.terminal.render import render_table
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
@@ -23,6 +23,7 @@ from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.prediction import Prediction
+from rushkit.results.selftest import SelfTest
 from rushkit.results.words import (
     PROTOCOL_NOTE,
     accuracy_words,
@@ -35,6 +36,7 @@ from rushkit.rounding import floor_radius, percent
 
 _STATUSES = ("pass", "warn", "fail", "skipped")
 _CODES = "docs/audit.md says of each code what it means and what to do"
+_INTERVALS = "a case is caught if a check fails that names its fault; intervals are 95% Wilson over the cases"
 _RATIO = (
     "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the\n"
     "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
@@ -126,6 +128,13 @@ def audit_table(results: Audit) -> RenderableType:
             f"check of the evaluation, `rushkit attack` measures"
         )
     return Group(render_table(audits.checks_table(results.checks), title), Text("\n".join([*lines, _CODES])))
+
+
+def self_test_table(results: SelfTest) -> RenderableType:
+    """Return what the audit says of every case, and how many of each group it flags."""
+    title = f"self-test of the audit, {len(results.checks)} checks, {len(results.cases)} cases, seed {results.seed}"
+    lines = [*map(selftests.totals_words, results.totals), _INTERVALS, _CODES]
+    return Group(render_table(selftests.cases_table(results.cases), title), Text("\n".join(lines)))
 
 
 def probe_table(results: Probe) -> RenderableType:
