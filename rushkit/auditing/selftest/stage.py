@@ -6,6 +6,7 @@ self-test goes on with the next case. A row is a function of the case and the se
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,15 +18,17 @@ from pydantic import ValidationError
 import rushkit
 from rushkit.auditing.checks.checklist import CHECKS, check_all
 from rushkit.auditing.given import Given
-from rushkit.auditing.measure import Measured, measure
+from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings
 from rushkit.auditing.scoring import score
 from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.cases import choose
+from rushkit.auditing.selftest.claimed import adaptive, naive
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground
 from rushkit.auditing.selftest.totals import totals_of
 from rushkit.distributed import ranks
 from rushkit.files import JSON
+from rushkit.models.draws import global_draws
 from rushkit.recipe.schema import Data, Recipe, System
 from rushkit.results.notes import Check, Status
 from rushkit.results.records import first_problem
@@ -40,6 +43,8 @@ from rushkit.system import derived_seed
 NAME = "self-test"
 # Test images that each audit looks at, the default of ``rushkit audit``.
 IMAGES = 64
+# Test images of the attacks behind a claim, and of those that refute it.
+CLAIM_IMAGES = 128
 _LOG = "self-test.jsonl"
 
 
@@ -126,10 +131,16 @@ def examine(case: Case, ground: Ground, work: Work | None = None) -> SelfTestRow
     planted = case.build(ground)
     settings = _settings(case, derived_seed(ground.seed, f"self-test {case.name}"))
     x, y = ground.test
-    g = _classifier(planted)
-    clean = score(g, x, y, 1, settings.seed, "clean").share
+    # A model that is random by itself draws from the global generators.
+    with global_draws(settings.seed, "self-test clean"):
+        clean = score(_classifier(planted), x, y, 1, settings.seed, "clean").share
+    few, labels = x[:CLAIM_IMAGES], y[:CLAIM_IMAGES]
     given = Given(classes=CLASSES, training=ground.train, attack=planted.attack)
     measured = measure(_classifier(planted), x[:IMAGES], y[:IMAGES], settings, given, work)
+    # A weak attack is itself what the claim rests on.
+    claimed = _of_all(measured.rival("losses"), measured) if case.kind == "weak" else None
+    if claimed is None:
+        claimed = naive(case, planted, few, labels, ground.seed)
     checks = check_all(measured)
     failed, accuracy = _with_status(checks, "fail"), sum(clean) / len(clean)
     return SelfTestRow(
@@ -140,9 +151,9 @@ def examine(case: Case, ground: Ground, work: Work | None = None) -> SelfTestRow
         eps=case.eps,
         causes=list(case.causes),
         clean=accuracy,
-        claimed=None,
-        adaptive=None,
-        left=_left(measured),
+        claimed=claimed,
+        adaptive=adaptive(case, planted, few, labels, ground.seed),
+        left=_of_all(measured.strongest, measured),
         failed=failed,
         warned=_with_status(checks, "warn"),
         skipped=_with_status(checks, "skipped"),
@@ -158,11 +169,9 @@ def _classifier(planted: Planted) -> SmoothedClassifier:
     return SmoothedClassifier(planted.model, planted.noise, planted.samples, seed=0)
 
 
-def _left(measured: Measured) -> float | None:
-    """Return the share of all images that the audit's strongest attack leaves; None if nothing was attacked."""
-    if measured.best is None:
-        return None
-    return sum(measured.best.share) / measured.images
+def _of_all(point: Point | None, measured: Measured) -> float | None:
+    """Return the accuracy under one attack out of all images, those that were wrong before it included."""
+    return None if point is None else math.fsum(point.share) / measured.images
 
 
 def _settings(case: Case, seed: int) -> Settings:
