@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import partial
 
 from rushkit.auditing.checks.checklist import check_all
-from rushkit.auditing.given import Given
+from rushkit.auditing.given import Given, check_claim
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, plugin_rival
@@ -35,6 +35,7 @@ def audit(
     run: Run | None = None,
     images: int = 64,
     samples: int = 0,
+    claim: float | None = None,
 ) -> Audit:
     """Check a fine-tuned model's robustness against the checklist of a trustworthy evaluation.
 
@@ -51,13 +52,16 @@ def audit(
         run: The run that measurements and results.json are written to; a stopped run is resumed. None starts a new one.
         images: Number of images of the split; 0 means all.
         samples: m; 0 means the largest m of the recipe's first attack.
+        claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
 
     Returns:
         The contents of results.json: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
 
     Raises:
         Interrupted: a signal asked to stop; finished measurements are kept.
+        UsageError: the claim lies outside [0, 1].
     """
+    check_claim(claim)
     section = recipe.attack[0] if recipe.attack else None
     settings = settings or _default_settings(section, recipe.system.seed)
     with run_or_new(run, "audit", recipe, source.path) as run:
@@ -68,7 +72,7 @@ def audit(
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
-        given = Given(features=subject.classifier.network.encoder, classes=len(subject.classifier.classes))
+        given = Given(subject.classifier.network.encoder, len(subject.classifier.classes), claim=claim)
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
         with resumable(
             run,
@@ -88,6 +92,7 @@ def audit(
             noise=recipe.noise,
             samples=g.samples,
             settings=AuditSettings(**asdict(settings)),
+            claim=claim,
             size=size,
             checks=check_all(measured),
             images=measured.images,

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rushkit.attacks.pgd import PGD
 from rushkit.auditing.planted import Features, MakesAttack
+from rushkit.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,29 @@ class Given:
         classes: K, the number of classes of the data; 0 means as many as the model has outputs.
         training: Training images (N, C, H, W) in [0, 1] and their labels (N,); None if there are none at hand.
         attack: Makes the attack under doubt, which every sweep varies.
+        claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
+
+    Raises:
+        UsageError: the claim lies outside [0, 1].
     """
 
     features: Features | None = None
     classes: int = 0
     training: tuple[Tensor, Tensor] | None = None
     attack: MakesAttack = PGD
+    claim: float | None = None
+
+    def __post_init__(self) -> None:
+        check_claim(self.claim)
+
+
+def check_claim(claim: float | None) -> None:
+    """Raise UsageError for a claimed accuracy that is not a share; None is no claim."""
+    # NaN lies in no interval.
+    if claim is not None and not 0 <= claim <= 1:
+        raise UsageError(
+            f"a claim is the share of images that stays right, within [0, 1] (got {claim:g})", "such as 0.65"
+        )
 
 
 # Nothing is known beside the model and the images.

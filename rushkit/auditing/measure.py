@@ -94,6 +94,7 @@ class Measured:
             first entry of the losses is the base attack.
         best: The accuracy on the worst white-box version of each image, by votes that were not used to choose it.
         strongest: The same on the worst version of all attacks within eps, those without gradients included.
+        claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
         first_votes: Whether the first of these votes on each image's worst version of all is right.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
@@ -118,6 +119,7 @@ class Measured:
     points: dict[Place, list[Point]] = field(default_factory=lambda: {place: [] for place in get_args(Place)})
     best: Point | None = None
     strongest: Point | None = None
+    claim: float | None = None
     first_votes: tuple[bool, ...] = ()
     any_failure: float | None = None
     curve: tuple[float, ...] = ()
@@ -202,7 +204,7 @@ def measure(
         Interrupted: a signal asked to stop.
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
-    measured.announced = measured.passes
+    measured.announced, measured.claim = measured.passes, given.claim
     if measured.problem and not (measured.no_gradient and measured.attacked):
         return measured
     x, y = x[list(measured.attacked)], y[list(measured.attacked)]

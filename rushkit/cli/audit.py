@@ -24,6 +24,13 @@ NAME = "audit"
 EXAMPLE = "Example: rushkit audit --from cifar10 --limit 64 --eps 8/255"
 
 
+def _share(claim: float | None) -> float | None:
+    """Refuse a claim that is no share, NaN included, as the command line is read."""
+    if claim is not None and not 0 <= claim <= 1:
+        raise typer.BadParameter(f"{claim:g} is no share in [0, 1], such as 0.65.")
+    return claim
+
+
 @dataclass(frozen=True)
 class Options:
     """How much is measured, and in which ball."""
@@ -45,12 +52,21 @@ class Options:
     queries: Annotated[int | None, typer.Option("--queries", min=1, max=MOST, help="Queries of Square; 200 else.")] = (
         None
     )
+    claim: Annotated[
+        float | None,
+        typer.Option(
+            "--claim",
+            metavar="A",
+            callback=_share,
+            help="A share in [0, 1]: is it true that so many of all images stay right under attack?",
+        ),
+    ] = None
 
     def asked(self) -> AuditAsked:
         """Return what run.json keeps of them."""
         from rushkit.run.asked import AuditAsked
 
-        return AuditAsked(steps=self.steps, eot=self.eot, queries=self.queries, limit=self.limit, samples=self.samples)
+        return AuditAsked(**{name: value for name, value in vars(self).items() if name in AuditAsked.model_fields})
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""
@@ -129,7 +145,7 @@ def _finish(recipe: Recipe, checkpoint: Checkpoint, asked: AuditAsked, run: Run,
 
     with run:
         settings = settings_asked(recipe, asked)
-        results = audit(recipe, checkpoint, settings, run, images_asked(asked), asked.samples or 0)
+        results = audit(recipe, checkpoint, settings, run, images_asked(asked), asked.samples or 0, asked.claim)
         if run.writes:
             audit_figure(results, run.subfolder("figures") / "audit.png")
     output.result(results, audit_table(results))

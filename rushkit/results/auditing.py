@@ -120,6 +120,7 @@ class Audit(StageResults):
         noise: The smoothing distribution.
         samples: m, the number of draws in each vote.
         settings: The ball and the budgets.
+        claim: The share of all images that was said to stay right under attack; None if nothing was claimed.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
         checks: The verdicts of the checks.
         images: Number of images.
@@ -139,6 +140,7 @@ class Audit(StageResults):
     noise: Noise
     samples: Number
     settings: AuditSettings
+    claim: Share | None = None
     size: str
     checks: list[Check]
     images: Number

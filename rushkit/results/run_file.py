@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rushkit.results.attacks import FailedAttack
-from rushkit.results.base import Count, Number, Record
+from rushkit.results.base import Count, Number, Record, Share
 from rushkit.results.imported import Origin
 
 SCHEMA = 1
@@ -72,6 +72,7 @@ class Facts(Record):
         steps, eot, queries, limit, samples: The options of an audit; None means the default.
         self_test: Whether an audit is the self-test.
         cases: The cases of a self-test by name; none means all.
+        claim: The accuracy that an audit is to test; None if nothing is claimed.
         hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
     """
 
@@ -97,6 +98,7 @@ class Facts(Record):
     samples: Count | None = None
     self_test: bool | None = None
     cases: list[str] = Field(default_factory=list)
+    claim: Share | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
 
 

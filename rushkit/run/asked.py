@@ -49,6 +49,7 @@ class AuditAsked(Asked):
         queries: Queries of Square.
         limit: Number of images; 0 means all.
         samples: Draws of noise for each vote.
+        claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
     """
 
     steps: int | None = None
@@ -56,6 +57,7 @@ class AuditAsked(Asked):
     queries: int | None = None
     limit: int | None = None
     samples: int | None = None
+    claim: float | None = None
 
 
 class SelfTestAsked(Asked):

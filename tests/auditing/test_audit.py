@@ -19,6 +19,8 @@ from rushkit.results.notes import Check
 from rushkit.smoothing import SmoothedClassifier
 
 SIDE, CLASSES, IMAGES = 6, 4, 40
+# Without a claim.
+NOT_ASKED = ["RK127"]
 SETTINGS = Settings("linf", 0.1, steps=12, eot=8, queries=150, planted=4)
 
 
@@ -82,7 +84,7 @@ def failed(checks):
 def test_an_honest_model_passes(honest):
     checks = audited(honest, features=lambda x: honest.features(x - 0.5))
     assert failed(checks) == set()
-    assert [check.code for check in checks.values() if check.status == "skipped"] == []
+    assert [check.code for check in checks.values() if check.status == "skipped"] == NOT_ASKED
     assert sum(check.status == "pass" for check in checks.values()) >= len(checks) - 3
 
 
@@ -218,7 +220,7 @@ def test_the_same_seed_gives_the_same_figures(honest):
 def test_other_norms(honest, norm, eps):
     checks = audited(honest, Settings(norm, eps, steps=8, eot=6, queries=30, planted=1), images=16)
     assert failed(checks) == set()
-    assert [check.code for check in checks.values() if check.status == "skipped"] == []
+    assert [check.code for check in checks.values() if check.status == "skipped"] == NOT_ASKED
 
 
 def test_checks_are_plain_data_with_codes_of_their_own(honest):

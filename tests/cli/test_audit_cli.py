@@ -57,10 +57,43 @@ def test_measurements_of_another_model_are_not_taken(cli, stopped, monkeypatch):
     assert len({what.label for what in measured}) == len(measured) > 10
 
 
-@pytest.mark.parametrize("flag", ["--steps", "--limit", "--norm"])
+@pytest.mark.parametrize("flag", ["--steps", "--limit", "--norm", "--claim"])
 def test_a_resumed_audit_takes_no_flags(fails, runs, flag):
-    said = fails(2, "audit", "--resume", flag, "l2" if flag == "--norm" else "4")
+    said = fails(2, "audit", "--resume", flag, {"--norm": "l2", "--claim": "0.5"}.get(flag, "4"))
     assert f"it cannot take {flag}" in said.err
+
+
+@pytest.mark.parametrize("claim", ["1.1", "-0.1", "nan", "inf", "65%", "most"])
+def test_a_claim_that_is_no_share_is_refused_before_a_run_is_made(fails, runs, claim):
+    said = fails(2, "audit", "--claim", claim, *LEAST)
+    assert "--claim" in said.err
+    assert not list(runs.glob("*-audit-*"))
+
+
+def test_a_claim_changes_no_measurement_and_survives_a_stop(cli, runs, monkeypatch):
+    original, calls = Attacks.measure, []
+
+    def measure(self, measurement):
+        calls.append(measurement.label)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, measurement)
+
+    monkeypatch.setattr(Attacks, "measure", measure)
+    assert cli("audit", "--claim", "1", *LEAST).code == 130
+    assert json.loads((only(runs, "audit") / "run.json").read_text())["claim"] == 1.0
+    claimed = json.loads(cli("audit", "--resume", "--json").out)
+    # The third measurement was finished before the stop.
+    assert len(set(calls)) == len(calls)
+    plain = json.loads(cli("audit", "--json", *LEAST).out)
+    assert (claimed.pop("claim"), plain.pop("claim", None)) == (1.0, None)
+    said, silent = ({check["code"]: check for check in audit.pop("checks")} for audit in (claimed, plain))
+    assert silent["RK127"]["status"] == "skipped"
+    assert said["RK127"]["figures"]["claim"] == 1.0
+    assert said.pop("RK127") != silent.pop("RK127")
+    assert said == silent
+    assert claimed.pop("run") != plain.pop("run")
+    assert claimed == plain
 
 
 def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(folder, capfd):

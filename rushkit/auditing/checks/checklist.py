@@ -34,6 +34,7 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK119", "too-few-images", subjects.too_few_images),
     ("RK120", "other-steps-stronger", attacks.other_steps_stronger),
     ("RK121", "minimum-norm-stronger", attacks.minimum_norm_stronger),
+    ("RK127", "claim-refuted", subjects.claim_refuted),
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
@@ -65,5 +66,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
         return True
     if code in _WITHOUT_SLOPES and measured.strongest is not None:
         return True
+    if code == "RK127" and not measured.not_finite:
+        # Where no image is right before an attack, none is right after it.
+        return measured.claim is None or measured.strongest is not None or not measured.attacked
     # NaN pixels end the measuring: the model's answer to them is NaN as well.
     return (code == "RK104" and measured.no_gradient) or (code == "RK118" and math.isinf(measured.excess))

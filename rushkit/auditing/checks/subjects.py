@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 
+from rushkit import statistics
 from rushkit.auditing.checks.verdict import LARGE, Verdict, as_percent, smallest_drop
 from rushkit.auditing.measure import Measured
 from rushkit.results.intervals import mean_interval
 from rushkit.results.notes import Status
+
+# A claim is refuted where it gives what was seen less probability.
+_REFUTED = 1e-3
 
 
 def not_finite(measured: Measured) -> Verdict:
@@ -44,3 +48,23 @@ def too_few_images(measured: Measured) -> Verdict:
         f"drop below {as_percent(drop)} can be chance"
     )
     return Verdict("warn" if count < 20 else "pass", says, figures)
+
+
+def claim_refuted(measured: Measured) -> Verdict:
+    """Check that the claimed accuracy under attack explains how many images the strongest attack leaves right.
+
+    One vote of each image counts, so that the count is a sum of independent trials: if the claim holds, the chance that
+    at most so many are right is at most that of a binomial.
+    """
+    claim = measured.claim
+    if claim is None:
+        return Verdict("skipped", "no claim was made")
+    right, images = sum(measured.first_votes), measured.images
+    # At most so many right: at least so many wrong.
+    p = float(statistics.binomial_at_least(images - right, images, 1 - claim))
+    figures = {"claim": claim, "right": float(right), "images": float(images), "p": p}
+    says = (
+        f"the strongest attacks leave {right} of {images} images right; if {as_percent(claim)} held out, so few would "
+        f"with probability {p:.2g}"
+    )
+    return Verdict("fail" if p < _REFUTED else "pass", says, figures)

@@ -1,0 +1,132 @@
+"""A claimed accuracy is refuted by the audit's own strongest attack, and a true claim hardly ever is."""
+
+from __future__ import annotations
+
+from math import comb, isclose, nan
+
+import numpy as np
+import pytest
+from linear_models import prototypes
+from scipy.stats import binom, hypergeom
+from torch import nn
+
+from rushkit import registries
+from rushkit.auditing.checks.checklist import check_all
+from rushkit.auditing.checks.subjects import claim_refuted
+from rushkit.auditing.given import Given
+from rushkit.auditing.measure import Measured, measure
+from rushkit.auditing.plan import Settings
+from rushkit.errors import UsageError
+from rushkit.smoothing import SmoothedClassifier
+
+SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
+
+
+def judged(claim, right, images):
+    votes = (True,) * right + (False,) * ((images - right) // 2)
+    return claim_refuted(Measured(SETTINGS, images=images, claim=claim, first_votes=votes))
+
+
+@pytest.mark.parametrize("claim, right, images", [(0.65, 30, 64), (0.65, 29, 64), (0.9, 3, 8), (0.5, 0, 5)])
+def test_p_is_the_probability_of_at_most_so_many(claim, right, images):
+    """Images that were wrong before any attack are not among the votes, and count as wrong."""
+    exact = sum(comb(images, k) * claim**k * (1 - claim) ** (images - k) for k in range(right + 1))
+    verdict = judged(claim, right, images)
+    assert isclose(verdict.figures["p"], exact, rel_tol=1e-9)
+    assert verdict.figures | {"p": 0} == {"claim": claim, "right": right, "images": images, "p": 0}
+    assert verdict.status == ("fail" if exact < 1e-3 else "pass")
+
+
+@pytest.mark.parametrize(
+    "claim, right, status", [(1.0, 64, "pass"), (1.0, 63, "fail"), (0.0, 0, "pass"), (0.0, 64, "pass")]
+)
+def test_the_ends_of_the_interval(claim, right, status):
+    assert judged(claim, right, 64).status == status
+
+
+@pytest.mark.parametrize("images", [1, 8, 64, 500])
+def test_a_true_claim_is_refuted_in_less_than_one_of_a_thousand_cases(images):
+    for claim in np.linspace(0.01, 0.99, 21):
+        refuted = [right for right in range(images + 1) if judged(claim, right, images).status == "fail"]
+        assert binom.pmf(refuted, images, claim).sum() < 1e-3
+        # Of so many, none is beyond one that is not refuted.
+        assert refuted == list(range(len(refuted)))
+
+
+def test_a_sample_without_replacement_is_refuted_even_more_rarely():
+    """64 images of a split of 360, of which the claimed share is right."""
+    for right in range(18, 360, 18):
+        refuted = [k for k in range(65) if judged(right / 360, k, 64).status == "fail"]
+        drawn = hypergeom.pmf(refuted, 360, right, 64).sum()
+        assert drawn <= binom.pmf(refuted, 64, right / 360).sum() < 1e-3
+
+
+def test_simulated_true_claims_stand():
+    """20000 audits of 64 images: above 40 refutals have a probability below 1e-4 where each has less than 1e-3."""
+    source, claim = np.random.default_rng(0), 0.65
+    counts = (source.random((20_000, 64)) < claim).sum(axis=1)
+    status = {int(k): judged(claim, int(k), 64).status for k in np.unique(counts)}
+    refuted = sum(status[int(k)] == "fail" for k in counts)
+    assert refuted <= 40
+
+
+def audited(claim, eps, noise="none", m=1, cut=False):
+    g, x, y = prototypes()
+    model = (lambda images: g.model(images.detach())) if cut else g.model
+    options = {} if noise == "none" else {"scale": 0.1}
+    smoothed = SmoothedClassifier(Wrapped(model), registries.noises.create(noise, **options), m, seed=0)
+    # Six images have a wrong label: they are right before no attack.
+    y = y.clone()
+    y[:6] = (y[:6] + 1) % 3
+    found = measure(smoothed, x, y, Settings("linf", eps, steps=4, eot=2, queries=50), Given(claim=claim))
+    return found, {check.code: check for check in check_all(found)}["RK127"]
+
+
+class Wrapped(nn.Module):
+    """A function as a module."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_false_claim_is_refuted_by_one_vote_of_each_strongest_version(cut):
+    found, check = audited(0.9, eps=0.1, cut=cut)
+    assert found.no_gradient == cut
+    assert check.status == "fail"
+    assert check.figures["right"] == sum(share == 1 for share in found.strongest.share)
+    assert check.figures["images"] == 60
+
+
+def test_under_noise_one_vote_of_many_counts():
+    found, check = audited(0.5, eps=0.02, noise="uniform", m=1)
+    split = [0 < share < 1 for share in found.strongest.share]
+    assert sum(split) > 10
+    assert len(found.first_votes) == len(found.attacked)
+    # A vote is right as often as votes are; eight standard errors.
+    mean = sum(found.strongest.share)
+    assert abs(check.figures["right"] - mean) < 8 * (sum(split) / 4) ** 0.5
+    assert 0 < check.figures["right"] < len(found.attacked)
+
+
+def test_a_claim_of_a_model_that_is_never_right_is_refuted():
+    g, x, y = prototypes()
+    smoothed = SmoothedClassifier(g.model, registries.noises.create("none"), 1, seed=0)
+    checks = check_all(measure(smoothed, x, (y + 1) % 3, SETTINGS, Given(claim=0.5)))
+    (check,) = [check for check in checks if check.code == "RK127"]
+    assert (check.status, check.figures["right"]) == ("fail", 0)
+
+
+def test_without_a_claim_nothing_is_refuted():
+    _, check = audited(None, eps=0.1)
+    assert (check.status, check.says) == ("skipped", "no claim was made")
+
+
+@pytest.mark.parametrize("claim", [-0.01, 1.01, nan, float("inf")])
+def test_a_claim_is_a_share(claim):
+    with pytest.raises(UsageError, match="claim is the share"):
+        Given(claim=claim)
