@@ -71,6 +71,8 @@ class Ground:
         rate: float = RATE,
         moved: Moves | None = None,
         loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy,
+        data: tuple[Tensor, Tensor] | None = None,
+        at_epoch: Callable[[nn.Module, int], None] | None = None,
     ) -> nn.Module:
         """Train a network on the training images by Adam with a one-cycle rate, and return it frozen, in eval mode.
 
@@ -80,9 +82,12 @@ class Ground:
             epochs: Number of epochs.
             rate: The largest learning rate.
             moved: Maps the images of a batch to those that are trained on, such as adversarial ones; None: the same.
-            loss: Maps logits (n, K) and labels (n,) to the loss.
+            loss: Maps logits (n, K) and labels (n,), or the targets of ``data``, to the loss.
+            data: Images (N, ...) and targets (N, ...) to train on, such as images behind a transform or a teacher's
+                probabilities; None: the training images and their labels.
+            at_epoch: Called with the network and the number of an epoch before that epoch; it may change the network.
         """
-        x, y = self.train
+        x, y = self.train if data is None else data
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derived_seed(self.seed, f"self-test {name}"))
             network = make()
@@ -91,6 +96,8 @@ class Ground:
             batches = -(-len(x) // BATCH)
             cycle = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=epochs * batches)
             for epoch in range(epochs):
+                if at_epoch is not None:
+                    at_epoch(network, epoch)
                 for rows in torch.randperm(len(x), generator=source).split(BATCH):
                     images = x[rows] if moved is None else moved(network, x[rows], y[rows], epoch, source)
                     optimizer.zero_grad()
