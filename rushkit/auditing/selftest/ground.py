@@ -5,7 +5,7 @@ Every network is a function of the seed alone, so that an audit that resumes, or
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from rushkit.attacks import Norm
 from rushkit.attacks.norms import ascent, project, random_start
 from rushkit.data.digits import digits
+from rushkit.noises import Noise
 from rushkit.setup.components import to_float
 from rushkit.system import derived_seed, generator
 
@@ -108,12 +109,13 @@ class Ground:
         return network.eval().requires_grad_(False)
 
 
-def convolutional(channels: int = 3, layers: Iterable[nn.Module] = ()) -> nn.Module:
+def convolutional(channels: int = 3, layers: Iterable[nn.Module] = (), side: int = SIDE) -> nn.Sequential:
     """Return the base network, untrained: two convolutions of stride 2 and two linear layers, with ReLU.
 
     Args:
         channels: Channels of the input.
         layers: Layers that come before it.
+        side: Height and width of the input, a multiple of 4.
     """
     return nn.Sequential(
         *layers,
@@ -122,7 +124,7 @@ def convolutional(channels: int = 3, layers: Iterable[nn.Module] = ()) -> nn.Mod
         nn.Conv2d(16, 32, 3, stride=2, padding=1),
         nn.ReLU(),
         nn.Flatten(),
-        nn.Linear(32 * (SIDE // 4) ** 2, 64),
+        nn.Linear(32 * (side // 4) ** 2, 64),
         nn.ReLU(),
         nn.Linear(64, CLASSES),
     )
@@ -154,6 +156,23 @@ def pgd_trained(ground: Ground, norm: Norm = "linf", eps: float = 0.15) -> nn.Mo
         f"trained against PGD in {norm} {eps:g}, the network gets {clean:.3f} of clean images right"
     )
     return network
+
+
+def inserted(network: nn.Sequential, layers: Mapping[int, nn.Module]) -> nn.Sequential:
+    """Return a network with more layers, each before the layer of its number."""
+    parts: list[nn.Module] = []
+    for number, part in enumerate(network):
+        parts += [layers[number], part] if number in layers else [part]
+    return nn.Sequential(*parts)
+
+
+def in_noise(noise: Noise) -> Moves:
+    """Return the move that adds one draw of a noise to each image of a batch."""
+
+    def moved(network: nn.Module, x: Tensor, y: Tensor, epoch: int, source: torch.Generator) -> Tensor:
+        return x + noise.sample(x, source)
+
+    return moved
 
 
 def _images(split: str) -> tuple[Tensor, Tensor]:
