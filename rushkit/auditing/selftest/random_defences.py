@@ -15,8 +15,8 @@ from rushkit.noises.gaussian import Gaussian
 EPS = 0.15
 # Images are resized to between these sides, and padded to the larger one.
 _SMALLEST, _LARGEST, _PADDED = 12, 16, 20
-# Dropout needs more epochs than the base network.
-_DROPOUT_EPOCHS = 60
+# Randomness needs more epochs than the base network.
+_EPOCHS = 60
 _SIGMA = 0.4
 # Passes behind each slope of the right attack.
 _EOT = 10
@@ -120,7 +120,7 @@ def _resize_and_pad(ground: Ground) -> Planted:
     def make() -> nn.Module:
         return nn.Sequential(ResizeAndPad(), convolutional(side=_PADDED))
 
-    return _random(ground.trained(make, "resize + pad"))
+    return _random(ground.trained(make, "resize + pad", epochs=_EPOCHS))
 
 
 def _with_dropout(rates: dict[int, float]) -> nn.Module:
@@ -131,13 +131,13 @@ def _with_dropout(rates: dict[int, float]) -> nn.Module:
 def _dropout(ground: Ground) -> Planted:
     """Train the base network with dropout before its linear layers."""
     make = partial(_with_dropout, {5: 0.3, 7: 0.5})
-    return _random(ground.trained(make, "dropout .3/.5", epochs=_DROPOUT_EPOCHS))
+    return _random(ground.trained(make, "dropout .3/.5", epochs=_EPOCHS))
 
 
 def _more_dropout(ground: Ground) -> Planted:
     """Train the base network with dropout after each ReLU."""
     make = partial(_with_dropout, {2: 0.6, 4: 0.6, 7: 0.6})
-    return _random(ground.trained(make, "dropout .6", epochs=_DROPOUT_EPOCHS))
+    return _random(ground.trained(make, "dropout .6", epochs=_EPOCHS))
 
 
 def _hash_noise(ground: Ground) -> Planted:

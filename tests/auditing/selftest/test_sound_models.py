@@ -1,0 +1,88 @@
+"""The sound models have learned the digits, or do not count; on a linear one the audit's best attack is exact."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from rushkit.auditing.measure import measure
+from rushkit.auditing.plan import Settings
+from rushkit.auditing.selftest import sound
+from rushkit.auditing.selftest.case import Planted
+from rushkit.auditing.selftest.ground import CLASSES, Ground
+from rushkit.errors import NumericsError
+from rushkit.smoothing import SmoothedClassifier
+
+CASES = {case.name: case for case in sound.CASES}
+
+
+@pytest.fixture(scope="module")
+def ground():
+    return Ground(1)
+
+
+@pytest.mark.parametrize("name", ["linear, l-inf", "base net, l-inf"])
+def test_a_sound_model_has_learned_the_digits(name, ground, untouched_global_state):
+    planted = CASES[name].build(ground)
+    assert sound.clean_accuracy(ground, planted) > 0.9
+
+
+def test_a_constant_answer_does_not_count_as_sound(ground):
+    class Constant(nn.Module):
+        def forward(self, x):
+            return x.flatten(1)[:, :CLASSES] * 0 + torch.eye(CLASSES)[0]
+
+    with pytest.raises(NumericsError, match=r"clean accuracy of 0\.\d+, and counts as sound above 0\.8"):
+        sound.learned(lambda ground: Planted(Constant()), ground)
+
+
+def test_at_least_eleven_models_are_sound():
+    assert len(sound.CASES) >= 8
+    assert all(case.kind == "sound" and not case.causes for case in sound.CASES)
+
+
+@pytest.mark.parametrize("name", ["linear, l-inf"])
+def test_a_sound_model_is_a_function_of_the_seed(name, ground):
+    x = ground.test[0]
+    one, again, other = (CASES[name].build(base).model(x) for base in (ground, Ground(1), Ground(2)))
+    assert torch.equal(one, again)
+    assert not torch.equal(one, other)
+
+
+def worst_linear_right(model, x, y, norm, eps):
+    """Whether the label of each image (N,) leads everywhere in ball and box: exact for a linear model.
+
+    The least of <w, d> in both is at clip(-t w) for the largest t that the ball allows in l2, and at the corner of
+    both in l-inf.
+    """
+    layer = next(part for part in model if isinstance(part, nn.Linear))
+    weight, bias, flat = layer.weight.double(), layer.bias.double(), x.flatten(1).double()[:, None]
+    direction = weight[y][:, None] - weight[None]
+    low, high = -flat, 1 - flat
+    if norm == "linf":
+        least = (-direction.sign() * eps).clamp(low, high)
+    else:
+        below, above = torch.zeros(2, *direction.shape[:2], 1, dtype=torch.float64)
+        above += 1e6
+        for _ in range(100):
+            middle = (below + above) / 2
+            within = (-middle * direction).clamp(low, high).norm(dim=2, keepdim=True) <= eps
+            below, above = torch.where(within, middle, below), torch.where(within, above, middle)
+        least = (-below * direction).clamp(low, high)
+    lead = (direction * (flat + least)).sum(2) + bias[y][:, None] - bias
+    return (lead > 0).scatter(1, y[:, None], True).all(1)
+
+
+@pytest.mark.parametrize("name", ["linear, l-inf", "linear, l2"])
+def test_the_best_attack_of_an_audit_is_the_worst_case_of_a_linear_model(name, ground):
+    case, planted = CASES[name], CASES[name].build(ground)
+    x, y = (part[:64] for part in ground.test)
+    g = SmoothedClassifier(planted.model, planted.noise, planted.samples, seed=0)
+    measured = measure(g, x, y, Settings(case.norm, case.eps))
+    attacked = list(measured.attacked)
+    exact = worst_linear_right(planted.model, x[attacked], y[attacked], case.norm, case.eps)
+    held = torch.tensor(measured.best.right)
+    assert not (exact & ~held).any()
+    assert int((held & ~exact).sum()) <= 1
+    assert 0.5 < float(exact.double().mean()) < 0.99
