@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Write what follows from the code: docs/commands.md, docs/recipe-keys.md, and the rounds of strict in protocols.md.
+"""Write what follows from the code: commands.md, recipe-keys.md, the rounds of strict, the figures of the self-test.
 
-Run it after changing a command, an option, a recipe key or the protocol; a test fails while the pages differ from what
-it writes.
+Run it after changing a command, an option, a recipe key, the protocol or the figures; a test fails while the pages
+differ from what it writes.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,15 @@ from rushkit.attacks.torchattacks_adapter import Torchattacks
 from rushkit.attacks.torchattacks_kinds import KINDS
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
+from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.registry import factory_parameters
+from rushkit.report.tables.selftests import group_words
+from rushkit.results.hit_rate import HitRow, shipped_hit_rate
+from rushkit.results.selftest import GROUPS, SelfTestTotals
+from rushkit.results.words import rate_words
 from rushkit.robustness.protocols import STRICT_VOTES
+from rushkit.rounding import percent
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
@@ -258,6 +265,78 @@ def _climb(ascent: Ascent, in_l1: Ascent) -> str:
     return f"{ascent.loss}{rival} from {start}{steps}"
 
 
+def self_test_tables() -> str:
+    """How many of the planted faults the audit finds, and what it says of each case on every seed."""
+    figures = shipped_hit_rate()
+    if figures is None:
+        return "Not measured yet.\n"
+    seeds, budgets = ", ".join(map(str, figures.seeds)), figures.budgets
+    lines = [
+        f"Seeds {seeds}, {len(figures.checks)} checks, {budgets.images} images, {budgets.steps} steps, "
+        f"{budgets.eot} draws, {budgets.queries} queries. Intervals are 95% Wilson over the cases.",
+        "",
+        "| cases | flagged for the right cause on every seed | some check fails |",
+        "|---|---|---|",
+        *map(_totals_row, figures.totals),
+        "",
+    ]
+    for kind, held_out in GROUPS:
+        rows = [row for row in figures.cases if (row.kind, row.held_out) == (kind, held_out)]
+        if rows:
+            name = group_words(kind, held_out)
+            lines += [f"{name[0].upper()}{name[1:]}:", "", *_CASES_HEAD[kind == "sound"], *map(_case_row, rows), ""]
+    return "\n".join(lines)
+
+
+_CASES_HEAD = (
+    (
+        "| case | ball | clean % | claimed % | left % | checks that fail | flagged |",
+        "|---|---|---|---|---|---|---|",
+    ),
+    (
+        "| model | ball | clean % | PGD % | left % | checks that fail | false alarms |",
+        "|---|---|---|---|---|---|---|",
+    ),
+)
+
+
+def _totals_row(totals: SelfTestTotals) -> str:
+    name, failed = group_words(totals.kind, totals.held_out), totals.failed
+    words = f"{failed.count} of {failed.total}, {rate_words(failed)} %"
+    if totals.caught is None:
+        return f"| {name} | | {words} (false alarms, on any seed) |"
+    caught = totals.caught
+    return f"| {name} | **{caught.count} of {caught.total}**, {rate_words(caught)} % | {words} |"
+
+
+def _case_row(row: HitRow) -> str:
+    """The figures of a case over all seeds; bold checks name its fault, (n) counts seeds if not all."""
+    counting = [outcome for outcome in row.seeds if outcome.counts]
+    codes: dict[str, int] = {}
+    for code in sorted(code for outcome in counting for code in outcome.failed):
+        codes[code] = codes.get(code, 0) + 1
+    shown = []
+    for code, count in codes.items():
+        words = f"**{code}**" if code in row.causes else code
+        shown.append(words if count == len(counting) else f"{words} ({count})")
+    flagged = sum(bool(outcome.failed) if row.kind == "sound" else outcome.caught for outcome in counting)
+    verdict = f"{flagged} of {len(counting)}"
+    if len(counting) < len(row.seeds):
+        verdict += f" ({len(row.seeds) - len(counting)} not counted)"
+    shares = [_range([getattr(outcome, name) for outcome in row.seeds]) for name in ("clean", "claimed", "left")]
+    cells = [row.name, ball_words(row.norm, row.eps), *shares, " ".join(shown), verdict]
+    return f"| {' | '.join(cells)} |"
+
+
+def _range(shares: Sequence[float | None]) -> str:
+    """The least and the greatest share in percent; one figure where they are the same."""
+    known = [share for share in shares if share is not None]
+    if not known:
+        return "–"
+    low, high = percent(min(known)), percent(max(known))
+    return low if low == high else f"{low} to {high}"
+
+
 def filled(page: str, name: str, content: str) -> str:
     """A page with content between the two marks of a name."""
     begin, end = f"<!-- {name}: docs/generate.py writes from here -->", f"<!-- {name}: to here -->"
@@ -267,7 +346,7 @@ def filled(page: str, name: str, content: str) -> str:
 
 
 PAGES = {"commands.md": commands, "recipe-keys.md": recipe_keys}
-PARTS = {"protocols.md": ("rounds", strict_rounds)}
+PARTS = {"protocols.md": ("rounds", strict_rounds), "audit.md": ("self-test", self_test_tables)}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

@@ -227,7 +227,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"certification", "run_file"},
         {"selftest"},
         {"logs", "records"},
-        {"intervals"},
+        {"hit_rate", "intervals"},
         {"convergence"},
     ),
     "run": (
@@ -249,7 +249,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "distributed": ({"last_words", "rendezvous"}, {"launch", "ranks"}, {"share"}),
     "report": (
-        {"families", "figures", "paper", "search", "table", "words"},
+        {"families", "figures", "hit_rate", "paper", "search", "table", "words"},
         {"compare", "curves", "protocols"},
         {"measured", "tables"},
         {"pictures", "summary", "terminal"},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from rushkit.errors import UsageError, shell_line
 from rushkit.recipe.load import default_runs_dir
 from rushkit.report.families import Family, choose_run, gather
 from rushkit.report.write import write_report
@@ -39,6 +40,15 @@ def make_report(
 
 
 def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
-    """Return the models that the runs are about, or the newest model. Raises UsageError if there is no run."""
+    """Return the models that the runs are about, or the newest model.
+
+    Raises:
+        UsageError: there is no such run, or it is a self-test of the audit, which is about no model.
+    """
     runs = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
+    if tested := next((run for run in runs if run.about.self_test), None):
+        raise UsageError(
+            f"{tested.path} is a self-test of the audit, which is about no model and has no page",
+            f"to see its figures: {shell_line('rushkit', 'runs', 'show', tested.path)}",
+        )
     return list({family.model.path.resolve(): family for family in map(gather, runs)}.values())

@@ -11,6 +11,7 @@ from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAudit, Model, Table1Row
+from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
@@ -125,13 +126,13 @@ def _audited(model: Model) -> Iterator[str]:
         failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail"]
         skipped = sum(check.status == "skipped" for check in checks)
         where = f"The audit (m = {audit.record.samples}{_other(audit.noise, model)}; {audited_images(audit)})"
+        hit_rate = hit_rate_words(audit.record)
         if failed:
-            yield f"{where} does not trust these attacks: {', '.join(failed)}."
+            alarms = f" {hit_rate[0].upper()}{hit_rate[1:]}." if hit_rate else ""
+            yield f"{where} does not trust these attacks: {', '.join(failed)}.{alarms}"
             continue
-        yield (
-            f"{where} found nothing that fails among {len(checks) - skipped} checks"
-            f"{f'; {skipped} more were skipped' if skipped else ''}.{_power(audit)}"
-        )
+        passed = hit_rate or f"found nothing that fails among {len(checks) - skipped} checks"
+        yield f"{where} {passed}{f'; {skipped} more were skipped' if skipped else ''}.{_power(audit)}"
 
 
 def _probed(model: Model) -> Iterator[str]:

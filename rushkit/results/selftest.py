@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -23,6 +24,26 @@ GROUPS: tuple[tuple[Kind, bool], ...] = (
 )
 # A model that is right on no larger share of the clean images does not count as sound.
 SOUND_ABOVE = 0.8
+
+
+@dataclass(frozen=True)
+class Flagged:
+    """Whether the audit flags a case.
+
+    Attributes:
+        kind, held_out: The group of the case.
+        counts: Whether the case is part of the totals.
+        caught: Whether a check fails that names the fault.
+        failed: Whether any check fails.
+        warned: Whether any check warns.
+    """
+
+    kind: Kind
+    held_out: bool
+    counts: bool
+    caught: bool
+    failed: bool
+    warned: bool
 
 
 class SelfTestBudgets(Record):
@@ -83,6 +104,11 @@ class SelfTestRow(Record):
     passes: Count
     seconds: Size
 
+    @property
+    def flagged(self) -> Flagged:
+        """Whether the audit flags it."""
+        return Flagged(self.kind, self.held_out, self.counts, self.caught, bool(self.failed), bool(self.warned))
+
     @model_validator(mode="after")
     def _follows(self) -> Self:
         if self.caught != is_caught(self.causes, self.failed):
@@ -135,14 +161,7 @@ class SelfTest(StageResults):
         for row in self.cases:
             if unknown := {*row.failed, *row.warned, *row.skipped} - set(self.checks):
                 raise ValueError(f"{row.name} has a check that is not among the checks: {min(unknown)}")
-        expected = [counts for group in GROUPS if (counts := counted(self.cases, *group))]
-        told = [
-            {name: (rate.count, rate.total) for name in COUNTS if (rate := getattr(totals, name))}
-            for totals in self.totals
-        ]
-        groups = [(totals.kind, totals.held_out) for totals in self.totals]
-        if told != expected or groups != [group for group in GROUPS if counted(self.cases, *group)]:
-            raise ValueError("the totals are not those of the cases")
+        check_totals(self.totals, [row.flagged for row in self.cases])
         return self
 
 
@@ -160,14 +179,21 @@ def does_count(kind: Kind, clean: float) -> bool:
     return kind != "sound" or clean > SOUND_ABOVE
 
 
-def counted(rows: Sequence[SelfTestRow], kind: Kind, held_out: bool) -> dict[str, tuple[int, int]]:
+def counted(cases: Iterable[Flagged], kind: Kind, held_out: bool) -> dict[str, tuple[int, int]]:
     """Return for each of ``COUNTS`` how many cases of a group it is about, and of how many; empty without cases."""
-    group = [row for row in rows if (row.kind, row.held_out) == (kind, held_out) and row.counts]
-    counts = {
-        "caught": sum(row.caught for row in group),
-        "failed": sum(bool(row.failed) for row in group),
-        "warned": sum(bool(row.warned) for row in group),
+    group = [case for case in cases if (case.kind, case.held_out, case.counts) == (kind, held_out, True)]
+    names = COUNTS[1:] if kind == "sound" else COUNTS
+    return {name: (sum(getattr(case, name) for case in group), len(group)) for name in names} if group else {}
+
+
+def check_totals(totals: Sequence[SelfTestTotals], cases: Sequence[Flagged]) -> None:
+    """Raise ValueError unless the totals are those of the cases, group by group."""
+    expected = {group: counts for group in GROUPS if (counts := counted(cases, *group))}
+    told = {
+        (total.kind, total.held_out): {
+            name: (rate.count, rate.total) for name in COUNTS if (rate := getattr(total, name)) is not None
+        }
+        for total in totals
     }
-    if kind == "sound":
-        del counts["caught"]
-    return {name: (count, len(group)) for name, count in counts.items()} if group else {}
+    if list(told.items()) != list(expected.items()) or len(totals) != len(told):
+        raise ValueError("the totals are not those of the cases")

@@ -24,10 +24,11 @@ def test_generated_pages_are_up_to_date(page):
     assert written == generator().PAGES[page](), "run docs/generate.py"
 
 
-def test_the_rounds_of_strict_in_its_page_are_those_of_the_code():
+@pytest.mark.parametrize("page", ["protocols.md", "audit.md"])
+def test_generated_parts_of_pages_are_up_to_date(page):
     code = generator()
-    text = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
-    name, write = code.PARTS["protocols.md"]
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    name, write = code.PARTS[page]
     assert text == code.filled(text, name, write()), "run docs/generate.py"
 
 

@@ -132,3 +132,18 @@ def test_table_1_explains_its_terms_in_html_and_markdown(measured):
     document = build_document(build_report([gather(measured)]))
     assert "I_F+: the paper&#39;s majority vote of 64 draws; EOT: expectation over" in page(document, "report.json")
     assert "\n\nEOT: expectation over transformation" in markdown(document, "report.html")
+
+
+def test_the_sentence_on_an_audit_carries_its_hit_rate(said, monkeypatch):
+    monkeypatch.setattr(
+        "rushkit.report.summary.hit_rate_words",
+        lambda audit: "passes 2 checks, which found 1 of 2 planted faults" if audit.images == 12 else "",
+    )
+    (line,) = [line for line in said(("audit", audited("pass", "pass", "skipped"))).summary if "audit (m" in line]
+    assert "passes 2 checks, which found 1 of 2 planted faults; 1 more were skipped." in line
+
+
+def test_a_failing_audit_says_how_often_it_fails_for_no_reason(said, monkeypatch):
+    monkeypatch.setattr("rushkit.report.summary.hit_rate_words", lambda audit: "on sound models such checks fail")
+    (line,) = [line for line in said(("audit", audited("fail"))).summary if "audit (m" in line]
+    assert line.endswith("RK101 check-0. On sound models such checks fail.")

@@ -104,7 +104,13 @@ def self_test(
             for line in work.in_rounds(chosen[len(log.lines) :], make):
                 run.speaker.detail(_outcome(SelfTestRow(**line)))
         rows = [SelfTestRow(**line) for line in log.lines]
-        results = SelfTest(seed=seed, budgets=_budgets(seed), checks=_codes(), cases=rows, totals=totals_of(rows))
+        results = SelfTest(
+            seed=seed,
+            budgets=_budgets(seed),
+            checks=_codes(),
+            cases=rows,
+            totals=totals_of([row.flagged for row in rows]),
+        )
         return run.write_results(results)
 
 

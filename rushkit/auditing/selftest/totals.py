@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from rushkit import statistics
 from rushkit.results.certification import Rate
-from rushkit.results.selftest import GROUPS, SelfTestRow, SelfTestTotals, counted
+from rushkit.results.selftest import GROUPS, Flagged, SelfTestTotals, counted
 
 
-def totals_of(rows: Sequence[SelfTestRow]) -> list[SelfTestTotals]:
+def totals_of(cases: Sequence[Flagged]) -> list[SelfTestTotals]:
     """Return how many cases of each group the audit flags; a group without cases that count is left out."""
     totals = []
     for kind, held_out in GROUPS:
-        if counts := counted(rows, kind, held_out):
+        if counts := counted(cases, kind, held_out):
             rates = {name: rate(*count) for name, count in counts.items()}
             totals.append(SelfTestTotals(kind=kind, held_out=held_out, **rates))
     return totals

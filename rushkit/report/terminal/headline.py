@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
 from rushkit.report.tables.selftests import totals_words
 from rushkit.report.words import run_of_checkpoint
@@ -188,7 +189,8 @@ def _audited(results: Audit) -> list[str]:
     wrong = [check for check in results.checks if check.status != "pass"]
     shown = [*wrong, *(check for check in results.checks if check.code == POWER_CHECK and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
-    return [f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}", *lines]
+    verdicts = f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}"
+    return [verdicts, *filter(None, [hit_rate_words(results)]), *lines]
 
 
 def _probed(results: Probe) -> list[str]:

@@ -12,6 +12,7 @@ from rich.text import Text
 from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
+from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words
 from rushkit.report.search import convergence_note, definition_note
@@ -117,8 +118,7 @@ def audit_table(results: Audit) -> RenderableType:
     )
     statuses: list[str] = [check.status for check in results.checks]
     lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
-    if results.size:
-        lines.append(results.size)
+    lines += filter(None, [hit_rate_words(results), results.size])
     if square := results.attacks.square if results.attacks.best is None else None:
         lines.append(f"without a gradient Square is the attack: it leaves {percent(square.accuracy)} % of {attacked}")
     if strongest := results.attacks.strongest:

@@ -48,9 +48,13 @@ ROWS = [
 BUDGETS = SelfTestBudgets(images=64, steps=20, eot=10, queries=200, planted=8)
 
 
+def totals(rows):
+    return totals_of([row.flagged for row in rows])
+
+
 def record(rows=ROWS, **changes):
     return SelfTest(
-        **{"seed": 3, "budgets": BUDGETS, "checks": CHECKS, "cases": rows, "totals": totals_of(rows)} | changes
+        **{"seed": 3, "budgets": BUDGETS, "checks": CHECKS, "cases": rows, "totals": totals(rows)} | changes
     )
 
 
@@ -86,11 +90,11 @@ def test_the_record_is_written_as_it_is_read():
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"totals": totals_of(ROWS[1:])}, "totals are not those"),
-        ({"totals": totals_of(ROWS)[1:]}, "totals are not those"),
-        ({"totals": totals_of(ROWS)[::-1]}, "totals are not those"),
+        ({"totals": totals(ROWS[1:])}, "totals are not those"),
+        ({"totals": totals(ROWS)[1:]}, "totals are not those"),
+        ({"totals": totals(ROWS)[::-1]}, "totals are not those"),
         ({"checks": ["RK104", "RK107"]}, "caught has a check that is not among the checks: RK112"),
-        ({"cases": [*ROWS, ROWS[0]], "totals": totals_of([*ROWS, ROWS[0]])}, "listed twice"),
+        ({"cases": [*ROWS, ROWS[0]], "totals": totals([*ROWS, ROWS[0]])}, "listed twice"),
         ({"totals": []}, "totals are not those"),
         ({"cases": [], "totals": []}, "at least 1"),
     ],
