@@ -74,6 +74,7 @@ def test_json_is_one_document_with_a_row_for_each_case(cli):
         (["--eps", "0.1"], "cannot take --eps"),
         (["--norm", "l2"], "cannot take --norm"),
         (["--limit", "8"], "cannot take --limit"),
+        (["--claim", "0.5"], "cannot take --claim"),
         (["--steps", "8", "--queries", "9"], "cannot take --steps, --queries"),
         (["--set", "data.name=digits"], "cannot take --set data.name"),
         (["--set", "system.sed=1"], "system.sed"),
@@ -130,3 +131,15 @@ def test_the_audit_of_a_model_is_no_self_test(fails, runs):
     said = fails(2, "audit", "--self-test", "--resume", "--run", audit.name)
     assert "is the audit of a model" in said.err
     assert json.loads((audit / "run.json").read_text()) == facts
+
+
+def test_it_has_no_page_and_can_be_compared(cli, fails, folder):
+    for seed in (1, 2):
+        assert cli("audit", "--self-test", "-q", "--case", "zero-slope", "--set", f"system.seed={seed}").code == 0
+    names = sorted(run.name for run in (folder / "runs").iterdir())
+    assert "is a self-test of the audit" in fails(2, "report", names[0]).err
+    assert "is a self-test of the audit" in fails(2, "report").err
+    compared = cli("runs", "compare", *names)
+    assert compared.code == 0, compared.err
+    assert "1 of 1 faults caught" in compared.out
+    assert "system.seed" in compared.out
