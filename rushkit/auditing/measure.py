@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import get_args
 
@@ -26,6 +27,7 @@ from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
+from rushkit.models.repeats import RANDOM_FROM
 from rushkit.setup.resumable import Work, unattended
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
@@ -85,7 +87,9 @@ class Measured:
         attacked: Indices of the images that are right before any attack; all points below refer to these.
         commonest: Share of them with the most common label, which is the accuracy of a constant answer.
         not_finite: Images for which some draw gives NaN or infinite logits.
-        deterministic: Whether all draws of the noise are the same, so that checks of the noise are skipped.
+        own_randomness: By how much a second pass of the model over the same images changes its logits, as a share of
+            the largest; see ``models.repeats``.
+        deterministic: Whether all draws of noise and model are the same, so that checks of the draws are skipped.
         problem: Why the rest could not be measured, or "".
         no_gradient: Whether the reason is that the output is not a differentiable function of the input; the attacks
             without gradients are measured then.
@@ -112,6 +116,7 @@ class Measured:
     attacked: tuple[int, ...] = ()
     commonest: float = 0.0
     not_finite: int = 0
+    own_randomness: float | None = None
     deterministic: bool = False
     problem: str = ""
     no_gradient: bool = False
@@ -137,6 +142,11 @@ class Measured:
         """The accuracy on the attacked images before any attack."""
         assert self.clean is not None
         return Point(self.clean.label, 0.0, tuple(self.clean.share[index] for index in self.attacked))
+
+    @property
+    def random_by_itself(self) -> bool:
+        """Whether the model itself is random, beside any noise that rushkit adds."""
+        return self.own_randomness is not None and self.own_randomness > RANDOM_FROM
 
     def add(self, measurement: Measurement, outcome: Outcome) -> bool:
         """Add the outcome of a measurement, and return True; return False if the measurement failed."""
@@ -204,6 +214,7 @@ def measure(
         Interrupted: a signal asked to stop.
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
+    g = g.with_own_draws() if measured.random_by_itself else g
     measured.announced, measured.claim = measured.passes, given.claim
     if measured.problem and not (measured.no_gradient and measured.attacked):
         return measured
@@ -233,7 +244,8 @@ def measure(
 
 def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Measured, Pace]:
     """Measure the model without an attack, and its gradients; set ``problem`` if there is nothing to attack."""
-    measured, pace = Measured(settings, images=len(x), deterministic=g.deterministic), Pace()
+    measured, pace = Measured(settings, images=len(x)), Pace()
+    g = _told_if_random(g, x, measured)
     images, votes = x, score_votes(g.samples, g.deterministic)
     before, started = g.image_forwards, time.perf_counter()
     try:
@@ -248,8 +260,9 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
             measured.commonest = int(y.cpu().bincount().max()) / len(y)
             # Without a gradient there are forward passes alone.
             pace, started = Pace(forward, forward), time.perf_counter()
-            measured.gradients, measured.passes = _gradients(g, x, y, settings)
-            pace = Pace(forward, max(0.0, (time.perf_counter() - started) / measured.passes - forward))
+            measured.gradients, backwards = _gradients(g, x, y, settings)
+            measured.passes += backwards
+            pace = Pace(forward, max(0.0, (time.perf_counter() - started) / backwards - forward))
     except NumericsError as error:
         measured.problem = error.message
         measured.not_finite = _count_not_finite(g, images, votes, settings.seed)
@@ -257,6 +270,19 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
         measured.problem, measured.no_gradient = error.message, True
     measured.passes += g.image_forwards - before
     return measured, pace
+
+
+def _told_if_random(g: SmoothedClassifier, x: Tensor, measured: Measured) -> SmoothedClassifier:
+    """Return the classifier with draws of the model's own if it is random by itself, and note how random it is."""
+    before = g.image_forwards
+    # A model that returns no logits is the business of the votes that come next.
+    with suppress(UsageError):
+        seed = derived_seed(measured.settings.seed, "audit own randomness")
+        measured.own_randomness = g.own_randomness(x, seed).change
+    measured.passes += g.image_forwards - before
+    g = g.with_own_draws() if measured.random_by_itself else g
+    measured.deterministic = g.deterministic
+    return g
 
 
 def _count_not_finite(g: SmoothedClassifier, x: Tensor, votes: int, seed: int) -> int:

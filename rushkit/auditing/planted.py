@@ -16,6 +16,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.abilities import Reports
 from rushkit.attacks.norms import ascent, project, random_start
 from rushkit.attacks.pgd import PGD
+from rushkit.models.draws import global_draws
 from rushkit.noises import settled
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed, generator
@@ -153,7 +154,9 @@ def _plant(
     direction = way / distance
     for threshold in _THRESHOLDS:
         readout = Readout(g.model, features, direction, here @ direction, threshold)
-        smoothed = SmoothedClassifier(readout, g.noise, _VOTE_DRAWS, g.chunk, seed=derived_seed(seed, "readout"))
+        smoothed = SmoothedClassifier(
+            readout, g.noise, _VOTE_DRAWS, g.chunk, derived_seed(seed, "readout"), own_draws=g.own_draws
+        )
         if _lead(smoothed, x) < -_CLEAR and _lead(smoothed, point) > _CLEAR:
             return smoothed
     return None
@@ -183,10 +186,18 @@ def _mean_features(g: SmoothedClassifier, features: Features, x: Tensor, seed: i
 
 
 def _draw(g: SmoothedClassifier, features: Features, x: Tensor, draws: int, seed: int) -> Tensor:
-    """Return the features (draws, F) of noisy copies of one image; of a single copy if there is no noise."""
+    """Return the features (draws, F) of noisy copies of one image; of a single copy if nothing is random."""
     copies = x.expand(1 if g.deterministic else draws, *x.shape[1:])
     delta = g.noise.sample(copies.detach(), generator(seed, "draws", device=x.device))
-    return features(settled(g.noise, copies + delta)).float()
+    noisy = settled(g.noise, copies + delta)
+    if not g.own_draws:
+        return features(noisy).float()
+    passes = []
+    for draw, copy in enumerate(noisy.split(1)):
+        # The model may share its randomness across a batch, so each draw is a pass of its own.
+        with global_draws(seed, "draws of the model", draw, device=x.device):
+            passes.append(features(copy).float())
+    return torch.cat(passes)
 
 
 def _lead(smoothed: SmoothedClassifier, x: Tensor) -> int:

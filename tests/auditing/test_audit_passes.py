@@ -36,6 +36,24 @@ class Counting(nn.Module):
         self.backwards += len(gradient)
 
 
+class Dropped(nn.Module):
+    """A model behind dropout that is always on, and so random by itself."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(nn.functional.dropout(x, 0.1, training=True))
+
+
+def dropped(m):
+    """A linear model behind dropout that counts, and the images that it answers rightly on average."""
+    g, x, y = counted("none", m)
+    g.model.model = Dropped(g.model.model)
+    return g, x, y
+
+
 def counted(noise, m):
     """A smoothed linear model that counts, and 60 images."""
     g, x, y = prototypes(samples=m)
@@ -45,9 +63,9 @@ def counted(noise, m):
 
 @pytest.mark.parametrize("norm, eps", BALLS)
 @pytest.mark.parametrize("m", [1, 64])
-@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("noise", [*NOISES, "dropout"])
 def test_an_audit_makes_the_passes_that_it_announces(noise, m, norm, eps):
-    g, x, y = counted(noise, m)
+    g, x, y = dropped(m) if noise == "dropout" else counted(noise, m)
     announced = []
     settings = Settings(norm, eps, steps=8, eot=4, queries=20, planted=4)
     measured = measure(g, x, y, settings, announce=lambda passes, seconds: announced.append((passes, seconds)))
@@ -58,9 +76,10 @@ def test_an_audit_makes_the_passes_that_it_announces(noise, m, norm, eps):
     assert 0.8 <= measured.passes / measured.announced <= 1.0
 
 
-@pytest.mark.parametrize("noise", ["none", "uniform"])
+@pytest.mark.parametrize("noise", ["none", "uniform", "dropout"])
 def test_what_does_not_depend_on_the_outcome_is_announced_exactly(noise):
-    g, x, y = counted(noise, 3)
+    g, x, y = dropped(3) if noise == "dropout" else counted(noise, 3)
+    g = g.with_own_draws() if noise == "dropout" else g
     settings = Settings("linf", 0.05, steps=4, eot=2, queries=5)
     attacks = Attacks(g, x, y, settings)
     planned = plan(settings, 3, 3, x.shape, g.deterministic)

@@ -34,13 +34,14 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK119", "too-few-images", subjects.too_few_images),
     ("RK120", "other-steps-stronger", attacks.other_steps_stronger),
     ("RK121", "minimum-norm-stronger", attacks.minimum_norm_stronger),
+    ("RK123", "random-by-itself", draws.random_by_itself),
     ("RK127", "claim-refuted", subjects.claim_refuted),
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
 # Checks that need attacks but no slopes: they are judged where the graph is cut as well.
 _WITHOUT_SLOPES = ("RK112", "RK113", "RK118")
-# Checks of what the noise does.
+# Checks of what draws do, whether of noise or of a model that is random by itself.
 _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
 
@@ -60,6 +61,8 @@ def check_all(measured: Measured) -> list[Check]:
 
 def _can_judge(code: str, measured: Measured) -> bool:
     """Return whether the figures that a check needs were measured."""
+    if code == "RK123":
+        return measured.own_randomness is not None
     if code == "RK119":
         return not measured.not_finite
     if code in _ALWAYS or measured.best is not None:

@@ -34,6 +34,20 @@ def fixed_noise_stronger(measured: Measured) -> Verdict:
     return rival(measured.points["fixed"][0], measured.points["losses"][0])
 
 
+def random_by_itself(measured: Measured) -> Verdict:
+    """Check that a second pass of the model over the same images gives the same logits."""
+    assert measured.own_randomness is not None
+    figures = {"own_randomness": measured.own_randomness}
+    if measured.random_by_itself:
+        says = (
+            f"a second pass over the same images changes the logits by {as_percent(measured.own_randomness)} of the "
+            f"largest: the model is random by itself, and a figure from an attack on one draw is worth nothing; this "
+            f"audit took {measured.settings.eot} draws a gradient"
+        )
+        return Verdict("fail", says, figures)
+    return Verdict("pass", "a second pass over the same images gives the same logits", figures)
+
+
 def votes_flip(measured: Measured) -> Verdict:
     """Check whether votes on one image differ: an attacker who tries repeatedly then breaks more than the mean says."""
     assert measured.best is not None
