@@ -4,11 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rushkit.auditing.selftest import (
+    batches,
+    detached,
+    leaking,
+    random_defences,
+    rejecting,
+    rounded,
+    scaled,
+    sound,
+    steep,
+    winners,
+)
 from rushkit.auditing.selftest.case import Case
 from rushkit.errors import UsageError, did_you_mean, first_few, shorten
 
 # Every case, in the order in which it is audited and shown.
-CASES: tuple[Case, ...] = ()
+CASES: tuple[Case, ...] = (
+    *rounded.CASES,
+    *scaled.CASES,
+    *steep.CASES,
+    *detached.CASES,
+    *leaking.CASES,
+    *winners.CASES,
+    *random_defences.CASES,
+    *rejecting.CASES,
+    *batches.CASES,
+    *sound.CASES,
+)
 
 
 def choose(names: Sequence[str], cases: Sequence[Case] | None = None) -> list[Case]:
