@@ -194,7 +194,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"resume"},
     ),
     "auditing": (
-        {"planted", "scoring"},
+        {"planted", "probes", "scoring"},
         {"given", "plan"},
         {"attacks"},
         {"kept"},

@@ -24,6 +24,7 @@ from rushkit.auditing.attacks import Attacks, Outcome
 from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
+from rushkit.auditing.probes import Probes, probe
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
@@ -93,6 +94,7 @@ class Measured:
         problem: Why the rest could not be measured, or "".
         no_gradient: Whether the reason is that the output is not a differentiable function of the input; the attacks
             without gradients are measured then.
+        probes: What the probes of the model found, before any attack.
         gradients: Input gradients at the attacked images.
         points: The accuracies by place: a list for each sweep, in order, and for each rival of the base attack. The
             first entry of the losses is the base attack.
@@ -120,6 +122,7 @@ class Measured:
     deterministic: bool = False
     problem: str = ""
     no_gradient: bool = False
+    probes: Probes | None = None
     gradients: Gradients | None = None
     points: dict[Place, list[Point]] = field(default_factory=lambda: {place: [] for place in get_args(Place)})
     best: Point | None = None
@@ -212,6 +215,7 @@ def measure(
 
     Raises:
         Interrupted: a signal asked to stop.
+        UsageError: the images are none, or the model returns anything but logits of two classes or more.
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
     g = g.with_own_draws() if measured.random_by_itself else g
@@ -256,6 +260,8 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
         if not measured.attacked:
             measured.problem = "no image is classified rightly before any attack"
         else:
+            measured.probes = probe(g, x, y, list(measured.attacked), settings.seed)
+            measured.passes += measured.probes.backwards
             x, y = x[list(measured.attacked)], y[list(measured.attacked)]
             measured.commonest = int(y.cpu().bincount().max()) / len(y)
             # Without a gradient there are forward passes alone.
@@ -267,6 +273,9 @@ def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Setti
         measured.problem = error.message
         measured.not_finite = _count_not_finite(g, images, votes, settings.seed)
     except UsageError as error:
+        # Of any other error, such as a model of one class, the user must hear.
+        if measured.probes is None or not measured.probes.slopes.cut:
+            raise
         measured.problem, measured.no_gradient = error.message, True
     measured.passes += g.image_forwards - before
     return measured, pace

@@ -34,13 +34,17 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK119", "too-few-images", subjects.too_few_images),
     ("RK120", "other-steps-stronger", attacks.other_steps_stronger),
     ("RK121", "minimum-norm-stronger", attacks.minimum_norm_stronger),
+    ("RK122", "slope-is-false", slopes.slope_is_false),
     ("RK123", "random-by-itself", draws.random_by_itself),
+    ("RK125", "not-continuous", slopes.not_continuous),
     ("RK127", "claim-refuted", subjects.claim_refuted),
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
 # Checks that need attacks but no slopes: they are judged where the graph is cut as well.
 _WITHOUT_SLOPES = ("RK112", "RK113", "RK118")
+# Checks of probes that no attack takes part in.
+_OF_PROBES = ("RK122", "RK125")
 # Checks of what draws do, whether of noise or of a model that is random by itself.
 _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 
@@ -65,6 +69,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
         return measured.own_randomness is not None
     if code == "RK119":
         return not measured.not_finite
+    if code in _OF_PROBES:
+        return measured.probes is not None
     if code in _ALWAYS or measured.best is not None:
         return True
     if code in _WITHOUT_SLOPES and measured.strongest is not None:

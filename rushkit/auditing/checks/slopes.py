@@ -12,6 +12,10 @@ from rushkit.results.notes import Status
 _UNSATURATED = ("dlr", "margin")
 # A rise of the loss in nats that is more than the noise of its draws.
 _RISE = 0.02
+# The least rank correlation of true slopes with changes; pairs behind it, and those that one constant side needs.
+_TRUE, _PAIRS, _PAIRS_OF_ONE = 0.8, 64, 16
+# The largest share of a large step's change that a step of a thousandth of it makes, and the images behind it.
+_CONTINUOUS, _FEW = 0.05, 4
 
 
 def loss_still_rising(measured: Measured) -> Verdict:
@@ -58,3 +62,37 @@ def saturated(measured: Measured) -> Verdict:
         if steady and all(worse_by(point, base) == "pass" for point in steady):
             status, says = "pass", f"{says}; losses that do not saturate find no more"
     return Verdict(status, says, {"saturated_draws": share})
+
+
+def slope_is_false(measured: Measured) -> Verdict:
+    """Check that the margin changes as its slopes say, at a distance that an attack steps."""
+    assert measured.probes is not None
+    slopes = measured.probes.slopes
+    figures = {"pairs": float(slopes.pairs), "moving_pairs": float(slopes.moving)}
+    if slopes.pairs < _PAIRS:
+        return Verdict("skipped", f"too few: {slopes.pairs} pairs of an image and a direction, of {_PAIRS}", figures)
+    if not slopes.moving:
+        return Verdict("skipped", "neither the margin nor its slope moves by more than rounding explains", figures)
+    if slopes.moving < (_PAIRS_OF_ONE if slopes.correlation is None else _PAIRS):
+        return Verdict("skipped", f"too few: the margin moves in {slopes.moving} of {slopes.pairs} pairs", figures)
+    if slopes.cut:
+        return Verdict("fail", "the graph is cut (RK104): no slope reaches the input, and the margin moves", figures)
+    if slopes.correlation is None:
+        says = "every slope is zero, and the margin moves" if slopes.zero_slopes else "slopes lead where nothing moves"
+        return Verdict("fail", says, figures)
+    figures["rank_correlation"] = slopes.correlation
+    says = f"the slopes of the margin and its changes have a rank correlation of {slopes.correlation:.3f}"
+    return Verdict("fail" if slopes.correlation < _TRUE else "pass", says, figures)
+
+
+def not_continuous(measured: Measured) -> Verdict:
+    """Check that a step of 1e-5 in every pixel changes next to nothing of what one of 1e-2 changes."""
+    assert measured.probes is not None
+    jumps = measured.probes.jumps
+    if jumps is None:
+        return Verdict("skipped", "the model is random by itself (RK123): its answers jump without any step")
+    figures = {"jump_ratio": jumps.ratio, "images": float(jumps.images)}
+    if measured.images < _FEW:
+        return Verdict("skipped", f"too few: {measured.images} images, of {_FEW}", figures)
+    says = f"a step of 1e-5 changes the logits {jumps.ratio:.2g} times as much as one of 1e-2"
+    return Verdict("fail" if jumps.ratio > _CONTINUOUS else "pass", says, figures)
