@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rushkit.auditing.selftest import (
     batches,
     detached,
+    held_out,
     leaking,
     random_defences,
     rejecting,
@@ -31,6 +32,7 @@ CASES: tuple[Case, ...] = (
     *rejecting.CASES,
     *batches.CASES,
     *sound.CASES,
+    *held_out.CASES,
 )
 
 

@@ -1,0 +1,9 @@
+"""Cases that were devised without a look at what the checks say of them: the table of their hits and misses is the
+one to quote."""
+
+from __future__ import annotations
+
+from rushkit.auditing.selftest.case import Case
+from rushkit.auditing.selftest.held_out import rejecting, slopes
+
+CASES: tuple[Case, ...] = (*slopes.CASES, *rejecting.CASES)
