@@ -53,7 +53,7 @@ def _row(rows: Sequence[SelfTestRow]) -> HitRow:
 def _outcome(row: SelfTestRow) -> SeedOutcome:
     left = min((share for share in (row.adaptive, row.left) if share is not None), default=None)
     same = {name: getattr(row, name) for name in SeedOutcome.model_fields if name != "left"}
-    return SeedOutcome(**same | {"clean": round(row.clean, 4), "left": left})
+    return SeedOutcome(**same | {"clean": None if row.clean is None else round(row.clean, 4), "left": left})
 
 
 def text_of(figures: HitRate) -> str:

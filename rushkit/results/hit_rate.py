@@ -26,7 +26,7 @@ class SeedOutcome(Record):
         left: The least of what the adaptive attack leaves and what the audit's strongest leaves.
     """
 
-    clean: Share
+    clean: Share | None
     claimed: Share | None
     left: Share | None
     failed: list[str]

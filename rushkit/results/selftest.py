@@ -71,7 +71,7 @@ class SelfTestRow(Record):
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
         causes: Codes of the checks that name its fault; empty if it is sound.
-        clean: Accuracy on all test images before any attack.
+        clean: Accuracy on all test images before any attack; None where the case could not be built: a training failed.
         claimed: Accuracy that the naive attack leaves; None where nothing is claimed.
         adaptive: Accuracy that the attack through the stand-in leaves; None where there is none.
         left: Share of all audited images that the audit's strongest attack leaves; None if nothing could be attacked.
@@ -79,8 +79,9 @@ class SelfTestRow(Record):
         warned: Codes of those that warn.
         skipped: Codes of those that were skipped.
         caught: Whether a check fails that names the fault.
-        counts: Whether the case is part of the totals: a sound model must be right on more than 80 % of clean images.
-        problem: Why the audit could measure no more, or "".
+        counts: Whether the case is part of the totals: it must be built, and a sound model must be right on more than
+            80 % of clean images.
+        problem: Why the case could not be built, or why the audit could measure no more, or "".
         passes: Passes of single images that the audit made, forward and backward.
         seconds: Seconds of work on the case, training included.
     """
@@ -91,7 +92,7 @@ class SelfTestRow(Record):
     norm: Norm
     eps: Size
     causes: list[str]
-    clean: Share
+    clean: Share | None
     claimed: Share | None
     adaptive: Share | None
     left: Share | None
@@ -174,9 +175,9 @@ def is_caught(causes: Sequence[str], failed: Sequence[str]) -> bool:
     return not set(causes).isdisjoint(failed)
 
 
-def does_count(kind: Kind, clean: float) -> bool:
-    """Return whether a case is part of the totals, given its accuracy on clean images."""
-    return kind != "sound" or clean > SOUND_ABOVE
+def does_count(kind: Kind, clean: float | None) -> bool:
+    """Return whether a case is part of the totals, given its accuracy on clean images; None where it was not built."""
+    return clean is not None and (kind != "sound" or clean > SOUND_ABOVE)
 
 
 def counted(cases: Iterable[Flagged], kind: Kind, held_out: bool) -> dict[str, tuple[int, int]]:

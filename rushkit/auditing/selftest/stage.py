@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -27,6 +28,7 @@ from rushkit.auditing.selftest.claimed import adaptive, naive
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground
 from rushkit.auditing.selftest.totals import totals_of
 from rushkit.distributed import ranks
+from rushkit.errors import NumericsError
 from rushkit.files import JSON
 from rushkit.models.draws import global_draws
 from rushkit.recipe.schema import Data, Recipe, System
@@ -134,21 +136,13 @@ def examine(case: Case, ground: Ground, work: Work | None = None) -> SelfTestRow
         work: Stops between two measurements if asked to.
     """
     started = time.perf_counter()
-    planted = case.build(ground)
-    settings = _settings(case, derived_seed(ground.seed, f"self-test {case.name}"))
-    x, y = ground.test
-    # A model that is random by itself draws from the global generators.
-    with global_draws(settings.seed, "self-test clean"):
-        clean = score(_classifier(planted), x, y, 1, settings.seed, "clean").share
-    few, labels = x[:CLAIM_IMAGES], y[:CLAIM_IMAGES]
-    given = Given(classes=CLASSES, training=ground.train, attack=planted.attack)
-    measured = measure(_classifier(planted), x[:IMAGES], y[:IMAGES], settings, given, work)
-    # A weak attack is itself what the claim rests on.
-    claimed = _of_all(measured.rival("losses"), measured) if case.kind == "weak" else None
-    if claimed is None:
-        claimed = naive(case, planted, few, labels, ground.seed)
-    checks = check_all(measured)
-    failed, accuracy = _with_status(checks, "fail"), sum(clean) / len(clean)
+    try:
+        planted = case.build(ground)
+    except NumericsError as error:
+        figures = _Figures(problem=error.message)
+    else:
+        figures = _measured(case, planted, ground, work)
+    failed = figures.with_status("fail")
     return SelfTestRow(
         name=case.name,
         kind=case.kind,
@@ -156,18 +150,58 @@ def examine(case: Case, ground: Ground, work: Work | None = None) -> SelfTestRow
         norm=case.norm,
         eps=case.eps,
         causes=list(case.causes),
-        clean=accuracy,
-        claimed=claimed,
+        clean=figures.clean,
+        claimed=figures.claimed,
+        adaptive=figures.adaptive,
+        left=figures.left,
+        failed=failed,
+        warned=figures.with_status("warn"),
+        skipped=figures.with_status("skipped"),
+        caught=is_caught(case.causes, failed),
+        counts=does_count(case.kind, figures.clean),
+        problem=figures.problem,
+        passes=figures.passes,
+        seconds=round(time.perf_counter() - started, 2),
+    )
+
+
+@dataclass(frozen=True)
+class _Figures:
+    """The figures of a case; those of a case that could not be built are empty. The fields are as in the row."""
+
+    clean: float | None = None
+    claimed: float | None = None
+    adaptive: float | None = None
+    left: float | None = None
+    checks: Sequence[Check] = ()
+    problem: str = ""
+    passes: int = 0
+
+    def with_status(self, status: Status) -> list[str]:
+        """Return the codes of the checks with a status."""
+        return [check.code for check in self.checks if check.status == status]
+
+
+def _measured(case: Case, planted: Planted, ground: Ground, work: Work | None) -> _Figures:
+    """Measure what a case has been built to show."""
+    settings = _settings(case, derived_seed(ground.seed, f"self-test {case.name}"))
+    x, y = ground.test
+    # A model that is random by itself draws from the global generators.
+    with global_draws(settings.seed, "self-test clean"):
+        right = score(_classifier(planted), x, y, 1, settings.seed, "clean").share
+    given = Given(classes=CLASSES, training=ground.train, attack=planted.attack)
+    measured = measure(_classifier(planted), x[:IMAGES], y[:IMAGES], settings, given, work)
+    # A weak attack is itself what the claim rests on.
+    claimed = _of_all(measured.rival("losses"), measured) if case.kind == "weak" else None
+    few, labels = x[:CLAIM_IMAGES], y[:CLAIM_IMAGES]
+    return _Figures(
+        clean=math.fsum(right) / len(right),
+        claimed=naive(case, planted, few, labels, ground.seed) if claimed is None else claimed,
         adaptive=adaptive(case, planted, few, labels, ground.seed),
         left=_of_all(measured.strongest, measured),
-        failed=failed,
-        warned=_with_status(checks, "warn"),
-        skipped=_with_status(checks, "skipped"),
-        caught=is_caught(case.causes, failed),
-        counts=does_count(case.kind, accuracy),
+        checks=check_all(measured),
         problem=measured.problem,
         passes=measured.passes,
-        seconds=round(time.perf_counter() - started, 2),
     )
 
 
@@ -193,10 +227,6 @@ def _budgets(seed: int) -> SelfTestBudgets:
 
 def _codes() -> list[str]:
     return [code for code, *_ in CHECKS]
-
-
-def _with_status(checks: Sequence[Check], status: Status) -> list[str]:
-    return [check.code for check in checks if check.status == status]
 
 
 def _outcome(row: SelfTestRow) -> str:

@@ -19,7 +19,7 @@ def cases_table(rows: Sequence[SelfTestRow], caption: str = "") -> Table:
         column("case", lambda row: row.name, left=True),
         column("kind", _kind, left=True),
         column("ball", lambda row: ball_words(row.norm, row.eps), left=True),
-        column("clean %", lambda row: percent(row.clean)),
+        column("clean %", lambda row: _percent(row.clean)),
         column("claimed → left %", claim_words),
         column("fails", lambda row: " ".join(row.failed), left=True),
         column("warns", lambda row: " ".join(row.warned), left=True),
@@ -48,11 +48,21 @@ def totals_words(totals: SelfTestTotals) -> str:
     )
 
 
+def uncounted_words(row: SelfTestRow) -> str:
+    """Return why a case is in no total."""
+    if row.clean is None:
+        return f"{row.name} does not count: {row.problem}"
+    return f"{row.name} does not count: it is right on no more than {percent(SOUND_ABOVE)} % of clean images"
+
+
 def claim_words(row: SelfTestRow) -> str:
     """Return what is claimed, and the least that the adaptive attack or the audit's strongest leaves of it."""
     left = [share for share in (row.adaptive, row.left) if share is not None]
-    claimed = "–" if row.claimed is None else percent(row.claimed)
-    return f"{claimed} → {percent(min(left)) if left else '–'}"
+    return f"{_percent(row.claimed)} → {_percent(min(left, default=None))}"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else percent(share)
 
 
 def _kind(row: SelfTestRow) -> str:
@@ -61,7 +71,7 @@ def _kind(row: SelfTestRow) -> str:
 
 def _verdict(row: SelfTestRow) -> Cell:
     if not row.counts:
-        return Cell(f"does not count: right on at most {percent(SOUND_ABOVE)} % of clean images", style="yellow")
+        return Cell("not counted", style="yellow")
     if row.kind == "sound":
         return Cell("false alarm", style="bold red") if row.failed else Cell("no alarm", style="green")
     if row.caught:

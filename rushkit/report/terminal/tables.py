@@ -133,7 +133,8 @@ def audit_table(results: Audit) -> RenderableType:
 def self_test_table(results: SelfTest) -> RenderableType:
     """Return what the audit says of every case, and how many of each group it flags."""
     title = f"self-test of the audit, {len(results.checks)} checks, {len(results.cases)} cases, seed {results.seed}"
-    lines = [*map(selftests.totals_words, results.totals), _INTERVALS, _CODES]
+    lines = [selftests.uncounted_words(row) for row in results.cases if not row.counts]
+    lines += [*map(selftests.totals_words, results.totals), _INTERVALS, _CODES]
     return Group(render_table(selftests.cases_table(results.cases), title), Text("\n".join(lines)))
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from rushkit.attacks.pgd import PGD
 from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground
+from rushkit.errors import NumericsError
 
 
 class Thresholded(nn.Module):
@@ -38,6 +39,10 @@ def untrained(ground: Ground) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.Linear(3 * SIDE**2, CLASSES)).eval().requires_grad_(False)
 
 
+def collapsed(ground: Ground) -> Planted:
+    raise NumericsError("the training collapsed", "take another seed")
+
+
 ZERO_SLOPE = Case("zero-slope", "broken", "linf", 0.05, lambda g: Planted(Thresholded(linear(g))), ("RK104",))
 WRONG_CAUSE = Case("other-cause", "broken", "linf", 0.05, lambda g: Planted(Thresholded(linear(g))), ("RK103",))
 STANDING = Case(
@@ -45,5 +50,7 @@ STANDING = Case(
 )
 SOUND = Case("linear", "sound", "linf", 0.02, lambda g: Planted(linear(g)))
 UNTRAINED = Case("untrained", "sound", "linf", 0.02, lambda g: Planted(untrained(g)))
+
+COLLAPSED = Case("collapsed", "weak", "linf", 0.02, collapsed, ("RK108",))
 
 CASES = (ZERO_SLOPE, WRONG_CAUSE, STANDING, SOUND, UNTRAINED)

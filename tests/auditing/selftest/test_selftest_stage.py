@@ -7,7 +7,7 @@ import signal
 
 import pytest
 import torch
-from fake_cases import CASES, SOUND, STANDING, UNTRAINED, WRONG_CAUSE, ZERO_SLOPE
+from fake_cases import CASES, COLLAPSED, SOUND, STANDING, UNTRAINED, WRONG_CAUSE, ZERO_SLOPE
 from gloo_ranks import run_ranks
 
 from rushkit.auditing.attacks import Attacks
@@ -65,6 +65,14 @@ def test_every_case_gets_the_verdict_that_it_has(whole):
     assert rows["linear"].failed == []
     assert (rows["linear"].counts, rows["untrained"].counts) == (True, False)
     assert rows["untrained"].clean < 0.3 < 0.8 < rows["linear"].clean
+
+
+def test_a_case_whose_training_fails_is_a_row_and_in_no_total(tmp_path):
+    with begun(tmp_path) as run:
+        results = self_test(self_test_recipe(), run=run, cases=[COLLAPSED])
+    (row,) = results.cases
+    assert (row.clean, row.counts, row.problem) == (None, False, "the training collapsed")
+    assert results.totals == []
 
 
 def test_the_record_is_what_the_run_holds(whole):
