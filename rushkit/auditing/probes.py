@@ -1,7 +1,8 @@
-"""Probe a model by single passes, before any attack: whether its slopes are true, and whether it is continuous.
+"""Probe a model by single passes, before any attack: its slopes, its continuity, its batches and what it returns.
 
-An attack follows slopes, so figures under attack mean something only where a slope says how the model changes. The
-probes are those of docs/audit.md, RK122 and RK125; they depend on the images, their labels and the seed alone.
+An attack follows slopes, so figures under attack mean something only where a slope says how the model changes, and
+where the answer for an image does not hang on those beside it. The probes are those of RK122, RK124, RK125 and RK132 in
+docs/audit.md; they depend on the images, their labels and the seed alone.
 """
 
 from __future__ import annotations
@@ -29,6 +30,10 @@ STEP, TINY_STEP = 1e-2, 1e-5
 # What rounding may change in a logit, as a share of the image's largest logit: in float32 (deep networks included), and
 # where the model returns float16 or bfloat16.
 ROUNDING, ROUNDING_HALF = 1e-5, 1e-2
+# Images that are looked at alone and behind as many others, at most, and the fewest that say anything.
+ROWS, FEWEST_ROWS = 16, 2
+# How far from 1 the sum of probabilities may be.
+_SUM = 1e-4
 # A change at STEP that is so many times what rounding explains is no accident, and neither is its ratio to a tiny one.
 _ABOVE_ROUNDING = 20
 
@@ -71,17 +76,39 @@ class Jumps:
 
 
 @dataclass(frozen=True)
+class Mates:
+    """How the base model's answers for images depend on the images in the same batch.
+
+    Attributes:
+        images: Images that went through the model one by one, and behind as many others in one batch.
+        change: The largest difference of a logit from that in the plain batch, over the largest logit.
+        other_answers: Images with another answer, one by one or behind others, than in the plain batch; where the lead
+            of an answer is no more than rounding explains, it counts as both.
+    """
+
+    images: int
+    change: float
+    other_answers: int
+
+
+@dataclass(frozen=True)
 class Probes:
     """What the probes of a model found.
 
     Attributes:
         slopes: How its slopes agree with how it changes, at images that are right before any attack.
         jumps: How continuous the base model is; None if it is random by itself.
+        mates: How it depends on the batch; None if it is random by itself, or if there are fewer than four images.
+        low_precision: Whether the base model answers in float16 or bfloat16.
+        probabilities: Whether it returned probabilities for every image: outputs within [0, 1] that sum to 1.
         backwards: Images that went backward through the model; the classifier counts those that went forward.
     """
 
     slopes: Slopes
     jumps: Jumps | None
+    mates: Mates | None
+    low_precision: bool
+    probabilities: bool
     backwards: int
 
 
@@ -99,22 +126,33 @@ def probe(g: SmoothedClassifier, x: Tensor, y: Tensor, right: list[int], seed: i
         NumericsError: some logits are NaN or infinite.
     """
     with untouched(g, derived_seed(seed, "audit probe")):
-        base = _Base(g)
-        jumps = None if g.own_draws else _jumps(base, x[:IMAGES], seed)
+        base, jumps, mates = _Base(g), None, None
+        if g.own_draws:
+            for some in base.blocks(base.copies(x[:IMAGES], seed)):
+                base(some)
+        else:
+            jumps, mates = _jumps(base, x[:IMAGES], seed), _mates(base, x, seed)
     slopes, backwards = _slopes(g, x[right][:IMAGES], y[right][:IMAGES], base.rounding, seed)
-    return Probes(slopes, jumps, backwards)
+    return Probes(slopes, jumps, mates, base.low_precision, base.probabilities, backwards)
 
 
 class _Base:
     """The base model as it answers one batch, without the noise and the chunks of its classifier.
 
     Attributes:
-        rounding: What rounding may change in a logit, as a share of the largest, in the precision of the answers.
+        low_precision: Whether it has answered in float16 or bfloat16.
+        probabilities: Whether all of its outputs so far were probabilities.
     """
 
     def __init__(self, g: SmoothedClassifier) -> None:
         self._g = g
-        self.rounding = ROUNDING
+        self.low_precision = False
+        self.probabilities = True
+
+    @property
+    def rounding(self) -> float:
+        """What rounding may change in a logit, as a share of the largest, in the precision of the answers."""
+        return ROUNDING_HALF if self.low_precision else ROUNDING
 
     @torch.no_grad()
     def __call__(self, x: Tensor) -> Tensor:
@@ -123,9 +161,12 @@ class _Base:
         logits = checked_logits(self._g.model(x), len(x))
         if not torch.isfinite(logits).all():
             raise not_finite()
-        if logits.dtype in (torch.float16, torch.bfloat16):
-            self.rounding = ROUNDING_HALF
-        return logits.cpu().double()
+        self.low_precision |= logits.dtype in (torch.float16, torch.bfloat16)
+        logits = logits.cpu().double()
+        error = (logits.sum(dim=1) - 1).abs().amax()
+        within = logits.amin() >= 0 and logits.amax() <= 1
+        self.probabilities &= bool(within and error <= max(_SUM, self.rounding))
+        return logits
 
     def copies(self, x: Tensor, seed: int) -> Tensor:
         """Return noisy copies of images (N, C, H, W), one fixed draw each: what the base model is made for."""
@@ -148,6 +189,26 @@ def _jumps(base: _Base, x: Tensor, seed: int) -> Jumps:
     tiny, large, size = torch.cat(parts, dim=1)
     beyond = large > _ABOVE_ROUNDING * base.rounding * size
     return Jumps(int(beyond.sum()), float(tiny[beyond].sum() / large[beyond].sum()) if beyond.any() else 0.0)
+
+
+def _mates(base: _Base, x: Tensor, seed: int) -> Mates | None:
+    """Compare the logits of images in a plain batch with those one by one, and behind as many others in one batch."""
+    rows = min(ROWS, len(x) // 2)
+    if rows < FEWEST_ROWS:
+        return None
+    x = base.copies(x[: 2 * rows], seed)
+    first, others = x.split(rows)
+    plain = base(first)
+    # Whatever the chunk: a forward pass of a few images takes less than the gradients of one chunk.
+    moved = torch.stack([torch.cat([base(row) for row in first.split(1)]), base(torch.cat([others, first]))[rows:]])
+    largest = max(float(plain.abs().amax()), float(moved.abs().amax()))
+    # The answer in the plain batch leads what is the answer elsewhere by more than rounding explains.
+    lead = plain.amax(dim=1) - plain.gather(1, moved.argmax(dim=2).mT).mT
+    return Mates(
+        images=rows,
+        change=float((moved - plain).abs().amax()) / largest if largest else 0.0,
+        other_answers=int((lead > base.rounding * largest).any(dim=0).sum()),
+    )
 
 
 def _slopes(g: SmoothedClassifier, x: Tensor, y: Tensor, rounding: float, seed: int) -> tuple[Slopes, int]:

@@ -36,15 +36,17 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK121", "minimum-norm-stronger", attacks.minimum_norm_stronger),
     ("RK122", "slope-is-false", slopes.slope_is_false),
     ("RK123", "random-by-itself", draws.random_by_itself),
+    ("RK124", "batch-dependent", subjects.batch_dependent),
     ("RK125", "not-continuous", slopes.not_continuous),
     ("RK127", "claim-refuted", subjects.claim_refuted),
+    ("RK132", "outputs-are-probabilities", subjects.outputs_are_probabilities),
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
 # Checks that need attacks but no slopes: they are judged where the graph is cut as well.
 _WITHOUT_SLOPES = ("RK112", "RK113", "RK118")
 # Checks of probes that no attack takes part in.
-_OF_PROBES = ("RK122", "RK125")
+_OF_PROBES = ("RK122", "RK124", "RK125", "RK132")
 # Checks of what draws do, whether of noise or of a model that is random by itself.
 _ABOUT_NOISE = ("RK101", "RK105", "RK116", "RK117")
 

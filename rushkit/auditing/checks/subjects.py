@@ -13,6 +13,9 @@ from rushkit.results.notes import Status
 # A claim is refuted where it gives what was seen less probability.
 _REFUTED = 1e-3
 
+# The largest change of a logit by the images beside it, over the largest logit: in float32, and in half precision.
+_BATCH, _BATCH_HALF = 1e-3, 1e-2
+
 
 def not_finite(measured: Measured) -> Verdict:
     """Check for NaN and infinite logits or gradients, which are failures of the model, not successes of an attack."""
@@ -68,3 +71,33 @@ def claim_refuted(measured: Measured) -> Verdict:
         f"with probability {p:.2g}"
     )
     return Verdict("fail" if p < _REFUTED else "pass", says, figures)
+
+
+def batch_dependent(measured: Measured) -> Verdict:
+    """Check that the answer for an image is the same alone, in a batch, and behind other images in one batch."""
+    assert measured.probes is not None
+    mates = measured.probes.mates
+    if mates is None:
+        random = measured.probes.jumps is None
+        says = "the model is random by itself (RK123): no answer repeats in any batch" if random else "too few images"
+        return Verdict("skipped", says)
+    figures = {
+        "largest_change": mates.change,
+        "other_answers": float(mates.other_answers),
+        "images": float(mates.images),
+    }
+    most = _BATCH_HALF if measured.probes.low_precision else _BATCH
+    says = (
+        f"alone or behind other images logits change by {mates.change:.1g} of the largest, and {mates.other_answers} "
+        f"of {mates.images} answers change"
+    )
+    return Verdict("fail" if mates.change > most or mates.other_answers else "pass", says, figures)
+
+
+def outputs_are_probabilities(measured: Measured) -> Verdict:
+    """Check that the model returns logits or log p, and no probabilities: the losses take a softmax of its outputs."""
+    assert measured.probes is not None
+    if measured.probes.probabilities:
+        says = "the outputs are probabilities, of which the losses take a second softmax: give the logits, or log p"
+        return Verdict("warn", says)
+    return Verdict("pass", "the outputs are no probabilities")
