@@ -194,7 +194,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"resume"},
     ),
     "auditing": (
-        {"planted", "probes", "scoring"},
+        {"planted", "probes", "scoring", "training_images"},
         {"given", "plan"},
         {"attacks"},
         {"kept"},

@@ -81,6 +81,10 @@ class BestIterate:
         target: (N,) classes to be reached, or None.
         loss: Decides between iterates of equal margin.
         seed: Seeds the panel and the votes.
+
+    Attributes:
+        least_right: (N,) float64, the smallest share of a gradient's draws that gave the label, over the iterates seen
+            within the ball; 1 before the first.
     """
 
     def __init__(self, victim: Victim, x: Tensor, y: Tensor, target: Tensor | None, loss: Loss, seed: int) -> None:
@@ -90,6 +94,7 @@ class BestIterate:
         self._panel = derive(seed, "selection")
         self._best = Best.nothing(x, scores=2)
         self._asked, self._rising, self._unusable = (torch.zeros_like(y, dtype=torch.bool) for _ in range(3))
+        self.least_right = torch.ones(len(x), dtype=torch.float64, device=x.device)
 
     @property
     def x_adv(self) -> Tensor:
@@ -119,11 +124,20 @@ class BestIterate:
         """Keep these iterates, whatever their scores."""
         self._best.take(index, x_adv)
 
-    def see(self, index: Tensor, slope: Slope) -> None:
-        """Note at which of the images ``index`` a gradient was NaN, infinite or zero."""
+    def see(self, index: Tensor, slope: Slope, inside: bool = True) -> None:
+        """Note at which of the images ``index`` a gradient was NaN, infinite or zero, and how many draws were right.
+
+        Args:
+            index: (n,) the images.
+            slope: Their slopes at an iterate.
+            inside: Whether the iterate lies within the ball: the draws of others say nothing of it.
+        """
         self._asked[index] = True
         self._rising[index] |= slope.gradient.flatten(1).any(dim=1)
         self._unusable[index] |= ~slope.usable
+        if inside:
+            right = (slope.logits.argmax(dim=2) == self.y[index]).double().mean(dim=0).masked_fill(~slope.usable, 1.0)
+            self.least_right[index] = torch.minimum(self.least_right[index], right)
 
     def notes(self) -> tuple[AttackNote, ...]:
         """Return notes that name the images whose gradients were of no use, by their positions."""

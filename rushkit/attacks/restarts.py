@@ -191,7 +191,7 @@ def drive(
         offers = offered if climb.inside else "none"
         slope = victim.gradient(asked, y, function, target, draw=draw(step))
         curve.add(step, position, slope.loss)
-        best.see(index, slope)
+        best.see(index, slope, climb.inside)
         climb.tell(slope.loss, slope.gradient)
         if offers == "all" or (offers == "improved" and not victim.random):
             best.offer(index, asked, slope.logits)
@@ -244,6 +244,7 @@ def concluded(
         image_forwards=victim.image_forwards,
         image_backwards=victim.image_backwards,
         notes=(*notes, *best.notes()),
+        least_right=best.least_right,
     )
     return checked(result, best.useless)
 

@@ -68,6 +68,9 @@ class AttackResult:
             that has none.
         image_forwards: Images that went forward through the base model.
         image_backwards: Images that went backward through it.
+        least_right: (N,) the smallest share of a gradient's draws that gave the label, over an image's iterates within
+            the ball; 1 where there was none. The last iterate is not among them. None for an attack that takes no steps
+            along gradients.
         notes: Notes that qualify the figures, such as a loss that was replaced; a plain sentence has no code.
     """
 
@@ -78,6 +81,7 @@ class AttackResult:
     image_forwards: int
     image_backwards: int
     notes: tuple[AttackNote | str, ...] = field(default=())
+    least_right: Tensor | None = None
 
     def __repr__(self) -> str:
         return (

@@ -37,6 +37,9 @@ class Outcome:
     Attributes:
         share: For each image, the share of fresh votes that are right.
         first: For each image, whether the first of the final votes is right.
+        draws: For each image, the share of the draws of these votes that give the label.
+        least_right: For each image, the smallest share of a gradient's draws that gave the label, over the iterates of
+            the base attack within the ball; None if it does not report it.
         lead: For each image, the lead of the best other class in these votes; see ``Scores``.
         curve: The attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -48,6 +51,8 @@ class Outcome:
 
     share: list[float] | None = None
     first: list[bool] | None = None
+    draws: list[float] | None = None
+    least_right: list[float] | None = None
     lead: list[float] | None = None
     curve: list[float] | None = None
     excess: float = 0.0
@@ -83,6 +88,8 @@ class Attacks:
         try:
             if measurement.kind == "planted":
                 outcome.planted = self._planted(outcome)
+            elif measurement.kind == "training":
+                outcome.share = self._training(measurement, outcome)
             else:
                 x_adv = self._attacked(measurement, outcome)
         except NumericsError as error:
@@ -117,21 +124,43 @@ class Attacks:
         x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
         votes = score_votes(self._g.samples, self._g.deterministic)
         scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label)
-        outcome.share, outcome.lead = scores.share, scores.lead
+        outcome.share, outcome.lead, outcome.draws = scores.share, scores.lead, scores.draws
         within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
         return x_adv if within else None
 
     def _climb(self, measurement: Measurement, outcome: Outcome) -> Tensor:
         """Attack every image by one climb of PGD, and keep its last iterate, which the sweeps compare."""
+        result = self._climbed(measurement, outcome, self._x, self._y)
+        outcome.curve = result.loss_curve.tolist()
+        if measurement.base and result.least_right is not None:
+            outcome.least_right = result.least_right.tolist()
+        return result.x_adv
+
+    def _climbed(self, measurement: Measurement, outcome: Outcome, x: Tensor, y: Tensor) -> AttackResult:
+        """Run the attack under doubt with the options of a measurement on images (n, C, H, W) with labels (n,)."""
         settings = self._settings
         options: dict[str, Any] = {"eps": settings.eps, "steps": settings.steps, "samples": settings.eot}
         options |= measurement.options
         seed = derived_seed(settings.seed, f"audit {measurement.label}")
         # One draw of the attack's own verdict is enough: the votes of ``score`` decide.
         attack = self._given.attack(settings.norm, best="last", selection_samples=1, seed=seed, **options)
-        result = self._run(attack, outcome, options["eps"])
-        outcome.curve = result.loss_curve.tolist()
-        return result.x_adv
+        result = attack.run(self._g, x, y)
+        outcome.passes += result.image_backwards
+        outcome.excess = self._excess(result.x_adv, options["eps"], x)
+        return result
+
+    def _training(self, measurement: Measurement, outcome: Outcome) -> list[float]:
+        """Attack the training images that are right, and return the share of right votes on each of them."""
+        assert self._given.training is not None
+        x, y = self._given.training
+        votes, seed = score_votes(self._g.samples, self._g.deterministic), self._settings.seed
+        clean = score(self._g, x, y, votes, seed, f"clean {measurement.label}")
+        right = torch.tensor(clean.share, device=x.device) > 0.5
+        x, y = x[right], y[right]
+        if not len(x):
+            return []
+        x_adv = self._climbed(measurement, outcome, x, y).x_adv.nan_to_num(0.0).clamp(0, 1)
+        return score(self._g, x_adv, y, votes, seed, measurement.label).share
 
     def _run(self, attack: Reports, outcome: Outcome, eps: float) -> AttackResult:
         """Run an attack, count its backward passes, and note how far outside the ball it went."""
@@ -217,8 +246,8 @@ class Attacks:
         outcome.passes += features.passes
         return planted
 
-    def _excess(self, x_adv: Tensor, eps: float) -> float:
-        delta, norm = x_adv.double() - self._x.double(), self._settings.norm
+    def _excess(self, x_adv: Tensor, eps: float, x: Tensor | None = None) -> float:
+        delta, norm = x_adv.double() - (self._x if x is None else x).double(), self._settings.norm
         allowed = eps + rounding(norm, delta[0].numel())
         outside = [length(delta, norm).amax() - allowed, x_adv.amax() - 1, -x_adv.amin()]
         # Every comparison with NaN is false: such an image would pass for one within the ball.

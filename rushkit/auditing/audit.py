@@ -14,6 +14,7 @@ from rushkit.auditing.given import Given, check_claim
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, plugin_rival
+from rushkit.auditing.training_images import training_images
 from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
@@ -72,8 +73,15 @@ def audit(
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
-        given = Given(subject.classifier.network.encoder, len(subject.classifier.classes), claim=claim)
-        kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples))
+        training = training_images(recipe, source, subject, section.split if section else "test")
+        given = Given(
+            features=subject.classifier.network.encoder,
+            classes=len(subject.classifier.classes),
+            training=training.pair,
+            why_no_training=training.why_none,
+            claim=claim,
+        )
+        kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples, training.fingerprint))
         with resumable(
             run,
             None,
@@ -140,13 +148,16 @@ def _announce_passes(work: Work, passes: int, seconds: float) -> None:
     work.speaker.say(f"{passes} passes, about {duration(seconds)}")
 
 
-def _outcomes_depend_on(subject: Subject, recipe: Recipe, settings: Settings, samples: int) -> dict[str, JSON]:
+def _outcomes_depend_on(
+    subject: Subject, recipe: Recipe, settings: Settings, samples: int, training: str
+) -> dict[str, JSON]:
     """Return everything that the outcomes depend on; resuming requires that none of it has changed."""
     return {
         "model": subject.classifier.checkpoint.hash,
         "precision": subject.machine.search_precision,
         "data": subject.split.name,
         "content": subject.fingerprint(),
+        "training": training,
         "noise": recipe.noise.model_dump(),
         "samples": samples,
         "settings": plain_json(asdict(settings), "settings"),
@@ -174,6 +185,7 @@ def _attacks(measured: Measured) -> AuditAttacks:
         "random_noise": measured.rival("noise"),
         "square": measured.rival("black_box"),
         "apgd": measured.rival("step_rule"),
+        "training": measured.rival("training"),
         "best": measured.best,
         "strongest": measured.strongest,
     }

@@ -20,6 +20,7 @@ class Given:
         classes: K, the number of classes of the data; 0 means as many as the model has outputs.
         training: Training images (N, C, H, W) in [0, 1] and their labels (N,); None if there are none at hand.
         attack: Makes the attack under doubt, which every sweep varies.
+        why_no_training: Why there are no training images at hand.
         claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
 
     Raises:
@@ -30,6 +31,7 @@ class Given:
     classes: int = 0
     training: tuple[Tensor, Tensor] | None = None
     attack: MakesAttack = PGD
+    why_no_training: str = "no training images were given"
     claim: float | None = None
 
     def __post_init__(self) -> None:

@@ -100,6 +100,10 @@ class Measured:
             first entry of the losses is the base attack.
         best: The accuracy on the worst white-box version of each image, by votes that were not used to choose it.
         strongest: The same on the worst version of all attacks within eps, those without gradients included.
+        least_right: For each image, the smallest share of a gradient's draws that gave the label, over the iterates of
+            the base attack within the ball; empty if it does not report it.
+        last_right: For each image, the share of the scoring draws that give the label at its last iterate.
+        why_no_training: Why there are no training images at hand, or "".
         claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
         first_votes: Whether the first of these votes on each image's worst version of all is right.
         any_failure: Share of the attacked images that lose at least one of the final votes.
@@ -127,6 +131,9 @@ class Measured:
     points: dict[Place, list[Point]] = field(default_factory=lambda: {place: [] for place in get_args(Place)})
     best: Point | None = None
     strongest: Point | None = None
+    least_right: tuple[float, ...] = ()
+    last_right: tuple[float, ...] = ()
+    why_no_training: str = ""
     claim: float | None = None
     first_votes: tuple[bool, ...] = ()
     any_failure: float | None = None
@@ -164,6 +171,7 @@ class Measured:
             self.points[measurement.place].append(Point(measurement.label, float(measurement.value), share))
             if measurement.base:
                 self.curve = tuple(outcome.curve or ())
+                self.least_right, self.last_right = tuple(outcome.least_right or ()), tuple(outcome.draws or ())
                 self.points["radii"].append(Point("eps", self.settings.eps, share))
                 self.points["losses"].append(Point("nll", 0.0, share))
         return not outcome.problem
@@ -220,10 +228,12 @@ def measure(
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
     g = g.with_own_draws() if measured.random_by_itself else g
     measured.announced, measured.claim = measured.passes, given.claim
+    measured.why_no_training = "" if given.training else given.why_no_training
     if measured.problem and not (measured.no_gradient and measured.attacked):
         return measured
     x, y = x[list(measured.attacked)], y[list(measured.attacked)]
-    planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic)
+    training = len(given.training[0]) if given.training else 0
+    planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic, training)
     if measured.no_gradient:
         planned = [measurement for measurement in planned if not measurement.uses_gradients]
     # The worst white-box versions, and those of all attacks where they differ.

@@ -84,9 +84,19 @@ class Settings:
         return max(_HALF_BOX[self.norm](dim), self.eps)
 
 
-# The place of a measurement in the results: a sweep, or a rival of the base attack.
+# The place of a measurement in the results: a sweep, a rival of the base attack, or the attack on training images.
 Place = Literal[
-    "steps", "draws", "radii", "losses", "fixed", "single", "noise", "black_box", "step_rule", "minimum_norm"
+    "steps",
+    "draws",
+    "radii",
+    "losses",
+    "fixed",
+    "single",
+    "noise",
+    "black_box",
+    "step_rule",
+    "minimum_norm",
+    "training",
 ]
 
 
@@ -99,8 +109,8 @@ class Measurement:
         place: The place of its accuracy in ``Measured.points``; None if it measures something else.
         passes: The passes that it makes, or may make at most.
         value: The value of the setting that its sweep varies.
-        kind: How it is made; a climb is PGD, "adaptive" one by the steps of APGD, and "plugin" an attack called
-            ``label``.
+        kind: How it is made; a climb is PGD, "training" one on training images, "adaptive" one by the steps of APGD,
+            and "plugin" an attack called ``label``.
         options: The options in which a climb differs from the base attack.
         base: Whether it is the base attack itself.
     """
@@ -109,7 +119,7 @@ class Measurement:
     place: Place | None
     passes: int
     value: float = 0.0
-    kind: Literal["climb", "adaptive", "noise", "square", "fab", "plugin", "planted"] = "climb"
+    kind: Literal["climb", "adaptive", "noise", "square", "fab", "plugin", "planted", "training"] = "climb"
     options: dict[str, Any] = field(default_factory=dict)
     base: bool = False
 
@@ -167,7 +177,7 @@ class Passes:
 
 
 def plan(
-    settings: Settings, m: int, classes: int, shape: Sequence[int], deterministic: bool = False
+    settings: Settings, m: int, classes: int, shape: Sequence[int], deterministic: bool = False, training: int = 0
 ) -> list[Measurement]:
     """Return all measurements on the correctly classified images, in the order of the results.
 
@@ -177,6 +187,7 @@ def plan(
         classes: K; a loss that needs more classes is left out.
         shape: (N, C, H, W) of the images.
         deterministic: Whether every draw is the same; what varies the draws is left out then.
+        training: Number of training images at hand.
     """
     images, dim = shape[0], math.prod(shape[1:])
     eps, large = settings.eps, settings.large_eps(dim)
@@ -203,7 +214,13 @@ def plan(
     planned.append(Measurement("random noise", "noise", passes.score, kind="noise"))
     planned += _rivals(settings, passes, classes)
     cost = min(settings.planted, images) * planting_passes(settings.steps, settings.eot, deterministic)
-    return [*planned, Measurement("planted examples", None, cost, kind="planted")]
+    planned.append(Measurement("planted examples", None, cost, kind="planted"))
+    if training and classes >= classes_needed("margin", False):
+        on_training = Passes(training, m, deterministic)
+        # Two scores: which of the images are right at all, and what the attack leaves of those.
+        cost = on_training.gradients(settings.steps, settings.eot) + 1 + training + 2 * on_training.score
+        planned.append(Measurement("training images", "training", cost, training, "training", {"loss": "margin"}))
+    return planned
 
 
 def _rivals(settings: Settings, passes: Passes, classes: int) -> list[Measurement]:

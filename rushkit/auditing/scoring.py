@@ -28,6 +28,7 @@ class Scores:
     Attributes:
         share: (N,) share of the votes that are right.
         first: (N,) whether the first of the votes is right.
+        draws: (N,) share of all draws of the votes that give the label.
         lead: (N,) margin of the best other class over the label in all draws, as a share of the draws; the doubt in the
             label breaks ties. With m = 1 it is minus the share of draws that give the label, which is what accuracy
             then means.
@@ -35,6 +36,7 @@ class Scores:
 
     share: list[float]
     first: list[bool]
+    draws: list[float]
     lead: list[float]
 
 
@@ -55,7 +57,12 @@ def score(
     lost = margin(counts, y).double() if g.samples > 1 else -of_label
     doubt = 1 - confidence.gather(1, y[:, None]).squeeze(1).double() / draws
     share = outcomes.double().mean(dim=1)
-    return Scores(share=share.tolist(), first=outcomes[:, 0].tolist(), lead=((lost + doubt) / draws).tolist())
+    return Scores(
+        share=share.tolist(),
+        first=outcomes[:, 0].tolist(),
+        draws=(of_label / draws).tolist(),
+        lead=((lost + doubt) / draws).tolist(),
+    )
 
 
 class WorstVersions:

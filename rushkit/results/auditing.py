@@ -78,6 +78,7 @@ class AuditAttacks(Record):
         random_noise: Under random noise of the attack's size, without gradients.
         square: Under Square, a black-box attack.
         apgd: Under the steps of APGD.
+        training: On training images that are right before it, under the base attack on the margin.
         best: On the worst white-box version of each image, scored by fresh votes.
         strongest: On the worst version of all attacks within eps, those without gradients included, scored likewise.
         minimum_norm: Under each attack that minimises the distance.
@@ -89,6 +90,7 @@ class AuditAttacks(Record):
     random_noise: AuditPoint | None = None
     square: AuditPoint | None = None
     apgd: AuditPoint | None = None
+    training: AuditPoint | None = None
     best: AuditPoint | None = None
     strongest: AuditPoint | None = None
     minimum_norm: list[AuditPoint] = Field(default_factory=list)

@@ -8,6 +8,8 @@ from rushkit.auditing.checks.verdict import LARGE, SEVERITY, Verdict, as_percent
 from rushkit.auditing.measure import Measured
 from rushkit.results.notes import Status
 
+# Draws in a gradient below which their share says little of one image.
+_FEW_DRAWS = 8
 # An image on which a black box wins and a white box loses, each by most of its votes.
 _LOST, _HELD = 0.2, 0.8
 
@@ -101,3 +103,21 @@ def minimum_norm_stronger(measured: Measured) -> Verdict:
     worst = max(verdicts, key=lambda verdict: SEVERITY.index(verdict.status))
     figures = {name: figure for verdict in verdicts for name, figure in verdict.figures.items()}
     return Verdict(worst.status, worst.says, figures)
+
+
+def silent_success(measured: Measured) -> Verdict:
+    """Check that the base attack keeps what it finds: no image is wrong at an iterate and right at the last one.
+
+    A random classifier has lost an image where at most a fifth of an iterate's draws give the label, and holds it where
+    at least four fifths of the scoring draws do.
+    """
+    if not measured.least_right:
+        return Verdict("skipped", "the attack does not report its iterates")
+    if not measured.deterministic and measured.settings.eot < _FEW_DRAWS:
+        return Verdict("skipped", f"too few draws: {measured.settings.eot} a gradient, and it takes {_FEW_DRAWS}")
+    pairs = list(zip(measured.least_right, measured.last_right, strict=True))
+    silent = sum(least <= _LOST and last >= _HELD for least, last in pairs)
+    found, images = sum(least <= _LOST for least, _ in pairs), len(pairs)
+    figures = {"silent": float(silent), "wrong_at_an_iterate": float(found), "images": float(images)}
+    says = f"{silent} of {images} images were wrong at an iterate within the ball and are right at the last one"
+    return Verdict("fail" if silent >= 2 and silent > LARGE * images else "pass", says, figures)

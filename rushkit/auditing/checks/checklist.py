@@ -38,7 +38,9 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK123", "random-by-itself", draws.random_by_itself),
     ("RK124", "batch-dependent", subjects.batch_dependent),
     ("RK125", "not-continuous", slopes.not_continuous),
+    ("RK126", "better-on-test", subjects.better_on_test),
     ("RK127", "claim-refuted", subjects.claim_refuted),
+    ("RK129", "silent-success", attacks.silent_success),
     ("RK132", "outputs-are-probabilities", subjects.outputs_are_probabilities),
 )
 # Checks that need nothing but the model before any attack.

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+from scipy.stats import fisher_exact
+
 from rushkit import statistics
 from rushkit.auditing.checks.verdict import LARGE, Verdict, as_percent, smallest_drop
 from rushkit.auditing.measure import Measured
 from rushkit.results.intervals import mean_interval
 from rushkit.results.notes import Status
 
+# By how much test images may be harder to attack than training images, unless chance explains it; and the images a side
+# that say something.
+_BETTER, _SURE, _FEW = 0.20, 1e-3, 32
 # A claim is refuted where it gives what was seen less probability.
 _REFUTED = 1e-3
 
@@ -51,6 +57,31 @@ def too_few_images(measured: Measured) -> Verdict:
         f"drop below {as_percent(drop)} can be chance"
     )
     return Verdict("warn" if count < 20 else "pass", says, figures)
+
+
+def better_on_test(measured: Measured) -> Verdict:
+    """Check that test images are not clearly harder to attack than training images.
+
+    A model knows its training images best. If it withstands an attack on test images alone, it has seen them, or has
+    their labels from elsewhere. It compares the images that are right in most votes, of those right before the attack,
+    by a one-sided Fisher test.
+    """
+    test = next((point for point in measured.points["losses"] if point.label == "margin"), None)
+    training = measured.rival("training")
+    if measured.why_no_training or test is None or training is None:
+        return Verdict("skipped", measured.why_no_training or "the model has too few classes for the margin")
+    counts = [(sum(point.right), len(point.right)) for point in (test, training)]
+    if min(images for _, images in counts) < _FEW:
+        return Verdict("skipped", f"too few: {counts[0][1]} test and {counts[1][1]} training images are right at first")
+    (on_test, tested), (on_training, trained) = counts
+    table = np.array([[on_test, tested - on_test], [on_training, trained - on_training]])
+    p, gap = float(fisher_exact(table, alternative="greater").pvalue), on_test / tested - on_training / trained
+    figures = {"test": on_test / tested, "training": on_training / trained, "training_images": float(trained), "p": p}
+    says = (
+        f"the same attack leaves {as_percent(on_test / tested)} of {tested} test images right, and "
+        f"{as_percent(on_training / trained)} of {trained} training images"
+    )
+    return Verdict("fail" if gap > _BETTER and p < _SURE else "pass", says, figures)
 
 
 def claim_refuted(measured: Measured) -> Verdict:
