@@ -14,7 +14,7 @@ from rushkit.auditing.given import Given, check_claim
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, plugin_rival
-from rushkit.auditing.training_images import training_images
+from rushkit.auditing.training_images import TrainingImages, training_images
 from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
@@ -74,13 +74,7 @@ def audit(
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
         training = training_images(recipe, source, subject, section.split if section else "test")
-        given = Given(
-            features=subject.classifier.network.encoder,
-            classes=len(subject.classifier.classes),
-            training=training.pair,
-            why_no_training=training.why_none,
-            claim=claim,
-        )
+        given = _given(subject, training, claim)
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples, training.fingerprint))
         with resumable(
             run,
@@ -133,6 +127,17 @@ def _default_settings(section: Attack | None, seed: int) -> Settings:
     """Return the default budgets on the ball of an attack, or on the default ball."""
     ball = section or Attack()
     return audit_settings(ball.norm, ball.eps, seed)
+
+
+def _given(subject: Subject, training: TrainingImages, claim: float | None) -> Given:
+    """Return what is known of the subject beside the model and the images."""
+    return Given(
+        features=subject.classifier.network.encoder,
+        classes=len(subject.classifier.classes),
+        training=training.pair,
+        why_no_training=training.why_none,
+        claim=claim,
+    )
 
 
 def _announcement(subject: Subject, noise: str, settings: Settings, g: SmoothedClassifier) -> str:
