@@ -227,6 +227,7 @@ def measure(
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
     g = g.with_own_draws() if measured.random_by_itself else g
+    given = given.limited(len(x))
     measured.announced, measured.claim = measured.passes, given.claim
     measured.why_no_training = "" if given.training else given.why_no_training
     if measured.problem and not (measured.no_gradient and measured.attacked):

@@ -18,6 +18,7 @@ from rushkit.auditing.given import Given
 from rushkit.auditing.measure import Measured, Point, measure
 from rushkit.auditing.plan import Settings, plan
 from rushkit.auditing.training_images import training_images
+from rushkit.data.memory import limit_indices
 from rushkit.setup.components import to_float
 from rushkit.setup.subject import Subject
 from rushkit.smoothing import SmoothedClassifier
@@ -140,6 +141,17 @@ def test_the_passes_on_training_images_are_announced(noise, m):
     assert whole.announced - bare.announced == most
     assert 0.8 * most < whole.passes - bare.passes <= most
     assert {**vars(whole), "points": 0} | COUNTS == {**vars(bare), "points": 0} | COUNTS
+
+
+def test_as_many_training_images_are_attacked_as_there_are_images():
+    g, x, y = prototypes()
+    images, labels = others(g.model, count=200)
+    given = Given(training=(images, labels)).limited(40)
+    chosen = limit_indices(200, 40)
+    assert torch.equal(given.training[0], images[chosen])
+    assert torch.equal(given.training[1], labels[chosen])
+    measured = measure(smoothed(g.model), x[:40], y[:40], SETTINGS, Given(training=(images, labels)))
+    assert len(measured.points["training"][0].share) == 40
 
 
 COUNTS = {"passes": 0, "announced": 0, "why_no_training": ""}
