@@ -19,8 +19,8 @@ class Given:
     Attributes:
         features: (N, C, H, W) -> (N, F), the features in which examples are planted; None means the model's logits.
         classes: K, the number of classes of the data; 0 means as many as the model has outputs.
-        training: Training images (N, C, H, W) in [0, 1] and their labels (N,), of which an audit takes as many as it has
-            images; None if there are none at hand.
+        training: Training images (N, C, H, W) in [0, 1] and their labels (N,), of which an audit takes as many as it
+            has images; None if there are none at hand.
         attack: Makes the attack under doubt, which every sweep varies.
         why_no_training: Why there are no training images at hand.
         claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
