@@ -43,6 +43,8 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             f"evaluate {source.path}: {components.describe_split(split)}, m = {', '.join(map(str, samples))}, "
             f"noise {recipe.noise.name}, {drawn}; {machine}"
         )
+        if words := subject.random_words():
+            run.speaker.say(f"note: {words}")
         g = subject.smoothed(max(samples))
         rows: list[AccuracyRow] = []
         predicted: dict[str, dict[Rule, list[int]]] = {}

@@ -27,6 +27,8 @@ NoteCode = Literal[
     "projected",
     # bf16 was asked for on a device without units for it, so attacks search in float32.
     "no-bf16-units",
+    # The network is random by itself, and was taken for a fixed one.
+    "random-by-itself",
     # The gradient of some images was NaN or infinite: their climbs ended there.
     "gradient-not-finite",
     # The gradient of some images was zero at every step, so that no climb moved them.

@@ -394,6 +394,8 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     if subject.machine.precision != subject.machine.search_precision:
         text = f"{subject.machine.device.type} has no units for bf16, where it would be slower: all passes are float32"
         notes.append(Note(code="no-bf16-units", text=text))
+    if words := subject.random_words():
+        notes.append(Note(code="random-by-itself", text=words))
     for note in notes:
         speaker.say(f"note: {note.text}")
     return notes

@@ -12,8 +12,10 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split, limit_indices
 from rushkit.errors import DataError, UsageError
+from rushkit.models.repeats import ROWS
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
+from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.setup.components import IN_CHANNELS, build_dataset, build_noise, load_split, to_float
 from rushkit.setup.model import Classifier, load_classifier
@@ -119,6 +121,23 @@ class Subject:
         network = self.classifier.network
         search = self.model if self.machine.search_precision == "bf16" else None
         return SmoothedClassifier(network, self.noise, samples, self.chunk or None, seed=0, search=search)
+
+    def random_words(self) -> str:
+        """Return a sentence on a network that is random by itself, which votes and attacks take for a fixed one.
+
+        It is "" for any other network, and where the network fails: whatever uses it next reports that.
+        """
+        try:
+            twice = self.smoothed(1).own_randomness(self.batch(slice(0, ROWS))[0])
+        except Exception:  # noqa: BLE001 - a plugin's network may raise anything
+            return ""
+        if not twice.random:
+            return ""
+        return (
+            f"the network is random by itself: a second pass changes its logits by {percent(twice.change)} % of the "
+            "largest. It is taken for a fixed one here, and where there is no noise one draw stands for all; rushkit "
+            "audit attacks it through many draws (RK123)"
+        )
 
     def batch(self, rows: slice) -> tuple[Tensor, Tensor]:
         """Return images (n, C, H, W) as float32 in [0, 1] and their labels (n,), both on the device."""

@@ -45,7 +45,8 @@ def random_by_itself(measured: Measured) -> Verdict:
             f"audit took {measured.settings.eot} draws a gradient"
         )
         return Verdict("fail", says, figures)
-    return Verdict("pass", "a second pass over the same images gives the same logits", figures)
+    change = f"changes the logits by {measured.own_randomness:.1g} of the largest" if measured.own_randomness else ""
+    return Verdict("pass", f"a second pass over the same images {change or 'gives the same logits'}", figures)
 
 
 def votes_flip(measured: Measured) -> Verdict:
