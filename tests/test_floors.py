@@ -194,8 +194,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"resume"},
     ),
     "auditing": (
-        {"planted", "probes", "scoring", "training_images"},
-        {"given", "plan"},
+        {"planted", "rejections", "scoring", "training_images"},
+        {"given", "plan", "probes"},
         {"attacks"},
         {"kept"},
         {"measure"},

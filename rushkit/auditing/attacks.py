@@ -24,6 +24,7 @@ from rushkit.attacks.victim import derive, under_attack
 from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.plan import FAB_TARGETS, Measurement, Settings
 from rushkit.auditing.planted import CountedFeatures, plant_and_seek
+from rushkit.auditing.rejections import answers
 from rushkit.auditing.scoring import FINAL_VOTES, score, score_votes
 from rushkit.errors import NumericsError
 from rushkit.smoothing import SmoothedClassifier
@@ -45,6 +46,8 @@ class Outcome:
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
             explains, pixel units; infinite for NaN pixels.
         planted: For each planted example, whether the attack found one.
+        answers: Of a model that may reject, the shares of the final votes that are right, that reject, and that accept
+            with a wrong class.
         passes: Passes of single images that it made, forward and backward.
         problem: Why the measurement failed, or "".
     """
@@ -57,6 +60,7 @@ class Outcome:
     curve: list[float] | None = None
     excess: float = 0.0
     planted: list[bool] | None = None
+    answers: tuple[float, float, float] | None = None
     passes: int = 0
     problem: str = ""
 
@@ -105,6 +109,18 @@ class Attacks:
             y, seed = self._y[rows.to(self.device)], self._settings.seed
             scores = score(self._g, x_adv, y, FINAL_VOTES, seed, "final", rows)
             outcome.share, outcome.first = scores.share, scores.first
+        except NumericsError as error:
+            outcome.problem = error.message
+        outcome.passes = self._g.image_forwards - before
+        return outcome
+
+    def answer(self, x_adv: Tensor) -> Outcome:
+        """Let a model that may reject answer the versions (N, C, H, W) in the votes of ``judge``."""
+        before = self._g.image_forwards
+        outcome = Outcome()
+        try:
+            found = answers(self._g, x_adv, self._y, FINAL_VOTES, self._settings.seed, "final")
+            outcome.answers = (found.right, found.rejected, found.wrong)
         except NumericsError as error:
             outcome.problem = error.message
         outcome.passes = self._g.image_forwards - before

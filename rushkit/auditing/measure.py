@@ -25,6 +25,7 @@ from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
 from rushkit.auditing.probes import Probes, probe
+from rushkit.auditing.rejections import Answers, answers, of_real_classes
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
@@ -83,7 +84,11 @@ class Measured:
     Attributes:
         settings: Norm, eps and budgets.
         images: Number of images.
-        classes: K.
+        classes: K, of the model's outputs those that attacks look at.
+        data_classes: The number of classes of the data; 0 if it is not known.
+        outputs: The number of the model's outputs; those beyond the classes of the data reject an image.
+        answers: What a model with such outputs answers to all images before any attack; None for any other model.
+        worst_answers: What it answers to the worst version of each attacked image.
         clean: The accuracy before any attack, on all images.
         attacked: Indices of the images that are right before any attack; all points below refer to these.
         commonest: Share of them with the most common label, which is the accuracy of a constant answer.
@@ -118,6 +123,10 @@ class Measured:
     settings: Settings
     images: int = 0
     classes: int = 0
+    data_classes: int = 0
+    outputs: int = 0
+    answers: Answers | None = None
+    worst_answers: Answers | None = None
     clean: Point | None = None
     attacked: tuple[int, ...] = ()
     commonest: float = 0.0
@@ -142,6 +151,11 @@ class Measured:
     planted: list[bool] | None = None
     passes: int = 0
     announced: int = 0
+
+    @property
+    def rejects(self) -> bool:
+        """Whether the model has more outputs than the data has classes."""
+        return 0 < self.data_classes < self.outputs
 
     def rival(self, place: Place) -> Point | None:
         """Return a rival of the base attack; None if it was not measured."""
@@ -225,8 +239,9 @@ def measure(
         Interrupted: a signal asked to stop.
         UsageError: the images are none, or the model returns anything but logits of two classes or more.
     """
-    measured, pace = _agreed(_before_attacks(g, x, y, settings) if ranks.rank() == 0 else None)
+    measured, pace = _agreed(_before_attacks(g, x, y, settings, given.classes) if ranks.rank() == 0 else None)
     g = g.with_own_draws() if measured.random_by_itself else g
+    g = of_real_classes(g, measured.classes) if measured.rejects else g
     given = given.limited(len(x))
     measured.announced, measured.claim = measured.passes, given.claim
     measured.why_no_training = "" if given.training else given.why_no_training
@@ -238,7 +253,8 @@ def measure(
     if measured.no_gradient:
         planned = [measurement for measurement in planned if not measurement.uses_gradients]
     # The worst white-box versions, and those of all attacks where they differ.
-    final = (1 if measured.no_gradient else 2) * Passes(len(x), g.samples, g.deterministic).final
+    looks = (1 if measured.no_gradient else 2) + measured.rejects
+    final = looks * Passes(len(x), g.samples, g.deterministic).final
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
     white_box, strongest = WorstVersions(x), WorstVersions(x)
@@ -257,16 +273,22 @@ def measure(
     return measured
 
 
-def _before_attacks(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Measured, Pace]:
+def _before_attacks(
+    g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, data_classes: int
+) -> tuple[Measured, Pace]:
     """Measure the model without an attack, and its gradients; set ``problem`` if there is nothing to attack."""
-    measured, pace = Measured(settings, images=len(x)), Pace()
+    measured, pace = Measured(settings, images=len(x), data_classes=data_classes), Pace()
     g = _told_if_random(g, x, measured)
     images, votes = x, score_votes(g.samples, g.deterministic)
     before, started = g.image_forwards, time.perf_counter()
     try:
-        measured.classes = g.tally(x[:1], 1).votes.shape[1]
+        measured.outputs = g.tally(x[:1], 1).votes.shape[1]
+        measured.classes = data_classes if measured.rejects else measured.outputs
+        g = of_real_classes(g, measured.classes) if measured.rejects else g
         measured.clean = Point("clean", 0.0, tuple(score(g, x, y, votes, settings.seed, "clean").share))
         forward = (time.perf_counter() - started) / (g.image_forwards - before)
+        if measured.rejects:
+            measured.answers = answers(g, x, y, votes, settings.seed, "clean")
         measured.attacked = tuple(index for index, right in enumerate(measured.clean.right) if right)
         if not measured.attacked:
             measured.problem = "no image is classified rightly before any attack"
@@ -397,6 +419,18 @@ def _judge_worst(
     last = second[-1] if second else first
     measured.strongest = Point("strongest", 0.0, tuple(last.share or ()))
     measured.first_votes = tuple(last.first or ())
+    if measured.rejects:
+        _answer_worst(measured, attacks, versions[-1])
+
+
+def _answer_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
+    """Let a model that may reject answer the worst versions with all of its outputs."""
+    outcome = Outcome(**ranks.broadcast(asdict(attacks.answer(x_adv)) if ranks.rank() == 0 else None))
+    measured.passes += outcome.passes
+    if outcome.problem:
+        measured.not_finite, measured.problem = 1, outcome.problem
+    elif outcome.answers:
+        measured.worst_answers = Answers(*outcome.answers)
 
 
 def _judged(attacks: Attacks, versions: list[Tensor]) -> list[Outcome]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from rushkit.attacks.guard import untouched
 from rushkit.attacks.losses import margin
 from rushkit.attacks.victim import Victim, under_attack
+from rushkit.auditing.rejections import RealClasses
 from rushkit.checked import checked_logits, not_finite
 from rushkit.errors import UsageError
 from rushkit.noises import noisy_images
@@ -146,6 +147,9 @@ class _Base:
 
     def __init__(self, g: SmoothedClassifier) -> None:
         self._g = g
+        # Probabilities sum to 1 with those of a rejection alone; the logits are of the real classes.
+        self._whole = g.model.whole if isinstance(g.model, RealClasses) else g.model
+        self._classes = g.model.classes if isinstance(g.model, RealClasses) else None
         self.low_precision = False
         self.probabilities = True
 
@@ -158,15 +162,15 @@ class _Base:
     def __call__(self, x: Tensor) -> Tensor:
         """Return logits (N, K) of images (N, C, H, W) as float64 on the CPU. Raises NumericsError if not finite."""
         self._g.image_forwards += len(x)
-        logits = checked_logits(self._g.model(x), len(x))
-        if not torch.isfinite(logits).all():
+        outputs = checked_logits(self._whole(x), len(x))
+        if not torch.isfinite(outputs).all():
             raise not_finite()
-        self.low_precision |= logits.dtype in (torch.float16, torch.bfloat16)
-        logits = logits.cpu().double()
-        error = (logits.sum(dim=1) - 1).abs().amax()
-        within = logits.amin() >= 0 and logits.amax() <= 1
+        self.low_precision |= outputs.dtype in (torch.float16, torch.bfloat16)
+        outputs = outputs.cpu().double()
+        error = (outputs.sum(dim=1) - 1).abs().amax()
+        within = outputs.amin() >= 0 and outputs.amax() <= 1
         self.probabilities &= bool(within and error <= max(_SUM, self.rounding))
-        return logits
+        return outputs[:, : self._classes]
 
     def copies(self, x: Tensor, seed: int) -> Tensor:
         """Return noisy copies of images (N, C, H, W), one fixed draw each: what the base model is made for."""

@@ -40,6 +40,7 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK125", "not-continuous", slopes.not_continuous),
     ("RK126", "better-on-test", subjects.better_on_test),
     ("RK127", "claim-refuted", subjects.claim_refuted),
+    ("RK128", "more-classes", subjects.more_classes),
     ("RK129", "silent-success", attacks.silent_success),
     ("RK132", "outputs-are-probabilities", subjects.outputs_are_probabilities),
 )
@@ -73,6 +74,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
         return measured.own_randomness is not None
     if code == "RK119":
         return not measured.not_finite
+    if code == "RK128":
+        return measured.outputs > 0
     if code in _OF_PROBES:
         return measured.probes is not None
     if code in _ALWAYS or measured.best is not None:

@@ -125,6 +125,35 @@ def batch_dependent(measured: Measured) -> Verdict:
     return Verdict("fail" if mates.change > most or mates.other_answers else "pass", says, figures)
 
 
+def more_classes(measured: Measured) -> Verdict:
+    """Check that the model has no more outputs than the data has classes: with others it can reject an image."""
+    figures = {"outputs": float(measured.outputs), "classes": float(measured.data_classes)}
+    if not measured.data_classes:
+        return Verdict("skipped", "the number of classes of the data is not known")
+    if not measured.rejects:
+        return Verdict("pass", "the model has no more outputs than the data has classes", figures)
+    says = f"the model has {measured.outputs} outputs for {measured.data_classes} classes"
+    if measured.answers is not None:
+        clean = measured.answers
+        figures |= {"clean_rejected": clean.rejected, "clean_accuracy": clean.right}
+        says += (
+            f": it rejects {as_percent(clean.rejected)} of the clean images, and {as_percent(clean.right)} are right "
+            "if a rejection is wrong"
+        )
+    if measured.worst_answers is not None:
+        worst = measured.worst_answers
+        figures |= {
+            "worst_accuracy": worst.right,
+            "worst_rejected": worst.rejected,
+            "worst_accepted_wrong": worst.wrong,
+        }
+        says += (
+            f"; of the worst versions {as_percent(worst.right)} are right, and {as_percent(worst.wrong)} are accepted "
+            "with a wrong class"
+        )
+    return Verdict("fail", says, figures)
+
+
 def outputs_are_probabilities(measured: Measured) -> Verdict:
     """Check that the model returns logits or log p, and no probabilities: the losses take a softmax of its outputs."""
     assert measured.probes is not None
