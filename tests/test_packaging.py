@@ -19,6 +19,7 @@ TEMPLATE = ROOT / "rushkit" / "plugin_template"
 SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeletons").rglob("*.txt")}
 REPORT = ROOT / "rushkit" / "report" / "page"
 PAGES = {path.relative_to(ROOT).as_posix() for path in [REPORT / "page.css", *REPORT.rglob("*.j2")]}
+FIGURES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit").rglob("*.json")}
 PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
@@ -108,6 +109,7 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
     assert "rushkit/data/digits.bin" in names
     assert PAGES
     assert set(names) >= PAGES
+    assert set(names) >= FIGURES
     assert SKELETONS
     assert set(names) >= SKELETONS
     assert "rushkit = rushkit.__main__:main" in points

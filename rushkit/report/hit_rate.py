@@ -22,7 +22,7 @@ def hit_rate_words(audit: Audit) -> str:
         return f"on sound models such checks fail in {alarms} of {models} cases" if models else ""
     found, planted = measured.faults(held_out=False)
     unseen, held_out = measured.faults(held_out=True)
-    if not planted or not measured.covers(audit):
+    if not planted or not measured.skips_alike(audit):
         return ""
     later = f", and {unseen} of {held_out} that were devised after the thresholds were fixed" if held_out else ""
     return f"passes {statuses.count('pass')} checks, which found {found} of {planted} planted faults{later}"

@@ -100,11 +100,11 @@ class HitRate(Record):
         enough = all(getattr(spent, name) >= getattr(least, name) for name in ("steps", "eot", "queries", "planted"))
         return [check.code for check in audit.checks] == self.checks and enough and audit.images >= least.images
 
-    def covers(self, audit: Audit) -> bool:
-        """Return whether an audit is the same, and skipped nothing but what is skipped for some sound model too."""
+    def skips_alike(self, audit: Audit) -> bool:
+        """Return whether an audit skipped nothing but what is skipped for some sound model too."""
         skipped = {check.code for check in audit.checks if check.status == "skipped"}
         sound = [outcome for row in self.cases if row.kind == "sound" for outcome in row.seeds]
-        return self.is_same(audit) and any(skipped <= set(outcome.skipped) for outcome in sound)
+        return any(skipped <= set(outcome.skipped) for outcome in sound)
 
     def faults(self, held_out: bool) -> tuple[int, int]:
         """Return how many broken defences and weak attacks are caught for the right cause, and of how many."""

@@ -95,6 +95,7 @@ def test_the_record_is_written_as_it_is_read():
         ({"totals": totals(ROWS)[::-1]}, "totals are not those"),
         ({"checks": ["RK104", "RK107"]}, "caught has a check that is not among the checks: RK112"),
         ({"cases": [*ROWS, ROWS[0]], "totals": totals([*ROWS, ROWS[0]])}, "listed twice"),
+        ({"totals": [*totals(ROWS), totals(ROWS)[0]]}, "totals are not those"),
         ({"totals": []}, "totals are not those"),
         ({"cases": [], "totals": []}, "at least 1"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from functools import partial
 
 import pytest
 import torch
@@ -126,6 +127,26 @@ def test_a_stop_does_not_wait_for_the_measurements_that_are_left(tmp_path, monke
 def test_rows_of_other_cases_are_not_taken(stopped):
     with pytest.raises(RushkitError, match=r"self-test\.jsonl"), Run.open(stopped, QUIET) as run:
         self_test(self_test_recipe(), run=run, cases=CASES[1:])
+
+
+def test_rows_that_no_self_test_wrote_are_refused(whole):
+    lines = [row.to_table() for row in whole.cases]
+    check = partial(stage._check_rows, CASES, {})
+    check(lines[:2])
+    for wrong, reason in (
+        ([*lines, lines[0]], "more rows"),
+        (lines[1:], "order of the cases"),
+        ([lines[0] | {"caught": False}], "caught does not follow"),
+    ):
+        with pytest.raises(ValueError, match=reason):
+            check(wrong)
+
+
+def test_the_number_of_threads_is_put_back():
+    before = torch.get_num_threads()
+    with stage._one_thread():
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
 
 
 def test_the_seed_makes_other_networks(whole, tmp_path):
