@@ -17,9 +17,10 @@ from rushkit.auditing import attacks as audit_attacks
 from rushkit.auditing import plan as audit_plan
 from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.checks.attacks import minimum_norm_stronger, other_steps_stronger, planted_example_missed
-from rushkit.auditing.checks.slopes import loss_still_rising, saturated
+from rushkit.auditing.checks.slopes import gradient_zero, loss_still_rising, saturated
 from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.measure import Gradients, Measured, Point
+from rushkit.auditing.measure import _gradients as input_gradients
 from rushkit.auditing.plan import Settings, plan
 from rushkit.data.digits import digits
 from rushkit.setup.components import to_float
@@ -222,3 +223,26 @@ def test_saturation_matters_where_another_loss_finds_more(share, left_by_margin,
     # Cross-entropy saturates as −log p̄ does, so what it finds decides nothing.
     found.points["losses"] = [point("nll", 1.0), point("ce", 0.2), point("dlr", 1.0), point("margin", left_by_margin)]
     assert saturated(found).status == status
+
+
+class Loud(nn.Module):
+    """A network whose logits are ten thousand times as large."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, x):
+        return 1e4 * self.net(x)
+
+
+@pytest.mark.parametrize("make, status", [(Loud, "fail"), (lambda net: net, "pass")], ids=["times 1e4", "as it is"])
+def test_a_saturated_network_is_caught_and_the_same_without_is_not(net, make, status):
+    model = make(net)
+    found = measured(model, "linf", 0.15)
+    split = digits(image_size=16).split("test")
+    x, y = to_float(split.images[:IMAGES]), split.labels[:IMAGES]
+    g = SmoothedClassifier(model, registries.noises.create("none"), 1, seed=0)
+    found.gradients, _ = input_gradients(g, x, y, found.settings)
+    assert saturated(found).status == status
+    assert gradient_zero(found).status == status
