@@ -25,8 +25,9 @@ from rushkit.setup.start import machine_of
 from rushkit.setup.subject import smoothed
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
+from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob
-from rushkit.training.loop import build_optimizer, train_step
+from rushkit.training.loop import build_optimizer, given_channels_last, train_batch
 from rushkit.training.pretrain import pretraining_job
 
 # Draws of noise for each image, in the attack and in the votes.
@@ -232,24 +233,31 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
     """Return a pre-training step, from uint8 images to new weights, and the bare passes on prepared inputs."""
     job.set_modes()
-    parameters = list(job.network.parameters())
-    optimizer = build_optimizer(recipe.pretrain.optimizer, parameters, machine.device)
-    share = Share(0, len(job.split), len(job.split))
-    inputs = job.objective.inputs(job.split.images, job.views, job.noise, _draws(machine))
-    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    optimizer = build_optimizer(recipe.pretrain.optimizer, job.trained, machine.device)
+    images, draws = job.split.images, Draws(job.views, job.noise)
 
-    def bare() -> None:
-        with machine.autocast():
-            outputs = job.network(inputs)
-        optimizer.zero_grad(set_to_none=True)
-        outputs.float().square().mean().backward()
-        optimizer.step()
-
-    model = machine.compiled(job.network)
+    def batch() -> StepBatch:
+        return StepBatch(images, None, 0.0, 0.0, Share(0, len(images), len(images)), _draws(machine), draws)
 
     def ours() -> Tensor:
-        return train_step(job, model, job.split.images, None, share, _draws(machine), optimizer, machine)
+        with given_channels_last(job.network):
+            return train_batch(batch(), job, optimizer, machine, (0, 0, 0))
 
+    inputs: list[Tensor] = []
+    handle = job.network.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach()))
+    ours()
+    handle.remove()
+    prepared = [given.contiguous(memory_format=torch.channels_last) for given in inputs]
+
+    def bare() -> None:
+        optimizer.zero_grad(set_to_none=True)
+        for given in prepared:
+            with machine.autocast():
+                outputs = job.network(given)
+            outputs.float().square().mean().backward()
+        optimizer.step()
+
+    machine.compile_in_place(job.network)
     return {"bare": bare, "ours": ours}
 
 

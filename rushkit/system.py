@@ -5,12 +5,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import nn
@@ -89,9 +88,10 @@ class Machine:
             raise UsageError(f"torch.compile does not work on {self.device}: {obstacle}", "--set system.compile=off")
         return obstacle is None
 
-    def compiled(self, network: nn.Module) -> Callable[..., Any]:
-        """Return the network compiled for training, or as it is; a compiled network shares its parameters."""
-        return torch.compile(network) if self.compiles else network
+    def compile_in_place(self, *networks: nn.Module) -> None:
+        """Compile networks for training, if this machine does so; their names and parameters stay."""
+        for network in networks if self.compiles else ():
+            network.compile()
 
     def __str__(self) -> str:
         if self.device.type == "cuda":

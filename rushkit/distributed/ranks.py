@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from rushkit.distributed.rendezvous import meet, stay_on_this_machine
 from rushkit.errors import UsageError
@@ -187,14 +186,24 @@ def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[It
     return [items[place] for place in sorted(mine)]
 
 
-def parallel(network: nn.Module, device: torch.device) -> nn.Module:
-    """Wrap a network for training: gradients are averaged over the ranks, and BatchNorm is synchronised.
+def synchronise(module: nn.Module) -> None:
+    """Make the BatchNorm layers inside a module take their statistics over the rows of all ranks, in place."""
+    if world() > 1:
+        synchronise_batch_norm(module)
 
-    Returns:
-        The module to call; in a single process the network itself.
+
+def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over the ranks, in one collective for each dtype.
+
+    A parameter without a gradient must be without one on every rank.
     """
     if world() == 1:
-        return network
-    network = synchronise_batch_norm(network)
-    devices = [torch.cuda.current_device()] if device.type == "cuda" else None
-    return DistributedDataParallel(network, device_ids=devices)
+        return
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        alike = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in alike])
+        distributed.all_reduce(flat)
+        flat /= world()
+        for gradient, mean in zip(alike, flat.split([gradient.numel() for gradient in alike]), strict=True):
+            gradient.copy_(mean.view_as(gradient))

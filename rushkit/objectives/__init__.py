@@ -1,4 +1,4 @@
-"""Training objectives: each defines the head on the encoder, the inputs of a batch, and the loss.
+"""Training objectives: each makes the head on the encoder, and yields the losses of a batch.
 
 ``rushkit.objectives.create("rush", temperature=0.5)`` makes one; docs/objectives.md shows how to write your own.
 Importing this package imports no component.
@@ -6,30 +6,61 @@ Importing this package imports no component.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 from rushkit.registries import objectives as _registry
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator, Sequence
 
-    from torch import Generator, Tensor, nn
+    from torch import Tensor, nn
 
-    Views = Callable[[Tensor, Generator], Tensor]
-    """Maps uint8 images (N, C, H, W) to float32 views (N, C, H, W) with pixels in [0, 1]."""
+    from rushkit.models.network import Network
 
 create, get, register = _registry.create, _registry.get, _registry.register
 names, entries = _registry.names, _registry.entries
 
 
-class Noise(Protocol):
-    """The part of a smoothing distribution that objectives use."""
+class Batch(Protocol):
+    """This rank's rows of a training batch. It makes every draw, as a single process would make it."""
 
-    def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
-        """Draw δ with the shape, dtype and device of x."""
+    @property
+    def images(self) -> Tensor:
+        """The images (n, C, H, W), uint8."""
+        ...
+
+    @property
+    def labels(self) -> Tensor | None:
+        """Their labels (n,), int64; None in pre-training without labels."""
+        ...
+
+    @property
+    def progress(self) -> float:
+        """The share of the run that is done, in [0, 1)."""
+        ...
+
+    @property
+    def epoch(self) -> float:
+        """The epochs that are done, with fraction."""
+        ...
+
+    def view(self) -> Tensor:
+        """Return a fresh view of each image: (n, C, H, W) float32 with pixels in [0, 1]."""
+        ...
+
+    def noise(self, x: Tensor) -> Tensor:
+        """Draw δ of the recipe's smoothing distribution for images x (k * n, C, H, W); add it without a clamp."""
+        ...
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Return this rank's part of the mean of per-image values (k * n,) over the whole batch, a scalar.
+
+        The mean of the parts over the ranks is the mean over the batch, even if some rank has no rows.
+        """
         ...
 
 
+@runtime_checkable
 class Objective(Protocol):
     """The interface of a training objective; a plugin needs no base class.
 
@@ -39,17 +70,39 @@ class Objective(Protocol):
 
     stage: Literal["pretrain", "finetune"]
 
-    def module(self, num_features: int, num_classes: int) -> nn.Module:
-        """Return the head: features (N, num_features) to projections, or to logits (N, num_classes)."""
-        ...
+    def head(self, num_features: int, classes: Sequence[int]) -> nn.Module:
+        """Return the head: features (N, num_features) to projections, or to logits (N, K).
 
-    def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
-        """Return the network's float32 inputs (M, C, H, W), M a multiple of N, for uint8 images (N, C, H, W).
-
-        Every draw comes from ``generator``. Noise is added after the views and not clamped.
+        Args:
+            num_features: Length of the encoder's features.
+            classes: The number of classes of each column of labels; one column unless a recipe says otherwise.
         """
         ...
 
-    def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the loss, a float32 scalar, of the head's outputs (M, ...) for int64 labels (N,)."""
+    def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        """Yield the losses of a batch, float32 scalars. Each yield is one optimizer step; what follows comes after it.
+
+        Nothing of torch's may be open at a yield: no ``no_grad``, ``autocast`` or ``inference_mode``.
+
+        Args:
+            network: The network that trains; call it as often as you like, in any mode.
+            memory: What ``attach`` returned; an empty module for an objective without it.
+            batch: The images, and every draw.
+        """
+        ...
+
+
+@runtime_checkable
+class Attaches(Protocol):
+    """An objective with a memory of its own, such as a target network, a queue or a perturbation to carry on."""
+
+    def attach(self, network: Network, shape: tuple[int, int, int, int]) -> nn.Module:
+        """Return the memory. Its parameters train with the network's, its buffers are remembered.
+
+        It is checkpointed and resumed, and must be equal on all ranks. Modules of the network may be part of it.
+
+        Args:
+            network: The network that will train.
+            shape: (N, C, H, W) of a whole batch, over all ranks.
+        """
         ...

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rushkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from rushkit.objectives import Noise, Views
+    from collections.abc import Iterator, Sequence
+
+    from rushkit.models.network import Network
+    from rushkit.objectives import Batch
 
 
 class CrossEntropy:
@@ -31,22 +34,22 @@ class CrossEntropy:
     def __repr__(self) -> str:
         return f"CrossEntropy(label_smoothing={self.label_smoothing:g})"
 
-    def module(self, num_features: int, num_classes: int) -> nn.Module:
-        """Return a linear head from features (N, num_features) to logits (N, num_classes)."""
-        return nn.Linear(num_features, num_classes)
+    def head(self, num_features: int, classes: Sequence[int]) -> nn.Module:
+        """Return a linear head from features (N, num_features) to logits (N, K)."""
+        return nn.Linear(num_features, classes[0])
 
-    def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
-        """Return the float32 views of uint8 images (N, C, H, W), plus noise if there is any, not clamped."""
-        x = views(images, generator)
-        return x if noise is None else x + noise.sample(x, generator)
-
-    def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """Return the mean cross entropy of logits (N, K), computed in float32 even under autocast.
+    def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        """Yield the mean cross entropy of the batch's views plus noise, in float32 even under autocast.
 
         Raises:
             DataError: there are no labels.
         """
-        if labels is None:
+        if batch.labels is None:
             raise DataError("fine-tuning needs labels, and this split has none", "choose a labelled split or data set")
-        with torch.autocast(outputs.device.type, enabled=False):
-            return F.cross_entropy(outputs.float(), labels, label_smoothing=self.label_smoothing)
+        x = batch.view()
+        logits = network(x + batch.noise(x))
+        with torch.autocast(logits.device.type, enabled=False):
+            values = F.cross_entropy(
+                logits.float(), batch.labels, reduction="none", label_smoothing=self.label_smoothing
+            )
+        yield batch.mean(values)

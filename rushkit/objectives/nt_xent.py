@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from rushkit.errors import UsageError
@@ -13,7 +13,10 @@ from rushkit.objectives.gather import Gather, gather_over_ranks
 from rushkit.objectives.projector import Projector
 
 if TYPE_CHECKING:
-    from rushkit.objectives import Noise, Views
+    from collections.abc import Iterator, Sequence
+
+    from rushkit.models.network import Network
+    from rushkit.objectives import Batch
 
 
 def unit_rows(z: Tensor) -> Tensor:
@@ -92,32 +95,23 @@ class Rush:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(temperature={self.temperature:g}, noise_on={self.noise_on!r})"
 
-    def module(self, num_features: int, num_classes: int) -> nn.Module:
+    def head(self, num_features: int, classes: Sequence[int]) -> nn.Module:
         """Return a projector from features (N, num_features) to projections (N, out)."""
         return Projector(num_features, self.hidden, self.out, self.batch_norm)
 
-    def inputs(self, images: Tensor, views: Views, noise: Noise | None, generator: Generator) -> Tensor:
-        """Return both views of uint8 images (N, C, H, W) in one float32 batch (2N, C, H, W), the first views first.
+    def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
+        """Yield NT-Xent of two views, over the projections of all ranks if several train together.
 
-        The views share a batch so that BatchNorm sees both. Noise is added without a clamp.
-
-        Raises:
-            UsageError: a view should carry noise, and there is none.
+        The views share a pass so that BatchNorm sees both. Noise is added without a clamp.
         """
-        first, second = views(images, generator), views(images, generator)
+        first, second = batch.view(), batch.view()
+        # Noise is drawn after both views, the second view's first, so that ``noise_on`` changes no other draw.
         if self.noise_on != "none":
-            if noise is None:
-                raise UsageError("the objective puts noise on its views, and there is none", "add a section [noise]")
-            # Noise is drawn after both views, the second view's first, so that ``noise_on`` changes no other draw.
-            second = second + noise.sample(second, generator)
-            if self.noise_on == "both":
-                first = first + noise.sample(first, generator)
-        return torch.cat([first, second])
-
-    def loss(self, outputs: Tensor, labels: Tensor | None) -> Tensor:
-        """Return NT-Xent of projections (2N, out), over the projections of all ranks if several train together."""
-        z1, z2 = outputs.chunk(2)
-        return nt_xent(z1, z2, self.temperature, gather_over_ranks())
+            second = second + batch.noise(second)
+        if self.noise_on == "both":
+            first = first + batch.noise(first)
+        z1, z2 = network(torch.cat([first, second])).chunk(2)
+        yield nt_xent(z1, z2, self.temperature, gather_over_ranks())
 
 
 class SimCLR(Rush):

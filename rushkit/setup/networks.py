@@ -9,11 +9,11 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from rushkit.errors import CheckpointError, UsageError
+from rushkit.errors import CheckpointError, PluginError, UsageError
 from rushkit.models.allocation import allocations_within
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
 from rushkit.models.pretrained import without_fetching
-from rushkit.objectives import Objective
+from rushkit.objectives import Attaches, Objective
 from rushkit.recipe.schema import Recipe
 from rushkit.setup.components import IN_CHANNELS
 from rushkit.system import memory_bytes
@@ -67,9 +67,34 @@ def build_network(
     seed = recipe.system.seed
     encoder = build_encoder(recipe, size, tensors, fetch)
     with initialised_from(seed, f"head of {objective.stage}"), _within_memory(tensors):
-        head = objective.module(num_features(encoder), classes)
+        head = objective.head(num_features(encoder), [classes])
     kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"
     return Network(encoder, head, kind)
+
+
+def build_memory(objective: Objective, network: Network, batch_size: int, size: int, seed: int) -> nn.Module:
+    """Return what an objective remembers beside the network, on the network's device; an empty module for most.
+
+    Args:
+        objective: May have the ability ``Attaches``.
+        network: The network that will train, on its device.
+        batch_size: Images of a batch, over all ranks.
+        size: Side of the images.
+        seed: Seeds its weights.
+
+    Raises:
+        PluginError: the objective attaches something that is no module.
+    """
+    if not isinstance(objective, Attaches):
+        return nn.Module()
+    with initialised_from(seed, f"memory of {objective.stage}"):
+        memory = objective.attach(network, (batch_size, IN_CHANNELS, size, size))
+    if not isinstance(memory, nn.Module):
+        raise PluginError(
+            f"{type(objective).__name__}.attach returns {type(memory).__name__}, not a torch module",
+            "docs/objectives.md says what a memory must be",
+        )
+    return memory.to(next(network.parameters()).device)
 
 
 def _within_memory(tensors: Mapping[str, Tensor] | None) -> AbstractContextManager[None]:

@@ -113,6 +113,7 @@ def finetuning_job(
         settings=settings,
         network=network,
         objective=objective,
+        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed),
         split=split,
         fingerprint=fingerprint_of(split),
         image_size=size,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.errors import UsageError
@@ -17,6 +17,8 @@ from rushkit.objectives import Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 
+# The prefix of the memory's tensors in a checkpoint.
+MEMORY = "training.memory."
 # Maps the number of finished epochs to named values for the metrics, such as ("knn_accuracy", 0.31).
 Evaluator = Callable[[int], Iterable[tuple[str, float]]]
 
@@ -34,7 +36,8 @@ class TrainingJob:
         recipe: The whole recipe, which is stored in checkpoints.
         settings: The recipe's section of the stage.
         network: The network on its device; the parameters that require gradients are trained.
-        objective: Computes inputs and loss.
+        objective: Yields the losses of each batch.
+        memory: What the objective remembers, on the network's device.
         split: Training images.
         fingerprint: The hash of the training images; see ``setup.subject.fingerprint_of``.
         image_size: Side of the images that the network takes.
@@ -54,6 +57,7 @@ class TrainingJob:
     settings: Training
     network: Network
     objective: Objective
+    memory: nn.Module
     split: Split
     fingerprint: str
     image_size: int
@@ -97,6 +101,26 @@ class TrainingJob:
     def interval(self) -> int:
         """Number of steps between two checkpoints."""
         return self.settings.steps_between_checkpoints(self.steps_per_epoch)
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that train: those of the network, then those of the memory that the network does not have."""
+        every = {id(parameter): parameter for part in (self.network, self.memory) for parameter in part.parameters()}
+        return [parameter for parameter in every.values() if parameter.requires_grad]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The tensors to save: the network's, and ``training.memory.*``."""
+        return {**self.network.tensors(), **{f"{MEMORY}{name}": tensor for name, tensor in self.own_memory().items()}}
+
+    def own_memory(self) -> dict[str, Tensor]:
+        """The tensors of the memory by name, but for those that are the network's."""
+        shared = {id(tensor) for tensor in (*self.network.parameters(), *self.network.buffers())}
+        held = {**dict(self.memory.named_parameters()), **dict(self.memory.named_buffers())}
+        return {
+            name: tensor
+            for name, tensor in self.memory.state_dict(keep_vars=True).items()
+            if id(held.get(name, tensor)) not in shared
+        }
 
     def meta(self) -> dict[str, JSON]:
         """Return the metadata about the network that every checkpoint stores."""

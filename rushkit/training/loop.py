@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.distributed.share import Share, share_of
-from rushkit.errors import Interrupted, UsageError, shell_line
+from rushkit.errors import Interrupted, PluginError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
 from rushkit.recipe.schema import Optimizer, Training
@@ -22,13 +22,15 @@ from rushkit.run.optimizer_state import optimizer_tensors
 from rushkit.run.signals import graceful_stop
 from rushkit.setup.model import NOISE_DRAWN
 from rushkit.system import Machine, generator
+from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
-from rushkit.training.noted_noise import NotedNoise
 from rushkit.training.restore import restore
 from rushkit.training.schedule import learning_rate
 
 _watchers: list[Callable[[int], None]] = []
+# The hint for an objective that breaks the rules of the loop.
+_RULES = "docs/objectives.md says what an objective may do"
 
 
 @contextmanager
@@ -71,18 +73,17 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     """
     settings, stage, per_epoch = job.settings, job.stage, job.steps_per_epoch
     _check_ranks(job)
-    trainable = [parameter for parameter in job.network.parameters() if parameter.requires_grad]
-    optimizer = build_optimizer(settings.optimizer, trainable, machine.device)
+    optimizer = build_optimizer(settings.optimizer, job.trained, machine.device)
     images, labels = resident(job.split, machine.device)
     resumed_at = restore(job, run, optimizer)
-    noise = NotedNoise(job.noise)
-    job = replace(job, noise=noise)
-    model = _compiled(job, run, machine)
+    draws = Draws(job.views, job.noise)
+    _prepare(job, run, machine)
     log = EpochLog(run, stage, job.best_by)
     figures = log.restore(resumed_at)
-    saver = _Saver(job, run, optimizer, log, noise)
+    saver = _Saver(job, run, optimizer, log, draws)
     run.checkpoints.keep = settings.keep
     with (
+        given_channels_last(job.network),
         graceful_stop(lambda name: run.speaker.say(f"{name}: saving, then stopping")) as stop,
         run.speaker.progress(job.steps, stage, "steps", start=resumed_at) as progress,
     ):
@@ -93,14 +94,19 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
             for step in range(max(resumed_at, epoch * per_epoch), (epoch + 1) * per_epoch):
                 index = step - epoch * per_epoch
                 rows, share = _rows_of(order, index, settings.batch_size, images.device)
-                batch = images[rows].to(machine.device, non_blocking=True)
-                batch_labels = None if labels is None else labels[rows].to(machine.device, non_blocking=True)
-                draws = generator(seed, f"{stage}-draws", epoch, index, device=machine.device)
+                batch = StepBatch(
+                    images=images[rows].to(machine.device, non_blocking=True),
+                    labels=None if labels is None else labels[rows].to(machine.device, non_blocking=True),
+                    progress=step / job.steps,
+                    epoch=step / per_epoch,
+                    share=share,
+                    source=generator(seed, f"{stage}-draws", epoch, index, device=machine.device),
+                    draws=draws,
+                )
                 rate = rate_of_step(settings, step, per_epoch)
                 for group in optimizer.param_groups:
                     group["lr"] = rate
-                with global_draws(seed, f"{stage}-model", epoch, index, ranks.rank(), device=machine.device):
-                    loss = train_step(job, model, batch, batch_labels, share, draws, optimizer, machine)
+                loss = train_batch(batch, job, optimizer, machine, (seed, epoch, index))
                 for watch in _watchers:
                     watch(step + 1)
                 log.add(step, epoch, rate, loss)
@@ -126,7 +132,7 @@ class _Saver:
     run: Run
     optimizer: torch.optim.Optimizer
     log: EpochLog
-    noise: NotedNoise
+    draws: Draws
 
     def within_epoch(self, done: int, stopping: bool) -> None:
         """Save or stop, if due, after ``done`` steps in the middle of an epoch."""
@@ -148,9 +154,9 @@ class _Saver:
             self.log.read()
             tensors, state = optimizer_tensors(self.optimizer)
             per_epoch = self.job.steps_per_epoch
-            meta = self.job.meta() | {NOISE_DRAWN: self.noise.drawn}
+            meta = self.job.meta() | {NOISE_DRAWN: self.draws.noise_drawn}
             meta |= {"step": done, "epoch": done // per_epoch, "steps_per_epoch": per_epoch, "optimizer": state}
-            self.run.save_checkpoint(done, {**self.job.network.tensors(), **tensors}, meta, best)
+            self.run.save_checkpoint(done, {**self.job.tensors(), **tensors}, meta, best)
 
     def _stop(self, done: int) -> None:
         ranks.wait()
@@ -170,14 +176,30 @@ def _check_ranks(job: TrainingJob) -> None:
         )
 
 
-def _compiled(job: TrainingJob, run: Run, machine: Machine) -> Callable[[Tensor], Tensor]:
-    """Return the network to call in training: with gradients averaged over ranks, and compiled if the machine can."""
-    model: Callable[[Tensor], Tensor] = machine.compiled(ranks.parallel(job.network, machine.device))
+def _prepare(job: TrainingJob, run: Run, machine: Machine) -> None:
+    """Join BatchNorm over the ranks, and compile the network and the memory if the machine can."""
+    ranks.synchronise(job.network)
+    ranks.synchronise(job.memory)
     if machine.compiles:
         run.speaker.say(
             "compiling the network: the first steps take a minute or so; --set system.compile=off does without"
         )
-    return model
+    machine.compile_in_place(job.network, *job.memory.children())
+
+
+@contextmanager
+def given_channels_last(network: nn.Module) -> Iterator[None]:
+    """Convert the images that a network is given inside to channels-last memory format, that of its filters."""
+
+    def convert(_: nn.Module, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x, *others = given
+        return x.contiguous(memory_format=torch.channels_last), *others
+
+    handle = network.register_forward_pre_hook(convert)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _rows_of(order: Tensor, index: int, batch_size: int, device: torch.device) -> tuple[Tensor, Share]:
@@ -187,42 +209,70 @@ def _rows_of(order: Tensor, index: int, batch_size: int, device: torch.device) -
     return batch[share.rows].to(device), share
 
 
-def train_step(
+def train_batch(
+    batch: StepBatch,
     job: TrainingJob,
-    model: Callable[[Tensor], Tensor],
-    images: Tensor,
-    labels: Tensor | None,
-    share: Share,
-    draws: torch.Generator,
     optimizer: torch.optim.Optimizer,
     machine: Machine,
+    place: tuple[int, int, int],
 ) -> Tensor:
-    """Make one step on this rank's share of a batch.
+    """Take the optimizer steps that the objective asks for on this rank's share of a batch.
 
     Args:
-        job: The objective, with its views and noise.
-        model: The job's network, possibly wrapped by ``ranks.parallel`` and compiled.
-        images: (n, C, H, W) uint8 images of the share.
-        labels: (n,) labels of the share, or None.
-        share: The rows of the batch that they are.
-        draws: The generator of the draws of the whole batch.
-        optimizer: The optimizer of the network's parameters.
+        batch: The rows of the share.
+        job: The objective, its network and its memory.
+        optimizer: The optimizer of everything that trains.
         machine: Device and precision.
+        place: Seed, epoch and index of the batch, which seed the draws of random layers.
 
     Returns:
-        The share's part of the loss, whose mean over the ranks is the loss of the batch; a detached scalar.
+        The share's part of the loss, the mean over the steps, whose mean over the ranks is the loss of the batch; a
+        detached scalar.
+
+    Raises:
+        PluginError: the objective yields no loss, one that is no scalar, or with a context of torch's still open.
     """
-    inputs = job.objective.inputs(images, share.views(job.views), share.noise(job.noise), draws)
-    with machine.autocast():
-        outputs = model(inputs.contiguous(memory_format=torch.channels_last))
-        # A rank without images still takes part in every collective of the backward pass.
-        loss = job.objective.loss(outputs, labels) if share.count else outputs.float().sum()
-    if share.weight != 1:
-        loss = loss * share.weight
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    optimizer.step()
-    return loss.detach()
+    steps = iter(job.objective.losses(job.network, job.memory, batch))
+    losses: list[Tensor] = []
+    while (loss := _next_loss(steps, job, machine, place, len(losses))) is not None:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        ranks.average_gradients(job.trained)
+        optimizer.step()
+        losses.append(loss.detach())
+    if not losses:
+        raise PluginError(f"objective {job.settings.objective!r} yields no loss", _RULES)
+    return torch.stack(losses).mean()
+
+
+def _next_loss(
+    steps: Iterator[Tensor], job: TrainingJob, machine: Machine, place: tuple[int, int, int], done: int
+) -> Tensor | None:
+    """Run an objective up to its next yield, and return the loss; None at its end."""
+    seed, *counters = place
+    # Replays of a batch draw anew in random layers.
+    again = (done,) if done else ()
+    drawn = global_draws(seed, f"{job.stage}-model", *counters, ranks.rank(), *again, device=machine.device)
+    with drawn, machine.autocast():
+        before = _open_contexts(machine)
+        loss = next(steps, None)
+        after = _open_contexts(machine)
+    if after != before:
+        if isinstance(steps, Generator):
+            # Leaves the contexts.
+            steps.close()
+        raise PluginError(
+            f"objective {job.settings.objective!r} yields inside a no_grad, inference_mode or autocast", _RULES
+        )
+    if loss is not None and (not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad):
+        raise PluginError(f"objective {job.settings.objective!r} yields something that is no loss to train on", _RULES)
+    return loss
+
+
+def _open_contexts(machine: Machine) -> tuple[bool, ...]:
+    """Return the state that torch's contexts change."""
+    kind = machine.device.type
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(kind)
 
 
 def build_optimizer(section: Optimizer, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:

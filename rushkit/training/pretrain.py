@@ -90,6 +90,7 @@ def pretraining_job(
         settings=settings,
         network=network,
         objective=objective,
+        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed),
         split=split,
         fingerprint=fingerprint_of(split),
         image_size=size,

@@ -12,7 +12,7 @@ from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import restore_optimizer
 from rushkit.setup.model import recipe_of
 from rushkit.setup.networks import load_network
-from rushkit.training.job import TrainingJob
+from rushkit.training.job import MEMORY, TrainingJob
 
 
 def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int:
@@ -39,9 +39,27 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
             "put back the data as it was, or start a new run",
         )
     load_network(job.network, saved.tensors)
+    _restore_memory(job, saved)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
     run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
     return step
+
+
+def _restore_memory(job: TrainingJob, saved: Checkpoint) -> None:
+    """Load what the objective remembers. Raises CheckpointError unless all names and shapes match."""
+    own = job.own_memory()
+    stored = {name.removeprefix(MEMORY): tensor for name, tensor in saved.tensors.items() if name.startswith(MEMORY)}
+    same = {name: tensor.shape for name, tensor in own.items()} == {
+        name: tensor.shape for name, tensor in stored.items()
+    }
+    if not same:
+        raise CheckpointError(
+            f"what the objective remembers in {saved.path} differs from what this one does",
+            "resume with the version of the objective that the run was started with",
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(stored[name])
 
 
 def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:

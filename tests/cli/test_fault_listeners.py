@@ -43,8 +43,8 @@ import sys
 from rushkit import __main__
 from rushkit.training import loop
 
-step = loop.train_step
-loop.train_step = lambda *arguments: note_listeners() or step(*arguments)
+step = loop.train_batch
+loop.train_batch = lambda *arguments: note_listeners() or step(*arguments)
 sys.exit(__main__.main())
 """
 _JOIN = f"""{_LISTENERS}

@@ -73,7 +73,7 @@ def test_verbose_says_more(cli, folder):
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_dry_run_trains_nothing_and_writes_nothing(cli, runs, monkeypatch, verb):
-    monkeypatch.setattr(loop, "train_step", None)
+    monkeypatch.setattr(loop, "train_batch", None)
     before = contents(runs)
     start = ["--recipe", "digits", *sets(*TINY)] if verb == "pretrain" else []
     said = cli(verb, "--dry-run", *start)
@@ -123,8 +123,8 @@ def test_a_stopped_run_says_how_to_go_on_and_resumes_with_its_own_settings(cli, 
     run = only(folder / "runs", "pretrain")
     command = said.err.partition("go on with: rushkit ")[2].split()
     assert command == ["pretrain", "--resume", "--run", str(run.relative_to(folder))]
-    precisions, step = [], loop.train_step
-    monkeypatch.setattr(loop, "train_step", lambda *given: precisions.append(given[-1].precision) or step(*given))
+    precisions, step = [], loop.train_batch
+    monkeypatch.setattr(loop, "train_batch", lambda *given: precisions.append(given[3].precision) or step(*given))
     said = cli(*command, "--json", *sets("system.device=cpu"))
     assert said.code == 0, said.err
     assert precisions == ["bf16"] * 3

@@ -214,8 +214,8 @@ def too_little_memory(fails, folder, monkeypatch) -> str:
 
 def stepping(monkeypatch, after: Callable[[torch.Tensor], torch.Tensor]) -> None:
     """Have something happen to the loss of every training step."""
-    step = loop.train_step
-    monkeypatch.setattr(loop, "train_step", lambda *arguments: after(step(*arguments)))
+    step = loop.train_batch
+    monkeypatch.setattr(loop, "train_batch", lambda *arguments: after(step(*arguments)))
 
 
 def a_full_disk(fails, folder, monkeypatch) -> str:

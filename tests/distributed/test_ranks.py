@@ -159,7 +159,7 @@ def whole_job(folder: Path, model: Path) -> None:
     train(folder)
     look(folder, model)
     with pytest.raises(Interrupted, match=f"step {STOP_AT} of {STEPS}"):
-        stopped_by_rank_1("pretrain", folder / "stopped", loop, "train_step", STOP_AT, pretrain)
+        stopped_by_rank_1("pretrain", folder / "stopped", loop, "train_batch", STOP_AT, pretrain)
 
     def audit_model(recipe: Recipe, run: Run) -> None:
         audit(recipe, load_checkpoint(model), AUDIT, run, AUDITED)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from batches import loss_of
 from torch import distributed, multiprocessing
 
 from rushkit.objectives.gather import all_gather_with_gradient, gather_over_ranks
@@ -34,7 +35,7 @@ def check_one_rank(rank: int, meeting_point: str) -> None:
         distributed.all_reduce(total)
         torch.testing.assert_close(total / RANKS, whole, atol=1e-6, rtol=0)
 
-    assert Rush(TEMPERATURE).loss(torch.cat([z1, z2]), None).item() == pytest.approx(loss.item(), abs=1e-12)
+    assert loss_of(Rush(TEMPERATURE), torch.cat([z1, z2])).item() == pytest.approx(loss.item(), abs=1e-12)
     distributed.destroy_process_group()
 
 

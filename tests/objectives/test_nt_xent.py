@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from batches import Seen, batch_of, inputs_of, loss_of, losses_of, plain
 from torch import Generator, Tensor
 
 from rushkit import objectives
@@ -112,12 +113,10 @@ def test_zero_projections_have_finite_loss_and_gradient(dtype):
 class UniformNoise:
     """δ uniform on [-0.3, 0.3], the paper's default."""
 
+    std = 0.3 / 3**0.5
+
     def sample(self, x: Tensor, generator: Generator | None = None) -> Tensor:
         return (torch.rand(x.shape, generator=generator) * 2 - 1) * 0.3
-
-
-def plain(images: Tensor, generator: Generator) -> Tensor:
-    return images.float() / 255
 
 
 def shifted(images: Tensor, generator: Generator) -> Tensor:
@@ -132,7 +131,7 @@ def pixels() -> Tensor:
 
 def test_rush_puts_uniform_noise_on_the_second_view_alone_without_a_clamp():
     images = pixels()
-    x = Rush().inputs(images, plain, UniformNoise(), Generator().manual_seed(0))
+    x = inputs_of(Rush(), images, noise=UniformNoise(), seed=0)
     assert x.dtype is torch.float32
     assert x.shape == (16, 3, 16, 16)
     first, second = x.chunk(2)
@@ -146,8 +145,8 @@ def test_rush_puts_uniform_noise_on_the_second_view_alone_without_a_clamp():
 
 def test_noise_on_both_and_on_none():
     images, clean = pixels(), plain(pixels(), Generator())
-    both = Rush(noise_on="both").inputs(images, plain, UniformNoise(), Generator().manual_seed(0)).chunk(2)
-    none = Rush(noise_on="none").inputs(images, plain, UniformNoise(), Generator().manual_seed(0)).chunk(2)
+    both = inputs_of(Rush(noise_on="both"), images, noise=UniformNoise(), seed=0).chunk(2)
+    none = inputs_of(Rush(noise_on="none"), images, noise=UniformNoise(), seed=0).chunk(2)
     assert not torch.equal(both[0], clean)
     assert not torch.equal(both[0], both[1])
     assert torch.equal(none[0], clean)
@@ -155,13 +154,13 @@ def test_noise_on_both_and_on_none():
 
 
 def test_both_views_are_drawn_anew():
-    first, second = SimCLR().inputs(pixels(), shifted, None, Generator().manual_seed(0)).chunk(2)
+    first, second = inputs_of(SimCLR(), pixels(), views=shifted).chunk(2)
     assert not torch.equal(first, second)
 
 
 def test_views_are_the_same_whoever_carries_noise():
     inputs = [
-        Rush(noise_on=where).inputs(pixels(), shifted, UniformNoise(), Generator().manual_seed(0))
+        inputs_of(Rush(noise_on=where), pixels(), views=shifted, noise=UniformNoise(), seed=0)
         for where in ("none", "second", "both")
     ]
     assert torch.equal(inputs[0][:8], inputs[1][:8])
@@ -171,28 +170,35 @@ def test_views_are_the_same_whoever_carries_noise():
 def test_inputs_repeat_with_the_generator_and_leave_the_global_one_alone():
     before = torch.random.get_rng_state()
     first, again, other = (
-        Rush().inputs(pixels(), shifted, UniformNoise(), Generator().manual_seed(seed)) for seed in (7, 7, 8)
+        inputs_of(Rush(), pixels(), views=shifted, noise=UniformNoise(), seed=seed) for seed in (7, 7, 8)
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert torch.equal(torch.random.get_rng_state(), before)
 
 
-def test_rush_without_noise_is_an_error_and_simclr_needs_none():
-    with pytest.raises(UsageError, match="noise"):
-        Rush().inputs(pixels(), plain, None, Generator())
-    assert SimCLR().inputs(pixels(), plain, None, Generator()).shape[0] == 16
+def test_only_rush_notes_that_noise_was_drawn():
+    for objective, noted in ((Rush(), True), (Rush(noise_on="none"), False), (SimCLR(), False)):
+        batch = batch_of(pixels(), noise=UniformNoise())
+        losses_of(objective, Seen(), batch)
+        assert batch.draws.noise_drawn == noted
+
+
+def test_a_noise_of_zeros_is_none():
+    batch = batch_of(pixels())
+    losses_of(Rush(), Seen(), batch)
+    assert not batch.draws.noise_drawn
 
 
 def test_loss_pairs_the_first_half_with_the_second():
     outputs = draw(10, 4)
-    assert Rush(temperature=0.2).loss(outputs, None).item() == nt_xent(outputs[:5], outputs[5:], 0.2).item()
+    assert loss_of(Rush(temperature=0.2), outputs).item() == nt_xent(outputs[:5], outputs[5:], 0.2).item()
 
 
 def test_projector_has_the_sizes_asked_for():
-    projector = Rush().module(512, 10)
+    projector = Rush().head(512, [10])
     assert [tuple(p.shape) for p in projector.parameters()] == [(2048, 512), (2048,), (128, 2048), (128,)]
-    small = Rush(hidden=6, out=3, batch_norm=True).module(4, 10)
+    small = Rush(hidden=6, out=3, batch_norm=True).head(4, [10])
     assert small(draw(5, 4)).shape == (5, 3)
     assert dict(small.named_buffers())["norm.running_mean"].shape == (6,)
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+from batches import batch_of, loss_of, losses_of
+from torch import nn
 
 from rushkit import objectives
 from rushkit.errors import UsageError
@@ -30,19 +32,17 @@ def brier() -> Iterator[type]:
 
 def test_example_trains_a_head(brier):
     objective = objectives.create("brier", scale=2.0)
-    head = objective.module(3 * 4 * 4, 5)
-    generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8, generator=generator)
-    x = objective.inputs(images, lambda images, generator: images / 255, None, generator)
-    loss = objective.loss(head(x.flatten(1)), torch.arange(6) % 5)
+    head = nn.Sequential(nn.Flatten(), objective.head(3 * 4 * 4, [5]))
+    images = torch.randint(0, 256, (6, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    (loss,) = losses_of(objective, head, batch_of(images, torch.arange(6) % 5))
     loss.backward()
     assert loss.dtype is torch.float32
-    assert head.weight.grad.abs().sum() > 0
+    assert head[1].weight.grad.abs().sum() > 0
 
 
 def test_examples_loss_is_the_brier_score(brier):
     # Even odds between two classes: (1/2)^2 for each of them.
-    assert brier().loss(torch.zeros(1, 2), torch.tensor([1])).item() == pytest.approx(0.5)
+    assert loss_of(brier(), torch.zeros(1, 2), torch.tensor([1])).item() == pytest.approx(0.5)
 
 
 def test_examples_options_are_checked(brier):

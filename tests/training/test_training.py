@@ -95,13 +95,13 @@ def test_a_supervised_baseline_starts_from_random_weights(tiny):
 
 @pytest.mark.parametrize("stage", [pretrained, finetuned])
 def test_every_step_of_every_epoch_has_draws_of_its_own(tiny, monkeypatch, stage):
-    seeds, original = [], loop.train_step
+    seeds, original = [], loop.train_batch
 
-    def noted(job, model, images, labels, share, source, *rest):
-        seeds.append(source.initial_seed())
-        return original(job, model, images, labels, share, source, *rest)
+    def noted(batch, *rest):
+        seeds.append(batch.source.initial_seed())
+        return original(batch, *rest)
 
-    monkeypatch.setattr(loop, "train_step", noted)
+    monkeypatch.setattr(loop, "train_batch", noted)
     stage(*([tiny()] if stage is pretrained else [tiny(), None]))
     assert len(set(seeds)) == len(seeds) >= 4
 
@@ -243,14 +243,14 @@ def test_a_run_that_was_complete_but_for_its_results_gets_them(tiny):
 def test_a_loss_that_is_not_finite_stops_the_run_and_leaves_the_last_checkpoint(tiny, monkeypatch):
     recipe = tiny("finetune.epochs=3", "finetune.batch_size=16")
     source = checkpoint_of(pretrained(recipe))
-    original, calls = loop.train_step, []
+    original, calls = loop.train_batch, []
 
     def step(*arguments):
         calls.append(1)
         loss = original(*arguments)
         return loss * float("nan") if len(calls) == 5 else loss
 
-    monkeypatch.setattr(loop, "train_step", step)
+    monkeypatch.setattr(loop, "train_batch", step)
     run = start_run("finetune", recipe, QUIET)
     with pytest.raises(NumericsError, match="the loss is nan at step 5") as raised, run:
         finetune(recipe, source, run)

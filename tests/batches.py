@@ -1,0 +1,60 @@
+"""Training batches for the tests of objectives: a single process's rows, with views and noise of the test's own."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from rushkit.distributed.share import Share
+from rushkit.training.batch import Draws, StepBatch
+
+
+class Silent:
+    """A noise of zeros that draws nothing."""
+
+    std = 0.0
+
+    def sample(self, x, generator=None):
+        return torch.zeros_like(x)
+
+
+def plain(images, generator):
+    return images.float() / 255
+
+
+def batch_of(images, labels=None, *, views=plain, noise=None, seed=0):
+    """The batch of a step, halfway through the first of two epochs."""
+    share = Share(0, len(images), len(images))
+    source = torch.Generator().manual_seed(seed)
+    return StepBatch(images, labels, 0.25, 0.5, share, source, Draws(views, noise or Silent()))
+
+
+class Seen(nn.Module):
+    """A network that keeps what it is given, and returns what it was made with, or the mean of each channel."""
+
+    def __init__(self, outputs=None):
+        super().__init__()
+        self.outputs, self.inputs = outputs, []
+
+    def forward(self, x):
+        self.inputs.append(x)
+        return x.mean(dim=(2, 3)) if self.outputs is None else self.outputs
+
+
+def losses_of(objective, network, batch):
+    return list(objective.losses(network, nn.Module(), batch))
+
+
+def inputs_of(objective, images, labels=None, **options):
+    """What an objective shows the network in its only pass."""
+    network = Seen()
+    losses_of(objective, network, batch_of(images, labels, **options))
+    (x,) = network.inputs
+    return x
+
+
+def loss_of(objective, outputs, labels=None):
+    """The only loss of an objective whose network returns these outputs."""
+    count = len(outputs) if labels is None else len(labels)
+    (loss,) = losses_of(objective, Seen(outputs), batch_of(torch.zeros(count, 3, 2, 2, dtype=torch.uint8), labels))
+    return loss

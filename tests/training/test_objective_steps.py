@@ -1,0 +1,191 @@
+"""An objective may take several steps a batch and remember things; what breaks the rules of the loop is refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+
+import pytest
+import torch
+from tiny_runs import QUIET, checkpoint_of, finetuned
+from torch import nn
+from torch.nn import functional as F
+
+from rushkit import objectives
+from rushkit.errors import CheckpointError, Interrupted, PluginError
+from rushkit.objectives.cross_entropy import CrossEntropy
+from rushkit.registries import objectives as registry
+from rushkit.run.folder import Run
+from rushkit.setup.start import machine_of, start_run
+from rushkit.training.finetune import finetune, finetuning_job
+
+pytestmark = pytest.mark.usefixtures("untouched_global_state")
+
+
+class Teacher:
+    """Two steps a batch: towards the labels, then towards a copy that follows the network; keeps the last losses."""
+
+    stage = "finetune"
+
+    def head(self, num_features, classes):
+        return nn.Linear(num_features, classes[0])
+
+    def attach(self, network, shape):
+        memory = nn.ModuleDict({"target": copy.deepcopy(network).requires_grad_(False), "bridge": nn.Linear(10, 10)})
+        # A part of the network may be part of the memory.
+        memory["head"] = network.head
+        memory.register_buffer("last", torch.zeros(2))
+        self.shape = shape
+        return memory
+
+    def losses(self, network, memory, batch):
+        x = batch.view()
+        first = batch.mean(F.cross_entropy(memory["bridge"](network(x)), batch.labels, reduction="none"))
+        yield first
+        with torch.no_grad():
+            target = memory["target"](x)
+        second = batch.mean((network(x + batch.noise(x)) - target).square().sum(1))
+        yield second
+        with torch.no_grad():
+            for held, moving in zip(memory["target"].parameters(), network.parameters(), strict=True):
+                held.lerp_(moving, 0.1)
+        memory.last.copy_(torch.stack([first, second]).detach())
+
+
+class Careless(CrossEntropy):
+    """Breaks one rule of the loop."""
+
+    def __init__(self, rule: str = "") -> None:
+        super().__init__()
+        self.rule = rule
+
+    def attach(self, network, shape):
+        return {} if self.rule == "memory" else nn.Module()
+
+    def losses(self, network, memory, batch):
+        (loss,) = super().losses(network, memory, batch)
+        if self.rule == "no_grad":
+            with torch.no_grad():
+                yield loss
+        elif self.rule == "autocast":
+            with torch.autocast("cpu", torch.bfloat16):
+                yield loss
+        elif self.rule == "detached":
+            yield loss.detach()
+        elif self.rule == "vector":
+            yield torch.stack([loss, loss])
+        elif self.rule == "number":
+            yield 0.5
+        elif self.rule != "nothing":
+            yield loss
+
+
+class OfOldTimes:
+    """Written for an interface of long ago."""
+
+    stage = "finetune"
+
+    def module(self, num_features, num_classes):
+        return nn.Linear(num_features, num_classes)
+
+    def inputs(self, images, views, noise, generator):
+        return views(images, generator)
+
+    def loss(self, outputs, labels):
+        return F.cross_entropy(outputs, labels)
+
+
+@pytest.fixture(autouse=True)
+def registered():
+    made = {"teacher": Teacher, "careless": Careless, "of-old-times": OfOldTimes}
+    for name, factory in made.items():
+        objectives.register(name)(factory)
+    yield
+    for name, factory in made.items():
+        registry.unregister(name, factory.__module__.partition(".")[0])
+
+
+def teaching(tiny, *changes):
+    return tiny("finetune.objective=teacher", "finetune.freeze=none", "finetune.optimizer.name=adamw", *changes)
+
+
+def test_the_memory_trains_follows_is_saved_once_and_knows_the_whole_batch(tiny):
+    recipe = teaching(tiny)
+    job, _, _ = finetuning_job(recipe, None, machine_of(recipe))
+    assert job.objective.shape == (20, 3, 8, 8)
+    before = {name: tensor.clone() for name, tensor in job.tensors().items()}
+    after = checkpoint_of(finetuned(recipe, None)).tensors
+    remembered = {name for name in after if name.startswith("training.memory.")}
+    assert remembered == {name for name in before if name.startswith("training.memory.")}
+    assert not any(name.startswith("training.memory.head.") for name in remembered)
+    for name in ("bridge.weight", "target.head.weight", "target.encoder.0.weight", "last"):
+        assert not torch.equal(after[f"training.memory.{name}"], before[f"training.memory.{name}"]), name
+    # Followed three times at a rate of 0.1 in each of two epochs, it lags behind.
+    assert not torch.equal(after["training.memory.target.head.weight"], after["head.weight"])
+
+
+@pytest.mark.parametrize("step", [1, 3, 4])
+def test_a_memory_is_resumed_bit_for_bit(tiny, at_step, step):
+    recipe = teaching(tiny)
+    whole = checkpoint_of(finetuned(recipe, None)).tensors
+    at_step(step, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    run = start_run("finetune", recipe, QUIET)
+    with pytest.raises(Interrupted), run:
+        finetune(recipe, None, run)
+    with Run.open(run.path, QUIET) as resumed:
+        finetune(recipe, None, resumed)
+    again = checkpoint_of(resumed).tensors
+    assert again.keys() == whole.keys()
+    assert [name for name in whole if not torch.equal(again[name], whole[name])] == []
+
+
+def test_another_memory_than_that_of_the_checkpoint_is_refused(tiny, at_step, monkeypatch):
+    recipe = teaching(tiny)
+    at_step(2, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    run = start_run("finetune", recipe, QUIET)
+    with pytest.raises(Interrupted), run:
+        finetune(recipe, None, run)
+    attach = Teacher.attach
+
+    def wider(self, network, shape):
+        memory = attach(self, network, shape)
+        memory.last = torch.zeros(3)
+        return memory
+
+    monkeypatch.setattr(Teacher, "attach", wider)
+    with Run.open(run.path, QUIET) as resumed, pytest.raises(CheckpointError, match="what the objective remembers"):
+        finetune(recipe, None, resumed)
+
+
+@pytest.mark.parametrize(
+    "rule, words",
+    [
+        ("no_grad", "yields inside a no_grad"),
+        ("autocast", "yields inside a no_grad, inference_mode or autocast"),
+        ("detached", "no loss to train on"),
+        ("vector", "no loss to train on"),
+        ("number", "no loss to train on"),
+        ("nothing", "yields no loss"),
+        ("memory", "attach returns dict, not a torch module"),
+    ],
+)
+def test_an_objective_that_breaks_a_rule_is_named(tiny, rule, words):
+    recipe = tiny("finetune.objective=careless", f"finetune.rule={rule}")
+    with pytest.raises(PluginError, match=words):
+        finetuned(recipe, None)
+    assert torch.is_grad_enabled()
+    assert not torch.is_autocast_enabled("cpu")
+
+
+def test_an_objective_that_keeps_the_rules_trains(tiny):
+    plain, kept = (
+        checkpoint_of(finetuned(tiny(f"finetune.objective={name}"), None)).tensors
+        for name in ("cross-entropy", "careless")
+    )
+    assert all(torch.equal(kept[name], plain[name]) for name in plain)
+
+
+def test_an_objective_of_an_old_interface_gets_one_clear_message(tiny):
+    with pytest.raises(PluginError, match="'of-old-times' gives OfOldTimes, which lacks stage, head or losses"):
+        finetuned(tiny("finetune.objective=of-old-times"), None)
