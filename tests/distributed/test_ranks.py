@@ -15,6 +15,7 @@ import pytest
 import torch
 from gloo_ranks import run_ranks
 from PIL import Image
+from teacher import Teacher
 from timm.layers import BatchNormAct2d
 from tiny_runs import QUIET, TINY, checkpoint_of, folder_of_images
 from torch import nn
@@ -67,6 +68,8 @@ CHANGES = (
     "certify.selection=150",
     "system.chunk=4",
 )
+# With two steps a batch and a memory.
+TAUGHT = ("finetune.objective=teacher", "finetune.freeze=none", "finetune.optimizer.lr=0.01")
 STEPS, STOP_AT = 20, 7
 DECODE_ALL = Folder._decode_all
 AUDIT, AUDITED = Settings("linf", 0.1, steps=2, eot=2, queries=5, planted=2), 20
@@ -100,6 +103,9 @@ def train(folder: Path) -> Path:
     encoder = checkpoint_of(run)
     with start_run("finetune", recipe, QUIET) as run:
         finetune(recipe, encoder, run)
+    taught = load_recipe("digits", [*TINY, *CHANGES, *TAUGHT, f"system.runs_dir={folder / 'taught'}"], {})
+    with start_run("finetune", taught, QUIET) as other:
+        finetune(taught, encoder, other)
     return checkpoint_of(run).path
 
 
@@ -153,6 +159,7 @@ def stopped_by_rank_1(
 def whole_job(folder: Path, model: Path) -> None:
     """What ranks do: everything, the looks at the single process's model; and two runs that rank 1 stops."""
     registries.backbones.register("smooth")(smooth)
+    registries.objectives.register("teacher")(Teacher)
     check_batch_norm()
     check_fused_batch_norm()
     check_decoding(folder)
@@ -238,9 +245,11 @@ def check_decoding(folder: Path) -> None:
 @pytest.fixture(scope="module")
 def single(tmp_path_factory) -> Iterator[Path]:
     registries.backbones.register("smooth")(smooth)
+    registries.objectives.register("teacher")(Teacher)
     folder = with_images(tmp_path_factory.mktemp("single"))
     look(folder, train(folder))
     yield folder
+    registries.objectives.unregister("teacher", Teacher.__module__.partition(".")[0])
     registries.backbones.unregister("smooth", smooth.__module__.partition(".")[0])
 
 
@@ -288,6 +297,11 @@ def assert_same_training(got: Path, expected: Path, verb: str) -> None:
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_ranks_train_as_one_process_does(single, several, stage):
     assert_same_training(several, single, stage)
+
+
+@pytest.mark.slow
+def test_ranks_take_several_steps_a_batch_and_remember_as_one_process_does(single, several):
+    assert_same_training(several / "taught", single / "taught", "finetune")
 
 
 @pytest.mark.slow

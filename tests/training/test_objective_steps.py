@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 import os
 import signal
 
 import pytest
 import torch
+from teacher import Teacher
 from tiny_runs import QUIET, checkpoint_of, finetuned
 from torch import nn
 from torch.nn import functional as F
@@ -21,36 +21,6 @@ from rushkit.setup.start import machine_of, start_run
 from rushkit.training.finetune import finetune, finetuning_job
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
-
-
-class Teacher:
-    """Two steps a batch: towards the labels, then towards a copy that follows the network; keeps the last losses."""
-
-    stage = "finetune"
-
-    def head(self, num_features, classes):
-        return nn.Linear(num_features, classes[0])
-
-    def attach(self, network, shape):
-        memory = nn.ModuleDict({"target": copy.deepcopy(network).requires_grad_(False), "bridge": nn.Linear(10, 10)})
-        # A part of the network may be part of the memory.
-        memory["head"] = network.head
-        memory.register_buffer("last", torch.zeros(2))
-        self.shape = shape
-        return memory
-
-    def losses(self, network, memory, batch):
-        x = batch.view()
-        first = batch.mean(F.cross_entropy(memory["bridge"](network(x)), batch.labels, reduction="none"))
-        yield first
-        with torch.no_grad():
-            target = memory["target"](x)
-        second = batch.mean((network(x + batch.noise(x)) - target).square().sum(1))
-        yield second
-        with torch.no_grad():
-            for held, moving in zip(memory["target"].parameters(), network.parameters(), strict=True):
-                held.lerp_(moving, 0.1)
-        memory.last.copy_(torch.stack([first, second]).detach())
 
 
 class Careless(CrossEntropy):
