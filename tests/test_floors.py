@@ -24,10 +24,11 @@ FLOORS = (
     {"registries", "bar"},
     {"recipe"},
     {"system"},
-    {"data", "views", "noises", "models", "objectives"},
+    {"data", "views", "noises", "models"},
     {"statistics", "checked", "units", "votes"},
     {"smoothing"},
     {"attacks", "certificates"},
+    {"objectives"},
     {"results"},
     {"run", "distributed"},
     {"setup"},
@@ -169,7 +170,7 @@ def test_a_circle_is_seen():
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"networks"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": (
-        {"knn", "schedule", "job", "epoch_log", "noted_noise"},
+        {"batch", "knn", "schedule", "job", "epoch_log"},
         {"restore"},
         {"loop"},
         {"pretrain", "finetune", "dry_run"},

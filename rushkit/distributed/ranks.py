@@ -187,23 +187,31 @@ def own_by_cost(items: Sequence[Item], cost: Callable[[Item], float]) -> list[It
 
 
 def synchronise(module: nn.Module) -> None:
-    """Make the BatchNorm layers inside a module take their statistics over the rows of all ranks, in place."""
-    if world() > 1:
-        synchronise_batch_norm(module)
+    """Give a module rank 0's tensors, and make its BatchNorm layers take statistics over all ranks' rows, in place."""
+    if world() == 1:
+        return
+    synchronise_batch_norm(module)
+    with torch.no_grad():
+        _joined([*module.parameters(), *module.buffers()], lambda flat: distributed.broadcast(flat, 0))
 
 
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
-    """Replace each gradient by its mean over the ranks, in one collective for each dtype.
+    """Replace each gradient by its mean over the ranks.
 
     A parameter without a gradient must be without one on every rank.
     """
-    if world() == 1:
-        return
-    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-        alike = [gradient for gradient in gradients if gradient.dtype == dtype]
-        flat = torch.cat([gradient.flatten() for gradient in alike])
-        distributed.all_reduce(flat)
-        flat /= world()
-        for gradient, mean in zip(alike, flat.split([gradient.numel() for gradient in alike]), strict=True):
-            gradient.copy_(mean.view_as(gradient))
+    if world() > 1:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        _joined(gradients, lambda flat: distributed.all_reduce(flat), divisor=world())
+
+
+def _joined(tensors: Sequence[Tensor], communicate: Callable[[Tensor], object], divisor: int = 1) -> None:
+    """Replace tensors by what a collective makes of them, in one call for each dtype."""
+    for dtype in dict.fromkeys(tensor.dtype for tensor in tensors):
+        alike = [tensor for tensor in tensors if tensor.dtype == dtype]
+        flat = torch.cat([tensor.flatten() for tensor in alike])
+        communicate(flat)
+        if divisor != 1:
+            flat /= divisor
+        for tensor, part in zip(alike, flat.split([tensor.numel() for tensor in alike]), strict=True):
+            tensor.copy_(part.view(tensor.shape))
