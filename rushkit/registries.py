@@ -89,7 +89,7 @@ objectives = Registry(
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
     },
-    offers=("stage", "module", "inputs", "loss"),
+    offers=("stage", "head", "losses"),
 )
 
 recipes = Registry("recipe", "rushkit.recipes")

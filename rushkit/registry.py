@@ -201,7 +201,7 @@ class Registry:
                 f"{self.kind} {entry.name!r} of {entry.owner} cannot be made: {type(error).__name__}: {error}",
                 f"check its options: {describe_options(factory)}; with --debug the traceback is shown",
             ) from error
-        if ours:
+        if entry.owner == BUILTIN_OWNER:
             return made
         # Seen without being asked for: a property may read files.
         if lacking := [part for part in self.offers if part not in dir(made)]:

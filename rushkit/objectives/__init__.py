@@ -60,7 +60,6 @@ class Batch(Protocol):
         ...
 
 
-@runtime_checkable
 class Objective(Protocol):
     """The interface of a training objective; a plugin needs no base class.
 

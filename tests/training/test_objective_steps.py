@@ -157,5 +157,5 @@ def test_an_objective_that_keeps_the_rules_trains(tiny):
 
 
 def test_an_objective_of_an_old_interface_gets_one_clear_message(tiny):
-    with pytest.raises(PluginError, match="'of-old-times' gives OfOldTimes, which lacks stage, head or losses"):
+    with pytest.raises(PluginError, match="its OfOldTimes has no head, losses"):
         finetuned(tiny("finetune.objective=of-old-times"), None)
