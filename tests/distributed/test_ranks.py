@@ -351,7 +351,8 @@ def test_an_audit_that_one_rank_stopped_goes_on_where_it_was(single, several, mo
     assert results(several / "stopped", "audit") == results(single, "audit")
     # Two of rank 1, and what the others had done before they heard of it.
     assert kept >= 2
-    assert kept + len(measured) == len(plan(AUDIT, 2, 10, (AUDITED, 3, 8, 8)))
+    planned = plan(AUDIT, 2, 10, (AUDITED, 3, 8, 8), training=AUDITED)
+    assert kept + len(measured) == len(planned)
     assert not list((path / "counts").iterdir())
 
 
