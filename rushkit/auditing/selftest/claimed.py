@@ -28,9 +28,9 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
     """Return the share of images that are right after the attack behind the claim, out of all images.
 
     PGD of 40 steps of 2.5 eps / 40 along the slope of cross-entropy, on one draw a step, from a random start; the last
-    iterate counts. ``Case.naive`` says whether each step draws afresh, or the attack and its judgement hold one draw,
-    or an image is left alone from the first answer that is not its label on. A rejection counts as right: that is
-    the claim. A model whose output has no slope keeps its random start.
+    iterate counts. ``Case.naive`` says whether each step draws afresh, or the attack holds one draw, which may be that
+    of its judgement, or an image is left alone from the first answer that is not its label on. A rejection counts as
+    right: that is the claim. A model whose output has no slope keeps its random start.
 
     Example::
 
@@ -44,7 +44,7 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
         seed: Seeds every draw; the global random state is left as it was.
     """
     draw = derived_seed(seed, f"self-test naive {case.name}")
-    held = draw if case.naive == "held" else None
+    held = draw if case.naive in ("held", "stale") else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw)
         x_adv = _start(case, x, seed)
@@ -54,7 +54,8 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
             if case.naive == "rejecting":
                 stepped = torch.where((logits.argmax(1) == y).view(-1, 1, 1, 1), stepped, x_adv)
             x_adv = stepped
-        return _right(planted, x_adv, y, held).float().mean().item()
+        # After the last pass the generator goes on to a draw that the attack has not seen.
+        return _right(planted, x_adv, y, held if case.naive == "held" else None).float().mean().item()
 
 
 def adaptive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> float | None:

@@ -4,6 +4,14 @@ one to quote."""
 from __future__ import annotations
 
 from rushkit.auditing.selftest.case import Case
-from rushkit.auditing.selftest.held_out import rejecting, slopes
+from rushkit.auditing.selftest.held_out import attacks, ensembles, leaking, randomness, rejecting, slopes, state
 
-CASES: tuple[Case, ...] = (*slopes.CASES, *rejecting.CASES)
+CASES: tuple[Case, ...] = (
+    *slopes.CASES,
+    *rejecting.CASES,
+    *randomness.CASES,
+    *state.CASES,
+    *leaking.CASES,
+    *attacks.CASES,
+    *ensembles.CASES,
+)
