@@ -196,9 +196,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "auditing": (
         {"planted", "rejections", "scoring", "training_images"},
-        {"given", "plan", "probes"},
+        {"given", "landscapes", "plan", "probes"},
         {"attacks"},
-        {"kept"},
+        {"kept", "versions"},
         {"measure"},
         {"checks"},
         {"selftest"},

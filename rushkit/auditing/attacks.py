@@ -13,9 +13,9 @@ from torch import Tensor
 from rushkit.attacks import create
 from rushkit.attacks.abilities import Reports
 from rushkit.attacks.fab import FAB
-from rushkit.attacks.losses import nll
+from rushkit.attacks.losses import classes_needed, dlr, margin, nll
 from rushkit.attacks.norms import length, project, random_start, rim_start, rounding, settle
-from rushkit.attacks.restarts import start_source
+from rushkit.attacks.restarts import likeliest_others, start_source
 from rushkit.attacks.result import AttackResult, no_finite_gradient
 from rushkit.attacks.square import Square
 from rushkit.attacks.steps.auto import AutoSteps
@@ -103,11 +103,19 @@ class Attacks:
 
     def judge(self, x_adv: Tensor, rows: Tensor) -> Outcome:
         """Score the chosen versions (n, C, H, W) of the images ``rows`` (n,) by many votes of fresh noise."""
+        return self._judged(x_adv, rows, FINAL_VOTES, "final")
+
+    def opinion(self, x_adv: Tensor) -> Outcome:
+        """Score versions (N, C, H, W) of all images as each attack is, by votes of fresh noise."""
+        votes = score_votes(self._g.samples, self._g.deterministic)
+        return self._judged(x_adv, torch.arange(len(x_adv)), votes, "opinion")
+
+    def _judged(self, x_adv: Tensor, rows: Tensor, votes: int, label: str) -> Outcome:
         before = self._g.image_forwards
         outcome = Outcome()
         try:
             y, seed = self._y[rows.to(self.device)], self._settings.seed
-            scores = score(self._g, x_adv, y, FINAL_VOTES, seed, "final", rows)
+            scores = score(self._g, x_adv, y, votes, seed, label, rows)
             outcome.share, outcome.first = scores.share, scores.first
         except NumericsError as error:
             outcome.problem = error.message
@@ -198,16 +206,25 @@ class Attacks:
         return project(x, x + delta, settings.norm, settings.eps)
 
     def _adaptive(self, measurement: Measurement, outcome: Outcome) -> Tensor:
-        """Climb the base attack's loss by the steps of APGD, and keep the point of largest loss, as it does."""
-        x, y, settings = self._x, self._y, self._settings
+        """Climb by the steps of APGD, and keep the point of largest loss, as it does.
+
+        The loss is the base attack's, or as in APGD-T the difference of logits ratio towards a likely other class; with
+        fewer than four classes, where that is not defined, the margin.
+        """
+        x, y, settings, rank = self._x, self._y, self._settings, measurement.options.get("rank")
         seed, steps = derived_seed(settings.seed, f"audit {measurement.label}"), measurement.options["steps"]
         rule = partial(SparseSteps, noisy=not self._g.deterministic) if settings.norm == "l1" else AutoSteps
         radius = settings.eps * (SparseSteps if settings.norm == "l1" else AutoSteps).first_radius
         start = rim_start(x, settings.norm, radius, start_source(seed, 0, x.device))
         climb, usable = rule(x, start, settings.norm, settings.eps, steps), torch.zeros_like(y, dtype=torch.bool)
         with under_attack(self._g, x, seed, settings.eot) as victim:
+            loss, target = nll, None
+            if rank is not None:
+                # All ranks from one panel, so that no two climbs have the same target.
+                target = likeliest_others(victim, x, y, derived_seed(settings.seed, "audit targets"))[:, rank]
+                loss = dlr if victim.num_classes >= classes_needed("dlr", targeted=True) else margin
             for step in range(steps):
-                slope = victim.gradient(climb.x_adv, y, nll, draw=derive(seed, "step", 0, step))
+                slope = victim.gradient(climb.x_adv, y, loss, target, draw=derive(seed, "step", 0, step))
                 usable |= slope.usable
                 climb.tell(slope.loss, slope.gradient)
         if not usable.any():

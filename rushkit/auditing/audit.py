@@ -191,11 +191,13 @@ def _attacks(measured: Measured) -> AuditAttacks:
         "square": measured.rival("black_box"),
         "apgd": measured.rival("step_rule"),
         "training": measured.rival("training"),
+        "second_opinion": measured.second_opinion,
         "best": measured.best,
         "strongest": measured.strongest,
     }
     return AuditAttacks(
         **{name: _point(point) for name, point in alone.items() if point is not None},
+        targeted=[_point(point) for point in measured.points["targeted"]],
         minimum_norm=[_point(point) for point in measured.points["minimum_norm"]],
     )
 

@@ -23,10 +23,12 @@ from rushkit.attacks.victim import under_attack
 from rushkit.auditing.attacks import Attacks, Outcome
 from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.kept import KeptOutcomes
+from rushkit.auditing.landscapes import shares_reached
 from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
 from rushkit.auditing.probes import Probes, probe
 from rushkit.auditing.rejections import Answers, answers, of_real_classes
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
+from rushkit.auditing.versions import Versions, judged, worst_of_all
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
 from rushkit.models.repeats import RANDOM_FROM
@@ -110,6 +112,10 @@ class Measured:
         last_right: For each image, the share of the scoring draws that give the label at its last iterate.
         why_no_training: Why there are no training images at hand, or "".
         claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
+        second_opinion: The accuracy on the worst of what APGD and APGD-T make of each image, by votes that did not
+            choose it.
+        landscapes: The least share of the possible rise that the attack under doubt reaches on each landscape whose
+            optimum is known; empty if it was not tried.
         first_votes: Whether the first of these votes on each image's worst version of all is right.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
@@ -144,6 +150,8 @@ class Measured:
     last_right: tuple[float, ...] = ()
     why_no_training: str = ""
     claim: float | None = None
+    second_opinion: Point | None = None
+    landscapes: dict[str, float] = field(default_factory=dict)
     first_votes: tuple[bool, ...] = ()
     any_failure: float | None = None
     curve: tuple[float, ...] = ()
@@ -252,15 +260,16 @@ def measure(
     planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic, training)
     if measured.no_gradient:
         planned = [measurement for measurement in planned if not measurement.uses_gradients]
-    # The worst white-box versions, and those of all attacks where they differ.
+    # The worst white-box versions, those of all attacks where they differ, and the second opinion.
+    passes = Passes(len(x), g.samples, g.deterministic)
     looks = (1 if measured.no_gradient else 2) + measured.rejects
-    final = looks * Passes(len(x), g.samples, g.deterministic).final
+    final = looks * passes.final + (0 if measured.no_gradient else passes.score)
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
-    white_box, strongest = WorstVersions(x), WorstVersions(x)
+    versions = Versions.of(x)
     attacks = Attacks(g, x, y, settings, given)
     work = work or unattended()
-    mine = _measure_share(attacks, planned, white_box, strongest, work, kept)
+    mine = _measure_share(attacks, planned, versions, work, kept)
     work.stop_together()
     parts = ranks.gather({number: asdict(outcome) for number, outcome in mine.items()})
     outcomes = _OUTCOMES.validate_python({number: outcome for part in parts for number, outcome in part.items()})
@@ -269,7 +278,11 @@ def measure(
         if not measured.add(measurement, outcomes[number]):
             return measured
     measured.points["radii"].sort(key=lambda point: point.value)
-    _judge_worst(measured, attacks, None if measured.no_gradient else white_box, strongest)
+    measured.landscapes = _landscapes(settings, given, x.device)
+    if not measured.no_gradient:
+        _judge_opinion(measured, attacks, versions.opinion)
+    if not measured.problem or measured.no_gradient:
+        _judge_worst(measured, attacks, None if measured.no_gradient else versions.white_box, versions.strongest)
     return measured
 
 
@@ -346,11 +359,19 @@ def _agreed(before: tuple[Measured, Pace] | None) -> tuple[Measured, Pace]:
     return _BEFORE.validate_python(ranks.broadcast(plain))
 
 
+def _landscapes(settings: Settings, given: Given, device: torch.device) -> dict[str, float]:
+    """Return the share of each known optimum that the attack under doubt reaches, rank 0's on every rank."""
+    if ranks.rank() != 0:
+        shares = None
+    else:
+        shares = shares_reached(given.attack, settings.norm, settings.steps, settings.seed, device)
+    return dict(ranks.broadcast(shares))
+
+
 def _measure_share(
     attacks: Attacks,
     planned: list[Measurement],
-    white_box: WorstVersions,
-    strongest: WorstVersions,
+    versions: Versions,
     work: Work,
     kept: KeptOutcomes | None,
 ) -> dict[int, Outcome]:
@@ -363,9 +384,7 @@ def _measure_share(
             break
         outcome, x_adv = _kept_or_measured(attacks, measurement, kept, number)
         if x_adv is not None and outcome.lead is not None:
-            strongest.offer(number, x_adv, outcome.lead)
-            if measurement.uses_gradients:
-                white_box.offer(number, x_adv, outcome.lead)
+            versions.offer(measurement, number, x_adv, outcome.lead)
         outcomes[number] = outcome
         if outcome.problem:
             break
@@ -388,15 +407,6 @@ def _kept_or_measured(
     return outcome, x_adv
 
 
-def _worst_of_all(worst: WorstVersions) -> Tensor:
-    """Return the worst version of each image over all ranks, (N, C, H, W); ties go to the first measurement."""
-    by_image = zip(*ranks.gather(list(zip(worst.lead.tolist(), worst.number.tolist(), strict=True))), strict=True)
-    winners = [max(rivals, key=lambda rival: (rival[0], -rival[1]))[1] for rivals in by_image]
-    mine = (worst.number == torch.tensor(winners)).to(worst.x_adv.device)
-    # Contiguous, because ranks add up raw memory, whatever its layout.
-    return ranks.total(torch.where(mine.view(-1, 1, 1, 1), worst.x_adv, 0.0).contiguous())
-
-
 def _judge_worst(
     measured: Measured, attacks: Attacks, white_box: WorstVersions | None, strongest: WorstVersions
 ) -> None:
@@ -404,8 +414,8 @@ def _judge_worst(
 
     The white-box versions are judged first; those of all attacks only where they differ.
     """
-    versions = [_worst_of_all(worst) for worst in (white_box, strongest) if worst is not None]
-    parts = ranks.broadcast([asdict(part) for part in _judged(attacks, versions)] if ranks.rank() == 0 else None)
+    versions = [worst_of_all(worst) for worst in (white_box, strongest) if worst is not None]
+    parts = ranks.broadcast([asdict(part) for part in judged(attacks, versions)] if ranks.rank() == 0 else None)
     first, *second = [Outcome(**part) for part in parts]
     measured.passes += sum(outcome.passes for outcome in (first, *second))
     problems = [outcome.problem for outcome in (first, *second) if outcome.problem]
@@ -433,27 +443,15 @@ def _answer_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
         measured.worst_answers = Answers(*outcome.answers)
 
 
-def _judged(attacks: Attacks, versions: list[Tensor]) -> list[Outcome]:
-    """Return the outcome of the final votes on each list of versions; versions that are the same are judged once."""
-    base, rows = versions[0], torch.arange(len(versions[0]))
-    outcomes = [attacks.judge(base, rows)]
-    for x_adv in versions[1:]:
-        if outcomes[0].problem:
-            break
-        differ = (x_adv != base).flatten(1).any(dim=1).nonzero().squeeze(1).cpu()
-        again = attacks.judge(x_adv[differ], differ) if len(differ) else Outcome(share=[], first=[])
-        outcomes.append(_put(outcomes[0], differ.tolist(), again))
-    return outcomes
-
-
-def _put(first: Outcome, rows: list[int], again: Outcome) -> Outcome:
-    """Return the outcome ``again`` of some rows, with the rest of the images as they were in the first."""
-    if again.problem:
-        return again
-    share, right = list(first.share or ()), list(first.first or ())
-    for row, new_share, new_right in zip(rows, again.share or (), again.first or (), strict=True):
-        share[row], right[row] = new_share, new_right
-    return Outcome(share=share, first=right, passes=again.passes)
+def _judge_opinion(measured: Measured, attacks: Attacks, versions: WorstVersions) -> None:
+    """Score the second opinion by fresh votes, which were not used to choose its versions."""
+    x_adv = worst_of_all(versions)
+    outcome = Outcome(**ranks.broadcast(asdict(attacks.opinion(x_adv)) if ranks.rank() == 0 else None))
+    measured.passes += outcome.passes
+    if outcome.problem:
+        measured.not_finite, measured.problem = 1, outcome.problem
+    elif outcome.share is not None:
+        measured.second_opinion = Point("apgd and apgd-t", 0.0, tuple(outcome.share))
 
 
 def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Gradients, int]:

@@ -22,8 +22,8 @@ from rushkit.recipe.radius import check_eps
 
 # The losses that rival −log p̄.
 _RIVALS: tuple[LossName, ...] = ("ce", "dlr", "margin")
-# Classes that FAB walks towards, the likeliest first.
-FAB_TARGETS = 3
+# Classes that FAB walks towards, and classes that APGD-T climbs towards, the likeliest first.
+FAB_TARGETS, CLIMBED_TARGETS = 3, 3
 # Minimum-norm attacks of the plugin rushkit-foolbox; they take part where it is installed.
 _PLUGINS: dict[str, str] = {"linf": "foolbox-fmn", "l2": "foolbox-ddn", "l1": "foolbox-fmn"}
 # The radius at which every image can become grey, so that no classifier can be robust: half the box, by norm.
@@ -95,6 +95,7 @@ Place = Literal[
     "noise",
     "black_box",
     "step_rule",
+    "targeted",
     "minimum_norm",
     "training",
 ]
@@ -111,7 +112,8 @@ class Measurement:
         value: The value of the setting that its sweep varies.
         kind: How it is made; a climb is PGD, "training" one on training images, "adaptive" one by the steps of APGD,
             and "plugin" an attack called ``label``.
-        options: The options in which a climb differs from the base attack.
+        options: The options in which a climb differs from the base attack; of APGD's, ``rank`` counts the classes that
+            it climbs towards, from the likeliest.
         base: Whether it is the base attack itself.
     """
 
@@ -226,9 +228,11 @@ def plan(
 def _rivals(settings: Settings, passes: Passes, classes: int) -> list[Measurement]:
     """Return the attacks that differ from PGD in mechanism."""
     eot, steps = settings.eot, settings.step_counts[-1]
-    queries, targets = settings.queries, min(FAB_TARGETS, classes - 1)
+    queries, targets, images = settings.queries, min(FAB_TARGETS, classes - 1), passes.images
     random = not passes.deterministic
     adaptive = 1 + passes.gradients(steps, eot)
+    # The likeliest classes come from a panel of draws.
+    targeted = adaptive + images * passes.draws(max(eot, EOT_SAMPLES))
     # Versions are compared at the start, at every new panel of queries, and at the end.
     square = passes.searched(queries, eot, 1 + random * (1 + (queries - 1) // PANEL_QUERIES))
     # A step is a gradient, forwards and backwards, and a look at where it leads.
@@ -236,6 +240,17 @@ def _rivals(settings: Settings, passes: Passes, classes: int) -> list[Measuremen
     fab = passes.searched(3 * targets * settings.steps, eot, 2 + offers)
     planned = [
         Measurement(f"apgd, {steps} steps", "step_rule", adaptive + passes.score, steps, "adaptive", {"steps": steps}),
+        *(
+            Measurement(
+                f"apgd-t, class {rank + 1}",
+                "targeted",
+                targeted + passes.score,
+                steps,
+                "adaptive",
+                {"steps": steps, "rank": rank},
+            )
+            for rank in range(min(CLIMBED_TARGETS, classes - 1))
+        ),
         Measurement("square", "black_box", square + passes.score, queries, "square"),
         Measurement("fab", "minimum_norm", fab + passes.score, settings.steps, "fab"),
     ]

@@ -91,6 +91,8 @@ class AuditAttacks(Record):
     square: AuditPoint | None = None
     apgd: AuditPoint | None = None
     training: AuditPoint | None = None
+    targeted: list[AuditPoint] = Field(default_factory=list)
+    second_opinion: AuditPoint | None = None
     best: AuditPoint | None = None
     strongest: AuditPoint | None = None
     minimum_norm: list[AuditPoint] = Field(default_factory=list)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-import weak_steps
 from planted_models import Linear, reach, several_classes, spaced
 
 from rushkit import attacks, registries
@@ -10,6 +9,7 @@ from rushkit.attacks import apgd
 from rushkit.attacks.autoattack import AutoAttack
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.steps.sparse import SparseSteps
+from rushkit.auditing.selftest.weak import SpreadInL1, pgd_by
 from rushkit.smoothing import SmoothedClassifier
 
 TWO_CLASS = {
@@ -182,4 +182,4 @@ def test_l1_steps_spread_over_one_percent_lose_a_fifth_at_32_pixels():
     model, x, y = never_broken(32, 4)
     g = SmoothedClassifier(model, registries.noises.create("uniform", scale=0.3), 16, seed=0)
     weight = model.weight[0].detach()
-    assert (gains(weak_steps.pgd_by(weak_steps.SpreadInL1), g, weight, x, y, 3.0, steps=40) < 0.9).all()
+    assert (gains(pgd_by(SpreadInL1), g, weight, x, y, 3.0, steps=40) < 0.9).all()

@@ -14,7 +14,7 @@ from torch import nn
 from rushkit import registries
 from rushkit.attacks.pgd import PGD
 from rushkit.auditing import attacks as audit_attacks
-from rushkit.auditing import measure as audit_measure
+from rushkit.auditing import versions
 from rushkit.auditing.attacks import Outcome
 from rushkit.auditing.checks.attacks import steps_not_converged
 from rushkit.auditing.checks.checklist import CHECKS, check_all
@@ -188,10 +188,10 @@ def test_of_the_ranks_versions_of_an_image_the_worst_counts_and_of_equals_the_fi
     _, x, _ = prototypes()
     worst = WorstVersions(x[:1])
     worst.offer(3, x[:1], [0.5])
-    monkeypatch.setattr(audit_measure.ranks, "gather", lambda own: [own, [other]])
+    monkeypatch.setattr(versions.ranks, "gather", lambda own: [own, [other]])
     # What another rank adds is not here: where its version is the one, this rank gives nothing.
     expected = x[:1] if kept else torch.zeros_like(x[:1])
-    assert torch.equal(audit_measure._worst_of_all(worst), expected)
+    assert torch.equal(versions.worst_of_all(worst), expected)
 
 
 def test_every_check_is_registered_under_its_own_name():

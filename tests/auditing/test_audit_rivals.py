@@ -8,7 +8,6 @@ import pytest
 import torch
 from linear_models import layer, prototypes
 from torch import nn
-from weak_steps import SpreadInL1, StaleSlope, pgd_by
 
 from rushkit import registries
 from rushkit.attacks import pgd
@@ -22,6 +21,7 @@ from rushkit.auditing.given import ALONE, Given
 from rushkit.auditing.measure import Gradients, Measured, Point
 from rushkit.auditing.measure import _gradients as input_gradients
 from rushkit.auditing.plan import Settings, plan
+from rushkit.auditing.selftest.weak import OneStep, SpreadInL1, StaleSlope, pgd_by
 from rushkit.data.digits import digits
 from rushkit.setup.components import to_float
 from rushkit.smoothing import SmoothedClassifier
@@ -134,25 +134,18 @@ def test_the_rivals_reach_the_exact_worst_case_of_a_linear_model(norm):
         assert found.points[place][0].right == tuple((distances > eps).tolist()), place
 
 
-def one_step(attack, model, x, y):
-    options = {"samples": attack.samples, "selection_samples": 1, "seed": attack.seed, "loss": attack.loss}
-    single = pgd.PGD(attack.norm, attack.eps, 1, attack.eps, random_start=False, best="last", **options)
-    return single.run(model, x, y)
+class TowardsTheNextClass(pgd.PGD):
+    """Aims at the class that follows the label."""
+
+    def run(self, model, x, y, target=None):
+        options = {"samples": self.samples, "selection_samples": 1, "seed": self.seed}
+        aimed = pgd.PGD(self.norm, self.eps, self.steps, best="last", targeted=True, **options)
+        return aimed.run(model, x, y, (y + 1) % 10)
 
 
-def next_class(attack, model, x, y):
-    options = {"samples": attack.samples, "selection_samples": 1, "seed": attack.seed}
-    aimed = pgd.PGD(attack.norm, attack.eps, attack.steps, best="last", targeted=True, **options)
-    return aimed.run(model, x, y, (y + 1) % 10)
-
-
-@pytest.mark.parametrize("run", [one_step, next_class], ids=["one step of eps", "towards the next class alone"])
-def test_a_weak_pgd_is_noticed_by_both_rivals(net, run):
-    class Weak(pgd.PGD):
-        def run(self, model, x, y, target=None):
-            return run(self, model, x, y)
-
-    assert verdicts(measured(net, "linf", BALLS["linf"], Given(attack=Weak))) == ("fail", "fail")
+@pytest.mark.parametrize("attack", [OneStep, TowardsTheNextClass])
+def test_a_weak_pgd_is_noticed_by_both_rivals(net, attack):
+    assert verdicts(measured(net, "linf", BALLS["linf"], Given(attack=attack))) == ("fail", "fail")
 
 
 def test_a_slope_that_is_out_of_date_is_noticed_by_both_rivals(net):

@@ -10,8 +10,9 @@ from torch import nn
 from rushkit import registries
 from rushkit.auditing.attacks import Outcome
 from rushkit.auditing.checks.checklist import check_all
-from rushkit.auditing.measure import _judged, measure
+from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings
+from rushkit.auditing.versions import judged
 from rushkit.smoothing import SmoothedClassifier
 
 SETTINGS = Settings("linf", 0.05, steps=4, eot=2, queries=100, planted=2)
@@ -124,7 +125,7 @@ def versions(*shares):
 
 def test_only_the_versions_that_differ_are_judged_again():
     judge = Judge()
-    best, strongest = _judged(judge, [versions(1.0, 0.75, 0.25), versions(1.0, 0.0, 0.25)])
+    best, strongest = judged(judge, [versions(1.0, 0.75, 0.25), versions(1.0, 0.0, 0.25)])
     assert judge.seen == [[0, 1, 2], [1]]
     assert (best.share, best.first) == ([1.0, 0.75, 0.25], [True, True, False])
     assert (strongest.share, strongest.first) == ([1.0, 0.0, 0.25], [True, False, False])
@@ -133,11 +134,11 @@ def test_only_the_versions_that_differ_are_judged_again():
 
 def test_versions_that_are_all_the_same_are_judged_once():
     judge = Judge()
-    best, strongest = _judged(judge, [versions(1.0, 0.5), versions(1.0, 0.5)])
+    best, strongest = judged(judge, [versions(1.0, 0.5), versions(1.0, 0.5)])
     assert judge.seen == [[0, 1]]
     assert (strongest.share, strongest.first, strongest.passes) == (best.share, best.first, 0)
 
 
 def test_after_a_problem_nothing_more_is_judged():
     judge = Judge("logits are NaN")
-    assert [each.problem for each in _judged(judge, [versions(1.0), versions(0.0)])] == ["logits are NaN"]
+    assert [each.problem for each in judged(judge, [versions(1.0), versions(0.0)])] == ["logits are NaN"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from rushkit.auditing.checks import attacks, draws, slopes, subjects
+from rushkit.auditing.checks import attacks, draws, slopes, strength, subjects
 from rushkit.auditing.checks.verdict import Verdict
 from rushkit.auditing.measure import Measured
 from rushkit.results.notes import Check
@@ -42,12 +42,14 @@ CHECKS: tuple[tuple[str, str, Judge], ...] = (
     ("RK127", "claim-refuted", subjects.claim_refuted),
     ("RK128", "more-classes", subjects.more_classes),
     ("RK129", "silent-success", attacks.silent_success),
+    ("RK130", "planted-optimum", strength.planted_optimum),
+    ("RK131", "second-opinion", strength.second_opinion),
     ("RK132", "outputs-are-probabilities", subjects.outputs_are_probabilities),
 )
 # Checks that need nothing but the model before any attack.
 _ALWAYS = ("RK106",)
 # Checks that need attacks but no slopes: they are judged where the graph is cut as well.
-_WITHOUT_SLOPES = ("RK112", "RK113", "RK118")
+_WITHOUT_SLOPES = ("RK112", "RK113", "RK118", "RK130")
 # Checks of probes that no attack takes part in.
 _OF_PROBES = ("RK122", "RK124", "RK125", "RK132")
 # Checks of what draws do, whether of noise or of a model that is random by itself.

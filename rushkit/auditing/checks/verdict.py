@@ -38,11 +38,11 @@ class Verdict:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def rival(weak: Point, strong: Point) -> Verdict:
-    """Compare two attacks: the weaker one must not break more images."""
+def rival(weak: Point, strong: Point, alpha: float = _ALPHA) -> Verdict:
+    """Compare two attacks: the weaker one must not break more images; ``alpha`` is the level of the test that fails."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
     says = f"{weak.label} leaves {as_percent(weak.accuracy)}, {strong.label} {as_percent(strong.accuracy)}"
-    return Verdict(worse_by(weak, strong), says + tolerance(weak, strong), figures)
+    return Verdict(worse_by(weak, strong, alpha), says + tolerance(weak, strong), figures)
 
 
 def monotone(points: list[Point], what: str) -> Verdict:
@@ -54,14 +54,19 @@ def monotone(points: list[Point], what: str) -> Verdict:
     return Verdict(worst, f"along {what} accuracy goes {accuracies}", figures)
 
 
-def worse_by(lower: Point, higher: Point) -> Status:
+def worse_by(lower: Point, higher: Point, alpha: float = _ALPHA) -> Status:
     """Compare the accuracy of two points on the same images, by size and significance of the difference."""
     drop = higher.accuracy - lower.accuracy
-    lost = sum(before and not after for before, after in zip(higher.right, lower.right, strict=True))
-    won = sum(after and not before for before, after in zip(higher.right, lower.right, strict=True))
-    if drop > LARGE and lost > won and float(statistics.mcnemar(lost, won)) < _ALPHA:
+    lost, won = discordant(lower, higher)
+    if drop > LARGE and lost > won and float(statistics.mcnemar(lost, won)) < alpha:
         return "fail"
     return "warn" if drop > _noticed_from(lower, higher) else "pass"
+
+
+def discordant(lower: Point, higher: Point) -> tuple[int, int]:
+    """Return how many images only the second point has right, and how many only the first."""
+    pairs = list(zip(lower.right, higher.right, strict=True))
+    return sum(after and not before for before, after in pairs), sum(before and not after for before, after in pairs)
 
 
 def _noticed_from(lower: Point, higher: Point) -> float:

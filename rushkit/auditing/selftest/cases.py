@@ -15,6 +15,7 @@ from rushkit.auditing.selftest import (
     scaled,
     sound,
     steep,
+    weak,
     winners,
 )
 from rushkit.auditing.selftest.case import Case
@@ -31,6 +32,7 @@ CASES: tuple[Case, ...] = (
     *random_defences.CASES,
     *rejecting.CASES,
     *batches.CASES,
+    *weak.CASES,
     *sound.CASES,
     *held_out.CASES,
 )
