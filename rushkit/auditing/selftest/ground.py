@@ -24,7 +24,7 @@ SIDE, CLASSES = 16, 10
 EPOCHS, BATCH, RATE = 30, 64, 2e-3
 # Training against PGD: steps of eps/4 for each batch, and the epochs over which eps rises. Trained at the whole radius
 # from the first step on, a network may learn a constant answer; below this clean accuracy it has.
-_STEPS, _SIZE, _RAMP, _LEARNED = 7, 0.25, 12, 0.8
+_STEPS, _SIZE, _RAMP, LEARNED = 7, 0.25, 12, 0.8
 # (network, images, labels, epoch, its draws) -> the images to train on.
 Moves = Callable[[nn.Module, Tensor, Tensor, int, torch.Generator], Tensor]
 
@@ -144,22 +144,75 @@ def pgd_trained(ground: Ground, norm: Norm = "linf", eps: float = 0.15) -> nn.Mo
     """
 
     def moved(network: nn.Module, x: Tensor, y: Tensor, epoch: int, source: torch.Generator) -> Tensor:
-        radius = eps * min(1.0, (epoch + 1) / _RAMP)
-        x_adv = random_start(x, norm, radius, source)
-        for _ in range(_STEPS):
-            x_adv = x_adv.detach().requires_grad_()
-            (slope,) = torch.autograd.grad(nn.functional.cross_entropy(network(x_adv), y), x_adv)
-            x_adv = project(x, x_adv.detach() + ascent(slope, norm, _SIZE * radius), norm, radius)
-        return x_adv.detach()
+        def loss(logits: Tensor) -> Tensor:
+            return nn.functional.cross_entropy(logits, y)
 
-    network = ground.trained(convolutional, f"pgd {norm} {eps:g}", moved=moved)
+        return _climbed(network, x, loss, norm, eps * min(1.0, (epoch + 1) / _RAMP), source)
+
+    return _learned(ground, ground.trained(convolutional, f"pgd {norm} {eps:g}", moved=moved), f"PGD in {norm} {eps:g}")
+
+
+def trades_trained(ground: Ground, norm: Norm = "linf", eps: float = 0.15, beta: float = 3.0) -> nn.Module:
+    """Return the base network, trained by TRADES (Zhang et al. 2019) with the steps and the rise of ``pgd_trained``.
+
+    Args:
+        ground: The images, and the seed of weights, batches and starts.
+        norm: The norm of the ball.
+        eps: Its radius, pixel units.
+        beta: The weight of the divergence between the answers to an image and to its attacked version.
+    """
+
+    def moved(network: nn.Module, x: Tensor, y: Tensor, epoch: int, source: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            answers = network(x).softmax(dim=1)
+
+        def loss(logits: Tensor) -> Tensor:
+            return _divergence(logits, answers)
+
+        return torch.cat([x, _climbed(network, x, loss, norm, eps * min(1.0, (epoch + 1) / _RAMP), source)])
+
+    def loss(logits: Tensor, y: Tensor) -> Tensor:
+        clean, attacked = logits.chunk(2)
+        return nn.functional.cross_entropy(clean, y) + beta * _divergence(attacked, clean.softmax(dim=1))
+
+    network = ground.trained(convolutional, f"trades {norm} {eps:g}", moved=moved, loss=loss)
+    return _learned(ground, network, f"PGD in {norm} {eps:g} by TRADES")
+
+
+def _divergence(logits: Tensor, answers: Tensor) -> Tensor:
+    """Return the mean Kullback-Leibler divergence of the answers (N, K) from those that the logits (N, K) give."""
+    return nn.functional.kl_div(logits.log_softmax(dim=1), answers, reduction="batchmean")
+
+
+def _climbed(
+    network: nn.Module,
+    x: Tensor,
+    loss: Callable[[Tensor], Tensor],
+    norm: Norm,
+    radius: float,
+    source: torch.Generator,
+) -> Tensor:
+    """Return the images (N, C, H, W) that a few steps up the loss of the logits lead to, from a random start."""
+    x_adv = random_start(x, norm, radius, source)
+    for _ in range(_STEPS):
+        x_adv = x_adv.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(loss(network(x_adv)), x_adv)
+        x_adv = project(x, x_adv.detach() + ascent(slope, norm, _SIZE * radius), norm, radius)
+    return x_adv.detach()
+
+
+def _learned(ground: Ground, network: nn.Module, against: str) -> nn.Module:
+    """Return a network that was trained against an attack, if it has learned the digits.
+
+    Raises:
+        NumericsError: it has not.
+    """
     x, y = ground.test
     with torch.no_grad():
         clean = float((network(x).argmax(dim=1) == y).double().mean())
-    if not clean > _LEARNED:
+    if not clean > LEARNED:
         raise NumericsError(
-            f"trained against PGD in {norm} {eps:g}, the network gets {clean:.3f} of clean images right",
-            "take another seed",
+            f"trained against {against}, the network gets {clean:.3f} of clean images right", "take another seed"
         )
     return network
 

@@ -9,7 +9,16 @@ from torch import nn
 
 from rushkit.attacks import Norm
 from rushkit.auditing.selftest.case import Case, Planted
-from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground, convolutional, in_noise
+from rushkit.auditing.selftest.ground import (
+    CLASSES,
+    LEARNED,
+    SIDE,
+    Ground,
+    convolutional,
+    in_noise,
+    pgd_trained,
+    trades_trained,
+)
 from rushkit.errors import NumericsError
 from rushkit.noises.additive import AdditiveNoise
 from rushkit.noises.gaussian import Gaussian
@@ -18,8 +27,6 @@ from rushkit.noises.uniform import Uniform
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
-# A model that has not learned the digits proves nothing by its robustness.
-LEARNED = 0.8
 # m of the smoothed models.
 _DRAWS = 16
 
@@ -65,6 +72,18 @@ def _base(ground: Ground) -> Planted:
     return Planted(ground.base)
 
 
+def _pgd_trained(ground: Ground) -> Planted:
+    return Planted(ground.robust)
+
+
+def _pgd_trained_l2(ground: Ground) -> Planted:
+    return Planted(pgd_trained(ground, "l2", 2.0))
+
+
+def _trades_trained(ground: Ground) -> Planted:
+    return Planted(trades_trained(ground))
+
+
 def _smooth(ground: Ground) -> Planted:
     return Planted(ground.trained(_smooth_network, "gelu"))
 
@@ -82,8 +101,12 @@ def _sound(name: str, norm: Norm, eps: float, build: Callable[[Ground], Planted]
 CASES = (
     _sound("linear, l-inf", "linf", 0.03, _linear),
     _sound("linear, l2", "l2", 0.5, _linear),
+    _sound("PGD-trained, l-inf", "linf", 0.1, _pgd_trained),
+    _sound("PGD-trained, l2", "l2", 1.5, _pgd_trained_l2),
+    _sound("TRADES", "linf", 0.1, _trades_trained),
     _sound("base net, l-inf", "linf", 0.05, _base),
     _sound("base net, l2", "l2", 1.0, _base),
+    _sound("PGD-trained, l1", "l1", 15.0, _pgd_trained),
     _sound("uniform noise", "linf", 0.1, partial(_smoothed, Uniform(scale=0.6))),
     _sound("Gaussian noise", "linf", 0.1, partial(_smoothed, Gaussian(std=0.35))),
     _sound("Laplace noise", "linf", 0.1, partial(_smoothed, Laplace(scale=0.25))),
