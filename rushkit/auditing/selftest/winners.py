@@ -13,7 +13,7 @@ from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground
 from rushkit.auditing.selftest.stand_ins import Neighbours
 
-_EPOCHS = 40
+_EPOCHS, _RATE = 40, 5e-3
 _CHANNELS, _HIDDEN = 32, 64
 # Neighbours of an image in a pass of the stand-in, and their standard deviation in pixel units.
 _NEIGHBOURS, _SPREAD = 30, 0.04
@@ -39,7 +39,7 @@ class Winners(nn.Module):
 
 def winners(ground: Ground, share: float) -> Planted:
     """Build a network of two convolutions of 32 channels in which a share of the activations wins."""
-    model = ground.trained(lambda: _network(share), f"winners {share:g}", epochs=_EPOCHS)
+    model = ground.trained(lambda: _network(share), f"winners {share:g}", epochs=_EPOCHS, rate=_RATE)
     return Planted(model, stand_in=Neighbours(model, _NEIGHBOURS, _SPREAD).eval())
 
 
