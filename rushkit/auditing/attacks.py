@@ -110,6 +110,10 @@ class Attacks:
         votes = score_votes(self._g.samples, self._g.deterministic)
         return self._judged(x_adv, torch.arange(len(x_adv)), votes, "opinion")
 
+    def vote(self) -> Outcome:
+        """Let one vote of fresh noise decide on each image as it is."""
+        return self._judged(self._x, torch.arange(len(self._x)), 1, "final vote on clean images")
+
     def _judged(self, x_adv: Tensor, rows: Tensor, votes: int, label: str) -> Outcome:
         before = self._g.image_forwards
         outcome = Outcome()

@@ -116,7 +116,8 @@ class Measured:
             choose it.
         landscapes: The least share of the possible rise that the attack under doubt reaches on each landscape whose
             optimum is known; empty if it was not tried.
-        first_votes: Whether the first of these votes on each image's worst version of all is right.
+        first_votes: Whether the first of these votes on each image's worst version of all is right; then, of the images
+            that a random model has wrong before any attack, whether one fresh vote is.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -255,7 +256,8 @@ def measure(
     measured.why_no_training = "" if given.training else given.why_no_training
     if measured.problem and not (measured.no_gradient and measured.attacked):
         return measured
-    x, y = x[list(measured.attacked)], y[list(measured.attacked)]
+    rest = sorted(set(range(len(x))) - set(measured.attacked))
+    x, y, x_rest, y_rest = x[list(measured.attacked)], y[list(measured.attacked)], x[rest], y[rest]
     training = len(given.training[0]) if given.training else 0
     planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic, training)
     if measured.no_gradient:
@@ -264,6 +266,7 @@ def measure(
     passes = Passes(len(x), g.samples, g.deterministic)
     looks = (1 if measured.no_gradient else 2) + measured.rejects
     final = looks * passes.final + (0 if measured.no_gradient else passes.score)
+    final += 0 if g.deterministic else len(rest) * g.samples
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
     versions = Versions.of(x)
@@ -283,6 +286,8 @@ def measure(
         _judge_opinion(measured, attacks, versions.opinion)
     if not measured.problem or measured.no_gradient:
         _judge_worst(measured, attacks, None if measured.no_gradient else versions.white_box, versions.strongest)
+    if measured.strongest is not None and rest and not g.deterministic:
+        _vote_on_rest(measured, Attacks(g, x_rest, y_rest, settings))
     return measured
 
 
@@ -441,6 +446,13 @@ def _answer_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
         measured.not_finite, measured.problem = 1, outcome.problem
     elif outcome.answers:
         measured.worst_answers = Answers(*outcome.answers)
+
+
+def _vote_on_rest(measured: Measured, rest: Attacks) -> None:
+    """Add one fresh vote on each image that was wrong before any attack: other draws may have it right."""
+    outcome = Outcome(**ranks.broadcast(asdict(rest.vote()) if ranks.rank() == 0 else None))
+    measured.passes += outcome.passes
+    measured.first_votes += tuple(outcome.first or [False] * (measured.images - len(measured.attacked)))
 
 
 def _judge_opinion(measured: Measured, attacks: Attacks, versions: WorstVersions) -> None:

@@ -6,6 +6,7 @@ from math import comb, isclose, nan
 
 import numpy as np
 import pytest
+import torch
 from linear_models import prototypes
 from scipy.stats import binom, hypergeom
 from torch import nn
@@ -106,9 +107,9 @@ def test_under_noise_one_vote_of_many_counts():
     found, check = audited(0.5, eps=0.02, noise="uniform", m=1)
     split = [0 < share < 1 for share in found.strongest.share]
     assert sum(split) > 10
-    assert len(found.first_votes) == len(found.attacked)
+    assert len(found.first_votes) == found.images
     # A vote is right as often as votes are; eight standard errors.
-    mean = sum(found.strongest.share)
+    mean = sum(found.strongest.share) + sum(found.clean.share[row] for row in range(60) if row not in found.attacked)
     assert abs(check.figures["right"] - mean) < 8 * (sum(split) / 4) ** 0.5
     assert 0 < check.figures["right"] < len(found.attacked)
 
@@ -130,3 +131,34 @@ def test_without_a_claim_nothing_is_refuted():
 def test_a_claim_is_a_share(claim):
     with pytest.raises(UsageError, match="claim is the share"):
         Given(claim=claim)
+
+
+class Coin(nn.Module):
+    """Right where the noise of one pixel lies above a threshold, whatever the image; it has a slope."""
+
+    def __init__(self, threshold):
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x):
+        place = x.flatten(1)[:, 0] - self.threshold + 0 * x.flatten(1).sum(dim=1)
+        sign = torch.where(place > 0, 1.0, -1.0) + 1e-6 * x.flatten(1)[:, 1]
+        return torch.stack([sign, -sign], dim=1)
+
+
+@pytest.mark.parametrize("m", [64, 1])
+def test_a_true_claim_of_votes_that_flip_is_not_refuted(m):
+    """Every vote is right with probability 0.87 (of one draw: 0.54), attacked or not: so many are counted."""
+    chance = {64: 0.5625, 1: 0.54}[m]
+    noise = registries.noises.create("uniform", scale=0.2)
+    x, y = torch.full((400, 3, 2, 2), 0.5), torch.zeros(400, dtype=torch.int64)
+    # One draw is right with this chance; eps moves the image by next to nothing.
+    coin = Coin(0.5 + 0.2 * (1 - 2 * chance))
+    tiny = Settings("linf", 1e-4, steps=1, eot=1, queries=1, planted=1, seed=1)
+    vote = float(binom.sf(m // 2, m, chance) + (binom.pmf(m // 2, m, chance) if m > 1 else 0))
+    found = measure(SmoothedClassifier(coin, noise, m, seed=0), x, y, tiny, Given(claim=vote))
+    check = {check.code: check for check in check_all(found)}["RK127"]
+    assert found.images - len(found.attacked) > (20 if m > 1 else 60)
+    assert check.status == "pass"
+    # Without the images that were wrong at first it would be.
+    assert binom.cdf(sum(found.first_votes[: len(found.attacked)]), 400, vote) < 1e-3

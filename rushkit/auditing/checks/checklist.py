@@ -85,7 +85,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
     if code in _WITHOUT_SLOPES and measured.strongest is not None:
         return True
     if code == "RK127" and not measured.not_finite:
-        # Where no image is right before an attack, none is right after it.
-        return measured.claim is None or measured.strongest is not None or not measured.attacked
+        # Where no image is right before an attack, none is right after it, unless draws differ.
+        none_right = measured.deterministic and not measured.attacked
+        return measured.claim is None or measured.strongest is not None or none_right
     # NaN pixels end the measuring: the model's answer to them is NaN as well.
     return (code == "RK104" and measured.no_gradient) or (code == "RK118" and math.isinf(measured.excess))

@@ -87,8 +87,9 @@ def better_on_test(measured: Measured) -> Verdict:
 def claim_refuted(measured: Measured) -> Verdict:
     """Check that the claimed accuracy under attack explains how many images the strongest attack leaves right.
 
-    One vote of each image counts, so that the count is a sum of independent trials: if the claim holds, the chance that
-    at most so many are right is at most that of a binomial.
+    One fresh vote of each image counts, so that the count is a sum of independent trials: if the claim holds, the
+    chance that at most so many are right is at most that of a binomial. Without noise, an image that is wrong before
+    any attack is wrong; with it, other draws vote on it as it is.
     """
     claim = measured.claim
     if claim is None:
