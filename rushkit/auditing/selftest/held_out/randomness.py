@@ -1,7 +1,8 @@
 """Broken defences that are random by themselves, devised after the thresholds were fixed.
 
-Their claim holds one draw for the whole attack. ``PicksOne`` with a draw for the whole batch is expected to be hard to
-catch: two passes are alike in one of three cases.
+Their claim is an attack on one draw, judged by another. ``PicksOne`` with a draw for the whole batch is expected to be
+hard to catch: two passes are alike in one of three cases. In one of three cases the judging draw is the attacked one
+too, and there is nothing left of the claim.
 """
 
 from __future__ import annotations
