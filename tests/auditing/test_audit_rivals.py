@@ -17,11 +17,14 @@ from rushkit.auditing import plan as audit_plan
 from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.checks.attacks import minimum_norm_stronger, other_steps_stronger, planted_example_missed
 from rushkit.auditing.checks.slopes import gradient_zero, loss_still_rising, saturated
+from rushkit.auditing.checks.strength import planted_optimum, second_opinion
 from rushkit.auditing.given import ALONE, Given
+from rushkit.auditing.landscapes import shares_reached
 from rushkit.auditing.measure import Gradients, Measured, Point
 from rushkit.auditing.measure import _gradients as input_gradients
 from rushkit.auditing.plan import Settings, plan
 from rushkit.auditing.selftest.weak import OneStep, SpreadInL1, StaleSlope, pgd_by
+from rushkit.auditing.versions import Versions
 from rushkit.data.digits import digits
 from rushkit.setup.components import to_float
 from rushkit.smoothing import SmoothedClassifier
@@ -75,8 +78,8 @@ class Ramp(nn.Module):
         return torch.stack([torch.zeros_like(logit), logit], dim=1)
 
 
-def on_a_ramp(noise, m, options, given=ALONE):
-    """The points of an l1 ball of 1 for 64 images whose logits rise evenly to more than the ball can take away."""
+def on_a_ramp(noise, m, options, given=ALONE, make=None):
+    """What ``make``, by default ``compared``, says of an l1 ball of 1: 64 images of logits up to more than it takes."""
     model, source = Ramp(), torch.Generator().manual_seed(1)
     x = 0.4 + 0.2 * torch.rand(64, 3, 32, 32, generator=source)
     logits = torch.linspace(0.1, 1.3 * float(model.slope.abs().amax()), 64)
@@ -84,7 +87,8 @@ def on_a_ramp(noise, m, options, given=ALONE):
     move = (logits - model(x)[:, 1]) / model.slope.square().sum()
     x = x + (move[:, None] * model.slope).view_as(x)
     g = SmoothedClassifier(model, registries.noises.create(noise, **options), m, seed=0)
-    return compared(g, x, torch.ones(64, dtype=torch.int64), Settings("l1", 1.0, steps=20, eot=4, queries=5), given)
+    settings = Settings("l1", 1.0, steps=20, eot=4, queries=5)
+    return (make or compared)(g, x, torch.ones(64, dtype=torch.int64), settings, given)
 
 
 def measured(model, norm, eps, given=ALONE, noise="none", m=1, **options):
@@ -165,6 +169,25 @@ def test_an_l1_step_spread_over_a_fixed_share_of_the_image_is_noticed(noise, m, 
 @RAMPS
 def test_the_real_l1_step_gives_no_alarm(noise, m, options):
     assert verdicts(on_a_ramp(noise, m, options)) == ("pass", "pass")
+
+
+def doubts(g, x, y, settings, given):
+    """The verdicts on the attack under doubt: of the known optima, of the second opinion."""
+    found, attacks, versions = Measured(settings, images=len(x)), Attacks(g, x, y, settings, given), Versions.of(x)
+    for number, measurement in enumerate(plan(settings, g.samples, 2, x.shape, g.deterministic)):
+        if measurement.place == "steps" or measurement.kind == "adaptive":
+            outcome, x_adv = attacks.measure(measurement)
+            assert found.add(measurement, outcome)
+            versions.offer(measurement, number, x_adv, outcome.lead)
+    found.second_opinion = Point("opinion", 0.0, tuple(attacks.opinion(versions.opinion.x_adv).share))
+    found.landscapes = shares_reached(given.attack, settings.norm, settings.steps, settings.seed)
+    return planted_optimum(found).status, second_opinion(found).status
+
+
+def test_the_l1_attack_as_it_was_is_doubted_by_the_known_optima_and_the_second_opinion():
+    """The new one is not."""
+    assert on_a_ramp("none", 1, {}, Given(attack=pgd_by(SpreadInL1)), doubts) == ("fail", "fail")
+    assert on_a_ramp("none", 1, {}, Given(attack=pgd.PGD), doubts) == ("pass", "pass")
 
 
 @pytest.mark.parametrize("norm", NORMS)
