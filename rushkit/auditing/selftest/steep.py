@@ -1,4 +1,4 @@
-"""Planted defences whose slope is true, but so rough that it says little of the values nearby: steep sigmoids."""
+"""Planted defences of steep sigmoids: rough slopes, behind logits that saturate the cross-entropy."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def steep(ground: Ground, used: float, backward: float, epochs: int) -> Planted:
         ground: The data; the sigmoids get steeper during training.
         used: k of the network that is used.
         backward: k of the slopes of the stand-in, which keeps the values.
-        epochs: Epochs of the training. The longer, the larger the weights, and the more images whose slope underflows
-            to 0: at 30 epochs naive PGD still leaves .02, at 40 about .25, at 60 about .7.
+        epochs: Epochs of the training. The longer, the larger the logits, and the more images whose cross-entropy has
+            no slope in float32: at 30 epochs naive PGD still leaves .02, at 40 about .3, at 60 about .7.
     """
     trained = ground.trained(
         lambda: _with(convolutional(), Steep(_SLOPES[0])),
