@@ -196,7 +196,8 @@ def _attacks(measured: Measured) -> AuditAttacks:
         "strongest": measured.strongest,
     }
     return AuditAttacks(
-        **{name: _point(point) for name, point in alone.items() if point is not None},
+        # Of the training images none may have been right at first.
+        **{name: _point(point) for name, point in alone.items() if point is not None and point.share},
         targeted=[_point(point) for point in measured.points["targeted"]],
         minimum_norm=[_point(point) for point in measured.points["minimum_norm"]],
     )
