@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import BATCH
 from rushkit.auditing.selftest.ground import Ground, convolutional, inserted
 
 EPS = 0.15
@@ -66,6 +67,6 @@ def _batch_norm(ground: Ground) -> Planted:
 
 
 CASES = (
-    Case("balanced over the batch", "broken", "linf", EPS, _balanced, ("RK124",)),
-    Case("batch norm in train mode", "broken", "linf", EPS, _batch_norm, ("RK124",)),
+    Case("balanced over the batch", "broken", "linf", EPS, _balanced, BATCH),
+    Case("batch norm in train mode", "broken", "linf", EPS, _batch_norm, BATCH),
 )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground, convolutional
 
 EPS = 0.15
@@ -108,10 +109,8 @@ def _noisy(network: nn.Module, x: Tensor, y: Tensor, epoch: int, source: torch.G
     return (x + _PURIFIED_NOISE * torch.randn(x.shape, generator=source)).clamp(0, 1)
 
 
-_CAUSES = ("RK104", "RK112", "RK122", "RK125")
-
 CASES: tuple[Case, ...] = (
-    Case("detached, misled", "broken", "linf", EPS, misled, _CAUSES),
-    Case("detached, weak skip", "broken", "linf", EPS, weak_skip, _CAUSES),
-    Case("purifier", "broken", "linf", EPS, purifier, _CAUSES),
+    Case("detached, misled", "broken", "linf", EPS, misled, SLOPES),
+    Case("detached, weak skip", "broken", "linf", EPS, weak_skip, SLOPES),
+    Case("purifier", "broken", "linf", EPS, purifier, SLOPES),
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import LEAK
 from rushkit.auditing.selftest.ground import CLASSES, Ground
 
 # Every attacked version of an image lies within the ball's radius of it; the rest is for rounding.
@@ -58,6 +59,6 @@ def _leak(lead: float, ground: Ground) -> Planted:
 
 # A lead of 20 nats rounds the label's probability to 1, and so betrays itself by saturation as well.
 CASES = (
-    Case("label leak, logits 20", "broken", "linf", EPS, partial(_leak, 20.0), ("RK126",)),
-    Case("label leak, logits 5", "broken", "linf", EPS, partial(_leak, 5.0), ("RK126",)),
+    Case("label leak, logits 20", "broken", "linf", EPS, partial(_leak, 20.0), LEAK),
+    Case("label leak, logits 5", "broken", "linf", EPS, partial(_leak, 5.0), LEAK),
 )

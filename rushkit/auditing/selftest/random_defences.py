@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import HASHED_NOISE, RANDOMNESS
 from rushkit.auditing.selftest.ground import Ground, convolutional, in_noise, inserted
 from rushkit.noises.gaussian import Gaussian
 
@@ -146,8 +147,8 @@ def _hash_noise(ground: Ground) -> Planted:
 
 
 CASES = (
-    Case("resize + pad", "broken", "linf", EPS, _resize_and_pad, ("RK123",), naive="stale"),
-    Case("dropout .3/.5", "broken", "linf", EPS, _dropout, ("RK123",), naive="stale"),
-    Case("dropout .6", "broken", "linf", EPS, _more_dropout, ("RK123",), naive="stale"),
-    Case("noise by a hash", "broken", "linf", EPS, _hash_noise, ("RK122", "RK125")),
+    Case("resize + pad", "broken", "linf", EPS, _resize_and_pad, RANDOMNESS, naive="stale"),
+    Case("dropout .3/.5", "broken", "linf", EPS, _dropout, RANDOMNESS, naive="stale"),
+    Case("dropout .6", "broken", "linf", EPS, _more_dropout, RANDOMNESS, naive="stale"),
+    Case("noise by a hash", "broken", "linf", EPS, _hash_noise, HASHED_NOISE),
 )

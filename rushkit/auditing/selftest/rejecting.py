@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import REJECTION
 from rushkit.auditing.selftest.ground import Ground
 
 EPS = 0.15
@@ -93,6 +94,6 @@ def _on_mean(ground: Ground) -> Planted:
 
 
 CASES = (
-    Case("rejects low confidence", "broken", "linf", EPS, _low_confidence, ("RK128",), naive="rejecting"),
-    Case("rejects on 3x3 mean", "broken", "linf", EPS, _on_mean, ("RK128",), naive="rejecting"),
+    Case("rejects low confidence", "broken", "linf", EPS, _low_confidence, REJECTION, naive="rejecting"),
+    Case("rejects on 3x3 mean", "broken", "linf", EPS, _on_mean, REJECTION, naive="rejecting"),
 )

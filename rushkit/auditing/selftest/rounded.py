@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import Ground, convolutional
 from rushkit.auditing.selftest.stand_ins import StraightThrough
 
@@ -147,12 +148,10 @@ def median(ground: Ground) -> Planted:
     return _behind(ground, "median", Median(), Mean())
 
 
-_CAUSES = ("RK104", "RK112", "RK122", "RK125")
-
 CASES: tuple[Case, ...] = (
-    Case("rounding", "broken", "linf", EPS, rounding, _CAUSES),
-    Case("thermometer", "broken", "linf", EPS, thermometer, _CAUSES),
-    Case("JPEG", "broken", "linf", EPS, jpeg, _CAUSES),
-    Case("hard threshold", "broken", "linf", EPS, threshold, _CAUSES),
-    Case("median outside the graph", "broken", "linf", EPS, median, _CAUSES),
+    Case("rounding", "broken", "linf", EPS, rounding, SLOPES),
+    Case("thermometer", "broken", "linf", EPS, thermometer, SLOPES),
+    Case("JPEG", "broken", "linf", EPS, jpeg, SLOPES),
+    Case("hard threshold", "broken", "linf", EPS, threshold, SLOPES),
+    Case("median outside the graph", "broken", "linf", EPS, median, SLOPES),
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import SATURATION
 from rushkit.auditing.selftest.ground import Ground, convolutional
 from rushkit.auditing.selftest.stand_ins import Scaled
 
@@ -35,9 +36,7 @@ def _cooled(logits: Tensor, targets: Tensor) -> Tensor:
     return nn.functional.cross_entropy(logits / _TEMPERATURE, targets)
 
 
-_CAUSES = ("RK104", "RK107")
-
 CASES: tuple[Case, ...] = (
-    Case("saturated", "broken", "linf", EPS, saturated, _CAUSES),
-    Case("distilled", "broken", "linf", EPS, distilled, _CAUSES),
+    Case("saturated", "broken", "linf", EPS, saturated, SATURATION),
+    Case("distilled", "broken", "linf", EPS, distilled, SATURATION),
 )

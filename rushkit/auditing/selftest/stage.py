@@ -6,6 +6,7 @@ self-test goes on with the next case. A row is a function of the case and the se
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -183,21 +184,21 @@ class _Figures:
 
 
 def _measured(case: Case, planted: Planted, ground: Ground, work: Work | None) -> _Figures:
-    """Measure what a case has been built to show."""
+    """Measure what a case has been built to show, each figure on a copy of its own: a defence may remember queries."""
     settings = _settings(case, derived_seed(ground.seed, f"self-test {case.name}"))
     x, y = ground.test
     # A model that is random by itself draws from the global generators.
     with global_draws(settings.seed, "self-test clean"):
-        right = score(_classifier(planted), x, y, 1, settings.seed, "clean").share
+        right = score(_classifier(copy.deepcopy(planted)), x, y, 1, settings.seed, "clean").share
     given = Given(classes=CLASSES, training=ground.train, attack=planted.attack)
-    measured = measure(_classifier(planted), x[:IMAGES], y[:IMAGES], settings, given, work)
+    measured = measure(_classifier(copy.deepcopy(planted)), x[:IMAGES], y[:IMAGES], settings, given, work)
     # A weak attack is itself what the claim rests on.
     claimed = _of_all(measured.rival("losses"), measured) if case.kind == "weak" else None
     few, labels = x[:CLAIM_IMAGES], y[:CLAIM_IMAGES]
     return _Figures(
         clean=math.fsum(right) / len(right),
-        claimed=naive(case, planted, few, labels, ground.seed) if claimed is None else claimed,
-        adaptive=adaptive(case, planted, few, labels, ground.seed),
+        claimed=naive(case, copy.deepcopy(planted), few, labels, ground.seed) if claimed is None else claimed,
+        adaptive=adaptive(case, copy.deepcopy(planted), few, labels, ground.seed),
         left=_of_all(measured.strongest, measured),
         checks=check_all(measured),
         problem=measured.problem,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import Ground, convolutional
 from rushkit.auditing.selftest.stand_ins import StraightThrough
 
@@ -64,9 +65,7 @@ def _steepen(epochs: int, network: nn.Module, epoch: int) -> None:
             layer.slope = _SLOPES[epoch * len(_SLOPES) // epochs]
 
 
-_CAUSES = ("RK104", "RK112", "RK122", "RK125")
-
 CASES: tuple[Case, ...] = (
-    Case("steep sigmoids, 60", "broken", "linf", EPS, lambda ground: steep(ground, 60.0, 4.0, 40), _CAUSES),
-    Case("steep sigmoids, 200", "broken", "linf", EPS, lambda ground: steep(ground, 200.0, 6.0, 60), _CAUSES),
+    Case("steep sigmoids, 60", "broken", "linf", EPS, lambda ground: steep(ground, 60.0, 4.0, 40), SLOPES),
+    Case("steep sigmoids, 200", "broken", "linf", EPS, lambda ground: steep(ground, 200.0, 6.0, 60), SLOPES),
 )

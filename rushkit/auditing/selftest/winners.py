@@ -10,6 +10,7 @@ import math
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import CLASSES, SIDE, Ground
 from rushkit.auditing.selftest.stand_ins import Neighbours
 
@@ -56,9 +57,7 @@ def _network(share: float) -> nn.Module:
     )
 
 
-_CAUSES = ("RK104", "RK112", "RK122", "RK125")
-
 CASES: tuple[Case, ...] = (
-    Case("k-WTA 10 %", "broken", "linf", 0.15, lambda ground: winners(ground, 0.1), _CAUSES),
-    Case("k-WTA 3 %", "broken", "linf", 0.08, lambda ground: winners(ground, 0.03), _CAUSES),
+    Case("k-WTA 10 %", "broken", "linf", 0.15, lambda ground: winners(ground, 0.1), SLOPES),
+    Case("k-WTA 3 %", "broken", "linf", 0.08, lambda ground: winners(ground, 0.03), SLOPES),
 )

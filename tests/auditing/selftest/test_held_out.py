@@ -22,6 +22,7 @@ from rushkit.auditing.selftest.held_out.slopes import (
     ReverseSigmoid,
 )
 from rushkit.auditing.selftest.held_out.state import Remembers, Sharpens
+from rushkit.auditing.selftest.weak import pgd_by
 
 CASES = {case.name: case for case in held_out.CASES}
 # Those that need no network but the base one, and are as fast as it is.
@@ -262,7 +263,7 @@ def test_a_spoilt_rule_moves_images_as_it_says_and_pgd_does_not(rule):
     def moved(attack):
         return attack("linf", 0.1, **options).run(Wavy(model), x, y).x_adv - x
 
-    assert RULES[rule](moved(attacks.by(rule)))
+    assert RULES[rule](moved(pgd_by(rule)))
     assert not RULES[rule](moved(PGD))
 
 

@@ -8,12 +8,15 @@ from functools import partial
 
 import pytest
 import torch
-from fake_cases import CASES, COLLAPSED, SOUND, STANDING, UNTRAINED, WRONG_CAUSE, ZERO_SLOPE
+from fake_cases import CASES, COLLAPSED, SOUND, STANDING, UNTRAINED, WRONG_CAUSE, ZERO_SLOPE, untrained
 from gloo_ranks import run_ranks
+from torch import nn
 
 from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.selftest import stage
+from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.cases import choose
+from rushkit.auditing.selftest.ground import Ground
 from rushkit.auditing.selftest.stage import self_test, self_test_recipe
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.results import read
@@ -74,6 +77,43 @@ def test_a_case_whose_training_fails_is_a_row_and_in_no_total(tmp_path):
     (row,) = results.cases
     assert (row.clean, row.counts, row.problem) == (None, False, "the training collapsed")
     assert results.totals == []
+
+
+class Remembering(nn.Module):
+    """A linear network that counts the images it has seen."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.seen = network, 0
+
+    def forward(self, x):
+        self.seen += len(x)
+        return self.network(x)
+
+
+def test_no_figure_of_a_case_depends_on_the_queries_of_another(monkeypatch):
+    network = Remembering(untrained(Ground(0)))
+    planted = Planted(network, stand_in=network)
+    seen = {}
+
+    def watched(name, model_of):
+        original = getattr(stage, name)
+
+        def measuring(*arguments):
+            model = model_of(*arguments)
+            before = model.seen
+            figure = original(*arguments)
+            seen[name] = (before, model.seen > before)
+            return figure
+
+        monkeypatch.setattr(stage, name, measuring)
+
+    for name in ("score", "measure"):
+        watched(name, lambda g, *rest: g.model)
+    for name in ("naive", "adaptive"):
+        watched(name, lambda case, planted, *rest: planted.model)
+    stage.examine(Case("remembers", "broken", "linf", 0.05, lambda ground: planted), Ground(0))
+    assert seen == dict.fromkeys(("score", "measure", "naive", "adaptive"), (0, True))
 
 
 def test_the_record_is_what_the_run_holds(whole):

@@ -11,21 +11,11 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from rushkit.attacks import Norm
 from rushkit.attacks.norms import ascent, project
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.steps.falling import FallingSteps
-from rushkit.auditing.planted import MakesAttack
-from rushkit.auditing.selftest.case import Case, Planted
-from rushkit.auditing.selftest.ground import Ground
-
-# The balls in which the attacks are audited, pixel units.
-RADII: dict[Norm, float] = {"linf": 0.15, "l2": 1.5}
-# The checks that say that an attack is weak.
-CAUSES = (
-    "RK102", "RK108", "RK109", "RK110", "RK111", "RK112", "RK113", "RK114", "RK118", "RK120", "RK121", "RK130", "RK131",
-)  # fmt: skip
+from rushkit.auditing.selftest.weak import pgd_by, weak_case
 
 
 class BackToTheImage(FallingSteps):
@@ -104,26 +94,15 @@ class ShiftedLabels(PGD):
         return super().run(model, x, y.roll(-1), target)
 
 
-def by(rule: type[FallingSteps]) -> MakesAttack:
-    """Return the PGD that takes its steps by another rule."""
-    return type(f"PGDBy{rule.__name__}", (PGD,), {"rule": rule})
-
-
-def _robust(attack: MakesAttack, ground: Ground) -> Planted:
-    return Planted(ground.robust, attack=attack)
-
-
-def _weak(name: str, attack: MakesAttack, norm: Norm = "linf") -> Case:
-    return Case(name, "weak", norm, RADII[norm], partial(_robust, attack), CAUSES, held_out=True)
-
+_held_out = partial(weak_case, held_out=True)
 
 CASES = (
-    _weak("back to the image every second step", by(BackToTheImage)),
-    _weak("one slope for all images", by(OneSlopeForAll)),
-    _weak("one channel of three", by(OneChannel)),
-    _weak("every second pixel frozen", by(HalfFrozen)),
-    _weak("half the ball", by(HalfBall)),
-    _weak("momentum with the wrong sign", by(AlternatingMomentum)),
-    _weak("labels shifted by one image", ShiftedLabels),
-    _weak("cube within the l2 ball", by(CubeInTheBall), "l2"),
+    _held_out("back to the image every second step", pgd_by(BackToTheImage)),
+    _held_out("one slope for all images", pgd_by(OneSlopeForAll)),
+    _held_out("one channel of three", pgd_by(OneChannel)),
+    _held_out("every second pixel frozen", pgd_by(HalfFrozen)),
+    _held_out("half the ball", pgd_by(HalfBall)),
+    _held_out("momentum with the wrong sign", pgd_by(AlternatingMomentum)),
+    _held_out("labels shifted by one image", ShiftedLabels),
+    _held_out("cube within the l2 ball", pgd_by(CubeInTheBall), "l2"),
 )

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import WEAKNESS
 from rushkit.auditing.selftest.ground import CLASSES, Ground, convolutional
-from rushkit.auditing.selftest.held_out.attacks import CAUSES, by
+from rushkit.auditing.selftest.weak import pgd_by
 
 EPS = 0.10
 _NETWORKS = 3
@@ -76,7 +77,7 @@ def log_volume(probs: Tensor, y: Tensor) -> Tensor:
 
 
 def _diverse(ground: Ground) -> Planted:
-    return Planted(ground.trained(Ensemble, "diverse ensemble", loss=diversity_loss), attack=by(Short))
+    return Planted(ground.trained(Ensemble, "diverse ensemble", loss=diversity_loss), attack=pgd_by(Short))
 
 
-CASES = (Case("diverse ensemble, ten short steps", "weak", "linf", EPS, _diverse, CAUSES, held_out=True),)
+CASES = (Case("diverse ensemble, ten short steps", "weak", "linf", EPS, _diverse, WEAKNESS, held_out=True),)

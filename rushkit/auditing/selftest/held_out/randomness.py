@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import RANDOMNESS
 from rushkit.auditing.selftest.ground import SIDE, Ground, convolutional, inserted
 from rushkit.auditing.selftest.random_defences import Expected
 from rushkit.system import generator
@@ -129,7 +130,7 @@ CASES = (
         "linf",
         EPS,
         partial(_picks_one, False),
-        ("RK123",),
+        RANDOMNESS,
         naive="stale",
         held_out=True,
     ),
@@ -139,7 +140,7 @@ CASES = (
         "linf",
         EPS,
         partial(_picks_one, True),
-        ("RK123",),
+        RANDOMNESS,
         naive="stale",
         held_out=True,
     ),
@@ -149,7 +150,7 @@ CASES = (
         "linf",
         EPS,
         _activation_pruning,
-        ("RK123",),
+        RANDOMNESS,
         naive="stale",
         held_out=True,
     ),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import REJECTION
 from rushkit.auditing.selftest.ground import CLASSES, Ground
 from rushkit.system import generator
 
@@ -179,7 +180,7 @@ CASES = (
         "linf",
         EPS,
         _weakness,
-        ("RK128",),
+        REJECTION,
         naive="rejecting",
         held_out=True,
     ),
@@ -189,7 +190,7 @@ CASES = (
         "linf",
         EPS,
         _neural_rejection,
-        ("RK128",),
+        REJECTION,
         naive="rejecting",
         held_out=True,
     ),

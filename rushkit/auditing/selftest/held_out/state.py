@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.auditing.selftest.case import Case, Planted
+from rushkit.auditing.selftest.causes import BATCH, RANDOMNESS, SATURATION
 from rushkit.auditing.selftest.ground import Ground
 
 EPS = 0.15
@@ -121,6 +122,6 @@ def _sharpens(ground: Ground) -> Planted:
 
 
 CASES = (
-    Case("remembers its queries", "broken", "linf", EPS, _remembers, ("RK123", "RK124"), held_out=True),
-    Case("sharpens the batch", "broken", "linf", EPS, _sharpens, ("RK104", "RK107", "RK124"), held_out=True),
+    Case("remembers its queries", "broken", "linf", EPS, _remembers, (*RANDOMNESS, *BATCH), held_out=True),
+    Case("sharpens the batch", "broken", "linf", EPS, _sharpens, (*SATURATION, *BATCH), held_out=True),
 )
