@@ -13,6 +13,7 @@ import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import rushkit
 from rushkit.auditing.selftest.totals import totals_of
@@ -31,8 +32,8 @@ def merged(tests: Sequence[SelfTest]) -> HitRate:
     if len(set(seeds)) < len(seeds):
         raise UsageError(f"two self-tests have one seed: {', '.join(map(str, seeds))}", "name one run for each seed")
     for test in tests[1:]:
-        same = (test.checks, test.budgets, [row.name for row in test.cases])
-        if same != (first.checks, first.budgets, [row.name for row in first.cases]):
+        same = (test.checks, test.budgets, list(map(_same, test.cases)))
+        if same != (first.checks, first.budgets, list(map(_same, first.cases))):
             raise UsageError(f"the self-test of seed {test.seed} has other cases, checks or budgets", "run it again")
     rows = [_row([test.cases[place] for test in tests]) for place in range(len(first.cases))]
     return HitRate(
@@ -46,8 +47,12 @@ def merged(tests: Sequence[SelfTest]) -> HitRate:
 
 
 def _row(rows: Sequence[SelfTestRow]) -> HitRow:
-    same = {name: getattr(rows[0], name) for name in HitRow.model_fields if name != "seeds"}
-    return HitRow(**same, seeds=[_outcome(row) for row in rows])
+    return HitRow(**_same(rows[0]), seeds=[_outcome(row) for row in rows])
+
+
+def _same(row: SelfTestRow) -> dict[str, Any]:
+    """Return what a case has in common on every seed."""
+    return {name: getattr(row, name) for name in HitRow.model_fields if name != "seeds"}
 
 
 def _outcome(row: SelfTestRow) -> SeedOutcome:

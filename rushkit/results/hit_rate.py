@@ -13,7 +13,15 @@ from rushkit.recipe.schema import Norm
 from rushkit.results.auditing import Audit
 from rushkit.results.base import Record, Share, Size
 from rushkit.results.records import load_json
-from rushkit.results.selftest import Flagged, Kind, SelfTestBudgets, SelfTestTotals, check_totals
+from rushkit.results.selftest import (
+    Flagged,
+    Kind,
+    SelfTestBudgets,
+    SelfTestTotals,
+    check_totals,
+    does_count,
+    is_caught,
+)
 
 HIT_RATE_FILE = Path(__file__).parents[1] / "auditing" / "hit_rate.json"
 
@@ -51,6 +59,15 @@ class HitRow(Record):
     eps: Size
     causes: list[str]
     seeds: list[SeedOutcome]
+
+    @model_validator(mode="after")
+    def _follows(self) -> Self:
+        for outcome in self.seeds:
+            if outcome.caught != is_caught(self.causes, outcome.failed):
+                raise ValueError(f"{self.name}: caught does not follow from the checks that fail")
+            if outcome.counts != does_count(self.kind, outcome.clean):
+                raise ValueError(f"{self.name}: counts does not follow from the clean accuracy")
+        return self
 
     @property
     def flagged(self) -> Flagged:
@@ -91,6 +108,10 @@ class HitRate(Record):
     def _adds_up(self) -> Self:
         if any(len(row.seeds) != len(self.seeds) for row in self.cases):
             raise ValueError("a case has not one outcome for each seed")
+        for row in self.cases:
+            told = {code for outcome in row.seeds for code in (*outcome.failed, *outcome.warned, *outcome.skipped)}
+            if unknown := told - set(self.checks):
+                raise ValueError(f"{row.name} has a check that is not among the checks: {min(unknown)}")
         check_totals(self.totals, [row.flagged for row in self.cases])
         return self
 

@@ -27,10 +27,10 @@ def hit_rate():
     return module
 
 
-def self_test(seed, *failed, names=("rounding",), checks=("RK104", "RK107")):
+def self_test(seed, *failed, names=("rounding",), checks=("RK104", "RK107"), eps=0.1):
     rows = [
         SelfTestRow(
-            name=name, kind="broken", held_out=False, norm="linf", eps=0.1, causes=["RK104"], clean=0.9 + seed / 100,
+            name=name, kind="broken", held_out=False, norm="linf", eps=eps, causes=["RK104"], clean=0.9 + seed / 100,
             claimed=0.9, adaptive=0.05, left=0.1, failed=list(failed), warned=[], skipped=[], caught="RK104" in failed,
             counts=True, passes=10, seconds=1.0,
         )
@@ -62,6 +62,7 @@ def test_the_file_reads_back_and_has_a_line_for_each_case(hit_rate):
         (self_test(1), "two self-tests have one seed"),
         (self_test(2, names=("other",)), "other cases"),
         (self_test(2, checks=("RK104",)), "other cases, checks"),
+        (self_test(2, eps=0.2), "other cases"),
     ],
 )
 def test_what_differs_in_more_than_its_seed_is_refused(hit_rate, other, reason):

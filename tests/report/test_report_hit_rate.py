@@ -83,11 +83,21 @@ def test_a_sound_model_is_an_alarm_if_it_is_one_on_a_seed_on_which_it_counts():
     [
         ({"seeds": [1, 2, 3]}, "one outcome for each seed"),
         ({"totals": totals_of([each.flagged for each in ROWS[1:]])}, "totals are not those"),
+        ({"checks": ["RK102", "RK103"]}, "on both seeds has a check that is not among the checks: RK101"),
     ],
 )
 def test_figures_that_contradict_their_rows_are_refused(changes, reason):
     with pytest.raises(ValueError, match=reason):
         measured(**changes)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [({"caught": False}, "caught does not follow"), ({"counts": True, "clean": None}, "counts does not follow")],
+)
+def test_an_outcome_follows_from_its_checks(change, reason):
+    with pytest.raises(ValueError, match=reason):
+        row("contradicted", "broken", caught("RK101").with_changes(**change))
 
 
 def test_an_audit_that_passes_says_what_its_checks_find(shipped):
