@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from rushkit.auditing.checks.checklist import CHECKS
+
 ROOT = Path(__file__).parents[2]
 PAGES = [page for folder in ("*.md", "docs/*.md", "plugins/*/*.md") for page in sorted(ROOT.glob(folder))]
 INDEX = ROOT / "docs" / "README.md"
@@ -62,3 +64,15 @@ def test_the_index_names_every_page_once():
 
 def test_the_index_is_linked_from_a_page_outside_it():
     assert any(INDEX in links(page) for page in PAGES if page != INDEX)
+
+
+def test_the_audit_page_says_of_every_check_what_it_costs_how_often_it_errs_and_what_noise_changes():
+    text = (ROOT / "docs" / "audit.md").read_text(encoding="utf-8")
+    _, *sections = re.split(
+        r"^### (?=RK)", text.partition("\n## The checks\n")[2].partition("\n## ")[0], flags=re.MULTILINE
+    )
+    headings = [section.partition("\n")[0] for section in sections]
+    assert headings == [f"{code} {name}" for code, name, _ in CHECKS]
+    for heading, section in zip(headings, sections, strict=True):
+        for said in ("Cost: ", "False alarms", "noise"):
+            assert said in section.replace("Noise", "noise"), f"{heading} does not say: {said}"
