@@ -10,13 +10,16 @@ from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import restore_optimizer
-from rushkit.setup.model import recipe_of
+from rushkit.setup.model import NOISE_DRAWN, recipe_of
 from rushkit.setup.networks import load_network
+from rushkit.training.batch import Draws
 from rushkit.training.job import MEMORY, TrainingJob
 
 
-def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int:
+def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws: Draws) -> int:
     """Load the run's last checkpoint into network and optimizer, and return the next step; 0 without a checkpoint.
+
+    ``draws`` is told whether noise was drawn before it.
 
     Raises:
         CheckpointError: it was made from other images, another recipe, or with another number of steps per epoch.
@@ -41,6 +44,7 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer) -> int
     load_network(job.network, saved.tensors)
     _restore_memory(job, saved)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
+    draws.noise_drawn = saved.meta.get(NOISE_DRAWN) is True
     run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
     return step
 

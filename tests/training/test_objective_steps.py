@@ -18,6 +18,7 @@ from rushkit.objectives.cross_entropy import CrossEntropy
 from rushkit.registries import objectives as registry
 from rushkit.run.folder import Run
 from rushkit.setup.start import machine_of, start_run
+from rushkit.training import loop
 from rushkit.training.finetune import finetune, finetuning_job
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
@@ -68,7 +69,7 @@ class OfOldTimes:
 
 @pytest.fixture(autouse=True)
 def registered():
-    made = {"teacher": Teacher, "careless": Careless, "of-old-times": OfOldTimes}
+    made = {"teacher": Teacher, "careless": Careless, "of-old-times": OfOldTimes, "at-first": AtFirst}
     for name, factory in made.items():
         objectives.register(name)(factory)
     yield
@@ -159,3 +160,67 @@ def test_an_objective_that_keeps_the_rules_trains(tiny):
 def test_an_objective_of_an_old_interface_gets_one_clear_message(tiny):
     with pytest.raises(PluginError, match="its OfOldTimes has no head, losses"):
         finetuned(tiny("finetune.objective=of-old-times"), None)
+
+
+class AtFirst(CrossEntropy):
+    """Draws noise in the first epoch alone."""
+
+    def losses(self, network, memory, batch):
+        x = batch.view()
+        if batch.epoch < 1:
+            x = x + batch.noise(x)
+        yield batch.mean(F.cross_entropy(network(x), batch.labels, reduction="none"))
+
+
+@pytest.mark.parametrize(("noise", "drawn"), [("uniform", True), ("none", False)])
+def test_a_checkpoint_says_whether_noise_was_drawn(tiny, noise, drawn):
+    saved = checkpoint_of(finetuned(tiny(f"noise.name={noise}"), None))
+    assert saved.meta["noise_drawn"] is drawn
+
+
+def test_a_checkpoint_of_a_resumed_run_tells_of_noise_that_was_drawn_before_the_stop(tiny, at_step):
+    recipe = tiny("finetune.objective=at-first")
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    run = start_run("finetune", recipe, QUIET)
+    with pytest.raises(Interrupted), run:
+        finetune(recipe, None, run)
+    with Run.open(run.path, QUIET) as resumed:
+        finetune(recipe, None, resumed)
+    assert checkpoint_of(resumed).meta["noise_drawn"] is True
+
+
+def test_the_optimizer_takes_the_gradients_that_the_ranks_agree_on(tiny, monkeypatch):
+    def to_zero(parameters):
+        for parameter in parameters:
+            parameter.grad.zero_()
+
+    recipe = tiny("finetune.freeze=none", "finetune.optimizer.weight_decay=0", "finetune.optimizer.momentum=0")
+    before = finetuning_job(recipe, None, machine_of(recipe))[0].network.head.weight.clone()
+    moved = checkpoint_of(finetuned(recipe, None)).tensors["head.weight"]
+    monkeypatch.setattr(loop.ranks, "average_gradients", to_zero)
+    kept = checkpoint_of(finetuned(recipe, None)).tensors["head.weight"]
+    assert torch.equal(kept, before)
+    assert not torch.equal(moved, before)
+
+
+def test_a_network_in_training_is_given_images_in_the_layout_of_its_filters(tiny):
+    layouts = []
+
+    class Watching(CrossEntropy):
+        def losses(self, network, memory, batch):
+            def note(module, given):
+                layouts.append(given[0].is_contiguous(memory_format=torch.channels_last))
+
+            with network.encoder.register_forward_pre_hook(note):
+                yield from super().losses(network, memory, batch)
+
+    objectives.register("watching")(Watching)
+    try:
+        finetuned(tiny("finetune.objective=watching"), None)
+    finally:
+        registry.unregister("watching", Watching.__module__.partition(".")[0])
+    assert layouts == [True] * 6
+    network, x = nn.Identity(), torch.zeros(2, 3, 4, 4)
+    with loop.given_channels_last(network):
+        assert network(x).is_contiguous(memory_format=torch.channels_last)
+    assert network(x).is_contiguous()
