@@ -148,6 +148,17 @@ def test_it_is_the_images_ahead_that_change():
     assert found.figures["other_answers"] > 8
 
 
+class Late(Linear):
+    """Adds to the logits of all images but the first 16 of a batch."""
+
+    def forward(self, x):
+        return super().forward(x) + (torch.arange(len(x)) >= 16)[:, None] * torch.arange(CLASSES)
+
+
+def test_the_others_go_ahead_of_the_images_that_are_looked_at():
+    assert batch_dependent(probed(Late())).status == "fail"
+
+
 @pytest.mark.parametrize("count, rows", [(80, 16), (32, 16), (31, 15), (4, 2), (3, 0), (1, 0)])
 def test_half_of_few_images_go_before_the_others(count, rows):
     found = batch_dependent(probed(BatchNorm(), count=count))
@@ -179,6 +190,12 @@ def test_probabilities_are_told_from_logits_and_from_log_p(noise):
         "warn": {"warn"},
         "pass": {"pass"},
     }
+
+
+def test_every_batch_must_be_of_probabilities():
+    """Not the last alone: those are logits where an image is on its own."""
+    found = probed(Softmax(lambda p: 2 * p if len(p) == 1 else p))
+    assert outputs_are_probabilities(found).status == "pass"
 
 
 def test_one_image_whose_outputs_sum_to_1_is_an_accident():

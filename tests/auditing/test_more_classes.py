@@ -140,6 +140,13 @@ def test_the_passes_of_the_whole_model_are_announced_and_counted(noise, reject):
     assert 0.8 <= measured.passes / measured.announced <= 1
 
 
+@both_noises
+def test_what_the_whole_model_answers_is_announced_exactly(noise):
+    """All else is the same, so the passes made and those announced grow alike."""
+    rejecting, plain = (audited(reject, noise)[0] for reject in (never, None))
+    assert rejecting.announced - plain.announced == rejecting.passes - plain.passes > 0
+
+
 def test_a_cut_graph_and_an_audit_with_nothing_to_attack_still_count_outputs():
     x, y = images()
 
