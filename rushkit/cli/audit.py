@@ -58,7 +58,7 @@ class Options:
             "--claim",
             metavar="A",
             callback=_share,
-            help="A share in [0, 1]: is it true that so many of all images stay right under attack?",
+            help="A claimed accuracy under attack, in [0, 1]: do the audit's own attacks refute it?",
         ),
     ] = None
 

@@ -38,7 +38,7 @@ class SelfTesting:
         typer.Option(
             "--case",
             metavar="NAME",
-            help="A case of the self-test; may be given again and again. None: all.",
+            help="A case of the self-test, all where none is given; may be given again and again.",
         ),
     ] = None
 

@@ -123,15 +123,19 @@ def _proved(model: Model) -> Iterator[str]:
 def _audited(model: Model) -> Iterator[str]:
     for audit in model.audit:
         checks = audit.record.checks
-        failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail"]
+        refuted = audit.record.refuted_claim
+        failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail" and check != refuted]
         skipped = sum(check.status == "skipped" for check in checks)
         where = f"The audit (m = {audit.record.samples}{_other(audit.noise, model)}; {audited_images(audit)})"
         hit_rate = hit_rate_words(audit.record)
+        if refuted:
+            yield f"{where} refutes a claim ({refuted.code}): {refuted.says}."
         if failed:
             alarms = f" {hit_rate[0].upper()}{hit_rate[1:]}." if hit_rate else ""
-            yield f"{where} does not trust these attacks: {', '.join(failed)}.{alarms}"
+            yield f"{where} gives reasons to doubt the figures under attack: {', '.join(failed)}.{alarms}"
             continue
-        passed = hit_rate or f"found nothing that fails among {len(checks) - skipped} checks"
+        judged, other = (len(checks) - skipped - 1, " else") if refuted else (len(checks) - skipped, "")
+        passed = hit_rate or f"found nothing{other} that fails among {judged} checks"
         yield f"{where} {passed}{f'; {skipped} more were skipped' if skipped else ''}.{_power(audit)}"
 
 

@@ -12,6 +12,8 @@ from rushkit.results.notes import Check
 
 # The check that reports the smallest drop in accuracy that an audit of so many images can detect.
 POWER_CHECK = "RK119"
+# The check that a claimed accuracy fails: it says nothing against the attacks.
+CLAIM_CHECK = "RK127"
 
 
 class AuditSettings(Record):
@@ -160,6 +162,11 @@ class Audit(StageResults):
     def smallest_drop(self) -> float | None:
         """The smallest drop in accuracy between two attacks that the audit would warn about; None if it is unknown."""
         return next((check.figures.get("smallest_drop") for check in self.checks if check.code == POWER_CHECK), None)
+
+    @property
+    def refuted_claim(self) -> Check | None:
+        """The check that refutes the claim; None if nothing was claimed, or the claim is not refuted."""
+        return next((check for check in self.checks if (check.code, check.status) == (CLAIM_CHECK, "fail")), None)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

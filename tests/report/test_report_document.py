@@ -232,7 +232,7 @@ def test_the_summary_quotes_strict_and_never_paper(measured):
     assert "66.7" not in text
     assert "Proved (alpha 0.001 for each image, clopper-pearson, 1000 draws): 25.0 % [4.5, 70.0] of 4 images" in text
     assert "keep their right class under every l1 perturbation up to 0.2" in text
-    assert "does not trust these attacks: RK102 check-1" in text
+    assert "gives reasons to doubt the figures under attack: RK102 check-1" in text
 
 
 def test_a_paper_figure_alone_says_nothing_about_robustness(runs):

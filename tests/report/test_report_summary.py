@@ -144,6 +144,21 @@ def test_the_sentence_on_an_audit_carries_its_hit_rate(said, monkeypatch):
 
 
 def test_a_failing_audit_says_how_often_it_fails_for_no_reason(said, monkeypatch):
-    monkeypatch.setattr("rushkit.report.summary.hit_rate_words", lambda audit: "on sound models such checks fail")
+    monkeypatch.setattr("rushkit.report.summary.hit_rate_words", lambda audit: "in the self-test 1 fails")
     (line,) = [line for line in said(("audit", audited("fail"))).summary if "audit (m" in line]
-    assert line.endswith("RK101 check-0. On sound models such checks fail.")
+    assert line.endswith("RK101 check-0. In the self-test 1 fails.")
+
+
+def test_a_refuted_claim_says_nothing_against_the_attacks(said):
+    statuses = ["pass"] * 26 + ["fail"]
+    lines = [line for line in said(("audit", audited(*statuses))).summary if "audit (m" in line]
+    assert ["refutes a claim (RK127): " in line for line in lines] == [True, False]
+    assert "found nothing else that fails among 26 checks" in lines[1]
+    assert not any("doubt" in line for line in lines)
+
+
+def test_a_refuted_claim_stands_beside_the_checks_that_fail(said):
+    statuses = ["fail"] + ["pass"] * 25 + ["fail"]
+    lines = [line for line in said(("audit", audited(*statuses))).summary if "audit (m" in line]
+    assert "refutes a claim (RK127): " in lines[0]
+    assert lines[1].endswith("doubt the figures under attack: RK101 check-0.")

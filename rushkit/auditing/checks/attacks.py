@@ -79,7 +79,10 @@ def losses_disagree(measured: Measured) -> Verdict:
     base, best = measured.points["losses"][0], min(measured.points["losses"], key=lambda point: point.accuracy)
     gap = base.accuracy - best.accuracy
     status: Status = "warn" if gap > 2 * LARGE else "pass"
-    return Verdict(status, f"{best.label} leaves {as_percent(best.accuracy)}, nll {as_percent(base.accuracy)}", figures)
+    says = f"{best.label} leaves {as_percent(best.accuracy)}, nll {as_percent(base.accuracy)}"
+    if best is base:
+        says = f"no other loss leaves less than nll, {as_percent(base.accuracy)}"
+    return Verdict(status, says, figures)
 
 
 def out_of_ball(measured: Measured) -> Verdict:

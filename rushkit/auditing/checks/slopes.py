@@ -70,15 +70,23 @@ def slope_is_false(measured: Measured) -> Verdict:
     slopes = measured.probes.slopes
     figures = {"pairs": float(slopes.pairs), "moving_pairs": float(slopes.moving)}
     if slopes.pairs < _PAIRS:
-        return Verdict("skipped", f"too few: {slopes.pairs} pairs of an image and a direction, of {_PAIRS}", figures)
+        return Verdict(
+            "skipped", f"too few: {slopes.pairs} pairs of an image and a direction, and it takes {_PAIRS}", figures
+        )
     if not slopes.moving:
         return Verdict("skipped", "neither the margin nor its slope moves by more than rounding explains", figures)
     if slopes.moving < (_PAIRS_OF_ONE if slopes.correlation is None else _PAIRS):
-        return Verdict("skipped", f"too few: the margin moves in {slopes.moving} of {slopes.pairs} pairs", figures)
+        return Verdict(
+            "skipped", f"too few: the margin or its slope moves in {slopes.moving} of {slopes.pairs} pairs", figures
+        )
     if slopes.cut:
         return Verdict("fail", "the graph is cut (RK104): no slope reaches the input, and the margin moves", figures)
     if slopes.correlation is None:
-        says = "every slope is zero, and the margin moves" if slopes.zero_slopes else "slopes lead where nothing moves"
+        says = (
+            "every slope is zero, and the margin moves"
+            if slopes.zero_slopes
+            else "the slopes are not zero, and the margin does not move"
+        )
         return Verdict("fail", says, figures)
     figures["rank_correlation"] = slopes.correlation
     says = f"the slopes of the margin and its changes have a rank correlation of {slopes.correlation:.3f}"
@@ -93,6 +101,6 @@ def not_continuous(measured: Measured) -> Verdict:
         return Verdict("skipped", "the model is random by itself (RK123): its answers jump without any step")
     figures = {"jump_ratio": jumps.ratio, "images": float(jumps.images)}
     if measured.images < _FEW:
-        return Verdict("skipped", f"too few: {measured.images} images, of {_FEW}", figures)
+        return Verdict("skipped", f"too few images: {measured.images}, and it takes {_FEW}", figures)
     says = f"a step of 1e-5 changes the logits {jumps.ratio:.2g} times as much as one of 1e-2"
     return Verdict("fail" if jumps.ratio > _CONTINUOUS else "pass", says, figures)

@@ -25,8 +25,8 @@ def planted_optimum(measured: Measured) -> Verdict:
     status: Status = "fail" if missed else "pass"
     if missed == ["curved"] and measured.settings.norm != "l1" and second_opinion(measured).status != "fail":
         status = "warn"
-    reached = ", ".join(f"{as_percent(share)} of the way to the {kind} one" for kind, share in shares.items())
-    return Verdict(status, f"of two optima that are known, the attack goes {reached}", figures)
+    reached = ", ".join(f"{as_percent(share)} on the {kind} one" for kind, share in shares.items())
+    return Verdict(status, f"of the possible rise on two landscapes, the attack reaches {reached}", figures)
 
 
 def second_opinion(measured: Measured) -> Verdict:
@@ -44,7 +44,10 @@ def second_opinion(measured: Measured) -> Verdict:
         "won": float(won),
         "p": p,
     }
-    says = f"{opinion.label} leave {as_percent(opinion.accuracy)}, {doubted.label} {as_percent(doubted.accuracy)}"
+    says = (
+        f"{opinion.label} leave {as_percent(opinion.accuracy)}, the attack at {doubted.label} "
+        f"{as_percent(doubted.accuracy)}"
+    )
     if float(statistics.mcnemar(len(doubted.share), 0)) >= _ALPHA:
         return Verdict("skipped", f"too few images to tell; {says}", figures)
     fails = doubted.accuracy - opinion.accuracy > LARGE and lost > won and p < _ALPHA

@@ -10,6 +10,7 @@ from scipy.stats import fisher_exact
 from rushkit import statistics
 from rushkit.auditing.checks.verdict import LARGE, Verdict, as_percent, smallest_drop
 from rushkit.auditing.measure import Measured
+from rushkit.auditing.probes import FEWEST_ROWS
 from rushkit.results.intervals import mean_interval
 from rushkit.results.notes import Status
 
@@ -99,8 +100,8 @@ def claim_refuted(measured: Measured) -> Verdict:
     p = float(statistics.binomial_at_least(images - right, images, 1 - claim))
     figures = {"claim": claim, "right": float(right), "images": float(images), "p": p}
     says = (
-        f"the strongest attacks leave {right} of {images} images right; if {as_percent(claim)} held out, so few would "
-        f"with probability {p:.2g}"
+        f"the strongest attacks leave {right} of {images} images right; if {as_percent(claim)} of all images stayed "
+        f"right, so few would with probability {p:.2g}"
     )
     return Verdict("fail" if p < _REFUTED else "pass", says, figures)
 
@@ -111,7 +112,11 @@ def batch_dependent(measured: Measured) -> Verdict:
     mates = measured.probes.mates
     if mates is None:
         random = measured.probes.jumps is None
-        says = "the model is random by itself (RK123): no answer repeats in any batch" if random else "too few images"
+        says = (
+            "the model is random by itself (RK123): no answer repeats in any batch"
+            if random
+            else f"too few images: {measured.images}, and it takes {2 * FEWEST_ROWS}"
+        )
         return Verdict("skipped", says)
     figures = {
         "largest_change": mates.change,
@@ -138,8 +143,8 @@ def more_classes(measured: Measured) -> Verdict:
         clean = measured.answers
         figures |= {"clean_rejected": clean.rejected, "clean_accuracy": clean.right}
         says += (
-            f": it rejects {as_percent(clean.rejected)} of the clean images, and {as_percent(clean.right)} are right "
-            "if a rejection is wrong"
+            f": it rejects {as_percent(clean.rejected)} of the clean images, and {as_percent(clean.right)} are right, "
+            "if a rejection counts as wrong"
         )
     if measured.worst_answers is not None:
         worst = measured.worst_answers
@@ -149,16 +154,16 @@ def more_classes(measured: Measured) -> Verdict:
             "worst_accepted_wrong": worst.wrong,
         }
         says += (
-            f"; of the worst versions {as_percent(worst.right)} are right, and {as_percent(worst.wrong)} are accepted "
-            "with a wrong class"
+            f"; of the strongest versions {as_percent(worst.right)} are right, and {as_percent(worst.wrong)} are "
+            "accepted with a wrong class"
         )
     return Verdict("fail", says, figures)
 
 
 def outputs_are_probabilities(measured: Measured) -> Verdict:
-    """Check that the model returns logits or log p, and no probabilities: the losses take a softmax of its outputs."""
+    """Check that the model returns logits or log p instead of probabilities: losses take a softmax of its outputs."""
     assert measured.probes is not None
     if measured.probes.probabilities:
-        says = "the outputs are probabilities, of which the losses take a second softmax: give the logits, or log p"
+        says = "the outputs are probabilities, and the losses take a softmax of them again: return the logits, or log p"
         return Verdict("warn", says)
-    return Verdict("pass", "the outputs are no probabilities")
+    return Verdict("pass", "the outputs are not probabilities")

@@ -54,6 +54,8 @@ def choose(names: Sequence[str], cases: Sequence[Case] | None = None) -> list[Ca
         raise UsageError(f"two cases of the self-test are called {twice!r}", "give each case a name of its own")
     for name in names:
         if name not in known:
-            hint = did_you_mean(name, known) or f"there are: {first_few(known, 8)}"
+            # Names have spaces and commas in them.
+            near = did_you_mean(name, known, prefix="--case ")
+            hint = near or f"there are: {first_few([*map(repr, known)], 8)}; docs/audit.md names them all"
             raise UsageError(f"the self-test has no case {shorten(name)!r}", hint)
     return [case for case in cases if not names or case.name in names]

@@ -83,7 +83,9 @@ def self_test(
     seed = recipe.system.seed
     with run_or_new(run, "audit", recipe) as run:
         log = SharedLog(run, _LOG, _rows_depend_on(chosen, seed), partial(_check_rows, chosen), units=lambda line: 1)
-        run.speaker.say(f"self-test: {len(chosen)} cases on the embedded digits, seed {seed}, cpu, float32")
+        run.speaker.say(
+            f"self-test: {len(chosen)} case{'s' * (len(chosen) != 1)} on the embedded digits, seed {seed}, cpu, float32"
+        )
         with (
             _one_thread(),
             resumable(

@@ -37,6 +37,10 @@ from rushkit.rounding import floor_radius, percent
 
 _STATUSES = ("pass", "warn", "fail", "skipped")
 _CODES = "docs/audit.md says of each code what it means and what to do"
+_CLAIMS = (
+    "claimed is what the attack behind the claim leaves, left the least that any attack leaves, of the 64 audited "
+    "images or of 128"
+)
 _INTERVALS = "a case is caught if a check fails that names its fault; intervals are 95% Wilson over the cases"
 _RATIO = (
     "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the\n"
@@ -134,7 +138,7 @@ def self_test_table(results: SelfTest) -> RenderableType:
     """Return what the audit says of every case, and how many of each group it flags."""
     title = f"self-test of the audit, {len(results.checks)} checks, {len(results.cases)} cases, seed {results.seed}"
     lines = [selftests.uncounted_words(row) for row in results.cases if not row.counts]
-    lines += [*map(selftests.totals_words, results.totals), _INTERVALS, _CODES]
+    lines += [*map(selftests.totals_words, results.totals), _CLAIMS, _INTERVALS, _CODES]
     return Group(render_table(selftests.cases_table(results.cases), title), Text("\n".join(lines)))
 
 
