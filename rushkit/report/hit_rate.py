@@ -6,13 +6,17 @@ from rushkit.results.auditing import CLAIM_CHECK, Audit
 from rushkit.results.hit_rate import shipped_hit_rate
 
 
-def hit_rate_words(audit: Audit) -> str:
+def hit_rate_words(audit: Audit, subject: str = "") -> str:
     """Return what the checks of an audit found in the self-test, or how often they fail there for no reason.
 
     Example: "passes 25 checks, which found 34 of 36 planted faults, and 8 of 10 that were devised after the thresholds
     were fixed"; of an audit in which a check fails "in the self-test a check fails on 0 of 11 sound models". Empty if
     the figures say nothing of this audit: it made other checks, spent less than the self-test, or skipped what the
     self-test does not. The check of a claim is left out, since the self-test claims nothing.
+
+    Args:
+        audit: The audit.
+        subject: What "passes", such as "this audit" where the words stand alone.
     """
     measured = shipped_hit_rate()
     statuses = [check.status for check in audit.checks if check.code != CLAIM_CHECK]
@@ -26,4 +30,5 @@ def hit_rate_words(audit: Audit) -> str:
     if not planted or not measured.skips_alike(audit):
         return ""
     later = f", and {unseen} of {held_out} that were devised after the thresholds were fixed" if held_out else ""
-    return f"passes {statuses.count('pass')} checks, which found {found} of {planted} planted faults{later}"
+    words = f"passes {statuses.count('pass')} checks, which found {found} of {planted} planted faults{later}"
+    return f"{subject} {words}" if subject else words

@@ -68,6 +68,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
 
     Raises:
         UsageError: the batch does not divide over the ranks in pre-training.
+        PluginError: the objective breaks a rule of docs/objectives.md; see ``train_batch``.
         NumericsError: the loss is NaN or infinite; the last checkpoint stays.
         Interrupted: a signal asked to stop; everything is saved.
     """
@@ -230,7 +231,8 @@ def train_batch(
         detached scalar.
 
     Raises:
-        PluginError: the objective yields no loss, one that is no scalar, or with a context of torch's still open.
+        PluginError: the objective yields no loss, one that is not a scalar with a gradient, or one inside an open
+            ``no_grad``, ``inference_mode`` or ``autocast``.
     """
     steps = iter(job.objective.losses(job.network, job.memory, batch))
     losses: list[Tensor] = []

@@ -103,8 +103,8 @@ def test_an_outcome_follows_from_its_checks(change, reason):
 def test_an_audit_that_passes_says_what_its_checks_find(shipped):
     audit = audited("pass", "pass", "skipped")
     assert hit_rate_words(audit) == SENTENCE
-    assert figures(audit)[1] == SENTENCE
-    assert SENTENCE in str(audit_table(audit).renderables[1])
+    assert figures(audit)[1] == f"this audit {SENTENCE}"
+    assert f"this audit {SENTENCE}\n" in str(audit_table(audit).renderables[1])
 
 
 def test_an_audit_that_fails_says_how_often_such_checks_fail_for_no_reason(shipped):

@@ -190,7 +190,7 @@ def _audited(results: Audit) -> list[str]:
     shown = [*wrong, *(check for check in results.checks if check.code == POWER_CHECK and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
     verdicts = f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}"
-    return [verdicts, *filter(None, [hit_rate_words(results)]), *lines]
+    return [verdicts, *filter(None, [hit_rate_words(results, "this audit")]), *lines]
 
 
 def _probed(results: Probe) -> list[str]:

@@ -122,7 +122,7 @@ def audit_table(results: Audit) -> RenderableType:
     )
     statuses: list[str] = [check.status for check in results.checks]
     lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
-    lines += filter(None, [hit_rate_words(results), results.size])
+    lines += filter(None, [hit_rate_words(results, "this audit"), results.size])
     if square := results.attacks.square if results.attacks.best is None else None:
         lines.append(f"without a gradient Square is the attack: it leaves {percent(square.accuracy)} % of {attacked}")
     if strongest := results.attacks.strongest:
