@@ -195,7 +195,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"resume"},
     ),
     "auditing": (
-        {"planted", "rejections", "scoring", "training_images"},
+        {"gradients", "planted", "rejections", "scoring", "training_images"},
         {"given", "landscapes", "plan", "probes"},
         {"attacks"},
         {"kept", "versions"},

@@ -37,7 +37,6 @@ class Outcome:
 
     Attributes:
         share: For each image, the share of fresh votes that are right.
-        first: For each image, whether the first of the final votes is right.
         draws: For each image, the share of the draws of these votes that give the label.
         least_right: For each image, the smallest share of a gradient's draws that gave the label, over the iterates of
             the base attack within the ball; None if it does not report it.
@@ -53,7 +52,6 @@ class Outcome:
     """
 
     share: list[float] | None = None
-    first: list[bool] | None = None
     draws: list[float] | None = None
     least_right: list[float] | None = None
     lead: list[float] | None = None
@@ -74,14 +72,25 @@ class Attacks:
         y: (N,) labels.
         settings: Norm, eps and budgets.
         given: What else is known of the subject, such as the attack under doubt.
+        rows: (N,) int64, the images' numbers among all audited ones, which seed their votes: those on an image do not
+            depend on which others are attacked. None: 0 to N - 1.
 
     Attributes:
         device: The device of the images.
     """
 
-    def __init__(self, g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings, given: Given = ALONE) -> None:
+    def __init__(
+        self,
+        g: SmoothedClassifier,
+        x: Tensor,
+        y: Tensor,
+        settings: Settings,
+        given: Given = ALONE,
+        rows: Tensor | None = None,
+    ) -> None:
         self._g, self._x, self._y = g, x, y
         self._settings, self._given = settings, given
+        self._rows = torch.arange(len(x)) if rows is None else rows
         self.device = x.device
 
     def measure(self, measurement: Measurement) -> tuple[Outcome, Tensor | None]:
@@ -101,26 +110,36 @@ class Attacks:
         outcome.passes += self._g.image_forwards - before
         return outcome, x_adv
 
-    def judge(self, x_adv: Tensor, rows: Tensor) -> Outcome:
-        """Score the chosen versions (n, C, H, W) of the images ``rows`` (n,) by many votes of fresh noise."""
-        return self._judged(x_adv, rows, FINAL_VOTES, "final")
+    def judge(self, x_adv: Tensor, places: Tensor) -> Outcome:
+        """Score the chosen versions (n, C, H, W) of the images at ``places`` (n,) by many votes of fresh noise."""
+        return self._judged(x_adv, places, FINAL_VOTES, "final")
 
     def opinion(self, x_adv: Tensor) -> Outcome:
         """Score versions (N, C, H, W) of all images as each attack is, by votes of fresh noise."""
         votes = score_votes(self._g.samples, self._g.deterministic)
         return self._judged(x_adv, torch.arange(len(x_adv)), votes, "opinion")
 
-    def vote(self) -> Outcome:
-        """Let one vote of fresh noise decide on each image as it is."""
-        return self._judged(self._x, torch.arange(len(self._x)), 1, "final vote on clean images")
+    def vote(self, x_adv: Tensor) -> Outcome:
+        """Let one vote of fresh draws decide on the version (N, C, H, W) of each image, whatever the others' draws.
 
-    def _judged(self, x_adv: Tensor, rows: Tensor, votes: int, label: str) -> Outcome:
+        What a model draws by itself may be the same for all images of a pass, so that each of them has its own passes.
+        """
+        places = torch.arange(len(x_adv))
+        if not self._g.own_draws:
+            return self._judged(x_adv, places, 1, "claim")
+        votes = [self._judged(x_adv[place], place, 1, f"claim, image {int(place)}") for place in places.split(1)]
+        return Outcome(
+            share=[share for vote in votes for share in vote.share or ()],
+            passes=sum(vote.passes for vote in votes),
+            problem=next((vote.problem for vote in votes if vote.problem), ""),
+        )
+
+    def _judged(self, x_adv: Tensor, places: Tensor, votes: int, label: str) -> Outcome:
         before = self._g.image_forwards
         outcome = Outcome()
         try:
-            y, seed = self._y[rows.to(self.device)], self._settings.seed
-            scores = score(self._g, x_adv, y, votes, seed, label, rows)
-            outcome.share, outcome.first = scores.share, scores.first
+            y, seed = self._y[places.to(self.device)], self._settings.seed
+            outcome.share = score(self._g, x_adv, y, votes, seed, label, self._rows[places]).share
         except NumericsError as error:
             outcome.problem = error.message
         outcome.passes = self._g.image_forwards - before
@@ -131,7 +150,7 @@ class Attacks:
         before = self._g.image_forwards
         outcome = Outcome()
         try:
-            found = answers(self._g, x_adv, self._y, FINAL_VOTES, self._settings.seed, "final")
+            found = answers(self._g, x_adv, self._y, FINAL_VOTES, self._settings.seed, "final", self._rows)
             outcome.answers = (found.right, found.rejected, found.wrong)
         except NumericsError as error:
             outcome.problem = error.message
@@ -151,7 +170,7 @@ class Attacks:
         # ``excess`` tells RK118 how far images lie outside the box; votes need images inside it.
         x_adv = make(measurement, outcome).nan_to_num(0.0).clamp(0, 1)
         votes = score_votes(self._g.samples, self._g.deterministic)
-        scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label)
+        scores = score(self._g, x_adv, self._y, votes, self._settings.seed, measurement.label, self._rows)
         outcome.share, outcome.lead, outcome.draws = scores.share, scores.lead, scores.draws
         within = measurement.options.get("eps", self._settings.eps) <= self._settings.eps
         return x_adv if within else None
@@ -188,7 +207,7 @@ class Attacks:
         if not len(x):
             return []
         x_adv = self._climbed(measurement, outcome, x, y).x_adv.nan_to_num(0.0).clamp(0, 1)
-        return score(self._g, x_adv, y, votes, seed, measurement.label).share
+        return score(self._g, x_adv, y, votes, seed, measurement.label, right.nonzero().squeeze(1).cpu()).share
 
     def _run(self, attack: Reports, outcome: Outcome, eps: float) -> AttackResult:
         """Run an attack, count its backward passes, and note how far outside the ball it went."""

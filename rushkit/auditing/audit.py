@@ -212,4 +212,5 @@ def _gradients(measured: Measured) -> AuditGradients | None:
         zero_entries=gradients.zero_entries,
         cosines=list(gradients.cosines),
         saturated=gradients.saturated,
+        not_finite=list(gradients.not_finite),
     )

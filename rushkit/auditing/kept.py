@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import asdict
 
 from pydantic import TypeAdapter, ValidationError
@@ -29,6 +30,12 @@ class KeptOutcomes:
     def __init__(self, run: Run, subject: Mapping[str, JSON]) -> None:
         self._folder = run.subfolder("counts")
         self._subject = dict(subject)
+
+    def depending_on(self, facts: Mapping[str, JSON]) -> KeptOutcomes:
+        """Return the outcomes that depend on these facts too; files that were stored without them are ignored."""
+        other = copy(self)
+        other._subject = {**self._subject, **facts}
+        return other
 
     def load(self, number: int) -> tuple[Outcome, Tensor | None] | None:
         """Return the outcome of a measurement, and its images if it has any; None if it is not finished."""

@@ -17,11 +17,10 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
-from rushkit.attacks.losses import nll
-from rushkit.attacks.result import no_finite_gradient
-from rushkit.attacks.victim import under_attack
+from rushkit.attacks.checks import check_labels
 from rushkit.auditing.attacks import Attacks, Outcome
 from rushkit.auditing.given import ALONE, Given
+from rushkit.auditing.gradients import Gradients, input_gradients
 from rushkit.auditing.kept import KeptOutcomes
 from rushkit.auditing.landscapes import shares_reached
 from rushkit.auditing.plan import Measurement, Passes, Place, Settings, plan
@@ -31,6 +30,7 @@ from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.auditing.versions import Versions, judged, worst_of_all
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError
+from rushkit.files import JSON
 from rushkit.models.repeats import RANDOM_FROM
 from rushkit.setup.resumable import Work, unattended
 from rushkit.smoothing import SmoothedClassifier
@@ -60,23 +60,6 @@ class Point:
     def right(self) -> tuple[bool, ...]:
         """Whether each image is classified correctly in most votes."""
         return tuple(share > 0.5 for share in self.share)
-
-
-@dataclass(frozen=True)
-class Gradients:
-    """Input gradients of −log p̄ at the images, each from ``eot`` draws.
-
-    Attributes:
-        zero: For each image, whether every entry is 0.
-        zero_entries: Share of entries that are 0.
-        cosines: For each image with two gradients that are not 0, the cosine between them; their draws are independent.
-        saturated: Share of draws whose −log p of the label is exactly 0 in float32, and so has no gradient.
-    """
-
-    zero: tuple[bool, ...]
-    zero_entries: float
-    cosines: tuple[float, ...]
-    saturated: float
 
 
 @dataclass
@@ -116,8 +99,9 @@ class Measured:
             choose it.
         landscapes: The least share of the possible rise that the attack under doubt reaches on each landscape whose
             optimum is known; empty if it was not tried.
-        first_votes: Whether the first of these votes on each image's worst version of all is right; then, of the images
-            that a random model has wrong before any attack, whether one fresh vote is.
+        claim_votes: For each image, whether one vote is right on its worst version of all, or on the image itself if it
+            is wrong before any attack; the vote chose nothing, and no other image shares its draws. Empty without a
+            claim.
         any_failure: Share of the attacked images that lose at least one of the final votes.
         curve: The base attack's mean loss at each step.
         excess: How far the farthest image lies outside its ball or the box, beyond what rounding its pixels to float32
@@ -153,7 +137,7 @@ class Measured:
     claim: float | None = None
     second_opinion: Point | None = None
     landscapes: dict[str, float] = field(default_factory=dict)
-    first_votes: tuple[bool, ...] = ()
+    claim_votes: tuple[bool, ...] = ()
     any_failure: float | None = None
     curve: tuple[float, ...] = ()
     excess: float = 0.0
@@ -246,7 +230,8 @@ def measure(
 
     Raises:
         Interrupted: a signal asked to stop.
-        UsageError: the images are none, or the model returns anything but logits of two classes or more.
+        UsageError: the images are none, a label is no class of the model, or the model returns anything but logits of
+            two classes or more.
     """
     measured, pace = _agreed(_before_attacks(g, x, y, settings, given.classes) if ranks.rank() == 0 else None)
     g = g.with_own_draws() if measured.random_by_itself else g
@@ -254,10 +239,15 @@ def measure(
     given = given.limited(len(x))
     measured.announced, measured.claim = measured.passes, given.claim
     measured.why_no_training = "" if given.training else given.why_no_training
+    # The votes on a claim, which is about all images.
+    votes = 0 if g.deterministic or given.claim is None else len(x) * g.samples
+    everything, worst = Attacks(g, x, y, settings), x.clone()
     if measured.problem and not (measured.no_gradient and measured.attacked):
+        if not measured.not_finite:
+            measured.announced += votes
+            _vote_on_claim(measured, everything, worst)
         return measured
-    rest = sorted(set(range(len(x))) - set(measured.attacked))
-    x, y, x_rest, y_rest = x[list(measured.attacked)], y[list(measured.attacked)], x[rest], y[rest]
+    x, y = x[list(measured.attacked)], y[list(measured.attacked)]
     training = len(given.training[0]) if given.training else 0
     planned = plan(settings, g.samples, measured.classes, x.shape, g.deterministic, training)
     if measured.no_gradient:
@@ -265,14 +255,13 @@ def measure(
     # The worst white-box versions, those of all attacks where they differ, and the second opinion.
     passes = Passes(len(x), g.samples, g.deterministic)
     looks = (1 if measured.no_gradient else 2) + measured.rejects
-    final = looks * passes.final + (0 if measured.no_gradient else passes.score)
-    final += 0 if g.deterministic else len(rest) * g.samples
+    final = looks * passes.final + (0 if measured.no_gradient else passes.score) + votes
     measured.announced += sum(measurement.passes for measurement in planned) + final
     announce(measured.announced, measured.announced * pace.mean / ranks.world())
     versions = Versions.of(x)
-    attacks = Attacks(g, x, y, settings, given)
+    attacks = Attacks(g, x, y, settings, given, torch.tensor(measured.attacked))
     work = work or unattended()
-    mine = _measure_share(attacks, planned, versions, work, kept)
+    mine = _measure_share(attacks, planned, versions, work, kept and kept.depending_on(_found_before(measured)))
     work.stop_together()
     parts = ranks.gather({number: asdict(outcome) for number, outcome in mine.items()})
     outcomes = _OUTCOMES.validate_python({number: outcome for part in parts for number, outcome in part.items()})
@@ -285,10 +274,20 @@ def measure(
     if not measured.no_gradient:
         _judge_opinion(measured, attacks, versions.opinion)
     if not measured.problem or measured.no_gradient:
-        _judge_worst(measured, attacks, None if measured.no_gradient else versions.white_box, versions.strongest)
-    if measured.strongest is not None and rest and not g.deterministic:
-        _vote_on_rest(measured, Attacks(g, x_rest, y_rest, settings))
+        white_box = None if measured.no_gradient else versions.white_box
+        worst[list(measured.attacked)] = _judge_worst(measured, attacks, white_box, versions.strongest)
+    if measured.strongest is not None:
+        _vote_on_claim(measured, everything, worst)
     return measured
+
+
+def _found_before(measured: Measured) -> dict[str, JSON]:
+    """Return what outcomes depend on that a second session may find otherwise, as with a model that draws anew."""
+    return {
+        "attacked": list(measured.attacked),
+        "classes": measured.classes,
+        "random by itself": measured.random_by_itself,
+    }
 
 
 def _before_attacks(
@@ -302,6 +301,7 @@ def _before_attacks(
     try:
         measured.outputs = g.tally(x[:1], 1).votes.shape[1]
         measured.classes = data_classes if measured.rejects else measured.outputs
+        check_labels(y, measured.classes)
         g = of_real_classes(g, measured.classes) if measured.rejects else g
         measured.clean = Point("clean", 0.0, tuple(score(g, x, y, votes, settings.seed, "clean").share))
         forward = (time.perf_counter() - started) / (g.image_forwards - before)
@@ -317,12 +317,14 @@ def _before_attacks(
             measured.commonest = int(y.cpu().bincount().max()) / len(y)
             # Without a gradient there are forward passes alone.
             pace, started = Pace(forward, forward), time.perf_counter()
-            measured.gradients, backwards = _gradients(g, x, y, settings)
+            measured.gradients, backwards = input_gradients(g, x, y, settings.eot, settings.seed)
             measured.passes += backwards
             pace = Pace(forward, max(0.0, (time.perf_counter() - started) / backwards - forward))
     except NumericsError as error:
         measured.problem = error.message
-        measured.not_finite = _count_not_finite(g, images, votes, settings.seed)
+        # After the probes it is the gradients that are NaN or infinite, at all images.
+        least = 1 if measured.probes is None else len(measured.attacked)
+        measured.not_finite = max(_count_not_finite(g, images, votes, settings.seed), least)
     except UsageError as error:
         # Of any other error, such as a model of one class, the user must hear.
         if measured.probes is None or not measured.probes.slopes.cut:
@@ -346,7 +348,7 @@ def _told_if_random(g: SmoothedClassifier, x: Tensor, measured: Measured) -> Smo
 
 
 def _count_not_finite(g: SmoothedClassifier, x: Tensor, votes: int, seed: int) -> int:
-    """Return how many images have NaN or infinite logits under some draw; at least the one that was met."""
+    """Return how many images have NaN or infinite logits under some draw."""
     count = 0
     for index in range(len(x)):
         try:
@@ -355,7 +357,7 @@ def _count_not_finite(g: SmoothedClassifier, x: Tensor, votes: int, seed: int) -
                     g.tally(x[index : index + 1])
         except NumericsError:
             count += 1
-    return max(count, 1)
+    return count
 
 
 def _agreed(before: tuple[Measured, Pace] | None) -> tuple[Measured, Pace]:
@@ -414,8 +416,8 @@ def _kept_or_measured(
 
 def _judge_worst(
     measured: Measured, attacks: Attacks, white_box: WorstVersions | None, strongest: WorstVersions
-) -> None:
-    """Score the worst versions of each image by fresh votes, which were not used to choose them.
+) -> Tensor:
+    """Score the worst versions of each image by fresh votes, which were not used to choose them; return those of all.
 
     The white-box versions are judged first; those of all attacks only where they differ.
     """
@@ -426,16 +428,16 @@ def _judge_worst(
     problems = [outcome.problem for outcome in (first, *second) if outcome.problem]
     if problems:
         measured.not_finite, measured.problem = 1, problems[0]
-        return
+        return versions[-1]
     assert first.share is not None
     if white_box is not None:
         measured.best = Point("best", 0.0, tuple(first.share))
         measured.any_failure = sum(share < 1 for share in first.share) / len(first.share)
     last = second[-1] if second else first
     measured.strongest = Point("strongest", 0.0, tuple(last.share or ()))
-    measured.first_votes = tuple(last.first or ())
     if measured.rejects:
         _answer_worst(measured, attacks, versions[-1])
+    return versions[-1]
 
 
 def _answer_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
@@ -448,11 +450,20 @@ def _answer_worst(measured: Measured, attacks: Attacks, x_adv: Tensor) -> None:
         measured.worst_answers = Answers(*outcome.answers)
 
 
-def _vote_on_rest(measured: Measured, rest: Attacks) -> None:
-    """Add one fresh vote on each image that was wrong before any attack: other draws may have it right."""
-    outcome = Outcome(**ranks.broadcast(asdict(rest.vote()) if ranks.rank() == 0 else None))
+def _vote_on_claim(measured: Measured, everything: Attacks, x_adv: Tensor) -> None:
+    """Let one fresh vote decide on the version (N, C, H, W) of each image, if there is a claim about such votes."""
+    if measured.claim is None:
+        return
+    if measured.deterministic:
+        # Every vote is the same.
+        right = dict(zip(measured.attacked, measured.strongest.right if measured.strongest else (), strict=True))
+        measured.claim_votes = tuple(right.get(index, False) for index in range(measured.images))
+        return
+    outcome = Outcome(**ranks.broadcast(asdict(everything.vote(x_adv)) if ranks.rank() == 0 else None))
     measured.passes += outcome.passes
-    measured.first_votes += tuple(outcome.first or [False] * (measured.images - len(measured.attacked)))
+    if outcome.problem:
+        measured.not_finite, measured.problem = 1, outcome.problem
+    measured.claim_votes = tuple(share == 1 for share in outcome.share or ())
 
 
 def _judge_opinion(measured: Measured, attacks: Attacks, versions: WorstVersions) -> None:
@@ -464,27 +475,3 @@ def _judge_opinion(measured: Measured, attacks: Attacks, versions: WorstVersions
         measured.not_finite, measured.problem = 1, outcome.problem
     elif outcome.share is not None:
         measured.second_opinion = Point("apgd and apgd-t", 0.0, tuple(outcome.share))
-
-
-def _gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, settings: Settings) -> tuple[Gradients, int]:
-    """Return two gradients of each image from independent draws, and the backward passes that they took."""
-    with under_attack(g, x, derived_seed(settings.seed, "audit gradient"), settings.eot) as victim:
-        pair = [
-            victim.gradient(x, y, nll, draw=derived_seed(settings.seed, "audit gradient", half)) for half in range(2)
-        ]
-    if not any(slope.usable.any() for slope in pair):
-        raise no_finite_gradient()
-    both = torch.stack([slope.gradient.flatten(1) for slope in pair]).double()
-    logits = torch.cat([slope.logits for slope in pair])
-    surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
-    zero = (both == 0).all(dim=2).all(dim=0)
-    usable = (both != 0).any(dim=2).all(dim=0)
-    largest = both[:, usable].abs().amax(dim=2, keepdim=True)
-    one, other = both[:, usable] / largest
-    gradients = Gradients(
-        zero=tuple(zero.tolist()),
-        zero_entries=float((both == 0).double().mean()),
-        cosines=tuple(torch.nn.functional.cosine_similarity(one, other, dim=1).tolist()),
-        saturated=float((surprise == 0).double().mean()),
-    )
-    return gradients, victim.image_backwards

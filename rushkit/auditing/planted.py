@@ -16,6 +16,7 @@ from rushkit.attacks import Norm
 from rushkit.attacks.abilities import Reports
 from rushkit.attacks.norms import ascent, project, random_start
 from rushkit.attacks.pgd import PGD
+from rushkit.attacks.result import NothingFinite
 from rushkit.models.draws import global_draws
 from rushkit.noises import settled
 from rushkit.smoothing import SmoothedClassifier
@@ -135,7 +136,11 @@ def plant_and_seek(
             norm, eps, steps=steps, samples=eot, best="last", selection_samples=1, seed=derived_seed(image_seed, "seek")
         )
         zero = torch.zeros(1, dtype=torch.int64, device=x.device)
-        x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
+        try:
+            x_adv = attack.run(readout, x[index : index + 1], zero).x_adv
+        except NothingFinite as error:
+            # Without a finite gradient it misses this one; votes tell if the logits are not finite either.
+            x_adv = error.result.x_adv
         # An attack under doubt may leave the box; RK118 says so.
         outcomes.append(_lead(readout, x_adv.nan_to_num(0.0).clamp(0, 1)) > 0)
     return outcomes or None

@@ -60,15 +60,18 @@ def of_real_classes(g: SmoothedClassifier, classes: int) -> SmoothedClassifier:
     return _with_model(g, RealClasses(g.model, classes), search, g.image_forwards)
 
 
-def answers(g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int, label: str) -> Answers:
+def answers(
+    g: SmoothedClassifier, x: Tensor, y: Tensor, votes: int, seed: int, label: str, rows: Tensor | None = None
+) -> Answers:
     """Let the whole model of a classifier of its real classes vote on images (N, C, H, W) with labels (N,).
 
-    The draws are those of ``scoring.score`` with the same label.
+    The draws are those of ``scoring.score`` with the same label and the same numbers ``rows`` of the images.
     """
     model = g.model
     assert isinstance(model, RealClasses)
     whole = _with_model(g, model.whole, None, 0)
-    tally = whole.keyed_tally(x, torch.arange(len(x)), seed, f"audit score {label}", votes=votes)
+    keys = torch.arange(len(x)) if rows is None else rows
+    tally = whole.keyed_tally(x, keys, seed, f"audit score {label}", votes=votes)
     g.image_forwards += whole.image_forwards
     answer = tally.predict("majority").view(len(x), votes)
     right, rejected = answer == y[:, None], answer >= model.classes

@@ -27,7 +27,6 @@ class Scores:
 
     Attributes:
         share: (N,) share of the votes that are right.
-        first: (N,) whether the first of the votes is right.
         draws: (N,) share of all draws of the votes that give the label.
         lead: (N,) margin of the best other class over the label in all draws, as a share of the draws; the doubt in the
             label breaks ties. With m = 1 it is minus the share of draws that give the label, which is what accuracy
@@ -35,7 +34,6 @@ class Scores:
     """
 
     share: list[float]
-    first: list[bool]
     draws: list[float]
     lead: list[float]
 
@@ -59,7 +57,6 @@ def score(
     share = outcomes.double().mean(dim=1)
     return Scores(
         share=share.tolist(),
-        first=outcomes[:, 0].tolist(),
         draws=(of_label / draws).tolist(),
         lead=((lost + doubt) / draws).tolist(),
     )

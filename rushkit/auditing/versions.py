@@ -58,7 +58,7 @@ def judged(attacks: Attacks, versions: list[Tensor]) -> list[Outcome]:
         if outcomes[0].problem:
             break
         differ = (x_adv != base).flatten(1).any(dim=1).nonzero().squeeze(1).cpu()
-        again = attacks.judge(x_adv[differ], differ) if len(differ) else Outcome(share=[], first=[])
+        again = attacks.judge(x_adv[differ], differ) if len(differ) else Outcome(share=[])
         outcomes.append(_put(outcomes[0], differ.tolist(), again))
     return outcomes
 
@@ -67,7 +67,7 @@ def _put(first: Outcome, rows: list[int], again: Outcome) -> Outcome:
     """Return the outcome ``again`` of some rows, with the rest of the images as they were in the first."""
     if again.problem:
         return again
-    share, right = list(first.share or ()), list(first.first or ())
-    for row, new_share, new_right in zip(rows, again.share or (), again.first or (), strict=True):
-        share[row], right[row] = new_share, new_right
-    return Outcome(share=share, first=right, passes=again.passes)
+    share = list(first.share or ())
+    for row, new_share in zip(rows, again.share or (), strict=True):
+        share[row] = new_share
+    return Outcome(share=share, passes=again.passes)

@@ -105,15 +105,17 @@ class AuditGradients(Record):
 
     Attributes:
         zero: (N,) whether every entry is 0.
-        zero_entries: Share of entries that are 0.
+        zero_entries: Share of entries that are 0, of the images whose gradients are finite.
         cosines: For each image with two nonzero gradients from independent draws, the cosine between them.
         saturated: Share of draws whose −log p of the label is exactly 0 in float32, and so has no gradient.
+        not_finite: (N,) whether a gradient is NaN or infinite.
     """
 
     zero: list[bool]
     zero_entries: Share
     cosines: list[float]
     saturated: Share
+    not_finite: list[bool]
 
 
 class Audit(StageResults):

@@ -143,7 +143,7 @@ def judged_as(shares):
     """Final votes that give the images these shares."""
 
     def judge(self, x_adv, rows):
-        return Outcome(share=[shares[row] for row in rows.tolist()], first=[True] * len(rows))
+        return Outcome(share=[shares[row] for row in rows.tolist()])
 
     return judge
 

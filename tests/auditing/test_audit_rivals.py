@@ -19,9 +19,9 @@ from rushkit.auditing.checks.attacks import minimum_norm_stronger, other_steps_s
 from rushkit.auditing.checks.slopes import gradient_zero, loss_still_rising, saturated
 from rushkit.auditing.checks.strength import planted_optimum, second_opinion
 from rushkit.auditing.given import ALONE, Given
+from rushkit.auditing.gradients import Gradients, input_gradients
 from rushkit.auditing.landscapes import shares_reached
-from rushkit.auditing.measure import Gradients, Measured, Point
-from rushkit.auditing.measure import _gradients as input_gradients
+from rushkit.auditing.measure import Measured, Point
 from rushkit.auditing.plan import Settings, plan
 from rushkit.auditing.selftest.weak import OneStep, SpreadInL1, StaleSlope, pgd_by
 from rushkit.auditing.versions import Versions
@@ -259,6 +259,6 @@ def test_a_saturated_network_is_caught_and_the_same_without_is_not(net, make, st
     split = digits(image_size=16).split("test")
     x, y = to_float(split.images[:IMAGES]), split.labels[:IMAGES]
     g = SmoothedClassifier(model, registries.noises.create("none"), 1, seed=0)
-    found.gradients, _ = input_gradients(g, x, y, found.settings)
+    found.gradients, _ = input_gradients(g, x, y, found.settings.eot, found.settings.seed)
     assert saturated(found).status == status
     assert gradient_zero(found).status == status

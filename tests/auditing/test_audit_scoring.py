@@ -7,6 +7,8 @@ import torch
 from linear_models import prototypes
 
 from rushkit import registries
+from rushkit.auditing.attacks import Attacks
+from rushkit.auditing.plan import Settings
 from rushkit.auditing.scoring import WorstVersions, score, score_votes
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.units import noisy_unit
@@ -57,3 +59,15 @@ def test_the_version_with_the_largest_lead_is_kept_and_of_equals_the_first():
     assert worst.number.tolist() == [0, 2, 1]
     assert worst.lead.tolist() == [-0.5, 0.3, 0.1]
     assert worst.x_adv[:, 0, 0, 0].tolist() == pytest.approx([0.1, 0.3, 0.2])
+
+
+def test_votes_on_an_image_do_not_depend_on_which_others_are_attacked():
+    g, x, y = prototypes(noise=0.6, samples=1)
+    settings, rows = Settings("linf", 0.1), torch.tensor([3, 17, 40])
+    every, some = Attacks(g, x, y, settings), Attacks(g, x[rows], y[rows], settings, rows=rows)
+    share = every.opinion(x).share
+    assert len(set(share)) > 10
+    assert some.opinion(x[rows]).share == [share[row] for row in rows.tolist()]
+    places = torch.tensor([1, 2])
+    votes = every.judge(x, torch.arange(len(x))).share
+    assert some.judge(x[rows[places]], places).share == [votes[17], votes[40]]

@@ -12,6 +12,7 @@ from scipy.stats import binom, hypergeom
 from torch import nn
 
 from rushkit import registries
+from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.checks.checklist import check_all
 from rushkit.auditing.checks.subjects import claim_refuted
 from rushkit.auditing.given import Given
@@ -25,7 +26,7 @@ SETTINGS = Settings("linf", 0.05, steps=2, eot=2, queries=5, planted=1)
 
 def judged(claim, right, images):
     votes = (True,) * right + (False,) * ((images - right) // 2)
-    return claim_refuted(Measured(SETTINGS, images=images, claim=claim, first_votes=votes))
+    return claim_refuted(Measured(SETTINGS, images=images, claim=claim, claim_votes=votes))
 
 
 @pytest.mark.parametrize("claim, right, images", [(0.65, 30, 64), (0.65, 29, 64), (0.9, 3, 8), (0.5, 0, 5)])
@@ -107,11 +108,17 @@ def test_under_noise_one_vote_of_many_counts():
     found, check = audited(0.5, eps=0.02, noise="uniform", m=1)
     split = [0 < share < 1 for share in found.strongest.share]
     assert sum(split) > 10
-    assert len(found.first_votes) == found.images
+    assert len(found.claim_votes) == found.images
     # A vote is right as often as votes are; eight standard errors.
     mean = sum(found.strongest.share) + sum(found.clean.share[row] for row in range(60) if row not in found.attacked)
     assert abs(check.figures["right"] - mean) < 8 * (sum(split) / 4) ** 0.5
     assert 0 < check.figures["right"] < len(found.attacked)
+
+
+def test_under_noise_the_votes_on_a_claim_are_on_the_strongest_versions():
+    found, check = audited(0.9, eps=0.2, noise="uniform", m=3)
+    assert found.strongest.accuracy < 0.3 < 0.6 < len(found.attacked) / 60
+    assert (check.status, check.figures["right"] < 0.4 * 60) == ("fail", True)
 
 
 def test_a_claim_of_a_model_that_is_never_right_is_refuted():
@@ -120,6 +127,39 @@ def test_a_claim_of_a_model_that_is_never_right_is_refuted():
     checks = check_all(measure(smoothed, x, (y + 1) % 3, SETTINGS, Given(claim=0.5)))
     (check,) = [check for check in checks if check.code == "RK127"]
     assert (check.status, check.figures["right"]) == ("fail", 0)
+
+
+def test_a_claim_of_a_random_classifier_that_is_never_right_is_refuted_by_a_vote_on_each_image():
+    g, x, y = prototypes()
+    smoothed = SmoothedClassifier(g.model, registries.noises.create("uniform", scale=0.01), 3, seed=0)
+    found = measure(smoothed, x, (y + 1) % 3, SETTINGS, Given(claim=0.5))
+    (check,) = [check for check in check_all(found) if check.code == "RK127"]
+    assert (found.attacked, check.status, check.figures["right"]) == ((), "fail", 0)
+    assert found.passes == found.announced
+    without = measure(smoothed, x, (y + 1) % 3, SETTINGS)
+    assert (without.claim_votes, found.passes - without.passes) == ((), 3 * len(x))
+
+
+class SharedCoin(nn.Module):
+    """Wrong at all images of a pass with the same probability of 0.2, and right at all of them otherwise."""
+
+    def forward(self, x):
+        sign = torch.where(torch.rand(()) < 0.2, -1.0, 1.0) + 1e-3 * x.flatten(1).sum(dim=1)
+        return torch.stack([sign, -sign], dim=1)
+
+
+def test_images_vote_on_a_claim_by_draws_that_they_do_not_share():
+    """0.8 is a true claim. Of votes that are all right or all wrong, every fifth audit would refute it."""
+    x, y = torch.full((200, 3, 2, 2), 0.5), torch.zeros(200, dtype=torch.int64)
+    g = SmoothedClassifier(SharedCoin(), registries.noises.create("none"), 1, seed=0, own_draws=True)
+    counts = []
+    for seed in range(10):
+        share = Attacks(g, x, y, Settings("linf", 0.05, seed=seed)).vote(x).share
+        assert set(share) == {0.0, 1.0}
+        counts.append(sum(share))
+    # Of 2000 trials; each count within four standard deviations, and the sum as well.
+    assert all(abs(count - 160) < 4 * 32**0.5 for count in counts)
+    assert abs(sum(counts) - 1600) < 4 * 320**0.5
 
 
 def test_without_a_claim_nothing_is_refuted():
@@ -161,4 +201,4 @@ def test_a_true_claim_of_votes_that_flip_is_not_refuted(m):
     assert found.images - len(found.attacked) > (20 if m > 1 else 60)
     assert check.status == "pass"
     # Without the images that were wrong at first it would be.
-    assert binom.cdf(sum(found.first_votes[: len(found.attacked)]), 400, vote) < 1e-3
+    assert binom.cdf(sum(found.claim_votes[row] for row in found.attacked), 400, vote) < 1e-3

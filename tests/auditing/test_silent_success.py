@@ -17,7 +17,7 @@ from rushkit.auditing.checks.attacks import _FEW_DRAWS, _HELD, _LOST, silent_suc
 from rushkit.auditing.checks.verdict import LARGE
 from rushkit.auditing.measure import Measured
 from rushkit.auditing.plan import Settings, plan
-from rushkit.auditing.scoring import SCORE_DRAWS
+from rushkit.auditing.scoring import SCORE_DRAWS, score_votes
 from rushkit.auditing.selftest.ground import Ground
 from rushkit.smoothing import SmoothedClassifier
 
@@ -52,22 +52,39 @@ def test_too_few_draws_say_nothing_of_an_image():
     assert judged([0.0] * 10, [1.0] * 10, settings=Settings("linf", 0.1, eot=1)).status == "fail"
 
 
+def test_one_image_says_nothing():
+    verdict = judged([0.0], [1.0])
+    assert (verdict.status, verdict.says) == ("skipped", "too few images: 1, of 2")
+
+
 def test_an_attack_that_reports_no_iterates_is_not_judged():
     verdict = judged([], [1.0] * 10)
     assert (verdict.status, verdict.says) == ("skipped", "the attack does not report its iterates")
 
 
+def counted_by_chance(eot, draws):
+    """The largest probability, over p, that an image counts whose label has probability p at every iterate."""
+    p = np.linspace(0.001, 0.999, 999)
+    lost = 1 - (1 - binom.cdf(np.floor(_LOST * eot + 1e-9), eot, p)) ** SETTINGS.steps
+    held = binom.sf(np.ceil(_HELD * draws - 1e-9) - 1, draws, p)
+    return float((lost * held).max())
+
+
 @pytest.mark.parametrize("eot", [_FEW_DRAWS, SETTINGS.eot, 2 * SETTINGS.eot])
 def test_an_image_that_is_as_right_at_every_iterate_as_at_the_last_seldom_counts(eot):
     """docs/audit.md: at most 0.0013 of the images, whatever p is, and 0.021 for four of 64 however they depend."""
-    p = np.linspace(0.001, 0.999, 999)
-    lost = 1 - (1 - binom.cdf(np.floor(_LOST * eot + 1e-9), eot, p)) ** SETTINGS.steps
-    held = binom.sf(np.ceil(_HELD * SCORE_DRAWS) - 1, SCORE_DRAWS, p)
-    worst = float((lost * held).max())
+    worst = counted_by_chance(eot, SCORE_DRAWS)
     assert worst < 0.0013
     needed = int(LARGE * 64) + 1
     # Markov's inequality asks for no independence between the images, which share their draws.
     assert 64 * worst / needed < 0.021
+
+
+def test_fewer_scoring_draws_count_an_image_by_chance_more_often():
+    """docs/audit.md: at most 0.0043, where a vote of m draws leaves as few as 33 of them."""
+    fewest = min(score_votes(m, False) * m for m in range(1, 200))
+    assert fewest == 33
+    assert 0.0042 < max(counted_by_chance(eot, draws) for eot in range(8, 41) for draws in range(33, 65)) < 0.0043
 
 
 class Recorded(nn.Module):

@@ -98,7 +98,6 @@ def test_the_strongest_version_is_squares_where_the_slope_misleads():
     (square,) = found.points["black_box"]
     assert found.best.accuracy > square.accuracy + 0.2
     assert found.strongest.share == square.share
-    assert found.first_votes == tuple(share == 1 for share in square.share)
 
 
 def test_where_square_adds_nothing_the_strongest_versions_are_the_best_ones():
@@ -116,7 +115,7 @@ class Judge:
     def judge(self, x_adv, rows):
         self.seen.append(rows.tolist())
         share = x_adv[:, 0, 0, 0].tolist()
-        return Outcome(share=share, first=[each > 0.5 for each in share], passes=len(x_adv), problem=self.problem)
+        return Outcome(share=share, passes=len(x_adv), problem=self.problem)
 
 
 def versions(*shares):
@@ -127,8 +126,8 @@ def test_only_the_versions_that_differ_are_judged_again():
     judge = Judge()
     best, strongest = judged(judge, [versions(1.0, 0.75, 0.25), versions(1.0, 0.0, 0.25)])
     assert judge.seen == [[0, 1, 2], [1]]
-    assert (best.share, best.first) == ([1.0, 0.75, 0.25], [True, True, False])
-    assert (strongest.share, strongest.first) == ([1.0, 0.0, 0.25], [True, False, False])
+    assert best.share == [1.0, 0.75, 0.25]
+    assert strongest.share == [1.0, 0.0, 0.25]
     assert best.passes + strongest.passes == 4
 
 
@@ -136,7 +135,7 @@ def test_versions_that_are_all_the_same_are_judged_once():
     judge = Judge()
     best, strongest = judged(judge, [versions(1.0, 0.5), versions(1.0, 0.5)])
     assert judge.seen == [[0, 1]]
-    assert (strongest.share, strongest.first, strongest.passes) == (best.share, best.first, 0)
+    assert (strongest.share, strongest.passes) == (best.share, 0)
 
 
 def test_after_a_problem_nothing_more_is_judged():

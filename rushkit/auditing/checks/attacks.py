@@ -12,6 +12,8 @@ from rushkit.results.notes import Status
 _FEW_DRAWS = 8
 # An image on which a black box wins and a white box loses, each by most of its votes.
 _LOST, _HELD = 0.2, 0.8
+# The fewest images that an attack had and lost that fail it.
+_SILENT = 2
 # APGD starts all images from one draw, so that their outcomes are not quite independent: the test is stricter.
 _OTHER_STEPS = 0.01
 
@@ -121,8 +123,10 @@ def silent_success(measured: Measured) -> Verdict:
     if not measured.deterministic and measured.settings.eot < _FEW_DRAWS:
         return Verdict("skipped", f"too few draws: {measured.settings.eot} a gradient, and it takes {_FEW_DRAWS}")
     pairs = list(zip(measured.least_right, measured.last_right, strict=True))
+    if len(pairs) < _SILENT:
+        return Verdict("skipped", f"too few images: {len(pairs)}, of {_SILENT}")
     silent = sum(least <= _LOST and last >= _HELD for least, last in pairs)
     found, images = sum(least <= _LOST for least, _ in pairs), len(pairs)
     figures = {"silent": float(silent), "wrong_at_an_iterate": float(found), "images": float(images)}
     says = f"{silent} of {images} images were wrong at an iterate within the ball and are right at the last one"
-    return Verdict("fail" if silent >= 2 and silent > LARGE * images else "pass", says, figures)
+    return Verdict("fail" if silent >= _SILENT and silent > LARGE * images else "pass", says, figures)

@@ -76,6 +76,8 @@ def _can_judge(code: str, measured: Measured) -> bool:
         return measured.own_randomness is not None
     if code == "RK119":
         return not measured.not_finite
+    if code == "RK127":
+        return measured.claim is None or bool(measured.claim_votes)
     if code == "RK128":
         return measured.outputs > 0
     if code in _OF_PROBES:
@@ -84,9 +86,5 @@ def _can_judge(code: str, measured: Measured) -> bool:
         return True
     if code in _WITHOUT_SLOPES and measured.strongest is not None:
         return True
-    if code == "RK127" and not measured.not_finite:
-        # Where no image is right before an attack, none is right after it, unless draws differ.
-        none_right = measured.deterministic and not measured.attacked
-        return measured.claim is None or measured.strongest is not None or none_right
     # NaN pixels end the measuring: the model's answer to them is NaN as well.
     return (code == "RK104" and measured.no_gradient) or (code == "RK118" and math.isinf(measured.excess))

@@ -37,13 +37,20 @@ def loss_still_rising(measured: Measured) -> Verdict:
 
 
 def gradient_zero(measured: Measured) -> Verdict:
-    """Check for zero gradients, with which a gradient attack does nothing (Pintor et al. 2022, indicator 1)."""
+    """Check for zero gradients, with which a gradient attack does nothing (Pintor et al. 2022, indicator 1).
+
+    It does nothing with those that are NaN or infinite either, which are counted beside them.
+    """
     if measured.gradients is None:
         return Verdict("fail", "the output has no gradient with respect to the input")
-    share = sum(measured.gradients.zero) / len(measured.gradients.zero)
+    zero, not_finite = measured.gradients.zero, measured.gradients.not_finite
+    share, broken = sum(zero) / len(zero), sum(not_finite) / len(zero)
     figures = {"images_without_gradient": share, "zero_entries": measured.gradients.zero_entries}
-    status = above(share, 0.0, 0.1)
-    return Verdict(status, f"{as_percent(share)} of the images have a gradient of −log p̄ that is exactly zero", figures)
+    says = f"{as_percent(share)} of the images have a gradient of −log p̄ that is exactly zero"
+    if broken:
+        figures["images_with_gradient_not_finite"] = broken
+        says += f", and {as_percent(broken)} one that is NaN or infinite"
+    return Verdict(above(share + broken, 0.0, 0.1), says, figures)
 
 
 def saturated(measured: Measured) -> Verdict:

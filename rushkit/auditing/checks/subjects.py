@@ -29,6 +29,11 @@ def not_finite(measured: Measured) -> Verdict:
     figures = {"not_finite": float(measured.not_finite)}
     if measured.not_finite:
         return Verdict("fail", f"{measured.not_finite} of {measured.images} images: {measured.problem}", figures)
+    broken = sum(measured.gradients.not_finite) if measured.gradients else 0
+    if broken:
+        figures["gradients_not_finite"] = float(broken)
+        says = f"the logits are finite, and the gradients of −log p̄ NaN or infinite at {broken} of the attacked images"
+        return Verdict("fail", says, figures)
     return Verdict("pass", "logits and gradients are finite", figures)
 
 
@@ -88,14 +93,14 @@ def better_on_test(measured: Measured) -> Verdict:
 def claim_refuted(measured: Measured) -> Verdict:
     """Check that the claimed accuracy under attack explains how many images the strongest attack leaves right.
 
-    One fresh vote of each image counts, so that the count is a sum of independent trials: if the claim holds, the
-    chance that at most so many are right is at most that of a binomial. Without noise, an image that is wrong before
-    any attack is wrong; with it, other draws vote on it as it is.
+    One fresh vote of each image counts, on draws that no other image shares, so that the count is a sum of independent
+    trials: if the claim holds, the chance that at most so many are right is at most that of a binomial. Without noise,
+    an image that is wrong before any attack is wrong; of a random classifier other draws vote on it as it is.
     """
     claim = measured.claim
     if claim is None:
         return Verdict("skipped", "no claim was made")
-    right, images = sum(measured.first_votes), measured.images
+    right, images = sum(measured.claim_votes), measured.images
     # At most so many right: at least so many wrong.
     p = float(statistics.binomial_at_least(images - right, images, 1 - claim))
     figures = {"claim": claim, "right": float(right), "images": float(images), "p": p}
