@@ -15,6 +15,7 @@ from rushkit.auditing.checks.checklist import CHECKS, check_all
 from rushkit.auditing.given import Given
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings, plan
+from rushkit.errors import UsageError
 from rushkit.results.notes import Check
 from rushkit.smoothing import SmoothedClassifier
 
@@ -259,3 +260,9 @@ def test_images_from_beyond_eps_are_no_candidates_for_the_worst_versions():
         assert found.excess < 1e-6
         if x_adv is not None:
             assert (x_adv - x).abs().max() <= 0.05 + 1e-6
+
+
+def test_a_label_beyond_the_model_is_refused(honest):
+    x, y = blobs(8, 3)
+    with pytest.raises(UsageError, match="labels must be 0 to 3"):
+        measure(SmoothedClassifier(honest, noise(), 4, seed=0), x, y + CLASSES, SETTINGS)
