@@ -93,6 +93,8 @@ def test_a_claim_changes_no_measurement_and_survives_a_stop(cli, runs, monkeypat
     assert said.pop("RK127") != silent.pop("RK127")
     assert said == silent
     assert claimed.pop("run") != plain.pop("run")
+    # One vote of 64 draws on each of the four images.
+    assert [claimed.pop(name) - plain.pop(name) for name in ("passes", "announced")] == [256, 256]
     assert claimed == plain
 
 
