@@ -110,23 +110,31 @@ def _first(pair, count):
     return tuple(part[:count] for part in pair)
 
 
-def _weights(planted) -> list[torch.Tensor]:
-    """All that a case has built: the tensors of model and stand-in, and of the network that an attack climbs."""
+def _built(case, ground) -> list[torch.Tensor]:
+    """The tensors of model and stand-in and of the network that an attack climbs, and what they answer."""
+    planted = case.build(ground)
     parts = (planted.model, planted.stand_in, getattr(planted.attack, "other", None))
-    return [tensor.clone() for part in parts if isinstance(part, nn.Module) for tensor in part.state_dict().values()]
+    tensors = []
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(5)
+        for part in parts:
+            if isinstance(part, nn.Module):
+                tensors += [part(ground.test[0]), *(tensor.clone() for tensor in part.state_dict().values())]
+    return tensors
 
 
 def test_no_case_hangs_on_those_that_were_built_before_it(monkeypatch, untouched_global_state):
     for module in (grounds, sound):
         # What has learned nothing in an epoch is built all the same.
         monkeypatch.setattr(module, "LEARNED", -1.0)
-    one, other = Hasty(3), Hasty(3)
-    built = {case.name: _weights(case.build(one)) for case in CASES}
+    one, same, other = Hasty(3), Hasty(3), Hasty(4)
+    built = {case.name: _built(case, one) for case in CASES}
     for case in reversed(CASES):
-        again = _weights(case.build(other))
+        again, otherwise = _built(case, same), _built(case, other)
         assert len(again) == len(built[case.name]) > 0
         assert all(map(torch.equal, again, built[case.name])), case.name
-    # Whoever is built alone is the same too; the networks that cases share are those of the others.
+        assert not torch.equal(otherwise[0], again[0]), case.name
+    # A case that is built alone, as after a stop, is the same too.
     for name in ("step eps/1000", "sharpens the batch", "diverse ensemble, ten short steps"):
         (case,) = [case for case in CASES if case.name == name]
-        assert all(map(torch.equal, _weights(case.build(Hasty(3))), built[name])), name
+        assert all(map(torch.equal, _built(case, Hasty(3)), built[name])), name

@@ -73,16 +73,6 @@ def test_every_case_is_held_out_and_names_its_causes(name):
     assert case.kind != "sound"
 
 
-@pytest.mark.parametrize("name", FAST + REJECTING)
-def test_a_defence_is_a_function_of_the_seed(ground, name):
-    x = ground.test[0][:6]
-    before = torch.random.get_rng_state()
-    first, second = (CASES[name].build(ground).model for _ in range(2))
-    with torch.no_grad():
-        assert torch.equal(first(x), second(x))
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
 @pytest.mark.parametrize("name", REJECTING)
 def test_a_rejection_is_an_answer_beyond_the_classes_and_rare_on_clean_images(ground, name):
     model = CASES[name].build(ground).model

@@ -150,6 +150,18 @@ def test_a_stopped_self_test_goes_on_to_the_record_of_one_run_through(stopped, w
     assert without_times(results) == without_times(whole)
 
 
+@pytest.mark.parametrize("stops, error", [(True, Interrupted), (False, ValueError)])
+def test_a_stop_that_an_error_hides_is_a_stop_and_any_other_error_is_not(tmp_path, monkeypatch, stops, error):
+    def measure(*arguments):
+        if stops:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise ValueError("made of it by an attack")
+
+    monkeypatch.setattr(stage, "measure", measure)
+    with pytest.raises(error), begun(tmp_path) as run:
+        self_test(self_test_recipe(), run=run, cases=[UNTRAINED])
+
+
 def test_a_stop_does_not_wait_for_the_measurements_that_are_left(tmp_path, monkeypatch):
     measured, original = [], Attacks.measure
 
@@ -164,8 +176,8 @@ def test_a_stop_does_not_wait_for_the_measurements_that_are_left(tmp_path, monke
     assert len(measured) == 1
 
 
-def test_rows_of_other_cases_are_not_taken(stopped):
-    with pytest.raises(RushkitError, match=r"self-test\.jsonl"), Run.open(stopped, QUIET) as run:
+def test_rows_of_other_cases_are_not_taken(whole):
+    with pytest.raises(RushkitError, match=r"self-test\.jsonl"), Run.open(whole.run, QUIET) as run:
         self_test(self_test_recipe(), run=run, cases=CASES[1:])
 
 
