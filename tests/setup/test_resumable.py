@@ -65,6 +65,32 @@ def test_a_signal_within_an_item_without_pauses_keeps_that_item(run):
         work_on(run, signalled_at_3)
 
 
+def test_a_part_of_an_item_stops_with_it_and_counts_nothing(run):
+    def in_parts(item, work):
+        part = work.part()
+        part.bar.advance(100)
+        if item == 2:
+            signal.raise_signal(signal.SIGTERM)
+        part.pause()
+        return square(item, work)
+
+    with pytest.raises(Interrupted, match="stopped; 2 squares are kept"):
+        work_on(run, in_parts)
+
+
+def test_a_part_that_stops_tells_what_the_whole_has_done(run):
+    def stop_in_a_part():
+        with resumable(run, None, verb="attack", label="", unit="images", total=5, kept="{} are kept".format) as work:
+            part = work.part()
+            work.bar.advance(3)
+            part.bar.advance(100)
+            signal.raise_signal(signal.SIGTERM)
+            part.pause()
+
+    with pytest.raises(Interrupted, match="stopped; 3 are kept"):
+        stop_in_a_part()
+
+
 def test_what_belongs_to_a_line_is_kept_before_the_line_is_written(run):
     log, lines_at_keeping = log_of(run), []
     with resumable(run, log, verb="attack", label="", unit="images", total=5, kept=str) as work:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 
@@ -85,6 +87,27 @@ def test_a_balanced_batch_has_every_class_equally_often():
     # Five rounds do not converge altogether.
     assert shares.sum(0) == pytest.approx(torch.full((CLASSES,), 4.0), abs=0.5)
     assert (logits / 8).softmax(1).sum(0).std() > 3 * shares.sum(0).std()
+
+
+def test_batch_statistics_are_of_the_batch_in_eval_mode_too():
+    x = 3 + 2 * torch.randn(6, 4, 5, 5, generator=torch.Generator().manual_seed(0))
+    layer = batches.BatchStatistics(4).eval().requires_grad_(False)
+    layer.weight.copy_(torch.tensor([1.0, 2.0, -1.0, 0.5]))
+    layer.bias.copy_(torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    mean, variance = x.mean((0, 2, 3), keepdim=True), x.var((0, 2, 3), keepdim=True, unbiased=False)
+    weight, bias = layer.weight.view(-1, 1, 1), layer.bias.view(-1, 1, 1)
+    assert layer(x) == pytest.approx((x - mean) / (variance + 1e-5).sqrt() * weight + bias, abs=1e-5)
+
+
+def test_batch_statistics_follow_both_convolutions_and_have_learned(planted):
+    model = planted["batch norm in train mode"].model
+    followed = [type(before) for before, layer in pairwise(model) if _is_statistics(layer)]
+    assert followed == [torch.nn.Conv2d] * 2
+    assert all((layer.weight != 1).any() and (layer.bias != 0).any() for layer in model if _is_statistics(layer))
+
+
+def _is_statistics(layer):
+    return isinstance(layer, batches.BatchStatistics)
 
 
 @pytest.mark.parametrize("name", LEAKS)

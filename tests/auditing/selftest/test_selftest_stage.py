@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -16,7 +18,7 @@ from rushkit.auditing.attacks import Attacks
 from rushkit.auditing.selftest import stage
 from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.cases import choose
-from rushkit.auditing.selftest.ground import Ground
+from rushkit.auditing.selftest.ground import Ground, convolutional
 from rushkit.auditing.selftest.stage import self_test, self_test_recipe
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.results import read
@@ -174,6 +176,36 @@ def test_a_stop_does_not_wait_for_the_measurements_that_are_left(tmp_path, monke
     with pytest.raises(Interrupted), begun(tmp_path) as run:
         self_test(self_test_recipe(), run=run, cases=[SOUND])
     assert len(measured) == 1
+
+
+def test_a_stop_does_not_wait_for_the_epochs_that_are_left(tmp_path):
+    epochs = []
+
+    def build(ground):
+        def at_epoch(network, epoch):
+            epochs.append(epoch)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        return Planted(ground.trained(convolutional, "stopped", epochs=5, at_epoch=at_epoch))
+
+    with pytest.raises(Interrupted), begun(tmp_path) as run:
+        self_test(self_test_recipe(), run=run, cases=[replace(SOUND, build=build)])
+    assert epochs == [0]
+
+
+def test_the_bar_counts_cases_whatever_an_audit_counts(tmp_path, monkeypatch):
+    works, original = [], stage.resumable
+
+    @contextmanager
+    def watched(*arguments, **options):
+        with original(*arguments, **options) as work:
+            works.append(work)
+            yield work
+
+    monkeypatch.setattr(stage, "resumable", watched)
+    with begun(tmp_path) as run:
+        self_test(self_test_recipe(), run=run, cases=[UNTRAINED])
+    assert [(work.bar.done, work.bar.total) for work in works] == [(1, 1)]
 
 
 def test_rows_of_other_cases_are_not_taken(whole):
