@@ -141,12 +141,12 @@ def test_far_from_every_centre_neural_rejection_rejects(ground):
 
 
 def test_every_activation_keeps_its_mean_under_pruning_and_none_turns():
-    x = torch.tensor([[0.0, 1.0, 2.0, 5.0]]).expand(20_000, 4)
+    x = torch.tensor([[0.0, 1.0, 2.0, 5.0]]).expand(100_000, 4)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         pruned = ActivationPruning(0.5)(x)
-    # The smallest is kept with a probability of .234: the mean of 20 000 draws has a standard deviation of .013.
-    assert torch.allclose(pruned.mean(dim=0), x[0], atol=0.05)
+    # The means of 100 000 draws have standard deviations of .0072 or less: one seed in 500 000 exceeds five of them.
+    assert torch.allclose(pruned.mean(dim=0), x[0], atol=0.036)
     assert ((pruned == 0).double().mean(dim=0)[1:] > 0.1).all()
 
 
