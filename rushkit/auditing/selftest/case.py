@@ -50,9 +50,8 @@ class Case:
         build: Trains or builds it on the ground.
         causes: Codes of the checks that name its fault; the case is caught if one of them fails. Empty if it is sound.
         naive: The attack behind the claim. "fresh": PGD of 40 steps of cross-entropy with one fresh draw a step.
-            "held": the same on one draw for the whole attack and its judgement. "stale": the same on one draw, judged
-            by another. "rejecting": as "fresh", stopped at the first answer that is wrong, with a rejection counted
-            as right.
+            "held": the same on one draw for the whole attack, judged by another. "rejecting": as "fresh", stopped at
+            the first answer that is wrong, with a rejection counted as right.
         held_out: Whether it was devised after the thresholds of the checks were fixed.
     """
 
@@ -62,5 +61,5 @@ class Case:
     eps: float
     build: Callable[[Ground], Planted]
     causes: tuple[str, ...] = ()
-    naive: Literal["fresh", "held", "stale", "rejecting"] = "fresh"
+    naive: Literal["fresh", "held", "rejecting"] = "fresh"
     held_out: bool = False

@@ -28,7 +28,7 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
     """Return the share of images that are right after the attack behind the claim, out of all images.
 
     PGD of 40 steps of 2.5 eps / 40 along the slope of cross-entropy, on one draw a step, from a random start; the last
-    iterate counts. ``Case.naive`` says whether each step draws afresh, or the attack holds one draw, which may be that
+    iterate counts. ``Case.naive`` says whether each step draws afresh, or the attack holds one draw, which is not that
     of its judgement, or an image is left alone from the first answer that is not its label on. A rejection counts as
     right: that is the claim. A model whose output has no slope keeps its random start.
 
@@ -44,7 +44,7 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
         seed: Seeds every draw; the global random state is left as it was.
     """
     draw = derived_seed(seed, f"self-test naive {case.name}")
-    held = draw if case.naive in ("held", "stale") else None
+    held = draw if case.naive == "held" else None
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(draw)
         x_adv = _start(case, x, seed)
@@ -55,7 +55,7 @@ def naive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> 
                 stepped = torch.where((logits.argmax(1) == y).view(-1, 1, 1, 1), stepped, x_adv)
             x_adv = stepped
         # After the last pass the generator goes on to a draw that the attack has not seen.
-        return _right(planted, x_adv, y, held if case.naive == "held" else None).float().mean().item()
+        return _right(planted, x_adv, y).float().mean().item()
 
 
 def adaptive(case: Case, planted: Planted, x: Tensor, y: Tensor, seed: int = 0) -> float | None:
@@ -120,14 +120,11 @@ def _margin(logits: Tensor, y: Tensor) -> Tensor:
     return (logits.masked_fill(labels, -torch.inf).amax(1) - logits[labels]).sum()
 
 
-def _right(planted: Planted, x: Tensor, y: Tensor, held: int | None = None) -> Tensor:
+def _right(planted: Planted, x: Tensor, y: Tensor) -> Tensor:
     """Return for each image (N,) whether the vote of m draws is its label or a rejection."""
     with torch.no_grad():
-        if held is not None:
-            answers = _drawn(planted, planted.model, x, held).argmax(1)
-        else:
-            answers = torch.stack([_drawn(planted, planted.model, x).argmax(1) for _ in range(planted.samples)])
-            answers = answers.mode(0).values
+        answers = torch.stack([_drawn(planted, planted.model, x).argmax(1) for _ in range(planted.samples)])
+        answers = answers.mode(0).values
     return (answers == y) | (answers >= CLASSES)
 
 

@@ -131,7 +131,7 @@ CASES = (
         EPS,
         partial(_picks_one, False),
         RANDOMNESS,
-        naive="stale",
+        naive="held",
         held_out=True,
     ),
     Case(
@@ -141,7 +141,7 @@ CASES = (
         EPS,
         partial(_picks_one, True),
         RANDOMNESS,
-        naive="stale",
+        naive="held",
         held_out=True,
     ),
     Case(
@@ -151,7 +151,7 @@ CASES = (
         EPS,
         _activation_pruning,
         RANDOMNESS,
-        naive="stale",
+        naive="held",
         held_out=True,
     ),
 )
