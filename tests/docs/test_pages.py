@@ -7,6 +7,10 @@ from pathlib import Path
 import pytest
 
 from rushkit.auditing.checks.checklist import CHECKS
+from rushkit.auditing.selftest.totals import totals_of
+from rushkit.recipe.radius import ball_words
+from rushkit.results.hit_rate import HitRate, HitRow, SeedOutcome
+from rushkit.results.selftest import SelfTestBudgets
 
 ROOT = Path(__file__).parents[2]
 PAGES = [page for folder in ("*.md", "docs/*.md", "plugins/*/*.md") for page in sorted(ROOT.glob(folder))]
@@ -76,3 +80,39 @@ def test_the_audit_page_says_of_every_check_what_it_costs_how_often_it_errs_and_
     for heading, section in zip(headings, sections, strict=True):
         for said in ("Cost: ", "False alarms", "noise"):
             assert said in section.replace("Noise", "noise"), f"{heading} does not say: {said}"
+
+
+def test_the_tables_of_the_self_test_count_seeds_and_set_the_checks_that_name_the_fault_in_bold(monkeypatch):
+    def outcome(*failed, clean=0.9, counts=True, left=0.1):
+        table = {"clean": clean, "claimed": 0.95, "left": left, "warned": [], "skipped": [], "counts": counts}
+        return SeedOutcome(**table, failed=list(failed), caught="RK104" in failed)
+
+    def row(name, kind, *outcomes):
+        causes = [] if kind == "sound" else ["RK104"]
+        return HitRow(name=name, kind=kind, held_out=False, norm="linf", eps=0.15, causes=causes, seeds=list(outcomes))
+
+    rows = [
+        row("rounding", "broken", outcome("RK104"), outcome("RK104", "RK108", left=0.2)),
+        row("steep", "broken", outcome("RK104"), outcome("RK108")),
+        row("linear", "sound", outcome(left=None), outcome("RK108", clean=0.1, counts=False, left=None)),
+    ]
+    figures = HitRate(
+        rushkit="0",
+        seeds=[1, 2],
+        budgets=SelfTestBudgets(images=64, steps=20, eot=10, queries=200, planted=8),
+        checks=["RK104", "RK108"],
+        cases=rows,
+        totals=totals_of([each.flagged for each in rows]),
+    )
+    code = generator()
+    monkeypatch.setattr(code, "shipped_hit_rate", lambda: figures)
+    lines = code.self_test_tables().splitlines()
+    ball = ball_words("linf", 0.15)
+    for expected in (
+        f"| rounding | {ball} | 90.0 | 95.0 | 10.0 to 20.0 | **RK104** RK108 (1) | 2 of 2 |",
+        f"| steep | {ball} | 90.0 | 95.0 | 10.0 | **RK104** (1) RK108 (1) | 1 of 2 |",
+        f"| linear | {ball} | 10.0 to 90.0 | 95.0 | – |  | 0 of 1 (1 not counted) |",
+    ):
+        assert expected in lines
+    assert [line for line in lines if "**1 of 2**" in line]
+    assert lines[0].startswith("Seeds 1, 2, 2 checks, 64 images")
