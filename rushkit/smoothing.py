@@ -346,16 +346,17 @@ class SmoothedClassifier(nn.Module):
         return other
 
     @torch.no_grad()
-    def own_randomness(self, x: Tensor, seed: int = 0) -> Repeat:
+    def own_randomness(self, x: Tensor, seed: int = 0, classes: int = 0) -> Repeat:
         """Run the model twice on noisy copies of 16 images, the same ones, and return how its logits differ.
 
         Args:
             x: (N, C, H, W) images in [0, 1]; the first 16 of them are used, repeated if there are fewer.
             seed: Seeds the noise, and what the model draws from the global generators.
+            classes: The number of classes of a model that has more outputs; see ``repeat``.
         """
         noisy = noisy_images(self.noise, checked_images(x), generator(seed, "own randomness", device=x.device))
         with global_draws(seed, "own randomness", device=x.device):
-            return repeat(lambda rows: self._forward(rows, self.model), noisy)
+            return repeat(lambda rows: self._forward(rows, self.model), noisy, classes)
 
     @contextmanager
     def pausing(self, pause: Callable[[], None]) -> Iterator[None]:

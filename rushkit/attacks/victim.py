@@ -2,7 +2,8 @@
 
 Every query names its draws by a seed. The draws of a smoothed classifier depend on that seed and on the shape of an
 image alone and are shared by all images of a batch, so that an image gets the same draws in any batch, however often
-the model was queried before, and whatever the chunk is.
+the model was queried before, and whatever the chunk is. What a model draws by itself for an image depends on the seed
+and on the image's place in the pass.
 """
 
 from __future__ import annotations

@@ -340,7 +340,7 @@ def _told_if_random(g: SmoothedClassifier, x: Tensor, measured: Measured) -> Smo
     # A model that returns no logits is the business of the votes that come next.
     with suppress(UsageError):
         seed = derived_seed(measured.settings.seed, "audit own randomness")
-        measured.own_randomness = g.own_randomness(x, seed).change
+        measured.own_randomness = g.own_randomness(x, seed, measured.data_classes).change
     measured.passes += g.image_forwards - before
     g = g.with_own_draws() if measured.random_by_itself else g
     measured.deterministic = g.deterministic

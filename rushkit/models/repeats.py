@@ -34,17 +34,24 @@ class Repeat:
         return self.change > RANDOM_FROM
 
 
-def repeat(model: Callable[[Tensor], Tensor], x: Tensor) -> Repeat:
+def repeat(model: Callable[[Tensor], Tensor], x: Tensor, classes: int = 0) -> Repeat:
     """Run a model twice on the first 16 images, which are repeated if there are fewer.
 
     Args:
         model: (n, C, H, W) images -> (n, K) logits; it draws from generators of its own or from the global ones, whose
             state this leaves to the caller.
         x: (N, C, H, W) images.
+        classes: If the model has more outputs, those of so many classes are compared by themselves as well: the logit
+            of a rejection may be so large that no change beside it counts. 0: all outputs are classes.
     """
     rows = x[torch.arange(ROWS, device=x.device) % len(x)]
     first, second = model(rows), model(rows)
     finite = torch.isfinite(first) & torch.isfinite(second)
     first, second = (torch.where(finite, logits, 0.0) for logits in (first, second))
-    largest = max(float(first.abs().amax()), 1e-12)
-    return Repeat(float((first - second).abs().amax()) / largest, first.shape[1])
+    looks = [first.shape[1], *([classes] if 0 < classes < first.shape[1] else [])]
+    return Repeat(max(_change(first[:, :some], second[:, :some]) for some in looks), first.shape[1])
+
+
+def _change(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference of two logits (n, K), as a share of the largest of the first."""
+    return float((first - second).abs().amax()) / max(float(first.abs().amax()), 1e-12)

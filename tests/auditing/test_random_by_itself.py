@@ -11,9 +11,11 @@ from torch import nn
 
 from rushkit import registries
 from rushkit.auditing.checks.checklist import check_all
+from rushkit.auditing.given import Given
 from rushkit.auditing.measure import measure
 from rushkit.auditing.plan import Settings
 from rushkit.auditing.planted import plant_and_seek
+from rushkit.models.repeats import repeat
 from rushkit.noises.none import NoNoise
 from rushkit.smoothing import SmoothedClassifier
 
@@ -99,6 +101,44 @@ def test_any_other_model_passes_with_exactly_0(noise):
 def test_the_threshold_is_a_thousandth_of_the_largest_logit(share, status):
     g, _, _ = prototypes()
     assert checks_of(measured(Faintly(g.model, share)))["RK123"].status == status
+
+
+class Rejecting(nn.Module):
+    """A model with one more output, which rejects no image by a logit of a million."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        logits = self.model(x)
+        return torch.cat([logits, torch.full_like(logits[:, :1], -1e6)], dim=1)
+
+
+@pytest.mark.parametrize("classes", [3, 0, 5])
+def test_a_rejection_of_a_million_hides_no_randomness_of_the_classes(classes):
+    g, x, y = prototypes()
+    dropped = Dropped(g.model)
+    alone = SmoothedClassifier(dropped, NoNoise(), 1).own_randomness(x).change
+    rejecting = SmoothedClassifier(Rejecting(dropped), NoNoise(), 1, seed=0)
+    found = rejecting.own_randomness(x, classes=classes)
+    assert alone > 0.01
+    assert found.num_classes == 4
+    assert (found.change == alone) == found.random == (classes == 3)
+    audited = measure(
+        SmoothedClassifier(Rejecting(dropped), NoNoise(), 1, seed=0), x, y, SETTINGS, Given(classes=classes)
+    )
+    assert audited.random_by_itself == (classes == 3)
+
+
+def test_a_rejection_that_alone_is_random_is_found_too():
+    g, x, _ = prototypes()
+    source = torch.Generator().manual_seed(0)
+
+    def unsure(images):
+        return torch.cat([g.model(images), torch.rand(len(images), 1, generator=source)], dim=1)
+
+    assert repeat(unsure, x, classes=3).random
 
 
 def test_it_is_judged_where_nothing_can_be_attacked():
