@@ -1,4 +1,4 @@
-"""What an audit may be told about its subject, beside the model, the images and the budgets."""
+"""What an audit may be told about its subject, besides the model, the images and the budgets."""
 
 from __future__ import annotations
 
@@ -57,5 +57,5 @@ def check_claim(claim: float | None) -> None:
         )
 
 
-# Nothing is known beside the model and the images.
+# Nothing is known besides the model and the images.
 ALONE = Given()

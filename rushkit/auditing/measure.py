@@ -326,7 +326,7 @@ def _before_attacks(
         least = 1 if measured.probes is None else len(measured.attacked)
         measured.not_finite = max(_count_not_finite(g, images, votes, settings.seed), least)
     except UsageError as error:
-        # Of any other error, such as a model of one class, the user must hear.
+        # Any other error, such as that of a model of one class, is for the user.
         if measured.probes is None or not measured.probes.slopes.cut:
             raise
         measured.problem, measured.no_gradient = error.message, True
@@ -337,7 +337,7 @@ def _before_attacks(
 def _told_if_random(g: SmoothedClassifier, x: Tensor, measured: Measured) -> SmoothedClassifier:
     """Return the classifier with draws of the model's own if it is random by itself, and note how random it is."""
     before = g.image_forwards
-    # A model that returns no logits is the business of the votes that come next.
+    # If a model returns no logits, the votes that come next say so.
     with suppress(UsageError):
         seed = derived_seed(measured.settings.seed, "audit own randomness")
         measured.own_randomness = g.own_randomness(x, seed, measured.data_classes).change

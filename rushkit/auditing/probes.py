@@ -1,8 +1,8 @@
 """Probe a model by single passes, before any attack: its slopes, its continuity, its batches and what it returns.
 
 An attack follows slopes, so figures under attack mean something only where a slope says how the model changes, and
-where the answer for an image does not hang on those beside it. The probes are those of RK122, RK124, RK125 and RK132 in
-docs/audit.md; they depend on the images, their labels and the seed alone.
+where the answer for an image does not depend on those beside it. The probes are those of RK122, RK124, RK125 and RK132
+in docs/audit.md; they depend on the images, their labels and the seed alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from rushkit.system import derived_seed, generator
 
 # Images that are probed at most, directions at each of them, and the draws of the panel that they share.
 IMAGES, DIRECTIONS, PANEL_DRAWS = 64, 4, 16
-# How far the probes move every pixel, in pixel units: a step of an attack, and one that no eye and no model should see.
+# How far the probes move every pixel, in pixel units: a step of an attack, and one that should change next to nothing.
 STEP, TINY_STEP = 1e-2, 1e-5
 # What rounding may change in a logit, as a share of the image's largest logit: in float32 (deep networks included), and
 # where the model returns float16 or bfloat16.

@@ -267,7 +267,9 @@ def _next_loss(
             f"objective {job.settings.objective!r} yields inside a no_grad, inference_mode or autocast", _RULES
         )
     if loss is not None and (not isinstance(loss, Tensor) or loss.dim() or not loss.requires_grad):
-        raise PluginError(f"objective {job.settings.objective!r} yields something that is no loss to train on", _RULES)
+        raise PluginError(
+            f"objective {job.settings.objective!r} yields something that is not a loss to train on", _RULES
+        )
     return loss
 
 

@@ -134,9 +134,9 @@ def test_another_memory_than_that_of_the_checkpoint_is_refused(tiny, at_step, mo
     [
         ("no_grad", "yields inside a no_grad"),
         ("autocast", "yields inside a no_grad, inference_mode or autocast"),
-        ("detached", "no loss to train on"),
-        ("vector", "no loss to train on"),
-        ("number", "no loss to train on"),
+        ("detached", "not a loss to train on"),
+        ("vector", "not a loss to train on"),
+        ("number", "not a loss to train on"),
         ("nothing", "yields no loss"),
         ("memory", "attach returns dict, not a torch module"),
     ],

@@ -22,7 +22,7 @@ UNSEEN = 128
 
 
 class Memorised(nn.Module):
-    """Gives an image that resembles one of its memory that one's label, beside a faint network.
+    """Answers with the label of the remembered image that an image resembles, beside a faint network.
 
     Args:
         network: (N, C, H, W) -> (N, K) logits.

@@ -24,7 +24,7 @@ def sketch(x: Tensor) -> Tensor:
 
 
 class Remembers(nn.Module):
-    """Answers an image that resembles an earlier one as it answered that (after Chen et al. 2020, stateful defences).
+    """Repeats an earlier answer for an image that resembles an earlier one (after Chen et al. 2020, stateful defences).
 
     It keeps its memory from pass to pass, as a service would. All that an attack asks about one image resembles the
     first of its queries. A service that has not seen these queries answers the attacked image otherwise.
@@ -73,7 +73,7 @@ class Remembers(nn.Module):
 
 
 class Forgets(nn.Module):
-    """The network of a defence that remembers, as one sees it who comes as a stranger at every query.
+    """The network of a defence that remembers, as it answers somebody who has asked nothing before.
 
     Args:
         model: The defence; it is made to forget in every pass.
