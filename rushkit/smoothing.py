@@ -355,8 +355,12 @@ class SmoothedClassifier(nn.Module):
             classes: The number of classes of a model that has more outputs; see ``repeat``.
         """
         noisy = noisy_images(self.noise, checked_images(x), generator(seed, "own randomness", device=x.device))
+
+        def logits(rows: Tensor) -> Tensor:
+            return torch.cat([self._forward(part, self.model) for part in rows.split(self.chunk or len(rows))])
+
         with global_draws(seed, "own randomness", device=x.device):
-            return repeat(lambda rows: self._forward(rows, self.model), noisy, classes)
+            return repeat(logits, noisy, classes)
 
     @contextmanager
     def pausing(self, pause: Callable[[], None]) -> Iterator[None]:

@@ -49,10 +49,16 @@ def test_auto_compiles_nothing_on_a_cpu():
     assert not Machine(CPU, "float32", "auto").compiles
 
 
-def test_a_network_that_is_not_compiled_is_itself():
-    network = nn.Linear(2, 2)
+@pytest.mark.parametrize("compile, times", [("off", 0), ("on", 1)])
+def test_networks_are_compiled_only_where_that_is_asked_for(monkeypatch, compile, times):
+    monkeypatch.setattr(system, "compile_obstacle", lambda device: None)
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))
+    networks = nn.Linear(2, 2), nn.Linear(3, 3)
 
-    assert Machine(CPU, "float32", "off").compiled(network) is network
+    Machine(CPU, "float32", compile).compile_in_place(*networks)
+
+    assert compiled == [*networks] * times
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def broken_compiler(monkeypatch):
 @pytest.mark.usefixtures("broken_compiler")
 def test_compiling_that_was_asked_for_and_cannot_be_had_is_a_usage_error():
     with pytest.raises(UsageError, match=r"torch.compile does not work on cpu: no compiler found") as caught:
-        choose_machine("cpu", compile="on").compiled(nn.Linear(2, 2))
+        choose_machine("cpu", compile="on").compile_in_place(nn.Linear(2, 2))
 
     assert "system.compile=off" in str(caught.value.hint)
 
@@ -99,7 +105,11 @@ def test_a_compiled_network_trains_the_same_parameters():
     plain = network[0].weight.grad.clone()
     network.zero_grad()
 
-    machine.compiled(network)(x).sum().backward()
+    names = list(network.state_dict())
+    machine.compile_in_place(network)
+    network(x).sum().backward()
+
+    assert list(network.state_dict()) == names
 
     torch.testing.assert_close(network[0].weight.grad, plain)
 

@@ -58,6 +58,8 @@ SMALL = {
 def smaller(command: Command) -> list[str]:
     if "--resume" in command.words:
         return []
+    if "--self-test" in command.words:
+        return ["--case", "linear, l-inf"]
     steps = sets("attack.0.steps=2") if command.verb == "attack" and "autoattack" not in command.words else []
     return [*SMALL.get(command.verb, []), *steps]
 
@@ -218,6 +220,9 @@ def triangle():
 
         def sample(self, x, generator=None):
             return torch.zeros_like(x)
+
+        def certified_radius(self, p, norm, dim):
+            return 0 * p
 
     yield
     registries.noises.unregister("triangle", registries.noises.entry("triangle").owner)
