@@ -261,7 +261,7 @@ def test_cases_are_chosen_by_name_and_keep_their_order():
 def test_an_unknown_case_is_named_with_the_nearest():
     with pytest.raises(UsageError, match="'zero-slop'") as raised:
         choose(["zero-slop"], CASES)
-    assert "did you mean zero-slope?" in raised.value.hint
+    assert "did you mean --case zero-slope?" in raised.value.hint
     with pytest.raises(UsageError) as raised:
         choose(["qqq"], CASES)
     assert "there are: zero-slope, other-cause" in raised.value.hint
