@@ -264,7 +264,7 @@ def test_an_unknown_case_is_named_with_the_nearest():
     assert "did you mean --case zero-slope?" in raised.value.hint
     with pytest.raises(UsageError) as raised:
         choose(["qqq"], CASES)
-    assert "there are: zero-slope, other-cause" in raised.value.hint
+    assert "there are: 'zero-slope', 'other-cause'" in raised.value.hint
 
 
 def test_two_cases_of_one_name_are_refused():
