@@ -262,3 +262,12 @@ def test_a_saturated_network_is_caught_and_the_same_without_is_not(net, make, st
     found.gradients, _ = input_gradients(g, x, y, found.settings.eot, found.settings.seed)
     assert saturated(found).status == status
     assert gradient_zero(found).status == status
+
+
+@pytest.mark.parametrize("lost, status", [(5, "warn"), (6, "fail"), (7, "fail")])
+def test_other_steps_are_stronger_at_five_percent_as_other_rivals_are(lost, status):
+    """Two-sided exact McNemar: 5 to 0 has p = .0625, 6 to 0 has .031; each is above 5 points and 2 errors of 60."""
+    found = Measured(Settings("linf", 0.1), images=60)
+    found.points["steps"].append(Point("40 steps", 40, (1.0,) * 60))
+    found.points["step_rule"].append(Point("apgd, 40 steps", 40, (0.0,) * lost + (1.0,) * (60 - lost)))
+    assert other_steps_stronger(found).status == status

@@ -38,11 +38,11 @@ class Verdict:
     figures: dict[str, float] = field(default_factory=dict)
 
 
-def rival(weak: Point, strong: Point, alpha: float = _ALPHA) -> Verdict:
-    """Compare two attacks: the weaker one must not break more images; ``alpha`` is the level of the test that fails."""
+def rival(weak: Point, strong: Point) -> Verdict:
+    """Compare two attacks: the weaker one must not break more images."""
     figures = {f"accuracy under {weak.label}": weak.accuracy, f"accuracy under {strong.label}": strong.accuracy}
     says = f"{weak.label} leaves {as_percent(weak.accuracy)}, {strong.label} {as_percent(strong.accuracy)}"
-    return Verdict(worse_by(weak, strong, alpha), says + tolerance(weak, strong), figures)
+    return Verdict(worse_by(weak, strong), says + tolerance(weak, strong), figures)
 
 
 def monotone(points: list[Point], what: str) -> Verdict:
@@ -54,11 +54,11 @@ def monotone(points: list[Point], what: str) -> Verdict:
     return Verdict(worst, f"along {what} accuracy goes {accuracies}", figures)
 
 
-def worse_by(lower: Point, higher: Point, alpha: float = _ALPHA) -> Status:
+def worse_by(lower: Point, higher: Point) -> Status:
     """Compare the accuracy of two points on the same images, by size and significance of the difference."""
     drop = higher.accuracy - lower.accuracy
     lost, won = discordant(lower, higher)
-    if drop > LARGE and lost > won and float(statistics.mcnemar(lost, won)) < alpha:
+    if drop > LARGE and lost > won and float(statistics.mcnemar(lost, won)) < _ALPHA:
         return "fail"
     return "warn" if drop > _noticed_from(lower, higher) else "pass"
 
