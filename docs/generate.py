@@ -38,7 +38,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
-from rushkit.registry import factory_parameters
+from rushkit.registry import factory_parameters, option_types
 from rushkit.report.tables.selftests import group_words
 from rushkit.results.hit_rate import HitRow, shipped_hit_rate
 from rushkit.results.selftest import GROUPS, SelfTestTotals
@@ -136,13 +136,13 @@ def _torchattacks(family: Torchattacks, supplied: tuple[str, ...]) -> list[str]:
 
 
 def _option_rows(factory: Any, options: dict[str, inspect.Parameter]) -> list[str]:
-    signature = inspect.signature(factory, eval_str=True)
+    types = option_types(factory)
     words = _argument_words(factory)
     rows = [
         _row(
             name,
             option.default,
-            _allowed(TypeAdapter(signature.parameters[name].annotation).json_schema()),
+            _allowed(TypeAdapter(types[name]).json_schema()),
             words.get(name, ""),
         )
         for name, option in options.items()

@@ -86,6 +86,7 @@ objectives = Registry(
     "rushkit.objectives",
     {
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
+        "pgd-at": "rushkit.objectives.pgd_at:PgdAt",
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
     },

@@ -11,13 +11,14 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shorten
+from rushkit.ratio import is_ratio, number
 
 BUILTIN_OWNER = "rushkit"
 
@@ -186,6 +187,7 @@ class Registry:
             raise UsageError(
                 f"{self.kind} {name!r}: {'; '.join(map(str, problems))}", f"its options: {describe_options(factory)}"
             )
+        options = _with_numbers(factory, options)
         entry = self.entry(name)
         ours = entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str)
         try:
@@ -305,7 +307,7 @@ def option_problems(
     supplied = tuple(supplied)
     parameters = factory_parameters(factory, supplied)
     takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in signature(factory).parameters.values())
-    hints = _annotations(factory)
+    hints = option_types(factory)
     problems = []
     for name, value in options.items():
         if name not in parameters:
@@ -328,10 +330,16 @@ def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) 
     return ", ".join(shown) or "none"
 
 
-def _annotations(factory: Callable[..., Any]) -> dict[str, object]:
+def option_types(factory: Callable[..., Any]) -> dict[str, object]:
+    """Return the annotation of each option of a factory; empty where it cannot be resolved.
+
+    Those of a dataclass are its fields', each resolved in the module of the class that declares it.
+    """
     target: Any = factory.func if isinstance(factory, partial) else factory
+    if isinstance(target, type) and not is_dataclass(target):
+        target = getattr(target, "__init__")  # noqa: B009
     try:
-        return typing.get_type_hints(getattr(target, "__init__") if isinstance(target, type) else target)  # noqa: B009
+        return typing.get_type_hints(target)
     # A plugin may annotate with names that exist only for the type checker; then its values go unchecked.
     except (NameError, TypeError, AttributeError):
         return {}
@@ -346,7 +354,7 @@ def _fits(value: object, expected: object) -> bool:
         # By type too: True == 1 == 1.0.
         return any(type(value) is type(argument) and value == argument for argument in arguments)
     if expected is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
+        return is_ratio(value) or (isinstance(value, int | float) and not isinstance(value, bool))
     if expected is int:
         return isinstance(value, int) and not isinstance(value, bool)
     if expected is str or expected is bool:
@@ -360,6 +368,19 @@ def _fits(value: object, expected: object) -> bool:
             return len(value) == len(arguments) and all(map(_fits, value, arguments))
         return not arguments or all(_fits(item, arguments[0]) for item in value)
     return True
+
+
+def _with_numbers(factory: Callable[..., Any], options: Mapping[str, object]) -> dict[str, object]:
+    """Return the options with the number in place of a ratio such as ``"8/255"`` where a number is expected."""
+    hints = option_types(factory)
+    return {name: _number(value, hints.get(name)) for name, value in options.items()}
+
+
+def _number(value: object, expected: object) -> object:
+    if not isinstance(value, str) or not is_ratio(value):
+        return value
+    kinds = typing.get_args(expected) or (expected,)
+    return number(value) if float in kinds and str not in kinds else value
 
 
 def _type_name(expected: object) -> str:

@@ -22,11 +22,11 @@ def plain(images, generator):
     return images.float() / 255
 
 
-def batch_of(images, labels=None, *, views=plain, noise=None, seed=0):
+def batch_of(images, labels=None, *, views=plain, noise=None, seed=0, classes=10):
     """The batch of a step, halfway through the first of two epochs."""
     share = Share(0, len(images), len(images))
     source = torch.Generator().manual_seed(seed)
-    return StepBatch(images, labels, 0.25, 0.5, share, source, Draws(views, noise or Silent()))
+    return StepBatch(images, labels, 0.25, 0.5, share, source, Draws(views, noise or Silent()), classes)
 
 
 class Seen(nn.Module):

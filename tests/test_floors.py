@@ -17,7 +17,7 @@ MAX_LINES = 500
 # From the ground up. A module may import from a row below its own and from its own part; parts of one row do not import
 # one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
 FLOORS = (
-    {"errors", "paths", "rounding", "interrupt", "voice"},
+    {"errors", "paths", "ratio", "rounding", "interrupt", "voice"},
     {"files"},
     {"locks"},
     {"registry", "place"},
@@ -213,7 +213,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
-        {"hyperplane", "square_windows", "steps", "victim"},
+        {"ascend", "hyperplane", "square_windows", "steps", "victim"},
         {"judged", "race"},
         {"best", "torchattacks_adapter"},
         {"cascade", "restarts", "square"},

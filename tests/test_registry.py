@@ -8,8 +8,9 @@ from typing import Literal
 import entrypoints
 import pytest
 
-from rushkit import registries
+from rushkit import objectives, registries
 from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.objectives.pgd_at import PgdAt
 from rushkit.registry import Registry, describe_options, option_problems
 
 GROUP = "rushkit.tests"
@@ -376,3 +377,20 @@ def test_an_error_of_a_factory_without_a_hint_tells_its_options():
     with pytest.raises(UsageError) as raised:
         registry.create("strict", scale=0.5)
     assert raised.value.hint == "use 1"
+
+
+def test_an_option_that_a_dataclass_inherits_is_checked():
+    # The names in the annotations are those of another module.
+    problems = option_problems(PgdAt, {"norm": "l7", "steps": "many"})
+    assert [problem.option for problem in problems] == ["norm", "steps"]
+
+
+def test_a_number_may_be_a_ratio():
+    made = objectives.create("pgd-at", eps="4/255", step_size="1/255")
+    assert (made.eps, made.step_size) == (4 / 255, 1 / 255)
+
+
+@pytest.mark.parametrize("text", ["4/0", "four", "1/nan", "inf/2", "0.5"])
+def test_what_is_no_ratio_is_no_number(text):
+    with pytest.raises(UsageError, match="eps must be a number"):
+        objectives.create("pgd-at", eps=text)

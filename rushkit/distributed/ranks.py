@@ -142,6 +142,18 @@ def total(values: Tensor) -> Tensor:
     return values
 
 
+def joined_rows(rows: Tensor, count: int) -> Tensor:
+    """Return the rows (n, ...) of all ranks in their order, without a gradient; no rank has more than ``count``."""
+    if world() == 1:
+        return rows.detach()
+    lengths = gather(len(rows))
+    padded = rows.new_zeros(count, *rows.shape[1:])
+    padded[: len(rows)] = rows.detach()
+    parts = [torch.empty_like(padded) for _ in lengths]
+    distributed.all_gather(parts, padded)
+    return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
+
+
 def wait() -> None:
     """Wait until every rank has come this far."""
     any_rank(False)

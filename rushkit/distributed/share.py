@@ -59,6 +59,19 @@ class Share:
         """Return a noise that draws for the whole batch, as a single process does, and gives the rows of the share."""
         return noise if self.count == self.total else _SharedNoise(noise, self)
 
+    def drawn(self, like: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
+        """Draw for the whole batch, as a single process does, and return the rows of the share.
+
+        Args:
+            like: (k * count, ...), k batches one after the other.
+            draw: Maps the shape of the whole, (k * total, ...), to the draws.
+        """
+        if not len(like):
+            return like
+        batches = len(like) // self.count
+        whole = draw((batches * self.total, *like.shape[1:]))
+        return whole.view(batches, self.total, *like.shape[1:])[:, self.rows].flatten(0, 1)
+
     def _among_all(self, rows: Tensor, compute: Callable[[Tensor], Tensor]) -> Tensor:
         """Apply ``compute`` to a batch with these rows in their places and zeros elsewhere, and return their part.
 

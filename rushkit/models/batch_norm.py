@@ -61,7 +61,7 @@ class SynchronisedBatchNorm(_BatchNorm):
             return super().forward(input)
         normalised: Tensor
         normalised, mean, variance, count = _Normalise.apply(input, self.weight, self.bias, self.eps)
-        if self.training and self.running_mean is not None:
+        if self.training and self.track_running_stats and self.running_mean is not None:
             self._follow(mean, variance, count)
         return normalised
 

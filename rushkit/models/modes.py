@@ -1,11 +1,13 @@
-"""Put modules into eval mode for the length of a block."""
+"""Put modules into another mode for the length of a block: eval, or BatchNorm that does not move."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 @contextmanager
@@ -25,3 +27,37 @@ def in_eval_mode(module: nn.Module) -> Iterator[None]:
         if switched:
             for part, training in modes:
                 part.training = training
+
+
+def evaluated(module: nn.Module, x: Tensor) -> Tensor:
+    """Return a module's outputs for x in eval mode and without a gradient; its modes stay as they are."""
+    with torch.no_grad(), in_eval_mode(module):
+        outputs: Tensor = module(x)
+    return outputs
+
+
+@contextmanager
+def untracked(module: nn.Module) -> Iterator[None]:
+    """Let BatchNorm layers normalise by the batch in this block, and leave their running statistics as they are."""
+    layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    before = [(layer, layer.training, layer.track_running_stats) for layer in layers]
+    try:
+        for layer in layers:
+            layer.training, layer.track_running_stats = True, False
+        yield
+    finally:
+        for layer, training, tracked in before:
+            layer.training, layer.track_running_stats = training, tracked
+
+
+@contextmanager
+def frozen(*modules: nn.Module) -> Iterator[None]:
+    """Stop the gradients of the modules' parameters in this block, so that a backward pass to the input costs less."""
+    moving = {parameter for module in modules for parameter in module.parameters() if parameter.requires_grad}
+    try:
+        for parameter in moving:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)

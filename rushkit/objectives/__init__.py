@@ -11,11 +11,15 @@ from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 from rushkit.registries import objectives as _registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
+    import torch
     from torch import Tensor, nn
 
     from rushkit.models.network import Network
+    from rushkit.noises import Noise
+
+    Views = Callable[[Tensor, torch.Generator], Tensor]
 
 create, get, register = _registry.create, _registry.get, _registry.register
 names, entries = _registry.names, _registry.entries
@@ -35,6 +39,11 @@ class Batch(Protocol):
         ...
 
     @property
+    def classes(self) -> int:
+        """The number of classes K."""
+        ...
+
+    @property
     def progress(self) -> float:
         """The share of the run that is done, in [0, 1)."""
         ...
@@ -44,12 +53,53 @@ class Batch(Protocol):
         """The epochs that are done, with fraction."""
         ...
 
-    def view(self) -> Tensor:
-        """Return a fresh view of each image: (n, C, H, W) float32 with pixels in [0, 1]."""
+    @property
+    def distribution(self) -> Noise:
+        """The recipe's smoothing distribution."""
+        ...
+
+    def view(self, views: Views | None = None) -> Tensor:
+        """Return a fresh view of each image: (n, C, H, W) float32 with pixels in [0, 1].
+
+        Args:
+            views: Maps uint8 images and a generator to float32 views; None: the stage's own.
+        """
         ...
 
     def noise(self, x: Tensor) -> Tensor:
         """Draw δ of the recipe's smoothing distribution for images x (k * n, C, H, W); add it without a clamp."""
+        ...
+
+    def uniform(self, x: Tensor) -> Tensor:
+        """Draw U(−1, 1) like x, with k * n rows of any shape."""
+        ...
+
+    def normal(self, x: Tensor) -> Tensor:
+        """Draw N(0, 1) like x, with k * n rows of any shape."""
+        ...
+
+    def numbers(self, count: int) -> Tensor:
+        """Draw (count,) float32 numbers of U(0, 1), the same on every rank."""
+        ...
+
+    def shuffled(self) -> Batch:
+        """Return the images of the same batch in another order, over all ranks, to be mixed with these."""
+        ...
+
+    def targets(self) -> Tensor:
+        """Return the labels as probabilities, (n, classes) float32: one-hot, or smoothed where the recipe says so."""
+        ...
+
+    def rows(self, whole: Tensor) -> Tensor:
+        """Return this rank's rows (n, ...) of a tensor with a row for each image of the whole batch, or more."""
+        ...
+
+    def whole(self, rows: Tensor) -> Tensor:
+        """Return the rows (n, ...) of all ranks joined, (N, ...), without a gradient."""
+        ...
+
+    def note(self, **figures: Tensor) -> None:
+        """Note scalars for the step's line in metrics.jsonl: this rank's parts of means, as ``mean`` returns them."""
         ...
 
     def mean(self, values: Tensor) -> Tensor:
@@ -104,4 +154,13 @@ class Attaches(Protocol):
             network: The network that will train.
             shape: (N, C, H, W) of a whole batch, over all ranks.
         """
+        ...
+
+
+@runtime_checkable
+class ChecksNoise(Protocol):
+    """An objective that does not go with every smoothing distribution."""
+
+    def check_noise(self, noise: Noise) -> None:
+        """Raise UsageError if the objective cannot train under this distribution. Called before training starts."""
         ...

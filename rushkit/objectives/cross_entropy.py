@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import UsageError
+from rushkit.objectives.supervised import Supervised, labels_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from torch import nn
 
     from rushkit.models.network import Network
     from rushkit.objectives import Batch
 
 
-class CrossEntropy:
+class CrossEntropy(Supervised):
     """A linear head trained with cross entropy on noisy images (RUSH, eq. 12).
 
     Args:
         label_smoothing: Share of the target that is spread over all classes, in [0, 1).
     """
-
-    stage: Literal["finetune"] = "finetune"
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         if not 0 <= label_smoothing < 1:
@@ -34,22 +35,15 @@ class CrossEntropy:
     def __repr__(self) -> str:
         return f"CrossEntropy(label_smoothing={self.label_smoothing:g})"
 
-    def head(self, num_features: int, classes: Sequence[int]) -> nn.Module:
-        """Return a linear head from features (N, num_features) to logits (N, K)."""
-        return nn.Linear(num_features, classes[0])
-
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean cross entropy of the batch's views plus noise, in float32 even under autocast.
 
         Raises:
             DataError: there are no labels.
         """
-        if batch.labels is None:
-            raise DataError("fine-tuning needs labels, and this split has none", "choose a labelled split or data set")
+        labels = labels_of(batch)
         x = batch.view()
         logits = network(x + batch.noise(x))
         with torch.autocast(logits.device.type, enabled=False):
-            values = F.cross_entropy(
-                logits.float(), batch.labels, reduction="none", label_smoothing=self.label_smoothing
-            )
+            values = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
         yield batch.mean(values)

@@ -80,12 +80,16 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
             yield at(f"{where}.{problem.option}", f"unknown key{words}", origins)
         else:
             yield at(f"{where}.{problem.option}", problem.words, origins)
-    if registry.kind == "noise" and not problems:
-        # Cheap to make, and the only one whose options exclude one another.
+    if registry.kind in ("noise", "objective") and not problems:
+        # Cheap to make, and their options exclude one another.
         try:
             registry.create(name, **options)
         except UsageError as error:
             yield f"{place(f'{where}.{next(iter(options), model.NAMED_BY)}', origins)}: {error.message}"
+    if registry.kind == "objective" and {"eps", "norm"} & factory_parameters(factory).keys() == {"eps"}:
+        yield at(
+            named, f"objective {name!r} has an eps without a norm: nothing says what ball it is the radius of", origins
+        )
     stage = getattr(factory, "stage", None) if registry.kind == "objective" else None
     if stage not in (None, section):
         yield at(named, f"{name!r} is an objective of {stage}, not of {section}", origins)

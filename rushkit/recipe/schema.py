@@ -24,22 +24,14 @@ from pydantic import (
 )
 
 from rushkit.errors import showable
+from rushkit.ratio import number
 from rushkit.recipe.radius import beyond_pixels
 from rushkit.recipe.toml import Table
 
 
 def parse_number(value: Any) -> Any:
     """``"8/255"`` -> 0.0313...; numbers and other values pass through for pydantic to judge."""
-    if not isinstance(value, str):
-        return value
-    numerator, slash, denominator = value.partition("/")
-    try:
-        number = float(numerator) / float(denominator) if slash else float(numerator)
-    except (ValueError, ZeroDivisionError):
-        raise ValueError("must be a number such as 0.03 or 8/255") from None
-    if not math.isfinite(number):
-        raise ValueError("must be finite")
-    return number
+    return number(value) if isinstance(value, str) else value
 
 
 def check_option(value: Any) -> Any:

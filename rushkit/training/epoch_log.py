@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
 from rushkit.distributed import ranks
-from rushkit.errors import NumericsError
+from rushkit.errors import NumericsError, PluginError
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 
 # Losses are read back from the device every so many steps, since each read is a device sync.
 _STEPS_PER_READING = 20
+_OWN = frozenset({"step", "epoch", "kind", "loss", "lr", "time"})
+_NOTHING: Mapping[str, Tensor] = MappingProxyType({})
 
 
 class EpochLog:
@@ -30,7 +34,7 @@ class EpochLog:
         self._stage = stage
         self._best_by = best_by
         self._best = -math.inf
-        self._unread: list[tuple[int, int, float, Tensor]] = []
+        self._unread: list[tuple[int, int, float, dict[str, Tensor]]] = []
         self._losses: dict[int, list[float]] = {}
 
     def restore(self, step: int) -> dict[str, float]:
@@ -47,13 +51,19 @@ class EpochLog:
                 self.is_best(figures)
         return figures
 
-    def add(self, step: int, epoch: int, rate: float, loss: Tensor) -> None:
-        """Record the loss of a step (from 0), a scalar that may still be on the device.
+    def add(self, step: int, epoch: int, rate: float, loss: Tensor, noted: Mapping[str, Tensor] = _NOTHING) -> None:
+        """Record the loss of a step (from 0), a scalar that may still be on the device, and what an objective noted.
 
         Raises:
             NumericsError: one of the losses so far is NaN or infinite.
+            PluginError: a note has the name of a figure of the loop's own.
         """
-        self._unread.append((step, epoch, rate, loss))
+        if taken := _OWN & noted.keys():
+            raise PluginError(
+                f"the objective notes {', '.join(sorted(taken))}, which the training itself writes",
+                "give batch.note other names",
+            )
+        self._unread.append((step, epoch, rate, {"loss": loss, **noted}))
         if len(self._unread) >= _STEPS_PER_READING:
             self.read()
 
@@ -61,14 +71,17 @@ class EpochLog:
         """Write the losses that are still on the device to the metrics. Raises NumericsError as ``add`` does."""
         if not self._unread:
             return
-        losses = (ranks.total(torch.stack([loss for *_, loss in self._unread])) / ranks.world()).tolist()
-        for (step, epoch, rate, _), loss in zip(self._unread, losses, strict=True):
+        parts = [part.float() for *_, figures in self._unread for part in figures.values()]
+        means = iter((ranks.total(torch.stack(parts)) / ranks.world()).tolist())
+        for step, epoch, rate, figures in self._unread:
+            loss, *others = (next(means) for _ in figures)
             if not math.isfinite(loss):
                 raise NumericsError(
                     f"the loss is {loss} at step {step + 1}; the last checkpoint was made before it",
                     f"try a lower learning rate or a warm-up: --set {self._stage}.schedule.warmup_epochs=10",
                 )
-            self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate)
+            noted = dict(zip(list(figures)[1:], others, strict=True))
+            self._run.metrics.append(step=step + 1, epoch=epoch + 1, kind="step", loss=loss, lr=rate, **noted)
             self._losses.setdefault(epoch, []).append(loss)
         self._unread.clear()
 

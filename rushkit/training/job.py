@@ -13,7 +13,7 @@ from rushkit.errors import UsageError
 from rushkit.files import JSON
 from rushkit.models.network import Network
 from rushkit.noises import Noise
-from rushkit.objectives import Objective
+from rushkit.objectives import ChecksNoise, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 
@@ -50,7 +50,7 @@ class TrainingJob:
         best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
 
     Raises:
-        UsageError: the batch is larger than the data set.
+        UsageError: the batch is larger than the data set, or the objective does not go with the noise.
     """
 
     recipe: Recipe
@@ -70,6 +70,8 @@ class TrainingJob:
     best_by: str | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.objective, ChecksNoise):
+            self.objective.check_noise(self.noise)
         if self.settings.batch_size > len(self.split):
             raise UsageError(
                 f"a batch of {self.settings.batch_size} is larger than {self.split.name} with {len(self.split)} images",

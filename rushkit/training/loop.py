@@ -103,6 +103,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                     share=share,
                     source=generator(seed, f"{stage}-draws", epoch, index, device=machine.device),
                     draws=draws,
+                    classes=len(job.classes),
                 )
                 rate = rate_of_step(settings, step, per_epoch)
                 for group in optimizer.param_groups:
@@ -110,7 +111,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                 loss = train_batch(batch, job, optimizer, machine, (seed, epoch, index))
                 for watch in _watchers:
                     watch(step + 1)
-                log.add(step, epoch, rate, loss)
+                log.add(step, epoch, rate, loss, batch.noted)
                 progress.advance(1, loss=loss, epoch=epoch + 1)
                 stopping = ranks.any_rank(stop.requested)
                 if (step + 1) % per_epoch:
