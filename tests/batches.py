@@ -1,11 +1,11 @@
-"""Training batches for the tests of objectives: a single process's rows, with views and noise of the test's own."""
+"""Training batches for the tests of objectives: this rank's rows, with views and noise of the test's own."""
 
 from __future__ import annotations
 
 import torch
 from torch import nn
 
-from rushkit.distributed.share import Share
+from rushkit.distributed.share import share_of
 from rushkit.training.batch import Draws, StepBatch
 
 
@@ -22,11 +22,18 @@ def plain(images, generator):
     return images.float() / 255
 
 
-def batch_of(images, labels=None, *, views=plain, noise=None, seed=0, classes=10):
-    """The batch of a step, halfway through the first of two epochs."""
-    share = Share(0, len(images), len(images))
+def plain64(images, generator):
+    """The images in float64, for a network of that kind."""
+    return images.double() / 255
+
+
+def batch_of(images, labels=None, *, views=plain, noise=None, seed=0, classes=10, epoch=0.5):
+    """This rank's rows of the batch of a step, halfway through the first of two epochs; a single process has all."""
+    share = share_of(len(images))
     source = torch.Generator().manual_seed(seed)
-    return StepBatch(images, labels, 0.25, 0.5, share, source, Draws(views, noise or Silent()), classes)
+    labels = None if labels is None else labels[share.rows]
+    draws = Draws(views, noise or Silent())
+    return StepBatch(images[share.rows], labels, epoch / 2, epoch, share, source, draws, classes)
 
 
 class Seen(nn.Module):
