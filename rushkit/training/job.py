@@ -16,6 +16,7 @@ from rushkit.noises import Noise
 from rushkit.objectives import ChecksNoise, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.training.mixing import Extra
 
 # The prefix of the memory's tensors in a checkpoint.
 MEMORY = "training.memory."
@@ -48,6 +49,7 @@ class TrainingJob:
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         evaluate: Measures the network after each epoch.
         best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
+        extra: Extra training images that make up a part of every batch; None for none.
 
     Raises:
         UsageError: the batch is larger than the data set, or the objective does not go with the noise.
@@ -68,6 +70,7 @@ class TrainingJob:
     set_modes: Callable[[], None]
     evaluate: Evaluator = no_evaluation
     best_by: str | None = None
+    extra: Extra | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.objective, ChecksNoise):
@@ -91,6 +94,9 @@ class TrainingJob:
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
         n, batch = len(self.split), self.settings.batch_size
+        if self.extra is not None:
+            # Every batch is filled up.
+            return -(-n // batch)
         # BatchNorm can make nothing of a single image.
         return n // batch if self.drop_last else n // batch + (n % batch > 1)
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from rushkit.data.memory import Split
 from rushkit.distributed import ranks
-from rushkit.distributed.share import Share, share_of
 from rushkit.errors import Interrupted, PluginError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
@@ -25,6 +23,7 @@ from rushkit.system import Machine, generator
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
+from rushkit.training.mixing import Feed
 from rushkit.training.restore import restore
 from rushkit.training.schedule import learning_rate
 
@@ -75,7 +74,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     settings, stage, per_epoch = job.settings, job.stage, job.steps_per_epoch
     _check_ranks(job)
     optimizer = build_optimizer(settings.optimizer, job.trained, machine.device)
-    images, labels = resident(job.split, machine.device)
+    feed = Feed(job.split, job.extra, settings.batch_size, seed, stage, machine.device)
     draws = Draws(job.views, job.noise)
     resumed_at = restore(job, run, optimizer, draws)
     _prepare(job, run, machine)
@@ -91,19 +90,19 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
         stopping, rate = False, 0.0
         for epoch in range(resumed_at // per_epoch, settings.epochs):
             job.set_modes()
-            order = torch.randperm(len(job.split), generator=generator(seed, f"{stage}-order", epoch))
             for step in range(max(resumed_at, epoch * per_epoch), (epoch + 1) * per_epoch):
                 index = step - epoch * per_epoch
-                rows, share = _rows_of(order, index, settings.batch_size, images.device)
+                rows = feed.rows(epoch, index, per_epoch)
                 batch = StepBatch(
-                    images=images[rows].to(machine.device, non_blocking=True),
-                    labels=None if labels is None else labels[rows].to(machine.device, non_blocking=True),
+                    images=rows.images,
+                    labels=rows.labels,
                     progress=step / job.steps,
                     epoch=step / per_epoch,
-                    share=share,
+                    share=rows.share,
                     source=generator(seed, f"{stage}-draws", epoch, index, device=machine.device),
                     draws=draws,
                     classes=len(job.classes),
+                    label_smoothing=rows.label_smoothing,
                 )
                 rate = rate_of_step(settings, step, per_epoch)
                 for group in optimizer.param_groups:
@@ -204,13 +203,6 @@ def given_channels_last(network: nn.Module) -> Iterator[None]:
         handle.remove()
 
 
-def _rows_of(order: Tensor, index: int, batch_size: int, device: torch.device) -> tuple[Tensor, Share]:
-    """Return this rank's images of a batch of an epoch, as indices on a device, and its share of the batch."""
-    batch = order[index * batch_size : (index + 1) * batch_size]
-    share = share_of(len(batch))
-    return batch[share.rows].to(device), share
-
-
 def train_batch(
     batch: StepBatch,
     job: TrainingJob,
@@ -302,13 +294,3 @@ def rate_of_step(settings: Training, step: int, steps_per_epoch: int) -> float:
     total, warmup = (epochs * steps_per_epoch // unit for epochs in (settings.epochs, schedule.warmup_epochs))
     end = peak if schedule.name == "constant" else min(schedule.min_lr, peak)
     return learning_rate(step // unit, total, peak, end, warmup)
-
-
-def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor | None]:
-    """Return images and labels, on the device if they take less than half of its free memory."""
-    if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        if split.images.numel() < free / 2:
-            labels = None if split.labels is None else split.labels.to(device)
-            return split.images.to(device), labels
-    return split.images, split.labels
