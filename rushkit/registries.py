@@ -85,6 +85,7 @@ objectives = Registry(
     "objective",
     "rushkit.objectives",
     {
+        "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",
         "rush": "rushkit.objectives.nt_xent:Rush",
