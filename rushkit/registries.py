@@ -87,6 +87,7 @@ objectives = Registry(
     {
         "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
+        "free": "rushkit.objectives.free:Free",
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
