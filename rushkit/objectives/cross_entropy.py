@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rushkit.errors import UsageError
-from rushkit.objectives.supervised import Supervised, labels_of
+from rushkit.objectives.supervised import Supervised, full_precision, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,5 +45,6 @@ class CrossEntropy(Supervised):
         x = batch.view()
         logits = network(x + batch.noise(x))
         with torch.autocast(logits.device.type, enabled=False):
-            values = F.cross_entropy(logits.float(), labels, reduction="none", label_smoothing=self.label_smoothing)
+            wide = full_precision(logits)
+            values = F.cross_entropy(wide, labels, reduction="none", label_smoothing=self.label_smoothing)
         yield batch.mean(values)

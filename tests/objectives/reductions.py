@@ -1,0 +1,44 @@
+"""What each objective that rushkit brings must reduce to: one row for each, filled in by who adds it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+NO_NOISE = ("noise.name=none",)
+GAUSSIAN = ("noise.name=gaussian", "noise.std=0.25")
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """With these options an objective has the losses and gradients of its base.
+
+    Attributes:
+        options: Of the objective: no attack, or a weight of 0.
+        base: The objective that is left; ``""`` for one that stands by itself.
+        base_options: Options of the base.
+        noise: The noise of both.
+        trains: Options of the objective in the tests that train with it, beside its defaults.
+        trains_under: The noise of these tests.
+    """
+
+    options: tuple[str, ...] = ()
+    base: str = ""
+    base_options: tuple[str, ...] = ()
+    noise: tuple[str, ...] = NO_NOISE
+    trains: tuple[str, ...] = ()
+    trains_under: tuple[str, ...] = NO_NOISE
+
+
+REDUCTIONS = {
+    "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "cross-entropy": Reduction(trains_under=GAUSSIAN),
+    "free": Reduction(("replays=1", "eps=0"), "cross-entropy"),
+    "macer": Reduction(("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "pgd-at": Reduction(("eps=0",), "cross-entropy"),
+    "rush": Reduction(("noise_on=none",), "simclr", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "simclr": Reduction(),
+    "smoothadv": Reduction(("eps=0",), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "smoothmix": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "stability": Reduction(("lam=0",), "cross-entropy", trains_under=GAUSSIAN),
+    "trades": Reduction(("eps=0",), "cross-entropy"),
+}
