@@ -87,7 +87,7 @@ def ascend(network: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor, ball
         return x.detach()
     x = x.detach()
     point = _start(x, ball, batch)
-    with _inside(network, ball, x.device), torch.enable_grad():
+    with attacking(network, ball, x.device), torch.enable_grad():
         if ball.rule == "adam":
             return _by_adam(loss, x, point, ball)
         for _ in range(ball.steps):
@@ -97,8 +97,11 @@ def ascend(network: nn.Module, loss: Callable[[Tensor], Tensor], x: Tensor, ball
 
 
 @contextmanager
-def _inside(network: nn.Module, ball: Ball, device: torch.device) -> Iterator[None]:
-    """Put the network into the mode of the ascent, in the precision that its steps need."""
+def attacking(network: nn.Module, ball: Ball, device: torch.device) -> Iterator[None]:
+    """Put the network into the mode of an ascent in this block, in the precision that its steps need.
+
+    What the loss of an ascent compares with, such as the outputs for clean images, is computed here as well.
+    """
     with ExitStack() as stack:
         if ball.bn != "train":
             stack.enter_context(in_eval_mode(network) if ball.bn == "eval" else untracked(network))

@@ -40,14 +40,28 @@ def evaluated(module: nn.Module, x: Tensor) -> Tensor:
 def untracked(module: nn.Module) -> Iterator[None]:
     """Let BatchNorm layers normalise by the batch in this block, and leave their running statistics as they are."""
     layers = [layer for layer in module.modules() if isinstance(layer, _BatchNorm)]
-    before = [(layer, layer.training, layer.track_running_stats) for layer in layers]
+    modes = [(layer, layer.training) for layer in layers]
     try:
         for layer in layers:
-            layer.training, layer.track_running_stats = True, False
+            layer.training = True
+        with still(module):
+            yield
+    finally:
+        for layer, training in modes:
+            layer.training = training
+
+
+@contextmanager
+def still(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of BatchNorm layers as they are in this block; each keeps its mode."""
+    layers = [(layer, layer.track_running_stats) for layer in module.modules() if isinstance(layer, _BatchNorm)]
+    try:
+        for layer, _ in layers:
+            layer.track_running_stats = False
         yield
     finally:
-        for layer, training, tracked in before:
-            layer.training, layer.track_running_stats = training, tracked
+        for layer, tracked in layers:
+            layer.track_running_stats = tracked
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from rushkit.attacks import Norm
 from rushkit.attacks.ascend import Ball, BatchNormMode, Precision, Start, StepRule
@@ -39,9 +38,6 @@ class Attacked:
     attack_rule: StepRule = "sign"
     attack_precision: Precision = "auto"
 
-    # Whether the loss of the attack has no gradient at the clean image, as a divergence from it.
-    flat_at_start: ClassVar[bool] = False
-
     def __post_init__(self) -> None:
         check_eps(self.norm, self.eps)
         if self.step_size is not None:
@@ -54,6 +50,11 @@ class Attacked:
                 "start = clean gives this attack no gradient: its loss is flat at the clean image",
                 "start = uniform, or gaussian",
             )
+
+    @property
+    def flat_at_start(self) -> bool:
+        """Whether the loss of the attack has no gradient at the clean image, as a divergence from it has none."""
+        return False
 
     def ball(self, eps: float | None = None) -> Ball:
         """Return the ball and the steps of the attack; ``eps`` stands for another radius, as in a warm-up."""

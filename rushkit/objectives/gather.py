@@ -1,8 +1,8 @@
-"""Gather a tensor from all ranks so that gradients flow back to the rank that each row came from."""
+"""Tensors of all ranks: rows joined so that gradients flow back to where each came from, and means of gradients."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -27,8 +27,22 @@ def all_gather_with_gradient(rows: Tensor) -> tuple[Tensor, int]:
 
 def gather_over_ranks() -> Gather | None:
     """Return :func:`all_gather_with_gradient` if several ranks train together, else None."""
-    together = distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
-    return all_gather_with_gradient if together else None
+    return all_gather_with_gradient if _together() else None
+
+
+@torch.no_grad()
+def mean_over_ranks(tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the mean of each tensor over the ranks that train together, in one collective; all of one dtype."""
+    if not _together() or not tensors:
+        return list(tensors)
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(flat)
+    parts = (flat / distributed.get_world_size()).split([tensor.numel() for tensor in tensors])
+    return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]
+
+
+def _together() -> bool:
+    return distributed.is_available() and distributed.is_initialized() and distributed.get_world_size() > 1
 
 
 class _AllGather(torch.autograd.Function):

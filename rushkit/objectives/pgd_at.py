@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rushkit.attacks.ascend import ascend
-from rushkit.objectives.attacked import Attacked
+from rushkit.objectives.cutmix import cutmix
+from rushkit.objectives.perturbed import Perturbed
 from rushkit.objectives.supervised import Supervised, cross_entropy, labels_of
 
 if TYPE_CHECKING:
@@ -19,17 +20,20 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class PgdAt(Attacked, Supervised):
+class PgdAt(Perturbed, Supervised):
     """Cross-entropy on x̂, the point of the ball where an attack finds it highest (Madry et al. 2018, eq. 2.1).
 
+    The options of the attack are those of ``Attacked``, and ``Perturbed`` has ``awp`` and ``awp_start``.
+
     Args:
-        norm: See ``Attacked``, as all options.
+        cutmix: Whether a box of each image comes from another one before the attack (Yun et al. 2019).
     """
+
+    cutmix: bool = False
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean cross-entropy of the attacked views."""
         labels_of(batch)
-        x = batch.view()
-        target = batch.targets()
+        x, target = cutmix(batch) if self.cutmix else (batch.view(), batch.targets())
         moved = ascend(network, lambda z: cross_entropy(network(z), target).sum(), x, self.ball(), batch)
-        yield batch.mean(cross_entropy(network(moved), target))
+        yield from self.awp_steps(network, lambda: batch.mean(cross_entropy(network(moved), target)), batch)
