@@ -33,8 +33,8 @@ class Trades(Perturbed, Supervised):
 
     Args:
         beta: Weight of the divergence; 1/λ in the paper.
-        start: Where the attack starts: "gaussian" with standard deviation 0.001, "uniform" in the ball, or "clean", where
-            the divergence is flat: for an attack on the labels alone.
+        start: Where the attack starts: "gaussian" with standard deviation 0.001, "uniform" in the ball, or "clean",
+            where the divergence is flat: for an attack on the labels alone.
         attack_target: What the attack moves away from: the prediction for the "clean" image, or the "labels"
             (Rebuffi et al. 2021, who mix them).
         moves_bn: Which passes of the loss move the running statistics of BatchNorm: "both" (TRADES), or the

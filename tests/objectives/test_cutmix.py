@@ -50,12 +50,12 @@ def test_the_box_has_the_area_and_the_centre_that_were_drawn_and_ends_at_the_bor
 
 def test_labels_have_the_share_of_the_pixels_that_stay_and_the_mean_share_is_that_of_uniform_areas():
     source, covered = torch.Generator().manual_seed(0), []
-    for _ in range(4000):
+    for _ in range(1000):
         x, target = cutmix(Planted(*torch.rand(3, generator=source).tolist(), size=32))
         covered.append(x[0, 0].mean().item())
         assert target[0, 1].item() == pytest.approx(covered[-1], abs=1e-7)
-    # E(s − s²/4)² over s = √u; the standard error is below 0.005.
-    assert sum(covered) / len(covered) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.015)
+    # E(s − s²/4)² over s = √u; the standard error is below 0.01.
+    assert sum(covered) / len(covered) == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.03)
 
 
 def test_partners_are_a_permutation_of_the_batch():
