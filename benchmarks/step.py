@@ -25,7 +25,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.setup.start import machine_of
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
-from rushkit.training.loop import build_optimizer
+from rushkit.training.optimizer import build_optimizer
 
 
 def lightly_step(job: TrainingJob, recipe: Recipe, machine: Machine) -> Callable[[], object] | None:

@@ -27,7 +27,8 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob
-from rushkit.training.loop import build_optimizer, given_channels_last, train_batch
+from rushkit.training.loop import given_channels_last, train_batch
+from rushkit.training.optimizer import build_optimizer
 from rushkit.training.pretrain import pretraining_job
 
 # Draws of noise for each image, in the attack and in the votes.
@@ -233,7 +234,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
     """Return a pre-training step, from uint8 images to new weights, and the bare passes on prepared inputs."""
     job.set_modes()
-    optimizer = build_optimizer(recipe.pretrain.optimizer, job.trained, machine.device)
+    optimizer = build_optimizer(recipe.pretrain.optimizer, job.trained, machine.device, job.norms)
     images, draws = job.split.images, Draws(job.views, job.noise)
 
     def batch() -> StepBatch:

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
-from rushkit.errors import CheckpointError, PluginError
+from rushkit.errors import CheckpointError, PluginError, UsageError
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.normalise import Normalised
@@ -98,17 +98,36 @@ def build_backbone(
     return Normalised(encoder, mean, std, in_channels) if mean or std else encoder
 
 
-def freeze_encoder(network: Network) -> list[str]:
+def freeze_encoder(network: Network, freeze: Literal["encoder", "all", "none"] = "encoder") -> list[str]:
     """Stop gradients to the encoder, except to the biases of its BatchNorm layers (RUSH, note to Algorithm 1).
+
+    Args:
+        network: The network.
+        freeze: ``"all"`` stops those to the biases too, ``"none"`` stops nothing.
 
     Returns:
         The names of the network's parameters that still train.
     """
-    network.encoder.requires_grad_(False)
-    for layer in _batch_norms(network.encoder):
-        if layer.bias is not None:
-            layer.bias.requires_grad_(True)
+    if freeze != "none":
+        network.encoder.requires_grad_(False)
+    if freeze == "encoder":
+        for layer in _batch_norms(network.encoder):
+            if layer.bias is not None:
+                layer.bias.requires_grad_(True)
     return [name for name, parameter in network.named_parameters() if parameter.requires_grad]
+
+
+@torch.no_grad()
+def zero_head(network: Network) -> None:
+    """Set the last linear layer of the head to 0, so that every logit is 0. Raises UsageError if it has none."""
+    layers = [layer for layer in network.head.modules() if isinstance(layer, nn.Linear)]
+    if not layers:
+        raise UsageError(
+            f"a head of {type(network.head).__name__} cannot start at zero: it has no linear layer",
+            "--set finetune.head_start=random",
+        )
+    for parameter in layers[-1].parameters():
+        parameter.zero_()
 
 
 def set_modes(network: Network, training: bool, bn: Literal["train", "eval"]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
 from pydantic import (
@@ -74,10 +75,18 @@ def check_order(bounds: list[float]) -> list[float]:
     return bounds
 
 
+def check_rising(shares: list[float]) -> list[float]:
+    """Check that each share of the run comes after the one before it."""
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ValueError("must rise from each to the next")
+    return shares
+
+
 OptionName = Annotated[str, AfterValidator(check_option_name)]
 Option = Annotated[Any, AfterValidator(check_option)]
 Interval = Annotated[int | str, BeforeValidator(check_interval)]
 Number = Annotated[float, BeforeValidator(parse_number)]
+Milestone = Annotated[float, BeforeValidator(parse_number), Field(gt=0, lt=1)]
 Norm = Literal["linf", "l2", "l1"]
 Rule = Literal["majority", "mean"]
 
@@ -206,6 +215,11 @@ class Optimizer(Section):
     lr: LearningRate
     momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw has its own")
     weight_decay: WeightDecay = 0.0
+    decay: Literal["all", "weights", "not-norm"] = Field(
+        default="all",
+        description="what `weight_decay` acts on: everything; tensors of two dimensions or more; or everything but "
+        "normalisation layers",
+    )
     nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd alone")
 
     @model_validator(mode="after")
@@ -232,12 +246,24 @@ class FinetuneOptimizer(Optimizer):
 class Schedule(Section):
     """The learning rate over training."""
 
-    name: Literal["cosine", "constant"] = Field(
-        default="cosine", description="from `lr` down to `min_lr`, or always `lr`"
+    name: Literal["cosine", "constant", "steps", "triangle"] = Field(
+        default="cosine",
+        description="from `lr` down to `min_lr`; always `lr`; `lr` times `factor` from each of the `milestones` on; or "
+        "from 0 up to `lr` in the middle of the run, and down to 0",
     )
     min_lr: float = Field(default=0.001, ge=0, description="where the cosine ends")
     warmup_epochs: int = Field(default=0, ge=0, description="epochs of linear rise to `lr` before it; 0: none")
+    milestones: Annotated[list[Milestone], Field(min_length=1), AfterValidator(check_rising)] = Field(
+        default=[0.5, 0.75], description='of `steps`: shares of the run; "2/3" may be written'
+    )
+    factor: float = Field(default=0.1, gt=0, lt=1, description="of `steps`: of the rate, at each milestone")
     per: Literal["step", "epoch"] = Field(default="step", description="whether it moves at each step or each epoch")
+
+    @model_validator(mode="after")
+    def _rises_once(self) -> Self:
+        if self.name == "triangle" and self.warmup_epochs:
+            raise ValueError("a triangle rises by itself: warmup_epochs does not go with it")
+        return self
 
 
 class ViewSettings(Section):
@@ -310,8 +336,16 @@ class Finetune(Training):
     objective: str = Field(default="cross-entropy", description="`cross-entropy` or a plugin's")
     epochs: Epochs = 25
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
-    freeze: Literal["encoder", "none"] = Field(
-        default="encoder", description="what stays as pre-trained; `none` trains the encoder as well"
+    drop_last: bool = Field(
+        default=False, description="whether an epoch leaves out what does not fill a batch; a single image always"
+    )
+    freeze: Literal["encoder", "all", "none"] = Field(
+        default="encoder",
+        description="what stays as pre-trained: `encoder`, all but the biases of its batch norm; `all` of it, so that "
+        "only the head trains; `none`",
+    )
+    head_start: Literal["random", "zero"] = Field(
+        default="random", description="how the head starts; `zero`: its last linear layer is 0, and so is every logit"
     )
     bn: Literal["train", "eval"] = Field(
         default="train", description="whether a frozen encoder's batch norm sees the noisy batches or stays as it is"

@@ -35,6 +35,13 @@ from rushkit.results.run_file import Session
 from rushkit.results.words import PROTOCOL_NOTE, noise_words, plain_noise
 from rushkit.run.info import RunInfo
 
+# In words, what ``finetune.freeze`` left to train.
+_TRAINED = {
+    "encoder": "encoder frozen but for BatchNorm biases",
+    "all": "encoder frozen",
+    "none": "whole network",
+}
+
 IMPORT_VERB = "import"
 
 
@@ -120,7 +127,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         )
     if finetuning is not None:
         tuning = finetuning.finetune
-        frozen = "encoder frozen but for BatchNorm biases" if tuning.freeze == "encoder" else "whole network"
+        frozen = _TRAINED[tuning.freeze]
         about["fine-tuning"] = (
             f"{tuning.objective} on {finetuning.data.name}/{tuning.split}, {tuning.epochs} epochs, {frozen}"
         )

@@ -7,7 +7,7 @@ from functools import partial
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
-from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes
+from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes, zero_head
 from rushkit.models.passes import pass_size
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
@@ -21,6 +21,9 @@ from rushkit.setup.subject import fingerprint_of, smoothed
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import train
+
+# In words, what ``finetune.freeze`` makes of the encoder.
+_FROZEN = {"encoder": "frozen but for its BatchNorm biases", "all": "frozen", "none": "not frozen"}
 
 
 def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> Finetuning:
@@ -57,9 +60,10 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             f"noise {recipe.noise.name} on every image; {machine}"
         )
         run.speaker.say(describe_loading(source, report))
-        frozen = "frozen but for its BatchNorm biases" if settings.freeze == "encoder" else "not frozen"
+        start = " that starts at zero" if settings.head_start == "zero" else ""
         run.speaker.say(
-            f"new: a head for {len(job.classes)} classes; the encoder is {frozen}; {len(trainable)} tensors with "
+            f"new: a head for {len(job.classes)} classes{start}; the encoder is {_FROZEN[settings.freeze]}; "
+            f"{len(trainable)} tensors with "
             f"{num_parameters(job.network, trainable=True)} numbers train; BatchNorm statistics: {settings.bn}"
         )
         figures = train(job, run, machine, recipe.system.seed)
@@ -103,10 +107,9 @@ def finetuning_job(
     objective = components.build_objective(recipe, settings)
     network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
-    if settings.freeze == "encoder":
-        trainable = freeze_encoder(network)
-    else:
-        trainable = [name for name, _ in network.named_parameters()]
+    if settings.head_start == "zero":
+        zero_head(network)
+    trainable = freeze_encoder(network, settings.freeze)
     network = networks.channels_last(network.to(machine.device))
     job = TrainingJob(
         recipe=recipe,
@@ -120,7 +123,7 @@ def finetuning_job(
         classes=tuple(dataset.classes),
         views=components.training_views(settings.augment),
         noise=components.build_noise(recipe),
-        drop_last=False,
+        drop_last=settings.drop_last,
         set_modes=partial(set_modes, network, training=True, bn=settings.bn),
     )
     if recipe.data.validation or "validation" in dataset.splits:

@@ -17,6 +17,7 @@ from rushkit.objectives import ChecksNoise, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.training.mixing import Extra
+from rushkit.training.optimizer import norm_parameters
 
 # The prefix of the memory's tensors in a checkpoint.
 MEMORY = "training.memory."
@@ -52,7 +53,7 @@ class TrainingJob:
         extra: Extra training images that make up a part of every batch; None for none.
 
     Raises:
-        UsageError: the batch is larger than the data set, or the objective does not go with the noise.
+        UsageError: the batch is larger than the data set, the objective does not go with the noise, or nothing trains.
     """
 
     recipe: Recipe
@@ -75,6 +76,11 @@ class TrainingJob:
     def __post_init__(self) -> None:
         if isinstance(self.objective, ChecksNoise):
             self.objective.check_noise(self.noise)
+        if not self.trained:
+            raise UsageError(
+                f"nothing trains: the encoder is frozen, and the head of {self.settings.objective!r} has no parameters",
+                "--set finetune.freeze=none",
+            )
         if self.settings.batch_size > len(self.split):
             raise UsageError(
                 f"a batch of {self.settings.batch_size} is larger than {self.split.name} with {len(self.split)} images",
@@ -115,6 +121,11 @@ class TrainingJob:
         """The parameters that train: those of the network, then those of the memory that the network does not have."""
         every = {id(parameter): parameter for part in (self.network, self.memory) for parameter in part.parameters()}
         return [parameter for parameter in every.values() if parameter.requires_grad]
+
+    @property
+    def norms(self) -> list[nn.Parameter]:
+        """The parameters of the normalisation layers of network and memory."""
+        return norm_parameters(self.network, self.memory)
 
     def tensors(self) -> dict[str, Tensor]:
         """The tensors to save: the network's, and ``training.memory.*``."""

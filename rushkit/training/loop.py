@@ -13,7 +13,6 @@ from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, PluginError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import global_draws
-from rushkit.recipe.schema import Optimizer, Training
 from rushkit.rounding import figure
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors
@@ -24,8 +23,9 @@ from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
 from rushkit.training.mixing import Feed
+from rushkit.training.optimizer import build_optimizer
 from rushkit.training.restore import restore
-from rushkit.training.schedule import learning_rate
+from rushkit.training.schedule import rate_of_step
 
 _watchers: list[Callable[[int], None]] = []
 # The hint for an objective that breaks the rules of the loop.
@@ -73,7 +73,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     """
     settings, stage, per_epoch = job.settings, job.stage, job.steps_per_epoch
     _check_ranks(job)
-    optimizer = build_optimizer(settings.optimizer, job.trained, machine.device)
+    optimizer = build_optimizer(settings.optimizer, job.trained, machine.device, job.norms)
     feed = Feed(job.split, job.extra, settings.batch_size, seed, stage, machine.device)
     draws = Draws(job.views, job.noise)
     resumed_at = restore(job, run, optimizer, draws)
@@ -168,9 +168,9 @@ class _Saver:
 
 
 def _check_ranks(job: TrainingJob) -> None:
-    """Raise UsageError if all batches must be full but do not divide over the ranks."""
+    """Raise UsageError if the batches of pre-training do not divide over the ranks: its losses join equal parts."""
     batch, world = job.settings.batch_size, ranks.world()
-    if job.drop_last and batch % world:
+    if job.stage == "pretrain" and batch % world:
         raise UsageError(
             f"a batch of {batch} does not divide over {world} ranks",
             f"for example --set {job.stage}.batch_size={max(1, batch // world) * world}",
@@ -270,27 +270,3 @@ def _open_contexts(machine: Machine) -> tuple[bool, ...]:
     """Return the state that torch's contexts change."""
     kind = machine.device.type
     return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), torch.is_autocast_enabled(kind)
-
-
-def build_optimizer(section: Optimizer, parameters: list[nn.Parameter], device: torch.device) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer for some parameters, fused if the device has such a kernel."""
-    fused = device.type in ("cpu", "cuda")
-    if section.name == "adamw":
-        return torch.optim.AdamW(parameters, lr=section.lr, weight_decay=section.weight_decay, fused=fused)
-    return torch.optim.SGD(
-        parameters,
-        lr=section.lr,
-        momentum=section.momentum,
-        weight_decay=section.weight_decay,
-        nesterov=section.nesterov,
-        fused=fused,
-    )
-
-
-def rate_of_step(settings: Training, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate at a step (from 0); with ``per = "epoch"`` it is constant within each epoch."""
-    schedule, peak = settings.schedule, settings.optimizer.lr
-    unit = 1 if schedule.per == "step" else steps_per_epoch
-    total, warmup = (epochs * steps_per_epoch // unit for epochs in (settings.epochs, schedule.warmup_epochs))
-    end = peak if schedule.name == "constant" else min(schedule.min_lr, peak)
-    return learning_rate(step // unit, total, peak, end, warmup)

@@ -59,6 +59,12 @@ def test_freezing_leaves_exactly_the_batch_norm_biases_and_the_head():
     assert {name for name, parameter in network.named_parameters() if parameter.requires_grad} == set(trainable)
 
 
+def test_freezing_all_leaves_the_head_and_freezing_none_everything():
+    assert freeze_encoder(small_network(), "all") == ["head.weight", "head.bias"]
+    network = small_network()
+    assert freeze_encoder(network, "none") == [name for name, _ in network.named_parameters()]
+
+
 def test_only_what_is_trainable_moves_in_a_step():
     network = small_network()
     trainable = freeze_encoder(network)

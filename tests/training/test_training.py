@@ -11,7 +11,6 @@ from tiny_runs import QUIET, checkpoint_of, die, finetuned, folder_of_images, pr
 
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, UsageError
 from rushkit.recipe.load import load_recipe
-from rushkit.recipe.schema import Finetune, Pretrain
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
@@ -373,68 +372,6 @@ def test_transfer_to_a_data_set_with_other_classes(tiny, tmp_path):
     assert after.tensors["head.weight"].shape[0] == 3
     assert after.meta["classes"] == ["class0", "class1", "class2"]
     assert torch.equal(after.tensors["encoder.0.weight"], source.tensors["encoder.0.weight"])
-
-
-def settings(kind=Pretrain, **schedule):
-    lr = schedule.pop("lr", 0.5)
-    epochs = schedule.pop("epochs", 10)
-    return kind.model_validate({"epochs": epochs, "optimizer": {"lr": lr}, "schedule": schedule})
-
-
-def test_a_cosine_starts_at_lr_ends_at_min_lr_and_is_half_way_in_the_middle():
-    cosine = settings(min_lr=0.1, epochs=3)
-    rates = [loop.rate_of_step(cosine, step, 7) for step in range(21)]
-    assert rates[0] == 0.5
-    assert rates[-1] == pytest.approx(0.1, abs=1e-12)
-    assert rates[10] == pytest.approx(0.3, abs=1e-12)
-    assert rates == sorted(rates, reverse=True)
-    assert all(rates[step] + rates[20 - step] == pytest.approx(0.6) for step in range(21))
-
-
-def test_warmup_is_linear_and_ends_at_lr():
-    warm = settings(min_lr=0.0, warmup_epochs=2, epochs=5)
-    rates = [loop.rate_of_step(warm, step, 4) for step in range(20)]
-    assert rates[:8] == pytest.approx([0.5 * (step + 1) / 8 for step in range(8)])
-    assert rates[7] == rates[8] == 0.5
-    assert rates[-1] == pytest.approx(0.0, abs=1e-12)
-
-
-def test_a_warmup_as_long_as_the_training_has_no_cosine():
-    warm = settings(warmup_epochs=9, epochs=3)
-    rates = [loop.rate_of_step(warm, step, 4) for step in range(12)]
-    assert rates == pytest.approx([0.5 * (step + 1) / 36 for step in range(12)])
-
-
-def test_per_epoch_the_rate_stays_within_each():
-    stairs = settings(min_lr=0.1, epochs=5, per="epoch", warmup_epochs=1)
-    rates = [loop.rate_of_step(stairs, step, 3) for step in range(15)]
-    assert all(len(set(rates[3 * epoch : 3 * epoch + 3])) == 1 for epoch in range(5))
-    assert rates[::3] == pytest.approx([0.5, 0.5, 0.4, 0.2, 0.1])
-
-
-def test_a_constant_rate_and_a_single_step():
-    assert {loop.rate_of_step(settings(name="constant"), step, 3) for step in range(30)} == {0.5}
-    assert loop.rate_of_step(settings(epochs=1), 0, 1) == 0.5
-
-
-def test_min_lr_above_lr_does_not_raise_the_rate():
-    low = settings(lr=0.0001, min_lr=0.001)
-    assert {loop.rate_of_step(low, step, 3) for step in range(30)} == {0.0001}
-
-
-def test_the_metrics_hold_the_scheduled_rates(tiny):
-    recipe = tiny()
-    lines = read_metrics(finetuned(recipe, None).path / "metrics.jsonl")
-    rates = [line["lr"] for line in lines if line["kind"] == "step"]
-    assert rates == [loop.rate_of_step(recipe.finetune, step, 3) for step in range(6)]
-    assert rates[0] == recipe.finetune.optimizer.lr
-
-
-def test_every_shipped_optimizer_can_be_built():
-    parameters = [torch.nn.Parameter(torch.zeros(2))]
-    for name in ("sgd", "adamw"):
-        section = Finetune.model_validate({"optimizer": {"name": name, "lr": 0.1}}).optimizer
-        assert loop.build_optimizer(section, parameters, torch.device("cpu")).param_groups[0]["lr"] == 0.1
 
 
 def test_a_stage_without_a_run_makes_its_own(tiny, tmp_path):
