@@ -1,0 +1,128 @@
+"""What the tables of a recipe have in common: the values that keys may hold, and the form of a table."""
+
+from __future__ import annotations
+
+import keyword
+import math
+import re
+from itertools import pairwise
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from rushkit.ratio import number
+from rushkit.recipe.toml import Table
+
+
+def parse_number(value: Any) -> Any:
+    """``"8/255"`` -> 0.0313...; numbers and other values pass through for pydantic to judge."""
+    return number(value) if isinstance(value, str) else value
+
+
+def check_option(value: Any) -> Any:
+    """Accept what both TOML and JSON can hold; refuse dates, NaN and infinities."""
+    if isinstance(value, list | tuple | dict):
+        for item in value.values() if isinstance(value, dict) else value:
+            check_option(item)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("must be finite")
+    elif not isinstance(value, bool | int | float | str | None):
+        raise ValueError("must be a number, a text, true or false, or a list or table of these")
+    return value
+
+
+# No others than ASCII's: Python takes many letters of Unicode for the same.
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+STEPS = re.compile(r"([1-9][0-9]{0,17})steps")
+
+
+def check_option_name(name: str) -> str:
+    """Accept what can name a Python argument; factories with ``**options`` check no names."""
+    if _IDENTIFIER.fullmatch(name) and not keyword.iskeyword(name):
+        return name
+    raise ValueError("must be a name such as width or drop_rate")
+
+
+def check_interval(value: Any) -> Any:
+    """Accept a number of epochs, such as 5, or a number of steps, such as ``"500steps"``."""
+    if isinstance(value, str) and STEPS.fullmatch(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    raise ValueError("must be a number of epochs such as 5, or of steps such as 500steps")
+
+
+def check_order(bounds: list[float]) -> list[float]:
+    """Check that the lower bound comes first."""
+    if bounds[0] > bounds[1]:
+        raise ValueError("must be a lower and an upper bound, in this order")
+    return bounds
+
+
+def check_rising(shares: list[float]) -> list[float]:
+    """Check that each share of the run comes after the one before it."""
+    if any(later <= earlier for earlier, later in pairwise(shares)):
+        raise ValueError("must rise from each to the next")
+    return shares
+
+
+OptionName = Annotated[str, AfterValidator(check_option_name)]
+Option = Annotated[Any, AfterValidator(check_option)]
+Interval = Annotated[int | str, BeforeValidator(check_interval)]
+Number = Annotated[float, BeforeValidator(parse_number)]
+Milestone = Annotated[float, BeforeValidator(parse_number), Field(gt=0, lt=1)]
+Norm = Literal["linf", "l2", "l1"]
+Rule = Literal["majority", "mean"]
+
+# Bounds on what takes memory: anybody's recipe or checkpoint may ask for more than any machine has.
+MAX_IMAGE_SIZE = 2048
+MAX_WIDTH = 1 << 18
+MAX_DRAWS = 1_000_000
+MAX_GRADIENT_DRAWS = 10_000
+
+# Keys that several sections have.
+SplitName = Annotated[
+    str, Field(description="part of the data set: `train`, `test`, `validation` or another of its own")
+]
+Limit = Annotated[int, Field(ge=0, description="images to look at, drawn once and for all; 0: all")]
+Draws = Annotated[
+    list[Annotated[int, Field(ge=1, le=MAX_DRAWS)]],
+    Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
+]
+# An attack keeps what each of them has passed through, for the gradient.
+GradientDraws = Annotated[
+    list[Annotated[int, Field(ge=1, le=MAX_GRADIENT_DRAWS)]],
+    Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
+]
+LearningRate = Annotated[float, Field(gt=0, description="largest learning rate, of the whole batch")]
+WeightDecay = Annotated[float, Field(ge=0, description="l2 penalty on the weights; decoupled in adamw")]
+Epochs = Annotated[int, Field(ge=1, description="passes over the training images")]
+
+
+class Section(BaseModel):
+    """A table of a recipe: immutable, strictly typed, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+    # The key that names a component; empty where the table names none.
+    NAMED_BY: ClassVar[str] = ""
+    # Keys of which the table takes one: setting it takes the others away.
+    EXCLUSIVE: ClassVar[frozenset[str]] = frozenset()
+
+    @classmethod
+    def key_names(cls) -> list[str]:
+        """Return the table's own keys, as a recipe writes them."""
+        return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+class Component(Section):
+    """A table that names a component and holds its options."""
+
+    model_config = ConfigDict(extra="allow")
+    NAMED_BY: ClassVar[str] = "name"
+    __pydantic_extra__: dict[OptionName, Option]
+
+    @property
+    def options(self) -> Table:
+        """The keys that belong to the component."""
+        return dict(self.model_extra or {})

@@ -1,0 +1,168 @@
+"""The sections of a recipe that say how a stage trains: objective, optimizer, schedule, views."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from rushkit.recipe.sections import (
+    STEPS,
+    Component,
+    Epochs,
+    Interval,
+    LearningRate,
+    Milestone,
+    Section,
+    SplitName,
+    WeightDecay,
+    check_order,
+    check_rising,
+)
+
+
+class Optimizer(Section):
+    """The optimizer."""
+
+    name: Literal["sgd", "adamw"] = Field(default="sgd", description="the update rule")
+    lr: LearningRate
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw has its own")
+    weight_decay: WeightDecay = 0.0
+    decay: Literal["all", "weights", "not-norm"] = Field(
+        default="all",
+        description="what `weight_decay` acts on: everything; tensors of two dimensions or more; or everything but "
+        "normalisation layers",
+    )
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd alone")
+
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Self:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs a momentum above 0")
+        return self
+
+
+class PretrainOptimizer(Optimizer):
+    """The optimizer of pre-training."""
+
+    lr: LearningRate = 0.5
+    weight_decay: WeightDecay = 1e-4
+
+
+class FinetuneOptimizer(Optimizer):
+    """The optimizer of fine-tuning."""
+
+    lr: LearningRate = 0.1
+    weight_decay: WeightDecay = 2e-4
+
+
+class Schedule(Section):
+    """The learning rate over training."""
+
+    name: Literal["cosine", "constant", "steps", "triangle"] = Field(
+        default="cosine",
+        description="from `lr` down to `min_lr`; always `lr`; `lr` times `factor` from each of the `milestones` on; or "
+        "from 0 up to `lr` in the middle of the run, and down to 0",
+    )
+    min_lr: float = Field(default=0.001, ge=0, description="where the cosine ends")
+    warmup_epochs: int = Field(default=0, ge=0, description="epochs of linear rise to `lr` before it; 0: none")
+    milestones: Annotated[list[Milestone], Field(min_length=1), AfterValidator(check_rising)] = Field(
+        default=[0.5, 0.75], description='of `steps`: shares of the run; "2/3" may be written'
+    )
+    factor: float = Field(default=0.1, gt=0, lt=1, description="of `steps`: of the rate, at each milestone")
+    per: Literal["step", "epoch"] = Field(default="step", description="whether it moves at each step or each epoch")
+
+    @model_validator(mode="after")
+    def _rises_once(self) -> Self:
+        if self.name == "triangle" and self.warmup_epochs:
+            raise ValueError("a triangle rises by itself: warmup_epochs does not go with it")
+        return self
+
+
+class ViewSettings(Section):
+    """The random transformation T of pre-training (appendix A): torchvision's crop, flip, colour jitter, grayscale."""
+
+    scale: Annotated[
+        list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
+    ] = Field(default=[0.08, 1.0], description="least and greatest share of the image in the crop")
+    ratio: Annotated[
+        list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
+    ] = Field(default=[3 / 4, 4 / 3], description="least and greatest width / height of the crop")
+    flip: float = Field(default=0.5, ge=0, le=1, description="probability of a horizontal flip; 0: never")
+    jitter_p: float = Field(
+        default=0.8, ge=0, le=1, description="probability that the four colour operations are applied; 0: never"
+    )
+    brightness: float = Field(default=0.4, ge=0, description="b of a factor in [max(0, 1 − b), 1 + b]; 0: unchanged")
+    contrast: float = Field(default=0.4, ge=0, description="as brightness")
+    saturation: float = Field(default=0.4, ge=0, description="as brightness")
+    hue: float = Field(
+        default=0.1, ge=0, le=0.5, description="h of a shift in [−h, h], in turns of the circle; 0: none"
+    )
+    grayscale: float = Field(default=0.2, ge=0, le=1, description="probability that the colour is lost; 0: never")
+
+
+class Knn(Section):
+    """Nearest-neighbour accuracy during pre-training, on clean images; labels are used for nothing else."""
+
+    every: int = Field(default=10, ge=0, description="epochs between looks; 0: no look")
+    k: int = Field(default=200, ge=1, description="neighbours that vote")
+    temperature: float = Field(
+        default=0.1, ge=1e-4, description="T of a neighbour's weight exp(cosine / T); at 1e-4 the nearest one decides"
+    )
+    bank: int = Field(default=0, ge=0, description="training images in the bank; 0: all")
+    queries: int = Field(default=0, ge=0, description="images to classify; 0: all")
+
+
+class Training(Component):
+    """The settings that both training stages share."""
+
+    NAMED_BY: ClassVar[str] = "objective"
+
+    objective: str = Field(description="what is trained for")
+    split: SplitName = "train"
+    epochs: Epochs
+    batch_size: int = Field(default=512, ge=2, description="images a step, of all ranks together")
+    optimizer: Optimizer
+    schedule: Schedule = Schedule()
+    save_every: Interval = Field(default=1, description="epochs between checkpoints; or steps, such as `500steps`")
+    keep: int = Field(default=2, ge=2, description="newest checkpoints that stay; the best stays beside them")
+
+    def steps_between_checkpoints(self, steps_per_epoch: int) -> int:
+        """Return ``save_every`` in steps."""
+        steps = STEPS.fullmatch(str(self.save_every))
+        return int(steps[1]) if steps else int(self.save_every) * steps_per_epoch
+
+
+class Pretrain(Training):
+    """Contrastive pre-training, eq. 11."""
+
+    objective: str = Field(default="rush", description="`rush`, `simclr` or a plugin's")
+    epochs: Epochs = 1000
+    optimizer: PretrainOptimizer = PretrainOptimizer()
+    views: ViewSettings = ViewSettings()
+    knn: Knn = Knn()
+
+
+class Finetune(Training):
+    """Supervised fine-tuning under noise, eq. 12."""
+
+    objective: str = Field(default="cross-entropy", description="`cross-entropy` or a plugin's")
+    epochs: Epochs = 25
+    optimizer: FinetuneOptimizer = FinetuneOptimizer()
+    drop_last: bool = Field(
+        default=False, description="whether an epoch leaves out what does not fill a batch; a single image always"
+    )
+    freeze: Literal["encoder", "all", "none"] = Field(
+        default="encoder",
+        description="what stays as pre-trained: `encoder`, all but the biases of its batch norm; `all` of it, so that "
+        "only the head trains; `none`",
+    )
+    head_start: Literal["random", "zero"] = Field(
+        default="random", description="how the head starts; `zero`: its last linear layer is 0, and so is every logit"
+    )
+    bn: Literal["train", "eval"] = Field(
+        default="train", description="whether a frozen encoder's batch norm sees the noisy batches or stays as it is"
+    )
+    augment: Literal["none", "crop-flip"] = Field(
+        default="none", description="what is done to an image before the noise"
+    )
