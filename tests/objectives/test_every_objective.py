@@ -26,13 +26,14 @@ from rushkit.training.loop import train
 from rushkit.training.pretrain import pretraining_job
 
 NAMES = [entry.name for entry in objectives.entries() if entry.owner == "rushkit"]
-# Fine-tuning takes two batches of 7 images and one of 2, of which one of three ranks has none; the batches of
-# pre-training are full ones.
 TINY_FOR = {
-    "finetune": ("data.limit=16", "finetune.batch_size=7", "finetune.freeze=none", "finetune.optimizer.lr=0.05"),
-    "pretrain": ("data.limit=12", "pretrain.batch_size=6", "pretrain.knn.every=0"),
+    "finetune": ("finetune.batch_size=7", "finetune.freeze=none", "finetune.optimizer.lr=0.05"),
+    "pretrain": ("pretrain.batch_size=6", "pretrain.knn.every=0"),
 }
-BATCHES = {"finetune": 6, "pretrain": 4}
+# Among ranks, fine-tuning takes two batches of 7 images and one of 2, of which one of three ranks has none; stopped, it
+# takes one of each in two epochs. The batches of pre-training are full ones.
+AMONG_RANKS = {"finetune": ("data.limit=16", "finetune.epochs=1"), "pretrain": ("data.limit=12", "pretrain.epochs=1")}
+STOPPED = {"finetune": ("data.limit=9",), "pretrain": ("data.limit=12",)}
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
 
@@ -41,15 +42,15 @@ def stage_of(name):
     return objectives.get(name).stage
 
 
-def recipe_of(tiny, name, options=(), noise=NO_NOISE):
+def recipe_of(tiny, name, options=(), changes=NO_NOISE):
     stage = stage_of(name)
-    own = [f"{stage}.{option}" for option in (f"objective={name}", "save_every=1steps", "keep=100", *options)]
-    return tiny(*TINY_FOR[stage], *own, *noise)
+    own = [f"{stage}.{option}" for option in (f"objective={name}", *options)]
+    return tiny(*TINY_FOR[stage], *own, *changes)
 
 
-def training_recipe(tiny, name):
+def training_recipe(tiny, name, *changes):
     row = REDUCTIONS[name]
-    return recipe_of(tiny, name, row.trains, row.trains_under)
+    return recipe_of(tiny, name, row.trains, (*row.trains_under, *changes))
 
 
 def job_of(recipe, stage):
@@ -68,7 +69,6 @@ def trained(recipe, stage):
     with start_run(stage, recipe, QUIET) as run:
         train(job, run, machine_of(recipe), recipe.system.seed)
     losses = [row["loss"] for row in read_metrics(run.metrics.path) if row["kind"] == "step"]
-    assert len(losses) == BATCHES[stage]
     return {name: tensor.clone() for name, tensor in job.tensors().items()}, losses, run.path
 
 
@@ -80,7 +80,7 @@ def global_state():
 def step_of(tiny, name, options=(), noise=NO_NOISE):
     """An objective with its network and memory, and a batch of seven images, in float64."""
     stage = stage_of(name)
-    job = job_of(recipe_of(tiny, name, options, noise), stage)
+    job = job_of(recipe_of(tiny, name, options, (*noise, *AMONG_RANKS[stage])), stage)
     job.set_modes()
     images, labels = job.split.images[:7], None if stage == "pretrain" else job.split.labels[:7]
     return job, batch_of(images, labels, views=plain64, noise=job.noise, classes=len(job.classes))
@@ -116,7 +116,8 @@ def test_every_objective_has_its_row():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_ranks_train_as_one_process_does(name, tiny):
-    recipe, stage = training_recipe(tiny, name), stage_of(name)
+    stage = stage_of(name)
+    recipe = training_recipe(tiny, name, *AMONG_RANKS[stage])
     expected, losses, _ = trained(recipe, stage)
     for world in (2, 3):
         (mine, my_losses, _), *others = run_ranks(trained, world, recipe, stage)
@@ -130,10 +131,12 @@ def test_ranks_train_as_one_process_does(name, tiny):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_stop_after_any_batch_changes_nothing(name, tiny, tmp_path):
-    recipe, stage = training_recipe(tiny, name), stage_of(name)
+    stage = stage_of(name)
+    recipe = training_recipe(tiny, name, *STOPPED[stage], f"{stage}.save_every=1steps", f"{stage}.keep=4")
     expected, losses, folder = trained(recipe, stage)
-    saved = load_checkpoint(folder / "checkpoints" / f"step-{BATCHES[stage]:06d}.safetensors").tensors
-    for step in range(1, BATCHES[stage]):
+    assert len(losses) == 4
+    saved = load_checkpoint(folder / "checkpoints" / "step-000004.safetensors").tensors
+    for step in (1, 2, 3):
         stopped = tmp_path / f"stopped-at-{step}"
         shutil.copytree(folder, stopped)
         (stopped / "checkpoints" / "last").write_text(f"step-{step:06d}.safetensors\n")
