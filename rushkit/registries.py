@@ -91,6 +91,7 @@ objectives = Registry(
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
+        "smoothadv": "rushkit.objectives.smoothadv:SmoothAdv",
         "trades": "rushkit.objectives.trades:Trades",
     },
     offers=("stage", "head", "losses"),

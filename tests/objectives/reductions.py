@@ -32,12 +32,14 @@ class Reduction:
 REDUCTIONS = {
     "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
-    "free": Reduction(("replays=1", "eps=0"), "cross-entropy"),
+    "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
     "macer": Reduction(("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "pgd-at": Reduction(("eps=0",), "cross-entropy"),
     "rush": Reduction(("noise_on=none",), "simclr", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "simclr": Reduction(),
-    "smoothadv": Reduction(("eps=0",), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "smoothadv": Reduction(
+        ("eps=0",), "cross-entropy", noise=GAUSSIAN, trains=("draws=2", "steps=3"), trains_under=GAUSSIAN
+    ),
     "smoothmix": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "stability": Reduction(("lam=0",), "cross-entropy", trains_under=GAUSSIAN),
     "trades": Reduction(("eps=0",), "cross-entropy"),
