@@ -55,7 +55,8 @@ def losses_of(objective, network, batch):
 def inputs_of(objective, images, labels=None, **options):
     """What an objective shows the network in its only pass."""
     network = Seen()
-    losses_of(objective, network, batch_of(images, labels, **options))
+    # It returns a number for each channel.
+    losses_of(objective, network, batch_of(images, labels, classes=images.shape[1], **options))
     (x,) = network.inputs
     return x
 
@@ -63,5 +64,6 @@ def inputs_of(objective, images, labels=None, **options):
 def loss_of(objective, outputs, labels=None):
     """The only loss of an objective whose network returns these outputs."""
     count = len(outputs) if labels is None else len(labels)
-    (loss,) = losses_of(objective, Seen(outputs), batch_of(torch.zeros(count, 3, 2, 2, dtype=torch.uint8), labels))
+    batch = batch_of(torch.zeros(count, 3, 2, 2, dtype=torch.uint8), labels, classes=outputs.shape[1])
+    (loss,) = losses_of(objective, Seen(outputs), batch)
     return loss

@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from rushkit.errors import UsageError
-from rushkit.objectives.supervised import Supervised, full_precision, labels_of
+from rushkit.objectives.supervised import Supervised, cross_entropy, labels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,10 +40,10 @@ class CrossEntropy(Supervised):
         Raises:
             DataError: there are no labels.
         """
-        labels = labels_of(batch)
+        labels_of(batch)
         x = batch.view()
         logits = network(x + batch.noise(x))
-        with torch.autocast(logits.device.type, enabled=False):
-            wide = full_precision(logits)
-            values = F.cross_entropy(wide, labels, reduction="none", label_smoothing=self.label_smoothing)
-        yield batch.mean(values)
+        target = batch.targets()
+        if self.label_smoothing:
+            target = target.lerp(torch.full_like(target, 1 / batch.classes), self.label_smoothing)
+        yield batch.mean(cross_entropy(logits, target))

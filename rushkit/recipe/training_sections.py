@@ -143,6 +143,21 @@ class Pretrain(Training):
     knn: Knn = Knn()
 
 
+class Extra(Section):
+    """Extra training images beside those of the split, such as generated ones: a fixed part of every batch."""
+
+    path: str = Field(
+        default="",
+        description="an `.npz` file with `image` (uint8, N x H x W x 3) and `label`, below `system.data_dir` or "
+        "absolute; empty: no extra images",
+    )
+    share: float = Field(default=0.7, gt=0, lt=1, description="the part of each batch that they make up")
+    smoothing: float = Field(
+        default=0.0, ge=0, lt=1, description="share of their labels that is spread over all classes"
+    )
+    limit: int = Field(default=0, ge=0, description="extra images that are used, drawn once and for all; 0: all")
+
+
 class Finetune(Training):
     """Supervised fine-tuning under noise, eq. 12."""
 
@@ -166,3 +181,4 @@ class Finetune(Training):
     augment: Literal["none", "crop-flip"] = Field(
         default="none", description="what is done to an image before the noise"
     )
+    extra: Extra = Extra()

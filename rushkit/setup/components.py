@@ -12,10 +12,12 @@ from torch import Tensor
 from rushkit import registries
 from rushkit.data import Dataset
 from rushkit.data.memory import Choice, Split, hold_out_indices, limit_indices, resize
+from rushkit.data.npz import read_npz
 from rushkit.distributed import ranks
 from rushkit.errors import DataError, UsageError
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
+from rushkit.paths import expand
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.registry import factory_parameters
 from rushkit.views import CropFlip, Views
@@ -53,6 +55,22 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
                 f"the data set {dataset.name} names {classes} classes: its labels or its classes are wrong",
             )
     return split
+
+
+def load_extra(recipe: Recipe, dataset: Dataset) -> Split | None:
+    """Return the extra training images of ``finetune.extra``; None if the recipe names no file.
+
+    All ranks must call it, as ``load_split``.
+
+    Raises:
+        DataError: the file is missing, damaged, or does not fit the data set.
+    """
+    section = recipe.finetune.extra
+    if not section.path:
+        return None
+    path = expand(recipe.system.data_dir) / expand(section.path)
+    with ranks.first_on_node():
+        return read_npz(path, image_size(recipe, dataset), len(dataset.classes), section.limit)
 
 
 def describe_split(split: Split) -> str:

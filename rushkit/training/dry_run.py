@@ -19,7 +19,7 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
     numbers, trainable = num_parameters(job.network), num_parameters(job.network, trainable=True)
     return {
-        "images": f"{len(job.split)} of {job.split.name}",
+        "images": job.images,
         "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
         "input": f"{views} x 3 x {size} x {size} a step",
         "parameters": f"{numbers:,}, of which {trainable:,} train",

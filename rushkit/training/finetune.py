@@ -17,10 +17,11 @@ from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
-from rushkit.setup.subject import fingerprint_of, smoothed
+from rushkit.setup.subject import smoothed
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import train
+from rushkit.training.mixing import extra_of, fingerprint_with
 
 # In words, what ``finetune.freeze`` makes of the encoder.
 _FROZEN = {"encoder": "frozen but for its BatchNorm biases", "all": "frozen", "none": "not frozen"}
@@ -55,7 +56,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         fetch = source is None and not run.checkpoints.paths()
         job, report, trainable = finetuning_job(recipe, source, machine, fetch)
         run.speaker.say(
-            f"finetune {recipe.name}: {components.describe_split(job.split)} in {len(job.classes)} classes, "
+            f"finetune {recipe.name}: {job.images} in {len(job.classes)} classes, "
             f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
             f"noise {recipe.noise.name} on every image; {machine}"
         )
@@ -104,6 +105,7 @@ def finetuning_job(
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
     components.check_several_classes(split.name, len(dataset.classes))
     size = components.image_size(recipe, dataset)
+    extra = extra_of(recipe, dataset)
     objective = components.build_objective(recipe, settings)
     network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
@@ -118,13 +120,14 @@ def finetuning_job(
         objective=objective,
         memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed),
         split=split,
-        fingerprint=fingerprint_of(split),
+        fingerprint=fingerprint_with(split, extra),
         image_size=size,
         classes=tuple(dataset.classes),
         views=components.training_views(settings.augment),
         noise=components.build_noise(recipe),
         drop_last=settings.drop_last,
         set_modes=partial(set_modes, network, training=True, bn=settings.bn),
+        extra=extra,
     )
     if recipe.data.validation or "validation" in dataset.splits:
         validation = components.load_split(recipe, dataset, "validation")

@@ -16,6 +16,7 @@ from rushkit.noises import Noise
 from rushkit.objectives import ChecksNoise, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.setup.components import describe_split
 from rushkit.training.mixing import Extra
 from rushkit.training.optimizer import norm_parameters
 
@@ -97,11 +98,17 @@ class TrainingJob:
         return self.objective.stage
 
     @property
+    def images(self) -> str:
+        """What the training images are, for messages."""
+        images = describe_split(self.split)
+        return images if self.extra is None else f"{images}, {self.extra.describe(self.settings.batch_size)}"
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
         n, batch = len(self.split), self.settings.batch_size
-        if self.extra is not None:
-            # Every batch is filled up.
+        if self.extra is not None and not self.drop_last:
+            # Extra images fill the last batch, too.
             return -(-n // batch)
         # BatchNorm can make nothing of a single image.
         return n // batch if self.drop_last else n // batch + (n % batch > 1)

@@ -9,9 +9,13 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from rushkit.data import Dataset
 from rushkit.data.memory import Split
 from rushkit.distributed.share import Share, share_of
 from rushkit.errors import UsageError
+from rushkit.recipe.schema import Recipe
+from rushkit.setup import components
+from rushkit.setup.subject import fingerprint_of
 from rushkit.system import generator
 
 
@@ -42,6 +46,34 @@ class Extra:
             f"finetune.extra.share = {self.share:g} of a batch of {batch_size} is {count} extra images",
             "a batch must have at least one image of each kind: another share, or a larger batch",
         )
+
+    def describe(self, batch_size: int) -> str:
+        """Say how many extra images each batch has, and where they come from."""
+        smoothed = f" with labels smoothed by {self.smoothing:g}" if self.smoothing else ""
+        count = self.count(batch_size)
+        return f"and {count} of {batch_size} in each batch from the {len(self.split)} of {self.split.name}{smoothed}"
+
+
+def extra_of(recipe: Recipe, dataset: Dataset) -> Extra | None:
+    """Return the extra training images of a recipe; None if it names none.
+
+    Raises:
+        DataError: they cannot be read, or do not fit the data set.
+        UsageError: their share of a batch is none of its images, or all of them.
+    """
+    settings = recipe.finetune
+    split = components.load_extra(recipe, dataset)
+    if split is None:
+        return None
+    extra = Extra(split, settings.extra.share, settings.extra.smoothing)
+    extra.count(settings.batch_size)
+    return extra
+
+
+def fingerprint_with(split: Split, extra: Extra | None) -> str:
+    """Return the hash of all training images, by which a resumed run knows them."""
+    fingerprint = fingerprint_of(split)
+    return fingerprint if extra is None else f"{fingerprint}+{fingerprint_of(extra.split)}"
 
 
 @dataclass(frozen=True)

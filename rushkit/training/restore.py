@@ -38,7 +38,7 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
     _check_recipe(job, saved)
     if saved.meta.get("content") != job.fingerprint:
         raise CheckpointError(
-            f"the images of {job.split.name} are not those that {saved.path} was trained on",
+            f"these are not the images that {saved.path} was trained on: {job.images}",
             "put back the data as it was, or start a new run",
         )
     load_network(job.network, saved.tensors)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from batches import inputs_of, loss_of, plain
+from batches import Seen, batch_of, inputs_of, loss_of, losses_of, plain
 from torch import Generator, Tensor
 
 from rushkit import objectives
@@ -80,3 +80,12 @@ def test_missing_labels_are_a_data_error():
 def test_label_smoothing_out_of_range_is_a_usage_error(smoothing):
     with pytest.raises(UsageError, match="label_smoothing"):
         CrossEntropy(smoothing)
+
+
+def test_labels_that_the_batch_smooths_are_smoothed_image_by_image():
+    logits = torch.tensor([[0.0, 1.5, -2.0], [0.3, -1.0, 2.0]])
+    batch = batch_of(torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.tensor([0, 2]), classes=3)
+    batch.label_smoothing = torch.tensor([0.0, 0.1])
+    (loss,) = losses_of(CrossEntropy(), Seen(logits), batch)
+    exact, smoothed = logits.log_softmax(1)
+    assert loss.item() == pytest.approx(-(exact[0] + 0.9 * smoothed[2] + 0.1 * smoothed.mean()).item() / 2, abs=1e-6)
