@@ -8,10 +8,15 @@ backbones = Registry(
     "backbone",
     "rushkit.backbones",
     {
+        "preact-resnet18": "rushkit.models.preact:preact_resnet18",
         "resnet10-small": "rushkit.models.backbones:resnet10_small",
+        "resnet110": "rushkit.models.backbones:resnet110",
         "resnet18": "rushkit.models.backbones:resnet18",
         "timm/*": "rushkit.models.backbones:timm_backbone",
         "torchvision/*": "rushkit.models.torchvision_backbones:torchvision_backbone",
+        "wrn-28-10": "rushkit.models.preact:wrn_28_10",
+        "wrn-32-10": "rushkit.models.preact:wrn_32_10",
+        "wrn-70-16": "rushkit.models.preact:wrn_70_16",
     },
     offers=("num_features",),
 )

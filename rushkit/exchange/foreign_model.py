@@ -61,7 +61,7 @@ class ForeignModel:
         imports: The modules of the lines.
         model: Makes the model.
         stem: What takes the place of ``conv1`` and ``maxpool``; empty: nothing does.
-        cut: The last layer's name where the model goes without it.
+        cut: A layer that the model goes without, for which there is nothing in the file.
         path_option: The option of ``model`` that names the file to load; none: ``load`` loads it.
         load: Called with the model and the file.
         load_words: How Python calls it, with {path} for the file.
@@ -99,11 +99,18 @@ class ForeignModel:
         return lines if named else [*lines, self.load_words.format(path=repr(str(path)))]
 
 
+# timm's ResNet of basic blocks behind a stem of 16 channels.
+_THIN: dict[str, dict[str, tuple[int, ...]]] = {
+    "resnet10-small": {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)},
+    "resnet110": {"layers": (18, 18, 18), "channels": (16, 32, 64)},
+}
+
+
 def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
     """Describe how timm, or torchvision for its own models, builds a backbone with a head for ``classes``; 0: no head.
 
     Raises:
-        UsageError: a backbone of a plugin.
+        UsageError: a backbone of a plugin, or one that they do not have.
     """
     entry = registry.entry(backbone.name)
     if entry.owner != BUILTIN_OWNER:
@@ -126,15 +133,14 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
         if options.get("stem") == "standard":
             return ForeignModel(("import timm",), model)
         return ForeignModel(("import timm, torch",), model, _small_stem(64))
-    shape: dict[str, Given] = {
-        "layers": (1, 1, 1, 1),
-        "channels": (16, 32, 64, 128),
-        "stem_type": "deep",
-        "stem_width": 8,
-    }
+    if family not in _THIN:
+        raise UsageError(
+            f"neither timm nor torchvision can build backbone {family!r}", "--format onnx exports every backbone"
+        )
+    shape: dict[str, Given] = {**_THIN[family], "stem_type": "deep", "stem_width": 8}
     model = Call(ResNet, "ResNet", (BasicBlock,), {"num_classes": classes} | shape)
     imports = ("import timm, torch", "from timm.models.resnet import BasicBlock, ResNet")
-    return ForeignModel(imports, model, _small_stem(16))
+    return ForeignModel(imports, model, _small_stem(16), cut="" if len(_THIN[family]["layers"]) == 4 else "layer4")
 
 
 def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Given]) -> ForeignModel:

@@ -77,7 +77,8 @@ class Backbone(Component):
     """The encoder. With ``mean`` and ``std`` it takes (x − mean) / std of the noisy pixels x, channel by channel."""
 
     name: str = Field(
-        default="resnet18", description="`resnet18`, `resnet10-small`, `timm/NAME`, `torchvision/NAME` or a plugin's"
+        default="resnet18",
+        description="`resnet18`, others of docs/backbones.md, `timm/NAME`, `torchvision/NAME` or a plugin's",
     )
     mean: list[float] = Field(
         default=[], description="one number a channel, pixel units; none: pixels go in as they are"

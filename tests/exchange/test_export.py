@@ -63,6 +63,7 @@ def images(count=3):
         ("backbone.name=resnet18", *NORMALISED),
         ("backbone.name=resnet18", "backbone.stem=standard"),
         ("backbone.name=resnet10-small",),
+        ("backbone.name=resnet110",),
         ("backbone.name=timm/resnet10t", *NORMALISED),
         ("backbone.name=timm/vit_tiny_patch16_224", "backbone.depth=1"),
         ("backbone.name=torchvision/mobilenet_v3_small", *NORMALISED),
@@ -142,6 +143,13 @@ def test_a_backbone_of_a_plugin_has_no_lines_but_a_graph(made, tmp_path):
         export_timm(part, tmp_path / "model.safetensors")
     assert "--format onnx" in caught.value.hint
     assert export_onnx(part, tmp_path / "model.onnx").difference < 1e-5
+
+
+def test_a_backbone_that_neither_package_has_has_no_lines(made, tmp_path):
+    part = load_part(made("backbone.name=preact-resnet18"))
+    with pytest.raises(UsageError, match="neither timm nor torchvision can build backbone 'preact-resnet18'") as caught:
+        export_timm(part, tmp_path / "model.safetensors")
+    assert "--format onnx" in caught.value.hint
 
 
 def test_without_a_classifier_the_encoder_is_exported(made):
