@@ -172,7 +172,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "training": (
         {"batch", "knn", "schedule", "optimizer", "mixing", "epoch_log"},
         {"job"},
-        {"restore"},
+        {"recomputation", "restore"},
         {"loop"},
         {"pretrain", "finetune", "dry_run"},
     ),

@@ -209,6 +209,11 @@ class System(Section):
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"
     )
+    recompute: Literal["auto", "on", "off"] = Field(
+        default="auto",
+        description="whether the backward pass of training computes the activations of the network's blocks again "
+        "instead of keeping them; auto: where memory does not suffice",
+    )
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what the device has memory for"
     )

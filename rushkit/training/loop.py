@@ -24,6 +24,7 @@ from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
 from rushkit.training.mixing import Feed
 from rushkit.training.optimizer import build_optimizer
+from rushkit.training.recomputation import recompute_where_needed
 from rushkit.training.restore import restore
 from rushkit.training.schedule import rate_of_step
 
@@ -178,9 +179,11 @@ def _check_ranks(job: TrainingJob) -> None:
 
 
 def _prepare(job: TrainingJob, run: Run, machine: Machine) -> None:
-    """Join BatchNorm over the ranks, and compile the network and the memory if the machine can."""
+    """Join BatchNorm over the ranks; bound the step's memory, or compile network and memory if the machine can."""
     ranks.synchronise(job.network)
     ranks.synchronise(job.memory)
+    if recompute_where_needed(job, run, machine):
+        return
     if machine.compiles:
         run.speaker.say(
             "compiling the network: the first steps take a minute or so; --set system.compile=off does without"
