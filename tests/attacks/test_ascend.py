@@ -173,7 +173,12 @@ def test_the_network_is_left_as_it_was(bn, training):
     network[0][1].eval()
     modes = [(part.training, getattr(part, "track_running_stats", None)) for part in network.modules()]
     trained, before = [parameter.requires_grad for parameter in network.parameters()], state_of(network)
-    ascended(lambda z: network(z).square().sum(), x, Ball("linf", EPS, EPS, 2, bn=bn), network)
+
+    def loss(z):
+        assert not any(parameter.requires_grad for parameter in network.parameters())
+        return network(z).square().sum()
+
+    ascended(loss, x, Ball("linf", EPS, EPS, 2, bn=bn), network)
     assert [(part.training, getattr(part, "track_running_stats", None)) for part in network.modules()] == modes
     assert [parameter.requires_grad for parameter in network.parameters()] == trained
     assert all(parameter.grad is None for parameter in network.parameters())

@@ -34,7 +34,7 @@ REDUCTIONS = {
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
     "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
     "macer": Reduction(("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
-    "pgd-at": Reduction(("eps=0",), "cross-entropy"),
+    "pgd-at": Reduction(("eps=0",), "cross-entropy", trains=("awp=0.05", "cutmix=true")),
     "rush": Reduction(("noise_on=none",), "simclr", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "simclr": Reduction(),
     "smoothadv": Reduction(
@@ -42,5 +42,5 @@ REDUCTIONS = {
     ),
     "smoothmix": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "stability": Reduction(("lam=0",), "cross-entropy", trains_under=GAUSSIAN),
-    "trades": Reduction(("eps=0",), "cross-entropy"),
+    "trades": Reduction(("eps=0",), "cross-entropy", trains=("moves_bn=adversarial", "attack_bn=batch", "awp=0.05")),
 }
