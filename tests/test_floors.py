@@ -215,7 +215,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
         {"ascend", "hyperplane", "square_windows", "steps", "victim"},
-        {"judged", "race"},
+        {"ddn", "judged", "race"},
         {"best", "torchattacks_adapter"},
         {"cascade", "restarts", "square"},
         {"apgd", "fab", "pgd"},

@@ -12,6 +12,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rushkit.attacks import Norm
 from rushkit.attacks.ascend import Start, ascend
+from rushkit.attacks.ddn import ddn
 from rushkit.errors import UsageError
 from rushkit.objectives.perturbed import Perturbed
 from rushkit.objectives.supervised import Supervised, cross_entropy, labels_of
@@ -36,19 +37,22 @@ class SmoothAdv(Perturbed, Supervised):
         norm: Norm of the attack's ball.
         eps: Radius of the ball, pixel units.
         start: Where the attack starts.
+        attack: The attack: "pgd", or "ddn", which takes of the attack's options norm, eps, steps and attack_bn alone
+            and looks for the shortest perturbation that p̄ does not survive (Rony et al. 2019).
         draws: m, the draws of noise for each image.
         train_noise: Whether the loss is the mean over "all" draws, or that of "one".
         warmup: Epochs over which the radius grows to eps, in equal steps from one epoch to the next; 1: none.
         chunk: Draws in one pass of the attack, whose forward passes are then made twice; None: all at once.
 
     Raises:
-        UsageError: no draws, no epochs of warm-up, chunks whose BatchNorm would differ from that of the whole; and as
-            ``Perturbed``.
+        UsageError: no draws, no epochs of warm-up, chunks whose BatchNorm would differ from that of the whole, an
+            option that DDN does not have; and as ``Perturbed``.
     """
 
     norm: Norm = "l2"
     eps: float = 127 / 256
     start: Start = "clean"
+    attack: Literal["pgd", "ddn"] = "pgd"
     draws: int = 1
     train_noise: Literal["all", "one"] = "all"
     warmup: int = 1
@@ -64,15 +68,23 @@ class SmoothAdv(Perturbed, Supervised):
                 f"chunks of a batch have other statistics than the batch, which attack_bn = {self.attack_bn} takes",
                 "attack_bn = eval, or leave chunk out",
             )
+        if self.attack == "ddn":
+            fixed = {"norm": "l2", "start": "clean", "step_size": None, "attack_rule": "sign"}
+            for option, only in fixed.items():
+                if (given := getattr(self, option)) != only:
+                    raise UsageError(f"attack = ddn does not go with {option} = {given}", "attack = pgd does")
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean cross-entropy of the attacked views under the noise that they were attacked under."""
-        labels_of(batch)
+        labels = labels_of(batch)
         x, target = batch.view(), batch.targets()
         delta = batch.noise(x.repeat(self.draws, 1, 1, 1))
         log_prob = self.smoothed(network, delta)
-        eps = self.eps * min(1.0, (int(batch.epoch) + 1) / self.warmup)
-        moved = ascend(network, lambda z: -(target * log_prob(z)).sum(), x, self.ball(eps), batch)
+        ball = self.ball(self.eps * min(1.0, (int(batch.epoch) + 1) / self.warmup))
+        if self.attack == "ddn":
+            moved = ddn(network, log_prob, x, labels, ball)
+        else:
+            moved = ascend(network, lambda z: -(target * log_prob(z)).sum(), x, ball, batch)
         copies = self.draws if self.train_noise == "all" else 1
         noisy, targets = moved.repeat(copies, 1, 1, 1) + delta[: copies * len(x)], target.repeat(copies, 1)
         yield from self.awp_steps(network, lambda: batch.mean(cross_entropy(network(noisy), targets)), batch)

@@ -160,14 +160,16 @@ def test_written_out_it_is_the_same(train_noise):
 
 @pytest.mark.parametrize("chunk", [1, 2, 3, 5])
 def test_draws_in_chunks_are_draws_at_once(chunk):
+    networks = [Kept(convolutional()) for _ in range(2)]
+    objectives = SmoothAdv(draws=4, steps=2), SmoothAdv(draws=4, steps=2, chunk=chunk)
     whole, parts = (
         value_and_gradient(loss_of(objective, network, batch_with(Normal(), images_of(size=8))), network)
-        for objective, network in (
-            (SmoothAdv(draws=4, steps=2), convolutional()),
-            (SmoothAdv(draws=4, steps=2, chunk=chunk), convolutional()),
-        )
+        for objective, network in zip(objectives, networks, strict=True)
     )
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-12)
+    # The last pass is the loss's, whose BatchNorm takes the whole batch.
+    assert max(len(x) for x in networks[1].seen[:-1]) == 4 * min(chunk, 4)
+    assert len(networks[1].seen[-1]) == 16
 
 
 @pytest.mark.parametrize("start", ["clean", "uniform"])
@@ -215,6 +217,32 @@ def test_in_linf_it_attacks_as_well():
     torch.testing.assert_close(reached, eps * directions(network.weight).sign(), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("draws", [1, 3])
+def test_ddn_crosses_the_boundary_of_a_smoothed_probit_model_and_stays_where_it_is_crossed_already(draws):
+    network, noise = Probit(), Normal()
+    clean = in_float64(images_of(), None)
+    loss_of(SmoothAdv(eps=2.0, draws=draws, attack="ddn", steps=120), network, batch_with(noise))
+    delta = network.seen[0] - clean.repeat(draws, 1, 1, 1)
+    moved = (network.seen[-1] - delta)[:4]
+    log_prob = SmoothAdv(draws=draws).smoothed(network, delta)
+    already = log_prob(clean).argmax(1) != LABELS
+    assert 0 < already.sum() < 4
+    torch.testing.assert_close(moved[already], clean[already], rtol=0, atol=1e-12)
+    assert (log_prob(moved).argmax(1) != LABELS).all()
+    # Just beyond it: by 5 %, the change of a step, and by what rounding to grey levels adds.
+    way = moved - clean
+    back = (0.94 - 0.014 / way.flatten(1).norm(dim=1).clamp(min=1e-9)).clamp(min=0).view(-1, 1, 1, 1)
+    assert (log_prob(clean + back * way).argmax(1) == LABELS)[~already].all()
+
+
+def test_ddn_grows_with_the_warm_up():
+    network = Probit()
+    objective = SmoothAdv(eps=0.04, warmup=4, attack="ddn", steps=60)
+    loss_of(objective, network, batch_with(Silent(), epoch=1.0))
+    moved = (network.seen[-1] - in_float64(images_of(), None)).flatten(1).norm(dim=1)
+    assert moved.max().item() == pytest.approx(0.02, abs=1e-9)
+
+
 def test_weights_are_perturbed_for_the_step_where_asked():
     network, plain = convolutional(), convolutional()
     options = {"eps": EPS, "draws": 2, "steps": 2}
@@ -240,6 +268,9 @@ def test_weights_are_perturbed_for_the_step_where_asked():
         ({"warmup": 0}, "warmup must be at least 1"),
         ({"chunk": 0}, "chunk must be at least 1"),
         ({"chunk": 2, "attack_bn": "batch"}, "chunks of a batch have other statistics"),
+        ({"attack": "ddn", "norm": "linf"}, "attack = ddn does not go with norm = linf"),
+        ({"attack": "ddn", "step_size": 0.1}, "attack = ddn does not go with step_size = 0.1"),
+        ({"attack": "ddn", "start": "uniform"}, "attack = ddn does not go with start = uniform"),
         ({"steps": 0}, "steps must be at least 1"),
         ({"eps": -1.0}, "eps must be a finite number"),
     ],
