@@ -13,7 +13,7 @@ processor time, which a busy machine distorts least.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -48,7 +48,7 @@ class Pass:
 
     Attributes:
         network: The network.
-        x: (n, C, H, W) its input, detached.
+        x: (n, C, H, W) its input, a leaf that requires a gradient where the input did.
         kind: How far back the gradient goes.
         training: Whether the network was in training mode.
     """
@@ -91,7 +91,8 @@ def watching(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Iterator[See
 
     def note(network: nn.Module, given: tuple[Tensor, ...]) -> None:
         assert isinstance(network, Network)
-        x = given[0].detach().contiguous(memory_format=torch.channels_last)
+        x = given[0].detach().contiguous(memory_format=torch.channels_last).clone()
+        x.requires_grad_(given[0].requires_grad)
         seen.groups[-1].append(Pass(network, x, kind_of(network, given[0]), network.training))
 
     with ExitStack() as stack:
@@ -105,6 +106,8 @@ def watching(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Iterator[See
 def replay(seen: Seen, optimizer: torch.optim.Optimizer, machine: Machine) -> None:
     """Make the passes that were seen, and nothing else."""
     for group in seen.groups:
+        for each in group:
+            each.x.grad = None
         losses: list[Tensor] = []
         for _, passes in groupby(group, key=lambda each: each.setting):
             losses += run_alike(list(passes), machine)
@@ -126,30 +129,20 @@ def run_alike(passes: list[Pass], machine: Machine) -> list[Tensor]:
             stack.enter_context(frozen(first.network))
         losses = []
         for each in passes:
-            x = each.x.clone().requires_grad_() if each.kind == "input" else each.x
             with machine.autocast():
-                loss = first.network(x).float().square().mean()
+                loss = first.network(each.x).float().square().mean()
             if each.kind == "input":
-                torch.autograd.grad(loss, x)
+                torch.autograd.grad(loss, each.x)
             losses.append(loss)
     return losses if first.kind == "weights" else []
 
 
-def job_of(name: str, backbone: str, batch: int, device: str) -> tuple[TrainingJob, Machine]:
-    """Return the training of an objective with its defaults on real digits, as large as CIFAR's images."""
+def job_of(name: str, batch: int, changes: Sequence[str] = ()) -> tuple[TrainingJob, Machine]:
+    """Return the training of an objective on real digits, with the default of each option that is not changed."""
     stage = objectives.get(name).stage  # type: ignore[attr-defined]
-    changes = {
-        "backbone.name": backbone,
-        "data.image_size": 32,
-        f"{stage}.objective": name,
-        f"{stage}.batch_size": batch,
-        "finetune.freeze": "none",
-        "system.device": device,
-    }
-    noises = (("gaussian", {"noise.std": 0.25}), ("none", {}))
-    for noise, options in noises:
-        given = changes | {"noise.name": noise} | options
-        recipe = load_recipe("digits", [f"{key}={value}" for key, value in given.items()])
+    given = [f"{stage}.objective={name}", f"{stage}.batch_size={batch}", "finetune.freeze=none", *changes]
+    for noise in ("gaussian", "none"):
+        recipe = load_recipe("digits", [f"noise.name={noise}", *(["noise.std=0.25"] * (noise == "gaussian")), *given])
         machine = machine_of(recipe)
         try:
             if stage == "pretrain":
@@ -192,11 +185,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=20, help="for each objective; at least three rounds")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a key of the recipe")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
+    changes = (f"backbone.name={arguments.backbone}", "data.image_size=32", *arguments.set)
     for index, name in enumerate(arguments.objectives or builtin):
-        job, machine = job_of(name, arguments.backbone, arguments.batch, arguments.device)
+        job, machine = job_of(name, arguments.batch, changes)
         contestants, seen = contestants_of(job, machine)
         costs = race(contestants, arguments.seconds, machine)
         if not index:
@@ -204,7 +198,7 @@ def main() -> None:
             print(f"{'':16} {'F':>6} {'s/step':>9} {'bare':>9} {'x bare':>8}")
         ours, bare = costs["ours"], costs["bare"]
         print(
-            f"{name:16} {seen.passes_an_image(len(job.split.images[: arguments.batch])):6.1f} {ours.wall:9.4f} "
+            f"{name:16} {seen.passes_an_image(arguments.batch):6.1f} {ours.wall:9.4f} "
             f"{bare.wall:9.4f} {ours.work / bare.work:8.3f}",
             flush=True,
         )

@@ -23,6 +23,8 @@ measure() {
 measure views --batch 256 --rounds 6
 measure step --batch 16 --seconds 25
 measure step --batch 256 --seconds 15 --backbone resnet10-small
+measure objectives --batch 16 --seconds 5
+measure objectives --batch 256 --seconds 5 --backbone resnet10-small
 measure attack --images 2 --seconds 10
 measure attack --images 16 --seconds 8 --backbone resnet10-small
 measure votes --rounds 6

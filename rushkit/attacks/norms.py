@@ -54,8 +54,9 @@ def _l2_in_box(delta: Tensor, low: Tensor, high: Tensor, eps: float) -> Tensor:
         scaled = delta * scale
         clipped = scaled.clamp(low, high)
         free = clipped == scaled
-        left = eps**2 - clipped.square().masked_fill(free, 0).sum(dim=1, keepdim=True)
-        spread = square.masked_fill(~free, 0).sum(dim=1, keepdim=True)
+        # Products with the mask: filling by it takes two to three times as long on a CPU.
+        left = eps**2 - (clipped.square() * ~free).sum(dim=1, keepdim=True)
+        spread = (square * free).sum(dim=1, keepdim=True)
         grown = (left.clamp(min=0) / spread.clamp(min=1e-30)).sqrt().clamp(max=1)
         # Each image by itself: its projection does not depend on when the others are done.
         growing = grown > scale * (1 + _L2_TOLERANCE)
