@@ -170,9 +170,9 @@ def test_a_circle_is_seen():
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"networks"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": (
-        {"batch", "knn", "schedule", "optimizer", "mixing", "epoch_log"},
+        {"batch", "knn", "schedule", "optimizer", "average", "mixing", "epoch_log"},
         {"job"},
-        {"recomputation", "restore"},
+        {"recomputation", "restore", "validation"},
         {"loop"},
         {"pretrain", "finetune", "dry_run"},
     ),

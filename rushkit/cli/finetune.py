@@ -40,7 +40,7 @@ class Options:
         str | None,
         typer.Option(
             "--recipe",
-            help="Start from random weights under this recipe: a supervised baseline. Needs finetune.freeze=none.",
+            help="Start from random weights under this recipe, which must have finetune.freeze=none.",
             autocompletion=complete_recipes,
         ),
     ] = None
@@ -94,12 +94,13 @@ def command(
 
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
     """Return the recipe and the checkpoint whose encoder it starts from; None for random weights."""
-    from rushkit.recipe.load import derive_recipe, load_recipe, transfer_recipe
+    from rushkit.recipe.load import derive_recipe, load_recipe, said_in_files, transfer_recipe
     from rushkit.setup.model import image_size_of, recipe_of
     from rushkit.training.finetune import supervised_recipe
 
     if options.from_scratch is not None:
-        return supervised_recipe(load_recipe(options.from_scratch, changes, components=True)), None
+        by_itself = said_in_files(options.from_scratch, "finetune.freeze") == "none"
+        return supervised_recipe(load_recipe(options.from_scratch, changes, components=True), by_itself), None
     checkpoint = open_source(options.source, changes, "pretrain", speaker)
     recipe = recipe_of(checkpoint)
     if options.target is not None:

@@ -10,7 +10,12 @@ from rich.table import Table
 from rushkit.results.base import StageResults
 from rushkit.rounding import figure
 
-_WORDS = {"knn_accuracy": "nearest neighbours right", "validation_accuracy": "right on validation images"}
+_WORDS = {
+    "knn_accuracy": "nearest neighbours right",
+    "validation_accuracy": "right on validation images",
+    "validation_robust_accuracy": "right on them under attack",
+    "average_decay": "weights averaged with decay",
+}
 
 
 def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:

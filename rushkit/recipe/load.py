@@ -22,7 +22,7 @@ from rushkit.recipe.origins import at
 from rushkit.recipe.overrides import Changes, Override, from_changes, from_environment, override
 from rushkit.recipe.problems import error_line, recipe_error
 from rushkit.recipe.schema import Recipe
-from rushkit.recipe.toml import Table
+from rushkit.recipe.toml import Table, Toml
 
 
 def load_recipe(
@@ -51,6 +51,11 @@ def load_recipe(
     draft.table.setdefault("name", Path(name).name.removesuffix(".toml"))
     override(draft, [*from_environment(environment), *from_changes(changes)])
     return build_recipe(draft.table, draft.origins, components)
+
+
+def said_in_files(name: str, key: str) -> Toml:
+    """Return what the files of a recipe say for a dotted key, whatever overrides it; None if they say nothing."""
+    return toml.flatten(read_chain(find_recipe(name)).table).get(key)
 
 
 def default_runs_dir() -> str:

@@ -29,7 +29,7 @@ from rushkit.recipe.sections import (
     parse_number,
 )
 from rushkit.recipe.toml import Table
-from rushkit.recipe.training_sections import Finetune, Knn, Optimizer, Pretrain, Training, ViewSettings
+from rushkit.recipe.training_sections import Finetune, Knn, Optimizer, Pretrain, Training, Validation, ViewSettings
 
 __all__ = [
     "MAX_IMAGE_SIZE",
@@ -51,6 +51,7 @@ __all__ = [
     "Section",
     "System",
     "Training",
+    "Validation",
     "ViewSettings",
     "parse_number",
     "section_at",

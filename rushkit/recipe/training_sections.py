@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from rushkit.recipe.radius import beyond_pixels
 from rushkit.recipe.sections import (
+    MAX_GRADIENT_DRAWS,
     STEPS,
     Component,
     Epochs,
     Interval,
     LearningRate,
+    Limit,
     Milestone,
+    Norm,
+    Number,
     Section,
     SplitName,
     WeightDecay,
@@ -158,6 +163,46 @@ class Extra(Section):
     limit: int = Field(default=0, ge=0, description="extra images that are used, drawn once and for all; 0: all")
 
 
+class Average(Section):
+    """The moving average of the weights, which is then what is measured and saved; batch norm keeps its own figures."""
+
+    decay: float = Field(
+        default=0.0, ge=0, lt=1, description="τ of a ← τa + (1 − τ)θ after each batch, smaller at first; 0: no average"
+    )
+
+
+class Validation(Section):
+    """An attack on the validation images while fine-tuning: PGD from a random start, whose last step counts."""
+
+    steps: int = Field(default=0, ge=0, description="of the attack; 0: none, and only clean images are looked at")
+    norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
+    eps: Number = Field(default=8 / 255, gt=0, description='radius of the ball, pixel units; "8/255" may be written')
+    step_size: Number = Field(
+        default=0.0, ge=0, description="length of a step, pixel units; 0: eps / 4 in l-inf, else 2 eps / steps"
+    )
+    samples: int = Field(
+        default=1, ge=1, le=MAX_GRADIENT_DRAWS, description="draws m of the noise, for gradient and vote"
+    )
+    every: int = Field(default=1, ge=1, description="epochs between attacks; the last one is always attacked")
+    limit: Limit = 0
+    choose: Literal["clean", "robust"] = Field(
+        default="clean", description="the accuracy whose maximum marks the best checkpoint"
+    )
+
+    @field_validator("eps", "step_size")
+    @classmethod
+    def _in_pixel_units(cls, length: float, info: ValidationInfo) -> float:
+        if problem := beyond_pixels(info.data.get("norm", ""), length):
+            raise ValueError(problem)
+        return length
+
+    @model_validator(mode="after")
+    def _chooses_by_what_is_measured(self) -> Self:
+        if self.choose == "robust" and not self.steps:
+            raise ValueError("choose = robust needs an attack: steps above 0")
+        return self
+
+
 class Finetune(Training):
     """Supervised fine-tuning under noise, eq. 12."""
 
@@ -182,3 +227,5 @@ class Finetune(Training):
         default="none", description="what is done to an image before the noise"
     )
     extra: Extra = Extra()
+    average: Average = Average()
+    validation: Validation = Validation()

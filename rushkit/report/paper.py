@@ -28,7 +28,14 @@ TERMS = {
 # The recipe with the paper's setting for a data set of pre-training; that of CIFAR-10 where the paper has none.
 _SHIPPED = {"cifar100": "cifar100", "stl10": "stl10-unlabeled"}
 # What is looked at or kept while training, and changes no weight.
-_SILENT = ("pretrain.knn.", "pretrain.save_every", "pretrain.keep", "finetune.save_every", "finetune.keep")
+_SILENT = (
+    "pretrain.knn.",
+    "pretrain.save_every",
+    "pretrain.keep",
+    "finetune.save_every",
+    "finetune.keep",
+    "finetune.validation.",
+)
 _PHRASES = {
     "backbone.name": "backbone {}, not {}",
     "pretrain.objective": "pre-training objective {}, not {}",

@@ -44,6 +44,20 @@ class Pretraining(StageResults):
     knn_protocol: KnnProtocol | None
 
 
+class ValidationProtocol(Record):
+    """How the validation images are attacked during fine-tuning.
+
+    Attributes:
+        images: The images that are attacked.
+        attack: The attack.
+        use: Which accuracy chooses the best checkpoint.
+    """
+
+    images: str
+    attack: str
+    use: str
+
+
 class Finetuning(StageResults):
     """Results of ``rushkit finetune``.
 
@@ -56,6 +70,9 @@ class Finetuning(StageResults):
         loss: Mean loss of the last epoch; None if the metrics of that epoch are lost.
         validation_accuracy: Accuracy on the validation images after the last epoch, under one draw of the noise; None
             without validation images.
+        validation_robust_accuracy: Accuracy on them under attack; None where they are not attacked.
+        validation_protocol: How they are attacked; None where they are not.
+        average_decay: Decay of the moving average that the weights are; None for weights as the last step left them.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -66,3 +83,6 @@ class Finetuning(StageResults):
     trainable: list[str]
     loss: float | None = None
     validation_accuracy: Share | None = None
+    validation_robust_accuracy: Share | None = None
+    validation_protocol: ValidationProtocol | None = None
+    average_decay: Share | None = None

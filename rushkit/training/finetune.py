@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
-from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
 from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes, zero_head
-from rushkit.models.passes import pass_size
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
-from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
-from rushkit.setup.subject import smoothed
 from rushkit.system import Machine
+from rushkit.training.average import Average
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import train
 from rushkit.training.mixing import extra_of, fingerprint_with
+from rushkit.training.validation import CLEAN, ROBUST, HeldOut, validated
 
 # In words, what ``finetune.freeze`` makes of the encoder.
 _FROZEN = {"encoder": "frozen but for its BatchNorm biases", "all": "frozen", "none": "not frozen"}
@@ -64,9 +61,14 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         start = " that starts at zero" if settings.head_start == "zero" else ""
         run.speaker.say(
             f"new: a head for {len(job.classes)} classes{start}; the encoder is {_FROZEN[settings.freeze]}; "
-            f"{len(trainable)} tensors with "
-            f"{num_parameters(job.network, trainable=True)} numbers train; BatchNorm statistics: {settings.bn}"
+            f"{len(trainable)} tensors with {num_parameters(job.network, trainable=True)} numbers train; "
+            f"BatchNorm statistics: {settings.bn}"
         )
+        attacked = job.evaluate.protocol() if isinstance(job.evaluate, HeldOut) else None
+        if attacked is not None:
+            run.speaker.say(f"validation: {attacked.attack}, on {attacked.images}; {attacked.use}")
+        if job.average is not None:
+            run.speaker.say(f"the weights are averaged: their moving average, decay {settings.average.decay}, is saved")
         figures = train(job, run, machine, recipe.system.seed)
         results = Finetuning(
             recipe=recipe.name,
@@ -75,19 +77,29 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             loaded=0 if report is None else len(report.loaded),
             trainable=trainable,
             loss=figures.get("loss"),
-            validation_accuracy=figures.get("validation_accuracy"),
+            validation_accuracy=figures.get(CLEAN),
+            validation_robust_accuracy=figures.get(ROBUST),
+            validation_protocol=attacked,
+            average_decay=settings.average.decay or None,
         )
         return run.write_results(results)
 
 
-def supervised_recipe(recipe: Recipe) -> Recipe:
-    """Return the recipe of a supervised baseline, ``NAME-supervised``, which trains all weights from random ones.
+def supervised_recipe(recipe: Recipe, by_itself: bool = False) -> Recipe:
+    """Return the recipe of a training that starts from random weights, and so must train all of them.
+
+    Args:
+        recipe: The recipe, as changed by flags.
+        by_itself: Whether the recipe trains all weights by itself, and keeps its name. Any other is a supervised
+            baseline of the same data, and is called ``NAME-supervised``.
 
     Raises:
         UsageError: the recipe freezes the encoder, which would stay random.
     """
     if recipe.finetune.freeze != "none":
         raise UsageError("an encoder of random weights that is frozen learns nothing", "add --set finetune.freeze=none")
+    if by_itself:
+        return recipe
     return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)
 
 
@@ -113,6 +125,7 @@ def finetuning_job(
         zero_head(network)
     trainable = freeze_encoder(network, settings.freeze)
     network = networks.channels_last(network.to(machine.device))
+    decay = settings.average.decay
     job = TrainingJob(
         recipe=recipe,
         settings=settings,
@@ -128,12 +141,9 @@ def finetuning_job(
         drop_last=settings.drop_last,
         set_modes=partial(set_modes, network, training=True, bn=settings.bn),
         extra=extra,
+        average=Average(network, decay) if decay else None,
     )
-    if recipe.data.validation or "validation" in dataset.splits:
-        validation = components.load_split(recipe, dataset, "validation")
-        evaluate = partial(_validate, job, validation, recipe.system.seed, machine)
-        job = job.with_evaluation(evaluate, "validation_accuracy")
-    return job, report, trainable
+    return validated(job, dataset, machine), report, trainable
 
 
 def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:
@@ -149,13 +159,3 @@ def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> st
     if report.unexpected:
         sentence += f"; no place for: {', '.join(report.unexpected[:5])}"
     return sentence
-
-
-def _validate(
-    job: TrainingJob, validation: Split, seed: int, machine: Machine, epochs: int
-) -> Iterator[tuple[str, float]]:
-    """Measure the accuracy on held-out images, each under one draw of the noise (m = 1)."""
-    chunk = pass_size(job.network, tuple(validation.images.shape[1:]), machine)
-    g = smoothed(job.network.eval(), job.noise, 1, chunk, machine)
-    outcomes = count_outcomes(g, validation, 1, seed, machine.device)
-    yield "validation_accuracy", outcomes.accuracy("majority")

@@ -17,6 +17,7 @@ from rushkit.objectives import ChecksNoise, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.setup.components import describe_split
+from rushkit.training.average import LIVE, Average
 from rushkit.training.mixing import Extra
 from rushkit.training.optimizer import norm_parameters
 
@@ -51,10 +52,12 @@ class TrainingJob:
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         evaluate: Measures the network after each epoch.
         best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
+        average: Averages the weights, and the averages are what is measured and saved; None for the live ones.
         extra: Extra training images that make up a part of every batch; None for none.
 
     Raises:
-        UsageError: the batch is larger than the data set, the objective does not go with the noise, or nothing trains.
+        UsageError: the batch is larger than the data set, the objective does not go with the noise, nothing trains, or
+            nothing that is averaged does.
     """
 
     recipe: Recipe
@@ -72,6 +75,7 @@ class TrainingJob:
     set_modes: Callable[[], None]
     evaluate: Evaluator = no_evaluation
     best_by: str | None = None
+    average: Average | None = None
     extra: Extra | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +85,11 @@ class TrainingJob:
             raise UsageError(
                 f"nothing trains: the encoder is frozen, and the head of {self.settings.objective!r} has no parameters",
                 "--set finetune.freeze=none",
+            )
+        if self.average is not None and not self.average.live_weights():
+            raise UsageError(
+                "finetune.average averages the weights of the network, and none of them trains",
+                "--set finetune.average.decay=0 does without, finetune.freeze=none trains them",
             )
         if self.settings.batch_size > len(self.split):
             raise UsageError(
@@ -134,9 +143,19 @@ class TrainingJob:
         """The parameters of the normalisation layers of network and memory."""
         return norm_parameters(self.network, self.memory)
 
+    @property
+    def product(self) -> Network:
+        """The network that the training is for, which is measured and saved: the averaged one, or that which trains."""
+        return self.network if self.average is None else self.average.network
+
     def tensors(self) -> dict[str, Tensor]:
-        """The tensors to save: the network's, and ``training.memory.*``."""
-        return {**self.network.tensors(), **{f"{MEMORY}{name}": tensor for name, tensor in self.own_memory().items()}}
+        """The tensors to save: the product's, ``training.live.*`` where it is an average, and ``training.memory.*``."""
+        live = {} if self.average is None else self.average.live_weights()
+        return {
+            **self.product.tensors(),
+            **{f"{LIVE}{name}": weight for name, weight in live.items()},
+            **{f"{MEMORY}{name}": tensor for name, tensor in self.own_memory().items()},
+        }
 
     def own_memory(self) -> dict[str, Tensor]:
         """The tensors of the memory by name, but for those that are the network's."""

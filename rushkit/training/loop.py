@@ -109,6 +109,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 loss = train_batch(batch, job, optimizer, machine, (seed, epoch, index))
+                if job.average is not None:
+                    job.average.follow(step)
                 for watch in _watchers:
                     watch(step + 1)
                 log.add(step, epoch, rate, loss, batch.noted)
@@ -182,6 +184,8 @@ def _prepare(job: TrainingJob, run: Run, machine: Machine) -> None:
     """Join BatchNorm over the ranks; bound the step's memory, or compile network and memory if the machine can."""
     ranks.synchronise(job.network)
     ranks.synchronise(job.memory)
+    if job.average is not None:
+        ranks.synchronise(job.average.network)
     if recompute_where_needed(job, run, machine):
         return
     if machine.compiles:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
+from torch import Tensor
 
 from rushkit.errors import CheckpointError
 from rushkit.recipe import toml
@@ -12,6 +15,7 @@ from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import restore_optimizer
 from rushkit.setup.model import NOISE_DRAWN, recipe_of
 from rushkit.setup.networks import load_network
+from rushkit.training.average import LIVE
 from rushkit.training.batch import Draws
 from rushkit.training.job import MEMORY, TrainingJob
 
@@ -42,6 +46,8 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
             "put back the data as it was, or start a new run",
         )
     load_network(job.network, saved.tensors)
+    if job.average is not None:
+        job.average.restore(_stored(saved, LIVE, job.average.live_weights(), "the live weights"))
     _restore_memory(job, saved)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
     draws.noise_drawn = saved.meta.get(NOISE_DRAWN) is True
@@ -52,18 +58,24 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
 def _restore_memory(job: TrainingJob, saved: Checkpoint) -> None:
     """Load what the objective remembers. Raises CheckpointError unless all names and shapes match."""
     own = job.own_memory()
-    stored = {name.removeprefix(MEMORY): tensor for name, tensor in saved.tensors.items() if name.startswith(MEMORY)}
+    stored = _stored(saved, MEMORY, own, "what the objective remembers")
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(stored[name])
+
+
+def _stored(saved: Checkpoint, prefix: str, own: Mapping[str, Tensor], what: str) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors with a prefix. Raises CheckpointError unless all names and shapes are ``own``'s."""
+    stored = {name.removeprefix(prefix): tensor for name, tensor in saved.tensors.items() if name.startswith(prefix)}
     same = {name: tensor.shape for name, tensor in own.items()} == {
         name: tensor.shape for name, tensor in stored.items()
     }
     if not same:
         raise CheckpointError(
-            f"what the objective remembers in {saved.path} differs from what this one does",
+            f"{what} in {saved.path} does not fit this training",
             "resume with the version of the objective that the run was started with",
         )
-    with torch.no_grad():
-        for name, tensor in own.items():
-            tensor.copy_(stored[name])
+    return stored
 
 
 def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:

@@ -281,6 +281,14 @@ def test_a_supervised_baseline_starts_from_random_weights_under_a_name_of_its_ow
     assert cli("evaluate", "--from", "digits-supervised", "--samples", "1").code == 0
 
 
+@pytest.mark.parametrize("change", [[], ["finetune.freeze=none"]])
+def test_a_recipe_that_trains_all_weights_by_itself_keeps_its_name(cli, folder, change):
+    said = cli("finetune", "--recipe", "pgd-at-digits", *sets(*TINY, "finetune.steps=1", *change))
+    assert said.code == 0, said.err
+    assert "pgd-at-digits-supervised" not in said.out
+    assert only(folder / "runs", "finetune").name.endswith("finetune-pgd-at-digits")
+
+
 def test_a_frozen_encoder_of_random_weights_is_refused(fails):
     assert "--set finetune.freeze=none" in fails(2, "finetune", "--recipe", "digits", *sets(*TINY)).err
 

@@ -92,6 +92,15 @@ norm = "l3"
             "finetune.schedule = {name = 'triangle', warmup_epochs = 1}",
             "finetune.schedule: a triangle rises by itself",
         ),
+        ("finetune.average.decay = 1", "finetune.average.decay: must be less than 1 (got 1)"),
+        (
+            "finetune.validation = {eps = 8}",
+            "finetune.validation.eps: must be in pixel units",
+        ),
+        (
+            "finetune.validation.choose = 'robust'",
+            "finetune.validation: choose = robust needs an attack",
+        ),
         ("system.seed = -1", "system.seed: must be greater than or equal to 0 (got -1)"),
         ("name = 3", "name: must be a text (got 3)"),
         ("surprise = 1", "surprise: unknown key"),

@@ -16,11 +16,11 @@ from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.setup import components
 from rushkit.setup.start import machine_of, start_run
-from rushkit.training import finetune as finetune_stage
 from rushkit.training import loop
 from rushkit.training import pretrain as pretrain_stage
 from rushkit.training.finetune import finetune, finetuning_job
 from rushkit.training.pretrain import pretrain, pretraining_job
+from rushkit.training.validation import HeldOut
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
 
@@ -204,8 +204,8 @@ def test_the_best_on_validation_images_stays_and_is_saved_between_the_others(tin
     """The epochs' figures are given; the run dies in its fifth epoch, and must still know of the third."""
     values = [0.2, 0.1, 0.6, 0.5, 0.6, 0.4]
     key = {"pretrain": "knn_accuracy", "finetune": "validation_accuracy"}[stage]
-    module, name = {"pretrain": (pretrain_stage, "_knn_accuracy"), "finetune": (finetune_stage, "_validate")}[stage]
-    monkeypatch.setattr(module, name, lambda job, *rest: [(key, values[rest[-1] - 1])])
+    owner, name = {"pretrain": (pretrain_stage, "_knn_accuracy"), "finetune": (HeldOut, "__call__")}[stage]
+    monkeypatch.setattr(owner, name, lambda job, *rest: [(key, values[rest[-1] - 1])])
     recipe = tiny("data.validation=20", *(f"{stage}.{change}" for change in ("epochs=6", "save_every=4", "keep=2")))
     train = pretrain if stage == "pretrain" else lambda recipe, run: finetune(recipe, None, run)
     run = start_run(stage, recipe, QUIET)

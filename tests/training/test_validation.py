@@ -1,0 +1,122 @@
+"""Validation under attack: on held-out training images, and it marks the best epoch where that is asked for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from thread_ranks import run_ranks
+from tiny_runs import checkpoint_of, finetuned
+from torch import nn
+
+from rushkit import noises
+from rushkit.data.memory import Split
+from rushkit.errors import UsageError
+from rushkit.recipe.schema import Finetune
+from rushkit.run.checkpoint import load_checkpoint
+from rushkit.run.metrics import read_metrics
+from rushkit.setup.start import machine_of
+from rushkit.smoothing import SmoothedClassifier
+from rushkit.training import validation
+from rushkit.training.finetune import finetuning_job
+from rushkit.training.validation import HeldOut, robust_accuracy
+
+CPU = torch.device("cpu")
+
+
+class Linear(nn.Module):
+    """Two classes by the sign of w·x, far from any border of the box."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.linspace(-1, 1, 12)
+
+    def forward(self, x):
+        margin = (x - 0.5).flatten(1) @ self.weight
+        return torch.stack([-margin, margin], dim=1) * 5
+
+
+def grey_images(count=40):
+    images = torch.randint(108, 148, (count, 3, 2, 2), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    margin = (images / 255 - 0.5).flatten(1) @ Linear().weight
+    return Split(images, (margin > 0).long(), "grey"), margin.abs()
+
+
+def settings(**keys):
+    return Finetune.model_validate({"validation": keys}).validation
+
+
+@pytest.mark.parametrize(("norm", "eps", "dual"), [("linf", "2/255", 1), ("l2", 0.03, 2)])
+def test_of_a_linear_model_just_the_images_near_the_border_fall(norm, eps, dual):
+    images, margin = grey_images()
+    attack = settings(steps=30, norm=norm, eps=eps)
+    g = SmoothedClassifier(Linear(), noises.create("none"), 1, seed=0)
+    reach = attack.eps * Linear().weight.norm(p=dual)
+    expected = (margin > reach).double().mean().item()
+    assert 0.2 < expected < 0.8
+    assert robust_accuracy(g, images, attack, 0, CPU) == expected
+
+
+def test_any_number_of_ranks_gives_the_same_accuracy(monkeypatch):
+    images, _ = grey_images()
+    attack = settings(steps=2, samples=3)
+
+    def measure():
+        g = SmoothedClassifier(Linear(), noises.create("gaussian", std=0.05), 3, seed=0)
+        return robust_accuracy(g, images, attack, 0, CPU)
+
+    whole = measure()
+    monkeypatch.setattr(validation, "_BLOCK", 8)
+    assert measure() == whole
+    assert run_ranks(measure, 3) == [whole] * 3
+
+
+ATTACKED = ("data.validation=20", "finetune.freeze=none", "finetune.validation.steps=2", "finetune.epochs=3")
+
+
+def epochs_of(run):
+    return [line for line in read_metrics(run.path / "metrics.jsonl") if line["kind"] == "epoch"]
+
+
+def test_it_is_measured_every_so_many_epochs_and_after_the_last_and_changes_no_weight(tiny):
+    run = finetuned(tiny(*ATTACKED, "finetune.validation.every=2"), None)
+    robust = [line.get("validation_robust_accuracy") for line in epochs_of(run)]
+    assert [value is not None for value in robust] == [False, True, True]
+    results = json.loads((run.path / "results.json").read_text())
+    assert results["validation_robust_accuracy"] == robust[-1]
+    assert results["validation_protocol"] == {
+        "images": "20 images of digits/train",
+        "attack": "PGD-2 in l-inf 8/255, steps of 2/255, from a random start, m = 1",
+        "use": "the best checkpoint is chosen by clean accuracy",
+    }
+    plain = finetuned(tiny(*ATTACKED, "finetune.validation.steps=0"), None)
+    assert "validation_protocol" not in json.loads((plain.path / "results.json").read_text())
+    one, other = checkpoint_of(run).tensors, checkpoint_of(plain).tensors
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize(("choose", "epoch"), [("clean", 3), ("robust", 2)])
+def test_it_chooses_the_best_epoch_where_it_is_asked_to(tiny, monkeypatch, choose, epoch):
+    figures = [(0.1, 0.3), (0.2, 0.4), (0.3, 0.1)]
+    names = "validation_accuracy", "validation_robust_accuracy"
+    monkeypatch.setattr(HeldOut, "__call__", lambda self, done: zip(names, figures[done - 1], strict=True))
+    run = finetuned(tiny(*ATTACKED, f"finetune.validation.choose={choose}"), None)
+    assert load_checkpoint(run.checkpoints.pointed("best")).meta["epoch"] == epoch
+
+
+def test_the_images_are_held_out_training_images(tiny):
+    recipe = tiny(*ATTACKED, "finetune.validation.limit=5")
+    job, _, _ = finetuning_job(recipe, None, machine_of(recipe))
+    held_out = job.evaluate
+    rows = {image.numpy().tobytes() for image in held_out.images.images}
+    assert len(held_out.images) == 20
+    assert len(held_out.attacked_images()) == 5
+    assert not rows & {image.numpy().tobytes() for image in job.split.images}
+
+
+def test_without_held_out_images_it_is_refused(tiny):
+    recipe = tiny("finetune.validation.steps=2")
+    with pytest.raises(UsageError, match="no training images are held out") as raised:
+        finetuning_job(recipe, None, machine_of(recipe))
+    assert "data.validation" in raised.value.hint
