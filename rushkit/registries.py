@@ -98,6 +98,7 @@ objectives = Registry(
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
         "smoothadv": "rushkit.objectives.smoothadv:SmoothAdv",
+        "smoothmix": "rushkit.objectives.smoothmix:SmoothMix",
         "stability": "rushkit.objectives.stability:Stability",
         "trades": "rushkit.objectives.trades:Trades",
     },
