@@ -44,7 +44,8 @@ def memory_an_image(network: nn.Module, shape: tuple[int, ...], machine: Machine
             kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    image = torch.zeros(1, *shape, device=machine.device, requires_grad=True)
+    precision = next((parameter.dtype for parameter in network.parameters()), torch.float32)
+    image = torch.zeros(1, *shape, device=machine.device, dtype=precision, requires_grad=True)
     # A model that is random by itself draws here, and nobody's draws change.
     with (
         torch.enable_grad(),
