@@ -175,3 +175,14 @@ def test_cross_entropy_trains_extra_images_on_their_smoothed_labels(tiny, file, 
     finetuned(with_extra(tiny, file(), "finetune.epochs=1"), None)
     for targets in seen:
         assert targets.amax(1).tolist() == pytest.approx([1.0] * 6 + [0.91] * 14)
+
+
+def test_the_recipe_with_generated_images_trains(tiny, file):
+    changes = ("data.name=digits", "finetune.epochs=2", "finetune.schedule.warmup_epochs=1")
+    recipe = tiny(*changes, f"finetune.extra.path={file()}", recipe="data-aug-ddpm-cifar10")
+    saved = checkpoint_of(finetuned(recipe, None))
+    assert saved.meta["step"] == 6
+    weights = {name: tensor for name, tensor in saved.tensors.items() if name.startswith(("encoder.", "head."))}
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+    # The average lags behind what trains.
+    assert not torch.equal(saved.tensors["training.live.head.weight"], saved.tensors["head.weight"])
