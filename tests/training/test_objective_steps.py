@@ -17,6 +17,7 @@ from rushkit.errors import CheckpointError, Interrupted, PluginError
 from rushkit.objectives.cross_entropy import CrossEntropy
 from rushkit.registries import objectives as registry
 from rushkit.run.folder import Run
+from rushkit.run.metrics import read_metrics
 from rushkit.setup.start import machine_of, start_run
 from rushkit.training import loop
 from rushkit.training.finetune import finetune, finetuning_job
@@ -201,6 +202,41 @@ def test_the_optimizer_takes_the_gradients_that_the_ranks_agree_on(tiny, monkeyp
     kept = checkpoint_of(finetuned(recipe, None)).tensors["head.weight"]
     assert torch.equal(kept, before)
     assert not torch.equal(moved, before)
+
+
+class Noting(CrossEntropy):
+    """Notes the part of its images that have an even label."""
+
+    def __init__(self, name: str = "even") -> None:
+        super().__init__()
+        self.name = name
+
+    def losses(self, network, memory, batch):
+        yield from super().losses(network, memory, batch)
+        batch.note(**{self.name: batch.mean((batch.labels % 2 == 0).float())})
+
+
+@pytest.fixture
+def noting():
+    objectives.register("noting")(Noting)
+    yield
+    registry.unregister("noting", Noting.__module__.partition(".")[0])
+
+
+def test_what_an_objective_notes_stands_in_the_metrics_of_its_step(tiny, noting):
+    lines = read_metrics(finetuned(tiny("finetune.objective=noting"), None).path / "metrics.jsonl")
+    job, _, _ = finetuning_job(recipe := tiny(), None, machine_of(recipe))
+    share = (job.split.labels % 2 == 0).double().mean().item()
+    noted = [line["even"] for line in lines if line["kind"] == "step"]
+    assert all("even" not in line for line in lines if line["kind"] == "epoch")
+    # 48 images in batches of 20, 20 and 8.
+    for epoch in (noted[:3], noted[3:]):
+        assert (20 * epoch[0] + 20 * epoch[1] + 8 * epoch[2]) / 48 == pytest.approx(share)
+
+
+def test_a_note_by_a_name_of_the_loops_own_is_refused(tiny, noting):
+    with pytest.raises(PluginError, match="the objective notes lr, which the training itself writes"):
+        finetuned(tiny("finetune.objective=noting", "finetune.name=lr"), None)
 
 
 def test_a_network_in_training_is_given_images_in_the_layout_of_its_filters(tiny):
