@@ -1,0 +1,405 @@
+"""Every method on the digits: train its recipe, measure it under every protocol, and write the table of results.md.
+
+    OMP_NUM_THREADS=1 python benchmarks/methods.py
+    OMP_NUM_THREADS=1 python benchmarks/methods.py --pages docs
+
+The methods are the recipes ``*-digits`` and ``digits`` itself. Two of them are worked on at a time, each in a process
+of one thread. The first line may be stopped at any time and goes on where it was: what is finished is not done again,
+and a training or an attack that was stopped resumes. The results.json of every stage is kept under benchmarks/methods,
+with the cost beside it; the runs themselves lie under ``build/methods``. Delete a method's folders to measure it anew.
+The second line also writes the table into the page.
+
+``--quick`` attacks a few images only, with few draws, and leaves RUSH itself to `rushkit demo`: what CI has time for.
+
+A pass is one image through the network once: forward, or backward to the input alone. A backward pass to the weights
+counts as two. Seconds are those of the CPU, which do not depend on what else the machine does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from rushkit.errors import RushkitError
+from rushkit.evaluation.evaluate import evaluate
+from rushkit.models.network import Network
+from rushkit.recipe.load import load_recipe
+from rushkit.recipe.radius import ball_words
+from rushkit.recipe.schema import Recipe
+from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.evaluation import Evaluation
+from rushkit.results.records import RESULTS_FILE, parse
+from rushkit.robustness.attack import attack
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
+from rushkit.run.metrics import read_metrics
+from rushkit.run.speaker import Speaker
+from rushkit.setup.components import build_dataset, load_split
+from rushkit.setup.start import start_run
+from rushkit.training.finetune import finetune
+from rushkit.training.loop import watching_steps
+from rushkit.training.pretrain import pretrain
+
+ROOT = Path(__file__).parents[1]
+MARK = "<!-- methods: benchmarks/methods.py writes from here -->", "<!-- methods: to here -->"
+# The recipe of RUSH itself, whose encoder those start from that freeze theirs.
+RUSH = "digits"
+PROTOCOLS = ("paper", "strict", "published")
+Stage = Literal["pretrain", "finetune", "evaluate", "paper", "strict", "published"]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured.
+
+    Attributes:
+        images: Test images that are attacked; all of them are classified clean.
+        samples: m, the draws of a vote where there is noise.
+    """
+
+    images: int
+    samples: int
+
+
+FULL, QUICK = Sizes(images=64, samples=64), Sizes(images=8, samples=8)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took, and how far it had come.
+
+    Attributes:
+        passes: Passes for each training image and epoch.
+        seconds: Seconds of one thread.
+        epochs: Passes over the training images.
+        before: Mean loss in the last tenth but one of the steps.
+        last: Mean loss in the last tenth.
+    """
+
+    passes: float
+    seconds: float
+    epochs: int
+    before: float
+    last: float
+
+
+class Passes:
+    """Counts the passes of images through networks while it is on."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count inside the block."""
+        handle = nn.modules.module.register_module_forward_hook(self._after)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _after(self, module: nn.Module, _: Any, outputs: Tensor) -> None:
+        if not isinstance(module, Network):
+            return
+        self.count += len(outputs)
+        if outputs.requires_grad:
+            back = len(outputs) * (2 if any(weight.requires_grad for weight in module.parameters()) else 1)
+            outputs.register_hook(lambda gradient: self._add(back))
+
+    def _add(self, passes: int) -> None:
+        self.count += passes
+
+
+def tenths(losses: Sequence[float]) -> tuple[float, float]:
+    """Return the mean loss of the last tenth but one of the steps, and of the last one."""
+    length = max(1, len(losses) // 10)
+    last, before = losses[-length:], losses[-2 * length : -length] or losses[-length:]
+    return sum(before) / len(before), sum(last) / len(last)
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe, and where what is measured of it lies.
+
+    Attributes:
+        name: The recipe's name.
+        kept: The folder of its results.
+        work: The folder of its runs.
+        sizes: How much is measured.
+    """
+
+    name: str
+    kept: Path
+    work: Path
+    sizes: Sizes
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, attacked by PGD in l-inf 8/255 as every method is; what it was published with is cut to size."""
+        images, m = self.sizes.images, self.sizes.samples
+        common = f"{{type='pgd', norm='linf', eps='8/255', samples=[{m}], limit={images}}}"
+        recipe = load_recipe(self.name, [f"attack=[{common}]", f"evaluate.samples=[{m}]", "system.device=cpu"], {})
+        published = [section.model_copy(update={"limit": images}) for section in recipe.published]
+        return recipe.model_copy(update={"published": published})
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether it starts from random weights."""
+        return self.name != RUSH and self.recipe.finetune.freeze == "none"
+
+    @property
+    def stages(self) -> list[Stage]:
+        """What is done, in order."""
+        recipe = self.recipe
+        first: list[Stage] = ["pretrain"] if self.name == RUSH else []
+        last: list[Stage] = ["published"] if recipe.published else []
+        return [*first, "finetune", "evaluate", "paper", "strict", *last]
+
+    def file(self, stage: str) -> Path:
+        """The kept results of a stage."""
+        return self.kept / self.name / f"{stage}.json"
+
+    def cost_file(self, stage: str) -> Path:
+        """The kept cost of a stage of training."""
+        return self.file(f"{stage}-cost")
+
+    def cost(self, stage: str) -> Cost | None:
+        """What a stage of training took, if that is known."""
+        file = self.cost_file(stage)
+        return Cost(**json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
+
+    def folder(self, stage: str) -> Path:
+        """The folder of the only run of a stage."""
+        return self.work / self.name / stage
+
+    def finished(self) -> bool:
+        """Whether everything is measured."""
+        return all(self.file(stage).exists() for stage in self.stages)
+
+    def measure(self) -> None:
+        """Do every stage that is not done."""
+        for stage in self.stages:
+            if not self.file(stage).exists():
+                started = time.monotonic()
+                self.do(stage)
+                print(f"{self.name}: {stage} ({time.monotonic() - started:.0f} s)", flush=True)
+
+    def do(self, stage: Stage) -> None:
+        """Do a stage, or what is left of it, and keep its results."""
+        recipe, source = self.recipe, self.source(stage)
+        verb = "attack" if stage in PROTOCOLS else stage
+        with self.open(stage, verb, recipe, source) as run:
+            if stage == "evaluate":
+                evaluate(recipe, self.model(source), run)
+            elif stage in ("paper", "strict", "published"):
+                attack(recipe, self.model(source), run, protocols=(stage,))
+            else:
+                write(self.cost_file(stage), json.dumps(asdict(trained(recipe, source, run)), indent=1) + "\n")
+        write(self.file(stage), (run.path / RESULTS_FILE).read_text(encoding="utf-8"))
+
+    def open(self, stage: Stage, verb: str, recipe: Recipe, source: Checkpoint | None) -> Run:
+        """Open the run of a stage that was stopped, or a new one."""
+        folder, speaker = self.folder(stage), Speaker(-1, rank=0)
+        for path in sorted(folder.glob(f"*-{verb}-*")):
+            return Run.open(path, speaker)
+        recipe = recipe.model_copy(update={"system": recipe.system.model_copy(update={"runs_dir": str(folder)})})
+        return start_run(verb, recipe, speaker, parent=str(source.path) if source else None)
+
+    def source(self, stage: Stage) -> Checkpoint | None:
+        """The checkpoint that a stage starts from."""
+        if stage == "pretrain" or (stage == "finetune" and self.from_scratch):
+            return None
+        encoder = Method(RUSH, self.kept, self.work, self.sizes)
+        folder = encoder.folder("pretrain") if stage == "finetune" else self.folder("finetune")
+        (path,) = folder.glob("*")
+        return Run.open(path, Speaker(-1, rank=0), rank=1).checkpoints.load_latest()
+
+    @staticmethod
+    def model(source: Checkpoint | None) -> Checkpoint:
+        """The checkpoint of a model, which must be there."""
+        assert source is not None
+        return source
+
+
+def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
+    """Train, or go on training, and return what it took.
+
+    A training that was stopped is costed by the steps that were left.
+    """
+    steps, passes, started = [], Passes(), time.process_time()
+    with passes.counted(), watching_steps(steps.append):
+        if run.verb == "pretrain":
+            pretrain(recipe, run)
+        else:
+            finetune(recipe, source, run)
+    seconds = time.process_time() - started
+    losses = [float(line["loss"]) for line in read_metrics(run.metrics.path) if line.get("kind") == "step"]
+    section = getattr(recipe, run.verb)
+    images = len(load_split(recipe, build_dataset(recipe), section.split))
+    share = len(losses) / max(1, len(steps))
+    before, last = tenths(losses)
+    return Cost(passes.count * share / (images * section.epochs), seconds * share, section.epochs, before, last)
+
+
+def write(file: Path, text: str) -> None:
+    """Write a file whole, or not at all."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(".draft")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(file)
+
+
+def worker() -> None:
+    """Set up a process that measures."""
+    torch.set_num_threads(1)
+
+
+def measure(methods: Sequence[Method], processes: int) -> list[str]:
+    """Measure what is missing, the longest first, and return what failed."""
+    problems = []
+    # Those that need an encoder come once RUSH's is there.
+    for wave in ([method for method in methods if first(method)], [method for method in methods if not first(method)]):
+        pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), worker)
+        with pool:
+            running: dict[Future[None], Method] = {
+                pool.submit(method.measure): method
+                for method in sorted(wave, key=longest_first)
+                if not method.finished()
+            }
+            for future in as_completed(running):
+                try:
+                    future.result()
+                except (RushkitError, ValueError, RuntimeError) as error:
+                    problems.append(f"{running[future].name}: {type(error).__name__}: {error}")
+    return problems
+
+
+def first(method: Method) -> bool:
+    """Whether a method needs no other one."""
+    return method.from_scratch or method.name == RUSH
+
+
+def longest_first(method: Method) -> float:
+    """Order methods by what their training took here the last time; those that are not known come first."""
+    known = Method(method.name, ROOT / "benchmarks" / "methods", method.work, method.sizes)
+    costs = [known.cost(stage) for stage in ("pretrain", "finetune")]
+    return -sum(cost.seconds for cost in costs if cost) if any(costs) else -float("inf")
+
+
+def table(methods: Iterable[Method]) -> str:
+    """Return the table of the methods that are measured, in the order of their names."""
+    lines = [
+        "| recipe | epochs | passes an image: an epoch, in all | CPU minutes | loss in the last tenth | clean | "
+        "`paper` | `strict` | `published` |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    return "\n".join([*lines, *(row(method) for method in methods if method.finished())]) + "\n"
+
+
+def row(method: Method) -> str:
+    """Return the line of a method."""
+    costs = [cost for stage in ("pretrain", "finetune") if (cost := method.cost(stage)) is not None]
+    finetuned = method.cost("finetune")
+    assert finetuned is not None
+    cells = [
+        f"`{method.name}`",
+        " + ".join(str(cost.epochs) for cost in costs),
+        " + ".join(f"{cost.passes:.1f}" for cost in costs)
+        + f", {sum(cost.passes * cost.epochs for cost in costs):.0f}",
+        f"{sum(cost.seconds for cost in costs) / 60:.1f}",
+        fall(finetuned),
+        clean(method),
+        *(attacked(method, protocol) for protocol in PROTOCOLS),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def fall(cost: Cost) -> str:
+    """Return the loss of the last tenth of the steps, and by how much it fell from the tenth before."""
+    change = (cost.last - cost.before) / cost.before if cost.before else 0.0
+    return f"{cost.last:.3g} ({100 * change:+.1f} %)".replace("-", "−")
+
+
+def clean(method: Method) -> str:
+    """Return the accuracy on clean images, by vote."""
+    results = results_of(method, "evaluate")
+    assert isinstance(results, Evaluation)
+    (found,) = (accuracy for accuracy in results.accuracy if accuracy.rule == "majority")
+    return interval(found.accuracy, found.low, found.high)
+
+
+def attacked(method: Method, protocol: str) -> str:
+    """Return the robust accuracy under a protocol, by vote; of a method's own attacks each with its ball."""
+    if not method.file(protocol).exists():
+        return ""
+    results = results_of(method, protocol)
+    assert isinstance(results, Attacks)
+    return "; ".join(words(found, protocol) for found in results.attacks)
+
+
+def words(found: AttackRow, protocol: str) -> str:
+    """Return the robust accuracy of an attack."""
+    figures = found.rules["majority"]
+    text = interval(figures.accuracy, figures.low, figures.high)
+    if protocol != "published":
+        return text if found.protocol == protocol else f"{text} ({found.protocol})"
+    return f"{found.attack} {ball_words(found.norm, found.eps)}, m = {found.samples}: {text}"
+
+
+def results_of(method: Method, stage: str) -> object:
+    """Return the record of a stage."""
+    return parse(method.file(stage).read_text(encoding="utf-8"))
+
+
+def interval(share: float, low: float, high: float) -> str:
+    """Return a share in percent, with its interval."""
+    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def write_page(text: str, page: Path) -> None:
+    """Put the table between the marks of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(MARK[0])
+    _, after = rest.split(MARK[1])
+    write(page, f"{before}{MARK[0]}\n\n{text}\n{MARK[1]}{after}")
+
+
+def names() -> list[str]:
+    """Return the names of the recipes, RUSH's first."""
+    return [RUSH, *sorted(file.stem for file in (ROOT / "recipes").glob(f"*-{RUSH}.toml"))]
+
+
+def main() -> None:
+    """Measure what is missing, print the table, and write it into the page if asked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=names(), help="this recipe; may be given again")
+    parser.add_argument("--quick", action="store_true", help="attack few images, with few draws")
+    parser.add_argument("--processes", type=int, default=2, help="methods at a time")
+    parser.add_argument("--kept", type=Path, default=ROOT / "benchmarks" / "methods", help="where results are kept")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "methods", help="where the runs lie")
+    parser.add_argument("--pages", type=Path, help="the folder of results.md, to be brought up to date")
+    arguments = parser.parse_args()
+    sizes = QUICK if arguments.quick else FULL
+    asked = arguments.only or names()[arguments.quick :]
+    methods = [Method(name, arguments.kept, arguments.work, sizes) for name in asked]
+    problems = measure(methods, arguments.processes)
+    text = table(Method(name, arguments.kept, arguments.work, sizes) for name in names())
+    print(text)
+    if arguments.pages:
+        write_page(text, arguments.pages / "results.md")
+    if problems:
+        raise SystemExit("\n".join(problems))
+
+
+if __name__ == "__main__":
+    main()
