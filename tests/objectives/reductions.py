@@ -18,6 +18,7 @@ class Reduction:
         base_options: Options of the base.
         noise: The noise of both.
         trains: Options of the objective in the tests that train with it, beside its defaults.
+        also: More such options, each for a training of its own.
         trains_under: The noise of these tests.
     """
 
@@ -26,21 +27,33 @@ class Reduction:
     base_options: tuple[str, ...] = ()
     noise: tuple[str, ...] = NO_NOISE
     trains: tuple[str, ...] = ()
+    also: tuple[tuple[str, ...], ...] = ()
     trains_under: tuple[str, ...] = NO_NOISE
 
+
+# Few steps and draws: these tests are about ranks and stops, not about the strength of an attack.
+FEW = ("steps=2",)
 
 REDUCTIONS = {
     "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
     "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
-    "macer": Reduction(("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
-    "pgd-at": Reduction(("eps=0",), "cross-entropy", trains=("awp=0.05", "cutmix=true")),
+    "macer": Reduction(
+        ("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains=("draws=3",), trains_under=GAUSSIAN
+    ),
+    "pgd-at": Reduction(("eps=0",), "cross-entropy", trains=FEW, also=((*FEW, "awp=0.05", "cutmix=true"),)),
     "rush": Reduction(("noise_on=none",), "simclr", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "simclr": Reduction(),
     "smoothadv": Reduction(
-        ("eps=0",), "cross-entropy", noise=GAUSSIAN, trains=("draws=2", "steps=3"), trains_under=GAUSSIAN
+        ("eps=0",),
+        "cross-entropy",
+        noise=GAUSSIAN,
+        trains=(*FEW, "draws=2"),
+        trains_under=GAUSSIAN,
     ),
-    "smoothmix": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
+    "smoothmix": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains=FEW, trains_under=GAUSSIAN),
     "stability": Reduction(("lam=0",), "cross-entropy", trains_under=GAUSSIAN),
-    "trades": Reduction(("eps=0",), "cross-entropy", trains=("moves_bn=adversarial", "attack_bn=batch", "awp=0.05")),
+    "trades": Reduction(
+        ("eps=0",), "cross-entropy", trains=FEW, also=((*FEW, "moves_bn=adversarial", "attack_bn=batch", "awp=0.05"),)
+    ),
 }

@@ -30,6 +30,13 @@ TINY_FOR = {
     "finetune": ("finetune.batch_size=7", "finetune.freeze=none", "finetune.optimizer.lr=0.05"),
     "pretrain": ("pretrain.batch_size=6", "pretrain.knn.every=0"),
 }
+# Names with the options that they train with.
+TRAININGS = [
+    pytest.param(name, options, id="-".join((name, *options)))
+    for name in NAMES
+    if name in REDUCTIONS
+    for options in (REDUCTIONS[name].trains, *REDUCTIONS[name].also)
+]
 # Among ranks, fine-tuning takes two batches of 7 images and one of 2, of which one of three ranks has none; stopped, it
 # takes one of each in two epochs. The batches of pre-training are full ones.
 AMONG_RANKS = {"finetune": ("data.limit=16", "finetune.epochs=1"), "pretrain": ("data.limit=12", "pretrain.epochs=1")}
@@ -48,9 +55,8 @@ def recipe_of(tiny, name, options=(), changes=NO_NOISE):
     return tiny(*TINY_FOR[stage], *own, *changes)
 
 
-def training_recipe(tiny, name, *changes):
-    row = REDUCTIONS[name]
-    return recipe_of(tiny, name, row.trains, (*row.trains_under, *changes))
+def training_recipe(tiny, name, options, *changes):
+    return recipe_of(tiny, name, options, (*REDUCTIONS[name].trains_under, *changes))
 
 
 def job_of(recipe, stage):
@@ -114,10 +120,10 @@ def test_every_objective_has_its_row():
     assert [name for name in NAMES if name not in REDUCTIONS] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_ranks_train_as_one_process_does(name, tiny):
+@pytest.mark.parametrize(("name", "options"), TRAININGS)
+def test_ranks_train_as_one_process_does(name, options, tiny):
     stage = stage_of(name)
-    recipe = training_recipe(tiny, name, *AMONG_RANKS[stage])
+    recipe = training_recipe(tiny, name, options, *AMONG_RANKS[stage])
     expected, losses, _ = trained(recipe, stage)
     for world in (2, 3):
         (mine, my_losses, _), *others = run_ranks(trained, world, recipe, stage)
@@ -129,10 +135,10 @@ def test_ranks_train_as_one_process_does(name, tiny):
         assert [key for other, *_ in others for key in mine if not torch.equal(other[key], mine[key])] == []
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_stop_after_any_batch_changes_nothing(name, tiny, tmp_path):
+@pytest.mark.parametrize(("name", "options"), TRAININGS)
+def test_a_stop_after_any_batch_changes_nothing(name, options, tiny, tmp_path):
     stage = stage_of(name)
-    recipe = training_recipe(tiny, name, *STOPPED[stage], f"{stage}.save_every=1steps", f"{stage}.keep=4")
+    recipe = training_recipe(tiny, name, options, *STOPPED[stage], f"{stage}.save_every=1steps", f"{stage}.keep=4")
     expected, losses, folder = trained(recipe, stage)
     assert len(losses) == 4
     saved = load_checkpoint(folder / "checkpoints" / "step-000004.safetensors").tensors
@@ -165,9 +171,9 @@ def test_without_its_own_part_an_objective_is_its_base(name, tiny):
     assert not torch.allclose(whole[-1][0], base[-1][0], atol=1e-6, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_nothing_is_open_at_a_yield_and_no_draw_is_a_global_one(name, tiny):
-    job, batch = step_of(tiny, name, REDUCTIONS[name].trains, REDUCTIONS[name].trains_under)
+@pytest.mark.parametrize(("name", "options"), TRAININGS)
+def test_nothing_is_open_at_a_yield_and_no_draw_is_a_global_one(name, options, tiny):
+    job, batch = step_of(tiny, name, options, REDUCTIONS[name].trains_under)
     before, drawn = standing(job), global_state()
     for loss in job.objective.losses(job.network, job.memory, batch):
         assert torch.is_grad_enabled()
