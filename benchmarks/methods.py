@@ -33,6 +33,7 @@ from torch import Tensor, nn
 
 from rushkit.errors import RushkitError
 from rushkit.evaluation.evaluate import evaluate
+from rushkit.files import write_atomic
 from rushkit.models.network import Network
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.radius import ball_words
@@ -41,6 +42,7 @@ from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.records import RESULTS_FILE, parse
 from rushkit.robustness.attack import attack
+from rushkit.rounding import number_words, percent, percent_interval
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
@@ -150,7 +152,7 @@ class Method:
         images, m = self.sizes.images, self.sizes.samples
         common = f"{{type='pgd', norm='linf', eps='8/255', samples=[{m}], limit={images}}}"
         recipe = load_recipe(self.name, [f"attack=[{common}]", f"evaluate.samples=[{m}]", "system.device=cpu"], {})
-        published = [section.model_copy(update={"limit": images}) for section in recipe.published]
+        published = [section.model_copy(update={"limit": images}) for section in published_attacks(recipe)]
         return recipe.model_copy(update={"published": published})
 
     @property
@@ -163,7 +165,7 @@ class Method:
         """What is done, in order."""
         recipe = self.recipe
         first: list[Stage] = ["pretrain"] if self.name == RUSH else []
-        last: list[Stage] = ["published"] if recipe.published else []
+        last: list[Stage] = ["published"] if published_attacks(recipe) else []
         return [*first, "finetune", "evaluate", "paper", "strict", *last]
 
     def file(self, stage: str) -> Path:
@@ -232,6 +234,11 @@ class Method:
         return source
 
 
+def published_attacks(recipe: Recipe) -> list[Any]:
+    """Return the attacks that a recipe's method was published with."""
+    return getattr(recipe, "published", [])
+
+
 def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
     """Train, or go on training, and return what it took.
 
@@ -255,9 +262,7 @@ def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
 def write(file: Path, text: str) -> None:
     """Write a file whole, or not at all."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    draft = file.with_suffix(".draft")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(file)
+    write_atomic(file, [text.encode()])
 
 
 def worker() -> None:
@@ -328,7 +333,7 @@ def row(method: Method) -> str:
 def fall(cost: Cost) -> str:
     """Return the loss of the last tenth of the steps, and by how much it fell from the tenth before."""
     change = (cost.last - cost.before) / cost.before if cost.before else 0.0
-    return f"{cost.last:.3g} ({100 * change:+.1f} %)".replace("-", "−")
+    return f"{number_words(cost.last)} ({100 * change:+.1f} %)".replace("-", "−")
 
 
 def clean(method: Method) -> str:
@@ -364,7 +369,7 @@ def results_of(method: Method, stage: str) -> object:
 
 def interval(share: float, low: float, high: float) -> str:
     """Return a share in percent, with its interval."""
-    return f"{100 * share:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(share)} [{percent_interval(low, high)}]"
 
 
 def write_page(text: str, page: Path) -> None:
