@@ -77,7 +77,7 @@ class Sizes:
     samples: int
 
 
-FULL, QUICK = Sizes(images=64, samples=64), Sizes(images=8, samples=8)
+FULL, QUICK = Sizes(images=64, samples=64), Sizes(images=4, samples=4)
 
 
 @dataclass(frozen=True)
