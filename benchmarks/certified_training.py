@@ -46,6 +46,7 @@ SEEDS = (0, 1)
 RADII = (0.0, 0.125, 0.25, 0.375, 0.5)
 # 100 draws choose the class and 500 others bound its probability, which can prove radii up to 0.55; every second image.
 SAMPLES, EVERY = 500, 2
+EPOCHS = 5
 MARK = "<!-- certified: benchmarks/certified_training.py writes from here -->", "<!-- certified: to here -->"
 
 
@@ -69,6 +70,7 @@ class Row:
             "noise": {"name": "gaussian", "std": 0.25},
             "system.seed": self.seed,
             "system.runs_dir": str(runs),
+            "finetune.epochs": EPOCHS,
             "certify.norm": "l2",
             "certify.samples": SAMPLES,
             "certify.skip": EVERY,
