@@ -197,6 +197,21 @@ def test_ranks_together_take_the_step_of_one(kind, options, world):
             torch.testing.assert_close(one, other, rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("objective, forwards", [
+    (PgdAt(steps=3), 3 + 1),
+    (PgdAt(steps=3, awp=0.01), 3 + 2),
+    (Trades(steps=3), 1 + 3 + 2),
+    (Trades(steps=3, attack_target="labels"), 3 + 2),
+    (Trades(steps=3, awp=0.01), 1 + 3 + 4),
+    (Trades(steps=3, eps=0.0), 1 + 2),
+])  # fmt: skip
+def test_a_step_takes_the_passes_that_the_recipes_count(objective, forwards):
+    network, passes = network_of(), []
+    network.register_forward_hook(lambda *_: passes.append(1))
+    step_of(objective.losses(network, nn.Module(), batch_of(images_of(4, 8), LABELS, views=wide, classes=2)), network)
+    assert len(passes) == forwards
+
+
 @pytest.mark.parametrize("options", [
     {"awp": -0.1}, {"awp": 1.0}, {"awp": float("nan")}, {"awp_start": -1.0}, {"awp_start": float("nan")},
 ])  # fmt: skip
