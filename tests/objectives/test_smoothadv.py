@@ -9,15 +9,19 @@ import pytest
 import torch
 from batches import Silent, batch_of, losses_of
 from smoothed_parts import Normal, in_float64, value_and_gradient
+from thread_ranks import run_ranks
 from tiny_runs import toy
 from torch import nn
 from torch.nn import functional as F
 
+from rushkit.distributed import ranks
+from rushkit.distributed.share import share_of
 from rushkit.errors import UsageError
 from rushkit.objectives.cross_entropy import CrossEntropy
 from rushkit.objectives.pgd_at import PgdAt
 from rushkit.objectives.smoothadv import SmoothAdv
 from rushkit.smoothing import SmoothedClassifier
+from rushkit.training.batch import Draws, StepBatch
 
 LABELS = torch.tensor([0, 1, 1, 0])
 EPS = 0.3
@@ -259,6 +263,30 @@ def test_weights_are_perturbed_for_the_step_where_asked():
     assert list(steps) == []
     for weight, other in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(weight, other, rtol=0, atol=1e-15)
+
+
+def on_rank(objective, count):
+    """The loss and the gradients on this rank's rows of a batch."""
+    share = share_of(count)
+    source, draws = torch.Generator().manual_seed(0), Draws(in_float64, Normal())
+    images, labels = images_of(count)[share.rows], (torch.arange(count) % 2)[share.rows]
+    network = Probit()
+    batch = StepBatch(images, labels, 0.25, 0.5, share, source, draws, classes=2)
+    for loss in objective.losses(network, nn.Module(), batch):
+        loss.backward()
+    ranks.average_gradients([network.weight])
+    return loss.item(), network.weight.grad
+
+
+@pytest.mark.parametrize("count", [5, 2])
+@pytest.mark.parametrize("options", [{"attack": "ddn", "chunk": 1}, {"train_noise": "one"}, {"chunk": 2}])
+def test_ranks_together_take_the_step_of_one(options, count):
+    objective = SmoothAdv(eps=0.1, draws=2, steps=3, **options)
+    ((loss, gradient),) = run_ranks(on_rank, 1, objective, count)
+    together = run_ranks(on_rank, 3, objective, count)
+    assert sum(part for part, _ in together) / 3 == pytest.approx(loss, abs=1e-12)
+    for _, other in together:
+        torch.testing.assert_close(other, gradient, rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(
