@@ -15,6 +15,8 @@ from smoothed_parts import Normal, in_float64, linear, loss_at, pictures, value_
 from rushkit import noises
 from rushkit.errors import DataError, UsageError
 from rushkit.objectives.macer import Macer
+from rushkit.setup.start import machine_of
+from rushkit.training.finetune import finetuning_job
 
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1])
 
@@ -137,6 +139,12 @@ def test_noise_that_is_not_gaussian_is_refused(name):
     options = {"none": {}, "split": {"scale": 0.5}}.get(name, {"std": 0.25})
     with pytest.raises(UsageError, match=f"Gaussian noise, and this noise is {name}"):
         Macer().check_noise(noises.create(name, **options))
+
+
+def test_training_under_other_noise_does_not_start(tiny):
+    recipe = tiny("finetune.objective=macer", "noise.name=laplace", "noise.std=0.25")
+    with pytest.raises(UsageError, match="this noise is laplace"):
+        finetuning_job(recipe, None, machine_of(recipe))
 
 
 @pytest.mark.parametrize("name", ["gaussian", "discrete-gaussian"])
