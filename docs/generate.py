@@ -81,7 +81,9 @@ def recipe_keys() -> str:
         default = field.default if isinstance(field.default, BaseModel) else None
         lines += [f"## `{header}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         lines += [*_HEAD, *_rows(section, schemas, default, ""), ""]
-        if name in SECTIONS:
+        if name == "published":
+            lines += ["The attacks and their options are those of [`[[attack]]`](#attack).", ""]
+        elif name in SECTIONS:
             lines += _options_of(name)
     return NOTE + "\n".join(lines)
 

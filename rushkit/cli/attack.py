@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,6 +14,7 @@ from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, ru
 from rushkit.cli.verb import verb
 
 if TYPE_CHECKING:
+    from rushkit.results.attacks import ProtocolName
     from rushkit.run.asked import AttackAsked
     from rushkit.run.checkpoint import Checkpoint
 
@@ -27,12 +28,14 @@ class Protocol(StrEnum):
     PAPER = "paper"
     STRICT = "strict"
     BOTH = "both"
+    PUBLISHED = "published"
 
 
-_PROTOCOLS: dict[Protocol, list[Literal["paper", "strict"]]] = {
+_PROTOCOLS: dict[Protocol, list[ProtocolName]] = {
     Protocol.PAPER: ["paper"],
     Protocol.STRICT: ["strict"],
     Protocol.BOTH: ["paper", "strict"],
+    Protocol.PUBLISHED: ["published"],
 }
 
 
@@ -52,7 +55,12 @@ class Options:
     eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255.")] = None
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None
     protocol: Annotated[
-        Protocol, typer.Option("--protocol", help="paper reproduces the paper's figures; strict is what may be quoted.")
+        Protocol,
+        typer.Option(
+            "--protocol",
+            help="paper reproduces the paper's figures; strict is what may be quoted; published runs the attacks "
+            "that the recipe's method was published with.",
+        ),
     ] = Protocol.BOTH
     effort: Annotated[
         int | None,
@@ -98,7 +106,7 @@ def command(
     if not resuming.resume:
         check_flags(changes, attack_flags(type=options.kind, **options.keys()))
     ranks.launch()
-    from rushkit.recipe.attack_flags import change_attacks
+    from rushkit.recipe.attack_flags import change_attacks, change_published
     from rushkit.recipe.components import check_components
     from rushkit.report.terminal.tables import attack_table
     from rushkit.robustness.attack import attack, plan_jobs
@@ -118,7 +126,8 @@ def command(
         checkpoint, asked, other = resume_attack(run, options.save, other)
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)
-        recipe = change_attacks(recipe, options.kind, changes=changes or [], **options.keys())
+        change = change_published if options.protocol == Protocol.PUBLISHED else change_attacks
+        recipe = change(recipe, options.kind, changes=changes or [], **options.keys())
         asked = options.asked(other)
         # Before the folder is made, so that an attack that cannot be made leaves none.
         check_components(recipe)

@@ -22,7 +22,9 @@ SETS: dict[str, dict[str, str]] = {
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
     "evaluate": {"samples": "evaluate.samples"},
-    "attack": {"kind": "attack.#.type"} | {name: f"attack.#.{name}" for name in _ATTACK if name != "type"},
+    "attack": {"kind": "attack.#.type"}
+    | {name: f"attack.#.{name}" for name in _ATTACK if name != "type"}
+    | {"limit": "(attack|published).#.limit"},
     "audit": {name: f"attack.#.{name}" for name in ("norm", "eps", "samples")},
     "probe": {name: f"attack.#.{name}" for name in ("norm", "eps")},
     "predict": _CERTIFY,

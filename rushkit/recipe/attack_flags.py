@@ -39,6 +39,38 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
     return changed
 
 
+def change_published(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:
+    """Return the recipe for ``rushkit attack --protocol published``, which runs its attacks as they are written.
+
+    Args:
+        recipe: ``--set`` has been applied to it.
+        kind: The flag ``--type``.
+        changes: ``--set``.
+        **values: The other flags, by key; only ``limit`` may be given.
+
+    Raises:
+        UsageError: a flag that would change a published attack, or a change to ``[[attack]]``, which does not run.
+    """
+    flags = {key: plain(value) for key, value in {"type": kind, **values}.items() if value is not None}
+    if others := [key for key in flags if key != "limit"]:
+        raise UsageError(
+            f"--protocol published runs the attacks of the recipe as they are written, and --{others[0]} would change "
+            "them",
+            f"leave --{others[0]} out, or say which one to change: --set published.0.{others[0]}=...",
+        )
+    for key, *_ in from_changes(changes):
+        if key.partition(".")[0] == "attack":
+            raise UsageError(
+                f"--set {key}: the attacks of [[attack]] do not run under --protocol published",
+                "set keys of published.0, or choose another protocol",
+            )
+    draft = Draft(recipe.resolved(), dict(recipe.origins))
+    for number in range(len(recipe.published)):
+        for key, value in flags.items():
+            draft.set(f"published.{number}.{key}", value, f"--{key}")
+    return build_recipe(draft.table, draft.origins)
+
+
 def _like_first(attacks: list[Attack], kind: str) -> Attack:
     """Return an attack of another type with the keys of the first attack, but none of its options."""
     shared = attacks[0].model_dump(include=set(Attack.key_names())) if attacks else {}

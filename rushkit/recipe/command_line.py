@@ -14,7 +14,7 @@ from rushkit.recipe.draft import Draft
 from rushkit.recipe.origins import at
 from rushkit.recipe.overrides import Changes, Override, from_changes, override
 from rushkit.recipe.problems import error_line, recipe_error
-from rushkit.recipe.schema import Attack, Certify, Data, Noise, Recipe
+from rushkit.recipe.schema import Attack, Certify, Data, Noise, Published, Recipe
 from rushkit.recipe.toml import Table
 
 # A recipe with more attacks than this is checked when it is there.
@@ -55,16 +55,21 @@ def check_command_line(changes: Changes = (), flags: Iterable[Override] = ()) ->
 def _lenient_recipe(keys: Iterable[str]) -> Table:
     """Return a stand-in for the recipe that allows radii valid in any norm, and has an attack for each index."""
     indices = [int(index) for key in keys if (index := _attack_index(key)) is not None]
-    attacks = [Attack(norm="l1")] * (max(indices, default=0) + 1)
+    number = max(indices, default=0) + 1
     # A noise without options: none of them can be taken away.
-    noise = Noise(name="none")
-    return Recipe(data=Data(name="digits"), noise=noise, attack=attacks, certify=Certify(norm="l1")).resolved()
+    return Recipe(
+        data=Data(name="digits"),
+        noise=Noise(name="none"),
+        attack=[Attack(norm="l1")] * number,
+        published=[Published(norm="l1")] * number,
+        certify=Certify(norm="l1"),
+    ).resolved()
 
 
 def _attack_index(key: str) -> str | None:
     section, _, rest = key.partition(".")
     index = rest.partition(".")[0]
-    return index if section == "attack" and index else None
+    return index if section in ("attack", "published") and index else None
 
 
 def _needs_the_recipe(key: str) -> bool:

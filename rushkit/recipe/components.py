@@ -8,7 +8,18 @@ from rushkit import registries
 from rushkit.errors import UsageError, did_you_mean
 from rushkit.recipe.origins import at, place
 from rushkit.recipe.problems import recipe_error
-from rushkit.recipe.schema import Attack, Backbone, Component, Data, Finetune, Noise, Pretrain, Recipe, with_paper_scale
+from rushkit.recipe.schema import (
+    Attack,
+    Backbone,
+    Component,
+    Data,
+    Finetune,
+    Noise,
+    Pretrain,
+    Published,
+    Recipe,
+    with_paper_scale,
+)
 from rushkit.recipe.toml import Table
 from rushkit.registry import Registry, factory_parameters, option_problems
 
@@ -27,6 +38,7 @@ SECTIONS: dict[str, tuple[Registry, type[Component]]] = {
     "pretrain": (registries.objectives, Pretrain),
     "finetune": (registries.objectives, Finetune),
     "attack": (registries.attacks, Attack),
+    "published": (registries.attacks, Published),
 }
 
 

@@ -107,6 +107,8 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         resolved = other.resolved()
         name, origins = other.name, dict(other.origins)
         given = {section: resolved[section] for section in ("finetune", "evaluate", "attack")}
+        if other.published:
+            given["published"] = resolved["published"]
         data = other.data.model_dump()
     else:
         name, origins, given, data = target, {}, {}, {"name": target}

@@ -158,6 +158,10 @@ class Attack(Component):
         return eps
 
 
+class Published(Attack):
+    """An attack that the recipe's method was published with, for ``--protocol published``; it runs as it is written."""
+
+
 class Certify(Section):
     """Certified robustness.
 
@@ -238,6 +242,7 @@ class Recipe(Section):
     finetune: Finetune = Finetune()
     evaluate: Evaluate = Evaluate()
     attack: list[Attack] = Field(default=[Attack()])
+    published: list[Published] = Field(default=[])
     certify: Certify = Certify()
     system: System = System()
 

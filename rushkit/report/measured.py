@@ -25,7 +25,7 @@ from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
 from rushkit.results.words import Accuracy, plain_noise
-from rushkit.robustness.deviations import WEAKER
+from rushkit.robustness.deviations import PUBLISHED, WEAKER
 
 # The protocols that Table 1 has columns for.
 COLUMN_PROTOCOLS = ("paper", "strict")
@@ -64,14 +64,14 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
 
     It comes from a run with the most images. Of those on the same images as the newest such run, strict takes the one
     that leaves least, for every run is an upper bound of the robustness; paper takes the newest at the paper's own
-    settings, if any is. Rows that are weaker than strict are kept apart by their settings. ``chosen_from`` counts the
-    runs on these images.
+    settings, if any is. Rows that are weaker than strict, and published attacks, are kept apart by their settings.
+    ``chosen_from`` counts the runs on these images.
     """
     rows: dict[object, list[MeasuredAttack]] = {}
     for run, results in family.results(Attacks):
         for attacked in attacks_of(run.path.name, results):
             row = attacked.record
-            settings = settings_words(row) if row.protocol == WEAKER else ""
+            settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
             variant = row.protocol, row.version, row.effort
             kind = (row.attack, row.norm, row.eps, *variant, settings, row.samples, row.split)
             rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(attacked)

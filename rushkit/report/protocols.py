@@ -16,9 +16,11 @@ from rushkit.rounding import percent
 Pair = Mapping[str, MeasuredAttack]
 
 # In the order of columns; ``weaker`` is strict with settings that fall short of it.
-PROTOCOLS = ("paper", "strict", "weaker")
+PROTOCOLS = ("paper", "published", "strict", "weaker")
 # The figures that stand for a pair of rows, where several are there.
-_STANDING = ("strict", "paper", "weaker")
+_STANDING = ("strict", "paper", "published", "weaker")
+# They have no versions or efforts of strict, so that their rows join any of them.
+_APART = ("paper", "published")
 
 
 class Labelled(Variant, Protocol):
@@ -37,7 +39,10 @@ def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
 
 
 def settings_words(row: Labelled) -> str:
-    """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty if all are."""
+    """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty if all are.
+
+    Those of a published attack are all that its recipe writes: ``"steps 20, best last"``.
+    """
     return deviation_words(row.protocol, row.deviations)
 
 
@@ -65,7 +70,7 @@ def attack_pairs(rows: Sequence[MeasuredAttack]) -> list[dict[str, MeasuredAttac
     """Return protocol -> row, for each data set, split, noise, attack, ball and m, in the rows' order.
 
     Two attacks may share all of these and differ in their options: then they are two pairs. Rows of different versions
-    or efforts of strict never share a pair; the row of paper stands in the first.
+    or efforts of strict never share a pair; the rows of paper and of a published attack stand in the first.
     """
     pairs: dict[object, list[dict[str, MeasuredAttack]]] = {}
     for row in rows:
@@ -86,14 +91,17 @@ def upper_bounds(rows: Sequence[MeasuredAttack]) -> list[MeasuredAttack]:
     """Return the rows that may be quoted as upper bounds of the robustness.
 
     These are the strict ones of the newest version, and another one, weaker or of an earlier version, where it leaves
-    less than every such row of the same ball, m and images: what it broke is broken.
+    less than every such row of the same ball, m and images by as many votes: what it broke is broken.
     """
     newest = max((row.record.version for row in rows if row.record.protocol == "strict"), default=0)
     strict = [row for row in rows if (row.record.protocol, row.record.version) == ("strict", newest)]
 
     def lower(row: MeasuredAttack) -> bool:
         rivals = [rival for rival in strict if _images(rival) == _images(row)]
-        return bool(rivals) and all(row.majority.accuracy < rival.majority.accuracy for rival in rivals)
+        return bool(rivals) and all(
+            row.majority.accuracy < rival.majority.accuracy and row.record.votes >= rival.record.votes
+            for rival in rivals
+        )
 
     return [*strict, *(row for row in rows if row not in strict and row.record.protocol != "paper" and lower(row))]
 
@@ -125,8 +133,8 @@ def _more(row: AttackRow) -> str:
 
 def _joins(row: MeasuredAttack, pair: Pair) -> bool:
     """Return whether a row may stand beside those of a pair."""
-    strict = [(other.record.version, other.record.effort) for name, other in pair.items() if name != "paper"]
-    same = row.record.protocol == "paper" or all(one == (row.record.version, row.record.effort) for one in strict)
+    strict = [(other.record.version, other.record.effort) for name, other in pair.items() if name not in _APART]
+    same = row.record.protocol in _APART or all(one == (row.record.version, row.record.effort) for one in strict)
     return row.record.protocol not in pair and same
 
 

@@ -24,10 +24,12 @@ from rushkit.results.base import (
 )
 from rushkit.results.notes import Note
 
-# ``weaker`` labels an attack that ran under strict with settings that make it weaker.
-Protocol = Literal["paper", "strict", "weaker"]
+# What a run can be asked for, and how a row is labelled: ``weaker`` is an attack that ran under strict with settings
+# that make it weaker.
+ProtocolName = Literal["paper", "strict", "published"]
+Protocol = Literal["paper", "strict", "weaker", "published"]
 # The versions of the protocols that this package runs. Rows of version 1 of strict do not name their version.
-VERSIONS: Mapping[str, int] = {"paper": 1, "strict": 2, "weaker": 2}
+VERSIONS: Mapping[str, int] = {"paper": 1, "strict": 2, "weaker": 2, "published": 1}
 SearchPrecision = Literal["float32", "bf16"]
 
 
@@ -235,7 +237,7 @@ class Deviation(Record):
     Attributes:
         name: Name of the option; ``eot`` for the draws per gradient, ``type`` for an attack outside the protocol.
         value: Its value.
-        own: The protocol's own value.
+        own: The protocol's own value; None where it has none.
         weaker: Whether it may make the attack weaker than the protocol's.
     """
 
@@ -257,7 +259,7 @@ class AttackRow(Record):
         version: Version of the protocol.
         effort: How much of the protocol's budget was spent: 1, 2 or 4 times.
         samples: m, the number of draws in each vote.
-        deviations: Settings that differ from the protocol's own.
+        deviations: Settings that differ from the protocol's own; of a published attack, all that its recipe writes.
         votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
         candidates: The attacks that ran; each image keeps the version that fools the model most.

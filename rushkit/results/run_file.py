@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from rushkit.results.attacks import FailedAttack
+from rushkit.results.attacks import FailedAttack, ProtocolName
 from rushkit.results.base import Count, Number, Record, Share
 from rushkit.results.imported import Origin
 
@@ -88,7 +88,7 @@ class Facts(Record):
     parent: str | None = None
     ranks: Number | None = None
     counts: str = ""
-    protocols: list[Literal["paper", "strict"]] = Field(default_factory=list)
+    protocols: list[ProtocolName] = Field(default_factory=list)
     save: bool | None = None
     transfer_to: str | None = None
     steps: Count | None = None

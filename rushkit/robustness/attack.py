@@ -6,25 +6,25 @@ stopped attack can resume where it was. Several ranks share the blocks between t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
 from rushkit.distributed import ranks
-from rushkit.errors import RushkitError, UsageError
+from rushkit.errors import RushkitError, UsageError, shorten
 from rushkit.files import plain_json
 from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, FailedAttack
+from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, FailedAttack, ProtocolName
 from rushkit.results.convergence import convergence_of
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
 from rushkit.robustness.block import CLEAN, Block, attack_block
-from rushkit.robustness.deviations import ProtocolName, deviation_words
+from rushkit.robustness.deviations import PUBLISHED, settings_line
 from rushkit.robustness.failures import Failures, is_of_attack
 from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
@@ -102,7 +102,7 @@ def attack(
         recipe: The sections data, noise, attack and system are used.
         source: A fine-tuned checkpoint.
         run: The run that outcomes and results are written to; a stopped run is resumed. None starts a new one.
-        protocols: Any of ``paper`` and ``strict``.
+        protocols: Any of ``paper``, ``strict`` and ``published``; the last runs every ``[[published]]`` of the recipe.
         save: Whether to keep the adversarial images in the run's folder ``adversarial``.
         transfer: Another fine-tuned checkpoint, which is queried about the same images under its own noise.
 
@@ -162,41 +162,64 @@ def plan_jobs(
     """Return one job for each attack of the recipe, m and protocol.
 
     Raises:
-        UsageError: an attack, norm or option does not fit, or there are too few classes; all such attacks are named.
+        UsageError: an attack, norm or option does not fit, there are too few classes, or the recipe has no published
+            attack and one is asked for; all such attacks are named.
     """
     jobs: list[Job] = []
-    problems: dict[int, RushkitError] = {}
+    problems: dict[str, RushkitError] = {}
     # Without noise the classifier is the same for every m.
     deterministic = is_deterministic(build_noise(recipe))
-    for number, section in enumerate(recipe.attack):
-        if section.effort > 1 and "strict" not in protocols:
-            problems[number] = UsageError(
+    asked = list(_asked(recipe, protocols))
+    for where, section, under in asked:
+        if section.effort > 1 and under == ["paper"]:
+            problems[where] = UsageError(
                 f"effort {section.effort} is a budget of the protocol strict, which does not run here",
                 "choose --protocol strict or both, or leave --effort out",
             )
             continue
         for m in [1] if deterministic else sorted(set(section.samples)):
-            for protocol in protocols:
+            for protocol in under:
                 try:
                     plan = plan_attack(
                         section, protocol, m, len(classes), recipe.system.seed, deterministic, image_size
                     )
                 except RushkitError as error:
-                    problems.setdefault(number, error)
+                    problems.setdefault(where, error)
                     continue
-                name = f"{number}-{section.type}-{section.norm}-{section.eps:.6g}-{plan.label}-m{m}".replace("/", "_")
+                number, ball = where.partition(".")[2], f"{section.norm}-{section.eps:.6g}"
+                name = f"{number}-{section.type}-{ball}-{plan.label}-m{m}".replace("/", "_")
                 jobs.append(Job(name, section, m, plan))
-    if len(recipe.attack) == 1 and problems:
-        raise problems[0]
+    if len(asked) == 1 and problems:
+        raise next(iter(problems.values()))
     if problems:
-        sentences = [
-            f"attack.{number} ({recipe.attack[number].type}): {problem.message}" for number, problem in problems.items()
-        ]
+        types = {where: section.type for where, section, _ in asked}
+        sentences = [f"{where} ({types[where]}): {problem.message}" for where, problem in problems.items()]
         hints = dict.fromkeys(problem.hint for problem in problems.values() if problem.hint)
         raise UsageError(
-            f"{len(sentences)} of {len(recipe.attack)} attacks cannot run: {'; '.join(sentences)}", "; ".join(hints)
+            f"{len(sentences)} of {len(asked)} attacks cannot run: {'; '.join(sentences)}", "; ".join(hints)
         )
     return jobs
+
+
+def _asked(recipe: Recipe, protocols: Sequence[ProtocolName]) -> Iterator[tuple[str, Attack, list[ProtocolName]]]:
+    """Yield each attack of the recipe that is to run: its place, such as ``"attack.0"``, and its protocols.
+
+    Raises:
+        UsageError: a published attack is asked for, and the recipe has none.
+    """
+    ours: list[ProtocolName] = [protocol for protocol in protocols if protocol != PUBLISHED]
+    if ours:
+        for number, section in enumerate(recipe.attack):
+            yield f"attack.{number}", section, ours
+    if PUBLISHED not in protocols:
+        return
+    if not recipe.published:
+        raise UsageError(
+            f"the recipe {shorten(recipe.name)!r} has no published attack to run",
+            "the figures that its method was published with need a table [[published]] with the keys of [[attack]]",
+        )
+    for number, section in enumerate(recipe.published):
+        yield f"published.{number}", section, [PUBLISHED]
 
 
 def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedImages | None = None) -> AttackRow:
@@ -386,8 +409,7 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
         f"{_machine_words(subject.machine)}"
     )
     if plan.deviations:
-        words = deviation_words(plan.label, plan.deviations)
-        speaker.say(f"note: not the protocol's own settings: {words}")
+        speaker.say(f"note: {settings_line(plan.label, plan.deviations)}")
     notes = list(plan.notes)
     if resized := size_note(split):
         notes.append(Note(code="resized", text=resized))

@@ -125,8 +125,8 @@ def attack_block(
         work.search_all()
         work.score_all()
     search, costs, right, clean_right = work.search, work.costs, work.right, work.clean_right
-    if plan.protocol == "paper" and not costs.contributions:
-        # Under paper no panel has scored the images, so the final votes decide the credit.
+    if plan.protocol != "strict" and not costs.contributions:
+        # Elsewhere no panel has scored the images, so the final votes decide the credit.
         costs.credit(CLEAN, clean_right["majority"].count(0))
         costs.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
     record = AttackBlock(

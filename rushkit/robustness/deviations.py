@@ -13,11 +13,14 @@ from typing import Literal
 from pydantic import JsonValue
 
 from rushkit.files import plain_json
-from rushkit.results.attacks import Deviation, Protocol
+from rushkit.results.attacks import Deviation, Protocol, ProtocolName
 
 # The label of an attack under strict whose settings are weaker than strict's own.
 WEAKER: Literal["weaker"] = "weaker"
-ProtocolName = Literal["paper", "strict"]
+# The label of an attack that a method was published with.
+PUBLISHED: Literal["published"] = "published"
+# The head of what a row has that is not its protocol's.
+OTHER_SETTINGS = "not the protocol's own settings"
 
 _MORE_IS_STRONGER = ("steps", "restarts", "eot", "selection_samples", "queries", "n_targets")
 
@@ -33,6 +36,13 @@ def deviations_from(own: Mapping[str, object], given: Mapping[str, object]) -> l
     return deviations
 
 
+def as_written(given: Mapping[str, object]) -> list[Deviation]:
+    """Return the settings of a published attack, whose protocol has none of its own that they could be weaker than."""
+    return [
+        Deviation(name=name, value=plain_json(value, name), own=None, weaker=False) for name, value in given.items()
+    ]
+
+
 def label_of(protocol: ProtocolName, deviations: Sequence[Deviation]) -> Protocol:
     """Return the label of a row: the protocol's name, or ``weaker`` for an attack that is weaker than strict."""
     if protocol == "strict" and any(deviation.weaker for deviation in deviations):
@@ -43,14 +53,23 @@ def label_of(protocol: ProtocolName, deviations: Sequence[Deviation]) -> Protoco
 def deviation_words(label: str, deviations: Sequence[Deviation]) -> str:
     """Return ``"steps 1 (strict: 40), targeted true (strict: false)"``, or an empty text without deviations.
 
+    Those of a published attack are ``"steps 20, best last"``, since its protocol has no settings of its own.
+
     Args:
         label: The label of the row.
         deviations: The deviations of the row.
     """
+    if label == PUBLISHED:
+        return ", ".join(f"{deviation.name} {_words(deviation.value)}" for deviation in deviations)
     protocol = "strict" if label == WEAKER else label
     return ", ".join(
         f"{deviation.name} {_words(deviation.value)} ({protocol}: {_words(deviation.own)})" for deviation in deviations
     )
+
+
+def settings_line(label: str, deviations: Sequence[Deviation]) -> str:
+    """Return ``"not the protocol's own settings: steps 1 (strict: 40)"``, or ``"as published: steps 20"``."""
+    return f"{'as published' if label == PUBLISHED else OTHER_SETTINGS}: {deviation_words(label, deviations)}"
 
 
 def _is_weaker(name: str, value: JsonValue, own: JsonValue) -> bool:

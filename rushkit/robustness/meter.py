@@ -182,7 +182,8 @@ class Meter:
 def _climbs(attack: PGD | APGD, plan: Plan, samples: int) -> int:
     """Return the most passes that the climbs of an attack take for an image, with the panels that select."""
     draws = 1 if plan.deterministic else plan.gradient_samples
-    panel = getattr(attack, "selection_samples", None) or (0 if plan.protocol == "paper" else max(draws, samples))
+    takes_the_last = plan.protocol == "paper" or (getattr(attack, "best", "best") == "last" and attack.restarts == 1)
+    panel = getattr(attack, "selection_samples", None) or (0 if takes_the_last else max(draws, samples))
     return attack.restarts * attack.steps * (2 * draws + panel) + max(samples, panel)
 
 

@@ -1,7 +1,8 @@
-"""The two protocols of attack: ``paper`` reproduces the RUSH paper's figures; figures under ``strict`` may be quoted.
+"""The protocols of attack: ``paper`` reproduces the RUSH paper's figures; figures under ``strict`` may be quoted.
 
 A protocol defines which attacks run, with which options, and how many votes of fresh noise score the images that they
-return. A row with other settings lists them, and is labelled strict only if they are at least as strong.
+return. A row with other settings lists them, and is labelled strict only if they are at least as strong. ``published``
+has no settings: it runs the attacks that a method was published with, exactly as its recipe writes them.
 """
 
 from __future__ import annotations
@@ -24,11 +25,12 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
+from rushkit.ratio import is_ratio, number
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
-from rushkit.results.attacks import AttackRound, Deviation, Protocol
+from rushkit.results.attacks import AttackRound, Deviation, Protocol, ProtocolName
 from rushkit.results.notes import Note
-from rushkit.robustness.deviations import ProtocolName, deviations_from, label_of
+from rushkit.robustness.deviations import PUBLISHED, as_written, deviations_from, label_of
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
@@ -127,7 +129,7 @@ def plan_attack(
 
     Args:
         section: Type, norm, eps, draws per gradient and options.
-        protocol: ``paper`` or ``strict``.
+        protocol: ``paper``, ``strict`` or ``published``.
         samples: m of the smoothed classifier.
         classes: K; the DLR loss needs three, or four with a target.
         seed: Seeds every draw.
@@ -140,6 +142,10 @@ def plan_attack(
     strict = protocol == "strict"
     factory = registries.attacks.get(section.type)
     samples = 1 if deterministic else samples
+    if protocol == PUBLISHED:
+        plan = _as_written(section, samples, seed, deterministic)
+        _check_fit(plan.candidates[0].create(section), classes, image_size)
+        return plan
     if strict and (rule := _rule_of(section, factory)):
         return _cascade(section, rule, samples, classes, seed, deterministic)
     known = signature(factory).parameters
@@ -174,9 +180,7 @@ def plan_attack(
     ]
     planned = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
     for candidate in planned:
-        attack = candidate.create(section)
-        if image_size is not None and isinstance(attack, ChecksFit):
-            attack.check_fit(classes, image_size, image_size)
+        _check_fit(candidate.create(section), classes, image_size)
     return Plan(
         protocol,
         planned,
@@ -188,6 +192,55 @@ def plan_attack(
         deviations=_deviations(section, factory, strict, own, gradient_samples, own_draws, deterministic),
         effort=section.effort if strict else 1,
     )
+
+
+def _as_written(section: Attack, samples: int, seed: int, deterministic: bool) -> Plan:
+    """Return the plan of a published attack: its section's options, and the attack's own default for any other.
+
+    The model is attacked as it is: under noise, every query draws afresh unless the options say otherwise.
+
+    Raises:
+        UsageError: the section asks for something that a published attack does not have, or does not fit.
+    """
+    factory = registries.attacks.get(section.type)
+    known = signature(factory).parameters
+    if section.effort > 1:
+        raise UsageError(
+            f"effort {section.effort} is a budget of the protocol strict: a published attack has none",
+            "leave it out of [[published]]",
+        )
+    if section.eot and not deterministic and "samples" not in known:
+        raise UsageError(
+            f"{section.type} takes no number of draws a gradient, and [[published]] asks for eot {section.eot}",
+            "leave eot out: such an attack queries the model with its own m",
+        )
+    own: Options = {"seed": seed} if "seed" in known else {}
+    notes = _version(section, factory, deterministic, own)
+    version = section.options.get("version", own.get("version"))
+    draws = 1 if deterministic else section.eot or (STRICT_SAMPLES if version == "rand" else samples)
+    if "samples" in known:
+        own["samples"] = draws
+    options = own | section.options
+    candidate = Candidate(_label(section, options), section.type, options)
+    notes += _short_steps(section, {key: known[key].default for key in known} | options)
+    written = {key: value for key, value in section.options.items() if key != "seed"}
+    if section.eot and not deterministic:
+        written["eot"] = section.eot
+    return Plan(
+        PUBLISHED,
+        (candidate,),
+        votes=1,
+        gradient_samples=draws,
+        notes=tuple(notes),
+        deterministic=deterministic,
+        deviations=tuple(as_written(written)),
+    )
+
+
+def _check_fit(attack: Any, classes: int, image_size: int | None) -> None:
+    """Raise UsageError if an attack does not go with so many classes, or with images of this side if it is known."""
+    if image_size is not None and isinstance(attack, ChecksFit):
+        attack.check_fit(classes, image_size, image_size)
 
 
 def _version(section: Attack, factory: Any, deterministic: bool, own: Options) -> list[Note]:
@@ -323,6 +376,7 @@ def _deviations(
 def _short_steps(section: Attack, options: Options) -> list[Note]:
     """Return a note if steps of a fixed length, laid end to end, cannot reach the surface of the ball."""
     length = options.get("step_size", options.get("alpha"))
+    length = number(length) if isinstance(length, str) and is_ratio(length) else length
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
         return []

@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict
 
 from rushkit.files import JSON
+from rushkit.results.attacks import ProtocolName
 from rushkit.run.folder import Run
 
 
@@ -35,7 +36,7 @@ class AttackAsked(Asked):
         transfer_to: Path of a checkpoint that is queried about the same images.
     """
 
-    protocols: list[Literal["paper", "strict"]] = ["paper", "strict"]
+    protocols: list[ProtocolName] = ["paper", "strict"]
     save: bool = False
     transfer_to: str | None = None
 

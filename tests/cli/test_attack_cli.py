@@ -150,3 +150,33 @@ def test_help_has_an_example(cli, verb):
     said = cli(verb, "--help")
     assert said.code == 0
     assert f"Example: rushkit {verb}" in said.out
+
+
+PUBLISHED = '[{type="pgd",eps="8/255",steps=2,step_size="2/255",best="last"}]'
+
+
+def test_a_published_attack_is_a_row_and_a_column_of_its_own_and_stays_so_on_resuming(cli, runs):
+    said = cli("attack", "--protocol", "published", "--limit", "4", "--json", *sets(f"published={PUBLISHED}"))
+    assert said.code == 0, said.err
+    first = json.loads(said.out)
+    assert {(row["protocol"], row["votes"], row["images"]) for row in first["attacks"]} == {("published", 1, 4)}
+    again = cli("attack", "--resume", "--run", only(runs, "attack").name)
+    assert again.code == 0, again.err
+    assert "published % [95%]" in again.out
+    assert "published: steps 2, step_size 2/255, best last" in again.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "has no published attack"),
+        (("--eps", "4/255"), "--eps would change them"),
+        (sets("attack.0.steps=2"), "do not run under --protocol published"),
+        (sets("published=[{effort=2}]"), "a published attack has none"),
+        (("--limit", "2", *sets("published=[{limit=3}]")), "--limit sets published.0.limit"),
+    ],
+)
+def test_what_a_published_attack_does_not_take_is_said_before_there_is_a_run(fails, runs, arguments, words):
+    before = sorted(runs.iterdir())
+    assert words in fails(2, "attack", "--protocol", "published", *arguments).err
+    assert sorted(runs.iterdir()) == before

@@ -177,11 +177,12 @@ def attack_row(
     deviations: Sequence[dict[str, Any]] = (),
     **facts: Any,
 ) -> AttackRow:
-    """One row of ``rushkit attack``: how many of the votes (1 for paper, else 10) were right, by image.
+    """One row of ``rushkit attack``: how many of the votes were right, by image.
 
-    ``facts`` may replace ``labels``, ``notes``, ``contributions``, ``candidates`` and what says how it searched.
+    There is one vote under paper and of a published attack, else 10. ``facts`` may replace it, ``labels``, ``notes``,
+    ``contributions``, ``candidates`` and what says how it searched.
     """
-    votes = 1 if protocol == "paper" else 10
+    votes = facts.get("votes", 1 if protocol in ("paper", "published") else 10)
     counts = list(right)
     places = list(images if images is not None else range(len(counts)))
     outcomes = AttackOutcomes(

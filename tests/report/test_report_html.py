@@ -257,7 +257,7 @@ def test_no_paper_figure_without_the_note(runs, what):
 
 
 def test_the_note_of_the_terminal_has_the_same_sentences():
-    assert [sentence.partition(":")[0] for sentence in PROTOCOL_SENTENCES] == ["paper", "strict", "weaker"]
+    assert [sentence.partition(":")[0] for sentence in PROTOCOL_SENTENCES] == ["paper", "strict", "weaker", "published"]
     assert PROTOCOL_NOTE.split() == " ".join(PROTOCOL_SENTENCES).split()
 
 

@@ -27,6 +27,8 @@ def test_a_row_says_what_is_not_its_protocols_own():
     assert protocol_words(attack_row([10]).record) == "strict"
     assert protocol_words(weaker([10]).record) == "weaker: steps 1 (strict: 40)"
     assert protocol_words(attack_row([1], "paper", deviations=[STEPS]).record) == "paper: steps 1 (paper: 40)"
+    published = attack_row([1], "published", deviations=[{"name": "steps", "value": 20, "own": None, "weaker": False}])
+    assert protocol_words(published.record) == "published: steps 20"
     assert protocol_words(weaker([10], SQUARE).record) == "weaker: type square (strict: pgd, apgd, autoattack)"
 
 
@@ -61,3 +63,13 @@ def test_figures_of_a_pair_are_those_of_strict_where_it_was_run():
 
 def test_a_weaker_figure_above_papers_is_no_riddle():
     assert above_paper({"paper": attack_row([0], "paper"), "weaker": weaker([10])}) == []
+
+
+def test_a_published_attack_stands_beside_the_protocols_and_bounds_nothing_by_fewer_votes():
+    strict, paper, published = attack_row([10, 0]), attack_row([1, 1], "paper"), attack_row([0, 0], "published")
+    assert attack_pairs([paper, published, strict]) == [{"paper": paper, "published": published, "strict": strict}]
+    assert upper_bounds([strict, published]) == [strict]
+    assert standing({"paper": paper, "published": published}) is paper
+    # Without noise one vote says as much as ten.
+    strict = attack_row([1, 0], votes=1)
+    assert upper_bounds([strict, published]) == [strict, published]

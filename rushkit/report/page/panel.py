@@ -158,7 +158,7 @@ def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
     attacked = (row.attack, row.norm, row.eps, row.split)
     sections = (
         section
-        for section in recipe.attack
+        for section in (*recipe.attack, *recipe.published)
         if (section.type, section.norm, section.eps, f"{recipe.data.name}/{section.split}") == attacked
     )
     section = next(sections, None)

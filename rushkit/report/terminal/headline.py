@@ -20,6 +20,7 @@ from rushkit.results.records import RESULTS_FILE
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import accuracy_words, certainty, encoder_words, points_words, rate_words
+from rushkit.robustness.deviations import settings_line
 from rushkit.rounding import as_asked, percent
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ def _attacked(results: Attacks) -> list[str]:
         clean = f"clean {percent(vote.clean_accuracy)} %"
         lines.append(f"{_attack(row)}: {accuracy_words(vote)} %, {clean}, n = {row.images}")
         if row.deviations:
-            lines.append(f"  not the protocol's own settings: {settings_words(row)}")
+            lines.append(f"  {settings_line(row.protocol, row.deviations)}")
         if row.transfer is not None:
             asked, there = run_of_checkpoint(row.transfer.model), row.transfer.rules["majority"]
             lines.append(f"  the same images asked of {asked}: {accuracy_words(there)} %")
