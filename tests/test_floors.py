@@ -251,7 +251,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "distributed": ({"last_words", "rendezvous"}, {"launch", "ranks"}, {"share"}),
     "report": (
-        {"families", "figures", "hit_rate", "paper", "search", "table", "words"},
+        {"families", "figures", "hit_rate", "published", "search", "table", "words"},
+        {"paper"},
         {"compare", "curves", "protocols"},
         {"measured", "tables"},
         {"pictures", "summary", "terminal"},

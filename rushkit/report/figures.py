@@ -120,8 +120,8 @@ class AttackedShare(MeasuredShare):
 class ReportedShares(Figures):
     """The accuracies that the paper reports; None where it has a dash."""
 
-    standard: float
-    pgd: float
+    standard: float | None
+    pgd: float | None
     autoattack: float | None
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
+from rushkit.report.published import PublishedRow, table_1
 from rushkit.results.words import noise_words, plain_noise
 
 SOURCE = (
@@ -46,43 +46,10 @@ _PHRASES = {
 }
 
 
-@dataclass(frozen=True)
-class Reported:
-    """One row of the paper's Table 1, as shares; None where it has a dash.
-
-    Attributes:
-        pretrained_on: Data set of pre-training.
-        finetuned_on: Data set of fine-tuning and test.
-        samples: m of attack and vote: 64 is I_F+, 1 is I_F.
-        standard: Accuracy on clean images.
-        pgd: Accuracy under PGD.
-        autoattack: Accuracy under AutoAttack.
-    """
-
-    pretrained_on: str
-    finetuned_on: str
-    samples: int
-    standard: float
-    pgd: float
-    autoattack: float | None
-
-
-TABLE_1 = (
-    Reported("cifar10", "cifar10", 64, 0.879, 0.778, 0.795),
-    Reported("cifar10", "cifar10", 1, 0.864, 0.737, 0.747),
-    Reported("cifar100", "cifar100", 64, 0.571, 0.466, None),
-    Reported("cifar100", "cifar100", 1, 0.553, 0.425, 0.402),
-    Reported("cifar10", "stl10", 64, 0.737, 0.533, 0.559),
-    Reported("cifar10", "stl10", 1, 0.720, 0.494, 0.534),
-    Reported("stl10", "stl10", 64, 0.767, 0.646, 0.670),
-    Reported("stl10", "stl10", 1, 0.751, 0.615, 0.602),
-)
-
-
-def reported(pretrained_on: str, finetuned_on: str, samples: int) -> Reported | None:
-    """Return the paper's row for these data sets and this m, or None if it has none."""
-    key = (pretrained_on, finetuned_on, samples)
-    return next((row for row in TABLE_1 if (row.pretrained_on, row.finetuned_on, row.samples) == key), None)
+def reported(pretrained_on: str, finetuned_on: str, samples: int) -> PublishedRow | None:
+    """Return RUSH's row of Table 1 for these data sets and this m, or None if it has none."""
+    key = ((pretrained_on, finetuned_on), samples)
+    return next((row for row in table_1() if (row.data, row.samples) == key), None)
 
 
 def footnote(shown: str) -> str:
