@@ -10,6 +10,7 @@ from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe import toml
 from rushkit.recipe.attack_flags import change_published
+from rushkit.recipe.find import available
 from rushkit.recipe.load import build_recipe, load_recipe, read_recipe, transfer_recipe
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack, plan_jobs
@@ -168,3 +169,15 @@ def test_a_recipe_with_published_attacks_reads_back_and_a_transfer_keeps_them(re
     chosen = recipe([PGD_20])
     assert read_recipe(toml.dumps(chosen.resolved()), "text").published == chosen.published
     assert transfer_recipe(chosen, "stl10", 32).published == chosen.published
+
+
+def test_the_published_attacks_of_every_recipe_can_run():
+    recipes = {name: load_recipe(name) for name in available()}
+    published = {name: recipe for name, recipe in recipes.items() if recipe.published}
+    assert {"pgd-at-digits", "trades-digits", "free-8-digits"} <= published.keys()
+    for name, recipe in published.items():
+        plans = [job.plan for job in plan_jobs(recipe, WORDS, ["published"], 32)]
+        assert {plan.label for plan in plans} == {"published"}, name
+        # A figure of PGD is that of the last iterate: none of these methods' code looks for the best.
+        made = [plan.candidates[0].options for plan in plans if plan.candidates[0].name == "pgd"]
+        assert all(options["best"] == "last" for options in made), name
