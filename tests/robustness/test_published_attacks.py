@@ -174,7 +174,7 @@ def test_a_recipe_with_published_attacks_reads_back_and_a_transfer_keeps_them(re
 def test_the_published_attacks_of_every_recipe_can_run():
     recipes = {name: load_recipe(name) for name in available()}
     published = {name: recipe for name, recipe in recipes.items() if recipe.published}
-    assert {"pgd-at-digits", "trades-digits", "free-8-digits"} <= published.keys()
+    assert {"pgd-at-digits", "trades-digits", "free-8-digits", "slf", "alf", "aff"} <= published.keys()
     for name, recipe in published.items():
         plans = [job.plan for job in plan_jobs(recipe, WORDS, ["published"], 32)]
         assert {plan.label for plan in plans} == {"published"}, name
