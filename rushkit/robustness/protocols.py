@@ -143,9 +143,7 @@ def plan_attack(
     factory = registries.attacks.get(section.type)
     samples = 1 if deterministic else samples
     if protocol == PUBLISHED:
-        plan = _as_written(section, samples, seed, deterministic)
-        _check_fit(plan.candidates[0].create(section), classes, image_size)
-        return plan
+        return _fitting(_as_written(section, samples, seed, deterministic), section, classes, image_size)
     if strict and (rule := _rule_of(section, factory)):
         return _cascade(section, rule, samples, classes, seed, deterministic)
     known = signature(factory).parameters
@@ -179,9 +177,7 @@ def plan_attack(
         for loss in fitting
     ]
     planned = tuple(candidates) or (Candidate(_label(section, options), section.type, options),)
-    for candidate in planned:
-        _check_fit(candidate.create(section), classes, image_size)
-    return Plan(
+    plan = Plan(
         protocol,
         planned,
         votes=1 if deterministic else protocol_votes(protocol),
@@ -192,6 +188,7 @@ def plan_attack(
         deviations=_deviations(section, factory, strict, own, gradient_samples, own_draws, deterministic),
         effort=section.effort if strict else 1,
     )
+    return _fitting(plan, section, classes, image_size)
 
 
 def _as_written(section: Attack, samples: int, seed: int, deterministic: bool) -> Plan:
@@ -237,10 +234,17 @@ def _as_written(section: Attack, samples: int, seed: int, deterministic: bool) -
     )
 
 
-def _check_fit(attack: Any, classes: int, image_size: int | None) -> None:
-    """Raise UsageError if an attack does not go with so many classes, or with images of this side if it is known."""
-    if image_size is not None and isinstance(attack, ChecksFit):
-        attack.check_fit(classes, image_size, image_size)
+def _fitting(plan: Plan, section: Attack, classes: int, image_size: int | None) -> Plan:
+    """Return the plan, after its attacks were made and found to go with the classes and, if known, the images' side.
+
+    Raises:
+        UsageError: an option does not exist, or an attack does not fit.
+    """
+    for candidate in plan.candidates:
+        attack = candidate.create(section)
+        if image_size is not None and isinstance(attack, ChecksFit):
+            attack.check_fit(classes, image_size, image_size)
+    return plan
 
 
 def _version(section: Attack, factory: Any, deterministic: bool, own: Options) -> list[Note]:
