@@ -187,7 +187,7 @@ class Registry:
             raise UsageError(
                 f"{self.kind} {name!r}: {'; '.join(map(str, problems))}", f"its options: {describe_options(factory)}"
             )
-        options = _with_numbers(factory, options)
+        options = with_numbers(factory, options)
         entry = self.entry(name)
         ours = entry.owner == BUILTIN_OWNER or not isinstance(entry.target, str)
         try:
@@ -370,7 +370,7 @@ def _fits(value: object, expected: object) -> bool:
     return True
 
 
-def _with_numbers(factory: Callable[..., Any], options: Mapping[str, object]) -> dict[str, object]:
+def with_numbers(factory: Callable[..., Any], options: Mapping[str, object]) -> dict[str, object]:
     """Return the options with the number in place of a ratio such as ``"8/255"`` where a number is expected."""
     hints = option_types(factory)
     return {name: _number(value, hints.get(name)) for name, value in options.items()}

@@ -25,9 +25,9 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
-from rushkit.ratio import is_ratio, number
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
+from rushkit.registry import with_numbers
 from rushkit.results.attacks import AttackRound, Deviation, Protocol, ProtocolName
 from rushkit.results.notes import Note
 from rushkit.robustness.deviations import PUBLISHED, as_written, deviations_from, label_of
@@ -171,7 +171,7 @@ def plan_attack(
     if len(fitting) < len(losses):
         text = f"no DLR loss: {classes} classes are too few for it"
         notes.append(Note(code="no-dlr", text=text, figures={"classes": classes}))
-    notes += _short_steps(section, {key: known[key].default for key in known} | options)
+    notes += _short_steps(section, factory, options)
     candidates = [
         Candidate(f"{section.type} {loss}", section.type, options | {"loss": loss, "seed": derived_seed(seed, loss)})
         for loss in fitting
@@ -219,7 +219,7 @@ def _as_written(section: Attack, samples: int, seed: int, deterministic: bool) -
         own["samples"] = draws
     options = own | section.options
     candidate = Candidate(_label(section, options), section.type, options)
-    notes += _short_steps(section, {key: known[key].default for key in known} | options)
+    notes += _short_steps(section, factory, options)
     written = {key: value for key, value in section.options.items() if key != "seed"}
     if section.eot and not deterministic:
         written["eot"] = section.eot
@@ -361,7 +361,8 @@ def _deviations(
     defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
     own = defaults | own | {"eot": own_draws}
     idle = ("seed", *(("noise", "selection_samples") if deterministic else ()))
-    given = {"eot": gradient_samples} | {name: value for name, value in section.options.items() if name not in idle}
+    options = with_numbers(factory, section.options)
+    given = {"eot": gradient_samples} | {name: value for name, value in options.items() if name not in idle}
     if strict:
         if factory not in STRICT_ATTACKS:
             own["type"], given["type"] = tuple(known.__name__.lower() for known in STRICT_ATTACKS), section.type
@@ -377,10 +378,11 @@ def _deviations(
     return tuple(deviations_from(own, given))
 
 
-def _short_steps(section: Attack, options: Options) -> list[Note]:
+def _short_steps(section: Attack, factory: Any, options: Options) -> list[Note]:
     """Return a note if steps of a fixed length, laid end to end, cannot reach the surface of the ball."""
+    defaults = {name: parameter.default for name, parameter in signature(factory).parameters.items()}
+    options = defaults | with_numbers(factory, options)
     length = options.get("step_size", options.get("alpha"))
-    length = number(length) if isinstance(length, str) and is_ratio(length) else length
     steps = options.get("steps")
     if not isinstance(length, int | float) or not isinstance(steps, int) or not length * steps < section.eps:
         return []

@@ -83,6 +83,9 @@ def test_paper_runs_the_attack_of_the_paper():
         ({"steps": 1}, {"steps": (1, 40)}),
         ({"random_start": True, "eot": 5}, {"random_start": (True, False), "eot": (5, 64)}),
         ({"steps": 40, "restarts": 1, "seed": 3, "eot": 64}, {}),
+        # A ratio is a number as well.
+        ({"step_size": "2/255"}, {}),
+        ({"step_size": "1/255"}, {"step_size": (1 / 255, 2 / 255)}),
     ],
 )
 def test_options_that_are_not_the_papers_are_deviations_under_paper(options, changed):
