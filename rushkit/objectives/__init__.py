@@ -164,3 +164,13 @@ class ChecksNoise(Protocol):
     def check_noise(self, noise: Noise) -> None:
         """Raise UsageError if the objective cannot train under this distribution. Called before training starts."""
         ...
+
+
+@runtime_checkable
+class KeepsPasses(Protocol):
+    """An objective that says how much of its batch it keeps for a backward pass; others keep two views or versions."""
+
+    @property
+    def kept_passes(self) -> int:
+        """The most passes of the whole batch whose activations it keeps at once; m draws in one pass are m passes."""
+        ...

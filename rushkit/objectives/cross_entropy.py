@@ -34,6 +34,11 @@ class CrossEntropy(Supervised):
     def __repr__(self) -> str:
         return f"CrossEntropy(label_smoothing={self.label_smoothing:g})"
 
+    @property
+    def kept_passes(self) -> int:
+        """The passes of the batch that are kept at once: the noisy images alone."""
+        return 1
+
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean cross entropy of the batch's views plus noise, in float32 even under autocast.
 

@@ -74,6 +74,12 @@ class SmoothAdv(Perturbed, Supervised):
                 if (given := getattr(self, option)) != only:
                     raise UsageError(f"attack = ddn does not go with {option} = {given}", "attack = pgd does")
 
+    @property
+    def kept_passes(self) -> int:
+        """The passes of the batch that are kept at once: of the attack those of a chunk, of the loss its draws."""
+        attack = self.draws if self.chunk is None else min(self.chunk, self.draws)
+        return self.draws if self.train_noise == "all" else attack
+
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean cross-entropy of the attacked views under the noise that they were attacked under."""
         labels = labels_of(batch)

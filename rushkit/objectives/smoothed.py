@@ -32,6 +32,11 @@ class Smoothed(Supervised):
         if self.draws < 1:
             raise UsageError(f"draws must be at least 1 (got {self.draws})", "2 noisy copies of each image is usual")
 
+    @property
+    def kept_passes(self) -> int:
+        """The passes of the batch that are kept at once: one for each draw."""
+        return self.draws
+
     def copies(self, x: Tensor) -> Tensor:
         """Return images (N, C, H, W) as many times as there are draws, batch after batch: (draws * N, C, H, W)."""
         return x.repeat(self.draws, 1, 1, 1)

@@ -65,6 +65,11 @@ class SmoothMix(Smoothed):
                 f"mix_step must be one of the attack's {self.steps} steps, or 0 (got {self.mix_step})", "0 or 1"
             )
 
+    @property
+    def kept_passes(self) -> int:
+        """The passes of the batch that are kept at once: each draw of the clean and of the mixed images."""
+        return 2 * self.draws if self.eta else self.draws
+
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the mean loss of the batch's views.
 

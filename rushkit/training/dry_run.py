@@ -24,19 +24,18 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
         "input": f"{views} x 3 x {size} x {size} a step",
         "parameters": f"{numbers:,}, of which {trainable:,} train",
         "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
-        "memory": f"about {memory_estimate(job, views, size) / 2**30:.1f} GiB for a step",
+        "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step",
         "machine": str(machine_of(job.recipe)),
     }
 
 
-def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
+def memory_estimate(job: TrainingJob, size: int) -> int:
     """Estimate the bytes that a training step needs.
 
     They hold weights, gradients, momentum, and the layer outputs that are kept for the backward pass.
 
     Args:
         job: The job.
-        views: Number of images in a pass.
         size: Side of the images, in pixels.
     """
     sizes: list[int] = []
@@ -52,4 +51,5 @@ def memory_estimate(job: TrainingJob, views: int, size: int) -> int:
         job.network.encoder.eval()(torch.zeros(1, 3, size, size, device=device))
     for hook in hooks:
         hook.remove()
-    return 4 * (sum(sizes) * views + 3 * num_parameters(job.network)) + job.split.images.numel()
+    images = job.kept_passes * job.settings.batch_size
+    return 4 * (sum(sizes) * images + 3 * num_parameters(job.network)) + job.split.images.numel()

@@ -13,7 +13,7 @@ from rushkit.errors import UsageError
 from rushkit.files import JSON
 from rushkit.models.network import Network
 from rushkit.noises import Noise
-from rushkit.objectives import ChecksNoise, Objective
+from rushkit.objectives import ChecksNoise, KeepsPasses, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.setup.components import describe_split
@@ -23,6 +23,8 @@ from rushkit.training.optimizer import norm_parameters
 
 # The prefix of the memory's tensors in a checkpoint.
 MEMORY = "training.memory."
+# Passes of its batch that an objective keeps, unless it says otherwise: two views, or clean and attacked images.
+_KEPT_PASSES = 2
 # Maps the number of finished epochs to named values for the metrics, such as ("knn_accuracy", 0.31).
 Evaluator = Callable[[int], Iterable[tuple[str, float]]]
 
@@ -126,6 +128,11 @@ class TrainingJob:
     def steps(self) -> int:
         """Number of batches in all epochs."""
         return self.steps_per_epoch * self.settings.epochs
+
+    @property
+    def kept_passes(self) -> int:
+        """Passes of a batch whose activations are kept at once."""
+        return self.objective.kept_passes if isinstance(self.objective, KeepsPasses) else _KEPT_PASSES
 
     @property
     def interval(self) -> int:

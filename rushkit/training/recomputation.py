@@ -13,8 +13,6 @@ from rushkit.training.job import TrainingJob
 
 # Of the device's memory, what the activations of a step may take.
 _SHARE = {"cpu": 1 / 2, "cuda": 3 / 4, "mps": 1 / 2}
-# Passes of a batch that an objective keeps for one backward pass: two views, or clean and attacked images.
-_PASSES = 2
 
 
 def recompute_where_needed(job: TrainingJob, run: Run, machine: Machine) -> bool:
@@ -56,7 +54,7 @@ def recompute_where_needed(job: TrainingJob, run: Run, machine: Machine) -> bool
 
 
 def step_memory(job: TrainingJob, machine: Machine) -> int:
-    """Estimate the bytes of activations that two passes of this rank's part of a batch keep."""
+    """Estimate the bytes of activations that a step keeps of this rank's part of a batch."""
     images = -(-job.settings.batch_size // ranks.world())
     size = job.image_size
-    return _PASSES * images * memory_an_image(job.network, (IN_CHANNELS, size, size), machine)
+    return job.kept_passes * images * memory_an_image(job.network, (IN_CHANNELS, size, size), machine)

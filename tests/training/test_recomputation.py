@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from batches import batch_of
 from tiny_runs import QUIET, checkpoint_of, finetuned
 
 from rushkit.errors import UsageError
@@ -11,7 +12,7 @@ from rushkit.models.recompute import repeated_blocks
 from rushkit.setup.start import machine_of, start_run
 from rushkit.training import recomputation
 from rushkit.training.finetune import finetuning_job
-from rushkit.training.recomputation import recompute_where_needed
+from rushkit.training.recomputation import recompute_where_needed, step_memory
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
 
@@ -45,6 +46,60 @@ def test_it_is_switched_on_where_memory_does_not_suffice(tiny, monkeypatch, how,
     monkeypatch.setattr(recomputation, "device_memory", lambda device: room)
     changed, network = prepared(tiny, f"system.recompute={how}")
     assert changed is recomputing(network) is expected
+
+
+# Options of an objective, and how many passes of the batch it keeps.
+KEPT = [
+    (("objective=consistency", "draws=5"), 5),
+    (("objective=macer", "draws=16"), 16),
+    (("objective=smoothmix", "draws=3"), 6),
+    (("objective=smoothmix", "draws=3", "eta=0"), 3),
+    (("objective=smoothadv", "draws=4"), 4),
+    (("objective=smoothadv", "draws=4", "train_noise=one"), 4),
+    (("objective=cross-entropy",), 1),
+    (("objective=trades",), 2),
+    (("objective=stability",), 2),
+]
+
+
+def job_of(tiny, options):
+    recipe = tiny("noise.name=gaussian", "noise.std=0.25", *(f"finetune.{option}" for option in options))
+    return finetuning_job(recipe, None, machine_of(recipe))[0], machine_of(recipe)
+
+
+@pytest.mark.parametrize(
+    "options, passes",
+    [
+        *KEPT,
+        (("objective=pgd-at",), 2),
+        (("objective=smoothadv", "draws=4", "chunk=2"), 4),
+        (("objective=smoothadv", "draws=4", "train_noise=one", "chunk=2"), 2),
+        (("objective=smoothadv", "draws=4", "train_noise=one", "chunk=9"), 4),
+    ],
+    ids=str,
+)
+def test_the_memory_of_a_step_is_that_of_the_passes_that_the_objective_keeps(tiny, monkeypatch, options, passes):
+    monkeypatch.setattr(recomputation, "memory_an_image", lambda *_: 1000)
+    assert step_memory(*job_of(tiny, options)) == passes * 20 * 1000
+
+
+@pytest.mark.parametrize("options, passes", KEPT, ids=str)
+def test_an_objective_keeps_as_many_passes_as_it_says(tiny, monkeypatch, options, passes):
+    job, _ = job_of(tiny, options)
+    kept = [0]
+
+    def backward(*inputs, grad=torch.autograd.grad, **named):
+        kept.append(0)
+        return grad(*inputs, **named)
+
+    def forward(network, inputs):
+        kept[-1] += len(inputs[0]) if torch.is_grad_enabled() else 0
+
+    monkeypatch.setattr(torch.autograd, "grad", backward)
+    job.network.register_forward_pre_hook(forward)
+    images, labels = job.split.images[:20], job.split.labels[:20]
+    list(job.objective.losses(job.network, job.memory, batch_of(images, labels, noise=job.noise)))
+    assert max(kept) == passes * 20
 
 
 def test_it_can_be_asked_for(tiny):
