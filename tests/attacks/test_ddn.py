@@ -74,6 +74,20 @@ def test_points_beyond_the_ball_are_shortened_to_its_rim():
     torch.testing.assert_close(lengths(found - x), torch.full((4,), eps, dtype=torch.float64), rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize(("eps", "first"), [(2.0, 1.0), (0.5, 0.5)])
+def test_the_first_length_is_the_radius_but_at_most_one(eps, first):
+    model, x = Margin(), greys(8)
+    # Equal slopes of all pixels: none leaves the box.
+    model.weight.data.sign_()
+    y = answers(model, x)
+    assert (model.odds(x).detach().abs() < 0.4 * 12**0.5).all()
+    found = ddn(model, model, x, y, ball_of(eps=eps, steps=4))
+    # It grows once, from x, and shrinks twice, from points beyond the boundary; then come the grey levels.
+    expected = torch.full((8,), first * 1.05 * 0.95**2, dtype=torch.float64)
+    torch.testing.assert_close(lengths(found - x), expected, rtol=0, atol=0.5 / 255 * 12**0.5)
+    assert (answers(model, found) != y).all()
+
+
 @pytest.mark.parametrize("case", ["misclassified", "unreachable", "flat", "no ball"])
 def test_where_nothing_is_to_be_found_the_image_stays(case):
     model, x, eps = Margin(bias=40.0 if case == "unreachable" else 0.0), greys(4), 0.5

@@ -18,6 +18,7 @@ from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import build_backbone, macs, num_parameters
 from rushkit.models.passes import memory_an_image
 from rushkit.models.preact import PreActResNet, Same3x3
+from rushkit.models.recompute import recompute_blocks
 from rushkit.recipe.load import load_recipe
 from rushkit.registries import backbones
 from rushkit.setup.start import machine_of
@@ -228,6 +229,17 @@ def test_two_ranks_with_joined_norms_are_one():
     for joined in ranks:
         for name, buffer in alone.named_buffers():
             torch.testing.assert_close(joined.get_buffer(name), buffer, msg=name)
+
+
+def test_blocks_recompute_their_activations():
+    plain, sparing = (tiny().requires_grad_(True).train() for _ in range(2))
+    assert recompute_blocks(sparing) == 4
+    x = torch.rand(5, 3, 8, 8, generator=generator(1, "x"), dtype=torch.float64)
+    for encoder in (plain, sparing):
+        encoder(x).square().sum().backward()
+    for ours, theirs in zip(sparing.parameters(), plain.parameters(), strict=True):
+        assert torch.equal(ours.grad, theirs.grad)
+    assert all(map(torch.equal, sparing.buffers(), plain.buffers()))
 
 
 # What public code calls our tensors: the page's rules go the other way.

@@ -13,6 +13,9 @@ from rushkit.recipe.command_line import check_command_line
     [
         ("attack.0.eps=8/0", "--set attack.0.eps: must be a number such as 0.03 or 8/255 (got '8/0')"),
         ("attack.2.norm=l3", "--set attack.2.norm: must be 'linf', 'l2' or 'l1' (got 'l3')"),
+        ("published.0.eps=8/0", "--set published.0.eps: must be a number such as 0.03 or 8/255 (got '8/0')"),
+        ("published.2.norm=l3", "--set published.2.norm: must be 'linf', 'l2' or 'l1' (got 'l3')"),
+        ("published.1.type=pdg", "--set published.1.type: unknown attack 'pdg' (did you mean pgd"),
         ('attack=[{type="pdg"}]', "--set attack: attack.0.type: unknown attack 'pdg' (did you mean pgd"),
         ("evalute.samples=1", "--set evalute.samples: evalute: unknown key; did you mean evaluate?"),
         ("pretrain.epochs.x=1", "--set pretrain.epochs.x: pretrain.epochs is a value, not a table"),
@@ -39,10 +42,15 @@ def test_what_no_recipe_could_take_is_refused(change, message):
         # The recipe may have as many attacks.
         "attack.7.eps=8/255",
         "attack.99999999999.eps=1",
+        "attack.64.eps=1",
+        "published.7.eps=8/255",
+        "published.99999999999.eps=1",
         # Options of a component that the recipe names.
         "noise.std=0.1",
         "data.path=photos",
         "attack.0.steps=3",
+        "published.0.eps=4",
+        "published.0.steps=3",
     ],
 )
 def test_what_depends_on_the_recipe_is_let_through(change):
