@@ -155,7 +155,7 @@ class Method:
         images, m = self.sizes.images, self.sizes.samples
         common = f"{{type='pgd', norm='linf', eps='8/255', samples=[{m}], limit={images}}}"
         recipe = load_recipe(self.name, [f"attack=[{common}]", f"evaluate.samples=[{m}]", "system.device=cpu"], {})
-        published = [section.model_copy(update={"limit": images}) for section in published_attacks(recipe)]
+        published = [section.model_copy(update={"limit": images}) for section in recipe.published]
         return recipe.model_copy(update={"published": published})
 
     @property
@@ -168,7 +168,7 @@ class Method:
         """What is done, in order."""
         recipe = self.recipe
         first: list[Stage] = ["pretrain"] if self.name == RUSH else []
-        last: list[Stage] = ["published"] if published_attacks(recipe) else []
+        last: list[Stage] = ["published"] if recipe.published else []
         return [*first, "finetune", "evaluate", "paper", "strict", *last]
 
     def file(self, stage: str) -> Path:
@@ -246,11 +246,6 @@ class Method:
         """The checkpoint of a model, which must be there."""
         assert source is not None
         return source
-
-
-def published_attacks(recipe: Recipe) -> list[Any]:
-    """Return the attacks that a recipe's method was published with."""
-    return getattr(recipe, "published", [])
 
 
 def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
