@@ -59,7 +59,7 @@ class Options:
 def command(
     *, options: Options, changes: Changes = None, resuming: Resuming, training: Training, ranks: Ranks, output: Output
 ) -> None:
-    """Train a linear head on noisy images, on the pre-trained encoder (eq. 12); with --to, on other data."""
+    """Train with labels: RUSH's head on a pre-trained encoder (eq. 12), or another method; with --to, on other data."""
     resuming.check({"--from": options.source, "--to": options.target, "--recipe": options.from_scratch})
     training.check(resuming)
     options.check()

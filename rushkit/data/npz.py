@@ -110,7 +110,11 @@ def _member(path: Path, archive: ZipFile, name: str) -> _Array:
         offset = stream.tell()
     if fortran and len(shape) > 1:
         raise DataError(f"{path}: the array {name!r} is in Fortran's order", "save np.ascontiguousarray of it")
-    if min(shape, default=0) < 1 or dtype.hasobject or prod(shape) * dtype.itemsize != about.file_size - offset:
+    if dtype.hasobject:
+        raise DataError(f"{path}: the array {name!r} is pickled (dtype object), and nothing is unpickled", _WANTED)
+    if min(shape, default=0) < 1:
+        raise DataError(f"{path}: the array {name!r} is empty: its shape is {shape}", _WANTED)
+    if prod(shape) * dtype.itemsize != about.file_size - offset:
         raise DataError(f"{path}: the array {name!r} is {dtype} {shape}, which is not what the file holds", _WANTED)
     return _Array(shape, dtype, offset)
 

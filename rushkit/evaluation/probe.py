@@ -174,9 +174,11 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
 
 def how_to_supervise(recipe: Recipe) -> str:
     """Return the hint with the command that makes a supervised encoder of the same architecture."""
+    # A recipe that trains all weights by itself keeps its name, which its pre-training has as well.
+    run = f"{recipe.name}-supervised" if recipe.finetune.freeze != "none" else "RUN, the folder that it prints"
     return (
         f"make one with: {shell_line('rushkit', 'finetune', '--recipe', recipe.name)} --set finetune.freeze=none, "
-        f"and name it: --supervised {recipe.name}-supervised"
+        f"and name it: --supervised {run}"
     )
 
 

@@ -27,7 +27,7 @@ class Consistency(Smoothed):
     is that of CIFAR-10 at σ = 0.25; public logs have 10 at 0.5 and 1.
 
     Args:
-        draws: See ``Smoothed``.
+        draws: m, the noisy copies of each image; all go through the network in one pass.
         lam: Weight λ of the divergence from the mean prediction.
         eta: Weight η of the mean prediction's entropy.
 

@@ -35,7 +35,7 @@ class Macer(Smoothed):
     noise only. The default ``lam`` is that of CIFAR-10 at σ = 0.25 and 1; at 0.5 a reproduction has 4.
 
     Args:
-        draws: See ``Smoothed``.
+        draws: m, the noisy copies of each image; all go through the network in one pass.
         lam: Weight λ of the hinge.
         gamma: ξ from which on an image is certified well enough.
         beta: Inverse temperature of the predictions that ξ is of.

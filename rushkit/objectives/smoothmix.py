@@ -35,7 +35,7 @@ class SmoothMix(Smoothed):
     pass have the same draws of the noise. The defaults are those of CIFAR-10 at σ = 0.25.
 
     Args:
-        draws: See ``Smoothed``.
+        draws: m, the noisy copies of each image; all go through the network in one pass.
         steps: Steps of the attack.
         step_size: Length of a step in l2, pixel units; 0.5, 1 and 2 are published for σ = 0.25, 0.5 and 1.
         eta: Weight η of the mixed images.

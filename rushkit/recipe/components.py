@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Iterator, Mapping
 
 from rushkit import registries
@@ -92,12 +94,14 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
             yield at(f"{where}.{problem.option}", f"unknown key{words}", origins)
         else:
             yield at(f"{where}.{problem.option}", problem.words, origins)
-    if registry.kind in ("noise", "objective") and not problems:
+    if registry.kind in ("noise", "objective") and not problems and all(map(_finite, options.values())):
         # Cheap to make, and their options exclude one another.
         try:
             registry.create(name, **options)
         except UsageError as error:
-            yield f"{place(f'{where}.{next(iter(options), model.NAMED_BY)}', origins)}: {error.message}"
+            said = re.findall(r"\w+", error.message)
+            blamed = next((key for key in options if key in said), next(iter(options), model.NAMED_BY))
+            yield f"{place(f'{where}.{blamed}', origins)}: {error.message}"
     if registry.kind == "objective" and {"eps", "norm"} & factory_parameters(factory).keys() == {"eps"}:
         yield at(
             named, f"objective {name!r} has an eps without a norm: nothing says what ball it is the radius of", origins
@@ -105,3 +109,8 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
     stage = getattr(factory, "stage", None) if registry.kind == "objective" else None
     if stage not in (None, section):
         yield at(named, f"{name!r} is an objective of {stage}, not of {section}", origins)
+
+
+def _finite(value: object) -> bool:
+    """Say whether a value is no NaN or infinity, which the schema refuses before a component could."""
+    return not isinstance(value, float) or math.isfinite(value)

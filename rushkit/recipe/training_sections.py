@@ -204,9 +204,11 @@ class Validation(Section):
 
 
 class Finetune(Training):
-    """Supervised fine-tuning under noise, eq. 12."""
+    """Training with labels: RUSH's fine-tuning under noise (eq. 12), or another method, from scratch as well."""
 
-    objective: str = Field(default="cross-entropy", description="`cross-entropy` or a plugin's")
+    objective: str = Field(
+        default="cross-entropy", description="`cross-entropy`, others of docs/objectives.md or a plugin's"
+    )
     epochs: Epochs = 25
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
     drop_last: bool = Field(

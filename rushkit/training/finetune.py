@@ -1,4 +1,7 @@
-"""Supervised fine-tuning under noise, on the same or other data: eq. 12 of the RUSH paper, Algorithm 1, lines 9-14."""
+"""Training with labels, from a pre-trained encoder or from random weights, on the same or other data.
+
+RUSH's fine-tuning under noise is eq. 12 of its paper, and Algorithm 1, lines 9-14.
+"""
 
 from __future__ import annotations
 
@@ -97,7 +100,10 @@ def supervised_recipe(recipe: Recipe, by_itself: bool = False) -> Recipe:
         UsageError: the recipe freezes the encoder, which would stay random.
     """
     if recipe.finetune.freeze != "none":
-        raise UsageError("an encoder of random weights that is frozen learns nothing", "add --set finetune.freeze=none")
+        raise UsageError(
+            "an encoder of random weights that is frozen learns nothing",
+            "add --set finetune.freeze=none, or start from a pre-trained encoder: rushkit finetune --from RUN",
+        )
     if by_itself:
         return recipe
     return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)

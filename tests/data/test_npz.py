@@ -83,7 +83,7 @@ PIXELS, LABELS = arrays()["image"], arrays()["label"]
         ({"image": PIXELS.transpose(0, 3, 1, 2), "label": LABELS}, "`image` is uint8"),
         ({"image": np.asfortranarray(PIXELS), "label": LABELS}, "Fortran"),
         ({"image": PIXELS[:, :3, :3], "label": LABELS}, "are 3x3, those of the data set 4x4"),
-        ({"image": PIXELS[:0], "label": LABELS[:0]}, "not what the file holds"),
+        ({"image": PIXELS[:0], "label": LABELS[:0]}, "is empty"),
         ({"image": PIXELS, "label": LABELS[:-1]}, r"`label` is int64 \(11,\) for 12 images"),
         ({"image": PIXELS, "label": LABELS[:, None]}, r"`label` is int64 \(12, 1\)"),
         ({"image": PIXELS, "label": LABELS + 0.5}, "`label` is float64"),
@@ -91,7 +91,7 @@ PIXELS, LABELS = arrays()["image"], arrays()["label"]
         ({"image": PIXELS, "label": LABELS + 1}, r"record 9 has label 10, outside 0\.\.9"),
         ({"image": PIXELS, "label": LABELS - 1}, r"record 0 has label -1, outside 0\.\.9"),
         ({"image": PIXELS, "label": LABELS.astype(np.uint64) + 2**63}, r"outside 0\.\.9"),
-        ({"image": np.array([{"a": 1}] * 12, dtype=object), "label": LABELS}, "not what the file holds"),
+        ({"image": np.array([{"a": 1}] * 12, dtype=object), "label": LABELS}, "is pickled"),
     ],
 )
 def test_what_does_not_fit_is_refused(save, content, words):

@@ -13,7 +13,7 @@ from torch import nn
 from rushkit.attacks.norms import random_start
 from rushkit.errors import NumericsError, UsageError
 from rushkit.evaluation import probe as module
-from rushkit.evaluation.probe import Ball, encoders_of, lipschitz_ratios, probe, summary
+from rushkit.evaluation.probe import Ball, encoders_of, how_to_supervise, lipschitz_ratios, probe, summary
 from rushkit.setup.start import start_run
 from rushkit.system import generator
 
@@ -214,3 +214,8 @@ def test_an_encoder_of_another_shape_is_refused(trained, tiny):
     wider = tiny("finetune.freeze=none", "finetune.epochs=1", "backbone.width=4")
     with pytest.raises(UsageError, match="another backbone"):
         encoders_of(source, checkpoint_of(finetuned(wider, None)))
+
+
+def test_a_recipe_that_trains_all_weights_keeps_its_name_in_the_hint(tiny):
+    assert how_to_supervise(tiny()).endswith("-supervised")
+    assert how_to_supervise(tiny("finetune.freeze=none")).endswith("--supervised RUN, the folder that it prints")

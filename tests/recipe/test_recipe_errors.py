@@ -269,3 +269,15 @@ def test_the_mark_that_some_editors_put_first_is_no_part_of_a_recipe(tmp_path):
 def test_a_folder_has_a_name(key):
     with pytest.raises(UsageError, match=rf"{key}: must"):
         load_recipe("digits", [f"{key}="], environment=NONE)
+
+
+def test_what_a_component_refuses_is_placed_at_the_option_that_it_names():
+    with pytest.raises(UsageError) as caught:
+        load_recipe("smoothadv-digits", ["finetune.draws=0"], components=True)
+    assert caught.value.message.startswith("--set finetune.draws: draws must be at least 1")
+
+
+def test_a_value_that_is_not_finite_is_one_error():
+    with pytest.raises(UsageError) as caught:
+        load_recipe("trades-digits", ["finetune.beta=nan"], components=True)
+    assert caught.value.message == "--set finetune.beta: must be finite (got nan)"
