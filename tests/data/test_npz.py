@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 
 import numpy as np
@@ -70,6 +71,18 @@ def test_another_file_of_the_same_name_is_read_anew(save):
     assert np.array_equal(again.images.numpy(), 255 - content["image"].transpose(0, 3, 1, 2))
 
 
+@pytest.mark.parametrize("like", ["size", "time"])
+def test_a_file_that_differs_in_size_or_time_alone_is_read_anew(save, like):
+    content = arrays()
+    path = save(**content)
+    read_npz(path, 4, CLASSES)
+    before = path.stat()
+    save(image=255 - content["image"], label=content["label"], **({} if like == "size" else {"more": np.zeros(1)}))
+    os.utime(path, ns=(0, before.st_mtime_ns + (10**9 if like == "size" else 0)))
+    assert (path.stat().st_size == before.st_size) == (like == "size")
+    assert np.array_equal(read_npz(path, 4, CLASSES).images.numpy(), 255 - content["image"].transpose(0, 3, 1, 2))
+
+
 PIXELS, LABELS = arrays()["image"], arrays()["label"]
 
 
@@ -84,6 +97,8 @@ PIXELS, LABELS = arrays()["image"], arrays()["label"]
         ({"image": np.asfortranarray(PIXELS), "label": LABELS}, "Fortran"),
         ({"image": PIXELS[:, :3, :3], "label": LABELS}, "are 3x3, those of the data set 4x4"),
         ({"image": PIXELS[:0], "label": LABELS[:0]}, "is empty"),
+        ({"image": PIXELS[:, :3], "label": LABELS}, "are 3x4, those of the data set 4x4"),
+        ({"image": PIXELS[:, :, :3], "label": LABELS}, "are 4x3, those of the data set 4x4"),
         ({"image": PIXELS, "label": LABELS[:-1]}, r"`label` is int64 \(11,\) for 12 images"),
         ({"image": PIXELS, "label": LABELS[:, None]}, r"`label` is int64 \(12, 1\)"),
         ({"image": PIXELS, "label": LABELS + 0.5}, "`label` is float64"),
@@ -167,6 +182,36 @@ def test_an_altered_pixel_is_seen(save, cache):
     with pytest.raises(DataError, match="CRC"):
         read_npz(path, 4, CLASSES)
     assert list((cache / "data").glob("*.u8")) == []
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_damaged_byte_is_refused_or_changes_nothing(save, packed):
+    path = save(packed, image=PIXELS // 32, label=LABELS)
+    content, refused = path.read_bytes(), 0
+    for place in range(0, len(content), 11):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 0x55]) + content[place + 1 :])
+        try:
+            split = read_npz(path, 4, CLASSES)
+        except DataError:
+            refused += 1
+        else:
+            assert split.labels.tolist() == LABELS.tolist()
+            assert np.array_equal(split.images.numpy(), (PIXELS // 32).transpose(0, 3, 1, 2))
+    assert refused > len(content) / 11 / 2
+
+
+# Of a zip's central directory: where a member's flags and the version that it needs stand.
+FLAGS, VERSION = 8, 6
+
+
+@pytest.mark.parametrize("field, value, words", [(FLAGS, 1, "encrypted"), (VERSION, 99, "version")])
+def test_a_file_that_takes_a_password_or_a_newer_reader_is_refused(save, field, value, words):
+    path = save(**arrays())
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + field] |= value
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"no \.npz file that can be read: .*{words}"):
+        read_npz(path, 4, CLASSES)
 
 
 def test_a_file_cut_anywhere_is_refused(save):

@@ -78,6 +78,22 @@ def test_the_statistics_of_batch_norm_are_the_live_ones_and_not_the_same_memory(
     assert not torch.equal(kept.running_mean, live.running_mean)
 
 
+def test_averages_are_restored_with_the_live_weights_and_statistics():
+    network = small()
+    average = Average(network, 0.9)
+    network.encoder(torch.rand(4, 3, 2, 2, dtype=torch.float64))
+    network.head.weight.data.fill_(5.0)
+    average.follow(0)
+    live = {name: weight.detach().clone() for name, weight in average.live_weights().items()}
+    resumed = small()
+    restored = Average(resumed, 0.9)
+    # What a checkpoint holds under plain names: the averages, and the statistics.
+    resumed.load_state_dict(average.network.state_dict())
+    restored.restore(live)
+    assert all(map(torch.equal, restored.network.state_dict().values(), average.network.state_dict().values()))
+    assert all(map(torch.equal, resumed.state_dict().values(), network.state_dict().values()))
+
+
 def averaging(tiny, *changes, decay=0.3):
     return tiny("finetune.freeze=none", f"finetune.average.decay={decay}", "data.validation=20", *changes)
 

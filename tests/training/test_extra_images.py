@@ -66,6 +66,12 @@ def test_no_image_comes_twice_before_all_have_come():
     assert extra[:25].tolist() != extra[25:].tolist()
 
 
+def test_both_kinds_have_an_order_of_their_own():
+    rows = feed(real=25, extra=25, batch=50, share=0.5).rows(0, 0, 1)
+    assert sorted(rows.labels[25:].tolist()) == list(range(100, 125))
+    assert rows.labels[:25].tolist() != (rows.labels[25:] - 100).tolist()
+
+
 def test_a_batch_may_hold_few_images_many_times():
     labels = feed(extra=2).rows(0, 0, 2).labels[2:].tolist()
     assert sorted(labels[:4]) == [100, 100, 101, 101]

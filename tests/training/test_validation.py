@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from rushkit.training.finetune import finetuning_job
 from rushkit.training.validation import HeldOut, robust_accuracy
 
 CPU = torch.device("cpu")
+ATTACKED = ("data.validation=20", "finetune.freeze=none", "finetune.validation.steps=2", "finetune.epochs=3")
 
 
 class Linear(nn.Module):
@@ -58,6 +60,56 @@ def test_of_a_linear_model_just_the_images_near_the_border_fall(norm, eps, dual)
     assert robust_accuracy(g, images, attack, 0, CPU) == expected
 
 
+def test_a_step_has_the_length_of_the_recipe():
+    images, margin = grey_images()
+    # From anywhere in the ball, a single step of its diameter ends at the rim.
+    attack = settings(steps=1, eps="2/255", step_size="4/255")
+    g = SmoothedClassifier(Linear(), noises.create("none"), 1, seed=0)
+    expected = (margin > attack.eps * Linear().weight.norm(p=1)).double().mean().item()
+    assert robust_accuracy(g, images, attack, 0, CPU) == expected
+    assert robust_accuracy(g, images, settings(steps=1, eps="2/255", step_size="0.1/255"), 0, CPU) > expected
+
+
+def test_the_attack_and_its_vote_have_the_draws_and_the_seed_of_the_recipe(monkeypatch):
+    images, _ = grey_images(8)
+    seen = []
+
+    class Recorded:
+        def __init__(self, *ball, **options):
+            seen.append((ball, options))
+
+        def run(self, g, x, y):
+            return SimpleNamespace(x_adv=x)
+
+    def tally(self, x, keys, seed, purpose, samples, original=SmoothedClassifier.keyed_tally):
+        seen.append((keys.tolist(), seed, samples))
+        return original(self, x, keys, seed, purpose, samples)
+
+    monkeypatch.setattr(validation, "PGD", Recorded)
+    monkeypatch.setattr(SmoothedClassifier, "keyed_tally", tally)
+    attack = settings(steps=7, samples=3, norm="l2", eps=0.5)
+    g = SmoothedClassifier(Linear(), noises.create("gaussian", std=0.05), 3, seed=0)
+    robust_accuracy(g, images, attack, 5, CPU)
+    ball = ("l2", 0.5, 7, 2 * 0.5 / 7)
+    assert seen == [(ball, {"samples": 3, "best": "last", "seed": 5}), (list(range(8)), 5, 3)]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bf16"])
+def test_the_attack_searches_in_the_precision_of_the_training_and_in_eval_mode(tiny, monkeypatch, precision):
+    recipe = tiny(*ATTACKED, f"system.precision={precision}", "finetune.validation.samples=3")
+    job, _, _ = finetuning_job(recipe, None, machine_of(recipe))
+    made = []
+
+    def classifier(network, noise, samples, chunk, *, original=SmoothedClassifier, **options):
+        made.append((network.training, samples, options["search"] is None))
+        return original(network, noise, samples, chunk, **options)
+
+    monkeypatch.setattr(validation, "SmoothedClassifier", classifier)
+    job.network.train()
+    assert [name for name, _ in job.evaluate(3)] == ["validation_accuracy", "validation_robust_accuracy"]
+    assert made == [(False, 3, precision == "float32")]
+
+
 def test_any_number_of_ranks_gives_the_same_accuracy(monkeypatch):
     images, _ = grey_images()
     attack = settings(steps=2, samples=3)
@@ -70,9 +122,6 @@ def test_any_number_of_ranks_gives_the_same_accuracy(monkeypatch):
     monkeypatch.setattr(validation, "_BLOCK", 8)
     assert measure() == whole
     assert run_ranks(measure, 3) == [whole] * 3
-
-
-ATTACKED = ("data.validation=20", "finetune.freeze=none", "finetune.validation.steps=2", "finetune.epochs=3")
 
 
 def epochs_of(run):

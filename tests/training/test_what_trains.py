@@ -73,6 +73,26 @@ def test_an_incomplete_batch_is_left_out_where_the_recipe_says_so(tiny):
         assert max(line["step"] for line in read_metrics(run.path / "metrics.jsonl")) == steps
 
 
+@pytest.mark.parametrize(("nesterov", "moved"), [(False, 1 + 1.9), (True, 1.9 + 2.71)])
+def test_sgd_has_the_momentum_of_the_recipe(nesterov, moved):
+    weight = torch.nn.Parameter(torch.zeros(2, dtype=torch.float64))
+    section = Finetune.model_validate(
+        {"optimizer": {"lr": 0.5, "momentum": 0.9, "weight_decay": 0.0, "nesterov": nesterov}}
+    ).optimizer
+    optimizer = build_optimizer(section, [weight], torch.device("cpu"))
+    assert len(optimizer.param_groups) == 1
+    for _ in range(2):
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.full_like(weight, -0.5 * moved), rtol=0, atol=1e-12)
+
+
+def test_normalisation_layers_of_the_memory_are_exempt_too():
+    network, memory = torch.nn.BatchNorm1d(2), torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.LayerNorm(2))
+    expected = [*network.parameters(), *memory[1].parameters()]
+    assert list(map(id, norm_parameters(network, memory))) == list(map(id, expected))
+
+
 def test_every_shipped_optimizer_can_be_built():
     parameters = [torch.nn.Parameter(torch.zeros(2))]
     for name in ("sgd", "adamw"):
@@ -84,8 +104,8 @@ def test_every_shipped_optimizer_can_be_built():
     ("decay", "exempt"),
     [
         ("all", set()),
-        ("weights", {"0.bias", "1.weight", "1.bias", "2.bias", "4.weight", "4.bias"}),
-        ("not-norm", {"1.weight", "1.bias", "4.weight", "4.bias"}),
+        ("weights", {"0.bias", "1.weight", "1.bias", "2.bias", "4.weight", "4.bias", "5.weight", "5.bias"}),
+        ("not-norm", {"1.weight", "1.bias", "4.weight", "4.bias", "5.weight", "5.bias"}),
     ],
 )
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
@@ -96,10 +116,12 @@ def test_weight_decay_shrinks_what_the_recipe_says_and_nothing_else(decay, exemp
         torch.nn.Linear(4, 4),
         torch.nn.Linear(4, 4, bias=False),
         torch.nn.GroupNorm(2, 4),
+        torch.nn.LayerNorm(4),
     )
     torch.nn.init.ones_(model[0].bias)
     torch.nn.init.ones_(model[1].bias)
     torch.nn.init.ones_(model[4].bias)
+    torch.nn.init.ones_(model[5].bias)
     before = {key: parameter.detach().clone() for key, parameter in model.named_parameters()}
     section = Finetune.model_validate(
         {"optimizer": {"name": name, "lr": 0.5, "weight_decay": 0.5, "decay": decay, "momentum": 0.0}}
