@@ -16,6 +16,9 @@ def in_eval_mode(module: nn.Module) -> Iterator[None]:
 
     ``module.train(False)`` does the switching, so that a submodule which overrides ``train`` has its way. The modes
     come back one by one: ``module.train()`` would thaw the statistics of a BatchNorm that was frozen by its mode.
+
+    Take the gradients of passes in this block before a pass in train mode follows: torch's BatchNorm does not notice
+    that the running statistics that its backward pass needs have moved, and returns other gradients.
     """
     modes = [(part, part.training) for part in module.modules()]
     switched = any(training for _, training in modes)

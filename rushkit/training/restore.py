@@ -79,8 +79,8 @@ def _stored(saved: Checkpoint, prefix: str, own: Mapping[str, Tensor], what: str
 
 
 def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
-    """Raise CheckpointError if a checkpoint's recipe differs in a key that affects the weights."""
-    before, now = _weights_depend_on(recipe_of(saved), job.stage), _weights_depend_on(job.recipe, job.stage)
+    """Raise CheckpointError if a checkpoint's recipe differs in a key that affects the weights, or which are best."""
+    before, now = _outcome_depends_on(recipe_of(saved), job.stage), _outcome_depends_on(job.recipe, job.stage)
     for key in sorted(before.keys() | now.keys()):
         if before.get(key) != now.get(key):
             raise CheckpointError(
@@ -89,13 +89,14 @@ def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
             )
 
 
-def _weights_depend_on(recipe: Recipe, stage: str) -> dict[str, object]:
-    """Return the keys of a recipe that affect a stage's weights, with their values."""
+def _outcome_depends_on(recipe: Recipe, stage: str) -> dict[str, object]:
+    """Return the keys of a recipe that affect a stage's weights or its best checkpoint, with their values."""
     parts = ("data", "backbone", "projector", "noise", stage)
-    free = (f"{stage}.save_every", f"{stage}.keep")
-    keys: dict[str, object] = {
-        key: value
-        for key, value in toml.flatten(recipe.resolved()).items()
-        if key.partition(".")[0] in parts and key not in free
-    }
+    free = {f"{stage}.{key}" for key in ("save_every", "keep", "knn.every", "validation.every")}
+    flat = toml.flatten(recipe.resolved())
+    if recipe.finetune.validation.choose == "clean":
+        # Accuracies under different attacks do not compare, but here they choose nothing.
+        attack = f"{stage}.validation."
+        free |= {key for key in flat if key.startswith(attack) and key != f"{attack}choose"}
+    keys = {key: value for key, value in flat.items() if key.partition(".")[0] in parts and key not in free}
     return keys | {"system.seed": recipe.system.seed}

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 import torch
 from batches import batch_of
 from tiny_runs import QUIET, checkpoint_of, finetuned
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from rushkit.errors import UsageError
 from rushkit.models.recompute import repeated_blocks
@@ -32,11 +36,25 @@ def recomputing(network) -> bool:
     return any(type(block).__mro__[1].__name__ == "_Recomputed" for block in repeated_blocks(network))
 
 
-def test_a_run_that_recomputes_ends_with_the_same_weights(tiny):
-    kept, again = (
-        checkpoint_of(finetuned(tiny(*BLOCKS, "finetune.epochs=1", f"system.recompute={how}"), None)).tensors
-        for how in ("off", "on")
-    )
+def trained(tiny, how: str) -> tuple[dict[str, torch.Tensor], Counter[str]]:
+    """The weights that a run ends with, and the passes of convolutions in stem and blocks while it trains."""
+    passes: Counter[str] = Counter()
+
+    def count(module, inputs):
+        if isinstance(module, nn.Conv2d) and module.training:
+            passes["stem" if module.in_channels == 3 else "blocks"] += 1
+
+    handle = register_module_forward_pre_hook(count)
+    try:
+        run = finetuned(tiny(*BLOCKS, "finetune.epochs=1", f"system.recompute={how}"), None)
+    finally:
+        handle.remove()
+    return dict(checkpoint_of(run).tensors), passes
+
+
+def test_a_run_that_recomputes_passes_its_blocks_twice_and_ends_with_the_same_weights(tiny):
+    (kept, once), (again, twice) = (trained(tiny, how) for how in ("off", "on"))
+    assert (twice["stem"], twice["blocks"]) == (once["stem"], 2 * once["blocks"])
     assert kept.keys() == again.keys()
     assert [name for name in kept if not torch.equal(kept[name], again[name])] == []
 

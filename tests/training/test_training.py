@@ -320,7 +320,10 @@ def test_resuming_with_another_recipe_is_refused(tiny, at_step, change, words):
         pretrain(other, again)
 
 
-@pytest.mark.parametrize("change", ["pretrain.save_every=2", "pretrain.keep=5", "finetune.epochs=9", "system.chunk=3"])
+@pytest.mark.parametrize(
+    "change",
+    ["pretrain.save_every=2", "pretrain.keep=5", "pretrain.knn.every=2", "finetune.epochs=9", "system.chunk=3"],
+)
 def test_resuming_may_change_what_changes_no_weight(tiny, at_step, change):
     run = stopped(tiny(), at_step)
     with Run.open(run.path, QUIET) as again:

@@ -8,19 +8,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 from thread_ranks import run_ranks
-from tiny_runs import checkpoint_of, finetuned
+from tiny_runs import QUIET, calling_after_step, checkpoint_of, die, finetuned
 from torch import nn
 
 from rushkit import noises
 from rushkit.data.memory import Split
-from rushkit.errors import UsageError
+from rushkit.errors import CheckpointError, UsageError
 from rushkit.recipe.schema import Finetune
 from rushkit.run.checkpoint import load_checkpoint
+from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
-from rushkit.setup.start import machine_of
+from rushkit.setup.start import machine_of, start_run
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.training import validation
-from rushkit.training.finetune import finetuning_job
+from rushkit.training.finetune import finetune, finetuning_job
 from rushkit.training.validation import HeldOut, robust_accuracy
 
 CPU = torch.device("cpu")
@@ -152,6 +153,47 @@ def test_it_chooses_the_best_epoch_where_it_is_asked_to(tiny, monkeypatch, choos
     monkeypatch.setattr(HeldOut, "__call__", lambda self, done: zip(names, figures[done - 1], strict=True))
     run = finetuned(tiny(*ATTACKED, f"finetune.validation.choose={choose}"), None)
     assert load_checkpoint(run.checkpoints.pointed("best")).meta["epoch"] == epoch
+
+
+def resumed(tiny, first, then):
+    """Stop a fine-tuning after its second epoch, and resume it with another recipe."""
+    recipe = tiny(*ATTACKED, *first)
+    with pytest.raises(RuntimeError), start_run("finetune", recipe, QUIET) as run, calling_after_step(5, die):
+        finetune(recipe, None, run)
+    with Run.open(run.path, QUIET) as again:
+        finetune(tiny(*ATTACKED, *then), None, again)
+    return run
+
+
+@pytest.mark.parametrize("change", ["steps=0", "eps=4/255", "samples=2", "limit=5", "every=2"])
+def test_a_resumed_run_may_measure_something_else(tiny, change):
+    changed = resumed(tiny, (), [f"finetune.validation.{change}"])
+    same = finetuned(tiny(*ATTACKED), None)
+    one, other = checkpoint_of(changed).tensors, checkpoint_of(same).tensors
+    assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+def test_epochs_between_attacks_may_change_even_if_attacks_choose(tiny):
+    robust = "finetune.validation.choose=robust"
+    run = resumed(tiny, [robust], [robust, "finetune.validation.every=3"])
+    assert checkpoint_of(run).meta["epoch"] == 3
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "key"),
+    [
+        ([], ["finetune.validation.choose=robust"], "choose = clean, this is robust"),
+        (["finetune.validation.choose=robust"], [], "choose = robust, this is clean"),
+        (
+            ["finetune.validation.choose=robust"],
+            ["finetune.validation.choose=robust", "finetune.validation.limit=5"],
+            "limit = 0, this is 5",
+        ),
+    ],
+)
+def test_a_resumed_run_chooses_the_best_epoch_as_before(tiny, first, then, key):
+    with pytest.raises(CheckpointError, match=rf"made with finetune\.validation\.{key}"):
+        resumed(tiny, first, then)
 
 
 def test_the_images_are_held_out_training_images(tiny):
