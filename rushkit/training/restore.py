@@ -98,5 +98,7 @@ def _outcome_depends_on(recipe: Recipe, stage: str) -> dict[str, object]:
         # Accuracies under different attacks do not compare, but here they choose nothing.
         attack = f"{stage}.validation."
         free |= {key for key in flat if key.startswith(attack) and key != f"{attack}choose"}
-    keys = {key: value for key, value in flat.items() if key.partition(".")[0] in parts and key not in free}
+    keys: dict[str, object] = {
+        key: value for key, value in flat.items() if key.partition(".")[0] in parts and key not in free
+    }
     return keys | {"system.seed": recipe.system.seed}
