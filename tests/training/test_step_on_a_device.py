@@ -36,7 +36,7 @@ def loss_on_gpu(objective, views, noise) -> torch.Tensor:
         with torch.device(GPU):
             encoder = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.AdaptiveAvgPool2d(1), nn.Flatten())
             network = Network(encoder, objective.head(8, [10]))
-        batch = StepBatch(images, labels, 0.0, 0.0, Share(0, 8, 8), SourceOnGpu(), Draws(views, noise))
+        batch = StepBatch(images, labels, 0.0, 0.0, Share(0, 8, 8), SourceOnGpu(), Draws(views, noise), 10)
         (loss,) = objective.losses(network, nn.Module(), batch)
         return loss
 
