@@ -126,9 +126,10 @@ def newest(run: Run) -> Checkpoint:
 
 
 def keep(row: Row, folder: Path) -> None:
-    """Keep the record of a certification among the results."""
+    """Keep the record of a certification among the results, its paths relative to the repository."""
     row.folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(row.folder / "results.json", [(folder / "results.json").read_bytes()])
+    text = (folder / "results.json").read_text(encoding="utf-8").replace(f"{ROOT}/", "")
+    write_atomic(row.folder / "results.json", [text.encode()])
 
 
 def finished() -> list[tuple[Row, Certification]]:

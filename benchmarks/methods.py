@@ -222,7 +222,8 @@ class Method:
                 attack(recipe, self.model(source), run, protocols=(stage,))
             else:
                 write(self.cost_file(stage), json.dumps(asdict(trained(recipe, source, run)), indent=1) + "\n")
-        write(self.file(stage), (run.path / RESULTS_FILE).read_text(encoding="utf-8"))
+        # No path of this machine is kept.
+        write(self.file(stage), (run.path / RESULTS_FILE).read_text(encoding="utf-8").replace(f"{ROOT}/", ""))
 
     def open(self, stage: Stage, verb: str, recipe: Recipe, source: Checkpoint | None) -> Run:
         """Open the run of a stage that was stopped, or a new one."""
