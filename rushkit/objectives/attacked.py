@@ -12,7 +12,7 @@ from rushkit.recipe.radius import check_eps
 
 @dataclass(frozen=True, kw_only=True)
 class Attacked:
-    """A base for objectives with an inner attack, of BASELINES' settings: l-inf 8/255, 10 steps of 2/255.
+    """A base for objectives with an inner attack, by default in l-inf 8/255 with 10 steps of 2/255 (Madry et al. 2018).
 
     Args:
         norm: Norm of the attack's ball: "linf", "l2" or "l1".
