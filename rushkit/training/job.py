@@ -115,6 +115,11 @@ class TrainingJob:
         return images if self.extra is None else f"{images}, {self.extra.describe(self.settings.batch_size)}"
 
     @property
+    def origins(self) -> str:
+        """The names of the splits that the training images come from."""
+        return self.split.name if self.extra is None else f"{self.split.name} and {self.extra.split.name}"
+
+    @property
     def steps_per_epoch(self) -> int:
         """Number of batches in an epoch."""
         n, batch = len(self.split), self.settings.batch_size

@@ -42,7 +42,7 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
     _check_recipe(job, saved)
     if saved.meta.get("content") != job.fingerprint:
         raise CheckpointError(
-            f"these are not the images that {saved.path} was trained on: {job.images}",
+            f"the images of {job.origins} are not those that {saved.path} was trained on",
             "put back the data as it was, or start a new run",
         )
     load_network(job.network, saved.tensors)

@@ -100,7 +100,10 @@ class Flipper(nn.Module):
 
 
 def small_network(classes=5, side=8, channels=1, seed=0, images=200):
-    """A trained network, its images and labels; with BatchNorm and dropout, left in training mode."""
+    """A trained network, its images and labels; with BatchNorm and dropout, left in training mode.
+
+    It is trained in float64, so that its weights do not depend on the processor.
+    """
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = nn.Sequential(
@@ -110,17 +113,17 @@ def small_network(classes=5, side=8, channels=1, seed=0, images=200):
             nn.Dropout(0.1),
             nn.Flatten(),
             nn.Linear(8 * (side - 2) ** 2, classes),
-        )
+        ).double()
         prototype = torch.rand(classes, channels, side, side)
         y = torch.randint(classes, (images,))
         x = 0.5 * prototype[y] + 0.5 * torch.rand(images, channels, side, side)
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         for _ in range(60):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(x), y).backward()
+            nn.functional.cross_entropy(model(x.double()), y).backward()
             optimizer.step()
         optimizer.zero_grad()
-    return model, x, y
+    return model.float(), x, y
 
 
 def accuracy(model, x, y):

@@ -37,13 +37,16 @@ IMAGES = 64
 
 @pytest.fixture(scope="module")
 def net():
-    """A small convolutional network, trained for a few seconds on digits moved by two large steps of l-inf 0.15."""
+    """A small convolutional network, trained for a few seconds on digits moved by two large steps of l-inf 0.15.
+
+    It is trained in float64, so that its weights do not depend on the processor.
+    """
     split = digits(image_size=16).split("train")
-    x, y = to_float(split.images), split.labels
+    x, y = to_float(split.images).double(), split.labels
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         layers = [nn.Conv2d(3, 16, 3, 2, 1), nn.ReLU(), nn.Conv2d(16, 32, 3, 2, 1), nn.ReLU(), nn.Flatten()]
-        model = nn.Sequential(*layers, nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10))
+        model = nn.Sequential(*layers, nn.Linear(512, 64), nn.ReLU(), nn.Linear(64, 10)).double()
     optimizer = torch.optim.Adam(model.parameters(), 2e-3)
     source = torch.Generator().manual_seed(0)
     for epoch in range(10):
@@ -53,7 +56,7 @@ def net():
             optimizer.zero_grad()
             nn.functional.cross_entropy(model(moved), y[rows]).backward()
             optimizer.step()
-    return model.eval().requires_grad_(False)
+    return model.float().eval().requires_grad_(False)
 
 
 def moved_by_two_steps(model, x, y, radius, source):

@@ -252,7 +252,7 @@ def another_model(fails, folder, monkeypatch) -> str:
 def other_images(fails, folder, monkeypatch) -> str:
     run = only(folder / "runs", "finetune")
     (run / "run.json").write_text((run / "run.json").read_text().replace('"finished"', '"failed"'))
-    monkeypatch.setattr("rushkit.training.finetune.fingerprint_of", lambda split: "other")
+    monkeypatch.setattr("rushkit.training.mixing.fingerprint_of", lambda split: "other")
     return fails(1, "finetune", "--resume", "--run", str(run)).err
 
 
