@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from rushkit.errors import UsageError
 from rushkit.objectives.gather import Gather, gather_over_ranks
-from rushkit.objectives.projector import Projector
+from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
+
+    from torch import nn
 
     from rushkit.models.network import Network
     from rushkit.objectives import Batch
@@ -62,42 +65,30 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = 
         return F.cross_entropy(logits, positives)
 
 
-class Rush:
+@dataclass(frozen=True, repr=False)
+class Rush(Projected):
     """The paper's pre-training objective: NT-Xent of two views, with smoothing noise on the second (RUSH, eq. 11).
+
+    The options of the projector are those of ``Projected``.
 
     Args:
         temperature: Divides the cosine similarities.
         noise_on: Which views carry noise: the paper's ``"second"``, ``"both"``, or ``"none"`` for plain SimCLR.
-        hidden: Width of the projector's hidden layer.
-        out: Length of the projections.
-        batch_norm: Whether the projector normalises its hidden layer.
+
+    Raises:
+        UsageError: a temperature that is not above 0, and as ``Projected``.
     """
 
-    stage: Literal["pretrain"] = "pretrain"
+    temperature: float = 0.5
+    noise_on: Literal["second", "both", "none"] = "second"
 
-    def __init__(
-        self,
-        temperature: float = 0.5,
-        noise_on: Literal["second", "both", "none"] = "second",
-        hidden: int = 2048,
-        out: int = 128,
-        batch_norm: bool = False,
-    ) -> None:
-        for name, value in (("temperature", temperature), ("hidden", hidden), ("out", out)):
-            if not value > 0:
-                raise UsageError(
-                    f"{name} must be above 0 (got {value!r})", "the defaults are temperature 0.5, hidden 2048, out 128"
-                )
-        self.temperature = temperature
-        self.noise_on = noise_on
-        self.hidden, self.out, self.batch_norm = hidden, out, batch_norm
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise UsageError(f"temperature must be above 0 (got {self.temperature!r})", "the default is 0.5")
+        super().__post_init__()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(temperature={self.temperature:g}, noise_on={self.noise_on!r})"
-
-    def head(self, num_features: int, classes: Sequence[int]) -> nn.Module:
-        """Return a projector from features (N, num_features) to projections (N, out)."""
-        return Projector(num_features, self.hidden, self.out, self.batch_norm)
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield NT-Xent of two views, over the projections of all ranks if several train together.
@@ -114,15 +105,14 @@ class Rush:
         yield nt_xent(z1, z2, self.temperature, gather_over_ranks())
 
 
+@dataclass(frozen=True, repr=False)
 class SimCLR(Rush):
     """Plain SimCLR, without noise (Chen et al. 2020): the baseline that RUSH adds noise to.
 
+    The options of the projector are those of ``Projected``.
+
     Args:
         temperature: Divides the cosine similarities.
-        hidden: Width of the projector's hidden layer.
-        out: Length of the projections.
-        batch_norm: Whether the projector normalises its hidden layer.
     """
 
-    def __init__(self, temperature: float = 0.5, hidden: int = 2048, out: int = 128, batch_norm: bool = False) -> None:
-        super().__init__(temperature, "none", hidden, out, batch_norm)
+    noise_on: Literal["second", "both", "none"] = field(default="none", init=False)

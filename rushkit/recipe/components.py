@@ -30,7 +30,7 @@ SUPPLIED = {
     "backbone": ("in_channels", "image_size"),
     "data set": ("root", "image_size"),
     "attack": ("norm", "eps", "seed", "samples"),
-    "objective": ("hidden", "out", "batch_norm"),
+    "objective": ("hidden", "out", "batch_norm", "layers", "norm_out", "biases"),
 }
 
 SECTIONS: dict[str, tuple[Registry, type[Component]]] = {

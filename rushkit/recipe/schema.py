@@ -16,6 +16,7 @@ from rushkit.recipe.sections import (
     MAX_DRAWS,
     MAX_GRADIENT_DRAWS,
     MAX_IMAGE_SIZE,
+    MAX_LAYERS,
     MAX_WIDTH,
     Component,
     Draws,
@@ -96,9 +97,15 @@ class Backbone(Component):
 class Projector(Section):
     """The MLP that pre-training puts on the encoder."""
 
-    hidden: int = Field(default=2048, ge=1, le=MAX_WIDTH, description="width of the hidden layer")
+    hidden: int = Field(default=2048, ge=1, le=MAX_WIDTH, description="width of each hidden layer")
     out: int = Field(default=128, ge=1, le=MAX_WIDTH, description="length of a projection")
-    batch_norm: bool = Field(default=False, description="whether the hidden layer is batch-normalised")
+    batch_norm: bool = Field(default=False, description="whether the hidden layers are batch-normalised")
+    layers: int = Field(default=2, ge=2, le=MAX_LAYERS, description="number of linear layers")
+    norm_out: bool = Field(default=False, description="whether the projections are batch-normalised too")
+    biases: Literal["needed", "first"] = Field(
+        default="needed",
+        description="which linear layers have a bias: those that no batch norm follows, or the first alone",
+    )
 
 
 class Noise(Component):

@@ -77,6 +77,7 @@ Rule = Literal["majority", "mean"]
 # Bounds on what takes memory: anybody's recipe or checkpoint may ask for more than any machine has.
 MAX_IMAGE_SIZE = 2048
 MAX_WIDTH = 1 << 18
+MAX_LAYERS = 16
 MAX_DRAWS = 1_000_000
 MAX_GRADIENT_DRAWS = 10_000
 
