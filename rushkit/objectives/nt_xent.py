@@ -14,7 +14,7 @@ from rushkit.objectives.gather import Gather, gather_over_ranks
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from torch import nn
 
@@ -41,28 +41,63 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = 
     """Normalised temperature-scaled cross entropy over the 2N projections of a batch (SimCLR, eq. 1).
 
     The positive of a projection is the other view of its image; its negatives are the other 2N - 2. The loss is
-    symmetric in the views, and is computed in float32 (float64 for float64 projections) even under autocast.
+    symmetric in the views. It is :func:`nt_xent_views` of two views.
 
     Args:
         z1: Projections (N, D) of the first views, of any scale: they are normalised here.
         z2: Projections (N, D) of the second views, in the same order.
         temperature: Divides the cosine similarities.
-        gather: Gathers the rows of all ranks, whose projections then serve as negatives too; the mean of the ranks'
-            losses equals the loss of the joined batch. None uses this rank's batch alone.
+        gather: Gathers the rows of all ranks; None uses this rank's batch alone.
 
     Returns:
         The mean over the 2N projections, a scalar.
     """
-    n = len(z1)
-    with torch.autocast(z1.device.type, enabled=False):
-        z = torch.cat([z1, z2])
+    return nt_xent_views((z1, z2), temperature, gather=gather)
+
+
+def nt_xent_views(
+    views: Sequence[Tensor],
+    temperature: float,
+    positives: Literal["sum", "mean"] = "sum",
+    gather: Gather | None = None,
+) -> Tensor:
+    """NT-Xent over the VN projections of V views of a batch: SimCLR's eq. 1 where V is 2.
+
+    The positives of a projection are the V - 1 other views of its image. Each has a cross-entropy of its own, whose
+    candidates are all projections but the anchor: the other positives are among them (Khosla et al. 2020, eq. 2). The
+    loss is computed in float32 (float64 for float64 projections) even under autocast.
+
+    Example::
+
+        loss = nt_xent_views(network(torch.cat([x1, x2, x_adv])).chunk(3), temperature=0.5)
+
+    Args:
+        views: Projections (N, D) of each view, in the same order of images and of any scale: they are normalised here.
+        temperature: Divides the cosine similarities.
+        positives: Whether the cross-entropies of a projection's positives are summed (RoCL) or averaged (SupCon).
+        gather: Gathers the rows of all ranks, whose projections then serve as negatives too; the mean of the ranks'
+            losses equals the loss of the joined batch. None uses this rank's batch alone.
+
+    Returns:
+        The mean over the VN projections, a scalar.
+
+    Raises:
+        ValueError: fewer than two views.
+    """
+    if len(views) < 2:
+        raise ValueError(f"a contrastive loss compares at least 2 views (got {len(views)})")
+    n = len(views[0])
+    with torch.autocast(views[0].device.type, enabled=False):
+        z = torch.cat(list(views))
         z = unit_rows(z.to(torch.promote_types(z.dtype, torch.float32)))
         candidates, first = (z, 0) if gather is None else gather(z)
         logits = z @ candidates.T / temperature
         # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync.
         logits.diagonal(first).fill_(float("-inf"))
-        positives = first + torch.arange(2 * n, device=z.device).roll(n)
-        return F.cross_entropy(logits, positives)
+        log_prob = F.log_softmax(logits, dim=1)
+        rows = torch.arange(len(z), device=z.device)
+        losses = torch.stack([F.nll_loss(log_prob, first + rows.roll(k * n)) for k in range(1, len(views))])
+        return losses.sum() if positives == "sum" else losses.mean()
 
 
 @dataclass(frozen=True, repr=False)

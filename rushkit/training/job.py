@@ -58,8 +58,8 @@ class TrainingJob:
         extra: Extra training images that make up a part of every batch; None for none.
 
     Raises:
-        UsageError: the batch is larger than the data set, the objective does not go with the noise, nothing trains, or
-            nothing that is averaged does.
+        UsageError: there is a single image, the batch is larger than the data set, the objective does not go with the
+            noise, nothing trains, or nothing that is averaged does.
     """
 
     recipe: Recipe
@@ -92,6 +92,11 @@ class TrainingJob:
             raise UsageError(
                 "finetune.average averages the weights of the network, and none of them trains",
                 "--set finetune.average.decay=0 does without, finetune.freeze=none trains them",
+            )
+        if len(self.split) < 2:
+            raise UsageError(
+                f"{self.split.name} has a single image: batch norm and contrastive losses compare it with others",
+                "train on at least 2 images",
             )
         if self.settings.batch_size > len(self.split):
             raise UsageError(

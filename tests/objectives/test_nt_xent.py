@@ -1,46 +1,107 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
 from batches import Seen, batch_of, inputs_of, loss_of, losses_of, plain
+from thread_ranks import run_ranks
 from torch import Generator, Tensor
 
 from rushkit import objectives
+from rushkit.distributed.share import share_of
 from rushkit.errors import UsageError
-from rushkit.objectives.nt_xent import Rush, SimCLR, nt_xent
+from rushkit.objectives.gather import Gather, gather_over_ranks
+from rushkit.objectives.nt_xent import Rush, SimCLR, nt_xent, nt_xent_views
 
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=dtype)
 
 
-def written_out(z1: Tensor, z2: Tensor, temperature: float) -> Tensor:
-    """SimCLR's equation 1 as two loops over scalars, in float64."""
-    z = [list(row) for row in torch.cat([z1, z2]).double()]
-    count = len(z)
+def written_out(views: Sequence[Tensor], temperature: float, positives: str = "sum") -> Tensor:
+    """The loss over V views as loops over scalars, in float64; SimCLR's equation 1 where V is 2."""
+    n = len(views[0])
+    z = [list(row) for row in torch.cat(list(views)).double()]
     total = torch.zeros((), dtype=torch.float64)
 
     def similarity(i: int, k: int) -> Tensor:
         dot = sum(a * b for a, b in zip(z[i], z[k], strict=True))
         return dot / (sum(a * a for a in z[i]) * sum(b * b for b in z[k])) ** 0.5
 
-    for i in range(count):
-        positive = (i + count // 2) % count
-        denominator = sum((similarity(i, k) / temperature).exp() for k in range(count) if k != i)
-        total = total - similarity(i, positive) / temperature + denominator.log()
-    return total / count
+    weight = 1 / (len(views) - 1) if positives == "mean" else 1
+    for i in range(len(z)):
+        denominator = sum((similarity(i, k) / temperature).exp() for k in range(len(z)) if k != i)
+        for positive in range(i % n, len(z), n):
+            if positive != i:
+                total = total + weight * (denominator.log() - similarity(i, positive) / temperature)
+    return total / len(z)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
 def test_value_and_gradient_equal_the_written_out_loss(temperature):
     fast = [draw(5, 3, seed=seed).requires_grad_() for seed in (0, 1)]
     slow = [z.detach().clone().requires_grad_() for z in fast]
-    value, expected = nt_xent(*fast, temperature), written_out(*slow, temperature)
+    value, expected = nt_xent(*fast, temperature), written_out(slow, temperature)
     assert value.item() == pytest.approx(expected.item(), abs=1e-6)
     for z, reference in zip(torch.autograd.grad(value, fast), torch.autograd.grad(expected, slow), strict=True):
         torch.testing.assert_close(z, reference, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("positives", ["sum", "mean"])
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_any_number_of_views_equals_the_written_out_loss(count, positives):
+    fast = [draw(4, 3, seed=seed, dtype=torch.float64).requires_grad_() for seed in range(count)]
+    slow = [z.detach().clone().requires_grad_() for z in fast]
+    value, expected = nt_xent_views(fast, 0.5, positives), written_out(slow, 0.5, positives)
+    torch.testing.assert_close(value, expected, atol=1e-12, rtol=0)
+    gradients = torch.autograd.grad(value, fast), torch.autograd.grad(expected, slow)
+    for z, reference in zip(*gradients, strict=True):
+        torch.testing.assert_close(z, reference, atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_equal_projections_of_any_number_of_views_have_the_closed_form(count):
+    z = torch.ones(5, 6, dtype=torch.float64)
+    value, mean = (nt_xent_views([z] * count, 0.5, positives).item() for positives in ("sum", "mean"))
+    assert value == pytest.approx((count - 1) * math.log(count * 5 - 1), abs=1e-12)
+    assert mean == pytest.approx(math.log(count * 5 - 1), abs=1e-12)
+
+
+@pytest.mark.parametrize("count, expected", [(2, 1.6213780), (3, 4.1812792), (4, 7.2262674)])
+def test_orthogonal_images_of_any_number_of_views_have_the_closed_form(count, expected):
+    z = torch.eye(16, dtype=torch.float64)
+    by_hand = (count - 1) * (-2 + math.log((count - 1) * math.exp(2) + count * 15))
+    assert by_hand == pytest.approx(expected, abs=5e-8)
+    assert nt_xent_views([z] * count, 0.5).item() == pytest.approx(by_hand, abs=1e-12)
+
+
+def test_a_single_view_has_nothing_to_be_compared_with():
+    with pytest.raises(ValueError, match="at least 2 views"):
+        nt_xent_views([draw(4, 3)], 0.5)
+
+
+@pytest.mark.parametrize("positives", ["sum", "mean"])
+@pytest.mark.parametrize("count", [3, 4])
+@pytest.mark.parametrize("world", [2, 4])
+def test_ranks_have_the_value_and_gradient_of_the_joined_batch(world, count, positives):
+    """With as many ranks as images each has a single one, whose negatives are the others'."""
+    x = draw(count, 4, 6, seed=3, dtype=torch.float64)
+    weight = draw(6, 5, seed=4, dtype=torch.float64)
+
+    def graded(rows: slice, gather: Gather | None) -> tuple[Tensor, Tensor]:
+        w = weight.clone().requires_grad_()
+        loss = nt_xent_views([view[rows] @ w for view in x], 0.5, positives, gather)
+        return loss.detach(), torch.autograd.grad(loss, w)[0]
+
+    def rank() -> tuple[Tensor, Tensor]:
+        return graded(share_of(4).rows, gather_over_ranks())
+
+    expected = graded(slice(None), None)
+    parts = run_ranks(rank, world)
+    for got, whole in zip(zip(*parts, strict=True), expected, strict=True):
+        torch.testing.assert_close(torch.stack(got).mean(0), whole, atol=1e-12, rtol=0)
 
 
 def test_gradient_is_that_of_finite_differences():

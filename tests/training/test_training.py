@@ -271,6 +271,13 @@ def test_diverging_weights_are_never_saved(tiny):
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_single_image_to_train_on_is_a_usage_error(tiny, stage):
+    recipe = tiny("data.limit=1")
+    with pytest.raises(UsageError, match="digits/train has a single image"):
+        pretrain(recipe) if stage == "pretrain" else finetune(recipe, None)
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
 def test_a_batch_larger_than_the_data_set_is_an_error_before_anything_runs(tiny, stage):
     recipe = tiny(f"{stage}.batch_size=49")
     job = pretraining_job if stage == "pretrain" else (lambda recipe, machine: finetuning_job(recipe, None, machine))
