@@ -90,6 +90,7 @@ objectives = Registry(
     "objective",
     "rushkit.objectives",
     {
+        "acl": "rushkit.objectives.acl:Acl",
         "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
         "free": "rushkit.objectives.free:Free",

@@ -35,6 +35,9 @@ class Reduction:
 FEW = ("steps=2",)
 
 REDUCTIONS = {
+    "acl": Reduction(
+        ("eps=0", "stream=adversarial"), "simclr", trains=FEW, also=((*FEW, "stream=single", "norm=l2", "eps=0.5"),)
+    ),
     "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
     "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
