@@ -93,6 +93,7 @@ objectives = Registry(
         "acl": "rushkit.objectives.acl:Acl",
         "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
+        "deacl": "rushkit.objectives.deacl:DeACL",
         "free": "rushkit.objectives.free:Free",
         "macer": "rushkit.objectives.macer:Macer",
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",

@@ -2,58 +2,89 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_recipes
+from rushkit.cli.complete import complete_recipes, complete_runs
 from rushkit.cli.options import Changes, Output, Ranks, Resuming, Training
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
 
+if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.speaker import Speaker
+
 NAME = "pretrain"
 EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
 
 
-@verb
-def command(
-    *,
+@dataclass(frozen=True)
+class Options:
+    """What is trained, and what it learns from."""
+
     recipe: Annotated[
         str | None,
         typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.", autocompletion=complete_recipes),
-    ] = None,
-    changes: Changes = None,
-    resuming: Resuming,
-    training: Training,
-    ranks: Ranks,
-    output: Output,
+    ] = None
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            metavar="RUN",
+            help="The teacher of an objective that has one: a recipe's name (its newest finished run), a run folder, "
+            "or a checkpoint.",
+            autocompletion=complete_runs,
+        ),
+    ] = None
+
+
+@verb
+def command(
+    *, options: Options, changes: Changes = None, resuming: Resuming, training: Training, ranks: Ranks, output: Output
 ) -> None:
-    """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11)."""
-    resuming.check()
+    """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11), or another method."""
+    resuming.check({"--from": options.teacher})
     training.check(resuming)
-    if not resuming.resume and recipe is None:
+    if not resuming.resume and options.recipe is None:
         raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
     ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
-    from rushkit.recipe.load import load_recipe
-    from rushkit.setup.resume import Stopped, reopen
+    from rushkit.setup.resume import Stopped, parent_if_any, reopen
     from rushkit.setup.start import machine_of, start_run
     from rushkit.training.dry_run import dry_run
     from rushkit.training.pretrain import pretrain, pretraining_job
+    from rushkit.training.teacher import load_teacher
 
     changes, speaker = training.changes(NAME, changes), output.speaker()
     if resuming.resume:
-        stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, recipe)
-        resolved, run = reopen(stopped, changes, speaker)
+        stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, options.recipe)
+        recipe, run = reopen(stopped, changes, speaker)
+        teacher = parent_if_any(run)
     else:
-        resolved = load_recipe(str(recipe), changes, components=True)
+        recipe, teacher = _begin(options, changes, speaker)
         if training.dry_run:
-            job, _ = pretraining_job(resolved, machine_of(resolved))
+            job, _ = pretraining_job(recipe, machine_of(recipe), teacher=load_teacher(recipe, teacher))
             sizes = dry_run(job)
-            output.result(sizes, dry_run_table(NAME, resolved.name, sizes))
+            output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return
-        run = start_run(NAME, resolved, speaker)
+        run = start_run(NAME, recipe, speaker, parent=str(teacher.path) if teacher else None)
     with run:
-        results = pretrain(resolved, run)
+        results = pretrain(recipe, run, teacher)
     output.result(results, trained_words(results, run.path, shell_line("rushkit", "finetune", "--from", run.path)))
+
+
+def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
+    """Return the recipe and the checkpoint of the teacher; None for an objective without one."""
+    from rushkit.recipe.load import load_recipe
+    from rushkit.run.source import resolve_from
+    from rushkit.training.teacher import check_teacher
+
+    recipe = load_recipe(str(options.recipe), changes, components=True)
+    check_teacher(recipe, options.teacher)
+    if options.teacher is None:
+        return recipe, None
+    return recipe, resolve_from(options.teacher, recipe.system.runs_dir, "pretrain").load(warn=speaker.warn)

@@ -193,12 +193,12 @@ def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], prefix: str =
         prefix: What to take off the names.
 
     Raises:
-        CheckpointError: no tensor fits by name, or a tensor has another shape than its place.
+        CheckpointError: no tensor fits by name, though there are some, or a tensor has another shape than its place.
     """
     given = {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
     own = module.state_dict()
     loaded = [name for name in own if name in given]
-    if not loaded:
+    if not loaded and (own or given):
         kinds = ", ".join(sorted({f"{name.partition('.')[0]}.*" for name in tensors})) or "nothing"
         raise CheckpointError(
             f"the checkpoint has no tensor for any {prefix or 'module '}* place: it holds {kinds}",

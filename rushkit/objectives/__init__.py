@@ -158,6 +158,27 @@ class Attaches(Protocol):
 
 
 @runtime_checkable
+class HasTeacher(Protocol):
+    """An objective of pre-training whose network learns from another encoder: the teacher, which ``--from`` names."""
+
+    def attach_teacher(self, network: Network, teacher: nn.Module, shape: tuple[int, int, int, int]) -> nn.Module:
+        """Return the memory, as ``attach`` does for an objective without a teacher, with the teacher in it.
+
+        The teacher's tensors are not saved with the memory's: a stopped run keeps its checkpoint.
+
+        Args:
+            network: The network that will train; it may start from the teacher's weights.
+            teacher: An encoder in eval mode, on the network's device, whose parameters get no gradient: images
+                (N, C, H, W) of the network's size to features (N, num_features).
+            shape: (N, C, H, W) of a whole batch, over all ranks.
+
+        Raises:
+            UsageError: the teacher does not suit the network.
+        """
+        ...
+
+
+@runtime_checkable
 class ChecksNoise(Protocol):
     """An objective that does not go with every smoothing distribution."""
 

@@ -25,6 +25,22 @@ class KnnProtocol(Record):
     use: str
 
 
+class Teacher(Record):
+    """The encoder that a pre-training learnt from.
+
+    Attributes:
+        source: Path of its checkpoint.
+        recipe: Name of the recipe that made it.
+        noise: The smoothing noise that its own training added to images, in words; "" for none.
+        sees: The images that it is given.
+    """
+
+    source: str
+    recipe: str
+    noise: str
+    sees: str
+
+
 class Pretraining(StageResults):
     """Results of ``rushkit pretrain``.
 
@@ -34,6 +50,7 @@ class Pretraining(StageResults):
         loss: Mean loss of the last epoch; None if the metrics of that epoch are lost.
         knn_accuracy: Nearest-neighbour accuracy after the last epoch; None if it was not measured.
         knn_protocol: How it is measured; None if it is not.
+        teacher: The encoder that it learnt from; None for an objective without a teacher.
     """
 
     stage: Literal["pretrain"] = "pretrain"
@@ -42,6 +59,7 @@ class Pretraining(StageResults):
     loss: float | None = None
     knn_accuracy: Share | None = None
     knn_protocol: KnnProtocol | None
+    teacher: Teacher | None = None
 
 
 class ValidationProtocol(Record):

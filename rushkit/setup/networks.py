@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import cast
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from rushkit.errors import CheckpointError, PluginError, UsageError
 from rushkit.models.allocation import allocations_within
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
 from rushkit.models.pretrained import without_fetching
-from rushkit.objectives import Attaches, Objective
+from rushkit.objectives import Attaches, HasTeacher, Objective
 from rushkit.recipe.schema import Recipe
 from rushkit.setup.components import IN_CHANNELS
 from rushkit.system import memory_bytes
@@ -22,6 +22,8 @@ from rushkit.system import memory_bytes
 _SHARE_OF_MEMORY = 4
 # Bytes that building a network takes beyond its weights: position tables, and the pass that finds the feature length.
 _BESIDE_WEIGHTS = 1 << 26
+
+Part = TypeVar("Part", bound=nn.Module)
 
 
 def build_encoder(
@@ -72,26 +74,34 @@ def build_network(
     return Network(encoder, head, kind)
 
 
-def build_memory(objective: Objective, network: Network, batch_size: int, size: int, seed: int) -> nn.Module:
+def build_memory(
+    objective: Objective, network: Network, batch_size: int, size: int, seed: int, teacher: nn.Module | None = None
+) -> nn.Module:
     """Return what an objective remembers beside the network, on the network's device; an empty module for most.
 
     Args:
-        objective: May have the ability ``Attaches``.
+        objective: May have the ability ``Attaches``, or ``HasTeacher``.
         network: The network that will train, on its device.
         batch_size: Images of a batch, over all ranks.
         size: Side of the images.
         seed: Seeds its weights.
+        teacher: The encoder that the network learns from, on the network's device; None without one.
 
     Raises:
+        UsageError: the teacher does not suit the network.
         PluginError: the objective attaches something that is no module.
     """
-    if not isinstance(objective, Attaches):
-        return nn.Module()
+    shape = (batch_size, IN_CHANNELS, size, size)
     with initialised_from(seed, f"memory of {objective.stage}"):
-        memory = objective.attach(network, (batch_size, IN_CHANNELS, size, size))
+        if teacher is not None and isinstance(objective, HasTeacher):
+            memory = objective.attach_teacher(network, teacher, shape)
+        elif isinstance(objective, Attaches):
+            memory = objective.attach(network, shape)
+        else:
+            return nn.Module()
     if not isinstance(memory, nn.Module):
         raise PluginError(
-            f"{type(objective).__name__}.attach returns {type(memory).__name__}, not a torch module",
+            f"{type(objective).__name__} attaches {type(memory).__name__}, not a torch module",
             "docs/objectives.md says what a memory must be",
         )
     return memory.to(next(network.parameters()).device)
@@ -118,7 +128,7 @@ def num_features(encoder: nn.Module) -> int:
     return cast(int, encoder.num_features)
 
 
-def channels_last(network: Network) -> Network:
+def channels_last(network: Part) -> Part:
     """Convert a network's convolution filters to channels-last memory format, and return the network."""
     for tensor in (*network.parameters(), *network.buffers()):
         if tensor.dim() == 4:

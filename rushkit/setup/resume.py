@@ -110,7 +110,7 @@ def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:
 
 
 def parent_if_any(run: Run) -> Checkpoint | None:
-    """Load the checkpoint that a resumed fine-tuning run started from; None if it started from random weights."""
+    """Load the checkpoint that a resumed training started from, or learns from; None if it builds on none."""
     return parent_checkpoint(run) if run.about.parent else None
 
 

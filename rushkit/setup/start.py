@@ -22,7 +22,7 @@ from rushkit.system import Machine, choose_machine
 # The folder of a run that holds TensorBoard's event file.
 TENSORBOARD = "tensorboard"
 # Verbs whose runs --resume continues from the checkpoint that they build on.
-_RESUMED = ("finetune", "attack", "certify", "audit")
+_RESUMED = ("pretrain", "finetune", "attack", "certify", "audit")
 
 
 def start_run(

@@ -56,6 +56,7 @@ class TrainingJob:
         best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
         average: Averages the weights, and the averages are what is measured and saved; None for the live ones.
         extra: Extra training images that make up a part of every batch; None for none.
+        teacher: The encoder that the network learns from, which the memory holds; None for none.
 
     Raises:
         UsageError: there is a single image, the batch is larger than the data set, the objective does not go with the
@@ -79,6 +80,7 @@ class TrainingJob:
     best_by: str | None = None
     average: Average | None = None
     extra: Extra | None = None
+    teacher: nn.Module | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.objective, ChecksNoise):
@@ -175,8 +177,9 @@ class TrainingJob:
         }
 
     def own_memory(self) -> dict[str, Tensor]:
-        """The tensors of the memory by name, but for those that are the network's."""
-        shared = {id(tensor) for tensor in (*self.network.parameters(), *self.network.buffers())}
+        """The tensors of the memory by name, but for those that are the network's or the teacher's."""
+        others = [self.network] if self.teacher is None else [self.network, self.teacher]
+        shared = {id(tensor) for module in others for tensor in (*module.parameters(), *module.buffers())}
         held = {**dict(self.memory.named_parameters()), **dict(self.memory.named_buffers())}
         return {
             name: tensor

@@ -1,15 +1,18 @@
-"""Contrastive pre-training: eq. 11 of the RUSH paper, Algorithm 1, lines 2 to 8."""
+"""Pre-training without labels: eq. 11 of the RUSH paper, Algorithm 1, lines 2 to 8, or learning from a teacher."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
 
+from torch import nn
+
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, limit
 from rushkit.models.network import num_parameters, set_modes
 from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
@@ -18,32 +21,38 @@ from rushkit.system import Machine
 from rushkit.training import knn
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import train
+from rushkit.training.teacher import check_teacher, describe_teacher, load_teacher, teacher_record
 
 
-def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
+def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None = None) -> Pretraining:
     """Pre-train the recipe's encoder on its data, without labels.
 
     Example::
 
         results = pretrain(load_recipe("digits"))
         print(results.loss, results.run)
+        student = pretrain(load_recipe("deacl-digits"), teacher=open_checkpoint("digits"))
 
     Args:
         recipe: The sections data, backbone, projector, noise, pretrain and system are used.
         run: The run that checkpoints, metrics and results are written to; a stopped run is resumed. None starts a new
             one.
+        teacher: A checkpoint with the encoder to learn from, for an objective that has a teacher.
 
     Returns:
         The figures of the last epoch, as in results.json.
 
     Raises:
+        UsageError: a teacher is missing, is one too many, or does not suit the recipe.
         RushkitError: see ``training.loop.train``.
     """
     machine, settings = machine_of(recipe), recipe.pretrain
-    with run_or_new(run, "pretrain", recipe) as run:
+    check_teacher(recipe, None if teacher is None else str(teacher.path))
+    with run_or_new(run, "pretrain", recipe, None if teacher is None else teacher.path) as run:
         mirror_metrics(recipe, run)
         # What is resumed has its weights.
-        job, dataset = pretraining_job(recipe, machine, fetch=not run.checkpoints.paths())
+        fetch = not run.checkpoints.paths()
+        job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher))
         searched = neighbours(recipe, dataset, job.split)
         if searched is not None:
             evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine)
@@ -56,6 +65,9 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
             f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
             f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
         )
+        record = None if teacher is None else teacher_record(teacher)
+        if record is not None:
+            run.speaker.say(describe_teacher(record))
         figures = train(job, run, machine, recipe.system.seed)
         results = Pretraining(
             recipe=recipe.name,
@@ -63,12 +75,17 @@ def pretrain(recipe: Recipe, run: Run | None = None) -> Pretraining:
             loss=figures.get("loss"),
             knn_accuracy=figures.get("knn_accuracy"),
             knn_protocol=searched and knn_protocol(settings.knn, *searched, chooses=job.best_by is not None),
+            teacher=record,
         )
         return run.write_results(results)
 
 
 def pretraining_job(
-    recipe: Recipe, machine: Machine, split: Split | None = None, fetch: bool = False
+    recipe: Recipe,
+    machine: Machine,
+    split: Split | None = None,
+    fetch: bool = False,
+    teacher: nn.Module | None = None,
 ) -> tuple[TrainingJob, Dataset]:
     """Return the job for the training loop, and the data set.
 
@@ -77,6 +94,10 @@ def pretraining_job(
         machine: Device and precision.
         split: Images to train on in place of those of the data set.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
+        teacher: The encoder to learn from, in eval mode and without gradients, for an objective that has a teacher.
+
+    Raises:
+        UsageError: the teacher does not suit the recipe's network.
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
@@ -85,12 +106,13 @@ def pretraining_job(
     objective = components.build_objective(recipe, settings)
     network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
     network = networks.channels_last(network.to(machine.device))
+    teacher = teacher and networks.channels_last(teacher.to(machine.device))
     job = TrainingJob(
         recipe=recipe,
         settings=settings,
         network=network,
         objective=objective,
-        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed),
+        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed, teacher),
         split=split,
         fingerprint=fingerprint_of(split),
         image_size=size,
@@ -100,6 +122,7 @@ def pretraining_job(
         # NT-Xent's difficulty depends on the number of negatives, so every batch is a full one.
         drop_last=True,
         set_modes=partial(set_modes, network, training=True, bn="train"),
+        teacher=teacher,
     )
     return job, dataset
 

@@ -40,6 +40,8 @@ REDUCTIONS = {
     ),
     "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
+    # Without a ball and with a student that is its teacher it has a fixed point: test_deacl.py.
+    "deacl": Reduction(trains=FEW, also=((*FEW, "student_start=random", "attack_bn=batch"),)),
     "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
     "macer": Reduction(
         ("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains=("draws=3",), trains_under=GAUSSIAN

@@ -15,11 +15,14 @@ from thread_ranks import run_ranks
 from tiny_runs import QUIET, checkpoint_of
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from rushkit.objectives import HasTeacher
 from rushkit.objectives.attacked import Attacked
 from rushkit.registries import objectives
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
+from rushkit.setup.components import build_objective
+from rushkit.setup.networks import build_encoder
 from rushkit.setup.start import machine_of, start_run
 from rushkit.training.finetune import finetuning_job
 from rushkit.training.loop import train
@@ -59,12 +62,25 @@ def training_recipe(tiny, name, options, *changes):
     return recipe_of(tiny, name, options, (*REDUCTIONS[name].trains_under, *changes))
 
 
+def teacher_of(recipe):
+    """A teacher for the objectives that have one."""
+    if not isinstance(build_objective(recipe, recipe.pretrain), HasTeacher):
+        return None
+    return build_encoder(recipe, recipe.data.image_size).eval().requires_grad_(False)
+
+
 def job_of(recipe, stage):
     """The job of a stage in float64."""
     machine = machine_of(recipe)
-    job = pretraining_job(recipe, machine)[0] if stage == "pretrain" else finetuning_job(recipe, None, machine)[0]
+    if stage == "pretrain":
+        job, _ = pretraining_job(recipe, machine, teacher=teacher_of(recipe))
+    else:
+        job, *_ = finetuning_job(recipe, None, machine)
     job.network.double()
     job.memory.double()
+    # Views of the objective's own are float32.
+    for module in (job.network, *job.memory.children()):
+        module.register_forward_pre_hook(lambda _, given: tuple(x.double() for x in given))
     views = job.views
     return replace(job, views=lambda images, source: views(images, source).double())
 

@@ -1,0 +1,80 @@
+"""The teacher of a pre-training: whether the objective has one, whether it suits the images, and what is said of it."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from rushkit.errors import UsageError, shell_line
+from rushkit.objectives import HasTeacher
+from rushkit.recipe.find import available
+from rushkit.recipe.schema import Recipe
+from rushkit.results.training import Teacher
+from rushkit.results.words import noise_words, plain_noise
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.setup import components
+from rushkit.setup.model import NOISE_DRAWN, image_size_of, load_encoder, recipe_of
+
+# Whatever noise it was trained under: RUSH's first view is a clean one, too.
+_SEES = "the clean views, without noise"
+
+
+def check_teacher(recipe: Recipe, named: str | None) -> None:
+    """Check that a teacher is named if the recipe's objective has one, and only then.
+
+    Args:
+        recipe: Section pretrain; the name stands in the message.
+        named: What ``--from`` says, or the checkpoint's path; None if no teacher is named.
+
+    Raises:
+        UsageError: a teacher is missing, or is one too many.
+    """
+    objective = recipe.pretrain.objective
+    taught = isinstance(components.build_objective(recipe, recipe.pretrain), HasTeacher)
+    if taught and named is None:
+        # Recipes of RUSH are called like their data.
+        maker = recipe.data.name if recipe.data.name in available() else "NAME"
+        raise UsageError(
+            f"objective {objective!r} learns from a teacher, and none is named: --from is missing",
+            f"for example: {shell_line('rushkit', 'pretrain', '--recipe', recipe.name, '--from', maker)}; "
+            f"make a teacher with: {shell_line('rushkit', 'pretrain', '--recipe', maker)}",
+        )
+    if named is not None and not taught:
+        raise UsageError(
+            f"objective {objective!r} learns from no teacher: {named} does not go with it",
+            "leave --from out; `deacl` has a teacher",
+        )
+
+
+def load_teacher(recipe: Recipe, source: Checkpoint | None) -> nn.Module | None:
+    """Return the encoder of a checkpoint, in eval mode on the CPU and without gradients; None for none.
+
+    Args:
+        recipe: Of the student, which must take images of the same size.
+        source: The teacher's checkpoint.
+
+    Raises:
+        UsageError: the teacher takes images of another size.
+        CheckpointError: the checkpoint does not fit its own recipe.
+    """
+    if source is None:
+        return None
+    theirs, ours = image_size_of(source), components.image_size(recipe, components.build_dataset(recipe))
+    if theirs != ours:
+        raise UsageError(
+            f"the teacher {source.path} takes images of {theirs}x{theirs}, and the student's are {ours}x{ours}",
+            f"--set data.image_size={theirs}, or another teacher",
+        )
+    return load_encoder(source)
+
+
+def teacher_record(source: Checkpoint) -> Teacher:
+    """Return the record of a teacher."""
+    recipe = recipe_of(source)
+    noise = noise_words(plain_noise(recipe.noise)) if source.meta.get(NOISE_DRAWN) is True else ""
+    return Teacher(source=str(source.path), recipe=recipe.name, noise=noise, sees=_SEES)
+
+
+def describe_teacher(record: Teacher) -> str:
+    """Return a sentence on a teacher: what it is, and what it sees."""
+    trained = f"trained under noise {record.noise}" if record.noise else "trained without noise"
+    return f"the teacher is {record.source} (recipe {record.recipe}, {trained}); it sees {record.sees}"
