@@ -91,6 +91,8 @@ objectives = Registry(
     "rushkit.objectives",
     {
         "acl": "rushkit.objectives.acl:Acl",
+        "byol": "rushkit.objectives.byol:Byol",
+        "byorl": "rushkit.objectives.byorl:Byorl",
         "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
         "deacl": "rushkit.objectives.deacl:DeACL",

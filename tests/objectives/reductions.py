@@ -38,6 +38,10 @@ REDUCTIONS = {
     "acl": Reduction(
         ("eps=0", "stream=adversarial"), "simclr", trains=FEW, also=((*FEW, "stream=single", "norm=l2", "eps=0.5"),)
     ),
+    "byol": Reduction(trains=("tau=0.6",), also=(("joint_forward=true",),)),
+    "byorl": Reduction(
+        ("eps=0",), "byol", trains=(*FEW, "tau=0.6"), also=((*FEW, "attacked_views=first", "attack_bn=batch"),)
+    ),
     "consistency": Reduction(("draws=1", "eta=0"), "cross-entropy", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
     # Without a ball and with a student that is its teacher it has a fixed point: test_deacl.py.
