@@ -170,7 +170,8 @@ def test_a_circle_is_seen():
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"networks"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": (
-        {"batch", "knn", "schedule", "optimizer", "average", "mixing", "epoch_log", "teacher"},
+        {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
+        {"optimizer"},
         {"job"},
         {"recomputation", "restore", "validation"},
         {"loop"},

@@ -29,9 +29,9 @@ from rushkit.recipe.sections import (
 class Optimizer(Section):
     """The optimizer."""
 
-    name: Literal["sgd", "adamw"] = Field(default="sgd", description="the update rule")
+    name: Literal["sgd", "adamw", "lars"] = Field(default="sgd", description="the update rule")
     lr: LearningRate
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd; adamw has its own")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd and lars; adamw has its own")
     weight_decay: WeightDecay = 0.0
     decay: Literal["all", "weights", "not-norm"] = Field(
         default="all",
@@ -40,10 +40,26 @@ class Optimizer(Section):
     )
     nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd alone")
 
+    eta: float = Field(
+        default=0.001,
+        gt=0,
+        le=1,
+        description="of lars: η of the trust ratio η‖w‖ / (‖g‖ + λ‖w‖) that scales a gradient",
+    )
+    lr_inside: bool = Field(
+        default=False, description="of lars: whether the rate enters the momentum, or multiplies it when it is applied"
+    )
+    exclude: bool = Field(
+        default=False, description="of lars: whether normalisation layers and biases have ratio 1 and no weight decay"
+    )
+    clip: bool = Field(default=False, description="of lars: whether the ratio is cut to min(ratio / rate, 1)")
+
     @model_validator(mode="after")
     def _nesterov_has_momentum(self) -> Self:
         if self.nesterov and not self.momentum:
             raise ValueError("nesterov needs a momentum above 0")
+        if self.nesterov and self.name == "lars":
+            raise ValueError("nesterov is of sgd: lars has no such momentum")
         return self
 
 
@@ -71,6 +87,9 @@ class Schedule(Section):
     )
     min_lr: float = Field(default=0.001, ge=0, description="where the cosine ends")
     warmup_epochs: int = Field(default=0, ge=0, description="epochs of linear rise to `lr` before it; 0: none")
+    warmup_from: float = Field(
+        default=0.0, ge=0, description="the rate of the first step, or epoch, of that rise; 0: a step or epoch after 0"
+    )
     milestones: Annotated[list[Milestone], Field(min_length=1), AfterValidator(check_rising)] = Field(
         default=[0.5, 0.75], description='of `steps`: shares of the run; "2/3" may be written'
     )

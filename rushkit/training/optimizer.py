@@ -1,4 +1,4 @@
-"""The optimizer of a training stage, and what its weight decay acts on."""
+"""The optimizer of a training stage, and what its weight decay and its trust ratios act on."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rushkit.recipe.schema import Optimizer
+from rushkit.training.lars import Lars
 
 _NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm)
 
@@ -25,6 +26,16 @@ def build_optimizer(
         device: Where they are.
         norms: Those of normalisation layers; see ``norm_parameters``.
     """
+    if section.name == "lars":
+        return Lars(
+            _lars_groups(section, parameters, norms),
+            lr=section.lr,
+            momentum=section.momentum,
+            weight_decay=section.weight_decay,
+            eta=section.eta,
+            lr_inside=section.lr_inside,
+            clip=section.clip,
+        )
     groups = decay_groups(section, parameters, norms)
     fused = device.type in ("cpu", "cuda")
     if section.name == "adamw":
@@ -50,6 +61,19 @@ def decay_groups(
     others = [parameter for parameter in parameters if id(parameter) in exempt]
     groups: list[dict[str, Any]] = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
+
+
+def _lars_groups(
+    section: Optimizer, parameters: list[nn.Parameter], norms: Collection[nn.Parameter]
+) -> list[dict[str, Any]]:
+    """Return the groups of LARS; what the recipe excludes, normalisation layers and biases, is one of its own."""
+    if not section.exclude:
+        return decay_groups(section, parameters, norms)
+    excluded = {id(parameter) for parameter in (*norms, *(each for each in parameters if each.dim() < 2))}
+    adapted = [parameter for parameter in parameters if id(parameter) not in excluded]
+    others = [parameter for parameter in parameters if id(parameter) in excluded]
+    plain = {"params": others, "weight_decay": 0.0, "adapt": False}
+    return [*decay_groups(section, adapted, norms), *([plain] if others else [])]
 
 
 def norm_parameters(*modules: nn.Module) -> list[nn.Parameter]:

@@ -19,10 +19,10 @@ def rate_of_step(settings: Training, step: int, steps_per_epoch: int) -> float:
     if schedule.name == "steps" and step >= warmup:
         return steps_schedule(step, total, peak, schedule.milestones, schedule.factor)
     end = min(schedule.min_lr, peak) if schedule.name == "cosine" else peak
-    return learning_rate(step, total, peak, end, warmup)
+    return learning_rate(step, total, peak, end, warmup, min(schedule.warmup_from, peak))
 
 
-def learning_rate(step: int, steps: int, start: float, end: float, warmup: int = 0) -> float:
+def learning_rate(step: int, steps: int, start: float, end: float, warmup: int = 0, first: float = 0.0) -> float:
     """Return the learning rate of a step: a linear warm-up to ``start``, then half a cosine down to ``end``.
 
     Example::
@@ -35,7 +35,11 @@ def learning_rate(step: int, steps: int, start: float, end: float, warmup: int =
         start: The highest rate.
         end: The rate of the last step; ``start`` gives a constant rate.
         warmup: Number of warm-up steps; 0 for none.
+        first: The rate of step 0, from which the warm-up reaches ``start`` at step ``warmup``. With 0 all its rates lie
+            a step further on the way: a step with a rate of 0 would be lost.
     """
+    if step < warmup and first:
+        return first + (start - first) * step / warmup
     if step < warmup:
         return start * (step + 1) / warmup
     return cosine_schedule(step - warmup, steps - warmup, start, end)

@@ -83,6 +83,11 @@ norm = "l3"
             "pretrain.optimizer = {nesterov = true, momentum = 0}",
             "pretrain.optimizer: nesterov needs a momentum above 0",
         ),
+        (
+            "pretrain.optimizer = {name = 'lars', nesterov = true}",
+            "pretrain.optimizer: nesterov is of sgd: lars has no such momentum",
+        ),
+        ("pretrain.optimizer.eta = 0", "pretrain.optimizer.eta: must be greater than 0 (got 0)"),
         ("finetune.freeze = 'half'", "finetune.freeze: must be 'encoder', 'all' or 'none' (got 'half')"),
         ("finetune.schedule.milestones = []", "finetune.schedule.milestones: must not be empty"),
         ("finetune.schedule.milestones = [0.5, 0.5]", "finetune.schedule.milestones: must rise from each to the next"),

@@ -10,12 +10,14 @@ from torch import nn
 from rushkit.errors import CheckpointError
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.optimizer_state import optimizer_tensors, restore_optimizer
+from rushkit.training.lars import Lars
 
 MAKERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.5, momentum=0.9, weight_decay=1e-4),
     "sgd-plain": lambda p: torch.optim.SGD(p, lr=0.1),
     "adamw": lambda p: torch.optim.AdamW(p, lr=1e-3),
     "adamw-amsgrad-tensor-lr": lambda p: torch.optim.AdamW(p, lr=torch.tensor(1e-3), amsgrad=True, capturable=False),
+    "lars": lambda p: Lars([{"params": p[:1]}, {"params": p[1:], "adapt": False}], lr=0.5, lr_inside=True, clip=True),
     "groups": lambda p: torch.optim.SGD([{"params": p[:1]}, {"params": p[1:], "lr": 0.03}], lr=0.7, momentum=0.9),
 }
 

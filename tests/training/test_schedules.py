@@ -32,6 +32,21 @@ def test_warmup_is_linear_and_ends_at_lr():
     assert rates[-1] == pytest.approx(0.0, abs=1e-12)
 
 
+def test_a_warmup_from_a_rate_begins_with_it_and_reaches_lr_where_the_cosine_begins():
+    warm = settings(lr=1.5, min_lr=0.0, warmup_epochs=10, warmup_from=0.1, epochs=12, per="epoch")
+    rates = [rate_of_step(warm, step, 3) for step in range(36)]
+    assert rates[::3] == pytest.approx([*(0.1 + 0.14 * epoch for epoch in range(10)), 1.5, 0.0], abs=1e-12)
+    assert rates[0] == rates[2] == 0.1
+    each_step = settings(lr=0.5, warmup_epochs=2, warmup_from=0.1, epochs=5)
+    rates = [rate_of_step(each_step, step, 4) for step in range(9)]
+    assert rates == pytest.approx([0.1 + 0.05 * step for step in range(9)], abs=1e-12)
+
+
+def test_a_warmup_from_above_lr_does_not_start_above_it():
+    low = settings(lr=0.05, min_lr=0.01, warmup_epochs=2, warmup_from=0.1, epochs=5)
+    assert [rate_of_step(low, step, 4) for step in range(9)] == [0.05] * 9
+
+
 def test_a_warmup_as_long_as_the_training_has_no_cosine():
     warm = settings(warmup_epochs=9, epochs=3)
     rates = [rate_of_step(warm, step, 4) for step in range(12)]

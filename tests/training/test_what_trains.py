@@ -95,7 +95,7 @@ def test_normalisation_layers_of_the_memory_are_exempt_too():
 
 def test_every_shipped_optimizer_can_be_built():
     parameters = [torch.nn.Parameter(torch.zeros(2))]
-    for name in ("sgd", "adamw"):
+    for name in ("sgd", "adamw", "lars"):
         section = Finetune.model_validate({"optimizer": {"name": name, "lr": 0.1}}).optimizer
         assert build_optimizer(section, parameters, torch.device("cpu")).param_groups[0]["lr"] == 0.1
 
@@ -108,7 +108,7 @@ def test_every_shipped_optimizer_can_be_built():
         ("not-norm", {"1.weight", "1.bias", "4.weight", "4.bias", "5.weight", "5.bias"}),
     ],
 )
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
 def test_weight_decay_shrinks_what_the_recipe_says_and_nothing_else(decay, exempt, name):
     model = torch.nn.Sequential(
         torch.nn.Conv2d(3, 4, 1),
@@ -134,9 +134,19 @@ def test_weight_decay_shrinks_what_the_recipe_says_and_nothing_else(decay, exemp
         assert torch.equal(parameter, before[key] * (1.0 if key in exempt else 0.75)), key
 
 
-@pytest.mark.parametrize("decay", ["weights", "not-norm"])
-def test_an_optimizer_with_an_exemption_resumes_bit_for_bit(tiny, at_step, decay):
-    recipe = tiny("finetune.freeze=none", f"finetune.optimizer.decay={decay}", "finetune.optimizer.weight_decay=0.1")
+@pytest.mark.parametrize(
+    "exemption",
+    [
+        ("decay=weights",),
+        ("decay=not-norm",),
+        ("name=lars", "exclude=true"),
+        ("name=lars", "lr_inside=true", "clip=true"),
+    ],
+    ids="-".join,
+)
+def test_an_optimizer_with_an_exemption_resumes_bit_for_bit(tiny, at_step, exemption):
+    options = ("weight_decay=0.1", *exemption)
+    recipe = tiny("finetune.freeze=none", *(f"finetune.optimizer.{option}" for option in options))
     whole = checkpoint_of(finetuned(recipe, None)).tensors
     plain = checkpoint_of(finetuned(tiny("finetune.freeze=none", "finetune.optimizer.weight_decay=0.1"), None)).tensors
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGTERM))
