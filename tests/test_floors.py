@@ -171,7 +171,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"networks"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": (
         {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
-        {"optimizer"},
+        {"labels", "optimizer"},
         {"job"},
         {"recomputation", "restore", "validation"},
         {"loop"},
@@ -224,7 +224,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"abilities"},
     ),
     "results": (
-        {"base", "words"},
+        {"base"},
+        {"clustering"},
+        {"words"},
         {"evaluation", "imported", "notes", "prediction", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},

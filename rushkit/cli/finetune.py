@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,7 +12,7 @@ from rushkit.cli.complete import complete_recipes, complete_targets
 from rushkit.cli.options import Changes, From, Output, Ranks, Resuming, Training
 from rushkit.cli.source import check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
-from rushkit.errors import UsageError, shell_line
+from rushkit.errors import RushkitError, UsageError, shell_line
 
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
@@ -101,8 +102,24 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
     if options.from_scratch is not None:
         by_itself = said_in_files(options.from_scratch, "finetune.freeze") == "none"
         return supervised_recipe(load_recipe(options.from_scratch, changes, components=True), by_itself), None
-    checkpoint = open_source(options.source, changes, "pretrain", speaker)
+    checkpoint = _encoder(options.source, changes, speaker)
     recipe = recipe_of(checkpoint)
     if options.target is not None:
         recipe = transfer_recipe(recipe, options.target, image_size_of(checkpoint))
     return derive_recipe(recipe, changes), checkpoint
+
+
+def _encoder(source: str | None, changes: list[str], speaker: Speaker) -> Checkpoint:
+    """Load a pre-trained encoder, or one that was fine-tuned on the labels of a clustering, which is as good as one."""
+    from rushkit.setup.model import PSEUDO_LABELS
+
+    try:
+        return open_source(source, changes, "pretrain", speaker)
+    except UsageError:
+        if source is None:
+            raise
+        with suppress(RushkitError):
+            checkpoint = open_source(source, changes, NAME, speaker)
+            if PSEUDO_LABELS in checkpoint.meta:
+                return checkpoint
+        raise

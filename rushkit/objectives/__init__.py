@@ -35,12 +35,20 @@ class Batch(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """Their labels (n,), int64; None in pre-training without labels."""
+        """Their labels, int64: (n,), or (n, J) where there are J columns of them; None in pre-training without a table.
+
+        Pre-training never has the data set's own labels, only those of a clustering (``pretrain.labels``).
+        """
         ...
 
     @property
     def classes(self) -> int:
-        """The number of classes K."""
+        """The number of classes K; of the first column, where there are several columns of labels."""
+        ...
+
+    @property
+    def columns(self) -> tuple[int, ...]:
+        """The number of classes of each column of labels."""
         ...
 
     @property
@@ -87,7 +95,11 @@ class Batch(Protocol):
         ...
 
     def targets(self) -> Tensor:
-        """Return the labels as probabilities, (n, classes) float32: one-hot, or smoothed where the recipe says so."""
+        """Return the labels as probabilities, (n, classes) float32: one-hot, or smoothed where the recipe says so.
+
+        Raises:
+            UsageError: there are several columns of labels.
+        """
         ...
 
     def rows(self, whole: Tensor) -> Tensor:
@@ -114,7 +126,7 @@ class Objective(Protocol):
     """The interface of a training objective; a plugin needs no base class.
 
     Attributes:
-        stage: The stage it is for; pre-training has no labels, fine-tuning has.
+        stage: The stage it is for; fine-tuning has labels, pre-training none but a clustering's.
     """
 
     stage: Literal["pretrain", "finetune"]
@@ -124,7 +136,8 @@ class Objective(Protocol):
 
         Args:
             num_features: Length of the encoder's features.
-            classes: The number of classes of each column of labels; one column unless a recipe says otherwise.
+            classes: The number of classes of each column of labels; several columns only in pre-training with a table
+                of clusters. Without one it has the data set's number of classes.
         """
         ...
 
@@ -184,6 +197,16 @@ class ChecksNoise(Protocol):
 
     def check_noise(self, noise: Noise) -> None:
         """Raise UsageError if the objective cannot train under this distribution. Called before training starts."""
+        ...
+
+
+@runtime_checkable
+class LearnsLabels(Protocol):
+    """An objective of pre-training that says whether it learns labels; ``pretrain.labels`` is refused for others."""
+
+    @property
+    def learns_labels(self) -> bool:
+        """Whether its loss takes ``batch.labels``: (n,) for one column, (n, J) for several."""
         ...
 
 

@@ -144,12 +144,29 @@ class Training(Component):
 
     objective: str = Field(description="what is trained for")
     split: SplitName = "train"
+    labels: str = Field(
+        default="",
+        description="a run of `rushkit cluster` whose table gives the labels: its name, a unique end of it, its "
+        "folder, or a recipe (its newest one); empty: the data set's own in fine-tuning, none in pre-training",
+    )
+    labels_clusters: list[Annotated[int, Field(ge=2)]] = Field(
+        default=[],
+        description="the columns of that table, by their numbers of clusters; none: all; fine-tuning takes one column",
+    )
     epochs: Epochs
     batch_size: int = Field(default=512, ge=2, description="images a step, of all ranks together")
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     save_every: Interval = Field(default=1, description="epochs between checkpoints; or steps, such as `500steps`")
     keep: int = Field(default=2, ge=2, description="newest checkpoints that stay; the best stays beside them")
+
+    @model_validator(mode="after")
+    def _columns_of_a_table(self) -> Self:
+        if self.labels_clusters and not self.labels:
+            raise ValueError("labels_clusters chooses columns of a table of clusters: name its run by labels")
+        if len(set(self.labels_clusters)) < len(self.labels_clusters):
+            raise ValueError("labels_clusters names a column twice")
+        return self
 
     def steps_between_checkpoints(self, steps_per_epoch: int) -> int:
         """Return ``save_every`` in steps."""

@@ -14,6 +14,7 @@ from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
 from rushkit.results.base import Record
 from rushkit.results.certification import Certification
+from rushkit.results.clustering import Clustering
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.selftest import SelfTest
@@ -21,11 +22,14 @@ from rushkit.results.training import Finetuning, Pretraining
 
 RESULTS_FILE = "results.json"
 
-Results = Pretraining | Finetuning | Evaluation | Attacks | Certification | Audit | SelfTest | Probe | Imported
+Results = (
+    Pretraining | Finetuning | Clustering | Evaluation | Attacks | Certification | Audit | SelfTest | Probe | Imported
+)
 
 _BY_STAGE: dict[str, type[Results]] = {
     "pretrain": Pretraining,
     "finetune": Finetuning,
+    "cluster": Clustering,
     "evaluate": Evaluation,
     "attack": Attacks,
     "certify": Certification,

@@ -9,6 +9,7 @@ from pydantic import Field
 from rushkit.results.attacks import FailedAttack, ProtocolName
 from rushkit.results.base import Count, Number, Record, Share
 from rushkit.results.imported import Origin
+from rushkit.results.training import PseudoLabels
 
 SCHEMA = 1
 Status = Literal["running", "finished", "failed", "interrupted"]
@@ -116,6 +117,7 @@ class RunFile(Facts):
         failed: Name of an attack's files -> its error; a failed attack is not retried.
         stage: For an import: the stage whose result the run stands for.
         imported: For an import: the origin of the weights.
+        labels: For a training: the clustering that its labels come from.
         error: The error that ended the last session, if it failed.
     """
 
@@ -129,4 +131,5 @@ class RunFile(Facts):
     failed: dict[str, FailedAttack] = Field(default_factory=dict)
     stage: str = ""
     imported: Origin | None = None
+    labels: PseudoLabels | None = None
     error: RunError | None = None

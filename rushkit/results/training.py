@@ -41,6 +41,22 @@ class Teacher(Record):
     sees: str
 
 
+class PseudoLabels(Record):
+    """The clustering that the labels of a training come from.
+
+    Attributes:
+        run: The folder of the clustering's run.
+        table: Hash of its table of labels.
+        clusters: The numbers of clusters of the columns that are used.
+        outside: What the features owe to data from outside, such as pretrained weights; empty: nothing.
+    """
+
+    run: str
+    table: str
+    clusters: list[Number]
+    outside: str = ""
+
+
 class Pretraining(StageResults):
     """Results of ``rushkit pretrain``.
 
@@ -51,6 +67,7 @@ class Pretraining(StageResults):
         knn_accuracy: Nearest-neighbour accuracy after the last epoch; None if it was not measured.
         knn_protocol: How it is measured; None if it is not.
         teacher: The encoder that it learnt from; None for an objective without a teacher.
+        labels: Where its labels come from; None for a training without labels.
     """
 
     stage: Literal["pretrain"] = "pretrain"
@@ -60,6 +77,7 @@ class Pretraining(StageResults):
     knn_accuracy: Share | None = None
     knn_protocol: KnnProtocol | None
     teacher: Teacher | None = None
+    labels: PseudoLabels | None = None
 
 
 class ValidationProtocol(Record):
@@ -91,6 +109,7 @@ class Finetuning(StageResults):
         validation_robust_accuracy: Accuracy on them under attack; None where they are not attacked.
         validation_protocol: How they are attacked; None where they are not.
         average_decay: Decay of the moving average that the weights are; None for weights as the last step left them.
+        labels: Where its labels come from; None for those of the data set.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -104,3 +123,4 @@ class Finetuning(StageResults):
     validation_robust_accuracy: Share | None = None
     validation_protocol: ValidationProtocol | None = None
     average_decay: Share | None = None
+    labels: PseudoLabels | None = None

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from rushkit.recipe.schema import Noise
+from rushkit.results.clustering import Clusters
 from rushkit.rounding import percent, percent_interval
 
 # Figures under the paper's protocol, or weaker than strict, must always be shown with these.
@@ -78,6 +79,16 @@ def rate_words(row: Rate) -> str:
 def plain_noise(noise: Noise) -> dict[str, object]:
     """Return a noise as a table, without the options that were not set."""
     return {key: value for key, value in noise.model_dump().items() if value is not None}
+
+
+def cluster_words(column: Clusters) -> str:
+    """Return a clustering in words: "10 clusters of 92 to 181 images, inertia 512.3, settled in 14 iterations"."""
+    sizes = f"{column.clusters} clusters of {min(column.sizes)} to {max(column.sizes)} images"
+    end = "settled in" if column.settled else "stopped after"
+    line = f"{sizes}, inertia {column.inertia:.6g}, {end} {column.iterations} iterations"
+    if column.matched is None:
+        return line
+    return f"{line}; {percent(column.matched)} % in the cluster of their class, which chose nothing"
 
 
 def noise_words(noise: Mapping[str, object]) -> str:

@@ -23,6 +23,8 @@ from rushkit.system import Machine, generator
 
 # The key of a checkpoint's metadata that tells whether training added noise to its inputs.
 NOISE_DRAWN = "noise_drawn"
+# The key that tells which clustering the labels of a training came from, if from any.
+PSEUDO_LABELS = "pseudo_labels"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,11 @@ class Classifier:
     def trained_under_noise(self) -> bool:
         """Whether fine-tuning added noise to its inputs, according to the checkpoint's metadata."""
         return self.checkpoint.meta.get(NOISE_DRAWN) is True
+
+    @property
+    def tells_clusters(self) -> bool:
+        """Whether it was fine-tuned on the labels of a clustering, and so tells no classes apart."""
+        return PSEUDO_LABELS in self.checkpoint.meta
 
     def __repr__(self) -> str:
         return (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
@@ -52,7 +52,7 @@ def build_network(
     recipe: Recipe,
     objective: Objective,
     size: int,
-    classes: int,
+    classes: int | Sequence[int],
     tensors: Mapping[str, Tensor] | None = None,
     fetch: bool = False,
 ) -> Network:
@@ -62,14 +62,14 @@ def build_network(
         recipe: Names the backbone.
         objective: Makes the head.
         size: Side of the images.
-        classes: Number of classes.
+        classes: The number of classes, or that of each column of labels.
         tensors: The checkpoint that will be loaded into it; see ``build_encoder``.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
     """
     seed = recipe.system.seed
     encoder = build_encoder(recipe, size, tensors, fetch)
     with initialised_from(seed, f"head of {objective.stage}"), _within_memory(tensors):
-        head = objective.head(num_features(encoder), [classes])
+        head = objective.head(num_features(encoder), [classes] if isinstance(classes, int) else list(classes))
     kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"
     return Network(encoder, head, kind)
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.data.memory import Split, limit_indices
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import DataError, UsageError, shell_line
 from rushkit.models.repeats import ROWS
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
@@ -75,7 +75,8 @@ class Subject:
 
         Raises:
             CheckpointError: the checkpoint holds no classifier.
-            UsageError: there is no such split, or its classes or image size differ from the model's.
+            UsageError: there is no such split, its classes or image size differ from the model's, or the model was
+                trained on the labels of a clustering.
             DataError: the split has no labels, or a label that the model has no class for.
         """
         machine = machine_of(recipe)
@@ -84,6 +85,12 @@ class Subject:
     @classmethod
     def of(cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0) -> Subject:
         """Do what ``open`` does with a model that is already loaded. All ranks must load splits in the same order."""
+        if classifier.tells_clusters:
+            path = classifier.checkpoint.path
+            raise UsageError(
+                f"{path} tells clusters apart, not the classes of {recipe.data.name}: it was trained on pseudo-labels",
+                f"train a head for the classes on its encoder: {shell_line('rushkit', 'finetune', '--from', path)}",
+            )
         dataset = build_dataset(recipe)
         images = load_split(recipe, dataset, split)
         labels = labels_of(images, len(classifier.classes))

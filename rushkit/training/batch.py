@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from rushkit.distributed import ranks
 from rushkit.distributed.share import Share
+from rushkit.errors import UsageError
 from rushkit.noises import Noise
 
 Views = Callable[[Tensor, torch.Generator], Tensor]
@@ -40,15 +41,16 @@ class StepBatch:
 
     Attributes:
         images: (n, C, H, W) uint8.
-        labels: (n,) int64, or None.
+        labels: (n,) or (n, J) int64, or None.
         progress: The share of the run that is done, in [0, 1).
         epoch: The epochs that are done, with fraction.
         share: The rows of the whole batch that they are.
         source: The generator of the step, of which every rank has its own in the same state.
         draws: The views and the noise.
-        classes: The number of classes.
+        classes: The number of classes; of the first column of labels, where there are several.
         label_smoothing: (n,) share of each label that is spread over all classes; None for none.
         noted: What ``note`` was told.
+        columns: The number of classes of each column of labels; none means the one column of ``classes``.
     """
 
     images: Tensor
@@ -61,6 +63,10 @@ class StepBatch:
     classes: int = 0
     label_smoothing: Tensor | None = None
     noted: dict[str, Tensor] = field(default_factory=dict, repr=False)
+    columns: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.columns = self.columns or (self.classes,)
 
     @property
     def distribution(self) -> Noise:
@@ -99,8 +105,17 @@ class StepBatch:
         return replace(self, images=images, labels=moved(self.labels), label_smoothing=moved(self.label_smoothing))
 
     def targets(self) -> Tensor:
-        """Return the labels as probabilities, (n, classes) float32: one-hot, or smoothed where the recipe says so."""
+        """Return the labels as probabilities, (n, classes) float32: one-hot, or smoothed where the recipe says so.
+
+        Raises:
+            UsageError: there are several columns of labels.
+        """
         assert self.labels is not None
+        if self.labels.dim() > 1:
+            raise UsageError(
+                f"an objective that takes one column of labels got {len(self.columns)}",
+                "choose one, for example pretrain.labels_clusters = [10]",
+            )
         exact = F.one_hot(self.labels, self.classes).float()
         if self.label_smoothing is None:
             return exact

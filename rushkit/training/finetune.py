@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import partial
 
+from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
 from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes, zero_head
 from rushkit.recipe.load import build_recipe
@@ -16,9 +17,11 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
+from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training.average import Average
 from rushkit.training.job import TrainingJob
+from rushkit.training.labels import Table, recorded_by, table_for
 from rushkit.training.loop import train
 from rushkit.training.mixing import extra_of, fingerprint_with
 from rushkit.training.validation import CLEAN, ROBUST, HeldOut, validated
@@ -54,7 +57,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         mirror_metrics(recipe, run)
         # What starts from a checkpoint, or is resumed, has its weights.
         fetch = source is None and not run.checkpoints.paths()
-        job, report, trainable = finetuning_job(recipe, source, machine, fetch)
+        job, report, trainable = finetuning_job(recipe, source, machine, fetch, run)
         run.speaker.say(
             f"finetune {recipe.name}: {job.images} in {len(job.classes)} classes, "
             f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
@@ -72,6 +75,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             run.speaker.say(f"validation: {attacked.attack}, on {attacked.images}; {attacked.use}")
         if job.average is not None:
             run.speaker.say(f"the weights are averaged: their moving average, decay {settings.average.decay}, is saved")
+        job.record_labels(run)
         figures = train(job, run, machine, recipe.system.seed)
         results = Finetuning(
             recipe=recipe.name,
@@ -84,6 +88,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             validation_robust_accuracy=figures.get(ROBUST),
             validation_protocol=attacked,
             average_decay=settings.average.decay or None,
+            labels=job.pseudo,
         )
         return run.write_results(results)
 
@@ -110,22 +115,25 @@ def supervised_recipe(recipe: Recipe, by_itself: bool = False) -> Recipe:
 
 
 def finetuning_job(
-    recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False
+    recipe: Recipe, source: Checkpoint | None, machine: Machine, fetch: bool = False, run: Run | None = None
 ) -> tuple[TrainingJob, LoadReport | None, list[str]]:
     """Return the job for the loop, the report of loading the source, and the names of trainable parameters.
 
-    ``fetch`` says whether to fetch the pretrained weights that the recipe may ask for.
+    ``fetch`` says whether to fetch the pretrained weights that the recipe may ask for; ``run``, which may be a resumed
+    one, knows the clustering that its labels come from.
     """
     settings = recipe.finetune
     dataset = components.build_dataset(recipe)
     split = components.load_split(recipe, dataset, settings.split)
-    if split.labels is None:
+    table = _clusters(recipe, split, run)
+    if split.labels is None and table is None:
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
-    components.check_several_classes(split.name, len(dataset.classes))
+    classes = tuple(dataset.classes) if table is None else table.names
+    components.check_several_classes(split.name, len(classes))
     size = components.image_size(recipe, dataset)
     extra = extra_of(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    network = networks.build_network(recipe, objective, size, len(classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.head_start == "zero":
         zero_head(network)
@@ -141,15 +149,43 @@ def finetuning_job(
         split=split,
         fingerprint=fingerprint_with(split, extra),
         image_size=size,
-        classes=tuple(dataset.classes),
+        classes=classes,
         views=components.training_views(settings.augment),
         noise=components.build_noise(recipe),
         drop_last=settings.drop_last,
         set_modes=partial(set_modes, network, training=True, bn=settings.bn),
         extra=extra,
         average=Average(network, decay) if decay else None,
-    )
-    return validated(job, dataset, machine), report, trainable
+        labels=split.labels,
+        columns=(len(classes),),
+    ).with_table(table)
+    # Validation images have classes, which are nothing to tell clusters by.
+    return validated(job, dataset, machine) if table is None else job, report, trainable
+
+
+def _clusters(recipe: Recipe, split: Split, run: Run | None) -> Table | None:
+    """Return the pseudo-labels of a fine-tuning; None where it has the data set's labels.
+
+    Raises:
+        UsageError: several columns of them, or together with what knows classes alone.
+    """
+    settings = recipe.finetune
+    if not settings.labels:
+        return None
+    for key, said in (("extra.path", settings.extra.path), ("validation.steps", settings.validation.steps)):
+        if said:
+            raise UsageError(
+                f"finetune.{key} = {said} is about images with classes, and finetune.labels names clusters",
+                "leave one of them out",
+            )
+    table = table_for(recipe, settings, split, fingerprint_of(split), recorded_by(run))
+    assert table is not None
+    if len(table.columns) > 1:
+        raise UsageError(
+            f"finetune.labels: {settings.labels} has {len(table.columns)} columns, and fine-tuning takes one",
+            f"choose one, for example --set finetune.labels_clusters=[{table.columns[0]}]",
+        )
+    return table
 
 
 def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:

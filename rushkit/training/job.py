@@ -16,8 +16,12 @@ from rushkit.noises import Noise
 from rushkit.objectives import ChecksNoise, KeepsPasses, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.results.training import PseudoLabels
+from rushkit.run.folder import Run
 from rushkit.setup.components import describe_split
+from rushkit.setup.model import PSEUDO_LABELS
 from rushkit.training.average import LIVE, Average
+from rushkit.training.labels import Table
 from rushkit.training.mixing import Extra
 from rushkit.training.optimizer import norm_parameters
 
@@ -57,6 +61,9 @@ class TrainingJob:
         average: Averages the weights, and the averages are what is measured and saved; None for the live ones.
         extra: Extra training images that make up a part of every batch; None for none.
         teacher: The encoder that the network learns from, which the memory holds; None for none.
+        labels: The labels of the batches, (N,) or (N, J) int64; None for none, whatever labels the split has.
+        columns: The number of classes of each column of labels.
+        pseudo: Which clustering the labels come from; None for the data set's own.
 
     Raises:
         UsageError: there is a single image, the batch is larger than the data set, the objective does not go with the
@@ -81,6 +88,9 @@ class TrainingJob:
     average: Average | None = None
     extra: Extra | None = None
     teacher: nn.Module | None = None
+    labels: Tensor | None = None
+    columns: tuple[int, ...] = ()
+    pseudo: PseudoLabels | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.objective, ChecksNoise):
@@ -110,6 +120,27 @@ class TrainingJob:
         """Return the same job, measured after each epoch; ``best_by`` names the value that chooses the checkpoint."""
         return replace(self, evaluate=evaluate, best_by=best_by)
 
+    def with_table(self, table: Table | None) -> TrainingJob:
+        """Return the same job with the labels of a clustering; None changes nothing."""
+        if table is None:
+            return self
+        return replace(self, labels=table.labels, columns=table.columns, pseudo=table.origin)
+
+    def record_labels(self, run: Run) -> None:
+        """Say which clustering the labels come from, and keep it in run.json, so that a resumed run has the same."""
+        if self.pseudo is None:
+            return
+        run.speaker.say(self.labels_words)
+        run.update(labels=self.pseudo)
+
+    @property
+    def labels_words(self) -> str:
+        """Where the labels come from, if it is a clustering."""
+        assert self.pseudo is not None
+        kinds = ", ".join(map(str, self.columns))
+        outside = f"; {self.pseudo.outside}" if self.pseudo.outside else ""
+        return f"labels: {kinds} clusters of {self.pseudo.run}, not classes{outside}"
+
     @property
     def stage(self) -> str:
         """``"pretrain"`` or ``"finetune"``."""
@@ -120,6 +151,11 @@ class TrainingJob:
         """What the training images are, for messages."""
         images = describe_split(self.split)
         return images if self.extra is None else f"{images}, {self.extra.describe(self.settings.batch_size)}"
+
+    @property
+    def fed(self) -> Split:
+        """The images of the batches, without labels where there are none to train with."""
+        return self.split if self.labels is not None else replace(self.split, labels=None)
 
     @property
     def origins(self) -> str:
@@ -195,4 +231,5 @@ class TrainingJob:
             "image_size": self.image_size,
             "classes": list(self.classes),
             "content": self.fingerprint,
+            **({} if self.pseudo is None else {PSEUDO_LABELS: self.pseudo.to_table()}),
         }

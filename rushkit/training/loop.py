@@ -75,7 +75,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     settings, stage, per_epoch = job.settings, job.stage, job.steps_per_epoch
     _check_ranks(job)
     optimizer = build_optimizer(settings.optimizer, job.trained, machine.device, job.norms)
-    feed = Feed(job.split, job.extra, settings.batch_size, seed, stage, machine.device)
+    feed = Feed(job.fed, job.extra, settings.batch_size, seed, stage, machine.device, job.labels)
     draws = Draws(job.views, job.noise)
     resumed_at = restore(job, run, optimizer, draws)
     _prepare(job, run, machine)
@@ -102,8 +102,9 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                     share=rows.share,
                     source=generator(seed, f"{stage}-draws", epoch, index, device=machine.device),
                     draws=draws,
-                    classes=len(job.classes),
+                    classes=job.columns[0] if job.columns else len(job.classes),
                     label_smoothing=rows.label_smoothing,
+                    columns=job.columns,
                 )
                 rate = rate_of_step(settings, step, per_epoch)
                 for group in optimizer.param_groups:

@@ -82,7 +82,7 @@ class Rows:
 
     Attributes:
         images: (n, C, H, W) uint8.
-        labels: (n,) int64, or None.
+        labels: (n,) or (n, J) int64, or None.
         label_smoothing: (n,) float32, the share of each label that is spread over all classes; None for none.
         share: The rows of the whole batch that they are.
     """
@@ -107,13 +107,21 @@ class Feed:
         seed: Seeds the orders.
         stage: ``"pretrain"`` or ``"finetune"``; the stages have different orders.
         device: The device that trains; images lie there if they take less than half of its free memory.
+        labels: Labels (N,) or (N, J) in place of the split's own; None for those.
     """
 
     def __init__(
-        self, split: Split, extra: Extra | None, batch_size: int, seed: int, stage: str, device: torch.device
+        self,
+        split: Split,
+        extra: Extra | None,
+        batch_size: int,
+        seed: int,
+        stage: str,
+        device: torch.device,
+        labels: Tensor | None = None,
     ) -> None:
         self._device, self._batch_size = device, batch_size
-        self._main = _Source(split, seed, f"{stage}-order", device)
+        self._main = _Source(split, seed, f"{stage}-order", device, labels)
         self._extra = None if extra is None else _Source(extra.split, seed, f"{stage}-extra-order", device)
         self._of_extra = 0 if extra is None else extra.count(batch_size)
         self._smoothing = 0.0 if extra is None else extra.smoothing
@@ -148,8 +156,11 @@ class Feed:
 class _Source:
     """The images of a split, in one random order after another."""
 
-    def __init__(self, split: Split, seed: int, purpose: str, device: torch.device) -> None:
-        self._images, self._labels = resident(split, device)
+    def __init__(
+        self, split: Split, seed: int, purpose: str, device: torch.device, labels: Tensor | None = None
+    ) -> None:
+        self._images, own = resident(split, device)
+        self._labels = own if labels is None else labels.to(self._images.device)
 
         @lru_cache(maxsize=2)
         def order(number: int) -> Tensor:

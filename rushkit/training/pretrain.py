@@ -9,7 +9,9 @@ from torch import nn
 
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, limit
+from rushkit.errors import UsageError
 from rushkit.models.network import num_parameters, set_modes
+from rushkit.objectives import LearnsLabels
 from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.checkpoint import Checkpoint
@@ -20,6 +22,7 @@ from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
 from rushkit.training.job import TrainingJob
+from rushkit.training.labels import recorded_by, table_for
 from rushkit.training.loop import train
 from rushkit.training.teacher import check_teacher, describe_teacher, load_teacher, teacher_record
 
@@ -52,7 +55,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         mirror_metrics(recipe, run)
         # What is resumed has its weights.
         fetch = not run.checkpoints.paths()
-        job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher))
+        job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher), run=run)
         searched = neighbours(recipe, dataset, job.split)
         if searched is not None:
             evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine)
@@ -68,6 +71,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         record = None if teacher is None else teacher_record(teacher)
         if record is not None:
             run.speaker.say(describe_teacher(record))
+        job.record_labels(run)
         figures = train(job, run, machine, recipe.system.seed)
         results = Pretraining(
             recipe=recipe.name,
@@ -76,6 +80,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
             knn_accuracy=figures.get("knn_accuracy"),
             knn_protocol=searched and knn_protocol(settings.knn, *searched, chooses=job.best_by is not None),
             teacher=record,
+            labels=job.pseudo,
         )
         return run.write_results(results)
 
@@ -86,6 +91,7 @@ def pretraining_job(
     split: Split | None = None,
     fetch: bool = False,
     teacher: nn.Module | None = None,
+    run: Run | None = None,
 ) -> tuple[TrainingJob, Dataset]:
     """Return the job for the training loop, and the data set.
 
@@ -95,16 +101,26 @@ def pretraining_job(
         split: Images to train on in place of those of the data set.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
         teacher: The encoder to learn from, in eval mode and without gradients, for an objective that has a teacher.
+        run: The run of the training, which may be a resumed one; None for none.
 
     Raises:
-        UsageError: the teacher does not suit the recipe's network.
+        UsageError: the teacher does not suit the recipe's network; ``pretrain.labels`` names no clustering of these
+            images, or the objective learns no labels.
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
     split = components.load_split(recipe, dataset, settings.split) if split is None else split
     size = components.image_size(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    network = networks.build_network(recipe, objective, size, len(dataset.classes), fetch=fetch)
+    if settings.labels and not (isinstance(objective, LearnsLabels) and objective.learns_labels):
+        raise UsageError(
+            f"pretrain.labels: the objective {settings.objective!r} learns no labels",
+            "leave it out, or choose an objective that does: docs/objectives.md",
+        )
+    content = fingerprint_of(split)
+    table = table_for(recipe, settings, split, content, recorded_by(run))
+    columns = (len(dataset.classes),) if table is None else table.columns
+    network = networks.build_network(recipe, objective, size, columns, fetch=fetch)
     network = networks.channels_last(network.to(machine.device))
     teacher = teacher and networks.channels_last(teacher.to(machine.device))
     job = TrainingJob(
@@ -114,7 +130,7 @@ def pretraining_job(
         objective=objective,
         memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed, teacher),
         split=split,
-        fingerprint=fingerprint_of(split),
+        fingerprint=content,
         image_size=size,
         classes=tuple(dataset.classes),
         views=components.contrastive_views(recipe, size),
@@ -123,8 +139,9 @@ def pretraining_job(
         drop_last=True,
         set_modes=partial(set_modes, network, training=True, bn="train"),
         teacher=teacher,
+        columns=columns,
     )
-    return job, dataset
+    return job.with_table(table), dataset
 
 
 def neighbours(recipe: Recipe, dataset: Dataset, training: Split) -> tuple[Split, Split] | None:

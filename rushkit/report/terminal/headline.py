@@ -14,12 +14,13 @@ from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks, variant_words
 from rushkit.results.auditing import POWER_CHECK, Audit
 from rushkit.results.certification import Certification
+from rushkit.results.clustering import Clustering
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
-from rushkit.results.words import accuracy_words, certainty, encoder_words, points_words, rate_words
+from rushkit.results.words import accuracy_words, certainty, cluster_words, encoder_words, points_words, rate_words
 from rushkit.robustness.deviations import settings_line
 from rushkit.rounding import as_asked, percent
 
@@ -57,7 +58,9 @@ def headline(results: Results) -> Headline:
     return Headline(_line(results))
 
 
-def _line(results: Evaluation | Certification | Audit | SelfTest | Probe | Imported | Pretraining | Finetuning) -> str:
+def _line(
+    results: Clustering | Evaluation | Certification | Audit | SelfTest | Probe | Imported | Pretraining | Finetuning,
+) -> str:
     match results:
         case Evaluation():
             return _evaluated_line(results)
@@ -71,6 +74,9 @@ def _line(results: Evaluation | Certification | Audit | SelfTest | Probe | Impor
             return _probed_line(results)
         case Imported():
             return _imported_line(results)
+        case Clustering():
+            kinds = ", ".join(str(column.clusters) for column in results.columns)
+            return f"{kinds} clusters, n = {results.images}"
         case Pretraining() if results.knn_accuracy is not None:
             return f"kNN {percent(results.knn_accuracy)} %"
         case _:
@@ -94,6 +100,8 @@ def figures(results: Results) -> list[str]:
             return _probed(results)
         case Imported():
             return _imported(results)
+        case Clustering():
+            return _clustered(results)
         case _:
             return _numbers(results)
 
@@ -154,6 +162,12 @@ def _imported(results: Imported) -> list[str]:
     if clean is None:
         return [made]
     return [made, f"{clean.data}, clean, without noise: {accuracy_words(clean)} %, n = {clean.images}"]
+
+
+def _clustered(results: Clustering) -> list[str]:
+    features = f"{results.features} features of {results.source}, of unit length"
+    lines = [f"{results.data}, n = {results.images}, by {features}", *filter(None, [results.outside])]
+    return [*lines, *(cluster_words(column) for column in results.columns)]
 
 
 def _evaluated(results: Evaluation) -> list[str]:
