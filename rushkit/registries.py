@@ -99,6 +99,7 @@ objectives = Registry(
         "free": "rushkit.objectives.free:Free",
         "macer": "rushkit.objectives.macer:Macer",
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",
+        "rocl": "rushkit.objectives.rocl:RoCL",
         "rush": "rushkit.objectives.nt_xent:Rush",
         "simclr": "rushkit.objectives.nt_xent:SimCLR",
         "smoothadv": "rushkit.objectives.smoothadv:SmoothAdv",

@@ -51,6 +51,10 @@ REDUCTIONS = {
         ("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains=("draws=3",), trains_under=GAUSSIAN
     ),
     "pgd-at": Reduction(("eps=0",), "cross-entropy", trains=FEW, also=((*FEW, "awp=0.05", "cutmix=true"),)),
+    "rocl": Reduction(
+        trains=FEW,
+        also=((*FEW, "regulariser=separate", "detach_keys=true", "attack_to=original", "regularise_to=original"),),
+    ),
     "rush": Reduction(("noise_on=none",), "simclr", noise=GAUSSIAN, trains_under=GAUSSIAN),
     "simclr": Reduction(),
     "smoothadv": Reduction(

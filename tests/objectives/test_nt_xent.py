@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import pytest
 import torch
 from batches import Seen, batch_of, inputs_of, loss_of, losses_of, plain
+from contrastive_parts import written_out
 from thread_ranks import run_ranks
 from torch import Generator, Tensor
 
@@ -18,25 +18,6 @@ from rushkit.objectives.nt_xent import Rush, SimCLR, nt_xent, nt_xent_views
 
 def draw(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(*shape, generator=Generator().manual_seed(seed), dtype=dtype)
-
-
-def written_out(views: Sequence[Tensor], temperature: float, positives: str = "sum") -> Tensor:
-    """The loss over V views as loops over scalars, in float64; SimCLR's equation 1 where V is 2."""
-    n = len(views[0])
-    z = [list(row) for row in torch.cat(list(views)).double()]
-    total = torch.zeros((), dtype=torch.float64)
-
-    def similarity(i: int, k: int) -> Tensor:
-        dot = sum(a * b for a, b in zip(z[i], z[k], strict=True))
-        return dot / (sum(a * a for a in z[i]) * sum(b * b for b in z[k])) ** 0.5
-
-    weight = 1 / (len(views) - 1) if positives == "mean" else 1
-    for i in range(len(z)):
-        denominator = sum((similarity(i, k) / temperature).exp() for k in range(len(z)) if k != i)
-        for positive in range(i % n, len(z), n):
-            if positive != i:
-                total = total + weight * (denominator.log() - similarity(i, positive) / temperature)
-    return total / len(z)
 
 
 @pytest.mark.parametrize("temperature", [0.1, 0.5, 2.0])
