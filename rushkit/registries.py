@@ -96,6 +96,7 @@ objectives = Registry(
         "consistency": "rushkit.objectives.consistency:Consistency",
         "cross-entropy": "rushkit.objectives.cross_entropy:CrossEntropy",
         "deacl": "rushkit.objectives.deacl:DeACL",
+        "dynacl": "rushkit.objectives.dynacl:DynAcl",
         "free": "rushkit.objectives.free:Free",
         "macer": "rushkit.objectives.macer:Macer",
         "pgd-at": "rushkit.objectives.pgd_at:PgdAt",

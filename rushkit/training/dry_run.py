@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from rushkit.models.network import macs, num_parameters
+from rushkit.models.network import macs
 from rushkit.setup.start import machine_of
 from rushkit.training.job import TrainingJob
 
@@ -17,7 +17,7 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
     """
     size = job.image_size
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
-    numbers, trainable = num_parameters(job.network), num_parameters(job.network, trainable=True)
+    numbers, trainable = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
     return {
         "images": job.images,
         "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
@@ -52,4 +52,5 @@ def memory_estimate(job: TrainingJob, size: int) -> int:
     for hook in hooks:
         hook.remove()
     images = job.kept_passes * job.settings.batch_size
-    return 4 * (sum(sizes) * images + 3 * num_parameters(job.network)) + job.split.images.numel()
+    weights, trained = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
+    return 4 * (sum(sizes) * images + weights + 2 * trained) + job.split.images.numel()

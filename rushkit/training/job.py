@@ -188,10 +188,15 @@ class TrainingJob:
         return self.settings.steps_between_checkpoints(self.steps_per_epoch)
 
     @property
-    def trained(self) -> list[nn.Parameter]:
-        """The parameters that train: those of the network, then those of the memory that the network does not have."""
+    def parameters(self) -> list[nn.Parameter]:
+        """The parameters of the network, then those of the memory that the network does not have."""
         every = {id(parameter): parameter for part in (self.network, self.memory) for parameter in part.parameters()}
-        return [parameter for parameter in every.values() if parameter.requires_grad]
+        return list(every.values())
+
+    @property
+    def trained(self) -> list[nn.Parameter]:
+        """The parameters that train; others stay, or follow as the objective moves them."""
+        return [parameter for parameter in self.parameters if parameter.requires_grad]
 
     @property
     def norms(self) -> list[nn.Parameter]:
@@ -213,15 +218,16 @@ class TrainingJob:
         }
 
     def own_memory(self) -> dict[str, Tensor]:
-        """The tensors of the memory by name, but for those that are the network's or the teacher's."""
+        """The tensors of the memory by name, each once, but for those that are the network's or the teacher's."""
         others = [self.network] if self.teacher is None else [self.network, self.teacher]
-        shared = {id(tensor) for module in others for tensor in (*module.parameters(), *module.buffers())}
+        known = {id(tensor) for module in others for tensor in (*module.parameters(), *module.buffers())}
         held = {**dict(self.memory.named_parameters()), **dict(self.memory.named_buffers())}
-        return {
-            name: tensor
-            for name, tensor in self.memory.state_dict(keep_vars=True).items()
-            if id(held.get(name, tensor)) not in shared
-        }
+        own: dict[str, Tensor] = {}
+        for name, tensor in self.memory.state_dict(keep_vars=True).items():
+            if (key := id(held.get(name, tensor))) not in known:
+                known.add(key)
+                own[name] = tensor
+        return own
 
     def meta(self) -> dict[str, JSON]:
         """Return the metadata about the network that every checkpoint stores."""

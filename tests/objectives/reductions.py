@@ -46,6 +46,9 @@ REDUCTIONS = {
     "cross-entropy": Reduction(trains_under=GAUSSIAN),
     # Without a ball and with a student that is its teacher it has a fixed point: test_deacl.py.
     "deacl": Reduction(trains=FEW, also=((*FEW, "student_start=random", "attack_bn=batch"),)),
+    "dynacl": Reduction(
+        ("momentum_view=false", "rise=0", *FEW), "acl", FEW, trains=FEW, also=((*FEW, "momentum_view=false"),)
+    ),
     "free": Reduction(("replays=1", "eps=0"), "cross-entropy", trains=("replays=3",)),
     "macer": Reduction(
         ("draws=1", "lam=0"), "cross-entropy", noise=GAUSSIAN, trains=("draws=3",), trains_under=GAUSSIAN

@@ -109,12 +109,13 @@ def step_of(tiny, name, options=(), noise=NO_NOISE):
 
 
 def losses_and_gradients(job, batch):
-    """The losses of a batch, and the gradients of each that the network's parameters get; no optimizer moves them."""
+    """The losses of a batch, and the gradients of each for what trains of the network; no optimizer moves it."""
     passed = []
     for loss in job.objective.losses(job.network, job.memory, batch):
         job.network.zero_grad()
         loss.backward()
-        passed.append((loss.detach(), [parameter.grad.clone() for parameter in job.network.parameters()]))
+        learning = [parameter for parameter in job.network.parameters() if parameter.requires_grad]
+        passed.append((loss.detach(), [parameter.grad.clone() for parameter in learning]))
     return passed
 
 
