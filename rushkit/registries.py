@@ -91,6 +91,7 @@ objectives = Registry(
     "rushkit.objectives",
     {
         "acl": "rushkit.objectives.acl:Acl",
+        "advcl": "rushkit.objectives.advcl:AdvCL",
         "byol": "rushkit.objectives.byol:Byol",
         "byorl": "rushkit.objectives.byorl:Byorl",
         "consistency": "rushkit.objectives.consistency:Consistency",

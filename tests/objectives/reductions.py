@@ -38,6 +38,11 @@ REDUCTIONS = {
     "acl": Reduction(
         ("eps=0", "stream=adversarial"), "simclr", trains=FEW, also=((*FEW, "stream=single", "norm=l2", "eps=0.5"),)
     ),
+    # Losses are logged in float32, and those of the default scale are too large for the precision of the tests.
+    "advcl": Reduction(
+        trains=(*FEW, "scale=1", "padding=1", "radius=2"),
+        also=((*FEW, "scale=1", "padding=1", "radius=2", "attack_bn=batch", "norm=l2", "eps=0.5"),),
+    ),
     "byol": Reduction(trains=("tau=0.6",), also=(("joint_forward=true",),)),
     "byorl": Reduction(
         ("eps=0",), "byol", trains=(*FEW, "tau=0.6"), also=((*FEW, "attacked_views=first", "attack_bn=batch"),)

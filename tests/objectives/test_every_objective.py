@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 from batches import batch_of, plain64
+from clusterings import clustered
 from reductions import NO_NOISE, REDUCTIONS
 from thread_ranks import run_ranks
 from tiny_runs import QUIET, checkpoint_of
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rushkit.objectives import HasTeacher
+from rushkit.objectives import HasTeacher, LearnsLabels
 from rushkit.objectives.attacked import Attacked
 from rushkit.registries import objectives
 from rushkit.run.checkpoint import load_checkpoint
@@ -55,7 +56,11 @@ def stage_of(name):
 def recipe_of(tiny, name, options=(), changes=NO_NOISE):
     stage = stage_of(name)
     own = [f"{stage}.{option}" for option in (f"objective={name}", *options)]
-    return tiny(*TINY_FOR[stage], *own, *changes)
+    recipe = tiny(*TINY_FOR[stage], *own, *changes)
+    if stage == "pretrain" and isinstance(build_objective(recipe, recipe.pretrain), LearnsLabels):
+        table = clustered(recipe, 2, 5)
+        recipe = tiny(*TINY_FOR[stage], *own, *changes, f"pretrain.labels={table.path}")
+    return recipe
 
 
 def training_recipe(tiny, name, options, *changes):
@@ -104,8 +109,9 @@ def step_of(tiny, name, options=(), noise=NO_NOISE):
     stage = stage_of(name)
     job = job_of(recipe_of(tiny, name, options, (*noise, *AMONG_RANKS[stage])), stage)
     job.set_modes()
-    images, labels = job.split.images[:7], None if stage == "pretrain" else job.split.labels[:7]
-    return job, batch_of(images, labels, views=plain64, noise=job.noise, classes=len(job.classes))
+    labels = job.labels if stage == "pretrain" else job.split.labels
+    labels = None if labels is None else labels[:7]
+    return job, batch_of(job.split.images[:7], labels, views=plain64, noise=job.noise, classes=len(job.classes))
 
 
 def losses_and_gradients(job, batch):
