@@ -23,6 +23,7 @@ _LAZY = {
     "backbones": "rushkit.models",
     "certificates": "rushkit.certificates",
     "certify": "rushkit.certification.certify:certify",
+    "cluster": "rushkit.training.cluster:cluster",
     "datasets": "rushkit.data",
     "evaluate": "rushkit.evaluation.evaluate:evaluate",
     "find_runs": "rushkit.run.info:find_runs",

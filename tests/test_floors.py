@@ -171,11 +171,11 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": ({"components", "resumable", "resume"}, {"networks"}, {"model", "start"}, {"subject", "outcomes"}),
     "training": (
         {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
-        {"labels", "optimizer"},
+        {"kmeans", "labels", "optimizer"},
         {"job"},
         {"recomputation", "restore", "validation"},
         {"loop"},
-        {"pretrain", "finetune", "dry_run"},
+        {"cluster", "pretrain", "finetune", "dry_run"},
     ),
     "robustness": (
         {"deviations", "failures", "log_checks", "resume", "saved_images"},

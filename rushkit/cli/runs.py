@@ -173,6 +173,8 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
         steps["fine-tune it"] = shell_line("rushkit", "finetune", "--from", path)
     elif run.status == "finished" and run.stage == "finetune":
         steps["measure it"] = f"{shell_line('rushkit', 'evaluate', '--from', path)}, and attack, audit, certify, report"
+    elif run.status == "finished" and run.verb == "cluster":
+        steps["train on its labels"] = f"--set pretrain.labels={path.name}, or finetune.labels"
     steps["started with"] = command_of(run) or "a Python program"
     return steps
 

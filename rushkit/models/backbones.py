@@ -139,6 +139,21 @@ def timm_pretrained(name: str, image_size: int, options: Table) -> nn.Module:
     return _create_timm(name, 3, image_size, True, options, {})
 
 
+def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the mean and the standard deviation of each channel that timm's pretrained weights of a model want.
+
+    Raises:
+        UsageError: no such model, or one without pretrained weights.
+    """
+    if not timm.is_model(name):
+        hint = did_you_mean(name, timm.list_models(), prefix="timm/") or "see timm.list_models()"
+        raise UsageError(f"timm has no model {name!r}", hint)
+    config = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UsageError(f"timm has no pretrained weights of {name!r}", "see timm.list_pretrained()")
+    return tuple(config.mean), tuple(config.std)
+
+
 def creation_options(name: str, image_size: int) -> dict[str, Given]:
     """Return the options that ``timm.create_model`` needs for images of this size."""
     config = timm.models.get_pretrained_cfg(name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rushkit.errors import UsageError
 from rushkit.results.base import Number, Record, Share, Size, StageResults
 
 # More images than any split has, and more columns than anybody asks for: a results.json may come from anybody.
@@ -80,3 +82,18 @@ class Clustering(StageResults):
             if sum(column.sizes) != self.images:
                 raise ValueError(f"the sizes of {column.clusters} clusters do not add up to {self.images} images")
         return self
+
+
+def check_clusters(clusters: Sequence[int], starts: int = 1) -> None:
+    """Raise UsageError for numbers of clusters, or of starts, that no images could have."""
+    if not clusters or min(clusters) < 2:
+        raise UsageError(
+            f"one cluster tells nothing apart: numbers from 2 on are needed (got {list(clusters)})",
+            "for example --clusters 2,10,50,100,500",
+        )
+    if len(set(clusters)) < len(clusters):
+        raise UsageError(f"a number of clusters comes twice in {list(clusters)}", "name each of them once")
+    if len(clusters) > MOST_COLUMNS:
+        raise UsageError(f"{len(clusters)} numbers of clusters are more than {MOST_COLUMNS}", "make another table")
+    if starts < 1:
+        raise UsageError(f"k-means needs a start (got {starts})", "--starts 1")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -18,10 +20,13 @@ _BATCH = 512
 
 
 @torch.no_grad()
-def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
+def features(
+    encoder: nn.Module, images: Tensor, machine: Machine, advance: Callable[[int], object] | None = None
+) -> Tensor:
     """Return the features (N, D) of uint8 images (N, C, H, W), of unit length in float32, computed in eval mode.
 
     All ranks must call it: each computes a share of the blocks and gets all features. The encoder's mode is restored.
+    ``advance`` is told how many images are done, of all ranks.
     """
     parts = {}
     size = pass_size(encoder, tuple(images.shape[1:]), machine)
@@ -31,6 +36,8 @@ def features(encoder: nn.Module, images: Tensor, machine: Machine) -> Tensor:
             x = to_float(block).contiguous(memory_format=torch.channels_last)
             with machine.autocast():
                 parts[start] = unit_rows(encoder(x).float())
+            if advance is not None:
+                advance(min(size * ranks.world(), len(images) - start))
     # A rank without a block does not know D.
     length = ranks.largest(max((part.shape[1] for part in parts.values()), default=0))
     rows = torch.zeros(len(images), length, device=machine.device)

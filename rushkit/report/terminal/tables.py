@@ -21,6 +21,7 @@ from rushkit.report.terminal.render import render_table
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
+from rushkit.results.clustering import Clustering
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.prediction import Prediction
@@ -148,6 +149,27 @@ def probe_table(results: Probe) -> RenderableType:
     title = f"feature distance per image distance, {results.data}, x' in {ball}"
     lines = [_RATIO.format(results.images), *filter(None, [results.size])]
     return Group(render_table(audits.ratios_table(results), title), Text("\n".join(lines)))
+
+
+def clusters_table(results: Clustering) -> RenderableType:
+    """Return how large and how tight the clusters of each column are."""
+    title = f"{results.images} images of {results.data} in clusters, by {results.features} features of unit length"
+    table = Table("clusters", "smallest", "median", "largest", "inertia", "iterations", title=title)
+    shown = [column for column in results.columns if column.matched is not None]
+    if shown:
+        table.add_column("matches classes %")
+    for column in results.columns:
+        sizes = sorted(column.sizes)
+        end = "" if column.settled else ", not settled"
+        row = [column.clusters, sizes[0], sizes[len(sizes) // 2], sizes[-1], f"{column.inertia:.6g}"]
+        cells = [*map(str, row), f"{column.iterations}{end}"]
+        matched = "" if column.matched is None else percent(column.matched)
+        table.add_row(*cells, *([matched] if shown else []))
+    lines = [results.outside] if results.outside else []
+    lines += (
+        ["clusters matched to classes as well as can be: for this look only, nothing is chosen by it"] if shown else []
+    )
+    return Group(table, Text("\n".join(lines))) if lines else table
 
 
 def import_table(results: Imported) -> RenderableType:
