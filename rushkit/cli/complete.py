@@ -80,6 +80,9 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
             "finetune.objective": registries.objectives,
             "attack.0.type": registries.attacks,
         }
+        if key in ("pretrain.labels", "finetune.labels"):
+            runs = (run for run in _runs() if run.verb == "cluster" and run.status == "finished")
+            return _starting(incomplete, ((f"{key}={run.path.name}", f"clusters of {run.recipe}") for run in runs))
         entries = named[key].entries() if key in named else []
         return _starting(incomplete, ((f"{key}={entry.name}", entry.owner) for entry in entries))
     flat = toml.flatten(Recipe(data=Data(name="digits")).resolved())

@@ -96,7 +96,7 @@ def command(
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
     """Return the recipe and the checkpoint whose encoder it starts from; None for random weights."""
     from rushkit.recipe.load import derive_recipe, load_recipe, said_in_files, transfer_recipe
-    from rushkit.setup.model import image_size_of, recipe_of
+    from rushkit.setup.model import PSEUDO_LABELS, image_size_of, recipe_of
     from rushkit.training.finetune import supervised_recipe
 
     if options.from_scratch is not None:
@@ -104,6 +104,9 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
         return supervised_recipe(load_recipe(options.from_scratch, changes, components=True), by_itself), None
     checkpoint = _encoder(options.source, changes, speaker)
     recipe = recipe_of(checkpoint)
+    if PSEUDO_LABELS in checkpoint.meta:
+        # It has learnt clusters; what follows learns classes, unless it is told otherwise.
+        recipe = derive_recipe(recipe, {"finetune.labels": "", "finetune.labels_clusters": []}, {})
     if options.target is not None:
         recipe = transfer_recipe(recipe, options.target, image_size_of(checkpoint))
     return derive_recipe(recipe, changes), checkpoint

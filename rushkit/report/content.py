@@ -29,10 +29,11 @@ from rushkit.report.summary import attack_notes, notes, summary
 from rushkit.report.words import command_of
 from rushkit.results.auditing import Audit, AuditPoint
 from rushkit.results.certification import Certification
+from rushkit.results.clustering import Clustering
 from rushkit.results.imported import Imported
 from rushkit.results.intervals import mean_interval
 from rushkit.results.run_file import Session
-from rushkit.results.words import PROTOCOL_NOTE, noise_words, plain_noise
+from rushkit.results.words import PROTOCOL_NOTE, cluster_words, noise_words, plain_noise
 from rushkit.run.info import RunInfo
 
 # In words, what ``finetune.freeze`` left to train.
@@ -167,10 +168,18 @@ def _training(family: Family) -> list[TrainingCurves]:
 
 
 def _other(family: Family) -> list[OtherResults]:
-    return [OtherResults(run.path.name, run.verb, _scalars(results)) for run, results in family.results(Imported)]
+    imports = [OtherResults(run.path.name, run.verb, _scalars(results)) for run, results in family.results(Imported)]
+    return imports + [
+        OtherResults(
+            run.path.name,
+            run.verb,
+            _scalars(results) | {str(column.clusters): cluster_words(column) for column in results.columns},
+        )
+        for run, results in family.results(Clustering)
+    ]
 
 
-def _scalars(results: Imported) -> dict[str, bool | int | float | str]:
+def _scalars(results: Imported | Clustering) -> dict[str, bool | int | float | str]:
     return {
         key: value
         for key, value in results.to_table().items()

@@ -43,6 +43,12 @@ def notes(family: Family, model: Model) -> list[str]:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))
         noted.append(f"the figures are of several checkpoints of this run: {listed}")
     noted += [f"{one.run}: {warning}" for one in model.certified for warning in one.warnings]
+    noted += [
+        f"{run.path.name} ({run.verb}) was trained on clusters and not classes, by {PurePath(labels.run).name}"
+        + (f"; {labels.outside}" if labels.outside else "")
+        for run in family.runs
+        if (labels := run.about.labels)
+    ]
     sizes = [(one.run, one.record.size) for one in model.audit] + [(one.run, one.record.size) for one in model.probe]
     noted += [f"{run}: {size}" for run, size in sizes if size]
     noted += [f"CONTRADICTION: {text}" for one in model.certified for text in one.record.checks.messages]

@@ -87,9 +87,10 @@ class Subject:
         """Do what ``open`` does with a model that is already loaded. All ranks must load splits in the same order."""
         if classifier.tells_clusters:
             path = classifier.checkpoint.path
+            head = shell_line("rushkit", "finetune", "--from", path)
             raise UsageError(
                 f"{path} tells clusters apart, not the classes of {recipe.data.name}: it was trained on pseudo-labels",
-                f"train a head for the classes on its encoder: {shell_line('rushkit', 'finetune', '--from', path)}",
+                f"train a head for the classes on its encoder: {head}",
             )
         dataset = build_dataset(recipe)
         images = load_split(recipe, dataset, split)

@@ -153,7 +153,7 @@ def probe_table(results: Probe) -> RenderableType:
 
 def clusters_table(results: Clustering) -> RenderableType:
     """Return how large and how tight the clusters of each column are."""
-    title = f"{results.images} images of {results.data} in clusters, by {results.features} features of unit length"
+    title = f"{results.images} images of {results.data} in clusters"
     table = Table("clusters", "smallest", "median", "largest", "inertia", "iterations", title=title)
     shown = [column for column in results.columns if column.matched is not None]
     if shown:
@@ -165,11 +165,12 @@ def clusters_table(results: Clustering) -> RenderableType:
         cells = [*map(str, row), f"{column.iterations}{end}"]
         matched = "" if column.matched is None else percent(column.matched)
         table.add_row(*cells, *([matched] if shown else []))
-    lines = [results.outside] if results.outside else []
+    lines = [f"by {results.features} features of {results.source}, of unit length"]
+    lines += [results.outside] if results.outside else []
     lines += (
         ["clusters matched to classes as well as can be: for this look only, nothing is chosen by it"] if shown else []
     )
-    return Group(table, Text("\n".join(lines))) if lines else table
+    return Group(table, Text("\n".join(lines)))
 
 
 def import_table(results: Imported) -> RenderableType:
