@@ -104,7 +104,7 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
         return supervised_recipe(load_recipe(options.from_scratch, changes, components=True), by_itself), None
     checkpoint = _encoder(options.source, changes, speaker)
     recipe = recipe_of(checkpoint)
-    if PSEUDO_LABELS in checkpoint.meta:
+    if checkpoint.meta.get("stage") == NAME and PSEUDO_LABELS in checkpoint.meta:
         # It has learnt clusters; what follows learns classes, unless it is told otherwise.
         recipe = derive_recipe(recipe, {"finetune.labels": "", "finetune.labels_clusters": []}, {})
     if options.target is not None:
