@@ -27,6 +27,10 @@ def plain64(images, generator):
     return images.double() / 255
 
 
+# The same at every strength.
+plain.weakened, plain64.weakened = lambda _: plain, lambda _: plain64
+
+
 def batch_of(images, labels=None, *, views=plain, noise=None, seed=0, classes=10, epoch=0.5):
     """This rank's rows of the batch of a step, halfway through the first of two epochs; a single process has all."""
     share = share_of(len(images))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rushkit.distributed import ranks
 from rushkit.noises import Noise, Norm
-from rushkit.views import Views, apply_views, sample_parameters
+from rushkit.views import Views, sample_parameters
 
 if TYPE_CHECKING:
     from rushkit.noises import Probability
@@ -50,7 +50,7 @@ class Share:
             if isinstance(views, Views):
                 height, width = images.shape[2:]
                 drawn = sample_parameters(self.total, height, width, views.settings, source, images.device)
-                return apply_views(images, drawn[self.rows], views.size)
+                return views.applied(images, drawn[self.rows])
             return self._among_all(images, lambda batch: views(batch, source))
 
         return of_share

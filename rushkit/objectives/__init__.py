@@ -66,11 +66,16 @@ class Batch(Protocol):
         """The recipe's smoothing distribution."""
         ...
 
-    def view(self, views: Views | None = None) -> Tensor:
+    def view(self, views: Views | None = None, strength: float = 1.0) -> Tensor:
         """Return a fresh view of each image: (n, C, H, W) float32 with pixels in [0, 1].
 
         Args:
             views: Maps uint8 images and a generator to float32 views; None: the stage's own.
+            strength: How strong the random views of pre-training are, in [0, 1]: 1, as the recipe says; 0, only
+                flipped.
+
+        Raises:
+            UsageError: a strength outside [0, 1], or below 1 of other views, which have none.
         """
         ...
 

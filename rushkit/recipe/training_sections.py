@@ -112,6 +112,9 @@ class ViewSettings(Section):
     ratio: Annotated[
         list[Annotated[float, Field(gt=0)]], Field(min_length=2, max_length=2), AfterValidator(check_order)
     ] = Field(default=[3 / 4, 4 / 3], description="least and greatest width / height of the crop")
+    interpolation: Literal["bilinear", "bicubic"] = Field(
+        default="bilinear", description="how a crop is resized; both with antialiasing"
+    )
     flip: float = Field(default=0.5, ge=0, le=1, description="probability of a horizontal flip; 0: never")
     jitter_p: float = Field(
         default=0.8, ge=0, le=1, description="probability that the four colour operations are applied; 0: never"

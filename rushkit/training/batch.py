@@ -73,9 +73,16 @@ class StepBatch:
         """The smoothing distribution."""
         return self.draws.smoothing
 
-    def view(self, views: Views | None = None) -> Tensor:
+    def view(self, views: Views | None = None, strength: float = 1.0) -> Tensor:
         """Return a fresh view of each image, (n, C, H, W) float32: the stage's own, or one by other views."""
-        return self.share.views(views or self.draws.views)(self.images, self.source)
+        views = self.draws.views if views is None else views
+        if strength != 1:
+            # SimCLR's have it; crop and flip, and a plugin's function, need not.
+            weakened = getattr(views, "weakened", None)
+            if weakened is None:
+                raise UsageError("these views have no strength", "ask for them without one")
+            views = weakened(strength)
+        return self.share.views(views)(self.images, self.source)
 
     def noise(self, x: Tensor) -> Tensor:
         """Draw δ for images x (k * n, C, H, W), and note that noise was drawn."""

@@ -2,7 +2,8 @@
 
 The distribution is that of the paper's appendix A: torchvision's RandomResizedCrop, RandomHorizontalFlip, ColorJitter
 under RandomApply and RandomGrayscale, in this order. `Views` combines both steps: `sample_parameters` draws and
-`apply_views` computes. `CropFlip` is the milder augmentation of fine-tuning.
+`apply_views` computes; `weakened` makes them weaker. `CropFlip` is the milder augmentation of fine-tuning, and
+`high_pass` takes the low frequencies out of an image.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 from rushkit.recipe.schema import ViewSettings
 from rushkit.views.apply import Views, apply_views
 from rushkit.views.crop_flip import CropFlip, apply_crop_flip
+from rushkit.views.high_pass import high_pass
 from rushkit.views.parameters import ViewParameters, sample_parameters
+from rushkit.views.strength import weakened
 
 __all__ = [
     "CropFlip",
@@ -19,5 +22,7 @@ __all__ = [
     "Views",
     "apply_crop_flip",
     "apply_views",
+    "high_pass",
     "sample_parameters",
+    "weakened",
 ]

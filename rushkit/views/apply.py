@@ -7,7 +7,9 @@ graph.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +18,9 @@ from rushkit.errors import UsageError
 from rushkit.recipe.schema import ViewSettings
 from rushkit.views.colour import grayscale, jitter
 from rushkit.views.parameters import ViewParameters, sample_parameters
+from rushkit.views.strength import weakened
+
+Interpolation = Literal["bilinear", "bicubic"]
 
 # Pixels, read and written, that a CPU thread handles at a time: the intermediate planes of so many stay in its cache.
 _CPU_PIXELS = 2**18
@@ -58,11 +63,20 @@ class Views:
         """
         check_images(images)
         n, _, height, width = images.shape
-        parameters = sample_parameters(n, height, width, self.settings, generator, images.device)
-        return apply_views(images, parameters, self.size)
+        return self.applied(images, sample_parameters(n, height, width, self.settings, generator, images.device))
+
+    def applied(self, images: Tensor, parameters: ViewParameters) -> Tensor:
+        """Return the views (N, C, size, size) of images (N, C, H, W) that parameters already drawn describe."""
+        return apply_views(images, parameters, self.size, self.settings.interpolation)
+
+    def weakened(self, strength: float) -> Views:
+        """Return views of a strength between 0 and 1; see ``views.strength.weakened``."""
+        return replace(self, settings=weakened(self.settings, strength))
 
 
-def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+def apply_views(
+    images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation = "bilinear"
+) -> Tensor:
     """Make the views that the parameters describe: crop, resize, flip, colour jitter, grayscale.
 
     Equal, within float32 rounding, to torchvision's functional operations on float tensors, with antialiasing.
@@ -71,6 +85,7 @@ def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor
         images: (N, C, H, W) uint8.
         parameters: N rows, as `sample_parameters` draws them for this height and width.
         size: Height and width of a view, in pixels.
+        interpolation: How a crop is resized; a bicubic one is clamped to [0, 1], beyond which it may swing.
 
     Returns:
         (N, C, size, size) float32 in [0, 1], on the images' device.
@@ -91,12 +106,12 @@ def apply_views(images: Tensor, parameters: ViewParameters, size: int) -> Tensor
     # Under bf16 autocast the interpolation products would be rounded to the eighth bit of a pixel.
     with torch.autocast(images.device.type, enabled=False):
         if images.device.type != "cpu" or torch.compiler.is_compiling():
-            return _render(images, parameters, size)
+            return _render(images, parameters, size, interpolation)
         views = torch.empty(n, channels, size, size)
         chunk = max(1, _CPU_PIXELS // (height * width + size * size)) * torch.get_num_threads()
         for start in range(0, n, chunk):
             rows = slice(start, start + chunk)
-            views[rows] = _render(images[rows], parameters[rows], size)
+            views[rows] = _render(images[rows], parameters[rows], size, interpolation)
         return views
 
 
@@ -108,8 +123,8 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def _render(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
-    views = _crop_resize_flip(images, parameters, size)
+def _render(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
+    views = _crop_resize_flip(images, parameters, size, interpolation)
     colours = views.flatten(2)
     if parameters.jitter is not None:
         colours = jitter(colours, parameters, parameters.jitter)
@@ -118,21 +133,24 @@ def _render(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
     return colours.view_as(views)
 
 
-def _crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int) -> Tensor:
+def _crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation) -> Tensor:
     """Return the crops resized to (N, C, size, size) in [0, 1], by one matrix product along each axis."""
     n, channels, height, width = images.shape
     upright = torch.zeros_like(parameters.flip)
-    down = _interpolation(parameters.top, parameters.height, upright, size, height)
-    across = _interpolation(parameters.left, parameters.width, parameters.flip, size, width).div_(255)
+    kernel = _triangle if interpolation == "bilinear" else _cubic
+    down = _interpolation(parameters.top, parameters.height, upright, size, height, kernel)
+    across = _interpolation(parameters.left, parameters.width, parameters.flip, size, width, kernel).div_(255)
     rows = torch.bmm(images.reshape(n, channels * height, width).float(), across.mT)
-    return torch.matmul(down[:, None], rows.view(n, channels, height, size)).clamp_(max=1.0)
+    return torch.matmul(down[:, None], rows.view(n, channels, height, size)).clamp_(0.0, 1.0)
 
 
-def _interpolation(start: Tensor, length: Tensor, flip: Tensor, size: int, total: int) -> Tensor:
+def _interpolation(
+    start: Tensor, length: Tensor, flip: Tensor, size: int, total: int, kernel: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Return matrices (N, size, total) that resize pixels [start, start + length) of a line of `total` to `size`.
 
-    Bilinear with antialiasing: a triangle around the output pixel's centre, as wide as the step between outputs
-    and never narrower than an input pixel, normalised over the crop. A flip reverses the rows.
+    With antialiasing: a kernel around the output pixel's centre, whose unit is the step between outputs and never
+    less than an input pixel, normalised over the crop. A flip reverses the rows.
     """
     outputs = torch.arange(size, device=start.device)
     inputs = torch.arange(total, device=start.device)
@@ -144,5 +162,18 @@ def _interpolation(start: Tensor, length: Tensor, flip: Tensor, size: int, total
     # Pixels outside the crop are infinitely far from every centre.
     position = torch.where((offset >= 0) & (offset < length), (offset + 0.5) * sharpness, math.inf)
     distance = (position[:, None, :] - centre[:, :, None]).abs_()
-    weight = distance.neg_().add_(1).clamp_(min=0)
+    weight = kernel(distance)
     return weight.div_(weight.sum(2, keepdim=True))
+
+
+def _triangle(distance: Tensor) -> Tensor:
+    """Return the weights of bilinear interpolation, in place, at distances of any size."""
+    return distance.neg_().add_(1).clamp_(min=0)
+
+
+def _cubic(distance: Tensor) -> Tensor:
+    """Return the weights of bicubic interpolation, with torchvision's and Pillow's parameter −1/2 (Keys 1981)."""
+    d = distance.clamp_(max=2)
+    near = (1.5 * d - 2.5) * d * d + 1
+    far = ((-0.5 * d + 2.5) * d - 4) * d + 2
+    return torch.where(d < 1, near, far)

@@ -86,8 +86,17 @@ def job_of(recipe, stage):
     # Views of the objective's own are float32.
     for module in (job.network, *job.memory.children()):
         module.register_forward_pre_hook(lambda _, given: tuple(x.double() for x in given))
-    views = job.views
-    return replace(job, views=lambda images, source: views(images, source).double())
+    return replace(job, views=in_float64(job.views))
+
+
+def in_float64(views):
+    """The same views in float64, at every strength."""
+
+    def doubled(images, source):
+        return views(images, source).double()
+
+    doubled.weakened = lambda strength: in_float64(views.weakened(strength))
+    return doubled
 
 
 def trained(recipe, stage):

@@ -8,12 +8,13 @@ import itertools
 import pytest
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as peer
 
 from rushkit.errors import UsageError
 from rushkit.system import generator
 from rushkit.views import ViewParameters, Views, ViewSettings, apply_views, sample_parameters
-from rushkit.views.apply import _render
+from rushkit.views.apply import Interpolation, _render
 from rushkit.views.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION
 
 ORDERS = torch.tensor(list(itertools.permutations(range(4))))
@@ -43,10 +44,12 @@ def plain(n: int, height: int, width: int, /, **changes: Tensor | None) -> ViewP
     return ViewParameters(**(fields | changes))  # type: ignore[arg-type]
 
 
-def reference(image: Tensor, p: ViewParameters, size: int) -> Tensor:
+def reference(image: Tensor, p: ViewParameters, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
     """One view (C, size, size) of one uint8 image from torchvision's functional operations; p has one row."""
     box = [int(t) for t in (p.top, p.left, p.height, p.width)]
-    view = peer.resized_crop(image.float() / 255, *box, size=[size, size], antialias=True)
+    mode = InterpolationMode(interpolation)
+    view = peer.resized_crop(image.float() / 255, *box, size=[size, size], interpolation=mode, antialias=True)
+    view = view.clamp(0, 1)
     if p.flip:
         view = peer.hflip(view)
     if p.jitter is not None and p.jitter:
@@ -64,9 +67,11 @@ def reference(image: Tensor, p: ViewParameters, size: int) -> Tensor:
     return view
 
 
-def assert_equals_torchvision(images: Tensor, p: ViewParameters, size: int, atol: float = 1e-5) -> Tensor:
-    views = apply_views(images, p, size)
-    expected = torch.stack([reference(images[i], p[i : i + 1], size) for i in range(len(images))])
+def assert_equals_torchvision(
+    images: Tensor, p: ViewParameters, size: int, atol: float = 1e-5, interpolation: Interpolation = "bilinear"
+) -> Tensor:
+    views = apply_views(images, p, size, interpolation)
+    expected = torch.stack([reference(images[i], p[i : i + 1], size, interpolation) for i in range(len(images))])
     torch.testing.assert_close(views, expected, rtol=0, atol=atol)
     return views
 
@@ -93,10 +98,23 @@ def test_flip_reverses_the_columns_of_a_crop() -> None:
     ("height", "width", "size"),
     [(32, 32, 32), (96, 96, 32), (32, 32, 40), (20, 37, 24), (50, 9, 8), (8, 8, 1), (1, 1, 4), (250, 180, 64)],
 )
-def test_crop_and_resize_equal_torchvision_antialiased(height: int, width: int, size: int) -> None:
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crop_and_resize_equal_torchvision_antialiased(
+    height: int, width: int, size: int, interpolation: Interpolation
+) -> None:
     settings = ViewSettings(jitter_p=0, grayscale=0)
     p = sample_parameters(20, height, width, settings, generator(2, "crops"))
-    assert_equals_torchvision(random_images(20, 3, height, width), p, size)
+    assert_equals_torchvision(random_images(20, 3, height, width), p, size, interpolation=interpolation)
+
+
+def test_views_are_resized_as_their_settings_say() -> None:
+    images, bicubic = random_images(8), ViewSettings(interpolation="bicubic")
+    p = sample_parameters(8, 32, 32, bicubic, generator(3, "bicubic"))
+    views = Views(24, bicubic)(images, generator(3, "bicubic"))
+    assert torch.equal(views, apply_views(images, p, 24, "bicubic"))
+    assert not torch.allclose(views, apply_views(images, p, 24))
+    assert views.amin() >= 0
+    assert views.amax() <= 1
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
