@@ -208,8 +208,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"asked"},
     ),
     "exchange": (
-        {"exported", "foreign_bounds", "foreign_model", "foreign_names"},
-        {"foreign_file", "part"},
+        {"exported", "foreign_bounds", "foreign_model", "published"},
+        {"foreign_file", "foreign_names", "part"},
         {"export_onnx", "export_timm", "plan", "pretrained"},
         {"import_model"},
     ),

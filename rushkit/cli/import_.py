@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,14 @@ NAME = "import"
 EXAMPLE = (
     "Example: rushkit import weights.pt --backbone resnet18 --data cifar10 --mean .4914,.4822,.4465 --std .2,.2,.2"
 )
+
+
+class BranchName(StrEnum):
+    """The branches that published pre-training gives BatchNorm sets of their own."""
+
+    ADVERSARIAL = "adversarial"
+    CLEAN = "clean"
+    LABELS = "labels"
 
 
 @dataclass(frozen=True)
@@ -66,6 +75,12 @@ class Options:
     encoder_only: Annotated[
         bool, typer.Option("--encoder-only", help="Leave the head out; `rushkit finetune` trains another.")
     ] = False
+    branch: Annotated[
+        BranchName | None,
+        typer.Option(
+            "--branch", help="Whose BatchNorm set to take from a file with several; else the adversarial one."
+        ),
+    ] = None
     pretrained: Annotated[
         bool, typer.Option("--pretrained", help="No file: the weights that timm or torchvision offer for download.")
     ] = False
@@ -127,7 +142,8 @@ def command(
     recipe = import_recipe(options.run_name(weights), options.data, options.backbone, changes or [], *normalisation)
     rules = read_rules(options.keys, options.rename or [], options.ignore or [])
     foreign = read_foreign(weights) if weights else pretrained_weights(recipe)
-    plan = plan_import(recipe, foreign, rules, options.encoder_only)
+    branch = options.branch.value if options.branch else None
+    plan = plan_import(recipe, foreign, rules, options.encoder_only, branch)
     if "noise.name" not in dict(parse_changes(changes or [])):
         speaker.say(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."

@@ -26,6 +26,8 @@ _WIDE = (torch.float16, torch.bfloat16, torch.float64)
 _TORCH_PROTOCOL = 2
 # Containers in one another that are looked into; a dictionary may contain itself.
 _MOST_CONTAINERS = 8
+# Where AdvCL's fine-tuning keeps the head that it trains, beside the network.
+_HEAD_BESIDE = "classifier"
 # Tied weights stand in a file once and under several names.
 _MOST_NAMES_A_TENSOR = 4
 _KEYS_SHOWN = 12
@@ -40,12 +42,14 @@ class ForeignWeights:
         origin: Where they are from, and what was done to get there.
         mean: Mean of each channel, where the origin says it; else empty.
         std: Standard deviation of each channel; see ``mean``.
+        beside: Keys that stand in the file beside the state dict, by which some code can be told.
     """
 
     tensors: dict[str, Tensor]
     origin: Origin
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
+    beside: frozenset[str] = frozenset()
 
 
 def read_foreign(path: str | Path) -> ForeignWeights:
@@ -71,15 +75,16 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     if start.startswith(b"version https://git-lfs"):
         raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
     digest = hashlib.sha256(data).hexdigest()
+    notes: list[str] = []
+    beside: set[str] = set()
     if data[8:9] == b"{":
-        stored, notes = _safetensors(path, data)
+        stored = _safetensors(path, data)
     else:
-        stored, notes = _state_dict(_torch_load(path, data), path)
+        stored = _state_dict(_torch_load(path, data), path, notes, beside)
     _check_sizes(stored, len(data), path)
     tensors, converted = as_float32(stored, str(path))
-    return ForeignWeights(
-        tensors, Origin(file=str(path), sha256=digest, renamed={}, ignored=[], notes=[*notes, *converted])
-    )
+    origin = Origin(file=str(path), sha256=digest, renamed={}, ignored=[], notes=[*notes, *converted])
+    return ForeignWeights(tensors, origin, beside=frozenset(beside))
 
 
 def how_to_convert(path: Path) -> str:
@@ -94,9 +99,9 @@ def how_to_convert(path: Path) -> str:
     )
 
 
-def _safetensors(path: Path, data: bytes) -> tuple[dict[str, Tensor], list[str]]:
+def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
     try:
-        return safetensors.torch.load(data), []
+        return safetensors.torch.load(data)
     # Which error it is that a damaged header raises depends on the version of safetensors.
     except Exception as error:
         raise CheckpointError(
@@ -139,15 +144,25 @@ def _objects(path: Path, name: str) -> CheckpointError:
     return CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path))
 
 
-def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the state dict inside the containers that torch.load returned, and notes on what was skipped."""
-    notes: list[str] = []
+def _state_dict(content: Any, path: Path, notes: list[str], beside: set[str]) -> dict[str, Tensor]:
+    """Return the state dict inside the containers that torch.load returned.
+
+    Sentences on what was skipped are added to ``notes``, the keys beside the containers to ``beside``.
+    """
+    head: dict[str, Tensor] = {}
+    # Each pass adds one sentence.
     while isinstance(content, Mapping) and not _is_state_dict(content) and len(notes) < _MOST_CONTAINERS:
         name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if name is None:
             break
-        others = _keys(key for key in content if key != name)
-        notes.append(f"the weights are taken from its {name!r}" + (f"; not looked at: {others}" if others else ""))
+        beside.update(key for key in content if isinstance(key, str) and key != name)
+        head = _head_beside(content)
+        others = _keys(key for key in content if key != name and not (head and key == _HEAD_BESIDE))
+        notes.append(
+            f"the weights are taken from its {name!r}"
+            + (f", a head from {_HEAD_BESIDE!r}" if head else "")
+            + (f"; not looked at: {others}" if others else "")
+        )
         content = content[name]
     if not _is_state_dict(content):
         mapping = isinstance(content, Mapping)
@@ -156,7 +171,17 @@ def _state_dict(content: Any, path: Path) -> tuple[dict[str, Tensor], list[str]]
             f"{path} holds {held}, and no state dict",
             f"save the model's state_dict() alone, or under one of: {', '.join(CONTAINERS)}",
         )
-    return dict(content), notes
+    return head | dict(content)
+
+
+def _head_beside(content: Mapping[Any, Any]) -> dict[str, Tensor]:
+    """Return the linear layer that a container may have under ``classifier``, its names beginning with that."""
+    found = content.get(_HEAD_BESIDE)
+    if not isinstance(found, Mapping) or not _is_state_dict(found) or len(found) != 2:
+        return {}
+    if {name.rpartition(".")[2] for name in found} != {"weight", "bias"}:
+        return {}
+    return {f"{_HEAD_BESIDE}.{name}": tensor for name, tensor in found.items()}
 
 
 def _keys(keys: Iterable[Any]) -> str:

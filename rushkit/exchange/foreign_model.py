@@ -132,7 +132,8 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
         model = Call(timm.create_model, "timm.create_model", ("resnet18",), {"num_classes": classes})
         if options.get("stem") == "standard":
             return ForeignModel(("import timm",), model)
-        return ForeignModel(("import timm, torch",), model, _small_stem(64))
+        padding = 2 if options.get("stem") == "padded" else 1
+        return ForeignModel(("import timm, torch",), model, _small_stem(64, padding))
     if family not in _THIN:
         raise UsageError(
             f"neither timm nor torchvision can build backbone {family!r}", "--format onnx exports every backbone"
@@ -160,6 +161,6 @@ def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Given
     )
 
 
-def _small_stem(width: int) -> tuple[Call, Call]:
-    options = {"padding": 1, "bias": False}
+def _small_stem(width: int, padding: int = 1) -> tuple[Call, Call]:
+    options: dict[str, Given] = {"padding": padding, "bias": False}
     return Call(nn.Conv2d, "torch.nn.Conv2d", (3, width, 3), options), Call(nn.Identity, "torch.nn.Identity")

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, UsageError, first_few, shell_line, shorten
+from rushkit.exchange.published import Branch, take_encoder
 from rushkit.paths import reason
 from rushkit.recipe import toml
 from rushkit.recipe.toml import Table
@@ -54,6 +55,7 @@ class Fitted:
         head: ``weight`` (K, F) and ``bias`` (K,); empty where only the encoder was asked for.
         mean: Mean of each channel, where the file has a normalisation layer; else empty.
         std: Standard deviation of each channel; see ``mean``.
+        branch: Whose BatchNorm set was taken, where the file has several; see ``published.Encoder``.
         ignored: Names that were left out because the user said so.
         notes: Sentences on the changes that were made.
     """
@@ -62,6 +64,7 @@ class Fitted:
     head: dict[str, Tensor]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    branch: str
     ignored: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -96,7 +99,12 @@ def read_rules(keys: str | Path | None, rename: Sequence[str] = (), ignore: Sequ
 
 
 def fit_names(
-    tensors: Mapping[str, Tensor], encoder: Mapping[str, Tensor], features: int, rules: Rules, encoder_only: bool
+    tensors: Mapping[str, Tensor],
+    encoder: Mapping[str, Tensor],
+    features: int,
+    rules: Rules,
+    encoder_only: bool,
+    branch: Branch | None = None,
 ) -> Fitted:
     """Give every tensor its place in the backbone or the head.
 
@@ -106,9 +114,10 @@ def fit_names(
         features: F, the length of its features.
         rules: What the user says.
         encoder_only: Leave a head out; else there must be one.
+        branch: Whose BatchNorm set to take; see ``published.take_encoder``.
 
     Raises:
-        UsageError: a rule that matches nothing.
+        UsageError: a rule that matches nothing, or a branch that is not there.
         CheckpointError: tensors that are missing, have no place or another shape, or a head that cannot be told.
     """
     notes: list[str] = []
@@ -116,7 +125,13 @@ def fit_names(
     named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = _rename(named, rules.rename, notes)
     named, ignored = _ignore(named, rules.ignore)
-    # Without what was ignored, the rest may share a wrapper.
+    # Without what was ignored, the rest may share a wrapper; so may what is left of a published file.
+    named = _strip_wrappers(named, encoder, bool(mean), notes)
+    published = take_encoder(named, branch)
+    notes += published.notes
+    named = published.tensors
+    if not mean:
+        named, mean, std = _take_normalisation(named, notes)
     named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = _blocks_of_other_names(named, encoder, notes)
     placed = {name: tensor for name, tensor in named.items() if name in encoder}
@@ -133,7 +148,8 @@ def fit_names(
     if missing or rest or misshapen or no_head:
         raise _misfit(named, encoder, missing, rest, misshapen, no_head, features)
     head = {} if encoder_only else head
-    return Fitted({name: placed[name] for name in encoder}, head, mean, std, ignored, tuple(notes))
+    fitted = {name: placed[name] for name in encoder}
+    return Fitted(fitted, head, mean, std, published.branch, ignored, tuple(notes))
 
 
 def _take_normalisation(
@@ -151,7 +167,7 @@ def _take_normalisation(
         return dict(tensors), (), ()
     (pair,) = pairs
     mean, std = (tuple(round(value, 7) for value in tensors[pair[kind]].flatten().tolist()) for kind in ("mean", "std"))
-    notes.append(f"the normalisation is taken from {pair['mean']} and {pair['std']}")
+    notes.append(f"the normalisation is taken from {shorten(pair['mean'])} and {shorten(pair['std'])}")
     return {name: tensor for name, tensor in tensors.items() if name not in pair.values()}, mean, std
 
 

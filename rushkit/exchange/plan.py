@@ -12,6 +12,7 @@ from torch import Tensor
 from rushkit.errors import UsageError
 from rushkit.exchange.foreign_file import ForeignWeights
 from rushkit.exchange.foreign_names import Fitted, Rules, fit_names
+from rushkit.exchange.published import Branch, written_by
 from rushkit.models.network import Network, num_parameters
 from rushkit.models.normalise import Normalised
 from rushkit.recipe import toml
@@ -19,9 +20,20 @@ from rushkit.recipe.components import check_components
 from rushkit.recipe.load import build_recipe, derive_recipe
 from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
-from rushkit.recipe.toml import Table
+from rushkit.recipe.toml import Given, Table
+from rushkit.registry import BUILTIN_OWNER
 from rushkit.results.imported import Origin
 from rushkit.setup import components, networks
+
+_STEM_HINT = (
+    "a 3x3 stem of solo-learn, and of code made from it, has padding 2: --set backbone.stem=padded "
+    "(another 3x3 stem: --set backbone.stem=small)"
+)
+# solo-learn:solo/data/pretrain_dataloader.py; its loader normalises, and the network does not.
+_FIGURES_HINT = (
+    "solo-learn's own for CIFAR-10: --mean 0.4914,0.4822,0.4465 --std 0.2470,0.2435,0.2616\n"
+    "for CIFAR-100: --mean 0.5071,0.4865,0.4409 --std 0.2673,0.2564,0.2762; none at all: --mean 0,0,0 --std 1,1,1"
+)
 
 
 @dataclass(frozen=True)
@@ -97,7 +109,9 @@ def import_recipe(
     return recipe
 
 
-def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_only: bool = False) -> Plan:
+def plan_import(
+    recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_only: bool = False, branch: Branch | None = None
+) -> Plan:
     """Fit weights to the recipe's backbone and data set; nothing is written.
 
     Args:
@@ -105,18 +119,22 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
         weights: What is imported.
         rules: What the user says about names.
         encoder_only: Leave the head out.
+        branch: Whose BatchNorm set to take from a file with several; None: the adversarial one.
 
     Raises:
         CheckpointError: tensors that do not fit.
-        UsageError: a head for another number of classes, or a rule that matches nothing.
+        UsageError: a head for another number of classes, a rule that matches nothing, a branch that is not there, or a
+            network of which the file does not say all.
     """
     dataset = components.build_dataset(recipe)
     size, classes = components.image_size(recipe, dataset), dataset.classes
     if not encoder_only:
         components.check_several_classes(recipe.data.name, len(classes))
     bare = networks.build_encoder(_with_normalisation(recipe, (), ()), size)
-    fitted = fit_names(weights.tensors, bare.state_dict(), networks.num_features(bare), rules, encoder_only)
+    places, features = bare.state_dict(), networks.num_features(bare)
+    fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
     recipe, said = _normalised(recipe, weights, fitted)
+    recipe, told = _as_written(recipe, weights)
     if not encoder_only and len(fitted.head["weight"]) != len(classes):
         raise UsageError(
             f"the head has {len(fitted.head['weight'])} classes, and {recipe.data.name} has {len(classes)}",
@@ -126,7 +144,10 @@ def plan_import(recipe: Recipe, weights: ForeignWeights, rules: Rules, encoder_o
     objective = components.build_objective(recipe, recipe.finetune)
     network = networks.build_network(recipe, objective, size, len(classes))
     origin = weights.origin.with_changes(
-        renamed=dict(rules.rename), ignored=list(fitted.ignored), notes=[*weights.origin.notes, *fitted.notes, *said]
+        branch=fitted.branch,
+        renamed=dict(rules.rename),
+        ignored=list(fitted.ignored),
+        notes=[*weights.origin.notes, *fitted.notes, *said, *told],
     )
     return Plan(
         recipe=recipe,
@@ -172,6 +193,38 @@ def _normalised(recipe: Recipe, weights: ForeignWeights, fitted: Fitted) -> tupl
     return recipe, notes
 
 
+def _as_written(recipe: Recipe, weights: ForeignWeights) -> tuple[Recipe, list[str]]:
+    """Return the recipe with what published code builds and its weights do not show, and notes on it.
+
+    Raises:
+        UsageError: the code can only be guessed, and the user has not said what it builds.
+    """
+    writer = written_by(weights.tensors, weights.beside)
+    as_they_are = not recipe.backbone.mean
+    if writer in ("AdvCL", "RoCL"):
+        note = f"the file is like those of {writer}'s code, whose network takes pixels in [0, 1] as they are"
+        return recipe, [note] if as_they_are else []
+    if not writer:
+        return recipe, []
+    name = recipe.backbone.name.removeprefix(f"{BUILTIN_OWNER}/")
+    open_stem = name == "resnet18" and "stem" not in recipe.backbone.options
+    if writer == "DeACL":
+        note = "DeACL's 3x3 stem has padding 2: backbone.stem is padded"
+        return (_with_backbone(recipe, {"stem": "padded"}), [note]) if open_stem else (recipe, [])
+    asked = ["the padding of the stem"] * open_stem + ["the normalisation"] * as_they_are
+    if asked:
+        hints = [_STEM_HINT] * open_stem + [_FIGURES_HINT] * as_they_are
+        raise UsageError(
+            f"the names are those of solo-learn's code, and the weights do not show {' and '.join(asked)}",
+            "\n".join(hints),
+        )
+    return recipe, []
+
+
 def _with_normalisation(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Recipe:
-    backbone = recipe.backbone.model_dump() | {"mean": list(mean), "std": list(std)}
+    return _with_backbone(recipe, {"mean": list(mean), "std": list(std)})
+
+
+def _with_backbone(recipe: Recipe, changes: Mapping[str, Given]) -> Recipe:
+    backbone = recipe.backbone.model_dump() | dict(changes)
     return build_recipe(recipe.resolved() | {"backbone": backbone}, recipe.origins)

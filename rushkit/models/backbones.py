@@ -27,7 +27,9 @@ _RESERVED = (
 )
 
 
-def resnet18(in_channels: int = 3, image_size: int = 32, stem: Literal["small", "standard"] = "small") -> nn.Module:
+def resnet18(
+    in_channels: int = 3, image_size: int = 32, stem: Literal["small", "padded", "standard"] = "small"
+) -> nn.Module:
     """ResNet-18 with 512 features (He et al. 2016); with the small stem as in SimCLR's CIFAR experiments and RUSH.
 
     The small stem is a 3x3 convolution with stride 1 and no max-pool: 11.17 M parameters, 555.4 MMAC at 3x32x32.
@@ -37,10 +39,11 @@ def resnet18(in_channels: int = 3, image_size: int = 32, stem: Literal["small", 
     Args:
         in_channels: Channels of the images.
         image_size: Side of the images; any size works, the features are averaged over it.
-        stem: ``"small"``, or ``"standard"`` for the 7x7 stride-2 convolution and max-pool made for 224x224 images.
+        stem: ``"small"``, ``"standard"`` for the 7x7 stride-2 convolution and max-pool made for 224x224 images, or
+            ``"padded"`` for the small one with padding 2, of solo-learn and DeACL: maps of 34x34 for images of 32x32.
     """
     model: ResNet = timm.create_model("resnet18", in_chans=in_channels, num_classes=0, zero_init_last=False)
-    return _with_small_stem(model, in_channels) if stem == "small" else model
+    return model if stem == "standard" else _with_small_stem(model, in_channels, 2 if stem == "padded" else 1)
 
 
 def resnet10_small(in_channels: int = 3, image_size: int = 32) -> nn.Module:
@@ -87,9 +90,9 @@ def _thin(layers: tuple[int, ...], channels: tuple[int, ...], in_channels: int) 
     return _with_small_stem(model, in_channels)
 
 
-def _with_small_stem(model: ResNet, in_channels: int) -> nn.Module:
+def _with_small_stem(model: ResNet, in_channels: int, padding: int = 1) -> nn.Module:
     """Give a timm ResNet a 3x3 stride-1 convolution in place of its stem convolution and max-pool."""
-    convolution = nn.Conv2d(in_channels, model.bn1.num_features, kernel_size=3, stride=1, padding=1, bias=False)
+    convolution = nn.Conv2d(in_channels, model.bn1.num_features, kernel_size=3, stride=1, padding=padding, bias=False)
     nn.init.kaiming_normal_(convolution.weight, mode="fan_out", nonlinearity="relu")
     model.conv1 = convolution
     model.maxpool = nn.Identity()

@@ -21,6 +21,7 @@ class Origin(Record):
         sha256: Its hash.
         pretrained: Name of the backbone; empty for a file.
         tag: The tag of the pretrained weights.
+        branch: Whose BatchNorm set was taken from a file with several: adversarial, clean or labels; else empty.
         renamed: The user's renaming rules: pattern -> replacement.
         ignored: Tensors that were left out at the user's request.
         notes: Sentences on how the weights were converted.
@@ -30,6 +31,7 @@ class Origin(Record):
     sha256: str = ""
     pretrained: str = ""
     tag: str = ""
+    branch: str = ""
     renamed: dict[str, str]
     ignored: list[str]
     notes: list[str]

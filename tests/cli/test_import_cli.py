@@ -8,10 +8,12 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import public_networks
 import pytest
 import torch
 from commands import only, sets
 from later_words import replacing
+from public_networks import deacl, solo
 from torch import nn
 
 from rushkit import noises
@@ -106,6 +108,24 @@ def test_an_imported_encoder_is_fine_tuned_by_its_name(cli, fails, weights):
     assert cli("evaluate", "--from", "theirs", "-q", *sets("data.limit=8")).code == 0
 
 
+@pytest.mark.parametrize(("asked", "branch"), [((), "adversarial"), (("--branch", "clean"), "clean")])
+def test_a_branch_is_said_and_recorded(cli, folder, asked, branch):
+    encoder = build_backbone("resnet10-small", {}, 3, 8, 0).state_dict()
+    layers = {name.removesuffix(".running_mean") for name in encoder if name.endswith(".running_mean")}
+    several = {
+        f"{layer}.bn_list.{number}.{part}" if layer in layers else name: tensor
+        for name, tensor in encoder.items()
+        for layer, _, part in [name.rpartition(".")]
+        for number in range(2)
+    }
+    torch.save(several, folder / "acl.pt")
+    said = cli("import", "acl.pt", *SMALL, "--encoder-only", *asked)
+    assert said.code == 0, said.err
+    assert f"the BatchNorm set of the {branch} branch is taken" in said.out
+    facts = json.loads((only(Path("runs"), "import") / "run.json").read_text(encoding="utf-8"))
+    assert facts["imported"]["branch"] == branch
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -116,6 +136,8 @@ def test_an_imported_encoder_is_fine_tuned_by_its_name(cli, fails, weights):
         (("weights.pt", "--mean", "0.5,0.5,0.5"), 2, "--mean and --std belong together"),
         (("weights.pt", "--std", "0.5,0.5,0.5"), 2, "--mean and --std belong together"),
         (("weights.pt", "--mean", ".5,.5", "--std", ".5,.5"), 2, "3 channels"),
+        (("weights.pt", "--branch", "clean"), 2, "--branch clean: the file has one set of BatchNorm layers"),
+        (("weights.pt", "--branch", "other"), 2, "adversarial"),
         (("weights.pt", "--rename", "x"), 2, "OLD=NEW"),
         (("weights.pt", "--ignore", "x*"), 2, "no tensor matches --ignore x*"),
         (("weights.pt", "--keys", "nowhere.toml"), 2, "nowhere.toml cannot be read"),
@@ -163,7 +185,7 @@ class TestPage:
         torch.save(content, "cohen.pt")
         keys = {name.replace("model.", "encoder_q."): tensor for name, tensor in content.items()}
         torch.save(keys | {"queue": torch.zeros(3), "queue_ptr": torch.zeros(1)}, "moco.pt")
-        (block,) = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
+        block = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[0]
         # On the embedded digits, with a small network, and less of everything.
         less = {
             "import": ["--check", "8", *sets("data.image_size=8", "data.limit=16")],
@@ -178,6 +200,22 @@ class TestPage:
             # An audit of random weights may fail its checks, which is its result.
             assert said.code == 0 or verb == "audit", said.err
             assert "error" not in said.err
+
+    def test_the_commands_for_published_files_work_as_pasted(self, cli, folder):
+        for name, content in (("acl.pt", public_networks.acl()), ("solo.ckpt", solo()), ("deacl.ckpt", deacl())):
+            torch.save(content, name)
+        few = ("data.image_size=8", "data.limit=8")
+        less = {
+            "import": ["--data", "digits", "--check", "8", *sets(*few)],
+            "finetune": sets("data.name=digits", "finetune.epochs=1", "finetune.batch_size=8", *few),
+        }
+        blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1:]
+        lines = [line for block in blocks for line in block.splitlines()]
+        assert len(lines) == 6
+        for line in lines:
+            _, verb, *words = shlex.split(line)
+            said = cli(*replacing([verb, *words], less[verb]), "-q")
+            assert said.code == 0, said.err
 
     def test_the_rules_of_the_page_are_rules(self, folder):
         from rushkit.exchange.foreign_names import Rules, read_rules

@@ -62,6 +62,7 @@ def images(count=3):
     [
         ("backbone.name=resnet18", *NORMALISED),
         ("backbone.name=resnet18", "backbone.stem=standard"),
+        ("backbone.name=resnet18", "backbone.stem=padded"),
         ("backbone.name=resnet10-small",),
         ("backbone.name=resnet110",),
         ("backbone.name=timm/resnet10t", *NORMALISED),

@@ -43,6 +43,14 @@ def test_resnet18_with_standard_stem_is_timms_own():
         torch.testing.assert_close(encoder.eval()(x), peer.eval()(x))
 
 
+def test_a_padded_stem_has_the_same_weights_and_two_places_more():
+    x = torch.zeros(1, 3, 32, 32)
+    small, padded = (build_backbone("resnet18", {"stem": stem}, 3, 32, seed=0) for stem in ("small", "padded"))
+    assert padded.maxpool(padded.conv1(x)).shape == (1, 64, 34, 34)
+    for name, tensor in small.state_dict().items():
+        assert torch.equal(tensor, padded.state_dict()[name])
+
+
 def test_resnet10_small_is_small():
     encoder = build_backbone("resnet10-small", {}, 3, 32, seed=0)
     assert encoder.num_features == 128

@@ -179,6 +179,7 @@ def import_table(results: Imported) -> RenderableType:
     rows = {
         "from": origin.file or f"pretrained {origin.pretrained} ({origin.tag})",
         "sha256": origin.sha256,
+        "branch": origin.branch,
         "backbone": backbone.name,
         "normalisation": f"(x - {backbone.mean}) / {backbone.std}" if backbone.mean else "none: x in [0, 1]",
         "input": f"3x{size}x{size}, pixels in [0, 1]",
