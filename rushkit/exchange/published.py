@@ -195,7 +195,7 @@ def _chosen(sets: set[str], branch: Branch | None) -> str:
     """Return the number of the set to take."""
     numbers = {_BRANCHES.get(number, ""): number for number in sets}
     if branch is None:
-        return numbers["adversarial"] if "adversarial" in numbers else next(iter(sets))
+        return numbers["adversarial"] if "adversarial" in numbers else min(sets)
     if branch not in numbers:
         there = ", ".join(sorted(filter(None, numbers))) or "one without a name"
         raise UsageError(
