@@ -142,8 +142,8 @@ def command(
     recipe = import_recipe(options.run_name(weights), options.data, options.backbone, changes or [], *normalisation)
     rules = read_rules(options.keys, options.rename or [], options.ignore or [])
     foreign = read_foreign(weights) if weights else pretrained_weights(recipe)
-    branch = options.branch.value if options.branch else None
-    plan = plan_import(recipe, foreign, rules, options.encoder_only, branch)
+    branch = options.branch
+    plan = plan_import(recipe, foreign, rules, options.encoder_only, branch.value if branch else None)
     if "noise.name" not in dict(parse_changes(changes or [])):
         speaker.say(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."
