@@ -207,7 +207,9 @@ class TestPage:
         few = ("data.image_size=8", "data.limit=8")
         less = {
             "import": ["--data", "digits", "--check", "8", *sets(*few)],
-            "finetune": sets("data.name=digits", "finetune.epochs=1", "finetune.steps=1", *few),
+            "finetune": sets(
+                "data.name=digits", "finetune.epochs=1", "finetune.batch_size=8", "finetune.steps=1", *few
+            ),
         }
         blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1:]
         lines = [line for block in blocks for line in block.splitlines()]
