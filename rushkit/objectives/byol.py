@@ -61,9 +61,11 @@ class Byol(Projected):
         joint_forward: Whether both views share a pass, so that BatchNorm sees them together; else each is a batch of
             its own, as in BYOL.
         predictor_hidden: Width of the predictor's hidden layer, which is batch-normalised.
+        strength: How strong the views are, in [0, 1]: at 1 as the recipe's are. Weaker crops and colours suit
+            adversarial training (Luo et al. 2023).
 
     Raises:
-        UsageError: a tau outside [0, 1], a width below 1, and as ``Projected``.
+        UsageError: a tau or strength outside [0, 1], a width below 1, and as ``Projected``.
     """
 
     tau: float = 0.99
@@ -72,10 +74,12 @@ class Byol(Projected):
     out: int = 256
     batch_norm: bool = True
     predictor_hidden: int = 4096
+    strength: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.tau <= 1:
-            raise UsageError(f"tau must be between 0 and 1 (got {self.tau!r})", "0.99 is usual on CIFAR-10")
+        for name, value in (("tau", self.tau), ("strength", self.strength)):
+            if not 0 <= value <= 1:
+                raise UsageError(f"{name} must be between 0 and 1 (got {value!r})", "the defaults are 0.99 and 1")
         if self.predictor_hidden < 1:
             raise UsageError(f"predictor_hidden must be at least 1 (got {self.predictor_hidden})", "BYOL's is 4096")
         super().__post_init__()
@@ -92,7 +96,7 @@ class Byol(Projected):
         ranks. It is 0 where all images have the same projection, which is the collapse that BYOL may end in.
         """
         target, predictor = memory.get_submodule("target"), memory.get_submodule("predictor")
-        views = torch.cat([batch.view(), batch.view()])
+        views = torch.cat([batch.view(strength=self.strength), batch.view(strength=self.strength)])
         with torch.no_grad():
             first, second = self.passed(target, views, batch).chunk(2)
             directions = _directions(batch.whole(first))

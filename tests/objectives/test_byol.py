@@ -154,6 +154,22 @@ def test_the_spread_of_the_projections_is_noted():
     assert batch.noted["spread"].abs() < 1e-12
 
 
+def test_both_views_have_the_strength_that_is_asked_for():
+    class Weakening:
+        """Views that note how weak they are made."""
+
+        def __init__(self):
+            self.asked = []
+
+        def weakened(self, strength):
+            self.asked.append(strength)
+            return blurred
+
+    views, objective = Weakening(), Byol(strength=0.25, **WIDTHS)
+    losses_of_first_step(objective, *made(objective), views=views)
+    assert views.asked == [0.25, 0.25]
+
+
 def test_a_step_takes_the_passes_that_the_recipes_count():
     """Each view goes once through the network, with a backward pass, and once through the target, without: 2·3 + 2."""
     objective, passed = Byol(**WIDTHS), []
@@ -184,7 +200,8 @@ def test_the_encoder_of_a_pretraining_opens_in_a_stock_resnet(tiny):
 
 
 @pytest.mark.parametrize(
-    ("option", "value"), [("tau", 1.1), ("tau", -0.1), ("tau", float("nan")), ("predictor_hidden", 0), ("out", 0)]
+    ("option", "value"),
+    [("tau", 1.1), ("tau", -0.1), ("tau", float("nan")), ("strength", 1.5), ("predictor_hidden", 0), ("out", 0)],
 )
 def test_what_cannot_be_is_a_usage_error(option, value):
     with pytest.raises(UsageError, match=option):
