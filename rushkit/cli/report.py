@@ -37,9 +37,11 @@ def command(
     output: Output,
 ) -> None:
     """One page on a model, with all that was measured of it: HTML, Markdown and JSON; several models side by side."""
+    from rich.console import Group, RenderableType
     from rich.text import Text
 
     from rushkit.report.make import families_of
+    from rushkit.report.terminal.tables import table_1_table
     from rushkit.report.write import write_report
 
     speaker = output.speaker()
@@ -51,4 +53,7 @@ def command(
     written = {path.suffix.removeprefix("."): str(path) for path in paths}
     lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]
     lines += [f"written: {path}" for path in paths]
-    output.result({**report.plain(), "files": written}, Text("\n".join(lines)))
+    shown: list[RenderableType] = [Text("\n".join(lines))]
+    if (table := table_1_table(report)) is not None:
+        shown.insert(0, table)
+    output.result({**report.plain(), "files": written}, Group(*shown))

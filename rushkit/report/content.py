@@ -24,7 +24,7 @@ from rushkit.report.figures import (
     SweepPoint,
     TrainingCurves,
 )
-from rushkit.report.paper import SOURCE, differences
+from rushkit.report.paper import SOURCE, differences, method_of
 from rushkit.report.summary import attack_notes, notes, summary
 from rushkit.report.words import command_of
 from rushkit.results.auditing import Audit, AuditPoint
@@ -70,6 +70,7 @@ def _model(family: Family, name: str) -> Model:
     # An imported model has a recipe too, but was not trained by it.
     pretraining = recipe_of_run(_trained(family.encoder))
     finetuning = None if family.model.stage == ENCODER_VERB else recipe_of_run(_trained(family.model))
+    method = method_of(pretraining, finetuning, family.from_scratch)
     attacks = measured.attack_rows(family)
     model = Model(
         name=name,
@@ -79,7 +80,7 @@ def _model(family: Family, name: str) -> Model:
         recipe=family.model.recipe,
         about=_about(family, pretraining, finetuning),
         table_1=measured.table_1(family, pretraining, finetuning),
-        differences=differences(pretraining, finetuning) if finetuning else [],
+        differences=differences(pretraining, finetuning, method) if finetuning else [],
         accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
         attacks=attacks,
         against_eps=measured.against_eps(attacks),

@@ -19,7 +19,7 @@ from rushkit.report.tables.audits import checks_table, ratios_table
 from rushkit.report.tables.certificates import certified_table
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.runs import runs_table
-from rushkit.report.tables.table_1 import table_1
+from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, certainty, noise_words
 from rushkit.run.names import RECIPE_FILE
@@ -34,10 +34,12 @@ class Table1:
     Attributes:
         table: The figures.
         sentences: Sentences on the protocols and on the source of the reported figures.
+        published: All that the paper reports for the same data sets; None if that is nothing.
     """
 
     table: Table
     sentences: tuple[str, ...]
+    published: Table | None
 
     def terms(self, medium: Medium) -> str:
         """Explain the paper's terms that a medium shows."""
@@ -112,8 +114,8 @@ class ModelPart:
         notes: Notes that qualify all its figures.
         attack_notes: Notes that qualify the figures of its attacks.
         in_table_1: Whether Table 1 has rows for it.
-        reported: Whether the paper reports such a row.
-        differences: Its differences from the paper's setting.
+        reported: Whether published figures of its method on its data stand beside it.
+        differences: Its differences from its method's setting.
         accuracy: Accuracy without an attack; None if it was not measured, like the tables below.
         attacks: Its attacks.
         transfer: How other models classify the images of its attacks.
@@ -240,7 +242,9 @@ def build_document(report: Report) -> Document:
 
 def _table_1(report: Report) -> Table1 | None:
     table = table_1(report.models)
-    return None if table is None else Table1(table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."))
+    if table is None:
+        return None
+    return Table1(table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."), published_table(report.models))
 
 
 def _comparison(comparison: Comparison) -> Compared:

@@ -21,6 +21,7 @@ from rushkit.run.names import RECIPE_FILE
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)
 ENCODER_VERB = "pretrain"
+_TRAINED = (*MODEL_VERBS, ENCODER_VERB)
 
 Stage = TypeVar("Stage", bound=StageResults)
 
@@ -60,8 +61,13 @@ class Family:
 
     @property
     def encoder(self) -> RunInfo | None:
-        """The run that pre-trained it."""
-        return next(iter(self.of(ENCODER_VERB)), None)
+        """The run that pre-trained it; of an encoder that learned from another one, its own."""
+        return next(reversed(self.of(ENCODER_VERB)), None)
+
+    @property
+    def from_scratch(self) -> bool:
+        """Whether its training started from random weights."""
+        return self.model.verb in MODEL_VERBS and self.encoder is None and self.model.about.parent is None
 
 
 def choose_run(spec: str | None, root: str | Path) -> RunInfo:
@@ -106,18 +112,21 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     above = _above(run.path.name, parents)
     notes: list[str] = []
     model = next((name for name in above if by_name[name].stage in MODEL_VERBS), None)
-    if model is None and by_name[above[-1]].stage == ENCODER_VERB:
-        models = [name for name in _below(above[-1], parents, by_name) if by_name[name].stage in MODEL_VERBS]
+    encoder = next((name for name in above if by_name[name].stage == ENCODER_VERB), None)
+    if model is None and encoder is not None:
+        models = [name for name in _below(encoder, parents, by_name) if by_name[name].stage in MODEL_VERBS]
         models.sort(key=lambda name: (by_name[name].status == "finished", by_name[name].started, name))
         if models:
             model = models.pop()
         if models:
             notes.append(f"other models on this encoder: {', '.join(models)}")
-    model = model or above[-1]
+    model = model or encoder or above[-1]
     line = _above(model, parents)
     names = {*line, run.path.name}
-    for ancestor in line:
-        names |= {name for name in _below(ancestor, parents, by_name) if by_name[name].stage not in MODEL_VERBS}
+    # What was measured of a teacher is not about the encoder that learned from it.
+    of_encoder = next((n for n, name in enumerate(line, 1) if by_name[name].stage == ENCODER_VERB), len(line))
+    for ancestor in line[:of_encoder]:
+        names |= {name for name in _below(ancestor, parents, by_name) if by_name[name].stage not in _TRAINED}
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
         notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")
     members = sorted((by_name[name] for name in names), key=lambda member: (member.started, member.path.name))
@@ -154,10 +163,10 @@ def _above(name: str, parents: dict[str, str | None]) -> list[str]:
 
 
 def _below(name: str, parents: dict[str, str | None], by_name: dict[str, RunInfo]) -> list[str]:
-    """Return what builds on a run, directly or not; runs behind another model in between are left out."""
+    """Return what builds on a run, directly or not; runs behind another model or encoder in between are left out."""
     descendants = [name]
     for run in descendants:
-        if run == name or by_name[run].stage not in MODEL_VERBS:
+        if run == name or by_name[run].stage not in _TRAINED:
             descendants += [child for child, parent in parents.items() if parent == run and child not in descendants]
     return descendants[1:]
 

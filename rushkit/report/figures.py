@@ -117,12 +117,23 @@ class AttackedShare(MeasuredShare):
 
 
 @dataclass(frozen=True)
-class ReportedShares(Figures):
-    """The accuracies that the paper reports; None where it has a dash."""
+class ReportedRow(Figures):
+    """The published row beside which a model's figures stand; ``PublishedRow`` explains its fields.
 
+    Attributes:
+        in_table_1: Whether it stands in the RUSH paper's Table 1.
+    """
+
+    method: str
+    in_table_1: bool
     standard: float | None
     pgd: float | None
     autoattack: float | None
+    network: str
+    protocol: str
+    extra_data: str
+    what: str
+    source: str
 
 
 @dataclass(frozen=True)
@@ -134,7 +145,8 @@ class Table1Row(Figures):
         noise: The noise of the measurements.
         samples: m of attack and vote.
         strategy: What the paper calls a vote of this m.
-        reported: The paper's figures, where it has such a row.
+        reported: The published figures of the same method and data, where there are any.
+        extra_data: What the model was trained on beside the data set, in words; empty if nothing.
         standard: Accuracy without an attack, where it was measured.
         pgd: Protocol -> what PGD leaves within l-inf 8/255, or None.
         autoattack: The same of AutoAttack.
@@ -144,7 +156,8 @@ class Table1Row(Figures):
     noise: dict[str, object]
     samples: int
     strategy: str | None
-    reported: ReportedShares | None
+    reported: ReportedRow | None
+    extra_data: str
     standard: MeasuredShare | None
     pgd: dict[str, AttackedShare | None]
     autoattack: dict[str, AttackedShare | None]
@@ -362,7 +375,7 @@ class Model(Figures):
         classifies: Whether it is a classifier, and not an encoder alone.
         recipe: Name of its recipe.
         about: A description in words.
-        differences: Its differences from the paper's setting.
+        differences: Its differences from its method's setting.
         summary: Its results in sentences.
         notes: Notes that qualify all figures.
         attack_notes: Notes that qualify the figures of its attacks.

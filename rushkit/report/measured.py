@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
 from rushkit.report.curves import distribution
@@ -16,11 +17,12 @@ from rushkit.report.figures import (
     MeasuredAttack,
     MeasuredProbe,
     MeasuredShare,
-    ReportedShares,
+    ReportedRow,
     Table1Row,
 )
-from rushkit.report.paper import EPS, NORM, STRATEGIES, reported
+from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, method_of, reported
 from rushkit.report.protocols import attacks_of, protocol_words, settings_words, unusual_words
+from rushkit.report.published import PublishedRow
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
@@ -103,28 +105,47 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
     for attack in attacks:
         under.setdefault(_key(attack.data, attack.noise, attack.record.samples), []).append(attack)
     source = pretraining or finetuning
+    method = method_of(pretraining, finetuning, family.from_scratch)
+    tuned = "full" if finetuning is not None and finetuning.finetune.freeze == "none" else "linear"
     rows = []
     for key in sorted({*accuracy, *under}, key=lambda key: (key[0], key[1], -key[2])):
         data, _, samples = key
         clean = accuracy.get(key)
         noise = (clean or under[key][-1]).noise
-        # The paper has one noise: a figure under another noise than the model's is no row of its table.
+        # A method has one noise: a figure under another noise than the model's has no published one beside it.
         of_the_model = finetuning is None or plain_noise(finetuning.noise) == noise
-        paper = reported(source.data.name, data, samples) if source and of_the_model else None
+        paper = reported(method, (source.data.name, data), tuned, samples) if source and of_the_model else None
         cells = {name: _cells(under.get(key, []), name) for name in _COLUMNS}
         rows.append(
             Table1Row(
                 data=data,
                 noise=noise,
                 samples=samples,
-                strategy=STRATEGIES.get(samples) if source and of_the_model else None,
-                reported=ReportedShares(paper.standard, paper.pgd, paper.autoattack) if paper else None,
+                strategy=STRATEGIES.get(samples) if method == RUSH and of_the_model else None,
+                reported=None if paper is None else _reported(paper),
+                extra_data=_extra_data(pretraining, finetuning),
                 standard=MeasuredShare(*_share_of(clean), clean.images, clean.run) if clean else None,
                 pgd=cells["pgd"],
                 autoattack=cells["autoattack"],
             )
         )
     return rows
+
+
+def _reported(row: PublishedRow) -> ReportedRow:
+    shares = row.standard, row.pgd, row.autoattack
+    about = row.network, row.protocol, row.extra_data, row.what, row.source
+    return ReportedRow(row.method, row.table_1, *shares, *about)
+
+
+def _extra_data(pretraining: Recipe | None, finetuning: Recipe | None) -> str:
+    """Return in words what a model was trained on beside its data set, as far as its recipes say it."""
+    extra = finetuning.finetune.extra.path if finetuning is not None else ""
+    recipes = [recipe for recipe in (pretraining, finetuning) if recipe is not None]
+    parts = [f"extra images of {PurePath(extra).name}"] if extra else []
+    if any(recipe.backbone.options.get("pretrained") for recipe in recipes):
+        parts.append("pretrained weights")
+    return ", ".join(parts)
 
 
 def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:

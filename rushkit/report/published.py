@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -45,11 +45,14 @@ class PublishedRow(_Table):
     Attributes:
         key: Names the row.
         method: The method, as the source calls it.
+        objective: The objective by which rushkit trains it: of pre-training, or of fine-tuning where that is all.
         data: Data sets of pre-training and of fine-tuning and test; the same twice without pre-training.
         network: The network, as far as it is known.
         protocol: How the figures were measured, as published or as the code has it.
         source: Where they stand.
         what: What the row really is.
+        finetuning: What was trained on the pre-trained encoder: a ``linear`` head, or the ``full`` network; empty where
+            neither is known to be so.
         table_1: Whether it stands in Table 1 of the RUSH paper.
         extra_data: What else the model was trained on; empty if nothing.
         samples: m of a vote of RUSH; None for any other method.
@@ -67,11 +70,13 @@ class PublishedRow(_Table):
 
     key: Words
     method: Words
+    objective: Words
     data: Annotated[tuple[Words, Words], BeforeValidator(lambda value: tuple(value) if type(value) is list else value)]
     network: Words
     protocol: Words
     source: Words
     what: Words
+    finetuning: Literal["", "linear", "full"] = ""
     table_1: bool = False
     extra_data: str = ""
     samples: Annotated[int, Field(ge=1)] | None = None

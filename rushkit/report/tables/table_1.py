@@ -1,12 +1,14 @@
-"""The paper's Table 1: the figures that it reports, and those that were measured under both protocols."""
+"""The paper's Table 1: published figures and what they are, beside those that were measured under both protocols."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from rushkit.report.figures import AttackedShare, MeasuredShare, Model, Table1Row
-from rushkit.report.table import EMPTY, MARKDOWN, PAGE, Cell, Column, Heading, Table, build_table
+from rushkit.report.figures import AttackedShare, MeasuredShare, Model, ReportedRow, Table1Row
+from rushkit.report.published import PublishedRow
+from rushkit.report.published import table_1 as rows_of_table_1
+from rushkit.report.table import EMPTY, MARKDOWN, PAGE, TERMINAL, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
 from rushkit.results.words import images_words, noise_words
 from rushkit.rounding import percent
@@ -32,8 +34,49 @@ def table_1(models: Sequence[Model]) -> Table | None:
         standard.column("measured", "", lambda row: _share_cell(row.row.standard)),
         *_attack_columns(_Group("PGD, l-inf 8/255", "PGD", "PGD"), "pgd", lambda row: row.row.pgd),
         *_attack_columns(_Group("AutoAttack, l-inf 8/255", "AutoAttack", "AA"), "autoattack", _autoattack),
+        column(
+            "what was reported", lambda row: _what(row.row.reported), left=True, kind="edge", label="what", media=_MEDIA
+        ),
     ]
     return build_table(rows, columns) if rows else None
+
+
+def in_lines(models: Sequence[Model]) -> Table | None:
+    """Return the same for the terminal, in a line for each source of figures; None if there is nothing to show."""
+    lines = [line for model in models for row in model.table_1 for line in _lines(model.name, row)]
+    columns: list[Column[_Line]] = [
+        column("model", lambda line: line.model, left=True, media=TERMINAL),
+        column("m", lambda line: line.samples, media=TERMINAL),
+        column("protocol", lambda line: line.protocol, left=True, media=TERMINAL),
+        column("standard %", lambda line: line.standard, media=TERMINAL),
+        column("PGD %", lambda line: line.pgd, media=TERMINAL),
+        column("AutoAttack %", lambda line: line.autoattack, media=TERMINAL),
+    ]
+    return build_table(lines, columns) if lines else None
+
+
+def published_table(models: Sequence[Model]) -> Table | None:
+    """Return all rows that the paper's Table 1 has for the models' data sets of test, or None if it has none."""
+    tested = {row.data for model in models for row in model.table_1}
+    rows = [row for row in rows_of_table_1() if row.finetuned_on in tested]
+    columns: list[Column[PublishedRow]] = [
+        column("method", lambda row: Cell(row.method, strong=True), left=True, media=_MEDIA),
+        column("pre-trained, tested on", lambda row: ", ".join(dict.fromkeys(row.data)), left=True, media=_MEDIA),
+        column("standard", lambda row: _percent(row.standard), media=_MEDIA),
+        column("PGD", lambda row: _percent(row.pgd), media=_MEDIA),
+        column("AA", lambda row: _percent(row.autoattack), media=_MEDIA),
+        column("network", lambda row: row.network, left=True, media=_MEDIA),
+        column("protocol", lambda row: row.protocol, left=True, media=_MEDIA),
+        column("external data", lambda row: row.extra_data or "none", left=True, media=_MEDIA),
+        column("what it is", lambda row: row.what, left=True, media=_MEDIA),
+    ]
+    return build_table(rows, columns) if rows else None
+
+
+def reported_words(models: Sequence[Model]) -> list[str]:
+    """Return a sentence on each published row that stands beside a model, without repeats."""
+    rows = (row.reported for model in models for row in model.table_1 if row.reported)
+    return list(dict.fromkeys(f"{_title(row)}: {'; '.join(_parts(row))}." for row in rows))
 
 
 _MEDIA = PAGE | MARKDOWN
@@ -73,9 +116,55 @@ def _autoattack(row: _Row) -> dict[str, AttackedShare | None]:
     return row.row.autoattack
 
 
+class _Line(NamedTuple):
+    """A line of the terminal: figures of one source under one protocol."""
+
+    model: str
+    samples: str
+    protocol: str
+    standard: str
+    pgd: str
+    autoattack: str
+
+
+def _lines(model: str, row: Table1Row) -> Iterator[_Line]:
+    known = row.reported
+    if known is not None:
+        shares = map(_percent, (known.standard, known.pgd, known.autoattack))
+        yield _Line(_title(known), "", "reported", *shares)
+    # The clean figure is under no protocol: it stands in the first line of the model.
+    name, standard = f"{model}: {row.data}", _percent(row.standard and row.standard.accuracy)
+    for protocol in ("paper", "strict"):
+        shares = (_percent(cell and cell.accuracy) for cell in (row.pgd[protocol], row.autoattack[protocol]))
+        yield _Line(name, str(row.samples), protocol, standard, *shares)
+        name, standard = "", ""
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else percent(share)
+
+
+def _title(row: ReportedRow) -> str:
+    return f"{row.method} in Table 1" if row.in_table_1 else f"{row.method}, not in Table 1"
+
+
+def _parts(row: ReportedRow) -> list[str]:
+    """Say what a published row is: the flag of external data, what it is, network and protocol, and where it stands."""
+    flag = [f"EXTERNAL DATA: {row.extra_data}"] if row.extra_data else []
+    return [*flag, row.what, f"{row.network}; {row.protocol}", *([] if row.in_table_1 else [row.source])]
+
+
+def _what(row: ReportedRow | None) -> Cell:
+    if row is None:
+        return Cell("–", label="")
+    return Cell(_title(row), tuple(_parts(row)), f"{_title(row)}: {'; '.join(_parts(row))}")
+
+
 def _model(row: _Row) -> Cell:
-    where = f"{row.row.data}, {noise_words(row.row.noise)}"
-    return Cell(row.model, (where,), f"{row.model}: {where}", strong=True, key=row.key)
+    about = row.row
+    where = f"{about.data}, {noise_words(about.noise)}"
+    flag = (f"EXTERNAL DATA: {about.extra_data}",) if about.extra_data else ()
+    return Cell(row.model, (where, *flag), f"{row.model}: {'; '.join((where, *flag))}", strong=True, key=row.key)
 
 
 def _samples(row: _Row) -> Cell:
@@ -86,7 +175,7 @@ def _samples(row: _Row) -> Cell:
 def _reported(row: _Row, key: str, name: str) -> Cell:
     share = None if row.row.reported is None else getattr(row.row.reported, key)
     # A dash says something under a head only.
-    return Cell("–", label="") if share is None else Cell(percent(share), label=f"{name}, reported")
+    return Cell("–", label="") if share is None else Cell(_percent(share), label=f"{name}, reported")
 
 
 def _share_cell(share: MeasuredShare | None) -> Cell:

@@ -11,12 +11,12 @@ from rich.text import Text
 
 from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
-from rushkit.report.figures import MeasuredAttack
+from rushkit.report.figures import MeasuredAttack, Report
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words
 from rushkit.report.search import convergence_note, definition_note
-from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests
+from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1
 from rushkit.report.terminal.render import render_table
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
@@ -47,6 +47,16 @@ _RATIO = (
     "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the\n"
     "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
 )
+
+
+def table_1_table(report: Report) -> RenderableType | None:
+    """Return the paper's Table 1, published figures beside measured ones, with what each published row is."""
+    table = table_1.in_lines(report.models)
+    if table is None:
+        return None
+    sentences = [*(f"reported: {words}" for words in table_1.reported_words(report.models)), report.protocol_note]
+    title = "the paper's Table 1, reported and measured; attacks within l-inf 8/255"
+    return Group(render_table(table, title, left=True), Text("\n".join(sentences)))
 
 
 def evaluation_table(results: Evaluation) -> RenderableType:
