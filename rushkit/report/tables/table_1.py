@@ -130,14 +130,18 @@ class _Line(NamedTuple):
 def _lines(model: str, row: Table1Row) -> Iterator[_Line]:
     known = row.reported
     if known is not None:
-        shares = map(_percent, (known.standard, known.pgd, known.autoattack))
-        yield _Line(_title(known), "", "reported", *shares)
+        published = _percent(known.standard), _percent(known.pgd), _percent(known.autoattack)
+        yield _Line(_title(known), "", "reported", *published)
     # The clean figure is under no protocol: it stands in the first line of the model.
-    name, standard = f"{model}: {row.data}", _percent(row.standard and row.standard.accuracy)
+    name, standard = f"{model}: {row.data}", _measured(row.standard)
     for protocol in ("paper", "strict"):
-        shares = (_percent(cell and cell.accuracy) for cell in (row.pgd[protocol], row.autoattack[protocol]))
-        yield _Line(name, str(row.samples), protocol, standard, *shares)
+        attacked = _measured(row.pgd[protocol]), _measured(row.autoattack[protocol])
+        yield _Line(name, str(row.samples), protocol, standard, *attacked)
         name, standard = "", ""
+
+
+def _measured(share: MeasuredShare | None) -> str:
+    return _percent(None if share is None else share.accuracy)
 
 
 def _percent(share: float | None) -> str:
