@@ -71,6 +71,8 @@ def _model(family: Family, name: str) -> Model:
     pretraining = recipe_of_run(_trained(family.encoder))
     finetuning = None if family.model.stage == ENCODER_VERB else recipe_of_run(_trained(family.model))
     method = method_of(pretraining, finetuning, family.from_scratch)
+    table_1 = measured.table_1(family, pretraining, finetuning)
+    published = next((row.reported.finetuning for row in table_1 if row.reported), "")
     attacks = measured.attack_rows(family)
     model = Model(
         name=name,
@@ -79,8 +81,8 @@ def _model(family: Family, name: str) -> Model:
         classifies=family.model.stage != ENCODER_VERB,
         recipe=family.model.recipe,
         about=_about(family, pretraining, finetuning),
-        table_1=measured.table_1(family, pretraining, finetuning),
-        differences=differences(pretraining, finetuning, method) if finetuning else [],
+        table_1=table_1,
+        differences=differences(pretraining, finetuning, method, published) if finetuning else [],
         accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
         attacks=attacks,
         against_eps=measured.against_eps(attacks),

@@ -125,6 +125,7 @@ class ReportedRow(Figures):
     """
 
     method: str
+    finetuning: str
     in_table_1: bool
     standard: float | None
     pgd: float | None

@@ -20,7 +20,7 @@ from rushkit.report.figures import (
     ReportedRow,
     Table1Row,
 )
-from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, method_of, reported
+from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, finetuned, method_of, reported
 from rushkit.report.protocols import attacks_of, protocol_words, settings_words, unusual_words
 from rushkit.report.published import PublishedRow
 from rushkit.results.attacks import Attacks
@@ -106,7 +106,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
         under.setdefault(_key(attack.data, attack.noise, attack.record.samples), []).append(attack)
     source = pretraining or finetuning
     method = method_of(pretraining, finetuning, family.from_scratch)
-    tuned = "full" if finetuning is not None and finetuning.finetune.freeze == "none" else "linear"
+    tuned = "" if finetuning is None else finetuned(finetuning)
     rows = []
     for key in sorted({*accuracy, *under}, key=lambda key: (key[0], key[1], -key[2])):
         data, _, samples = key
@@ -135,7 +135,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
 def _reported(row: PublishedRow) -> ReportedRow:
     shares = row.standard, row.pgd, row.autoattack
     about = row.network, row.protocol, row.extra_data, row.what, row.source
-    return ReportedRow(row.method, row.table_1, *shares, *about)
+    return ReportedRow(row.method, row.finetuning, row.table_1, *shares, *about)
 
 
 def _extra_data(pretraining: Recipe | None, finetuning: Recipe | None) -> str:

@@ -32,6 +32,8 @@ RUSH = "rush"
 _SHIPPED = {"cifar100": "cifar100", "stl10": "stl10-unlabeled"}
 # The recipes of other methods are NAME-cifar10, but for these.
 _SHIPPED_FOR = {"free": "free-8-cifar10", "data-aug": "data-aug-ddpm-cifar10", "pgd-at-awp": "pgd-at-cifar10"}
+# The recipes of the public ways to fine-tune.
+_FINETUNINGS = {"linear": "slf", "full": "aff"}
 # What is looked at or kept while training, and changes no weight.
 _SILENT = (
     "pretrain.knn.",
@@ -77,7 +79,12 @@ def method_of(pretraining: Recipe | None, finetuning: Recipe | None, from_scratc
     return f"{settings.objective}-awp" if options.get("awp") else settings.objective
 
 
-def reported(method: str | None, data: tuple[str, str], finetuned: str, samples: int) -> PublishedRow | None:
+def finetuned(recipe: Recipe) -> str:
+    """Return what a recipe fine-tunes: a ``"linear"`` head, or the ``"full"`` network."""
+    return "full" if recipe.finetune.freeze == "none" else "linear"
+
+
+def reported(method: str | None, data: tuple[str, str], tuned: str, samples: int) -> PublishedRow | None:
     """Return the published row of a method on its data, or None: the RUSH paper's before others, then the first.
 
     Example::
@@ -88,7 +95,7 @@ def reported(method: str | None, data: tuple[str, str], finetuned: str, samples:
     Args:
         method: As ``method_of`` says.
         data: Data sets of pre-training and of test.
-        finetuned: ``"linear"`` or ``"full"``; of several rows that with such a fine-tuning comes first.
+        tuned: ``"linear"`` or ``"full"``; of several rows that with such a fine-tuning comes first.
         samples: m, which tells RUSH's rows apart.
     """
     rows = [
@@ -98,7 +105,7 @@ def reported(method: str | None, data: tuple[str, str], finetuned: str, samples:
         and row.samples in (None, samples)
         and (row.standard, row.pgd, row.autoattack) != (None, None, None)
     ]
-    return min(rows, key=lambda row: (not row.table_1, row.finetuning != finetuned), default=None)
+    return min(rows, key=lambda row: (not row.table_1, row.finetuning != tuned), default=None)
 
 
 def footnote(shown: str) -> str:
@@ -107,11 +114,19 @@ def footnote(shown: str) -> str:
     return "; ".join(f"{term}: {TERMS[term]}" for term in used) + "." if used else ""
 
 
-def differences(pretraining: Recipe | None, finetuning: Recipe, method: str | None = RUSH) -> list[str]:
+def differences(
+    pretraining: Recipe | None, finetuning: Recipe, method: str | None = RUSH, published: str = ""
+) -> list[str]:
     """Return in what a model differs from its method's setting, such as "60 epochs of pre-training, not 1000".
 
     The setting is that of the shipped recipe for the method and, of RUSH, for the data set; keys that change no weight
     do not count. There are none where no recipe of the method is shipped.
+
+    Args:
+        pretraining: The recipe of the pre-training; None if no run of it is known.
+        finetuning: The recipe of the fine-tuning.
+        method: As ``method_of`` says.
+        published: The ``finetuning`` of the published row, where it may be another than that of the shipped recipe.
     """
     phrases = []
     known = pretraining or finetuning
@@ -128,6 +143,8 @@ def differences(pretraining: Recipe | None, finetuning: Recipe, method: str | No
     else:
         phrases += ["pre-training unknown"] if rush else []
         phrases += _changed(finetuning, setting, ("backbone",))
+    if published and published != finetuned(setting):
+        setting = load_recipe(f"rushkit/{_FINETUNINGS[published]}", environment={})
     if finetuning.finetune.objective == setting.finetune.objective:
         phrases += _changed(finetuning, setting, ("finetune",))
     else:

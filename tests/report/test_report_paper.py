@@ -87,6 +87,9 @@ def test_another_method_is_compared_with_its_own_recipe():
     changed = recipe_of("rocl-cifar10", "pretrain.epochs=20", "pretrain.lam=1")
     assert differences(changed, changed, "rocl") == ["20 epochs of pre-training, not 1000", "pretrain.lam 1, not 256"]
     assert differences(rocl, recipe_of("aff"), "rocl") == ["fine-tuning objective trades, not cross-entropy"]
+    # Beside a figure of full fine-tuning it is the other way round.
+    assert differences(rocl, recipe_of("aff"), "rocl", "full") == []
+    assert differences(rocl, rocl, "rocl", "full") == ["fine-tuning objective cross-entropy, not trades"]
     free = recipe_of("free-8-cifar10", "finetune.replays=4")
     assert differences(None, free, "free") == ["finetune.replays 4, not 8"]
     assert differences(rocl, rocl, "a-plugin") == []

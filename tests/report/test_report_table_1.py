@@ -144,6 +144,14 @@ def test_the_terminal_has_a_line_for_each_source(runs):
     assert "reported: RoCL in Table 1: ResNet-18, as said" in said
 
 
+def test_the_terminal_leaves_out_protocols_that_nothing_was_measured_under(runs):
+    model = runs.model()
+    runs.add("evaluate", model, evaluation([True] * 3 + [False], samples=(64,)))
+    said = terminal_of(report_of(model))
+    assert "cifar10: cifar10 │ 64 │ – │ 75.0 │ – │ –" in said
+    assert "strict" not in said
+
+
 def test_a_report_without_figures_has_no_table_in_the_terminal(runs):
     model = runs.model()
     assert table_1_table(report_of(model)) is None

@@ -35,7 +35,7 @@ def table_1(models: Sequence[Model]) -> Table | None:
         *_attack_columns(_Group("PGD, l-inf 8/255", "PGD", "PGD"), "pgd", lambda row: row.row.pgd),
         *_attack_columns(_Group("AutoAttack, l-inf 8/255", "AutoAttack", "AA"), "autoattack", _autoattack),
         column(
-            "what was reported", lambda row: _what(row.row.reported), left=True, kind="edge", label="what", media=_MEDIA
+            "what was reported", lambda row: _what(row.row.reported), left=True, kind="edge says wide", media=_MEDIA
         ),
     ]
     return build_table(rows, columns) if rows else None
@@ -61,14 +61,14 @@ def published_table(models: Sequence[Model]) -> Table | None:
     rows = [row for row in rows_of_table_1() if row.finetuned_on in tested]
     columns: list[Column[PublishedRow]] = [
         column("method", lambda row: Cell(row.method, strong=True), left=True, media=_MEDIA),
-        column("pre-trained, tested on", lambda row: ", ".join(dict.fromkeys(row.data)), left=True, media=_MEDIA),
-        column("standard", lambda row: _percent(row.standard), media=_MEDIA),
-        column("PGD", lambda row: _percent(row.pgd), media=_MEDIA),
-        column("AA", lambda row: _percent(row.autoattack), media=_MEDIA),
-        column("network", lambda row: row.network, left=True, media=_MEDIA),
-        column("protocol", lambda row: row.protocol, left=True, media=_MEDIA),
-        column("external data", lambda row: row.extra_data or "none", left=True, media=_MEDIA),
-        column("what it is", lambda row: row.what, left=True, media=_MEDIA),
+        column("data", lambda row: " to ".join(dict.fromkeys(row.data)), left=True, label="data", media=_MEDIA),
+        column("standard", lambda row: _percent(row.standard), label="standard", media=_MEDIA),
+        column("PGD", lambda row: _percent(row.pgd), label="PGD", media=_MEDIA),
+        column("AA", lambda row: _percent(row.autoattack), label="AutoAttack", media=_MEDIA),
+        column("network", lambda row: row.network, left=True, label="network", media=_MEDIA),
+        column("external data", lambda row: row.extra_data or "none", left=True, label="external data", media=_MEDIA),
+        column("protocol", lambda row: row.protocol, left=True, kind="wide", label="protocol", media=_MEDIA),
+        column("what it is", lambda row: row.what, left=True, kind="says wide", media=_MEDIA),
     ]
     return build_table(rows, columns) if rows else None
 
@@ -132,11 +132,12 @@ def _lines(model: str, row: Table1Row) -> Iterator[_Line]:
     if known is not None:
         published = _percent(known.standard), _percent(known.pgd), _percent(known.autoattack)
         yield _Line(_title(known), "", "reported", *published)
+    cells = {protocol: (row.pgd[protocol], row.autoattack[protocol]) for protocol in ("paper", "strict")}
+    measured = {protocol: pair for protocol, pair in cells.items() if pair != (None, None)}
     # The clean figure is under no protocol: it stands in the first line of the model.
     name, standard = f"{model}: {row.data}", _measured(row.standard)
-    for protocol in ("paper", "strict"):
-        attacked = _measured(row.pgd[protocol]), _measured(row.autoattack[protocol])
-        yield _Line(name, str(row.samples), protocol, standard, *attacked)
+    for protocol, pair in (measured or {"–": (None, None)}).items():
+        yield _Line(name, str(row.samples), protocol, standard, *map(_measured, pair))
         name, standard = "", ""
 
 

@@ -54,7 +54,9 @@ def table_1_table(report: Report) -> RenderableType | None:
     table = table_1.in_lines(report.models)
     if table is None:
         return None
-    sentences = [*(f"reported: {words}" for words in table_1.reported_words(report.models)), report.protocol_note]
+    sentences = [f"reported: {words}" for words in table_1.reported_words(report.models)]
+    if any(model.attacks for model in report.models):
+        sentences.append(report.protocol_note)
     title = "the paper's Table 1, reported and measured; attacks within l-inf 8/255"
     return Group(render_table(table, title, left=True), Text("\n".join(sentences)))
 
