@@ -3,15 +3,16 @@
     OMP_NUM_THREADS=1 python benchmarks/methods.py
     OMP_NUM_THREADS=1 python benchmarks/methods.py --pages docs
 
-The methods are the recipes ``*-digits`` and ``digits`` itself. Two of them are worked on at a time, each in a process
-of one thread. The first line may be stopped at any time and goes on where it was: what is finished is not done again,
-and a training or an attack that was stopped resumes. The results.json of every stage is kept under benchmarks/methods,
-with the cost beside it; the runs themselves lie under ``build/methods``. Delete a method's folders to measure it anew.
-The second line also writes the table into the page.
+The methods are the recipes ``*-digits`` and ``digits`` itself, whose encoder is the teacher of those that have one, and
+is clustered for those that learn pseudo-labels. Two of them are worked on at a time, each in a process of one thread.
+The first line may be stopped at any time and goes on where it was: what is finished is not done again, and a training
+or an attack that was stopped resumes. The results.json of every stage is kept under benchmarks/methods, with the cost
+beside it; the runs themselves lie under ``build/methods``. Delete a method's folders to measure it anew. The second
+line also writes the table into the page.
 
-``--quick`` attacks a few images only, with few draws, and leaves RUSH itself to `rushkit demo`: what CI has time for.
+``--quick`` trains for a few epochs and attacks a few images with few draws: what CI has time for.
 
-A pass is one image through the network once: forward, or backward to the input alone. A backward pass to the weights
+A pass is one image through a network once: forward, or backward to the input alone. A backward pass to the weights
 counts as two. Seconds are those of the CPU, which do not depend on what else the machine does.
 """
 
@@ -21,20 +22,20 @@ import argparse
 import json
 import multiprocessing
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from cost import Cost, Passes, tenths
 
+from rushkit.certification.certify import certify
 from rushkit.errors import RushkitError
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.files import write_atomic
-from rushkit.models.network import Network
+from rushkit.objectives import HasTeacher
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
@@ -47,9 +48,10 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.speaker import Speaker
-from rushkit.setup.components import build_dataset, load_split
+from rushkit.setup.components import build_dataset, build_objective, load_split
 from rushkit.setup.model import open_checkpoint
 from rushkit.setup.start import start_run
+from rushkit.training.cluster import cluster
 from rushkit.training.finetune import finetune
 from rushkit.training.loop import watching_steps
 from rushkit.training.pretrain import pretrain
@@ -61,76 +63,37 @@ RUSH = "digits"
 # What the lower end of the interval of the clean accuracy must exceed: a tenth is chance.
 LEARNT = 0.2
 PROTOCOLS = ("paper", "strict", "published")
-Stage = Literal["pretrain", "finetune", "evaluate", "paper", "strict", "published"]
+# The numbers of clusters of the pseudo-labels.
+CLUSTERS = (10, 20, 50)
+# The norm of the certificates under a noise.
+CERTIFIED = {"gaussian": "l2", "uniform": "l1"}
+Stage = Literal["cluster", "pretrain", "finetune", "evaluate", "paper", "strict", "certify", "published"]
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is measured.
+    """How long the methods train, and how much is measured.
 
     Attributes:
         images: Test images that are attacked; all of them are classified clean.
         samples: m, the draws of a vote where there is noise.
+        pretrain: Epochs of pre-training; 0: the recipe's own.
+        finetune: Epochs of fine-tuning a pre-trained encoder; 0: the recipe's own.
+        scratch: Epochs of training from random weights; 0: the recipe's own.
+        certified: Draws that certify an image, where there is noise; 0: no certificates.
+        published: Whether a method also meets the attacks that it was published with.
     """
 
     images: int
     samples: int
+    pretrain: int = 0
+    finetune: int = 0
+    scratch: int = 0
+    certified: int = 0
+    published: bool = True
 
 
-FULL, QUICK = Sizes(images=64, samples=64), Sizes(images=4, samples=4)
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a training took, and how far it had come.
-
-    Attributes:
-        passes: Passes for each training image and epoch.
-        seconds: Seconds of one thread.
-        epochs: Passes over the training images.
-        before: Mean loss in the last tenth but one of the steps.
-        last: Mean loss in the last tenth.
-    """
-
-    passes: float
-    seconds: float
-    epochs: int
-    before: float
-    last: float
-
-
-class Passes:
-    """Counts the passes of images through networks while it is on."""
-
-    def __init__(self) -> None:
-        self.count = 0
-
-    @contextmanager
-    def counted(self) -> Iterator[None]:
-        """Count inside the block."""
-        handle = nn.modules.module.register_module_forward_hook(self._after)
-        try:
-            yield
-        finally:
-            handle.remove()
-
-    def _after(self, module: nn.Module, _: Any, outputs: Tensor) -> None:
-        if not isinstance(module, Network):
-            return
-        self.count += len(outputs)
-        if outputs.requires_grad:
-            back = len(outputs) * (2 if any(weight.requires_grad for weight in module.parameters()) else 1)
-            outputs.register_hook(lambda gradient: self._add(back))
-
-    def _add(self, passes: int) -> None:
-        self.count += passes
-
-
-def tenths(losses: Sequence[float]) -> tuple[float, float]:
-    """Return the mean loss of the last tenth but one of the steps, and of the last one."""
-    length = max(1, len(losses) // 10)
-    last, before = losses[-length:], losses[-2 * length : -length] or losses[-length:]
-    return sum(before) / len(before), sum(last) / len(last)
+FULL, QUICK = Sizes(images=64, samples=64), Sizes(images=4, samples=4, pretrain=2, finetune=3, scratch=5)
 
 
 @dataclass(frozen=True)
@@ -141,39 +104,92 @@ class Method:
         name: The recipe's name.
         kept: The folder of its results.
         work: The folder of its runs.
-        sizes: How much is measured.
+        sizes: How long it trains, and how much is measured.
+        seed: The seed of its runs.
+        variant: The name of another fine-tuning of the same pre-trained encoder; empty: the recipe's own.
+        changes: What that changes of the recipe.
     """
 
     name: str
     kept: Path
     work: Path
     sizes: Sizes
+    seed: int = 0
+    variant: str = ""
+    changes: tuple[str, ...] = ()
 
     @property
     def recipe(self) -> Recipe:
         """The recipe, attacked by PGD in l-inf 8/255 as every method is; what it was published with is cut to size."""
         images, m = self.sizes.images, self.sizes.samples
         common = f"{{type='pgd', norm='linf', eps='8/255', samples=[{m}], limit={images}}}"
-        recipe = load_recipe(self.name, [f"attack=[{common}]", f"evaluate.samples=[{m}]", "system.device=cpu"], {})
+        # The passes that are counted are those of the training.
+        always = ["system.device=cpu", f"system.seed={self.seed}", "pretrain.knn.every=0", f"evaluate.samples=[{m}]"]
+        changes = [*always, *self.changes, f"attack=[{common}]"]
+        recipe = load_recipe(self.name, [*changes, *self.own_changes(load_recipe(self.name, changes, {}))], {})
         published = [section.model_copy(update={"limit": images}) for section in recipe.published]
         return recipe.model_copy(update={"published": published})
+
+    def own_changes(self, recipe: Recipe) -> list[str]:
+        """Return what the sizes and a clustering change of a recipe."""
+        sizes, changes = self.sizes, []
+        epochs = sizes.finetune if self.name == RUSH or pretrains(recipe) else sizes.scratch
+        if epochs:
+            changes.append(f"finetune.epochs={epochs}")
+        if sizes.pretrain:
+            changes.append(f"pretrain.epochs={sizes.pretrain}")
+        if sizes.certified and recipe.noise.name in CERTIFIED:
+            norm = CERTIFIED[recipe.noise.name]
+            changes += [f"certify.norm={norm}", f"certify.samples={sizes.certified}", f"certify.limit={sizes.images}"]
+        if recipe.pretrain.labels:
+            changes += [f"pretrain.labels={path}" for path in self.folder("cluster").glob("*")]
+        return changes
 
     @property
     def from_scratch(self) -> bool:
         """Whether it starts from random weights."""
-        return self.name != RUSH and self.recipe.finetune.freeze == "none"
+        return not self.pretrains and self.recipe.finetune.freeze == "none"
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether it has a pre-training of its own."""
+        return self.name == RUSH or pretrains(self.recipe)
+
+    @property
+    def taught(self) -> bool:
+        """Whether its pre-training has a teacher."""
+        recipe = self.recipe
+        return self.name != RUSH and isinstance(build_objective(recipe, recipe.pretrain), HasTeacher)
+
+    @property
+    def wave(self) -> int:
+        """When it can be measured: 0 at once, 1 when there is the encoder of RUSH, 2 when there is its own."""
+        if self.variant:
+            return 2
+        return int(not (self.from_scratch or self.pretrains) or self.taught or bool(self.recipe.pretrain.labels))
 
     @property
     def stages(self) -> list[Stage]:
         """What is done, in order."""
         recipe = self.recipe
-        first: list[Stage] = ["pretrain"] if self.name == RUSH else []
-        last: list[Stage] = ["published"] if recipe.published else []
-        return [*first, "finetune", "evaluate", "paper", "strict", *last]
+        clustering: list[Stage] = ["cluster"] if recipe.pretrain.labels else []
+        first: list[Stage] = [*clustering, "pretrain"] if self.pretrains and not self.variant else []
+        certificates: list[Stage] = ["certify"] if self.sizes.certified and recipe.noise.name in CERTIFIED else []
+        last: list[Stage] = ["published"] if recipe.published and self.sizes.published else []
+        return [*first, "finetune", "evaluate", "paper", "strict", *certificates, *last]
+
+    def beside(self, name: str) -> Method:
+        """Return another recipe that is measured in the same way."""
+        return Method(name, self.kept, self.work, self.sizes, self.seed)
 
     def file(self, stage: str) -> Path:
         """The kept results of a stage."""
-        return self.kept / self.name / f"{stage}.json"
+        return self.kept / self.place(stage) / f"{stage}.json"
+
+    def place(self, stage: str) -> str:
+        """The name of the folder of a stage; variants have their pre-training in common."""
+        first = stage.startswith(("cluster", "pretrain")) or not self.variant
+        return self.name if first else f"{self.name}-{self.variant}"
 
     def cost_file(self, stage: str) -> Path:
         """The kept cost of a stage of training."""
@@ -186,7 +202,13 @@ class Method:
 
     def folder(self, stage: str) -> Path:
         """The folder of the only run of a stage."""
-        return self.work / self.name / stage
+        return self.work / self.place(stage) / stage
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        words = (self.place("finetune"), f"seed {self.seed}" if self.seed else "")
+        return ", ".join(filter(None, words))
 
     def finished(self) -> bool:
         """Whether everything is measured."""
@@ -198,17 +220,17 @@ class Method:
             if not self.file(stage).exists():
                 started = time.monotonic()
                 self.do(stage)
-                print(f"{self.name}: {stage} ({time.monotonic() - started:.0f} s)", flush=True)
+                print(f"{self.title}: {stage} ({time.monotonic() - started:.0f} s)", flush=True)
 
     def attempt(self) -> str:
         """Do every stage that is not done, and return what it failed with; ``""`` if nothing is wrong."""
         try:
             self.measure()
         except (RushkitError, ValueError, RuntimeError) as error:
-            return f"{self.name}: {type(error).__name__}: {error}"
+            return f"{self.title}: {type(error).__name__}: {error}"
         share = clean_figures(self).low
         return (
-            "" if share > LEARNT else f"{self.name}: learned nothing, {percent(share)} % at best are sure to be right"
+            "" if share > LEARNT else f"{self.title}: learned nothing, {percent(share)} % at best are sure to be right"
         )
 
     def do(self, stage: Stage) -> None:
@@ -220,6 +242,10 @@ class Method:
                 evaluate(recipe, self.model(source), run)
             elif stage in ("paper", "strict", "published"):
                 attack(recipe, self.model(source), run, protocols=(stage,))
+            elif stage == "certify":
+                certify(recipe, self.model(source), run)
+            elif stage == "cluster":
+                cluster(recipe, self.model(source), CLUSTERS, run=run)
             else:
                 write(self.cost_file(stage), json.dumps(asdict(trained(recipe, source, run)), indent=1) + "\n")
         # No path of this machine is kept.
@@ -235,10 +261,12 @@ class Method:
 
     def source(self, stage: Stage) -> Checkpoint | None:
         """The checkpoint that a stage starts from."""
-        if stage == "pretrain" or (stage == "finetune" and self.from_scratch):
+        if (stage == "pretrain" and not self.taught) or (stage == "finetune" and self.from_scratch):
             return None
-        encoder = Method(RUSH, self.kept, self.work, self.sizes)
-        method, verb = (encoder, "pretrain") if stage == "finetune" else (self, "finetune")
+        if stage in ("cluster", "pretrain") or (stage == "finetune" and not self.pretrains):
+            method, verb = self.beside(RUSH), "pretrain"
+        else:
+            method, verb = self, "pretrain" if stage == "finetune" else "finetune"
         (path,) = method.folder(verb).iterdir()
         return open_checkpoint(path, verb)
 
@@ -249,6 +277,11 @@ class Method:
         return source
 
 
+def pretrains(recipe: Recipe) -> bool:
+    """Return whether a recipe has another pre-training than that of RUSH, which all recipes inherit."""
+    return recipe.pretrain.objective != load_recipe(RUSH, (), {}).pretrain.objective
+
+
 def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
     """Train, or go on training, and return what it took.
 
@@ -257,7 +290,7 @@ def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
     steps, passes, started = [], Passes(), time.process_time()
     with passes.counted(), watching_steps(steps.append):
         if run.verb == "pretrain":
-            pretrain(recipe, run)
+            pretrain(recipe, run, source)
         else:
             finetune(recipe, source, run)
     seconds = time.process_time() - started
@@ -283,22 +316,18 @@ def worker() -> None:
 def measure(methods: Sequence[Method], processes: int) -> list[str]:
     """Measure what is missing, the longest first, and return what failed."""
     problems: list[str] = []
-    # Those that need an encoder come once RUSH's is there.
-    for wave in ([method for method in methods if first(method)], [method for method in methods if not first(method)]):
+    # Those that need an encoder come once it is there.
+    for wave in sorted({method.wave for method in methods}):
+        due = [method for method in methods if method.wave == wave]
         with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), worker) as pool:
-            running = [pool.submit(method.attempt) for method in sorted(wave, key=longest_first)]
+            running = [pool.submit(method.attempt) for method in sorted(due, key=longest_first)]
             problems += [future.result() for future in as_completed(running)]
     return [problem for problem in problems if problem]
 
 
-def first(method: Method) -> bool:
-    """Whether a method needs no other one."""
-    return method.from_scratch or method.name == RUSH
-
-
 def longest_first(method: Method) -> float:
     """Order methods by what their training took here the last time; those that are not known come first."""
-    known = Method(method.name, ROOT / "benchmarks" / "methods", method.work, method.sizes)
+    known = replace(method, kept=ROOT / "benchmarks" / "methods")
     costs = [known.cost(stage) for stage in ("pretrain", "finetune")]
     return -sum(cost.seconds for cost in costs if cost) if any(costs) else -float("inf")
 
@@ -315,20 +344,25 @@ def table(methods: Iterable[Method]) -> str:
 
 def row(method: Method) -> str:
     """Return the line of a method."""
-    costs = [cost for stage in ("pretrain", "finetune") if (cost := method.cost(stage)) is not None]
-    finetuned = method.cost("finetune")
-    assert finetuned is not None
     cells = [
         f"`{method.name}`",
-        " + ".join(str(cost.epochs) for cost in costs),
-        " + ".join(f"{cost.passes:.1f}" for cost in costs)
-        + f", {sum(cost.passes * cost.epochs for cost in costs):.0f}",
-        f"{sum(cost.seconds for cost in costs) / 60:.1f}",
-        fall(finetuned),
+        *training_cells(method),
         clean(method),
         *(attacked(method, protocol) for protocol in PROTOCOLS),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def training_cells(method: Method) -> list[str]:
+    """Return epochs, passes, minutes and the loss of each stage of training."""
+    costs = [cost for stage in ("pretrain", "finetune") if (cost := method.cost(stage)) is not None]
+    passes = sum(cost.passes * cost.epochs for cost in costs)
+    return [
+        " + ".join(str(cost.epochs) for cost in costs),
+        " + ".join(f"{cost.passes:.1f}" for cost in costs) + f", {passes:.0f}",
+        f"{sum(cost.seconds for cost in costs) / 60:.1f}",
+        ", then ".join(fall(cost) for cost in costs),
+    ]
 
 
 def fall(cost: Cost) -> str:
@@ -379,11 +413,11 @@ def interval(share: float, low: float, high: float) -> str:
     return f"{percent(share)} [{percent_interval(low, high)}]"
 
 
-def write_page(text: str, page: Path) -> None:
-    """Put the table between the marks of a page."""
-    before, rest = page.read_text(encoding="utf-8").split(MARK[0])
-    _, after = rest.split(MARK[1])
-    write(page, f"{before}{MARK[0]}\n\n{text}\n{MARK[1]}{after}")
+def write_page(text: str, page: Path, mark: tuple[str, str] = MARK) -> None:
+    """Put a table between two marks of a page."""
+    before, rest = page.read_text(encoding="utf-8").split(mark[0])
+    _, after = rest.split(mark[1])
+    write(page, f"{before}{mark[0]}\n\n{text}\n{mark[1]}{after}")
 
 
 def names() -> list[str]:
@@ -402,7 +436,7 @@ def main() -> None:
     parser.add_argument("--pages", type=Path, help="the folder of results.md, to be brought up to date")
     arguments = parser.parse_args()
     sizes = QUICK if arguments.quick else FULL
-    asked = arguments.only or names()[arguments.quick :]
+    asked = arguments.only or names()
     methods = [Method(name, arguments.kept, arguments.work, sizes) for name in asked]
     problems = measure(methods, arguments.processes)
     text = table(Method(name, arguments.kept, arguments.work, sizes) for name in names())

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The recipes of all methods on the digits, attacked on a few images: minutes on two cores. What one fails with ends this.
+# The recipes of all methods on the digits, for a few epochs, attacked on a few images: minutes on two cores. What one fails
+# with ends this.
 # Usage: tests/methods.sh PATH_OF_PYTHON
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from batches import batch_of, plain
-from tiny_runs import die
+from tiny_runs import die, toy
 from torch import nn
 
 from rushkit.models.network import Network
@@ -20,11 +20,13 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "methods.py"
 
 @pytest.fixture(scope="module")
 def methods():
-    spec = importlib.util.spec_from_file_location("methods", FILE)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["methods"] = module
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FILE.parent))
+        spec = importlib.util.spec_from_file_location("methods", FILE)
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["methods"] = module
+        spec.loader.exec_module(module)
+        yield module
 
 
 @pytest.fixture
@@ -76,6 +78,33 @@ def test_the_passes_of_adversarial_training_are_those_of_the_count(methods):
     assert passes.count == 6 * (7 * 2 + 3)
     network(torch.zeros(1, 3, 2, 2))
     assert passes.count == 6 * 17
+
+
+def test_an_encoder_in_no_network_counts_and_the_parts_of_networks_do_not(methods):
+    encoder = toy()
+    network, predictor = Network(encoder, nn.Linear(8, 4)), nn.BatchNorm1d(4)
+    images, passes = torch.rand(6, 3, 8, 8), methods.Passes()
+    with passes.counted():
+        with torch.no_grad():
+            encoder(images)
+        predictor(network(images)).square().sum().backward()
+    assert passes.count == 6 * (1 + 3)
+
+
+def test_a_method_with_a_pre_training_of_its_own_trains_twice(methods, tiny, tmp_path, monkeypatch):
+    def load(name, changes, environment):
+        own = [] if name == methods.RUSH else ["pretrain.objective=simclr", "finetune.freeze=all"]
+        return tiny("noise.name=none", *own, *changes)
+
+    monkeypatch.setattr(methods, "load_recipe", load)
+    sizes = methods.Sizes(images=2, samples=2, pretrain=1, finetune=2)
+    method = methods.Method("tiny-digits", tmp_path / "kept", tmp_path / "work", sizes, seed=3)
+    assert method.stages == ["pretrain", "finetune", "evaluate", "paper", "strict"]
+    method.measure()
+    (line,) = methods.table([method]).splitlines()[2:]
+    # Two views of each image forward and backward; nothing goes back through the frozen encoder.
+    assert line.startswith("| `tiny-digits` | 1 + 2 | 6.0 + 1.0, 8 | 0.")
+    assert parse(method.file("finetune").read_text()).source.startswith(str(tmp_path / "work"))
 
 
 def test_the_loss_is_compared_by_tenths_of_the_run(methods):
