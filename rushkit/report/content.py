@@ -33,6 +33,7 @@ from rushkit.results.clustering import Clustering
 from rushkit.results.imported import Imported
 from rushkit.results.intervals import mean_interval
 from rushkit.results.run_file import Session
+from rushkit.results.training import Pretraining
 from rushkit.results.words import PROTOCOL_NOTE, cluster_words, noise_words, plain_noise
 from rushkit.run.info import RunInfo
 
@@ -129,6 +130,9 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         about["pre-training"] = (
             f"{section.objective} on {images}, {section.epochs} epochs of batches of {section.batch_size}"
         )
+    trained = next((record for run, record in family.results(Pretraining) if run == family.encoder), None)
+    if trained is not None and trained.teacher is not None:
+        about["teacher"] = trained.teacher.in_words()
     if finetuning is not None:
         tuning = finetuning.finetune
         frozen = _TRAINED[tuning.freeze]

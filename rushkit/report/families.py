@@ -101,6 +101,8 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     """Return the model that a run is about, with its parents and children.
 
     A run of an encoder, or a measurement of one, leads to the newest model on that encoder; a note names the others.
+    An encoder that learnt from a teacher brings the teacher's run, but neither the teacher's models nor what was
+    measured of it.
 
     Args:
         run: A run of the model, of its encoder, or of a measurement.
@@ -113,7 +115,9 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     notes: list[str] = []
     model = next((name for name in above if by_name[name].stage in MODEL_VERBS), None)
     encoder = next((name for name in above if by_name[name].stage == ENCODER_VERB), None)
-    if model is None and encoder is not None:
+    if encoder is not None and (model is None or above.index(encoder) < above.index(model)):
+        # A model further up is the teacher's.
+        model = None
         models = [name for name in _below(encoder, parents, by_name) if by_name[name].stage in MODEL_VERBS]
         models.sort(key=lambda name: (by_name[name].status == "finished", by_name[name].started, name))
         if models:

@@ -40,6 +40,15 @@ class Teacher(Record):
     noise: str
     sees: str
 
+    def in_words(self) -> str:
+        """Return what it is, and what it sees.
+
+        For example "RUN/checkpoints/step-000330.safetensors (recipe digits, trained under noise uniform scale 0.3), on
+        the clean views, without noise".
+        """
+        trained = f"trained under noise {self.noise}" if self.noise else "trained without noise"
+        return f"{self.source} (recipe {self.recipe}, {trained}), on {self.sees}"
+
 
 class PseudoLabels(Record):
     """The clustering that the labels of a training come from.

@@ -24,7 +24,7 @@ from rushkit.training import knn
 from rushkit.training.job import TrainingJob
 from rushkit.training.labels import recorded_by, table_for
 from rushkit.training.loop import train
-from rushkit.training.teacher import check_teacher, describe_teacher, load_teacher, teacher_record
+from rushkit.training.teacher import check_teacher, load_teacher, teacher_record
 
 
 def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None = None) -> Pretraining:
@@ -70,7 +70,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         )
         record = None if teacher is None else teacher_record(teacher)
         if record is not None:
-            run.speaker.say(describe_teacher(record))
+            run.speaker.say(f"the teacher: {record.in_words()}")
         job.record_labels(run)
         figures = train(job, run, machine, recipe.system.seed)
         results = Pretraining(

@@ -72,9 +72,3 @@ def teacher_record(source: Checkpoint) -> Teacher:
     recipe = recipe_of(source)
     noise = noise_words(plain_noise(recipe.noise)) if source.meta.get(NOISE_DRAWN) is True else ""
     return Teacher(source=str(source.path), recipe=recipe.name, noise=noise, sees=_SEES)
-
-
-def describe_teacher(record: Teacher) -> str:
-    """Return a sentence on a teacher: what it is, and what it sees."""
-    trained = f"trained under noise {record.noise}" if record.noise else "trained without noise"
-    return f"the teacher is {record.source} (recipe {record.recipe}, {trained}); it sees {record.sees}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
-from synthetic_runs import attack_row, attacks, evaluation, finetuning
+from synthetic_runs import attack_row, attacks, evaluation, finetuning, pretraining, probed
 
 from rushkit.errors import UsageError
 from rushkit.report.families import choose_run, gather
@@ -73,6 +73,45 @@ def test_a_lone_encoder_is_its_own_subject(runs):
     encoder = runs.add("pretrain")
     family = gather(encoder)
     assert (family.model.path, verbs(family), family.notes) == (encoder.path, ["pretrain"], ())
+
+
+def test_a_model_whose_encoder_learnt_from_a_teacher_has_the_teachers_run_and_nothing_else_of_it(runs):
+    teacher = runs.add("pretrain", name="teacher", results=pretraining())
+    runs.add("probe", teacher, probed("pre-trained"))
+    taught = runs.add("finetune", teacher, finetuning())
+    runs.add("attack", taught, attacks(attack_row([1])))
+    student, other = (runs.add("pretrain", teacher, pretraining()) for _ in range(2))
+    model = runs.add("finetune", student, finetuning())
+    probe = runs.add("probe", student, probed("pre-trained"))
+    for run in (model, student, probe):
+        family = gather(runs.info(run.path))
+        assert (family.model.path, family.encoder.path) == (model.path, student.path)
+        assert [each.path for each in family.runs] == [teacher.path, student.path, model.path, probe.path]
+        assert family.notes == ()
+    # Without a model, a student is its own subject, not the teacher's model.
+    family = gather(other)
+    assert (family.model.path, verbs(family)) == (other.path, ["pretrain", "pretrain"])
+
+
+def test_students_are_not_of_their_teachers_family(runs):
+    teacher = runs.add("pretrain", name="teacher", results=pretraining())
+    taught = runs.add("finetune", teacher, finetuning())
+    runs.add("finetune", runs.add("pretrain", teacher, pretraining()), finetuning())
+    for run in (teacher, taught):
+        family = gather(runs.info(run.path))
+        assert (family.model.path, verbs(family), family.notes) == (taught.path, ["pretrain", "finetune"], ())
+
+
+def test_a_classifier_may_be_the_teacher(runs):
+    teacher = runs.model()
+    student = runs.add("pretrain", teacher, pretraining())
+    model = runs.add("finetune", student, finetuning())
+    for run in (model, student):
+        family = gather(runs.info(run.path))
+        assert (family.model.path, family.encoder.path) == (model.path, student.path)
+        assert verbs(family) == ["pretrain", "finetune", "pretrain", "finetune"]
+    assert gather(runs.info(teacher.path)).model.path == teacher.path
+    assert verbs(gather(runs.info(teacher.path))) == ["pretrain", "finetune"]
 
 
 def test_runs_are_chosen_by_folder_name_recipe_or_as_the_newest_model(runs, measured, monkeypatch):

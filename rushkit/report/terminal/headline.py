@@ -154,7 +154,9 @@ def _imported_line(results: Imported) -> str:
 
 def _numbers(results: Pretraining | Finetuning) -> list[str]:
     numbers = {key: value for key, value in results.to_table().items() if isinstance(value, int | float)}
-    return [f"{key}: {value:.6g}" for key, value in numbers.items()]
+    teacher = results.teacher if isinstance(results, Pretraining) else None
+    taught = [f"teacher: {teacher.in_words()}"] if teacher else []
+    return [*(f"{key}: {value:.6g}" for key, value in numbers.items()), *taught]
 
 
 def _imported(results: Imported) -> list[str]:
