@@ -87,4 +87,6 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
     check_teacher(recipe, options.teacher)
     if options.teacher is None:
         return recipe, None
-    return recipe, resolve_from(options.teacher, recipe.system.runs_dir, "pretrain").load(warn=speaker.warn)
+    # A classifier has an encoder, too; a name that both have means the pre-trained one.
+    teacher = resolve_from(options.teacher, recipe.system.runs_dir, ("pretrain", "finetune"), prefer="pretrain")
+    return recipe, teacher.load(warn=speaker.warn)

@@ -46,7 +46,9 @@ class Source:
         return checkpoint
 
 
-def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequence[str]) -> Source:
+def resolve_from(
+    spec: str | Path | None, root: str | Path, verbs: str | Sequence[str], prefer: str | None = None
+) -> Source:
     """Return the source that ``--from SPEC`` names.
 
     Args:
@@ -55,6 +57,7 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
             fits).
         root: The folder of runs.
         verbs: The commands whose runs are accepted.
+        prefer: The one of them whose runs a recipe's name means, if it has any; None: the newest run of all.
 
     Raises:
         UsageError: nothing fits; the message lists what exists, and the command that would make one.
@@ -71,7 +74,7 @@ def resolve_from(spec: str | Path | None, root: str | Path, verbs: str | Sequenc
     recipe = None if spec is None else str(spec)
     if recipe is not None and ("/" in recipe or "\\" in recipe):
         raise UsageError(f"{recipe} is neither a run folder nor a checkpoint", "`rushkit runs list` shows the runs")
-    run = find_run(root, verbs, recipe)
+    run = find_run(root, prefer or verbs, recipe) or find_run(root, verbs, recipe)
     # An imported model is called by its name alone: say what it is, where it is not what is needed.
     if run is None and recipe is not None:
         run = next((info for info in find_runs(root) if info.verb == "import" and info.recipe == recipe), None)

@@ -301,3 +301,43 @@ def test_a_supervised_baseline_takes_no_source(fails):
 @pytest.mark.parametrize("verb", ["pretrain", "finetune"])
 def test_a_resume_is_no_dry_run(fails, verb):
     assert "--dry-run trains nothing" in fails(2, verb, "--resume", "--dry-run").err
+
+
+def test_a_student_learns_from_the_run_that_from_names(cli, fails, runs):
+    teacher = only(runs, "pretrain")
+    begin = ("pretrain", "--recipe", "deacl-digits", "--from", "digits", *sets(*TINY, "pretrain.steps=1"))
+    assert cli(*begin, "--dry-run").code == 0
+    with stopping_after(1):
+        fails(130, *begin)
+    run = only(runs, "pretrain")
+    teacher.rename(runs / "elsewhere")
+    said = cli("pretrain", "--resume")
+    assert said.code == 0, said.err
+    assert f"the teacher: {teacher.relative_to(runs.parent)}/checkpoints/" in said.out
+    assert "on the clean views, without noise" in said.out
+    (runs / "elsewhere").rename(teacher)
+    said = cli("runs", "show", run.name)
+    assert f"built on: {teacher.name}" in said.out
+    assert "  teacher: runs/" in said.out
+    said = cli("finetune", "--from", "deacl-digits")
+    assert said.code == 0, said.err
+    assert "not loaded: optimizer" in said.out
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (["--recipe", "deacl-digits"], "learns from a teacher, and none is named"),
+        (["--recipe", "digits", "--from", "digits"], "objective 'rush' learns from no teacher: digits does not go"),
+        (["--recipe", "deacl-digits", "--from", "stl10"], "no finished run of pretrain or finetune of recipe 'stl10'"),
+        (["--recipe", "deacl-digits", "--from", "digits"], "takes images of 8x8, and the student's are 16x16"),
+        (
+            ["--resume", "--from", "digits"],
+            "--resume goes on with what the run was started with; it cannot take --from",
+        ),
+    ],
+)
+def test_a_teacher_that_cannot_be_is_explained(fails, runs, arguments, words):
+    before = contents(runs)
+    assert words in fails(2, "pretrain", *arguments).err
+    assert contents(runs) == before

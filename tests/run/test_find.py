@@ -53,6 +53,17 @@ def test_runs_come_newest_first_and_damaged_ones_last(tmp_path):
     assert [run.status for run in found] == ["finished"] * 3 + ["broken"]
 
 
+def test_of_two_commands_a_name_may_mean_the_runs_of_the_preferred_one(tmp_path):
+    encoder = made(tmp_path, "pretrain", "cifar10", 1)
+    model = made(tmp_path, "finetune", "cifar10", 2)
+    other = made(tmp_path, "finetune", "trades", 3)
+    both = ("pretrain", "finetune")
+    assert resolve_from("cifar10", tmp_path, both).run.path == model
+    assert resolve_from("cifar10", tmp_path, both, prefer="pretrain").run.path == encoder
+    assert resolve_from(model, tmp_path, both, prefer="pretrain").run.path == model
+    assert resolve_from("trades", tmp_path, both, prefer="pretrain").run.path == other
+
+
 def test_a_root_that_is_not_there_has_no_runs(tmp_path):
     assert find_runs(tmp_path / "none") == []
     (tmp_path / "file").write_text("")
