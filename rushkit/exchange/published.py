@@ -8,7 +8,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, UsageError, shorten
+from rushkit.errors import CheckpointError, UsageError, first_few, shorten
 
 Branch = Literal["adversarial", "clean", "labels"]
 Writer = Literal["", "AdvCL", "DeACL", "RoCL", "solo-learn"]
@@ -23,6 +23,7 @@ _ADVCL_HEADS = frozenset({"fc_002", "fc_010", "fc_050", "fc_100", "fc_500", "hea
 # solo-learn's and DeACL's, beside encoder and classifier.
 _SOLO_PARTS = frozenset({"projector", "predictor", "prototypes", "queue", "queue_y", "queue_ptr", "classifier_adv"})
 _MOMENTUM = "momentum_"
+_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,8 @@ def _without_parts(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Te
     }
     if len(kept) < len(tensors):
         words = sorted(shorten(first) for first in left) + (["fc (a projector)"] if projector else [])
-        notes.append(f"of pre-training and left out ({len(tensors) - len(kept)} tensors): {', '.join(words)}")
+        listed = first_few(words, _SHOWN)
+        notes.append(f"of pre-training and left out ({len(tensors) - len(kept)} tensors): {listed}")
     return kept
 
 

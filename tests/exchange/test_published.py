@@ -203,6 +203,14 @@ class TestWhatIsRefused:
 
 
 class TestNames:
+    def test_a_few_of_thousands_of_parts_are_listed(self):
+        parts = {f"momentum_{'x' * 1000}{number}.w": torch.zeros(1) for number in range(5000)}
+        found = take_encoder(parts | {"backbone.w": torch.zeros(1), "classifier.weight": torch.zeros(1)})
+        assert list(found.tensors) == ["backbone.w", "classifier.weight"]
+        (note,) = found.notes
+        assert "left out (5000 tensors)" in note
+        assert len(note) < 2000
+
     def test_each_set_gets_plain_names(self):
         for branch, value in (("clean", 0), ("adversarial", 1), ("labels", 2)):
             found = fit(small("012"), branch)
