@@ -258,8 +258,10 @@ class Finetune(Training):
         description="what stays as pre-trained: `encoder`, all but the biases of its batch norm; `all` of it, so that "
         "only the head trains; `none`",
     )
-    head_start: Literal["random", "zero"] = Field(
-        default="random", description="how the head starts; `zero`: its last linear layer is 0, and so is every logit"
+    head_start: Literal["random", "zero", "source"] = Field(
+        default="random",
+        description="how the head starts; `zero`: its last linear layer is 0, and so is every logit; `source`: as that "
+        "of the run that it starts from, which was trained on the same labels",
     )
     bn: Literal["train", "eval"] = Field(
         default="train", description="whether a frozen encoder's batch norm sees the noisy batches or stays as it is"

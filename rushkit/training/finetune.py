@@ -9,13 +9,22 @@ from functools import partial
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
-from rushkit.models.network import LoadReport, freeze_encoder, load_weights, num_parameters, set_modes, zero_head
+from rushkit.models.network import (
+    LoadReport,
+    Network,
+    freeze_encoder,
+    load_weights,
+    num_parameters,
+    set_modes,
+    zero_head,
+)
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
+from rushkit.setup.model import PSEUDO_LABELS
 from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
@@ -28,6 +37,9 @@ from rushkit.training.validation import CLEAN, ROBUST, HeldOut, validated
 
 # In words, what ``finetune.freeze`` makes of the encoder.
 _FROZEN = {"encoder": "frozen but for its BatchNorm biases", "all": "frozen", "none": "not frozen"}
+
+# And what ``finetune.head_start`` makes of the head: whether it is new, and how it starts.
+_HEADS = {"random": ("new", ""), "zero": ("new", " that starts at zero"), "source": ("from the source", "")}
 
 
 def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) -> Finetuning:
@@ -63,10 +75,10 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
             f"noise {recipe.noise.name} on every image; {machine}"
         )
-        run.speaker.say(describe_loading(source, report))
-        start = " that starts at zero" if settings.head_start == "zero" else ""
+        run.speaker.say(describe_loading(source, report, with_head=settings.head_start == "source"))
+        made, start = _HEADS[settings.head_start]
         run.speaker.say(
-            f"new: a head for {len(job.classes)} classes{start}; the encoder is {_FROZEN[settings.freeze]}; "
+            f"{made}: a head for {len(job.classes)} classes{start}; the encoder is {_FROZEN[settings.freeze]}; "
             f"{len(trainable)} tensors with {num_parameters(job.network, trainable=True)} numbers train; "
             f"BatchNorm statistics: {settings.bn}"
         )
@@ -137,6 +149,9 @@ def finetuning_job(
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.head_start == "zero":
         zero_head(network)
+    resumed = run is not None and bool(run.checkpoints.paths())
+    if settings.head_start == "source" and not resumed:
+        _take_head(network, source, classes, table)
     trainable = freeze_encoder(network, settings.freeze)
     network = networks.channels_last(network.to(machine.device))
     decay = settings.average.decay
@@ -188,13 +203,30 @@ def _clusters(recipe: Recipe, split: Split, run: Run | None) -> Table | None:
     return table
 
 
-def describe_loading(source: Checkpoint | None, report: LoadReport | None) -> str:
-    """Return a sentence on which tensors were loaded from the source and which were not."""
+def _take_head(network: Network, source: Checkpoint | None, classes: tuple[str, ...], table: Table | None) -> None:
+    """Load the head of the source. Raises UsageError if it has none, or one for other classes or clusters."""
+    hint = "--set finetune.head_start=zero starts with a new one"
+    if source is None or not any(name.startswith("head.") for name in source.tensors):
+        where = "random weights" if source is None else source.path
+        raise UsageError(f"finetune.head_start = source: {where} has no head to start from", hint)
+    clustering = source.meta.get(PSEUDO_LABELS, {})
+    own = {} if table is None else table.origin.to_table()
+    # The clusters of two tables have the same names, and nothing else in common.
+    alike = all(clustering.get(key) == own.get(key) for key in ("table", "clusters"))
+    if not alike or source.meta.get("classes") != list(classes):
+        raise UsageError(f"finetune.head_start = source: the head of {source.path} is for other classes", hint)
+    load_weights(network.head, source.tensors, "head.")
+
+
+def describe_loading(source: Checkpoint | None, report: LoadReport | None, with_head: bool = False) -> str:
+    """Return a sentence on which tensors were loaded from the source and which were not, ``with_head`` or without."""
     if source is None or report is None:
         return "the encoder starts from random weights"
-    left = sorted({name.partition(".")[0] for name in source.tensors} - {"encoder"})
+    left = sorted({name.partition(".")[0] for name in source.tensors} - {"encoder", *(["head"] if with_head else [])})
+    head = " and the head" if with_head else ""
     sentence = (
-        f"loaded {len(report.loaded)} encoder tensors from {source.path}; not loaded: {', '.join(left) or 'nothing'}"
+        f"loaded {len(report.loaded)} encoder tensors{head} from {source.path}; "
+        f"not loaded: {', '.join(left) or 'nothing'}"
     )
     if report.missing:
         sentence += f"; not in it, so fresh: {', '.join(report.missing[:5])}"

@@ -101,6 +101,31 @@ def test_finetuning_has_a_head_for_clusters_and_no_classes(tiny):
         Subject.open(recipe, checkpoint, split="test")
 
 
+def test_a_head_may_go_on_from_that_of_the_source_with_the_same_clusters(tiny):
+    encoder, run = checkpoint_of(pretrained(tiny())), clustered(tiny(), 4)
+    labels = f"finetune.labels={run.path}"
+    source = checkpoint_of(finetuned(tiny(labels, "finetune.freeze=all"), encoder))
+    recipe = tiny(labels, "finetune.head_start=source", "finetune.epochs=1")
+    job, _, _ = finetuning_job(recipe, source, machine_of(recipe))
+    assert torch.equal(job.network.head.weight, source.tensors["head.weight"])
+    assert torch.equal(job.network.head.bias, source.tensors["head.bias"])
+    # A resumed run has its own.
+    trained = finetuned(recipe, source)
+    assert not torch.equal(checkpoint_of(trained).tensors["head.weight"], source.tensors["head.weight"])
+    with Run.open(trained.path, QUIET) as again:
+        finetune(recipe, None, again)
+    another = clustered(tiny("name=another"), 4, labels=dealt(48, 4).flip(0)[:, None])
+    other = tiny(f"finetune.labels={another.path}", "finetune.head_start=source")
+    for changed, start, words in (
+        (other, source, "is for other classes"),
+        (tiny("finetune.head_start=source"), source, "is for other classes"),
+        (recipe, encoder, "no head to start from"),
+        (recipe, None, "random weights has no head"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            finetuning_job(changed, start, machine_of(changed))
+
+
 @pytest.mark.parametrize("part", ["name", "end", "folder", "recipe"])
 def test_a_clustering_is_named_as_other_runs_are(tiny, part):
     recipe = tiny()
