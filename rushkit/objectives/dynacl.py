@@ -36,7 +36,8 @@ class DynAcl(Attacked, Projected):
     k is the moving average of the learner q: k ← τk + (1 − τ)q after each step, with the statistics of BatchNorm of its
     own passes. Both have a clean and an adversarial set of BatchNorm layers. The network is k with its adversarial set,
     which is used afterwards; q, which the optimizer trains, is part of the memory (Luo et al. 2023; their public code
-    moves k before the step). At the share p of the run w = 1 + rise · ⌊stages · p⌋ / stages.
+    moves k before the step). With e = ⌊stages · p⌋ / stages at the share p of the run, the views have a strength of
+    1 − e, and w = 1 + rise · e.
 
     Further options of the attack are those of ``Attacked``, and those of the projector are ``Projected``'s.
 
@@ -45,7 +46,7 @@ class DynAcl(Attacked, Projected):
         temperature: Divides the cosine similarities.
         momentum_view: Whether k sees the second views; without, the network learns, and sees both, as in ACL.
         tau: τ, the share of k that stays at each step.
-        stages: The number of stages of the run, each with a weight of its own.
+        stages: The number of stages of the run, each with a strength and a weight of its own.
         rise: What the weight w gains over the run.
 
     Raises:
@@ -69,7 +70,10 @@ class DynAcl(Attacked, Projected):
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be between 0 and 1 (got {value!r})", "the paper has 0.99 and 2/3")
         if self.stages < 1:
-            raise UsageError(f"stages must be at least 1 (got {self.stages})", "rise = 0 keeps the weight as it is")
+            raise UsageError(
+                f"stages must be at least 1 (got {self.stages})",
+                "stages = 1 changes neither the strength of the views nor the weight",
+            )
 
     @property
     def kept_passes(self) -> int:
@@ -78,7 +82,15 @@ class DynAcl(Attacked, Projected):
 
     def weight(self, progress: float) -> float:
         """Return w, twice the share of the adversarial term, at a share of the run in [0, 1)."""
-        return 1 + self.rise * math.floor(self.stages * progress + _ROUNDING) / self.stages
+        return 1 + self.rise * self._elapsed(progress)
+
+    def strength(self, progress: float) -> float:
+        """Return the strength of the views at a share of the run in [0, 1): from 1, in stages, down to 1 / stages."""
+        return 1 - self._elapsed(progress)
+
+    def _elapsed(self, progress: float) -> float:
+        """Return the share of the stages that are over."""
+        return math.floor(self.stages * progress + _ROUNDING) / self.stages
 
     def attach(self, network: Network, shape: tuple[int, int, int, int]) -> nn.Module:
         """Return the clean branch, and the two of a learner; the network then is frozen, and follows."""
@@ -98,7 +110,8 @@ class DynAcl(Attacked, Projected):
         if self.momentum_view:
             learning = nn.ModuleList([branches["learner"], branches["clean_learner"]])
         adversarial, clean = (self._contrast(q, k) for q, k in zip(learning, following, strict=True))
-        views = torch.cat([batch.view(), batch.view()])
+        strength = self.strength(batch.progress)
+        views = torch.cat([batch.view(strength=strength), batch.view(strength=strength)])
         robust = nn.ModuleList([learning[0], network])
         attacked = ascend(robust, lambda z: len(z) * adversarial(z), views, self.ball(), batch)
         share = self.weight(batch.progress) / 2

@@ -39,6 +39,10 @@ def blurred(images, generator):
     return images.double() / 255 + 0.2 * (chance - 0.5)
 
 
+# The same at every strength.
+blurred.weakened = lambda _: blurred
+
+
 def drawn(images=IMAGES, seed=0):
     """Two views of the images, and the batch that drew them: a uniform start is its next draw."""
     batch = batch_of(images, views=blurred, seed=seed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from contrasted import IMAGES, buffers, climbed, contrast, copied, drawn, graded, gradients, network_of, opened
+from batches import batch_of
+from contrasted import IMAGES, blurred, buffers, climbed, contrast, copied, drawn, graded, gradients, network_of, opened
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rushkit.errors import UsageError
@@ -55,16 +56,37 @@ def contrasted(q, k, x):
 
 
 @pytest.mark.parametrize("stage", range(20))
-def test_the_weight_rises_in_stages(stage):
-    expected = 1 + 2 / 3 * stage / 20
-    assert dynacl().weight(stage / 20) == pytest.approx(expected, abs=1e-15)
-    assert dynacl().weight((stage + 0.999) / 20) == pytest.approx(expected, abs=1e-15)
+@pytest.mark.parametrize("within", [0, 0.999])
+def test_weight_and_strength_change_in_stages(stage, within):
+    progress = (stage + within) / 20
+    assert dynacl().weight(progress) == pytest.approx(1 + 2 / 3 * stage / 20, abs=1e-15)
+    assert dynacl().strength(progress) == pytest.approx(1 - stage / 20, abs=1e-15)
 
 
-def test_the_weight_rises_with_the_first_step_of_a_stage():
+def test_they_change_with_the_first_step_of_a_stage():
     # 22 · (15 / 22) is a little less than 15.
     assert dynacl(stages=22, rise=1.0).weight(15 / 22) == 1 + 15 / 22
+    assert dynacl(stages=22).strength(15 / 22) == 1 - 15 / 22
     assert dynacl(rise=0.0).weight(0.99) == 1
+    assert dynacl(stages=1).strength(0.99) == 1
+
+
+@pytest.mark.parametrize(("epoch", "strength"), [(0.0, None), (0.5, 0.75), (1.95, 0.05)])
+def test_both_views_have_the_strength_of_the_stage(epoch, strength):
+    asked = []
+
+    def views(images, generator):
+        asked.append(None)
+        return blurred(images, generator)
+
+    def weakened(strength):
+        asked.append(strength)
+        return blurred
+
+    views.weakened = weakened
+    network, memory = set_up(dynacl())
+    next(dynacl().losses(network, memory, batch_of(IMAGES, views=views, epoch=epoch)))
+    assert asked == pytest.approx([strength] * 2)
 
 
 def test_k_follows_a_learner_that_stays_by_the_closed_form():
