@@ -37,6 +37,7 @@ from rushkit.training.finetune import finetuning_job
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import build_optimizer, given_channels_last, train_batch
 from rushkit.training.pretrain import pretraining_job
+from rushkit.training.teacher import stand_in
 
 Kind = Literal["forward", "input", "weights"]
 COST: dict[Kind, int] = {"forward": 1, "input": 2, "weights": 3}
@@ -53,7 +54,7 @@ class Pass:
         training: Whether the network was in training mode.
     """
 
-    network: Network
+    network: nn.Module
     x: Tensor
     kind: Kind
     training: bool
@@ -75,7 +76,7 @@ class Seen:
         return sum(COST[seen.kind] * len(seen.x) for group in self.groups for seen in group) / images
 
 
-def kind_of(network: Network, x: Tensor) -> Kind:
+def kind_of(network: nn.Module, x: Tensor) -> Kind:
     """Tell how far back the gradient of a pass goes."""
     if not torch.is_grad_enabled():
         return "forward"
@@ -86,18 +87,17 @@ def kind_of(network: Network, x: Tensor) -> Kind:
 
 @contextmanager
 def watching(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Iterator[Seen]:
-    """See the passes of the job's network, and of networks in its memory, in this block."""
+    """See the passes of the job's network, and of networks and the teacher in its memory, in this block."""
     seen = Seen()
 
     def note(network: nn.Module, given: tuple[Tensor, ...]) -> None:
-        assert isinstance(network, Network)
         x = given[0].detach().contiguous(memory_format=torch.channels_last).clone()
         x.requires_grad_(given[0].requires_grad)
         seen.groups[-1].append(Pass(network, x, kind_of(network, given[0]), network.training))
 
     with ExitStack() as stack:
         for module in (job.network, *job.memory.modules()):
-            if isinstance(module, Network):
+            if isinstance(module, Network) or module is job.teacher:
                 stack.callback(module.register_forward_pre_hook(note).remove)
         stack.callback(optimizer.register_step_post_hook(lambda *_: seen.groups.append([])).remove)
         yield seen
@@ -146,7 +146,7 @@ def job_of(name: str, batch: int, changes: Sequence[str] = ()) -> tuple[Training
         machine = machine_of(recipe)
         try:
             if stage == "pretrain":
-                return pretraining_job(recipe, machine)[0], machine
+                return pretraining_job(recipe, machine, teacher=stand_in(recipe))[0], machine
             return finetuning_job(recipe, None, machine)[0], machine
         except UsageError:
             if noise == "none":

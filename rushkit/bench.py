@@ -30,6 +30,7 @@ from rushkit.training.job import TrainingJob
 from rushkit.training.loop import given_channels_last, train_batch
 from rushkit.training.optimizer import build_optimizer
 from rushkit.training.pretrain import pretraining_job
+from rushkit.training.teacher import stand_in
 
 # Draws of noise for each image, in the attack and in the votes.
 SAMPLES = 8
@@ -227,7 +228,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
     size = components.image_size(recipe, dataset)
     shape = (recipe.pretrain.batch_size, components.IN_CHANNELS, size, size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "bench images")).to(machine.device)
-    job, _ = pretraining_job(recipe, machine, Split(images, None, "random images"))
+    job, _ = pretraining_job(recipe, machine, Split(images, None, "random images"), teacher=stand_in(recipe))
     return job, count
 
 

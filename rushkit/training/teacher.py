@@ -13,6 +13,7 @@ from rushkit.results.words import noise_words, plain_noise
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.setup import components
 from rushkit.setup.model import NOISE_DRAWN, image_size_of, load_encoder, recipe_of
+from rushkit.setup.networks import build_encoder
 
 # Whatever noise it was trained under: RUSH's first view is a clean one, too.
 _SEES = "the clean views, without noise"
@@ -65,6 +66,18 @@ def load_teacher(recipe: Recipe, source: Checkpoint | None) -> nn.Module | None:
             f"--set data.image_size={theirs}, or another teacher",
         )
     return load_encoder(source)
+
+
+def stand_in(recipe: Recipe) -> nn.Module | None:
+    """Return an encoder of random weights in the place of a teacher, to measure how fast the training is.
+
+    Args:
+        recipe: Of the student. It is None if the recipe's objective has no teacher.
+    """
+    if not isinstance(components.build_objective(recipe, recipe.pretrain), HasTeacher):
+        return None
+    size = components.image_size(recipe, components.build_dataset(recipe))
+    return build_encoder(recipe, size).eval().requires_grad_(False)
 
 
 def teacher_record(source: Checkpoint) -> Teacher:

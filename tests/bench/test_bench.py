@@ -25,6 +25,11 @@ def test_every_part_is_measured_and_the_estimate_follows(tiny):
     assert measured.memory_bytes > 0
 
 
+def test_a_training_with_a_teacher_is_measured_with_another_one_in_its_place(tiny):
+    measured = bench(tiny("pretrain.batch_size=16", "pretrain.steps=1", recipe="deacl-digits"), 0.1, QUIET)
+    assert all(row.per_second > 0 for row in measured.rows)
+
+
 def test_an_estimate_counts_full_batches_only(tiny):
     recipe = tiny("pretrain.batch_size=16", "pretrain.epochs=10")
     assert estimate(recipe, 40, 0.5) == Estimate(epochs=10, seconds_an_epoch=16.0, seconds=160.0)

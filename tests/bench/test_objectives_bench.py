@@ -28,6 +28,7 @@ def bench():
     [
         ("cross-entropy", {}, 3, 1),
         ("rush", {}, 6, 1),
+        ("deacl", {"steps": 4}, 1 + 4 * 2 + 6, 1),
         ("pgd-at", {"steps": 4}, 4 * 2 + 3, 1),
         ("trades", {"steps": 4}, 1 + 4 * 2 + 6, 1),
         ("free", {"replays": 3}, 3 * 3, 3),
@@ -37,7 +38,7 @@ def bench():
     ],
 )
 def test_the_passes_are_those_of_the_specification(bench, name, options, passes, steps):
-    stage = "pretrain" if name == "rush" else "finetune"
+    stage = "pretrain" if name in ("rush", "deacl") else "finetune"
     changes = [change for change in TINY if "batch_size" not in change]
     job, machine = bench.job_of(name, 8, [*changes, *(f"{stage}.{key}={value}" for key, value in options.items())])
     contestants, seen = bench.contestants_of(job, machine)

@@ -16,18 +16,18 @@ from thread_ranks import run_ranks
 from tiny_runs import QUIET, checkpoint_of
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from rushkit.objectives import HasTeacher, LearnsLabels
+from rushkit.objectives import LearnsLabels
 from rushkit.objectives.attacked import Attacked
 from rushkit.registries import objectives
 from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.setup.components import build_objective
-from rushkit.setup.networks import build_encoder
 from rushkit.setup.start import machine_of, start_run
 from rushkit.training.finetune import finetuning_job
 from rushkit.training.loop import train
 from rushkit.training.pretrain import pretraining_job
+from rushkit.training.teacher import stand_in
 
 NAMES = [entry.name for entry in objectives.entries() if entry.owner == "rushkit"]
 TINY_FOR = {
@@ -67,18 +67,11 @@ def training_recipe(tiny, name, options, *changes):
     return recipe_of(tiny, name, options, (*REDUCTIONS[name].trains_under, *changes))
 
 
-def teacher_of(recipe):
-    """A teacher for the objectives that have one."""
-    if not isinstance(build_objective(recipe, recipe.pretrain), HasTeacher):
-        return None
-    return build_encoder(recipe, recipe.data.image_size).eval().requires_grad_(False)
-
-
 def job_of(recipe, stage):
     """The job of a stage in float64."""
     machine = machine_of(recipe)
     if stage == "pretrain":
-        job, _ = pretraining_job(recipe, machine, teacher=teacher_of(recipe))
+        job, _ = pretraining_job(recipe, machine, teacher=stand_in(recipe))
     else:
         job, *_ = finetuning_job(recipe, None, machine)
     job.network.double()
