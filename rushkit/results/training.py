@@ -31,13 +31,14 @@ class Teacher(Record):
     Attributes:
         source: Path of its checkpoint.
         recipe: Name of the recipe that made it.
-        noise: The smoothing noise that its own training added to images, in words; "" for none.
+        noise: The smoothing noise that its own training added to images, in words; "" for none, None where an imported
+            one does not say.
         sees: The images that it is given.
     """
 
     source: str
     recipe: str
-    noise: str
+    noise: str | None
     sees: str
 
     def in_words(self) -> str:
@@ -47,6 +48,7 @@ class Teacher(Record):
         the clean views, without noise".
         """
         trained = f"trained under noise {self.noise}" if self.noise else "trained without noise"
+        trained = "imported" if self.noise is None else trained
         return f"{self.source} (recipe {self.recipe}, {trained}), on {self.sees}"
 
 

@@ -83,5 +83,6 @@ def stand_in(recipe: Recipe) -> nn.Module | None:
 def teacher_record(source: Checkpoint) -> Teacher:
     """Return the record of a teacher."""
     recipe = recipe_of(source)
-    noise = noise_words(plain_noise(recipe.noise)) if source.meta.get(NOISE_DRAWN) is True else ""
+    drawn = source.meta.get(NOISE_DRAWN)
+    noise = noise_words(plain_noise(recipe.noise)) if drawn is True else None if drawn is None else ""
     return Teacher(source=str(source.path), recipe=recipe.name, noise=noise, sees=_SEES)

@@ -20,6 +20,7 @@ from rushkit.setup.model import load_encoder
 from rushkit.setup.resume import parent_checkpoint
 from rushkit.setup.start import start_run
 from rushkit.training.pretrain import pretrain
+from rushkit.training.teacher import teacher_record
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
 
@@ -141,3 +142,10 @@ def test_a_checkpoint_with_another_encoder_than_its_recipe_teaches_nobody(tiny, 
     altered = replace(teacher, tensors={name: t for name, t in teacher.tensors.items() if "encoder.1." not in name})
     with pytest.raises(CheckpointError, match="another encoder than its recipe"):
         pretrain(student(), teacher=altered)
+
+
+def test_nothing_is_said_of_the_noise_of_an_imported_teacher(tiny):
+    teacher = checkpoint_of(pretrained(tiny()))
+    record = teacher_record(replace(teacher, meta={key: v for key, v in teacher.meta.items() if key != "noise_drawn"}))
+    assert record.noise is None
+    assert "(recipe digits, imported)" in record.in_words()
