@@ -164,7 +164,7 @@ def _encoder(recipe: Recipe, source: Checkpoint | None, images: Split) -> nn.Mod
 def _columns(
     features: Tensor, images: Split, clusters: Sequence[int], seed: int, starts: int, run: Run
 ) -> tuple[list[Clusters], Tensor]:
-    """Return what is known of each column, and the table (N, J) int64; rank 0 makes both, and all have them."""
+    """Return what is known of each column, on every rank, and the table (N, J) int64, which rank 0 alone fills."""
     labels = torch.zeros(len(images), len(clusters), dtype=torch.int64)
     columns: list[Clusters] = []
     for place, count in enumerate(clusters if ranks.rank() == 0 else ()):
@@ -183,7 +183,7 @@ def _columns(
         )
         run.speaker.say(cluster_words(columns[-1]))
     tables = ranks.broadcast([column.to_table() for column in columns])
-    return [Clusters.model_validate(table) for table in tables], ranks.total(labels)
+    return [Clusters.model_validate(table) for table in tables], labels
 
 
 def matched(clusters: Tensor, classes: Tensor | None, count: int) -> float | None:
