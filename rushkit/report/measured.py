@@ -26,6 +26,7 @@ from rushkit.report.published import PublishedRow
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
+from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import Accuracy, plain_noise
 from rushkit.robustness.deviations import PUBLISHED, WEAKER
 
@@ -104,7 +105,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
     under: dict[tuple[str, str, int], list[MeasuredAttack]] = {}
     for attack in attacks:
         under.setdefault(_key(attack.data, attack.noise, attack.record.samples), []).append(attack)
-    source = pretraining or finetuning
+    source, extra_data = pretraining or finetuning, _extra_data(family, pretraining, finetuning)
     method = method_of(pretraining, finetuning, family.from_scratch)
     tuned = "" if finetuning is None else finetuned(finetuning)
     rows = []
@@ -123,7 +124,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
                 samples=samples,
                 strategy=STRATEGIES.get(samples) if method == RUSH and of_the_model else None,
                 reported=None if paper is None else _reported(paper),
-                extra_data=_extra_data(pretraining, finetuning),
+                extra_data=extra_data,
                 standard=MeasuredShare(*_share_of(clean), clean.images, clean.run) if clean else None,
                 pgd=cells["pgd"],
                 autoattack=cells["autoattack"],
@@ -138,13 +139,16 @@ def _reported(row: PublishedRow) -> ReportedRow:
     return ReportedRow(row.method, row.finetuning, row.table_1, *shares, *about)
 
 
-def _extra_data(pretraining: Recipe | None, finetuning: Recipe | None) -> str:
-    """Return in words what a model was trained on beside its data set, as far as its recipes say it."""
+def _extra_data(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> str:
+    """Return in words what a model was trained on beside its data set, as far as its recipes and its labels say it."""
     extra = finetuning.finetune.extra.path if finetuning is not None else ""
     recipes = [recipe for recipe in (pretraining, finetuning) if recipe is not None]
     parts = [f"extra images of {PurePath(extra).name}"] if extra else []
     if any(recipe.backbone.options.get("pretrained") for recipe in recipes):
         parts.append("pretrained weights")
+    trainings = [results for kind in (Pretraining, Finetuning) for _, results in family.results(kind)]
+    outside = {results.labels.outside for results in trainings if results.labels is not None}
+    parts += [f"pseudo-labels ({words})" for words in sorted(outside - {""})]
     return ", ".join(parts)
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 from rich.console import Console
-from synthetic_runs import EPS, WITHOUT_NOISE, attack_row, attacks, evaluation, probed, recipe_of
+from synthetic_runs import EPS, WITHOUT_NOISE, attack_row, attacks, evaluation, pretraining, probed, recipe_of
 
 from rushkit.report.content import build_report
 from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page
 from rushkit.report.terminal.tables import table_1_table
+from rushkit.results.training import PseudoLabels
 
 
 def report_of(*models):
@@ -39,6 +40,9 @@ def terminal_of(report):
     [
         ("rocl-cifar10", "rocl-cifar10", "RoCL", 0.837),
         ("rocl-cifar10", "aff", "RoCL", 0.837),
+        ("acl-cifar10", "acl-cifar10", "ACL", 0.825),
+        ("advcl-cifar10", "advcl-cifar10", "AdvCL", 0.836),
+        ("dynacl-cifar10", "dynacl-cifar10", "DynACL", 0.7539),
         ("deacl-cifar10", "deacl-cifar10", "DeACL", 0.8082),
         ("deacl-cifar10", "aff", "DeACL", 0.8364),
         (None, "free-8-cifar10", "Free-m", 0.859),
@@ -104,6 +108,15 @@ def test_a_model_with_extra_images_is_flagged_itself(runs):
     document = build_document(report_of(model))
     assert "EXTERNAL DATA: extra images of ddpm.npz" in page(document, "report.json")
     assert "EXTERNAL DATA: extra images of ddpm.npz" in markdown(document, "report.html")
+
+
+def test_labels_from_outside_are_flagged(runs):
+    recipe, outside = recipe_of("advcl-cifar10"), "outside data: the features come from timm/resnet50"
+    labels = PseudoLabels(run="runs/clusters", table="0" * 64, clusters=[10], outside=outside)
+    encoder = runs.add("pretrain", None, pretraining(labels=labels), recipe=recipe)
+    model = runs.add("finetune", encoder, recipe=recipe)
+    runs.add("evaluate", model, evaluation([True], samples=(1,), data="cifar10/test", noise=recipe.noise))
+    assert f"EXTERNAL DATA: pseudo-labels ({outside})" in markdown(build_document(report_of(model)), "report.html")
 
 
 def test_a_row_that_is_not_the_papers_says_so_and_where_it_stands(runs):
