@@ -146,8 +146,9 @@ def _extra_data(family: Family, pretraining: Recipe | None, finetuning: Recipe |
     parts = [f"extra images of {PurePath(extra).name}"] if extra else []
     if any(recipe.backbone.options.get("pretrained") for recipe in recipes):
         parts.append("pretrained weights")
-    trainings = [results for kind in (Pretraining, Finetuning) for _, results in family.results(kind)]
-    outside = {results.labels.outside for results in trainings if results.labels is not None}
+    labels = [results.labels for _, results in family.results(Pretraining)]
+    labels += [results.labels for _, results in family.results(Finetuning)]
+    outside = {used.outside for used in labels if used is not None}
     parts += [f"pseudo-labels ({words})" for words in sorted(outside - {""})]
     return ", ".join(parts)
 
