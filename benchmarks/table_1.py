@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/table_1.py
     python benchmarks/table_1.py --pages docs
 
-Each row is a recipe ``*-digits`` with the same 30 epochs: 20 of pre-training and 10 of fine-tuning, or 30 from random
+Each row is a recipe ``*-digits`` with the same 18 epochs: 12 of pre-training and 6 of fine-tuning, or 18 from random
 weights; two seeds of each. The first line measures what is missing, as ``methods.py`` does, whose runs can be stopped
 and go on. The results.json of every stage is kept under benchmarks/table_1; the runs lie under ``build/table_1``. The
 second line also writes both tables into results.md.
@@ -38,7 +38,7 @@ from rushkit.statistics import mcnemar
 KEPT, WORK = methods.ROOT / "benchmarks" / "table_1", methods.ROOT / "build" / "table_1"
 MARK = "<!-- table 1: benchmarks/table_1.py writes from here -->", "<!-- table 1: to here -->"
 SEEDS = (0, 1)
-EPOCHS = Sizes(images=128, samples=64, pretrain=20, finetune=10, scratch=30, certified=1000, published=False)
+EPOCHS = Sizes(images=64, samples=64, pretrain=12, finetune=6, scratch=18, certified=500, published=False)
 QUICK = Sizes(images=4, samples=4, pretrain=2, finetune=2, scratch=4, certified=20, published=False)
 # Radii of the certificates, pixel units; 111/255 in l2 is that of the paper's row of SmoothAdv.
 RADII = {"l1": (0.1, 0.25), "l2": (0.25, 111 / 255)}

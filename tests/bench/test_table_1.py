@@ -51,10 +51,10 @@ def test_all_rows_have_the_same_number_of_epochs(table_1, tmp_path):
         method = bench.method(row, 1)
         recipe = method.recipe
         pretraining = recipe.pretrain.epochs if method.pretrains else 0
-        assert pretraining + recipe.finetune.epochs == 30
-        assert pretraining in (0, 20)
+        assert pretraining + recipe.finetune.epochs == 18
+        assert pretraining in (0, 12)
         assert recipe.system.seed == 1
-        assert [attack.limit for attack in recipe.attack] == [128]
+        assert [attack.limit for attack in recipe.attack] == [64]
         assert ("certify" in method.stages) == (recipe.noise.name != "none")
         assert recipe.pretrain.batch_size == recipe.finetune.batch_size == 128
 
