@@ -85,7 +85,7 @@ def command(*, options: Options, changes: Changes = None, ranks: Ranks, output: 
     with start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None) as run:
         results = cluster(recipe, checkpoint, counts, options.split, options.starts, run)
     output.result(results, clusters_table(results))
-    speaker.say(f"run: {run.path}\nnext: a training with --set pretrain.labels={run.path.name}, or finetune.labels")
+    speaker.say(f"run: {run.path}\nnext: train on them with --set pretrain.labels={run.path.name}, or finetune.labels")
 
 
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:

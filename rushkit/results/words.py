@@ -88,7 +88,7 @@ def cluster_words(column: Clusters) -> str:
     line = f"{sizes}, inertia {column.inertia:.6g}, {end} {column.iterations} iterations"
     if column.matched is None:
         return line
-    return f"{line}; {percent(column.matched)} % in the cluster of their class, which chose nothing"
+    return f"{line}; {percent(column.matched)} % in the cluster matched to their class"
 
 
 def noise_words(noise: Mapping[str, object]) -> str:

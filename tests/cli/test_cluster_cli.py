@@ -82,7 +82,7 @@ def test_it_prints_a_table_or_json(cli, runs):
     assert "32 images of digits/train in clusters" in said.out
     assert "features of runs" in said.out
     assert "nothing is chosen by it" in said.out
-    assert "next: a training with --set pretrain.labels=" in said.out
+    assert "next: train on them with --set pretrain.labels=" in said.out
     said = cli("cluster", "--clusters", "3", "--json", "--split", "test")
     assert said.code == 0, said.err
     printed = json.loads(said.out)
