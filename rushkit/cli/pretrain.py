@@ -81,10 +81,12 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
     """Return the recipe and the checkpoint of the teacher; None for an objective without one."""
     from rushkit.recipe.load import load_recipe
     from rushkit.run.source import resolve_from
+    from rushkit.training.labels import check_labels
     from rushkit.training.teacher import check_teacher
 
     recipe = load_recipe(str(options.recipe), changes, components=True)
     check_teacher(recipe, options.teacher)
+    check_labels(recipe)
     if options.teacher is None:
         return recipe, None
     # A classifier has an encoder, too; a name that both have means the pre-trained one.

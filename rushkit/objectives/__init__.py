@@ -207,7 +207,10 @@ class ChecksNoise(Protocol):
 
 @runtime_checkable
 class LearnsLabels(Protocol):
-    """An objective of pre-training that says whether it learns labels; ``pretrain.labels`` is refused for others."""
+    """An objective of pre-training that says whether it learns labels.
+
+    ``pretrain.labels`` must name a clustering for those that do, and is refused for others, before training starts.
+    """
 
     @property
     def learns_labels(self) -> bool:

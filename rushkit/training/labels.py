@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from rushkit.data.memory import Split
-from rushkit.errors import CheckpointError, DataError, UsageError, first_few
+from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line
+from rushkit.objectives import LearnsLabels
 from rushkit.paths import reason, regular_stat
+from rushkit.recipe.find import available
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.results import read
 from rushkit.results.clustering import Clustering
@@ -22,6 +24,7 @@ from rushkit.results.training import PseudoLabels
 from rushkit.run.checkpoint import checkpoint_hash, load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.info import RunInfo, find_runs, info_of, is_run
+from rushkit.setup import components
 
 TABLE_FILE = "labels.safetensors"
 VERB = "cluster"
@@ -49,6 +52,35 @@ class Table:
     def names(self) -> tuple[str, ...]:
         """The names of the clusters of the first column, which stand for those of classes."""
         return tuple(f"cluster {index}" for index in range(self.columns[0]))
+
+
+def check_labels(recipe: Recipe) -> None:
+    """Check that a clustering is named if the pre-training's objective learns labels, and only then.
+
+    Args:
+        recipe: Sections pretrain and data.
+
+    Raises:
+        UsageError: ``pretrain.labels`` is missing, or is one too many.
+    """
+    settings = recipe.pretrain
+    objective = components.build_objective(recipe, settings)
+    learns = isinstance(objective, LearnsLabels) and objective.learns_labels
+    if settings.labels and not learns:
+        raise UsageError(
+            f"pretrain.labels: the objective {settings.objective!r} learns no labels",
+            "leave it out, or choose an objective that does: docs/objectives.md",
+        )
+    if learns and not settings.labels:
+        # Recipes of RUSH are called like their data.
+        maker = recipe.data.name if recipe.data.name in available() else "RUN"
+        named = shell_line("rushkit", "pretrain", "--recipe", recipe.name, "--set", f"pretrain.labels={maker}")
+        raise UsageError(
+            f"objective {settings.objective!r} learns the labels of a clustering, "
+            "and none is named: pretrain.labels is missing",
+            f"make them with: {shell_line('rushkit', VERB, '--from', maker, '--clusters', '2,10,50,100,500')}; "
+            f"and name them: {named}",
+        )
 
 
 def write_table(folder: Path, labels: Tensor) -> str:

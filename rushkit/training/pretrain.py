@@ -9,9 +9,7 @@ from torch import nn
 
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, limit
-from rushkit.errors import UsageError
 from rushkit.models.network import num_parameters, set_modes
-from rushkit.objectives import LearnsLabels
 from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.checkpoint import Checkpoint
@@ -22,7 +20,7 @@ from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
 from rushkit.training.job import TrainingJob
-from rushkit.training.labels import recorded_by, table_for
+from rushkit.training.labels import check_labels, recorded_by, table_for
 from rushkit.training.loop import train
 from rushkit.training.teacher import check_teacher, load_teacher, teacher_record
 
@@ -46,11 +44,12 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         The figures of the last epoch, as in results.json.
 
     Raises:
-        UsageError: a teacher is missing, is one too many, or does not suit the recipe.
+        UsageError: a teacher or a clustering is missing, is one too many, or does not suit the recipe.
         RushkitError: see ``training.loop.train``.
     """
     machine, settings = machine_of(recipe), recipe.pretrain
     check_teacher(recipe, None if teacher is None else str(teacher.path))
+    check_labels(recipe)
     with run_or_new(run, "pretrain", recipe, None if teacher is None else teacher.path) as run:
         mirror_metrics(recipe, run)
         # What is resumed has its weights.
@@ -105,18 +104,14 @@ def pretraining_job(
 
     Raises:
         UsageError: the teacher does not suit the recipe's network; ``pretrain.labels`` names no clustering of these
-            images, or the objective learns no labels.
+            images, and the objective learns labels; or it names one, and the objective learns none.
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
     split = components.load_split(recipe, dataset, settings.split) if split is None else split
     size = components.image_size(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    if settings.labels and not (isinstance(objective, LearnsLabels) and objective.learns_labels):
-        raise UsageError(
-            f"pretrain.labels: the objective {settings.objective!r} learns no labels",
-            "leave it out, or choose an objective that does: docs/objectives.md",
-        )
+    check_labels(recipe)
     content = fingerprint_of(split)
     table = table_for(recipe, settings, split, content, recorded_by(run))
     columns = (len(dataset.classes),) if table is None else table.columns

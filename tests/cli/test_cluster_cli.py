@@ -155,6 +155,14 @@ def test_bad_input_is_one_message(fails, runs, words, message):
     assert set(runs.iterdir()) == known
 
 
+def test_an_objective_without_the_labels_that_it_needs_leaves_no_run(fails, runs):
+    known = set(runs.iterdir())
+    said = fails(2, "pretrain", "--recipe", "digits", *sets("pretrain.objective=telling"))
+    assert "learns the labels of a clustering, and none is named" in said.err
+    assert "rushkit pretrain --recipe digits --set pretrain.labels=digits" in said.err
+    assert set(runs.iterdir()) == known
+
+
 def test_pretrained_weights_that_cannot_be_had_leave_nothing(fails, runs):
     known = set(runs.iterdir())
     said = fails(1, "cluster", "--from", "timm/resnet10t", "--to", "digits", "--clusters", "3", *sets("data.limit=20"))

@@ -268,15 +268,6 @@ def test_one_column_of_labels_needs_no_second_dimension():
     assert torch.equal(column.loss, flat.loss)
 
 
-def test_missing_pseudo_labels_are_a_usage_error_that_says_how_to_make_them():
-    objective = objective_of()
-    network, memory = parts_of(objective)
-    with pytest.raises(UsageError, match="pseudo-labels") as raised:
-        next(objective.losses(network, memory, batch_of(images_of(4, SIZE))))
-    assert "rushkit cluster --from" in str(raised.value.hint)
-    assert "pretrain.labels" in str(raised.value.hint)
-
-
 @pytest.mark.parametrize(
     "options",
     [

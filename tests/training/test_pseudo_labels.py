@@ -22,7 +22,7 @@ from rushkit.setup.start import machine_of, start_run
 from rushkit.setup.subject import Subject
 from rushkit.training.finetune import finetune, finetuning_job
 from rushkit.training.labels import TABLE_FILE, write_table
-from rushkit.training.pretrain import pretraining_job
+from rushkit.training.pretrain import pretrain, pretraining_job
 
 pytestmark = pytest.mark.usefixtures("untouched_global_state")
 
@@ -62,7 +62,8 @@ def images_of(recipe):
     return load_split(recipe, build_dataset(recipe), "train").images
 
 
-def test_pretraining_never_has_the_classes_of_the_data(tiny):
+def test_pretraining_never_has_the_classes_of_the_data(tiny, monkeypatch):
+    monkeypatch.setattr(Watching, "learns_labels", False)
     pretrained(watching(tiny))
     classes, *batches = Watching.seen
     assert classes == (10,)
@@ -235,6 +236,15 @@ def test_an_objective_that_learns_no_labels_gets_none(tiny):
     recipe = tiny(f"pretrain.labels={run.path}")
     with pytest.raises(UsageError, match="'rush' learns no labels"):
         pretraining_job(recipe, machine_of(recipe))
+
+
+@pytest.mark.parametrize("begin", [pretrain, lambda recipe: pretraining_job(recipe, machine_of(recipe))])
+def test_an_objective_that_learns_labels_is_refused_without_them_before_a_run_begins(tiny, monkeypatch, begin):
+    monkeypatch.setattr("rushkit.run.folder.Run.create", None)
+    with pytest.raises(UsageError, match="'watching' learns the labels of a clustering, and none is named") as raised:
+        begin(watching(tiny))
+    assert "rushkit cluster --from digits --clusters 2,10,50,100,500" in raised.value.hint
+    assert raised.value.hint.endswith("rushkit pretrain --recipe digits --set pretrain.labels=digits")
 
 
 @pytest.mark.parametrize("change", ["finetune.labels_clusters=[5]", "pretrain.labels_clusters=[5]"])
