@@ -9,11 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks.ascend import ascend, attacking
-from rushkit.errors import UsageError
 from rushkit.models.branches import twin
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import gather_over_ranks
-from rushkit.objectives.nt_xent import nt_xent
+from rushkit.objectives.nt_xent import check_temperature, nt_xent
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
@@ -48,8 +47,7 @@ class Acl(Attacked, Projected):
     def __post_init__(self) -> None:
         Attacked.__post_init__(self)
         Projected.__post_init__(self)
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0 (got {self.temperature!r})", "the default is 0.5")
+        check_temperature(self.temperature)
 
     @property
     def kept_passes(self) -> int:

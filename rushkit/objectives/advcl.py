@@ -15,7 +15,7 @@ from rushkit.models.branches import twin
 from rushkit.models.network import Network
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import gather_over_ranks
-from rushkit.objectives.nt_xent import nt_xent_views
+from rushkit.objectives.nt_xent import check_temperature, nt_xent_views
 from rushkit.objectives.projector import Projected, Projector
 from rushkit.objectives.supervised import full_precision
 from rushkit.views.crop_flip import CropFlip
@@ -66,9 +66,9 @@ class AdvCL(Attacked, Projected):
     batch_norm: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "scale"):
-            if not getattr(self, name) > 0:
-                raise UsageError(f"{name} must be above 0 (got {getattr(self, name)!r})")
+        check_temperature(self.temperature)
+        if not self.scale > 0:
+            raise UsageError(f"scale must be above 0 (got {self.scale!r})", "the paper's formula has 1")
         for name in ("label_weight", "radius"):
             if not getattr(self, name) >= 0:
                 raise UsageError(f"{name} must be at least 0 (got {getattr(self, name)!r})")

@@ -34,7 +34,7 @@ def byol_loss(predictions: Tensor, projections: Tensor) -> Tensor:
         (N,). A row of zeros has distance 1 from every direction.
     """
     with torch.autocast(predictions.device.type, enabled=False):
-        p, z = _directions(predictions), _directions(projections.detach())
+        p, z = unit_rows(predictions), unit_rows(projections.detach())
         return (p - z).square().sum(dim=1)
 
 
@@ -99,7 +99,7 @@ class Byol(Projected):
         views = torch.cat([batch.view(strength=self.strength), batch.view(strength=self.strength)])
         with torch.no_grad():
             first, second = self.passed(target, views, batch).chunk(2)
-            directions = _directions(batch.whole(first))
+            directions = unit_rows(batch.whole(first))
             batch.note(spread=1 - directions.mean(dim=0).square().sum())
         # Each view is to predict the other.
         goals = torch.cat([second, first])
@@ -125,8 +125,3 @@ class Byol(Projected):
             outputs: Tensor = module(views)
             return outputs
         return torch.cat([module(view) for view in views.split(len(batch.images))])
-
-
-def _directions(rows: Tensor) -> Tensor:
-    """Return rows (N, D) scaled to length 1, in float32 at least."""
-    return unit_rows(rows.to(torch.promote_types(rows.dtype, torch.float32)))

@@ -16,7 +16,7 @@ from rushkit.errors import UsageError
 from rushkit.models.branches import follow, twin
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import gather_over_ranks
-from rushkit.objectives.nt_xent import nt_xent
+from rushkit.objectives.nt_xent import check_temperature, nt_xent
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
@@ -64,8 +64,7 @@ class DynAcl(Attacked, Projected):
     def __post_init__(self) -> None:
         Attacked.__post_init__(self)
         Projected.__post_init__(self)
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0 (got {self.temperature!r})", "the default is 0.5")
+        check_temperature(self.temperature)
         for name, value in (("tau", self.tau), ("rise", self.rise)):
             if not 0 <= value <= 1:
                 raise UsageError(f"{name} must be between 0 and 1 (got {value!r})", "the paper has 0.99 and 2/3")

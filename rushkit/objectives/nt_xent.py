@@ -25,9 +25,11 @@ if TYPE_CHECKING:
 def unit_rows(z: Tensor) -> Tensor:
     """Return (N, D) rows scaled to length 1, whatever their scale; rows of zeros stay zero, with a finite gradient.
 
+    They are float32, or float64 as they are.
     Each row is first divided by its largest entry, because squares of tiny entries underflow and those of huge ones
     overflow. A row whose entries are all below the smallest normal number of its dtype counts as zero.
     """
+    z = z.to(torch.promote_types(z.dtype, torch.float32))
     # No gradient is needed: scaling a row does not change the result.
     largest = z.detach().abs().amax(dim=1, keepdim=True)
     scaled = z / torch.where(largest >= torch.finfo(z.dtype).tiny, largest, 1)
@@ -35,6 +37,12 @@ def unit_rows(z: Tensor) -> Tensor:
     # length is exactly 1, as it is for a row with a single non-zero entry.
     length = torch.linalg.vector_norm(scaled, dim=1, keepdim=True)
     return scaled / torch.where(length > 0.5, length, 1)
+
+
+def check_temperature(temperature: float) -> None:
+    """Raise UsageError unless a temperature, which divides cosine similarities, is above 0."""
+    if not temperature > 0:
+        raise UsageError(f"temperature must be above 0 (got {temperature!r})", "the default is 0.5")
 
 
 def nt_xent(z1: Tensor, z2: Tensor, temperature: float, gather: Gather | None = None) -> Tensor:
@@ -88,8 +96,7 @@ def nt_xent_views(
         raise ValueError(f"a contrastive loss compares at least 2 views (got {len(views)})")
     n = len(views[0])
     with torch.autocast(views[0].device.type, enabled=False):
-        z = torch.cat(list(views))
-        z = unit_rows(z.to(torch.promote_types(z.dtype, torch.float32)))
+        z = unit_rows(torch.cat(list(views)))
         candidates, first = (z, 0) if gather is None else gather(z)
         logits = z @ candidates.T / temperature
         # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync.
@@ -118,8 +125,7 @@ class Rush(Projected):
     noise_on: Literal["second", "both", "none"] = "second"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise UsageError(f"temperature must be above 0 (got {self.temperature!r})", "the default is 0.5")
+        check_temperature(self.temperature)
         super().__post_init__()
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from rushkit.attacks.ascend import ascend, attacking
 from rushkit.errors import UsageError
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import Gather, gather_over_ranks
-from rushkit.objectives.nt_xent import nt_xent_views
+from rushkit.objectives.nt_xent import check_temperature, nt_xent_views
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
@@ -56,9 +56,9 @@ class RoCL(Attacked, Projected):
     detach_keys: bool = False
 
     def __post_init__(self) -> None:
-        for name, value, default in (("temperature", self.temperature, 0.5), ("lam", self.lam, 256)):
-            if not value > 0:
-                raise UsageError(f"{name} must be above 0 (got {value!r})", f"the paper's is {default}")
+        check_temperature(self.temperature)
+        if not self.lam > 0:
+            raise UsageError(f"lam must be above 0 (got {self.lam!r})", "the paper's is 256")
         Attacked.__post_init__(self)
         Projected.__post_init__(self)
 

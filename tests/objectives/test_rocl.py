@@ -75,7 +75,6 @@ def test_the_attack_takes_every_image_away_from_its_other_view(options):
     losses_of(RoCL(**{"eps": EPS, **options}), network, batch(8, 8))
     moved = network.inputs[-1].chunk(3)[2]
     before, after = (F.cosine_similarity(network(x), network(v2)) for x in (v1, moved))
-    print(before, after)
     assert (after < before - 0.1).all()
     assert 0 <= moved.min() <= moved.max() <= 1
 
