@@ -27,6 +27,7 @@ from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob
+from rushkit.training.labels import random_table
 from rushkit.training.loop import given_channels_last, train_batch
 from rushkit.training.optimizer import build_optimizer
 from rushkit.training.pretrain import pretraining_job
@@ -228,7 +229,8 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
     size = components.image_size(recipe, dataset)
     shape = (recipe.pretrain.batch_size, components.IN_CHANNELS, size, size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "bench images")).to(machine.device)
-    job, _ = pretraining_job(recipe, machine, Split(images, None, "random images"), teacher=stand_in(recipe))
+    split, table = Split(images, None, "random images"), random_table(recipe.pretrain, len(images))
+    job, _ = pretraining_job(recipe, machine, split, teacher=stand_in(recipe), table=table)
     return job, count
 
 
@@ -237,9 +239,11 @@ def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> 
     job.set_modes()
     optimizer = build_optimizer(recipe.pretrain.optimizer, job.trained, machine.device, job.norms)
     images, draws = job.split.images, Draws(job.views, job.noise)
+    labels = None if job.labels is None else job.labels[: len(images)].to(machine.device)
+    share = Share(0, len(images), len(images))
 
     def batch() -> StepBatch:
-        return StepBatch(images, None, 0.0, 0.0, Share(0, len(images), len(images)), _draws(machine), draws)
+        return StepBatch(images, labels, 0.0, 0.0, share, _draws(machine), draws, columns=job.columns)
 
     def ours() -> Tensor:
         with given_channels_last(job.network):

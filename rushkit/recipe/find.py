@@ -27,6 +27,11 @@ def available() -> dict[str, str]:
     return dict(sorted(sources.items()))
 
 
+def called_like(data: str) -> str:
+    """Return the recipe that is called like a data set, as RUSH's are; ``NAME`` if there is none."""
+    return data if data in available() else "NAME"
+
+
 def find_recipe(name: str, beside: Path | None = None) -> Path:
     """Return the file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
 

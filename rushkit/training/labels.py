@@ -16,15 +16,16 @@ from rushkit.data.memory import Split
 from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line
 from rushkit.objectives import LearnsLabels
 from rushkit.paths import reason, regular_stat
-from rushkit.recipe.find import available
+from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.results import read
 from rushkit.results.clustering import Clustering
 from rushkit.results.training import PseudoLabels
 from rushkit.run.checkpoint import checkpoint_hash, load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.info import RunInfo, find_runs, info_of, is_run
+from rushkit.run.info import RunInfo, find_run, find_runs, info_of, is_run
 from rushkit.setup import components
+from rushkit.system import generator
 
 TABLE_FILE = "labels.safetensors"
 VERB = "cluster"
@@ -72,8 +73,7 @@ def check_labels(recipe: Recipe) -> None:
             "leave it out, or choose an objective that does: docs/objectives.md",
         )
     if learns and not settings.labels:
-        # Recipes of RUSH are called like their data.
-        maker = recipe.data.name if recipe.data.name in available() else "RUN"
+        maker = called_like(recipe.data.name)
         named = shell_line("rushkit", "pretrain", "--recipe", recipe.name, "--set", f"pretrain.labels={maker}")
         raise UsageError(
             f"objective {settings.objective!r} learns the labels of a clustering, "
@@ -165,6 +165,22 @@ def table_for(
     return Table(labels.contiguous(), tuple(wanted), origin)
 
 
+def random_table(settings: Training, images: int) -> Table | None:
+    """Return random labels in the place of a clustering's, to measure how fast the training is.
+
+    Args:
+        settings: A training's section, which may say which columns; None is returned if it names no clustering.
+        images: N, the number of images.
+    """
+    if not settings.labels:
+        return None
+    columns = tuple(settings.labels_clusters) or (10,)
+    draws = generator(0, "labels")
+    labels = torch.stack([torch.randint(clusters, (images,), generator=draws) for clusters in columns], dim=1)
+    origin = PseudoLabels(run="random", table="", clusters=list(columns))
+    return Table(labels if len(columns) > 1 else labels[:, 0], columns, origin)
+
+
 def recorded_by(run: Run | None) -> PseudoLabels | None:
     """Return the table that a run began with, by a path that leads there; None for a new run."""
     labels = None if run is None else run.about.labels
@@ -185,10 +201,8 @@ def _find(spec: str, root: str) -> RunInfo:
             names = first_few([run.path.name for run in ended])
             raise UsageError(f"several clusterings end in {spec!r}: {names}", "name one by more of its name")
         return _clustering(ended[0])
-    named = [run for run in runs if run.recipe == spec]
-    finished = [run for run in named if run.status == "finished"]
-    if named:
-        return _clustering((finished or named)[0])
+    if named := find_run(root, VERB, spec) or find_run(root, VERB, spec, finished=None):
+        return _clustering(named)
     there = f"there are: {first_few([run.path.name for run in runs], 5)}" if runs else "there is none"
     raise UsageError(
         f"no clustering {spec!r} in {root}", f"{there}; make one with: rushkit cluster --from RUN --clusters 10"

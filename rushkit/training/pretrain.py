@@ -20,7 +20,7 @@ from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
 from rushkit.training.job import TrainingJob
-from rushkit.training.labels import check_labels, recorded_by, table_for
+from rushkit.training.labels import Table, check_labels, recorded_by, table_for
 from rushkit.training.loop import train
 from rushkit.training.teacher import check_teacher, load_teacher, teacher_record
 
@@ -91,6 +91,7 @@ def pretraining_job(
     fetch: bool = False,
     teacher: nn.Module | None = None,
     run: Run | None = None,
+    table: Table | None = None,
 ) -> tuple[TrainingJob, Dataset]:
     """Return the job for the training loop, and the data set.
 
@@ -101,6 +102,7 @@ def pretraining_job(
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
         teacher: The encoder to learn from, in eval mode and without gradients, for an objective that has a teacher.
         run: The run of the training, which may be a resumed one; None for none.
+        table: Labels in place of those of the clustering that the recipe names.
 
     Raises:
         UsageError: the teacher does not suit the recipe's network; ``pretrain.labels`` names no clustering of these
@@ -113,7 +115,7 @@ def pretraining_job(
     objective = components.build_objective(recipe, settings)
     check_labels(recipe)
     content = fingerprint_of(split)
-    table = table_for(recipe, settings, split, content, recorded_by(run))
+    table = table or table_for(recipe, settings, split, content, recorded_by(run))
     columns = (len(dataset.classes),) if table is None else table.columns
     network = networks.build_network(recipe, objective, size, columns, fetch=fetch)
     network = networks.channels_last(network.to(machine.device))

@@ -6,7 +6,7 @@ from torch import nn
 
 from rushkit.errors import UsageError, shell_line
 from rushkit.objectives import HasTeacher
-from rushkit.recipe.find import available
+from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Teacher
 from rushkit.results.words import noise_words, plain_noise
@@ -32,8 +32,7 @@ def check_teacher(recipe: Recipe, named: str | None) -> None:
     objective = recipe.pretrain.objective
     taught = isinstance(components.build_objective(recipe, recipe.pretrain), HasTeacher)
     if taught and named is None:
-        # Recipes of RUSH are called like their data.
-        maker = recipe.data.name if recipe.data.name in available() else "NAME"
+        maker = called_like(recipe.data.name)
         raise UsageError(
             f"objective {objective!r} learns from a teacher, and none is named: --from is missing",
             f"for example: {shell_line('rushkit', 'pretrain', '--recipe', recipe.name, '--from', maker)}; "

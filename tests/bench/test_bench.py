@@ -30,6 +30,13 @@ def test_a_training_with_a_teacher_is_measured_with_another_one_in_its_place(tin
     assert all(row.per_second > 0 for row in measured.rows)
 
 
+@pytest.mark.parametrize("columns", [(), (2, 5)])
+def test_a_training_on_clusters_is_measured_with_random_labels_in_their_place(tiny, columns):
+    changes = "pretrain.batch_size=16", "pretrain.steps=1", f"pretrain.labels_clusters={list(columns)}"
+    measured = bench(tiny(*changes, recipe="advcl-digits"), 0.1, QUIET)
+    assert all(row.per_second > 0 for row in measured.rows)
+
+
 def test_an_estimate_counts_full_batches_only(tiny):
     recipe = tiny("pretrain.batch_size=16", "pretrain.epochs=10")
     assert estimate(recipe, 40, 0.5) == Estimate(epochs=10, seconds_an_epoch=16.0, seconds=160.0)

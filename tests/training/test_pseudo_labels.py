@@ -215,6 +215,15 @@ def test_a_clustering_that_is_not_finished_is_refused(tiny):
         finetuning_job(recipe, None, machine_of(recipe))
 
 
+def test_a_recipe_names_its_newest_clustering_that_is_finished(tiny):
+    clustered(tiny(), 5)
+    clustered(tiny(), 4)
+    start_run("cluster", tiny(), QUIET).fail(RuntimeError("the machine went away"))
+    recipe = tiny("finetune.labels=digits", "finetune.freeze=none")
+    job, _, _ = finetuning_job(recipe, None, machine_of(recipe))
+    assert job.columns == (4,)
+
+
 def test_a_run_of_another_kind_is_refused(tiny):
     recipe = tiny(f"finetune.labels={pretrained(tiny()).path}", "finetune.freeze=none")
     with pytest.raises(UsageError, match="is a run of pretrain; labels come from one of cluster"):
