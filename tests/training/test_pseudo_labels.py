@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -120,6 +121,7 @@ def test_a_head_may_go_on_from_that_of_the_source_with_the_same_clusters(tiny):
     for changed, start, words in (
         (other, source, "is for other classes"),
         (tiny("finetune.head_start=source"), source, "is for other classes"),
+        (recipe, replace(source, meta=source.meta | {"classes": list("abcd")}), "is for other classes"),
         (recipe, encoder, "no head to start from"),
         (recipe, None, "random weights has no head"),
     ):
