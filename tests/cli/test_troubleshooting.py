@@ -64,7 +64,10 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "there is no stopped run": (2, ("pretrain", "--resume")),
     "--resume goes on": (2, ("pretrain", "--resume", "--set", "pretrain.epochs=9")),
     "objective '<name>' learns": (2, ("pretrain", "--recipe", "deacl-digits", *sets(*TINY))),
-    "the teacher": (2, ("pretrain", "--recipe", "deacl-digits", "--from", "digits", *sets(*TINY, "data.image_size=16"))),
+    "the teacher": (
+        2,
+        ("pretrain", "--recipe", "deacl-digits", "--from", "digits", *sets(*TINY, "data.image_size=16")),
+    ),
     "no clustering": (2, ("pretrain", "--recipe", "advcl-digits", *sets(*TINY, "pretrain.labels=gone"))),
     "<split> has <n> images": (2, ("cluster", "--from", "digits", "--clusters", "100000")),
     "device": (2, (*START, "--set", "system.device=cuda:77")),
