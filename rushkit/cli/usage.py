@@ -60,7 +60,8 @@ def _unnamed(error: typer.TyperException, arguments: list[str]) -> str | None:
     if extra is None:
         return None
     likely = ("--type",) if extra[1] in attacks else ("--from", "--recipe")
-    flag = next((flag for flag in likely if flag in flags), None)
+    # A command that takes both has the one that it needs first.
+    flag = next((flag for flag in flags if flag in likely), None)
     return f"did you mean {shell_line(flag, extra[1])}?" if flag and flag not in arguments else None
 
 

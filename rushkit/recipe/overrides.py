@@ -51,7 +51,10 @@ def _parse_change(change: str) -> tuple[str, Toml]:
     value = table.get("value")
     # A date, or lines beyond the first: more than a value of a recipe.
     is_value = isinstance(value, bool | int | float | str | list | dict) and len(table) == 1
-    return key, value if is_value else text.strip()
+    # The end of a run's name, say, may be all digits.
+    if not is_value or (isinstance(value, bool | int | float) and _takes_text(key)):
+        value = text.strip()
+    return key, value
 
 
 def from_environment(environment: Mapping[str, str] | None = None) -> list[Override]:
@@ -69,6 +72,13 @@ def override(draft: Draft, overrides: Iterable[Override]) -> None:
     """Set each override in the draft; components come first, since another one removes the options of the old one."""
     for key, value, origin in sorted(overrides, key=lambda override: not _names_component(override[0])):
         draft.set(key, toml.plain(value), origin)
+
+
+def _takes_text(key: str) -> bool:
+    """Return whether the key of a recipe takes a text and nothing else."""
+    section, _, name = key.rpartition(".")
+    fields = getattr(section_at(section), "model_fields", {})
+    return any(name == (field.alias or at) and field.annotation is str for at, field in fields.items())
 
 
 def _names_component(key: str) -> bool:

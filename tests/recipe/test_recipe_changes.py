@@ -210,3 +210,8 @@ def test_a_bad_flag_of_an_attack_is_named():
         change_attacks(load_recipe("digits", environment=NONE), "pgd", eps="big")
     with pytest.raises(UsageError, match=r"--norm: attack.0.norm: must be 'linf', 'l2' or 'l1'"):
         change_attacks(load_recipe("digits", environment=NONE), None, norm="l3")
+
+
+@pytest.mark.parametrize("text", ["961418", "1e5", "007", "true", "-3.5"])
+def test_a_key_of_text_takes_what_looks_like_a_number(text):
+    assert load_recipe("digits", [f"finetune.labels={text}"]).finetune.labels == text

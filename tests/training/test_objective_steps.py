@@ -139,7 +139,7 @@ def test_another_memory_than_that_of_the_checkpoint_is_refused(tiny, at_step, mo
         ("vector", "not a loss to train on"),
         ("number", "not a loss to train on"),
         ("nothing", "yields no loss"),
-        ("memory", "attach returns dict, not a torch module"),
+        ("memory", "Careless attaches dict, not a torch module"),
     ],
 )
 def test_an_objective_that_breaks_a_rule_is_named(tiny, rule, words):
