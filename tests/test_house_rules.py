@@ -6,6 +6,7 @@ import ast
 import io
 import re
 import tokenize
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -103,3 +104,9 @@ def test_what_passes_between_functions_has_a_type(pattern, most):
 
 def test_markup_stands_in_templates():
     assert [name for name, source in sources().items() if re.search("<t[dr]|<div", source)] == []
+
+
+def test_test_modules_have_names_of_their_own():
+    """Pytest imports them by their names alone, and collects only one of two."""
+    names = Counter(path.name for path in Path(__file__).parent.rglob("test_*.py"))
+    assert [name for name, count in names.items() if count > 1] == []
