@@ -25,6 +25,9 @@ class TooMuch(Exception):
 @pytest.fixture
 def no_large_tensors(monkeypatch):
     """Tensors of more than 256 MiB raise TooMuch: the old code asked for them, and took the machine's memory."""
+    # torch remembers the functions that `with torch.device(...)` acts on as they are at its first use.
+    with torch.device("cpu"):
+        torch.zeros(1)
     for name in ("empty", "zeros", "rand"):
         original = getattr(torch, name)
 
