@@ -21,7 +21,7 @@ def high_pass(images: Tensor, radius: float = 8.0) -> Tensor:
         radius: The least distance of a frequency that stays, in cycles per image.
 
     Returns:
-        (..., H, W) of mean 0, not clamped: pixels lie on both sides of 0.
+        (..., H, W), not clamped: with a radius above 0 the mean is 0, and pixels lie on both sides of it.
     """
     height, width = images.shape[-2:]
     down = torch.fft.fftfreq(height, 1 / height, device=images.device)
