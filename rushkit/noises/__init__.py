@@ -122,6 +122,19 @@ class DeterministicNoise(Noise, Protocol):
 
 
 @runtime_checkable
+class StatesTheorem(Noise, Protocol):
+    """A noise that says in a few words which theorem its radii rest on."""
+
+    def theorem(self, norm: Norm) -> str:
+        """Return a phrase for tables, such as ``"Neyman-Pearson, tight"``.
+
+        Raises:
+            NoCertificate: no theorem covers this norm.
+        """
+        ...
+
+
+@runtime_checkable
 class NamedNoise(Noise, Protocol):
     """A noise that messages call by a name of its own."""
 
@@ -144,6 +157,17 @@ def is_data_dependent(noise: Noise) -> bool:
 def name_of(noise: Noise) -> str:
     """Return the name of a noise for messages: its own name, or that of its class."""
     return noise.name if isinstance(noise, NamedNoise) else type(noise).__name__
+
+
+def theorem_of(noise: Noise, norm: Norm) -> str:
+    """Return a phrase for tables: the theorem that a noise's radii in ``norm`` rest on, as the noise states it.
+
+    A noise without the ability gets a neutral phrase.
+
+    Raises:
+        NoCertificate: no theorem covers this norm, and the noise says so.
+    """
+    return noise.theorem(norm) if isinstance(noise, StatesTheorem) else "the noise's own theorem"
 
 
 def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast, get_args
 
@@ -40,6 +41,7 @@ class AdditiveNoise(ABC):
     std: float
     name: ClassVar[str]
     std_per_scale: ClassVar[float] = 1.0
+    theorems: ClassVar[Mapping[Norm, str]]
 
     def __init__(self, scale: float | None = None, std: float | None = None) -> None:
         given_scale = one_of_scale_and_std(self.name, scale, std, self.std_per_scale)
@@ -107,6 +109,15 @@ class AdditiveNoise(ABC):
         ahead = first > second
         radius = self._radius_two_class(np.where(ahead, first, 0.5), np.where(ahead, second, 0.5), norm, dim)
         return as_given(np.where(ahead, np.maximum(radius, 0.0), 0.0), p_a)
+
+    def theorem(self, norm: Norm) -> str:
+        """Return the theorem that the radii in ``norm`` rest on, in a phrase for tables.
+
+        Raises:
+            UsageError: an unknown norm.
+        """
+        check_norm(norm)
+        return self.theorems[norm]
 
     @abstractmethod
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -179,10 +190,15 @@ def checked_probability(p: ArrayLike) -> Probabilities:
     return bounds
 
 
-def check_ball(norm: str, dim: int) -> None:
-    """Raise UsageError for an unknown norm or a dimension below 1."""
+def check_norm(norm: str) -> None:
+    """Raise UsageError for an unknown norm."""
     if norm not in get_args(Norm):
         raise UsageError(f"unknown norm {norm!r}", f"use {', '.join(get_args(Norm))}")
+
+
+def check_ball(norm: str, dim: int) -> None:
+    """Raise UsageError for an unknown norm or a dimension below 1."""
+    check_norm(norm)
     if dim < 1:
         raise UsageError(f"dim must be at least 1 (got {dim})", "it is channels * height * width")
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -42,6 +43,7 @@ class DiscreteGaussian(Gaussian):
     """
 
     name: ClassVar[str] = "discrete-gaussian"
+    theorems: ClassVar[Mapping[Norm, str]] = dict.fromkeys(get_args(Norm), "Neyman-Pearson, less the sampler's error")
     # Between grey levels δ is the nearest level to x + ε, minus x: one image's δ means nothing for another.
     data_dependent: ClassVar[bool] = True
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class Gaussian(AdditiveNoise):
     """
 
     name: ClassVar[str] = "gaussian"
+    theorems: ClassVar[Mapping[Norm, str]] = dict.fromkeys(get_args(Norm), "Neyman-Pearson, tight")
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return out.normal_(0.0, self.scale, generator=generator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,11 @@ class Laplace(AdditiveNoise):
 
     name: ClassVar[str] = "laplace"
     std_per_scale: ClassVar[float] = math.sqrt(2.0)
+    theorems: ClassVar[Mapping[Norm, str]] = {
+        "l1": "differential method, tight",
+        "l2": "l1 radius / sqrt(d)",
+        "linf": "l1 radius / d",
+    }
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         # By inversion, many times faster on a CPU than torch's exponential draws: if s is uniform on (−1, 1), then

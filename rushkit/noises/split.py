@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
@@ -18,6 +19,7 @@ from rushkit.noises.additive import (
     as_given,
     check_ball,
     check_full_precision,
+    check_norm,
     checked_probability,
     from_l1,
     generator_for,
@@ -70,6 +72,11 @@ class Split:
     name: ClassVar[str] = "split"
     # δ is the middle of a cell minus the pixel: one image's δ means nothing for another.
     data_dependent: ClassVar[bool] = True
+    theorems: ClassVar[Mapping[Norm, str]] = {
+        "l1": "share of splits that differ",
+        "l2": "l1 radius / sqrt(d)",
+        "linf": "l1 radius / d",
+    }
 
     def __init__(self, scale: float | None = None, std: float | None = None, seed: int = 0) -> None:
         wanted = one_of_scale_and_std(self.name, scale, std, 1.0 / math.sqrt(3.0))
@@ -177,6 +184,15 @@ class Split:
         bounds = checked_probability(p)
         check_ball(norm, dim)
         return as_given(from_l1(2.0 * self.scale * np.maximum(bounds - 0.5, 0.0), norm, dim), p)
+
+    def theorem(self, norm: Norm) -> str:
+        """Return the theorem that the radii in ``norm`` rest on, in a phrase for tables.
+
+        Raises:
+            UsageError: an unknown norm.
+        """
+        check_norm(norm)
+        return self.theorems[norm]
 
     def _middles(self, levels: torch.Tensor, shifts: torch.Tensor) -> torch.Tensor:
         """Return int64 cell middles in quarter levels; levels (..., N, C, H, W) and shifts broadcast."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,11 @@ class Uniform(AdditiveNoise):
 
     name: ClassVar[str] = "uniform"
     std_per_scale: ClassVar[float] = 1.0 / math.sqrt(3.0)
+    theorems: ClassVar[Mapping[Norm, str]] = {
+        "l1": "overlap of boxes, tight",
+        "l2": "l1 radius / sqrt(d)",
+        "linf": "overlap of boxes, tight",
+    }
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return out.uniform_(-self.scale, self.scale, generator=generator)

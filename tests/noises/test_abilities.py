@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
 
 from rushkit import noises
-from rushkit.errors import NoCertificate
+from rushkit.errors import NoCertificate, UsageError
 from rushkit.noises import (
     DataDependentNoise,
     DeterministicNoise,
     FiniteNoise,
     GridNoise,
     NamedNoise,
+    Norm,
+    StatesTheorem,
     TwoClassNoise,
     is_data_dependent,
     is_deterministic,
     name_of,
     settled,
+    theorem_of,
 )
 
-ABILITIES = (TwoClassNoise, GridNoise, FiniteNoise, DataDependentNoise, DeterministicNoise, NamedNoise)
+ABILITIES = (TwoClassNoise, GridNoise, FiniteNoise, DataDependentNoise, DeterministicNoise, NamedNoise, StatesTheorem)
 
 
 class Plain:
@@ -48,6 +53,9 @@ class OnHalves(Plain):
     def certified_radius_two_class(self, p_a, p_b, norm, dim):
         return np.maximum(np.asarray(p_a) - p_b, 0.0)
 
+    def theorem(self, norm):
+        return "halving"
+
 
 class Counted(Plain):
     """A plugin's noise with two versions of each image."""
@@ -67,7 +75,7 @@ def abilities(noise):
 
 def test_a_plugins_noise_has_the_abilities_whose_members_it_has():
     assert abilities(Plain()) == set()
-    assert abilities(OnHalves()) == {TwoClassNoise, GridNoise, DataDependentNoise, NamedNoise}
+    assert abilities(OnHalves()) == {TwoClassNoise, GridNoise, DataDependentNoise, NamedNoise, StatesTheorem}
     assert abilities(Counted()) == {FiniteNoise}
 
 
@@ -82,7 +90,7 @@ def test_a_plugins_noise_has_the_abilities_whose_members_it_has():
     ],
 )
 def test_the_noises_of_rushkit_have_these(name, more):
-    assert abilities(noises.create(name, scale=0.25)) == more | {NamedNoise}
+    assert abilities(noises.create(name, scale=0.25)) == more | {NamedNoise, StatesTheorem}
 
 
 def test_an_ability_can_be_denied_by_its_value():
@@ -99,3 +107,15 @@ def test_a_grid_settles_the_sum_and_a_name_is_what_messages_say():
     assert settled(OnHalves(), x).tolist() == [0.5, 0.5]
     assert settled(Plain(), x) is x
     assert (name_of(OnHalves()), name_of(Plain())) == ("halves", "Plain")
+
+
+def test_a_noise_states_its_theorem_and_a_silent_one_gets_a_neutral_phrase():
+    assert (theorem_of(OnHalves(), "l1"), theorem_of(Plain(), "l1")) == ("halving", "the noise's own theorem")
+
+
+@pytest.mark.parametrize("name", ["uniform", "gaussian", "laplace", "discrete-gaussian", "split"])
+def test_every_noise_states_a_theorem_for_each_norm_and_refuses_another(name):
+    noise = noises.create(name, scale=0.25)
+    assert all(theorem_of(noise, norm) for norm in get_args(Norm))
+    with pytest.raises(UsageError, match="l3"):
+        theorem_of(noise, "l3")
