@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import os
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -92,6 +92,14 @@ class Machine:
         """Compile networks for training, if this machine does so; their names and parameters stay."""
         for network in networks if self.compiles else ():
             network.compile()
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        """Return a context in which compiled networks run as they were written.
+
+        Passes of another shape or mode than the training's, such as those of an incomplete batch or of an evaluation,
+        would each make the compiler work for a minute.
+        """
+        return torch.compiler.set_stance("force_eager") if self.compiles else nullcontext()
 
     def __str__(self) -> str:
         if self.device.type == "cuda":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -67,10 +67,16 @@ class Sampler:
     device: torch.device
     verb: str = "certify"
     pause: Callable[[], None] = lambda: None
+    # The image that was last asked for.
+    _image: dict[int, Tensor] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def image(self, row: int) -> Tensor:
         """Return an image on the device: (C, H, W) float32 in [0, 1]."""
-        return to_float(self.split.images[row].to(self.device))
+        if row not in self._image:
+            self._image.clear()
+            # Once for all units of the image: each copy from the host waits until the device has nothing to do.
+            self._image[row] = to_float(self.split.images[row].to(self.device))
+        return self._image[row]
 
     def draw(self, row: int, part: str, unit: int, size: int) -> Tensor:
         """Return noisy copies of an image, (size, C, H, W): one unit of the draws for selection or estimation."""

@@ -24,22 +24,41 @@ def global_draws(seed: int, purpose: str, *counters: int, device: torch.device |
         *counters: Such as epoch, step and rank.
         device: The one that draws; the CPU's generator is set beside it.
     """
-    generators = [torch.default_generator, *_of_accelerator(torch.device(device))]
+    with kept_draws(device):
+        seed_draws(seed, purpose, *counters, device=device)
+        yield
+
+
+@contextmanager
+def kept_draws(device: torch.device | str = "cpu") -> Iterator[None]:
+    """Restore the global generators after this block, in which ``seed_draws`` may be called any number of times.
+
+    Keeping numpy's takes a quarter of a millisecond, seeding them all a twentieth of that.
+    """
+    generators = _generators(device)
     states = [generator.get_state() for generator in generators]
     of_numpy, of_python = np.random.get_state(), random.getstate()
-    number = derived_seed(seed, purpose, *counters)
     try:
-        for generator in generators:
-            # Not torch.manual_seed: that reseeds every accelerator, and not all of them are put back.
-            generator.manual_seed(number)
-        np.random.seed(number % 2**32)
-        random.seed(number)
         yield
     finally:
         random.setstate(of_python)
         np.random.set_state(of_numpy)
         for generator, state in zip(generators, states, strict=True):
             generator.set_state(state)
+
+
+def seed_draws(seed: int, purpose: str, *counters: int, device: torch.device | str = "cpu") -> None:
+    """Seed the global generators as ``global_draws`` does, and leave them so."""
+    number = derived_seed(seed, purpose, *counters)
+    for generator in _generators(device):
+        # Not torch.manual_seed: that reseeds every accelerator, and not all of them are put back.
+        generator.manual_seed(number)
+    np.random.seed(number % 2**32)
+    random.seed(number)
+
+
+def _generators(device: torch.device | str) -> list[torch.Generator]:
+    return [torch.default_generator, *_of_accelerator(torch.device(device))]
 
 
 def _of_accelerator(device: torch.device) -> list[torch.Generator]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor, nn
@@ -193,9 +194,9 @@ class TrainingJob:
         every = {id(parameter): parameter for part in (self.network, self.memory) for parameter in part.parameters()}
         return list(every.values())
 
-    @property
+    @cached_property
     def trained(self) -> list[nn.Parameter]:
-        """The parameters that train; others stay, or follow as the objective moves them."""
+        """The parameters that train from the start; others stay, or follow as the objective moves them."""
         return [parameter for parameter in self.parameters if parameter.requires_grad]
 
     @property

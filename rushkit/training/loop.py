@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, PluginError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
-from rushkit.models.draws import global_draws
+from rushkit.models.draws import kept_draws, seed_draws
 from rushkit.rounding import figure
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors
@@ -120,7 +120,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
                 if (step + 1) % per_epoch:
                     saver.within_epoch(step + 1, stopping)
             log.read()
-            figures = {"loss": log.mean_loss(epoch), **dict(job.evaluate(epoch + 1))}
+            with machine.uncompiled():
+                figures = {"loss": log.mean_loss(epoch), **dict(job.evaluate(epoch + 1))}
             best = log.end_epoch(epoch, (epoch + 1) * per_epoch, figures)
             words = ", ".join(f"{name} {figure(name, value)}" for name, value in figures.items())
             run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {words}")
@@ -237,12 +238,14 @@ def train_batch(
     """
     steps = iter(job.objective.losses(job.network, job.memory, batch))
     losses: list[Tensor] = []
-    while (loss := _next_loss(steps, job, machine, place, len(losses))) is not None:
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        ranks.average_gradients(job.trained)
-        optimizer.step()
-        losses.append(loss.detach())
+    incomplete = batch.share.total < job.settings.batch_size
+    with kept_draws(machine.device), machine.uncompiled() if incomplete else nullcontext():
+        while (loss := _next_loss(steps, job, machine, place, len(losses))) is not None:
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            ranks.average_gradients(job.trained)
+            optimizer.step()
+            losses.append(loss.detach())
     if not losses:
         raise PluginError(f"objective {job.settings.objective!r} yields no loss", _RULES)
     return torch.stack(losses).mean()
@@ -255,8 +258,8 @@ def _next_loss(
     seed, *counters = place
     # Replays of a batch draw anew in random layers.
     again = (done,) if done else ()
-    drawn = global_draws(seed, f"{job.stage}-model", *counters, ranks.rank(), *again, device=machine.device)
-    with drawn, machine.autocast():
+    seed_draws(seed, f"{job.stage}-model", *counters, ranks.rank(), *again, device=machine.device)
+    with machine.autocast():
         before = _open_contexts(machine)
         loss = next(steps, None)
         after = _open_contexts(machine)

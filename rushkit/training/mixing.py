@@ -164,7 +164,9 @@ class _Source:
 
         @lru_cache(maxsize=2)
         def order(number: int) -> Tensor:
-            return torch.randperm(len(split), generator=generator(seed, purpose, number))
+            drawn = torch.randperm(len(split), generator=generator(seed, purpose, number))
+            # Moved once a pass: indices that came from the host at each step would make it wait for the device.
+            return drawn.to(self._images.device)
 
         self.order = order
 
@@ -179,10 +181,9 @@ class _Source:
         )
 
     def rows(self, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Return images and labels at indices, on a device."""
-        here = indices.to(self._images.device)
-        images = self._images[here].to(device, non_blocking=True)
-        return images, None if self._labels is None else self._labels[here].to(device, non_blocking=True)
+        """Return images and labels at indices, which lie where the images do, on a device."""
+        images = self._images[indices].to(device, non_blocking=True)
+        return images, None if self._labels is None else self._labels[indices].to(device, non_blocking=True)
 
 
 def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor | None]:
