@@ -29,3 +29,4 @@ measure attack --images 2 --seconds 10
 measure attack --images 16 --seconds 8 --backbone resnet10-small
 measure votes --rounds 6
 measure votes --rounds 3 --backbone resnet18 --draws 256
+measure certificates

@@ -1,0 +1,177 @@
+"""benchmarks/certificates.py: its exact figures against closed forms and enumeration, and its peers by name only."""
+
+import importlib.util
+import itertools
+import json
+import math
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rushkit.errors import UsageError
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+NAMES = ("certificate_exact", "certificate_peers", "certificates")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """The three modules, which import one another by their bare names."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(FOLDER))
+        for name in NAMES:
+            spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
+            module = importlib.util.module_from_spec(spec)
+            patch.setitem(sys.modules, name, module)
+            spec.loader.exec_module(module)
+        yield {name: sys.modules[name] for name in NAMES}
+
+
+@pytest.fixture(scope="module")
+def exact(modules):
+    return modules["certificate_exact"]
+
+
+@pytest.fixture(scope="module")
+def bench(modules):
+    return modules["certificates"]
+
+
+@pytest.fixture(scope="module")
+def radii(bench):
+    """The rows of radii, by what they compare."""
+    return {row.quantity: row for row in bench.radius_rows(None)}
+
+
+@pytest.mark.parametrize("p", [0.500001, 0.6, 0.75, 0.9, 1 - 1e-12])
+def test_in_one_dimension_all_norms_are_one(exact, p):
+    assert float(exact.uniform_l2(p, 1)) == pytest.approx(2 * (p - 0.5), rel=1e-9)
+    assert float(exact.laplace_linf(p, 1)) == pytest.approx(-math.log(2 * (1 - p)), rel=1e-4 if p > 0.99 else 1e-9)
+
+
+@pytest.mark.parametrize("p", [0.55, 0.6, 0.7, 0.9, 0.999])
+@pytest.mark.parametrize("dim", [2, 3, 4, 7])
+def test_the_differential_radius_is_the_integral_over_all_sign_patterns(exact, p, dim):
+    sums = np.sort([sum(signs) for signs in itertools.product((-1, 1), repeat=dim)])[::-1]
+    # Φ by filling the top of all 2^d patterns; the middle of 20,000 pieces.
+    tops = 0.5 - (np.arange(20_000) + 0.5) * (p - 0.5) / 20_000
+    filled = tops * len(sums)
+    whole = filled.astype(int)
+    phi = (np.append(0, np.cumsum(sums))[whole] + (filled - whole) * sums[whole]) / len(sums)
+    assert float(exact.laplace_linf(p, dim)) == pytest.approx(np.mean(1 / phi) * (p - 0.5), rel=1e-5)
+
+
+def test_the_limit_of_one_coordinate_is_the_tight_radius_in_l1(exact):
+    for p in (0.55, 0.9, 0.999):
+        assert exact.laplace_corner(p, 1) == pytest.approx(-math.log(2 * (1 - p)), rel=2e-5)
+
+
+@pytest.mark.parametrize("dim", [2, 12, 192, 3072])
+def test_no_differential_radius_passes_the_limit(exact, dim):
+    assert float(exact.laplace_linf(0.9, dim)) < exact.laplace_corner(0.9, dim)
+
+
+def test_the_limit_of_many_coordinates_is_that_of_a_normal_sum(exact):
+    # The ratio's mean is −s²d/2 and its variance s²d, up to third order in the shift s: a Gaussian shift of s√d.
+    normal_quantile = 1.2815515655446004
+    assert exact.laplace_corner(0.9, 150_528) * math.sqrt(150_528) == pytest.approx(normal_quantile, rel=1e-3)
+
+
+def test_two_classes_that_are_complements_are_one(exact):
+    assert float(exact.laplace_l1_two_class(0.9, 0.1)) == pytest.approx(-math.log(0.2))
+    assert float(exact.laplace_l1_two_class(0.4, 0.1)) == pytest.approx(math.log(4) / 2)
+
+
+def test_dynamic_programming_is_enumeration(exact):
+    def decide(successes, trials):
+        return np.where(successes >= 0.8 * trials, 1, np.where(successes <= 0.3 * trials, -1, 0))
+
+    looks, p = [3, 4, 7, 9], 0.6
+    draws = certified = refuted = 0.0
+    for path in itertools.product((0, 1), repeat=9):
+        chance = p ** sum(path) * (1 - p) ** (9 - sum(path))
+        for look in looks:
+            verdict = int(decide(np.array(sum(path[:look])), np.array(look)))
+            if verdict or look == 9:
+                break
+        draws, certified, refuted = (
+            draws + chance * look,
+            certified + chance * (verdict > 0),
+            refuted + chance * (verdict < 0),
+        )
+    outcome = exact.run_exactly(exact.boundaries(decide, looks), p)
+    assert (outcome.draws, outcome.certified, outcome.refuted) == pytest.approx((draws, certified, refuted))
+    assert outcome.open == pytest.approx(1 - certified - refuted)
+
+
+def test_a_test_that_mostly_cannot_decide_has_no_mean_number_of_draws(exact):
+    stops = exact.Boundaries(np.array([1, 2]), np.array([2, 3]), np.array([-1, -1]))
+    with pytest.raises(ValueError, match="undecided"):
+        exact.mean_draws(stops, 0.5)
+
+
+def test_the_boundaries_are_where_the_verdicts_turn(bench, exact):
+    stops = bench.stops_of(bench.before_decides, 0.6, range(40, 401, 40), bench.ALPHA)
+    for look, above, below in zip(stops.looks, stops.certified, stops.refuted, strict=True):
+        successes = np.arange(look + 1)
+        verdicts = bench.before_decides(successes, np.full_like(successes, look), 0.6, bench.ALPHA)
+        assert (successes[verdicts > 0].min(initial=look + 1), successes[verdicts < 0].max(initial=-1)) == (
+            above,
+            below,
+        )
+
+
+def test_the_old_bisection_is_the_bound_of_the_confidence_sequence(bench):
+    from rushkit.statistics import betting_lower
+
+    successes, trials = np.array([60, 999, 100, 1, 0]), np.array([100, 1000, 100, 7, 7])
+    found = bench.before_betting_lower(successes, trials, 0.001)
+    np.testing.assert_allclose(found, betting_lower(successes, trials, 0.001), rtol=1e-12)
+
+
+def test_norm_inequalities_are_the_l1_radii_divided(radii):
+    assert radii["uniform, l2, d 3072, p 0.9"].before == pytest.approx(0.8 / math.sqrt(3072))
+    assert radii["Laplace, l-inf, d 3072, p 0.9"].before == pytest.approx(math.log(5) / 3072)
+    assert radii["Laplace, l2, d 3072, p 0.9"].before == pytest.approx(math.log(5) / math.sqrt(3072))
+    two_class = radii["Laplace, l1, two classes, pA 0.99, pB 0.0001"]
+    assert two_class.before / two_class.best == pytest.approx(0.740, abs=5e-4)
+
+
+def test_no_radius_passes_its_optimum(radii):
+    for row in radii.values():
+        assert row.before <= row.now <= row.best * (1 + 2e-5 * row.bound + 1e-12), row.quantity
+
+
+def test_kept_figures_read_back(bench):
+    row = bench.Row("draws", "a", 2.0, 1.0, 0.5, bound=True)
+    assert [bench.Row(**each) for each in json.loads(bench.as_json([row]))] == [row]
+    assert bench.table([row]).splitlines()[-1] == "| a | 2.0 | 1.0 | ≥ 0.5 |  |  | 2.00 |"
+
+
+@pytest.mark.parametrize("peer, file", [("Rs4a", "__init__.py"), ("ConfSeq", "thresholds.py")])
+def test_a_folder_that_is_no_copy_of_a_peer_is_named(modules, tmp_path, peer, file):
+    with pytest.raises(UsageError, match="is no copy of") as caught:
+        getattr(modules["certificate_peers"], peer)(tmp_path / "elsewhere")
+    assert file in caught.value.message
+
+
+def test_a_peer_that_needs_what_is_not_installed_is_refused(modules, tmp_path):
+    (tmp_path / "thresholds.py").write_text("import nothing_of_this_name\n")
+    with pytest.raises(UsageError, match="nothing_of_this_name"):
+        modules["certificate_peers"].ConfSeq(tmp_path)
+    assert "conf_seq_thresholds" not in sys.modules
+
+
+def test_a_peer_is_found_under_a_name_of_its_own_and_nowhere_else(modules, tmp_path):
+    (tmp_path / "thresholds.py").write_text(
+        "from statsmodels.stats.proportion import proportion_confint\n"
+        "def get_thresholds(p, alpha, n):\n    return [-1] * n, [2] * n\n"
+    )
+    before = set(sys.modules)
+    stops = modules["certificate_peers"].ConfSeq(tmp_path).boundaries(0.5, 0.1, 3)
+    assert set(sys.modules) - before == {"conf_seq_thresholds"}
+    assert (stops.looks.tolist(), stops.certified.tolist(), stops.refuted.tolist()) == ([1, 2, 3], [2, 2, 2], [-1] * 3)
+    assert str(tmp_path) not in sys.path
+    del sys.modules["conf_seq_thresholds"]
