@@ -119,13 +119,16 @@ def finite_loss(masses: Floats, shifted: Floats, p: float) -> float:
     some = (masses > 0.0) | (shifted > 0.0)
     masses, shifted = masses[some], shifted[some]
     with np.errstate(divide="ignore"):
-        order = np.argsort(shifted / masses)
+        order = np.argsort(-shifted / masses)
     masses, shifted = masses[order], shifted[order]
-    below = np.minimum(masses.cumsum(), 1.0)
-    # Whole values, and of the last one a share.
-    last = min(int(np.searchsorted(below, p)), len(masses) - 1)
-    share = (p - (below[last] - masses[last])) / masses[last] if masses[last] > 0.0 else 0.0
-    return float((masses - shifted)[:last].sum() + share * (masses[last] - shifted[last]))
+    # What the set leaves out, from the largest ratio on: 1 − p keeps the digits of a p near 1.
+    left_out = masses.cumsum()
+    whole = int(np.searchsorted(left_out, 1.0 - p, side="right"))
+    loss = float((shifted - masses)[:whole].sum())
+    if whole < len(masses):
+        share = (1.0 - p - (left_out[whole] - masses[whole])) / masses[whole]
+        loss += float(share * (shifted[whole] - masses[whole]))
+    return loss
 
 
 def rounded_gaussian(center: float, sigma: float, levels: NDArray[np.int64]) -> Floats:
@@ -161,7 +164,7 @@ def laplace_bracket(mixture: Mixture, step: float, p: Floats) -> tuple[Floats, F
 
     Args:
         mixture: The direction.
-        step: What a multiple of 1 stands for, above 0.
+        step: What a multiple of 1 stands for, above 0; the shift's l2 norm is at most 30.
         p: (N,) probabilities.
 
     Returns:
@@ -220,11 +223,11 @@ def laplace_optimum(mixture: Mixture, norm: str, p: float) -> tuple[float, float
         Two radii in ``norm``, units of b. The upper one bounds the optimum over all directions.
     """
     probability = np.array([p])
-    unit = mixture.norm(norm)
+    unit = mixture.norm("l2")
 
     def root(side: int) -> float:
-        def excess(radius: float) -> float:
-            return float(laplace_bracket(mixture, radius / unit, probability)[side][0]) - 0.5
+        def excess(length: float) -> float:
+            return float(laplace_bracket(mixture, length / unit, probability)[side][0]) - 0.5
 
         high = 2.0 * p - 1.0
         while excess(high) > 0.0:
@@ -232,4 +235,5 @@ def laplace_optimum(mixture: Mixture, norm: str, p: float) -> tuple[float, float
         return float(optimize.brentq(excess, high * 1e-3, high, xtol=high * 1e-9, rtol=1e-9))
 
     # Half a millionth of room for the root's own error.
-    return root(0) * (1.0 - 5e-7), root(1) * (1.0 + 5e-7)
+    scale = mixture.norm(norm) / unit
+    return root(0) * (1.0 - 5e-7) * scale, root(1) * (1.0 + 5e-7) * scale

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +58,10 @@ class Cells:
     def __len__(self) -> int:
         return len(self.p_a)
 
+    def with_radius(self, radius: np.ndarray) -> Cells:
+        """Return the same bounds with other radii."""
+        return replace(self, radius=radius)
+
 
 def of_scale(kind, scale: float):
     """A noise of any scale; those above 10 are refused to users, though the formulas have no such end."""
@@ -66,30 +70,34 @@ def of_scale(kind, scale: float):
     return noise
 
 
-def claimed(kind, norm: str, dim: int) -> Cells:
-    """Every claim of a noise in one norm and dimension, at all scales."""
-    one = np.array(ONE_CLASS)
-    two_a, two_b = np.array(TWO_CLASSES).T
+def claims_of(
+    kind, norm: str, dim: int, scales: Sequence[float], one_class: Sequence[float], two_classes: Sequence
+) -> Cells:
+    """What a noise certifies in one norm and dimension, at each scale, for one class and for pairs of two."""
+    one = np.array(one_class)
+    two_a, two_b = np.array(two_classes).reshape(-1, 2).T
     # The complement of a small bound is exact, so that nothing rests on how it is rounded.
     two_b = 1.0 - (1.0 - two_b)
-    parts = []
-    for scale in SCALES:
+    radii = []
+    for scale in scales:
         noise = of_scale(kind, scale)
-        radius = np.concatenate(
-            [
-                noise.certified_radius(one, norm, dim),
-                noise.certified_radius_two_class(two_a, two_b, norm, dim),
-            ]
-        )
-        parts.append(radius / scale)
-    times = len(SCALES)
+        radii += [
+            noise.certified_radius(one, norm, dim) / scale,
+            noise.certified_radius_two_class(two_a, two_b, norm, dim) / scale,
+        ]
+    times = len(scales)
     return Cells(
         np.tile(np.concatenate([one, two_a]), times),
         np.tile(np.concatenate([1.0 - one, two_b]), times),
-        np.concatenate(parts),
+        np.concatenate(radii),
         np.tile(np.repeat([False, True], [len(one), len(two_a)]), times),
-        np.repeat(SCALES, len(one) + len(two_a)),
+        np.repeat(np.array(scales), len(one) + len(two_a)),
     )
+
+
+def claimed(kind, norm: str, dim: int, scales: Sequence[float] = SCALES) -> Cells:
+    """All the claims that a noise is tried on in one norm and dimension."""
+    return claims_of(kind, norm, dim, scales, ONE_CLASS, TWO_CLASSES)
 
 
 def lead(loss: Callable, cells: Cells, shifts: np.ndarray) -> np.ndarray:
@@ -135,14 +143,9 @@ def least_lead(loss: Callable, cells: Cells, norm: str, dim: int, seed: int = 0)
     return least
 
 
-def stretched(cells: Cells, factor: float) -> Cells:
-    """The same claims with longer radii."""
-    return Cells(cells.p_a, cells.p_b, cells.radius * factor, cells.two_classes, cells.scale)
-
-
 def false_claims(name: str, cells: Cells, norm: str, dim: int) -> list[str]:
     """The claims that some shift defeats, in words."""
-    least = least_lead(LOSSES[name], stretched(cells, 1.0 - 1e-9), norm, dim)
+    least = least_lead(LOSSES[name], cells.with_radius(cells.radius * (1.0 - 1e-9)), norm, dim)
     return [
         f"{name} {norm} d={dim} p_a={a!r} p_b={b!r} scale={scale!r}: radius {radius!r} scales, lead {left:g}"
         for a, b, radius, scale, left in zip(cells.p_a, cells.p_b, cells.radius, cells.scale, least, strict=True)

@@ -14,7 +14,6 @@ from brute_force import (
     claimed,
     false_claims,
     lead,
-    stretched,
     unit,
 )
 from scipy.special import ndtri
@@ -67,13 +66,14 @@ def test_no_shift_within_the_radius_defeats_the_class(cell):
 def test_a_tight_radius_ends_where_the_worst_shift_defeats_the_class_to_1e_9(cell):
     kind, norm, dim = cell
     cells = tight_claims(kind, norm, dim)
-    assert np.all(lead_in_worst_direction(kind, norm, dim, stretched(cells, 1.0 + 1e-9)) < 0.0)
+    assert np.all(lead_in_worst_direction(kind, norm, dim, cells.with_radius(cells.radius * (1.0 + 1e-9))) < 0.0)
 
 
 @pytest.mark.parametrize("cell", TIGHT_CELLS, ids=ids)
 def test_a_tight_radius_made_one_percent_longer_is_caught_in_every_cell(cell):
     kind, norm, dim = cell
-    cells = stretched(tight_claims(kind, norm, dim), 1.01)
+    cells = tight_claims(kind, norm, dim)
+    cells = cells.with_radius(cells.radius * 1.01)
     assert len(false_claims(kind.name, cells, norm, dim)) == len(cells)
 
 
@@ -102,5 +102,5 @@ def test_the_central_limit_claimed_for_laplace_noise_is_caught_where_it_is_false
     assert len(false_claims("laplace", claims, norm, 1)) == 4
     assert len(false_claims("laplace", claims[p <= 0.7], norm, 1)) == 4
     # An axis is as bad in l2 in any dimension; in l-inf no direction is.
-    wide = stretched(claims, 1.0 if norm == "l2" else 0.5)
+    wide = claims.with_radius(claims.radius / (1.0 if norm == "l2" else 2.0))
     assert len(false_claims("laplace", wide[p <= 0.7], norm, 4)) == (4 if norm == "l2" else 0)
