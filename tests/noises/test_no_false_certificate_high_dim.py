@@ -112,8 +112,8 @@ def test_draws_from_the_density_agree_with_the_lattice(mixture):
     p = np.array([0.6, 0.9, 0.99])
     lower, upper = worst_case.laplace_bracket(mixture, radius / mixture.norm("l2"), p)
     for probability, low, high, edge in zip(p, lower, upper, np.quantile(train, p), strict=True):
-        # T(p) is the largest of p·e^t − E max(e^t − e^S, 0) over t, and flat there: the quantile of 2000 draws costs less
-        # than 0.002.
+        # T(p) is the largest of p·e^t − E max(e^t − e^S, 0) over t, and flat there: a quantile of 2000 draws costs
+        # less than 0.002.
         kept = probability * np.exp(edge) - np.maximum(np.exp(edge) - np.exp(test), 0)
         room = 4.5 * kept.std() / math.sqrt(len(kept))
         assert kept.mean() - room <= high
