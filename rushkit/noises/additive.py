@@ -23,6 +23,10 @@ Probabilities = NDArray[np.float64]
 # Pixel units, in which a pixel spans 1: published noises stay below 4, and one meant in grey levels is mostly above.
 _LARGEST_NOISE = 10.0
 LARGEST_BELOW_ONE = math.nextafter(1.0, 0.0)
+# What p = 1 is taken to leave to the other classes.
+SMALLEST_TAIL = 1.0 - LARGEST_BELOW_ONE
+# Share of a radius that a formula of several float64 steps is rounded down by: more than their errors add up to.
+ROUNDING = 2.0**-49
 
 
 @dataclass(frozen=True, init=False)

@@ -12,7 +12,7 @@ import torch
 from scipy.special import ndtri
 
 from rushkit.noises import Norm
-from rushkit.noises.additive import LARGEST_BELOW_ONE, AdditiveNoise, Probabilities
+from rushkit.noises.additive import LARGEST_BELOW_ONE, SMALLEST_TAIL, AdditiveNoise, Probabilities
 
 
 @dataclass(frozen=True, init=False)
@@ -38,7 +38,7 @@ class Gaussian(AdditiveNoise):
 
     def _radius_two_class(self, p_a: Probabilities, p_b: Probabilities, norm: Norm, dim: int) -> Probabilities:
         # Φ⁻¹(pB) = −Φ⁻¹(1 − pB), but only the left form keeps the digits of a small pB.
-        lower_tail = ndtri(np.maximum(p_b, 1.0 - LARGEST_BELOW_ONE))
+        lower_tail = ndtri(np.maximum(p_b, SMALLEST_TAIL))
         return self.scale / 2.0 * (_quantile(p_a) - lower_tail) / _spread(norm, dim)
 
 

@@ -11,24 +11,28 @@ import numpy as np
 import torch
 
 from rushkit.noises import Norm
-from rushkit.noises.additive import LARGEST_BELOW_ONE, AdditiveNoise, Probabilities, from_l1
+from rushkit.noises.additive import ROUNDING, SMALLEST_TAIL, AdditiveNoise, Probabilities
+from rushkit.noises.differential import l1_distance, l2_distance, linf_distance
 
 
 @dataclass(frozen=True, init=False)
 class Laplace(AdditiveNoise):
     """Density exp(−|t|/b)/2b on every coordinate; ``scale`` is b, ``std`` is b√2.
 
-    A class's probability p changes by at most min(p, 1 − p)/b per unit of l1 shift, which integrates to the certified
-    l1 radius −b ln(2(1 − p)) (Teng, Lee & Yuan 2019), tight; l2 is that /√d and l-inf that /d, by norm inequalities.
-    Two classes: max(b/2 ln(pA/pB), −b ln(1 − pA + pB)). At p = 1 the radius is that of the largest float below 1.
+    Certified radii are distances H(p) (``rushkit.noises.differential``), with H(1 − p) = −H(p): a path to where the
+    class's probability is p' is at least H(p) − H(p') long. l1: H(p) = b·F⁻¹(p), F the distribution function at b = 1,
+    which is −b ln(2(1 − p)) above 1/2 (Teng, Lee & Yuan 2019), tight. l-inf: b times the integral of 1/Φ from 1/2 to p,
+    Φ(q) the mean of a sum of d signs over its top 1 − q (Yang et al. 2020). l2: the same with a bound of Φ that does
+    not depend on d, from the moments of the sum, or the l1 rate times √d where that is less. Two classes:
+    (H(pA) − H(pB))/2. At p = 1 the radius is that of the largest float below 1.
     """
 
     name: ClassVar[str] = "laplace"
     std_per_scale: ClassVar[float] = math.sqrt(2.0)
     theorems: ClassVar[Mapping[Norm, str]] = {
         "l1": "differential method, tight",
-        "l2": "l1 radius / sqrt(d)",
-        "linf": "l1 radius / d",
+        "l2": "differential method, even moments",
+        "linf": "differential method",
     }
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -41,12 +45,19 @@ class Laplace(AdditiveNoise):
         return torch.copysign(size, sides).mul_(self.scale)
 
     def _radius(self, p: Probabilities, norm: Norm, dim: int) -> Probabilities:
-        # 2(1 − p) = 1 − (2p − 1), whose logarithm keeps its digits near p = 1/2 as well.
-        margin = 2.0 * np.minimum(p, LARGEST_BELOW_ONE) - 1.0
-        return from_l1(-self.scale * np.log1p(-margin), norm, dim)
+        return self._radius_two_class(p, 1.0 - p, norm, dim)
 
     def _radius_two_class(self, p_a: Probabilities, p_b: Probabilities, norm: Norm, dim: int) -> Probabilities:
-        smallest = 1.0 - LARGEST_BELOW_ONE
-        ratio = np.log(p_a / np.maximum(p_b, smallest)) / 2.0
-        remainder = -np.log1p(-np.minimum(p_a - p_b, LARGEST_BELOW_ONE))
-        return from_l1(self.scale * np.maximum(ratio, remainder), norm, dim)
+        ahead, behind = (_signed_distance(p, norm, dim) for p in (p_a, p_b))
+        rounding = ROUNDING * (np.abs(ahead) + np.abs(behind))
+        return self.scale / 2.0 * (ahead - behind - rounding)
+
+
+def _signed_distance(p: Probabilities, norm: Norm, dim: int) -> Probabilities:
+    """Return H(p) for b = 1."""
+    tail = np.maximum(np.minimum(p, 1.0 - p), SMALLEST_TAIL)
+    if norm == "l1":
+        distance = l1_distance(tail)
+    else:
+        distance = l2_distance(tail, dim) if norm == "l2" else linf_distance(tail, dim)
+    return np.copysign(distance, p - 0.5)

@@ -30,7 +30,9 @@ TIGHT = {
     (Gaussian, "l2"): "axis",
     (Gaussian, "linf"): "diagonal",
     (Uniform, "l1"): "axis",
+    (Uniform, "l2"): "diagonal",
     (Uniform, "linf"): "diagonal",
+    (Laplace, "l1"): "axis",
 }
 SOUND_CELLS = [(kind, norm, dim) for kind in KINDS for norm in NORMS for dim in DIMS]
 TIGHT_CELLS = [(kind, norm, dim) for kind, norm in TIGHT for dim in DIMS]

@@ -54,9 +54,11 @@ def claims(kind, norm, dim):
 def test_no_mixture_defeats_a_class_under_laplace_noise(norm, dim):
     cells = claims(Laplace, norm, dim)
     for name, mixture in mixtures(dim):
-        lower, _ = least_leads(cells, mixture, norm)
-        # Not only is no claim refuted: each is proved along this direction.
-        assert np.all(lower >= 0), (name, cells[lower < 0])
+        lower, upper = least_leads(cells, mixture, norm)
+        assert np.all(upper >= 0), (name, cells[upper < 0])
+        # Not only is no claim refuted: each is proved along this direction, but for the width of the bracket where the
+        # claim is tight, as it is near 1/2 on the diagonal.
+        assert np.all(lower >= -1e-9), (name, cells[lower < -1e-9])
 
 
 @pytest.mark.parametrize("dim", DIMS)
