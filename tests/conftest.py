@@ -10,6 +10,15 @@ for _name in ("RUSHKIT_RUNS", "RUSHKIT_DEVICE", "RUSHKIT_PRECISION", "RUSHKIT_PL
     os.environ.pop(_name, None)
 
 
+def pytest_collection_modifyitems(items):
+    """Tests for CUDA are skipped where there is none."""
+    for item in items:
+        if item.get_closest_marker("cuda"):
+            item.add_marker(
+                pytest.mark.skipif("not __import__('torch').cuda.is_available()", reason="needs a CUDA device")
+            )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def results_are_records():
     """Every results.json that a test writes is read by its record and written again byte for byte."""

@@ -5,7 +5,7 @@ import torch
 
 from rushkit.models.draws import global_draws
 
-DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.cuda)]
 
 
 def drawn(*counters: int, device: str = "cpu") -> torch.Tensor:

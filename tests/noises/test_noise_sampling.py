@@ -117,7 +117,7 @@ def test_half_precision_cannot_hold_a_grid(noise):
         noise.sample(images(1, dtype=torch.bfloat16), generator(9, "noise"))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.cuda
 @pytest.mark.parametrize("noise", ALL, ids=by_name)
 def test_on_a_gpu_draws_come_from_either_kind_of_generator(noise):
     x = images(4).cuda()

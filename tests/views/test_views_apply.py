@@ -251,7 +251,7 @@ def test_nothing_is_read_back_from_the_device() -> None:
     assert _render(random_images(50).to("meta"), p, 24).shape == (50, 3, 24, 24)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.cuda
 @pytest.mark.parametrize("source", ["cpu", "cuda"])
 def test_views_on_cuda_equal_those_on_the_cpu(source: str) -> None:
     images = random_images(50)
