@@ -14,7 +14,7 @@ from rushkit.noises.laplace import Laplace
 from rushkit.noises.uniform import Uniform
 
 Mixture = worst_case.Mixture
-DIMS = (3072, 12288, 150528)
+DIMS = (192, 3072, 12288, 150528)
 ONE_CLASS = (0.5 + 1e-6, 0.6, 0.9, 0.99, 0.999, 1 - 1e-6)
 TWO_CLASSES = ((0.5, 0.1), (0.4, 0.3), (0.6, 0.1), (0.9, 0.01), (0.1, 0.05))
 
@@ -29,7 +29,8 @@ def random_mixture(dim, seed):
 def mixtures(dim):
     """Directions by name: k equal coordinates; half of the squared length in one or thirty of them; a random one."""
     yield "30 equal", Mixture((30,), (48,))
-    yield "300 equal", Mixture((300,), (16,))
+    if dim > 300:
+        yield "300 equal", Mixture((300,), (16,))
     yield "all equal", Mixture((dim,), (6,))
     for few in (1, 30):
         yield f"{few} long", Mixture((few, dim - few), (round(6 * math.sqrt(dim / few)), 6))
@@ -76,7 +77,7 @@ def test_no_axis_defeats_a_class_under_laplace_noise(norm, dim, equal):
 def test_no_direction_defeats_a_class_under_uniform_or_gaussian_noise(kind, norm, dim):
     cells = claims(kind, norm, dim)
     rng = np.random.default_rng(dim)
-    shapes = [np.ones(equal) for equal in (1, 3, 30, 300, dim)]
+    shapes = [np.ones(equal) for equal in (1, 3, 30, 300, dim) if equal <= dim]
     shapes += [np.concatenate([[math.sqrt(dim)], np.ones(dim - 1)]), np.abs(rng.standard_normal(dim))]
     for shape in shapes:
         shifts = (cells.radius * (1 - 1e-9))[:, None] * unit(shape, norm)
