@@ -1,8 +1,4 @@
-"""Slow and exact: what no certificate can exceed, radii to 30 digits, and sequential tests by dynamic programming.
-
-Nothing here shares a formula with ``rushkit.noises``: integrals are summed piece by piece in mpmath, and limits come
-from the likelihood ratio itself.
-"""
+"""Radii to 40 digits by mpmath, which share no code with ``rushkit.noises``, for λ = b = 1."""
 
 from __future__ import annotations
 
@@ -18,17 +14,9 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Mass = NDArray[np.float64]
 
-# Standard deviations of a sum that its grid holds, its cells in all, and the least and most for a unit of the ratio.
-REACH, GRID, FEWEST, MOST = 9.0, 2**16, 16, 256
 # Draws within which a sequential test decides, up to the share of images that ``mean_draws`` checks.
 LONGEST = 6000
 LEFT_OVER = 1e-6
-
-
-def uniform_l2(p: float, dim: int) -> mpmath.mpf:
-    """Return the radius of uniform noise, λ = 1, in l2: all coordinates of the worst shift are equal."""
-    with mpmath.workdps(40):
-        return mpmath.sqrt(dim) * uniform_linf(p, dim)
 
 
 def uniform_linf(p: float, dim: int) -> mpmath.mpf:
@@ -74,45 +62,6 @@ def laplace_l1_two_class(p_a: float, p_b: float) -> mpmath.mpf:
 def _laplace_quantile(p: float) -> mpmath.mpf:
     share = mpmath.mpf(p)
     return mpmath.log(2 * share) if p < 0.5 else -mpmath.log(2 * (1 - share))
-
-
-def laplace_corner(p: float, coordinates: int) -> float:
-    """Return how far k coordinates can be shifted together until p falls to ½ in the worst case: Laplace noise, b = 1.
-
-    The worst classifier for this one shift is the likelihood-ratio test of Neyman and Pearson, so no valid radius
-    reaches past the shift. The distribution of the ratio is that of a sum of k independent terms, convolved by FFT on a
-    grid that keeps their means: right to 2e-5 of the radius.
-
-    Returns:
-        The shift of each coordinate.
-    """
-    low, high = 0.0, -2.0 * math.log(2.0 * (1.0 - p)) / math.sqrt(coordinates)
-    for _ in range(26):
-        middle = (low + high) / 2.0
-        low, high = (middle, high) if _least_share(middle, p, coordinates) > 0.5 else (low, middle)
-    return (low + high) / 2.0
-
-
-def _least_share(shift: float, p: float, coordinates: int) -> float:
-    """Return the least probability after the shift of a set that had p."""
-    reach = int(min(coordinates, REACH * math.sqrt(coordinates) + 1))
-    unit = min(max(GRID // (2 * reach), FEWEST), MOST)
-    cells = 2 ** math.ceil(math.log2(2 * reach * unit + 1))
-    term = np.zeros(cells)
-    # The log-likelihood ratio of a coordinate in units of the shift: −1, +1, or 2u − 1 at the share u of the way.
-    ends = np.linspace(0.0, 1.0, 2 * unit + 1)
-    mass = 0.5 * np.exp(-shift * ends[:-1]) * -np.expm1(-shift / (2 * unit))
-    upper = mass * 0.5
-    places = np.arange(-unit, unit + 1)
-    np.add.at(term, places[1:], upper)
-    np.add.at(term, places[:-1], mass - upper)
-    term[-unit] += 0.5
-    term[unit] += 0.5 * math.exp(-shift)
-    power = np.fft.irfft(np.fft.rfft(term) ** coordinates, cells)
-    ratio = np.roll(np.maximum(power, 0.0), cells // 2)[1:]
-    # The shifted noise sees the same ratio with its sign turned.
-    before, after = np.cumsum(ratio), np.cumsum(ratio[::-1])
-    return float(np.interp(p, before / before[-1], after / after[-1]))
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Literal
 
 import certificate_exact as exact
+import certificate_reach
 import mpmath
 import numpy as np
 import torch
@@ -145,7 +146,7 @@ def radius_rows(rs4a: Rs4a | None) -> Iterator[Row]:
             f"uniform, l2, d 3072, p {said}",
             before_radius(2.0 * (p - 0.5), "l2", 3072),
             UNIFORM.certified_radius(p, "l2", 3072),
-            float(exact.uniform_l2(p, 3072)),
+            optimum(certificate_reach.uniform("l2", 3072, p)),
             rs4a=rs4a and rs4a.radius("uniform", "l2", p, 3072),
         )
     for dim in (192, 3072, 150528):
@@ -154,8 +155,7 @@ def radius_rows(rs4a: Rs4a | None) -> Iterator[Row]:
             f"Laplace, l-inf, d {dim}, p 0.9",
             before_radius(math.log(5.0), "linf", dim),
             LAPLACE.certified_radius(0.9, "linf", dim),
-            exact.laplace_corner(0.9, dim),
-            bound=True,
+            optimum(certificate_reach.laplace("linf", dim, 0.9)),
             rs4a=rs4a and rs4a.laplace_linf(0.9, dim),
         )
     for p, dim in ((0.6, 3072), (0.9, 3072), (0.999, 12)):
@@ -165,7 +165,7 @@ def radius_rows(rs4a: Rs4a | None) -> Iterator[Row]:
             f"Laplace, l2, d {dim}, p {p}",
             before_radius(l1, "l2", dim),
             LAPLACE.certified_radius(p, "l2", dim),
-            min(l1, math.sqrt(dim) * exact.laplace_corner(p, dim)),
+            optimum(certificate_reach.laplace("l2", dim, p)),
             bound=True,
             # Its l2 radius is the larger of the l1 radius / √d and of the one in l-inf, here by the sound mode.
             rs4a=rs4a and max(before_radius(l1, "l2", dim), rs4a.laplace_linf(p, dim)),
@@ -178,6 +178,11 @@ def radius_rows(rs4a: Rs4a | None) -> Iterator[Row]:
         LAPLACE.certified_radius_two_class(p_a, p_b, "l1", 3072),
         float(exact.laplace_l1_two_class(p_a, p_b)),
     )
+
+
+def optimum(reach: certificate_reach.Optimum) -> float:
+    """Return the radius at a scale of 1 that no certificate can pass."""
+    return reach.radius / certificate_reach.SCALE
 
 
 def draws_rows(conf_seq: ConfSeq | None) -> Iterator[Row]:

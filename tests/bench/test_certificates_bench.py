@@ -46,8 +46,8 @@ def radii(bench):
 
 
 @pytest.mark.parametrize("p", [0.500001, 0.6, 0.75, 0.9, 1 - 1e-12])
-def test_in_one_dimension_all_norms_are_one(exact, p):
-    assert float(exact.uniform_l2(p, 1)) == pytest.approx(2 * (p - 0.5), rel=1e-9)
+def test_in_one_dimension_the_radii_are_those_in_l1(exact, p):
+    assert float(exact.uniform_linf(p, 1)) == pytest.approx(2 * (p - 0.5), rel=1e-9)
     assert float(exact.laplace_linf(p, 1)) == pytest.approx(-math.log(2 * (1 - p)), rel=1e-4 if p > 0.99 else 1e-9)
 
 
@@ -61,22 +61,6 @@ def test_the_differential_radius_is_the_integral_over_all_sign_patterns(exact, p
     whole = filled.astype(int)
     phi = (np.append(0, np.cumsum(sums))[whole] + (filled - whole) * sums[whole]) / len(sums)
     assert float(exact.laplace_linf(p, dim)) == pytest.approx(np.mean(1 / phi) * (p - 0.5), rel=1e-5)
-
-
-def test_the_limit_of_one_coordinate_is_the_tight_radius_in_l1(exact):
-    for p in (0.55, 0.9, 0.999):
-        assert exact.laplace_corner(p, 1) == pytest.approx(-math.log(2 * (1 - p)), rel=2e-5)
-
-
-@pytest.mark.parametrize("dim", [2, 12, 192, 3072])
-def test_no_differential_radius_passes_the_limit(exact, dim):
-    assert float(exact.laplace_linf(0.9, dim)) < exact.laplace_corner(0.9, dim)
-
-
-def test_the_limit_of_many_coordinates_is_that_of_a_normal_sum(exact):
-    # The ratio's mean is −s²d/2 and its variance s²d, up to third order in the shift s: a Gaussian shift of s√d.
-    normal_quantile = 1.2815515655446004
-    assert exact.laplace_corner(0.9, 150_528) * math.sqrt(150_528) == pytest.approx(normal_quantile, rel=1e-3)
 
 
 def test_two_classes_that_are_complements_are_one(exact):
@@ -141,7 +125,7 @@ def test_norm_inequalities_are_the_l1_radii_divided(radii):
 
 def test_no_radius_passes_its_optimum(radii):
     for row in radii.values():
-        assert row.before <= row.now <= row.best * (1 + 2e-5 * row.bound + 1e-12), row.quantity
+        assert row.before <= row.now <= row.best, row.quantity
 
 
 def test_kept_figures_read_back(bench):
