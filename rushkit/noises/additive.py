@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast, get_args
+from typing import TYPE_CHECKING, ClassVar, SupportsIndex, cast, get_args
 
 import numpy as np
 import torch
@@ -87,7 +88,7 @@ class AdditiveNoise(ABC):
             UsageError: p outside [0, 1] or NaN, an unknown norm, or dim below 1.
         """
         bounds = checked_probability(p)
-        check_ball(norm, dim)
+        dim = checked_dim(norm, dim)
         return as_given(np.where(bounds > 0.5, self._radius(np.maximum(bounds, 0.5), norm, dim), 0.0), p)
 
     def certified_radius_two_class(self, p_a: Probability, p_b: Probability, norm: Norm, dim: int) -> Probability:
@@ -106,7 +107,7 @@ class AdditiveNoise(ABC):
             UsageError: a probability outside [0, 1] or NaN, an unknown norm, or dim below 1.
         """
         first, second = np.broadcast_arrays(checked_probability(p_a), checked_probability(p_b))
-        check_ball(norm, dim)
+        dim = checked_dim(norm, dim)
         # Two probabilities add up to at most 1: a loose bound on the runner-up is cut there.
         second = np.minimum(second, 1.0 - first)
         # Where nothing is certified the formula gets 1/2 twice, and its value is not used.
@@ -200,11 +201,20 @@ def check_norm(norm: str) -> None:
         raise UsageError(f"unknown norm {norm!r}", f"use {', '.join(get_args(Norm))}")
 
 
-def check_ball(norm: str, dim: int) -> None:
-    """Raise UsageError for an unknown norm or a dimension below 1."""
+def checked_dim(norm: str, dim: SupportsIndex) -> int:
+    """Return a dimension as an int.
+
+    Raises:
+        UsageError: an unknown norm, or a dimension that is no integer or below 1.
+    """
     check_norm(norm)
-    if dim < 1:
-        raise UsageError(f"dim must be at least 1 (got {dim})", "it is channels * height * width")
+    try:
+        whole = operator.index(dim)
+    except TypeError:
+        whole = 0
+    if whole < 1:
+        raise UsageError(f"dim must be an integer of at least 1 (got {dim!r})", "it is channels * height * width")
+    return whole
 
 
 def from_l1(radius: Probabilities, norm: Norm, dim: int) -> Probabilities:

@@ -17,9 +17,9 @@ from rushkit.errors import UsageError
 from rushkit.noises import Norm
 from rushkit.noises.additive import (
     as_given,
-    check_ball,
     check_full_precision,
     check_norm,
+    checked_dim,
     checked_probability,
     from_l1,
     generator_for,
@@ -182,7 +182,7 @@ class Split:
             UsageError: p outside [0, 1] or NaN, an unknown norm, or dim below 1.
         """
         bounds = checked_probability(p)
-        check_ball(norm, dim)
+        dim = checked_dim(norm, dim)
         return as_given(from_l1(2.0 * self.scale * np.maximum(bounds - 0.5, 0.0), norm, dim), p)
 
     def theorem(self, norm: Norm) -> str:

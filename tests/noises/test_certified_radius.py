@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
+from itertools import count, pairwise
 
 import numpy as np
 import pytest
@@ -55,8 +55,16 @@ class TestEveryNoise:
     def test_an_unknown_norm_and_an_empty_image_are_refused(self, noise):
         with pytest.raises(UsageError, match="l3"):
             noise.certified_radius(0.9, "l3", DIM)
-        with pytest.raises(UsageError, match="dim"):
-            noise.certified_radius(0.9, "l2", 0)
+        for dim in (0, -3, math.nan, 3072.5, "3072", None):
+            with pytest.raises(UsageError, match="dim"):
+                noise.certified_radius(0.9, "l2", dim)
+
+    @pytest.mark.parametrize("norm", NORMS)
+    def test_a_dimension_may_be_any_integer_type(self, noise, norm):
+        p = np.linspace(0.5, 1, 11)
+        np.testing.assert_array_equal(
+            noise.certified_radius(p, norm, np.int32(DIM)), noise.certified_radius(p, norm, DIM)
+        )
 
     def test_norm_inequalities_hold(self, noise):
         p = np.linspace(0.5, 1, 101)
@@ -379,7 +387,7 @@ def exact_laplace_linf(p, dim, mp):
         shares.append(weight / 2 if 2 * k == dim else weight)
         weight *= mp.mpf(dim - k) / (k + 1)
     rate = sum((2 * k - dim) * share for k, share in enumerate(shares, first))
-    top, total, tail = mp.mpf(1) / 2, mp.mpf(0), 1 - mp.mpf(float(p))
+    top, total, tail = mp.mpf(1) / 2, mp.mpf(0), 1 - mp.mpf(p)
     for k, share in enumerate(shares, first):
         width, step = min(share, top - tail), 2 * k - dim
         total += mp.log(rate / (rate - step * width)) / step if step else width / rate
@@ -400,8 +408,53 @@ def assert_rounded_down(radii, exact):
 def test_laplace_linf_radius_is_the_exact_one_rounded_down(dim):
     mpmath = pytest.importorskip("mpmath")
     with mpmath.workdps(50):
-        exact = [exact_laplace_linf(p, dim, mpmath.mp) for p in PRECISE]
+        exact = [exact_laplace_linf(p, dim, mpmath.mp) for p in PRECISE.tolist()]
         assert_rounded_down(Laplace(scale=1.0).certified_radius(PRECISE, "linf", dim), exact)
+
+
+def exact_laplace_l2(p, dim, mp):
+    """The integral of the least bound, moment by moment, from its antiderivatives."""
+    tail, top, total = 1 - mp.mpf(p), mp.mpf(1) / 2, mp.mpf(0)
+    for m in count(1):
+        size = math.prod(range(1, 2 * m, 2))
+        # Where the next moment takes over, and where the l1 rate does.
+        change, meeting = (mp.mpf(size) / (2 * mp.mpf(base) ** m) for base in (2 * m + 1, dim))
+        end, root = max(tail, change, min(meeting, top)), mp.mpf(1) / (2 * m)
+        total += 2 * m * (mp.mpf(size) / 2) ** -root * (top**root - end**root)
+        if end == tail:
+            return total
+        if meeting >= change:
+            return total + mp.log(end / tail) / mp.sqrt(dim)
+        top = end
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 4, 7, 8, 71, 72, 73, 74, 75, DIM])
+def test_laplace_l2_radius_is_the_exact_one_rounded_down(dim):
+    mp = pytest.importorskip("mpmath").mp
+    with mp.workdps(50):
+        exact = [exact_laplace_l2(p, dim, mp) for p in PRECISE.tolist()]
+        assert_rounded_down(Laplace(scale=1.0).certified_radius(PRECISE, "l2", dim), exact)
+
+
+def test_laplace_l1_radius_is_the_exact_one_rounded_down():
+    mp = pytest.importorskip("mpmath").mp
+    with mp.workdps(50):
+        exact = [-mp.log(2 * (1 - mp.mpf(p))) for p in PRECISE.tolist()]
+        assert_rounded_down(Laplace(scale=1.0).certified_radius(PRECISE, "l1", DIM), exact)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_radius_of_two_laplace_classes_that_are_close_is_rounded_down(norm):
+    mp = pytest.importorskip("mpmath").mp
+    p_a, near = np.array([0.5, 0.3, 0.1, 0.01]), 1 - np.array([1e-3, 1e-9, 1e-13, 2**-52])
+    p_a, p_b = (part.ravel() for part in np.broadcast_arrays(p_a[:, None], p_a[:, None] * near))
+    radii = Laplace(scale=1.0).certified_radius_two_class(p_a, p_b, norm, 5)
+    with mp.workdps(50):
+        exact_way = {"l1": lambda p, *_: -mp.log(2 * (1 - p)), "l2": exact_laplace_l2, "linf": exact_laplace_linf}[norm]
+        way = [[exact_way(1 - mp.mpf(p), 5, mp) for p in side] for side in (p_b.tolist(), p_a.tolist())]
+        above = [float((behind - ahead) / 2 - mp.mpf(r)) for behind, ahead, r in zip(*way, radii.tolist(), strict=True)]
+    assert min(above) >= 0
+    assert max(above) < 2e-14
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3, DIM, LARGEST])
