@@ -10,47 +10,97 @@ import math
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betainccinv, betaincinv, betaln, ndtri, xlog1py, xlogy
+from scipy.special import betainc, ndtri
 
+from rushkit.binomial import Pair, divergence, divergence_root, log_mixture, tail_root
 from rushkit.errors import UsageError
 
 Floats = NDArray[np.float64]
 
+# The smallest normal float64: below it, numbers have fewer digits.
+SMALLEST_ALPHA = float(np.finfo(np.float64).tiny)
+# The largest number of draws up to which float64 holds every whole number.
+_MOST_TRIALS = 2.0**53
 
-def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+
+def clopper_pearson_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> Floats:
     """Return the one-sided lower bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
 
+    It is never above the root that defines it, and next to it in float64; below alpha 1e-250 it is Chernoff's bound.
+
     Raises:
-        UsageError: counts are fractional, negative or exceed the trials; alpha lies outside (0, 1).
+        UsageError: counts are fractional, negative, exceed the trials or 2⁵³; alpha lies outside (0, 1) or is below
+            what float64 holds.
     """
-    k, n = _counts(successes, trials)
-    _check_alpha(alpha)
-    inside = (k > 0) & (k < n)
-    bound = betaincinv(np.where(inside, k, 1.0), np.where(inside, n - k + 1.0, 1.0), alpha)
-    # If every draw succeeded, P(X = n) = pⁿ gives the bound in closed form.
-    every = np.exp(math.log(alpha) / np.maximum(n, 1.0))
-    return _plain(np.where(inside, bound, np.where((k == n) & (n > 0), every, 0.0)))
+    return randomized_lower(successes, trials, 1.0, alpha)
 
 
-def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+def clopper_pearson_upper(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> Floats:
     """Return the one-sided upper bound on p that is wrong with probability at most alpha (Clopper & Pearson 1934).
 
     Raises:
         UsageError: as for ``clopper_pearson_lower``.
     """
-    k, n = _counts(successes, trials)
-    _check_alpha(alpha)
-    inside = (k > 0) & (k < n)
-    # One minus the lower bound of the failures would lose the digits of a small bound.
-    bound = betainccinv(np.where(inside, k + 1.0, 1.0), np.where(inside, n - k, 1.0), alpha)
-    none = -np.expm1(math.log(alpha) / np.maximum(n, 1.0))
-    return _plain(np.where(inside, bound, np.where((k == 0) & (n > 0), none, 1.0)))
+    return randomized_upper(successes, trials, 1.0, alpha)
 
 
 def clopper_pearson_interval(successes: ArrayLike, trials: ArrayLike, alpha: float) -> tuple[Floats, Floats]:
     """Return the two-sided interval for p that is wrong with probability at most alpha: both bounds at alpha/2."""
     _check_alpha(alpha)
     return clopper_pearson_lower(successes, trials, alpha / 2), clopper_pearson_upper(successes, trials, alpha / 2)
+
+
+def randomized_lower(successes: ArrayLike, trials: ArrayLike, uniform: ArrayLike, alpha: ArrayLike) -> Floats:
+    """Return the uniformly most accurate lower bound on p, which is wrong with probability alpha exactly.
+
+    It solves P(X > successes) + u·P(X = successes) = alpha, for X ~ Binomial(trials, p) and a uniform u that was drawn
+    without looking at the counts (Stevens 1950; Lehmann & Romano, Testing Statistical Hypotheses, section 3.5). It is
+    never below ``clopper_pearson_lower``, which is u = 1.
+
+    If every draw succeeded, the equation gives (alpha/u)^(1/trials), and 1 where u <= alpha: a bound that would certify
+    any radius. It is held at alpha^(1/2·trials), what Clopper and Pearson prove from twice as many successes. So a p up
+    to that is missed with probability alpha, a larger one never.
+
+    Args:
+        successes: Number of successes.
+        trials: Number of draws.
+        uniform: u, in (0, 1].
+        alpha: Probability that the bound is above p.
+
+    Raises:
+        UsageError: as for ``clopper_pearson_lower``; u lies outside (0, 1].
+    """
+    return _plain(_randomized(successes, trials, uniform, alpha).p)
+
+
+def randomized_upper(successes: ArrayLike, trials: ArrayLike, uniform: ArrayLike, alpha: ArrayLike) -> Floats:
+    """Return the uniformly most accurate upper bound on p: one minus ``randomized_lower`` of the failures.
+
+    Raises:
+        UsageError: as for ``randomized_lower``.
+    """
+    k, n = _counts(successes, trials)
+    return _plain(_randomized(n - k, n, uniform, alpha).c)
+
+
+def _randomized(successes: ArrayLike, trials: ArrayLike, uniform: ArrayLike, alpha: ArrayLike) -> Pair:
+    level, u = _check_alpha(alpha), np.asarray(uniform, dtype=np.float64)
+    if not np.all((u > 0.0) & (u <= 1.0)):
+        raise UsageError("a uniform draw must lie in (0, 1]", "draw one before the counts, and keep it with them")
+    k, n, u, level = np.broadcast_arrays(*_counts(successes, trials), u, level)
+    inside = (k > 0) & (k < n)
+    k_in, n_in = np.where(inside, k, 1.0), np.where(inside, n, 2.0)
+    root = tail_root(k_in, n_in, u, level)
+    draws = np.maximum(n, 1.0)
+    every = Pair.of_log(np.minimum(np.log(level) - np.log(u), 0.5 * np.log(level)) / draws)
+    # Without a success the tail is u at p = 0 already, and 1 − (1 − u)(1 − p)^n above it.
+    beyond = np.maximum(level - u, 0.0) / np.where(u < level, 1.0 - u, 1.0)
+    none = Pair.of_log(np.log1p(-beyond) / draws).complement
+    rows = [inside, (k == n) & (n > 0), (n > 0) & (u < level)]
+    return Pair(
+        np.select(rows, [root.p, every.p, none.p], 0.0),
+        np.select(rows, [root.c, every.c, none.c], 1.0),
+    )
 
 
 def wilson_interval(successes: ArrayLike, trials: ArrayLike, confidence: float = 0.95) -> tuple[Floats, Floats]:
@@ -160,54 +210,42 @@ def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Flo
     null = np.asarray(p0, dtype=np.float64)
     if not np.all((null >= 0.0) & (null <= 1.0)):
         raise UsageError("p0 must lie in [0, 1]", "the probability that the claim is about")
-    return _plain(_log_wealth(k, n) - _log_likelihood(k, n, null))
+    return _plain(log_mixture(k, n) + divergence(k, n, Pair(null, 1.0 - null)))
 
 
-def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> Floats:
     """Return the lower end of the confidence sequence that follows from ``log_e_process``.
 
     With probability at least 1 − alpha, this end and ``betting_upper`` hold after every number of draws simultaneously.
+    The end itself is refuted: E is at least 1/alpha there.
 
     Raises:
         UsageError: as for ``clopper_pearson_lower``.
     """
-    k, n = _counts(successes, trials)
-    _check_alpha(alpha)
-    wealth, target = _log_wealth(k, n), -math.log(alpha)
-    low, high = np.zeros(k.shape), k / np.maximum(n, 1.0)
-    # Below A/n the process falls as p0 rises; at A/n it is at most 1. The lower end of the bracket is always refuted.
-    while True:
-        middle = (low + high) / 2.0
-        if np.all((middle <= low) | (middle >= high)):
-            return _plain(low)
-        refuted = wealth - _log_likelihood(k, n, middle) >= target
-        low, high = np.where(refuted, middle, low), np.where(refuted, high, middle)
+    return _plain(_betting(*_counts(successes, trials), alpha).p)
 
 
-def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: float) -> Floats:
+def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> Floats:
     """Return the upper end of the confidence sequence that follows from ``log_e_process``; see ``betting_lower``."""
     k, n = _counts(successes, trials)
-    return _plain(1.0 - betting_lower(n - k, n, alpha))
+    return _plain(_betting(n - k, n, alpha).c)
 
 
-def _log_wealth(k: Floats, n: Floats) -> Floats:
-    """Return the log-probability that the bettor gives the sequence: its likelihood, averaged over p ~ Beta(½, ½)."""
-    return betaln(k + 0.5, n - k + 0.5) - math.log(math.pi)
-
-
-def _log_likelihood(k: Floats, n: Floats, p: Floats) -> Floats:
-    # Only the type checker needs the conversion: both terms are float64 already.
-    return np.asarray(xlogy(k, p) + xlog1py(n - k, -p), dtype=np.float64)
+def _betting(k: Floats, n: Floats, alpha: ArrayLike) -> Pair:
+    k, n, level = np.broadcast_arrays(k, n, _check_alpha(alpha))
+    some, draws = np.maximum(k, 1.0), np.maximum(n, 1.0)
+    root = divergence_root(some, draws, -np.log(level) - log_mixture(some, draws))
+    return Pair(np.where(k > 0, root.p, 0.0), np.where(k > 0, root.c, 1.0))
 
 
 def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
     k, n = np.broadcast_arrays(np.asarray(successes, dtype=np.float64), np.asarray(trials, dtype=np.float64))
     # The negation makes NaN fail as well.
-    wrong = ~((k >= 0) & (k <= n) & (k == np.floor(k)) & (n == np.floor(n)) & np.isfinite(n))
+    wrong = ~((k >= 0) & (k <= n) & (k == np.floor(k)) & (n == np.floor(n)) & (n <= _MOST_TRIALS))
     if wrong.any():
         raise UsageError(
             f"{k[wrong].flat[0]:g} successes of {n[wrong].flat[0]:g} trials are not counts",
-            "both are whole numbers, 0 <= successes <= trials",
+            "both are whole numbers, 0 <= successes <= trials, at most 2**53",
         )
     return k, n
 
@@ -221,9 +259,17 @@ def _mean(mean: ArrayLike, n: ArrayLike, fewest: int) -> tuple[Floats, Floats]:
     return centre, count
 
 
-def _check_alpha(alpha: float) -> None:
-    if not 0.0 < alpha < 1.0:
-        raise UsageError(f"alpha must lie in (0, 1) (got {alpha})", "for example 0.001")
+def _check_alpha(alpha: ArrayLike) -> Floats:
+    level = np.asarray(alpha, dtype=np.float64)
+    # The negation makes NaN fail as well.
+    if (wrong := ~((level > 0.0) & (level < 1.0))).any():
+        raise UsageError(f"alpha must lie in (0, 1) (got {level[wrong].flat[0]:g})", "for example 0.001")
+    if (small := level < SMALLEST_ALPHA).any():
+        raise UsageError(
+            f"alpha {level[small].flat[0]:g} is smaller than float64 can bound a probability with",
+            f"the smallest is {SMALLEST_ALPHA:.2g}, shared by the classes that are bounded; usual is 0.001",
+        )
+    return level
 
 
 def _plain(values: ArrayLike) -> Floats:

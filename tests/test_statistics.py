@@ -1,4 +1,4 @@
-"""Bounds and tests: definitions and scipy first, then coverage by simulation."""
+"""Bounds and tests: definitions and scipy first, then coverage, by exact summation or by simulation."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from rushkit.statistics import (
     hoeffding_lower,
     log_e_process,
     mcnemar,
+    randomized_lower,
+    randomized_upper,
     wilson_interval,
 )
 
@@ -69,7 +71,7 @@ def test_bounds_are_exact_where_nothing_or_everything_succeeds():
         assert np.all(upper(n, n, 0.01) == 1)
         assert lower(0, 0, 0.01) == 0
         assert upper(0, 0, 0.01) == 1
-    np.testing.assert_allclose(clopper_pearson_lower(n, n, 0.01), 0.01 ** (1 / n), rtol=1e-15)
+    np.testing.assert_allclose(clopper_pearson_lower(n, n, 0.01), 0.01 ** (1 / n), rtol=1e-14)
     np.testing.assert_allclose(clopper_pearson_upper(0, n, 0.01), 1 - 0.01 ** (1 / n), rtol=1e-10)
     low, high = wilson_interval(np.array([0, 5]), 5)
     assert (low[0], high[1]) == (0, 1)
@@ -80,6 +82,76 @@ def test_bounds_rise_with_the_successes():
     k = np.arange(501)
     for bound in (clopper_pearson_lower, clopper_pearson_upper, betting_lower, betting_upper):
         assert np.all(np.diff(bound(k, 500, 0.01)) > 0)
+
+
+U = np.array([1.0, 0.999, 0.7, 0.3, 0.011, 0.01, 0.002, 1e-9])
+
+
+class TestRandomized:
+    def test_it_solves_its_definition(self):
+        for k, n in [(0, 1), (0, 7), (1, 2), (3, 10), (33, 64), (999, 1000), (1, 1000), (600, 1000)]:
+            for alpha in (0.001, 0.05, 0.5):
+                for u in (1.0, 0.7, 0.04, 1e-6):
+                    if k == 0 and u >= alpha:
+                        assert randomized_lower(k, n, u, alpha) == 0
+                        continue
+                    expected = root(
+                        lambda p, k=k, n=n, u=u, alpha=alpha: (
+                            stats.binom.sf(k, n, p) + u * stats.binom.pmf(k, n, p) - alpha
+                        )
+                    )
+                    assert randomized_lower(k, n, u, alpha) == pytest.approx(expected, rel=1e-11)
+
+    @pytest.mark.parametrize("n", [1, 10, 1000, 10**8])
+    def test_it_has_a_closed_form_where_nothing_or_everything_succeeds(self, n):
+        alpha = 0.01
+        for u in U:
+            nothing = 0 if u >= alpha else -math.expm1(math.log1p((u - alpha) / (1 - u)) / n)
+            assert randomized_lower(0, n, u, alpha) == pytest.approx(nothing, rel=1e-13)
+            # From u = sqrt(alpha) down, the bound is what 2n successes prove by Clopper and Pearson.
+            everything = min(alpha / u, math.sqrt(alpha))
+            assert randomized_lower(n, n, u, alpha) == pytest.approx(everything ** (1 / n), rel=1e-13)
+        assert randomized_lower(n, n, 1e-300, alpha) == clopper_pearson_lower(2 * n, 2 * n, alpha)
+        assert randomized_lower(0, 0, 0.001, alpha) == 0
+        assert randomized_upper(0, 0, 0.001, alpha) == 1
+
+    def test_the_upper_bound_is_the_mirror(self):
+        for k, n in [(0, 5), (5, 5), (3, 10), (999, 1000), (1, 1000)]:
+            for u in U:
+                low, high = randomized_lower(n - k, n, u, 0.01), randomized_upper(k, n, u, 0.01)
+                assert high == pytest.approx(1 - low, abs=3e-16)
+                if 0 < k < n:
+                    expected = root(
+                        lambda p, k=k, n=n, u=u: stats.binom.cdf(k - 1, n, p) + u * stats.binom.pmf(k, n, p) - 0.01
+                    )
+                    assert high == pytest.approx(expected, rel=1e-11)
+
+    @pytest.mark.parametrize("n", [1, 5, 500, 10**8])
+    def test_it_rises_with_the_successes_and_alpha_and_falls_with_u(self, n):
+        k = np.unique(np.linspace(0, n, 21).astype(int))
+        alpha = np.array([1e-300, 1e-249, 1e-9, 0.001, 0.05, 0.5, 0.999])
+        for bound, sign in ((randomized_lower, 1), (randomized_upper, -1)):
+            table = sign * bound(k[:, None, None], n, np.linspace(0.001, 1, 12)[:, None], alpha)
+            assert np.all(sign * np.diff(table, axis=0) >= 0)
+            assert np.all(np.diff(table, axis=1) <= 0)
+            assert np.all(np.diff(table, axis=2) >= 0)
+
+    def test_without_chance_it_is_clopper_and_pearsons_and_never_wider(self):
+        k = np.arange(201)
+        for alpha in (1e-300, 0.001, 0.3):
+            np.testing.assert_array_equal(randomized_lower(k, 200, 1.0, alpha), clopper_pearson_lower(k, 200, alpha))
+            np.testing.assert_array_equal(randomized_upper(k, 200, 1.0, alpha), clopper_pearson_upper(k, 200, alpha))
+            assert np.all(randomized_lower(k, 200, 0.4, alpha) >= clopper_pearson_lower(k, 200, alpha))
+            if alpha > 1e-250:
+                # Its other end is the bound of one success more.
+                highest, more = randomized_lower(k[1:-1], 200, 1e-14, alpha), clopper_pearson_lower(k[2:], 200, alpha)
+                np.testing.assert_allclose(highest, more, rtol=1e-11)
+
+    @pytest.mark.parametrize("u", [0.0, -0.1, 1.0000001, math.nan, math.inf])
+    def test_what_is_no_uniform_draw_is_refused(self, u):
+        for bound in (randomized_lower, randomized_upper):
+            with pytest.raises(UsageError, match="uniform draw"):
+                bound(np.array([3, 4]), 10, np.array([0.5, u]), 0.01)
 
 
 @pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
@@ -173,26 +245,91 @@ def test_confidence_sequence_ends_where_the_e_process_reaches_its_bar(alpha):
             assert high == pytest.approx(optimize.brentq(excess, k / n, 1 - 1e-12, xtol=1e-15), rel=1e-10)
 
 
+def bisected(k, n, alpha):
+    """The lower end by halving an interval whose lower end is refuted, by the formula of the e-process as it stands."""
+    wealth = math.lgamma(k + 0.5) + math.lgamma(n - k + 0.5) - math.lgamma(n + 1) - math.log(math.pi)
+    low, high = 0.0, k / n
+    while low < (middle := (low + high) / 2) < high:
+        likelihood = k * math.log(middle) + (n - k) * math.log1p(-middle)
+        low, high = (middle, high) if wealth - likelihood >= -math.log(alpha) else (low, middle)
+    return low
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 77, 1000])
+def test_confidence_sequence_is_that_of_a_bisection(n):
+    k = np.unique(np.linspace(1, n, 25).astype(int))
+    for alpha in (1e-100, 1e-9, 0.001, 0.05, 0.5, 0.99):
+        expected = np.array([bisected(int(each), n, alpha) for each in k])
+        # The logarithms that the bisection subtracts are up to 6000, and right to 1e-12.
+        np.testing.assert_allclose(betting_lower(k, n, alpha), expected, rtol=1e-11)
+        np.testing.assert_allclose(betting_upper(n - k, n, alpha), 1 - expected, rtol=1e-11)
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000, 10**6, 10**9, 10**15])
+def test_the_end_of_the_confidence_sequence_is_refuted(n):
+    k = np.unique(np.concatenate([np.linspace(1, n, 60), [1, 2, n - 1, n]]).astype(np.int64))
+    k = k[(k > 0) & (k <= n)]
+    for alpha in (1e-300, 1e-20, 0.001, 0.5):
+        low, high = betting_lower(k, n, alpha), betting_upper(n - k, n, alpha)
+        assert np.all((low >= 0) & (low < k / n))
+        assert np.all(log_e_process(k, n, low) >= -math.log(alpha))
+        assert np.all((high <= 1) & (high > (n - k) / n))
+
+
 def test_anytime_validity_costs_width():
     k = np.arange(0, 1001, 10)
     assert np.all(betting_lower(k, 1000, 0.01) <= clopper_pearson_lower(k, 1000, 0.01))
     assert np.all(betting_upper(k, 1000, 0.01) >= clopper_pearson_upper(k, 1000, 0.01))
 
 
-@pytest.mark.parametrize("p", [0.03, 0.5, 0.97])
-@pytest.mark.parametrize("bound", [clopper_pearson_lower, betting_lower])
-def test_lower_bounds_on_counts_are_wrong_at_most_as_often_as_alpha_says(bound, p):
-    trials, alpha = 20_000, 0.05
-    k = np.random.default_rng(1).binomial(200, p, trials)
-    assert (bound(k, 200, alpha) > p).sum() <= false_alarm_limit(trials, alpha)
+def chances_of_error(bound, n, alpha, p, holds):
+    """(P,) the chance that a bound misses each p, by summation over the counts, and over the uniform draws as well.
+
+    A randomized bound holds from some u on: that u is its chance of an error, found by halving.
+    """
+    k = np.arange(n + 1)
+    chance = stats.binom.pmf(k, n, p[:, None])
+    if bound not in (randomized_lower, randomized_upper):
+        return (chance * ~holds(bound(k, n, alpha), p[:, None])).sum(axis=1)
+    never, always = (~holds(bound(k, n, 1.0, alpha), p[:, None]), holds(bound(k, n, 1e-300, alpha), p[:, None]))
+    fails = never.astype(float)
+    rows, counts = np.nonzero(~never & ~always)
+    low, high = np.zeros(len(rows)), np.ones(len(rows))
+    for _ in range(60):
+        middle = (low + high) / 2
+        held = holds(bound(counts, n, middle, alpha), p[rows])
+        low, high = np.where(held, low, middle), np.where(held, middle, high)
+    fails[rows, counts] = high
+    return (chance * fails).sum(axis=1)
+
+
+@pytest.mark.parametrize("alpha", [1e-9, 0.001, 0.05, 0.5])
+@pytest.mark.parametrize("n", [1, 2, 10, 100, 500])
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [
+        (clopper_pearson_lower, clopper_pearson_upper),
+        (betting_lower, betting_upper),
+        (randomized_lower, randomized_upper),
+    ],
+)
+def test_bounds_on_counts_are_wrong_at_most_as_often_as_alpha_says_by_exact_summation(lower, upper, n, alpha):
+    p = np.array([1e-5, 0.03, 0.25, 0.5, 0.5 + 1e-6, 0.9, 0.997, 1 - 1e-6])
+    wrong = chances_of_error(lower, n, alpha, p, np.less_equal)
+    missed = chances_of_error(upper, n, alpha, p, np.greater_equal)
+    # Probabilities of counts are right to 1e-13 or so of themselves.
+    assert np.all(np.maximum(wrong, missed) <= alpha * (1 + 1e-10))
+    if lower is randomized_lower:
+        furthest = alpha ** (1 / (2 * n))
+        np.testing.assert_allclose(wrong, np.where(p > furthest, 0.0, alpha), rtol=1e-9)
+        np.testing.assert_allclose(missed, np.where(1 - p > furthest, 0.0, alpha), rtol=1e-9)
 
 
 @pytest.mark.parametrize("p", [0.03, 0.5, 0.97])
-def test_two_sided_intervals_are_wrong_at_most_as_often_as_alpha_says(p):
-    trials, alpha = 20_000, 0.05
-    k = np.random.default_rng(2).binomial(200, p, trials)
-    low, high = clopper_pearson_interval(k, 200, alpha)
-    assert ((low > p) | (high < p)).sum() <= false_alarm_limit(trials, alpha)
+def test_two_sided_intervals_are_wrong_at_most_as_often_as_alpha_says_by_exact_summation(p):
+    k = np.arange(201)
+    low, high = clopper_pearson_interval(k, 200, 0.05)
+    assert stats.binom.pmf(k, 200, p)[(low > p) | (high < p)].sum() <= 0.05
 
 
 @pytest.mark.parametrize("shape", [(0.5, 0.5), (8, 1), (50, 2)])
@@ -217,8 +354,55 @@ def test_confidence_sequence_holds_at_all_times_and_peeking_at_clopper_pearson_d
     assert peeked.sum() > 2 * false_alarm_limit(trials, alpha)
 
 
+def bounds_of(k, n, alpha):
+    """Every bound on counts, for two uniform draws."""
+    u = 0.3
+    return {
+        "lower": [
+            clopper_pearson_lower(k, n, alpha), betting_lower(k, n, alpha), randomized_lower(k, n, u, alpha)
+        ],
+        "upper": [
+            clopper_pearson_upper(k, n, alpha), betting_upper(k, n, alpha), randomized_upper(k, n, u, alpha)
+        ],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("n", [1, 100, 10**8, 10**15, 2**53])
+def test_no_bound_says_nothing_or_everything_where_counts_do_not(n):
+    k = np.unique(np.array([0, 1, n // 2, n - 1, n]))
+    for alpha in (2.3e-308, 1e-300, 0.001 / 1e6, 0.001, 0.5, 0.999):
+        for low in bounds_of(k, n, alpha)["lower"]:
+            assert np.all((low >= 0) & (low < 1))
+            assert np.all(np.diff(low) >= 0)
+        for high in bounds_of(k, n, alpha)["upper"]:
+            assert np.all((high > 0) & (high <= 1))
+            assert np.all(np.diff(high) >= 0)
+
+
+def test_no_draws_and_no_images_bound_nothing():
+    assert all(low == 0 for low in bounds_of(0, 0, 0.01)["lower"])
+    assert all(high == 1 for high in bounds_of(0, 0, 0.01)["upper"])
+    none = np.zeros(0)
+    for bounds in bounds_of(none, none, none + 0.01).values():
+        assert all(bound.shape == (0,) for bound in bounds)
+
+
+@pytest.mark.parametrize("alpha", [1e-320, 5e-324, 1e-310])
+def test_an_alpha_that_float64_cannot_hold_is_refused(alpha):
+    for bound in (clopper_pearson_lower, clopper_pearson_upper, betting_lower, betting_upper):
+        with pytest.raises(UsageError, match="smaller than float64") as error:
+            bound(3, 5, np.array([0.1, alpha]))
+        assert "2.2e-308" in error.value.hint
+
+
+def test_counts_that_float64_cannot_hold_are_refused():
+    with pytest.raises(UsageError, match="not counts"):
+        betting_lower(3, 2.0**54, 0.1)
+
+
 @pytest.mark.parametrize(
-    "name", ["clopper_pearson_lower", "clopper_pearson_upper", "clopper_pearson_interval", "betting_lower"]
+    "name",
+    ["clopper_pearson_lower", "clopper_pearson_upper", "clopper_pearson_interval", "betting_lower", "betting_upper"],
 )
 @pytest.mark.parametrize(
     "arguments",
@@ -249,7 +433,9 @@ def test_every_other_bad_argument_is_refused(call):
 
 def test_arguments_broadcast_and_numbers_give_numbers():
     k, n = np.array([[1], [2]]), np.array([5, 6, 7])
+    alphas = np.array([[0.1], [0.2]])
     for function in (clopper_pearson_lower, clopper_pearson_upper, betting_lower, betting_upper):
+        np.testing.assert_array_equal(function(2, n, alphas)[1], function(2, n, 0.2))
         table = function(k, n, 0.1)
         assert (table.shape, table.dtype) == ((2, 3), np.float64)
         assert table[1, 2] == function(2, 7, 0.1)
