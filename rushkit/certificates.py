@@ -7,13 +7,14 @@ norm or bound. All radii are float64 in pixel units (pixels lie in [0, 1]).
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from rushkit.buckets import bucket_counts
 from rushkit.errors import NoCertificate, PluginError, UsageError
 from rushkit.noises import Noise, Norm, TwoClassNoise, name_of
 from rushkit.rounding import floor_radius
@@ -26,6 +27,8 @@ from rushkit.statistics import (
     empirical_bernstein_lower,
     hoeffding_lower,
     log_e_process,
+    randomized_lower,
+    randomized_upper,
     wilson_interval,
 )
 
@@ -33,13 +36,23 @@ Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 
-CountBound = Literal["clopper-pearson", "betting"]
+CountBound = Literal["clopper-pearson", "randomized", "betting"]
 MeanBound = Literal["empirical-bernstein", "hoeffding"]
+# (successes, trials, alpha) -> bound on p.
+_Bound = Callable[[ArrayLike, ArrayLike, ArrayLike], Floats]
 
 ABSTAIN = -1
 
-_LOWER = {"clopper-pearson": clopper_pearson_lower, "betting": betting_lower}
-_UPPER = {"clopper-pearson": clopper_pearson_upper, "betting": betting_upper}
+
+@dataclass(frozen=True, eq=False)
+class Randomized:
+    """The bound ``randomized`` with its draws: ``Randomized(uniforms)`` is given as the bound of ``certify_counts``.
+
+    Attributes:
+        uniforms: (N,) a draw of a uniform variable in (0, 1] for each image, made without looking at its counts.
+    """
+
+    uniforms: ArrayLike
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +86,7 @@ def certify_counts(
     norm: Norm,
     dim: int,
     alpha: float = 0.001,
-    bound: CountBound = "clopper-pearson",
+    bound: CountBound | Randomized = "clopper-pearson",
     two_class: bool = False,
 ) -> Certificates:
     """Certify the majority vote: CERTIFY of Cohen, Rosenfeld & Kolter 2019, for every image at once.
@@ -90,12 +103,15 @@ def certify_counts(
         norm: The norm of the ball.
         dim: C * H * W.
         alpha: Probability, for each image, that its certificate is false.
-        bound: ``"clopper-pearson"`` for a number of draws fixed beforehand; ``"betting"`` holds at any moment chosen
+        bound: ``"clopper-pearson"`` for a number of draws fixed beforehand; ``Randomized(uniforms)`` for the same, and
+            wrong with probability alpha exactly, which makes it the tightest; ``"betting"`` holds at any moment chosen
             while looking at the counts.
-        two_class: Bound the runner-up as well.
+        two_class: Bound the runner-up as well. A randomized bound uses one uniform for the class and its buckets: that
+            none of the bounds is wrong needs no independence.
 
     Raises:
-        UsageError: counts of other shapes, not whole, or without a selection draw; alpha outside (0, 1).
+        UsageError: counts of other shapes, not whole, or without a selection draw; alpha outside (0, 1) or shared by so
+            many buckets that float64 cannot hold a share; no uniform draw for each image.
         NoCertificate: no theorem for this norm, or, with ``two_class``, none of that form for this noise.
     """
     selection, estimation = _votes(selection_counts, "selection"), _votes(estimation_counts, "estimation")
@@ -106,11 +122,10 @@ def certify_counts(
         )
     if not np.all(selection.sum(axis=1) > 0):
         raise UsageError("an image has no selection draw", "draw at least one sample to choose the class with")
-    if bound not in _LOWER:
-        raise UsageError(f"unknown bound {bound!r} for counts", f"use {' or '.join(_LOWER)}")
+    lower, upper = _bounds(bound, len(selection))
     rows, classes, trials = np.arange(len(selection)), selection.argmax(axis=1), estimation.sum(axis=1)
     if not two_class:
-        p_lower = _LOWER[bound](estimation[rows, classes], trials, alpha)
+        p_lower = lower(estimation[rows, classes], trials, alpha)
         return _certificates(classes, p_lower, 1.0 - p_lower, noise.certified_radius(p_lower, norm, dim))
 
     if not isinstance(noise, TwoClassNoise):
@@ -118,14 +133,12 @@ def certify_counts(
             f"noise {name_of(noise)!r} has no theorem for two classes",
             "leave two_class off: its bound on the top class holds",
         )
-    p_lower, p_upper = np.zeros(len(selection)), np.ones(len(selection))
-    for row, bucket_of in enumerate(map(_buckets, selection, classes)):
-        filled = np.bincount(bucket_of, weights=estimation[row])
-        # One bucket of all others has the complement's count: its bound is the class's own, at no price.
-        share = alpha / len(filled) if len(filled) > 2 else alpha
-        p_lower[row] = _LOWER[bound](filled[0], trials[row], share)
-        if len(filled) > 2:
-            p_upper[row] = np.max(_UPPER[bound](filled[1:], trials[row], share))
+    chosen, others, buckets = bucket_counts(selection, estimation)
+    # One bucket of all others has the complement's count: its bound is the class's own, at no price.
+    share = np.where(buckets > 1, alpha / (buckets + 1), alpha)
+    p_lower = lower(chosen, trials, share)
+    # The bound rises with the count, so the largest one is that of the fullest bucket.
+    p_upper = np.where(buckets > 1, upper(others, trials, share), 1.0)
     p_upper = np.minimum(p_upper, 1.0 - p_lower)
     return _certificates(classes, p_lower, p_upper, noise.certified_radius_two_class(p_lower, p_upper, norm, dim))
 
@@ -399,6 +412,30 @@ def rate(flags: ArrayLike, confidence: float = 0.95) -> Rate:
     return Rate(count, total, count / total, float(low), float(high))
 
 
+def _bounds(bound: CountBound | Randomized, images: int) -> tuple[_Bound, _Bound]:
+    """Return the lower and the upper bound that are asked for."""
+    if isinstance(bound, Randomized):
+        uniforms = np.asarray(bound.uniforms, dtype=np.float64)
+        if uniforms.shape != (images,):
+            raise UsageError(f"uniforms of shape {uniforms.shape} for {images} images", "draw one for each image")
+        return (
+            lambda k, n, alpha: randomized_lower(k, n, uniforms, alpha),
+            lambda k, n, alpha: randomized_upper(k, n, uniforms, alpha),
+        )
+    match bound:
+        case "clopper-pearson":
+            return clopper_pearson_lower, clopper_pearson_upper
+        case "betting":
+            return betting_lower, betting_upper
+        case "randomized":
+            raise UsageError(
+                "the randomized bound needs a uniform draw for each image",
+                "pass bound=Randomized(uniforms), with draws that were made before the counts were looked at",
+            )
+        case _:
+            raise UsageError(f"unknown bound {bound!r} for counts", f"use {' or '.join(get_args(CountBound))}")
+
+
 def _certificates(classes: Integers, p_lower: Floats, p_upper: Floats, radius: Any) -> Certificates:
     checked = np.asarray(radius, dtype=np.float64)
     if checked.shape != p_lower.shape or not np.all(np.isfinite(checked) & (checked >= 0.0)):
@@ -415,25 +452,6 @@ def _certificates(classes: Integers, p_lower: Floats, p_upper: Floats, radius: A
     )
 
 
-def _buckets(selection: Integers, chosen: int) -> Integers:
-    """Return (K,) bucket of each class: 0 holds the chosen class alone, no other holds more votes than the runner-up.
-
-    Buckets are filled first fit, largest first, by the selection draws alone, so the estimate of each stays unbiased.
-    """
-    others = [int(k) for k in np.argsort(-selection, kind="stable") if k != chosen]
-    bucket_of = np.zeros(len(selection), dtype=np.int64)
-    filled: list[int] = []
-    for k in others:
-        room = int(selection[others[0]]) - int(selection[k])
-        place = next((place for place, votes in enumerate(filled) if votes <= room), None)
-        if place is None:
-            place = len(filled)
-            filled.append(0)
-        filled[place] += int(selection[k])
-        bucket_of[k] = place + 1
-    return bucket_of
-
-
 def _table(given: ArrayLike, word: str) -> Floats:
     table = np.asarray(given, dtype=np.float64)
     if table.ndim != 2 or not np.all(table >= 0.0):
@@ -445,6 +463,6 @@ def _table(given: ArrayLike, word: str) -> Floats:
 
 def _votes(given: ArrayLike, word: str) -> Integers:
     table = _table(given, f"{word} counts")
-    if not np.all(table == np.floor(table)):
-        raise UsageError(f"{word} counts must be whole numbers", "counts of votes, not shares")
+    if not np.all((table == np.floor(table)) & (table.sum(axis=1, keepdims=True) <= 2.0**53)):
+        raise UsageError(f"{word} counts must be whole numbers, 2**53 an image at most", "counts of votes, not shares")
     return table.astype(np.int64)

@@ -12,6 +12,7 @@ from scipy import stats
 from rushkit.certificates import (
     Certificates,
     MeanSums,
+    Randomized,
     certify_counts,
     certify_means,
     predict_counts,
@@ -24,7 +25,16 @@ from rushkit.noises.gaussian import Gaussian
 from rushkit.noises.laplace import Laplace
 from rushkit.noises.split import Split
 from rushkit.noises.uniform import Uniform
-from rushkit.statistics import clopper_pearson_lower, clopper_pearson_upper, empirical_bernstein_lower, hoeffding_lower
+from rushkit.statistics import (
+    betting_lower,
+    betting_upper,
+    clopper_pearson_lower,
+    clopper_pearson_upper,
+    empirical_bernstein_lower,
+    hoeffding_lower,
+    randomized_lower,
+    randomized_upper,
+)
 from rushkit.system import generator
 
 DIM = 3 * 32 * 32
@@ -106,6 +116,61 @@ def test_betting_bound_is_the_price_of_looking_at_any_time():
     assert 0 < anytime.radius[0] < fixed.radius[0]
 
 
+class TestRandomized:
+    uniforms = (0.9, 0.5, 0.004, 1.0)
+    votes = ((70, 30, 0), (70, 20, 10), (100, 0, 0), (40, 30, 30))
+
+    def certified(self, uniforms=uniforms, two_class=False):
+        return certify_counts(self.votes, self.votes, NOISE, "l2", DIM, 0.01, Randomized(uniforms), two_class=two_class)
+
+    def test_each_image_uses_its_own_draw(self):
+        found = self.certified()
+        expected = [randomized_lower(row[0], 100, u, 0.01) for row, u in zip(self.votes, self.uniforms, strict=True)]
+        assert found.p_lower.tolist() == expected
+        assert np.all(np.isfinite(found.radius))
+        np.testing.assert_array_equal(found.radius[:3], NOISE.certified_radius(found.p_lower[:3], "l2", DIM))
+
+    def test_the_buckets_share_alpha_and_the_draw(self):
+        found = self.certified(two_class=True)
+        # {0}, {1}, {2}, or all others in one bucket where only one of them got votes.
+        share = 0.01 / 3
+        assert found.p_lower[1] == randomized_lower(70, 100, 0.5, share)
+        assert found.p_upper[1] == min(randomized_upper(20, 100, 0.5, share), 1 - found.p_lower[1])
+        assert found.p_lower[0] == randomized_lower(70, 100, 0.9, 0.01)
+
+    def test_it_is_never_wider_than_clopper_and_pearsons(self):
+        exact = certify_counts(self.votes, self.votes, NOISE, "l2", DIM, 0.01)
+        assert np.all(self.certified().radius >= exact.radius)
+        np.testing.assert_array_equal(self.certified(np.ones(4)).radius, exact.radius)
+
+    def test_draws_are_asked_for(self):
+        with pytest.raises(UsageError, match="uniform draw for each image") as error:
+            certify_counts([[9, 1]], [[9, 1]], NOISE, "l2", DIM, bound="randomized")
+        assert "Randomized(uniforms)" in error.value.hint
+
+    @pytest.mark.parametrize(
+        "uniforms", [0.5, [0.5], [[0.5] * 4], [0.5, 0.5, 0.5, 0.0], [0.5, 0.5, 0.5, math.nan], [2.0, 0.5, 0.5, 0.5]]
+    )
+    def test_what_is_not_one_draw_an_image_is_refused(self, uniforms):
+        with pytest.raises(UsageError, match="uniform"):
+            self.certified(uniforms)
+
+
+def first_fit(chooser, votes):
+    """The top class, and the votes of each bucket, filled one class after the other."""
+    order = sorted(range(len(chooser)), key=lambda k: -chooser[k])
+    top, others = order[0], order[1:]
+    buckets: list[list[int]] = []
+    for k in others:
+        for bucket in buckets:
+            if sum(chooser[j] for j in bucket) + chooser[k] <= chooser[others[0]]:
+                bucket.append(k)
+                break
+        else:
+            buckets.append([k])
+    return top, [sum(votes[k] for k in bucket) for bucket in buckets]
+
+
 class TestTwoClasses:
     def test_bounds_come_from_buckets_of_at_most_the_runner_ups_votes(self):
         selection = [[50, 20, 15, 8, 7, 0]]
@@ -135,6 +200,34 @@ class TestTwoClasses:
         two = certify_counts(selection, estimation, NOISE, "l2", DIM, alpha=0.01, two_class=True)
         one = certify_counts(selection, estimation, NOISE, "l2", DIM, alpha=0.01 / 10)
         assert np.all(two.radius >= one.radius - 1e-12)
+
+    @pytest.mark.parametrize("classes", [2, 3, 10, 40])
+    @pytest.mark.parametrize("bound", ["clopper-pearson", "betting"])
+    def test_all_images_at_once_are_as_each_of_them_bucket_by_bucket(self, classes, bound):
+        estimation, shares = random_votes(60, 3000, classes)
+        rng = np.random.default_rng(1)
+        selection = np.array([rng.multinomial(30, share) for share in shares])
+        estimation[0] = 0
+        found = certify_counts(selection, estimation, NOISE, "l2", DIM, 0.01, bound, two_class=True)
+        lower, upper = {
+            "clopper-pearson": (clopper_pearson_lower, clopper_pearson_upper),
+            "betting": (betting_lower, betting_upper),
+        }[bound]
+        for row, (chooser, votes) in enumerate(zip(selection.tolist(), estimation.tolist(), strict=True)):
+            top, sums = first_fit(chooser, votes)
+            share = 0.01 / (len(sums) + 1) if len(sums) > 1 else 0.01
+            p_lower = lower(votes[top], sum(votes), share)
+            p_upper = max(upper(each, sum(votes), share) for each in sums) if len(sums) > 1 else 1.0
+            # Logarithms of arrays and of numbers may differ in the last bit.
+            assert found.p_lower[row] == pytest.approx(p_lower, rel=1e-14)
+            assert found.p_upper[row] == pytest.approx(min(p_upper, 1 - p_lower), rel=1e-14)
+            assert found.predicted[row] == (top if p_lower > found.p_upper[row] else -1)
+
+    def test_no_images_give_no_certificates(self):
+        none = np.zeros((0, 5))
+        for bound in ("clopper-pearson", "betting", Randomized([])):
+            for two_class in (False, True):
+                assert len(certify_counts(none, none, NOISE, "l2", DIM, bound=bound, two_class=two_class)) == 0
 
     def test_a_noise_without_the_theorem_is_named(self):
         with pytest.raises(NoCertificate, match="split"):
@@ -269,6 +362,11 @@ def test_a_summary_of_nothing_and_labels_of_another_length_are_refused():
         lambda: certify_counts([1, 2], [1, 2], NOISE, "l2", DIM),
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l2", DIM, bound="wilson"),
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l2", DIM, alpha=1.0),
+        lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l2", DIM, alpha=1e-320),
+        lambda: certify_counts([[3, 2, 1]], [[3, 2, 1]], NOISE, "l2", DIM, alpha=2.3e-308, two_class=True),
+        lambda: certify_counts([[1, 2]], [[1, math.inf]], NOISE, "l2", DIM),
+        lambda: certify_counts([[1, 2]], [[1, math.nan]], NOISE, "l2", DIM),
+        lambda: certify_counts([[1, 2]], [[1, 2.0**60]], NOISE, "l2", DIM),
         lambda: certify_counts([[1, 2]], [[1, 2]], NOISE, "l3", DIM),
         lambda: means([[1, 2]], [[1, 2, 3]], [[1, 2]], 10),
         lambda: means([[1, 2]], [[1, 2]], [[1, 2]], 10, bound="clopper-pearson"),
