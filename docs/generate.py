@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Write what follows from the code: commands.md, recipe-keys.md, the rounds of strict, the figures of the self-test.
+"""Write what follows from the code: commands.md, recipe-keys.md, the rounds of strict, the figures of the self-test,
+what each bound costs.
 
 Run it after changing a command, an option, a recipe key, the protocol or the figures; a test fails while the pages
 differ from what it writes.
@@ -13,10 +14,12 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import PydanticUndefined
 
@@ -34,6 +37,7 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.attacks.torchattacks_adapter import Torchattacks
 from rushkit.attacks.torchattacks_kinds import KINDS
+from rushkit.noises.gaussian import Gaussian
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.radius import ball_words
@@ -44,7 +48,8 @@ from rushkit.results.hit_rate import HitRow, shipped_hit_rate
 from rushkit.results.selftest import GROUPS, SelfTestTotals
 from rushkit.results.words import rate_words
 from rushkit.robustness.protocols import STRICT_VOTES
-from rushkit.rounding import percent
+from rushkit.rounding import floor_radius, percent
+from rushkit.statistics import betting_lower, clopper_pearson_lower, randomized_lower
 
 HERE = Path(__file__).resolve().parent
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
@@ -339,6 +344,30 @@ def _range(shares: Sequence[float | None]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def bound_costs() -> str:
+    """What each bound on counts proves at alpha 0.001: p, and the radius under Gaussian noise."""
+    shares, uniforms = (0.6, 0.9, 0.99, 1.0), (np.arange(1000) + 0.5) / 1000
+    bounds: dict[str, Callable[[int, int], NDArray[np.float64]]] = {
+        "clopper-pearson": lambda k, n: np.atleast_1d(clopper_pearson_lower(k, n, 0.001)),
+        "randomized": lambda k, n: randomized_lower(k, n, uniforms, 0.001),
+        "betting": lambda k, n: np.atleast_1d(betting_lower(k, n, 0.001)),
+    }
+    lines = [
+        f"| draws | bound | {' | '.join(f'k/n = {share:g}' for share in shares)} |",
+        f"|---|---|{'---|' * len(shares)}",
+    ]
+    for draws in (100, 1000, 10_000, 100_000):
+        for name, bound in bounds.items():
+            cells = []
+            for share in shares:
+                p = bound(round(share * draws), draws)
+                radius = np.mean(Gaussian(scale=1.0).certified_radius(p, "l2", 1))
+                certified = f"{floor_radius(float(radius))}σ" if radius else "–"
+                cells.append(f"{floor_radius(float(np.mean(p)), 5)}, {certified}")
+            lines.append(f"| {draws} | `{name}` | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def filled(page: str, name: str, content: str) -> str:
     """A page with content between the two marks of a name."""
     begin, end = f"<!-- {name}: docs/generate.py writes from here -->", f"<!-- {name}: to here -->"
@@ -348,7 +377,11 @@ def filled(page: str, name: str, content: str) -> str:
 
 
 PAGES = {"commands.md": commands, "recipe-keys.md": recipe_keys}
-PARTS = {"protocols.md": ("rounds", strict_rounds), "audit.md": ("self-test", self_test_tables)}
+PARTS = {
+    "protocols.md": ("rounds", strict_rounds),
+    "audit.md": ("self-test", self_test_tables),
+    "certificates.md": ("bounds", bound_costs),
+}
 
 if __name__ == "__main__":
     for page, write in PAGES.items():

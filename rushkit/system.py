@@ -53,6 +53,14 @@ def derived_seed(seed: int, purpose: str, *counters: int) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
+def uniform_draw(seed: int, purpose: str, *counters: int) -> float:
+    """Return a uniform draw from (0, 1], a multiple of 2⁻⁵³, seeded as ``generator`` is and the same on every machine.
+
+    It is the upper end of the cell that the draw falls into: a bound that loosens as the draw rises stays valid.
+    """
+    return ((derived_seed(seed, purpose, *counters) >> 10) + 1) / 2**53
+
+
 @dataclass(frozen=True)
 class Machine:
     """The device that a stage computes on, its precision, and whether training is compiled."""

@@ -9,11 +9,20 @@ import sys
 
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 from rushkit import system
 from rushkit.errors import UsageError
-from rushkit.system import Machine, choose_machine, compile_obstacle, derived_seed, generator, has_bf16_units
+from rushkit.system import (
+    Machine,
+    choose_machine,
+    compile_obstacle,
+    derived_seed,
+    generator,
+    has_bf16_units,
+    uniform_draw,
+)
 
 CPU = torch.device("cpu")
 
@@ -121,6 +130,17 @@ def test_seed_purpose_and_counters_do_not_run_into_one_another():
     assert all(0 <= each < 2**63 for each in seeds)
     # Two that differ in their last bits alone would be one stream on a device that takes fewer.
     assert len({each % 2**32 for each in seeds}) == len(asked)
+
+
+def test_uniform_draws_are_uniform_and_never_0(monkeypatch):
+    draws = [uniform_draw(0, "certify uniform", image) for image in range(2000)]
+    assert draws == [uniform_draw(0, "certify uniform", image) for image in range(2000)]
+    # The distance of a uniform sample is larger with probability 1e-6.
+    assert stats.kstest(draws, "uniform").pvalue > 1e-6
+    # A draw is the upper end of its cell of 2⁻⁵³.
+    for seed, end in ((0, 2**-53), (2**10 - 1, 2**-53), (2**10, 2**-52), (2**63 - 1, 1.0)):
+        monkeypatch.setattr(system, "derived_seed", lambda *words, seed=seed: seed)
+        assert uniform_draw(0, "a") == end
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,11 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
             "of them together.",
             "The settings were chosen before looking at the counts.",
         ]
+    if claim.bound == "randomized":
+        stated.append(
+            "Each bound uses one uniform draw, which follows from the seed and the image and was fixed before its "
+            "counts: under another seed, the same counts would certify another radius."
+        )
     trained = "The model was trained under the noise that it is certified with."
     return [
         *stated,

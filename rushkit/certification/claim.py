@@ -16,6 +16,7 @@ from rushkit.statistics import (
     clopper_pearson_lower,
     empirical_bernstein_lower,
     hoeffding_lower,
+    randomized_lower,
 )
 
 # A bound from draws, or ``"exact"``: the probability itself, from a count over all splits.
@@ -54,19 +55,22 @@ class Claim:
         return self.bound == "exhaustive"
 
     def decides(self, samples: int) -> bool:
-        """Return whether ``samples`` draws that all agree give a positive radius and, if one is wanted, a class."""
+        """Return whether ``samples`` draws that all agree can give a positive radius and, if one is wanted, a class."""
         if self.best_p(samples) <= 0.5:
             return False
         tested = self.predicts and self.rule == "majority" and not self.certain
         return not tested or float(binomial_test(samples, samples)) <= self.alpha
 
     def best_p(self, samples: int) -> float:
-        """Return the lower bound on p if all ``samples`` draws agree."""
+        """Return the lower bound on p if all ``samples`` draws agree; a randomized one at its luckiest uniform draw."""
         match self.bound:
             case "exhaustive":
                 return 1.0
             case "clopper-pearson":
                 return float(clopper_pearson_lower(samples, samples, self.alpha))
+            case "randomized":
+                # A uniform draw of alpha or less gives the largest bound.
+                return float(randomized_lower(samples, samples, self.alpha, self.alpha))
             case "betting":
                 return float(betting_lower(samples, samples, self.alpha))
             case "hoeffding":

@@ -24,6 +24,7 @@ class ImageCounts:
     Attributes:
         images: (N,) indices in the split.
         labels: (N,) true classes.
+        uniforms: (N,) uniform draws in (0, 1] for randomized bounds; 1 in a count over all splits.
         selection: (N, K) votes that choose the class; in a count over all splits, all votes.
         selection_scores: (N, K) summed confidences of the same draws.
         votes: (N, K) votes that bound the probability.
@@ -34,6 +35,7 @@ class ImageCounts:
 
     images: Integers
     labels: Integers
+    uniforms: Floats
     selection: Integers
     selection_scores: Floats
     votes: Integers
@@ -42,8 +44,8 @@ class ImageCounts:
     seconds: Floats
 
     @classmethod
-    def of_one(cls, selection: Counts, estimation: Counts | None = None) -> ImageCounts:
-        """Return the counts of a single image, without index, label and time."""
+    def of_one(cls, selection: Counts, estimation: Counts | None = None, uniform: float = 1.0) -> ImageCounts:
+        """Return the counts of a single image and its uniform draw, without index, label and time."""
         zero = np.zeros(1, dtype=np.int64)
         if estimation is None:
             estimation = Counts(*(np.zeros_like(selection.votes) for _ in range(3)))
@@ -51,6 +53,7 @@ class ImageCounts:
         return cls(
             images=zero,
             labels=zero,
+            uniforms=np.array([uniform]),
             selection=selection.votes,
             selection_scores=selection.scores / SCORE,
             votes=estimation.votes,
@@ -84,11 +87,13 @@ def gather_counts(lines: Sequence[CountsLine], samples: int) -> tuple[ImageCount
     """
     selected = [line for line in lines if isinstance(line, Selection | Splits)]
     images = [image for line in selected for image in line.images]
+    uniforms = [line.uniforms if isinstance(line, Selection) else [1.0] * len(line.images) for line in selected]
     place = {image: row for row, image in enumerate(images)}
     selection = _table([row for line in selected for row in line.votes])
     table = ImageCounts(
         images=np.array(images, dtype=np.int64),
         labels=np.array([label for line in selected for label in line.labels], dtype=np.int64),
+        uniforms=np.array([uniform for line in uniforms for uniform in line], dtype=np.float64),
         selection=selection,
         selection_scores=_table([row for line in selected for row in line.scores]) / SCORE,
         votes=np.zeros_like(selection),

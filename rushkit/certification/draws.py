@@ -16,6 +16,7 @@ from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.noises import FiniteNoise, Noise
 from rushkit.setup.components import to_float
+from rushkit.system import uniform_draw
 from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
 from rushkit.votes import SCORE, VoteCounter
 
@@ -113,11 +114,20 @@ class Sampler:
         indices: list[int] = self.indices[rows.start : rows.stop].tolist()
         return indices
 
+    def uniforms_of(self, rows: range) -> list[float]:
+        """Return the uniform draw of each image in these rows, which randomized bounds use, for the log."""
+        return [image_uniform(self.seed, image, self.verb) for image in self.images_of(rows)]
+
     def labels_of(self, rows: range) -> list[int]:
         """Return the labels of the images in these rows, for the log."""
         assert self.split.labels is not None
         labels: list[int] = self.split.labels[rows.start : rows.stop].tolist()
         return labels
+
+
+def image_uniform(seed: int, image: int, verb: str = "certify") -> float:
+    """Return the uniform draw of an image, in (0, 1], which follows from the seed alone and so cannot follow counts."""
+    return uniform_draw(seed, f"{verb} uniform", image)
 
 
 @torch.no_grad()

@@ -9,7 +9,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from rushkit.certificates import ABSTAIN, Certificates, MeanSums, certify_counts, certify_means, predict_counts
+from rushkit.certificates import (
+    ABSTAIN,
+    Certificates,
+    MeanSums,
+    Randomized,
+    certify_counts,
+    certify_means,
+    predict_counts,
+)
 from rushkit.certification.counts import ImageCounts, gather_counts
 from rushkit.certification.draws import Sampler
 from rushkit.certification.procedure import Conclusion, Procedure, Verdict, bound_words, count_selection
@@ -71,7 +79,7 @@ class FixedSamples(Procedure):
         """Certify from a fixed number of draws, by the claim's rule and bound."""
         claim = self.claim
         match claim.bound:
-            case "clopper-pearson" | "betting" as bound:
+            case "clopper-pearson" | "betting" | "randomized" as bound:
                 return certify_counts(
                     counts.selection,
                     counts.votes,
@@ -79,7 +87,7 @@ class FixedSamples(Procedure):
                     claim.norm,
                     claim.dim,
                     claim.alpha,
-                    bound,
+                    Randomized(counts.uniforms) if bound == "randomized" else bound,
                     claim.two_class,
                 )
             case "empirical-bernstein" | "hoeffding" as bound:
@@ -94,7 +102,7 @@ class FixedSamples(Procedure):
         advance(self.selection)
         estimation = sampler.count_task(Task("estimation", range(1), 0, self.claim.samples))
         advance(self.claim.samples)
-        return ImageCounts.of_one(selection, estimation)
+        return ImageCounts.of_one(selection, estimation, sampler.uniforms_of(range(1))[0])
 
     def verdict(self, counts: ImageCounts) -> Verdict:
         """Return the class of PREDICT, from the estimation draws, and the radius of CERTIFY, for a single image.

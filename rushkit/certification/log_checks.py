@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from rushkit.certification.draws import image_uniform
 from rushkit.certification.procedures import PROCEDURES
 from rushkit.certification.tasks import Task, certified_indices
-from rushkit.results.logs import CountsLine, CountsSubject, Estimation, Round
+from rushkit.results.logs import CountsLine, CountsSubject, Estimation, Round, Selection
 from rushkit.results.records import first_problem
 from rushkit.run.log_checks import Record, demand, integers
 from rushkit.setup.components import IN_CHANNELS
@@ -28,6 +29,9 @@ def check_counts(subject: Record, lines: Sequence[Record]) -> None:
     parsed = parse_lines(lines)
     for task, line in zip(tasks, parsed, strict=False):
         _check_task(task, line, images, len(about.classes))
+        if isinstance(line, Selection):
+            expected = [image_uniform(about.seed, image) for image in line.images]
+            demand(line.uniforms == expected, "a uniform draw is not the one that the seed gives")
     rounds = parsed[len(tasks) :]
     demand(about.mode == "sequential" or not rounds, "it has more lines than there are draws")
     units = dict.fromkeys(images, 0)
@@ -45,6 +49,8 @@ def parse_subject(subject: Record) -> CountsSubject:
 
 def parse_lines(lines: Sequence[Record]) -> list[CountsLine]:
     """Parse the lines of a log of counts. Raises ValueError with the first error."""
+    undrawn = any(line.get("part") == "selection" and "uniforms" not in line for line in lines)
+    demand(not undrawn, "its images have no uniform draws, as another version of rushkit wrote it; certify anew")
     try:
         return _LINES.validate_python(list(lines))
     except ValidationError as error:

@@ -132,6 +132,7 @@ def count_selection(sampler: Sampler, task: Task) -> Selection:
     return Selection(
         images=sampler.images_of(task.rows),
         labels=sampler.labels_of(task.rows),
+        uniforms=sampler.uniforms_of(task.rows),
         votes=counts.votes.tolist(),
         scores=counts.scores.tolist(),
         drawn=task.draws,

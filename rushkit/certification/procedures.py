@@ -16,7 +16,7 @@ from rushkit.recipe.schema import Certify
 from rushkit.results.certification import Mode
 
 PROCEDURES: dict[Mode, type[Procedure]] = {kind.mode: kind for kind in (FixedSamples, Sequential, AllSplits)}
-_COUNT_BOUNDS: tuple[Bound, ...] = ("clopper-pearson", "betting")
+_COUNT_BOUNDS: tuple[Bound, ...] = ("clopper-pearson", "randomized", "betting")
 _MEAN_BOUNDS: tuple[Bound, ...] = ("empirical-bernstein", "hoeffding")
 
 

@@ -182,7 +182,7 @@ class Certify(Section):
     )
     selection: int = Field(default=100, ge=1, le=MAX_DRAWS, description="draws that choose the class")
     alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
-    bound: Literal["auto", "clopper-pearson", "betting", "empirical-bernstein", "hoeffding"] = Field(
+    bound: Literal["auto", "clopper-pearson", "randomized", "betting", "empirical-bernstein", "hoeffding"] = Field(
         default="auto", description="on the probability; auto: clopper-pearson for votes, empirical-bernstein for means"
     )
     two_class: bool = Field(default=False, description="bound the runner-up as well")

@@ -12,6 +12,8 @@ from rushkit.results.base import Choice, Count, Number, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
 
+Uniform = Annotated[float, Field(gt=0, le=1)]
+
 # More than any split has: the indices of a split are listed in memory, and a log may come from anybody.
 MOST_IMAGES = 10**8
 
@@ -64,6 +66,7 @@ class Selection(Record):
     Attributes:
         images: (N,) indices in the data set's split.
         labels: (N,) true classes.
+        uniforms: (N,) the uniform draw that the randomized bound of each image uses.
         votes: (N, K) how often each class had the largest logit.
         scores: (N, K) sums of the confidences, in units of 1/2²⁰.
         drawn: Total number of draws for these images.
@@ -73,6 +76,7 @@ class Selection(Record):
     part: Literal["selection"] = "selection"
     images: list[Count]
     labels: list[Count]
+    uniforms: list[Uniform]
     votes: list[list[Count]]
     scores: list[list[Count]]
     drawn: Count

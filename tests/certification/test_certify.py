@@ -14,10 +14,11 @@ import pytest
 import torch
 from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
-from rushkit.certificates import MeanSums, certify_counts, certify_means
+from rushkit.certificates import MeanSums, Randomized, certify_counts, certify_means
 from rushkit.certification import draws
 from rushkit.certification.certify import certify, recertify
 from rushkit.certification.counts import gather_counts
+from rushkit.certification.draws import image_uniform
 from rushkit.certification.logged_counts import COUNTS_FILE, read_counts
 from rushkit.errors import RushkitError, UsageError
 from rushkit.noises.split import Split
@@ -26,6 +27,7 @@ from rushkit.report.pictures.plots import certified_curve, save_figure
 from rushkit.results import read
 from rushkit.robustness.attack import attack
 from rushkit.run.folder import Run
+from rushkit.run.log import chained
 from rushkit.run.speaker import Speaker
 from rushkit.setup import components
 from rushkit.setup.model import load_classifier
@@ -159,6 +161,37 @@ class TestFromCounts:
             expected = certify_counts(counts.selection, counts.votes, noise, norm, 192, alpha, bound, two_class)
             assert found["outcomes"]["radius"] == expected.radius.tolist()
             assert found["outcomes"]["predicted"] == expected.predicted.tolist()
+
+    def test_the_randomized_bound_uses_the_draws_that_were_made_before_the_counts(self, trained, whole):
+        selected = [line for line in read_counts(whole[0].path).lines if line.part == "selection"]
+        images = [image for line in selected for image in line.images]
+        uniforms = [uniform for line in selected for uniform in line.uniforms]
+        assert uniforms == [image_uniform(trained[0].system.seed, image) for image in images]
+        assert len({*uniforms, *(image_uniform(trained[0].system.seed + 1, image) for image in images)}) == 12
+        counts, _ = gather_counts(read_counts(whole[0].path).lines, 500)
+        noise = components.build_noise(trained[0])
+        for two_class in (False, True):
+            found = self.redo(trained, whole, bound="randomized", norm="l1", two_class=two_class)
+            bound = Randomized(counts.uniforms)
+            expected = certify_counts(counts.selection, counts.votes, noise, "l1", 192, 0.001, bound, two_class)
+            assert found["outcomes"]["radius"] == expected.radius.tolist()
+            assert max(found["outcomes"]["radius"]) <= found["reach"]
+            assert any("uniform draw" in text for text in found["assumptions"])
+
+    def test_a_run_with_the_randomized_bound_is_that_of_the_counts_of_another(self, trained, whole):
+        recipe = derive_recipe(trained[0], ["certify.bound=randomized", f"system.runs_dir={runs(trained)}"], {})
+        run, fresh = certified(recipe, trained[1])
+        assert fresh["outcomes"] == self.redo(trained, whole, bound="randomized")["outcomes"]
+        assert lines_of(run) == lines_of(whole[0])
+
+    def test_counts_of_another_version_are_named(self, trained, whole):
+        first, *lines = (whole[0].path / "counts" / COUNTS_FILE).read_text().splitlines()
+        tables = [{key: value for key, value in json.loads(line).items() if key != "chain"} for line in lines]
+        tables = [{key: value for key, value in table.items() if key != "uniforms"} for table in tables]
+        subject = {key: value for key, value in json.loads(first).items() if key != "chain"}
+        run = stopped_at(*trained, b"".join(chained([subject, *tables])))
+        with pytest.raises(RushkitError, match="another version of rushkit wrote it; certify anew"):
+            self.redo(trained, (run,))
 
     def test_the_mean_rule_is_certified_from_confidences(self, trained, whole):
         counts, _ = gather_counts(read_counts(whole[0].path).lines, 500)

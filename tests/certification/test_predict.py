@@ -19,6 +19,7 @@ from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.certification.image_files import read_image
 from rushkit.certification.predict import predict
 from rushkit.noises import create
+from rushkit.statistics import randomized_lower
 from rushkit.votes import SCORE
 
 
@@ -30,11 +31,12 @@ def verdict(what, counts):
     return FixedSamples(what, 10).verdict(counts)
 
 
-def counts(votes, selection=(9, 1)):
+def counts(votes, selection=(9, 1), uniform=1.0):
     nothing = np.zeros(1, dtype=np.int64)
     return ImageCounts(
         images=nothing,
         labels=nothing,
+        uniforms=np.array([uniform]),
         selection=np.array([selection]),
         selection_scores=np.array([selection], dtype=float),
         votes=np.array([votes]),
@@ -90,6 +92,24 @@ def test_an_abstention_has_no_radius_though_certify_alone_would_give_one():
     image = verdict(claim(), counts([59, 41]))
     assert (image.predicted, image.radius) == (ABSTAIN, 0.0)
     assert verdict(claim(), counts([75, 25])).radius > 0
+
+
+def test_a_randomized_bound_uses_the_draw_that_is_kept_with_the_counts():
+    exact = verdict(claim(), counts([75, 25]))
+    radii = [verdict(claim(bound="randomized"), counts([75, 25], uniform=u)).radius for u in (1.0, 0.5, 0.01)]
+    assert radii[0] == exact.radius
+    assert radii == sorted(radii)
+    expected = create("gaussian", scale=0.25).certified_radius(float(randomized_lower(75, 100, 0.5, 0.05)), "l2", 12)
+    assert radii[1] == expected
+
+
+def test_the_reach_of_a_randomized_bound_is_what_its_luckiest_draw_shows():
+    what, luckiest = claim(bound="randomized"), verdict(claim(bound="randomized"), counts([100, 0], uniform=1e-9))
+    assert luckiest.radius == pytest.approx(what.reach, rel=1e-12)
+    # What twice as many draws show by Clopper and Pearson.
+    assert what.reach == pytest.approx(claim(200).reach, rel=1e-12)
+    assert what.decides(3)
+    assert not what.decides(2)
 
 
 def test_the_mean_is_that_of_the_class_that_was_chosen_before_its_draws():

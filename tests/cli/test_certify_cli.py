@@ -171,6 +171,12 @@ class TestMistakes:
         assert "certify.alpha" in said.err
         assert not list(runs.glob("*-certify-*"))
 
+    @pytest.mark.parametrize("bound", ["clopper-pearson", "randomized", "betting"])
+    def test_an_alpha_that_float64_cannot_hold(self, fails, runs, bound):
+        said = fails(2, "certify", "--alpha", "1e-320", *sets(f"certify.bound={bound}"))
+        assert "smaller than float64 can bound" in said.err
+        assert not list(runs.glob("*-certify-*"))
+
     def test_too_few_draws_for_alpha(self, fails, cli, runs):
         said = fails(2, "certify", "--samples", "9")
         assert "9 draws can never certify at alpha 0.001" in said.err
@@ -180,7 +186,12 @@ class TestMistakes:
 
     @pytest.mark.parametrize(
         ("setting", "smallest"),
-        [("certify.bound=betting", 13), ("certify.rule=mean", 37), ("certify.alpha=0.4", 2)],
+        [
+            ("certify.bound=betting", 13),
+            ("certify.bound=randomized", 5),
+            ("certify.rule=mean", 37),
+            ("certify.alpha=0.4", 2),
+        ],
     )
     def test_the_smallest_number_of_draws_is_the_smallest(self, cli, fails, runs, setting, smallest):
         said = fails(2, "certify", "--samples", "1", *sets(setting))
@@ -218,6 +229,8 @@ class TestMistakes:
         for settings in (
             ("--radius", "0.1", *sets("certify.rule=mean")),
             ("--radius", "0.1", *sets("certify.bound=clopper-pearson")),
+            ("--radius", "0.1", *sets("certify.bound=randomized")),
+            sets("certify.rule=mean", "certify.bound=randomized"),
             sets("certify.rule=mean", "certify.two_class=true"),
             sets("certify.rule=mean", "certify.bound=betting"),
             sets("certify.bound=hoeffding"),
@@ -287,6 +300,7 @@ class TestPredict:
             return ImageCounts(
                 images=np.zeros(1, dtype=np.int64),
                 labels=np.zeros(1, dtype=np.int64),
+                uniforms=np.ones(1),
                 selection=np.array([selection]),
                 selection_scores=np.array([selection], dtype=float),
                 votes=np.array([[10, 990]]),

@@ -30,7 +30,7 @@ def test_generated_pages_are_up_to_date(page):
     assert written == generator().PAGES[page](), "run docs/generate.py"
 
 
-@pytest.mark.parametrize("page", ["protocols.md", "audit.md"])
+@pytest.mark.parametrize("page", ["protocols.md", "audit.md", "certificates.md"])
 def test_generated_parts_of_pages_are_up_to_date(page):
     code = generator()
     text = (ROOT / "docs" / page).read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 import pytest
 
+from rushkit.certification.draws import image_uniform
 from rushkit.certification.log_checks import check_counts
 from rushkit.errors import RushkitError, UsageError
 from rushkit.robustness.log_checks import check_attack, check_version
@@ -21,7 +22,9 @@ SUBJECT = {
 SELECTION = {
     **{"part": "selection", "images": [0, 1], "labels": [0, 1], "votes": [[9, 1], [2, 8]]},
     **{"scores": [[9 * SCORE, SCORE], [2 * SCORE, 8 * SCORE]], "drawn": 20, "seconds": 0.5},
+    "uniforms": [image_uniform(0, 0), image_uniform(0, 1)],
 }
+SPLITS = {key: value for key, value in SELECTION.items() if key != "uniforms"} | {"part": "splits"}
 ESTIMATION = {
     **{"part": "estimation", "images": [0, 1], "start": 0, "stop": 100, "votes": [[90, 10], [20, 80]]},
     **{"scores": [90 * SCORE, 80 * SCORE], "squares": [90 * SCORE**2, 80 * SCORE**2], "drawn": 200, "seconds": 1},
@@ -42,7 +45,7 @@ def check_block(records):
 def test_what_the_stages_write_passes():
     check_counts(SUBJECT, [SELECTION, ESTIMATION])
     check_counts({**SUBJECT, "mode": "sequential"}, [SELECTION, ROUND])
-    check_counts({**SUBJECT, "mode": "splits", "samples": 10}, [{**SELECTION, "part": "splits"}])
+    check_counts({**SUBJECT, "mode": "splits", "samples": 10}, [SPLITS])
     check_block([BLOCK, {**BLOCK, **third_image()}])
 
 
@@ -96,6 +99,33 @@ def test_rounds_that_cannot_be_are_refused(key, value, reason):
 def test_a_selection_that_cannot_be_is_refused(key, value):
     with pytest.raises(ValueError, match=r"out of range|do not add up"):
         check_counts(SUBJECT, [{**SELECTION, key: value}])
+
+
+@pytest.mark.parametrize(
+    ("uniforms", "reason"),
+    [
+        ([0.5, 0.5], "not the one that the seed gives"),
+        (SELECTION["uniforms"][::-1], "not the one that the seed gives"),
+        (SELECTION["uniforms"][:1], "not the one that the seed gives"),
+        ([SELECTION["uniforms"][0], 0.0], "greater than 0"),
+        ([SELECTION["uniforms"][0], -1e-9], "greater than 0"),
+        ([SELECTION["uniforms"][0], 1.5], "less than or equal to 1"),
+        ([SELECTION["uniforms"][0], math.nan], "less than or equal to 1"),
+        ([SELECTION["uniforms"][0], math.inf], "less than or equal to 1"),
+        ([SELECTION["uniforms"][0], "0.5"], "valid number"),
+        (0.5, "valid list"),
+    ],
+)
+def test_uniform_draws_that_the_seed_does_not_give_are_refused(uniforms, reason):
+    with pytest.raises(ValueError, match=reason):
+        check_counts(SUBJECT, [{**SELECTION, "uniforms": uniforms}])
+    with pytest.raises(ValueError, match="not the one that the seed gives"):
+        check_counts({**SUBJECT, "seed": 1}, [SELECTION])
+
+
+def test_a_selection_without_uniform_draws_is_one_of_another_version():
+    with pytest.raises(ValueError, match="another version of rushkit wrote it; certify anew"):
+        check_counts(SUBJECT, [{key: value for key, value in SELECTION.items() if key != "uniforms"}, ESTIMATION])
 
 
 def test_images_have_three_square_planes():
