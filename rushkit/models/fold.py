@@ -3,54 +3,124 @@
 from __future__ import annotations
 
 import copy
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import torch
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 # Folding rounds differently, no more: a difference beyond this share of the largest output is another function.
 _TOLERANCE = 1e-4
+# Others may compute something else in their forward passes. The second is BatchNorm, dropout and activation in one.
+_NORMS = (nn.BatchNorm2d, BatchNormAct2d)
 
 
 @torch.no_grad()
 def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
     """Return a module for inference that computes the same in eval mode, with BatchNorm folded where possible.
 
-    A BatchNorm layer that stands right behind a convolution in the same parent is taken to follow it, as in every
-    ResNet. Whether that holds is checked on the example, and a module for which it does not is returned as it is; so is
-    one that cannot be copied.
+    A BatchNorm layer is folded if a pass of the example shows that its input is the output of a convolution, that
+    nothing else uses that output, and that both layers are called once. The activation of timm's BatchNormAct2d stays
+    in its place. Both modules are compared on the example, and one for which folding changes the outputs is returned as
+    it is; so is one that cannot be copied.
 
     Args:
         module: In eval mode; it is not changed.
-        example: (N, C, H, W) inputs to compare the two on.
+        example: (N, C, H, W) inputs to trace and to compare the two on.
 
     Returns:
         A copy without these BatchNorm layers, or ``module`` itself.
     """
-    if not _pairs(module):
+    if not any(type(layer) in _NORMS for layer in module.modules()):
         return module
     try:
         folded = copy.deepcopy(module)
-        for parent, convolution, norm in _pairs(folded):
-            _fold(getattr(parent, convolution), getattr(parent, norm))
-            setattr(parent, norm, nn.Identity())
+        expected, pairs = _traced(folded, example)
+        if not pairs:
+            return module
+        for convolution, path in pairs:
+            norm = folded.get_submodule(path)
+            assert isinstance(norm, nn.BatchNorm2d)
+            _fold(convolution, norm)
+            folded.set_submodule(path, _rest(norm))
         found = folded(example)
-    except Exception:  # noqa: BLE001 - a module that computes may still not bear to be copied or changed
+        close = (found - expected).abs().amax() <= _TOLERANCE * expected.abs().amax()
+    except Exception:  # noqa: BLE001 - a module that computes may still not bear to be copied, traced or changed
         # Weights that a hook makes before each pass, as torch's old weight_norm and spectral_norm do, cannot be copied.
         return module
-    expected = module(example)
-    close = (found - expected).abs().amax() <= _TOLERANCE * expected.abs().amax()
     return folded if close else module
 
 
-def _pairs(module: nn.Module) -> list[tuple[nn.Module, str, str]]:
-    """Parent, name of a convolution in it, and name of the BatchNorm layer behind it."""
-    return [
-        (parent, convolution, norm)
-        for parent in module.modules()
-        for (convolution, first), (norm, second) in pairwise(parent.named_children())
-        if isinstance(first, nn.Conv2d) and type(second) is nn.BatchNorm2d and second.track_running_stats
-    ]
+class _Uses(TorchDispatchMode):
+    """Counts the operations that take each tensor while it is entered, but for those inside of BatchNorm layers."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.of: Counter[int] = Counter()
+        self.counting = True
+
+    def __torch_dispatch__(
+        self, func: Any, types: Sequence[type], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Count the operation for each tensor among its arguments, and run it."""
+        if self.counting:
+            self.of.update(id(leaf) for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        return func(*args, **(kwargs or {}))
+
+
+def _traced(module: nn.Module, example: Tensor) -> tuple[Tensor, list[tuple[nn.Conv2d, str]]]:
+    """Return the outputs of a pass, and each convolution whose only use is BatchNorm, with the path of that layer."""
+    uses, calls = _Uses(), Counter[nn.Module]()
+    # Outputs of convolutions, kept until the end so that no other tensor takes their identities; and the paths of the
+    # layers that each was given to.
+    outputs: list[tuple[nn.Conv2d, Tensor]] = []
+    given_to: dict[int, list[str]] = {}
+
+    def convolved(layer: nn.Module, _: object, output: Tensor) -> None:
+        assert isinstance(layer, nn.Conv2d)
+        calls[layer] += 1
+        outputs.append((layer, output))
+        uses.of[id(output)], given_to[id(output)] = 0, []
+
+    def normed(layer: nn.Module, inputs: tuple[Tensor, ...], path: str) -> None:
+        calls[layer] += 1
+        uses.counting = False
+        for x in inputs:
+            given_to.get(id(x), []).append(path)
+
+    def left(*_: object) -> None:
+        uses.counting = True
+
+    hooks = []
+    for path, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d):
+            hooks.append(layer.register_forward_hook(convolved))
+        elif type(layer) in _NORMS and layer.track_running_stats:
+            hooks.append(layer.register_forward_pre_hook(partial(normed, path=path)))
+            hooks.append(layer.register_forward_hook(left))
+    try:
+        with uses:
+            found = module(example)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    pairs = []
+    for convolution, output in outputs:
+        once = calls[convolution] == 1 and not uses.of[id(output)]
+        match given_to[id(output)]:
+            case [path] if once and calls[module.get_submodule(path)] == 1:
+                pairs.append((convolution, path))
+    return found, pairs
+
+
+def _rest(norm: nn.BatchNorm2d) -> nn.Module:
+    """Return what a folded layer does beside normalising."""
+    return nn.Sequential(norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else nn.Identity()
 
 
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
