@@ -6,8 +6,8 @@
 The optimum is the length of the shortest shift that defeats some classifier with this probability of its class. It
 comes from the densities alone (benchmarks/worst_case.py), not from the theorems behind the radii. Where the worst
 direction is not known, it is bounded from above by the shortest such shift among those tried, and the share is "at
-least". A share is rounded down. The second line writes the table into certificates.md. Both take about 80 seconds on one
-thread, and end with an error if a radius exceeds its optimum.
+least". A share is rounded down. The second line writes the table into certificates.md. Both take about 80 seconds on
+one thread, and end with an error if a radius exceeds its optimum.
 """
 
 from __future__ import annotations

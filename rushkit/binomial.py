@@ -125,8 +125,8 @@ def tail_root(k: Floats, n: Floats, u: Floats, alpha: Floats) -> Pair:
     """Return the p at which P(X > k) + u·P(X = k) rises to alpha, for X ~ Binomial(n, p), or a little less.
 
     The logarithm of that tail is concave in p: its derivative is a power of p, one of 1 − p and a linear function. So
-    every step of Newton's method ends below the root, as in ``divergence_root``. It starts where Chernoff's bound on the tail is alpha, and stays
-    there for an alpha that scipy's incomplete beta function cannot hold.
+    every step of Newton's method ends below the root, as in ``divergence_root``. It starts where Chernoff's bound on
+    the tail is alpha, and stays there for an alpha that scipy's incomplete beta function cannot hold.
 
     Args:
         k: Successes, above 0 and below n.

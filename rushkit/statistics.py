@@ -7,10 +7,11 @@ broadcast; the result has the broadcast shape (a float64 scalar for numbers). Wi
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, ndtri
+from scipy.special import betainc, betaincc, ndtri
 
 from rushkit.binomial import Pair, divergence, divergence_root, log_mixture, tail_root
 from rushkit.errors import UsageError
@@ -207,9 +208,7 @@ def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Flo
         UsageError: counts as for ``clopper_pearson_lower``; p0 lies outside [0, 1].
     """
     k, n = _counts(successes, trials)
-    null = np.asarray(p0, dtype=np.float64)
-    if not np.all((null >= 0.0) & (null <= 1.0)):
-        raise UsageError("p0 must lie in [0, 1]", "the probability that the claim is about")
+    null = _probability(p0, "p0")
     return _plain(log_mixture(k, n) + divergence(k, n, Pair(null, 1.0 - null)))
 
 
@@ -222,20 +221,99 @@ def betting_lower(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> 
     Raises:
         UsageError: as for ``clopper_pearson_lower``.
     """
-    return _plain(_betting(*_counts(successes, trials), alpha).p)
+    k, n = _counts(successes, trials)
+    return _plain(_lower_end(k, n, alpha, log_mixture(k, n)).p)
 
 
 def betting_upper(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike) -> Floats:
     """Return the upper end of the confidence sequence that follows from ``log_e_process``; see ``betting_lower``."""
     k, n = _counts(successes, trials)
-    return _plain(_betting(n - k, n, alpha).c)
+    return _plain(_lower_end(n - k, n, alpha, log_mixture(n - k, n)).c)
 
 
-def _betting(k: Floats, n: Floats, alpha: ArrayLike) -> Pair:
-    k, n, level = np.broadcast_arrays(k, n, _check_alpha(alpha))
-    some, draws = np.maximum(k, 1.0), np.maximum(n, 1.0)
-    root = divergence_root(some, draws, -np.log(level) - log_mixture(some, draws))
-    return Pair(np.where(k > 0, root.p, 0.0), np.where(k > 0, root.c, 1.0))
+def log_e_above(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike, cut: ArrayLike | None = None) -> Floats:
+    """Return the logarithm of the e-process for the claim "p > p0", which is valid after any number of draws.
+
+    It is ``log_e_process`` with the mixture Beta(½, ½) cut to p > ``cut`` and renormalised, so that nothing is staked
+    on the other side: log E = log e_process + log I(A + ½, n − A + ½) − log I(½, ½), where I is the share of a beta
+    distribution above ``cut``.
+
+    One claim, ``cut`` = p0: for every θ > p0 the factor of a draw, θ/p0 or (1 − θ)/(1 − p0), has a mean of at most 1
+    where p <= p0. So E is a supermartingale that starts at 1, and by Ville's inequality it ever reaches 1/α with
+    probability at most α. It cannot while A/n <= p0.
+
+    Several claims from the same draws, ``cut`` = the smallest p0: "p > p0" is claimed where E >= 1/α at p0 *and*
+    A/n > p0. At a false claim p <= p0 < A/n, so the likelihood of the counts at p is no larger than at p0, and the
+    mixture over the likelihood at p, which is a martingale under p whatever the cut, has reached 1/α as well. All
+    false claims lie in that one event. Without the second condition they do not: where p lies above the cut, E at a
+    p0 > p grows without end.
+
+    Args:
+        successes: Successes so far.
+        trials: Draws so far.
+        p0: The probability that is claimed to be exceeded.
+        cut: Where the mixture begins; None: at p0.
+
+    Raises:
+        UsageError: counts as for ``clopper_pearson_lower``; p0 or cut lies outside [0, 1].
+    """
+    return _one_sided(successes, trials, p0, cut, betaincc)
+
+
+def log_e_below(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike, cut: ArrayLike | None = None) -> Floats:
+    """Return the logarithm of the e-process for the claim "p < p0", with the mixture cut to p < ``cut``.
+
+    It is ``log_e_above`` with successes and failures swapped. For several claims ``cut`` is the largest p0, and
+    A/n < p0 is the second condition.
+
+    Raises:
+        UsageError: as for ``log_e_above``.
+    """
+    return _one_sided(successes, trials, p0, cut, betainc)
+
+
+def betting_lower_above(successes: ArrayLike, trials: ArrayLike, alpha: ArrayLike, cut: ArrayLike) -> Floats:
+    """Return the lower end of the confidence sequence that follows from ``log_e_above`` with this cut.
+
+    The p0 below A/n that the counts show to be exceeded are those up to this end. With probability at least 1 − alpha
+    it is below p after every number of draws simultaneously, in the same event in which no such claim is false.
+
+    Raises:
+        UsageError: as for ``log_e_above``; alpha lies outside (0, 1).
+    """
+    k, n = _counts(successes, trials)
+    return _plain(_lower_end(k, n, alpha, _log_cut_mixture(k, n, _probability(cut, "cut"), betaincc)).p)
+
+
+def _one_sided(
+    successes: ArrayLike, trials: ArrayLike, p0: ArrayLike, cut: ArrayLike | None, share: Callable[..., Floats]
+) -> Floats:
+    k, n = _counts(successes, trials)
+    null = _probability(p0, "p0")
+    mixture = _log_cut_mixture(k, n, null if cut is None else _probability(cut, "cut"), share)
+    # Minus infinity plus infinity, where p0 = cut leaves no mixture and no likelihood, claims nothing.
+    with np.errstate(invalid="ignore"):
+        e = mixture + divergence(k, n, Pair(null, 1.0 - null))
+    return _plain(np.where(np.isneginf(mixture), -np.inf, e))
+
+
+def _log_cut_mixture(k: Floats, n: Floats, cut: Floats, share: Callable[..., Floats]) -> Floats:
+    """Return ``log_mixture`` with p ~ Beta(½, ½) on one side of ``cut`` alone.
+
+    Minus infinity, which claims nothing, where no share lies there or where float64 cannot hold it: below 1e-300.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gained = np.log(share(k + 0.5, n - k + 0.5, cut)) - np.log(share(0.5, 0.5, cut))
+    return log_mixture(k, n) + np.where(np.isnan(gained), -np.inf, gained)
+
+
+def _lower_end(k: Floats, n: Floats, alpha: ArrayLike, mixture: Floats) -> Pair:
+    """Return the largest p up to k/n at which the mixture is at least 1/alpha times the likelihood."""
+    k, n, level, mixed = np.broadcast_arrays(k, n, _check_alpha(alpha), mixture)
+    some = (k > 0) & np.isfinite(mixed)
+    target = np.where(some, -np.log(level) - mixed, 1.0)
+    root = divergence_root(np.maximum(k, 1.0), np.maximum(n, 1.0), target)
+    return Pair(np.where(some, root.p, 0.0), np.where(some, root.c, 1.0))
 
 
 def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
@@ -248,6 +326,13 @@ def _counts(successes: ArrayLike, trials: ArrayLike) -> tuple[Floats, Floats]:
             "both are whole numbers, 0 <= successes <= trials, at most 2**53",
         )
     return k, n
+
+
+def _probability(given: ArrayLike, name: str) -> Floats:
+    p = np.asarray(given, dtype=np.float64)
+    if not np.all((p >= 0.0) & (p <= 1.0)):
+        raise UsageError(f"{name} must lie in [0, 1]", "the probability that the claim is about")
+    return p
 
 
 def _mean(mean: ArrayLike, n: ArrayLike, fewest: int) -> tuple[Floats, Floats]:

@@ -47,12 +47,20 @@ class HalfSpace(nn.Module):
 
 
 def claim(samples: int, mode: str = "fixed", **changes) -> Claim:
-    settings = {"alpha": 0.001, "bound": "betting" if mode == "sequential" else "clopper-pearson", "rule": "majority"}
+    settings = {
+        "alpha": 0.001,
+        "bound": "one-sided-betting" if mode == "sequential" else "clopper-pearson",
+        "rule": "majority",
+    }
     return Claim(noise=NOISE, norm="l2", dim=DIM, two_class=False, samples=samples, **settings | changes)
 
 
 def procedure_of(what: Claim, selection: int = 100, radii: Sequence[float] = ()) -> Procedure:
-    return Sequential(what, selection, tuple(radii)) if what.bound == "betting" else FixedSamples(what, selection)
+    return (
+        Sequential(what, selection, tuple(radii))
+        if what.bound == "one-sided-betting"
+        else FixedSamples(what, selection)
+    )
 
 
 def estimate(what: Claim, counts: ImageCounts) -> Certificates:

@@ -170,6 +170,7 @@ def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subjec
         classes=list(classifier.classes),
         samples=procedure.claim.samples,
         mode=procedure.mode,
+        looks=procedure.looks(procedure.claim.samples),
         warnings=list(training_warnings(classifier, recipe.noise)),
         size=size_note(whole.split),
     )

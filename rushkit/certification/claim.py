@@ -12,6 +12,7 @@ from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Certify, Rule
 from rushkit.statistics import (
     betting_lower,
+    betting_lower_above,
     binomial_test,
     clopper_pearson_lower,
     empirical_bernstein_lower,
@@ -19,8 +20,8 @@ from rushkit.statistics import (
     randomized_lower,
 )
 
-# A bound from draws, or ``"exact"``: the probability itself, from a count over all splits.
-Bound = CountBound | MeanBound | Literal["exhaustive"]
+# A bound from draws, that of sequential tests, or the probability itself, from a count over all splits.
+Bound = CountBound | MeanBound | Literal["one-sided-betting", "exhaustive"]
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Claim:
         two_class: Whether the runner-up is bounded too.
         samples: Largest number of draws that bound the probability.
         predicts: Whether a class is predicted as well, by a two-sided test of the votes that may abstain.
+        p0: The probability that a class must exceed for any certificate: 1/2, or what the smallest radius of
+            sequential tests needs, where their mixture is cut.
     """
 
     noise: Noise
@@ -48,6 +51,7 @@ class Claim:
     two_class: bool
     samples: int
     predicts: bool = False
+    p0: float = 0.5
 
     @property
     def certain(self) -> bool:
@@ -55,8 +59,8 @@ class Claim:
         return self.bound == "exhaustive"
 
     def decides(self, samples: int) -> bool:
-        """Return whether ``samples`` draws that all agree can give a positive radius and, if one is wanted, a class."""
-        if self.best_p(samples) <= 0.5:
+        """Return whether ``samples`` draws that all agree can give a certificate and, if one is wanted, a class."""
+        if self.best_p(samples) <= self.p0:
             return False
         tested = self.predicts and self.rule == "majority" and not self.certain
         return not tested or float(binomial_test(samples, samples)) <= self.alpha
@@ -73,6 +77,8 @@ class Claim:
                 return float(randomized_lower(samples, samples, self.alpha, self.alpha))
             case "betting":
                 return float(betting_lower(samples, samples, self.alpha))
+            case "one-sided-betting":
+                return float(betting_lower_above(samples, samples, self.alpha, self.p0))
             case "hoeffding":
                 return float(hoeffding_lower(1.0, samples, self.alpha))
             case "empirical-bernstein":
@@ -114,8 +120,9 @@ def check_decides(claim: Claim) -> None:
     """Raise UsageError if the draws of a claim are too few to certify or to predict a class at its alpha."""
     if claim.decides(claim.samples):
         return
-    bounded = claim.best_p(claim.samples) > 0.5
-    short = "test of the class abstains" if bounded else f"bound on p ({claim.bound}) does not exceed 1/2"
+    bounded = claim.best_p(claim.samples) > claim.p0
+    needed = "1/2" if claim.p0 == 0.5 else f"{claim.p0:.6g}, which the smallest radius needs"
+    short = "test of the class abstains" if bounded else f"bound on p ({claim.bound}) does not exceed {needed}"
     raise UsageError(
         f"{claim.samples} draws can never {'decide' if claim.predicts else 'certify'} at alpha {claim.alpha:g}: even "
         f"if all agree, the {short}",

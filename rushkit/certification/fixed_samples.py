@@ -93,8 +93,8 @@ class FixedSamples(Procedure):
             case "empirical-bernstein" | "hoeffding" as bound:
                 sums = MeanSums(counts.mean_class, counts.scores, counts.squares, claim.samples)
                 return certify_means(sums, claim.noise, claim.norm, claim.dim, claim.alpha, bound)
-            case "exhaustive":
-                raise AssertionError("draws bound nothing exhaustively")
+            case "one-sided-betting" | "exhaustive":
+                raise AssertionError("another procedure has this bound")
 
     def count_image(self, sampler: Sampler, advance: Callable[[int], object]) -> ImageCounts:
         """Make all draws for the sampler's only image, and call ``advance`` with the number of draws."""

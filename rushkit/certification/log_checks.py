@@ -10,22 +10,34 @@ from pydantic import TypeAdapter, ValidationError
 
 from rushkit.certification.draws import image_uniform
 from rushkit.certification.procedures import PROCEDURES
-from rushkit.certification.tasks import Task, certified_indices
+from rushkit.certification.tasks import Task, certified_indices, next_look
+from rushkit.errors import UsageError
 from rushkit.results.logs import CountsLine, CountsSubject, Estimation, Round, Selection
 from rushkit.results.records import first_problem
 from rushkit.run.log_checks import Record, demand, integers
 from rushkit.setup.components import IN_CHANNELS
-from rushkit.units import UNIT
+from rushkit.units import UNIT, unit_sizes
 from rushkit.votes import SCORE
 
 _LINES: TypeAdapter[list[CountsLine]] = TypeAdapter(list[CountsLine])
 
 
 def check_counts(subject: Record, lines: Sequence[Record]) -> None:
-    """Check the counts of a certification, given as JSON objects. Raises ValueError with the first inconsistency."""
+    """Check the counts of a certification, given as JSON objects.
+
+    Raises:
+        ValueError: the first inconsistency.
+        UsageError: sequential tests looked at them after other numbers of draws than tests do.
+    """
     about = parse_subject(subject)
     images = _images(about)
-    tasks = PROCEDURES[about.mode].tasks(len(images), about.selection, about.samples)
+    procedure = PROCEDURES[about.mode]
+    tasks, looks = procedure.tasks(len(images), about.selection, about.samples), procedure.looks(about.samples)
+    if about.looks != looks:
+        raise UsageError(
+            f"the tests of these counts were evaluated {_after(about.looks)}, and would be evaluated {_after(looks)}",
+            "certify anew: counts of other looks are of no use to these tests",
+        )
     parsed = parse_lines(lines)
     for task, line in zip(tasks, parsed, strict=False):
         _check_task(task, line, images, len(about.classes))
@@ -34,9 +46,9 @@ def check_counts(subject: Record, lines: Sequence[Record]) -> None:
             demand(line.uniforms == expected, "a uniform draw is not the one that the seed gives")
     rounds = parsed[len(tasks) :]
     demand(about.mode == "sequential" or not rounds, "it has more lines than there are draws")
-    units = dict.fromkeys(images, 0)
+    done = dict.fromkeys(images, 0)
     for line in rounds:
-        _check_round(line, units, about.samples)
+        _check_round(line, done, looks)
 
 
 def parse_subject(subject: Record) -> CountsSubject:
@@ -92,21 +104,31 @@ def _check_estimation(task: Task, line: Estimation) -> None:
         demand(score**2 <= draws * square <= draws * SCORE * score, "a sum of squares is not that of its confidences")
 
 
-def _check_round(line: CountsLine, units: dict[int, int], samples: int) -> None:
-    """Check a round of sequential tests, and update ``units``, the number of units that each image has."""
+def _check_round(line: CountsLine, done: dict[int, int], looks: Sequence[int]) -> None:
+    """Check a round of sequential tests, and update ``done``, the number of draws that each image has."""
     if not isinstance(line, Round) or not line.images:
         raise ValueError("a line is no round of its tests")
     one_each = len(set(line.images)) == len(line.images) == len(line.right) == len(line.sizes)
     demand(one_each, "an image is drawn for twice in a round")
     for image, hits, draws in zip(line.images, line.right, line.sizes, strict=True):
-        demand(image in units, "an image is not one of those that are certified")
-        expected = [min(UNIT, samples - UNIT * (units[image] + unit)) for unit in range(len(draws))]
-        demand(draws == expected and min(draws, default=0) > 0, "its draws do not follow each other")
+        demand(image in done, "an image is not one of those that are certified")
+        demand(done[image] < looks[-1], "an image has more draws than a test may take")
+        stretch = next_look(done[image], looks) - done[image]
+        expected = unit_sizes(min(stretch, UNIT * len(draws)))
+        demand(bool(draws) and draws == expected, "its draws do not end where the tests are evaluated")
         gained = integers(hits, (len(draws),), 0, UNIT, "a number of votes")
         demand(bool((gained <= np.array(draws)).all()), "an image has more votes than draws")
-        units[image] += len(draws)
+        done[image] += sum(draws)
     demand(line.drawn == sum(map(sum, line.sizes)), "the draws of a line are not those of its images")
     _check_seconds(line)
+
+
+def _after(looks: Sequence[int]) -> str:
+    """Return at which numbers of draws tests are evaluated, in words."""
+    if not looks:
+        return "at unknown numbers of draws"
+    shown = [str(look) for look in looks]
+    return f"after {', '.join(shown if len(shown) < 6 else [*shown[:4], '...', shown[-1]])} draws"
 
 
 def _check_seconds(line: CountsLine) -> None:

@@ -75,6 +75,12 @@ class Procedure(ABC):
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
         """Return the draws that are known in advance, in order; each task becomes a line of the log."""
 
+    @classmethod
+    def looks(cls, samples: int) -> list[int]:
+        """Return the numbers of draws after which tests are evaluated; none where there are no tests."""
+        del samples
+        return []
+
     @property
     @abstractmethod
     def draws_per_image(self) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from rushkit.certificates import threshold_probability
 from rushkit.certification.all_splits import AllSplits
 from rushkit.certification.claim import Bound, Claim, check_decides, check_theorem
 from rushkit.certification.fixed_samples import FixedSamples
@@ -41,7 +42,10 @@ def choose_procedure(settings: Certify, noise: Noise, dim: int, mode: Mode | Non
     if mode != "sequential":
         return choose_image_procedure(settings, noise, dim, mode)
     check_theorem(settings, noise, dim)
+    bars = [threshold_probability(noise, radius, settings.norm, dim) for radius in settings.radii]
     claim = _claim(settings, noise, dim, _sequential_bound(settings), settings.alpha)
+    # A radius that no probability reaches is refuted without a draw.
+    claim = replace(claim, p0=min((bar for bar in bars if bar < 1.0), default=0.5))
     check_decides(claim)
     return Sequential(claim, settings.selection, tuple(settings.radii))
 
@@ -106,4 +110,4 @@ def _sequential_bound(settings: Certify) -> Bound:
             "--radius tests the majority vote of one class with the betting bound",
             "leave certify.rule, certify.two_class and certify.bound at their defaults, or leave --radius out",
         )
-    return "betting"
+    return "one-sided-betting"

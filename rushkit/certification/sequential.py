@@ -1,7 +1,8 @@
 """Sequential tests of "robust at radius R", which stop as soon as their draws decide; undecided images share batches.
 
-Each test is evaluated after every unit of its image's draws. Neither the other images nor the number of units in a
-round change its draws or the point at which it stops.
+The tests of an image are evaluated at fixed numbers of its draws (``looks``), and none of its draws is made before it
+is known that they did not decide at the look before. Neither the other images nor the number of draws in a round change
+its draws or the look at which it stops.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
@@ -19,15 +21,16 @@ from rushkit.certification.claim import Claim
 from rushkit.certification.counts import gather_counts
 from rushkit.certification.draws import Sampler
 from rushkit.certification.procedure import Conclusion, Procedure, bound_words, count_selection
-from rushkit.certification.tasks import GROUP, Task, group_tasks
+from rushkit.certification.tasks import TASK_DRAWS, Task, group_tasks, looks, next_look
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError
 from rushkit.results.certification import DrawsUsed, Mode
 from rushkit.results.logs import CountsLine, Round, Selection
-from rushkit.statistics import betting_lower
 from rushkit.units import UNIT
 
 Integers = NDArray[np.int64]
+# The row of an image, the number of the first draw, and the number of draws.
+Unit = tuple[int, int, int]
 
 
 class SequentialTests:
@@ -35,22 +38,25 @@ class SequentialTests:
 
     Args:
         claim: Noise, norm, alpha, and the largest number of draws that a test may take.
-        radii: The radii to test; all tests of one image hold simultaneously, because they use one martingale.
+        radii: The radii to test; all claims about one image hold simultaneously.
         images: (N,) indices.
         classes: (N,) the classes that the selection draws chose.
 
     Attributes:
-        tests: One for each radius, in rising order.
-        units: (N,) units that each image has been drawn for.
+        radii: The J radii, in rising order.
+        test: The tests, J for each image.
+        done: (N,) draws that each image has.
     """
 
     def __init__(self, claim: Claim, radii: Sequence[float], images: Sequence[int], classes: Sequence[int]) -> None:
         self.radii = sorted(set(radii))
         self.images, self.classes = list(images), np.array(classes, dtype=np.int64)
-        self.samples, self.alpha = claim.samples, claim.alpha
+        self.looks = looks(claim.samples)
         bars = [threshold_probability(claim.noise, radius, claim.norm, claim.dim) for radius in self.radii]
-        self.tests = [SequentialTest(bar, claim.alpha, len(self.images)) for bar in bars]
-        self.units = np.zeros(len(self.images), dtype=np.int64)
+        self.test = SequentialTest(np.repeat(np.array(bars)[:, None], len(self.images), axis=1), claim.alpha)
+        self.done = np.zeros(len(self.images), dtype=np.int64)
+        # Votes for the class since the last look.
+        self._right = np.zeros(len(self.images), dtype=np.int64)
         self._place = {image: row for row, image in enumerate(self.images)}
 
     @classmethod
@@ -65,66 +71,64 @@ class SequentialTests:
                 tests.apply(line)
         return tests
 
-    def size(self, unit: int) -> int:
-        """Return the number of draws in a unit: all units are whole, except the last one that a test may take."""
-        return min(UNIT, self.samples - unit * UNIT)
-
     @property
     def undecided(self) -> Integers:
         """Rows of the images that need more draws and may still take them."""
-        open_tests = np.any([test.undecided for test in self.tests], axis=0)
-        return np.flatnonzero(open_tests & (self.units * UNIT < self.samples))
+        return np.flatnonzero(self.test.undecided & (self.done < self.looks[-1]))
 
     def apply(self, line: Round) -> None:
-        """Count a round, ignoring draws beyond the largest number that a test may take."""
-        rows = [self._place[image] for image in line.images]
-        longest = max(len(right) for right in line.right)
-        for step in range(longest):
-            gained, drawn = (np.zeros(len(self.images), dtype=np.int64) for _ in range(2))
-            for row, right, sizes in zip(rows, line.right, line.sizes, strict=True):
-                if step < len(right) and self.units[row] * UNIT + sizes[step] <= self.samples:
-                    gained[row], drawn[row] = right[step], sizes[step]
-                    self.units[row] += 1
-            for test in self.tests:
-                test.update(gained, drawn)
+        """Count a round, and evaluate the tests of the images that it brought to a look."""
+        rows = np.array([self._place[image] for image in line.images])
+        self.done[rows] += [sum(sizes) for sizes in line.sizes]
+        self._right[rows] += [sum(right) for right in line.right]
+        rows = rows[np.isin(self.done[rows], self.looks)]
+        gained, drawn = (np.zeros(len(self.images), dtype=np.int64) for _ in range(2))
+        gained[rows], drawn[rows] = self._right[rows], self.done[rows] - self.test.trials[rows]
+        self.test.update(gained, drawn)
+        self._right[rows] = 0
 
     def next_round(self, sampler: Sampler) -> Round | None:
-        """Draw and count for undecided images, with enough units each to fill a batch; None if all are decided."""
+        """Draw and count for undecided images, each up to its next look; None if all are decided."""
         started = time.perf_counter()
-        rows = self.undecided[:GROUP]
-        if not len(rows):
+        units = self._next_units(sampler.batch * ranks.world())
+        if not units:
             return None
-        units_per_image = max(1, sampler.batch * ranks.world() // (UNIT * len(rows)))
-        last = -(-self.samples // UNIT)
-        units = [
-            (int(row), unit)
-            for row in rows
-            for unit in range(self.units[row], min(self.units[row] + units_per_image, last))
-        ]
         dealt = ranks.own(list(enumerate(units)))
-        pieces = ((place, sampler.draw(row, "estimation", unit, self.size(unit))) for place, (row, unit) in dealt)
+        pieces = ((place, sampler.draw(row, "estimation", start, size)) for place, (row, start, size) in dealt)
         votes = sampler.count(pieces, len(units)).votes
-        right: dict[int, list[int]] = {int(row): [] for row in rows}
-        sizes: dict[int, list[int]] = {int(row): [] for row in rows}
-        for place, (row, unit) in enumerate(units):
-            right[row].append(int(votes[place, self.classes[row]]))
-            sizes[row].append(self.size(unit))
+        right = [int(votes[place, self.classes[row]]) for place, (row, _, _) in enumerate(units)]
+        by_row = [list(group) for _, group in groupby(zip(units, right, strict=True), key=lambda pair: pair[0][0])]
         return Round(
-            images=[self.images[row] for row in right],
-            right=list(right.values()),
-            sizes=list(sizes.values()),
-            drawn=sum(map(sum, sizes.values())),
+            images=[self.images[group[0][0][0]] for group in by_row],
+            right=[[hits for _, hits in group] for group in by_row],
+            sizes=[[size for (_, _, size), _ in group] for group in by_row],
+            drawn=sum(size for _, _, size in units),
             seconds=time.perf_counter() - started,
         )
 
+    def _next_units(self, batch: int) -> list[Unit]:
+        """Return units of the first undecided images: about ``TASK_DRAWS`` draws, in whole batches if they suffice.
+
+        An image gets no draw past its next look, so that none is made in vain; other images fill the batches.
+        """
+        most = -(-TASK_DRAWS // batch) * batch
+        units: list[Unit] = []
+        total = 0
+        for row in self.undecided.tolist():
+            start, look = int(self.done[row]), next_look(int(self.done[row]), self.looks)
+            while start < look and total < most:
+                size = min(UNIT, look - start)
+                units.append((row, start, size))
+                start, total = start + size, total + size
+        whole = total // batch * batch
+        while whole and total > whole and len(units) > 1:
+            total -= units.pop()[2]
+        return units
+
     def certificates(self) -> Certificates:
-        """Return the largest radius that is certified for each image."""
-        certified = np.stack([test.decision == 1 for test in self.tests])
-        # The bound comes from the test that took the most draws.
-        trials = np.stack([test.trials for test in self.tests])
-        last = trials.argmax(axis=0), np.arange(len(self.images))
-        successes = np.stack([test.successes for test in self.tests])[last]
-        p_lower = np.asarray(betting_lower(successes, trials[last], self.alpha))
+        """Return the largest radius that is certified for each image, and a lower bound that agrees with it."""
+        certified = self.test.decision == 1
+        p_lower = self.test.p_lower
         return Certificates(
             predicted=np.where(certified.any(axis=0), self.classes, ABSTAIN),
             p_lower=p_lower,
@@ -132,21 +136,10 @@ class SequentialTests:
             radius=np.max(np.where(certified, np.array(self.radii)[:, None], 0.0), axis=0),
         )
 
-    @property
-    def trials(self) -> Integers:
-        """(N,) draws that each image's tests took until all were decided."""
-        trials: Integers = np.max([test.trials for test in self.tests], axis=0)
-        return trials
-
-    @property
-    def open_ended(self) -> int:
-        """The number of images with a test that is still undecided after the largest number of draws."""
-        return int(np.any([test.undecided for test in self.tests], axis=0).sum())
-
 
 @dataclass(frozen=True)
 class Sequential(Procedure):
-    """Tests of a few radii by the betting e-process, with draws for each image until all its tests are decided.
+    """Tests of a few radii by one-sided e-processes, with draws for each image until all its tests are decided.
 
     Attributes:
         radii: The radii to test, pixel units.
@@ -159,6 +152,11 @@ class Sequential(Procedure):
     def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
         """Return the draws that choose the classes; the tests determine the others."""
         return group_tasks("selection", images, selection)
+
+    @classmethod
+    def looks(cls, samples: int) -> list[int]:
+        """Return the numbers of draws after which the tests are evaluated."""
+        return looks(samples)
 
     @property
     def draws_per_image(self) -> None:
@@ -189,6 +187,13 @@ class Sequential(Procedure):
         tests = SequentialTests.replayed(self.claim, self.radii, lines)
         order = np.argsort(tests.images, kind="stable")
         certificates = Certificates(*(values[order] for values in vars(tests.certificates()).values()))
-        trials = tests.trials[order]
-        used = DrawsUsed(mean=float(tests.trials.mean()), most=int(trials.max()), images=trials.tolist())
-        return Conclusion(counts, certificates, used, tests.open_ended)
+        trials = tests.test.trials[order]
+        used = DrawsUsed(mean=float(trials.mean()), most=int(trials.max()), images=trials.tolist())
+        return Conclusion(counts, certificates, used, int(tests.test.undecided.sum()))
+
+    def check_logged(self, samples: int) -> None:
+        """Raise UsageError if the tests of a log of ``samples`` draws were not evaluated at this number of draws."""
+        known = looks(samples)
+        if (wanted := self.claim.samples) not in known:
+            below = [look for look in known if look < wanted][-1:]
+            raise self._not_logged(" or ".join(map(str, [*below, *[look for look in known if look > wanted][:1]])))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +15,9 @@ from rushkit.data.memory import limit_indices
 # Images in a group, and draws between two lines of the log, which bound the work that a kill can lose.
 GROUP = 128
 TASK_DRAWS = 10_000
+# At alpha 0.05 six draws that all agree are the fewest that certify p > 1/2, at 0.001 twelve. The looks from 7 on pass
+# through twelve, those from 6 on do not.
+FIRST_LOOK = 7
 
 
 # Draws that choose a class, draws that bound its probability, or a count over all splits.
@@ -59,6 +64,25 @@ def marks(samples: int) -> list[int]:
     small = [factor * 10**power for power in range(2, 5) for factor in (1, 2, 5)]
     known = [mark for mark in small if mark < TASK_DRAWS] + list(range(TASK_DRAWS, samples, TASK_DRAWS))
     return [mark for mark in known if mark < samples] + [samples]
+
+
+def looks(samples: int) -> list[int]:
+    """Return the numbers of draws after which a sequential test is evaluated: 7, 9, 12, 15, 19, 24, 30, ..., samples.
+
+    Each look comes a quarter later than the one before, from 100 draws on a tenth, rounded up to whole draws. They
+    depend neither on alpha nor on the radii, so that counts serve for others too; with fewer ``samples`` they are the
+    same up to the last one.
+    """
+    known, look = [], FIRST_LOOK
+    while look < samples:
+        known.append(look)
+        look += -(-look // (4 if look < 100 else 10))
+    return [*known, samples]
+
+
+def next_look(done: int, known: Sequence[int]) -> int:
+    """Return the first of the looks after ``done`` draws, which are fewer than the last look."""
+    return known[bisect_right(known, done)]
 
 
 def group_tasks(part: Part, images: int, draws: int) -> list[Task]:

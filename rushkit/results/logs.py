@@ -37,6 +37,7 @@ class CountsSubject(Record):
         classes: Names of the classes.
         samples: Largest number of draws that bound the probability.
         mode: The procedure: a fixed number of draws, sequential tests, or all splits.
+        looks: The numbers of draws of an image after which its sequential tests are evaluated; empty in other modes.
         warnings: Warnings about the model.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
     """
@@ -56,6 +57,7 @@ class CountsSubject(Record):
     classes: list[str]
     samples: Number
     mode: Mode
+    looks: list[Number] = Field(default_factory=list)
     warnings: list[str]
     size: str
 
@@ -126,7 +128,7 @@ class Splits(Record):
 
 
 class Round(Record):
-    """A round of sequential tests: draws for images that are still undecided.
+    """A round of sequential tests: draws for images that are still undecided, none of them past its next look.
 
     Attributes:
         images: (N,) indices in the data set's split.

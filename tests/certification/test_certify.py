@@ -310,7 +310,7 @@ def test_sequential_tests_report_the_radii_that_were_asked(trained):
     )
     run, results = certified(recipe, trained[1])
     assert [row["radius"] for row in results["certified"]] == [0.0, 0.05]
-    assert (results["mode"], results["bound"]) == ("sequential", "betting")
+    assert (results["mode"], results["bound"]) == ("sequential", "one-sided-betting")
     assert set(results["outcomes"]["radius"]) <= {0.0, 0.05}
     assert results["draws_used"]["most"] <= 2000
     assert len(results["draws_used"]["images"]) == 6
@@ -322,6 +322,25 @@ def test_sequential_tests_report_the_radii_that_were_asked(trained):
     assert laxer["certified"][1]["count"] >= results["certified"][1]["count"]
     assert laxer["draws_used"]["mean"] <= results["draws_used"]["mean"]
     assert certified_curve(read(run.path)).axes[0].containers
+
+
+def test_counts_of_tests_that_looked_elsewhere_are_refused(trained):
+    recipe = derive_recipe(
+        trained[0],
+        ["certify.radii=[0.05]", "certify.norm=l1", "certify.samples=40", f"system.runs_dir={runs(trained)}"],
+        {},
+    )
+    run, _ = certified(recipe, trained[1])
+    path = run.path / "counts" / COUNTS_FILE
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["subject"]["looks"] = [40]
+    path.write_bytes(b"".join(chained([{key: line[key] for key in line if key != "chain"} for line in lines])))
+    with pytest.raises(
+        UsageError, match=r"evaluated after 40 draws, and would be evaluated after 7, 9, 12, 15, \.\.\., 40"
+    ):
+        recertify(recipe, run.path)
+    with pytest.raises(RushkitError, match="something else: looks"), Run.open(run.path, QUIET) as again:
+        certify(recipe, trained[1], again)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -23,16 +24,18 @@ from half_spaces import (
 from scipy.special import ndtr
 from torch import nn
 
-from rushkit.certificates import ABSTAIN
+from rushkit.certificates import ABSTAIN, SequentialTest
 from rushkit.certification import draws
 from rushkit.certification.all_splits import AllSplits
-from rushkit.certification.claim import Claim
+from rushkit.certification.claim import Claim, smallest_samples
 from rushkit.certification.counts import gather_counts
 from rushkit.certification.draws import count_votes
+from rushkit.certification.procedures import choose_procedure
 from rushkit.certification.sequential import SequentialTests
-from rushkit.certification.tasks import fixed_tasks, marks
-from rushkit.errors import NumericsError
+from rushkit.certification.tasks import fixed_tasks, looks, marks
+from rushkit.errors import NumericsError, UsageError
 from rushkit.noises.split import Split as SplitNoise
+from rushkit.recipe.schema import Certify
 from rushkit.units import noisy_unit, unit_sizes
 from rushkit.votes import SCORE
 
@@ -115,6 +118,38 @@ def test_units_and_marks_cover_every_draw():
     assert max(len(task.rows) * (task.stop - task.start) for task in tasks) <= 12_800
 
 
+def test_looks_begin_early_and_come_a_quarter_then_a_tenth_later():
+    assert looks(300) == [
+        7,
+        9,
+        12,
+        15,
+        19,
+        24,
+        30,
+        38,
+        48,
+        60,
+        75,
+        94,
+        118,
+        130,
+        143,
+        158,
+        174,
+        192,
+        212,
+        234,
+        258,
+        284,
+        300,
+    ]
+    assert (looks(1), looks(7), looks(8)) == ([1], [7], [7, 8])
+    # With fewer draws they are the same, up to the last.
+    assert looks(1000)[:-1] == looks(10**9)[: len(looks(1000)) - 1]
+    assert len(looks(10**9)) < 200
+
+
 def test_the_draws_of_an_image_depend_on_its_index_alone(tmp_path):
     levels = [100, 130, 140, 150]
     together = lines_of(sampler_of(levels), procedure_of(claim(300)), tmp_path, name="all")
@@ -140,8 +175,14 @@ def test_every_unit_of_draws_is_made_once(tmp_path, monkeypatch, mode):
     for image in (0, 1):
         assert {unit[2:] for unit in made if unit[:2] == ("certify selection", image)} == {(0, 100), (1, 20)}
         units = sorted(unit[2:] for unit in made if unit[:2] == ("certify estimation", image))
-        assert units == [*((number, 100) for number in range(12)), (12, 50)][: len(units)]
-        assert mode == "sequential" or len(units) == 13
+        if mode == "fixed":
+            assert units == [*((number, 100) for number in range(12)), (12, 50)]
+            continue
+        # A stretch between looks begins a unit, and another after each hundred draws.
+        spans = list(pairwise([0, *looks(1250)]))
+        expected = [(start, min(100, end - start)) for begin, end in spans for start in range(begin, end, 100)]
+        assert units == expected[: len(units)]
+        assert sum(units[-1]) in looks(1250)
 
 
 def test_selection_and_estimation_draws_differ(tmp_path):
@@ -185,23 +226,46 @@ class TestSequential:
             lines_of(sampler_of(self.levels), procedure_of(claim(20_000)), tmp_path, name="fixed"), 20_000
         )
         radius = estimate(claim(20_000), fixed).radius
-        for bar, test in zip(self.radii, state.tests, strict=True):
-            # False claims of either kind have probability 0.001 for each of the 36 tests.
-            assert not np.any((test.decision == 1) & (distance < bar))
-            assert not np.any((test.decision == -1) & (distance > bar))
-            assert not np.any((test.decision == -1) & (radius >= bar))
+        for bar, decision in zip(self.radii, state.test.decision, strict=True):
+            # Of each side, a false claim has probability 0.001 for each of the 12 images.
+            assert not np.any((decision == 1) & (distance < bar))
+            assert not np.any((decision == -1) & (distance > bar))
+            assert not np.any((decision == -1) & (radius >= bar))
         found = state.certificates()
+        assert np.all(NOISE.certified_radius(found.p_lower, "l2", DIM) >= found.radius)
         assert np.all(found.radius <= distance)
         assert set(found.predicted.tolist()) <= {1, ABSTAIN}
 
     def test_takes_at_least_ten_times_fewer_draws_than_100000(self, tmp_path):
         what = claim(100_000, "sequential")
         lines = lines_of(sampler_of(self.levels), procedure_of(what, radii=[SIGMA]), tmp_path)
-        state = self.replayed(lines, what, [SIGMA])
-        assert state.open_ended == 0
-        assert state.trials.mean() <= 10_000
-        # What was drawn to keep batches full counts as well.
-        assert sum(line.drawn for line in lines) <= 10_000 * len(self.levels)
+        test = self.replayed(lines, what, [SIGMA]).test
+        assert not test.undecided.any()
+        assert test.trials.mean() <= 10_000
+
+    @pytest.mark.parametrize("batch", [16, 5000])
+    def test_makes_no_draw_in_vain(self, tmp_path, batch):
+        what = claim(5000, "sequential")
+        lines = lines_of(sampler_of(self.levels, batch=batch), procedure_of(what, radii=self.radii), tmp_path)
+        test = self.replayed(lines, what).test
+        assert sum(line.drawn for line in lines if line.part == "round") == test.trials.sum()
+        assert test.trials.max() == 5000
+        assert set(test.trials.tolist()) <= set(looks(5000))
+
+    def test_fills_its_batches_where_enough_images_are_undecided(self, tmp_path):
+        sizes: list[int] = []
+
+        class Watched(HalfSpace):
+            def forward(self, x):
+                sizes.append(len(x))
+                return super().forward(x)
+
+        levels = [129, 130, 131] * 100
+        sampler = sampler_of(levels, Watched(), batch=500)
+        lines = lines_of(sampler, procedure_of(claim(60, "sequential"), 10, [SIGMA * 0.1]), tmp_path)
+        # The selection draws of 128, 128 and 44 images take 3, 3 and 1 passes.
+        assert np.mean(sizes[7:]) > 425
+        assert sum(sizes) == sum(line.drawn for line in lines)
 
     def test_packing_changes_neither_draws_nor_verdicts(self, tmp_path):
         what = claim(3000, "sequential")
@@ -215,22 +279,55 @@ class TestSequential:
             state = self.replayed(
                 lines_of(sampler, procedure_of(what, radii=self.radii), tmp_path, name=str(batch)), what
             )
-            results.append([(test.decision.tolist(), test.successes.tolist()) for test in state.tests])
+            test = state.test
+            results.append([test.successes.tolist(), test.trials.tolist(), *test.decision.tolist()])
         assert results[0] == results[1]
-        assert [(decision[3:], successes[3:]) for decision, successes in results[0]] == results[2]
+        assert [row[3:] for row in results[0]] == results[2]
 
     def test_no_test_takes_more_than_it_may(self, tmp_path):
         what = claim(250, "sequential")
         distance = HalfSpace().distance(np.array([140]) / 255)[0]
         lines = lines_of(sampler_of([140]), procedure_of(what, radii=[distance]), tmp_path)
         state = self.replayed(lines, what, [distance])
-        assert (state.trials.tolist(), state.open_ended) == ([250], 1)
+        assert (state.test.trials.tolist(), state.test.undecided.tolist()) == ([250], [True])
         assert state.certificates().predicted.tolist() == [ABSTAIN]
-        # From counts of more draws, only whole units within the number count.
-        longer = lines_of(
-            sampler_of([140]), procedure_of(claim(1000, "sequential"), radii=[distance]), tmp_path, name="longer"
+
+    def test_from_counts_of_more_draws_it_is_the_test_of_fewer(self, tmp_path):
+        # 990 is a look of both; the distance of level 140 is on the edge, so that its test goes to the end.
+        radii = (HalfSpace().distance(140 / 255), *self.radii)
+        more, fewer = (
+            lines_of(sampler_of(self.levels), procedure_of(claim(most, "sequential"), radii=radii), tmp_path, str(most))
+            for most in (5000, 990)
         )
-        assert self.replayed(longer, what, [distance]).trials.tolist() == [200]
+        both = [self.replayed(lines, claim(990, "sequential"), radii) for lines in (more, fewer)]
+        assert both[0].test.trials.tolist() == both[1].test.trials.tolist()
+        assert both[0].test.decision.tolist() == both[1].test.decision.tolist()
+        assert both[0].certificates().p_lower.tolist() == both[1].certificates().p_lower.tolist()
+        assert both[0].done.max() == 5000 > both[1].done.max()
+
+    def test_another_alpha_from_counts_is_a_run_under_that_alpha(self, tmp_path):
+        strict, lax = claim(3000, "sequential", alpha=1e-6), claim(3000, "sequential", alpha=0.05)
+        states = [
+            self.replayed(lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path, name), lax)
+            for name, what in (("strict", strict), ("lax", lax))
+        ]
+        assert states[0].test.trials.tolist() == states[1].test.trials.tolist()
+        assert states[0].test.decision.tolist() == states[1].test.decision.tolist()
+
+    def test_only_numbers_of_draws_that_were_looks_are_taken_from_counts(self):
+        procedure_of(claim(990, "sequential"), radii=self.radii).check_logged(5000)
+        procedure_of(claim(5000, "sequential"), radii=self.radii).check_logged(5000)
+        for samples, hint in ((1000, "--samples 990 or 1089"), (3, "--samples 7,"), (6000, "--samples 5000,")):
+            with pytest.raises(UsageError, match=f"no {samples} draws") as error:
+                procedure_of(claim(samples, "sequential"), radii=self.radii).check_logged(5000)
+            assert hint in error.value.hint
+
+    def test_a_radius_out_of_reach_changes_no_other_test(self, tmp_path):
+        what = claim(2000, "sequential")
+        lines = lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path)
+        with_it, without = (self.replayed(lines, what, radii) for radii in ((*self.radii, 100.0), self.radii))
+        assert with_it.test.decision[:-1].tolist() == without.test.decision.tolist()
+        assert set(with_it.test.decision[-1].tolist()) == {-1}
 
     def test_a_radius_out_of_reach_costs_no_draws(self, tmp_path):
         what = claim(1000, "sequential")
@@ -246,6 +343,22 @@ class TestSequential:
             (tmp_path / "cut.jsonl").write_bytes(text[:offset])
             again = lines_of(sampler_of(self.levels), procedure_of(what, radii=self.radii), tmp_path, name="cut")
             assert without_time(again) == without_time(whole)
+
+
+class TestTooFewDraws:
+    @pytest.mark.parametrize(("alpha", "radius", "fewest"), [(0.001, 0.0, 12), (0.05, 0.0, 6), (0.001, SIGMA, 47)])
+    def test_the_fewest_that_certify_the_smallest_radius_are_those_of_the_test(self, alpha, radius, fewest):
+        settings = Certify(alpha=alpha, radii=[2 * SIGMA, radius], norm="l2", samples=fewest)
+        what = choose_procedure(settings, NOISE, DIM).claim
+        test = SequentialTest(what.p0, alpha)
+        while not test.decision[0]:
+            test.update(1, 1)
+        assert (int(test.trials[0]), int(test.decision[0])) == (fewest, 1)
+        assert smallest_samples(what) == fewest
+        few = settings.model_copy(update={"radii": [radius], "samples": fewest - 1})
+        with pytest.raises(UsageError, match=f"{fewest - 1} draws can never certify") as error:
+            choose_procedure(few, NOISE, DIM)
+        assert f"--samples {fewest}" in error.value.hint
 
 
 def test_every_split_is_counted_once(tmp_path):

@@ -57,7 +57,5 @@ def test_ranks_count_as_one_process_does(tmp_path):
         found = json.loads((tmp_path / str(rank) / "all.json").read_text())
         assert found["fixed"] == expected["fixed"]
         assert found["splits"] == expected["splits"]
-        # Rounds of three ranks are longer: what both drew is the same.
-        for mine, theirs in zip(found["tests"], expected["tests"], strict=True):
-            both = min(len(mine), len(theirs))
-            assert mine[:both] == theirs[:both]
+        # Rounds of three ranks may be longer: the draws of an image are the same.
+        assert found["tests"] == expected["tests"]

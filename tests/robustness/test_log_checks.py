@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from copy import deepcopy
+from itertools import pairwise
 
 import pytest
 
@@ -29,7 +30,9 @@ ESTIMATION = {
     **{"part": "estimation", "images": [0, 1], "start": 0, "stop": 100, "votes": [[90, 10], [20, 80]]},
     **{"scores": [90 * SCORE, 80 * SCORE], "squares": [90 * SCORE**2, 80 * SCORE**2], "drawn": 200, "seconds": 1},
 }
-ROUND = {"part": "round", "images": [0], "right": [[90]], "sizes": [[100]], "drawn": 100, "seconds": 1.0}
+LOOKS = [7, 9, 12, 15, 19, 24, 30, 38, 48, 60, 75, 94, 100]
+TESTS = {**SUBJECT, "mode": "sequential", "looks": LOOKS}
+ROUND = {"part": "round", "images": [0], "right": [[6]], "sizes": [[7]], "drawn": 7, "seconds": 1.0}
 BLOCK = {
     **{"images": [0, 1], "labels": [3, 1], "chosen": [0, -1], "notes": [], "contributions": {"pgd": 1}},
     **{"right": {"majority": [0, 4]}, "clean_right": {"majority": [4, 4]}},
@@ -44,7 +47,7 @@ def check_block(records):
 
 def test_what_the_stages_write_passes():
     check_counts(SUBJECT, [SELECTION, ESTIMATION])
-    check_counts({**SUBJECT, "mode": "sequential"}, [SELECTION, ROUND])
+    check_counts(TESTS, [SELECTION, ROUND, ROUND | {"right": [[2]], "sizes": [[2]], "drawn": 2}])
     check_counts({**SUBJECT, "mode": "splits", "samples": 10}, [SPLITS])
     check_block([BLOCK, {**BLOCK, **third_image()}])
 
@@ -86,13 +89,39 @@ def test_counts_that_cannot_be_are_refused(key, value, reason):
         ("images", [7], "not one of those"),
         ("images", [0, 0], "twice"),
         ("right", [[101]], "out of range"),
-        ("sizes", [[50]], "do not follow each other"),
+        ("right", [[8]], "more votes than draws"),
+        ("right", [[]], "no whole number"),
+        ("sizes", [[6]], "do not end where the tests are evaluated"),
+        ("sizes", [[100]], "do not end where the tests are evaluated"),
+        ("sizes", [[]], "do not end where the tests are evaluated"),
+        ("sizes", [[7, 2]], "do not end where the tests are evaluated"),
         ("drawn", 1, "not those of its images"),
     ],
 )
 def test_rounds_that_cannot_be_are_refused(key, value, reason):
     with pytest.raises(ValueError, match=reason):
-        check_counts({**SUBJECT, "mode": "sequential"}, [SELECTION, {**ROUND, key: value}])
+        check_counts(TESTS, [SELECTION, {**ROUND, key: value}])
+
+
+def test_no_image_has_more_draws_than_a_test_may_take():
+    sizes = [7, *(after - before for before, after in pairwise(LOOKS))]
+    rounds = [ROUND | {"right": [[0]], "sizes": [[size]], "drawn": size} for size in sizes]
+    check_counts(TESTS, [SELECTION, *rounds])
+    with pytest.raises(ValueError, match="more draws than a test may take"):
+        check_counts(TESTS, [SELECTION, *rounds, rounds[-1]])
+
+
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ({**TESTS, "looks": [100]}, "evaluated after 100 draws, and would be evaluated after 7, 9, 12, 15, ..., 100"),
+        ({**SUBJECT, "mode": "sequential"}, "evaluated at unknown numbers of draws, and would be evaluated after 7"),
+        ({**SUBJECT, "looks": LOOKS}, "evaluated after 7, 9, 12, 15, ..., 100 draws, and would be evaluated at"),
+    ],
+)
+def test_counts_of_other_looks_are_refused(subject, words):
+    with pytest.raises(UsageError, match=words):
+        check_counts(subject, [SELECTION])
 
 
 @pytest.mark.parametrize(("key", "value"), [("labels", [0, 2]), ("scores", [[9 * SCORE, SCORE], [0, 8 * SCORE]])])
