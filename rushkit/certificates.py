@@ -271,7 +271,7 @@ class SequentialTest:
         trials: (N,) draws that were counted.
 
     Raises:
-        UsageError: p0 negative or NaN, alpha outside (0, 1).
+        UsageError: p0 negative, NaN or of more than two dimensions, alpha outside (0, 1).
     """
 
     def __init__(self, p0: ArrayLike, alpha: float = 0.001, images: int | None = None) -> None:
@@ -280,6 +280,8 @@ class SequentialTest:
         bar = np.atleast_1d(np.asarray(p0, dtype=np.float64))
         if not np.all(bar >= 0.0):
             raise UsageError("p0 must be at least 0", "threshold_probability gives the p0 of a radius")
+        if bar.ndim > 2:
+            raise UsageError(f"p0 of shape {bar.shape}", "one for each image, (N,), or several for each, (J, N)")
         bar = np.array(bar if images is None else np.broadcast_to(bar, (images,)))
         self.alpha = alpha
         self.p0: Floats = bar

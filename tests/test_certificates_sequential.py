@@ -263,6 +263,7 @@ def test_predictions_are_wrong_at_most_as_often_as_alpha_says(share):
         lambda: SequentialTest(0.5, 0.0),
         lambda: SequentialTest([0.5, math.nan], 0.01),
         lambda: SequentialTest(-0.1, 0.01),
+        lambda: SequentialTest([[[0.5]]], 0.01),
         lambda: SequentialTest(0.5, 0.01).update(3, 2),
         lambda: SequentialTest(0.5, 0.01).update(-1, 2),
     ],
