@@ -40,6 +40,11 @@ def percent(share: float) -> str:
         decimals += 1
 
 
+def floor_percent(share: float) -> str:
+    """0.8799 -> "87.9": a lower bound, rounded down."""
+    return _percent(share, 1, ROUND_FLOOR)
+
+
 def percent_interval(low: float, high: float, between: str = ", ") -> str:
     """0.8712, 0.8861 -> "87.1, 88.7": both ends rounded outwards."""
     return f"{_percent(low, 1, ROUND_FLOOR)}{between}{_percent(high, 1, ROUND_CEILING)}"

@@ -59,8 +59,8 @@ def assumptions(claim: Claim, precision: str, warnings: list[str]) -> list[str]:
         stated += [
             "Random numbers: the draws are those of a pseudo-random generator, taken for independent and exact draws "
             "of the noise; the images were chosen without knowledge of the seed.",
-            f"Each certificate is false with probability at most {claim.alpha:g}; that is for each image, not for all "
-            "of them together.",
+            f"Each certificate is false with probability at most {claim.alpha:g}; that is for each image. What "
+            "holds for all of them together stands beside it, and fails with that probability in all.",
             "The settings were chosen before looking at the counts.",
         ]
     if claim.bound == "randomized":

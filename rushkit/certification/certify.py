@@ -23,8 +23,8 @@ from rushkit.certification.tasks import certified_indices
 from rushkit.errors import UsageError
 from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
-from rushkit.recipe.radius import norm_words
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.radius import eps_words, norm_words
+from rushkit.recipe.schema import Certify, Recipe
 from rushkit.results.certification import Certification, Seal
 from rushkit.results.logs import CountsSubject
 from rushkit.run.checkpoint import Checkpoint
@@ -149,6 +149,25 @@ def recipe_of_counts(counts: Path) -> Recipe:
         return read_recipe(read_text(path), str(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {reason(error)}", "name a whole run of `rushkit certify`") from error
+
+
+def check_radii(before: Certify, settings: Certify) -> None:
+    """Raise UsageError if radii that were asked for in one norm would silently be taken for radii in another.
+
+    Args:
+        before: The settings that the radii were asked for with.
+        settings: The settings now.
+    """
+    if settings.norm != before.norm and settings.radii and settings.radii == before.radii:
+        radii, there, here = (
+            ", ".join(map(eps_words, settings.radii)),
+            norm_words(before.norm),
+            norm_words(settings.norm),
+        )
+        raise UsageError(
+            f"the counts are of {there} {radii}, and the norm is now {here}: there the same number is another ball",
+            f"give the radii in {here}: --norm {settings.norm} --radius R",
+        )
 
 
 def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subject) -> CountsSubject:

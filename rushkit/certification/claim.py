@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rushkit.certificates import CountBound, MeanBound
-from rushkit.errors import NoCertificate, UsageError
-from rushkit.noises import Noise, Norm, TwoClassNoise, name_of
+from rushkit.errors import NoCertificate, PluginError, UsageError
+from rushkit.noises import Noise, Norm, TwoClassNoise, name_of, theorem_of
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Certify, Rule
 from rushkit.statistics import (
@@ -101,7 +101,10 @@ class Claim:
 
 
 def check_theorem(settings: Certify, noise: Noise, dim: int) -> None:
-    """Raise NoCertificate if the noise has no theorem for the norm or, with ``two_class``, none for two classes."""
+    """Raise NoCertificate if the noise has no theorem for the norm or, with ``two_class``, none for two classes.
+
+    Raises PluginError if it names its theorem by something other than words.
+    """
     name = name_of(noise)
     if settings.norm not in (known := norms_of(noise, dim)):
         if not known:
@@ -114,6 +117,12 @@ def check_theorem(settings: Certify, noise: Noise, dim: int) -> None:
         )
     if settings.two_class and not isinstance(noise, TwoClassNoise):
         raise NoCertificate(f"noise {name!r} has no theorem for two classes", "leave certify.two_class out")
+    phrase: object = theorem_of(noise, settings.norm)
+    if not isinstance(phrase, str):
+        raise PluginError(
+            f"noise {name!r} names its theorem by {type(phrase).__name__}, and not in words",
+            'repair its theorem: it returns a phrase such as "Neyman-Pearson, tight"',
+        )
 
 
 def check_decides(claim: Claim) -> None:

@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rushkit.certificates import Certificates, rate, summarise
+from rushkit.certificates import Certificates, Summary, rate, summarise
 from rushkit.certification.caveats import assumptions, coverage
 from rushkit.certification.contradictions import Certified, attacks_beside, contradictions
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.logged_counts import LoggedCounts
 from rushkit.certification.procedure import Procedure
+from rushkit.certification.together import strict_certificates
 from rushkit.files import write_atomic
+from rushkit.noises import theorem_of
 from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import (
     AttackAgreement,
@@ -26,6 +28,7 @@ from rushkit.results.certification import (
     CertifiedRate,
     Rate,
 )
+from rushkit.results.together import Together
 from rushkit.rounding import as_asked, decimals_of, floor_radius
 from rushkit.run.folder import Run
 
@@ -50,6 +53,7 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
     counts, certificates = conclusion.counts, conclusion.certificates
     radii = sorted(set(settings.radii)) or radius_grid(claim.reach)
     summary = summarise(certificates, counts.labels, radii)
+    together, strict = strict_certificates(procedure, logged.lines, conclusion)
     beside = attacks_beside(recipe, subject.model, Certified.of(procedure, conclusion))
     clashes = contradictions(beside)
     for clash in clashes:
@@ -66,6 +70,7 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
             norm=claim.norm,
             rule=claim.rule,
             bound=claim.bound,
+            theorem=theorem_of(claim.noise, claim.norm),
             alpha=claim.alpha,
             samples=claim.samples,
             selection=procedure.selection,
@@ -76,10 +81,8 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
             abstained=Rate(**asdict(summary.abstained)),
             average_radius=summary.average_radius,
             average_radius_error=summary.average_radius_error if len(counts.images) > 1 else None,
-            certified=[
-                CertifiedRate(radius=radius, **asdict(share))
-                for radius, share in zip(radii, summary.certified, strict=True)
-            ],
+            certified=_certified_rates(summary, summarise(strict, counts.labels, radii), together),
+            together=together,
             reach=claim.reach,
             limit=claim.limit,
             covers=f"{coverage(claim)} {subject.size}".rstrip(),
@@ -103,6 +106,23 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
 
 def _rate(flags: NDArray[np.bool_]) -> Rate:
     return Rate(**asdict(rate(flags)))
+
+
+def _certified_rates(summary: Summary, strict: Summary, together: Together) -> list[CertifiedRate]:
+    """Return the row of each radius, from the certificates at alpha and those at the alpha of the strict ones."""
+    rows = []
+    for radius, share, strict_share in zip(summary.radii, summary.certified, strict.certified, strict=True):
+        proved = together.proved(share.count, strict_share.count)
+        rows.append(
+            CertifiedRate(
+                radius=radius,
+                **asdict(share),
+                strict=strict_share.count,
+                proved=proved,
+                proved_value=proved / share.total,
+            )
+        )
+    return rows
 
 
 def _outcomes(counts: ImageCounts, certificates: Certificates) -> CertificationOutcomes:

@@ -16,6 +16,7 @@ from rushkit.certification.procedures import choose_image_procedure
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError
+from rushkit.noises import theorem_of
 from rushkit.recipe.schema import Recipe
 from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.run.checkpoint import Checkpoint
@@ -88,6 +89,7 @@ def predict(
         alpha=claim.alpha,
         rule=claim.rule,
         bound=claim.bound,
+        theorem=theorem_of(claim.noise, claim.norm),
         warnings=list(warnings),
         explanation=explanation(claim, classifier.image_size),
         predictions=predictions,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,6 +107,10 @@ class Procedure(ABC):
         Raises:
             UsageError: no image has all its draws.
         """
+
+    def at(self, alpha: float) -> Self:
+        """Return the same procedure with another probability, for each image, that its certificate is false."""
+        return replace(self, claim=replace(self.claim, alpha=alpha))
 
     def check_logged(self, samples: int) -> None:
         """Raise UsageError if a log of ``samples`` draws per image lacks the counts that this procedure needs."""

@@ -37,13 +37,14 @@ def choose_procedure(settings: Certify, noise: Noise, dim: int, mode: Mode | Non
     """
     for radius in settings.radii:
         check_eps(settings.norm, radius, dim, "radius")
+    counted = mode is not None
     if mode is None and settings.radii and not _counts_all(settings, noise):
         mode = "sequential"
     if mode != "sequential":
         return choose_image_procedure(settings, noise, dim, mode)
     check_theorem(settings, noise, dim)
     bars = [threshold_probability(noise, radius, settings.norm, dim) for radius in settings.radii]
-    claim = _claim(settings, noise, dim, _sequential_bound(settings), settings.alpha)
+    claim = _claim(settings, noise, dim, _sequential_bound(settings, counted=counted), settings.alpha)
     # A radius that no probability reaches is refuted without a draw.
     claim = replace(claim, p0=min((bar for bar in bars if bar < 1.0), default=0.5))
     check_decides(claim)
@@ -104,8 +105,14 @@ def _fixed_bound(settings: Certify) -> Bound:
     raise UsageError(f"bound {settings.bound!r} does not go with the {settings.rule} rule", f"use {' or '.join(known)}")
 
 
-def _sequential_bound(settings: Certify) -> Bound:
+def _sequential_bound(settings: Certify, counted: bool) -> Bound:
     if settings.rule == "mean" or settings.two_class or settings.bound not in ("auto", "betting"):
+        if counted:
+            raise UsageError(
+                "these counts are of sequential tests, which stopped when the votes of one class decided: only the "
+                "betting bound on its majority vote holds for them",
+                "leave certify.rule, certify.two_class and certify.bound at their defaults, or certify anew",
+            )
         raise UsageError(
             "--radius tests the majority vote of one class with the betting bound",
             "leave certify.rule, certify.two_class and certify.bound at their defaults, or leave --radius out",

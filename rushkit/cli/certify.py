@@ -109,14 +109,17 @@ def _from_model(
 def _from_counts(
     options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Certification, Run]:
-    from rushkit.certification.certify import procedure_of_counts, recertify, recipe_of_counts
+    from rushkit.certification.certify import check_radii, procedure_of_counts, recertify, recipe_of_counts
     from rushkit.recipe.load import derive_recipe
     from rushkit.run.asked import CertifyAsked
     from rushkit.setup.start import start_run
 
     counts = _run_path(str(options.from_counts), runs_root(changes))
     checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
-    recipe = derive_recipe(recipe_of_counts(counts), changes or [], flags=options.keys())
+    before = recipe_of_counts(counts)
+    recipe = derive_recipe(before, changes or [], flags=options.keys())
+    if not options.radius:
+        check_radii(before.certify, recipe.certify)
     procedure_of_counts(recipe, counts, checkpoint)
     asked = CertifyAsked(counts=str(counts.resolve()))
     with start_run(NAME, recipe, speaker, str(counts), asked.facts()) as run:

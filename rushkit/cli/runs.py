@@ -101,11 +101,13 @@ def compare(
     json: Json = False,
 ) -> None:
     """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
-    from rushkit.report.compare import recipe_differences, significance
+    from rushkit.report.compare import certificate_notes, recipe_differences, significance
     from rushkit.report.families import Family, choose_run, gather, recipe_of_run
     from rushkit.report.tables.comparison import is_no_bound
     from rushkit.report.terminal.comparison import comparison_table
-    from rushkit.report.terminal.headline import figure_of
+    from rushkit.report.terminal.headline import figure_of, methods_of
+    from rushkit.results.certification import Certification
+    from rushkit.results.words import PROTOCOL_NOTE
 
     if len(runs) < 2:
         raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
@@ -125,10 +127,20 @@ def compare(
     }
     differing = recipe_differences([recipe_of_run(run) for run in compared])
     tests = significance(families, [name.rpartition("-")[2] for name in names])
-    note = any(figure.needs_note for figure in headlines) or any(is_no_bound(test.what) for test in tests)
-    table = comparison_table(names, {**facts, **differing}, tests, note)
-    data = {"runs": [str(run.path) for run in compared], **facts, "recipes": differing}
-    Output(json).result({**data, "significance": [test.plain() for test in tests]}, table)
+    methods = methods_of(compared)
+    # A certification stands for itself too, though its model's other measurements are compared.
+    certified = [
+        [results for run, results in family.results(Certification) if chosen.verb != "certify" or run == chosen]
+        for chosen, family in zip(compared, families, strict=True)
+    ]
+    certificates = certificate_notes(names, certified)
+    notes = [f"note: {note}" for note in certificates]
+    if any(figure.needs_note for figure in headlines) or any(is_no_bound(test.what) for test in tests):
+        notes.append(PROTOCOL_NOTE)
+    table = comparison_table(names, {**facts, **methods, **differing}, tests, notes)
+    data = {"runs": [str(run.path) for run in compared], **facts, **methods, "recipes": differing}
+    data |= {"certificates": certificates, "significance": [test.plain() for test in tests]}
+    Output(json).result(data, table)
 
 
 @app.command("clean", epilog="Example: rushkit runs clean --yes")

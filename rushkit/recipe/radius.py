@@ -14,10 +14,13 @@ def norm_words(norm: str) -> str:
 
 
 def eps_words(eps: float) -> str:
-    """Return a radius as users write it: the shortest decimal, or grey levels such as 8/255 where these are shorter."""
+    """Return a radius as users write it: the shortest decimal, or grey levels such as 8/255 where these are shorter.
+
+    Either means the same float: 0.30000000000000004 is not 76.5/255.
+    """
     decimal, levels = as_asked(eps), round(eps * 255, 2)
     grey = f"{as_asked(levels)}/255"
-    return grey if len(grey) < len(decimal) and math.isclose(levels / 255, eps, rel_tol=1e-9) else decimal
+    return grey if len(grey) < len(decimal) and levels / 255 == eps else decimal
 
 
 def ball_words(norm: str, eps: float) -> str:
@@ -41,7 +44,7 @@ def longest_distance(norm: str, dim: int | None = None) -> float:
 
 def grey_levels(value: float) -> str:
     """Return what a number too large for pixel units most likely meant: ``8/255``."""
-    return f"{value:g}/255"
+    return f"{as_asked(value)}/255"
 
 
 def beyond_pixels(norm: str, length: float, dim: int | None = None) -> str | None:
@@ -68,6 +71,6 @@ def check_eps(norm: str, eps: float, dim: int | None = None, name: str = "eps") 
         raise UsageError(f"{name} must be a finite number, 0 or more (got {eps!r})", "in pixel units, such as 8/255")
     if eps > (longest := longest_distance(norm, dim)):
         raise UsageError(
-            f"{norm_words(norm)} {name} {eps:g} is more than two images in [0, 1] can be apart ({longest:.4g})",
-            f"{eps:g} looks like {grey_levels(eps)}: radii are in pixel units, not in grey levels of 0 to 255",
+            f"{norm_words(norm)} {name} {as_asked(eps)} is more than two images in [0, 1] can be apart ({longest:.4g})",
+            f"{as_asked(eps)} looks like {grey_levels(eps)}: radii are in pixel units, not in grey levels of 0 to 255",
         )

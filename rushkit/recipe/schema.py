@@ -18,6 +18,7 @@ from rushkit.recipe.sections import (
     MAX_IMAGE_SIZE,
     MAX_LAYERS,
     MAX_WIDTH,
+    MIN_ALPHA,
     Component,
     Draws,
     GradientDraws,
@@ -195,6 +196,16 @@ class Certify(Section):
     split: SplitName = "test"
     limit: Limit = 0
     skip: int = Field(default=1, ge=1, description="certify every n-th image; 1: every image")
+
+    @field_validator("alpha")
+    @classmethod
+    def _can_be_bounded(cls, alpha: float) -> float:
+        if alpha < MIN_ALPHA:
+            raise ValueError(
+                f"must be at least {MIN_ALPHA:g}: shared by all images, less is smaller than float64 can bound "
+                "a probability with"
+            )
+        return alpha
 
     @field_validator("radii")
     @classmethod

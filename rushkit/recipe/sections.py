@@ -80,6 +80,8 @@ MAX_WIDTH = 1 << 18
 MAX_LAYERS = 16
 MAX_DRAWS = 1_000_000
 MAX_GRADIENT_DRAWS = 10_000
+# What images and classes share of it is still an alpha that bounds take (statistics.SMALLEST_ALPHA).
+MIN_ALPHA = 1e-290
 
 # Keys that several sections have.
 SplitName = Annotated[

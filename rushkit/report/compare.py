@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
 
 from rushkit.recipe import toml
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.radius import norm_words
+from rushkit.recipe.schema import Norm, Recipe
 from rushkit.report.families import Family, recipe_of_run
 from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Significance
+from rushkit.report.words import value_words
 from rushkit.results.attacks import AttackRow, Attacks
+from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation
 from rushkit.statistics import mcnemar
 
@@ -46,6 +49,49 @@ def significance(families: Sequence[Family], names: Sequence[str]) -> list[Signi
                 p = float(mcnemar(only_first, only_second))
                 tests.append(Significance(what, first, second, images, both, only_first, only_second, p))
     return tests
+
+
+def certificate_notes(names: Sequence[str], certified: Sequence[Sequence[Certification]]) -> list[str]:
+    """Return a sentence for each two models and norm whose certificates were not made alike.
+
+    Args:
+        names: Of the models.
+        certified: The certifications of each, oldest first; in a norm the newest of those on the most images counts.
+    """
+    sides = [
+        (name, {one.norm: one for one in sorted(results, key=lambda one: one.images)})
+        for name, results in zip(names, certified, strict=True)
+        if results
+    ]
+    return [note for one, other in combinations(sides, 2) for note in _notes(*one, *other)]
+
+
+def _notes(
+    one: str, ours: Mapping[Norm, Certification], other: str, theirs: Mapping[Norm, Certification]
+) -> Iterator[str]:
+    if not ours.keys() & theirs.keys():
+        yield f"{one} is certified in {_norms(ours)}, {other} in {_norms(theirs)}: their radii are not comparable"
+    for norm in sorted(ours.keys() & theirs.keys()):
+        if differ := _made_differently(ours[norm], theirs[norm]):
+            yield (
+                f"{one} and {other}, {norm_words(norm)}: certified with {', '.join(differ)}; a difference between "
+                "their certified accuracies is not one of the models alone"
+            )
+
+
+def _norms(certified: Mapping[Norm, Certification]) -> str:
+    return " and ".join(map(norm_words, certified))
+
+
+def _made_differently(one: Certification, other: Certification) -> list[str]:
+    """Return in what the making of two certifications differs: "another alpha (0.001, 0.01)"."""
+    keys = {"bound": "bound", "mode": "method", "rule": "rule", "two_class": "two_class", "alpha": "alpha"}
+    keys |= {"samples": "number of draws", "data": "data", "images": "number of images"}
+    if one.noise.name == other.noise.name:
+        # Else the theorem differs with the noise, which is a difference of the smoothed models.
+        keys["theorem"] = "theorem"
+    pairs = {words: (getattr(one, key), getattr(other, key)) for key, words in keys.items()}
+    return [f"another {words} ({value_words(a)}, {value_words(b)})" for words, (a, b) in pairs.items() if a != b]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from datetime import datetime
 import rushkit
 from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
-from rushkit.report.compare import recipe_differences, significance
+from rushkit.report.compare import certificate_notes, recipe_differences, significance
 from rushkit.report.curves import certified_points, training_curves
 from rushkit.report.families import ENCODER_VERB, Family, recipe_of_run, recipe_text
 from rushkit.report.figures import (
@@ -64,7 +64,9 @@ def build_report(families: Sequence[Family]) -> Report:
 
 def _comparison(families: Sequence[Family], names: list[str]) -> Comparison:
     recipes = [recipe_of_run(family.model) for family in families]
-    return Comparison(names, recipe_differences(recipes), significance(families, names))
+    certified = [[results for _, results in family.results(Certification)] for family in families]
+    notes = certificate_notes(names, certified)
+    return Comparison(names, recipe_differences(recipes), significance(families, names), notes)
 
 
 def _model(family: Family, name: str) -> Model:

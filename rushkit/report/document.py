@@ -16,12 +16,12 @@ from rushkit.report.table import Medium, Table
 from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table
 from rushkit.report.tables.attacks import attacks_table, transfer_table
 from rushkit.report.tables.audits import checks_table, ratios_table
-from rushkit.report.tables.certificates import certified_table
+from rushkit.report.tables.certificates import certified_table, together_words
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.words import value_words
-from rushkit.results.words import PROTOCOL_SENTENCES, certainty, noise_words
+from rushkit.results.words import PROTOCOL_SENTENCES, noise_words
 from rushkit.run.names import RECIPE_FILE
 
 _SEVERITY = ("fail", "warn", "pass", "skipped")
@@ -48,13 +48,14 @@ class Table1:
 
 @dataclass(frozen=True)
 class Certified:
-    """The part of a document on a certification: its figures, their confidence, and their assumptions."""
+    """The part of a document on a certification: its figures, their method, and their assumptions."""
 
     norm: str
     noise: str
     data: str
     images: int
-    certainty: str
+    method: str
+    together: str
     covers: str
     assumptions: tuple[str, ...]
     table: Table
@@ -155,11 +156,13 @@ class Compared:
         recipes: The recipe keys in which they differ; None if they differ in none.
         significance: McNemar's tests; None if they share no measurement.
         needs_note: Whether a test is about a figure that is not the robustness.
+        certificates: A sentence for each two models that were certified by different methods.
     """
 
     recipes: Table | None
     significance: Table | None
     needs_note: bool
+    certificates: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -253,6 +256,7 @@ def _comparison(comparison: Comparison) -> Compared:
         recipes=values_table(comparison.names, comparison.recipes) if comparison.recipes else None,
         significance=significance_table(tests) if tests else None,
         needs_note=any(is_no_bound(test.what) for test in tests),
+        certificates=comparison.certificates,
     )
 
 
@@ -281,9 +285,13 @@ def _model(model: Model) -> ModelPart:
         versions=versions,
         recipe_text=model.recipe_text,
         other=tuple(
-            Other(one.stage, {key: value_words(value) for key, value in one.figures.items()}) for one in model.other
+            Other(one.stage, {key: _figure(value) for key, value in one.figures.items()}) for one in model.other
         ),
     )
+
+
+def _figure(value: bool | int | float | str) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else value_words(value)
 
 
 def _certified(certified: MeasuredCertification) -> Certified:
@@ -293,7 +301,8 @@ def _certified(certified: MeasuredCertification) -> Certified:
         noise=noise_words(certified.noise),
         data=one.data,
         images=one.images,
-        certainty=certainty(one.alpha, one.bound, one.samples),
+        method=one.method,
+        together=together_words(one),
         covers=one.covers,
         assumptions=tuple(one.assumptions),
         table=certified_table(one),

@@ -219,8 +219,8 @@ class Curve(Figures):
 
 # The keys of a certification that report.json keeps: all but what each image did.
 _CERTIFIED = {
-    *("data", "mode", "norm", "rule", "bound", "alpha", "samples", "images", "smoothed", "abstained"),
-    *("average_radius", "certified", "reach", "covers", "assumptions", "checks"),
+    *("data", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images", "smoothed"),
+    *("abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
 }
 
 
@@ -457,11 +457,19 @@ class Significance(Figures):
 
 @dataclass(frozen=True)
 class Comparison(Figures):
-    """Several models side by side; ``recipes`` has the value of each model for every key in which they differ."""
+    """Several models side by side.
+
+    Attributes:
+        names: Of the models.
+        recipes: The value of each model, for every key in which they differ.
+        significance: Image by image.
+        certificates: A sentence for each two models that were certified by different methods.
+    """
 
     names: list[str]
     recipes: dict[str, list[Toml]]
     significance: list[Significance]
+    certificates: list[str]
 
 
 @dataclass(frozen=True)

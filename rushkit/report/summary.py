@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
-from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.recipe.radius import ball_words, eps_words, norm_words
 from rushkit.report import measured
 from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAudit, Model, Table1Row
@@ -17,8 +17,9 @@ from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.results.attacks import Attacks
-from rushkit.results.words import Accuracy, certainty, noise_words
-from rushkit.rounding import as_asked, percent, percent_interval
+from rushkit.results.certification import Certification, CertifiedRate
+from rushkit.results.words import Accuracy, noise_words, proved_words
+from rushkit.rounding import percent, percent_interval
 
 
 def summary(model: Model) -> list[str]:
@@ -111,19 +112,27 @@ def _proved(model: Model) -> Iterator[str]:
     for norm, certified in sorted(largest.items()):
         one = certified.record
         shown = [row for row in one.certified if row.radius > 0 and row.count]
-        proved = f"Proved ({certainty(one.alpha, one.bound, one.samples)}{_other(certified.noise, model)})"
+        proved = f"Proved ({one.method}{_other(certified.noise, model)})"
         if shown:
             row = shown[len(shown) // 2]
             share = f"{percent(row.value)} % [{percent_interval(row.low, row.high)}]"
             yield (
                 f"{proved}: {share} of {row.total} images of {one.data} keep their right class under every "
-                f"{norm_words(norm)} perturbation up to {as_asked(row.radius)}."
+                f"{norm_words(norm)} perturbation up to {eps_words(row.radius)}{_together(one, row)}."
             )
         else:
             yield (
                 f"{proved}: none of {one.images} images of {one.data} keeps its right class "
                 f"at any {norm_words(norm)} radius above 0 that was asked for."
             )
+
+
+def _together(results: Certification, row: CertifiedRate) -> str:
+    if not results.alpha:
+        return ""
+    return (
+        f"; taken together, at least {proved_words(row)} % of these images do, but for one chance of {results.alpha:g}"
+    )
 
 
 def _audited(model: Model) -> Iterator[str]:

@@ -13,10 +13,10 @@ _PROGRAMS = ("rushkit", "__main__.py", "rushkit.exe")
 
 
 def value_words(value: toml.Toml) -> str:
-    """Return a value of a recipe or a result; a dash for None."""
+    """Return a value of a recipe as it was given; a dash for None."""
     if value is None:
         return "–"
-    return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else toml.format_value(value)
+    return value if isinstance(value, str) else toml.format_value(value)
 
 
 def run_of_checkpoint(path: str) -> str:

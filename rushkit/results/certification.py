@@ -19,6 +19,7 @@ from rushkit.results.base import (
     check_same_length,
     check_share,
 )
+from rushkit.results.together import Together, together_at
 
 # A fixed number of draws, a sequential test for each radius, or a count over all splits.
 Mode = Literal["fixed", "sequential", "splits"]
@@ -48,11 +49,15 @@ class Rate(Record):
 
 
 class CertifiedRate(Record):
-    """The share of images that are certified at a radius.
+    """The share of images that are right and certified at a radius.
 
     Attributes:
         radius: Pixel units.
-        count, total, value, low, high: As in ``Rate``.
+        count, total, value, low, high: As in ``Rate``; each image is certified with its own alpha.
+        strict: Number of images that are right and certified at the radius with ``Together.strict_alpha``.
+        proved: Number of images that are right and robust at the radius, at least: of all these images together, and
+            at all radii at once, but for one chance of alpha.
+        proved_value: ``proved / total``.
     """
 
     radius: Size
@@ -61,10 +66,14 @@ class CertifiedRate(Record):
     value: Share
     low: Share
     high: Share
+    strict: Count
+    proved: Count
+    proved_value: Share
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         check_share(self.value, self.count, self.total, self.low, self.high)
+        check_share(self.proved_value, self.proved, self.total, 0.0, self.value)
         return self
 
 
@@ -188,6 +197,7 @@ class Certification(StageResults):
         norm: Norm of the ball.
         rule: The certified rule: majority vote or mean softmax.
         bound: How the probability is bounded.
+        theorem: The theorem that turns the bound into a radius, in a phrase.
         alpha: Probability, for each image, that its certificate is false.
         samples: Largest number of draws that bound the probability.
         selection: Number of draws that choose the class.
@@ -199,6 +209,7 @@ class Certification(StageResults):
         average_radius: Mean radius over all images, counted as 0 if the class is wrong or the procedure abstains.
         average_radius_error: Its standard error; None for a single image.
         certified: Share that is right and certified, by radius.
+        together: What the certificates of all images say together.
         reach: The largest radius that so many draws can certify.
         limit: The radius that no number of draws can exceed; None if there is no such limit.
         covers: A description of what the certificates cover.
@@ -224,6 +235,7 @@ class Certification(StageResults):
     norm: Norm
     rule: Rule
     bound: str
+    theorem: str
     alpha: Share
     samples: Number
     selection: Count
@@ -235,6 +247,7 @@ class Certification(StageResults):
     average_radius: Size
     average_radius_error: Size | None
     certified: list[CertifiedRate]
+    together: Together
     reach: Size
     limit: Size | None
     covers: str
@@ -248,3 +261,30 @@ class Certification(StageResults):
     draws_used: DrawsUsed | None = None
     undecided: Count | None = None
     outcomes: CertificationOutcomes
+
+    @property
+    def method(self) -> str:
+        """How it was certified, in words: the probability of a false certificate, bound, draws and theorem."""
+        bound = "two classes by " * self.two_class + self.bound + " of the mean rule" * (self.rule == "mean")
+        draws = {
+            "fixed": f"alpha {self.alpha:g} for each image, {bound}, {self.samples} draws",
+            "sequential": f"alpha {self.alpha:g} for each image, {bound}, tests of at most {self.samples} draws",
+            "splits": f"exact, all {self.samples} splits",
+        }[self.mode]
+        return f"{draws}; theorem: {self.theorem}"
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Self:
+        outcomes = self.outcomes
+        if not len(outcomes.images) == self.images == self.accuracy.total:
+            raise ValueError(f"there are outcomes of {len(outcomes.images)} images, and not {self.images}")
+        if self.together != together_at(self.alpha, self.images):
+            raise ValueError("its figures for all images together are not those of its alpha")
+        rows = zip(outcomes.predicted, outcomes.labels, outcomes.radius, strict=True)
+        right = [radius for predicted, label, radius in rows if predicted == label]
+        for row in self.certified:
+            if (row.count, row.total) != (sum(radius >= row.radius for radius in right), self.images):
+                raise ValueError(f"not {row.count} of {row.total} images are right and certified at {row.radius}")
+            if row.proved != self.together.proved(row.count, row.strict):
+                raise ValueError(f"not {row.proved} of {row.total} images are proved together at {row.radius}")
+        return self

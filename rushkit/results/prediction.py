@@ -60,6 +60,7 @@ class Prediction(Record):
         alpha: Probability, for each image, that its certificate is false.
         rule: Majority vote or mean softmax.
         bound: How the probability is bounded.
+        theorem: The theorem that turns the bound into a radius, in a phrase.
         warnings: Warnings about the model.
         explanation: An explanation of the columns.
         predictions: The prediction for each image.
@@ -75,6 +76,7 @@ class Prediction(Record):
     alpha: Share
     rule: Rule
     bound: str
+    theorem: str
     warnings: list[str]
     explanation: str
     predictions: list[PredictedImage]

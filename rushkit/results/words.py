@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rushkit.recipe.schema import Noise
 from rushkit.results.clustering import Clusters
-from rushkit.rounding import percent, percent_interval
+from rushkit.rounding import floor_percent, percent, percent_interval
 
 # Figures under the paper's protocol, or weaker than strict, must always be shown with these.
 PROTOCOL_SENTENCES = (
@@ -61,6 +61,15 @@ class Rate(Protocol):
         ...
 
 
+class Proved(Protocol):
+    """What certificates say of all their images together."""
+
+    @property
+    def proved_value(self) -> float:
+        """The share, in [0, 1]."""
+        ...
+
+
 def interval(share: float, low: float, high: float) -> str:
     """Return a share with its interval in percent: 0.8791 in [0.8638, 0.8932] -> "87.9 [86.3, 89.4]"."""
     return f"{percent(share)} [{percent_interval(low, high)}]"
@@ -74,6 +83,11 @@ def accuracy_words(row: Accuracy) -> str:
 def rate_words(row: Rate) -> str:
     """Return ``interval`` of a rate."""
     return interval(row.value, row.low, row.high)
+
+
+def proved_words(row: Proved) -> str:
+    """Return in percent, rounded down, how many images are right and robust together at least: 0.8799 -> "87.9"."""
+    return floor_percent(row.proved_value)
 
 
 def plain_noise(noise: Noise) -> dict[str, object]:
@@ -117,11 +131,6 @@ def encoder_words(name: str) -> str:
 def points_words(way: str) -> str:
     """Return how a probe chose its points x'."""
     return {"random": "random in the ball", "ascent": "found by ascent"}.get(way, way)
-
-
-def certainty(alpha: float, bound: str, samples: int) -> str:
-    """Return how sure a certification is: "alpha 0.001 for each image, clopper-pearson, 10000 draws", or "exact"."""
-    return f"alpha {alpha:g} for each image, {bound}, {samples} draws" if alpha else "exact"
 
 
 def p_value(p: float) -> str:

@@ -171,10 +171,11 @@ class TestMistakes:
         assert "certify.alpha" in said.err
         assert not list(runs.glob("*-certify-*"))
 
+    @pytest.mark.parametrize("alpha", ["9e-291", "1e-320"])
     @pytest.mark.parametrize("bound", ["clopper-pearson", "randomized", "betting"])
-    def test_an_alpha_that_float64_cannot_hold(self, fails, runs, bound):
-        said = fails(2, "certify", "--alpha", "1e-320", *sets(f"certify.bound={bound}"))
-        assert "smaller than float64 can bound" in said.err
+    def test_an_alpha_whose_share_for_each_image_float64_cannot_hold(self, fails, runs, bound, alpha):
+        said = fails(2, "certify", "--alpha", alpha, *sets(f"certify.bound={bound}"))
+        assert "certify.alpha: must be at least 1e-290: shared by all images, less is smaller than float64" in said.err
         assert not list(runs.glob("*-certify-*"))
 
     def test_too_few_draws_for_alpha(self, fails, cli, runs):
@@ -201,19 +202,64 @@ class TestMistakes:
 
     @pytest.mark.usefixtures("pixel_noise")
     def test_a_noise_without_a_theorem_for_the_norm(self, fails, cli, runs):
-        said = fails(2, "certify", "--norm", "l2", *sets("noise.name=pixels"))
-        assert "'pixels'" in said.err or "'PixelNoise'" in said.err
-        assert "no theorem for l2; it has: l1" in said.err
+        before = contents(runs)
+        for norm in ("l2", "linf"):
+            for words in ((), ("--radius", "0.1")):
+                said = fails(2, "certify", "--norm", norm, *words, *sets("noise.name=pixels"))
+                assert "noise 'PixelNoise' has no theorem for l" in said.err
+                assert "it has: l1" in said.err
+                assert "--norm l1" in said.err
+        assert contents(runs) == before
         found = certify(cli, "--norm", "l1", *sets("noise.name=pixels"))
         assert "has no theorem" in found["covers"]
+        assert found["theorem"] == "the noise's own theorem"
+        counted = contents(runs)
+        said = fails(2, "certify", "--from-counts", found["run"], "--norm", "linf")
+        assert "no theorem for l-inf; it has: l1" in said.err
         said = fails(2, "certify", "--norm", "l1", *sets("noise.name=pixels", "certify.two_class=true"))
         assert "no theorem for two classes" in said.err
+        assert contents(runs) == counted
+
+    @pytest.mark.usefixtures("pixel_noise")
+    def test_a_noise_that_names_its_theorem_by_no_words(self, fails, runs, monkeypatch):
+        monkeypatch.setattr(PixelNoise, "theorem", lambda noise, norm: ["Bernstein"], raising=False)
+        before = contents(runs)
+        said = fails(3, "certify", "--norm", "l1", *sets("noise.name=pixels"))
+        assert "noise 'PixelNoise' names its theorem by list, and not in words" in said.err
+        assert contents(runs) == before
+
+    def test_the_smallest_alpha_is_shared_by_all_images(self, cli, runs):
+        said = cli("certify", "--alpha", "1e-290", "--samples", "1000", *FEW[2:], "--json", "-q")
+        assert said.code == 0, said.err
+        found = json.loads(said.out)
+        assert found["together"] == {"most_false": 1, "strict_alpha": 1e-290 / 2 / 3}
 
     @pytest.mark.parametrize("change", ["noise.scale=0.2", "system.seed=9", "data.limit=20"])
     def test_counts_of_something_else(self, cli, fails, runs, change):
         found = certify(cli)
         said = fails(2, "certify", "--from-counts", found["run"], *sets(change))
         assert f"of another {change.partition('.')[0].replace('system', 'seed')}" in said.err
+
+    def test_radii_of_another_norm_than_the_counts(self, cli, fails, runs):
+        found = certify(cli, "--norm", "l1", "--radius", "0.15", "--radius", "8/255")
+        before = contents(runs)
+        for change in (("--norm", "l2"), sets("certify.norm=l2")):
+            said = fails(2, "certify", "--from-counts", found["run"], *change)
+            assert "the counts are of l1 0.15, 8/255, and the norm is now l2" in said.err
+            assert "--norm l2 --radius R" in said.err
+        assert contents(runs) == before
+        assert cli("certify", "--from-counts", found["run"], "--norm", "l2", "--radius", "0.15", "-q").code == 0
+
+    @pytest.mark.parametrize(
+        "setting", ["certify.bound=clopper-pearson", "certify.two_class=true", "certify.rule=mean"]
+    )
+    def test_counts_of_sequential_tests_hold_for_the_betting_bound_only(self, cli, fails, runs, setting):
+        found = certify(cli, "--norm", "l1", "--radius", "0.15")
+        before = contents(runs)
+        said = fails(2, "certify", "--from-counts", found["run"], *sets(setting))
+        assert "these counts are of sequential tests, which stopped when the votes of one class decided" in said.err
+        assert "or certify anew" in said.err
+        assert contents(runs) == before
 
     def test_counts_of_another_model(self, cli, fails, runs):
         found = certify(cli)

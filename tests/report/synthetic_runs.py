@@ -33,6 +33,7 @@ from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcom
 from rushkit.results.imported import CleanCheck, Imported, Origin
 from rushkit.results.intervals import accuracy_row, figures_by_rule
 from rushkit.results.notes import Check
+from rushkit.results.together import Together, together_at
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.metrics import MetricsLog
@@ -226,16 +227,25 @@ def attacks(*rows: AttackRow, noise: Noise = NOISE) -> Attacks:
     return Attacks(recipe="cifar10", source="x", data="cifar10", noise=noise, attacks=list(rows), failed=[])
 
 
+def certified_row(radius: float, share: dict[str, Any], together: Together, strict: int = 0) -> CertifiedRate:
+    """The row of a radius; of the certified images ``strict`` are also certified at the alpha of the strict ones."""
+    strict = share["count"] if together.most_false == 0 else strict
+    proved = together.proved(share["count"], strict)
+    return CertifiedRate(radius=radius, **share, strict=strict, proved=proved, proved_value=proved / share["total"])
+
+
 def certification(
     radii: Sequence[float],
     right: Sequence[bool],
     mode: Mode = "fixed",
     norm: str = "l1",
     noise: Noise = NOISE,
+    asked: Sequence[float] = (0.0, 0.1, 0.2),
     **facts: Any,
 ) -> Certification:
-    """Results of ``rushkit certify``; ``facts`` replace fields."""
+    """Results of ``rushkit certify`` at the radii that were asked for; ``facts`` replace fields."""
     total = len(radii)
+    together = together_at(facts.get("alpha", 0.001), total)
     pairs = list(zip(radii, right, strict=True))
 
     def share(count: int) -> dict[str, Any]:
@@ -252,6 +262,7 @@ def certification(
         "norm": norm,
         "rule": "majority",
         "bound": "clopper-pearson",
+        "theorem": "Neyman-Pearson, tight",
         "alpha": 0.001,
         "samples": 1000,
         "selection": 100,
@@ -263,8 +274,9 @@ def certification(
         "average_radius": 0.1,
         "average_radius_error": 0.01,
         "certified": [
-            CertifiedRate(radius=r, **share(sum(hit and radius >= r for radius, hit in pairs))) for r in (0.0, 0.1, 0.2)
+            certified_row(r, share(sum(hit and radius >= r for radius, hit in pairs)), together) for r in asked
         ],
+        "together": together,
         "reach": 0.3,
         "limit": None,
         "covers": "Covered: little.",

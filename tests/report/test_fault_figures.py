@@ -31,8 +31,7 @@ def shown(table) -> str:
 @pytest.fixture
 def asked():
     """A certification that was asked for one radius of many digits."""
-    results = certification([0.2, 0.05], [True, True], mode="sequential")
-    return results.with_changes(certified=[results.certified[0].with_changes(radius=ASKED)])
+    return certification([0.2, 0.05], [True, True], mode="sequential", asked=[ASKED])
 
 
 def test_the_terminal_writes_a_radius_as_asked(asked):
@@ -87,6 +86,7 @@ def test_the_bounds_of_a_prediction_are_not_floored_by_a_floats_last_bit():
         alpha=0.001,
         rule="majority",
         bound="clopper-pearson",
+        theorem="Neyman-Pearson, tight",
         warnings=[],
         explanation="",
         predictions=[image],

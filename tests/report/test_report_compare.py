@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from scipy.stats import binomtest
-from synthetic_runs import attack_row, attacks, evaluation, recipe_of
+from synthetic_runs import attack_row, attacks, certification, evaluation, recipe_of
 
-from rushkit.report.compare import recipe_differences
+from rushkit.cli.app import main
+from rushkit.recipe.schema import Noise
+from rushkit.report.compare import certificate_notes, recipe_differences
 from rushkit.report.compare import significance as compare_models
+from rushkit.report.content import build_report
+from rushkit.report.document import build_document
 from rushkit.report.families import gather
+from rushkit.report.page.render import markdown, page
 from rushkit.results.attacks import Candidate
 
 
@@ -131,3 +138,79 @@ def test_recipes_differ_in_what_changes_figures_only():
         "system.chunk": [0, 9]
     }
     assert recipe_differences([recipe_of("cifar10"), None])["data.name"] == ["cifar10", None]
+
+
+def certified(**facts):
+    return certification([0.05, 0.15, 0.25, 0.25], [True, True, True, False], **facts)
+
+
+def test_certificates_that_were_made_alike_need_no_word():
+    assert certificate_notes(["a", "b"], [[certified()], [certified()]]) == []
+    assert certificate_notes(["a", "b"], [[certified()], []]) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"bound": "betting"}, "another bound (clopper-pearson, betting)"),
+        ({"mode": "sequential"}, "another method (fixed, sequential)"),
+        ({"rule": "mean"}, "another rule (majority, mean)"),
+        ({"two_class": True}, "another two_class (false, true)"),
+        ({"alpha": 0.01}, "another alpha (0.001, 0.01)"),
+        ({"samples": 500}, "another number of draws (1000, 500)"),
+        ({"data": "digits/test"}, "another data (cifar10/test, digits/test)"),
+        ({"theorem": "l1 radius / sqrt(d)"}, "another theorem (Neyman-Pearson, tight, l1 radius / sqrt(d))"),
+    ],
+)
+def test_certificates_that_were_made_differently_say_in_what_and_that_it_may_not_be_the_models(facts, words):
+    (note,) = certificate_notes(["a", "b"], [[certified()], [certified(**facts)]])
+    assert note.startswith(f"a and b, l1: certified with {words}; ")
+    assert "is not one of the models alone" in note
+
+
+def test_another_noise_has_another_theorem_which_is_a_difference_of_the_models():
+    other = certified(noise=Noise(name="laplace", scale=0.1), theorem="another")
+    assert certificate_notes(["a", "b"], [[certified()], [other]]) == []
+
+
+def test_radii_in_other_norms_are_not_comparable():
+    (note,) = certificate_notes(["a", "b"], [[certified()], [certified(norm="linf"), certified(norm="l2")]])
+    assert note == "a is certified in l1, b in l-inf and l2: their radii are not comparable"
+
+
+def test_of_several_certifications_in_a_norm_the_newest_on_the_most_images_counts():
+    few = certification([0.1], [True], alpha=0.5)
+    assert certificate_notes(["a", "b"], [[certified(), few], [certified(alpha=0.5), certified()]]) == []
+
+
+def test_compare_names_the_method_of_each_run_and_that_they_differ(runs, capsys):
+    model = runs.model()
+    one, other = runs.add("certify", model, certified()), runs.add("certify", model, certified(alpha=0.01))
+    assert main(["runs", "compare", str(one.path), str(other.path), str(model.path)]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    for words in ("certified by", "together", "another alpha (0.001, 0.01)"):
+        assert words in said
+    assert main(["runs", "compare", str(one.path), str(other.path), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert [words.partition(" for")[0] for words in compared["certified by"]] == ["alpha 0.001", "alpha 0.01"]
+    assert compared["together"] == ["at least 25.0 %", "at least 25.0 %"]
+    (note,) = compared["certificates"]
+    assert note.startswith(f"{one.path.name} and {other.path.name}, l1: certified with another alpha (0.001, 0.01)")
+
+
+def test_runs_that_certify_nothing_are_compared_without_a_word_on_it(runs, capsys):
+    one, other = runs.model(), runs.model()
+    assert main(["runs", "compare", str(one.path), str(other.path), "--json"]) == 0
+    compared = json.loads(capsys.readouterr().out)
+    assert "certified by" not in compared
+    assert compared["certificates"] == []
+
+
+def test_a_report_of_two_models_says_that_their_certificates_were_made_differently(runs):
+    one, other = runs.model(), runs.model()
+    runs.add("certify", one, certified())
+    runs.add("certify", other, certified(bound="betting"))
+    document = build_document(build_report([gather(one), gather(other)]))
+    words = "another bound (clopper-pearson, betting)"
+    assert words in markdown(document, "report.html")
+    assert words in page(document, "report.md")

@@ -230,8 +230,10 @@ def test_the_summary_quotes_strict_and_never_paper(measured):
     assert "75.0 %" in text
     assert "strict: 29.2 %" in text
     assert "66.7" not in text
-    assert "Proved (alpha 0.001 for each image, clopper-pearson, 1000 draws): 25.0 % [4.5, 70.0] of 4 images" in text
-    assert "keep their right class under every l1 perturbation up to 0.2" in text
+    method = "alpha 0.001 for each image, clopper-pearson, 1000 draws; theorem: Neyman-Pearson, tight"
+    assert f"Proved ({method}): 25.0 % [4.5, 70.0] of 4 images" in text
+    assert "keep their right class under every l1 perturbation up to 0.2; taken together, at least 0.0 % of" in text
+    assert "of these images do, but for one chance of 0.001." in text
     assert "gives reasons to doubt the figures under attack: RK102 check-1" in text
 
 

@@ -56,8 +56,9 @@ def test_every_figure_has_its_interval_and_its_images():
     assert first == "pgd l-inf 8/255 strict, m = 64: 50.0 [9.4, 90.6] %, clean 100.0 %, n = 2"
     assert second == "  the same images asked of other: 100.0 [34.2, 100.0] %"
     certified = figures(certification([0.1], [True]))
-    assert certified[0].endswith("alpha 0.001 for each image, clopper-pearson, 1000 draws:")
-    assert certified[1] == "l1 0: 100.0 [20.6, 100.0] %, n = 1"
+    method = "alpha 0.001 for each image, clopper-pearson, 1000 draws; theorem: Neyman-Pearson, tight"
+    assert certified[0] == f"certified on cifar10/test, {method}:"
+    assert certified[1] == "l1 0: 100.0 [20.6, 100.0] %, together at least 100.0 %, n = 1"
     assert figures(probed("random"))[1].startswith("random weights, x' found by ascent: 0.250 [")
     assert figures(IMPORTED)[1] == "cifar10/test, clean, without noise: 50.0 [10.0, 90.0] %, n = 4"
     assert figures(finetuning(0.25)) == ["epochs: 2", "loaded: 0", "loss: 0.25"]

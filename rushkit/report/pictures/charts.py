@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -19,6 +19,11 @@ _FEW = 12
 _APART = 34
 
 
+def six_digits(x: float) -> str:
+    """Return a number as a tooltip shows it."""
+    return f"{x:.6g}"
+
+
 @dataclass(frozen=True)
 class Series:
     """One line of a chart.
@@ -31,6 +36,7 @@ class Series:
         colour: Its number among the page's colours.
         dashed: Whether the line is.
         marked: Whether the points are shown as such where they are few.
+        x_words: Writes x where a point is pointed at.
     """
 
     name: str
@@ -40,6 +46,7 @@ class Series:
     colour: int = 0
     dashed: bool = False
     marked: bool = True
+    x_words: Callable[[float], str] = six_digits
 
     @property
     def shade(self) -> int:
@@ -166,7 +173,7 @@ def _line(one: Series, frame: _Frame) -> str:
     if one.kind == "points" or (one.marked and len(one.points) <= _FEW):
         dots = "".join(
             f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
-            f"<title>{escape(one.name)}: {x:.6g}, {y:.4g}</title></circle>"
+            f"<title>{escape(one.name)}: {one.x_words(x)}, {y:.4g}</title></circle>"
             for x, y in one.points
         )
     else:

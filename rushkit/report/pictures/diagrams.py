@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.recipe.radius import ball_words, eps_words, norm_words
 from rushkit.report.figures import Model
 from rushkit.report.measured import on_test
 from rushkit.report.pictures.charts import Chart, Series, chart
 from rushkit.results.attacks import variant_words
 from rushkit.results.words import encoder_words, noise_words, points_words
+from rushkit.rounding import floor_radius
 
 _NAMES = {
     "loss": "loss",
@@ -68,7 +69,8 @@ def certified(models: Sequence[Model]) -> list[Chart]:
             series, curve = groups.setdefault(one.record.norm, []), one.curve
             columns = ([100 * share for share in shares] for shares in (curve.value, curve.low, curve.high))
             rows = list(zip(curve.radius, *columns, strict=True))
-            how = "tested radii" if curve.tested else f"{one.record.bound}, {one.record.samples} draws"
+            how = f"{one.record.bound}, " + ("tested radii" if curve.tested else f"{one.record.samples} draws")
+            how += f", alpha {one.record.alpha:g}" if one.record.alpha else ""
             whose = f"{model.name}, " if len(models) > 1 else ""
             series.append(
                 Series(
@@ -77,6 +79,7 @@ def certified(models: Sequence[Model]) -> list[Chart]:
                     spread=[(radius, low, high) for radius, _, low, high in rows],
                     kind="points" if curve.tested else "step",
                     colour=len(series),
+                    x_words=eps_words if curve.tested else floor_radius,
                 )
             )
     return [
@@ -86,8 +89,8 @@ def certified(models: Sequence[Model]) -> list[Chart]:
             f"{norm_words(norm)} radius, pixels in [0, 1]",
             "certified accuracy, %",
             (0, 100),
-            "The share of images that are right and proved to stay so within the radius, with 95% intervals: a lower "
-            "bound of the robustness.",
+            "The share of images that are right and proved to stay so within the radius, each with a chance alpha of "
+            "being wrong; with 95% intervals: a lower bound of the robustness.",
         )
         for norm, series in sorted(groups.items())
     ]

@@ -32,19 +32,23 @@ def certified_curve(results: Certification) -> Figure:
     else:
         axes.fill_between(points.radius, low, high, step="pre", alpha=0.25, linewidth=0)
         axes.step(points.radius, value, where="pre", label="certified")
+    if results.alpha:
+        together = [100 * row.proved_value for row in results.certified]
+        radii = [row.radius for row in results.certified]
+        axes.plot(radii, together, "_", color="black", markersize=14, zorder=3, label="together at least")
     for row in results.empirical:
         share = 100 * row.empirical / row.images
         label = f"{row.attack} {protocol_words(row)}, m = {row.samples}"
         axes.plot([row.eps], [share], "v", label=f"under attack: {label}")
     axes.axhline(100 * results.smoothed.value, linestyle=":", color="gray", label="clean, smoothed")
     images = len(results.outcomes.labels)
-    certainty = f"alpha {results.alpha:g}" if results.alpha else "no chance of error"
     axes.set(
         xlabel=f"{norm_words(results.norm)} radius (pixels in [0, 1])",
         ylabel="accuracy, %",
         ylim=(0, 100),
-        title=f"{results.data}, {noise_words(plain_noise(results.noise))}: {images} images, {certainty}",
     )
+    about = f"{results.data}, {noise_words(plain_noise(results.noise))}: {images} images"
+    axes.set_title("\n".join([about, *results.method.split("; ")]), fontsize="small")
     axes.set_xlim(left=0)
     axes.legend(fontsize="small")
     return figure

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.recipe.radius import ball_words, eps_words, norm_words
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
 from rushkit.results.certification import Certification, CertifiedRate, EmpiricalRow
 from rushkit.results.prediction import PredictedImage, Prediction
-from rushkit.results.words import noise_words, plain_noise, rate_words
-from rushkit.rounding import as_asked, floor_radius, percent, percent_interval
+from rushkit.results.words import noise_words, plain_noise, proved_words, rate_words
+from rushkit.rounding import floor_radius, percent, percent_interval
 
 
 def certified_table(results: Certification, caption: str = "") -> Table:
@@ -20,12 +20,24 @@ def certified_table(results: Certification, caption: str = "") -> Table:
         return Cell(percent(row.value), (percent_interval(row.low, row.high, " – "),), rate_words(row), strong=True)
 
     columns: list[Column[CertifiedRate]] = [
-        column(f"{norm_words(results.norm)} radius", lambda row: as_asked(row.radius)),
+        column(f"{norm_words(results.norm)} radius", lambda row: eps_words(row.radius)),
         column("certified, %", certified, line="certified % [95%]"),
+        column("together at least, %", proved_words, line="together at least %"),
         column("right", lambda row: row.count, media=PAGE | TERMINAL),
         column("images", lambda row: row.total),
     ]
     return build_table(results.certified, columns, caption, kind="sticky")
+
+
+def together_words(results: Certification) -> str:
+    """Explain the column of what holds for all images together, beside the certified share and its interval."""
+    if not results.alpha:
+        return "Nothing is left to chance: together as many are right and robust as are certified."
+    return (
+        f"Together at least: so many of these {results.images} images are right and robust within the radius, at all "
+        f"radii at once, but for one chance of {results.alpha:g} in all. Certified: each image but for a chance of its "
+        "own. The interval is about other images like these, not about the draws."
+    )
 
 
 def empirical_table(rows: Sequence[EmpiricalRow]) -> Table:
@@ -57,5 +69,8 @@ def prediction_table(results: Prediction) -> Table:
         column(f"{norm_words(results.norm)} radius", lambda row: floor_radius(row.radius)),
         column("note", lambda row: "; ".join(row.notes), left=True),
     ]
-    caption = f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image"
+    caption = (
+        f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image, {results.bound}, "
+        f"{results.theorem}"
+    )
     return build_table(results.predictions, columns, caption)

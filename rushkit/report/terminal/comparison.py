@@ -11,11 +11,10 @@ from rushkit.recipe.toml import Toml
 from rushkit.report.figures import Significance
 from rushkit.report.tables.comparison import significance_table, values_table
 from rushkit.report.terminal.render import render_table
-from rushkit.results.words import PROTOCOL_NOTE
 
 
 def comparison_table(
-    names: Sequence[str], rows: Mapping[str, Sequence[Toml]], tests: Sequence[Significance], note: bool
+    names: Sequence[str], rows: Mapping[str, Sequence[Toml]], tests: Sequence[Significance], notes: Sequence[str]
 ) -> RenderableType:
     """Return facts and recipe keys of each run, and McNemar's test where two share images.
 
@@ -23,11 +22,10 @@ def comparison_table(
         names: Of the runs.
         rows: Fact or key -> its value for each run.
         tests: Image by image.
-        note: Whether a figure among them needs the note on protocols.
+        notes: What a reader must know of the figures.
     """
     parts: list[RenderableType] = [render_table(values_table(names, rows, first=""))]
     if tests:
         parts.append(render_table(significance_table(tests), "image by image (McNemar's exact test)", left=True))
-    if note:
-        parts.append(Text(PROTOCOL_NOTE))
+    parts += map(Text, notes)
     return Group(*parts)

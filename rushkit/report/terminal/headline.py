@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from rushkit.recipe.radius import ball_words, norm_words
+from rushkit.recipe.radius import ball_words
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
 from rushkit.report.tables.selftests import totals_words
@@ -13,16 +14,16 @@ from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks, variant_words
 from rushkit.results.auditing import POWER_CHECK, Audit
-from rushkit.results.certification import Certification
+from rushkit.results.certification import Certification, CertifiedRate
 from rushkit.results.clustering import Clustering
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
-from rushkit.results.words import accuracy_words, certainty, cluster_words, encoder_words, points_words, rate_words
+from rushkit.results.words import accuracy_words, cluster_words, encoder_words, points_words, proved_words, rate_words
 from rushkit.robustness.deviations import settings_line
-from rushkit.rounding import as_asked, percent
+from rushkit.rounding import percent
 
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo
@@ -83,6 +84,21 @@ def _line(
             return "" if results.loss is None else f"loss {results.loss:.3f}"
 
 
+def methods_of(runs: Sequence[RunInfo]) -> dict[str, list[str | None]]:
+    """Return for each run how it was certified, and what holds for all of its images together, beside its headline.
+
+    None for a run that certified nothing; empty if none did.
+    """
+    records = [run.record() for run in runs]
+    certified = [record if isinstance(record, Certification) else None for record in records]
+    if not any(certified):
+        return {}
+    return {
+        "certified by": [one.method if one else None for one in certified],
+        "together": [f"at least {proved_words(_middle(one))} %" if one else None for one in certified],
+    }
+
+
 def figures(results: Results) -> list[str]:
     """Return the main figures of a run's verb, with intervals."""
     match results:
@@ -128,9 +144,14 @@ def _attacked_line(results: Attacks) -> Headline:
 
 
 def _certified_line(results: Certification) -> str:
-    row = results.certified[len(results.certified) // 2]
-    ball = f"{norm_words(results.norm)} {as_asked(row.radius)}"
+    row = _middle(results)
+    ball = ball_words(results.norm, row.radius)
     return f"{percent(row.value)} % certified at {ball}, n = {row.total}, alpha {results.alpha:g}"
+
+
+def _middle(results: Certification) -> CertifiedRate:
+    """Return the one radius of a certification that a line has room for."""
+    return results.certified[len(results.certified) // 2]
 
 
 def _probed_line(results: Probe) -> str:
@@ -195,11 +216,11 @@ def _attacked(results: Attacks) -> list[str]:
 
 def _certified(results: Certification) -> list[str]:
     rows = [
-        f"{norm_words(results.norm)} {as_asked(row.radius)}: {rate_words(row)} %, n = {row.total}"
+        f"{ball_words(results.norm, row.radius)}: {rate_words(row)} %, together at least {proved_words(row)} %, "
+        f"n = {row.total}"
         for row in results.certified
     ]
-    sure = certainty(results.alpha, results.bound, results.samples)
-    return [f"certified on {results.data}, {sure}:", *rows]
+    return [f"certified on {results.data}, {results.method}:", *rows]
 
 
 def _audited(results: Audit) -> list[str]:

@@ -19,7 +19,8 @@ def render_table(table: Table, title: str = "", left: bool = False) -> rich_tabl
     shown = table.on("terminal")
     rendered = rich_table.Table(title=title or shown.caption or None, title_justify="left" if left else "center")
     for heading in shown.headings:
-        rendered.add_column(heading.flat, justify="left" if heading.left else "right")
+        # Folded and not cut: a radius of many digits is the one that was asked for with its last digit only.
+        rendered.add_column(heading.flat, justify="left" if heading.left else "right", overflow="fold")
     for row in shown.rows:
         rendered.add_row(*map(_rendered, row))
     return rendered

@@ -29,7 +29,6 @@ from rushkit.results.selftest import SelfTest
 from rushkit.results.words import (
     PROTOCOL_NOTE,
     accuracy_words,
-    certainty,
     noise_words,
     plain_noise,
     rate_words,
@@ -97,7 +96,7 @@ def _converged(rows: Sequence[MeasuredAttack]) -> list[tuple[MeasuredAttack, str
 def certified_table(results: Certification) -> RenderableType:
     """Return certified accuracy at each radius, what surrounds it, and what it covers."""
     lines = [
-        f"certainty: {certainty(results.alpha, results.bound, results.samples)}",
+        f"method: {results.method}",
         f"clean accuracy of the smoothed classifier: {rate_words(results.smoothed)} %",
         f"abstained: {rate_words(results.abstained)} %",
     ]
@@ -112,6 +111,7 @@ def certified_table(results: Certification) -> RenderableType:
     title = f"certified accuracy, {results.data}, noise {_noise(results)}"
     parts: list[RenderableType] = [
         render_table(certificates.certified_table(results), title),
+        Text(certificates.together_words(results)),
         Text("\n".join(lines)),
     ]
     if results.empirical:
