@@ -29,8 +29,8 @@ def l1_distance(tail: Probabilities) -> Probabilities:
     Args:
         tail: t, (N,) in [``SMALLEST_TAIL``, 1/2].
     """
-    # Each form keeps its digits where it is used: 2t and 1 − 2t are exact there.
-    return np.where(tail < 0.25, -np.log(2.0 * tail), -np.log1p(2.0 * tail - 1.0))
+    # 2t is exact, so the logarithm keeps its digits near 1/2 as well.
+    return -np.log(2.0 * tail)
 
 
 def l2_distance(tail: Probabilities, dim: int) -> Probabilities:
