@@ -1,22 +1,10 @@
-"""Radii to 40 digits by mpmath, which share no code with ``rushkit.noises``, for λ = b = 1."""
+"""What certificates are measured against: radii to 40 digits, for λ = b = 1, and the fewest draws of a test."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 import mpmath
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
-Mass = NDArray[np.float64]
-
-# Draws within which a sequential test decides, up to the share of images that ``mean_draws`` checks.
-LONGEST = 6000
-LEFT_OVER = 1e-6
 
 
 def uniform_linf(p: float, dim: int) -> mpmath.mpf:
@@ -64,83 +52,6 @@ def _laplace_quantile(p: float) -> mpmath.mpf:
     return mpmath.log(2 * share) if p < 0.5 else -mpmath.log(2 * (1 - share))
 
 
-@dataclass(frozen=True)
-class Boundaries:
-    """Where a sequential test stops.
-
-    Attributes:
-        looks: (m,) numbers of draws after which it looks, rising.
-        certified: (m,) the fewest successes that certify; more than the draws where none do.
-        refuted: (m,) the most successes that refute; −1 where none do.
-    """
-
-    looks: Integers
-    certified: Integers
-    refuted: Integers
-
-
-def boundaries(decide: Callable[[Integers, Integers], Integers], looks: Iterable[int]) -> Boundaries:
-    """Find where a test stops, by bisection over the successes.
-
-    Args:
-        decide: (successes, trials) -> +1, −1 or 0; rising with the successes.
-        looks: Numbers of draws after which it looks.
-    """
-    trials = np.fromiter(looks, dtype=np.int64)
-
-    def fewest(verdict: int) -> Integers:
-        low, high = np.zeros_like(trials), trials + 1
-        while np.any(low < high):
-            middle = (low + high) // 2
-            reached = (decide(np.minimum(middle, trials), trials) >= verdict) | (middle > trials)
-            open_ = low < high
-            low, high = np.where(open_ & ~reached, middle + 1, low), np.where(open_ & reached, middle, high)
-        return low
-
-    return Boundaries(trials, fewest(1), fewest(0) - 1)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a sequential test does at one p, exactly.
-
-    Attributes:
-        draws: Mean number of draws.
-        certified: Probability that it ever certifies.
-        refuted: Probability that it ever refutes.
-        open: Probability that it has not decided at the last look.
-    """
-
-    draws: float
-    certified: float
-    refuted: float
-    open: float
-
-
-def run_exactly(stops: Boundaries, p: float) -> Outcome:
-    """Return what a test does where each draw succeeds with probability p, by dynamic programming over the counts."""
-    share: Mass = np.ones(1)
-    drawn, draws, certified, refuted = 0, 0.0, 0.0, 0.0
-    for look, above, below in zip(stops.looks.tolist(), stops.certified.tolist(), stops.refuted.tolist(), strict=True):
-        draws += share.sum() * (look - drawn)
-        for _ in range(look - drawn):
-            share = np.append(share * (1.0 - p), 0.0) + np.append(0.0, share * p)
-        drawn = look
-        certified += share[above:].sum()
-        refuted += share[: below + 1].sum()
-        share[above:] = 0.0
-        share[: below + 1] = 0.0
-    return Outcome(draws, certified, refuted, float(share.sum()))
-
-
-def mean_draws(stops: Boundaries, p: float) -> float:
-    """Return the mean number of draws of a test that decides almost surely within its looks."""
-    outcome = run_exactly(stops, p)
-    if outcome.open > LEFT_OVER:
-        raise ValueError(f"{outcome.open:g} of the images are undecided at the last look")
-    return outcome.draws
-
-
 def fewest_draws(p: float, p0: float, alpha: float) -> float:
     """Return what no test can stay below on average: both kinds of false claim at most alpha (Wald 1945).
 
@@ -151,8 +62,3 @@ def fewest_draws(p: float, p0: float, alpha: float) -> float:
 
 def _divergence(p: float, q: float) -> float:
     return p * math.log(p / q) + (1.0 - p) * math.log((1.0 - p) / (1.0 - q))
-
-
-def equal_looks(every: int, longest: int = LONGEST) -> Sequence[int]:
-    """Return looks after every so many draws."""
-    return range(every, longest + 1, every)

@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from certificate_exact import Boundaries
 from numpy.typing import NDArray
 from scipy.stats import norm
+from sequential_exact import Boundaries
 
 from rushkit.errors import UsageError
 
@@ -113,19 +113,18 @@ class ConfSeq:
                 "conf_seq_thresholds", folder / "thresholds.py", "RS_conf_seq", "vvoracek/RS_conf_seq"
             )
 
-    def boundaries(self, p0: float, alpha: float, longest: int, union: bool = False) -> Boundaries:
-        """Return where its test of p > p0 stops, which looks after every draw.
+    def boundaries(self, p0: float, alpha: float, longest: int) -> Boundaries:
+        """Return where its betting test of p > p0 stops, which looks after every draw.
 
         Args:
             p0: The probability to be exceeded.
-            alpha: As its functions take it.
+            alpha: As its function takes it.
             longest: The last look.
-            union: A union bound over rare looks, instead of betting.
         """
-        thresholds = self._thresholds.get_thresholds_union_bound if union else self._thresholds.get_thresholds
-        below, above = thresholds(p=p0, alpha=alpha, n=longest + 1)
+        below, above = self._thresholds.get_thresholds(p=p0, alpha=alpha, n=longest + 1)
         looks = np.arange(1, longest + 1)
-        return Boundaries(looks, np.minimum(np.array(above)[1:], looks + 1), np.maximum(np.array(below)[1:], -1))
+        certify = np.minimum(np.array(above)[1:], looks + 1)
+        return Boundaries(looks, certify[None], np.maximum(np.array(below)[1:], -1)[None])
 
 
 def _module(name: str, file: Path, peer: str, repository: str) -> types.ModuleType:

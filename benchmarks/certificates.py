@@ -21,7 +21,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -31,13 +31,14 @@ import certificate_reach
 import mpmath
 import numpy as np
 import torch
-from certificate_exact import Boundaries, Integers, boundaries, equal_looks, mean_draws
 from certificate_peers import ConfSeq, Rs4a, peers_of
 from numpy.typing import NDArray
 from scipy.special import betaln, xlog1py, xlogy
+from sequential_exact import Boundaries, ever_certified, ever_refuted, one_sided, outcome, two_sided
 
 from rushkit.bench import race
-from rushkit.certificates import SequentialTest, certify_counts
+from rushkit.certificates import certify_counts
+from rushkit.certification.tasks import looks
 from rushkit.errors import UsageError
 from rushkit.files import write_atomic
 from rushkit.noises import Norm
@@ -49,15 +50,16 @@ ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "benchmarks" / "certificates.json"
 MARK = "<!-- certificates: benchmarks/certificates.py writes from here -->", "<!-- certificates: to here -->"
 
-WORDS: dict[Norm, str] = {"l1": "l1", "l2": "l2", "linf": "l-inf"}
 Kind = Literal["radius", "draws", "false claims", "time", "error"]
 Floats = NDArray[np.float64]
-Decide = Callable[[Integers, Integers, float, float], Integers]
+Integers = NDArray[np.int64]
 
 ALPHA = 0.001
 UNIFORM, LAPLACE = Uniform(scale=1.0), Laplace(scale=1.0)
 # Probabilities of one call where speed is measured, images of the two-class one, and seconds of a race.
 RADII, IMAGES, SECONDS = 10_000, 200, 1.0
+# Draws within which sequential tests decide, but for a negligible share of images.
+LONGEST, LEFT_OVER = 6001, 1e-9
 # A dimension that no other row asks for: what its first call prepares is prepared then.
 FRESH = 3069
 
@@ -94,6 +96,28 @@ class Row:
         return self.now / self.before if self.kind == "radius" else self.before / self.now
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """Sequential tests whose mean draws are compared.
+
+    Attributes:
+        said: When they look, in words.
+        before: The looks of the test of both sides.
+        now: Those of rushkit's.
+        cases: p0 -> each p.
+    """
+
+    said: str
+    before: Sequence[int]
+    now: Sequence[int]
+    cases: Mapping[float, Sequence[float]]
+
+
+EVERY = range(1, LONGEST)
+AT_EVERY_DRAW = Drawn("a look at every draw", EVERY, EVERY, {0.5: (0.6, 0.9, 0.99), 0.8413: (0.9, 0.7)})
+AS_TESTED = Drawn("as tested", range(100, LONGEST, 100), looks(100_000), {0.5: (0.6, 0.9, 0.99), 0.8413: (0.9,)})
+
+
 def before_radius(l1: float, norm: Norm, dim: int) -> float:
     """Return the radius that an l1 radius implies: ‖v‖₁ <= √d ‖v‖₂ and ‖v‖₁ <= d ‖v‖∞."""
     return l1 / {"l1": 1.0, "l2": math.sqrt(dim), "linf": float(dim)}[norm]
@@ -102,19 +126,6 @@ def before_radius(l1: float, norm: Norm, dim: int) -> float:
 def before_two_class(p_a: float, p_b: float) -> float:
     """Return the two-class l1 radius of Laplace noise, b = 1, as the larger of two bounds."""
     return max(math.log(p_a / p_b) / 2.0, -math.log1p(p_b - p_a))
-
-
-def before_decides(successes: Integers, trials: Integers, p0: float, alpha: float) -> Integers:
-    """Return the verdicts of a two-sided betting test: the mixture of Krichevsky and Trofimov over all p."""
-    likelihood = xlogy(successes, p0) + xlog1py(trials - successes, -p0)
-    log_wealth = betaln(successes + 0.5, trials - successes + 0.5) - math.log(math.pi) - likelihood
-    verdict: Integers = np.where(log_wealth >= -math.log(alpha), np.sign(successes - trials * p0), 0).astype(np.int64)
-    return verdict
-
-
-def now_decides(successes: Integers, trials: Integers, p0: float, alpha: float) -> Integers:
-    """Return the verdicts of ``SequentialTest``, each from its counts alone."""
-    return SequentialTest(p0, alpha, len(trials)).update(successes, trials).astype(np.int64)
 
 
 def before_betting_lower(successes: Floats, trials: Floats, alpha: float) -> Floats:
@@ -158,7 +169,7 @@ def radius_rows(rs4a: Rs4a | None) -> Iterator[Row]:
             optimum(certificate_reach.laplace("linf", dim, 0.9)),
             rs4a=rs4a and rs4a.laplace_linf(0.9, dim),
         )
-    for p, dim in ((0.6, 3072), (0.9, 3072), (0.999, 12)):
+    for p, dim in ((0.9, 3072), (0.999, 12)):
         l1 = -math.log(2.0 * (1.0 - p))
         yield Row(
             "radius",
@@ -185,46 +196,52 @@ def optimum(reach: certificate_reach.Optimum) -> float:
     return reach.radius / certificate_reach.SCALE
 
 
-def draws_rows(conf_seq: ConfSeq | None) -> Iterator[Row]:
-    """Yield the rows of sequential tests."""
-    for p0, probabilities in ((0.5, (0.6, 0.7, 0.9, 0.99)), (0.8413, (0.9, 0.7))):
-        stops = [stops_of(decide, p0, equal_looks(1), ALPHA) for decide in (before_decides, now_decides)]
-        theirs = conf_seq and conf_seq.boundaries(p0, ALPHA, exact.LONGEST)
-        for p in probabilities:
-            before, now = (mean_draws(each, p) for each in stops)
-            yield Row(
-                "draws",
-                f"a look at every draw: p0 {p0}, p {p}",
-                before,
-                now,
-                exact.fewest_draws(p, p0, ALPHA),
-                bound=True,
-                conf_seq=theirs and mean_draws(theirs, p),
-            )
+def draws_rows(conf_seq: ConfSeq | None, tests: Sequence[Drawn]) -> Iterator[Row]:
+    """Yield the rows of sequential tests. RS_conf_seq looks at every draw, whatever the others do."""
+    for drawn in tests:
+        for p0, probabilities in drawn.cases.items():
+            before = Boundaries.of(two_sided([p0], ALPHA), drawn.before)
+            now = Boundaries.of(one_sided([p0], ALPHA), drawn.now)
+            theirs = conf_seq and conf_seq.boundaries(p0, ALPHA, LONGEST)
+            for p in probabilities:
+                yield Row(
+                    "draws",
+                    f"draws, {drawn.said}: p0 {p0}, p {p}",
+                    mean_draws(before, p),
+                    mean_draws(now, p),
+                    exact.fewest_draws(p, p0, ALPHA),
+                    bound=True,
+                    conf_seq=theirs and mean_draws(theirs, p),
+                )
+
+
+def mean_draws(stops: Boundaries, p: float) -> float:
+    """Return the mean number of draws of a test that decides almost surely within its looks.
+
+    Raises:
+        ValueError: it often does not.
+    """
+    end = outcome(p, stops)
+    if end.undecided > LEFT_OVER:
+        raise ValueError(f"{end.undecided:g} of the images are undecided at the last look")
+    return end.mean_draws
 
 
 def false_claim_rows(conf_seq: ConfSeq | None) -> Iterator[Row]:
     """Yield how often the likelier kind of false claim is made at p = p0, exactly."""
-    p0, alpha, longest = 0.9, 0.05, 4000
-
-    def likelier(stops: Boundaries) -> float:
-        outcome = exact.run_exactly(stops, p0)
-        return max(outcome.certified, outcome.refuted)
-
-    yield Row(
-        "false claims",
-        f"false claims of the likelier kind, {longest} looks: p = p0 {p0}, alpha {alpha}",
-        likelier(stops_of(before_decides, p0, equal_looks(1, longest), alpha)),
-        likelier(stops_of(now_decides, p0, equal_looks(1, longest), alpha)),
-        alpha,
-        bound=True,
-        conf_seq=conf_seq and likelier(conf_seq.boundaries(p0, alpha, longest)),
-    )
+    alpha, longest = 0.05, 4000
+    for p0 in (0.5, 0.9):
+        tests = [Boundaries.of(test([p0], alpha), range(1, longest + 1)) for test in (two_sided, one_sided)]
+        before, now = (likelier_false_claim(p0, stops) for stops in tests)
+        theirs = conf_seq and likelier_false_claim(p0, conf_seq.boundaries(p0, alpha, longest))
+        quantity = f"false claims of the likelier kind in {longest} looks: p = p0 {p0}, alpha {alpha}"
+        yield Row("false claims", quantity, before, now, alpha, bound=True, conf_seq=theirs)
 
 
-def stops_of(decide: Decide, p0: float, looks: Sequence[int], alpha: float) -> Boundaries:
-    """Return where a test of p > p0 stops."""
-    return boundaries(lambda successes, trials: decide(successes, trials, p0, alpha), looks)
+def likelier_false_claim(p0: float, stops: Boundaries) -> float:
+    """Return the larger of the probabilities that p > p0 and that p < p0 is ever claimed where p = p0."""
+    certified = ever_certified(p0, stops.certify[0], stops.looks)
+    return max(certified, ever_refuted(p0, stops.refute[0], stops.looks))
 
 
 def time_rows(rs4a: Rs4a | None) -> Iterator[Row]:
@@ -232,7 +249,11 @@ def time_rows(rs4a: Rs4a | None) -> Iterator[Row]:
     p = np.linspace(0.5, 1.0 - 1e-9, RADII)
     theirs = torch.from_numpy(p)
     l1 = {UNIFORM: lambda: 2.0 * (p - 0.5), LAPLACE: lambda: -np.log1p(1.0 - 2.0 * p)}
-    for noise, norm in ((UNIFORM, "l2"), (LAPLACE, "l2"), (LAPLACE, "linf")):
+    for noise, norm, said in (
+        (UNIFORM, "l2", "uniform, l2"),
+        (LAPLACE, "l2", "Laplace, l2"),
+        (LAPLACE, "linf", "Laplace, l-inf"),
+    ):
         contestants: dict[str, Callable[[], object]] = {
             "before": lambda noise=noise, norm=norm: l1[noise]() / before_radius(1.0, norm, 3072),
             "now": lambda noise=noise, norm=norm: noise.certified_radius(p, norm, 3072),
@@ -243,11 +264,9 @@ def time_rows(rs4a: Rs4a | None) -> Iterator[Row]:
                 if norm == "linf"
                 else (lambda noise=noise, norm=norm: rs4a.radii(noise.name, norm, theirs, 3072))
             )
-        yield raced(f"ms for {RADII} radii: {noise.name}, {WORDS[norm]}, d 3072", contestants)
-    if rs4a:
-        yield Row(
-            "time", "ms for the first of them, with what is prepared", None, first_radii(p), rs4a=rs4a.table_ms(3072)
-        )
+        yield raced(f"ms for {RADII} radii: {said}, d 3072", contestants)
+    table_ms = rs4a and rs4a.table_ms(3072)
+    yield Row("time", "ms for the first such call, and what it prepares", None, first_radii(p), rs4a=table_ms)
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.full(10, 0.3), IMAGES)
     selection, estimation = (rng.multinomial(draws, shares) for draws in (100, 10_000))
@@ -277,7 +296,7 @@ def first_radii(p: Floats) -> float:
 
 def error_rows(rs4a: Rs4a | None) -> Iterator[Row]:
     """Yield relative errors against 40 digits: above 0 is a radius that is too large."""
-    largest, near_one = 150528, 1 - 1e-15
+    largest = 150528
     p = float(torch.tensor(0.6))
     truth = exact.uniform_linf(p, largest)
     yield Row(
@@ -287,7 +306,7 @@ def error_rows(rs4a: Rs4a | None) -> Iterator[Row]:
         off(UNIFORM.certified_radius(p, "linf", largest), truth),
         rs4a=rs4a and off(rs4a.radius("uniform", "linf", p, largest, torch.float32), truth),
     )
-    for p, dim, said in ((0.9, 150528, "0.9"), (1 - 1e-5, 3072, "1 − 1e-5"), (near_one, 150528, "1 − 1e-15")):
+    for p, dim, said in ((0.9, 150528, "0.9"), (1 - 1e-5, 3072, "1 − 1e-5")):
         truth = exact.laplace_linf(p, dim)
         yield Row(
             "error",
@@ -318,7 +337,7 @@ def text(row: Row, value: float | None) -> str:
         return "0" if value == 0 else f"{value:+.1e}"
     if row.kind == "draws":
         return f"{value:.1f}"
-    return f"{value:.4g}"
+    return f"{value:.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def table(rows: list[Row]) -> str:
@@ -367,6 +386,8 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="keep the figures for the page")
     parser.add_argument("--pages", type=Path, help="the folder of certificates.md, to be brought up to date")
     arguments = parser.parse_args()
+    if arguments.keep and not (arguments.rs4a and arguments.conf_seq):
+        raise UsageError("the page compares with both peers", "--keep needs --rs4a DIR and --conf-seq DIR")
     torch.set_num_threads(1)
     if arguments.pages:
         rows = kept()
@@ -375,7 +396,7 @@ def main() -> None:
         rs4a, conf_seq = peers_of(arguments.rs4a, arguments.conf_seq)
         rows = [
             *radius_rows(rs4a),
-            *draws_rows(conf_seq),
+            *draws_rows(conf_seq, [AT_EVERY_DRAW, AS_TESTED]),
             *false_claim_rows(conf_seq),
             *time_rows(rs4a),
             *error_rows(rs4a),

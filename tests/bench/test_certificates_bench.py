@@ -13,7 +13,14 @@ import pytest
 from rushkit.errors import UsageError
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
-NAMES = ("certificate_exact", "certificate_peers", "certificates")
+NAMES = (
+    "worst_case",
+    "sequential_exact",
+    "certificate_exact",
+    "certificate_peers",
+    "certificate_reach",
+    "certificates",
+)
 
 
 @pytest.fixture(scope="module")
@@ -68,43 +75,10 @@ def test_two_classes_that_are_complements_are_one(exact):
     assert float(exact.laplace_l1_two_class(0.4, 0.1)) == pytest.approx(math.log(4) / 2)
 
 
-def test_dynamic_programming_is_enumeration(exact):
-    def decide(successes, trials):
-        return np.where(successes >= 0.8 * trials, 1, np.where(successes <= 0.3 * trials, -1, 0))
-
-    looks, p = [3, 4, 7, 9], 0.6
-    draws = certified = refuted = 0.0
-    for path in itertools.product((0, 1), repeat=9):
-        chance = p ** sum(path) * (1 - p) ** (9 - sum(path))
-        for look in looks:
-            verdict = int(decide(np.array(sum(path[:look])), np.array(look)))
-            if verdict or look == 9:
-                break
-        draws, certified, refuted = (
-            draws + chance * look,
-            certified + chance * (verdict > 0),
-            refuted + chance * (verdict < 0),
-        )
-    outcome = exact.run_exactly(exact.boundaries(decide, looks), p)
-    assert (outcome.draws, outcome.certified, outcome.refuted) == pytest.approx((draws, certified, refuted))
-    assert outcome.open == pytest.approx(1 - certified - refuted)
-
-
-def test_a_test_that_mostly_cannot_decide_has_no_mean_number_of_draws(exact):
-    stops = exact.Boundaries(np.array([1, 2]), np.array([2, 3]), np.array([-1, -1]))
+def test_a_test_that_mostly_cannot_decide_has_no_mean_number_of_draws(bench):
+    stops = bench.Boundaries(np.array([1, 2]), np.array([[2, 3]]), np.array([[-1, -1]]))
     with pytest.raises(ValueError, match="undecided"):
-        exact.mean_draws(stops, 0.5)
-
-
-def test_the_boundaries_are_where_the_verdicts_turn(bench, exact):
-    stops = bench.stops_of(bench.before_decides, 0.6, range(40, 401, 40), bench.ALPHA)
-    for look, above, below in zip(stops.looks, stops.certified, stops.refuted, strict=True):
-        successes = np.arange(look + 1)
-        verdicts = bench.before_decides(successes, np.full_like(successes, look), 0.6, bench.ALPHA)
-        assert (successes[verdicts > 0].min(initial=look + 1), successes[verdicts < 0].max(initial=-1)) == (
-            above,
-            below,
-        )
+        bench.mean_draws(stops, 0.5)
 
 
 def test_the_old_bisection_is_the_bound_of_the_confidence_sequence(bench):
@@ -126,6 +100,36 @@ def test_norm_inequalities_are_the_l1_radii_divided(radii):
 def test_no_radius_passes_its_optimum(radii):
     for row in radii.values():
         assert row.before <= row.now <= row.best, row.quantity
+
+
+def test_the_kept_figures_are_what_the_code_gives(bench, radii):
+    tested = {row.quantity: row for row in bench.draws_rows(None, [bench.AS_TESTED])}
+    errors = {row.quantity: row for row in bench.error_rows(None)}
+    kept = {row.quantity: row for row in bench.kept()}
+    for quantity, row in {**radii, **tested}.items():
+        figures = (row.before, row.now, row.best)
+        assert figures == pytest.approx((kept[quantity].before, kept[quantity].now, kept[quantity].best)), quantity
+    for quantity, row in errors.items():
+        # Rounded down by 8 units in the last place, and never up.
+        assert -4e-15 < row.now <= 0
+        assert -4e-15 < kept[quantity].now <= 0
+
+
+def test_the_page_has_the_kept_table(bench):
+    page = (FOLDER.parent / "docs" / "certificates.md").read_text(encoding="utf-8")
+    assert f"{bench.MARK[0]}\n\n{bench.table(bench.kept())}\n{bench.MARK[1]}" in page
+
+
+def test_the_kept_figures_are_beside_both_peers(bench):
+    kept = bench.kept()
+    assert all(row.rs4a is not None for row in kept if row.kind == "error")
+    assert all(row.conf_seq is not None for row in kept if row.kind in ("draws", "false claims"))
+
+
+def test_figures_without_the_peers_are_not_kept(bench, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["certificates.py", "--keep", "--rs4a", "somewhere"])
+    with pytest.raises(UsageError, match="both peers"):
+        bench.main()
 
 
 def test_kept_figures_read_back(bench):
@@ -156,6 +160,6 @@ def test_a_peer_is_found_under_a_name_of_its_own_and_nowhere_else(modules, tmp_p
     before = set(sys.modules)
     stops = modules["certificate_peers"].ConfSeq(tmp_path).boundaries(0.5, 0.1, 3)
     assert set(sys.modules) - before == {"conf_seq_thresholds"}
-    assert (stops.looks.tolist(), stops.certified.tolist(), stops.refuted.tolist()) == ([1, 2, 3], [2, 2, 2], [-1] * 3)
+    assert (stops.looks.tolist(), stops.certify.tolist(), stops.refute.tolist()) == ([1, 2, 3], [[2, 2, 2]], [[-1] * 3])
     assert str(tmp_path) not in sys.path
     del sys.modules["conf_seq_thresholds"]
