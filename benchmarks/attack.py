@@ -8,7 +8,8 @@ is optional: ``pip install adversarial-robustness-toolbox``.
 
 A step of ours is the difference between attacks of three steps and of one, so that what an attack does once does not
 count; the peers' likewise. The bare pass is a forward with its input gradient on as many images as a step has noisy
-copies. The contestants take turns and each one's best round counts; on a CPU the ratios are of processor time.
+copies, in float32, BatchNorm folded. Ours run in float32, and in bf16 where the device has units for it. The
+contestants take turns and each one's best round counts; on a CPU the ratios are of processor time.
 """
 
 from __future__ import annotations
@@ -20,14 +21,16 @@ from functools import partial
 import numpy as np
 import torch
 import torchattacks
+from precisions import machines
+from ranges import show
 from torch import nn
 
 from rushkit import noises
-from rushkit.bench import Cost, attack_contestants, race, vote_contestants
+from rushkit.bench import BARE, Cost, attack_contestants, race, vote_contestants
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, build_backbone
 from rushkit.setup.networks import num_features
-from rushkit.system import choose_machine, generator
+from rushkit.system import Machine, generator
 
 EPS = 8 / 255
 SCALE = 0.25
@@ -90,11 +93,46 @@ def toolbox_votes(model: nn.Module, x: torch.Tensor, samples: int) -> Callable[[
     return lambda: smoothed.predict(images, batch_size=len(x) * samples)
 
 
-def report(title: str, unit: str, count: int, rows: dict[str, Cost], bare: Cost) -> None:
+def report(title: str, count: int, rows: dict[str, Cost], bare: Cost) -> None:
     """One table."""
-    print(f"\n{title:22} {unit:>12} {'x bare cost':>12}")
-    for name, cost in {"bare": bare, **rows}.items():
-        print(f"{name:22} {count / cost.wall:12.1f} {cost.work / bare.work:12.3f}")
+    show(
+        title,
+        {
+            name: {
+                "samples/s": count / cost.wall,
+                "x bare float32 cost": cost.work / bare.work,
+                "x its speed": bare.work / cost.work,
+            }
+            for name, cost in {BARE: bare, **rows}.items()
+        },
+    )
+
+
+def models(backbone: str, x: torch.Tensor, fold: bool) -> tuple[nn.Module, nn.Module]:
+    """A classifier of ten classes, and the same with BatchNorm folded where that is asked for."""
+    encoder = build_backbone(backbone, {}, 3, 32, 0)
+    network = Network(encoder, nn.Linear(num_features(encoder), 10)).to(x.device).eval().requires_grad_(False)
+    network = network.to(memory_format=torch.channels_last)
+    if not fold:
+        return network, network
+    return network, Network(fold_batch_norm(encoder, x[:2]), network.head).eval().requires_grad_(False)
+
+
+def ours(
+    contestants: Callable[..., dict[str, Callable[[], object]]],
+    network: nn.Module,
+    folded: nn.Module,
+    x: torch.Tensor,
+    samples: int,
+    here: list[Machine],
+) -> dict[str, Callable[[], object]]:
+    """What takes turns: bare passes by their name, ours by name and precision."""
+    noise, rows = noises.create("gaussian", scale=SCALE), {}
+    for machine in here:
+        model = folded if machine.precision == "float32" else network
+        for name, call in contestants(model, folded, noise, x, samples, machine).items():
+            rows[name if name.startswith("bare") else f"{name} {machine.precision}"] = call
+    return rows
 
 
 def main() -> None:
@@ -106,35 +144,38 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="for each of the two tables")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto: float32, and bf16 where the device has units for it")
     parser.add_argument("--no-fold", action="store_true", help="leave BatchNorm in the model")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)  # the peers draw from the global generators
-    machine = choose_machine(arguments.device)
-    x = torch.rand(arguments.images, 3, 32, 32, generator=generator(0, "images")).to(machine.device)
-    encoder = build_backbone(arguments.backbone, {}, 3, 32, 0)
-    network = Network(encoder, nn.Linear(num_features(encoder), 10)).to(machine.device).eval().requires_grad_(False)
-    network = network.to(memory_format=torch.channels_last)
-    if machine.precision == "float32" and not arguments.no_fold:
-        network.encoder = fold_batch_norm(network.encoder, x[:2])
-    noise, copies = noises.create("gaussian", scale=SCALE), arguments.images * arguments.samples
-    print(f"{arguments.backbone}, {arguments.images} images, {arguments.samples} draws, {machine}")
+    here, samples = machines(arguments.device, arguments.precision), arguments.samples
+    x = torch.rand(arguments.images, 3, 32, 32, generator=generator(0, "images")).to(here[0].device)
+    network, folded = models(arguments.backbone, x, not arguments.no_fold)
+    copies = arguments.images * samples
+    what = f"{arguments.backbone}, {arguments.images} images, {samples} draws, {here[0].device.type}"
 
     y = torch.arange(len(x), device=x.device) % 10
-    contestants = attack_contestants(network, noise, x, arguments.samples, machine)
-    costs = race({**contestants, **peers(network, x, y, arguments.samples)}, arguments.seconds, machine)
-    steps = {"smoothed PGD step": costs["one"].a_step(costs["three"])}
+    contestants = ours(attack_contestants, network, folded, x, samples, here)
+    costs = race({**contestants, **peers(folded, x, y, samples)}, arguments.seconds, here[0])
+    steps = {
+        f"smoothed PGD step {machine.precision}": costs[f"one {machine.precision}"].a_step(
+            costs[f"three {machine.precision}"]
+        )
+        for machine in here
+    }
     for name in ("PGDRS", "EOTPGD"):
         steps[f"{name} step"] = costs[f"{name} 1"].a_step(costs[f"{name} 3"])
-    report("attack", "samples/s", copies, steps, costs["bare"])
+    report(f"attack, {what}", copies, steps, costs[BARE])
 
-    contestants = vote_contestants(network, noise, x, arguments.samples, machine)
-    toolbox = toolbox_votes(network, x, arguments.samples)
+    contestants = ours(vote_contestants, network, folded, x, samples, here)
+    toolbox = toolbox_votes(folded, x, samples)
     if toolbox is not None:
         contestants["toolbox"] = toolbox
-    costs = race(contestants, arguments.seconds, machine)
-    votes = {"vote": costs["ours"]} | ({"toolbox vote": costs["toolbox"]} if toolbox else {})
-    report("votes", "samples/s", copies, votes, costs["bare"])
+    costs = race(contestants, arguments.seconds, here[0])
+    votes = {f"vote {machine.precision}": costs[f"ours {machine.precision}"] for machine in here}
+    votes |= {"toolbox vote": costs["toolbox"]} if toolbox else {}
+    report(f"votes, {what}", copies, votes, costs[BARE])
     if toolbox is None:
         print("adversarial-robustness-toolbox: not installed")
 

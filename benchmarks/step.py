@@ -1,28 +1,31 @@
-"""A pre-training step beside the bare model's forward, backward and optimizer; and lightly's, if installed.
+"""A pre-training step beside its bare passes; and lightly's, if installed.
 
     OMP_NUM_THREADS=1 python benchmarks/step.py --backbone resnet18 --batch 32
     python benchmarks/step.py --batch 512 --device cuda --seconds 60
 
 For the optional peer: ``pip install lightly``.
 
-Ours goes from uint8 images to new weights: two views, noise, one forward of both, NT-Xent, backward, optimizer. The
-bare step gets the same inputs ready-made. lightly's makes its views image by image, as its DataLoader's workers would,
-and does the same passes with its own loss. The contestants take turns and each one's best round counts; on a CPU the
-ratios are of processor time, which a busy machine distorts least.
+Ours goes from uint8 images to new weights: two views, noise, one forward of both, NT-Xent, backward, optimizer; in
+float32, and in bf16 where the device has units for it. The bare passes get the same inputs ready-made. lightly's makes
+its views image by image, as its DataLoader's workers would, and does the same passes with its own loss, in float32. The
+contestants take turns and each one's best round counts; on a CPU the ratios are of processor time, which a busy machine
+distorts least.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import torch
+from precisions import machines
+from ranges import show
 from torchvision import transforms
 
-from rushkit.bench import bench_job, race, training_contestants
+from rushkit.bench import BARE, Cost, bench_job, race, step_contestants
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.setup.start import machine_of
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.optimizer import build_optimizer
@@ -45,13 +48,19 @@ def lightly_step(job: TrainingJob, recipe: Recipe, machine: Machine) -> Callable
         pairs = [transform(to_pil(image)) for image in images]
         first, second = (torch.stack([pair[view] for pair in pairs]).to(machine.device) for view in (0, 1))
         inputs = torch.cat([first, second]).contiguous(memory_format=torch.channels_last)
-        with machine.autocast():
-            loss = criterion(*job.network(inputs).chunk(2))
+        loss = criterion(*job.network(inputs).chunk(2))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
 
     return step
+
+
+def row(cost: Cost, costs: Mapping[str, Cost]) -> dict[str, float]:
+    """Return the figures of a contestant."""
+    bare = costs[BARE].work
+    figures = {"s/step": cost.wall, "x bare float32 cost": cost.work / bare, "x its speed": bare / cost.work}
+    return figures | ({"x lightly's speed": costs["lightly"].work / cost.work} if "lightly" in costs else {})
 
 
 def main() -> None:
@@ -62,28 +71,28 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="auto")
+    parser.add_argument("--precision", default="auto", help="auto: float32, and bf16 where the device has units for it")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)  # the peer draws from the global generators
-    changes = {
-        "backbone.name": arguments.backbone,
-        "pretrain.batch_size": arguments.batch,
-        "system.device": arguments.device,
-    }
-    recipe = load_recipe("cifar10", [f"{key}={value}" for key, value in changes.items()])
-    machine = machine_of(recipe)
-    job, _ = bench_job(recipe, machine)
-    contestants = training_contestants(job, recipe, machine)
-    peer = lightly_step(job, recipe, machine)
+    changes = (f"backbone.name={arguments.backbone}", f"pretrain.batch_size={arguments.batch}")
+    recipe = load_recipe("cifar10", [*changes, f"system.device={arguments.device}"])
+    contestants: dict[str, Callable[[], object]] = {}
+    for machine in machines(arguments.device, arguments.precision):
+        job, _ = bench_job(recipe, machine)
+        made, _ = step_contestants(job, machine)
+        contestants |= {f"ours {machine.precision}": made.pop("ours"), **made}
+    full = replace(machine, precision="float32")
+    peer = lightly_step(bench_job(recipe, full)[0], recipe, full)
     if peer is not None:
         contestants["lightly"] = peer
     costs = race(contestants, arguments.seconds, machine)
-    print(f"{arguments.backbone}, batch {arguments.batch}, {machine}")
-    print(f"{'':10} {'s/step':>9} {'x bare':>8}")
-    for name, cost in costs.items():
-        print(f"{name:10} {cost.wall:9.4f} {cost.work / costs['bare'].work:8.3f}")
+    title = (
+        f"step, {arguments.backbone}, batch {arguments.batch}, {machine.device.type}, {torch.get_num_threads()} threads"
+    )
+    show(title, {name: row(cost, costs) for name, cost in costs.items()})
     if peer is None:
-        print("lightly    not installed")
+        print("lightly       not installed")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from rushkit.bench import bench_job, peak_memory, training_contestants
+from rushkit.bench import bare_name, bench_job, peak_memory, step_contestants
 from rushkit.distributed.share import Share
 from rushkit.files import write_json
 from rushkit.noises import Noise
@@ -228,8 +228,8 @@ def steps_of(way: str, recipe: Recipe, machine: Machine) -> tuple[Callable[[], o
     if way == "graph":
         step = graph_of(job, recipe, machine)
         return step, step
-    made = training_contestants(job, recipe, machine)
-    return made["ours"], made["bare"]
+    made, _ = step_contestants(job, machine)
+    return made["ours"], made[bare_name(machine.precision)]
 
 
 def graph_of(job: TrainingJob, recipe: Recipe, machine: Machine) -> Callable[[], object]:

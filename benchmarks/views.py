@@ -18,6 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from ranges import show
 from torch import Tensor
 from torchvision import transforms
 
@@ -142,10 +143,13 @@ def main() -> None:
 
     seconds = best_seconds(contestants, arguments.rounds, device)
     shape = "x".join(map(str, images.shape))
-    print(f"{shape} uint8 -> {arguments.size}x{arguments.size}, {device}, {arguments.threads} thread(s)")
-    print(f"{'':30} {'views/s':>10} {'x torchvision':>14}")
-    for name, value in sorted(seconds.items(), key=lambda item: item[1]):
-        print(f"{name:30} {len(images) / value:10.0f} {seconds[reference] / value:14.2f}")
+    show(
+        f"views, {shape} uint8 to {arguments.size}x{arguments.size}, {device}, {arguments.threads} threads",
+        {
+            name: {"views/s": len(images) / value, "x torchvision's": seconds[reference] / value}
+            for name, value in sorted(seconds.items(), key=lambda item: item[1])
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Measure how fast this machine does the work of a recipe, compared with the bare model making the same passes."""
+"""Measure how fast this machine does the work of a recipe, compared with the same passes bare, in float32."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,23 +15,26 @@ from torch import Tensor, nn
 from rushkit.attacks.pgd import PGD
 from rushkit.data.memory import Split
 from rushkit.distributed.share import Share
-from rushkit.errors import DataError
+from rushkit.errors import DataError, UsageError
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
+from rushkit.rounding import size_words
 from rushkit.run.speaker import Speaker
 from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of
-from rushkit.setup.subject import smoothed
+from rushkit.setup.subject import in_precision, smoothed
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.system import Machine, generator
+from rushkit.system import Machine, Precision, device_memory, generator
+from rushkit.training.bare_passes import Seen, replay, watching
 from rushkit.training.batch import Draws, StepBatch
 from rushkit.training.job import TrainingJob
 from rushkit.training.labels import random_table
 from rushkit.training.loop import given_channels_last, train_batch
 from rushkit.training.optimizer import build_optimizer
 from rushkit.training.pretrain import pretraining_job
+from rushkit.training.recomputation import step_memory
 from rushkit.training.teacher import stand_in
 
 # Draws of noise for each image, in the attack and in the votes.
@@ -68,28 +72,39 @@ class Cost:
 
 @dataclass(frozen=True)
 class Row:
-    """One part of the work, compared with the bare model.
+    """One part of the work, compared with the same passes bare.
 
     Attributes:
         part: Name of the part.
         unit: Unit of its speed, such as ``"steps/s"``.
         count: Number of units in one call of rushkit's code.
+        precision: That of the passes in it.
+        batch: Images, noisy copies included, that it works on at a time.
         ours: Cost of that call.
-        bare: Cost of a call of the bare model.
-        per_bare: Number of units in that call; 0 means ``count``.
+        bare: Cost of its passes in float32.
+        alike: Cost of its passes in its own precision; None where that is float32, or where it makes none.
+        per_bare: Number of units in a call of the bare passes; 0 means ``count``.
     """
 
     part: str
     unit: str
     count: int
+    precision: Precision
+    batch: int
     ours: Cost
     bare: Cost
+    alike: Cost | None = None
     per_bare: int = 0
 
     @property
     def fraction(self) -> float:
-        """Our speed as a fraction of that of the bare model."""
+        """Our speed as a fraction of that of the bare passes in float32."""
         return self.count / self.ours.work * self.bare.work / (self.per_bare or self.count)
+
+    @property
+    def fraction_alike(self) -> float | None:
+        """Our speed as a fraction of that of the bare passes in our precision; None where that is float32."""
+        return None if self.alike is None else self.alike.work / self.ours.work
 
     @property
     def per_second(self) -> float:
@@ -98,17 +113,20 @@ class Row:
 
     @property
     def bare_per_second(self) -> float:
-        """The speed of the bare model, in units a second by the clock."""
+        """The speed of the bare passes in float32, in units a second by the clock."""
         return (self.per_bare or self.count) / self.bare.wall
 
-    def to_json(self) -> dict[str, str | float]:
+    def to_json(self) -> dict[str, str | float | None]:
         """Return the row as ``--json`` prints it."""
         return {
             "part": self.part,
             "unit": self.unit,
             "per_second": self.per_second,
+            "precision": self.precision,
+            "batch": self.batch,
             "bare_per_second": self.bare_per_second,
             "fraction": self.fraction,
+            "fraction_alike": self.fraction_alike,
         }
 
 
@@ -134,7 +152,7 @@ class Benchmark:
     Attributes:
         recipe: The recipe's name.
         machine: Device, precision and threads, in words.
-        batch: Images in a training step; as many as the time allows, and at most those of the recipe.
+        batch: Images in a training step; see ``bench``.
         recipe_batch: Images in a training step of the recipe.
         rows: Views, training, attack and votes.
         memory_bytes: Peak memory.
@@ -154,41 +172,43 @@ class Benchmark:
         return asdict(self) | {"rows": [row.to_json() for row in self.rows]}
 
 
-def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None) -> Benchmark:
+def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None, batch: int = 0) -> Benchmark:
     """Measure views, training steps, attack and votes of a recipe on random images, and estimate its pre-training.
 
-    rushkit's code and the bare model take turns, and the fastest round of each counts, so that a busy machine slows
+    rushkit's code and the bare passes take turns, and the fastest round of each counts, so that a busy machine slows
     both alike. Speeds are wall-clock speeds; on a CPU the fractions compare processor time.
 
-    >>> bench(load_recipe("cifar10"), seconds=20).rows
+    >>> bench(load_recipe("cifar10"), seconds=20, batch=128).rows
 
     Args:
         recipe: Sections data, backbone, projector, noise, pretrain, system.
-        seconds: About how long to measure. Batches are as large as that allows, and at most those of the recipe.
+        seconds: About how long to measure; a large batch may take longer.
         speaker: Is told what is measured.
+        batch: Images in a training step, which the parts that draw noise divide into images and draws; 0: as many as
+            the time allows, and at most those of the recipe.
+
+    Raises:
+        UsageError: a step of that batch does not fit into the memory of the device.
     """
     speaker, machine = speaker or Speaker(), machine_of(recipe)
-    job, images_an_epoch = bench_job(recipe, machine)
-    forward = _forward_seconds(job, machine)
-    affordable = int(seconds / 2 / (forward * _PASSES_A_ROUND * _ROUNDS))
-    batch = max(2, min(recipe.pretrain.batch_size, affordable // 2))
-    smaller = job.settings.model_copy(update={"batch_size": batch})
-    job = replace(job, split=Split(job.split.images[:batch], None, job.split.name), settings=smaller)
+    job, images_an_epoch = job_of_batch(recipe, machine, seconds, batch)
+    batch = len(job.split)
     speaker.say(f"bench {recipe.name}: {recipe.backbone.name}, batch {batch}, about {seconds:.0f} s; {machine}")
 
     views = race({"ours": lambda: job.views(job.split.images, _draws(machine))}, seconds / 10, machine)
-    steps = race(training_contestants(job, recipe, machine), seconds / 2, machine)
-    network = inference_network(job, machine)
+    steps = race(step_contestants(job, machine)[0], seconds / 2, machine)
+    network, folded = inference_networks(job, machine)
     x = components.to_float(job.split.images[: max(1, batch // SAMPLES)])
-    attack = race(attack_contestants(network, job.noise, x, SAMPLES, machine), seconds / 4, machine)
-    votes = race(vote_contestants(network, job.noise, x, SAMPLES, machine), seconds / 4, machine)
-    copies = len(x) * SAMPLES
+    attack = race(attack_contestants(network, folded, job.noise, x, SAMPLES, machine), seconds / 4, machine)
+    votes = race(vote_contestants(network, folded, job.noise, x, SAMPLES, machine), seconds / 4, machine)
+    copies, precision = len(x) * SAMPLES, machine.precision
+    alike = "" if precision == "float32" else bare_name(precision)
     # The step sees two views of an image.
     rows = (
-        Row("views", "views/s", batch, views["ours"], steps["bare"], per_bare=2 * batch),
-        Row("training", "steps/s", 1, steps["ours"], steps["bare"]),
-        Row("attack", "samples/s", copies, attack["one"].a_step(attack["three"]), attack["bare"]),
-        Row("votes", "samples/s", copies, votes["ours"], votes["bare"]),
+        Row("views", "views/s", batch, "float32", batch, views["ours"], steps[BARE], per_bare=2 * batch),
+        Row("training", "steps/s", 1, precision, batch, steps["ours"], steps[BARE], steps.get(alike)),
+        Row("attack", "samples/s", copies, precision, copies, _a_step(attack), attack[BARE], attack.get(alike)),
+        Row("votes", "samples/s", copies, precision, copies, votes["ours"], votes[BARE], votes.get(alike)),
     )
     return Benchmark(
         recipe=recipe.name,
@@ -199,6 +219,40 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None)
         memory_bytes=peak_memory(machine),
         estimate=estimate(recipe, images_an_epoch, steps["ours"].wall / batch),
     )
+
+
+def job_of_batch(recipe: Recipe, machine: Machine, seconds: float, batch: int) -> tuple[TrainingJob, int | None]:
+    """Return what ``bench_job`` does, for a batch of so many images; 0: as many as fit into the time.
+
+    Raises:
+        UsageError: a step does not fit into the memory of the device.
+    """
+    fitted = not batch
+    if not fitted:
+        check_memory(recipe, machine, batch)
+        section = recipe.pretrain.model_copy(update={"batch_size": batch})
+        recipe = recipe.model_copy(update={"pretrain": section})
+    job, images_an_epoch = bench_job(recipe, machine)
+    if fitted:
+        affordable = int(seconds / 2 / (_forward_seconds(job, machine) * _PASSES_A_ROUND * _ROUNDS))
+        batch = max(2, min(recipe.pretrain.batch_size, affordable // 2))
+        smaller = job.settings.model_copy(update={"batch_size": batch})
+        job = replace(job, split=Split(job.split.images[:batch], None, job.split.name), settings=smaller)
+    return job, images_an_epoch
+
+
+def check_memory(recipe: Recipe, machine: Machine, batch: int) -> None:
+    """Raise UsageError where a training step on so many images does not fit into the memory of the device."""
+    few = recipe.pretrain.model_copy(update={"batch_size": 2})
+    job, _ = bench_job(recipe.model_copy(update={"pretrain": few}), machine)
+    an_image = step_memory(job, machine) / 2
+    room = device_memory(machine.device)
+    if batch * an_image > room:
+        raise UsageError(
+            f"a training step on {batch} images takes about {size_words(batch * an_image)}, and the device has "
+            f"{size_words(room)}",
+            f"at most --batch {max(2, int(room / 2 / an_image))} is safe here",
+        )
 
 
 def estimate(recipe: Recipe, images: int | None, seconds_an_image: float) -> Estimate | None:
@@ -234,62 +288,109 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
     return job, count
 
 
-def training_contestants(job: TrainingJob, recipe: Recipe, machine: Machine) -> dict[str, Callable[[], object]]:
-    """Return a pre-training step, from uint8 images to new weights, and the bare passes on prepared inputs."""
+def step_contestants(job: TrainingJob, machine: Machine) -> tuple[dict[str, Callable[[], object]], Seen]:
+    """Return a training step, from uint8 images to new weights, beside its bare passes; and these, as they were seen.
+
+    The bare passes are those that the step makes of the network, of others in the objective's memory and of the
+    teacher, on prepared inputs: in float32, and in the machine's precision where that is another one.
+    """
     job.set_modes()
-    optimizer = build_optimizer(recipe.pretrain.optimizer, job.trained, machine.device, job.norms)
-    images, draws = job.split.images, Draws(job.views, job.noise)
-    labels = None if job.labels is None else job.labels[: len(images)].to(machine.device)
-    share = Share(0, len(images), len(images))
+    optimizer = build_optimizer(job.settings.optimizer, job.trained, machine.device, job.norms)
+    count, draws = job.settings.batch_size, Draws(job.views, job.noise)
+    images = job.split.images[:count].to(machine.device)
+    labels = None if job.labels is None else job.labels[:count].to(machine.device)
+    share = Share(0, count, count)
 
-    def batch() -> StepBatch:
-        return StepBatch(images, labels, 0.0, 0.0, share, _draws(machine), draws, columns=job.columns)
-
-    def ours() -> Tensor:
+    def ours() -> None:
+        # Half-way: no warm-up of a radius, no epoch without the objective's second part.
+        batch = StepBatch(images, labels, 0.5, job.settings.epochs / 2, share, _draws(machine), draws, len(job.classes))
+        batch.columns = job.columns or batch.columns
         with given_channels_last(job.network):
-            return train_batch(batch(), job, optimizer, machine, (0, 0, 0))
+            train_batch(batch, job, optimizer, machine, (0, 0, 0))
 
-    inputs: list[Tensor] = []
-    handle = job.network.register_forward_pre_hook(lambda _, given: inputs.append(given[0].detach()))
-    ours()
-    handle.remove()
-    prepared = [given.contiguous(memory_format=torch.channels_last) for given in inputs]
-
-    def bare() -> None:
-        optimizer.zero_grad(set_to_none=True)
-        for given in prepared:
-            with machine.autocast():
-                outputs = job.network(given)
-            outputs.float().square().mean().backward()
-        optimizer.step()
-
-    machine.compile_in_place(job.network)
-    return {"bare": bare, "ours": ours}
+    with watching(job, optimizer) as seen:
+        ours()
+    machine.compile_in_place(job.network, *job.memory.children())
+    contestants: dict[str, Callable[[], object]] = {"ours": ours}
+    for precision in dict.fromkeys(("float32", machine.precision)):
+        contestants[bare_name(precision)] = partial(replay, seen, optimizer, replace(machine, precision=precision))
+    return contestants, seen
 
 
-def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
-    """Return the encoder with a head of ten random classes, as evaluation and attack would load it."""
+def inference_networks(job: TrainingJob, machine: Machine) -> tuple[nn.Module, nn.Module]:
+    """Return the encoder with a head of ten random classes, as evaluation and attack would load it, and folded."""
     head = nn.Linear(networks.num_features(job.network.encoder), 10).to(machine.device)
     network = Network(job.network.encoder, head).eval().requires_grad_(False)
-    if machine.precision == "float32":
-        network.encoder = fold_batch_norm(network.encoder, components.to_float(job.split.images[:2]))
-    return network
+    folded = Network(fold_batch_norm(network.encoder, components.to_float(job.split.images[:2])), head)
+    folded = folded.eval().requires_grad_(False)
+    return folded if machine.precision == "float32" else network, folded
 
 
 def attack_contestants(
-    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+    network: nn.Module, folded: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
 ) -> dict[str, Callable[[], object]]:
-    """Return a smoothed PGD of one step and of three; and a forward and backward pass on the noisy copies of a step."""
+    """Return a smoothed PGD of one step and of three; and the bare passes of a step.
+
+    Args:
+        network: What is attacked.
+        folded: The same network, of which the bare passes in float32 are.
+        noise: The smoothing distribution.
+        x: (N, C, H, W) images.
+        samples: Draws of each image.
+        machine: The precision of the attack's passes.
+
+    Returns:
+        "one" and "three" steps; and forward and backward to the input of as many images as a step has noisy copies, by
+        ``bare_name`` of their precision.
+    """
     g = smoothed(_Decided(network), noise, samples, machine=machine)
     y = torch.arange(len(x), device=x.device) % 9 + 1
     noisy = x.repeat(samples, 1, 1, 1)
     one, three = (PGD("linf", _EPS, steps=steps, best="last", samples=samples) for steps in (1, 3))
 
-    def bare() -> None:
-        copies = noisy.clone().requires_grad_()
-        torch.autograd.grad(g.model(copies).float().logsumexp(1).sum(), copies)
+    def passes(model: nn.Module) -> Callable[[], object]:
+        def bare() -> None:
+            copies = noisy.clone().requires_grad_()
+            torch.autograd.grad(model(copies).float().logsumexp(1).sum(), copies)
 
-    return {"bare": bare, "one": lambda: one(g, x, y), "three": lambda: three(g, x, y)}
+        return bare
+
+    bare = {name: passes(model) for name, model in _bare_models(network, folded, machine).items()}
+    return {**bare, "one": lambda: one(g, x, y), "three": lambda: three(g, x, y)}
+
+
+def vote_contestants(
+    network: nn.Module, folded: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+) -> dict[str, Callable[[], object]]:
+    """Return a vote on each image, "ours"; and the bare passes of as many copies, without noise and counting.
+
+    The arguments are those of ``attack_contestants``.
+    """
+    g: SmoothedClassifier = smoothed(network, noise, samples, machine=machine)
+    noisy = x.repeat(samples, 1, 1, 1)
+
+    def passes(model: nn.Module) -> Callable[[], object]:
+        return torch.no_grad()(lambda: model(noisy))
+
+    bare = {name: passes(model) for name, model in _bare_models(network, folded, machine).items()}
+    return {**bare, "ours": lambda: g.votes(x)}
+
+
+def bare_name(precision: str) -> str:
+    """Return the name of the contestant that makes bare passes in a precision."""
+    return f"bare {precision}"
+
+
+BARE = bare_name("float32")
+
+
+def _bare_models(network: nn.Module, folded: nn.Module, machine: Machine) -> dict[str, nn.Module]:
+    """Return the models of the bare passes: the folded one in float32, and the network in the machine's precision."""
+    return {bare_name(machine.precision): in_precision(network, machine), BARE: folded}
+
+
+def _a_step(attack: Mapping[str, Cost]) -> Cost:
+    return attack["one"].a_step(attack["three"])
 
 
 class _Decided(nn.Module):
@@ -307,21 +408,6 @@ class _Decided(nn.Module):
         """Logits (N, K)."""
         logits = self.network(x)
         return torch.cat([logits[:, :1] + 100, logits[:, 1:]], dim=1)
-
-
-def vote_contestants(
-    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
-) -> dict[str, Callable[[], object]]:
-    """Return a vote on each image; and a forward pass of as many copies of it, without noise and counting."""
-    g: SmoothedClassifier = smoothed(network, noise, samples, machine=machine)
-    noisy = x.repeat(samples, 1, 1, 1)
-
-    @torch.no_grad()
-    def bare() -> Tensor:
-        outputs: Tensor = g.model(noisy)
-        return outputs
-
-    return {"bare": bare, "ours": lambda: g.votes(x)}
 
 
 def race(contestants: Mapping[str, Callable[[], object]], seconds: float, machine: Machine) -> dict[str, Cost]:

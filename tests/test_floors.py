@@ -173,7 +173,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
         {"kmeans", "labels", "optimizer"},
         {"job"},
-        {"recomputation", "restore", "validation"},
+        {"bare_passes", "recomputation", "restore", "validation"},
         {"loop"},
         {"cluster", "pretrain", "finetune", "dry_run"},
     ),

@@ -10,7 +10,7 @@ from rushkit.cli.options import MOST, Changes, Output
 from rushkit.cli.verb import verb
 
 NAME = "bench"
-EXAMPLE = "Example: rushkit bench --recipe cifar10"
+EXAMPLE = "Example: rushkit bench --recipe cifar10 --batch 128"
 
 
 @verb
@@ -18,10 +18,14 @@ def command(
     *,
     recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = "cifar10",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=MOST, help="About how long to measure.")] = 20.0,
+    batch: Annotated[
+        int | None,
+        typer.Option("--batch", min=2, max=MOST, help="Images in a training step; else as many as the time allows."),
+    ] = None,
     changes: Changes = None,
     output: Output,
 ) -> None:
-    """How fast this machine does a recipe's work, beside the bare model's speed; and how long the recipe takes."""
+    """How fast this machine does a recipe's work, beside the same passes bare; and how long the recipe takes."""
     from rich.console import Group
     from rich.table import Table
 
@@ -29,18 +33,24 @@ def command(
     from rushkit.recipe.load import load_recipe
     from rushkit.rounding import duration
 
-    measured = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker())
+    measured = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker(), batch or 0)
     clock = "processor time" if measured.machine.startswith("cpu") else "time"
-    table = Table("part", "speed", "bare model", f"share of the bare speed, by {clock}")
+    alike = any(row.alike is not None for row in measured.rows)
+    table = Table("part", "precision", "batch", "speed", "bare, float32", f"share of it, by {clock}")
+    if alike:
+        table.add_column("share of bare passes in its precision")
     for row in measured.rows:
         speeds = (f"{speed:,.1f} {row.unit}" for speed in (row.per_second, row.bare_per_second))
         # Making views is no pass of the model, so it is no share of one.
-        table.add_row(row.part, *speeds, "" if row.part == "views" else f"{100 * row.fraction:.0f} %")
+        share = "" if row.part == "views" else f"{100 * row.fraction:.0f} %"
+        beside = "" if row.fraction_alike is None else f"{100 * row.fraction_alike:.0f} %"
+        table.add_row(row.part, row.precision, str(row.batch), *speeds, share, *([beside] if alike else []))
     memory = f"peak memory {measured.memory_bytes / 2**30:.2f} GiB at batch {measured.batch}"
     if measured.batch != measured.recipe_batch:
         memory += f"; the recipe's batch is {measured.recipe_batch}"
     lines = [
-        "bare model: the same passes without views, noise and votes; beside views, those that its training steps take",
+        "bare: the same passes of all networks on prepared inputs, without views, noise, loss and votes; beside views, "
+        "those that its training steps take",
         memory,
     ]
     if measured.estimate is None:

@@ -9,6 +9,7 @@ from torch import nn
 from rushkit import bench as module
 from rushkit import noises
 from rushkit.bench import Cost, Estimate, Row, attack_contestants, bench, estimate, race
+from rushkit.errors import UsageError
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -48,10 +49,17 @@ def test_no_data_no_estimate(tiny, tmp_path):
 
 
 def test_a_fraction_is_of_work_and_a_speed_of_the_clock():
-    row = Row("votes", "samples/s", 10, Cost(wall=4.0, work=2.0), Cost(wall=1.0, work=1.0), per_bare=20)
-    assert row.per_second == 2.5
-    assert row.bare_per_second == 20
-    assert row.fraction == 0.25
+    row = Row("votes", "samples/s", 10, "bf16", 64, Cost(4.0, 2.0), Cost(1.0, 1.0), Cost(9.0, 1.5), per_bare=20)
+    assert row.to_json() == {
+        "part": "votes",
+        "unit": "samples/s",
+        "per_second": 2.5,
+        "precision": "bf16",
+        "batch": 64,
+        "bare_per_second": 20,
+        "fraction": 0.25,
+        "fraction_alike": 0.75,
+    }
 
 
 def test_a_step_is_half_of_what_three_take_beyond_one_each_at_its_fastest(monkeypatch):
@@ -75,7 +83,8 @@ def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatc
     # As good as constant: each vote would be close, and some closer after three steps than after one.
     nn.init.normal_(network[1].weight, std=1e-4, generator=torch.Generator().manual_seed(1))
     nn.init.zeros_(network[1].bias)
-    contestants = attack_contestants(network, noises.create("uniform", scale=0.3), x, 8, Machine(CPU, "float32"))
+    noise, machine = noises.create("uniform", scale=0.3), Machine(CPU, "float32")
+    contestants = attack_contestants(network, network, noise, x, 8, machine)
     passes = {}
     for name in ("one", "three"):
         counted.clear()
@@ -85,7 +94,7 @@ def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatc
 
 
 def test_views_are_beside_two_a_training_step_and_the_estimate_is_by_the_clock(tiny, monkeypatch):
-    costs = {"ours": Cost(wall=8.0, work=2.0), "bare": Cost(wall=4.0, work=1.0), "once": Cost(wall=1e-6)}
+    costs = {"ours": Cost(wall=8.0, work=2.0), "bare float32": Cost(wall=4.0, work=1.0), "once": Cost(wall=1e-6)}
     costs |= {"one": Cost(wall=1.0, work=1.0), "three": Cost(wall=3.0, work=3.0)}
     monkeypatch.setattr(module, "race", lambda contestants, *_: costs)
     recipe = tiny("data.limit=40", "pretrain.batch_size=16", "pretrain.epochs=3")
@@ -96,3 +105,47 @@ def test_views_are_beside_two_a_training_step_and_the_estimate_is_by_the_clock(t
     assert (training.per_second, training.bare_per_second, training.fraction) == (0.125, 0.25, 0.5)
     # Two full batches of 16 of the 40 images, 8 seconds each.
     assert measured.estimate == Estimate(epochs=3, seconds_an_epoch=16.0, seconds=48.0)
+
+
+@pytest.mark.parametrize("batch", [4, 24])
+def test_a_batch_that_is_asked_for_is_taken_and_stated(tiny, batch):
+    """Below and above the recipe's 16 images; the draws of 8 an image are those of as many images as fill it."""
+    measured = bench(tiny("data.limit=40", "pretrain.batch_size=16"), 0.1, QUIET, batch)
+    assert (measured.batch, measured.recipe_batch) == (batch, 16)
+    copies = max(1, batch // 8) * 8
+    assert [(row.part, row.batch) for row in measured.rows] == [
+        ("views", batch),
+        ("training", batch),
+        ("attack", copies),
+        ("votes", copies),
+    ]
+    # The images of an epoch are those of the recipe's batches.
+    assert measured.estimate.seconds_an_epoch == pytest.approx(32 / batch / measured.rows[1].per_second)
+
+
+def test_a_batch_that_the_memory_does_not_hold_is_refused_before_anything_runs(tiny):
+    with pytest.raises(
+        UsageError, match=r"a training step on 1000000000 images takes about \d+\.\d GiB, and the device"
+    ) as raised:
+        bench(tiny("pretrain.batch_size=16"), 0.1, QUIET, 10**9)
+    assert raised.value.hint.startswith("at most --batch ")
+
+
+def test_in_bf16_a_row_stands_beside_float32_and_beside_its_own_precision(tiny):
+    measured = bench(tiny("pretrain.batch_size=16", "system.precision=bf16"), 0.1, QUIET)
+    views, *others = measured.rows
+    assert (views.precision, views.fraction_alike) == ("float32", None)
+    assert [row.precision for row in others] == ["bf16"] * 3
+    assert all(row.fraction_alike > 0 for row in others)
+    whole = bench(tiny("pretrain.batch_size=16"), 0.1, QUIET)
+    assert [(row.precision, row.fraction_alike) for row in whole.rows] == [("float32", None)] * 4
+
+
+def test_the_bare_passes_of_a_step_are_those_of_all_its_networks(tiny):
+    """The step of DeACL passes through its teacher, too."""
+    recipe = tiny("pretrain.batch_size=16", "pretrain.steps=1", recipe="deacl-digits")
+    job, _ = module.bench_job(recipe, Machine(CPU, "float32"))
+    _, seen = module.step_contestants(job, Machine(CPU, "float32"))
+    passes = [(each.network is job.network, each.kind, len(each.x)) for group in seen.groups for each in group]
+    assert (False, "forward", 16) in passes
+    assert sum(ours for ours, *_ in passes) == len(passes) - 1

@@ -10,6 +10,9 @@ import pytest
 import torch
 from tiny_runs import TINY
 
+from rushkit.training.bare_passes import replay, watching
+from rushkit.training.optimizer import build_optimizer
+
 FILE = Path(__file__).parents[2] / "benchmarks" / "objectives.py"
 
 
@@ -28,6 +31,7 @@ def bench():
     [
         ("cross-entropy", {}, 3, 1),
         ("rush", {}, 6, 1),
+        ("advcl", {"steps": 2}, 3 + 2 * 2 * 2 + 5 * 3, 1),
         ("deacl", {"steps": 4}, 1 + 4 * 2 + 6, 1),
         ("pgd-at", {"steps": 4}, 4 * 2 + 3, 1),
         ("trades", {"steps": 4}, 1 + 4 * 2 + 6, 1),
@@ -38,17 +42,17 @@ def bench():
     ],
 )
 def test_the_passes_are_those_of_the_specification(bench, name, options, passes, steps):
-    stage = "pretrain" if name in ("rush", "deacl") else "finetune"
+    stage = "pretrain" if name in ("rush", "deacl", "advcl") else "finetune"
     changes = [change for change in TINY if "batch_size" not in change]
     job, machine = bench.job_of(name, 8, [*changes, *(f"{stage}.{key}={value}" for key, value in options.items())])
-    contestants, seen = bench.contestants_of(job, machine)
+    contestants, seen = bench.step_contestants(job, machine)
     assert seen.passes_an_image(8) == passes
     assert [bool(group) for group in seen.groups] == [True] * steps + [False]
-    optimizer = bench.build_optimizer(job.settings.optimizer, job.trained, machine.device)
+    optimizer = build_optimizer(job.settings.optimizer, job.trained, machine.device)
     before = [parameter.detach().clone() for parameter in job.trained]
-    contestants["bare"]()
+    contestants["bare float32"]()
     assert not all(map(torch.equal, before, job.trained))
-    with bench.watching(job, optimizer) as again:
-        bench.replay(seen, optimizer, machine)
+    with watching(job, optimizer) as again:
+        replay(seen, optimizer, machine)
     shapes = [[(one.kind, one.training, one.x.shape) for one in group] for group in seen.groups]
     assert [[(one.kind, one.training, one.x.shape) for one in group] for group in again.groups] == shapes
