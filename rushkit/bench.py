@@ -190,23 +190,23 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None,
     Raises:
         UsageError: a step of that batch does not fit into the memory of the device.
     """
-    speaker, machine = speaker or Speaker(), machine_of(recipe)
+    speaker, machine, figures = speaker or Speaker(), machine_of(recipe), machine_of(recipe)
     job, images_an_epoch = job_of_batch(recipe, machine, seconds, batch)
     batch = len(job.split)
     speaker.say(f"bench {recipe.name}: {recipe.backbone.name}, batch {batch}, about {seconds:.0f} s; {machine}")
 
     views = race({"ours": lambda: job.views(job.split.images, _draws(machine))}, seconds / 10, machine)
     steps = race(step_contestants(job, machine)[0], seconds / 2, machine)
-    network, folded = inference_networks(job, machine)
+    network, folded = inference_networks(job, figures)
     x = components.to_float(job.split.images[: max(1, batch // SAMPLES)])
-    attack = race(attack_contestants(network, folded, job.noise, x, SAMPLES, machine), seconds / 4, machine)
-    votes = race(vote_contestants(network, folded, job.noise, x, SAMPLES, machine), seconds / 4, machine)
-    copies, precision = len(x) * SAMPLES, machine.precision
-    alike = "" if precision == "float32" else bare_name(precision)
+    attack = race(attack_contestants(network, folded, job.noise, x, SAMPLES, figures), seconds / 4, figures)
+    votes = race(vote_contestants(network, folded, job.noise, x, SAMPLES, figures), seconds / 4, figures)
+    copies, precision = len(x) * SAMPLES, figures.precision
+    alike_step, alike = (_name_beside(each) for each in (machine, figures))
     # The step sees two views of an image.
     rows = (
         Row("views", "views/s", batch, "float32", batch, views["ours"], steps[BARE], per_bare=2 * batch),
-        Row("training", "steps/s", 1, precision, batch, steps["ours"], steps[BARE], steps.get(alike)),
+        Row("training", "steps/s", 1, machine.precision, batch, steps["ours"], steps[BARE], steps.get(alike_step)),
         Row("attack", "samples/s", copies, precision, copies, _a_step(attack), attack[BARE], attack.get(alike)),
         Row("votes", "samples/s", copies, precision, copies, votes["ours"], votes[BARE], votes.get(alike)),
     )
@@ -387,6 +387,11 @@ BARE = bare_name("float32")
 def _bare_models(network: nn.Module, folded: nn.Module, machine: Machine) -> dict[str, nn.Module]:
     """Return the models of the bare passes: the folded one in float32, and the network in the machine's precision."""
     return {bare_name(machine.precision): in_precision(network, machine), BARE: folded}
+
+
+def _name_beside(machine: Machine) -> str:
+    """Return the name of the bare passes in a machine's precision, or "" where that is float32."""
+    return "" if machine.precision == "float32" else bare_name(machine.precision)
 
 
 def _a_step(attack: Mapping[str, Cost]) -> Cost:
