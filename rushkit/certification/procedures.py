@@ -110,7 +110,7 @@ def _sequential_bound(settings: Certify, counted: bool) -> Bound:
         if counted:
             raise UsageError(
                 "these counts are of sequential tests, which stopped when the votes of one class decided: only the "
-                "betting bound on its majority vote holds for them",
+                "bound of these tests holds for them",
                 "leave certify.rule, certify.two_class and certify.bound at their defaults, or certify anew",
             )
         raise UsageError(
