@@ -132,6 +132,12 @@ def test_figures_without_the_peers_are_not_kept(bench, monkeypatch):
         bench.main()
 
 
+def test_no_test_draws_less_than_the_optimum(bench):
+    draws = [row for row in bench.kept() if row.kind == "draws"]
+    assert len(draws) == 9
+    assert all(row.best < min(row.before, row.now, row.conf_seq) for row in draws)
+
+
 def test_kept_figures_read_back(bench):
     row = bench.Row("draws", "a", 2.0, 1.0, 0.5, bound=True)
     assert [bench.Row(**each) for each in json.loads(bench.as_json([row]))] == [row]
