@@ -37,5 +37,7 @@ for run in $(seq "${RUNS:-3}"); do
   measure votes --rounds 6
   measure votes --rounds 3 --backbone resnet18 --draws 256
 done
+# Once: nearly all of its figures are exact.
+measure certificates
 echo "=== $(uname -m), $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo 2>/dev/null | head -n 1), $OMP_NUM_THREADS thread(s), $(date +%F)"
 .venv/bin/python benchmarks/ranges.py "$RUSHKIT_TABLES"
