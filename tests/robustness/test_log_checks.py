@@ -152,6 +152,12 @@ def test_uniform_draws_that_the_seed_does_not_give_are_refused(uniforms, reason)
         check_counts({**SUBJECT, "seed": 1}, [SELECTION])
 
 
+def test_the_uniform_draws_of_a_seed_stay_what_they_are():
+    # Another value here makes all counts unreadable.
+    assert image_uniform(0, 0) == 0.8019228163108727
+    assert image_uniform(0, 0, "predict") == 0.6970875032768525
+
+
 def test_a_selection_without_uniform_draws_is_one_of_another_version():
     with pytest.raises(ValueError, match="another version of rushkit wrote it; certify anew"):
         check_counts(SUBJECT, [{key: value for key, value in SELECTION.items() if key != "uniforms"}, ESTIMATION])
