@@ -13,12 +13,12 @@ from scipy.special import betainc, betaincc, gammaln
 
 Floats = NDArray[np.float64]
 
-_EPS = float(np.finfo(np.float64).eps)
+EPS = float(np.finfo(np.float64).eps)
 _TINY = float(np.finfo(np.float64).tiny)
 # Below this scipy's incomplete beta function underflows on the way, and is wrong without a word.
 _SMALLEST_TAIL = 1e-250
 # scipy's incomplete beta function was within 26·eps·√n of the true one, for n from 10 to 10¹⁵; see its test.
-_TAIL_ERROR = 64.0 * _EPS
+_TAIL_ERROR = 64.0 * EPS
 # Newton's method needs about six steps, and approaches from below.
 _STEPS = 100
 
@@ -36,9 +36,8 @@ class Pair(NamedTuple):
 
     @classmethod
     def of_log(cls, log_p: Floats) -> Pair:
-        """Return the pair of e^log_p, with p rounded down by what log_p, rounded a few times, leaves open."""
-        low = log_p * (1.0 + 4.0 * _EPS)
-        return cls(np.exp(low), -np.expm1(low)).rounded_down()
+        """Return the pair of e^log_p."""
+        return cls(np.exp(log_p), -np.expm1(log_p))
 
     @property
     def complement(self) -> Pair:
@@ -51,12 +50,12 @@ class Pair(NamedTuple):
         return Pair(np.where(p < 0.5, p, 1.0 - c), np.where(p < 0.5, 1.0 - p, c))
 
     def rounded_down(self) -> Pair:
-        """Return the pair with p a little smaller: by more than what its last operations were rounded by."""
-        c = np.where(self.c < 0.5, self.c * (1.0 + 4.0 * _EPS), 1.0 - self.p * (1.0 - 4.0 * _EPS))
-        p = np.where(self.c < 0.5, 1.0 - c, self.p * (1.0 - 4.0 * _EPS))
-        # 1 − c is rounded to nearest, which may be up, and what is not even a normal number has too few digits.
-        p = np.where(self.c < 0.5, np.nextafter(p, 0.0), np.where(p < _TINY, 0.0, p))
-        return Pair(p, c)
+        """Return the pair with p smaller and c larger, by more than what their last operations were rounded by."""
+        p, c = self.p * (1.0 - 4.0 * EPS), self.c * (1.0 + 4.0 * EPS)
+        high = self.c < 0.5
+        # A difference is rounded to nearest, and what is not even a normal number has too few digits.
+        low = np.where(high, np.nextafter(1.0 - c, 0.0), np.where(p < _TINY, 0.0, p))
+        return Pair(low, np.where(high, c, np.minimum(np.nextafter(1.0 - p, 2.0), 1.0)))
 
 
 def divergence(k: Floats, n: Floats, at: Pair) -> Floats:
@@ -101,10 +100,10 @@ def divergence_root(k: Floats, n: Floats, level: Floats) -> Pair:
         level: At least 0.
     """
     # What the divergence is computed to, in its own terms; what it is off by in p is left to the last rounding.
-    level = level * (1.0 + 16.0 * _EPS) + 64.0 * _EPS
+    level = level * (1.0 + 16.0 * EPS) + 64.0 * EPS
     share = k / n
     rest = np.maximum(n - k, 1.0)
-    entropy = np.where(n > k, rest * np.where(share < 0.5, np.log1p(-share / (1.0 + _EPS)), np.log(rest / n)), 0.0)
+    entropy = np.where(n > k, rest * np.where(share < 0.5, np.log1p(-share / (1.0 + EPS)), np.log(rest / n)), 0.0)
     # Two probabilities at which the divergence is above the level: its first term alone, and Pinsker's inequality.
     low = np.maximum(share * np.exp((entropy - level) / k), share - np.sqrt(level / (2.0 * n))) * (1.0 - 1e-6)
     at = Pair(low, 1.0 - low)
@@ -115,7 +114,7 @@ def divergence_root(k: Floats, n: Floats, level: Floats) -> Pair:
         growth = (divergence(k, n, at) - level) * at.c / np.where(moves, under, 1.0)
         step = np.where(moves, at.p * np.expm1(np.minimum(growth, 700.0)), 0.0)
         at = at.moved(step)
-        moves &= np.abs(step) > 4.0 * _EPS * np.minimum(at.p, at.c)
+        moves &= np.abs(step) > 4.0 * EPS * np.minimum(at.p, at.c)
         if not moves.any():
             break
     return at.rounded_down()
@@ -136,7 +135,7 @@ def tail_root(k: Floats, n: Floats, u: Floats, alpha: Floats) -> Pair:
     """
     at = divergence_root(k, n, -np.log(alpha))
     # The tail is computed to within a slack, so what is solved for is less than alpha by so much.
-    slack = _TAIL_ERROR * np.sqrt(n) - 4.0 * _EPS * np.log(alpha)
+    slack = _TAIL_ERROR * np.sqrt(n) - 4.0 * EPS * np.log(alpha)
     target = np.log(alpha) - slack
     held = alpha >= _SMALLEST_TAIL
     scale = _stirling(n) - _stirling(k) - _stirling(n - k) - 0.5 * np.log(2.0 * np.pi * k * ((n - k) / n))

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import betainc, betaincc, ndtri
 
-from rushkit.binomial import Pair, divergence, divergence_root, log_mixture, tail_root
+from rushkit.binomial import EPS, Pair, divergence, divergence_root, log_mixture, tail_root
 from rushkit.errors import UsageError
 
 Floats = NDArray[np.float64]
 
 # The smallest normal float64: below it, numbers have fewer digits.
 SMALLEST_ALPHA = float(np.finfo(np.float64).tiny)
+# By more than a logarithm of these is rounded by: it leaves a probability on the safe side.
+_SMALLER = 1.0 + 6.0 * EPS
 # The largest number of draws up to which float64 holds every whole number.
 _MOST_TRIALS = 2.0**53
 
@@ -93,10 +95,12 @@ def _randomized(successes: ArrayLike, trials: ArrayLike, uniform: ArrayLike, alp
     k_in, n_in = np.where(inside, k, 1.0), np.where(inside, n, 2.0)
     root = tail_root(k_in, n_in, u, level)
     draws = np.maximum(n, 1.0)
-    every = Pair.of_log(np.minimum(np.log(level) - np.log(u), 0.5 * np.log(level)) / draws)
+    every = Pair.of_log(_SMALLER * np.minimum(np.log(level) - np.log(u), 0.5 * np.log(level)) / draws).rounded_down()
     # Without a success the tail is u at p = 0 already, and 1 − (1 − u)(1 − p)^n above it.
-    beyond = np.maximum(level - u, 0.0) / np.where(u < level, 1.0 - u, 1.0)
-    none = Pair.of_log(np.log1p(-beyond) / draws).complement
+    low = np.minimum(u, level)
+    beyond = (level - low) / (1.0 - low)
+    left = np.where(beyond < 0.5, np.log1p(-beyond), np.log((1.0 - level) / (1.0 - low)))
+    none = Pair.of_log(left / _SMALLER / draws).complement.rounded_down()
     rows = [inside, (k == n) & (n > 0), (n > 0) & (u < level)]
     return Pair(
         np.select(rows, [root.p, every.p, none.p], 0.0),

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from rushkit.binomial import Pair, divergence, divergence_root, log_mixture, tail_root
+from rushkit.statistics import randomized_lower, randomized_upper
 
 mpmath = pytest.importorskip("mpmath")
 mpmath.mp.dps = 50
@@ -113,8 +114,23 @@ def test_the_root_of_the_tail_is_next_to_the_true_one_and_never_above(n, u):
     assert known >= 4
 
 
+@pytest.mark.parametrize("n", [1, 2, 10, 1000, 10**8, 2**53])
+def test_bounds_without_a_success_or_a_failure_are_never_on_the_wrong_side(n):
+    for alpha in (1e-300, 1e-9, 0.001, 0.3, 0.999):
+        for u in (1.0, 0.9985, 0.5, 0.2999999, 0.04, 1e-3 * (1 - 1e-10), 1e-12, 1e-305):
+            exact_alpha, exact_u = mpmath.mpf(alpha), mpmath.mpf(u)
+            every = min(exact_alpha / exact_u, mpmath.sqrt(exact_alpha)) ** (mpmath.mpf(1) / n)
+            none = 1 - ((1 - exact_alpha) / (1 - exact_u)) ** (mpmath.mpf(1) / n) if u < alpha else mpmath.mpf(0)
+            for k, true in ((0, none), (n, every)):
+                low, high = randomized_lower(k, n, u, alpha), randomized_upper(n - k, n, u, alpha)
+                assert 0 <= low <= true
+                assert 1 >= high >= 1 - true
+                assert low == pytest.approx(float(true), rel=1e-14 + 2e-15 * abs(math.log(alpha)) / n, abs=1e-307)
+                assert high == pytest.approx(float(1 - true), rel=1e-13, abs=2e-15)
+
+
 def test_a_pair_keeps_the_digits_of_the_smaller():
-    at = Pair.of_log(np.array([-1e-20, -50.0]))
+    at = Pair.of_log(np.array([-1e-20, -50.0])).rounded_down()
     np.testing.assert_allclose(at.c, [1e-20, 1.0], rtol=4e-15)
     np.testing.assert_allclose(at.p, [1.0, math.exp(-50)], rtol=1e-13)
     assert at.p[0] < 1
