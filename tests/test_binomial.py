@@ -120,7 +120,9 @@ def test_bounds_without_a_success_or_a_failure_are_never_on_the_wrong_side(n):
         for u in (1.0, 0.9985, 0.5, 0.2999999, 0.04, 1e-3 * (1 - 1e-10), 1e-12, 1e-305):
             exact_alpha, exact_u = mpmath.mpf(alpha), mpmath.mpf(u)
             every = min(exact_alpha / exact_u, mpmath.sqrt(exact_alpha)) ** (mpmath.mpf(1) / n)
-            none = 1 - ((1 - exact_alpha) / (1 - exact_u)) ** (mpmath.mpf(1) / n) if u < alpha else mpmath.mpf(0)
+            # 50 digits do not hold 1 − alpha for an alpha of 1e-300.
+            beyond = max(exact_alpha - exact_u, mpmath.mpf(0)) / (1 - min(exact_u, exact_alpha))
+            none = -mpmath.expm1(mpmath.log1p(-beyond) / n)
             for k, true in ((0, none), (n, every)):
                 low, high = randomized_lower(k, n, u, alpha), randomized_upper(n - k, n, u, alpha)
                 assert 0 <= low <= true
