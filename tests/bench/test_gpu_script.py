@@ -192,36 +192,3 @@ def test_senseless_arguments_are_refused(words):
     done = subprocess.run([sys.executable, FILE, *words], check=False, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-
-
-def started(out: Path, *words: str) -> subprocess.Popen[str]:
-    environment = {**os.environ, "PYTHON": sys.executable, "RUSHKIT_WHEELS": str(out / "none")}
-    command = [ROOT / "benchmarks" / "gpu.sh", "--smoke", "--seconds", "3600", *words, out]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True)
-
-
-@pytest.mark.slow
-def test_the_smoke_run_makes_every_step_and_a_killed_one_keeps_what_it_did(tmp_path):
-    whole = started(tmp_path / "whole")
-    said, _ = whole.communicate()
-    steps = summary_of(tmp_path / "whole")["steps"]
-    assert {name: facts["status"] for name, facts in steps.items()} == dict.fromkeys(steps, "done"), said
-    assert whole.returncode == 0
-    assert list(steps)[-3:] == ["attack-2", "certify", "report"]
-    assert steps["evaluate"]["results"]["accuracy"]
-    assert [row["protocol"] for row in steps["attack-2"]["results"]["attacks"]]
-    names = unpacked(tmp_path / "whole", tmp_path)
-    assert {"summary.json", "profile.json", "report/report.html"} <= set(names)
-    assert any(name.endswith(".safetensors") for name in names)
-
-    cut = started(tmp_path / "cut")
-    assert cut.stdout is not None
-    for line in cut.stdout:
-        if line.startswith("profile: done"):
-            os.killpg(cut.pid, signal.SIGKILL)
-            break
-    cut.wait()
-    steps = summary_of(tmp_path / "cut")["steps"]
-    assert [steps[name]["status"] for name in ("machine", "tests", "profile")] == ["done"] * 3
-    assert steps["profile"]["ways"]
-    assert "profile.json" in unpacked(tmp_path / "cut", tmp_path)
