@@ -18,6 +18,9 @@ FILE = Path(__file__).parents[2] / "benchmarks" / "objectives.py"
 
 @pytest.fixture(scope="module")
 def bench():
+    # The scripts of benchmarks/ import each other by name.
+    if str(FILE.parent) not in sys.path:
+        sys.path.append(str(FILE.parent))
     spec = importlib.util.spec_from_file_location("bench_objectives", FILE)
     module = importlib.util.module_from_spec(spec)
     sys.modules["bench_objectives"] = module
