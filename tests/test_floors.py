@@ -23,7 +23,6 @@ FLOORS = (
     {"registry", "place"},
     {"registries", "bar"},
     {"recipe"},
-    {"bf16"},
     {"binomial", "system"},
     {"data", "views", "noises", "models"},
     {"statistics", "buckets", "checked", "units", "votes"},

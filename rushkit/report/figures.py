@@ -51,7 +51,6 @@ class AccuracyRow(Figures):
     accuracy: float
     low: float
     high: float
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -95,18 +94,13 @@ class MeasuredAttack(Figures):
 
 @dataclass(frozen=True)
 class MeasuredShare(Figures):
-    """A figure of Table 1: accuracy with its interval.
-
-    Attributes:
-        settings: What is not as usual, in words: a low precision, and of an attack what is not the protocol's own.
-    """
+    """A figure of Table 1: accuracy with its interval."""
 
     accuracy: float
     low: float
     high: float
     images: int
     run: str
-    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,9 +109,11 @@ class AttackedShare(MeasuredShare):
 
     Attributes:
         chosen_from: How many runs attacked these images.
+        settings: What is not the protocol's own, in words: version, effort, and settings.
     """
 
-    chosen_from: int = 1
+    chosen_from: int
+    settings: str
 
 
 @dataclass(frozen=True)
@@ -223,8 +219,8 @@ class Curve(Figures):
 
 # The keys of a certification that report.json keeps: all but what each image did.
 _CERTIFIED = {
-    *("data", "precision", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images"),
-    *("smoothed", "abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
+    *("data", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images", "smoothed"),
+    *("abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
 }
 
 
@@ -287,7 +283,7 @@ class MeasuredAudit(Figures):
 
     def plain(self) -> dict[str, object]:
         """Return the audit without the votes of its images."""
-        kept = {"data", "search_precision", "samples", "settings", "size", "images", "checks", "loss_curve"}
+        kept = {"data", "samples", "settings", "size", "images", "checks", "loss_curve"}
         return {
             "run": self.run,
             **self.record.model_dump(include=kept),
@@ -334,7 +330,6 @@ class Confusion(Figures):
     samples: int
     classes: list[str]
     counts: list[list[int]]
-    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -418,7 +413,6 @@ class CleanMeasurement(Figures):
     data: str
     samples: int
     rule: str
-    precision: str
 
 
 @dataclass(frozen=True)
