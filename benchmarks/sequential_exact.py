@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from rushkit.certificates import SequentialTest
 from rushkit.certification.tasks import looks
+from rushkit.sequential_test import SequentialTest
 from rushkit.statistics import log_e_process
 
 Floats = NDArray[np.float64]

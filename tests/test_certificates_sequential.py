@@ -13,7 +13,6 @@ from scipy import stats
 
 from rushkit.certificates import (
     MeanSums,
-    SequentialTest,
     certify_counts,
     certify_means,
     predict_counts,
@@ -21,6 +20,7 @@ from rushkit.certificates import (
 )
 from rushkit.errors import UsageError
 from rushkit.noises.gaussian import Gaussian
+from rushkit.sequential_test import SequentialTest
 from rushkit.statistics import betting_lower_above, log_e_above, log_e_below
 
 NOISE = Gaussian(scale=0.5)

@@ -27,7 +27,7 @@ FLOORS = (
     {"data", "views", "noises", "models"},
     {"statistics", "buckets", "checked", "units", "votes"},
     {"smoothing"},
-    {"attacks", "certificates"},
+    {"attacks", "certificates", "sequential_test"},
     {"objectives"},
     {"results"},
     {"run", "distributed"},

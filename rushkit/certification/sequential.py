@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from rushkit.certificates import ABSTAIN, Certificates, SequentialTest, threshold_probability
+from rushkit.certificates import ABSTAIN, Certificates, threshold_probability
 from rushkit.certification.claim import Claim
 from rushkit.certification.counts import gather_counts
 from rushkit.certification.draws import Sampler
@@ -26,6 +26,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import UsageError
 from rushkit.results.certification import DrawsUsed, Mode
 from rushkit.results.logs import CountsLine, Round, Selection
+from rushkit.sequential_test import SequentialTest
 from rushkit.units import UNIT
 
 Integers = NDArray[np.int64]

@@ -24,7 +24,7 @@ from half_spaces import (
 from scipy.special import ndtr
 from torch import nn
 
-from rushkit.certificates import ABSTAIN, SequentialTest
+from rushkit.certificates import ABSTAIN
 from rushkit.certification import draws
 from rushkit.certification.all_splits import AllSplits
 from rushkit.certification.claim import Claim, smallest_samples
@@ -36,6 +36,7 @@ from rushkit.certification.tasks import fixed_tasks, looks, marks
 from rushkit.errors import NumericsError, UsageError
 from rushkit.noises.split import Split as SplitNoise
 from rushkit.recipe.schema import Certify
+from rushkit.sequential_test import SequentialTest
 from rushkit.units import noisy_unit, unit_sizes
 from rushkit.votes import SCORE
 

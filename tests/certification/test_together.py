@@ -11,11 +11,12 @@ from scipy.stats import binom
 from tiny_runs import QUIET, TINY, checkpoint_of, finetuned
 
 from rushkit import noises
-from rushkit.certificates import Certificates, MeanSums, Randomized, SequentialTest, certify_counts, certify_means
+from rushkit.certificates import Certificates, MeanSums, Randomized, certify_counts, certify_means
 from rushkit.certification.certify import certify, recertify
 from rushkit.recipe.load import derive_recipe, load_recipe
 from rushkit.recipe.sections import MIN_ALPHA
 from rushkit.results.together import most_false, together_at
+from rushkit.sequential_test import SequentialTest
 from rushkit.setup.start import start_run
 from rushkit.statistics import SMALLEST_ALPHA, clopper_pearson_lower
 
