@@ -85,6 +85,16 @@ class TestSeveral:
             assert np.all((test.p_lower > bars) | (test.decision != 1))
             assert np.all((test.p_lower < bars) | (test.decision != -1))
 
+    @pytest.mark.parametrize("n", [12, 30, 60, 200])
+    def test_decisions_are_those_of_the_mixtures_cut_at_the_smallest_and_the_largest_below_one(self, n):
+        k, target = np.arange(n + 1), math.log(1000)
+        test = SequentialTest(np.repeat(np.array(self.p0)[:, None], n + 1, axis=1), 0.001)
+        decision = test.update(k, n)
+        for row, p0 in enumerate(self.p0[:-1]):
+            certified = (k > n * p0) & (log_e_above(k, n, p0, 0.5) >= target)
+            refuted = (k < n * p0) & (log_e_below(k, n, p0, 0.9) >= target)
+            assert decision[row].tolist() == (certified.astype(int) - refuted).tolist()
+
     def test_a_contradictory_later_count_does_not_move_the_bound_past_a_refuted_one(self):
         # 2 of 14 refute 0.9; the successes that follow would show that p exceeds it.
         test = SequentialTest([[0.1], [0.9]], 0.001)
