@@ -289,13 +289,16 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 
 
 def step_contestants(job: TrainingJob, machine: Machine) -> tuple[dict[str, Callable[[], object]], Seen]:
-    """Return a training step, from uint8 images to new weights, beside its bare passes; and these, as they were seen.
+    """Return a training step, from uint8 images to the optimizer's step, beside its bare passes; and these, as they were seen.
 
     The bare passes are those that the step makes of the network, of others in the objective's memory and of the
     teacher, on prepared inputs: in float32, and in the machine's precision where that is another one.
     """
     job.set_modes()
     optimizer = build_optimizer(job.settings.optimizer, job.trained, machine.device, job.norms)
+    # A step at rate 0 is the same work, and the weights do not run off to where arithmetic is slow or not finite.
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
     count, draws = job.settings.batch_size, Draws(job.views, job.noise)
     images = job.split.images[:count].to(machine.device)
     labels = None if job.labels is None else job.labels[:count].to(machine.device)

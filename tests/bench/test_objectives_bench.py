@@ -53,8 +53,10 @@ def test_the_passes_are_those_of_the_specification(bench, name, options, passes,
     assert [bool(group) for group in seen.groups] == [True] * steps + [False]
     optimizer = build_optimizer(job.settings.optimizer, job.trained, machine.device)
     before = [parameter.detach().clone() for parameter in job.trained]
-    contestants["bare float32"]()
-    assert not all(map(torch.equal, before, job.trained))
+    for contestant in contestants.values():
+        contestant()
+    # Rounds of a bench train nothing: a network that diverged once ended a bench, and its passes would be other work.
+    assert all(map(torch.equal, before, job.trained))
     with watching(job, optimizer) as again:
         replay(seen, optimizer, machine)
     shapes = [[(one.kind, one.training, one.x.shape) for one in group] for group in seen.groups]
