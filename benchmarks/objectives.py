@@ -41,7 +41,7 @@ def job_of(name: str, batch: int, changes: Sequence[str] = ()) -> tuple[Training
     given = [f"{stage}.objective={name}", f"{stage}.batch_size={batch}", "finetune.freeze=none", *changes]
     for noise in ("gaussian", "none"):
         recipe = load_recipe("digits", [f"noise.name={noise}", *(["noise.std=0.25"] * (noise == "gaussian")), *given])
-        machine = machine_of(recipe)
+        machine = machine_of(recipe, "training")
         try:
             if stage == "pretrain":
                 return pretraining(recipe, machine), machine

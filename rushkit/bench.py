@@ -190,7 +190,7 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None,
     Raises:
         UsageError: a step of that batch does not fit into the memory of the device.
     """
-    speaker, machine, figures = speaker or Speaker(), machine_of(recipe), machine_of(recipe)
+    speaker, machine, figures = speaker or Speaker(), machine_of(recipe, "training"), machine_of(recipe)
     job, images_an_epoch = job_of_batch(recipe, machine, seconds, batch)
     batch = len(job.split)
     speaker.say(f"bench {recipe.name}: {recipe.backbone.name}, batch {batch}, about {seconds:.0f} s; {machine}")

@@ -80,7 +80,10 @@ class Examination:
     Attributes:
         device: The device that training would use.
         machine: Device, precision and threads, in words.
-        precision: Precision of the network's arithmetic.
+        precision: Precision of training.
+        precision_reason: Why it is that one.
+        figures_precision: Precision of evaluation, votes and certificates.
+        figures_precision_reason: Why it is that one.
         compiles: Whether training is compiled.
         compile_obstacle: Why torch.compile does not work on a GPU; None if it works, and on a CPU.
         threads: Threads that torch uses.
@@ -98,6 +101,9 @@ class Examination:
     device: str
     machine: str
     precision: str
+    precision_reason: str
+    figures_precision: str
+    figures_precision_reason: str
     compiles: bool
     compile_obstacle: str | None
     threads: int
@@ -123,13 +129,16 @@ def examine(device: str, data_dir: str, runs_dir: str) -> Examination:
     Raises:
         UsageError: the device cannot be had.
     """
-    machine = choose_machine(device, compile="auto")
+    machine, figures = choose_machine(device, compile="auto", purpose="training"), choose_machine(device)
     gflops = measure_gflops(machine)
     around = environment()
     return Examination(
         device=str(machine.device),
         machine=str(machine),
         precision=machine.precision,
+        precision_reason=machine.why,
+        figures_precision=figures.precision,
+        figures_precision_reason=figures.why,
         compiles=machine.compiles,
         compile_obstacle=compile_obstacle(machine.device) if machine.device.type == "cuda" else None,
         threads=torch.get_num_threads(),

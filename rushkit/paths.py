@@ -106,6 +106,13 @@ def expand(path: StrPath) -> Path:
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's own raises
 
 
+def cache_root() -> Path:
+    """Return ``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
+    if chosen := os.environ.get("RUSHKIT_CACHE"):
+        return expand(chosen)
+    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rushkit"
+
+
 def is_unicode(name: str) -> bool:
     """Return whether a file name is valid Unicode; names with other bytes cannot be stored as text."""
     try:

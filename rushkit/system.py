@@ -6,7 +6,7 @@ import ctypes
 import hashlib
 import os
 from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -14,16 +14,16 @@ from typing import Literal
 import torch
 from torch import nn
 
+from rushkit import bf16
+from rushkit.bf16 import has_bf16_units
 from rushkit.errors import UsageError
 
 Precision = Literal["float32", "bf16"]
 Compile = Literal["auto", "on", "off"]
+# What passes are for: steps of training with their attacks, figures that are reported, or features whose small
+# differences count.
+Purpose = Literal["training", "figures", "features"]
 
-# Where Linux lists what a CPU can do, and the words for instructions that multiply bf16 numbers (x86, x86, ARM).
-_CPU_FEATURES = Path("/proc/cpuinfo")
-_BF16_WORDS = {"avx512_bf16", "amx_bf16", "bf16"}
-# The first generation of NVIDIA GPUs with bf16 units.
-_BF16_CAPABILITY = (8, 0)
 # The file in which a Linux control group states the memory limit of its processes.
 _CONTAINER_LIMIT = Path("/sys/fs/cgroup/memory.max")
 # Parameter numbers from glibc's malloc.h.
@@ -63,11 +63,12 @@ def uniform_draw(seed: int, purpose: str, *counters: int) -> float:
 
 @dataclass(frozen=True)
 class Machine:
-    """The device that a stage computes on, its precision, and whether training is compiled."""
+    """The device that a stage computes on, its precision and why it is that one, and whether training is compiled."""
 
     device: torch.device
     precision: Precision
     compile: Compile = "off"
+    why: str = ""
 
     def autocast(self) -> torch.autocast:
         """Return the autocast context for the precision; in float32 it does nothing."""
@@ -81,6 +82,12 @@ class Machine:
         float32.
         """
         return "bf16" if self.precision == "bf16" and has_bf16_units(self.device) else "float32"
+
+    @property
+    def in_attacks(self) -> str:
+        """The machine in words, for attacks: they select and score in float32 whatever its precision."""
+        low = ", gradients in bf16" if self.search_precision == "bf16" else ""
+        return f"{replace(self, precision='float32')}{low}"
 
     @property
     def compiles(self) -> bool:
@@ -115,14 +122,22 @@ class Machine:
         return f"{self.device.type} ({torch.get_num_threads()} threads), {self.precision}"
 
 
-def choose_machine(device: str = "auto", precision: str = "auto", compile: Compile = "off") -> Machine:
+def choose_machine(
+    device: str = "auto", precision: str = "auto", compile: Compile = "off", purpose: Purpose = "figures"
+) -> Machine:
     """Return the machine for a device and a precision, each a name or ``auto``, and set torch up for it.
+
+    Example::
+
+        machine = choose_machine(purpose="training")
+        print(machine, machine.why)
 
     Raises:
         UsageError: the device cannot be used, or the precision is unknown.
     """
     torch_device = choose_device(device)
-    machine = Machine(torch_device, choose_precision(precision, torch_device), compile)
+    chosen, why = choose_precision(precision, torch_device, purpose)
+    machine = Machine(torch_device, chosen, compile, why)
     if torch_device.type == "cpu":
         keep_freed_memory()
     else:
@@ -201,31 +216,36 @@ def choose_device(name: str = "auto") -> torch.device:
     return device
 
 
-@cache
-def has_bf16_units(device: torch.device) -> bool:
-    """Return whether a device multiplies bf16 numbers in hardware; elsewhere bf16 is slower than float32.
+def choose_precision(name: str, device: torch.device, purpose: Purpose = "figures") -> tuple[Precision, str]:
+    """Return the precision called ``name`` for a purpose, and why it is that one.
 
-    A CPU is asked on Linux only. Torch's own answer for CPUs is no guide: it is true where bf16 is emulated.
-    """
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= _BF16_CAPABILITY
-    if device.type != "cpu":
-        return False
-    with suppress(OSError):
-        return not _BF16_WORDS.isdisjoint(_CPU_FEATURES.read_text(encoding="utf-8", errors="replace").split())
-    return False
-
-
-def choose_precision(name: str, device: torch.device) -> Precision:
-    """Return the precision called ``name``; ``auto`` is bf16 autocast on a CUDA device with bf16 units, else float32.
-
-    A CPU without such units runs bf16 autocast ten times slower than float32, so ``auto`` never picks it on a CPU.
+    ``auto`` is bf16 autocast on a CUDA device with bf16 units. On a CPU it is bf16 for training where the CPU has units
+    for it and a short trial shows that they are worth it; figures are made in float32 there. Features are computed in
+    float32 everywhere, whatever the name.
 
     Raises:
         UsageError: the name is unknown.
     """
-    if name == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "float32"
-    if name not in ("float32", "bf16"):
+    if name not in ("auto", "float32", "bf16"):
         raise UsageError(f"unknown precision {name!r}", "use auto, float32 or bf16")
-    return name  # type: ignore[return-value]
+    if purpose == "features":
+        return "float32", "features are compared by small differences"
+    if name != "auto":
+        return name, "system.precision says so"  # type: ignore[return-value]
+    if device.type == "cuda":
+        has = torch.cuda.is_bf16_supported()
+        return ("bf16", "the GPU computes in bf16") if has else ("float32", "the GPU does not compute in bf16")
+    if device.type != "cpu":
+        return "float32", f"auto is float32 on {device.type}"
+    return ("float32", "figures are made in float32 on a CPU") if purpose == "figures" else _for_training()
+
+
+def _for_training() -> tuple[Precision, str]:
+    """Return what ``auto`` is for training on this CPU, and why."""
+    units = " and ".join(bf16.cpu_units())
+    if not units:
+        return "float32", f"{bf16.cpu_name()} has no units for bf16"
+    trial = bf16.trial()
+    when = "an earlier trial" if trial.remembered else "a trial"
+    found = f"{bf16.cpu_name()} has {units}, and in {when} bf16 was {trial.ratio:.2f} times as fast as float32"
+    return ("bf16", found) if trial.ratio >= bf16.WORTH else ("float32", f"{found}; it must be {bf16.WORTH:g} times")

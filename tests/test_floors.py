@@ -23,6 +23,7 @@ FLOORS = (
     {"registry", "place"},
     {"registries", "bar"},
     {"recipe"},
+    {"bf16"},
     {"binomial", "system"},
     {"data", "views", "noises", "models"},
     {"statistics", "buckets", "checked", "units", "votes"},

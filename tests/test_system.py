@@ -12,15 +12,16 @@ import torch
 from scipy import stats
 from torch import nn
 
-from rushkit import system
+from rushkit import bf16, system
+from rushkit.bf16 import Trial
 from rushkit.errors import UsageError
 from rushkit.system import (
     Machine,
     choose_machine,
+    choose_precision,
     compile_obstacle,
     derived_seed,
     generator,
-    has_bf16_units,
     uniform_draw,
 )
 
@@ -143,27 +144,90 @@ def test_uniform_draws_are_uniform_and_never_0(monkeypatch):
         assert uniform_draw(0, "a") == end
 
 
-@pytest.mark.parametrize(
-    ("words", "has"),
-    [
-        ("flags\t\t: fpu avx512f avx512_bf16 avx512vbmi", True),
-        ("flags\t\t: fpu avx512f amx_bf16 amx_tile", True),
-        ("Features\t: fp asimd bf16 i8mm", True),
-        ("flags\t\t: fpu avx512f avx512_vnni avx512_vbmi2", False),
-        (None, False),
-    ],
-    ids=["avx512", "amx", "arm", "without", "no list"],
-)
-def test_a_cpu_has_bf16_units_if_it_says_so_and_attacks_search_in_bf16_there_alone(tmp_path, monkeypatch, words, has):
-    file = tmp_path / "cpuinfo"
-    if words is not None:
-        file.write_text(f"processor\t: 0\n{words}\n")
-    monkeypatch.setattr(system, "_CPU_FEATURES", file)
-    has_bf16_units.cache_clear()
-    try:
-        cpu = torch.device("cpu")
-        assert has_bf16_units(cpu) == has
-        assert Machine(cpu, "bf16").search_precision == ("bf16" if has else "float32")
-        assert Machine(cpu, "float32").search_precision == "float32"
-    finally:
-        has_bf16_units.cache_clear()
+@pytest.fixture
+def cpu(monkeypatch):
+    """Set which units a CPU has, and what a trial says of them; the trials that were made are returned."""
+
+    def set_up(units: tuple[str, ...], ratio: float = 1.0, remembered: bool = False) -> list[float]:
+        made: list[float] = []
+        monkeypatch.setattr(bf16, "cpu_name", lambda: "Zen 5")
+        monkeypatch.setattr(bf16, "cpu_units", lambda: units)
+        monkeypatch.setattr(bf16, "trial", lambda: made.append(ratio) or Trial(ratio, remembered))
+        return made
+
+    return set_up
+
+
+def test_a_cpu_trains_in_bf16_where_it_has_units_and_a_trial_shows_them_faster(cpu):
+    made = cpu(("AVX512-BF16", "AMX-BF16"), ratio=1.9)
+    machine = choose_machine("cpu", purpose="training")
+    assert (machine.precision, len(made)) == ("bf16", 1)
+    has = "Zen 5 has AVX512-BF16 and AMX-BF16"
+    assert machine.why == f"{has}, and in a trial bf16 was 1.90 times as fast as float32"
+    cpu(("Arm BF16",), ratio=1.1, remembered=True)
+    assert choose_precision("auto", CPU, "training") == (
+        "bf16",
+        "Zen 5 has Arm BF16, and in an earlier trial bf16 was 1.10 times as fast as float32",
+    )
+
+
+def test_a_cpu_trains_in_float32_where_a_trial_shows_its_units_no_faster(cpu):
+    cpu(("AVX512-BF16",), ratio=0.93)
+    assert choose_precision("auto", CPU, "training") == (
+        "float32",
+        "Zen 5 has AVX512-BF16, and in a trial bf16 was 0.93 times as fast as float32; it must be 1.1 times",
+    )
+
+
+def test_a_cpu_without_units_trains_in_float32_without_a_trial(cpu):
+    made = cpu(())
+    assert choose_precision("auto", CPU, "training") == ("float32", "Zen 5 has no units for bf16")
+    assert made == []
+
+
+def test_figures_are_made_in_float32_on_a_cpu_that_trains_in_bf16(cpu):
+    made = cpu(("AVX512-BF16",), ratio=2.0)
+    assert choose_precision("auto", CPU) == ("float32", "figures are made in float32 on a CPU")
+    assert choose_machine("cpu").precision == "float32"
+    assert choose_machine("cpu").search_precision == "float32"
+    assert made == []
+
+
+@pytest.mark.parametrize("name", ["float32", "bf16"])
+@pytest.mark.parametrize("purpose", ["training", "figures"])
+def test_what_was_asked_for_is_taken_without_a_trial(cpu, name, purpose):
+    made = cpu(("AVX512-BF16",), ratio=2.0)
+    assert choose_precision(name, CPU, purpose) == (name, "system.precision says so")
+    assert made == []
+
+
+@pytest.mark.parametrize("name", ["auto", "float32", "bf16"])
+@pytest.mark.parametrize("device", ["cpu", "cuda", "mps"])
+def test_features_are_float32_whatever_was_asked_for(cpu, monkeypatch, name, device):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    cpu(("AVX512-BF16",), ratio=2.0)
+    assert choose_precision(name, torch.device(device), "features")[0] == "float32"
+
+
+@pytest.mark.parametrize("purpose", ["training", "figures"])
+@pytest.mark.parametrize(("supported", "precision"), [(True, "bf16"), (False, "float32")])
+def test_a_gpu_computes_everything_in_bf16_where_it_can(monkeypatch, purpose, supported, precision):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: supported)
+    assert choose_precision("auto", torch.device("cuda"), purpose)[0] == precision
+    assert choose_precision("auto", torch.device("mps"), purpose)[0] == "float32"
+
+
+@pytest.mark.parametrize("name", ["", "fp16", "BF16", "auto\x1b[2J"])
+@pytest.mark.parametrize("purpose", ["training", "figures", "features"])
+def test_an_unknown_precision_is_a_usage_error(name, purpose):
+    with pytest.raises(UsageError, match="unknown precision") as caught:
+        choose_precision(name, CPU, purpose)
+    assert "\x1b" not in caught.value.message
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_attacks_search_in_bf16_where_the_device_has_units_for_it_alone(monkeypatch, has):
+    monkeypatch.setattr(system, "has_bf16_units", lambda device: has)
+    assert Machine(CPU, "bf16").search_precision == ("bf16" if has else "float32")
+    assert Machine(CPU, "float32").search_precision == "float32"
+    assert str(Machine(CPU, "bf16").in_attacks).endswith("float32, gradients in bf16" if has else "float32")

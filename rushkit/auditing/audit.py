@@ -66,7 +66,7 @@ def audit(
     section = recipe.attack[0] if recipe.attack else None
     settings = settings or _default_settings(section, recipe.system.seed)
     with run_or_new(run, "audit", recipe, source.path) as run:
-        subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images)
+        subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images, run=run)
         x, y = subject.batch(slice(None))
         check_eps(settings.norm, settings.eps, x[0].numel())
         g = subject.attacked(samples or (max(section.samples) if section else 1))
@@ -92,6 +92,7 @@ def audit(
             source=str(source.path),
             data=subject.split.name,
             noise=recipe.noise,
+            search_precision=subject.machine.search_precision,
             samples=g.samples,
             settings=AuditSettings(**asdict(settings)),
             claim=claim,
@@ -144,7 +145,7 @@ def _announcement(subject: Subject, noise: str, settings: Settings, g: SmoothedC
     return (
         f"audit {subject.classifier.checkpoint.path}: {len(subject)} images of {subject.split.name}, "
         f"{ball_words(settings.norm, settings.eps)}, m = {g.samples}, noise {noise}; {settings.steps} steps and "
-        f"{settings.eot} draws a gradient, sweeps up to twice as many; {subject.machine}"
+        f"{settings.eot} draws a gradient, sweeps up to twice as many; {subject.machine.in_attacks}"
     )
 
 

@@ -57,7 +57,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certi
     with run_or_new(run, "certify", recipe, parent=str(source.path)) as run:
         procedure_of(recipe, source)
         settings = recipe.certify
-        whole = Subject.open(recipe, source, split=settings.split)
+        whole = Subject.open(recipe, source, split=settings.split, run=run)
         subject = whole.take(certified_indices(len(whole), settings.limit, settings.skip))
         # A radius depends on the dimension: it is that of the images that are drawn for.
         procedure = choose_procedure(settings, subject.noise, math.prod(subject.split.images.shape[1:]))

@@ -66,6 +66,7 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
             model=subject.model,
             data=f"{recipe.data.name}/{settings.split}",
             noise=recipe.noise,
+            precision=subject.precision,
             mode=procedure.mode,
             norm=claim.norm,
             rule=claim.rule,

@@ -83,6 +83,7 @@ def predict(
     return Prediction(
         source=str(source.path),
         noise=recipe.noise,
+        precision=machine.precision,
         norm=claim.norm,
         samples=claim.samples,
         selection=procedure.selection,

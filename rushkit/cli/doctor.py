@@ -42,7 +42,8 @@ def command(*, changes: Changes = None, json: Json = False) -> None:
 def _rows(facts: Examination) -> dict[str, str]:
     return {
         "machine": facts.machine,
-        "training": "compiled" if facts.compiles else "not compiled",
+        "training": f"{facts.precision}: {facts.precision_reason}; {'' if facts.compiles else 'not '}compiled",
+        "figures": f"{facts.figures_precision}: {facts.figures_precision_reason}",
         "arithmetic": f"{facts.gflops:.0f} GFLOP/s in a convolution, forward and backward",
         "platform": facts.platform,
         "versions": ", ".join(f"{name} {version}" for name, version in facts.versions.items()),

@@ -71,7 +71,7 @@ def command(
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.recipe.components import check_components
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
-    from rushkit.setup.start import machine_of, start_run
+    from rushkit.setup.start import machine_of, purpose_of, start_run
     from rushkit.training.dry_run import dry_run
     from rushkit.training.finetune import finetune, finetuning_job
 
@@ -83,7 +83,7 @@ def command(
         recipe, checkpoint = _begin(options, changes, speaker)
         if training.dry_run:
             check_components(recipe)
-            job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe))
+            job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe, purpose_of(NAME)))
             sizes = dry_run(job)
             output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return

@@ -54,7 +54,7 @@ def command(
     ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
-    from rushkit.setup.start import machine_of, start_run
+    from rushkit.setup.start import machine_of, purpose_of, start_run
     from rushkit.training.dry_run import dry_run
     from rushkit.training.pretrain import pretrain, pretraining_job
     from rushkit.training.teacher import load_teacher
@@ -67,7 +67,9 @@ def command(
     else:
         recipe, teacher = _begin(options, changes, speaker)
         if training.dry_run:
-            job, _ = pretraining_job(recipe, machine_of(recipe), teacher=load_teacher(recipe, teacher))
+            job, _ = pretraining_job(
+                recipe, machine_of(recipe, purpose_of(NAME)), teacher=load_teacher(recipe, teacher)
+            )
             sizes = dry_run(job)
             output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return

@@ -22,7 +22,7 @@ from torch import Tensor
 from rushkit.errors import DataError
 from rushkit.files import replace_file, sync_folder
 from rushkit.locks import sole_writer
-from rushkit.paths import expand, open_file, read_text, regular_stat
+from rushkit.paths import cache_root, open_file, read_text, regular_stat
 
 VERSION = 2
 # Name -> whole numbers, such as {"skipped": [3, 17]}.
@@ -43,13 +43,6 @@ class Cached:
 
     images: Tensor
     notes: Notes
-
-
-def cache_root() -> Path:
-    """Return ``$RUSHKIT_CACHE``, else ``$XDG_CACHE_HOME/rushkit``, else ``~/.cache/rushkit``."""
-    if chosen := os.environ.get("RUSHKIT_CACHE"):
-        return expand(chosen)
-    return expand(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rushkit"
 
 
 def fingerprint(files: Iterable[tuple[str, int, int]], *settings: object) -> str:

@@ -36,7 +36,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source.path) as run:
-        subject = Subject.open(recipe, source, split=settings.split)
+        subject = Subject.open(recipe, source, split=settings.split, run=run)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
         drawn = "the same at every draw" if is_deterministic(subject.noise) else "fresh for every image"
         run.speaker.say(
@@ -58,6 +58,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             source=str(source.path),
             data=split.name,
             noise=recipe.noise,
+            precision=machine.precision,
             accuracy=rows,
             outcomes=EvaluationOutcomes(labels=subject.labels.tolist(), predicted=predicted),
         )

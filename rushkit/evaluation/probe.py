@@ -27,7 +27,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.model import image_size_of, load_encoder, recipe_of
-from rushkit.setup.start import machine_of, run_or_new
+from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import check_images
 from rushkit.system import Machine, derived_seed, generator
 
@@ -94,7 +94,7 @@ def probe(
     """
     ball = ball or Ball()
     with run_or_new(run, "probe", recipe, source.path) as run:
-        machine = machine_of(recipe)
+        machine = machine_of_run(recipe, run)
         split = limit(_test_split(recipe), images)
         check_images(split, image_size_of(source))
         encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}

@@ -227,7 +227,9 @@ class System(Section):
     seed: int = Field(default=0, ge=0, description="every draw follows from it")
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")
     precision: Literal["auto", "float32", "bf16"] = Field(
-        default="auto", description="of the network's arithmetic; auto: bf16 where the device is fast at it"
+        default="auto",
+        description="of the network's arithmetic; auto: on GPUs bf16 where they have units for it; on a CPU bf16 for "
+        "training where it has such units and a short trial shows them faster, and float32 for all figures",
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"

@@ -171,7 +171,7 @@ def _clean(results: Evaluation) -> Iterator[tuple[_What, _Outcomes]]:
             if samples == "1" and rule == "mean" and "majority" in rules:
                 continue
             share = {index: float(guess == labels[index]) for index, guess in enumerate(predicted)}
-            yield CleanMeasurement(results.data, int(samples), rule), _Outcomes(labels, share)
+            yield CleanMeasurement(results.data, int(samples), rule, results.precision), _Outcomes(labels, share)
 
 
 def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:

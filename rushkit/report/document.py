@@ -11,6 +11,7 @@ from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertificat
 from rushkit.report.paper import footnote
 from rushkit.report.pictures import diagrams
 from rushkit.report.pictures.charts import Chart
+from rushkit.report.protocols import search_words
 from rushkit.report.summary import audited_images
 from rushkit.report.table import Medium, Table
 from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table
@@ -21,7 +22,7 @@ from rushkit.report.tables.comparison import is_no_bound, significance_table, va
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.words import value_words
-from rushkit.results.words import PROTOCOL_SENTENCES, noise_words
+from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
 from rushkit.run.names import RECIPE_FILE
 
 _SEVERITY = ("fail", "warn", "pass", "skipped")
@@ -298,7 +299,7 @@ def _certified(certified: MeasuredCertification) -> Certified:
     one = certified.record
     return Certified(
         norm=norm_words(one.norm),
-        noise=noise_words(certified.noise),
+        noise=listed(noise_words(certified.noise), low_words(one.precision)),
         data=one.data,
         images=one.images,
         method=one.method,
@@ -317,7 +318,7 @@ def _audited(audit: MeasuredAudit) -> Audited:
         verdicts=", ".join(f"{statuses.count(status)} {status}" for status in _SEVERITY[:3]),
         images=audited_images(audit),
         data=one.data,
-        ball=ball_words(one.settings.norm, one.settings.eps),
+        ball=listed(ball_words(one.settings.norm, one.settings.eps), search_words(one)),
         samples=one.samples,
         checks=checks_table(one.checks),
         by_severity=checks_table(sorted(one.checks, key=lambda check: (_SEVERITY.index(check.status), check.code))),
@@ -334,7 +335,8 @@ def _confusion(model: Model) -> Table | None:
     confusion = model.confusion
     if confusion is None:
         return None
-    how = f"vote of m = {confusion.samples}, {noise_words(confusion.noise)}"
+    vote = f"vote of m = {confusion.samples}"
+    how = listed(vote, noise_words(confusion.noise), low_words(confusion.precision))
     return confusion_table(confusion, f"{model.name}: {confusion.data} without attack, {how}")
 
 

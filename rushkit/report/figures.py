@@ -51,6 +51,7 @@ class AccuracyRow(Figures):
     accuracy: float
     low: float
     high: float
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -94,13 +95,18 @@ class MeasuredAttack(Figures):
 
 @dataclass(frozen=True)
 class MeasuredShare(Figures):
-    """A figure of Table 1: accuracy with its interval."""
+    """A figure of Table 1: accuracy with its interval.
+
+    Attributes:
+        settings: What is not as usual, in words: a low precision, and of an attack what is not the protocol's own.
+    """
 
     accuracy: float
     low: float
     high: float
     images: int
     run: str
+    settings: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,11 +115,9 @@ class AttackedShare(MeasuredShare):
 
     Attributes:
         chosen_from: How many runs attacked these images.
-        settings: What is not the protocol's own, in words: version, effort, and settings.
     """
 
-    chosen_from: int
-    settings: str
+    chosen_from: int = 1
 
 
 @dataclass(frozen=True)
@@ -219,8 +223,8 @@ class Curve(Figures):
 
 # The keys of a certification that report.json keeps: all but what each image did.
 _CERTIFIED = {
-    *("data", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images", "smoothed"),
-    *("abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
+    *("data", "precision", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images"),
+    *("smoothed", "abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
 }
 
 
@@ -283,7 +287,7 @@ class MeasuredAudit(Figures):
 
     def plain(self) -> dict[str, object]:
         """Return the audit without the votes of its images."""
-        kept = {"data", "samples", "settings", "size", "images", "checks", "loss_curve"}
+        kept = {"data", "search_precision", "samples", "settings", "size", "images", "checks", "loss_curve"}
         return {
             "run": self.run,
             **self.record.model_dump(include=kept),
@@ -330,6 +334,7 @@ class Confusion(Figures):
     samples: int
     classes: list[str]
     counts: list[list[int]]
+    precision: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -413,6 +418,7 @@ class CleanMeasurement(Figures):
     data: str
     samples: int
     rule: str
+    precision: str
 
 
 @dataclass(frozen=True)

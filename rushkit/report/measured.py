@@ -21,13 +21,13 @@ from rushkit.report.figures import (
     Table1Row,
 )
 from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, finetuned, method_of, reported
-from rushkit.report.protocols import attacks_of, protocol_words, settings_words, unusual_words
+from rushkit.report.protocols import attacks_of, protocol_words, search_words, settings_words, unusual_words
 from rushkit.report.published import PublishedRow
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
 from rushkit.results.training import Finetuning, Pretraining
-from rushkit.results.words import Accuracy, plain_noise
+from rushkit.results.words import Accuracy, low_words, plain_noise
 from rushkit.robustness.deviations import PUBLISHED, WEAKER
 
 # The protocols that Table 1 has columns for.
@@ -55,7 +55,10 @@ def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
     """Return the rows of one run's evaluation."""
     noise = plain_noise(results.noise)
     return [
-        AccuracyRow(run, results.data, noise, row.samples, row.rule, row.correct, row.images, *_share_of(row))
+        AccuracyRow(
+            *(run, results.data, noise, row.samples, row.rule, row.correct, row.images, *_share_of(row)),
+            precision=results.precision,
+        )
         for row in results.accuracy
     ]
 
@@ -125,7 +128,7 @@ def table_1(family: Family, pretraining: Recipe | None, finetuning: Recipe | Non
                 strategy=STRATEGIES.get(samples) if method == RUSH and of_the_model else None,
                 reported=None if paper is None else _reported(paper),
                 extra_data=extra_data,
-                standard=MeasuredShare(*_share_of(clean), clean.images, clean.run) if clean else None,
+                standard=_clean_share(clean) if clean else None,
                 pgd=cells["pgd"],
                 autoattack=cells["autoattack"],
             )
@@ -184,7 +187,8 @@ def confusion(family: Family) -> Confusion | None:
         counts = [[0] * size for _ in range(size)]
         for label, vote in zip(labels, votes, strict=True):
             counts[label][vote] += 1
-        return Confusion(run.path.name, results.data, plain_noise(results.noise), int(samples), names, counts)
+        about = run.path.name, results.data, plain_noise(results.noise)
+        return Confusion(*about, int(samples), names, counts, results.precision)
     return None
 
 
@@ -228,7 +232,12 @@ def _cells(rows: Sequence[MeasuredAttack], attack: str) -> dict[str, AttackedSha
 
 def _share(row: MeasuredAttack) -> AttackedShare:
     about = row.record
-    return AttackedShare(*_share_of(row.majority), about.images, row.run, row.chosen_from, unusual_words(about))
+    settings = "; ".join(filter(None, (unusual_words(about), search_words(about))))
+    return AttackedShare(*_share_of(row.majority), about.images, row.run, settings, row.chosen_from)
+
+
+def _clean_share(row: AccuracyRow) -> MeasuredShare:
+    return MeasuredShare(*_share_of(row), row.images, row.run, low_words(row.precision))
 
 
 def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:

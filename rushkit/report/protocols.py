@@ -8,7 +8,8 @@ from typing import Protocol
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.results.attacks import AttackRow, Attacks, Deviation, Variant, variant_words
-from rushkit.results.words import plain_noise
+from rushkit.results.auditing import Audit
+from rushkit.results.words import low_words, plain_noise
 from rushkit.robustness.deviations import deviation_words
 from rushkit.rounding import percent
 
@@ -54,6 +55,11 @@ def protocol_words(row: Labelled) -> str:
 def unusual_words(row: Labelled) -> str:
     """Return what differs from the protocol: ``"version 1; steps 1 (strict: 40)"``; empty if nothing does."""
     return "; ".join(filter(None, (variant_words(row).partition(" ")[2], settings_words(row))))
+
+
+def search_words(row: AttackRow | Audit) -> str:
+    """Return ``"gradients in bf16"`` of a row whose passes that search were not float32; empty if they were."""
+    return low_words(row.search_precision, "gradients in")
 
 
 def pair_words(pair: Pair) -> str:

@@ -18,7 +18,7 @@ from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, 
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.results.attacks import Attacks
 from rushkit.results.certification import Certification, CertifiedRate
-from rushkit.results.words import Accuracy, noise_words, proved_words
+from rushkit.results.words import Accuracy, low_words, noise_words, proved_words
 from rushkit.rounding import percent, percent_interval
 
 
@@ -81,7 +81,7 @@ def _clean(model: Model) -> Iterator[str]:
         row = max(votes, key=lambda row: (row.samples, row.images))
         yield (
             f"Without an attack, a vote of m = {row.samples} is right on {_share(row)} of {row.images} images of "
-            f"{row.data}{_other(row.noise, model)}."
+            f"{row.data}{_other(row.noise, model)}{_low(row.precision)}."
         )
 
 
@@ -112,7 +112,8 @@ def _proved(model: Model) -> Iterator[str]:
     for norm, certified in sorted(largest.items()):
         one = certified.record
         shown = [row for row in one.certified if row.radius > 0 and row.count]
-        proved = f"Proved ({one.method}{_other(certified.noise, model)})"
+        conditions = f"{_other(certified.noise, model)}{_low(one.precision)}"
+        proved = f"Proved ({one.method}{conditions})"
         if shown:
             row = shown[len(shown) // 2]
             share = f"{percent(row.value)} % [{percent_interval(row.low, row.high)}]"
@@ -223,6 +224,11 @@ def _other(noise: dict[str, object], model: Model) -> str:
     """Return the noise of a figure where it is not the one that the model is for: ", noise none"."""
     words = noise_words(noise)
     return "" if words == model.about.get("noise", words) else f", noise {words}"
+
+
+def _low(precision: str) -> str:
+    words = low_words(precision)
+    return f", {words}" if words else ""
 
 
 def _share(row: Accuracy) -> str:

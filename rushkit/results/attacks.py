@@ -16,6 +16,7 @@ from rushkit.results.base import (
     Count,
     Fall,
     Number,
+    Precision,
     Record,
     Share,
     Size,
@@ -30,7 +31,6 @@ ProtocolName = Literal["paper", "strict", "published"]
 Protocol = Literal["paper", "strict", "weaker", "published"]
 # The versions of the protocols that this package runs. Rows of version 1 of strict do not name their version.
 VERSIONS: Mapping[str, int] = {"paper": 1, "strict": 2, "weaker": 2, "published": 1}
-SearchPrecision = Literal["float32", "bf16"]
 
 
 class Variant(Abstract):
@@ -299,7 +299,7 @@ class AttackRow(Record):
     rounds: list[AttackRound] = Field(default_factory=list)
     selection: list[Number] = Field(default_factory=list)
     thresholds: dict[str, Size] = Field(default_factory=dict)
-    search_precision: SearchPrecision = "float32"
+    search_precision: Precision = "float32"
     convergence: dict[Rule, Change] = Field(default_factory=dict)
     images: Number
     rules: dict[Rule, RuleFigures]

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from rushkit.recipe.schema import Noise, Norm
-from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length
+from rushkit.results.base import Count, Number, Precision, Record, Share, Size, StageResults, check_same_length
 from rushkit.results.notes import Check
 
 # The check that reports the smallest drop in accuracy that an audit of so many images can detect.
@@ -126,6 +126,7 @@ class Audit(StageResults):
         source: Path of the checkpoint.
         data: Data set and split.
         noise: The smoothing distribution.
+        search_precision: Precision of the passes that search. Those that select and score are always float32.
         samples: m, the number of draws in each vote.
         settings: The ball and the budgets.
         claim: The share of all images that was said to stay right under attack; None if nothing was claimed.
@@ -146,6 +147,7 @@ class Audit(StageResults):
     source: str
     data: str
     noise: Noise
+    search_precision: Precision = "float32"
     samples: Number
     settings: AuditSettings
     claim: Share | None = None

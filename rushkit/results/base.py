@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
 
@@ -15,6 +15,8 @@ Fall = Annotated[float, Field(ge=-1, le=0)]
 Size = Annotated[float, Field(ge=0)]
 Count = Annotated[int, Field(ge=0)]
 Number = Annotated[int, Field(ge=1)]
+# The precision of a network's passes.
+Precision = Literal["float32", "bf16"]
 # The index of a class or an attack; -1 for none.
 Choice = Annotated[int, Field(ge=-1)]
 

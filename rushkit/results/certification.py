@@ -12,6 +12,7 @@ from rushkit.results.base import (
     Choice,
     Count,
     Number,
+    Precision,
     Record,
     Share,
     Size,
@@ -193,6 +194,7 @@ class Certification(StageResults):
         model: Hash of the checkpoint.
         data: Data set and split.
         noise: The smoothing distribution.
+        precision: Precision of the network's passes.
         mode: The procedure: a fixed number of draws, sequential tests, or all splits.
         norm: Norm of the ball.
         rule: The certified rule: majority vote or mean softmax.
@@ -231,6 +233,7 @@ class Certification(StageResults):
     model: str
     data: str
     noise: Noise
+    precision: Precision = "float32"
     mode: Mode
     norm: Norm
     rule: Rule

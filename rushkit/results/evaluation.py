@@ -7,7 +7,17 @@ from typing import Literal, Self
 from pydantic import model_validator
 
 from rushkit.recipe.schema import Noise, Norm, Rule
-from rushkit.results.base import Count, Number, Record, Share, Size, StageResults, check_same_length, check_share
+from rushkit.results.base import (
+    Count,
+    Number,
+    Precision,
+    Record,
+    Share,
+    Size,
+    StageResults,
+    check_same_length,
+    check_share,
+)
 
 
 class Accuracy(Record):
@@ -86,6 +96,7 @@ class Evaluation(StageResults):
         source: Path of the checkpoint.
         data: Data set and split.
         noise: The smoothing distribution.
+        precision: Precision of the network's passes.
         accuracy: A row for each number of draws and rule.
         outcomes: The outcome of every image.
     """
@@ -95,6 +106,7 @@ class Evaluation(StageResults):
     source: str
     data: str
     noise: Noise
+    precision: Precision = "float32"
     accuracy: list[AccuracyRow]
     outcomes: EvaluationOutcomes
 

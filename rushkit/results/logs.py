@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from rushkit.recipe.schema import Data, Noise, Norm, Rule
-from rushkit.results.attacks import SearchPrecision
-from rushkit.results.base import Choice, Count, Number, Record, Share, Size
+from rushkit.results.base import Choice, Count, Number, Precision, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
 
@@ -50,7 +49,7 @@ class CountsSubject(Record):
     seed: int
     selection: Count
     model: str
-    precision: str
+    precision: Precision
     images: str
     of: Annotated[int, Field(ge=0, le=MOST_IMAGES)]
     dim: Number
@@ -182,7 +181,7 @@ class AttackSubject(Record):
     eps: Size
     version: Number
     effort: Number
-    search_precision: SearchPrecision
+    search_precision: Precision
     samples: Number
     gradient_samples: Number = Field(alias="gradient samples")
     votes: Number

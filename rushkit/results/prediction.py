@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rushkit.recipe.schema import Noise, Norm, Rule
-from rushkit.results.base import Count, Number, Record, Share, Size
+from rushkit.results.base import Count, Number, Precision, Record, Share, Size
 
 
 class PredictedImage(Record):
@@ -54,6 +54,7 @@ class Prediction(Record):
     Attributes:
         source: Path of the checkpoint.
         noise: The smoothing distribution.
+        precision: Precision of the network's passes.
         norm: Norm of the ball.
         samples: Number of draws that bound the probability.
         selection: Number of draws that choose the class.
@@ -70,6 +71,7 @@ class Prediction(Record):
     stage: Literal["predict"] = "predict"
     source: str
     noise: Noise
+    precision: Precision = "float32"
     norm: Norm
     samples: Number
     selection: Count

@@ -60,7 +60,8 @@ class Facts(Record):
         platform: The operating system.
         git: The state of the code.
         device: The accelerator or the CPU.
-        precision: Precision of the forward passes.
+        precision: Precision of the network's passes: of training in a training, else of the figures.
+        precision_reason: Why it is that one.
         machine: Device, precision and threads, in words.
         seed: Seed of all draws.
         owners: Component -> the distribution that provides it.
@@ -82,7 +83,8 @@ class Facts(Record):
     platform: str = ""
     git: GitState | None = None
     device: str = ""
-    precision: str = ""
+    precision: Literal["", "float32", "bf16"] = ""
+    precision_reason: str = ""
     machine: str = ""
     seed: int | None = None
     owners: dict[str, str] = Field(default_factory=dict)

@@ -110,6 +110,16 @@ def noise_words(noise: Mapping[str, object]) -> str:
     return " ".join([str(noise["name"]), *(f"{key} {value}" for key, value in noise.items() if key != "name")])
 
 
+def low_words(precision: str, what: str = "in") -> str:
+    """Return ``"in bf16"`` of figures whose passes were not made in float32; empty if they were."""
+    return "" if precision == "float32" else f"{what} {precision}"
+
+
+def listed(*words: str) -> str:
+    """Return the words, but for empty ones, with commas between them."""
+    return ", ".join(filter(None, words))
+
+
 def images_words(images: int, split: str = "test", runs: int = 1) -> str:
     """Return the images that an attack's figure is about: "500", "500 of train", "500, of 3 runs".
 

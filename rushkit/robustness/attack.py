@@ -7,7 +7,7 @@ stopped attack can resume where it was. Several ranks share the blocks between t
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 from rushkit.attacks.result import no_finite_gradient
@@ -39,9 +39,8 @@ from rushkit.run.speaker import Speaker
 from rushkit.setup.components import build_noise, size_note
 from rushkit.setup.model import load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
-from rushkit.setup.start import machine_of, run_or_new
+from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import Subject
-from rushkit.system import Machine
 
 # Images that are attacked together. Their number is the same on every machine, because an attack of another library may
 # draw for all of them at once.
@@ -115,7 +114,7 @@ def attack(
         Interrupted: a signal asked to stop; finished work is kept.
     """
     with run_or_new(run, "attack", recipe, source.path) as run:
-        machine = machine_of(recipe)
+        machine = machine_of_run(recipe, run)
         classifier = load_classifier(source, machine)
         target = None
         if transfer is not None:
@@ -406,7 +405,7 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     speaker.say(
         f"attack {section.type} {ball_words(section.norm, section.eps)}, protocol {protocol}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
-        f"{_machine_words(subject.machine)}"
+        f"{subject.machine.in_attacks}"
     )
     if plan.deviations:
         speaker.say(f"note: {settings_line(plan.label, plan.deviations)}")
@@ -421,9 +420,3 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     for note in notes:
         speaker.say(f"note: {note.text}")
     return notes
-
-
-def _machine_words(machine: Machine) -> str:
-    """Return the machine in words; attacks select and score in float32 whatever its precision."""
-    low = ", gradients in bf16" if machine.search_precision == "bf16" else ""
-    return f"{replace(machine, precision='float32')}{low}"

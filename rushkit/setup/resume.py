@@ -21,7 +21,7 @@ from rushkit.run.speaker import Speaker
 
 # Settings that do not affect the results: folders, the device, the size of a pass, and logging.
 _HERE = frozenset({"system.data_dir", "system.runs_dir", "system.device", "system.chunk", "system.tensorboard"})
-# The keys of [system] that a resumed run takes from its recipe; its precision comes from run.json.
+# The keys of [system] that a resumed run takes from its recipe. The precision of its passes comes from run.json.
 _KEPT = ("seed", "device", "chunk", "data_dir", "tensorboard")
 # The verb that uses the checkpoint of a finished training run.
 _NEXT_VERB = {"pretrain": "finetune", "finetune": "evaluate"}
@@ -72,7 +72,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         ranks.broadcast(str(path.resolve()))
     try:
         stored = read_recipe(run.recipe_toml, str(path / RECIPE_FILE))
-        given = {"system.precision": run.about.precision or "auto"} | dict(parse_changes(changes or []))
+        given = {"system.precision": stored.system.precision} | dict(parse_changes(changes or []))
         derived = derive_recipe(stored, given, system=_KEPT)
         check_components(derived)
         return derived, run

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from rushkit import registries
+from rushkit.bf16 import has_bf16_units
 from rushkit.distributed import ranks
 from rushkit.files import JSON
 from rushkit.recipe import toml
@@ -17,12 +19,19 @@ from rushkit.run.folder import Run
 from rushkit.run.parent import hashes_of, keep_checkpoints
 from rushkit.run.speaker import Speaker
 from rushkit.run.tensorboard import ScalarEvents, check_installed
-from rushkit.system import Machine, choose_machine
+from rushkit.system import Machine, Purpose, choose_machine
 
 # The folder of a run that holds TensorBoard's event file.
 TENSORBOARD = "tensorboard"
 # Verbs whose runs --resume continues from the checkpoint that they build on.
 _RESUMED = ("pretrain", "finetune", "attack", "certify", "audit")
+# What the passes of a verb are for; those of the others make figures.
+_PURPOSES: Mapping[str, Purpose] = {
+    "pretrain": "training",
+    "finetune": "training",
+    "cluster": "features",
+    "probe": "features",
+}
 
 
 def start_run(
@@ -49,7 +58,7 @@ def start_run(
     if recipe.system.tensorboard:
         check_installed()
     ranks.join()
-    machine = machine_of(recipe)
+    machine = machine_of(recipe, purpose_of(verb))
     if ranks.rank():
         run = Run.open(ranks.broadcast(None), speaker, ranks.rank())
         ranks.wait()
@@ -57,6 +66,7 @@ def start_run(
     facts = environment().with_changes(
         device=str(machine.device),
         precision=machine.precision,
+        precision_reason=machine.why,
         machine=str(machine),
         seed=recipe.system.seed,
         owners=component_owners(recipe),
@@ -105,11 +115,41 @@ def mirror_metrics(recipe: Recipe, run: Run) -> None:
         run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
 
 
-def machine_of(recipe: Recipe) -> Machine:
-    """Return the device, the precision and whether to compile, as the recipe resolves on this machine."""
-    machine = choose_machine(recipe.system.device, recipe.system.precision, recipe.system.compile)
+def machine_of(recipe: Recipe, purpose: Purpose = "figures") -> Machine:
+    """Return the device, the precision and whether to compile, as the recipe resolves on this machine.
+
+    All ranks must call it: they take the precision that rank 0 chooses.
+    """
+    system = recipe.system
+    asked = system.precision if ranks.rank() == 0 else "float32"
+    machine = choose_machine(system.device, asked, system.compile, purpose)
     ranks.check_device(machine.device)
+    precision, why = ranks.broadcast([machine.precision, machine.why])
+    return replace(machine, precision=precision, why=why)
+
+
+def machine_of_run(recipe: Recipe, run: Run) -> Machine:
+    """Return the machine of a run, as ``machine_of`` does; but a run keeps the precision that it was begun in.
+
+    A training that goes on in bf16 on a CPU without units for it warns of that.
+    """
+    purpose, kept = purpose_of(run.verb), run.about.precision
+    if not kept:
+        return machine_of(recipe, purpose)
+    machine = choose_machine(recipe.system.device, kept, recipe.system.compile, purpose)
+    ranks.check_device(machine.device)
+    emulated = machine.device.type == "cpu" and not has_bf16_units(machine.device)
+    if purpose == "training" and kept == "bf16" and emulated:
+        run.speaker.warn(
+            "the run trains in bf16, as it was begun, and this CPU has no units for that: a step takes several times "
+            "as long as in float32, which only a new run can be begun in"
+        )
     return machine
+
+
+def purpose_of(verb: str) -> Purpose:
+    """Return what the passes of a verb are for."""
+    return _PURPOSES.get(verb, "figures")
 
 
 def component_owners(recipe: Recipe) -> dict[str, str]:

@@ -17,9 +17,10 @@ from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
 from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.folder import Run
 from rushkit.setup.components import IN_CHANNELS, build_dataset, build_noise, load_split, to_float
 from rushkit.setup.model import Classifier, load_classifier
-from rushkit.setup.start import machine_of
+from rushkit.setup.start import machine_of, machine_of_run
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -64,7 +65,9 @@ class Subject:
     chunk: int
 
     @classmethod
-    def open(cls, recipe: Recipe, checkpoint: Checkpoint, *, split: str, limit: int = 0) -> Subject:
+    def open(
+        cls, recipe: Recipe, checkpoint: Checkpoint, *, split: str, limit: int = 0, run: Run | None = None
+    ) -> Subject:
         """Load a model and images that fit it.
 
         Args:
@@ -72,6 +75,7 @@ class Subject:
             checkpoint: A fine-tuned checkpoint.
             split: Name of the split, such as ``"test"``.
             limit: Largest number of images, the same ones in every run; 0 means all.
+            run: The run that measures, which keeps its precision when it is resumed; None for none.
 
         Raises:
             CheckpointError: the checkpoint holds no classifier.
@@ -79,7 +83,7 @@ class Subject:
                 trained on the labels of a clustering.
             DataError: the split has no labels, or a label that the model has no class for.
         """
-        machine = machine_of(recipe)
+        machine = machine_of(recipe) if run is None else machine_of_run(recipe, run)
         return cls.of(recipe, load_classifier(checkpoint, machine), machine, split=split, limit=limit)
 
     @classmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.model import PSEUDO_LABELS, image_size_of, load_encoder, recipe_of
-from rushkit.setup.start import machine_of, run_or_new
+from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import check_images, fingerprint_of
 from rushkit.training import knn
 from rushkit.training.kmeans import kmeans
@@ -70,8 +69,7 @@ def cluster(
     """
     check_clusters(clusters, starts)
     with run_or_new(run, VERB, recipe, None if source is None else source.path) as run:
-        # Votes of nearest centres are close: bfloat16 would decide many of them by rounding.
-        machine = replace(machine_of(recipe), precision="float32")
+        machine = machine_of_run(recipe, run)
         images = components.load_split(recipe, components.build_dataset(recipe), split or recipe.pretrain.split)
         _check_enough(images, clusters)
         encoder = _encoder(recipe, source, images).to(machine.device)

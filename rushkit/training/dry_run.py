@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rushkit.models.network import macs
-from rushkit.setup.start import machine_of
+from rushkit.setup.start import machine_of, purpose_of
 from rushkit.training.job import TrainingJob
 
 
@@ -25,7 +25,7 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
         "parameters": f"{numbers:,}, of which {trainable:,} train",
         "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
         "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step",
-        "machine": str(machine_of(job.recipe)),
+        "machine": str(machine_of(job.recipe, purpose_of(job.stage))),
     }
 
 

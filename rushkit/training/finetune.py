@@ -25,7 +25,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
 from rushkit.setup.model import PSEUDO_LABELS
-from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
+from rushkit.setup.start import machine_of_run, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training.average import Average
@@ -64,8 +64,9 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         CheckpointError: the source's encoder does not fit the recipe's backbone.
         RushkitError: see ``training.loop.train``.
     """
-    machine, settings = machine_of(recipe), recipe.finetune
+    settings = recipe.finetune
     with run_or_new(run, "finetune", recipe, None if source is None else source.path) as run:
+        machine = machine_of_run(recipe, run)
         mirror_metrics(recipe, run)
         # What starts from a checkpoint, or is resumed, has its weights.
         fetch = source is None and not run.checkpoints.paths()

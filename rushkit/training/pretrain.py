@@ -15,7 +15,7 @@ from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
-from rushkit.setup.start import machine_of, mirror_metrics, run_or_new
+from rushkit.setup.start import machine_of, machine_of_run, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
 from rushkit.training import knn
@@ -47,17 +47,18 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         UsageError: a teacher or a clustering is missing, is one too many, or does not suit the recipe.
         RushkitError: see ``training.loop.train``.
     """
-    machine, settings = machine_of(recipe), recipe.pretrain
+    settings = recipe.pretrain
     check_teacher(recipe, None if teacher is None else str(teacher.path))
     check_labels(recipe)
     with run_or_new(run, "pretrain", recipe, None if teacher is None else teacher.path) as run:
+        machine = machine_of_run(recipe, run)
         mirror_metrics(recipe, run)
         # What is resumed has its weights.
         fetch = not run.checkpoints.paths()
         job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher), run=run)
         searched = neighbours(recipe, dataset, job.split)
         if searched is not None:
-            evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine)
+            evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine_of(recipe))
             # Test images choose nothing, not even a checkpoint.
             chooses = _query_split(recipe, dataset) == "validation"
             job = job.with_evaluation(evaluate, "knn_accuracy" if chooses else None)

@@ -19,6 +19,7 @@ from rushkit.recipe.schema import Validation
 from rushkit.results.training import ValidationProtocol
 from rushkit.setup.components import load_split, to_float
 from rushkit.setup.outcomes import count_outcomes
+from rushkit.setup.start import machine_of
 from rushkit.setup.subject import in_precision, smoothed
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
@@ -39,7 +40,7 @@ def validated(job: TrainingJob, dataset: Dataset, machine: Machine) -> TrainingJ
     """
     recipe, settings = job.recipe, job.recipe.finetune.validation
     if recipe.data.validation or "validation" in dataset.splits:
-        held_out = HeldOut(job, load_split(recipe, dataset, "validation"), settings, machine)
+        held_out = HeldOut(job, load_split(recipe, dataset, "validation"), settings, machine, machine_of(recipe))
         return job.with_evaluation(held_out, CLEAN if settings.choose == "clean" else ROBUST)
     if settings.steps:
         raise UsageError(
@@ -57,13 +58,15 @@ class HeldOut:
         job: The job.
         images: Images with labels that it does not train on.
         settings: Whether, when and how they are attacked.
-        machine: Device and precision.
+        machine: Device and precision of the training, in which attacks search.
+        figures: Device and precision of the votes.
     """
 
     job: TrainingJob
     images: Split
     settings: Validation
     machine: Machine
+    figures: Machine
 
     def __call__(self, epochs: int) -> Iterator[tuple[str, float]]:
         """Yield the accuracy on clean images, each under one draw of the noise, and where it is due that under attack.
@@ -73,7 +76,7 @@ class HeldOut:
         """
         network, machine, seed = self.job.product.eval(), self.machine, self.job.recipe.system.seed
         chunk = pass_size(network, tuple(self.images.images.shape[1:]), machine)
-        g = smoothed(network, self.job.noise, 1, chunk, machine)
+        g = smoothed(network, self.job.noise, 1, chunk, self.figures)
         yield CLEAN, count_outcomes(g, self.images, 1, seed, machine.device).accuracy("majority")
         settings = self.settings
         if settings.steps and (epochs % settings.every == 0 or epochs == self.job.settings.epochs):

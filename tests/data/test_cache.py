@@ -12,8 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from rushkit.data.cache import cache_root, cached, fingerprint, map_file, scratch
+from rushkit.data.cache import cached, fingerprint, map_file, scratch
 from rushkit.errors import DataError
+from rushkit.paths import cache_root
 
 SHAPE = (3, 2, 2)
 IMAGES = torch.arange(5 * 12, dtype=torch.uint8).view(5, *SHAPE)

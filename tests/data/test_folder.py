@@ -12,8 +12,8 @@ from PIL import Image
 
 from rushkit import data
 from rushkit.data import folder as folder_module
-from rushkit.data.cache import cache_root
 from rushkit.errors import DataError, UsageError
+from rushkit.paths import cache_root
 
 Colour = tuple[int, int, int]
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rushkit import data
-from rushkit.data.cache import cache_root
 from rushkit.data.memory import resize
 from rushkit.errors import DataError, UsageError
+from rushkit.paths import cache_root
 
 COUNTS = {"train": 4, "test": 3, "unlabeled": 5}
 

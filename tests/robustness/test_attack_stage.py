@@ -429,10 +429,12 @@ def test_resume_refuses_another_model(recipe, source):
 
 def test_resume_refuses_another_precision_of_the_search(recipe, source, monkeypatch):
     monkeypatch.setattr("rushkit.system.has_bf16_units", lambda device: True)
-    model = source()
-    _, path = attacked(recipe(), model, protocols=["strict"])
+    chosen, model = recipe("system.precision=bf16"), source()
+    _, path = attacked(chosen, model, protocols=["strict"])
+    # A machine without such units searches in float32.
+    monkeypatch.setattr("rushkit.system.has_bf16_units", lambda device: False)
     with pytest.raises(RushkitError, match="precision changed"), Run.open(path, QUIET) as run:
-        attack(recipe("system.precision=bf16"), model, run, ["strict"])
+        attack(chosen, model, run, ["strict"])
 
 
 def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source, monkeypatch):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from rushkit.report.figures import AccuracyRow, Confusion, Model
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import name_cell, share_cell
-from rushkit.results.words import accuracy_words, noise_words
+from rushkit.results.words import accuracy_words, listed, low_words, noise_words
 
 # Up to so many classes a confusion matrix is a table; beyond, its largest entries are listed.
 _MOST_CLASSES = 16
@@ -27,6 +27,8 @@ def accuracy_table(rows: Sequence[AccuracyRow], caption: str = "") -> Table:
         column("right", lambda row: row.correct, media=TERMINAL),
         column("images", lambda row: row.images, media=TEXT),
     ]
+    if any(low_words(row.precision) for row in rows):
+        columns.append(column("precision", lambda row: row.precision, left=True, media=TEXT))
     return build_table(rows, columns, caption)
 
 
@@ -36,6 +38,7 @@ class _Predicted(NamedTuple):
     model: str
     data: str
     noise: str
+    precision: str
     samples: int
     images: int
     by_rule: dict[str, AccuracyRow]
@@ -46,17 +49,21 @@ def accuracy_by_rule(models: Sequence[Model]) -> Table | None:
     rows: dict[tuple[object, ...], _Predicted] = {}
     for model in models:
         for row in model.accuracy:
-            about = (model.name, row.data, noise_words(row.noise), row.samples, row.images)
+            about = (model.name, row.data, noise_words(row.noise), low_words(row.precision), row.samples, row.images)
             rows.setdefault(about, _Predicted(*about, {})).by_rule[row.rule] = row
     if not rows:
         return None
     columns: list[Column[_Predicted]] = [
-        column("model", lambda row: name_cell(row.model, f"{row.data}, {row.noise}"), left=True, media=PAGE),
+        column("model", _measured_model, left=True, media=PAGE),
         column("m", lambda row: row.samples, label="m", media=PAGE),
         column("images", lambda row: row.images, label="images", media=PAGE),
     ]
     columns += map(_rule_column, dict.fromkeys(rule for row in rows.values() for rule in row.by_rule))
     return build_table(rows.values(), columns)
+
+
+def _measured_model(row: _Predicted) -> Cell:
+    return name_cell(row.model, listed(row.data, row.noise, row.precision))
 
 
 def _rule_column(rule: str) -> Column[_Predicted]:

@@ -7,7 +7,15 @@ from typing import NamedTuple
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
-from rushkit.report.protocols import Pair, attack_pairs, pair_words, protocol_words, protocols_in, standing
+from rushkit.report.protocols import (
+    Pair,
+    attack_pairs,
+    pair_words,
+    protocol_words,
+    protocols_in,
+    search_words,
+    standing,
+)
 from rushkit.report.search import HEAD, change_words, passes_an_image
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
@@ -58,6 +66,8 @@ def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
         _percent_column("flips", "flip_rate"),
         column("broken by", _breakers, left=True, kind="wide", label="broken by", media=PAGE),
     ]
+    if any(_searched(row) for row in rows):
+        columns.append(column("gradients in", _searched, left=True, label="gradients in"))
     if any(pair_words(row.pair) for row in rows):
         columns.append(column(SETTINGS, lambda row: pair_words(row.pair), left=True, kind="wide", label=SETTINGS))
     return build_table(rows, columns, caption)
@@ -164,6 +174,14 @@ def _percent_column(name: str, figure: str) -> Column[_Attacked]:
         label=name,
         media=PAGE | MARKDOWN,
     )
+
+
+def _searched(row: _Attacked) -> str:
+    """Return the precision of the passes that search, by protocol: ``"bf16"``; empty where all is float32."""
+    low = {name: attack.record.search_precision for name, attack in row.pair.items() if search_words(attack.record)}
+    if len(low) == len(row.pair):
+        return ", ".join(dict.fromkeys(low.values()))
+    return ", ".join(f"{precision} ({name})" for name, precision in low.items())
 
 
 def _breakers(row: _Attacked) -> str:

@@ -9,7 +9,7 @@ from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, TERMINAL, TEXT, Cell, Column, Table, build_table, column
 from rushkit.results.certification import Certification, CertifiedRate, EmpiricalRow
 from rushkit.results.prediction import PredictedImage, Prediction
-from rushkit.results.words import noise_words, plain_noise, proved_words, rate_words
+from rushkit.results.words import listed, low_words, noise_words, plain_noise, proved_words, rate_words
 from rushkit.rounding import floor_radius, percent, percent_interval
 
 
@@ -69,8 +69,6 @@ def prediction_table(results: Prediction) -> Table:
         column(f"{norm_words(results.norm)} radius", lambda row: floor_radius(row.radius)),
         column("note", lambda row: "; ".join(row.notes), left=True),
     ]
-    caption = (
-        f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image, {results.bound}, "
-        f"{results.theorem}"
-    )
+    made = f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image, {results.bound}"
+    caption = listed(f"{made}, {results.theorem}", low_words(results.precision))
     return build_table(results.predictions, columns, caption)

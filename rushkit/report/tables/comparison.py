@@ -10,7 +10,7 @@ from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Signific
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import Cell, Column, Table, build_table, column
 from rushkit.report.words import value_words
-from rushkit.results.words import p_value, points
+from rushkit.results.words import listed, low_words, p_value, points
 
 # Below this an entry of the column p is printed bold.
 _SURE = 0.05
@@ -43,7 +43,7 @@ def measurement(what: CleanMeasurement | AttackMeasurement) -> str:
     """Return what was compared: "digits/test, pgd l-inf 8/255, strict, m = 64"."""
     if isinstance(what, CleanMeasurement):
         rule = f", {what.rule} rule" if what.rule != "majority" else ""
-        return f"{what.data}, clean, m = {what.samples}{rule}"
+        return listed(f"{what.data}, clean, m = {what.samples}{rule}", low_words(what.precision))
     attack = f"{what.attack} {ball_words(what.norm, what.eps)}, {protocol_words(what)}"
     return f"{what.data}, {attack}, m = {what.samples}"
 

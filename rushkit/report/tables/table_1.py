@@ -142,7 +142,8 @@ def _lines(model: str, row: Table1Row) -> Iterator[_Line]:
 
 
 def _measured(share: MeasuredShare | None) -> str:
-    return _percent(None if share is None else share.accuracy)
+    figure = _percent(None if share is None else share.accuracy)
+    return f"{figure} ({share.settings})" if share is not None and share.settings else figure
 
 
 def _percent(share: float | None) -> str:
@@ -187,7 +188,7 @@ def _share_cell(share: MeasuredShare | None) -> Cell:
     """Return a share with its interval, its images and, of an attack, the settings that are not the protocol's own."""
     if share is None:
         return EMPTY
-    runs, settings = (share.chosen_from, share.settings) if isinstance(share, AttackedShare) else (1, "")
+    runs, settings = share.chosen_from if isinstance(share, AttackedShare) else 1, share.settings
     images = f"n = {images_words(share.images, runs=runs)}"
     cell = share_cell(share)
     small = (*cell.small, *images.split(", "), *filter(None, [settings]))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rushkit.recipe.radius import ball_words
 from rushkit.report.hit_rate import hit_rate_words
-from rushkit.report.protocols import attacks_of, settings_words, upper_bounds
+from rushkit.report.protocols import attacks_of, search_words, settings_words, upper_bounds
 from rushkit.report.tables.selftests import totals_words
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
@@ -21,7 +21,16 @@ from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
-from rushkit.results.words import accuracy_words, cluster_words, encoder_words, points_words, proved_words, rate_words
+from rushkit.results.words import (
+    accuracy_words,
+    cluster_words,
+    encoder_words,
+    listed,
+    low_words,
+    points_words,
+    proved_words,
+    rate_words,
+)
 from rushkit.robustness.deviations import settings_line
 from rushkit.rounding import percent
 
@@ -130,7 +139,7 @@ def needs_protocol_note(results: Results) -> bool:
 def _evaluated_line(results: Evaluation) -> str:
     rows = [row for row in results.accuracy if row.rule == "majority"] or results.accuracy
     row = max(rows, key=lambda row: row.samples)
-    return f"{percent(row.accuracy)} % at m = {row.samples}, n = {row.images}"
+    return listed(f"{percent(row.accuracy)} % at m = {row.samples}, n = {row.images}", low_words(results.precision))
 
 
 def _attacked_line(results: Attacks) -> Headline:
@@ -146,7 +155,8 @@ def _attacked_line(results: Attacks) -> Headline:
 def _certified_line(results: Certification) -> str:
     row = _middle(results)
     ball = ball_words(results.norm, row.radius)
-    return f"{percent(row.value)} % certified at {ball}, n = {row.total}, alpha {results.alpha:g}"
+    certified = f"{percent(row.value)} % certified at {ball}, n = {row.total}, alpha {results.alpha:g}"
+    return listed(certified, low_words(results.precision))
 
 
 def _middle(results: Certification) -> CertifiedRate:
@@ -195,7 +205,10 @@ def _clustered(results: Clustering) -> list[str]:
 
 def _evaluated(results: Evaluation) -> list[str]:
     return [
-        f"{results.data}, m = {row.samples}, {row.rule}: {accuracy_words(row)} %, n = {row.images}"
+        listed(
+            f"{results.data}, m = {row.samples}, {row.rule}: {accuracy_words(row)} %, n = {row.images}",
+            low_words(results.precision),
+        )
         for row in results.accuracy
     ]
 
@@ -205,7 +218,7 @@ def _attacked(results: Attacks) -> list[str]:
     for row in results.attacks:
         vote = row.rules["majority"]
         clean = f"clean {percent(vote.clean_accuracy)} %"
-        lines.append(f"{_attack(row)}: {accuracy_words(vote)} %, {clean}, n = {row.images}")
+        lines.append(listed(f"{_attack(row)}: {accuracy_words(vote)} %, {clean}, n = {row.images}", search_words(row)))
         if row.deviations:
             lines.append(f"  {settings_line(row.protocol, row.deviations)}")
         if row.transfer is not None:
@@ -220,7 +233,8 @@ def _certified(results: Certification) -> list[str]:
         f"n = {row.total}"
         for row in results.certified
     ]
-    return [f"certified on {results.data}, {results.method}:", *rows]
+    method = listed(results.method, low_words(results.precision))
+    return [f"certified on {results.data}, {method}:", *rows]
 
 
 def _audited(results: Audit) -> list[str]:
@@ -228,6 +242,7 @@ def _audited(results: Audit) -> list[str]:
     shown = [*wrong, *(check for check in results.checks if check.code == POWER_CHECK and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
     verdicts = f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}"
+    verdicts = listed(verdicts, search_words(results))
     return [verdicts, *filter(None, [hit_rate_words(results, "this audit")]), *lines]
 
 

@@ -14,7 +14,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack, Report
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
-from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words
+from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1
 from rushkit.report.terminal.render import render_table
@@ -29,6 +29,8 @@ from rushkit.results.selftest import SelfTest
 from rushkit.results.words import (
     PROTOCOL_NOTE,
     accuracy_words,
+    listed,
+    low_words,
     noise_words,
     plain_noise,
     rate_words,
@@ -62,7 +64,7 @@ def table_1_table(report: Report) -> RenderableType | None:
 
 def evaluation_table(results: Evaluation) -> RenderableType:
     """Return standard accuracy under each m and rule."""
-    title = f"standard accuracy, {results.data}, noise {_noise(results)}"
+    title = listed(f"standard accuracy, {results.data}, noise {_noise(results)}", low_words(results.precision))
     return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
 
 
@@ -108,7 +110,7 @@ def certified_table(results: Certification) -> RenderableType:
     else:
         lines.append(f"average certified radius: {_average(results.average_radius, results.average_radius_error)}")
     lines += [f"warning: {warning}" for warning in results.warnings]
-    title = f"certified accuracy, {results.data}, noise {_noise(results)}"
+    title = listed(f"certified accuracy, {results.data}, noise {_noise(results)}", low_words(results.precision))
     parts: list[RenderableType] = [
         render_table(certificates.certified_table(results), title),
         Text(certificates.together_words(results)),
@@ -129,9 +131,10 @@ def prediction_table(results: Prediction) -> RenderableType:
 def audit_table(results: Audit) -> RenderableType:
     """Return every check with its verdict and the sentence behind it."""
     settings, attacked = results.settings, len(results.attacked)
-    title = (
-        f"audit, {results.data}, {attacked} of {results.images} images attacked, "
-        f"{ball_words(settings.norm, settings.eps)}, m = {results.samples}, noise {_noise(results)}"
+    title = listed(
+        f"audit, {results.data}, {attacked} of {results.images} images attacked",
+        f"{ball_words(settings.norm, settings.eps)}, m = {results.samples}, noise {_noise(results)}",
+        search_words(results),
     )
     statuses: list[str] = [check.status for check in results.checks]
     lines = [", ".join(f"{statuses.count(status)} {status}" for status in _STATUSES)]
