@@ -289,7 +289,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
 
 
 def step_contestants(job: TrainingJob, machine: Machine) -> tuple[dict[str, Callable[[], object]], Seen]:
-    """Return a training step, from uint8 images to the optimizer's, beside its bare passes; and these, as they are seen.
+    """Return a training step, from uint8 images to the optimizer's, beside its bare passes; and these, as seen.
 
     The bare passes are those that the step makes of the network, of others in the objective's memory and of the
     teacher, on prepared inputs: in float32, and in the machine's precision where that is another one.
