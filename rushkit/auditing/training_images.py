@@ -11,6 +11,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import RushkitError
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
+from rushkit.setup.components import data_name
 from rushkit.setup.model import recipe_of
 from rushkit.setup.subject import Subject
 
@@ -70,9 +71,10 @@ def _read(recipe: Recipe, source: Checkpoint, subject: Subject, name: str) -> Tr
     data = recipe.data.model_copy(update={"limit": min(limit, count) if limit else count})
     few = recipe.model_copy(update={"data": data})
     try:
-        trained_on = recipe_of(source).data.name
-        if trained_on != recipe.data.name:
-            return TrainingImages(why_none=f"the model was trained on {trained_on}, and {recipe.data.name} is audited")
+        trained_on = recipe_of(source)
+        if _place(trained_on) != _place(recipe):
+            trained, audited = data_name(trained_on), data_name(recipe)
+            return TrainingImages(why_none=f"the model was trained on {trained}, and {audited} is audited")
         with ranks.alone():
             training = Subject.of(few, subject.classifier, subject.machine, split=name)
         if not len(training):
@@ -80,3 +82,8 @@ def _read(recipe: Recipe, source: Checkpoint, subject: Subject, name: str) -> Tr
         return TrainingImages(*training.batch(slice(None)), "", training.fingerprint())
     except RushkitError as error:
         return TrainingImages(why_none=error.message)
+
+
+def _place(recipe: Recipe) -> tuple[str, object]:
+    """Return what tells two data sets apart, whatever is read of them: the registered name, and where files lie."""
+    return recipe.data.name, recipe.data.options.get("path")

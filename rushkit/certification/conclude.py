@@ -31,6 +31,7 @@ from rushkit.results.certification import (
 from rushkit.results.together import Together
 from rushkit.rounding import as_asked, decimals_of, floor_radius
 from rushkit.run.folder import Run
+from rushkit.setup.components import data_name
 
 TABLE_FILE = "certificates.tsv"
 
@@ -64,7 +65,7 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
             recipe=recipe.name,
             source=source,
             model=subject.model,
-            data=f"{recipe.data.name}/{settings.split}",
+            data=f"{data_name(recipe)}/{settings.split}",
             noise=recipe.noise,
             precision=subject.precision,
             mode=procedure.mode,

@@ -123,7 +123,6 @@ def chance_of_losses(lost: int, compared: int, images: int, samples: int, votes:
 
 def _attacks_on(recipe: Recipe, model: str) -> Iterator[tuple[Path, AttackRow]]:
     """Yield the rows of all finished attacks of a model on the recipe's data and split, under its noise and norm."""
-    split = f"{recipe.data.name}/{recipe.certify.split}"
     for run in find_runs(recipe.system.runs_dir):
         attacked = run.about.hashes.get("parent")
         if run.verb != "attack" or run.status != "finished" or attacked != model:
@@ -134,7 +133,7 @@ def _attacks_on(recipe: Recipe, model: str) -> Iterator[tuple[Path, AttackRow]]:
             continue
         if isinstance(results, Attacks) and theirs.data == recipe.data and theirs.noise == recipe.noise:
             for row in results.attacks:
-                if row.split == split and row.norm == recipe.certify.norm:
+                if row.split.endswith(f"/{recipe.certify.split}") and row.norm == recipe.certify.norm:
                     yield run.path, row
 
 

@@ -31,7 +31,7 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str:
-        """The registered name."""
+        """The name of the data set in results: the registered one, or that of the folder of images that it reads."""
         ...
 
     @property

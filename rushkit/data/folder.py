@@ -73,10 +73,9 @@ class Listing:
 class Folder:
     """Class folders of images under ``path``; nothing is read before it is needed."""
 
-    name = "folder"
-
     def __init__(self, path: Path, image_size: int, on_unreadable: str) -> None:
         self.path = path
+        self.name = path.resolve().name or "folder"
         self._image_size = image_size
         self._skips = on_unreadable == "skip"
         self._listings: dict[str, Listing] = {}
@@ -168,7 +167,7 @@ class Folder:
         if left_out := listing.left_out:
             words = f"{listing.folder}: {len(left_out)} left out: {describe_left_out(left_out)}"
             logger.warning("%s", showable(words))
-        return Split(images, labels, f"{self.path.resolve().name}/{name}", len(skipped))
+        return Split(images, labels, f"{self.name}/{name}", len(skipped))
 
     def check(self) -> list[Check]:
         """Decode every image; return one entry for each split, and one for each file in it that cannot be used."""
@@ -263,7 +262,7 @@ class Folder:
     def _images(self, name: str, listing: Listing, chosen: Tensor | None) -> tuple[Tensor, list[int]]:
         """Return a split's images, or the chosen ones, and the indices that are skipped; decode what is not cached."""
         size = self.image_size
-        stem, shape = f"{self.path.resolve().name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
+        stem, shape = f"{self.name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
         settings = (size, self._image_size > 0, self._skips)
         if chosen is not None:
             whole = find_cached(stem, fingerprint(listing.images, *settings), shape)

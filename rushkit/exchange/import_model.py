@@ -12,6 +12,7 @@ from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent
 from rushkit.run.folder import Run
+from rushkit.setup.components import data_name
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.subject import Subject
 
@@ -49,10 +50,11 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
 def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
     """Measure clean accuracy without noise, and warn where it is that of guessing; None if the data is missing."""
     recipe = plan.recipe
+    name = data_name(recipe)
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
     if not described.ready or recipe.evaluate.split not in described.splits:
         lacks = "is not complete" if not described.ready else f"has no split {recipe.evaluate.split}"
-        run.speaker.warn(f"not checked on images: {recipe.data.name} {lacks} in {recipe.system.data_dir}")
+        run.speaker.warn(f"not checked on images: {name} {lacks} in {recipe.system.data_dir}")
         return None
     checkpoint = run.checkpoints.load_latest()
     assert checkpoint is not None

@@ -129,7 +129,7 @@ def plan_import(
     dataset = components.build_dataset(recipe)
     size, classes = components.image_size(recipe, dataset), dataset.classes
     if not encoder_only:
-        components.check_several_classes(recipe.data.name, len(classes))
+        components.check_several_classes(dataset.name, len(classes))
     bare = networks.build_encoder(_with_normalisation(recipe, (), ()), size)
     places, features = bare.state_dict(), networks.num_features(bare)
     fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
@@ -137,7 +137,7 @@ def plan_import(
     recipe, told = _as_written(recipe, weights)
     if not encoder_only and len(fitted.head["weight"]) != len(classes):
         raise UsageError(
-            f"the head has {len(fitted.head['weight'])} classes, and {recipe.data.name} has {len(classes)}",
+            f"the head has {len(fitted.head['weight'])} classes, and {dataset.name} has {len(classes)}",
             "name the data that it was trained on with --data, or import the encoder alone with --encoder-only and "
             "fine-tune it",
         )

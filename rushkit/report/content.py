@@ -36,6 +36,7 @@ from rushkit.results.run_file import Session
 from rushkit.results.training import Pretraining
 from rushkit.results.words import PROTOCOL_NOTE, cluster_words, noise_words, plain_noise
 from rushkit.run.info import RunInfo
+from rushkit.setup.components import data_name
 
 # In words, what ``finetune.freeze`` left to train.
 _TRAINED = {
@@ -128,7 +129,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         about["imported"] = _origin(foreign)
     if pretraining is not None:
         section = pretraining.pretrain
-        images = f"{pretraining.data.name}/{section.split}"
+        images = f"{data_name(pretraining)}/{section.split}"
         about["pre-training"] = (
             f"{section.objective} on {images}, {section.epochs} epochs of batches of {section.batch_size}"
         )
@@ -139,7 +140,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         tuning = finetuning.finetune
         frozen = _TRAINED[tuning.freeze]
         about["fine-tuning"] = (
-            f"{tuning.objective} on {finetuning.data.name}/{tuning.split}, {tuning.epochs} epochs, {frozen}"
+            f"{tuning.objective} on {data_name(finetuning)}/{tuning.split}, {tuning.epochs} epochs, {frozen}"
         )
     return about
 

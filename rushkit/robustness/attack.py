@@ -36,7 +36,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partials
 from rushkit.run.speaker import Speaker
-from rushkit.setup.components import build_noise, size_note
+from rushkit.setup.components import build_noise, data_name, size_note
 from rushkit.setup.model import load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
 from rushkit.setup.start import machine_of_run, run_or_new
@@ -147,7 +147,7 @@ def attack(
         results = Attacks(
             recipe=recipe.name,
             source=str(source.path),
-            data=recipe.data.name,
+            data=data_name(recipe),
             noise=recipe.noise,
             attacks=rows,
             failed=failures.rows,
@@ -312,7 +312,7 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         for candidate in plan.candidates
     ]
     return AttackRow(
-        split=f"{recipe.data.name}/{job.section.split}",
+        split=subject.split.name,
         attack=job.section.type,
         norm=job.section.norm,
         eps=job.section.eps,

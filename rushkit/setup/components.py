@@ -14,7 +14,7 @@ from rushkit.data import Dataset
 from rushkit.data.memory import Choice, Split, hold_out_indices, limit_indices, resize
 from rushkit.data.npz import read_npz
 from rushkit.distributed import ranks
-from rushkit.errors import DataError, UsageError
+from rushkit.errors import DataError, RushkitError, UsageError
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.paths import expand
@@ -47,6 +47,7 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     # The decoding rank shows the progress, and only rank 0 prints.
     with ranks.first_on_node():
         split, classes = _noting_size(_select(recipe, dataset, name), dataset), len(dataset.classes)
+    split = replace(split, name=split_name(dataset, name))
     if split.labels is not None and len(split):
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= classes:
@@ -55,6 +56,19 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
                 f"the data set {dataset.name} names {classes} classes: its labels or its classes are wrong",
             )
     return split
+
+
+def data_name(recipe: Recipe) -> str:
+    """Return the name of the recipe's data set in results; the registered one if it cannot be made on this machine."""
+    try:
+        return build_dataset(recipe).name
+    except RushkitError:
+        return recipe.data.name
+
+
+def split_name(dataset: Dataset, split: str) -> str:
+    """Return the one name of a split in results and messages, such as ``"cifar10/test"`` or ``"pets/validation"``."""
+    return f"{dataset.name}/{split}"
 
 
 def load_extra(recipe: Recipe, dataset: Dataset) -> Split | None:
@@ -114,20 +128,20 @@ def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
             raise UsageError(
                 "there is no validation split: nothing is held out", "for example --set data.validation=5000"
             )
-        return _read(recipe, dataset, "train", lambda images, labels: _hold_out(recipe, images, labels)[1])
+        return _read(recipe, dataset, "train", lambda images, labels: _hold_out(recipe, dataset, images, labels)[1])
     if name not in dataset.splits:
-        raise UsageError(f"{section.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}")
+        raise UsageError(f"{dataset.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}")
     if name == "train" and section.validation:
-        return _read(recipe, dataset, name, lambda images, labels: _hold_out(recipe, images, labels)[0])
+        return _read(recipe, dataset, name, lambda images, labels: _hold_out(recipe, dataset, images, labels)[0])
     return _read(recipe, dataset, name, lambda images, _: limit_indices(images, section.limit))
 
 
-def _hold_out(recipe: Recipe, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+def _hold_out(recipe: Recipe, dataset: Dataset, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return the indices of the training images, after the limit, and of the held-out images."""
     section = recipe.data
     # Validation images are held out before the limit, so they are the same under every limit. The seed is fixed, so
     # that runs with other seeds never train on the images that they are compared on.
-    training, validation = hold_out_indices(images, labels, section.validation, 0, f"{section.name}/train")
+    training, validation = hold_out_indices(images, labels, section.validation, 0, split_name(dataset, "train"))
     few = limit_indices(len(training), section.limit)
     return training if few is None else training[few], validation
 

@@ -89,17 +89,17 @@ class Subject:
     @classmethod
     def of(cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0) -> Subject:
         """Do what ``open`` does with a model that is already loaded. All ranks must load splits in the same order."""
+        dataset = build_dataset(recipe)
         if classifier.tells_clusters:
             path = classifier.checkpoint.path
             head = shell_line("rushkit", "finetune", "--from", path)
             raise UsageError(
-                f"{path} tells clusters apart, not the classes of {recipe.data.name}: it was trained on pseudo-labels",
+                f"{path} tells clusters apart, not the classes of {dataset.name}: it was trained on pseudo-labels",
                 f"train a head for the classes on its encoder: {head}",
             )
-        dataset = build_dataset(recipe)
         images = load_split(recipe, dataset, split)
         labels = labels_of(images, len(classifier.classes))
-        check_classes(recipe.data.name, dataset.classes, classifier.classes)
+        check_classes(dataset.name, dataset.classes, classifier.classes)
         check_images(images, classifier.image_size)
         chunk = classifier.chunk(recipe.system.chunk)
         everything = torch.arange(len(images))

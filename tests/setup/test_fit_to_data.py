@@ -78,9 +78,9 @@ LABELLED = tuple(stage for stage in STAGES if stage != "probe")
 def test_a_data_set_of_other_classes_is_refused_and_the_first_difference_named(stage, recipe, model, tmp_path):
     folder_of_images(tmp_path / "set", classes=3, images=2)
     other = recipe("data.name=folder", f"data.path={tmp_path / 'set'}")
-    with pytest.raises(UsageError, match="class 0 of folder is 'class0', and of the model 'zero'") as caught:
+    with pytest.raises(UsageError, match="class 0 of set is 'class0', and of the model 'zero'") as caught:
         run_stage(stage, other, model)
-    assert caught.value.hint.startswith("fine-tune on folder")
+    assert caught.value.hint.startswith("fine-tune on set")
 
 
 @pytest.mark.parametrize(

@@ -155,11 +155,11 @@ def _attacked(family: Family) -> Attacked | None:
 
 def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
     """Return the images of one attack, where they are still those that the data set has."""
-    attacked = (row.attack, row.norm, row.eps, row.split)
+    attacked = (row.attack, row.norm, row.eps, row.split.rpartition("/")[2])
     sections = (
         section
         for section in (*recipe.attack, *recipe.published)
-        if (section.type, section.norm, section.eps, f"{recipe.data.name}/{section.split}") == attacked
+        if (section.type, section.norm, section.eps, section.split) == attacked
     )
     section = next(sections, None)
     try:
