@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,6 @@ import typer
 from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks, Resuming
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
-from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
@@ -112,9 +110,14 @@ def _from_counts(
     from rushkit.certification.certify import check_radii, procedure_of_counts, recertify, recipe_of_counts
     from rushkit.recipe.load import derive_recipe
     from rushkit.run.asked import CertifyAsked
+    from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run
 
-    counts = _run_path(str(options.from_counts), runs_root(changes))
+    made = (Wish((NAME,)), Wish((NAME,), ()))
+    named, note = run_named(str(options.from_counts), runs_root(changes), made)
+    if note:
+        speaker.warn(note)
+    counts = named.path
     checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
     before = recipe_of_counts(counts)
     recipe = derive_recipe(before, changes or [], flags=options.keys())
@@ -133,8 +136,3 @@ def _draw(results: Certification, run: Run) -> None:
 
     if run.writes:
         save_figure(certified_curve(results), run.subfolder("figures"), "certified")
-
-
-def _run_path(spec: str, root: str) -> Path:
-    path = Path(spec)
-    return path if is_folder(path) or not is_folder(Path(root) / spec) else Path(root) / spec

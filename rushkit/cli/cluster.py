@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs, complete_targets
-from rushkit.cli.options import Changes, Output, Ranks, numbers
+from rushkit.cli.options import NAMES_A_RUN, Changes, Output, Ranks, numbers
 from rushkit.cli.source import check_flags, open_source
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError
@@ -37,8 +37,8 @@ class Options:
         typer.Option(
             "--from",
             metavar="RUN|timm/NAME",
-            help="A recipe's name (its newest finished run), a run folder, or a checkpoint; else the newest run of "
-            "pretrain. timm/NAME: pretrained weights of timm.",
+            help=f"{NAMES_A_RUN}, or a checkpoint; else the newest run of pretrain. "
+            "timm/NAME: pretrained weights of timm.",
             autocompletion=complete_runs,
         ),
     ] = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,14 +28,17 @@ def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
 
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
-    """Offer the recipes of which there are runs, then the newest runs, each with its verb and status."""
-    recipes = {run.recipe: f"newest run of recipe {run.recipe}" for run in _runs()}
-    return [*_starting(incomplete, recipes.items()), *_newest(incomplete, "")]
+    """Offer what names a run: recipes of which there are runs, then the newest ids, each with its verb and status.
 
-
-def complete_run_folders(incomplete: str) -> list[tuple[str, str]]:
-    """Offer the folders of the newest runs."""
-    return _newest(incomplete, f"{_root()}{os.sep}")
+    Once something is typed, the ends of ids and the paths of folders are offered as well.
+    """
+    runs = _runs()
+    recipes = {run.recipe: f"newest run of recipe {run.recipe}" for run in runs}
+    offers = [*_starting(incomplete, recipes.items()), *_newest(runs, incomplete, str)]
+    if incomplete:
+        offers += _newest(runs, incomplete, lambda name: name.rpartition("-")[2])
+        offers += _newest(runs, incomplete, lambda name: str(_root() / name))
+    return list(dict(reversed(offers)).items())[::-1]
 
 
 def complete_attacks(incomplete: str) -> list[tuple[str, str]]:
@@ -95,9 +98,10 @@ def _root() -> Path:
     return Path(os.environ.get("RUSHKIT_RUNS") or "runs")
 
 
-def _newest(incomplete: str, prefix: str) -> list[tuple[str, str]]:
-    offers = ((f"{prefix}{run.path.name}", f"{run.verb} {run.recipe}, {run.status}") for run in _runs())
-    return _starting(incomplete, islice(offers, _MOST_RUNS))
+def _newest(runs: Sequence[RunInfo], incomplete: str, called: Callable[[str], str]) -> list[tuple[str, str]]:
+    """Offer the newest runs that start with what is typed, each as it is called by the name of its folder."""
+    offers = ((called(run.path.name), f"{run.verb} {run.recipe}, {run.status}") for run in runs)
+    return _starting(incomplete, islice((offer for offer in offers if offer[0].startswith(incomplete)), _MOST_RUNS))
 
 
 def _runs() -> list[RunInfo]:

@@ -20,12 +20,13 @@ def command(*, changes: Changes = None, output: Output) -> None:
     from rushkit.errors import CheckpointError
     from rushkit.evaluation.evaluate import evaluate
     from rushkit.recipe.load import load_recipe
-    from rushkit.report.families import choose_run, gather
+    from rushkit.report.families import gather
     from rushkit.report.terminal.tables import attack_table, evaluation_table
     from rushkit.report.write import write_report
     from rushkit.robustness.attack import attack
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.folder import Run
+    from rushkit.run.named import run_named
     from rushkit.setup.start import start_run
     from rushkit.training.finetune import finetune
     from rushkit.training.pretrain import pretrain
@@ -61,7 +62,7 @@ def command(*, changes: Changes = None, output: Output) -> None:
     # Kept, so that the report can show some.
     with begin("attack", model) as run:
         robustness = attack(recipe, model, run, save=True)
-    _, files = write_report([gather(choose_run(paths["finetune"], recipe.system.runs_dir))], Path(paths["finetune"]))
+    _, files = write_report([gather(run_named(paths["finetune"], recipe.system.runs_dir)[0])], Path(paths["finetune"]))
     results = {
         "evaluate": as_json(accuracy),
         "attack": as_json(robustness),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_changes, complete_run_folders, complete_runs
+from rushkit.cli.complete import complete_changes, complete_runs
 from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
 from rushkit.place import current_place
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 MOST = 10**9
 # Processes of one machine.
 _MOST_RANKS = 1024
+
+# The rule of ``run.named`` in a help text.
+NAMES_A_RUN = "A recipe's name (its newest finished run), a run's id or the end of it, a path"
 
 Changes = Annotated[
     list[str] | None,
@@ -44,7 +47,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="RUN",
-        help="A recipe's name (its newest finished run), a run folder, or a checkpoint; else the newest run that fits.",
+        help=f"{NAMES_A_RUN}, or a checkpoint; else the newest run that fits.",
         autocompletion=complete_runs,
     ),
 ]
@@ -110,8 +113,8 @@ class Resuming:
         typer.Option(
             "--run",
             metavar="RUN",
-            help="The run folder that --resume goes on with.",
-            autocompletion=complete_run_folders,
+            help="The run that --resume goes on with: its id or the end of it, a recipe's name, or a path.",
+            autocompletion=complete_runs,
         ),
     ] = None
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_runs
-from rushkit.cli.options import Changes, Output, Ranks, Resuming, Training
+from rushkit.cli.options import NAMES_A_RUN, Changes, Output, Ranks, Resuming, Training
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
@@ -35,8 +35,7 @@ class Options:
         typer.Option(
             "--from",
             metavar="RUN",
-            help="The teacher of an objective that has one: a recipe's name (its newest finished run), a run folder, "
-            "or a checkpoint.",
+            help=f"The teacher of an objective that has one. {NAMES_A_RUN}, or a checkpoint.",
             autocompletion=complete_runs,
         ),
     ] = None

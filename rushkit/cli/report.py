@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import Changes, Output
+from rushkit.cli.options import NAMES_A_RUN, Changes, Output
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
 
@@ -23,7 +23,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="[RUN]...",
-            help="Run folders of any stage, or recipes' names; several are compared. None: the newest model.",
+            help=f"Runs of any stage; several are compared. {NAMES_A_RUN}. None: the newest model.",
             autocompletion=complete_runs,
         ),
     ] = None,
@@ -45,7 +45,7 @@ def command(
     from rushkit.report.write import write_report
 
     speaker = output.speaker()
-    families = families_of(runs or [], runs_root(changes))
+    families = families_of(runs or [], runs_root(changes), speaker.warn)
     if not runs:
         speaker.say(f"the newest model: {families[0].model.path}")
     folder = out or families[0].model.path

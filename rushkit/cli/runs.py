@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_run_folders, complete_runs
-from rushkit.cli.options import Json, Output
+from rushkit.cli.complete import complete_runs
+from rushkit.cli.options import NAMES_A_RUN, Json, Output
 from rushkit.errors import UsageError, shell_line
-from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rushkit.run.info import RunInfo
 
 app = typer.Typer(help="List runs, show one, compare several, clean up.", no_args_is_help=True)
@@ -50,7 +50,7 @@ def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
 def show(
     run: Annotated[
         str,
-        typer.Argument(help="A run folder, or its name in the folder of runs.", autocompletion=complete_run_folders),
+        typer.Argument(help=f"{NAMES_A_RUN}.", autocompletion=complete_runs),
     ],
     runs_dir: RunsDir = "runs",
     json: Json = False,
@@ -60,13 +60,12 @@ def show(
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run import lineage
     from rushkit.run.info import find_runs, read_run_file
+    from rushkit.run.named import run_named
 
-    path = Path(run) if is_folder(run) else Path(runs_dir) / run
-    if not is_folder(path):
-        raise UsageError(f"there is no run {run!r} in {runs_dir}", "`rushkit runs list` shows them")
+    info, note = run_named(run, runs_dir)
+    path = info.path
     facts = read_run_file(path).to_table()
     around = find_runs(path.resolve().parent)
-    info = next(other for other in around if other.path.name == path.resolve().name)
     parents = lineage.parents(around)
     parent = parents[info.path.name]
     children = sorted(name for name, above in parents.items() if above == info.path.name)
@@ -74,7 +73,7 @@ def show(
     shown_figures = [*info.damage(), *(figures(results) if results else [])]
     steps = _next_steps(info, path)
     shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
-    lines = [str(path), f"status: {info.status}"]
+    lines = [*([f"note: {note}"] if note else []), str(path), f"status: {info.status}"]
     lines += [f"{key}: {_words(value)}" for key, value in shown.items()]
     lines += [f"built on: {parent or 'no run in this folder'}"]
     lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
@@ -93,7 +92,7 @@ def compare(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Run folders, their names, or recipes' names (the newest model).",
+            help=f"{NAMES_A_RUN}.",
             autocompletion=complete_runs,
         ),
     ],
@@ -102,16 +101,17 @@ def compare(
 ) -> None:
     """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
     from rushkit.report.compare import certificate_notes, recipe_differences, significance
-    from rushkit.report.families import Family, choose_run, gather, recipe_of_run
+    from rushkit.report.families import Family, gather, recipe_of_run
     from rushkit.report.tables.comparison import is_no_bound
     from rushkit.report.terminal.comparison import comparison_table
     from rushkit.report.terminal.headline import figure_of, methods_of
     from rushkit.results.certification import Certification
     from rushkit.results.words import PROTOCOL_NOTE
+    from rushkit.run.named import run_named
 
     if len(runs) < 2:
         raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
-    compared = [choose_run(spec, runs_dir) for spec in runs]
+    compared, said = zip(*(run_named(spec, runs_dir) for spec in runs), strict=True)
     names = [run.path.name for run in compared]
     headlines = [figure_of(run) for run in compared]
     # A measurement stands for itself, a model for all that was measured of it.
@@ -134,7 +134,7 @@ def compare(
         for chosen, family in zip(compared, families, strict=True)
     ]
     certificates = certificate_notes(names, certified)
-    notes = [f"note: {note}" for note in certificates]
+    notes = [f"note: {note}" for note in dict.fromkeys([*filter(None, said), *certificates])]
     if any(figure.needs_note for figure in headlines) or any(is_no_bound(test.what) for test in tests):
         notes.append(PROTOCOL_NOTE)
     table = comparison_table(names, {**facts, **methods, **differing}, tests, notes)

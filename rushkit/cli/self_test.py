@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.source import check_flags, runs_root
 from rushkit.errors import UsageError, shell_line
-from rushkit.paths import is_folder
 
 if TYPE_CHECKING:
     from rushkit.cli.options import Output
@@ -85,15 +83,12 @@ def begin(cases: list[str] | None, changes: list[str] | None, speaker: Speaker) 
 
 def check_resumed(folder: str | None, changes: list[str] | None) -> None:
     """Raise UsageError if ``--self-test --resume --run FOLDER`` names the audit of a model."""
-    from rushkit.run.info import read_run_file
+    from rushkit.run.named import run_named
 
-    for path in (Path(folder), Path(runs_root(changes)) / folder) if folder else ():
-        if is_folder(path):
-            facts = read_run_file(path)
-            if facts.verb == "audit" and not facts.self_test:
-                go_on = shell_line("rushkit", "audit", "--resume", "--run", path)
-                raise UsageError(f"{path} is the audit of a model, not a self-test", f"to go on with it: {go_on}")
-            return
+    run = run_named(folder, runs_root(changes))[0] if folder else None
+    if run is not None and run.verb == "audit" and not run.about.self_test:
+        go_on = shell_line("rushkit", "audit", "--resume", "--run", run.path)
+        raise UsageError(f"{run.path} is the audit of a model, not a self-test", f"to go on with it: {go_on}")
 
 
 def finish(recipe: Recipe, run: Run, output: Output) -> None:

@@ -22,6 +22,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError, shell_line
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Recipe
+from rushkit.recipe.variant import base_name
 from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -176,10 +177,8 @@ def how_to_supervise(recipe: Recipe) -> str:
     """Return the hint with the command that makes a supervised encoder of the same architecture."""
     # A recipe that trains all weights by itself keeps its name, which its pre-training has as well.
     run = f"{recipe.name}-supervised" if recipe.finetune.freeze != "none" else "RUN, the folder that it prints"
-    return (
-        f"make one with: {shell_line('rushkit', 'finetune', '--recipe', recipe.name)} --set finetune.freeze=none, "
-        f"and name it: --supervised {run}"
-    )
+    start = shell_line("rushkit", "finetune", "--recipe", base_name(recipe.name))
+    return f"make one with: {start} --set finetune.freeze=none, and name it: --supervised {run}"
 
 
 def lipschitz_ratios(encoder: nn.Module, x: Tensor, ball: Ball, seed: int, unit: bool = True) -> dict[Points, Floats]:

@@ -99,7 +99,9 @@ def import_recipe(
     if dict(parse_changes(changes)).get("noise.name", "none") == "none":
         # More draws of no noise are more of the same.
         table |= {"evaluate": {"samples": [1]}, "attack": [{"samples": [1]}]}
-    recipe = derive_recipe(build_recipe(table), changes)
+    # The name is that of this model, with all that is changed.
+    named = dict(parse_changes(changes)).get("name", name)
+    recipe = derive_recipe(build_recipe(table), changes, flags=[("name", named, "--name")])
     if "pretrained" in recipe.backbone.options:
         raise UsageError(
             "backbone.pretrained is for training from the start; an import brings weights",

@@ -6,7 +6,7 @@ Precedence: flag (``--set``) over environment over file over default.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -23,6 +23,7 @@ from rushkit.recipe.overrides import Changes, Override, from_changes, from_envir
 from rushkit.recipe.problems import error_line, recipe_error
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.toml import Table, Toml
+from rushkit.recipe.variant import changed_name
 
 
 def load_recipe(
@@ -49,7 +50,7 @@ def load_recipe(
     """
     draft = read_chain(find_recipe(name))
     draft.table.setdefault("name", Path(name).name.removesuffix(".toml"))
-    override(draft, [*from_environment(environment), *from_changes(changes)])
+    _change(draft, [*from_environment(environment), *from_changes(changes)])
     return build_recipe(draft.table, draft.origins, components)
 
 
@@ -88,8 +89,17 @@ def derive_recipe(
     origins = {key: place for key, place in recipe.origins.items() if not key.startswith("system.") or key in kept}
     draft = Draft(table, origins)
     given = [flag for flag in flags if flag[1] is not None]
-    override(draft, [*from_environment(environment), *from_changes(changes), *given])
+    _change(draft, [*from_environment(environment), *from_changes(changes), *given])
     return build_recipe(draft.table, draft.origins)
+
+
+def _change(draft: Draft, overrides: Sequence[Override]) -> None:
+    """Override what a draft says, and let its name tell which components that changes, unless it is overridden too."""
+    # Overriding copies the tables that it changes.
+    before = dict(draft.table)
+    override(draft, overrides)
+    if all(key != "name" for key, _, _ in overrides):
+        draft.table["name"] = changed_name(before, draft.table)
 
 
 def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:

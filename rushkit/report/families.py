@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TypeVar
 
-from rushkit.errors import RushkitError, UsageError
+from rushkit.errors import RushkitError
 from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.schema import Recipe
@@ -68,33 +67,6 @@ class Family:
     def from_scratch(self) -> bool:
         """Whether its training started from random weights."""
         return self.model.verb in MODEL_VERBS and self.encoder is None and self.model.about.parent is None
-
-
-def choose_run(spec: str | None, root: str | Path) -> RunInfo:
-    """Return the run that a user means.
-
-    Args:
-        spec: A run folder, its name under ``root``, or a recipe's name (its newest model). None: the newest model.
-        root: The folder of runs.
-
-    Raises:
-        UsageError: no such run.
-    """
-    runs = find_runs(root)
-    if spec is not None:
-        for path in (Path(spec), Path(root) / spec):
-            named = next((run for run in find_runs(path.resolve().parent) if _same(run.path, path)), None)
-            if named is not None:
-                return named
-        runs = [run for run in runs if run.recipe == spec]
-    finished = [run for run in runs if run.status == "finished"]
-    for candidates in ([run for run in finished if run.stage in MODEL_VERBS], finished, runs):
-        if candidates:
-            return candidates[0]
-    asked = f"no run {spec!r}" if spec else "no run"
-    raise UsageError(
-        f"there is {asked} in {root}", "`rushkit runs list` shows what there is; `rushkit demo` makes some"
-    )
 
 
 def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
@@ -173,7 +145,3 @@ def _below(name: str, parents: dict[str, str | None], by_name: dict[str, RunInfo
         if run == name or by_name[run].stage not in _TRAINED:
             descendants += [child for child, parent in parents.items() if parent == run and child not in descendants]
     return descendants[1:]
-
-
-def _same(one: Path, other: Path) -> bool:
-    return one.resolve() == other.resolve()

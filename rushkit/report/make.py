@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rushkit.errors import UsageError, shell_line
 from rushkit.recipe.load import default_runs_dir
-from rushkit.report.families import Family, choose_run, gather
+from rushkit.report.families import Family, gather
 from rushkit.report.write import write_report
+from rushkit.run.named import run_named
 
 
 def make_report(
@@ -22,7 +23,7 @@ def make_report(
         print(report["models"][0]["summary"], files[0])
 
     Args:
-        *runs: Run folders of any stage, or recipes' names; none: the newest model.
+        *runs: What names runs of any stage: a folder, an id, the end of one, or a recipe; none: the newest model.
         out: Where to write; None: the folder of the first model's run.
         images: Show some images; needs the checkpoint and the data.
         runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
@@ -39,13 +40,22 @@ def make_report(
     return report.plain(), paths
 
 
-def families_of(specs: Sequence[str], root: str | Path) -> list[Family]:
+def families_of(specs: Sequence[str], root: str | Path, warn: Callable[[str], None] | None = None) -> list[Family]:
     """Return the models that the runs are about, or the newest model.
+
+    Args:
+        specs: What names the runs, by the rule of ``run.named``.
+        root: The folder of runs.
+        warn: Called with a sentence about each name that could have meant other runs too.
 
     Raises:
         UsageError: there is no such run, or it is a self-test of the audit, which is about no model.
     """
-    runs = [choose_run(spec, root) for spec in specs] or [choose_run(None, root)]
+    named = [run_named(spec, root) for spec in specs or [None]]
+    if warn is not None:
+        for note in filter(None, dict.fromkeys(note for _, note in named)):
+            warn(note)
+    runs = [run for run, _ in named]
     if tested := next((run for run in runs if run.about.self_test), None):
         raise UsageError(
             f"{tested.path} is a self-test of the audit, which is about no model and has no page",

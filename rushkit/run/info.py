@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -99,25 +99,6 @@ def find_runs(root: str | Path | None = None) -> list[RunInfo]:
         return []
     runs = [info_of(folder) for folder in folders]
     return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
-
-
-def find_run(
-    root: str | Path, verbs: str | Sequence[str], recipe: str | None = None, finished: bool | None = True
-) -> RunInfo | None:
-    """Return the newest run of these verbs and this recipe, or None; an import counts for the stage it stands for.
-
-    Args:
-        root: The folder of runs.
-        verbs: One command or several.
-        recipe: A recipe's name; None for any.
-        finished: True for finished runs, False for those that can be resumed, None for both.
-    """
-    verbs = (verbs,) if isinstance(verbs, str) else verbs
-    for run in find_runs(root):
-        fits = run.stage in verbs and recipe in (None, run.recipe)
-        if fits and finished in (None, run.status == "finished"):
-            return run
-    return None
 
 
 def info_of(folder: Path) -> RunInfo:

@@ -1,21 +1,27 @@
-"""Resolve ``--from`` to a run or a checkpoint, with helpful messages if nothing fits."""
+"""The checkpoint that ``--from`` names, with helpful messages if nothing fits."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from rushkit.errors import CheckpointError, UsageError, did_you_mean, first_few, shell_line
-from rushkit.paths import exists, is_file
+from rushkit.errors import CheckpointError, UsageError, did_you_mean, first_few, shell_line, showable
 from rushkit.recipe.find import available
+from rushkit.recipe.variant import base_name
 from rushkit.run.checkpoint import Checkpoint, load_checkpoint
-from rushkit.run.info import STOPPED, RunInfo, find_run, find_runs, info_of, is_run, read_run_file
+from rushkit.run.info import STOPPED, RunInfo, find_runs, read_run_file
 from rushkit.run.lineage import ancestors, parents
+from rushkit.run.named import IMPORTED, Named, Wish, find_named
 from rushkit.run.names import CHECKPOINTS, POINTERS, SUFFIX
 from rushkit.run.store import CheckpointStore
+
+
+def _log_warning(text: str) -> None:
+    logging.getLogger(__name__).warning("%s", showable(text))
 
 
 @dataclass(frozen=True)
@@ -25,17 +31,23 @@ class Source:
     Attributes:
         run: The run, or None for a file outside any run.
         checkpoint: The file that was named, or None.
+        note: What a user must be told of the choice, such as other runs of this name; else empty.
     """
 
     run: RunInfo | None
     checkpoint: Path | None = None
+    note: str = ""
 
     def load(self, device: torch.device | str = "cpu", warn: Callable[[str], None] | None = None) -> Checkpoint:
         """Load the checkpoint; damaged ones are passed over, and ``warn`` is called with a sentence about each.
 
+        Before, ``warn`` is called with the note. Without ``warn`` the sentences are logged.
+
         Raises:
             CheckpointError: no checkpoint loads.
         """
+        if self.note:
+            (warn or _log_warning)(self.note)
         if self.checkpoint is not None:
             return load_checkpoint(self.checkpoint, device)
         if self.run is None:
@@ -49,12 +61,10 @@ class Source:
 def resolve_from(
     spec: str | Path | None, root: str | Path, verbs: str | Sequence[str], prefer: str | None = None
 ) -> Source:
-    """Return the source that ``--from SPEC`` names.
+    """Return the source that ``--from SPEC`` names, by the rule of ``run.named``.
 
     Args:
-        spec: A recipe's name (its newest finished run), a run folder (its path, or its name under ``root``),
-            a checkpoint file or a pointer to one (``RUN/checkpoints/best``), or None (the newest finished run that
-            fits).
+        spec: What names it, or None (the newest finished run that fits).
         root: The folder of runs.
         verbs: The commands whose runs are accepted.
         prefer: The one of them whose runs a recipe's name means, if it has any; None: the newest run of all.
@@ -63,24 +73,20 @@ def resolve_from(
         UsageError: nothing fits; the message lists what exists, and the command that would make one.
         CheckpointError: the run has no checkpoint.
     """
-    verbs = (verbs,) if isinstance(verbs, str) else verbs
-    if spec is not None:
-        for path in (Path(spec), Path(root) / spec):
-            if is_run(path):
-                return Source(_fitting(info_of(path), verbs))
-        path = Path(spec)
-        if path.suffix == SUFFIX or is_file(path):
-            return _from_file(path, verbs)
-    recipe = None if spec is None else str(spec)
-    if recipe is not None and ("/" in recipe or "\\" in recipe):
-        raise UsageError(f"{recipe} is neither a run folder nor a checkpoint", "`rushkit runs list` shows the runs")
-    run = find_run(root, prefer or verbs, recipe) or find_run(root, verbs, recipe)
+    verbs = (verbs,) if isinstance(verbs, str) else tuple(verbs)
     # An imported model is called by its name alone: say what it is, where it is not what is needed.
-    if run is None and recipe is not None:
-        run = next((info for info in find_runs(root) if info.verb == "import" and info.recipe == recipe), None)
-    if run is None:
-        raise _nothing_fits(recipe, Path(root), verbs)
-    return Source(_fitting(run, verbs))
+    wishes = (*([Wish((prefer,))] if prefer else []), Wish(verbs))
+    if spec is None:
+        run = next((run for wish in wishes for run in find_runs(root) if wish.grants(run)), None)
+        named = None if run is None else Named(run)
+    else:
+        named = find_named(str(spec), root, (*wishes, IMPORTED))
+    if named is None:
+        raise _nothing_fits(None if spec is None else str(spec), Path(root), verbs)
+    if named.checkpoint is not None:
+        return _of_file(named, verbs)
+    assert named.run is not None
+    return Source(_fitting(named.run, verbs), note=named.note)
 
 
 def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
@@ -101,17 +107,15 @@ def _fitting(run: RunInfo, verbs: Sequence[str]) -> RunInfo:
     return run
 
 
-def _from_file(path: Path, verbs: Sequence[str]) -> Source:
-    if not exists(path):
-        raise CheckpointError(f"there is no checkpoint {path}", "`rushkit runs list` shows the runs")
+def _of_file(named: Named, verbs: Sequence[str]) -> Source:
+    """Return the source of a checkpoint file, or of the one that a pointer names."""
+    path, run = named.checkpoint, named.run
+    assert path is not None
     if path.name in POINTERS and path.parent.name == CHECKPOINTS:
         path = CheckpointStore(path.parent, writable=False).pointed(path.name) or path
     if path.suffix != SUFFIX:
         hint = f"name a run folder, or a checkpoint that rushkit wrote: it ends in {SUFFIX}"
         raise UsageError(f"{path} is not a checkpoint of rushkit", hint)
-    folder = path.resolve().parent.parent
-    inside = path.resolve().parent.name == CHECKPOINTS and is_run(folder)
-    run = info_of(folder) if inside else None
     if run is not None and run.status != "broken":
         return Source(_fitting(run, verbs), path)
     return Source(None, path)
@@ -166,11 +170,11 @@ def _how_to(verbs: Sequence[str], recipe: str | None, encoders: Sequence[str] | 
     if verb == "demo":
         return "make one with: rushkit demo"
     source, transfer, target = name.partition("-to-")
-    if (verb == "pretrain" or not transfer) and recipe is not None and recipe not in available():
+    if (verb == "pretrain" or not transfer) and recipe is not None and base_name(recipe) not in available():
         return "`rushkit runs list` shows the runs, `rushkit recipe list` the recipes"
     if verb == "pretrain":
-        return f"make one with: {shell_line('rushkit', 'pretrain', '--recipe', name)}"
+        return f"make one with: {shell_line('rushkit', 'pretrain', '--recipe', base_name(name))}"
     lacks = encoders is not None and (source not in encoders if recipe else not encoders)
-    first = f"{shell_line('rushkit', 'pretrain', '--recipe', source)}, and then: " if lacks else ""
+    first = f"{shell_line('rushkit', 'pretrain', '--recipe', base_name(source))}, and then: " if lacks else ""
     to = ("--to", target) if transfer else ()
     return f"make one with: {first}{shell_line('rushkit', 'finetune', '--from', source, *to)}"

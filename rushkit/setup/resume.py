@@ -7,14 +7,15 @@ from pathlib import Path
 
 from rushkit.distributed import ranks
 from rushkit.errors import RushkitError, UsageError, shell_line
-from rushkit.paths import is_folder
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
 from rushkit.recipe.overrides import parse_changes
 from rushkit.recipe.schema import Recipe
+from rushkit.recipe.variant import base_name
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.info import STOPPED, find_runs, read_run_file
+from rushkit.run.named import Wish, run_named
 from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.speaker import Speaker
@@ -34,7 +35,7 @@ class Stopped:
     Attributes:
         verb: The command that started the run.
         root: The folder of runs.
-        folder: The run's path, or its name in the folder of runs; None means the newest stopped run of the verb.
+        folder: What names the run, by the rule of ``run.named``; None means the newest stopped run of the verb.
         recipe: The name of a recipe, or the path of a TOML file. Without ``folder``, only its runs are considered.
     """
 
@@ -117,14 +118,16 @@ def parent_if_any(run: Run) -> Checkpoint | None:
 def _folder(stopped: Stopped, recipe: str | None) -> Path:
     if not stopped.folder:
         return _newest(stopped, recipe)
-    path = Path(stopped.folder)
-    below = Path(stopped.root) / path
-    return below if is_folder(below) and not is_folder(path) else path
+    return run_named(stopped.folder, stopped.root, (Wish((stopped.verb,), STOPPED), Wish((stopped.verb,), ())))[0].path
 
 
 def _newest(stopped: Stopped, recipe: str | None) -> Path:
     for info in find_runs(stopped.root):
-        fits = info.verb == stopped.verb and info.status in STOPPED and recipe in (None, info.recipe)
+        fits = (
+            info.verb == stopped.verb
+            and info.status in STOPPED
+            and recipe in (None, info.recipe, base_name(info.recipe))
+        )
         # A run that failed before it began any work must not hide an older one.
         began = any((info.path / part).exists() for part in (CHECKPOINTS, METRICS_FILE, "counts"))
         if fits and began:

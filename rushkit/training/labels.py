@@ -6,6 +6,7 @@ int64 (N, J), with a hash over it. It counts for the images that it was made of 
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,22 +14,26 @@ import torch
 from torch import Tensor
 
 from rushkit.data.memory import Split
-from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line
+from rushkit.errors import CheckpointError, DataError, UsageError, first_few, shell_line, showable
 from rushkit.objectives import LearnsLabels
 from rushkit.paths import reason, regular_stat
 from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe, Training
+from rushkit.recipe.variant import base_name
 from rushkit.results import read
 from rushkit.results.clustering import Clustering
 from rushkit.results.training import PseudoLabels
 from rushkit.run.checkpoint import checkpoint_hash, load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.info import RunInfo, find_run, find_runs, info_of, is_run
+from rushkit.run.info import RunInfo, find_runs, is_run
+from rushkit.run.named import Wish, find_named
 from rushkit.setup import components
 from rushkit.system import generator
 
 TABLE_FILE = "labels.safetensors"
 VERB = "cluster"
+logger = logging.getLogger(__name__)
+
 # The name of the tensor.
 _LABELS = "labels"
 # Bytes that a table's file may have beside its labels.
@@ -74,7 +79,9 @@ def check_labels(recipe: Recipe) -> None:
         )
     if learns and not settings.labels:
         maker = called_like(recipe.data.name)
-        named = shell_line("rushkit", "pretrain", "--recipe", recipe.name, "--set", f"pretrain.labels={maker}")
+        named = shell_line(
+            "rushkit", "pretrain", "--recipe", base_name(recipe.name), "--set", f"pretrain.labels={maker}"
+        )
         raise UsageError(
             f"objective {settings.objective!r} learns the labels of a clustering, "
             "and none is named: pretrain.labels is missing",
@@ -191,18 +198,13 @@ def recorded_by(run: Run | None) -> PseudoLabels | None:
 
 
 def _find(spec: str, root: str) -> RunInfo:
-    """Return the run of a clustering that a name, a unique end of one, a folder or a recipe names."""
-    for path in (Path(spec), Path(root) / spec):
-        if is_run(path):
-            return _clustering(info_of(path))
+    """Return the run of a clustering that a name means, by the rule of ``run.named``."""
+    named = find_named(spec, root, (Wish((VERB,)), Wish((VERB,), ())))
+    if named is not None and named.run is not None:
+        if named.note:
+            logger.warning("%s", showable(named.note))
+        return _clustering(named.run)
     runs = [run for run in find_runs(root) if run.verb == VERB]
-    if ended := [run for run in runs if run.path.name.endswith(spec)]:
-        if len(ended) > 1:
-            names = first_few([run.path.name for run in ended])
-            raise UsageError(f"several clusterings end in {spec!r}: {names}", "name one by more of its name")
-        return _clustering(ended[0])
-    if named := find_run(root, VERB, spec) or find_run(root, VERB, spec, finished=None):
-        return _clustering(named)
     there = f"there are: {first_few([run.path.name for run in runs], 5)}" if runs else "there is none"
     raise UsageError(
         f"no clustering {spec!r} in {root}", f"{there}; make one with: rushkit cluster --from RUN --clusters 10"

@@ -8,6 +8,7 @@ from rushkit.errors import UsageError, shell_line
 from rushkit.objectives import HasTeacher
 from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe
+from rushkit.recipe.variant import base_name
 from rushkit.results.training import Teacher
 from rushkit.results.words import noise_words, plain_noise
 from rushkit.run.checkpoint import Checkpoint
@@ -35,7 +36,7 @@ def check_teacher(recipe: Recipe, named: str | None) -> None:
         maker = called_like(recipe.data.name)
         raise UsageError(
             f"objective {objective!r} learns from a teacher, and none is named: --from is missing",
-            f"for example: {shell_line('rushkit', 'pretrain', '--recipe', recipe.name, '--from', maker)}; "
+            f"for example: {shell_line('rushkit', 'pretrain', '--recipe', base_name(recipe.name), '--from', maker)}; "
             f"make a teacher with: {shell_line('rushkit', 'pretrain', '--recipe', maker)}",
         )
     if named is not None and not taught:

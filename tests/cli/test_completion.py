@@ -14,7 +14,6 @@ from rushkit.cli.complete import (
     complete_attacks,
     complete_changes,
     complete_recipes,
-    complete_run_folders,
     complete_runs,
     complete_targets,
 )
@@ -52,7 +51,9 @@ def test_runs_are_offered_newest_first_after_their_recipes(folder):
         ("02-finetune", "finetune digits, finished"),
         ("01-pretrain", "pretrain digits, finished"),
     ]
-    assert names(complete_run_folders("")) == [os.path.join("runs", name) for name in ("02-finetune", "01-pretrain")]  # noqa: PTH118
+    assert names(complete_runs("fin")) == ["finetune"]
+    assert names(complete_runs("runs/0")) == ["runs/02-finetune", "runs/01-pretrain"]
+    assert names(complete_runs("dig")) == ["digits"]
 
 
 def test_runs_are_looked_for_where_the_environment_says(folder, monkeypatch):

@@ -15,7 +15,8 @@ from rushkit.files import write_json
 from rushkit.results.run_file import Facts
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.info import find_run, find_runs
+from rushkit.run.info import find_runs
+from rushkit.run.named import Wish, run_named
 from rushkit.run.speaker import Speaker
 
 ATTACK = ("attack", "--samples", "2", "--limit", "6", "--protocol", "paper", *sets("attack.0.steps=2"))
@@ -210,4 +211,4 @@ def test_a_run_that_was_killed_on_another_host_is_resumed(cli, runs):
     (run / "lock").write_text(json.dumps({"pid": 1, "host": "another machine"}))
     said = cli("pretrain", "--resume", "-q")
     assert said.code == 0, said.err
-    assert find_run(runs, "pretrain").path == run
+    assert run_named(None, runs, (Wish(("pretrain",)),))[0].path == run

@@ -10,7 +10,7 @@ import pytest
 from commands import sets
 
 from rushkit.bar import Progress
-from rushkit.cli.complete import complete_run_folders, complete_runs
+from rushkit.cli.complete import complete_runs
 from rushkit.errors import CheckpointError
 from rushkit.recipe.load import load_recipe
 from rushkit.results.run_file import Facts
@@ -81,7 +81,7 @@ def test_completion_offers_no_word_that_a_shell_would_obey(evil_run):
         place = evil_run.parent / name
         place.mkdir()
         (place / "run.json").write_text(json.dumps(facts | {"recipe": recipe}))
-    offers = complete_runs("") + complete_run_folders("")
+    offers = complete_runs("") + complete_runs("runs/")
     assert {name for name, _ in offers} == {"plain", "fine-1", "runs/plain", "runs/fine-1"}
     assert not DANGEROUS.search("".join(about for _, about in offers))
     assert "\n" not in "".join(about for _, about in offers)

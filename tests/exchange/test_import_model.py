@@ -29,7 +29,7 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
-from rushkit.run.info import find_run
+from rushkit.run.named import Wish, find_named, run_named
 from rushkit.setup.model import load_classifier, open_checkpoint, recipe_of
 from rushkit.setup.start import start_run
 from rushkit.system import Machine, generator
@@ -278,8 +278,8 @@ def test_a_data_set_without_the_split_is_not_checked_on(make, theirs, warnings):
 def test_later_stages_take_an_imported_classifier_by_its_name(make, theirs, tmp_path):
     make(theirs, "toy", "data.limit=12")
     runs = str(tmp_path / "runs")
-    assert find_run(runs, "finetune", "theirs").verb == "import"
-    assert find_run(runs, "pretrain", "theirs") is None
+    assert run_named("theirs", runs, (Wish(("finetune",)),))[0].verb == "import"
+    assert find_named("theirs", runs, (Wish(("pretrain",)),)) is None
     checkpoint = open_checkpoint("theirs", "finetune", runs)
     recipe = derive_recipe(recipe_of(checkpoint), {"system.runs_dir": runs, "evaluate.samples": [1, 8]})
     rows = evaluate(recipe, checkpoint).to_table()["accuracy"]

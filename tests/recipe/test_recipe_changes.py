@@ -142,7 +142,7 @@ def test_a_derived_recipe_inherits_what_it_is_told_to():
 def test_transfer_to_a_recipe_takes_its_data_and_fine_tuning_and_keeps_the_model():
     source = load_recipe("digits", ["noise.scale=0.2", "data.limit=9"], NONE)
     moved = transfer_recipe(source, "stl10", 16)
-    assert moved.name == "digits-to-stl10"
+    assert moved.name == "digits+uniform-0.2-to-stl10"
     assert (moved.data.name, moved.data.image_size, moved.data.limit) == ("stl10", 16, 0)
     other = load_recipe("stl10", environment=NONE)
     assert (moved.finetune, moved.evaluate, moved.attack) == (other.finetune, other.evaluate, other.attack)

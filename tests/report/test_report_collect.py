@@ -8,8 +8,9 @@ import pytest
 from synthetic_runs import attack_row, attacks, evaluation, finetuning, pretraining, probed
 
 from rushkit.errors import UsageError
-from rushkit.report.families import choose_run, gather
+from rushkit.report.families import gather
 from rushkit.run.info import find_runs
+from rushkit.run.named import run_named
 
 
 def verbs(family):
@@ -28,7 +29,7 @@ def test_any_run_of_a_model_leads_to_the_same_family(runs, measured):
 def test_a_folder_of_runs_that_was_moved_still_hangs_together(runs, measured, tmp_path):
     moved = tmp_path / "moved"
     shutil.move(runs.root, moved)
-    assert len(gather(choose_run(None, moved)).runs) == 7
+    assert len(gather(run_named(None, moved)[0]).runs) == 7
 
 
 def test_an_encoder_stands_for_its_newest_model_and_names_the_others(runs):
@@ -116,24 +117,24 @@ def test_a_classifier_may_be_the_teacher(runs):
 
 def test_runs_are_chosen_by_folder_name_recipe_or_as_the_newest_model(runs, measured, monkeypatch):
     other = runs.add("finetune", name="stl10", results=finetuning())
-    assert choose_run(str(measured.path), "nowhere").path == measured.path
-    assert choose_run(measured.path.name, runs.root).path == measured.path
-    assert choose_run("cifar10", runs.root).path == measured.path
-    assert choose_run(None, runs.root).path == other.path
+    assert run_named(str(measured.path), "nowhere")[0].path == measured.path
+    assert run_named(measured.path.name, runs.root)[0].path == measured.path
+    assert run_named("cifar10", runs.root)[0].path == measured.path
+    assert run_named(None, runs.root)[0].path == other.path
     monkeypatch.chdir(measured.path)
-    assert choose_run(".", runs.root).path == measured.path.resolve()
+    assert run_named(".", runs.root)[0].path == measured.path.resolve()
 
 
 def test_where_there_is_no_finished_model_the_newest_run_is_taken(runs):
     runs.add("pretrain")
     stopped = runs.add("finetune", status="interrupted")
-    assert choose_run("cifar10", runs.root).verb == "pretrain"
+    assert run_named("cifar10", runs.root)[0].verb == "pretrain"
     shutil.rmtree(next(runs.root.glob("*pretrain*")))
-    assert choose_run(None, runs.root).path == stopped.path
+    assert run_named(None, runs.root)[0].path == stopped.path
 
 
-@pytest.mark.parametrize("spec", [None, "cifar10", "no/such/folder", "x" * 300])
+@pytest.mark.parametrize("spec", [None, "cifar10", "x" * 300])
 def test_no_such_run_is_one_error(tmp_path, spec):
     with pytest.raises(UsageError, match="there is no run") as error:
-        choose_run(spec, tmp_path)
+        run_named(spec, tmp_path)
     assert "runs list" in error.value.hint

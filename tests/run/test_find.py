@@ -15,7 +15,8 @@ from rushkit.results.run_file import Facts
 from rushkit.results.training import Pretraining
 from rushkit.run.checkpoint import save_checkpoint
 from rushkit.run.folder import Run
-from rushkit.run.info import find_run, find_runs
+from rushkit.run.info import STOPPED, find_runs
+from rushkit.run.named import Wish, run_named
 from rushkit.run.source import resolve_from
 from rushkit.run.speaker import Speaker
 
@@ -76,13 +77,18 @@ def test_the_newest_that_fits_is_found(tmp_path):
     failed = made(tmp_path, "pretrain", "cifar10", 3, status="interrupted")
     tuned = made(tmp_path, "finetune", "cifar10", 4)
     later = made(tmp_path, "certify", "cifar10", 5)
-    assert find_run(tmp_path, "pretrain", "cifar10").path == old
-    assert find_run(tmp_path, "pretrain", "cifar10", finished=False).path == failed
-    assert find_run(tmp_path, ["pretrain", "finetune"]).path == tuned
-    assert find_run(tmp_path, "pretrain", finished=False).path == failed
-    assert find_run(tmp_path, "certify", finished=None).path == later
-    assert find_run(tmp_path, "certify", finished=False) is None
-    assert find_run(tmp_path, "attack") is None
+
+    def found(name: str | None, stages: tuple[str, ...], statuses: tuple[str, ...] = ("finished",)) -> Path:
+        return run_named(name, tmp_path, (Wish(stages, statuses),))[0].path
+
+    assert found("cifar10", ("pretrain",)) == old
+    assert found("cifar10", ("pretrain",), STOPPED) == failed
+    assert found(None, ("pretrain", "finetune")) == tuned
+    assert found(None, ("pretrain",), STOPPED) == failed
+    assert found("cifar10", ("certify",), ()) == later
+    for stages, statuses in ((("certify",), STOPPED), (("attack",), ())):
+        with pytest.raises(UsageError, match="there is no run"):
+            found(None, stages, statuses)
 
 
 def test_a_run_whose_lock_is_held_is_running(tmp_path):
@@ -113,7 +119,7 @@ def test_looking_at_runs_turns_nobody_away(tmp_path):
     told = json.loads((run.path / "run.json").read_text()) | {"status": "running"}
     (run.path / "run.json").write_text(json.dumps(told))
     code = (
-        "import sys; from rushkit.run.source import find_runs\n"
+        "import sys; from rushkit.run.info import find_runs\n"
         "print('there', flush=True)\n"
         "while sys.stdin.read(1): find_runs(sys.argv[1])"
     )

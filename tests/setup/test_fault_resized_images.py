@@ -10,8 +10,9 @@ from rushkit.certification.certify import certify
 from rushkit.certification.predict import predict
 from rushkit.evaluation.probe import Ball, probe
 from rushkit.report.content import build_report
-from rushkit.report.families import choose_run, gather
+from rushkit.report.families import gather
 from rushkit.robustness.attack import attack
+from rushkit.run.named import run_named
 from rushkit.setup.start import start_run
 
 WORDS = "resized from 8x8 to 16x16"
@@ -54,7 +55,7 @@ def test_an_audit_and_a_probe_say_it_at_the_start_and_the_report_beside_their_fi
     with start_run("probe", recipe, QUIET, parent=str(source.path)) as other:
         probe(recipe, source, Ball(steps=1), other, images=2)
     assert WORDS in log(other)
-    (model,) = build_report([gather(choose_run(str(source.path.parents[1]), recipe.system.runs_dir))]).models
+    (model,) = build_report([gather(run_named(str(source.path.parents[1]), recipe.system.runs_dir)[0])]).models
     assert {run.path.name, other.path.name} <= {note.partition(":")[0] for note in model.notes if WORDS in note}
 
 
