@@ -42,20 +42,33 @@ def open_file(path: StrPath) -> BufferedReader:
         raise
 
 
-def read_file(path: StrPath) -> bytes:
-    """Return all bytes of a regular file. Raises OSError as ``open_file`` does."""
+def read_file(path: StrPath, most: int | None = None) -> bytes:
+    """Return all bytes of a regular file.
+
+    Args:
+        path: The file.
+        most: How many bytes it may have at most, where others may have written it; None: any number.
+
+    Raises:
+        OSError: as for ``open_file``, or the file is larger.
+    """
     with open_file(path) as file:
-        return file.read()
+        if most is None:
+            return file.read()
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"it has more than {most} bytes", os.fspath(path))
+    return data
 
 
-def read_text(path: StrPath) -> str:
+def read_text(path: StrPath, most: int | None = None) -> str:
     """Return the text of a regular UTF-8 file, with line ends as ``"\\n"``.
 
     Raises:
-        OSError: as for ``open_file``, or the file is not UTF-8.
+        OSError: as for ``read_file``, or the file is not UTF-8.
     """
     try:
-        return read_file(path).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        return read_file(path, most).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, f"it is no text in UTF-8 (byte {error.start})", os.fspath(path)) from error
 

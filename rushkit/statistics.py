@@ -7,7 +7,7 @@ broadcast; the result has the broadcast shape (a float64 scalar for numbers). Wi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -365,3 +365,25 @@ def _plain(values: ArrayLike) -> Floats:
     """Return the values as float64, and an array without dimensions as a scalar."""
     scalar_or_array: Floats = np.asarray(values, dtype=np.float64)[()]
     return scalar_or_array
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return the p-values of several tests corrected for their number (Holm 1979), in the same order.
+
+    To call a test significant where its corrected value is at most alpha errs on any of them with a probability of at
+    most alpha, however the tests depend on each other.
+
+    Example::
+
+        holm([0.01, 0.04, 0.03])  # [0.03, 0.06, 0.06]
+
+    Raises:
+        UsageError: one lies outside [0, 1].
+    """
+    if not all(0 <= p <= 1 for p in p_values):
+        raise UsageError(f"p-values lie in [0, 1] (got {list(p_values)})")
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * float(p_values[place])))
+        corrected[place] = largest
+    return corrected

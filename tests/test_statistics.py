@@ -363,3 +363,12 @@ def test_arguments_broadcast_and_numbers_give_numbers():
         assert isinstance(function(2, 7, 0.1), float)
     assert binomial_test(k, n).shape == (2, 3)
     assert log_e_process(k, n, 0.3).shape == (2, 3)
+
+
+def test_holm_corrects_for_the_number_of_tests():
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9]) == [1.0, 1.0]
+    assert statistics.holm([0.02]) == [0.02]
+    assert statistics.holm([]) == []
+    with pytest.raises(UsageError, match=r"lie in \[0, 1\]"):
+        statistics.holm([float("nan")])

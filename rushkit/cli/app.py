@@ -86,7 +86,14 @@ KEEPING = {
     "probe",
     "report",
 }
-KEEPING_GROUPS = {("data", "fetch"), ("plugins", "new"), ("recipe", "copy"), ("runs", "clean")}
+KEEPING_GROUPS = {
+    ("data", "fetch"),
+    ("plugins", "new"),
+    ("recipe", "copy"),
+    ("runs", "clean"),
+    ("runs", "export"),
+    ("runs", "remove"),
+}
 _PRINTING = {"--help", "-h", "--dry-run"}
 
 app.add_typer(recipe.app, name="recipe")

@@ -56,6 +56,11 @@ Samples = Annotated[
 ]
 
 
+RunsDir = Annotated[
+    str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
+]
+
+
 class NormName(StrEnum):
     """The norm of the ball."""
 

@@ -1,64 +1,77 @@
-"""``rushkit runs list|show|compare|clean``."""
+"""``rushkit runs list|show|best|export|remove|clean``; ``compare`` has a file of its own."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rushkit.cli import runs_compare
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import NAMES_A_RUN, Json, Output
+from rushkit.cli.options import NAMES_A_RUN, Json, Output, RunsDir
 from rushkit.errors import UsageError, shell_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
+    from rushkit.report.ranking import Ranking
     from rushkit.run.info import RunInfo
 
-app = typer.Typer(help="List runs, show one, compare several, clean up.", no_args_is_help=True)
-RunsDir = Annotated[
-    str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
+app = typer.Typer(help="List runs, show one, compare several, rank, export and remove them.", no_args_is_help=True)
+Filters = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="KEY=VALUE",
+        help="Only runs with this verb, recipe, status, noise, seed, id or recipe key; * is any text; may be repeated.",
+    ),
 ]
+RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help=f"{NAMES_A_RUN}.", autocompletion=complete_runs)]
+Yes = Annotated[bool, typer.Option("--yes", help="Delete them without asking.")]
 
 # The verbs that take --resume.
 _RESUMED = ("pretrain", "finetune", "attack", "audit", "certify")
+# How many measurements of a model are shown.
+_MOST_MEASURED = 40
+
+app.command("compare", epilog=runs_compare.EXAMPLE)(runs_compare.command)
 
 
-@app.command("list", epilog="Example: rushkit runs list")
-def list_runs(runs_dir: RunsDir = "runs", json: Json = False) -> None:
-    """Every run, newest first."""
-    from rich.console import Group
-    from rich.table import Table
-    from rich.text import Text
-
+@app.command("list", epilog="Example: rushkit runs list --filter recipe=digits --sort size")
+def list_runs(
+    filters: Filters = None,
+    sort: Annotated[
+        str, typer.Option("--sort", metavar="COLUMN", help="date, size, verb, recipe, noise, seed or status.")
+    ] = "date",
+    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    runs_dir: RunsDir = "runs",
+    json: Json = False,
+) -> None:
+    """Every run, newest first: when, of which noise and seed, how large, and its figure."""
+    from rushkit.report.listing import listed_runs
     from rushkit.report.terminal.headline import figure_of
-    from rushkit.results.words import PROTOCOL_NOTE
-    from rushkit.run.info import find_runs
+    from rushkit.report.terminal.listing import RunsTable
 
-    runs = [(run, figure_of(run)) for run in find_runs(runs_dir)]
-    table = Table("run", "verb", "recipe", "status", "figure")
-    rows = []
-    for run, figure in runs:
-        columns = {"verb": run.verb, "recipe": run.recipe, "status": run.status, "figure": figure.words}
-        rows.append({"run": str(run.path), **columns})
-        table.add_row(run.path.name, *columns.values())
-    notes = [Text(PROTOCOL_NOTE)] if any(figure.needs_note for _, figure in runs) else []
-    Output(json).result({"runs": rows}, Group(table, *notes) if rows else f"there are no runs in {runs_dir}")
+    rows = listed_runs(runs_dir, filters or [], sort, reverse)
+    fit = " that fit" if filters else ""
+    table = RunsTable(rows) if rows and not json else f"there are no runs{fit} in {runs_dir}"
+    shown = [row.plain() | {"figure": figure_of(row.run, row.record).words} for row in rows] if json else []
+    data = {"runs": shown, "bytes": sum(row.bytes for row in rows)}
+    Output(json).result(data, table)
 
 
 @app.command("show", epilog="Example: rushkit runs show RUN")
 def show(
-    run: Annotated[
-        str,
-        typer.Argument(help=f"{NAMES_A_RUN}.", autocompletion=complete_runs),
-    ],
+    run: Annotated[str, typer.Argument(help=f"{NAMES_A_RUN}.", autocompletion=complete_runs)],
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """What a run was made with, what came out, what it builds on and what builds on it, and how to go on with it."""
+    """What a run was made with, what came out and was measured of it, what it builds on, and how to go on with it."""
+    from rushkit.report.numbers import numbers_of
     from rushkit.report.terminal.headline import figures, needs_protocol_note
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run import lineage
+    from rushkit.run.clean import size_of
     from rushkit.run.info import find_runs, read_run_file
     from rushkit.run.named import run_named
 
@@ -67,10 +80,12 @@ def show(
     facts = read_run_file(path).to_table()
     around = find_runs(path.resolve().parent)
     parents = lineage.parents(around)
-    parent = parents[info.path.name]
-    children = sorted(name for name, above in parents.items() if above == info.path.name)
+    name = path.resolve().name
+    parent = parents.get(name)
+    children = sorted(other for other, above in parents.items() if above == name)
     results = info.record()
     shown_figures = [*info.damage(), *(figures(results) if results else [])]
+    measured, needs_note = _measured(info)
     steps = _next_steps(info, path)
     shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
     lines = [*([f"note: {note}"] if note else []), str(path), f"status: {info.status}"]
@@ -78,69 +93,94 @@ def show(
     lines += [f"built on: {parent or 'no run in this folder'}"]
     lines += [f"builds on it: {', '.join(children) or 'no run in this folder'}"]
     lines += ["results:" if shown_figures else "results: none", *(f"  {line}" for line in shown_figures)]
-    if results and needs_protocol_note(results):
+    lines += ["measured of it:", *(f"  {line}" for line in measured)] if measured else []
+    if needs_note or (results and needs_protocol_note(results)):
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(file.name for file in path.iterdir()))}"]
     data = {"parent_run": parent, "children": children, "figures": shown_figures, "next": steps}
-    Output(json).result({**facts, **data}, "\n".join(lines))
+    data |= {"numbers": [number.plain() for number in numbers_of(results)], "measured": measured}
+    Output(json).result({**facts, **data, "bytes": size_of(path)}, "\n".join(lines))
 
 
-@app.command("compare", epilog="Example: rushkit runs compare RUN RUN")
-def compare(
-    runs: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="RUN...",
-            help=f"{NAMES_A_RUN}.",
-            autocompletion=complete_runs,
-        ),
-    ],
+@app.command("best", epilog="Example: rushkit runs best --by robust_accuracy")
+def best(
+    by: Annotated[
+        str, typer.Option("--by", metavar="FIGURE", help="accuracy, robust_accuracy, loss, ...")
+    ] = "accuracy",
+    filters: Filters = None,
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
-    from rushkit.report.compare import certificate_notes, recipe_differences, significance
-    from rushkit.report.families import Family, gather, recipe_of_run
-    from rushkit.report.tables.comparison import is_no_bound
-    from rushkit.report.terminal.comparison import comparison_table
-    from rushkit.report.terminal.headline import figure_of, methods_of
-    from rushkit.results.certification import Certification
+    """Runs ranked by a figure, the best first, among those that were measured alike."""
+    from rich.console import Group
+    from rich.text import Text
+
+    from rushkit.report.listing import listed_runs
+    from rushkit.report.ranking import rankings
     from rushkit.results.words import PROTOCOL_NOTE
+
+    ranked = rankings(listed_runs(runs_dir, filters or []), by)
+    data = {"by": by, "best": ranked[0].rows[0].plain(), "rankings": [ranking.plain() for ranking in ranked]}
+    notes = [Text(PROTOCOL_NOTE)] if any("strict" not in one.what for one in ranked) and by == "robust_accuracy" else []
+    Output(json).result(data, Group(*map(_ranking_table, ranked), *notes))
+
+
+@app.command("export", epilog="Example: rushkit runs export digits --to exported")
+def export(
+    runs: RunNames,
+    to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where figures, metrics and outcomes go.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    runs_dir: RunsDir = "runs",
+    json: Json = False,
+) -> None:
+    """Figures, metrics and outcomes of runs as CSV; of a model also those of all that was measured of it."""
+    from rushkit.report.families import gather
+    from rushkit.report.spreadsheet import export_runs
     from rushkit.run.named import run_named
 
-    if len(runs) < 2:
-        raise UsageError("one run cannot be compared", "name two or more: rushkit runs compare RUN RUN")
-    compared, said = zip(*(run_named(spec, runs_dir) for spec in runs), strict=True)
-    names = [run.path.name for run in compared]
-    headlines = [figure_of(run) for run in compared]
-    # A measurement stands for itself, a model for all that was measured of it.
-    measured = ("evaluate", "attack")
-    families = [Family(run, (run,)) if run.verb in measured else gather(run) for run in compared]
-    facts = {
-        "verb": [run.verb for run in compared],
-        "recipe": [run.recipe for run in compared],
-        "status": [run.status for run in compared],
-        "started": [run.started[:19] for run in compared],
-        "machine": [run.about.machine for run in compared],
-        "figure": [figure.words for figure in headlines],
-    }
-    differing = recipe_differences([recipe_of_run(run) for run in compared])
-    tests = significance(families, [name.rpartition("-")[2] for name in names])
-    methods = methods_of(compared)
-    # A certification stands for itself too, though its model's other measurements are compared.
-    certified = [
-        [results for run, results in family.results(Certification) if chosen.verb != "certify" or run == chosen]
-        for chosen, family in zip(compared, families, strict=True)
-    ]
-    certificates = certificate_notes(names, certified)
-    notes = [f"note: {note}" for note in dict.fromkeys([*filter(None, said), *certificates])]
-    if any(figure.needs_note for figure in headlines) or any(is_no_bound(test.what) for test in tests):
-        notes.append(PROTOCOL_NOTE)
-    table = comparison_table(names, {**facts, **methods, **differing}, tests, notes)
-    data = {"runs": [str(run.path) for run in compared], **facts, **methods, "recipes": differing}
-    data |= {"certificates": certificates, "significance": [test.plain() for test in tests]}
-    Output(json).result(data, table)
+    chosen = {}
+    for spec in runs:
+        run, note = run_named(spec, runs_dir)
+        members = gather(run).runs if run.stage in ("finetune", "pretrain") else (run,)
+        chosen |= {member.path: member for member in members}
+        if note:
+            Output(json).speaker().warn(note)
+    files = export_runs(list(chosen.values()), to, force)
+    lines = [f"{len(chosen)} runs", *(f"written: {file}" for file in files)]
+    Output(json).result({"runs": list(map(str, chosen)), "files": list(map(str, files))}, "\n".join(lines))
+
+
+@app.command("remove", epilog="Example: rushkit runs remove 3fa9c1")
+def remove_runs(
+    runs: RunNames,
+    children: Annotated[bool, typer.Option("--with-children", help="Also all that depends on them.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Though runs that stay depend on them.")] = False,
+    yes: Yes = False,
+    runs_dir: RunsDir = "runs",
+    json: Json = False,
+) -> None:
+    """Delete runs: it asks first, and refuses runs that work and those that others depend on."""
+    from rushkit.rounding import size_words
+    from rushkit.run.clean import size_of
+    from rushkit.run.named import run_named
+    from rushkit.run.remove import plan_removal, remove
+
+    named = [run_named(spec, runs_dir) for spec in runs]
+    doomed = plan_removal([run for run, _ in named], children, force)
+    sizes = {run.path: size_of(run.path) for run in doomed}
+    speaker = Output(json).speaker()
+    for note in filter(None, (note for _, note in named)):
+        speaker.warn(note)
+    lines = [f"{run.path.name}: {run.verb or run.status}, {size_words(sizes[run.path])}" for run in doomed]
+    total = f"{len(doomed)} runs, {size_words(sum(sizes.values()))}"
+    if not yes:
+        _ask(lines, total)
+    deleted = remove(doomed)
+    rows = [{"run": str(run.path), "bytes": sizes[run.path]} for run in deleted]
+    said = f"{len(deleted)} runs, {size_words(sum(sizes[run.path] for run in deleted))}: deleted"
+    kept = [f"{run.path.name} stays: it was resumed meanwhile" for run in doomed if run not in deleted]
+    Output(json).result({"deleted": rows}, "\n".join([*(lines if yes else []), said, *kept]))
 
 
 @app.command("clean", epilog="Example: rushkit runs clean --yes")
@@ -171,6 +211,46 @@ def clean(
     words = f"{len(leftovers)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
     text = Group(table, words) if leftovers else f"nothing to clean in {runs_dir}"
     Output(json).result({"runs": rows, "deleted": bool(yes)}, text)
+
+
+def _measured(model: RunInfo) -> tuple[list[str], bool]:
+    """Return a line for each run that measured a model, and whether one needs the note on protocols."""
+    from rushkit.report.families import gather
+    from rushkit.report.terminal.headline import figure_of
+
+    if model.stage not in ("finetune", "pretrain"):
+        return [], False
+    members = [run for run in gather(model).runs if run.stage not in ("finetune", "pretrain", "import")]
+    figures = [(run, figure_of(run, run.record())) for run in members[-_MOST_MEASURED:]]
+    lines = [f"{run.verb} {run.path.name}: {figure.words or run.status}" for run, figure in figures]
+    return lines, any(figure.needs_note for _, figure in figures)
+
+
+def _ranking_table(ranking: Ranking) -> object:
+    from rich.table import Table
+
+    from rushkit.report.beside import number_cell
+
+    table = Table(title=f"{ranking.by.replace('_', ' ')}: {ranking.what}", title_justify="left")
+    for head in ("", "id", "model", "recipe", "noise", "figure", "images"):
+        table.add_column(head, overflow="fold", no_wrap=head in ("id", "model"))
+    for place, row in enumerate(ranking.rows, 1):
+        images = "" if row.number.images is None else str(row.number.images)
+        table.add_row(str(place), row.id, row.model, row.recipe, row.noise, number_cell(row.number), images)
+    return table
+
+
+def _ask(lines: Sequence[str], total: str) -> None:
+    """Ask whether runs shall be deleted. Raises UsageError for no, and where nobody can be asked."""
+    import sys
+
+    from rushkit.errors import showable
+
+    if not sys.stdin.isatty():
+        raise UsageError(f"{total}: nothing was deleted, for nobody can be asked here", "delete them with --yes")
+    sys.stderr.write(showable("\n".join([*lines, ""])))
+    if not typer.confirm(f"delete {total}?", err=True):
+        raise UsageError("nothing was deleted", "`rushkit runs list` shows the runs")
 
 
 def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
@@ -17,7 +17,7 @@ from rushkit.report.words import value_words
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation
-from rushkit.statistics import mcnemar
+from rushkit.statistics import holm, mcnemar
 
 # Keys that change no figure: folders, names, and the requested device; run.json says what a run really used.
 _SILENT = ("system.data_dir", "system.runs_dir", "system.device", "name", "schema")
@@ -31,24 +31,37 @@ def recipe_differences(recipes: Sequence[Recipe | None]) -> dict[str, list[toml.
     return {key: values for key, values in rows.items() if any(value != values[0] for value in values)}
 
 
-def significance(families: Sequence[Family], names: Sequence[str]) -> list[Significance]:
-    """Run McNemar's exact test on every pair of models and every measurement that both have of the same images.
+def significance(
+    families: Sequence[Family], names: Sequence[str], pairs: Iterable[tuple[int, int]] | None = None
+) -> list[Significance]:
+    """Run McNemar's exact test on pairs of models and every measurement that both have of the same images.
+
+    The p-values are corrected for the number of all these tests.
 
     An image counts as right under attack where most of its votes are. Images are the same where the recipes name the
     same data, the runs the same split, and every common image has the same label. Attacks are compared where both
     models were attacked by the same candidates with the same options, for a weaker one leaves more. Of several runs of
     the same measurement, the one that a report shows counts: of strict attacks the one that leaves least of the common
     images, else the newest of those on the most images.
+
+    Args:
+        families: The models.
+        names: Of the models.
+        pairs: The places of the two models of each pair; None: every pair.
     """
-    measured = [_measurements(family) for family in families]
+    pairs = list(combinations(range(len(families)), 2) if pairs is None else pairs)
+    measured = {place: _measurements(families[place]) for place in {place for pair in pairs for place in pair}}
     tests = []
-    for (first, ours), (second, theirs) in combinations(zip(names, measured, strict=True), 2):
-        for key, (what, outcomes) in ours.items():
-            if key in theirs and (counts := _compared(outcomes, theirs[key][1])):
+    for first, second in pairs:
+        for key, (what, outcomes) in measured[first].items():
+            theirs = measured[second].get(key)
+            if theirs is not None and (counts := _compared(outcomes, theirs[1])):
                 images, both, only_first, only_second = counts
                 p = float(mcnemar(only_first, only_second))
-                tests.append(Significance(what, first, second, images, both, only_first, only_second, p))
-    return tests
+                named = what, names[first], names[second]
+                tests.append(Significance(*named, images, both, only_first, only_second, p, corrected=p))
+    corrected = holm([test.p_value for test in tests])
+    return [replace(test, corrected=p) for test, p in zip(tests, corrected, strict=True)]
 
 
 def certificate_notes(names: Sequence[str], certified: Sequence[Sequence[Certification]]) -> list[str]:

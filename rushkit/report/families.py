@@ -51,10 +51,11 @@ class Family:
             for run, results in family.results(Evaluation):
                 print(run.path.name, results.accuracy[0].accuracy)
         """
-        return [(run, record) for run, record in self._records if isinstance(record, kind)]
+        return [(run, record) for run, record in self.records if isinstance(record, kind)]
 
     @cached_property
-    def _records(self) -> list[tuple[RunInfo, Results]]:
+    def records(self) -> list[tuple[RunInfo, Results]]:
+        """Its runs with results, oldest first; damaged results are left out."""
         records = ((run, run.record()) for run in self.runs)
         return [(run, record) for run, record in records if record is not None]
 

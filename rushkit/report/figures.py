@@ -449,6 +449,7 @@ class Significance(Figures):
         only_first: How many the first alone has right.
         only_second: How many the second alone has right.
         p_value: Two-sided; not corrected for the number of tests.
+        corrected: The same, corrected for the number of tests in the comparison (Holm).
     """
 
     what: CleanMeasurement | AttackMeasurement
@@ -459,6 +460,7 @@ class Significance(Figures):
     only_first: int
     only_second: int
     p_value: float
+    corrected: float
 
 
 @dataclass(frozen=True)

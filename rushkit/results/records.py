@@ -21,6 +21,8 @@ from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 
 RESULTS_FILE = "results.json"
+# A hundred outcomes of each of a million images take less; what is larger was not written by a stage.
+MAX_BYTES = 1 << 28
 
 Results = (
     Pretraining | Finetuning | Clustering | Evaluation | Attacks | Certification | Audit | SelfTest | Probe | Imported
@@ -54,7 +56,7 @@ def read(folder: str | Path) -> Results | None:
     """
     path = Path(folder) / RESULTS_FILE
     try:
-        return parse(read_file(path)).model_copy(update={"run": str(folder)})
+        return parse(read_file(path, MAX_BYTES)).model_copy(update={"run": str(folder)})
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:

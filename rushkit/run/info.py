@@ -29,6 +29,8 @@ STOPPED = ("failed", "interrupted", "killed")
 # The name of a run's folder, and what is in it before run.json is.
 _RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
 _BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
+# The longest run.json has some kilobytes, and a recipe no more.
+_MOST_BYTES = 1 << 22
 _NEEDED = ("verb", "recipe", "status", "started")
 _NOTHING_TOLD = RunFile(verb="", recipe="", status="failed", started="")
 
@@ -158,7 +160,7 @@ def read_run_file(folder: Path) -> RunFile:
 def read_run_text(path: Path) -> str:
     """Return the text of a file that every run's folder has. Raises UsageError if it is not there or unreadable."""
     try:
-        return read_text(path)
+        return read_text(path, _MOST_BYTES)
     except FileNotFoundError as error:
         raise UsageError(f"{path.parent} is not a run folder: it has no {path.name}", "`rushkit runs list`") from error
     except OSError as error:

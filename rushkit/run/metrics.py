@@ -14,6 +14,8 @@ from rushkit.paths import read_file, reason
 from rushkit.run.log import LineFile, Table, chained, read_chained
 from rushkit.run.tensorboard import ScalarEvents
 
+# A line takes some hundred bytes: this is enough for millions of steps.
+_MOST_BYTES = 1 << 30
 # A line: ``step``, ``epoch``, ``kind`` ("step" or "epoch"), and figures by name.
 Line = dict[str, Any]
 
@@ -105,7 +107,7 @@ def read_metrics(path: str | Path) -> list[Line]:
     """
     path = Path(path)
     try:
-        return cast(list[Line], read_chained(read_file(path))[0])
+        return cast(list[Line], read_chained(read_file(path, _MOST_BYTES))[0])
     except FileNotFoundError:
         return []
     except OSError as error:

@@ -12,7 +12,7 @@ from rushkit.report.table import Cell, Column, Table, build_table, column
 from rushkit.report.words import value_words
 from rushkit.results.words import listed, low_words, p_value, points
 
-# Below this an entry of the column p is printed bold.
+# Below this a corrected p-value is printed bold.
 _SURE = 0.05
 
 
@@ -34,7 +34,8 @@ def significance_table(tests: Sequence[Significance], caption: str = "") -> Tabl
         column("only A", lambda test: test.only_first, label="only A"),
         column("only B", lambda test: test.only_second, label="only B"),
         column("A − B, points", _gap, label="A − B, points"),
-        column("p", _p_value, label="p"),
+        column("p", lambda test: p_value(test.p_value), label="p"),
+        column("p, Holm", _corrected, label="p, Holm"),
     ]
     return build_table(tests, columns, caption)
 
@@ -61,5 +62,5 @@ def _gap(test: Significance) -> str:
     return points((test.only_first - test.only_second) / test.images)
 
 
-def _p_value(test: Significance) -> Cell:
-    return Cell(p_value(test.p_value), kind="sure" if test.p_value < _SURE else "")
+def _corrected(test: Significance) -> Cell:
+    return Cell(p_value(test.corrected), kind="sure" if test.corrected < _SURE else "")

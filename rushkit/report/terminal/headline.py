@@ -53,9 +53,8 @@ class Headline:
     needs_note: bool = False
 
 
-def figure_of(run: RunInfo) -> Headline:
-    """Return the headline of a run, or that its results are damaged."""
-    results = run.record()
+def figure_of(run: RunInfo, results: Results | None) -> Headline:
+    """Return the headline of a run with these results, or that they are damaged."""
     if results is not None:
         return headline(results)
     return Headline(_DAMAGED if (run.path / RESULTS_FILE).exists() else "")
