@@ -14,6 +14,8 @@ from rushkit.cli.options import NAMES_A_RUN, Json, Output, RunsDir
 from rushkit.errors import UsageError, shell_line
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from rushkit.report.ranking import Ranking
     from rushkit.run.info import RunInfo
 
@@ -98,9 +100,10 @@ def show(
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(file.name for file in path.iterdir()))}"]
-    data = {"parent_run": parent, "children": children, "figures": shown_figures, "next": steps}
-    data |= {"numbers": [number.plain() for number in numbers_of(results)], "measured": measured}
-    Output(json).result({**facts, **data, "bytes": size_of(path)}, "\n".join(lines))
+    family = {"parent_run": parent, "children": children, "measured": measured}
+    numbers = [number.plain() for number in numbers_of(results)]
+    found = {"figures": shown_figures, "numbers": numbers, "bytes": size_of(path), "next": steps}
+    Output(json).result({**facts, **family, **found}, "\n".join(lines))
 
 
 @app.command("best", epilog="Example: rushkit runs best --by robust_accuracy")
@@ -139,7 +142,7 @@ def export(
     from rushkit.report.spreadsheet import export_runs
     from rushkit.run.named import run_named
 
-    chosen = {}
+    chosen: dict[Path, RunInfo] = {}
     for spec in runs:
         run, note = run_named(spec, runs_dir)
         members = gather(run).runs if run.stage in ("finetune", "pretrain") else (run,)
@@ -226,7 +229,7 @@ def _measured(model: RunInfo) -> tuple[list[str], bool]:
     return lines, any(figure.needs_note for _, figure in figures)
 
 
-def _ranking_table(ranking: Ranking) -> object:
+def _ranking_table(ranking: Ranking) -> RenderableType:
     from rich.table import Table
 
     from rushkit.report.beside import number_cell

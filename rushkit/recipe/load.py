@@ -98,8 +98,9 @@ def _change(draft: Draft, overrides: Sequence[Override]) -> None:
     # Overriding copies the tables that it changes.
     before = dict(draft.table)
     override(draft, overrides)
-    if all(key != "name" for key, _, _ in overrides):
-        draft.table["name"] = changed_name(before, draft.table)
+    name = before.get("name", "recipe")
+    if isinstance(name, str) and all(key != "name" for key, _, _ in overrides):
+        draft.table["name"] = changed_name(name, before, draft.table)
 
 
 def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:

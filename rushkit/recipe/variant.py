@@ -17,14 +17,14 @@ MARK = "+"
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 
 
-def changed_name(before: Table, after: Table) -> str:
+def changed_name(name: str, before: Table, after: Table) -> str:
     """Return the name of a changed recipe: the one before, and the components in which the two differ.
 
     ``--set noise.name=gaussian --set noise.std=0.25`` makes ``digits+gaussian-std-0.25`` of ``digits``.
     """
     old, new = _components(before), _components(after)
     changed = [part for key, part in new.items() if part != old[key]]
-    return MARK.join([str(before.get("name", "recipe")), *changed])
+    return MARK.join([name, *changed])
 
 
 def base_name(name: str) -> str:

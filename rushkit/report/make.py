@@ -51,7 +51,7 @@ def families_of(specs: Sequence[str], root: str | Path, warn: Callable[[str], No
     Raises:
         UsageError: there is no such run, or it is a self-test of the audit, which is about no model.
     """
-    named = [run_named(spec, root) for spec in specs or [None]]
+    named = [run_named(spec, root) for spec in (specs or (None,))]
     if warn is not None:
         for note in filter(None, dict.fromkeys(note for _, note in named)):
             warn(note)

@@ -71,19 +71,19 @@ def _numbers(results: Results) -> Iterator[Number]:
                 how = listed(f"{results.data}, m = {row.samples}, {row.rule}", low_words(results.precision))
                 yield Number("accuracy", how, row.accuracy, row.low, row.high, row.images)
         case Attacks():
-            for row in results.attacks:
-                vote = row.rules["majority"]
-                yield Number("robust_accuracy", attacked_words(row), vote.accuracy, vote.low, vote.high, row.images)
+            for attack in results.attacks:
+                vote, how = attack.rules["majority"], attacked_words(attack)
+                yield Number("robust_accuracy", how, vote.accuracy, vote.low, vote.high, attack.images)
         case Certification():
             yield from _certified(results)
         case Audit():
             failed = sum(check.status == "fail" for check in results.checks)
             yield Number("checks_failed", f"{results.data}, m = {results.samples}", failed, images=results.images)
         case Probe():
-            for row in results.rows:
+            for ratio in results.rows:
                 ball = ball_words(results.norm, results.eps)
-                how = f"{results.data}, {encoder_words(row.encoder)}, {ball}, x' {points_words(row.points)}"
-                yield Number("lipschitz_ratio", how, row.mean, row.low, row.high, row.images)
+                how = f"{results.data}, {encoder_words(ratio.encoder)}, {ball}, x' {points_words(ratio.points)}"
+                yield Number("lipschitz_ratio", how, ratio.mean, ratio.low, ratio.high, ratio.images)
         case SelfTest():
             caught = [totals.caught for totals in results.totals if totals.caught]
             if total := sum(rate.total for rate in caught):

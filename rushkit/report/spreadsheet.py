@@ -25,8 +25,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 Cell = str | int | float | None
 Row = Sequence[Cell]
 
-_FIGURES_HEAD = ("run", "verb", "recipe", "noise", "seed", "status", "started")
-_FIGURES_HEAD += ("figure", "what", "value", "low", "high", "images")
+_RUN_HEAD = ("run", "verb", "recipe", "noise", "seed", "status", "started")
+_FIGURES_HEAD = (*_RUN_HEAD, "figure", "what", "value", "low", "high", "images")
 _CURVES_HEAD = ("run", "kind", "step", "epoch", "metric", "value")
 _OUTCOMES_HEAD = ("run", "what", "rule", "image", "label", "predicted", "right", "votes", "radius")
 

@@ -59,8 +59,7 @@ class RunsTable:
             first = f"{' ' * _GAP}{words.pop(0)}" if beside and words else ""
             yield Text(f"{line}{first}".rstrip())
             yield from (Text(" " * indent + below, style="dim") for below in words)
-        for words in [self._foot, *self._notes]:
-            yield Text(words)
+        yield from map(Text, [self._foot, *self._notes])
 
 
 def _cells(row: Listed, now: datetime) -> tuple[str, ...]:
