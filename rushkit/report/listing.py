@@ -21,7 +21,7 @@ from rushkit.results import Results
 from rushkit.run.clean import size_of
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.named import short_ids
-from rushkit.run.stored_recipe import noise_in, stored_recipe
+from rushkit.run.stored_recipe import noise_of_run, stored_recipe
 
 _SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
 
@@ -46,7 +46,7 @@ class Listed:
     @cached_property
     def noise(self) -> str:
         """The noise of its recipe, in words."""
-        return noise_in(self.recipe)
+        return noise_of_run(self.run)
 
     @cached_property
     def bytes(self) -> int:
