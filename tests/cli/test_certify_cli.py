@@ -268,7 +268,7 @@ class TestMistakes:
         assert "of another model" in said.err
 
     def test_no_counts(self, fails, runs):
-        assert "no counts" in fails(2, "certify", "--from-counts", "nowhere").err
+        assert "there is no run 'nowhere'" in fails(2, "certify", "--from-counts", "nowhere").err
         assert "no counts" in fails(2, "certify", "--from-counts", str(only(runs, "finetune"))).err
 
     def test_settings_that_do_not_go_together(self, fails, runs):

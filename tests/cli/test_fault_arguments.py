@@ -32,8 +32,8 @@ def test_a_named_pipe_in_the_place_of_a_file_is_named(cli, folder, arguments):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["pretrain", "--resume", "--run", LONG], "cannot be read: File name too long"),
-        (["certify", "--from-counts", LONG], "has no counts of a certification"),
+        (["pretrain", "--resume", "--run", LONG], "there is no run"),
+        (["certify", "--from-counts", LONG], "there is no run"),
         (["predict", LONG], "cannot be read: File name too long"),
         (["certify", "--skip", MANY], "certify.skip: an integer beyond 64 bits"),
         (["certify", "--samples", MANY], "certify.samples: an integer beyond 64 bits"),

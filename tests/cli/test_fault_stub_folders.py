@@ -23,7 +23,7 @@ def stub(runs, *files):
 @pytest.mark.parametrize("files", [(), ("lock",), ("lock", ".run.json.7.partial"), ("lock", "recipe.toml")], ids=len)
 def test_a_folder_without_a_run_is_listed_and_can_be_cleaned(cli, folder, files):
     path = stub(folder / "runs", *files)
-    assert path.name in cli("runs", "list").out
+    assert path.name[-6:] in cli("runs", "list").out
     said = cli("runs", "clean", "--yes", "--json")
     assert [row["run"] for row in json.loads(said.out)["runs"]] == [f"runs/{path.name}"]
     assert not path.exists()

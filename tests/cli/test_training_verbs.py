@@ -217,7 +217,7 @@ def test_resume_of_a_run_whose_source_is_gone_says_so(fails, runs):
     [
         (["--resume"], "there is no stopped run of pretrain in runs"),
         (["--resume", "--recipe", "stl10"], "there is no stopped run of pretrain of recipe 'stl10'"),
-        (["--resume", "--run", "nothing"], "nothing is not a run folder"),
+        (["--resume", "--run", "nothing"], "there is no run 'nothing'"),
         (["--resume", "--set", "pretrain.epochs=9"], "it cannot take --set pretrain.epochs=9"),
         (["--resume", "--set", "system.seed=9"], "it cannot take --set system.seed=9"),
         (["--resume", "--recipe", "digist.toml"], "there is no recipe file digist.toml"),
