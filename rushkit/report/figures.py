@@ -111,22 +111,14 @@ class MeasuredShare(Figures):
 
 @dataclass(frozen=True)
 class AttackedShare(MeasuredShare):
-    """A figure of Table 1 under attack.
-
-    Attributes:
-        chosen_from: How many runs attacked these images.
-    """
+    """A figure of Table 1 under attack; ``chosen_from`` says how many runs attacked these images."""
 
     chosen_from: int = 1
 
 
 @dataclass(frozen=True)
 class ReportedRow(Figures):
-    """The published row beside which a model's figures stand; ``PublishedRow`` explains its fields.
-
-    Attributes:
-        in_table_1: Whether it stands in the RUSH paper's Table 1.
-    """
+    """The published row beside which a model's figures stand, as in ``PublishedRow``, and whether Table 1 has it."""
 
     method: str
     finetuning: str
@@ -442,12 +434,9 @@ class Significance(Figures):
 
     Attributes:
         what: The measurement.
-        first: Name of a model.
-        second: Name of the other.
+        first, second: Names of the models.
         images: How many images they share.
-        both: How many both have right.
-        only_first: How many the first alone has right.
-        only_second: How many the second alone has right.
+        both, only_first, only_second: How many of these both have right, and one alone.
         p_value: Two-sided; not corrected for the number of tests.
         corrected: The same, corrected for the number of tests in the comparison (Holm).
     """

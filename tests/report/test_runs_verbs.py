@@ -16,6 +16,7 @@ import pytest
 from synthetic_runs import Runs, attack_row, attacks, evaluation, recipe_of
 
 from rushkit.cli.app import main
+from rushkit.rounding import percent_interval
 from rushkit.run.info import RunInfo
 
 HITS = [index % 3 > 0 for index in range(60)]
@@ -166,9 +167,10 @@ def test_nine_models_are_compared_by_their_figures_and_named_by_what_differs(cli
         sum(hit and index % 10 <= scale for index, hit in enumerate(HITS)) for scale in range(1, 10)
     ]
     assert found["significance"] == []
-    low, high = (clean["numbers"][-1][end] for end in ("low", "high"))
     said = cli("runs", "compare", *models(study)).out
-    assert f"66.7 [{100 * low:.1f}, {100 * high:.1f}]" in said
+    # Both ends of an interval are rounded outwards.
+    best = clean["numbers"][-1]
+    assert f"66.7 [{percent_interval(best['low'], best['high'])}]" in said
     assert "pairs are tested image by image with --pair A,B or --all-pairs" in said
 
 
@@ -322,6 +324,7 @@ def test_the_verbs_of_runs_do_not_import_torch(study, folder):
     code = f"""
 import sys
 from rushkit.cli.app import main
+from rushkit.rounding import percent_interval
 for words in {words!r}:
     assert main(["runs", *words]) == 0, words
     assert "torch" not in sys.modules, words
