@@ -27,8 +27,11 @@ _UNITS = {"avx512_bf16": "AVX512-BF16", "amx_bf16": "AMX-BF16", "bf16": "Arm BF1
 _CPU_INFO = Path("/proc/cpuinfo")
 # Where macOS says the same, and the name of the CPU.
 _SYSCTL, _MAC_BF16, _MAC_NAME = "/usr/sbin/sysctl", "hw.optional.arm.FEAT_BF16", "machdep.cpu.brand_string"
-# Variables that keep the libraries under torch from using units that are there.
-_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+# Variables that keep the libraries under torch from using units that are there; and oneDNN's names of x86 instruction
+# sets without any for bf16, to which it can be limited.
+_ONEDNN = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_LIMITS = (*_ONEDNN, "ATEN_CPU_CAPABILITY")
+_WITHOUT = {"SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI"}
 # The first generation of NVIDIA GPUs with bf16 units.
 _CAPABILITY = (8, 0)
 # Images, channels and side of the trial's convolution: some 2 GFLOP forward and backward.
@@ -65,9 +68,11 @@ def has_bf16_units(device: torch.device) -> bool:
 def cpu_units() -> tuple[str, ...]:
     """Return the names of the CPU's units for bf16: ``("AVX512-BF16", "AMX-BF16")``; none where it has none.
 
-    ``torch.cpu.get_capabilities`` knows; where torch has no such function, the system is asked.
+    Nor where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN, which computes in bf16 for torch, from using them. ``torch.cpu.get_capabilities`` knows; where torch has no such function, the system is asked.
     ``torch.ops.mkldnn._is_mkldnn_bf16_supported`` is no guide: it is true where bf16 is emulated.
     """
+    if any(os.environ.get(name, "").upper() in _WITHOUT for name in _ONEDNN):
+        return ()
     with suppress(AttributeError, RuntimeError):
         said = torch.cpu.get_capabilities()
         if not _UNITS.keys().isdisjoint(said):

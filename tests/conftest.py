@@ -6,6 +6,8 @@ import pytest
 
 # Before torch is imported: two workers with a thread for each core get in each other's way.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Without units for bf16 on any processor: what a test trains under ``system.precision = auto`` is float32 everywhere.
+os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 for _name in ("RUSHKIT_RUNS", "RUSHKIT_DEVICE", "RUSHKIT_PRECISION", "RUSHKIT_PLUGINS", "RUSHKIT_DEBUG", "FORCE_COLOR"):
     os.environ.pop(_name, None)
 

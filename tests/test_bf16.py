@@ -95,6 +95,17 @@ def test_linux_says_it_where_torch_does_not(monkeypatch, tmp_path, words, units,
         assert cpu_name() == "A CPU\\x1b[2J"
 
 
+@pytest.mark.parametrize("name", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+@pytest.mark.parametrize(
+    ("limit", "units"),
+    [("AVX512_CORE", ()), ("avx2", ()), ("AVX512_CORE_BF16", ("AVX512-BF16",)), ("ALL", ("AVX512-BF16",))],
+)
+def test_units_that_the_environment_forbids_do_not_count(monkeypatch, name, limit, units):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    monkeypatch.setenv(name, limit)
+    assert cpu_units() == units
+
+
 @pytest.mark.parametrize(("said", "units"), [(b"1\n", ("Arm BF16",)), (b"0\n", ()), (b"\xff", ()), (None, ())])
 def test_macos_is_asked_by_sysctl(monkeypatch, tmp_path, said, units):
     asked = []

@@ -29,7 +29,7 @@ class Measured:
 def predicted() -> Prediction:
     return Prediction(
         **{"source": "x", "noise": NOISE, "norm": "l1", "samples": 9, "selection": 3, "alpha": 0.01, "warnings": []},
-        **{"rule": "majority", "bound": "exact", "explanation": "", "predictions": [], "unreadable": []},
+        **{"rule": "majority", "bound": "exact", "theorem": "", "explanation": "", "predictions": [], "unreadable": []},
     )
 
 
