@@ -108,20 +108,19 @@ def report(title: str, count: int, rows: dict[str, Cost], bare: Cost) -> None:
     )
 
 
-def models(backbone: str, x: torch.Tensor, fold: bool) -> tuple[nn.Module, nn.Module]:
-    """A classifier of ten classes, and the same with BatchNorm folded where that is asked for."""
+def classifier(backbone: str, x: torch.Tensor, fold: bool) -> nn.Module:
+    """A classifier of ten classes, with BatchNorm folded where that is asked for."""
     encoder = build_backbone(backbone, {}, 3, 32, 0)
     network = Network(encoder, nn.Linear(num_features(encoder), 10)).to(x.device).eval().requires_grad_(False)
     network = network.to(memory_format=torch.channels_last)
-    if not fold:
-        return network, network
-    return network, Network(fold_batch_norm(encoder, x[:2]), network.head).eval().requires_grad_(False)
+    if fold:
+        network.encoder = fold_batch_norm(encoder, x[:2])
+    return network
 
 
 def ours(
     contestants: Callable[..., dict[str, Callable[[], object]]],
     network: nn.Module,
-    folded: nn.Module,
     x: torch.Tensor,
     samples: int,
     here: list[Machine],
@@ -129,8 +128,7 @@ def ours(
     """What takes turns: bare passes by their name, ours by name and precision."""
     noise, rows = noises.create("gaussian", scale=SCALE), {}
     for machine in here:
-        model = folded if machine.precision == "float32" else network
-        for name, call in contestants(model, folded, noise, x, samples, machine).items():
+        for name, call in contestants(network, noise, x, samples, machine).items():
             rows[name if name.startswith("bare") else f"{name} {machine.precision}"] = call
     return rows
 
@@ -151,13 +149,13 @@ def main() -> None:
     torch.manual_seed(0)  # the peers draw from the global generators
     here, samples = machines(arguments.device, arguments.precision), arguments.samples
     x = torch.rand(arguments.images, 3, 32, 32, generator=generator(0, "images")).to(here[0].device)
-    network, folded = models(arguments.backbone, x, not arguments.no_fold)
+    network = classifier(arguments.backbone, x, not arguments.no_fold)
     copies = arguments.images * samples
     what = f"{arguments.backbone}, {arguments.images} images, {samples} draws, {here[0].device.type}"
 
     y = torch.arange(len(x), device=x.device) % 10
-    contestants = ours(attack_contestants, network, folded, x, samples, here)
-    costs = race({**contestants, **peers(folded, x, y, samples)}, arguments.seconds, here[0])
+    contestants = ours(attack_contestants, network, x, samples, here)
+    costs = race({**contestants, **peers(network, x, y, samples)}, arguments.seconds, here[0])
     steps = {
         f"smoothed PGD step {machine.precision}": costs[f"one {machine.precision}"].a_step(
             costs[f"three {machine.precision}"]
@@ -168,8 +166,8 @@ def main() -> None:
         steps[f"{name} step"] = costs[f"{name} 1"].a_step(costs[f"{name} 3"])
     report(f"attack, {what}", copies, steps, costs[BARE])
 
-    contestants = ours(vote_contestants, network, folded, x, samples, here)
-    toolbox = toolbox_votes(folded, x, samples)
+    contestants = ours(vote_contestants, network, x, samples, here)
+    toolbox = toolbox_votes(network, x, samples)
     if toolbox is not None:
         contestants["toolbox"] = toolbox
     costs = race(contestants, arguments.seconds, here[0])

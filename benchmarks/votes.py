@@ -34,21 +34,20 @@ from rushkit.system import Machine, generator
 from rushkit.units import noisy_unit, unit_sizes
 
 
-def models(args: argparse.Namespace, device: torch.device) -> tuple[nn.Module, nn.Module]:
-    """A classifier of ten classes, and the same with BatchNorm folded."""
+def classifier(args: argparse.Namespace, device: torch.device) -> nn.Module:
+    """A classifier of ten classes, with BatchNorm folded."""
     encoder = build_backbone(args.backbone, {}, 3, args.size, 0)
     head = nn.Linear(num_features(encoder), 10).to(device)
     encoder = encoder.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
     example = torch.rand(2, 3, args.size, args.size, generator=generator(0, "fold")).to(device)
-    folded = nn.Sequential(fold_batch_norm(encoder, example), head)
-    return nn.Sequential(encoder, head).eval().requires_grad_(False), folded.eval().requires_grad_(False)
+    return nn.Sequential(fold_batch_norm(encoder, example), head).eval().requires_grad_(False)
 
 
 def contestants(args: argparse.Namespace, here: Sequence[Machine]) -> dict[str, Callable[[], object]]:
     """What takes turns, by name."""
     device = here[0].device
     batch = args.batch or MOST[device.type]
-    network, folded = models(args, device)
+    network = classifier(args, device)
     noise = noises.create(args.noise, scale=0.25)
     x = torch.rand(1, 3, args.size, args.size, generator=generator(0, "image")).to(device)
     x = (x * 255).round() / 255
@@ -57,7 +56,7 @@ def contestants(args: argparse.Namespace, here: Sequence[Machine]) -> dict[str, 
     @torch.no_grad()
     def bare() -> None:
         for start in range(0, args.draws, batch):
-            folded(images[: min(batch, args.draws - start)])
+            network(images[: min(batch, args.draws - start)])
         if device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -72,7 +71,7 @@ def contestants(args: argparse.Namespace, here: Sequence[Machine]) -> dict[str, 
 
     rows: dict[str, Callable[[], object]] = {BARE: bare}
     for machine in here:
-        model = folded if machine.precision == "float32" else in_precision(network, machine)
+        model = in_precision(network, machine)
         rows[f"certify {machine.precision}"] = partial(certify, model)
         g = SmoothedClassifier(model, noise, chunk=batch, seed=0)
         rows[f"SmoothedClassifier {machine.precision}"] = partial(votes, g)

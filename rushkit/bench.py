@@ -197,10 +197,10 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None,
 
     views = race({"ours": lambda: job.views(job.split.images, _draws(machine))}, seconds / 10, machine)
     steps = race(step_contestants(job, machine)[0], seconds / 2, machine)
-    network, folded = inference_networks(job, figures)
+    network = inference_network(job, figures)
     x = components.to_float(job.split.images[: max(1, batch // SAMPLES)])
-    attack = race(attack_contestants(network, folded, job.noise, x, SAMPLES, figures), seconds / 4, figures)
-    votes = race(vote_contestants(network, folded, job.noise, x, SAMPLES, figures), seconds / 4, figures)
+    attack = race(attack_contestants(network, job.noise, x, SAMPLES, figures), seconds / 4, figures)
+    votes = race(vote_contestants(network, job.noise, x, SAMPLES, figures), seconds / 4, figures)
     copies, precision = len(x) * SAMPLES, figures.precision
     alike_step, alike = (_name_beside(each) for each in (machine, figures))
     # The step sees two views of an image.
@@ -320,23 +320,20 @@ def step_contestants(job: TrainingJob, machine: Machine) -> tuple[dict[str, Call
     return contestants, seen
 
 
-def inference_networks(job: TrainingJob, machine: Machine) -> tuple[nn.Module, nn.Module]:
-    """Return the encoder with a head of ten random classes, as evaluation and attack would load it, and folded."""
+def inference_network(job: TrainingJob, machine: Machine) -> nn.Module:
+    """Return the encoder with a head of ten random classes, as evaluation and attack would load it: folded."""
     head = nn.Linear(networks.num_features(job.network.encoder), 10).to(machine.device)
-    network = Network(job.network.encoder, head).eval().requires_grad_(False)
-    folded = Network(fold_batch_norm(network.encoder, components.to_float(job.split.images[:2])), head)
-    folded = folded.eval().requires_grad_(False)
-    return folded if machine.precision == "float32" else network, folded
+    encoder = fold_batch_norm(job.network.encoder.eval(), components.to_float(job.split.images[:2]))
+    return Network(encoder, head).eval().requires_grad_(False)
 
 
 def attack_contestants(
-    network: nn.Module, folded: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
 ) -> dict[str, Callable[[], object]]:
     """Return a smoothed PGD of one step and of three; and the bare passes of a step.
 
     Args:
-        network: What is attacked.
-        folded: The same network, of which the bare passes in float32 are.
+        network: What is attacked, with BatchNorm folded.
         noise: The smoothing distribution.
         x: (N, C, H, W) images.
         samples: Draws of each image.
@@ -358,12 +355,12 @@ def attack_contestants(
 
         return bare
 
-    bare = {name: passes(model) for name, model in _bare_models(network, folded, machine).items()}
+    bare = {name: passes(model) for name, model in _bare_models(network, machine).items()}
     return {**bare, "one": lambda: one(g, x, y), "three": lambda: three(g, x, y)}
 
 
 def vote_contestants(
-    network: nn.Module, folded: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
+    network: nn.Module, noise: Noise, x: Tensor, samples: int, machine: Machine
 ) -> dict[str, Callable[[], object]]:
     """Return a vote on each image, "ours"; and the bare passes of as many copies, without noise and counting.
 
@@ -375,7 +372,7 @@ def vote_contestants(
     def passes(model: nn.Module) -> Callable[[], object]:
         return torch.no_grad()(lambda: model(noisy))
 
-    bare = {name: passes(model) for name, model in _bare_models(network, folded, machine).items()}
+    bare = {name: passes(model) for name, model in _bare_models(network, machine).items()}
     return {**bare, "ours": lambda: g.votes(x)}
 
 
@@ -387,9 +384,9 @@ def bare_name(precision: str) -> str:
 BARE = bare_name("float32")
 
 
-def _bare_models(network: nn.Module, folded: nn.Module, machine: Machine) -> dict[str, nn.Module]:
-    """Return the models of the bare passes: the folded one in float32, and the network in the machine's precision."""
-    return {bare_name(machine.precision): in_precision(network, machine), BARE: folded}
+def _bare_models(network: nn.Module, machine: Machine) -> dict[str, nn.Module]:
+    """Return the models of the bare passes: the network in the machine's precision, and in float32."""
+    return {bare_name(machine.precision): in_precision(network, machine), BARE: network}
 
 
 def _name_beside(machine: Machine) -> str:

@@ -68,7 +68,8 @@ def has_bf16_units(device: torch.device) -> bool:
 def cpu_units() -> tuple[str, ...]:
     """Return the names of the CPU's units for bf16: ``("AVX512-BF16", "AMX-BF16")``; none where it has none.
 
-    Nor where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN, which computes in bf16 for torch, from using them. ``torch.cpu.get_capabilities`` knows; where torch has no such function, the system is asked.
+    Nor where ``ONEDNN_MAX_CPU_ISA`` keeps oneDNN, which computes in bf16 for torch, from using them.
+    ``torch.cpu.get_capabilities`` knows; where torch has no such function, the system is asked.
     ``torch.ops.mkldnn._is_mkldnn_bf16_supported`` is no guide: it is true where bf16 is emulated.
     """
     if any(os.environ.get(name, "").upper() in _WITHOUT for name in _ONEDNN):

@@ -84,7 +84,7 @@ def test_attacks_of_three_steps_and_of_one_differ_by_two_steps_passes(monkeypatc
     nn.init.normal_(network[1].weight, std=1e-4, generator=torch.Generator().manual_seed(1))
     nn.init.zeros_(network[1].bias)
     noise, machine = noises.create("uniform", scale=0.3), Machine(CPU, "float32")
-    contestants = attack_contestants(network, network, noise, x, 8, machine)
+    contestants = attack_contestants(network, noise, x, 8, machine)
     passes = {}
     for name in ("one", "three"):
         counted.clear()

@@ -24,8 +24,10 @@ from rushkit.run.folder import Run
 from rushkit.run.info import read_run_file
 from rushkit.run.metrics import read_metrics
 from rushkit.run.speaker import Speaker
+from rushkit.setup.model import load_classifier
 from rushkit.setup.resume import Stopped, reopen
 from rushkit.setup.start import machine_of, start_run
+from rushkit.system import Machine
 from rushkit.training import knn, loop, validation
 from rushkit.training.finetune import finetune
 from rushkit.training.pretrain import pretrain
@@ -106,6 +108,15 @@ def test_the_validations_attack_searches_in_the_precision_of_the_training(tiny, 
     monkeypatch.setattr(validation, "SmoothedClassifier", classifier)
     finetuned(recipe, None)
     assert made == [("Network", "LowPrecision")]
+
+
+def test_a_model_is_folded_in_either_precision(tiny):
+    """Attacks whose gradients are bf16 score in float32 on the same network: as fast, and with the same answers."""
+    tuned = checkpoint_of(finetuned(tiny("backbone.name=resnet10-small", "finetune.epochs=1"), None))
+    whole, low = (load_classifier(tuned, Machine(torch.device("cpu"), name)).network for name in ("float32", "bf16"))
+    x = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    assert not [layer for layer in low.modules() if isinstance(layer, torch.nn.BatchNorm2d)]
+    assert torch.equal(whole(x), low(x))
 
 
 def interrupted(recipe, at_step, step: int) -> Run:
