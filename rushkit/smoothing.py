@@ -24,7 +24,7 @@ from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.passes import MOST
 from rushkit.models.repeats import Repeat, repeat
-from rushkit.noises import Noise, is_data_dependent, is_deterministic, noisy_images, settled
+from rushkit.noises import Noise, is_data_dependent, is_deterministic, noisy_images, plus, settled
 from rushkit.recipe.schema import Rule
 from rushkit.system import derived_seed, generator
 from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
@@ -458,7 +458,8 @@ class SmoothedClassifier(nn.Module):
             # A panel serves any number of images, so its sums with them are not all made at once.
             at_once = max(1, limit // n) if shared else count
             for some, of_some in zip(copies.split(at_once), delta.split(at_once), strict=True):
-                yield settled(self.noise, (some + of_some).reshape(-1, *x.shape[1:]))
+                noisy = some + of_some if shared else plus(self.noise, some, of_some)
+                yield settled(self.noise, noisy.reshape(-1, *x.shape[1:]))
 
     def _per_image_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
         """Draw δ (m, N, C, H, W) of a noise that depends on the image, each image's from the same random numbers."""

@@ -172,7 +172,12 @@ def theorem_of(noise: Noise, norm: Norm) -> str:
 
 def noisy_images(noise: Noise, x: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Return x + δ for images (N, C, H, W), with a draw for each image; a noise on a grid snaps the sum to it."""
-    return settled(noise, x + noise.sample(x, generator))
+    return settled(noise, plus(noise, x, noise.sample(x, generator)))
+
+
+def plus(noise: Noise, x: torch.Tensor, delta: torch.Tensor) -> torch.Tensor:
+    """Return x + δ for a draw that nothing else needs; in its memory if the noise allows it and x has no gradient."""
+    return delta.add_(x) if getattr(noise, "draws_anew", False) and not x.requires_grad else x + delta
 
 
 def settled(noise: Noise, noisy: torch.Tensor) -> torch.Tensor:

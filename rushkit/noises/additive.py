@@ -37,6 +37,7 @@ class AdditiveNoise(ABC):
     Attributes:
         scale: The distribution's own scale (λ, σ or b), pixel units.
         std: Standard deviation of one coordinate, pixel units.
+        draws_anew: Every draw is a new tensor, which may be overwritten.
 
     Raises:
         UsageError: both or neither of scale and std, or one that is not a positive finite number, or more than 10.
@@ -47,6 +48,7 @@ class AdditiveNoise(ABC):
     name: ClassVar[str]
     std_per_scale: ClassVar[float] = 1.0
     theorems: ClassVar[Mapping[Norm, str]]
+    draws_anew: ClassVar[bool] = True
 
     def __init__(self, scale: float | None = None, std: float | None = None) -> None:
         given_scale = one_of_scale_and_std(self.name, scale, std, self.std_per_scale)

@@ -98,9 +98,11 @@ def nt_xent_views(
     with torch.autocast(views[0].device.type, enabled=False):
         z = unit_rows(torch.cat(list(views)))
         candidates, first = (z, 0) if gather is None else gather(z)
-        logits = z @ candidates.T / temperature
-        # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync.
-        logits.diagonal(first).fill_(float("-inf"))
+        # A product of the temperature with the rows, not with all pairs of them: fewer passes over the matrix.
+        logits = (z / temperature) @ candidates.T
+        # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync; its
+        # gradient is 0 by itself, and so autograd need not know.
+        logits.detach().diagonal(first).fill_(float("-inf"))
         log_prob = F.log_softmax(logits, dim=1)
         rows = torch.arange(len(z), device=z.device)
         losses = torch.stack([F.nll_loss(log_prob, first + rows.roll(k * n)) for k in range(1, len(views))])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 import torch
 from torch import Tensor
 
@@ -18,10 +20,9 @@ def jitter(colours: Tensor, parameters: ViewParameters, applied: Tensor) -> Tens
     rest, and a pass that has nothing to do for an image leaves it as it is. So orders are independent draws,
     torchvision's distribution exactly, and shapes are static; equal shares of the 24 orders are not needed.
     """
-    order = parameters.order
-    factors = torch.stack((parameters.brightness, parameters.contrast, parameters.saturation, parameters.hue), 1)
+    order, factors = parameters.order, _factors(parameters)
     step = torch.arange(4, device=order.device)
-    hue_step = (order == HUE).int().argmax(1, keepdim=True)
+    hue_step = _hue_step(order)[:, None]
 
     def blends(active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         own = torch.where(active & applied[:, None], factors.gather(1, order), 1.0)
@@ -38,22 +39,79 @@ def jitter(colours: Tensor, parameters: ViewParameters, applied: Tensor) -> Tens
     return colours
 
 
+def by_hue_step(parameters: ViewParameters, applied: Tensor) -> tuple[Tensor, list[int]]:
+    """Return an order of the images (N,) for `jitter_in_place`, and the step at which each one's hue is turned.
+
+    The steps are ascending, 0 to 3, and -1 stands for no jitter. Reads them back from the device.
+    """
+    steps, rows = torch.where(applied, _hue_step(parameters.order), -1).sort()
+    return rows, steps.tolist()
+
+
+def jitter_in_place(colours: Tensor, parameters: ViewParameters, hue_steps: list[int]) -> None:
+    """Do what `jitter` does, on a CPU: every image gets its own four operations, and none that leave it as it is.
+
+    Args:
+        colours: (N, 3, pixels) in [0, 1], in the order that `by_hue_step` gives; overwritten.
+        parameters: Theirs.
+        hue_steps: The step at which each one's hue is turned, ascending; -1 for no jitter.
+    """
+    order = parameters.order
+    own = _factors(parameters).gather(1, order)
+    rest = 1 - own
+    gray, mean = rest * (order == SATURATION), rest * (order == CONTRAST)
+    start, stop = bisect_left(hue_steps, 0), len(hue_steps)
+
+    def blend(k: int, rows: slice) -> None:
+        if rows.start < rows.stop:
+            _blend(colours[rows], own[rows, k], gray[rows, k], mean[rows, k], out=colours[rows])
+
+    for k in (0, 1, 2):
+        blend(k, slice(bisect_left(hue_steps, k + 1), stop))
+    if start < stop:
+        colours[start:] = _turn_hue(colours[start:], parameters.hue[start:])
+    for k in (1, 2, 3):
+        blend(k, slice(start, bisect_left(hue_steps, k)))
+
+
+def grayscale_in_place(colours: Tensor, applied: Tensor) -> None:
+    """Do what `grayscale` does, on a CPU, to the images (N, 3, pixels) that are made grey alone."""
+    rows = applied.nonzero()[:, 0]
+    gray = _luma(colours[rows]).clamp_(0.0, 1.0)
+    colours.index_copy_(0, rows, gray[:, None].expand(-1, 3, -1))
+
+
+def _factors(parameters: ViewParameters) -> Tensor:
+    """Return the factors (N, 4) of the operations by their number."""
+    return torch.stack((parameters.brightness, parameters.contrast, parameters.saturation, parameters.hue), 1)
+
+
+def _hue_step(order: Tensor) -> Tensor:
+    """Return the step (N,) at which the hue is turned."""
+    return (order == HUE).int().argmax(1)
+
+
 def grayscale(colours: Tensor, applied: Tensor) -> Tensor:
     """Replace (N, 3, pixels) by each pixel's luma in all three channels, where `applied` (N,)."""
     gray = applied.float()
     return _blend(colours, 1 - gray, gray, torch.zeros_like(gray))
 
 
-def _blend(colours: Tensor, own: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
+def _luma(colours: Tensor) -> Tensor:
+    """Return the grayscale (N, pixels) of (N, 3, pixels)."""
+    red, green, blue = colours.unbind(1)
+    return torch.mul(red, _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+
+
+def _blend(colours: Tensor, own: Tensor, gray: Tensor, mean: Tensor, out: Tensor | None = None) -> Tensor:
     """own * colours + gray * their grayscale + mean * its mean over the image, clamped to [0, 1]; weights are (N,).
 
     Brightness f is (f, 0, 0), saturation (f, 1 - f, 0), contrast (f, 0, 1 - f), grayscale (0, 1, 0), nothing (1, 0, 0).
     """
-    red, green, blue = colours.unbind(1)
-    luma = torch.mul(red, _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
+    luma = _luma(colours)
     constant = luma.mean(1, keepdim=True) * mean[:, None]
     luma.mul_(gray[:, None]).add_(constant)
-    return torch.addcmul(luma[:, None], colours, own[:, None, None]).clamp_(0.0, 1.0)
+    return torch.addcmul(luma[:, None], colours, own[:, None, None], out=out).clamp_(0.0, 1.0)
 
 
 def _turn_hue(colours: Tensor, turns: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ _ATTEMPTS = 10  # RandomResizedCrop falls back to a centre crop after that many
 
 @dataclass(frozen=True)
 class ViewParameters:
-    """The parameters of N views; every tensor has N rows. A slice holds the parameters of a part of the batch.
+    """The parameters of N views; every tensor has N rows. A slice, or rows by their numbers, are those of a part.
 
     Attributes:
         top: (N,) int64, first row of the crop; likewise left, height and width, all in pixels.
@@ -47,7 +47,7 @@ class ViewParameters:
     def __len__(self) -> int:
         return len(self.top)
 
-    def __getitem__(self, rows: slice) -> ViewParameters:
+    def __getitem__(self, rows: slice | Tensor) -> ViewParameters:
         return self._map(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> ViewParameters:

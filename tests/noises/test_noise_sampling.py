@@ -10,7 +10,7 @@ import torch
 from scipy import stats
 
 from rushkit.errors import UsageError
-from rushkit.noises import create
+from rushkit.noises import create, noisy_images, settled
 from rushkit.noises.discrete_gaussian import DiscreteGaussian
 from rushkit.noises.gaussian import Gaussian
 from rushkit.noises.laplace import Laplace
@@ -101,6 +101,27 @@ def test_shape_and_dtype_are_those_of_x(noise, dtype):
     drawn = noise.sample(x, generator(8, "noise"))
     assert (drawn.shape, drawn.dtype, drawn.device) == (x.shape, dtype, x.device)
     assert not drawn.requires_grad
+
+
+@pytest.mark.parametrize("gradient", [False, True])
+@pytest.mark.parametrize("noise", ALL, ids=by_name)
+def test_noisy_images_are_the_sum_and_leave_the_images_alone(noise, gradient):
+    x = images(3)
+    before = x.clone()
+    delta = noise.sample(x, generator(10, "noise"))
+    noisy = noisy_images(noise, x.requires_grad_(gradient), generator(10, "noise"))
+    assert torch.equal(noisy, settled(noise, before + delta))
+    assert torch.equal(x, before)
+
+
+def test_a_draw_that_a_noise_keeps_is_not_overwritten():
+    class Kept:
+        def sample(self, x, generator=None):
+            return delta
+
+    x, delta = images(3), torch.full((1,), 0.5).expand(3, 3, 16, 16)
+    assert torch.equal(noisy_images(Kept(), x), x + 0.5)
+    assert delta.eq(0.5).all()
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

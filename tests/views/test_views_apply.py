@@ -251,6 +251,27 @@ def test_nothing_is_read_back_from_the_device() -> None:
     assert _render(random_images(50).to("meta"), p, 24).shape == (50, 3, 24, 24)
 
 
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_images_that_a_cpu_sorts_and_renders_in_parts_are_those_rendered_together(
+    chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All orders, with and without jitter and grayscale.
+    n = 4 * len(ORDERS)
+    p = sample_parameters(n, 32, 32, ViewSettings(), generator(18, "views"))
+    p = dataclasses.replace(p, order=ORDERS.repeat(4, 1), jitter=torch.arange(n) % 3 > 0)
+    monkeypatch.setattr("rushkit.views.apply._CPU_PIXELS", chunk * (32 * 32 + 24 * 24))
+    images = random_images(n)
+    torch.testing.assert_close(apply_views(images, p, 24), _render(images, p, 24), rtol=0, atol=1e-6)
+
+
+def test_an_image_without_jitter_keeps_its_colours_bit_for_bit() -> None:
+    images = random_images(12)
+    p = sample_parameters(12, 32, 32, ViewSettings(), generator(19, "views"))
+    p = dataclasses.replace(p, jitter=torch.arange(12) % 2 == 0, gray=None)
+    expected = apply_views(images, dataclasses.replace(p, jitter=None), 32)
+    assert torch.equal(apply_views(images, p, 32)[1::2], expected[1::2])
+
+
 @pytest.mark.cuda
 @pytest.mark.parametrize("source", ["cpu", "cuda"])
 def test_views_on_cuda_equal_those_on_the_cpu(source: str) -> None:
