@@ -10,6 +10,8 @@ from rushkit.place import take_place
 
 NAME = "demo"
 EXAMPLE = "Example: rushkit demo"
+# A certificate in about a minute.
+CERTIFY = ("--norm", "l1", "--samples", 1000, "--limit", 50)
 
 
 @verb
@@ -17,10 +19,11 @@ def command(*, changes: Changes = None, output: Output) -> None:
     """The whole method on the embedded digits, in minutes on two cores: train, evaluate, attack, report."""
     from rich.console import Group
 
-    from rushkit.errors import CheckpointError
+    from rushkit.errors import CheckpointError, shell_line
     from rushkit.evaluation.evaluate import evaluate
     from rushkit.recipe.load import load_recipe
     from rushkit.report.families import gather
+    from rushkit.report.terminal.found import found_words
     from rushkit.report.terminal.tables import attack_table, evaluation_table
     from rushkit.report.write import write_report
     from rushkit.robustness.attack import attack
@@ -69,6 +72,8 @@ def command(*, changes: Changes = None, output: Output) -> None:
         "runs": paths,
         "report": str(files[0]),
     }
-    written = "\n".join(f"{verb}: {path}" for verb, path in {**paths, "report": files[0]}.items())
+    written = [f"{verb}: {path}" for verb, path in paths.items()]
+    following = shell_line("rushkit", "certify", "--from", paths["finetune"], *CERTIFY)
+    ending = ["", *found_words(accuracy, robustness), f"open: {files[0]}", f"next: {following}"]
     tables = evaluation_table(accuracy), attack_table(robustness)
-    output.result(results, Group(*tables, f"\nwritten:\n{written}"))
+    output.result(results, Group(*tables, "\n".join(["\nwritten:", *written, *ending])))

@@ -24,15 +24,26 @@ def test_the_demo_ends_in_tables_of_measured_numbers_and_the_paths_of_what_it_wr
         "strict: fresh noise",
     ):
         assert words in said.out
-    *paths, page = [Path(line.partition(": ")[2]) for line in said.out.partition("written:\n")[2].strip().splitlines()]
-    assert "Under attack" in page.read_text()
+    written, _, ending = said.out.partition("written:\n")[2].partition("\n\n")
+    paths = [Path(line.partition(": ")[2]) for line in written.splitlines()]
+    found, not_found, page, following = ending.strip().splitlines()
+    assert "Under attack" in Path(page.removeprefix("open: ")).read_text()
+    assert following.startswith(f"next: rushkit certify --from {paths[1]} ")
     assert [path.name.split("-")[2] for path in paths] == ["pretrain", "finetune", "evaluate", "attack"]
     for path in paths:
         results = json.loads((path / "results.json").read_text())
         assert json.loads((path / "run.json").read_text())["status"] == "finished"
         if results["stage"] == "evaluate":
             row = results["accuracy"][-1]
-            assert f"{percent(row['accuracy'])} [{percent_interval(row['low'], row['high'])}]" in said.out
+            accuracy = f"{percent(row['accuracy'])} [{percent_interval(row['low'], row['high'])}]"
+            assert accuracy in said.out
+            vote = next(one for one in reversed(results["accuracy"]) if one["rule"] == "majority")
+            assert (
+                f"{percent(vote['accuracy'])} [{percent_interval(vote['low'], vote['high'])}] % of 32 images" in found
+            )
+    # Two steps are less than the protocol asks for.
+    assert found.endswith("no attack was as strong as the strict protocol.")
+    assert not_found.startswith("Not found: how robust the model is")
 
 
 def test_the_demo_in_json(cli):
