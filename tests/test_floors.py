@@ -250,7 +250,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         },
         {"metrics", "partial", "store"},
         {"info"},
-        {"folder", "lineage", "stored_recipe"},
+        {"folder", "lineage", "shipped", "stored_recipe"},
         {"named"},
         {"asked", "clean", "parent", "source"},
         {"remove"},

@@ -20,6 +20,7 @@ SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeleton
 REPORT = ROOT / "rushkit" / "report" / "page"
 PAGES = {path.relative_to(ROOT).as_posix() for path in [REPORT / "page.css", *REPORT.rglob("*.j2")]}
 FIGURES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit").rglob("*.json")}
+SHIPPED = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit" / "shipped").rglob("*") if path.is_file()}
 PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
@@ -110,6 +111,8 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
     assert PAGES
     assert set(names) >= PAGES
     assert set(names) >= FIGURES
+    assert any(name.endswith(".safetensors") for name in SHIPPED)
+    assert set(names) >= SHIPPED
     assert SKELETONS
     assert set(names) >= SKELETONS
     assert "rushkit = rushkit.__main__:main" in points

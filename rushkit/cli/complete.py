@@ -28,13 +28,17 @@ def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
 
 
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
-    """Offer what names a run: recipes of which there are runs, then the newest ids, each with its verb and status.
+    """Offer what names a run: recipes of which there are runs, the models that come with rushkit, then the newest ids.
+
 
     Once something is typed, the ends of ids and the paths of folders are offered as well.
     """
+    from rushkit.run.shipped import shipped_models
+
     runs = _runs()
     recipes = {run.recipe: f"newest run of recipe {run.recipe}" for run in runs}
-    offers = [*_starting(incomplete, recipes.items()), *_newest(runs, incomplete, str)]
+    shipped = dict.fromkeys(shipped_models(), "comes with rushkit")
+    offers = [*_starting(incomplete, (recipes | shipped).items()), *_newest(runs, incomplete, str)]
     if incomplete:
         offers += _newest(runs, incomplete, lambda name: name.rpartition("-")[2])
         offers += _newest(runs, incomplete, lambda name: str(_root() / name))

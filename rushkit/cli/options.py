@@ -28,7 +28,7 @@ MOST = 10**9
 _MOST_RANKS = 1024
 
 # The rule of ``run.named`` in a help text.
-NAMES_A_RUN = "A recipe's name (its newest finished run), a run's id or the end of it, a path"
+NAMES_A_RUN = "A recipe's name (its newest finished run), a run's id or the end of it, a path, shipped/NAME"
 
 Changes = Annotated[
     list[str] | None,

@@ -40,15 +40,16 @@ def command(
     from rich.console import Group, RenderableType
     from rich.text import Text
 
-    from rushkit.report.make import families_of
+    from rushkit.report.make import families_of, folder_of
     from rushkit.report.terminal.tables import table_1_table
     from rushkit.report.write import write_report
 
     speaker = output.speaker()
-    families = families_of(runs or [], runs_root(changes), speaker.warn)
+    root = runs_root(changes)
+    families = families_of(runs or [], root, speaker.warn)
     if not runs:
         speaker.say(f"the newest model: {families[0].model.path}")
-    folder = out or families[0].model.path
+    folder = out or folder_of(families[0], root)
     report, paths = write_report(families, folder, images)
     written = {path.suffix.removeprefix("."): str(path) for path in paths}
     lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]

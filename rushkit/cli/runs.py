@@ -76,6 +76,7 @@ def show(
     from rushkit.run.clean import size_of
     from rushkit.run.info import find_runs, read_run_file
     from rushkit.run.named import run_named
+    from rushkit.run.shipped import model_card
 
     info, note = run_named(run, runs_dir)
     path = info.path
@@ -100,9 +101,12 @@ def show(
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(file.name for file in path.iterdir()))}"]
-    family = {"parent_run": parent, "children": children, "measured": measured}
+    family: dict[str, object] = {"parent_run": parent, "children": children, "measured": measured}
     numbers = [number.plain() for number in numbers_of(results)]
     found = {"figures": shown_figures, "numbers": numbers, "bytes": size_of(path), "next": steps}
+    if card := model_card(path):
+        lines[:0] = [*card.splitlines(), ""]
+        family["card"] = card
     Output(json).result({**facts, **family, **found}, "\n".join(lines))
 
 
@@ -260,6 +264,7 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
     """Return what one would do with a run: go on with it, measure it, or do the same again."""
     from rushkit.report.words import command_of
     from rushkit.run.info import STOPPED
+    from rushkit.run.shipped import name_of
 
     steps = {}
     if run.status in STOPPED and run.verb in _RESUMED:
@@ -267,7 +272,8 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
     elif run.status == "finished" and run.stage == "pretrain":
         steps["fine-tune it"] = shell_line("rushkit", "finetune", "--from", path)
     elif run.status == "finished" and run.stage == "finetune":
-        steps["measure it"] = f"{shell_line('rushkit', 'evaluate', '--from', path)}, and attack, audit, certify, report"
+        name = name_of(path) or path
+        steps["measure it"] = f"{shell_line('rushkit', 'evaluate', '--from', name)}, and attack, audit, certify, report"
     elif run.status == "finished" and run.verb == "cluster":
         steps["train on its labels"] = f"--set pretrain.labels={path.name}, or finetune.labels"
     steps["started with"] = command_of(run) or "a Python program"

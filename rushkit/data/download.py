@@ -178,8 +178,9 @@ class Source:
         return DataError(
             f"{self.dataset}: {len(bad)} of {len(self.archive.files)} files are missing or wrong under {self.root}, "
             f"and {self.archive.url} cannot be downloaded: {reason}",
-            f"put these files under {self.root}, or the archive itself, or point RUSHKIT_DATA at a "
-            f"folder that has them:\n{listed}",
+            f"with a network: rushkit data fetch {self.dataset}; without: put these files under {self.root}, or the "
+            f"archive itself, or point RUSHKIT_DATA at a folder that has them:\n{listed}\n"
+            "the embedded digits need none, and a model of them comes with rushkit: --from shipped/digits",
         )
 
 

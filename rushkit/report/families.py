@@ -9,13 +9,14 @@ from typing import TypeVar
 
 from rushkit.errors import RushkitError
 from rushkit.paths import read_text
-from rushkit.recipe.load import read_recipe
+from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results import Results
 from rushkit.results.base import StageResults
 from rushkit.run import lineage
-from rushkit.run.info import RunInfo, find_runs
+from rushkit.run.info import RunInfo
 from rushkit.run.names import RECIPE_FILE
+from rushkit.run.shipped import runs_around
 
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)
@@ -79,9 +80,9 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
 
     Args:
         run: A run of the model, of its encoder, or of a measurement.
-        runs: Where relatives are looked for; None: the runs in the same folder.
+        runs: Where relatives are looked for; None: the runs in the same folder, and around a shipped model.
     """
-    runs = find_runs(run.path.parent) if runs is None else runs
+    runs = runs_around(run, default_runs_dir()) if runs is None else runs
     by_name = {one.path.name: one for one in runs if one.status != "broken"} | {run.path.name: run}
     parents = lineage.parents(list(by_name.values()))
     above = _above(run.path.name, parents)
@@ -103,6 +104,9 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     # What was measured of a teacher is not about the encoder that learned from it.
     of_encoder = next((n for n, name in enumerate(line, 1) if by_name[name].stage == ENCODER_VERB), len(line))
     for ancestor in line[:of_encoder]:
+        if ancestor != model and by_name[ancestor].stage in MODEL_VERBS:
+            # Another classifier, whose encoder this one took: what was measured of it is not about this one.
+            continue
         names |= {name for name in _below(ancestor, parents, by_name) if by_name[name].stage not in _TRAINED}
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
         notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")

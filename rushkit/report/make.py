@@ -10,6 +10,7 @@ from rushkit.recipe.load import default_runs_dir
 from rushkit.report.families import Family, gather
 from rushkit.report.write import write_report
 from rushkit.run.named import run_named
+from rushkit.run.shipped import name_of, runs_around
 
 
 def make_report(
@@ -24,7 +25,8 @@ def make_report(
 
     Args:
         *runs: What names runs of any stage: a folder, an id, the end of one, or a recipe; none: the newest model.
-        out: Where to write; None: the folder of the first model's run.
+        out: Where to write; None: the folder of the first model's run, ``shipped/NAME`` under the folder of runs for a
+            model that comes with rushkit.
         images: Show some images; needs the checkpoint and the data.
         runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
 
@@ -36,8 +38,15 @@ def make_report(
         RushkitError: the folder cannot be written.
     """
     families = families_of([str(run) for run in runs], runs_dir or default_runs_dir())
-    report, paths = write_report(families, Path(out) if out else families[0].model.path, images)
+    folder = Path(out) if out else folder_of(families[0], runs_dir or default_runs_dir())
+    report, paths = write_report(families, folder, images)
     return report.plain(), paths
+
+
+def folder_of(family: Family, root: str | Path) -> Path:
+    """Return where the report on a model goes: the folder of its run, or ``shipped/NAME`` under ``root``."""
+    shipped = name_of(family.model.path)
+    return Path(root, shipped) if shipped else family.model.path
 
 
 def families_of(specs: Sequence[str], root: str | Path, warn: Callable[[str], None] | None = None) -> list[Family]:
@@ -61,4 +70,5 @@ def families_of(specs: Sequence[str], root: str | Path, warn: Callable[[str], No
             f"{tested.path} is a self-test of the audit, which is about no model and has no page",
             f"to see its figures: {shell_line('rushkit', 'runs', 'show', tested.path)}",
         )
-    return list({family.model.path.resolve(): family for family in map(gather, runs)}.values())
+    families = [gather(run, runs_around(run, root)) for run in runs]
+    return list({family.model.path.resolve(): family for family in families}.values())

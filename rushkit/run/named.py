@@ -2,6 +2,7 @@
 
 A name is tried as each of these, in this order:
 
+0. ``shipped/NAME``, a model that comes with rushkit;
 1. a path: a run's folder, or a checkpoint file in one or by itself;
 2. a run's id: the name of its folder under the folder of runs;
 3. the name of a recipe or of an imported model: its newest run that fits, finished before unfinished;
@@ -20,6 +21,7 @@ from rushkit.paths import exists, expand, is_file
 from rushkit.recipe.variant import base_name
 from rushkit.run.info import RunInfo, find_runs, info_of, is_run, is_stub
 from rushkit.run.names import CHECKPOINTS, POINTERS, SUFFIX
+from rushkit.run.shipped import shipped_run
 from rushkit.run.stored_recipe import noise_of_run
 
 _SHOW = "`rushkit runs list` shows the runs"
@@ -162,8 +164,20 @@ def _nowhere(spec: str, root: Path, wishes: Sequence[Wish]) -> Named | None:
     return None
 
 
-# The rule, in its order. What else comes to name a run, such as models that ship with the package, is one more line.
-_RULES: tuple[Callable[[str, Path, Sequence[Wish]], Named | None], ...] = (_path, _id, _recipe, _end, _nowhere)
+def _shipped(spec: str, root: Path, wishes: Sequence[Wish]) -> Named | None:
+    run = shipped_run(spec)
+    return None if run is None else Named(run)
+
+
+# The rule, in its order. What else comes to name a run is one more entry.
+_RULES: tuple[Callable[[str, Path, Sequence[Wish]], Named | None], ...] = (
+    _shipped,
+    _path,
+    _id,
+    _recipe,
+    _end,
+    _nowhere,
+)
 
 
 def _checkpoint(path: Path) -> Named:

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from rushkit.errors import UsageError, first_few
 from rushkit.run.clean import delete_run
 from rushkit.run.info import RunInfo, find_runs
+from rushkit.run.shipped import is_shipped
 
 _NAMED = 5
 
@@ -31,8 +32,10 @@ def plan_removal(runs: Sequence[RunInfo], with_children: bool = False, force: bo
         force: Whether they go although others that stay depend on them.
 
     Raises:
-        UsageError: one of them works, or others depend on one.
+        UsageError: one of them works or comes with rushkit, or others depend on one.
     """
+    if shipped := next((run for run in runs if is_shipped(run.path)), None):
+        raise UsageError(f"{shipped.path} comes with rushkit and stays", "it goes with rushkit; `rushkit runs list` shows your runs")
     around = {path: find_runs(path) for path in dict.fromkeys(run.path.parent for run in runs)}
     chosen: dict[object, RunInfo] = {}
     waiting = list(runs)

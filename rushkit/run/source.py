@@ -17,6 +17,7 @@ from rushkit.run.info import STOPPED, RunInfo, find_runs, read_run_file
 from rushkit.run.lineage import ancestors, parents
 from rushkit.run.named import IMPORTED, Named, Wish, find_named
 from rushkit.run.names import CHECKPOINTS, POINTERS, SUFFIX
+from rushkit.run.shipped import PREFIX, is_shipped, shipped_models
 from rushkit.run.store import CheckpointStore
 
 
@@ -86,6 +87,9 @@ def resolve_from(
     if named.checkpoint is not None:
         return _of_file(named, verbs)
     assert named.run is not None
+    if "pretrain" in verbs and is_shipped(named.run.path):
+        # Its encoder does not come alone.
+        verbs = ("finetune", *verbs)
     return Source(_fitting(named.run, verbs), note=named.note)
 
 
@@ -152,7 +156,14 @@ def _nothing_fits(recipe: str | None, root: Path, verbs: Sequence[str]) -> Usage
             )
             break
     message = f"no finished run of {' or '.join(verbs)}{of} in {root}"
-    return UsageError(message, f"{_what_there_is(recipe, runs, root, verbs)}\n{how_to}")
+    hints = [_what_there_is(recipe, runs, root, verbs), *_shipped(recipe, verbs), how_to]
+    return UsageError(message, "\n".join(hints))
+
+
+def _shipped(recipe: str | None, verbs: Sequence[str]) -> list[str]:
+    """Return a sentence on the models that come with rushkit and would do; none if there are none."""
+    fitting = [name for name in shipped_models() if recipe is None or name == f"{PREFIX}{recipe}"]
+    return [f"with rushkit comes: --from {' or '.join(fitting)}"] if fitting and verbs[0] == "finetune" else []
 
 
 def _what_there_is(recipe: str | None, runs: Sequence[RunInfo], root: Path, verbs: Sequence[str]) -> str:

@@ -166,7 +166,8 @@ def load(
     """Load a fine-tuned model as a smoothed classifier, under the noise of its recipe.
 
     Args:
-        source: A run folder, a checkpoint file, or the name of a recipe (its newest finished run in ``runs_dir``).
+        source: A run folder, a checkpoint file, the name of a recipe (its newest finished run in ``runs_dir``), or a
+            model that comes with rushkit, such as ``"shipped/digits"``.
         device: The device to load the model onto.
         samples: m, the number of draws for each image.
         runs_dir: The folder of runs; None means ``$RUSHKIT_RUNS``, else ``runs``.

@@ -60,6 +60,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "the images of <split> are <size>": (2, ("evaluate", *sets("data.image_size=16"))),
     "class <n> of <data>": (2, ("evaluate", *sets("data.name=letters"))),
     "no finished run of <verb> of": (2, ("evaluate", "--from", "cifar10")),
+    "rushkit comes with no model": (2, ("evaluate", "--from", "shipped/nothing")),
     "there is no checkpoint": (1, ("evaluate", "--from", "gone.safetensors")),
     "there is no stopped run": (2, ("pretrain", "--resume")),
     "--resume goes on": (2, ("pretrain", "--resume", "--set", "pretrain.epochs=9")),

@@ -204,7 +204,9 @@ def test_no_such_run_says_what_there_is_and_what_would_make_one(tmp_path):
     with pytest.raises(UsageError) as wrong:
         resolve_from(None, tmp_path, ["finetune", "pretrain"])
     assert wrong.value.message == f"no finished run of finetune or pretrain in {tmp_path}"
-    assert wrong.value.hint == f"there are: {other.name} (failed)\n{BOTH.format('NAME')}"
+    first, shipped, last = wrong.value.hint.splitlines()
+    assert (first, last) == (f"there are: {other.name} (failed)", BOTH.format("NAME"))
+    assert shipped.startswith("with rushkit comes: --from shipped/")
 
 
 def test_without_an_encoder_the_hint_names_both_commands_in_order(tmp_path):
