@@ -35,7 +35,9 @@ def plan_removal(runs: Sequence[RunInfo], with_children: bool = False, force: bo
         UsageError: one of them works or comes with rushkit, or others depend on one.
     """
     if shipped := next((run for run in runs if is_shipped(run.path)), None):
-        raise UsageError(f"{shipped.path} comes with rushkit and stays", "it goes with rushkit; `rushkit runs list` shows your runs")
+        raise UsageError(
+            f"{shipped.path} comes with rushkit and stays", "it goes with rushkit; `rushkit runs list` shows your runs"
+        )
     around = {path: find_runs(path) for path in dict.fromkeys(run.path.parent for run in runs)}
     chosen: dict[object, RunInfo] = {}
     waiting = list(runs)

@@ -13,6 +13,8 @@ ROOT = Path(__file__).parents[2]
 # Programs that the tests of the pages leave out, and why.
 NOT_RUN = {
     "git": "clones from the network",
+    "python3": "makes an environment",
+    "source": "goes into the environment",
     "cd": "goes into the clone",
     "make": "installs an environment; its targets are what CI runs",
     "benchmarks/gpu.sh": "measures a GPU for minutes; tests/bench runs its parts",
