@@ -31,7 +31,7 @@ def ship(tmp_path, monkeypatch):
 
 
 def test_a_run_is_shipped_and_then_what_was_measured_of_it(ship, tiny, tmp_path):
-    recipe, root = tiny(), tmp_path / "runs"
+    recipe, root = tiny("name=digits"), tmp_path / "runs"
     model = finetuned(recipe, checkpoint_of(pretrained(recipe)))
     again = [f"not measured yet: rushkit {verb} --from shipped/digits" for verb in ("evaluate", "attack")]
     assert ship.ship("digits", str(root)) == again
@@ -60,7 +60,7 @@ def test_a_run_is_shipped_and_then_what_was_measured_of_it(ship, tiny, tmp_path)
 
 
 def test_a_newer_model_of_the_name_takes_the_place_of_the_old(ship, tiny, tmp_path):
-    recipe, root = tiny(), tmp_path / "runs"
+    recipe, root = tiny("name=digits"), tmp_path / "runs"
     encoder = checkpoint_of(pretrained(recipe))
     finetuned(recipe, encoder)
     ship.ship("digits", str(root))
