@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -96,10 +97,9 @@ def nt_xent_views(
         raise ValueError(f"a contrastive loss compares at least 2 views (got {len(views)})")
     n = len(views[0])
     with torch.autocast(views[0].device.type, enabled=False):
-        z = unit_rows(torch.cat(list(views)))
-        candidates, first = (z, 0) if gather is None else gather(z)
-        # A product of the temperature with the rows, not with all pairs of them: fewer passes over the matrix.
-        logits = (z / temperature) @ candidates.T
+        # The temperature divides the rows, not all pairs of them: fewer passes over the matrix.
+        z = unit_rows(torch.cat(list(views))) / math.sqrt(temperature)
+        logits, first = (_Gram.apply(z), 0) if gather is None else _against(z, *gather(z))
         # A projection is not its own candidate. Filling the diagonal keeps shapes static and avoids a device sync; its
         # gradient is 0 by itself, and so autograd need not know.
         logits.detach().diagonal(first).fill_(float("-inf"))
@@ -107,6 +107,26 @@ def nt_xent_views(
         rows = torch.arange(len(z), device=z.device)
         losses = torch.stack([F.nll_loss(log_prob, first + rows.roll(k * n)) for k in range(1, len(views))])
         return losses.sum() if positives == "sum" else losses.mean()
+
+
+def _against(z: Tensor, candidates: Tensor, first: int) -> tuple[Tensor, int]:
+    """Return the products (n, N) of rows with the candidates of all ranks, and the index of this rank's first row."""
+    return z @ candidates.T, first
+
+
+class _Gram(torch.autograd.Function):
+    """The products (n, n) of all pairs of rows (n, D); its gradient takes one product of matrices, autograd's two."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        return rows @ rows.T
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        rows: Tensor
+        (rows,) = ctx.saved_tensors
+        return (gradients[0] + gradients[0].T) @ rows
 
 
 @dataclass(frozen=True, repr=False)
