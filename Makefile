@@ -1,8 +1,9 @@
-PYTHON ?= python3.11
+# Which Python: by default the newest that fits, as install.sh chooses it.
+PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint benchmarks install clean
+.PHONY: demo test lint benchmarks install release clean
 
 demo: install
 	$(BIN)/rushkit demo
@@ -19,12 +20,14 @@ lint: install
 benchmarks: install
 	benchmarks/run.sh
 
+# RELEASE=--quick borrows the packages of $(VENV) where the empty environment would download them.
+release: install
+	./release.sh $(BIN)/python $(RELEASE)
+
 install: $(VENV)/installed
 
 $(VENV)/installed: pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --editable ".[dev]"
-	touch $@
+	./install.sh $(VENV) "$(PYTHON)"
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import html
 import inspect
-import re
 import subprocess
 import sys
 import tempfile
@@ -37,6 +36,7 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.attacks.torchattacks_adapter import Torchattacks
 from rushkit.attacks.torchattacks_kinds import KINDS
+from rushkit.description import argument_words, further_options
 from rushkit.noises.gaussian import Gaussian
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
@@ -122,7 +122,7 @@ def _options_of(section: str) -> list[str]:
         options = factory_parameters(factory, SUPPLIED.get(registry.kind, ()))
         if entry.name.endswith("/*"):
             del options["name"]
-        if options or _further(factory):
+        if options or further_options(factory):
             lines += [f'With `{key} = "{entry.name}"`:', "", *_HEAD, *_option_rows(factory, options), ""]
     return lines + families
 
@@ -144,7 +144,7 @@ def _torchattacks(family: Torchattacks, supplied: tuple[str, ...]) -> list[str]:
 
 def _option_rows(factory: Any, options: dict[str, inspect.Parameter]) -> list[str]:
     types = option_types(factory)
-    words = _argument_words(factory)
+    words = argument_words(factory)
     rows = [
         _row(
             name,
@@ -154,30 +154,8 @@ def _option_rows(factory: Any, options: dict[str, inspect.Parameter]) -> list[st
         )
         for name, option in options.items()
     ]
-    further = _further(factory)
+    further = further_options(factory)
     return [*rows, f"| | | | {words[further]} |"] if further else rows
-
-
-def _further(factory: Any) -> str | None:
-    """The parameter that takes options which the signature does not list."""
-    parameters = inspect.signature(factory).parameters.values()
-    return next((each.name for each in parameters if each.kind is inspect.Parameter.VAR_KEYWORD), None)
-
-
-def _argument_words(factory: Any) -> dict[str, str]:
-    """What the ``Args`` of a docstring say of each argument; of a class, those of the classes above it as well."""
-    words: dict[str, str] = {}
-    for owner in reversed(factory.__mro__) if isinstance(factory, type) else [factory]:
-        rest = re.split(r"\n(?:Args|Attributes):\n", inspect.cleandoc(owner.__doc__ or ""), maxsplit=1)[-1]
-        name = ""
-        for line in rest.splitlines():
-            if not line.startswith("    "):
-                break
-            if line[4] != " ":
-                name, _, line = line.strip().partition(": ")
-                words[name] = ""
-            words[name] = f"{words[name]} {line.strip()}".strip()
-    return words
 
 
 def _allowed(schema: dict[str, Any]) -> str:

@@ -11,13 +11,14 @@ import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
 from functools import partial
 from importlib import metadata
 from inspect import Parameter, signature
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shorten
+from rushkit.errors import PluginError, RushkitError, UsageError, did_you_mean, shell_line, shorten
 from rushkit.ratio import is_ratio, number
 
 BUILTIN_OWNER = "rushkit"
@@ -102,6 +103,8 @@ class Registry:
         self.offers = offers
         self._entries = [Entry(name, BUILTIN_OWNER, target=target) for name, target in (builtins or {}).items()]
         self.known_plugins = dict(known_plugins or {})
+        # Name -> the file that registered it, as a run says that was made with it; "" for a notebook.
+        self.known_files: dict[str, str] = {}
         self._members = dict(members or {})
         self._discovered = False
 
@@ -125,6 +128,19 @@ class Registry:
     def unregister(self, name: str, owner: str) -> None:
         """Forget one name of one owner; unknown pairs are ignored."""
         self._entries = [entry for entry in self._entries if not _same(entry, name, owner)]
+
+    def by_hand(self) -> list[Entry]:
+        """Return the entries that were registered by a decorator."""
+        return [entry for entry in self._entries if not isinstance(entry.target, str)]
+
+    @contextmanager
+    def restored(self) -> Iterator[None]:
+        """Leave the registry at the end of the block as it was at its start."""
+        before = list(self._entries), self._discovered
+        try:
+            yield
+        finally:
+            self._entries, self._discovered = before
 
     def names(self) -> list[str]:
         """Return every name once, sorted. Imports no component."""
@@ -223,10 +239,10 @@ class Registry:
         if qualified:
             return qualified
         family = [entry for entry in entries if entry.family_member(name) is not None]
-        return family or [entry for entry in entries if name in self._names_of_members(entry)]
+        return family or [entry for entry in entries if name in self.members(entry)]
 
-    def _names_of_members(self, entry: Entry) -> list[str]:
-        """Return the short names of a family's members, without the family. Imports no component."""
+    def members(self, entry: Entry) -> list[str]:
+        """Return the known names of a family's members, without the family. Imports no component."""
         if entry.owner != BUILTIN_OWNER or entry.name not in self._members:
             return []
         return list(Entry(entry.name, entry.owner, target=self._members[entry.name]).load())
@@ -234,8 +250,10 @@ class Registry:
     def _unknown(self, name: str) -> UsageError:
         if name in self.known_plugins:
             hint = f"it comes with a plugin: pip install {self.known_plugins[name]}"
+        elif name in self.known_files:
+            hint = _hint_at_file(self.known_files[name])
         else:
-            members = [member for entry in self.entries() for member in self._names_of_members(entry)]
+            members = [member for entry in self.entries() for member in self.members(entry)]
             near = did_you_mean(name, sorted({*self.names(), *members}))
             hint = near or f"there are: {', '.join(self.names())}"
         return UsageError(f"unknown {self.kind} {shorten(name)!r}", hint)
@@ -250,6 +268,13 @@ class Registry:
                 self._entries.append(Entry(point.name, owner, distribution.version, point.value))
 
 
+def _hint_at_file(file: str) -> str:
+    """Say how a component is registered that a file, or a notebook (``""``), registered when the run was made."""
+    if not file:
+        return "the run was made in a notebook that registers it: put that into a file, and add --import FILE.py"
+    return f"the run was made with {file}, which registers it: add {shell_line('--import', file)}, with its path"
+
+
 def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.EntryPoint]]:
     """Yield a group's entry points and distributions, as ``RUSHKIT_PLUGINS`` allows ("" none, "a,b" only those)."""
     listed = os.environ.get("RUSHKIT_PLUGINS")
@@ -257,7 +282,10 @@ def _entry_points(group: str) -> Iterator[tuple[metadata.Distribution, metadata.
     if allowed is not None and not allowed:
         return
     for point in metadata.entry_points(group=group):
-        if point.dist is not None and (allowed is None or _canonical(point.dist.name) in allowed):
+        # What is left of a distribution that was torn may have no name.
+        if point.dist is None or "Name" not in point.dist.metadata:
+            continue
+        if allowed is None or _canonical(point.dist.name) in allowed:
             yield point.dist, point
 
 
@@ -315,7 +343,7 @@ def option_problems(
                 continue
             problems.append(OptionProblem(name, "unknown", did_you_mean(name, parameters, most=1, cutoff=0.6)))
         elif name in hints and not _fits(value, hints[name]):
-            words = f"must be {_type_name(hints[name])} (got {shorten(repr(value))})"
+            words = f"must be {type_words(hints[name])} (got {shorten(repr(value))})"
             problems.append(OptionProblem(name, "value", words))
     for name, parameter in parameters.items():
         if parameter.default is Parameter.empty and name not in options:
@@ -383,7 +411,8 @@ def _number(value: object, expected: object) -> object:
     return number(value) if float in kinds and str not in kinds else value
 
 
-def _type_name(expected: object) -> str:
+def type_words(expected: object) -> str:
+    """Return the values that fit an annotation, in words: "a number", "one of 'l2', 'linf'"."""
     words: dict[object, str] = {
         float: "a number",
         int: "a whole number",
@@ -395,7 +424,7 @@ def _type_name(expected: object) -> str:
     if origin is Literal:
         return "one of " + ", ".join(repr(argument) for argument in arguments)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(_type_name(argument) for argument in arguments if argument is not type(None))
+        return " or ".join(type_words(argument) for argument in arguments if argument is not type(None))
     if origin in (list, tuple):
         counted = f" of {len(arguments)}" if origin is tuple and Ellipsis not in arguments else ""
         return f"a list{counted}"

@@ -8,7 +8,15 @@ import pytest
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without units for bf16 on any processor: what a test trains under ``system.precision = auto`` is float32 everywhere.
 os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
-for _name in ("RUSHKIT_RUNS", "RUSHKIT_DEVICE", "RUSHKIT_PRECISION", "RUSHKIT_PLUGINS", "RUSHKIT_DEBUG", "FORCE_COLOR"):
+for _name in (
+    "RUSHKIT_RUNS",
+    "RUSHKIT_IMPORT",
+    "RUSHKIT_DEVICE",
+    "RUSHKIT_PRECISION",
+    "RUSHKIT_PLUGINS",
+    "RUSHKIT_DEBUG",
+    "FORCE_COLOR",
+):
     os.environ.pop(_name, None)
 
 

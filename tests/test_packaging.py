@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -19,9 +20,14 @@ TEMPLATE = ROOT / "rushkit" / "plugin_template"
 SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeletons").rglob("*.txt")}
 REPORT = ROOT / "rushkit" / "report" / "page"
 PAGES = {path.relative_to(ROOT).as_posix() for path in [REPORT / "page.css", *REPORT.rglob("*.j2")]}
-FIGURES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit").rglob("*.json")}
-SHIPPED = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit" / "shipped").rglob("*") if path.is_file()}
-PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE")
+# Everything beside the code: tables, models, templates, py.typed.
+DATA = {
+    path.relative_to(ROOT).as_posix()
+    for path in (ROOT / "rushkit").rglob("*")
+    if path.is_file() and path.suffix not in (".py", ".pyc")
+}
+# With .gitignore: the build leaves out what it names.
+PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
 LOOK = """
@@ -107,15 +113,29 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
         points = archive.read(f"{info}/entry_points.txt").decode()
     assert {name.partition("/")[0] for name in names} == {"rushkit", info}
     assert {f"rushkit/_recipes/{name}" for name in RECIPES} <= set(names)
-    assert "rushkit/data/digits.bin" in names
+    assert {"rushkit/py.typed", "rushkit/data/digits.bin"} <= DATA
     assert PAGES
     assert set(names) >= PAGES
-    assert set(names) >= FIGURES
-    assert any(name.endswith(".safetensors") for name in SHIPPED)
-    assert set(names) >= SHIPPED
+    assert any(name.startswith("rushkit/shipped/") and name.endswith(".safetensors") for name in DATA)
+    assert set(names) >= DATA
     assert SKELETONS
     assert set(names) >= SKELETONS
     assert "rushkit = rushkit.__main__:main" in points
+
+
+def test_the_sdist_holds_what_a_wheel_and_its_tests_are_made_from(tmp_path):
+    """Of the real folder, without building anything in it: what git does not know of must not be in an sdist."""
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", str(tmp_path), str(ROOT), cwd=tmp_path)
+    (built,) = tmp_path.glob("rushkit-*.tar.gz")
+    with tarfile.open(built) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit").rglob("*.py")}
+    scripts = {"Makefile", "install.sh", "release.sh", "constraints.txt", "tests/lowest.sh", "docs/generate.py"}
+    pages = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "docs/README.md"}
+    assert names >= {"pyproject.toml", *code, *DATA, *scripts, *pages, *(f"recipes/{name}" for name in RECIPES)}
+    assert not [
+        name for name in names if name.startswith((".venv", "runs/", "data/", "dist/")) or "__pycache__" in name
+    ]
 
 
 def test_an_installed_wheel_finds_its_recipes(wheel, tmp_path):

@@ -303,6 +303,7 @@ def test_a_distribution_without_metadata_is_passed_over(site):
     (site / "rushkit_torn-1.0.dist-info" / "METADATA").unlink()
     registry = Registry("thing", GROUP, {"whole": "fractions:Fraction"})
     assert registry.create("whole") == 0
+    assert registry.names() == ["whole"]
 
 
 @pytest.mark.parametrize(

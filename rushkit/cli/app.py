@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from rushkit import __version__, interrupt
+from rushkit import __version__, interrupt, registries
 from rushkit.cli import (
     attack,
     audit,
@@ -30,10 +30,12 @@ from rushkit.cli import (
     report,
     runs,
 )
+from rushkit.cli.imports import take_imports
 from rushkit.cli.once import take_once
 from rushkit.distributed.last_words import Kind, leave_words
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
+from rushkit.registrations import registered_by
 from rushkit.voice import unfailing_output
 
 ABOUT = (
@@ -149,7 +151,9 @@ def _run(arguments: list[str]) -> int:
         # Every command takes it, though only the verbs list it: the hint below offers it for any of them.
         words = [word for word in arguments if word != "--debug"]
         _refuse_empty(words)
-        with interrupt.heard():
+        # And so for --import.
+        words, files = take_imports(words)
+        with interrupt.heard(), registered_by(files):
             code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
         _part()
         return code or 0
@@ -196,6 +200,8 @@ def _run(arguments: list[str]) -> int:
         return 1
     finally:
         leave_place()
+        for registry in registries.ALL:
+            registry.known_files.clear()
 
 
 def _refuse_empty(words: list[str]) -> None:

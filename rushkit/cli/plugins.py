@@ -1,19 +1,33 @@
-"""``rushkit plugins`` and ``rushkit plugins new``."""
+"""``rushkit plugins``, ``rushkit plugins show`` and ``rushkit plugins new``."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.options import Json, Output
-from rushkit.errors import PluginError, UsageError
-from rushkit.plugin_template.skeleton import Kind, plan_plugin, write_plugin
+from rushkit.errors import PluginError, UsageError, did_you_mean, shell_line, shorten
+from rushkit.plugin_template.skeleton import REGISTRIES, Kind, plan_plugin, write_plugin
 from rushkit.registry import BUILTIN_OWNER, Entry, Registry
 
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from rushkit.description import Description
+
 EXAMPLE = "Example: rushkit plugins --check"
+# Kind -> how a command line names a component of it.
+_USED = {
+    "noise": ("--set", "noise.name={name}"),
+    "data set": ("--set", "data.name={name}"),
+    "backbone": ("--set", "backbone.name={name}"),
+    "objective": ("--set", "{stage}.objective={name}"),
+    "attack": ("--type", "{name}"),
+    "recipe": ("--recipe", "{name}"),
+}
 
 app = typer.Typer(invoke_without_command=True, epilog=EXAMPLE)
 
@@ -51,6 +65,21 @@ def list_plugins(
         raise PluginError(f"cannot be used: {', '.join(broken)}", "repair or uninstall their owners")
 
 
+@app.command("show", epilog="Example: rushkit plugins show uniform")
+def show(
+    name: Annotated[str, typer.Argument(help="A registered name, or OWNER/NAME.")],
+    kind: Annotated[Kind | None, typer.Option("--kind", help="Its kind, where several have the name.")] = None,
+    json: Json = False,
+) -> None:
+    """A component: what it is, its options with types and defaults, and where it comes from."""
+    from dataclasses import asdict
+
+    from rushkit.description import describe
+
+    found = describe(_registry_of(name, kind), name)
+    Output(json).result(asdict(found), _shown(found))
+
+
 @app.command("new", epilog="Example: rushkit plugins new cauchy --kind noise")
 def new(
     name: Annotated[str, typer.Argument(help="The component's name; the distribution is rushkit-NAME.")],
@@ -66,6 +95,42 @@ def new(
     place = project if project.is_absolute() else f".{os.sep}{project}"
     lines = [f"wrote {project}: {', '.join(facts['files'])}", f"pip install -e {place}", f"pytest {project}"]
     Output(json).result(facts, "\n".join([*lines, plugin.example]))
+
+
+def _registry_of(name: str, kind: Kind | None) -> Registry:
+    """Return the registry of a name. Raises UsageError if no registry has it, or several."""
+    if kind is not None:
+        return REGISTRIES[kind]
+    having = [kind for kind, registry in REGISTRIES.items() if name in registry]
+    if not having:
+        known = sorted({known for registry in REGISTRIES.values() for known in registry.names()})
+        near = did_you_mean(name, known) or "`rushkit plugins` lists the names, `rushkit recipe list` rushkit's recipes"
+        raise UsageError(f"no component is called {shorten(name)!r}", near)
+    if len(having) > 1:
+        line = shell_line("rushkit", "plugins", "show", name, "--kind", having[0])
+        raise UsageError(f"{name!r} names several components: {', '.join(having)}", f"say which: {line}")
+    return REGISTRIES[having[0]]
+
+
+def _shown(found: Description) -> Group:
+    from rich.console import Group
+    from rich.table import Table
+
+    lines = [f"{found.kind} {found.name}, of {found.owner} {found.version}".rstrip(), f"from {found.source}", ""]
+    lines += [found.description or "It says nothing of itself.", ""]
+    used = _USED.get(found.kind)
+    if used and not found.name.endswith("/*"):
+        lines += [f"used as {shell_line(*(word.format(name=found.name, stage=found.stage) for word in used))}"]
+    if found.supplied:
+        lines += [f"rushkit passes {', '.join(found.supplied)}"]
+    if found.members:
+        lines += [f"names: {', '.join(found.members)}"]
+    table = Table("option", "takes", "default", "")
+    for option in found.options:
+        table.add_row(option.name, option.type, "required" if option.required else option.default, option.description)
+    if found.more is not None:
+        table.add_row("...", "", "", found.more or "further options")
+    return Group("\n".join(lines), table if table.row_count else "no options")
 
 
 def _check(registry: Registry, entry: Entry) -> dict[str, str]:

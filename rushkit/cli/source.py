@@ -39,12 +39,16 @@ def open_source(
     spec: str | None, changes: list[str] | None, verbs: str | Sequence[str], speaker: Speaker
 ) -> Checkpoint:
     """Load the checkpoint that ``--from`` means. Where no run is named, the speaker says which one is used."""
+    from rushkit.recipe.registered import REGISTERED, open_registered
     from rushkit.run.source import resolve_from
 
     source = resolve_from(spec, runs_root(changes), verbs)
     if spec is None and source.run is not None:
         speaker.say(f"from the newest run that fits: {source.run.path}")
-    return source.load(warn=speaker.warn)
+    checkpoint = source.load(warn=speaker.warn)
+    for altered in open_registered(checkpoint.meta.get(REGISTERED)):
+        speaker.warn(altered)
+    return checkpoint
 
 
 def resolve_classifier(

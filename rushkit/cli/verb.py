@@ -10,7 +10,20 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-# ``main`` takes it off the command line of every command before Typer reads it; the verbs list it.
+# ``main`` takes these two off the command line of every command before Typer reads it; the verbs list them.
+_IMPORT = Parameter(
+    "imports",
+    Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE.py",
+            help="Run a Python file of yours for the components that it registers; also in RUSHKIT_IMPORT.",
+        ),
+    ],
+)
 _DEBUG = Parameter(
     "debug",
     Parameter.KEYWORD_ONLY,
@@ -44,7 +57,7 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(command)
     def call(**values: Any) -> None:
-        del values["debug"]
+        del values["imports"], values["debug"]
         made = {
             name: kind(**{field.name: values.pop(field.name) for field in dataclasses.fields(kind)})
             for name, kind in groups.items()
@@ -53,6 +66,6 @@ def verb(command: Callable[..., None]) -> Callable[..., None]:
 
     # By name alone, so that an option with a default may stand before one without.
     named = [parameter.replace(kind=Parameter.KEYWORD_ONLY) for parameter in parameters]
-    call.__signature__ = Signature([*named, _DEBUG])  # type: ignore[attr-defined]
+    call.__signature__ = Signature([*named, _IMPORT, _DEBUG])  # type: ignore[attr-defined]
     call.__annotations__ = {}
     return call

@@ -19,6 +19,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import build_recipe, derive_recipe
 from rushkit.recipe.overrides import parse_changes
+from rushkit.recipe.registered import REGISTERED, registered_files
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.toml import Given, Table
 from rushkit.registry import BUILTIN_OWNER
@@ -65,6 +66,7 @@ class Plan:
             "recipe": toml.dumps(self.recipe.resolved()),
             "image_size": self.image_size,
             "classes": list(self.classes),
+            **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),
             "imported": self.origin.to_table(),
         }
 

@@ -31,7 +31,7 @@ class Kind(StrEnum):
     RECIPE = "recipe"
 
 
-_REGISTRIES: dict[Kind, Registry] = {
+REGISTRIES: dict[Kind, Registry] = {
     Kind.NOISE: registries.noises,
     Kind.ATTACK: registries.attacks,
     Kind.DATASET: registries.datasets,
@@ -82,11 +82,11 @@ class Plugin:
         words = "".join(word.capitalize() for word in self.name.split("-")).removesuffix(self.kind.capitalize())
         values = {
             "name": self.name,
-            "kind": _REGISTRIES[self.kind].kind,
+            "kind": REGISTRIES[self.kind].kind,
             "distribution": self.distribution,
             "module": self.module,
             "factory": "path" if self.kind == Kind.RECIPE else f"{words}{self.kind.capitalize()}",
-            "group": _REGISTRIES[self.kind].group,
+            "group": REGISTRIES[self.kind].group,
             "version": __version__,
             "example": self.example,
         }
@@ -112,14 +112,14 @@ def plan_plugin(name: str, kind: Kind) -> Plugin:
             f"{name!r} is no name for a plugin: it needs lower-case letters, digits and single dashes, a letter first",
             f"for example {near or 'my-noise'}",
         )
-    owners = {entry.owner for entry in _REGISTRIES[kind].entries() if entry.name == plugin.name}
+    owners = {entry.owner for entry in REGISTRIES[kind].entries() if entry.name == plugin.name}
     if kind == Kind.RECIPE:
         from rushkit.recipe.find import available
 
         owners |= {owner for recipe, owner in available().items() if recipe == plugin.name}
     if owners:
         raise UsageError(
-            f"there is a {_REGISTRIES[kind].kind} {plugin.name!r} already, of {', '.join(sorted(owners))}",
+            f"there is a {REGISTRIES[kind].kind} {plugin.name!r} already, of {', '.join(sorted(owners))}",
             "choose another name; `rushkit plugins` shows those that are taken",
         )
     if _is_installed(plugin.distribution):

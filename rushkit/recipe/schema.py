@@ -12,6 +12,8 @@ from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_
 
 from rushkit.errors import showable
 from rushkit.recipe.radius import beyond_pixels
+
+# pydantic before 2.13 looks for the types of Component's options in the module of a class below it.
 from rushkit.recipe.sections import (
     MAX_DRAWS,
     MAX_GRADIENT_DRAWS,
@@ -25,6 +27,8 @@ from rushkit.recipe.sections import (
     Limit,
     Norm,
     Number,
+    Option,  # noqa: F401
+    OptionName,  # noqa: F401
     Rule,
     Section,
     SplitName,

@@ -7,6 +7,8 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
 from rushkit.recipe.radius import beyond_pixels
+
+# pydantic before 2.13 looks for the types of Component's options in the module of a class below it.
 from rushkit.recipe.sections import (
     MAX_GRADIENT_DRAWS,
     STEPS,
@@ -18,6 +20,8 @@ from rushkit.recipe.sections import (
     Milestone,
     Norm,
     Number,
+    Option,  # noqa: F401
+    OptionName,  # noqa: F401
     Section,
     SplitName,
     WeightDecay,

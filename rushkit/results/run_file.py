@@ -51,6 +51,18 @@ class RunError(Record):
     message: str
 
 
+class RegisteredBy(Record):
+    """The file that registered a component, which ``--import`` names again; both texts are empty for a notebook.
+
+    Attributes:
+        file: Its name, without a folder.
+        sha256: Hash of its contents; empty if it could not be read.
+    """
+
+    file: str
+    sha256: str
+
+
 class Facts(Record):
     """The facts that are recorded when a run is created; each of them may be missing.
 
@@ -65,6 +77,7 @@ class Facts(Record):
         machine: Device, precision and threads, in words.
         seed: Seed of all draws.
         owners: Component -> the distribution that provides it.
+        registered: Component that a decorator registered -> its file.
         parent: Path of the checkpoint or run that this one builds on.
         ranks: Number of processes.
         counts: Path of the run whose counts are certified again.
@@ -88,6 +101,7 @@ class Facts(Record):
     machine: str = ""
     seed: int | None = None
     owners: dict[str, str] = Field(default_factory=dict)
+    registered: dict[str, RegisteredBy] = Field(default_factory=dict)
     parent: str | None = None
     ranks: Number | None = None
     counts: str = ""

@@ -14,6 +14,7 @@ from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.models.passes import pass_size
 from rushkit.recipe.load import default_runs_dir, read_recipe
+from rushkit.recipe.registered import REGISTERED, open_registered
 from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.source import resolve_from
@@ -78,6 +79,7 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
     text = checkpoint.meta.get("recipe")
     if not isinstance(text, str):
         raise CheckpointError(f"{checkpoint.path} does not hold a recipe", "it was not written by a training stage")
+    open_registered(checkpoint.meta.get(REGISTERED))
     return read_recipe(text, str(checkpoint.path))
 
 

@@ -10,6 +10,7 @@ from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
 from rushkit.recipe.overrides import parse_changes
+from rushkit.recipe.registered import REGISTERED, open_registered
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.variant import base_name
 from rushkit.run.checkpoint import Checkpoint
@@ -72,6 +73,8 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         run = Run.open(path, speaker)
         ranks.broadcast(str(path.resolve()))
     try:
+        for altered in open_registered(run.about.to_table().get(REGISTERED)):
+            run.speaker.warn(altered)
         stored = read_recipe(run.recipe_toml, str(path / RECIPE_FILE))
         given = {"system.precision": stored.system.precision} | dict(parse_changes(changes or []))
         derived = derive_recipe(stored, given, system=_KEPT)

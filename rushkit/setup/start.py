@@ -13,6 +13,7 @@ from rushkit.distributed import ranks
 from rushkit.files import JSON
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
+from rushkit.recipe.registered import registered_files
 from rushkit.recipe.schema import Recipe
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
@@ -70,6 +71,7 @@ def start_run(
         machine=str(machine),
         seed=recipe.system.seed,
         owners=component_owners(recipe),
+        registered=registered_files(recipe),
         parent=parent,
         ranks=ranks.world(),
         **(asked or {}),

@@ -16,6 +16,7 @@ from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.objectives import ChecksNoise, KeepsPasses, Objective
 from rushkit.recipe import toml
+from rushkit.recipe.registered import REGISTERED, registered_files
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.results.training import PseudoLabels
 from rushkit.run.folder import Run
@@ -237,6 +238,7 @@ class TrainingJob:
             "recipe": toml.dumps(self.recipe.resolved()),
             "image_size": self.image_size,
             "classes": list(self.classes),
+            **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),
             "content": self.fingerprint,
             **({} if self.pseudo is None else {PSEUDO_LABELS: self.pseudo.to_table()}),
         }

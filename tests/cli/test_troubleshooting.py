@@ -77,6 +77,9 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "<place>: <key>: unknown <kind>": (2, (*START, "--set", "noise.name=unifrom")),
     "'<name>' of <owner> cannot": (3, (*START, "--set", "noise.name=broken")),
     "<place>: <key>: the <kind>": (2, (*START, "--set", "noise.name=twice")),
+    "there is no file": (2, (*START, "--import", "gone.py")),
+    "<file> registers": (2, (*START, "--import", "nothing.py")),
+    "<file> cannot be imported": (3, (*START, "--import", "raises.py")),
 }
 
 
@@ -129,6 +132,8 @@ def components(monkeypatch) -> None:
 @pytest.mark.parametrize("start", COMMANDS)
 def test_a_command_says_what_the_page_explains(fails, runs, folder, components, start):
     (folder / "data").mkdir()
+    (folder / "nothing.py").write_text("")
+    (folder / "raises.py").write_text("1 / 0")
     code, arguments = COMMANDS[start]
     assert says(start, fails(code, *arguments).err)
 

@@ -233,6 +233,8 @@ def triangle():
 def test_every_command_of_a_page_parses_and_its_names_exist(parse, page):
     text = read(page)
     write_recipes(page)
+    # The file of --import; the noise is that of the fixture.
+    Path("triangle.py").write_text("import rushkit\n@rushkit.noises.register('of-a-file')\nclass OfAFile: ...\n")
     for command in [*commands(text), *examples(text)]:
         options = parse(*command.words)
         check_names(command, options, components=page not in PLUGINS)
