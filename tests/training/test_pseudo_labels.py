@@ -236,7 +236,7 @@ def test_a_name_of_nothing_or_of_two_is_refused(tiny):
     for number in range(2):
         run = clustered(tiny(), 5)
         run.path.rename(run.path.with_name(f"{number}-the-end"))
-    for name, message in (("the-end", "several clusterings end in"), ("nothing", "no clustering 'nothing'")):
+    for name, message in (("the-end", "2 runs end in"), ("nothing", "no clustering 'nothing'")):
         recipe = tiny(f"finetune.labels={name}", "finetune.freeze=none")
         with pytest.raises(UsageError, match=message):
             finetuning_job(recipe, None, machine_of(recipe))
