@@ -154,7 +154,7 @@ def export(
         if note:
             Output(json).speaker().warn(note)
     files = export_runs(list(chosen.values()), to, force)
-    lines = [f"{len(chosen)} runs", *(f"written: {file}" for file in files)]
+    lines = [_runs(len(chosen)), *(f"written: {file}" for file in files)]
     Output(json).result({"runs": list(map(str, chosen)), "files": list(map(str, files))}, "\n".join(lines))
 
 
@@ -180,12 +180,12 @@ def remove_runs(
     for note in filter(None, (note for _, note in named)):
         speaker.warn(note)
     lines = [f"{run.path.name}: {run.verb or run.status}, {size_words(sizes[run.path])}" for run in doomed]
-    total = f"{len(doomed)} runs, {size_words(sum(sizes.values()))}"
+    total = f"{_runs(len(doomed))}, {size_words(sum(sizes.values()))}"
     if not yes:
         _ask(lines, total)
     deleted = remove(doomed)
     rows = [{"run": str(run.path), "bytes": sizes[run.path]} for run in deleted]
-    said = f"{len(deleted)} runs, {size_words(sum(sizes[run.path] for run in deleted))}: deleted"
+    said = f"{_runs(len(deleted))}, {size_words(sum(sizes[run.path] for run in deleted))}: deleted"
     kept = [f"{run.path.name} stays: it was resumed meanwhile" for run in doomed if run not in deleted]
     Output(json).result({"deleted": rows}, "\n".join([*(lines if yes else []), said, *kept]))
 
@@ -245,6 +245,10 @@ def _ranking_table(ranking: Ranking) -> RenderableType:
         images = "" if row.number.images is None else str(row.number.images)
         table.add_row(str(place), row.id, row.model, row.recipe, row.noise, number_cell(row.number), images)
     return table
+
+
+def _runs(count: int) -> str:
+    return f"{count} run{'s' * (count != 1)}"
 
 
 def _ask(lines: Sequence[str], total: str) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +13,8 @@ from rich.text import Text
 from rushkit.recipe.toml import Toml
 from rushkit.report.beside import FigureRow, number_cell
 from rushkit.report.figures import Significance
-from rushkit.report.tables.comparison import significance_table, values_table
+from rushkit.report.table import Cell
+from rushkit.report.tables.comparison import measurement, significance_table, values_table
 from rushkit.report.terminal.render import render_table
 
 # More models than these are rows of their figures; and no more of them stand side by side in a table of keys.
@@ -43,10 +46,7 @@ def comparison_table(
             f"{name}\n{id_}" if id_ not in name else name for name, id_ in zip(names[some], ids[some], strict=True)
         ]
         parts.append(render_table(values_table(heads, {key: row[some] for key, row in rows.items()}, first="")))
-    if tests:
-        title = f"image by image (McNemar's exact test; p, Holm: corrected for these {len(tests)} tests)"
-        parts.append(render_table(significance_table(tests), title, left=True))
-    parts += map(Text, notes)
+    parts += [*_tests(tests), *map(Text, notes)]
     return Group(*parts)
 
 
@@ -62,3 +62,21 @@ def _figures(names: Sequence[str], ids: Sequence[str], figures: Sequence[FigureR
     yield table
     words = {name: name.replace("_", " ") for name in {row.name for row in figures}}
     yield Text("\n".join(f"({n}) {words[row.name]}: {row.what}" for n, row in enumerate(figures, 1)))
+
+
+def _tests(tests: Sequence[Significance]) -> Iterator[RenderableType]:
+    """Yield a table of McNemar's tests that 80 columns have room for, and what its letters stand for below it."""
+    if not tests:
+        return
+    words = list(dict.fromkeys(measurement(test.what) for test in tests))
+    letters = {word: f"({chr(ord('a') + place % 26)}{place // 26 or ''})" for place, word in enumerate(words)}
+    table = significance_table(tests)
+    rows = [(Cell(letters[row[0].text]), *row[1:]) for row in table.rows]
+    title = f"image by image (McNemar's exact test; p, Holm: corrected for these {len(tests)} tests)"
+    rendered = render_table(replace(table, rows=tuple(rows)), title, left=True)
+    rendered.box, rendered.padding = box.SIMPLE_HEAD, (0, 1, 0, 0)
+    for column in rendered.columns:
+        # A name or a figure is never broken, a heading may be.
+        column.min_width = max(len(str(cell)) for cell in column.cells)
+    yield rendered
+    yield Text("\n".join(f"{letter} {word}" for word, letter in letters.items()))

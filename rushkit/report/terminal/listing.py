@@ -43,7 +43,7 @@ class RunsTable:
         figures = [figure_of(row.run, row.record) for row in rows]
         self._figures = [_one_line(figure.words) for figure in figures]
         self._notes = [PROTOCOL_NOTE] if any(figure.needs_note for figure in figures) else []
-        self._foot = f"{len(rows)} runs, {size_words(sum(row.bytes for row in rows))}"
+        self._foot = f"{len(rows)} run{'s' * (len(rows) != 1)}, {size_words(sum(row.bytes for row in rows))}"
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         """Yield the lines for the width at hand."""
