@@ -30,7 +30,6 @@ def complete_recipes(incomplete: str) -> list[tuple[str, str]]:
 def complete_runs(incomplete: str) -> list[tuple[str, str]]:
     """Offer what names a run: recipes of which there are runs, the models that come with rushkit, then the newest ids.
 
-
     Once something is typed, the ends of ids and the paths of folders are offered as well.
     """
     from rushkit.run.shipped import shipped_models
