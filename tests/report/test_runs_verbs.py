@@ -18,6 +18,7 @@ from synthetic_runs import Runs, attack_row, attacks, evaluation, recipe_of
 from rushkit.cli.app import main
 from rushkit.rounding import percent_interval
 from rushkit.run.info import RunInfo
+from rushkit.run.shipped import shipped_models
 
 HITS = [index % 3 > 0 for index in range(60)]
 
@@ -294,6 +295,15 @@ def test_remove_refuses_a_run_that_works(fails, study):
     finally:
         lock.release()
     assert run.exists()
+
+
+def test_remove_leaves_the_models_that_come_with_rushkit(fails):
+    model = shipped_models()["shipped/digits"]
+    before = sorted(model.path.parent.rglob("*"))
+    for name in ("shipped/digits", str(model.path)):
+        for told in ("--force", "--with-children"):
+            assert "comes with rushkit" in fails(2, "runs", "remove", name, "--yes", told).err
+    assert sorted(model.path.parent.rglob("*")) == before
 
 
 def test_remove_leaves_folders_that_are_no_runs(fails, folder):
