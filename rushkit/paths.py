@@ -62,13 +62,13 @@ def read_file(path: StrPath, most: int | None = None) -> bytes:
 
 
 def read_text(path: StrPath, most: int | None = None) -> str:
-    """Return the text of a regular UTF-8 file, with line ends as ``"\\n"``.
+    """Return the text of a regular UTF-8 file, with line ends as ``"\\n"`` and without a byte order mark.
 
     Raises:
         OSError: as for ``read_file``, or the file is not UTF-8.
     """
     try:
-        return read_file(path, most).decode("utf-8").replace("\r\n", "\n").replace("\r", "\n")
+        return read_file(path, most).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise OSError(errno.EILSEQ, f"it is no text in UTF-8 (byte {error.start})", os.fspath(path)) from error
 
@@ -117,6 +117,11 @@ def exists(path: StrPath) -> bool:
 def expand(path: StrPath) -> Path:
     """Return the path with ``~`` replaced by the home folder; for an unknown user it stays as it is."""
     return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's own raises
+
+
+def expand_text(path: str) -> str:
+    """Return the path as ``expand`` does, with everything else as it was written."""
+    return os.path.expanduser(path)  # noqa: PTH111
 
 
 def cache_root() -> Path:

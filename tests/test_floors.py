@@ -17,7 +17,7 @@ MAX_LINES = 500
 # From the ground up. A module may import from a row below its own and from its own part; parts of one row do not import
 # one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
 FLOORS = (
-    {"errors", "paths", "ratio", "rounding", "interrupt", "voice"},
+    {"errors", "paths", "ratio", "rounding", "interrupt", "voice", "prose"},
     {"files"},
     {"locks"},
     {"registry", "place"},
@@ -175,7 +175,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
         {"kmeans", "labels", "optimizer"},
         {"job"},
-        {"bare_passes", "recomputation", "restore", "validation"},
+        {"bare_passes", "collapse", "recomputation", "restore", "validation"},
         {"loop"},
         {"cluster", "pretrain", "finetune", "dry_run"},
     ),
@@ -227,9 +227,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "results": (
         {"base"},
-        {"clustering"},
+        {"clustering", "notes"},
         {"words"},
-        {"evaluation", "imported", "notes", "prediction", "together", "training"},
+        {"evaluation", "imported", "prediction", "together", "training"},
         {"attacks", "auditing"},
         {"certification", "run_file"},
         {"selftest"},

@@ -27,6 +27,9 @@ class Ball:
 
     name = "ball"
 
+    # Certificates are in this norm where none is asked for: here the radius is tight.
+    own_norm = "l2"
+
     def __init__(self, scale: float | None = None, std: float | None = None, dim: int = 3072) -> None:
         given = scale if std is None else std
         if (scale is None) == (std is None) or given is None or not 0 < given < math.inf or dim < 1:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-from rushkit.certification.claim import Claim, norms_of
-from rushkit.noises import GridNoise, name_of
+from rushkit.certification.claim import Claim
+from rushkit.noises import GridNoise, name_of, norms_of
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Noise
 from rushkit.setup.model import Classifier

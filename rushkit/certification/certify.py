@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rushkit.certification.caveats import noise_words, training_warnings
+from rushkit.certification.claim import in_own_norm
 from rushkit.certification.conclude import conclude
 from rushkit.certification.draws import Sampler
 from rushkit.certification.log_checks import check_counts, parse_lines
@@ -24,7 +25,7 @@ from rushkit.errors import UsageError
 from rushkit.paths import read_text, reason
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import eps_words, norm_words
-from rushkit.recipe.schema import Certify, Recipe
+from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import Certification, Seal
 from rushkit.results.logs import CountsSubject
 from rushkit.run.checkpoint import Checkpoint
@@ -151,17 +152,20 @@ def recipe_of_counts(counts: Path) -> Recipe:
         raise UsageError(f"{path} cannot be read: {reason(error)}", "name a whole run of `rushkit certify`") from error
 
 
-def check_radii(before: Certify, settings: Certify) -> None:
+def check_radii(before: Recipe, recipe: Recipe, counts: Path) -> None:
     """Raise UsageError if radii that were asked for in one norm would silently be taken for radii in another.
 
     Args:
-        before: The settings that the radii were asked for with.
-        settings: The settings now.
+        before: The recipe that the radii were asked for with.
+        recipe: The recipe now.
+        counts: The run of that recipe.
     """
-    if settings.norm != before.norm and settings.radii and settings.radii == before.radii:
+    dim = read_counts(counts).subject.dim
+    then, settings = (in_own_norm(one.certify, build_noise(one), dim) for one in (before, recipe))
+    if settings.norm != then.norm and settings.radii and settings.radii == then.radii:
         radii, there, here = (
             ", ".join(map(eps_words, settings.radii)),
-            norm_words(before.norm),
+            norm_words(then.norm),
             norm_words(settings.norm),
         )
         raise UsageError(

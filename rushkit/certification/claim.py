@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from rushkit.certificates import CountBound, MeanBound
 from rushkit.errors import NoCertificate, PluginError, UsageError
-from rushkit.noises import Noise, Norm, TwoClassNoise, name_of, theorem_of
+from rushkit.noises import Noise, Norm, TwoClassNoise, name_of, norms_of, own_norm_of, theorem_of
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Certify, Rule
 from rushkit.statistics import (
@@ -100,24 +100,37 @@ class Claim:
         return limit if limit <= 1.001 * nearly else None
 
 
+def in_own_norm(settings: Certify, noise: Noise, dim: int) -> Certify:
+    """Return settings whose norm is one of l1, l2 and l-inf: that of the noise in place of ``auto``."""
+    if settings.norm != "auto":
+        return settings
+    return settings.model_copy(update={"norm": own_norm_of(noise, dim)})
+
+
+def norm_of(settings: Certify) -> Norm:
+    """Return the norm of settings that ``in_own_norm`` made."""
+    assert settings.norm != "auto"
+    return settings.norm
+
+
 def check_theorem(settings: Certify, noise: Noise, dim: int) -> None:
     """Raise NoCertificate if the noise has no theorem for the norm or, with ``two_class``, none for two classes.
 
     Raises PluginError if it names its theorem by something other than words.
     """
-    name = name_of(noise)
-    if settings.norm not in (known := norms_of(noise, dim)):
+    name, norm = name_of(noise), norm_of(settings)
+    if norm not in (known := norms_of(noise, dim)):
         if not known:
             # The noise itself knows best why.
-            noise.certified_radius(0.75, settings.norm, dim)
-        has = ", ".join(norm_words(norm) for norm in known)
+            noise.certified_radius(0.75, norm, dim)
+        has = ", ".join(map(norm_words, known))
         raise NoCertificate(
-            f"noise {name!r} has no theorem for {norm_words(settings.norm)}; it has: {has}",
+            f"noise {name!r} has no theorem for {norm_words(norm)}; it has: {has}",
             f"choose another one with --norm {known[0]}",
         )
     if settings.two_class and not isinstance(noise, TwoClassNoise):
         raise NoCertificate(f"noise {name!r} has no theorem for two classes", "leave certify.two_class out")
-    phrase: object = theorem_of(noise, settings.norm)
+    phrase: object = theorem_of(noise, norm)
     if not isinstance(phrase, str):
         raise PluginError(
             f"noise {name!r} names its theorem by {type(phrase).__name__}, and not in words",
@@ -137,18 +150,6 @@ def check_decides(claim: Claim) -> None:
         f"if all agree, the {short}",
         f"the smallest number that can is --samples {smallest_samples(claim)}",
     )
-
-
-def norms_of(noise: Noise, dim: int) -> list[Norm]:
-    """Return the norms that the noise has a theorem for."""
-    known: list[Norm] = []
-    for norm in get_args(Norm):
-        try:
-            noise.certified_radius(0.75, norm, dim)
-        except NoCertificate:
-            continue
-        known.append(norm)
-    return known
 
 
 def smallest_samples(claim: Claim) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rushkit.certification.procedure import Conclusion, Procedure
 from rushkit.errors import RushkitError
+from rushkit.noises import Norm
 from rushkit.paths import read_text
 from rushkit.recipe.load import read_recipe
 from rushkit.recipe.radius import ball_words
@@ -36,12 +37,14 @@ class Certified:
     """The certified radii of the images.
 
     Attributes:
+        norm: Norm of the radii.
         rule: Majority vote or mean softmax.
         alpha: Probability, for each image, that its certificate is false.
         radius: Index of an image -> certified radius, pixel units; -1 if its class is wrong or the procedure abstains.
         majority_radius: Index -> radius within which the class has at least half of the noise.
     """
 
+    norm: Norm
     rule: Rule
     alpha: float
     radius: dict[int, float]
@@ -57,14 +60,14 @@ class Certified:
             dict(zip(images, np.where(right, radii, -1.0).tolist(), strict=True))
             for radii in (certificates.radius, procedure.majority_radius(certificates))
         )
-        return cls(procedure.claim.rule, procedure.claim.alpha, radius, majority)
+        return cls(procedure.claim.norm, procedure.claim.rule, procedure.claim.alpha, radius, majority)
 
 
 def attacks_beside(recipe: Recipe, model: str, certified: Certified) -> list[EmpiricalRow]:
     """Compare each finished attack on the same model, noise, images and norm with the certificates at its radius.
 
     Args:
-        recipe: The recipe of the certification; its data, noise and certify sections decide which attacks count.
+        recipe: The recipe of the certification; its data, noise and split decide which attacks count.
         model: Hash of the checkpoint.
         certified: The certified radii.
 
@@ -73,7 +76,9 @@ def attacks_beside(recipe: Recipe, model: str, certified: Certified) -> list[Emp
         The chance is None under the mean rule: a vote may fail arbitrarily often even if the mean is above 1/2.
     """
     return [
-        row for folder, attack in _attacks_on(recipe, model) if (row := _row(folder, attack, certified)) is not None
+        row
+        for folder, attack in _attacks_on(recipe, model, certified.norm)
+        if (row := _row(folder, attack, certified)) is not None
     ]
 
 
@@ -121,8 +126,8 @@ def chance_of_losses(lost: int, compared: int, images: int, samples: int, votes:
     return float(false[-1] * unlucky[-1] + np.maximum(-np.diff(false), 0.0) @ unlucky[:-1])
 
 
-def _attacks_on(recipe: Recipe, model: str) -> Iterator[tuple[Path, AttackRow]]:
-    """Yield the rows of all finished attacks of a model on the recipe's data and split, under its noise and norm."""
+def _attacks_on(recipe: Recipe, model: str, norm: Norm) -> Iterator[tuple[Path, AttackRow]]:
+    """Yield the rows of all finished attacks of a model on the recipe's data and split, under its noise, in a norm."""
     for run in find_runs(recipe.system.runs_dir):
         attacked = run.about.hashes.get("parent")
         if run.verb != "attack" or run.status != "finished" or attacked != model:
@@ -133,7 +138,7 @@ def _attacks_on(recipe: Recipe, model: str) -> Iterator[tuple[Path, AttackRow]]:
             continue
         if isinstance(results, Attacks) and theirs.data == recipe.data and theirs.noise == recipe.noise:
             for row in results.attacks:
-                if row.split.endswith(f"/{recipe.certify.split}") and row.norm == recipe.certify.norm:
+                if row.split.endswith(f"/{recipe.certify.split}") and row.norm == norm:
                     yield run.path, row
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rushkit.certificates import threshold_probability
 from rushkit.certification.all_splits import AllSplits
-from rushkit.certification.claim import Bound, Claim, check_decides, check_theorem
+from rushkit.certification.claim import Bound, Claim, check_decides, check_theorem, in_own_norm, norm_of
 from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.certification.procedure import Procedure
 from rushkit.certification.sequential import Sequential
@@ -35,15 +35,17 @@ def choose_procedure(settings: Certify, noise: Noise, dim: int, mode: Mode | Non
         UsageError: settings are incompatible, there are too few draws to certify at this alpha, or a radius is larger
             than any distance between two images.
     """
+    settings = in_own_norm(settings, noise, dim)
+    norm = norm_of(settings)
     for radius in settings.radii:
-        check_eps(settings.norm, radius, dim, "radius")
+        check_eps(norm, radius, dim, "radius")
     counted = mode is not None
     if mode is None and settings.radii and not _counts_all(settings, noise):
         mode = "sequential"
     if mode != "sequential":
         return choose_image_procedure(settings, noise, dim, mode)
     check_theorem(settings, noise, dim)
-    bars = [threshold_probability(noise, radius, settings.norm, dim) for radius in settings.radii]
+    bars = [threshold_probability(noise, radius, norm, dim) for radius in settings.radii]
     claim = _claim(settings, noise, dim, _sequential_bound(settings, counted=counted), settings.alpha)
     # A radius that no probability reaches is refuted without a draw.
     claim = replace(claim, p0=min((bar for bar in bars if bar < 1.0), default=0.5))
@@ -66,6 +68,7 @@ def choose_image_procedure(
     Raises:
         NoCertificate, UsageError: as for ``choose_procedure``.
     """
+    settings = in_own_norm(settings, noise, dim)
     check_theorem(settings, noise, dim)
     if mode != "fixed" and isinstance(noise, FiniteNoise) and _counts_all(settings, noise):
         claim = _claim(settings, noise, dim, "exhaustive", 0.0, predicts)
@@ -84,7 +87,7 @@ def _counts_all(settings: Certify, noise: Noise) -> bool:
 def _claim(settings: Certify, noise: Noise, dim: int, bound: Bound, alpha: float, predicts: bool = False) -> Claim:
     return Claim(
         noise=noise,
-        norm=settings.norm,
+        norm=norm_of(settings),
         dim=dim,
         alpha=alpha,
         bound=bound,

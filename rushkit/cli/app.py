@@ -30,11 +30,13 @@ from rushkit.cli import (
     report,
     runs,
 )
+from rushkit.cli.home import with_home
 from rushkit.cli.imports import take_imports
 from rushkit.cli.once import take_once
 from rushkit.distributed.last_words import Kind, leave_words
 from rushkit.errors import Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
+from rushkit.prose import fitted
 from rushkit.registrations import registered_by
 from rushkit.voice import unfailing_output
 
@@ -149,7 +151,7 @@ def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments or bool(os.environ.get("RUSHKIT_DEBUG"))
     try:
         # Every command takes it, though only the verbs list it: the hint below offers it for any of them.
-        words = [word for word in arguments if word != "--debug"]
+        words = [with_home(word) for word in arguments if word != "--debug"]
         _refuse_empty(words)
         # And so for --import.
         words, files = take_imports(words)
@@ -243,5 +245,6 @@ def _complain(message: str, hint: str | None, kind: Kind = "cause", code: int = 
         return
     if current_place().rank:
         text = f"rank {current_place().rank}: {text}"
+    text = fitted(text, sys.stderr)
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     sys.stderr.write(f"\x1b[31m{text}\x1b[0m\n" if colour else f"{text}\n")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rushkit.run.speaker import Speaker
 
 NAME = "certify"
-EXAMPLE = "Example: rushkit certify --norm l1 --samples 10000 --skip 20"
+EXAMPLE = "Example: rushkit certify --samples 10000 --skip 20"
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def _from_counts(
     before = recipe_of_counts(counts)
     recipe = derive_recipe(before, changes or [], flags=options.keys())
     if not options.radius:
-        check_radii(before.certify, recipe.certify)
+        check_radii(before, recipe, counts)
     procedure_of_counts(recipe, counts, checkpoint)
     asked = CertifyAsked(counts=str(counts.resolve()))
     with start_run(NAME, recipe, speaker, str(counts), asked.facts()) as run:

@@ -11,7 +11,7 @@ from rushkit.cli.complete import complete_runs, complete_targets
 from rushkit.cli.options import NAMES_A_RUN, Changes, Output, Ranks, numbers
 from rushkit.cli.source import check_flags, open_source
 from rushkit.cli.verb import verb
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
@@ -85,7 +85,8 @@ def command(*, options: Options, changes: Changes = None, ranks: Ranks, output: 
     with start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None) as run:
         results = cluster(recipe, checkpoint, counts, options.split, options.starts, run)
     output.result(results, clusters_table(results))
-    speaker.say(f"run: {run.path}\nnext: train on them with --set pretrain.labels={run.path.name}, or finetune.labels")
+    change = shell_line("--set", f"pretrain.labels={run.path.name}")
+    speaker.say(f"run: {run.path}\nnext: train on them with {change}, or finetune.labels")
 
 
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
@@ -95,9 +96,9 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
 
     if options.source is not None and options.source.startswith(PRETRAINED):
         if options.target is None:
+            command = shell_line("rushkit", "cluster", "--from", options.source, "--to", "cifar10", "--clusters", 10)
             raise UsageError(
-                f"which images? {options.source} is of no run, so --to is missing",
-                f"for example: rushkit cluster --from {options.source} --to cifar10 --clusters 10",
+                f"which images? {options.source} is of no run, so --to is missing", f"for example: {command}"
             )
         return derive_recipe(pretrained_recipe(options.source, options.target), changes), None
     if options.target is not None:

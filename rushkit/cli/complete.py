@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rushkit.errors import showable
+from rushkit.paths import expand
 
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo
@@ -98,7 +99,7 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
 
 
 def _root() -> Path:
-    return Path(os.environ.get("RUSHKIT_RUNS") or "runs")
+    return expand(os.environ.get("RUSHKIT_RUNS") or "runs")
 
 
 def _newest(runs: Sequence[RunInfo], incomplete: str, called: Callable[[str], str]) -> list[tuple[str, str]]:

@@ -9,13 +9,21 @@ import typer
 from rushkit.cli.complete import complete_datasets
 from rushkit.cli.options import Json, Output
 from rushkit.errors import DataError, UsageError
+from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
     from rushkit.recipe.toml import Table
 
 app = typer.Typer(help="List data sets, fetch their files, check them.", no_args_is_help=True)
 DataDir = Annotated[
-    str, typer.Option("--data-dir", envvar="RUSHKIT_DATA", help="The folder that data sets lie in.", show_default=True)
+    str,
+    typer.Option(
+        "--data-dir",
+        envvar="RUSHKIT_DATA",
+        help="The folder that data sets lie in.",
+        show_default=True,
+        callback=expand_text,
+    ),
 ]
 Name = Annotated[str, typer.Argument(help="A data set's name.", autocompletion=complete_datasets)]
 Changes = Annotated[

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from rushkit.cli.options import Changes, Json, Output
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
+from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
     from rushkit.doctor import Examination
@@ -30,7 +31,7 @@ def command(*, changes: Changes = None, json: Json = False) -> None:
     keys = dict(parse_changes(changes or []))
     folder = keys.get("system.data_dir") or os.environ.get("RUSHKIT_DATA") or "data"
     device = keys.get("system.device") or os.environ.get("RUSHKIT_DEVICE") or "auto"
-    facts = examine(str(device), str(folder), runs_root(changes))
+    facts = examine(str(device), expand_text(str(folder)), runs_root(changes))
     lines = advice(facts)
     table = Table(show_header=False)
     for name, words in _rows(facts).items():

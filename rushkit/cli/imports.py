@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 
 from rushkit.errors import UsageError
+from rushkit.paths import expand_text
 from rushkit.registrations import VARIABLE
 
 FLAG = "--import"
@@ -21,7 +22,7 @@ def take_imports(words: Sequence[str]) -> tuple[list[str], list[str]]:
         UsageError: ``--import`` stands at the end, without its file.
     """
     rest: list[str] = []
-    files = [file for file in os.environ.get(VARIABLE, "").split(os.pathsep) if file]
+    files = [expand_text(file) for file in os.environ.get(VARIABLE, "").split(os.pathsep) if file]
     waiting = False
     for word in words:
         if waiting or word.startswith(f"{FLAG}="):

@@ -14,7 +14,9 @@ import typer
 from rushkit.cli.complete import complete_changes, complete_runs
 from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
+from rushkit.paths import expand_text
 from rushkit.place import current_place
+from rushkit.prose import width_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -57,7 +59,10 @@ Samples = Annotated[
 
 
 RunsDir = Annotated[
-    str, typer.Option("--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True)
+    str,
+    typer.Option(
+        "--runs-dir", envvar="RUSHKIT_RUNS", help="The folder of runs.", show_default=True, callback=expand_text
+    ),
 ]
 
 
@@ -69,7 +74,14 @@ class NormName(StrEnum):
     LINF = "linf"
 
 
-NormOfBall = Annotated[NormName | None, typer.Option("--norm", help="The norm of the ball; else the recipe's (l2).")]
+NormOfBall = Annotated[
+    NormName | None,
+    typer.Option(
+        "--norm",
+        help="The norm of the ball; else the recipe's, or the noise's own: l1 under uniform, Laplace and split noise, "
+        "l2 under Gaussian noise.",
+    ),
+]
 Alpha = Annotated[
     float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; else 0.001.")
 ]
@@ -98,10 +110,13 @@ class Output:
             return
         from rich.console import Console
 
-        from rushkit.bar import Showable
+        from rushkit.bar import Showable, with_prose_wrapped
 
         # In a narrow pipe a table would be cut and lose its figures.
-        width = None if sys.stdout.isatty() else 160
+        width = 160
+        if sys.stdout.isatty():
+            width = width_of(sys.stdout)
+            text = with_prose_wrapped(text, width)
         # The text is plain: [section] of a recipe is no style of rich.
         Console(soft_wrap=True, width=width, highlight=False, markup=False, emoji=False).print(Showable(text))
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
 
 NAME = "predict"
-EXAMPLE = "Example: rushkit predict photo.png holiday/ --norm l1"
+EXAMPLE = "Example: rushkit predict photo.png holiday/"
 # Enough to tell the class. The recipe's certify.samples bound the radius closely, and take a CPU minutes for an image.
 SAMPLES = 1000
 

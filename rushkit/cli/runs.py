@@ -69,6 +69,8 @@ def show(
     json: Json = False,
 ) -> None:
     """What a run was made with, what came out and was measured of it, what it builds on, and how to go on with it."""
+    from rich.text import Text
+
     from rushkit.report.numbers import numbers_of
     from rushkit.report.terminal.headline import figures, needs_protocol_note
     from rushkit.results.words import PROTOCOL_NOTE
@@ -107,7 +109,7 @@ def show(
     if card := model_card(path):
         lines[:0] = [*card.splitlines(), ""]
         family["card"] = card
-    Output(json).result({**facts, **family, **found}, "\n".join(lines))
+    Output(json).result({**facts, **family, **found}, Text("\n".join(lines)))
 
 
 @app.command("best", epilog="Example: rushkit runs best --by robust_accuracy")
@@ -279,7 +281,7 @@ def _next_steps(run: RunInfo, path: Path) -> dict[str, str]:
         name = name_of(path) or path
         steps["measure it"] = f"{shell_line('rushkit', 'evaluate', '--from', name)}, and attack, audit, certify, report"
     elif run.status == "finished" and run.verb == "cluster":
-        steps["train on its labels"] = f"--set pretrain.labels={path.name}, or finetune.labels"
+        steps["train on its labels"] = f"{shell_line('--set', f'pretrain.labels={path.name}')}, or finetune.labels"
     steps["started with"] = command_of(run) or "a Python program"
     return steps
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rushkit.errors import UsageError
+from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
@@ -20,7 +21,7 @@ def runs_root(changes: list[str] | None) -> str:
     from rushkit.recipe.load import default_runs_dir
     from rushkit.recipe.overrides import parse_changes
 
-    return str(dict(parse_changes(changes or [])).get("system.runs_dir") or default_runs_dir())
+    return expand_text(str(dict(parse_changes(changes or [])).get("system.runs_dir") or default_runs_dir()))
 
 
 def check_flags(changes: list[str] | None, flags: Iterable[Override] = ()) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
-from rushkit.results.base import StageResults
+from rushkit.results.training import Finetuning, Pretraining
 from rushkit.rounding import figure
 
 _WORDS = {
@@ -26,10 +27,11 @@ def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
     return table
 
 
-def trained_words(results: StageResults, folder: Path, next_command: str) -> str:
+def trained_words(results: Pretraining | Finetuning, folder: Path, next_command: str) -> Text:
     """Return the figures of a training, its folder, and the command that uses it."""
     figures = {key: value for key, value in results.to_table().items() if isinstance(value, float)}
     words = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
     if "knn_accuracy" in figures:
         words += " (clean images; labels are used for this look only)"
-    return f"{words}\nrun: {folder}\nnext: {next_command}"
+    words += "".join(f"\nnote: {note.text}" for note in results.notes)
+    return Text(f"{words}\nrun: {folder}\nnext: {next_command}")

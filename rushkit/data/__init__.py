@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rushkit.errors import DataError
+from rushkit.paths import expand_text
 from rushkit.registries import datasets as _registry
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class Description:
 
 def default_root() -> str:
     """Return the default folder of data sets: ``$RUSHKIT_DATA``, else ``data`` in the working folder."""
-    return os.environ.get("RUSHKIT_DATA") or "data"
+    return expand_text(os.environ.get("RUSHKIT_DATA") or "data")
 
 
 def describe(name: str, root: str | None = None, **options: Any) -> Description:

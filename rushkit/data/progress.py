@@ -1,4 +1,4 @@
-"""Progress of a download or a decoding: a bar on a terminal, a logged line every few seconds elsewhere.
+"""Progress of a download or a decoding: a bar on a terminal, logged lines elsewhere, ever more seldom.
 
 ``logging.getLogger("rushkit").setLevel(logging.WARNING)`` silences both.
 """
@@ -39,12 +39,13 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
 
 
 def _lines(title: str) -> Progress:
-    last = time.monotonic()
+    began = last = time.monotonic()
 
     def report(done: int, total: int) -> None:
         nonlocal last
-        if time.monotonic() - last >= bar.LINE_SECONDS:
-            last = time.monotonic()
+        now = time.monotonic()
+        if now - last >= bar.line_pause(now - began):
+            last = now
             logger.info("%s: %s", title, f"{100 * done / total:.0f}%" if total else done)
 
     return report

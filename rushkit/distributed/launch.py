@@ -17,6 +17,7 @@ from rushkit import interrupt
 from rushkit.distributed.last_words import LastWords, read_words
 from rushkit.errors import UsageError
 from rushkit.place import JOB_FOLDER, take_place
+from rushkit.prose import fitted
 
 _INTERRUPTED = interrupt.EXIT_CODE
 _ORPHANED = 1
@@ -202,7 +203,7 @@ def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
     """Print the error of the job, once, and return its exit code."""
     cause = next((word for word in words if word.kind == "cause"), None)
     if cause is not None:
-        sys.stderr.write(cause.text)
+        sys.stderr.write(fitted(cause.text, sys.stderr))
         return cause.code
     spoken = {word.rank for word in words}
     for rank, code in enumerate(codes):
@@ -213,9 +214,9 @@ def _report(codes: Sequence[int | None], words: list[LastWords]) -> int:
         return 0
     if _INTERRUPTED in codes or not codes:
         stops = sorted((word for word in words if word.kind != "consequence"), key=lambda word: word.kind != "stop")
-        sys.stderr.write(stops[0].text if stops else "error: interrupted\n")
+        sys.stderr.write(fitted(stops[0].text, sys.stderr) if stops else "error: interrupted\n")
         return _INTERRUPTED
-    sys.stderr.write(words[0].text if words else "")
+    sys.stderr.write(fitted(words[0].text, sys.stderr) if words else "")
     return 1
 
 

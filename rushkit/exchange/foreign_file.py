@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from rushkit.errors import CheckpointError, NumericsError, first_few, shorten
+from rushkit.errors import CheckpointError, NumericsError, first_few, shell_line, shorten
 from rushkit.exchange.foreign_bounds import PickledObject, archive_names, check_bounds
 from rushkit.paths import read_file, reason
 from rushkit.results.imported import Origin
@@ -89,13 +90,14 @@ def read_foreign(path: str | Path) -> ForeignWeights:
 
 def how_to_convert(path: Path) -> str:
     """Explain how the owner of a file that holds more than tensors can convert it."""
+    code = (
+        f'import torch; m = torch.load({json.dumps(str(path))}, map_location="cpu", weights_only=False); '
+        'm = m.get("state_dict", m.get("model", m)) if isinstance(m, dict) else m; '
+        'torch.save(m.state_dict() if hasattr(m, "state_dict") else dict(m), "weights.pt")'
+    )
     return (
         "such a file can run code when it is opened, so rushkit does not; if you trust it, convert it where it was "
-        "written, with its own packages installed:\n"
-        'python -c "import torch; '
-        f"m = torch.load({str(path)!r}, map_location='cpu', weights_only=False); "
-        "m = m.get('state_dict', m.get('model', m)) if isinstance(m, dict) else m; "
-        "torch.save(m.state_dict() if hasattr(m, 'state_dict') else dict(m), 'weights.pt')\""
+        f"written, with its own packages installed:\n{shell_line('python', '-c', code)}"
     )
 
 

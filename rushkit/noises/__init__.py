@@ -8,8 +8,9 @@ the code asks for with ``isinstance``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, TypeVar, get_args, runtime_checkable
 
+from rushkit.errors import NoCertificate, PluginError
 from rushkit.registries import noises as _registry
 
 if TYPE_CHECKING:
@@ -135,6 +136,16 @@ class StatesTheorem(Noise, Protocol):
 
 
 @runtime_checkable
+class PrefersNorm(Noise, Protocol):
+    """A noise that says in which norm its certificates are where none is asked for: where its theorem is tight."""
+
+    @property
+    def own_norm(self) -> Norm:
+        """The norm."""
+        ...
+
+
+@runtime_checkable
 class NamedNoise(Noise, Protocol):
     """A noise that messages call by a name of its own."""
 
@@ -157,6 +168,38 @@ def is_data_dependent(noise: Noise) -> bool:
 def name_of(noise: Noise) -> str:
     """Return the name of a noise for messages: its own name, or that of its class."""
     return noise.name if isinstance(noise, NamedNoise) else type(noise).__name__
+
+
+def own_norm_of(noise: Noise, dim: int) -> Norm:
+    """Return the norm of certificates where none is asked for.
+
+    It is the noise's own; of a noise without one it is l2, or else the first norm that it has a theorem for, and l2
+    again if it has none.
+
+    Raises:
+        PluginError: the noise names something else.
+    """
+    if isinstance(noise, PrefersNorm):
+        if noise.own_norm not in get_args(Norm):
+            raise PluginError(
+                f"noise {name_of(noise)!r} has the own norm {noise.own_norm!r}",
+                f"repair it: {', '.join(get_args(Norm))}",
+            )
+        return noise.own_norm
+    known = norms_of(noise, dim)
+    return known[0] if known and "l2" not in known else "l2"
+
+
+def norms_of(noise: Noise, dim: int) -> list[Norm]:
+    """Return the norms that the noise has a theorem for, in images of ``dim`` pixel values."""
+    known: list[Norm] = []
+    for norm in get_args(Norm):
+        try:
+            noise.certified_radius(0.75, norm, dim)
+        except NoCertificate:
+            continue
+        known.append(norm)
+    return known
 
 
 def theorem_of(noise: Noise, norm: Norm) -> str:

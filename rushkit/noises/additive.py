@@ -47,6 +47,7 @@ class AdditiveNoise(ABC):
     std: float
     name: ClassVar[str]
     std_per_scale: ClassVar[float] = 1.0
+    own_norm: ClassVar[Norm]
     theorems: ClassVar[Mapping[Norm, str]]
     draws_anew: ClassVar[bool] = True
 

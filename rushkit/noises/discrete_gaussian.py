@@ -43,6 +43,7 @@ class DiscreteGaussian(Gaussian):
     """
 
     name: ClassVar[str] = "discrete-gaussian"
+    own_norm: ClassVar[Norm] = "l2"
     theorems: ClassVar[Mapping[Norm, str]] = dict.fromkeys(get_args(Norm), "Neyman-Pearson, less the sampler's error")
     # Between grey levels δ is the nearest level to x + ε, minus x: one image's δ means nothing for another.
     data_dependent: ClassVar[bool] = True

@@ -28,6 +28,7 @@ class Gaussian(AdditiveNoise):
     """
 
     name: ClassVar[str] = "gaussian"
+    own_norm: ClassVar[Norm] = "l2"
     theorems: ClassVar[Mapping[Norm, str]] = dict.fromkeys(get_args(Norm), "Neyman-Pearson, tight")
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

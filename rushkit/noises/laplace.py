@@ -29,6 +29,7 @@ class Laplace(AdditiveNoise):
 
     name: ClassVar[str] = "laplace"
     std_per_scale: ClassVar[float] = math.sqrt(2.0)
+    own_norm: ClassVar[Norm] = "l1"
     theorems: ClassVar[Mapping[Norm, str]] = {
         "l1": "differential method, tight",
         "l2": "differential method, even moments",

@@ -72,6 +72,7 @@ class Split:
     name: ClassVar[str] = "split"
     # δ is the middle of a cell minus the pixel: one image's δ means nothing for another.
     data_dependent: ClassVar[bool] = True
+    own_norm: ClassVar[Norm] = "l1"
     theorems: ClassVar[Mapping[Norm, str]] = {
         "l1": "share of splits that differ",
         "l2": "l1 radius / sqrt(d)",

@@ -27,6 +27,7 @@ class Uniform(AdditiveNoise):
 
     name: ClassVar[str] = "uniform"
     std_per_scale: ClassVar[float] = 1.0 / math.sqrt(3.0)
+    own_norm: ClassVar[Norm] = "l1"
     theorems: ClassVar[Mapping[Norm, str]] = dict.fromkeys(get_args(Norm), "overlap of boxes, tight")
 
     def _draw(self, out: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -219,6 +219,15 @@ class LearnsLabels(Protocol):
 
 
 @runtime_checkable
+class Contrasts(Protocol):
+    """A contrastive objective that says what its loss is where all projections are the same, which is a collapse."""
+
+    def chance_loss(self, batch_size: int) -> float:
+        """Return that loss, for a batch of so many images of all ranks together."""
+        ...
+
+
+@runtime_checkable
 class KeepsPasses(Protocol):
     """An objective that says how much of its batch it keeps for a backward pass; others keep two views or versions."""
 

@@ -12,7 +12,7 @@ from rushkit.attacks.ascend import ascend, attacking
 from rushkit.models.branches import twin
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import gather_over_ranks
-from rushkit.objectives.nt_xent import check_temperature, nt_xent
+from rushkit.objectives.nt_xent import chance_loss, check_temperature, nt_xent
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
@@ -57,6 +57,10 @@ class Acl(Attacked, Projected):
     def attach(self, network: Network, shape: tuple[int, int, int, int]) -> nn.Module:
         """Return the clean branch as ``clean``, unless no clean view has a part in the loss."""
         return nn.ModuleDict({} if self.stream == "adversarial" else {"clean": twin(network)})
+
+    def chance_loss(self, batch_size: int) -> float:
+        """Return ln(2B - 1); see ``Contrasts``."""
+        return chance_loss(batch_size)
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the loss of two views of each image."""

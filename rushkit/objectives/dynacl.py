@@ -16,7 +16,7 @@ from rushkit.errors import UsageError
 from rushkit.models.branches import follow, twin
 from rushkit.objectives.attacked import Attacked
 from rushkit.objectives.gather import gather_over_ranks
-from rushkit.objectives.nt_xent import check_temperature, nt_xent
+from rushkit.objectives.nt_xent import chance_loss, check_temperature, nt_xent
 from rushkit.objectives.projector import Projected
 
 if TYPE_CHECKING:
@@ -100,6 +100,10 @@ class DynAcl(Attacked, Projected):
             for branch in (network, memory["clean"]):
                 branch.requires_grad_(False)
         return memory
+
+    def chance_loss(self, batch_size: int) -> float:
+        """Return ln(2B - 1); see ``Contrasts``."""
+        return chance_loss(batch_size)
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield the loss of two views of each image; k follows after the step."""

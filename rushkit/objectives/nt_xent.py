@@ -129,6 +129,11 @@ class _Gram(torch.autograd.Function):
         return (gradients[0] + gradients[0].T) @ rows
 
 
+def chance_loss(batch_size: int) -> float:
+    """Return NT-Xent of two views where all projections of a batch are the same: ln(2B - 1), at every temperature."""
+    return math.log(2 * batch_size - 1)
+
+
 @dataclass(frozen=True, repr=False)
 class Rush(Projected):
     """The paper's pre-training objective: NT-Xent of two views, with smoothing noise on the second (RUSH, eq. 11).
@@ -152,6 +157,10 @@ class Rush(Projected):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(temperature={self.temperature:g}, noise_on={self.noise_on!r})"
+
+    def chance_loss(self, batch_size: int) -> float:
+        """Return ln(2B - 1); see ``Contrasts``."""
+        return chance_loss(batch_size)
 
     def losses(self, network: Network, memory: nn.Module, batch: Batch) -> Iterator[Tensor]:
         """Yield NT-Xent of two views, over the projections of all ranks if several train together.

@@ -43,7 +43,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
         UsageError: no such recipe.
     """
     if name.endswith(".toml") or "/" in name or os.sep in name:
-        path = (beside / name) if beside and not Path(name).is_absolute() else expand(name)
+        path = (beside or Path()) / expand(name)
         if is_file(path):
             return path
         if name.endswith(".toml"):

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from rushkit import registries
 from rushkit.errors import UsageError, did_you_mean, shorten
+from rushkit.paths import expand_text
 from rushkit.recipe import toml
 from rushkit.recipe.components import component_lines
 from rushkit.recipe.draft import Draft
@@ -61,7 +62,7 @@ def said_in_files(name: str, key: str) -> Toml:
 
 def default_runs_dir() -> str:
     """Return the default folder of runs: ``$RUSHKIT_RUNS``, else ``runs`` in the working folder."""
-    return os.environ.get("RUSHKIT_RUNS") or "runs"
+    return expand_text(os.environ.get("RUSHKIT_RUNS") or "runs")
 
 
 def read_recipe(text: str, origin: str) -> Recipe:

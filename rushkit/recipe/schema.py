@@ -8,9 +8,18 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal, Self, get_args
 
-from pydantic import BeforeValidator, Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from rushkit.errors import showable
+from rushkit.paths import expand_text
 from rushkit.recipe.radius import beyond_pixels
 
 # pydantic before 2.13 looks for the types of Component's options in the module of a class below it.
@@ -181,7 +190,11 @@ class Certify(Section):
     may draw; without, all draws are made and every image gets the largest radius that they show.
     """
 
-    norm: Norm = Field(default="l2", description="of the certified ball")
+    norm: Norm | Literal["auto"] = Field(
+        default="auto",
+        description="of the certified ball; auto: the noise's own, in which its theorem is tight (l1 under uniform, "
+        "Laplace and split noise, l2 under Gaussian noise)",
+    )
     samples: int = Field(
         default=100_000, ge=1, le=1_000_000_000, description="draws that bound the probability of the class"
     )
@@ -220,6 +233,10 @@ class Certify(Section):
         return radii
 
 
+# They say where this machine keeps things, so ``~`` is this machine's, and not that of who reads the recipe elsewhere.
+FolderName = Annotated[str, AfterValidator(expand_text)]
+
+
 class System(Section):
     """Where and how it runs. Folders change no figure; ``seed``, ``precision`` and ``device`` change draws or rounding.
 
@@ -246,8 +263,8 @@ class System(Section):
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what the device has memory for"
     )
-    data_dir: str = Field(default="data", min_length=1, description="the folder that data sets lie in")
-    runs_dir: str = Field(default="runs", min_length=1, description="the folder that runs are made in")
+    data_dir: FolderName = Field(default="data", min_length=1, description="the folder that data sets lie in")
+    runs_dir: FolderName = Field(default="runs", min_length=1, description="the folder that runs are made in")
     tensorboard: bool = Field(
         default=False, description="training also writes its metrics for TensorBoard, into the run's `tensorboard/`"
     )

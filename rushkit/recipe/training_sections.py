@@ -231,6 +231,12 @@ class Validation(Section):
     choose: Literal["clean", "robust"] = Field(
         default="clean", description="the accuracy whose maximum marks the best checkpoint"
     )
+    patience: int = Field(
+        default=0,
+        ge=0,
+        description="epochs without a better accuracy, of those that `choose` looks at, after which the training ends "
+        "early; 0: never",
+    )
 
     @field_validator("eps", "step_size")
     @classmethod

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from rushkit.results.base import Count, Record
 
-# Codes of notes on an attack, which say why its figures may not be what a reader expects.
+# Codes of notes on an attack or a training, which say why its figures may not be what a reader expects.
 NoteCode = Literal[
     # AutoAttack ran in its version for random models, the default on a smoothed classifier.
     "rand-version",
@@ -35,6 +35,10 @@ NoteCode = Literal[
     "gradient-zero",
     # The logits of some images were NaN or infinite at every query of a search.
     "logits-not-finite",
+    # A pre-training has collapsed: its loss stands at that of equal projections, or its features have rank one.
+    "collapsed",
+    # A training ended before its last epoch, because validation images showed no gain for as long as was asked.
+    "stopped-early",
     # Any other note, for example from a plugin's attack.
     "other",
 ]

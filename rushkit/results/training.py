@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import Field
+
 from rushkit.results.base import Count, Number, Record, Share, StageResults
+from rushkit.results.notes import Note
 
 
 class KnnProtocol(Record):
@@ -79,6 +82,7 @@ class Pretraining(StageResults):
         knn_protocol: How it is measured; None if it is not.
         teacher: The encoder that it learnt from; None for an objective without a teacher.
         labels: Where its labels come from; None for a training without labels.
+        notes: That it collapsed, if it did.
     """
 
     stage: Literal["pretrain"] = "pretrain"
@@ -89,6 +93,7 @@ class Pretraining(StageResults):
     knn_protocol: KnnProtocol | None
     teacher: Teacher | None = None
     labels: PseudoLabels | None = None
+    notes: list[Note] = Field(default_factory=list)
 
 
 class ValidationProtocol(Record):
@@ -121,6 +126,7 @@ class Finetuning(StageResults):
         validation_protocol: How they are attacked; None where they are not.
         average_decay: Decay of the moving average that the weights are; None for weights as the last step left them.
         labels: Where its labels come from; None for those of the data set.
+        notes: That it stopped early, if it did.
     """
 
     stage: Literal["finetune"] = "finetune"
@@ -135,3 +141,4 @@ class Finetuning(StageResults):
     validation_protocol: ValidationProtocol | None = None
     average_decay: Share | None = None
     labels: PseudoLabels | None = None
+    notes: list[Note] = Field(default_factory=list)

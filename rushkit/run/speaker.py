@@ -9,6 +9,7 @@ from collections.abc import Callable
 from rushkit.bar import Progress, is_terminal
 from rushkit.errors import showable
 from rushkit.place import current_place
+from rushkit.prose import fitted
 from rushkit.voice import unfailing
 
 
@@ -56,11 +57,16 @@ class Speaker:
         self._out(f"warning: {text}", shown=True, to_stderr=True, style="33")
 
     def progress(self, total: int | None, label: str, unit: str = "steps", *, start: int = 0) -> Progress:
-        """Return a progress display for one piece of work, for a ``with`` block. Inside another one it is silent."""
-        nested = self._progress is not None and self._progress.shown
-        silent = nested or self.verbosity < 0 or self.rank != 0
-        progress = Progress(total, label, unit, start=start, quiet=silent)
-        if not nested:
+        """Return a progress display for one piece of work, for a ``with`` block.
+
+        Inside another one it has no line of its own: that of the other says how far it is. With ``-v`` it has no rows,
+        since each is a message then.
+        """
+        outer = self._progress if self._progress is not None and self._progress.shown else None
+        silent = outer is not None or self.verbosity < 0 or self.rank != 0
+        progress = Progress(total, label, unit, start=start, quiet=silent, within=outer)
+        progress.rows = self.verbosity < 1 or is_terminal(unfailing(sys.stderr))
+        if outer is None:
             self._progress = progress
         return progress
 
@@ -75,6 +81,7 @@ class Speaker:
         stream = unfailing(sys.stderr if to_stderr or self.json else sys.stdout)
         terminal = is_terminal(stream)
         # A line that goes to a terminal has to pass above the bar that may be on it.
+        text = fitted(text, stream)
         if terminal and self._progress is not None and self._progress.write(text):
             return
         coloured = style and terminal and not os.environ.get("NO_COLOR")

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, PluginError
+from rushkit.results.notes import Note
+from rushkit.rounding import percent
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 
@@ -27,13 +29,20 @@ class EpochLog:
         run: The run that the metrics are written to.
         stage: Name of the stage, for the hint about a loss that is not finite.
         best_by: The figure whose maximum marks the best epoch; None for no best epoch.
+        patience: Epochs without a better one after which the training is over; 0: it is never over early.
+
+    Attributes:
+        epochs: The figures of the epochs that ended.
     """
 
-    def __init__(self, run: Run, stage: str, best_by: str | None) -> None:
+    def __init__(self, run: Run, stage: str, best_by: str | None, patience: int = 0) -> None:
         self._run = run
         self._stage = stage
         self._best_by = best_by
+        self._patience = patience
         self._best = -math.inf
+        self._best_epoch = self._looked_at = 0
+        self.epochs: list[dict[str, float]] = []
         self._unread: list[tuple[int, int, float, dict[str, Tensor]]] = []
         self._losses: dict[int, list[float]] = {}
 
@@ -48,7 +57,7 @@ class EpochLog:
             if line.get("kind") == "epoch":
                 self._losses.pop(line["epoch"] - 1, None)
                 figures = {name: value for name, value in line.items() if name not in ("step", "epoch", "kind")}
-                self.is_best(figures)
+                self._ended(figures)
         return figures
 
     def add(self, step: int, epoch: int, rate: float, loss: Tensor, noted: Mapping[str, Tensor] = _NOTHING) -> None:
@@ -93,11 +102,36 @@ class EpochLog:
     def end_epoch(self, epoch: int, step: int, figures: dict[str, float]) -> bool:
         """Write the figures of an epoch (from 0) that ended with a step (from 1), and return whether it is the best."""
         self._run.metrics.append(step=step, epoch=epoch + 1, kind="epoch", **figures)
-        return self.is_best(figures)
+        return self._ended(figures)
 
-    def is_best(self, figures: dict[str, float]) -> bool:
-        """Return whether an epoch's figures are better than those of every epoch before it."""
-        value = figures.get(self._best_by or "", -math.inf)
+    @property
+    def losses(self) -> list[float]:
+        """The mean losses of the epochs that ended."""
+        return [figures["loss"] for figures in self.epochs]
+
+    def over(self) -> Note | None:
+        """Return why the training is over before its last epoch; None if it goes on.
+
+        It depends on the figures of epochs alone, so that a resumed training ends where an unbroken one does.
+        """
+        waited = self._looked_at - self._best_epoch
+        if not self._patience or waited < self._patience or self._looked_at < len(self.epochs):
+            return None
+        return Note(
+            code="stopped-early",
+            text=f"stopped early after epoch {len(self.epochs)}: no better {str(self._best_by).replace('_', ' ')} than "
+            f"that of epoch {self._best_epoch}, {percent(self._best)} %, for {waited} epochs",
+            figures={"epoch": len(self.epochs), "best_epoch": self._best_epoch, "best": self._best},
+        )
+
+    def _ended(self, figures: dict[str, float]) -> bool:
+        """Count an epoch, and return whether its figures are better than those of every epoch before it."""
+        self.epochs.append(figures)
+        value = figures.get(self._best_by or "")
+        if value is None:
+            return False
+        self._looked_at = len(self.epochs)
         better = value > self._best
-        self._best = max(value, self._best)
+        if better:
+            self._best, self._best_epoch = value, len(self.epochs)
         return better

@@ -89,10 +89,11 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         if job.average is not None:
             run.speaker.say(f"the weights are averaged: their moving average, decay {settings.average.decay}, is saved")
         job.record_labels(run)
-        figures = train(job, run, machine, recipe.system.seed)
+        trained = train(job, run, machine, recipe.system.seed)
+        figures = trained.figures
         results = Finetuning(
             recipe=recipe.name,
-            epochs=settings.epochs,
+            epochs=trained.epochs,
             source=None if source is None else str(source.path),
             loaded=0 if report is None else len(report.loaded),
             trainable=trainable,
@@ -102,6 +103,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             validation_protocol=attacked,
             average_decay=settings.average.decay or None,
             labels=job.pseudo,
+            notes=trained.notes,
         )
         return run.write_results(results)
 
@@ -176,7 +178,9 @@ def finetuning_job(
         columns=(len(classes),),
     ).with_table(table)
     # Validation images have classes, which are nothing to tell clusters by.
-    return validated(job, dataset, machine) if table is None else job, report, trainable
+    speaker = None if run is None else run.speaker
+    measured = validated(job, dataset, machine, speaker) if table is None else job
+    return measured, report, trainable
 
 
 def _clusters(recipe: Recipe, split: Split, run: Run | None) -> Table | None:
@@ -188,7 +192,13 @@ def _clusters(recipe: Recipe, split: Split, run: Run | None) -> Table | None:
     settings = recipe.finetune
     if not settings.labels:
         return None
-    for key, said in (("extra.path", settings.extra.path), ("validation.steps", settings.validation.steps)):
+    checks = settings.validation
+    of_classes = {
+        "extra.path": settings.extra.path,
+        "validation.steps": checks.steps,
+        "validation.patience": checks.patience,
+    }
+    for key, said in of_classes.items():
         if said:
             raise UsageError(
                 f"finetune.{key} = {said} is about images with classes, and finetune.labels names clusters",

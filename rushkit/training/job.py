@@ -60,6 +60,7 @@ class TrainingJob:
         set_modes: Puts the network into the stage's training mode; called before each epoch.
         evaluate: Measures the network after each epoch.
         best_by: The name of the value whose maximum marks the best checkpoint; None for no best checkpoint.
+        patience: Epochs without a better value of it after which the training ends early; 0: it does not.
         average: Averages the weights, and the averages are what is measured and saved; None for the live ones.
         extra: Extra training images that make up a part of every batch; None for none.
         teacher: The encoder that the network learns from, which the memory holds; None for none.
@@ -87,6 +88,7 @@ class TrainingJob:
     set_modes: Callable[[], None]
     evaluate: Evaluator = no_evaluation
     best_by: str | None = None
+    patience: int = 0
     average: Average | None = None
     extra: Extra | None = None
     teacher: nn.Module | None = None
@@ -118,9 +120,9 @@ class TrainingJob:
                 f"for example --set {self.stage}.batch_size={max(2, len(self.split) // 4)}",
             )
 
-    def with_evaluation(self, evaluate: Evaluator, best_by: str | None = None) -> TrainingJob:
+    def with_evaluation(self, evaluate: Evaluator, best_by: str | None = None, patience: int = 0) -> TrainingJob:
         """Return the same job, measured after each epoch; ``best_by`` names the value that chooses the checkpoint."""
-        return replace(self, evaluate=evaluate, best_by=best_by)
+        return replace(self, evaluate=evaluate, best_by=best_by, patience=patience)
 
     def with_table(self, table: Table | None) -> TrainingJob:
         """Return the same job with the labels of a clustering; None changes nothing."""

@@ -72,16 +72,24 @@ def predict(bank: Tensor, labels: Tensor, queries: Tensor, k: int, temperature: 
 
 
 def accuracy(
-    encoder: nn.Module, bank: Split, queries: Split, k: int, temperature: float, classes: int, machine: Machine
+    encoder: nn.Module,
+    bank: Split,
+    queries: Split,
+    k: int,
+    temperature: float,
+    classes: int,
+    machine: Machine,
+    advance: Callable[[int], object] | None = None,
 ) -> float:
     """Return the accuracy on labelled queries of the vote of their neighbours in a labelled bank, without noise.
 
-    All ranks must call it: they share the work and get the same answer.
+    All ranks must call it: they share the work and get the same answer. ``advance`` is told how many images of bank
+    and queries have passed the encoder, of all ranks.
     """
     assert bank.labels is not None
     assert queries.labels is not None
-    bank_features = features(encoder, bank.images, machine)
-    query_features = features(encoder, queries.images, machine)
+    bank_features = features(encoder, bank.images, machine, advance)
+    query_features = features(encoder, queries.images, machine, advance)
     labels = bank.labels.to(machine.device)
     right = torch.zeros((), dtype=torch.int64)
     for start in ranks.own(range(0, len(queries), _BATCH)):

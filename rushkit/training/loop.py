@@ -13,6 +13,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import Interrupted, PluginError, UsageError, shell_line
 from rushkit.interrupt import uninterrupted
 from rushkit.models.draws import kept_draws, seed_draws
+from rushkit.results.notes import Note
 from rushkit.rounding import figure
 from rushkit.run.folder import Run
 from rushkit.run.optimizer_state import optimizer_tensors
@@ -20,6 +21,7 @@ from rushkit.run.signals import graceful_stop
 from rushkit.setup.model import NOISE_DRAWN
 from rushkit.system import Machine, generator
 from rushkit.training.batch import Draws, StepBatch
+from rushkit.training.collapse import CollapseWatch
 from rushkit.training.epoch_log import EpochLog
 from rushkit.training.job import TrainingJob
 from rushkit.training.mixing import Feed
@@ -49,7 +51,22 @@ def watching_steps(watch: Callable[[int], None]) -> Iterator[None]:
         _watchers.remove(watch)
 
 
-def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, float]:
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        figures: Those of the last epoch by name: ``loss`` and the values that the job measures. Empty if they are lost.
+        epochs: How many epochs it took.
+        notes: That it stopped early, or has collapsed.
+    """
+
+    figures: dict[str, float]
+    epochs: int
+    notes: list[Note]
+
+
+def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> Trained:
     """Train from the run's last checkpoint, or from the start, to the end.
 
     Every draw comes from a generator seeded by (seed, purpose, epoch, step), so a run that was stopped anywhere and
@@ -64,7 +81,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
         seed: Seeds the order of the images, the views and the noise.
 
     Returns:
-        The figures of the last epoch by name: ``loss`` and the values that the job measures. Empty if they are lost.
+        The figures of the last epoch, and what is to be noted of it.
 
     Raises:
         UsageError: the batch does not divide over the ranks in pre-training.
@@ -79,7 +96,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
     draws = Draws(job.views, job.noise)
     resumed_at = restore(job, run, optimizer, draws)
     _prepare(job, run, machine)
-    log = EpochLog(run, stage, job.best_by)
+    log = EpochLog(run, stage, job.best_by, job.patience)
+    watch_collapse = CollapseWatch(job, run, machine)
     figures = log.restore(resumed_at)
     saver = _Saver(job, run, optimizer, log, draws)
     run.checkpoints.keep = settings.keep
@@ -88,8 +106,8 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
         graceful_stop(lambda name: run.speaker.say(f"{name}: saving, then stopping")) as stop,
         run.speaker.progress(job.steps, stage, "steps", start=resumed_at) as progress,
     ):
-        stopping, rate = False, 0.0
-        for epoch in range(resumed_at // per_epoch, settings.epochs):
+        epoch, stopping, rate = resumed_at // per_epoch, False, 0.0
+        while epoch < settings.epochs and not log.over():
             job.set_modes()
             for step in range(max(resumed_at, epoch * per_epoch), (epoch + 1) * per_epoch):
                 index = step - epoch * per_epoch
@@ -123,11 +141,13 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> dict[str, 
             with machine.uncompiled():
                 figures = {"loss": log.mean_loss(epoch), **dict(job.evaluate(epoch + 1))}
             best = log.end_epoch(epoch, (epoch + 1) * per_epoch, figures)
+            epoch += 1
             words = ", ".join(f"{name} {figure(name, value)}" for name, value in figures.items())
-            run.speaker.detail(f"epoch {epoch + 1}/{settings.epochs}: {words}")
-            progress.row(epoch=epoch + 1, **figures, lr=rate)
-            saver.after_epoch((epoch + 1) * per_epoch, best, stopping)
-    return figures
+            run.speaker.detail(f"epoch {epoch}/{settings.epochs}: {words}")
+            progress.row(epoch=epoch, **figures, lr=rate)
+            watch_collapse(log.losses)
+            saver.after_epoch(epoch * per_epoch, best, stopping, last=log.over() is not None)
+    return Trained(figures, epoch, [note for note in (log.over(), watch_collapse.at_end(log.losses)) if note])
 
 
 @dataclass(frozen=True)
@@ -148,9 +168,9 @@ class _Saver:
         if done % self.job.interval == 0:
             self._save(done)
 
-    def after_epoch(self, done: int, best: bool, stopping: bool) -> None:
-        """Save or stop, if due, after ``done`` steps at the end of an epoch."""
-        if best or stopping or done % self.job.interval == 0 or done == self.job.steps:
+    def after_epoch(self, done: int, best: bool, stopping: bool, last: bool = False) -> None:
+        """Save or stop, if due, after ``done`` steps at the end of an epoch; the ``last`` one is always saved."""
+        if best or stopping or last or done % self.job.interval == 0 or done == self.job.steps:
             self._save(done, best)
         if stopping:
             self._stop(done)

@@ -14,6 +14,7 @@ from rushkit.recipe.schema import Knn, Recipe
 from rushkit.results.training import KnnProtocol, Pretraining
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
+from rushkit.run.speaker import Speaker
 from rushkit.setup import components, networks
 from rushkit.setup.start import machine_of, machine_of_run, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
@@ -58,7 +59,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher), run=run)
         searched = neighbours(recipe, dataset, job.split)
         if searched is not None:
-            evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine_of(recipe))
+            evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine_of(recipe), run.speaker)
             # Test images choose nothing, not even a checkpoint.
             chooses = _query_split(recipe, dataset) == "validation"
             job = job.with_evaluation(evaluate, "knn_accuracy" if chooses else None)
@@ -72,15 +73,17 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         if record is not None:
             run.speaker.say(f"the teacher: {record.in_words()}")
         job.record_labels(run)
-        figures = train(job, run, machine, recipe.system.seed)
+        trained = train(job, run, machine, recipe.system.seed)
+        figures = trained.figures
         results = Pretraining(
             recipe=recipe.name,
-            epochs=settings.epochs,
+            epochs=trained.epochs,
             loss=figures.get("loss"),
             knn_accuracy=figures.get("knn_accuracy"),
             knn_protocol=searched and knn_protocol(settings.knn, *searched, chooses=job.best_by is not None),
             teacher=record,
             labels=job.pseudo,
+            notes=trained.notes,
         )
         return run.write_results(results)
 
@@ -176,10 +179,12 @@ def knn_protocol(settings: Knn, bank: Split, queries: Split, chooses: bool = Fal
 
 
 def _knn_accuracy(
-    job: TrainingJob, settings: Knn, searched: tuple[Split, Split], machine: Machine, epochs: int
+    job: TrainingJob, settings: Knn, searched: tuple[Split, Split], machine: Machine, speaker: Speaker, epochs: int
 ) -> Iterator[tuple[str, float]]:
     """Measure the nearest-neighbour accuracy every few epochs, and after the last one."""
     if epochs % settings.every == 0 or epochs == job.settings.epochs:
         encoder, classes = job.network.encoder, len(job.classes)
-        accuracy = knn.accuracy(encoder, *searched, settings.k, settings.temperature, classes, machine)
+        with speaker.progress(sum(map(len, searched)), "kNN", "images") as bar:
+            k, temperature = settings.k, settings.temperature
+            accuracy = knn.accuracy(encoder, *searched, k, temperature, classes, machine, bar.advance)
         yield "knn_accuracy", accuracy

@@ -97,7 +97,7 @@ def _outcome_depends_on(recipe: Recipe, stage: str) -> dict[str, object]:
     if recipe.finetune.validation.choose == "clean":
         # Accuracies under different attacks do not compare, but here they choose nothing.
         attack = f"{stage}.validation."
-        free |= {key for key in flat if key.startswith(attack) and key != f"{attack}choose"}
+        free |= {key for key in flat if key.startswith(attack) and key not in (f"{attack}choose", f"{attack}patience")}
     keys: dict[str, object] = {
         key: value for key, value in flat.items() if key.partition(".")[0] in parts and key not in free
     }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from rushkit.attacks.pgd import PGD
+from rushkit.bar import Progress
 from rushkit.data import Dataset
 from rushkit.data.memory import Split, limit
 from rushkit.distributed import ranks
@@ -17,6 +18,7 @@ from rushkit.models.passes import pass_size
 from rushkit.recipe.radius import ball_words, eps_words
 from rushkit.recipe.schema import Validation
 from rushkit.results.training import ValidationProtocol
+from rushkit.run.speaker import Speaker
 from rushkit.setup.components import load_split, to_float
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.start import machine_of
@@ -32,19 +34,23 @@ CLEAN, ROBUST = "validation_accuracy", "validation_robust_accuracy"
 _BLOCK = 256
 
 
-def validated(job: TrainingJob, dataset: Dataset, machine: Machine) -> TrainingJob:
+def validated(job: TrainingJob, dataset: Dataset, machine: Machine, speaker: Speaker | None = None) -> TrainingJob:
     """Return a job of fine-tuning that is measured on validation images after each epoch, where there are any.
 
+    ``speaker`` shows how far a measurement is; None shows nothing.
+
     Raises:
-        UsageError: they are to be attacked, and there are none.
+        UsageError: they are to be attacked, or to end the training early, and there are none.
     """
     recipe, settings = job.recipe, job.recipe.finetune.validation
     if recipe.data.validation or "validation" in dataset.splits:
-        held_out = HeldOut(job, load_split(recipe, dataset, "validation"), settings, machine, machine_of(recipe))
-        return job.with_evaluation(held_out, CLEAN if settings.choose == "clean" else ROBUST)
-    if settings.steps:
+        images, figures = load_split(recipe, dataset, "validation"), machine_of(recipe)
+        held_out = HeldOut(job, images, settings, machine, figures, speaker or Speaker(-1))
+        return job.with_evaluation(held_out, CLEAN if settings.choose == "clean" else ROBUST, settings.patience)
+    if settings.steps or settings.patience:
+        does = "attacks" if settings.steps else "stops early by"
         raise UsageError(
-            "finetune.validation attacks validation images, and no training images are held out",
+            f"finetune.validation {does} validation images, and no training images are held out",
             "for example --set data.validation=1000",
         )
     return job
@@ -60,6 +66,7 @@ class HeldOut:
         settings: Whether, when and how they are attacked.
         machine: Device and precision of the training, in which attacks search.
         figures: Device and precision of the votes.
+        speaker: Shows the progress.
     """
 
     job: TrainingJob
@@ -67,6 +74,7 @@ class HeldOut:
     settings: Validation
     machine: Machine
     figures: Machine
+    speaker: Speaker
 
     def __call__(self, epochs: int) -> Iterator[tuple[str, float]]:
         """Yield the accuracy on clean images, each under one draw of the noise, and where it is due that under attack.
@@ -77,14 +85,17 @@ class HeldOut:
         network, machine, seed = self.job.product.eval(), self.machine, self.job.recipe.system.seed
         chunk = pass_size(network, tuple(self.images.images.shape[1:]), machine)
         g = smoothed(network, self.job.noise, 1, chunk, self.figures)
-        yield CLEAN, count_outcomes(g, self.images, 1, seed, machine.device).accuracy("majority")
+        with self.speaker.progress(len(self.images), "validation", "images") as bar:
+            accuracy = count_outcomes(g, self.images, 1, seed, machine.device, bar).accuracy("majority")
+        yield CLEAN, accuracy
         settings = self.settings
         if settings.steps and (epochs % settings.every == 0 or epochs == self.job.settings.epochs):
             # Gradients may be of low precision, votes are not.
             search = None if machine.precision == "float32" else in_precision(network, machine)
             g = SmoothedClassifier(network, self.job.noise, settings.samples, chunk, seed=0, search=search)
-            with frozen(network):
-                yield ROBUST, robust_accuracy(g, self.attacked_images(), settings, seed, machine.device)
+            images = self.attacked_images()
+            with frozen(network), self.speaker.progress(len(images), "validation attack", "images") as bar:
+                yield ROBUST, robust_accuracy(g, images, settings, seed, machine.device, bar)
 
     def attacked_images(self) -> Split:
         """Return the images that are attacked."""
@@ -105,7 +116,12 @@ class HeldOut:
 
 
 def robust_accuracy(
-    g: SmoothedClassifier, images: Split, settings: Validation, seed: int, device: torch.device
+    g: SmoothedClassifier,
+    images: Split,
+    settings: Validation,
+    seed: int,
+    device: torch.device,
+    progress: Progress | None = None,
 ) -> float:
     """Return the share of images that a model still classifies rightly after PGD; the same on every rank.
 
@@ -115,6 +131,7 @@ def robust_accuracy(
         settings: The attack.
         seed: Seeds its draws and those of the votes.
         device: The model's.
+        progress: Displays the number of images done.
     """
     assert images.labels is not None
     pgd = PGD(
@@ -133,6 +150,8 @@ def robust_accuracy(
         x_adv = pgd.run(g, x, y.to(device)).x_adv
         votes = g.keyed_tally(x_adv, keys, seed, "validation attack", settings.samples).votes.cpu()
         right += (first_argmax(votes.double()) == y).sum()
+        if progress is not None:
+            progress.advance(len(images.images[start : start + _BLOCK * ranks.world()]))
     return ranks.total(right).item() / len(images)
 
 

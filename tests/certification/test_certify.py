@@ -390,7 +390,7 @@ class TestSplits:
 @pytest.fixture(scope="module")
 def attacked(trained):
     changes = {
-        "attack": [{"type": "pgd", "norm": "l2", "eps": 0.002, "samples": [16], "limit": 8, "steps": 2}],
+        "attack": [{"type": "pgd", "norm": "l1", "eps": 0.002, "samples": [16], "limit": 8, "steps": 2}],
         "system.runs_dir": runs(trained),
     }
     recipe = derive_recipe(trained[0], changes, {})
@@ -403,7 +403,7 @@ class TestBesideAttacks:
     def test_both_are_shown_on_the_images_that_both_looked_at(self, trained, whole, attacked):
         (row,) = recertify(trained[0], whole[0].path).to_json()["empirical"]
         outcomes = json.loads((attacked.path / "results.json").read_text())["attacks"][0]["outcomes"]
-        assert (row["norm"], row["eps"], row["images"]) == ("l2", 0.002, 6)
+        assert (row["norm"], row["eps"], row["images"]) == ("l1", 0.002, 6)
         # The first six of the eight images under attack are the certified ones: smaller limits are subsets.
         assert row["empirical"] == sum(outcomes["right"]["majority"][:6])
         labels = dict(zip(whole[1]["outcomes"]["images"], whole[1]["outcomes"]["labels"], strict=True))
@@ -434,7 +434,7 @@ class TestBesideAttacks:
         assert found["empirical"][0]["broken"]
 
     def test_attacks_under_another_noise_or_norm_are_not_shown(self, trained, whole, attacked):
-        settings = trained[0].certify.model_copy(update={"norm": "l1"})
+        settings = trained[0].certify.model_copy(update={"norm": "l2"})
         assert not recertify(trained[0].model_copy(update={"certify": settings}), whole[0].path).empirical
 
 

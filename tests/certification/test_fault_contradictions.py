@@ -63,6 +63,7 @@ def beside(trained, counts, monkeypatch, tmp_path):
             trained[0],
             {
                 "attack": [{"type": "pgd", "norm": "l2", "eps": 0.001, "samples": [16], "limit": IMAGES, "steps": 1}],
+                "certify.norm": "l2",
                 "certify.rule": rule,
                 "system.runs_dir": str(tmp_path / "runs"),
             },

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from commands import TINY, only, sets
+from hints import problems, repeats
 from PIL import Image
 from safetensors.torch import save_file
 
@@ -135,7 +136,11 @@ def test_a_command_says_what_the_page_explains(fails, runs, folder, components, 
     (folder / "nothing.py").write_text("")
     (folder / "raises.py").write_text("1 / 0")
     code, arguments = COMMANDS[start]
-    assert says(start, fails(code, *arguments).err)
+    err = fails(code, *arguments).err
+    assert says(start, err)
+    hint = err.partition("hint: ")[2]
+    assert problems(hint) == []
+    assert not repeats(hint, arguments)
 
 
 def photos(folder: Path) -> None:

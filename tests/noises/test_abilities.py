@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from rushkit import noises
-from rushkit.errors import NoCertificate, UsageError
+from rushkit.errors import NoCertificate, PluginError, UsageError
 from rushkit.noises import (
     DataDependentNoise,
     DeterministicNoise,
@@ -17,16 +17,21 @@ from rushkit.noises import (
     GridNoise,
     NamedNoise,
     Norm,
+    PrefersNorm,
     StatesTheorem,
     TwoClassNoise,
     is_data_dependent,
     is_deterministic,
     name_of,
+    own_norm_of,
     settled,
     theorem_of,
 )
 
-ABILITIES = (TwoClassNoise, GridNoise, FiniteNoise, DataDependentNoise, DeterministicNoise, NamedNoise, StatesTheorem)
+ABILITIES = (
+    TwoClassNoise, GridNoise, FiniteNoise, DataDependentNoise, DeterministicNoise, NamedNoise, StatesTheorem,
+    PrefersNorm,
+)  # fmt: skip
 
 
 class Plain:
@@ -90,7 +95,7 @@ def test_a_plugins_noise_has_the_abilities_whose_members_it_has():
     ],
 )
 def test_the_noises_of_rushkit_have_these(name, more):
-    assert abilities(noises.create(name, scale=0.25)) == more | {NamedNoise, StatesTheorem}
+    assert abilities(noises.create(name, scale=0.25)) == more | {NamedNoise, StatesTheorem, PrefersNorm}
 
 
 def test_an_ability_can_be_denied_by_its_value():
@@ -119,3 +124,29 @@ def test_every_noise_states_a_theorem_for_each_norm_and_refuses_another(name):
     assert all(theorem_of(noise, norm) for norm in get_args(Norm))
     with pytest.raises(UsageError, match="l3"):
         theorem_of(noise, "l3")
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [("uniform", "l1"), ("laplace", "l1"), ("split", "l1"), ("gaussian", "l2"), ("discrete-gaussian", "l2")],
+)
+def test_a_noise_prefers_the_norm_in_which_its_theorem_is_tight(name, norm):
+    assert own_norm_of(noises.create(name, scale=0.25), 3072) == norm
+
+
+class InOne(Plain):
+    """A plugin's noise with a theorem in l-inf alone."""
+
+    def certified_radius(self, p, norm, dim):
+        return 0.1 if norm == "linf" else super().certified_radius(p, norm, dim)
+
+
+def test_a_silent_noise_has_l2_or_else_the_first_norm_with_a_theorem():
+    assert [own_norm_of(noise, 3072) for noise in (Plain(), InOne(), noises.create("none"))] == ["l2", "linf", "l2"]
+
+
+def test_an_own_norm_that_is_none_is_the_plugins_fault():
+    noise = InOne()
+    noise.own_norm = "l3"
+    with pytest.raises(PluginError, match="'InOne' has the own norm 'l3'"):
+        own_norm_of(noise, 3072)

@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from rushkit.bar import BYTES, Progress
+from rushkit.bar import BYTES, Progress, line_pause
 from rushkit.place import Place
 from rushkit.run.speaker import Speaker
 
@@ -53,24 +53,83 @@ def test_a_pipe_gets_a_line_every_few_seconds_with_rate_and_time_left():
 
 def test_the_rate_is_that_of_the_last_minute_and_in_the_end_that_of_the_whole():
     clock, stream = Clock(), io.StringIO()
-    with Progress(1000, "attack", "images", stream=stream, clock=clock, line_seconds=10) as bar:
+    with Progress(1000, "attack", "images", stream=stream, clock=clock) as bar:
         clock.now += 100
         bar.advance(1)
         for _ in range(20):
             clock.now += 10
             bar.advance(10)
     lines = stream.getvalue().splitlines()
-    assert "0.01 images/s" in lines[0]
+    assert lines[0] == "attack: 1/1000 images"
     assert "1 images/s" in lines[-2]
     assert "13 min 19 s left" in lines[-2]
     assert "0.67 images/s, in 5 min 0 s" in lines[-1]
 
 
+def test_a_day_in_a_pipe_is_a_few_hundred_lines_and_the_first_come_every_5_seconds():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(86_400, "pretrain", stream=stream, clock=clock) as bar:
+        for _ in range(100):
+            clock.now += 1
+            bar.advance()
+        assert len(stream.getvalue().splitlines()) == 20
+        for _ in range(86_300):
+            clock.now += 1
+            bar.advance()
+    assert 200 < len(stream.getvalue().splitlines()) < 300
+    assert [line_pause(elapsed) for elapsed in (0, 100, 3600, 86_400)] == [5, 5, 180, 600]
+
+
+def left(text: str) -> bool:
+    return "left" in text or "/s" in text
+
+
+def shown_after(*advances: tuple[float, int], total: int = 1000) -> str:
+    """The last line after units (seconds that they took, how many) were done, before the work ended."""
+    clock, stream = Clock(), io.StringIO()
+    with Progress(total, "audit", stream=stream, clock=clock) as bar:
+        for seconds, units in advances:
+            clock.now += seconds
+            bar.advance(units)
+        return stream.getvalue().splitlines()[-1]
+
+
+def test_a_first_step_and_a_stall_and_a_change_of_pace_give_no_time_left():
+    # The first step compiles; a second one is no rate yet; the third makes it one.
+    assert not left(shown_after((60, 1)))
+    assert not left(shown_after((60, 1), (5, 1)))
+    assert "0.2 steps/s, 1 h 23 min left" in shown_after((60, 1), (5, 1), (5, 1))
+    # Ten quick steps, then one that takes its time, of which advance(0) tells.
+    assert "1 steps/s" in shown_after(*[(1, 1)] * 10)
+    assert not left(shown_after(*[(1, 1)] * 10, (45, 0)))
+    # Items of very different cost say nothing about those to come.
+    assert not left(shown_after((5, 10), (5, 10), (5, 1)))
+
+
+def test_an_epochs_figures_are_in_a_pipe_too_with_those_that_only_some_epochs_have():
+    clock, stream = Clock(), io.StringIO()
+    with Progress(30, "pretrain", stream=stream, clock=clock) as bar:
+        for epoch in range(1, 4):
+            clock.now += 2
+            bar.advance(10)
+            bar.row(epoch=epoch, loss=1 / epoch, **({"knn_accuracy": 0.5} if epoch == 2 else {}))
+    assert [line for line in stream.getvalue().splitlines() if "epoch" in line] == [
+        "pretrain: epoch 2, loss 0.5, knn 50.0 %, time 2.0 s",
+        "pretrain: epoch 3, loss 0.333, time 2.0 s",
+    ]
+    stream.truncate(0)
+    with Progress(30, "pretrain", stream=stream, clock=Clock()) as bar:
+        bar.row(epoch=1, loss=1.0, knn_accuracy=0.25)
+        bar.row(epoch=2, loss=0.5)
+    assert "pretrain: epoch 2, loss 0.5, time 0.0 s, knn 25.0 % (epoch 1)" in stream.getvalue()
+
+
 def test_a_resumed_run_counts_from_where_it_was_but_its_rate_is_its_own():
     clock, stream = Clock(), io.StringIO()
     with Progress(100, "pretrain", start=90, stream=stream, clock=clock) as bar:
-        clock.now += 5
-        bar.advance(5)
+        for _ in range(5):
+            clock.now += 1
+            bar.advance(1)
     assert stream.getvalue().splitlines() == [
         "pretrain: 95/100 steps, 1 steps/s, 5.0 s left",
         "pretrain: 95/100 steps, 1 steps/s, in 5.0 s",
@@ -80,8 +139,9 @@ def test_a_resumed_run_counts_from_where_it_was_but_its_rate_is_its_own():
 def test_an_unknown_total_has_no_time_left():
     clock, stream = Clock(), io.StringIO()
     with Progress(None, "certify", "samples", stream=stream, clock=clock) as bar:
-        clock.now += 5
-        bar.advance(50_000)
+        for _ in range(5):
+            clock.now += 1
+            bar.advance(10_000)
     assert stream.getvalue().splitlines()[0] == "certify: 50000 samples, 10000 samples/s"
 
 
@@ -106,12 +166,13 @@ def test_values_are_read_only_when_they_are_shown():
 def test_a_terminal_gets_a_bar_with_the_same_words():
     clock, stream = Clock(), Terminal()
     with Progress(10, "pretrain", stream=stream, clock=clock) as bar:
-        clock.now += 1
-        bar.advance(5, loss=0.25)
+        for _ in range(5):
+            clock.now += 1
+            bar.advance(1, loss=0.25)
         assert bar.write("[bold] is no markup here")
     shown = plain(stream.getvalue())
     assert "━" in shown
-    assert "pretrain: 5/10 steps, 5 steps/s, 1.0 s left, loss 0.25" in shown
+    assert "pretrain: 5/10 steps, 1 steps/s, 5.0 s left, loss 0.25" in shown
     assert "[bold] is no markup here" in shown
 
 
@@ -198,6 +259,20 @@ def test_progress_inside_progress_is_silent(capsys):
     with speaker.progress(1, "next") as bar:
         bar.advance()
     assert [line.split(":")[0] for line in capsys.readouterr().err.splitlines()] == ["outer", "next"]
+
+
+def test_the_line_of_the_outer_progress_says_how_far_its_part_is():
+    clock, stream = Clock(), io.StringIO()
+    with (
+        Progress(10, "pretrain", stream=stream, clock=clock) as bar,
+        Progress(600, "kNN", "images", quiet=True, clock=clock, within=bar) as part,
+    ):
+        clock.now += 5
+        part.advance(200)
+    assert stream.getvalue().splitlines() == [
+        "pretrain: 0/10 steps, kNN 200/600 images",
+        "pretrain: 0/10 steps, in 5.0 s",
+    ]
 
 
 def test_a_loss_is_shown_without_keeping_its_graph_alive():
@@ -321,9 +396,10 @@ def test_a_low_terminal_shows_fewer_epochs_and_always_the_bar(monkeypatch):
     assert "pretrain" in shown[4]
 
 
-def test_rows_are_for_terminals_only():
-    for stream, quiet in ((io.StringIO(), False), (Terminal(), True)):
+def test_a_quiet_progress_and_one_without_rows_have_none():
+    for stream, quiet in ((Terminal(), True), (io.StringIO(), False)):
         with Progress(10, "pretrain", stream=stream, clock=Clock(), quiet=quiet) as bar:
+            bar.rows = quiet
             bar.row(epoch=1, loss=0.5)
         assert "epoch" not in stream.getvalue()
 
@@ -339,6 +415,7 @@ def test_no_color_leaves_the_table_without_colours(monkeypatch):
 def test_bytes_are_shown_in_units_that_fit():
     clock, stream = Clock(), io.StringIO()
     with Progress(3 << 20, "downloading", BYTES, stream=stream, clock=clock) as bar:
-        clock.now += 10
-        bar.advance(1 << 20)
-    assert stream.getvalue().splitlines()[0] == "downloading: 1.0 MiB/3.0 MiB, 102.4 KiB/s, 20 s left"
+        for _ in range(4):
+            clock.now += 2.5
+            bar.advance(1 << 18)
+    assert stream.getvalue().splitlines()[1] == "downloading: 1.0 MiB/3.0 MiB, 102.4 KiB/s, 20 s left"

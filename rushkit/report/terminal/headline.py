@@ -186,7 +186,8 @@ def _numbers(results: Pretraining | Finetuning) -> list[str]:
     numbers = {key: value for key, value in results.to_table().items() if isinstance(value, int | float)}
     teacher = results.teacher if isinstance(results, Pretraining) else None
     taught = [f"teacher: {teacher.in_words()}"] if teacher else []
-    return [*(f"{key}: {value:.6g}" for key, value in numbers.items()), *taught]
+    notes = [f"note: {note.text}" for note in results.notes]
+    return [*(f"{key}: {value:.6g}" for key, value in numbers.items()), *taught, *notes]
 
 
 def _imported(results: Imported) -> list[str]:

@@ -45,7 +45,7 @@ _CLAIMS = (
 )
 _INTERVALS = "a case is caught if a check fails that names its fault; intervals are 95% Wilson over the cases"
 _RATIO = (
-    "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the\n"
+    "‖f(x) − f(x')‖₂ / ‖x − x'‖₂, features of unit length, {} images without noise; the "
     "interval is a bootstrap over images. Ascent gives a lower bound of the local Lipschitz constant."
 )
 
@@ -227,7 +227,7 @@ def export_table(results: Exported) -> RenderableType:
         else "",
     }
     table = _facts(f"exported {results.part}, {results.format}", rows)
-    return Group(table, Text("\n".join(["to load it:", *results.load]))) if results.load else table
+    return Group(table, "to load it:", *results.load) if results.load else table
 
 
 def _facts(title: str, rows: Mapping[str, object]) -> Table:
