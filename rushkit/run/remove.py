@@ -49,8 +49,6 @@ def plan_removal(runs: Sequence[RunInfo], with_children: bool = False, force: bo
         if with_children:
             waiting += dependants(run.path.name, around[run.path.parent])
     for run in chosen.values():
-        if is_shipped(run.path):
-            raise UsageError(f"{run.path} comes with rushkit", "it goes when rushkit is uninstalled")
         if run.status == "running":
             raise UsageError(f"{run.path} is running", "stop it first (Ctrl-C where it runs), then remove it")
         needed = [one for one in dependants(run.path.name, around[run.path.parent]) if one.path not in chosen]

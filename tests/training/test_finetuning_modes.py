@@ -30,6 +30,6 @@ def test_a_mode_of_fine_tuning_trains_the_head_or_all(tiny, mode, whole):
 
 def test_a_mode_is_a_target_of_any_encoder(tiny):
     recipe = derive_recipe(transfer_recipe(tiny(), "alf", 8), ["noise.name=none"], {})
-    assert recipe.name == "digits-to-alf"
+    assert recipe.name == "digits+toy-to-alf+none"
     assert (recipe.finetune.objective, recipe.finetune.freeze) == ("pgd-at", "all")
     assert (recipe.backbone.name, recipe.noise.name) == ("toy", "none")

@@ -64,7 +64,7 @@ def test_a_student_has_an_encoder_of_its_own_and_its_run_names_the_teacher(tiny,
     assert [name for name, tensor in encoder.items() if torch.equal(tensor, teacher.tensors[name])] == []
     record = read(run.path).teacher
     assert record.in_words() == (
-        f"{teacher.path} (recipe digits, trained under noise uniform scale 0.3), on the clean views, without noise"
+        f"{teacher.path} (recipe digits+toy, trained under noise uniform scale 0.3), on the clean views, without noise"
     )
     assert (run.about.parent, run.about.hashes) == (str(teacher.path), {"parent": teacher.hash})
     # A finished run needs it no more.
@@ -79,7 +79,7 @@ def test_a_student_is_fine_tuned_and_teaches_in_turn(tiny, student):
     model = checkpoint_of(finetuned(student(), first))
     for teacher in (first, model):
         record = read(taught(student(), teacher).path).teacher
-        assert (record.recipe, record.noise) == ("deacl-digits", "")
+        assert (record.recipe, record.noise) == ("deacl-digits+toy", "")
         assert "trained without noise" in record.in_words()
 
 
@@ -148,4 +148,4 @@ def test_nothing_is_said_of_the_noise_of_an_imported_teacher(tiny):
     teacher = checkpoint_of(pretrained(tiny()))
     record = teacher_record(replace(teacher, meta={key: v for key, v in teacher.meta.items() if key != "noise_drawn"}))
     assert record.noise is None
-    assert "(recipe digits, imported)" in record.in_words()
+    assert "(recipe digits+toy, imported)" in record.in_words()
