@@ -92,7 +92,7 @@ def measure(row: Row, runs: Path) -> None:
     if row.start == "rush":
         source = encoder(load_recipe("digits", {**changes, "name": f"rush-{row.seed}"}), runs)
         changes["finetune.freeze"] = "encoder"
-    recipe = load_recipe(f"{row.objective}-digits", changes, components=True)
+    recipe = load_recipe(f"{row.objective}-digits", changes)
     with started("finetune", recipe, source) as run:
         finetune(recipe, source, run)
     checkpoint = newest(run)

@@ -175,6 +175,7 @@ class Registry:
             UsageError: unknown name, or a name that several owners bring.
             PluginError: what is behind it cannot be imported, or cannot be called.
         """
+        name = self.written(name)
         entry = self.entry(name)
         factory = entry.load()
         member = None
@@ -230,8 +231,31 @@ class Registry:
             )
         return made
 
+    def written(self, name: str) -> str:
+        """Return a name as it is registered, where it differs from that in case alone: ``"PGD"`` is ``"pgd"``.
+
+        Any other name is returned as it is, unknown ones too. Imports no component.
+        """
+        # What is known already needs no look at the plugins.
+        if any(entry.name == name for entry in self._entries):
+            return name
+        known, stems = [], []
+        for entry in self.entries():
+            both = [entry.name, f"{entry.owner}/{entry.name}"]
+            if entry.name.endswith("/*"):
+                stems += [stem[:-1] for stem in both]
+                members = self._names_of_members(entry)
+                both = [*members, *(f"{stem[:-1]}{member}" for stem in both for member in members)]
+            known += both
+        alike = {one for one in known if one.casefold() == name.casefold()}
+        if name not in alike and len(alike) == 1:
+            return alike.pop()
+        # Of a family's member that nobody lists, at least the family.
+        stem = next((stem for stem in stems if name.casefold().startswith(stem.casefold())), "")
+        return stem + name[len(stem) :]
+
     def _matching(self, name: str) -> list[Entry]:
-        entries = self.entries()
+        name, entries = self.written(name), self.entries()
         exact = [entry for entry in entries if entry.name == name]
         if exact:
             return exact

@@ -177,7 +177,7 @@ def test_recipes(tmp_path: Path) -> None:
     for _ in range(300):
         path.write_bytes(whole)
         content = mutate(path, TEXT, chance)
-        recipe = outcome(lambda: load_recipe(str(path), (), {}, components=True), "mine.toml")
+        recipe = outcome(lambda: load_recipe(str(path), (), {}), "mine.toml")
         if isinstance(recipe, Recipe):
             loaded += 1
             found = toml.flatten(recipe.resolved())

@@ -395,3 +395,31 @@ def test_a_number_may_be_a_ratio():
 def test_what_is_no_ratio_is_no_number(text):
     with pytest.raises(UsageError, match="eps must be a number"):
         objectives.create("pgd-at", eps=text)
+
+
+def test_a_name_is_matched_without_case(registry, monkeypatch):
+    assert registry.written("SQUARE") == "square"
+    assert registry.entry("Thing").name == "thing"
+    assert registry.written("cauchy") == "cauchy"
+    # A name that is spelt like this comes first, and of two that differ in case neither is guessed.
+    registry.register("THING")(Thing)
+    assert registry.written("THING") == "THING"
+    assert registry.written("tHING") == "tHING"
+
+
+@pytest.mark.parametrize(
+    "asked, name",
+    [
+        ("FGSM", "fgsm"),
+        ("torchattacks/FGSM", "torchattacks/fgsm"),
+        ("TorchAttacks/fgsm", "torchattacks/fgsm"),
+        ("Rushkit/PGD", "rushkit/pgd"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_members_of_families_and_owners_too(asked, name):
+    assert registries.attacks.written(asked) == name
+
+
+def test_the_family_of_a_member_that_nobody_lists_is_matched_without_case():
+    assert registries.backbones.written("TIMM/vit_Tiny") == "timm/vit_Tiny"

@@ -170,7 +170,7 @@ class MedMNIST:
             with self._open() as archive:
                 with archive.open(f"{split}_labels.npy") as member:
                     labels = torch.from_numpy(np.lib.format.read_array(member, allow_pickle=False)).long().flatten()
-                verify_labels(labels, 0, len(self.classes) - 1, self.path)
+                verify_labels(labels.numpy(), 0, len(self.classes) - 1, self.path)
                 notes["labels"] = labels.tolist()
                 with (
                     archive.open(f"{split}_images.npy") as member,

@@ -43,6 +43,12 @@ from rushkit.voice import unfailing_output
 ABOUT = (
     "Train image classifiers by contrastive learning and randomized smoothing, and learn how robust they really are."
 )
+# Command -> what it is for.
+FIRST_HOUR = {
+    "rushkit demo": "train, measure and attack a small model",
+    "rushkit attack --from shipped/digits --limit 20": "attack one that comes with rushkit",
+    "rushkit report shipped/digits": "all that is known of it",
+}
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted. docs/troubleshooting.md explains "
     "every message."
@@ -113,7 +119,14 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(help=ABOUT, epilog=EPILOG)
+def _about() -> str:
+    width = max(map(len, FIRST_HOUR))
+    # Typer keeps the lines of a paragraph that begins so.
+    lines = ["\b", "The first hour:", *(f"  {command:<{width}}  {what}" for command, what in FIRST_HOUR.items())]
+    return f"{ABOUT}\n\n" + "\n".join(lines)
+
+
+@app.callback(help=_about(), epilog=EPILOG)
 def root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:

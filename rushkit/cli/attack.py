@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_attacks
-from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming, Samples, numbers
+from rushkit.cli.complete import complete_attacks, complete_runs
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Resuming, Samples, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
@@ -58,6 +58,7 @@ class Options:
         Protocol,
         typer.Option(
             "--protocol",
+            case_sensitive=False,
             help="paper reproduces the paper's figures; strict is what may be quoted; published runs the attacks "
             "that the recipe's method was published with.",
         ),
@@ -67,21 +68,36 @@ class Options:
         typer.Option("--effort", metavar="1|2|4", help="Budget of strict, as a multiple; the row names it."),
     ] = None
     samples: Samples = None
-    limit: Annotated[int | None, typer.Option("--limit", min=0, max=MOST, help="Images to attack; 0 for all.")] = None
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
+    ] = None
+    split: Split = None
     eot: Annotated[
-        int | None, typer.Option("--eot", min=1, max=MOST, help="Draws of noise a gradient; else as the protocol says.")
+        int | None,
+        typer.Option(
+            "--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; else as the protocol says."
+        ),
     ] = None
     save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False
     transfer_to: Annotated[
         str | None,
-        typer.Option("--transfer-to", metavar="RUN", help="Ask another model about the same images; keeps them, too."),
+        typer.Option(
+            "--transfer-to",
+            metavar="RUN",
+            autocompletion=complete_runs,
+            help="Ask another model about the same images; keeps them, too.",
+        ),
     ] = None
 
     def keys(self) -> dict[str, str | int | list[int] | None]:
         """Return the keys that every attack of the recipe gets; None changes nothing."""
         samples = numbers(self.samples, "--samples")
-        ball = {"norm": self.norm, "eps": self.eps}
-        return {**ball, "samples": samples, "eot": self.eot, "effort": self.effort, "limit": self.limit}
+        ball = {"norm": self.norm and self.norm.lower(), "eps": self.eps}
+        return {**ball, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
+
+    def images(self) -> dict[str, str | int | list[int] | None]:
+        """Return the keys that say which images are attacked."""
+        return {"limit": self.limit, "split": self.split}
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""
@@ -99,9 +115,17 @@ class Options:
 
 @verb
 def command(
-    *, source: From = None, options: Options, changes: Changes = None, resuming: Resuming, ranks: Ranks, output: Output
+    *,
+    source: From = None,
+    options: Options,
+    changes: Changes = None,
+    resuming: Resuming,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
+    changes = computing.changes(changes)
     resuming.check({"--from": source, **options.flags()})
     if not resuming.resume:
         check_flags(changes, attack_flags(type=options.kind, **options.keys()))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli import self_test
-from rushkit.cli.options import MOST, Changes, From, Output, Ranks, Resuming
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Resuming, Split
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.distributed.last_words import leave_words
@@ -37,7 +37,9 @@ class Options:
 
     limit: Annotated[
         int | None,
-        typer.Option("--limit", min=0, max=MOST, help="Images to look at; 0 for all, 64 where it is not given."),
+        typer.Option(
+            "--limit", metavar="N", min=0, max=MOST, help="Images to look at; 0 for all, 64 where it is not given."
+        ),
     ] = None
     samples: Annotated[
         int | None,
@@ -45,13 +47,16 @@ class Options:
     ] = None
     eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; else that of the recipe.")] = None
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1; else that of the recipe.")] = None
-    steps: Annotated[int | None, typer.Option("--steps", min=1, max=MOST, help="Gradient steps; 20 else.")] = None
-    eot: Annotated[int | None, typer.Option("--eot", min=1, max=MOST, help="Draws of noise a gradient; 10 else.")] = (
-        None
-    )
-    queries: Annotated[int | None, typer.Option("--queries", min=1, max=MOST, help="Queries of Square; 200 else.")] = (
-        None
-    )
+    split: Split = None
+    steps: Annotated[
+        int | None, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Gradient steps; 20 else.")
+    ] = None
+    eot: Annotated[
+        int | None, typer.Option("--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; 10 else.")
+    ] = None
+    queries: Annotated[
+        int | None, typer.Option("--queries", metavar="N", min=1, max=MOST, help="Queries of Square; 200 else.")
+    ] = None
     claim: Annotated[
         float | None,
         typer.Option(
@@ -61,6 +66,10 @@ class Options:
             help="A claimed accuracy under attack, in [0, 1]: do the audit's own attacks refute it?",
         ),
     ] = None
+
+    def keys(self) -> dict[str, str | None]:
+        """Return the keys of the recipe's first attack that the flags set: the ball, and which images."""
+        return {"norm": self.norm and self.norm.lower(), "eps": self.eps, "split": self.split}
 
     def asked(self) -> AuditAsked:
         """Return what run.json keeps of them."""
@@ -81,17 +90,19 @@ def command(
     testing: self_test.SelfTesting,
     changes: Changes = None,
     resuming: Resuming,
+    computing: Computing,
     ranks: Ranks,
     output: Output,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
+    changes = computing.changes(changes)
     flags = {**options.flags(), "--from": source}
     resuming.check({**flags, "--case": testing.cases or None})
     testing.check(flags, changes)
     if resuming.resume and testing.self_test:
         self_test.check_resumed(resuming.run_folder, changes)
     elif not resuming.resume:
-        check_flags(changes, attack_flags(norm=options.norm, eps=options.eps))
+        check_flags(changes, attack_flags(**options.keys()))
     ranks.launch()
     speaker = output.speaker()
     if resuming.resume:
@@ -120,8 +131,8 @@ def _audit(source: str | None, options: Options, changes: list[str] | None, outp
     speaker = output.speaker()
     recipe, checkpoint = resolve_classifier(source, changes, speaker)
     # The ball is that of the recipe's first attack.
-    kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
-    recipe, asked = change_attacks(recipe, kind, changes=changes or [], **ball), options.asked()
+    kind = None if recipe.attack else "pgd"
+    recipe, asked = change_attacks(recipe, kind, changes=changes or [], **options.keys()), options.asked()
     # Before the folder is made, so that settings that do not go together leave none.
     settings_asked(recipe, asked)
     run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())

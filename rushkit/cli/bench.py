@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rushkit.cli.options import MOST, Changes, Output
+from rushkit.cli.complete import complete_recipes
+from rushkit.cli.options import MOST, Changes, Computing, Output
 from rushkit.cli.verb import verb
 
 NAME = "bench"
@@ -16,13 +17,17 @@ EXAMPLE = "Example: rushkit bench --recipe cifar10 --batch 128"
 @verb
 def command(
     *,
-    recipe: Annotated[str, typer.Option("--recipe", help="A recipe's name, or the path of a TOML file.")] = "cifar10",
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", autocompletion=complete_recipes, help="A recipe's name, or the path of a TOML file."),
+    ] = "cifar10",
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=MOST, help="About how long to measure.")] = 20.0,
     batch: Annotated[
         int | None,
         typer.Option("--batch", min=2, max=MOST, help="Images in a training step; else as many as the time allows."),
     ] = None,
     changes: Changes = None,
+    computing: Computing,
     output: Output,
 ) -> None:
     """How fast this machine does a recipe's work, beside the same passes bare; and how long the recipe takes."""
@@ -33,7 +38,7 @@ def command(
     from rushkit.recipe.load import load_recipe
     from rushkit.rounding import duration
 
-    measured = bench(load_recipe(recipe, changes or [], components=True), seconds, output.speaker(), batch or 0)
+    measured = bench(load_recipe(recipe, computing.changes(changes)), seconds, output.speaker(), batch or 0)
     clock = "processor time" if measured.machine.startswith("cpu") else "time"
     alike = any(row.alike is not None for row in measured.rows)
     table = Table("part", "precision", "batch", "speed", "bare, float32", f"share of it, by {clock}")

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks, Resuming
+from rushkit.cli.complete import complete_runs
+from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, Ranks, Resuming, Split
+from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
@@ -26,7 +28,9 @@ class Options:
     """Which certificates, of which images."""
 
     norm: NormOfBall = None
-    samples: Annotated[int | None, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = None
+    samples: Annotated[
+        int | None, typer.Option("--samples", metavar="N", rich_help_panel=CERTIFICATE, help="Draws of noise an image.")
+    ] = None
     alpha: Alpha = None
     radius: Annotated[
         list[str] | None,
@@ -37,12 +41,15 @@ class Options:
     from_counts: Annotated[
         str | None,
         typer.Option(
-            "--from-counts", metavar="RUN", help="Redo the radii from the counts of this run, without the network."
+            "--from-counts",
+            metavar="RUN",
+            autocompletion=complete_runs,
+            help="Redo the radii from the counts of this run, without the network.",
         ),
     ] = None
     skip: Annotated[int | None, typer.Option("--skip", metavar="K", help="Only every K-th image.")] = None
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N images; 0 for all.")] = None
-    split: Annotated[str | None, typer.Option("--split", help="Which images; else test.")] = None
+    split: Split = None
 
     def keys(self) -> list[Override]:
         """Return the keys of the recipe that the flags set."""
@@ -63,10 +70,18 @@ class Options:
 
 @verb
 def command(
-    *, source: From = None, options: Options, changes: Changes = None, resuming: Resuming, ranks: Ranks, output: Output
+    *,
+    source: From = None,
+    options: Options,
+    changes: Changes = None,
+    resuming: Resuming,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
     hint = "start a new run, or redo the radii of this one with --from-counts"
+    changes = computing.changes(changes)
     resuming.check({"--from": source, **options.flags()}, hint)
     if not resuming.resume:
         check_flags(changes, options.keys())

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs, complete_targets
-from rushkit.cli.options import NAMES_A_RUN, Changes, Output, Ranks, numbers
+from rushkit.cli.options import NAMES_A_RUN, Changes, Computing, Output, Ranks, numbers
 from rushkit.cli.source import check_flags, open_source
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
@@ -71,8 +71,9 @@ class Options:
 
 
 @verb
-def command(*, options: Options, changes: Changes = None, ranks: Ranks, output: Output) -> None:
+def command(*, options: Options, changes: Changes = None, computing: Computing, ranks: Ranks, output: Output) -> None:
     """Pseudo-labels: divide images into clusters by an encoder's features, for pretrain.labels or finetune.labels."""
+    changes = computing.changes(changes)
     check_flags(changes)
     counts = options.counts()
     ranks.launch()
@@ -81,7 +82,7 @@ def command(*, options: Options, changes: Changes = None, ranks: Ranks, output: 
     from rushkit.training.cluster import cluster
 
     speaker = output.speaker()
-    recipe, checkpoint = _begin(options, changes or [], speaker)
+    recipe, checkpoint = _begin(options, changes, speaker)
     with start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None) as run:
         results = cluster(recipe, checkpoint, counts, options.split, options.starts, run)
     output.result(results, clusters_table(results))

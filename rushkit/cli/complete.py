@@ -75,6 +75,7 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
     """Offer the keys of a recipe, as ``KEY=``, and behind a key that names a component the components."""
     from rushkit import registries
     from rushkit.recipe import toml
+    from rushkit.recipe.keys import all_keys, choices_of
     from rushkit.recipe.schema import Data, Recipe
 
     key, given, _ = incomplete.partition("=")
@@ -90,12 +91,26 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
         if key in ("pretrain.labels", "finetune.labels"):
             runs = (run for run in _runs() if run.verb == "cluster" and run.status == "finished")
             return _starting(incomplete, ((f"{key}={run.path.name}", f"clusters of {run.recipe}") for run in runs))
-        entries = named[key].entries() if key in named else []
-        return _starting(incomplete, ((f"{key}={entry.name}", entry.owner) for entry in entries))
-    flat = toml.flatten(Recipe(data=Data(name="digits")).resolved())
+        if key in named:
+            entries = named[key].entries()
+            return _starting(incomplete, ((f"{key}={entry.name.removesuffix('*')}", entry.owner) for entry in entries))
+        return _starting(incomplete, ((f"{key}={choice}", key) for choice in choices_of(key)))
+    defaults = toml.flatten(Recipe(data=Data(name="digits")).resolved())
+    known = (key for key in all_keys() if key != "schema")
     return _starting(
-        incomplete, ((f"{name}=", toml.format_value(value)) for name, value in flat.items() if name != "schema")
+        incomplete, ((f"{key}=", toml.format_value(defaults[key]) if key in defaults else "") for key in known)
     )
+
+
+def complete_devices(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the names of devices that a machine may have."""
+    devices = {"auto": "a GPU where there is one", "cpu": "", "cuda": "", "cuda:0": "", "mps": "Apple's GPUs"}
+    return _starting(incomplete, devices.items())
+
+
+def complete_splits(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the splits that most data sets have."""
+    return _starting(incomplete, ((name, "") for name in ("test", "train", "validation")))
 
 
 def _root() -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rushkit.cli.options import Changes, Output, as_json
+from rushkit.cli.options import Changes, Computing, Output, as_json
 from rushkit.cli.verb import verb
 from rushkit.place import take_place
 
@@ -15,7 +15,7 @@ CERTIFY = ("--norm", "l1", "--samples", 1000, "--limit", 50)
 
 
 @verb
-def command(*, changes: Changes = None, output: Output) -> None:
+def command(*, changes: Changes = None, computing: Computing, output: Output) -> None:
     """The whole method on the embedded digits, in minutes on two cores: train, evaluate, attack, report."""
     from rich.console import Group
 
@@ -36,7 +36,7 @@ def command(*, changes: Changes = None, output: Output) -> None:
 
     take_place()
     speaker = output.speaker()
-    recipe = load_recipe("digits", changes or [])
+    recipe = load_recipe("digits", computing.changes(changes))
     paths: dict[str, str] = {}
 
     def begin(verb: str, parent: Checkpoint | None) -> Run:

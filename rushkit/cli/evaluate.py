@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from rushkit.cli.options import Changes, From, Output, Ranks, Samples, numbers
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Samples, Split, numbers
 from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
+
+if TYPE_CHECKING:
+    from rushkit.recipe.overrides import Override
 
 NAME = "evaluate"
 EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
@@ -12,10 +19,25 @@ EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
 
 @verb
 def command(
-    *, source: From = None, samples: Samples = None, changes: Changes = None, ranks: Ranks, output: Output
+    *,
+    source: From = None,
+    samples: Samples = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="At most N images; 0 for all.")
+    ] = None,
+    split: Split = None,
+    changes: Changes = None,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
-    flags = [("evaluate.samples", numbers(samples, "--samples"), "--samples")]
+    changes = computing.changes(changes)
+    flags: list[Override] = [
+        ("evaluate.samples", numbers(samples, "--samples"), "--samples"),
+        ("evaluate.limit", limit, "--limit"),
+        ("evaluate.split", split, "--split"),
+    ]
     check_flags(changes, flags)
     ranks.launch()
     from rushkit.evaluation.evaluate import evaluate

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.options import Changes, From, Output
+from rushkit.cli.panels import OUTPUT
 from rushkit.cli.source import open_source
 from rushkit.cli.verb import verb
 
@@ -36,13 +37,22 @@ SUFFIXES = {Format.TIMM: ".safetensors", Format.ONNX: ".onnx"}
 @verb
 def command(
     *,
-    target: Annotated[str, typer.Option("--to", metavar="FILE", help="The file: NAME.onnx or NAME.safetensors.")],
+    target: Annotated[
+        str,
+        typer.Option("--to", metavar="FILE", rich_help_panel=OUTPUT, help="The file: NAME.onnx or NAME.safetensors."),
+    ],
     source: From = None,
     kind: Annotated[
         Format | None,
-        typer.Option("--format", help="onnx, or timm: weights that timm or torchvision load; else as FILE ends."),
+        typer.Option(
+            "--format",
+            case_sensitive=False,
+            help="onnx, or timm: weights that timm or torchvision load; else as FILE ends.",
+        ),
     ] = None,
-    part: Annotated[PartChoice | None, typer.Option("--part", help="Else the classifier, where there is one.")] = None,
+    part: Annotated[
+        PartChoice | None, typer.Option("--part", case_sensitive=False, help="Else the classifier, where there is one.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
     changes: Changes = None,
     output: Output,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_targets
-from rushkit.cli.options import Changes, From, Output, Ranks, Resuming, Training
+from rushkit.cli.options import Changes, Computing, From, Output, Ranks, Resuming, Training
 from rushkit.cli.source import check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import RushkitError, UsageError, shell_line
@@ -58,20 +58,26 @@ class Options:
 
 @verb
 def command(
-    *, options: Options, changes: Changes = None, resuming: Resuming, training: Training, ranks: Ranks, output: Output
+    *,
+    options: Options,
+    training: Training,
+    changes: Changes = None,
+    resuming: Resuming,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Train with labels: RUSH's head on a pre-trained encoder (eq. 12), or another method; with --to, on other data."""
     resuming.check({"--from": options.source, "--to": options.target, "--recipe": options.from_scratch})
     training.check(resuming)
     options.check()
-    changes = training.changes(NAME, changes)
+    changes = computing.changes(training.changes(NAME, changes))
     if not resuming.resume:
         check_flags(changes)
     ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
-    from rushkit.recipe.components import check_components
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
-    from rushkit.setup.start import machine_of, purpose_of, start_run
+    from rushkit.setup.start import ready_machine, start_run
     from rushkit.training.dry_run import dry_run
     from rushkit.training.finetune import finetune, finetuning_job
 
@@ -82,9 +88,9 @@ def command(
     else:
         recipe, checkpoint = _begin(options, changes, speaker)
         if training.dry_run:
-            check_components(recipe)
-            job, _, _ = finetuning_job(recipe, checkpoint, machine_of(recipe, purpose_of(NAME)))
-            sizes = dry_run(job)
+            machine = ready_machine(NAME, recipe)
+            job, _, _ = finetuning_job(recipe, checkpoint, machine)
+            sizes = dry_run(job, machine)
             output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return
         run = start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
@@ -101,7 +107,7 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
 
     if options.from_scratch is not None:
         by_itself = said_in_files(options.from_scratch, "finetune.freeze") == "none"
-        return supervised_recipe(load_recipe(options.from_scratch, changes, components=True), by_itself), None
+        return supervised_recipe(load_recipe(options.from_scratch, changes), by_itself), None
     checkpoint = _encoder(options.source, changes, speaker)
     recipe = recipe_of(checkpoint)
     if checkpoint.meta.get("stage") == NAME and PSEUDO_LABELS in checkpoint.meta:

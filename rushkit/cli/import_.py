@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_backbones, complete_datasets
-from rushkit.cli.options import MOST, Changes, Output
+from rushkit.cli.options import MOST, Changes, Computing, Output
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
 
@@ -78,7 +78,9 @@ class Options:
     branch: Annotated[
         BranchName | None,
         typer.Option(
-            "--branch", help="Whose BatchNorm set to take from a file with several; else the adversarial one."
+            "--branch",
+            case_sensitive=False,
+            help="Whose BatchNorm set to take from a file with several; else the adversarial one.",
         ),
     ] = None
     pretrained: Annotated[
@@ -118,6 +120,7 @@ def command(
     ] = None,
     options: Options,
     changes: Changes = None,
+    computing: Computing,
     output: Output,
 ) -> None:
     """Make a run of somebody else's model. It has no noise, unless --set names one."""
@@ -137,14 +140,14 @@ def command(
     from rushkit.report.terminal.tables import import_table
     from rushkit.setup.start import start_run
 
-    speaker = output.speaker()
+    speaker, changes = output.speaker(), computing.changes(changes)
     normalisation = options.normalisation()
-    recipe = import_recipe(options.run_name(weights), options.data, options.backbone, changes or [], *normalisation)
+    recipe = import_recipe(options.run_name(weights), options.data, options.backbone, changes, *normalisation)
     rules = read_rules(options.keys, options.rename or [], options.ignore or [])
     foreign = read_foreign(weights) if weights else pretrained_weights(recipe)
     branch = options.branch
     plan = plan_import(recipe, foreign, rules, options.encoder_only, branch.value if branch else None)
-    if "noise.name" not in dict(parse_changes(changes or [])):
+    if "noise.name" not in dict(parse_changes(changes)):
         speaker.say(
             "no noise: the model is taken as it is; one that was trained under noise wants --set noise.name=..."
         )

@@ -15,22 +15,39 @@ if TYPE_CHECKING:
     from rushkit.recipe.toml import Toml
 
 _CERTIFY = {"norm": "certify.norm", "samples": "certify.samples", "alpha": "certify.alpha"}
-_TRAINING = {"every": "{verb}.save_every", "keep": "{verb}.keep", "tensorboard": "system.tensorboard"}
-_ATTACK = ("type", "norm", "eps", "samples", "eot", "limit")
+# Of every verb that has these flags.
+_SYSTEM = {"seed": "system.seed", "device": "system.device"}
+_TRAINING = {
+    "epochs": "{verb}.epochs",
+    "batch_size": "{verb}.batch_size",
+    "lr": "{verb}.optimizer.lr",
+    "split": "{verb}.split",
+    "every": "{verb}.save_every",
+    "keep": "{verb}.keep",
+    "tensorboard": "system.tensorboard",
+}
+_BALL = {"norm": "attack.#.norm", "eps": "attack.#.eps"}
+_IMAGES = {"limit": "(attack|published).#.limit", "split": "(attack|published).#.split"}
 # Verb -> parameter of its command -> the key of the recipe that it sets; # stands for any index.
 SETS: dict[str, dict[str, str]] = {
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
-    "evaluate": {"samples": "evaluate.samples"},
-    "attack": {"kind": "attack.#.type"}
-    | {name: f"attack.#.{name}" for name in _ATTACK if name != "type"}
-    | {"limit": "(attack|published).#.limit"},
-    "audit": {name: f"attack.#.{name}" for name in ("norm", "eps", "samples")},
-    "probe": {name: f"attack.#.{name}" for name in ("norm", "eps")},
+    "evaluate": {name: f"evaluate.{name}" for name in ("samples", "limit", "split")},
+    "attack": _BALL
+    | {"kind": "attack.#.type"}
+    | {name: f"attack.#.{name}" for name in ("samples", "eot", "effort")}
+    | _IMAGES,
+    "audit": _BALL | {"samples": "attack.#.samples", "split": "attack.#.split"},
+    "probe": _BALL,
     "predict": _CERTIFY,
     "certify": _CERTIFY
     | {"radius": "certify.radii", "skip": "certify.skip", "limit": "certify.limit", "split": "certify.split"},
 }
+
+
+def keys_of_flags(verb: str) -> dict[str, str]:
+    """Return the keys of a recipe that the parameters of a verb's command set, as in ``SETS``."""
+    return _SYSTEM | SETS.get(verb, {})
 
 
 class OnceCommand(TyperCommand):
@@ -63,9 +80,10 @@ class OnceCommand(TyperCommand):
     def _refuse_beside_flags(self, ctx: Context, changed_by: Mapping[str, str]) -> None:
         verb = str(ctx.command.name)
         for parameter in self.params:
-            pattern = SETS.get(verb, {}).get(str(parameter.name))
-            # A flag with a default sets its key even where it is not given.
-            if pattern is None or ctx.params.get(str(parameter.name)) in (None, False, []):
+            pattern = keys_of_flags(verb).get(str(parameter.name))
+            given = ctx.params.get(str(parameter.name))
+            # A flag with a default sets its key even where it is not given. A 0 is given, though it equals False.
+            if pattern is None or given is None or given is False or given == []:
                 continue
             key = pattern.format(verb=verb).replace(".", r"\.").replace("#", "[0-9]+")
             twice = next((leaf for leaf in changed_by if re.fullmatch(key, leaf)), None)

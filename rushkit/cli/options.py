@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_changes, complete_runs
+from rushkit.cli.complete import complete_changes, complete_devices, complete_runs, complete_splits
+from rushkit.cli.panels import CERTIFICATE
 from rushkit.distributed.launch import launch
 from rushkit.errors import UsageError, shell_line
 from rushkit.paths import expand_text
@@ -57,6 +58,16 @@ Samples = Annotated[
     str | None, typer.Option("--samples", metavar="M,...", help="Draws of noise a prediction, such as 1,64.")
 ]
 
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split",
+        metavar="NAME",
+        autocompletion=complete_splits,
+        help="Which images of the data set: test, train, ...; else the recipe's.",
+    ),
+]
+
 
 RunsDir = Annotated[
     str,
@@ -78,6 +89,8 @@ NormOfBall = Annotated[
     NormName | None,
     typer.Option(
         "--norm",
+        rich_help_panel=CERTIFICATE,
+        case_sensitive=False,
         help="The norm of the ball; else the recipe's, or the noise's own: l1 under uniform, Laplace and split noise, "
         "l2 under Gaussian noise.",
     ),
@@ -155,10 +168,47 @@ class Resuming:
             raise UsageError(f"--resume goes on with what the run was started with; it cannot take {given[0]}", hint)
 
 
+def with_flags(changes: list[str] | None, *flags: tuple[str, str, object]) -> list[str]:
+    """Return the changes of ``--set`` with those that flags stand for: (flag, key, value), None for one not given."""
+    from rushkit.recipe.overrides import FlagChange
+
+    return [*(changes or []), *(FlagChange(*flag) for flag in flags if flag[2] is not None)]
+
+
+@dataclass(frozen=True)
+class Computing:
+    """What all draws follow from, and what computes."""
+
+    seed: Annotated[
+        int | None, typer.Option("--seed", metavar="N", min=0, help="Every draw follows from it; else the recipe's.")
+    ] = None
+    device: Annotated[
+        str | None,
+        typer.Option(
+            "--device",
+            metavar="NAME",
+            autocompletion=complete_devices,
+            help="auto, cpu, cuda, cuda:1 or mps; else the recipe's.",
+        ),
+    ] = None
+
+    def changes(self, changes: list[str] | None) -> list[str]:
+        """Return the changes to a recipe, with those that these flags stand for."""
+        return with_flags(changes, ("--seed", "system.seed", self.seed), ("--device", "system.device", self.device))
+
+
 @dataclass(frozen=True)
 class Training:
     """How a training keeps its checkpoints, who follows it, and whether it trains at all."""
 
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", metavar="N", min=1, max=MOST, help="Passes over the training images.")
+    ] = None
+    batch_size: Annotated[
+        int | None, typer.Option("--batch-size", metavar="N", min=2, max=MOST, help="Images a step, of all ranks.")
+    ] = None
+    lr: Annotated[float | None, typer.Option("--lr", metavar="RATE", help="The largest learning rate.")] = None
+    split: Split = None
     every: Annotated[
         str | None,
         typer.Option(
@@ -183,12 +233,16 @@ class Training:
 
     def changes(self, stage: str, changes: list[str] | None) -> list[str]:
         """Return the changes to a recipe, with those that these flags stand for."""
-        flags = {
-            f"{stage}.save_every": self.every,
-            f"{stage}.keep": self.keep,
-            "system.tensorboard": "true" if self.tensorboard else None,
-        }
-        return [*(changes or []), *(f"{key}={value}" for key, value in flags.items() if value is not None)]
+        return with_flags(
+            changes,
+            ("--epochs", f"{stage}.epochs", self.epochs),
+            ("--batch-size", f"{stage}.batch_size", self.batch_size),
+            ("--lr", f"{stage}.optimizer.lr", self.lr),
+            ("--split", f"{stage}.split", self.split),
+            ("--every", f"{stage}.save_every", self.every),
+            ("--keep", f"{stage}.keep", self.keep),
+            ("--tensorboard", "system.tensorboard", "true" if self.tensorboard else None),
+        )
 
     def check(self, resuming: Resuming) -> None:
         """Raise UsageError for --resume with --dry-run: a resume trains."""

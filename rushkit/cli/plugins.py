@@ -83,7 +83,7 @@ def show(
 @app.command("new", epilog="Example: rushkit plugins new cauchy --kind noise")
 def new(
     name: Annotated[str, typer.Argument(help="The component's name; the distribution is rushkit-NAME.")],
-    kind: Annotated[Kind, typer.Option("--kind", help="What the plugin brings.")],
+    kind: Annotated[Kind, typer.Option("--kind", case_sensitive=False, help="What the plugin brings.")],
     folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where its folder is made.")] = Path(),
     json: Json = False,
 ) -> None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.options import Alpha, Changes, From, NormOfBall, Output, Ranks
+from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, Ranks
+from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
 from rushkit.errors import DataError, first_few
@@ -26,7 +27,9 @@ class Options:
     """Which certificate an image gets."""
 
     norm: NormOfBall = None
-    samples: Annotated[int, typer.Option("--samples", metavar="N", help="Draws of noise an image.")] = SAMPLES
+    samples: Annotated[
+        int, typer.Option("--samples", metavar="N", rich_help_panel=CERTIFICATE, help="Draws of noise an image.")
+    ] = SAMPLES
     alpha: Alpha = None
 
     def keys(self) -> list[Override]:
@@ -45,6 +48,7 @@ def command(
     source: From = None,
     options: Options,
     changes: Changes = None,
+    computing: Computing,
     ranks: Ranks,
     output: Output,
 ) -> None:
@@ -52,6 +56,7 @@ def command(
 
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
+    changes = computing.changes(changes)
     check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.certification.predict import predict

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_runs
-from rushkit.cli.options import NAMES_A_RUN, Changes, Output, Ranks, Resuming, Training
+from rushkit.cli.options import NAMES_A_RUN, Changes, Computing, Output, Ranks, Resuming, Training
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rushkit.run.speaker import Speaker
 
 NAME = "pretrain"
-EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --set pretrain.epochs=100"
+EXAMPLE = "Example: rushkit pretrain --recipe cifar10 --epochs 100"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,14 @@ class Options:
 
 @verb
 def command(
-    *, options: Options, changes: Changes = None, resuming: Resuming, training: Training, ranks: Ranks, output: Output
+    *,
+    options: Options,
+    training: Training,
+    changes: Changes = None,
+    resuming: Resuming,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11), or another method."""
     resuming.check({"--from": options.teacher})
@@ -53,12 +60,12 @@ def command(
     ranks.launch()
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
-    from rushkit.setup.start import machine_of, purpose_of, start_run
+    from rushkit.setup.start import ready_machine, start_run
     from rushkit.training.dry_run import dry_run
-    from rushkit.training.pretrain import pretrain, pretraining_job
+    from rushkit.training.pretrain import neighbours, pretrain, pretraining_job
     from rushkit.training.teacher import load_teacher
 
-    changes, speaker = training.changes(NAME, changes), output.speaker()
+    changes, speaker = computing.changes(training.changes(NAME, changes)), output.speaker()
     if resuming.resume:
         stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, options.recipe)
         recipe, run = reopen(stopped, changes, speaker)
@@ -66,10 +73,10 @@ def command(
     else:
         recipe, teacher = _begin(options, changes, speaker)
         if training.dry_run:
-            job, _ = pretraining_job(
-                recipe, machine_of(recipe, purpose_of(NAME)), teacher=load_teacher(recipe, teacher)
-            )
-            sizes = dry_run(job)
+            machine = ready_machine(NAME, recipe)
+            job, dataset = pretraining_job(recipe, machine, teacher=load_teacher(recipe, teacher))
+            neighbours(recipe, dataset, job.split)
+            sizes = dry_run(job, machine)
             output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
             return
         run = start_run(NAME, recipe, speaker, parent=str(teacher.path) if teacher else None)
@@ -85,7 +92,7 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
     from rushkit.training.labels import check_labels
     from rushkit.training.teacher import check_teacher
 
-    recipe = load_recipe(str(options.recipe), changes, components=True)
+    recipe = load_recipe(str(options.recipe), changes)
     check_teacher(recipe, options.teacher)
     check_labels(recipe)
     if options.teacher is None:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.options import MOST, Changes, From, Output, Ranks
+from rushkit.cli.complete import complete_runs
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks
 from rushkit.cli.source import attack_flags, check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError
@@ -27,18 +28,34 @@ class Options:
 
     supervised: Annotated[
         str | None,
-        typer.Option("--supervised", metavar="RUN", help="A run of finetune with finetune.freeze=none, to compare."),
+        typer.Option(
+            "--supervised",
+            metavar="RUN",
+            autocompletion=complete_runs,
+            help="A run of finetune with finetune.freeze=none, to compare.",
+        ),
     ] = None
-    limit: Annotated[int, typer.Option("--limit", min=0, max=MOST, help="Test images to look at; 0 for all.")] = 256
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Test images to look at; 0 for all.")
+    ] = 256
     eps: Annotated[str, typer.Option("--eps", help="Radius of the ball in pixel units.")] = "8/255"
     norm: Annotated[str, typer.Option("--norm", help="The ball's norm: linf, l2 or l1.")] = "linf"
-    steps: Annotated[int, typer.Option("--steps", min=1, max=MOST, help="Steps of the ascent.")] = 20
+    steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Steps of the ascent.")] = 20
 
 
 @verb
-def command(*, source: From = None, options: Options, changes: Changes = None, ranks: Ranks, output: Output) -> None:
+def command(
+    *,
+    source: From = None,
+    options: Options,
+    changes: Changes = None,
+    computing: Computing,
+    ranks: Ranks,
+    output: Output,
+) -> None:
     """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
-    check_flags(changes, attack_flags(norm=options.norm, eps=options.eps))
+    changes = computing.changes(changes)
+    check_flags(changes, attack_flags(norm=options.norm.lower(), eps=options.eps))
     ranks.launch()
     from rushkit.evaluation.probe import Ball, probe
     from rushkit.recipe.attack_flags import change_attacks
@@ -49,9 +66,9 @@ def command(*, source: From = None, options: Options, changes: Changes = None, r
 
     speaker = output.speaker()
     checkpoint = _encoder(source, changes, speaker)
-    recipe = derive_recipe(recipe_of(checkpoint), changes or [])
+    recipe = derive_recipe(recipe_of(checkpoint), changes)
     # The schema reads "8/255" and refuses anything that is no radius.
-    kind, ball = None if recipe.attack else "pgd", {"norm": options.norm, "eps": options.eps}
+    kind, ball = None if recipe.attack else "pgd", {"norm": options.norm.lower(), "eps": options.eps}
     attack = change_attacks(recipe, kind, **ball).attack[0]
     supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
     with start_run(NAME, recipe, speaker, parent=str(checkpoint.path)) as run:

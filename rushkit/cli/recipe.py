@@ -7,12 +7,15 @@ from typing import Annotated
 
 import typer
 
+from rushkit.cli.complete import complete_recipes
 from rushkit.cli.options import Changes, Json, Output
 from rushkit.errors import UsageError, shell_line
 from rushkit.paths import exists, is_folder, reason
 
 app = typer.Typer(help="List, show, copy and check recipes.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(help="A recipe's name, or the path of a TOML file.")]
+Name = Annotated[
+    str, typer.Argument(help="A recipe's name, or the path of a TOML file.", autocompletion=complete_recipes)
+]
 
 
 @app.command("list", epilog="Example: rushkit recipe list")
@@ -84,7 +87,7 @@ def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     """Check a recipe: its keys, and its components' options against the components themselves."""
     from rushkit.recipe.load import load_recipe
 
-    recipe = load_recipe(name, changes or [], components=True)
+    recipe = load_recipe(name, changes or [])
     Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
 
 

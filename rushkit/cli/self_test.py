@@ -57,14 +57,15 @@ class SelfTesting:
                 f"--self-test brings its own models, images and balls; it cannot take {', '.join(given)}",
                 "leave them out, or audit a model without --self-test",
             )
-        from rushkit.recipe.overrides import parse_changes
+        from rushkit.recipe.overrides import parse_changes, said_as
 
         check_flags(changes)
-        other = [key for key, _ in parse_changes(changes or []) if key not in _KEYS]
-        if other:
-            raise UsageError(
-                f"--self-test has no recipe; it cannot take --set {other[0]}", f"it takes --set {' and '.join(_KEYS)}"
-            )
+        for change, (key, _) in zip(changes or [], parse_changes(changes or []), strict=True):
+            if key not in _KEYS:
+                raise UsageError(
+                    f"--self-test has no recipe; it cannot take {said_as(change, key)}",
+                    f"it takes --set {' and '.join(_KEYS)}",
+                )
 
 
 def begin(cases: list[str] | None, changes: list[str] | None, speaker: Speaker) -> tuple[Recipe, Run]:

@@ -31,6 +31,8 @@ def trained_words(results: Pretraining | Finetuning, folder: Path, next_command:
     """Return the figures of a training, its folder, and the command that uses it."""
     figures = {key: value for key, value in results.to_table().items() if isinstance(value, float)}
     words = ", ".join(f"{_WORDS.get(key, key)} {figure(key, value)}" for key, value in figures.items())
+    if isinstance(results, Finetuning) and results.accuracy is not None:
+        words += f"\n{results.accuracy.in_words()}"
     if "knn_accuracy" in figures:
         words += " (clean images; labels are used for this look only)"
     words += "".join(f"\nnote: {note.text}" for note in results.notes)

@@ -14,15 +14,15 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from math import prod
 from pathlib import Path
-from typing import BinaryIO, TypeAlias
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 from rushkit.errors import DataError
 from rushkit.files import replace_file, sync_folder
 from rushkit.locks import sole_writer
 from rushkit.paths import cache_root, open_file, read_text, regular_stat
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 2
 # Name -> whole numbers, such as {"skipped": [3, 17]}.
@@ -114,6 +114,8 @@ def map_file(path: Path, shape: tuple[int, ...]) -> Tensor:
     Raises:
         DataError: the file cannot be mapped.
     """
+    import torch
+
     if prod(shape) == 0:
         return torch.empty(shape, dtype=torch.uint8)
     try:
@@ -135,6 +137,8 @@ def scratch(shape: tuple[int, ...]) -> Tensor:
     Raises:
         DataError: the cache cannot be written, or the disk has no room.
     """
+    import torch
+
     folder = cache_root()
     with _explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

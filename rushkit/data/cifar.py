@@ -8,9 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from rushkit.data.download import Archive, Source
 from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
@@ -18,6 +16,9 @@ from rushkit.data.memory import Split
 from rushkit.data.progress import Progress
 from rushkit.errors import DataError
 from rushkit.paths import expand
+
+if TYPE_CHECKING:
+    pass
 
 IMAGE_SIZE = 32
 PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
@@ -167,6 +168,8 @@ class Cifar:
             UsageError: no such split.
             DataError: a file is missing and cannot be downloaded, short or long, or has a label out of range.
         """
+        import torch
+
         known_split(self.name, name, self.splits)
         files = self._layout.parts[name]
         self.source.ensure(files)
@@ -175,9 +178,9 @@ class Cifar:
         labels = torch.empty(total, dtype=torch.int64)
         start = 0
         for file in files:
-            records = file.read(self.source.root)
+            records = torch.from_numpy(file.read(self.source.root))
             file_labels = records[:, self._labels.column].long()
-            verify_labels(file_labels, 0, len(self._labels.names) - 1, self.source.root / file.path)
+            verify_labels(file_labels.numpy(), 0, len(self._labels.names) - 1, self.source.root / file.path)
             stop = start + len(records)
             images[start:stop] = records[:, -PIXELS:].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
             labels[start:stop] = file_labels
@@ -201,7 +204,7 @@ class Cifar:
         try:
             records = file.read(self.source.root)
             for kind in self._layout.labels.values():
-                verify_labels(records[:, kind.column].long(), 0, len(kind.names) - 1, Path(check.file))
+                verify_labels(records[:, kind.column], 0, len(kind.names) - 1, Path(check.file))
         except DataError as error:
             return check._replace(status="wrong", detail=error.message)
         if first is None:

@@ -13,7 +13,8 @@ import zlib
 from dataclasses import replace
 from importlib.resources import files
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 
 from rushkit.data.files import Check, known_split
 from rushkit.data.memory import Choice, Split, resize
@@ -64,8 +65,11 @@ class Digits:
             UsageError: no such split.
             DataError: the installed package is damaged.
         """
+        import torch
+
         known_split(self.name, name, self.splits)
-        labels, stored = _read()
+        stored_labels, values = _read()
+        labels, stored = torch.from_numpy(stored_labels).long(), torch.from_numpy(values)
         part = slice(TRAIN) if name == "train" else slice(TRAIN, COUNT)
         grey = (stored[part].float() * (255 / LARGEST)).round().to(torch.uint8).view(-1, 1, STORED_SIZE, STORED_SIZE)
         split = Split(grey, labels[part], f"{self.name}/{name}")
@@ -85,8 +89,8 @@ class Digits:
         """Do nothing: the images are part of the package."""
 
 
-def _read() -> tuple[torch.Tensor, torch.Tensor]:
-    """Return labels int64 (1797,) and values uint8 (1797, 64)."""
+def _read() -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Return labels (1797,) and values (1797, 64)."""
     resource = files("rushkit.data").joinpath("digits.bin")
     try:
         content = bytearray(zlib.decompress(resource.read_bytes()))
@@ -94,5 +98,5 @@ def _read() -> tuple[torch.Tensor, torch.Tensor]:
         raise DataError(f"{resource} is damaged: {error}", "install rushkit again") from error
     if len(content) != COUNT * (1 + STORED_SIZE**2):
         raise DataError(f"{resource} is damaged: {len(content)} bytes", "install rushkit again")
-    both = torch.frombuffer(content, dtype=torch.uint8)
-    return both[:COUNT].long(), both[COUNT:].view(COUNT, -1)
+    both = np.frombuffer(content, dtype=np.uint8)
+    return both[:COUNT], both[COUNT:].reshape(COUNT, -1)

@@ -21,7 +21,6 @@ from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
 from rushkit.locks import sole_writer
 from rushkit.paths import is_file, open_file
-from rushkit.system import offline
 
 TIMEOUT_SECONDS = 10.0
 ATTEMPTS = 50
@@ -98,6 +97,8 @@ class Source:
                 raise DataError(f"{copy} has MD5 {found}, expected {self.archive.md5}", "delete or replace it")
             self._unpack(copy)
             return
+        from rushkit.system import offline
+
         if offline():
             raise self._unavailable("RUSHKIT_OFFLINE is set")
         partial = self.root / f"{self.archive.filename}.partial"

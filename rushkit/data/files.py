@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from rushkit.errors import DataError, UsageError
 from rushkit.paths import open_file, read_text, reason, regular_stat
@@ -78,8 +78,8 @@ class RecordFile:
             raise DataError(f"{check.file} is {check.detail}", "delete it, and `rushkit data fetch` downloads it again")
         return root / self.path
 
-    def read(self, root: Path) -> Tensor:
-        """Read all records: uint8, (N, record). Raises DataError as ``verify`` does, or where it cannot be read."""
+    def read(self, root: Path) -> NDArray[np.uint8]:
+        """Read all records, (N, record). Raises DataError as ``verify`` does, or where the file cannot be read."""
         path = self.verify(root)
         try:
             content = bytearray(regular_stat(path).st_size)
@@ -87,16 +87,17 @@ class RecordFile:
                 file.readinto(content)
         except OSError as error:
             raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions and the disk") from error
-        return torch.frombuffer(content, dtype=torch.uint8).view(-1, self.record)
+        return np.frombuffer(content, dtype=np.uint8).reshape(-1, self.record)
 
 
-def verify_labels(labels: Tensor, first: int, last: int, path: Path) -> None:
-    """Check that every label of a file lies in [first, last].
+def verify_labels(labels: ArrayLike, first: int, last: int, path: Path) -> None:
+    """Check that every label of a file, an array or a tensor on the CPU, lies in [first, last].
 
     Raises:
         DataError: one does not; the first bad record is named.
     """
-    bad = torch.nonzero((labels < first) | (labels > last)).flatten()
+    labels = np.asarray(labels)
+    bad = np.flatnonzero((labels < first) | (labels > last))
     if len(bad):
         index = int(bad[0])
         raise DataError(

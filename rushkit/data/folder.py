@@ -12,11 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from rushkit.data.cache import Notes, cached, find_cached, fingerprint, part_of, place_of
 from rushkit.data.files import Check, known_split
@@ -26,6 +24,9 @@ from rushkit.data.progress import Progress, reporting
 from rushkit.data.scan import SUFFIXES, ImageFile, LeftOut, describe_left_out, is_hidden, scan
 from rushkit.errors import DataError, UsageError, first_few, showable
 from rushkit.paths import expand, is_folder, reason
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 BLOCK_IMAGES = 4096
 # What `data check` lists of a split one by one.
@@ -180,7 +181,7 @@ class Folder:
     def _check_split(self, name: str) -> list[Check]:
         try:
             listing, size = self._listing(name), self.image_size
-            self._labels(listing)
+            self._numbers(listing)
         except DataError as error:
             return [Check(str(self.path / name), "wrong", error.message)]
         faults = [
@@ -228,6 +229,13 @@ class Folder:
         return self._listings[name]
 
     def _labels(self, listing: Listing) -> Tensor | None:
+        import torch
+
+        numbers = self._numbers(listing)
+        return None if numbers is None else torch.tensor(numbers)
+
+    def _numbers(self, listing: Listing) -> list[int] | None:
+        """Return the label of each image; None where they lie in no class folders."""
         if not listing.labelled:
             return None
         index = {name: label for label, name in enumerate(self.classes)}
@@ -236,7 +244,7 @@ class Folder:
                 f"{listing.folder} has a class that the training images do not have: {', '.join(unknown)}",
                 f"the classes are {', '.join(self.classes)}",
             )
-        return torch.tensor([index[image.class_name] for image in listing.images])
+        return [index[image.class_name] for image in listing.images]
 
     def _size_of_first(self) -> int:
         listing = self._listing(self.splits[0])
@@ -261,6 +269,8 @@ class Folder:
 
     def _images(self, name: str, listing: Listing, chosen: Tensor | None) -> tuple[Tensor, list[int]]:
         """Return a split's images, or the chosen ones, and the indices that are skipped; decode what is not cached."""
+        import torch
+
         size = self.image_size
         stem, shape = f"{self.name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
         settings = (size, self._image_size > 0, self._skips)
@@ -344,10 +354,14 @@ def _chosen(listing: Listing, chosen: Tensor) -> Listing:
 
 def _all_but(skipped: list[int], count: int) -> Tensor:
     """Return a bool mask (count,) that is False at the skipped indices."""
+    import torch
+
     kept = torch.ones(count, dtype=torch.bool)
     kept[skipped] = False
     return kept
 
 
 def _block(images: list[np.ndarray]) -> Tensor:
+    import torch
+
     return torch.from_numpy(np.stack(images))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from typing import TYPE_CHECKING, TypeAlias
 
 from rushkit.data.cache import scratch
 from rushkit.errors import DataError, UsageError
-from rushkit.system import generator
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 # A block of images is turned to float32 at once; this many bytes of it bound what a resize needs.
 BLOCK_BYTES = 2**26
@@ -20,7 +19,7 @@ MEMORY_BYTES = 2**31
 
 # From how many images there are, and their int64 labels (N,) or None, to the int64 indices of those that are wanted, in
 # order; None: all of them. A data set whose ``split`` takes one as ``choose`` reads no others.
-Choice = Callable[[int, Tensor | None], Tensor | None]
+Choice: TypeAlias = "Callable[[int, Tensor | None], Tensor | None]"
 
 
 @dataclass(frozen=True)
@@ -42,6 +41,8 @@ class Split:
     resized: str = ""
 
     def __post_init__(self) -> None:
+        import torch
+
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise DataError(
                 f"{self.name}: images are {self.images.dtype} {tuple(self.images.shape)}",
@@ -92,6 +93,9 @@ def resize(images: Tensor, size: int) -> Tensor:
         uint8, (N, C, size, size), rounded to nearest; the images themselves where nothing changes. What is large lies
         in a file.
     """
+    import torch
+    from torch.nn import functional as F
+
     if images.shape[2:] == (size, size):
         return images
     shape = (*images.shape[:2], size, size)
@@ -123,6 +127,10 @@ def limit_indices(images: int, count: int) -> Tensor | None:
     Raises:
         UsageError: a negative count.
     """
+    import torch
+
+    from rushkit.system import generator
+
     if count < 0:
         raise UsageError(f"limit must be 0 (all images) or more (got {count})")
     if count == 0 or count >= images:
@@ -158,6 +166,10 @@ def hold_out_indices(
     Raises:
         UsageError: not between 1 and all images but one.
     """
+    import torch
+
+    from rushkit.system import generator
+
     if not 0 < validation < images:
         raise UsageError(
             f"cannot hold {validation} of the {images} images of {name} out for validation",
@@ -177,6 +189,8 @@ def hold_out_indices(
 
 def _shares(counts: Tensor, total: int) -> list[int]:
     """Divide ``total`` in proportion to ``counts``, in whole numbers, by largest remainders."""
+    import torch
+
     exact = counts * total
     everything = int(counts.sum())
     shares = exact // everything

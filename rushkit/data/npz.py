@@ -148,7 +148,7 @@ def _read_labels(path: Path, archive: ZipFile, labels: _Array, classes: int) -> 
         stream.read(labels.offset)
         stored = np.frombuffer(_exactly(stream, prod(labels.shape) * labels.dtype.itemsize), labels.dtype)
     numbers = torch.from_numpy(stored.astype(np.int64))
-    verify_labels(numbers, 0, classes - 1, path)
+    verify_labels(numbers.numpy(), 0, classes - 1, path)
     return numbers
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from rushkit.data.cache import Notes, cached, fingerprint, map_file, part_of, place_of
 from rushkit.data.download import Archive, Source
@@ -20,6 +22,9 @@ from rushkit.data.picture import check_image_size
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
 from rushkit.paths import expand
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 IMAGE_SIZE = 96
 PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
@@ -122,7 +127,9 @@ class STL10:
         self.source.fetch(progress)
 
     def _labels(self, name: str) -> Tensor:
-        return _read_labels(LABELS[name], self.source.root)
+        import torch
+
+        return torch.from_numpy(_read_labels(LABELS[name], self.source.root)).long() - 1
 
     def _resized(self, images: Tensor, path: Path, name: str, chosen: Tensor | None) -> Tensor:
         """Return the images at the requested size, from the cache where it has them."""
@@ -149,7 +156,7 @@ def _map_images(path: Path) -> Tensor:
     return map_file(path, (path.stat().st_size // PIXELS, 3, IMAGE_SIZE, IMAGE_SIZE)).transpose(2, 3)
 
 
-def _read_labels(file: RecordFile, root: Path) -> Tensor:
-    labels = file.read(root).flatten().long()
+def _read_labels(file: RecordFile, root: Path) -> NDArray[np.uint8]:
+    labels = file.read(root).flatten()
     verify_labels(labels, 1, len(CLASSES), root / file.path)
-    return labels - 1
+    return labels

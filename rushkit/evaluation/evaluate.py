@@ -36,7 +36,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source.path) as run:
-        subject = Subject.open(recipe, source, split=settings.split, run=run)
+        subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, run=run)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
         drawn = "the same at every draw" if is_deterministic(subject.noise) else "fresh for every image"
         run.speaker.say(
@@ -50,7 +50,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
         predicted: dict[str, dict[Rule, list[int]]] = {}
         with run.speaker.progress(len(subject) * sum(samples), "evaluate", "passes") as progress:
             for m in samples:
-                outcomes = count_outcomes(g, split, m, recipe.system.seed, machine.device, progress)
+                outcomes = count_outcomes(g, split, m, recipe.system.seed, machine.device, progress, subject.indices)
                 predicted[str(m)] = {rule: outcomes.tally.predict(rule).tolist() for rule in settings.rules}
                 rows += [_row(m, rule, outcomes, subject.classifier.classes) for rule in settings.rules]
         results = Evaluation(
@@ -60,7 +60,9 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             noise=recipe.noise,
             precision=machine.precision,
             accuracy=rows,
-            outcomes=EvaluationOutcomes(labels=subject.labels.tolist(), predicted=predicted),
+            outcomes=EvaluationOutcomes(
+                indices=subject.indices.tolist(), labels=subject.labels.tolist(), predicted=predicted
+            ),
         )
         return run.write_results(results)
 

@@ -113,6 +113,8 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
         UsageError: no such model or option, or a model that cannot take images of this size.
         RushkitError: the pretrained weights cannot be had.
     """
+    if timm.is_model(name.lower()):
+        name = name.lower()
     if not timm.is_model(name):
         hint = did_you_mean(name, timm.list_models(), prefix="timm/") or "see timm.list_models()"
         raise UsageError(f"timm has no model {name!r}", hint)

@@ -46,6 +46,8 @@ def torchvision_backbone(
         RushkitError: the pretrained weights cannot be had.
     """
     known = torchvision.models.list_models(module=torchvision.models)
+    if name.lower() in known:
+        name = name.lower()
     if name not in known:
         raise UsageError(
             f"torchvision has no classification model {name!r}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.load import build_recipe
@@ -9,6 +10,9 @@ from rushkit.recipe.overrides import Changes, from_changes, override
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.recipe.toml import Given, plain
+
+# The keys that say which images are attacked, and change no attack.
+_IMAGES = ("limit", "split")
 
 
 def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:
@@ -25,6 +29,7 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
     """
     attacks = recipe.attack
     if kind is not None:
+        kind = registries.attacks.written(kind)
         attacks = [next((attack for attack in attacks if attack.type == kind), _like_first(attacks, kind))]
     flags = {key: plain(value) for key, value in values.items() if value is not None}
     origins = dict(recipe.origins) | {f"attack.{i}.{key}": f"--{key}" for i in range(len(attacks)) for key in flags}
@@ -46,13 +51,13 @@ def change_published(recipe: Recipe, kind: str | None, changes: Changes = (), **
         recipe: ``--set`` has been applied to it.
         kind: The flag ``--type``.
         changes: ``--set``.
-        **values: The other flags, by key; only ``limit`` may be given.
+        **values: The other flags, by key; only ``limit`` and ``split`` may be given.
 
     Raises:
         UsageError: a flag that would change a published attack, or a change to ``[[attack]]``, which does not run.
     """
     flags = {key: plain(value) for key, value in {"type": kind, **values}.items() if value is not None}
-    if others := [key for key in flags if key != "limit"]:
+    if others := [key for key in flags if key not in _IMAGES]:
         raise UsageError(
             f"--protocol published runs the attacks of the recipe as they are written, and --{others[0]} would change "
             "them",

@@ -6,10 +6,9 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from rushkit import registries
-from rushkit.errors import UsageError, did_you_mean
+from rushkit.errors import UsageError
 from rushkit.recipe.origins import at, place
-from rushkit.recipe.problems import recipe_error
+from rushkit.recipe.problems import nearest_key, recipe_error
 from rushkit.recipe.schema import (
     Attack,
     Backbone,
@@ -23,7 +22,7 @@ from rushkit.recipe.schema import (
     with_paper_scale,
 )
 from rushkit.recipe.toml import Table
-from rushkit.registry import Registry, factory_parameters, option_problems
+from rushkit.registry import BUILTIN_OWNER, factory_parameters, option_problems
 
 # What rushkit passes by itself, so that it is not an option of the recipe.
 SUPPLIED = {
@@ -33,15 +32,16 @@ SUPPLIED = {
     "objective": ("hidden", "out", "batch_norm", "layers", "norm_out", "biases"),
 }
 
-SECTIONS: dict[str, tuple[Registry, type[Component]]] = {
-    "data": (registries.datasets, Data),
-    "backbone": (registries.backbones, Backbone),
-    "noise": (registries.noises, Noise),
-    "pretrain": (registries.objectives, Pretrain),
-    "finetune": (registries.objectives, Finetune),
-    "attack": (registries.attacks, Attack),
-    "published": (registries.attacks, Published),
+_COMPONENTS: dict[str, type[Component]] = {
+    "data": Data,
+    "backbone": Backbone,
+    "noise": Noise,
+    "pretrain": Pretrain,
+    "finetune": Finetune,
+    "attack": Attack,
+    "published": Published,
 }
+SECTIONS = {section: (model.REGISTRY, model) for section, model in _COMPONENTS.items()}
 
 
 def check_components(recipe: Recipe) -> None:
@@ -89,8 +89,7 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
         elif problem.kind == "unknown":
             # A slip may be meant for the section itself.
             known = [*model.model_fields, *factory_parameters(factory, supplied)]
-            near = did_you_mean(problem.option, known, most=1, cutoff=0.6)
-            words = f"; {near}" if near else f" of {registry.kind} {name}"
+            words = nearest_key(problem.option, known, where) or f" of {registry.kind} {name}"
             yield at(f"{where}.{problem.option}", f"unknown key{words}", origins)
         else:
             yield at(f"{where}.{problem.option}", problem.words, origins)
@@ -101,7 +100,12 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
         except UsageError as error:
             said = re.findall(r"\w+", error.message)
             blamed = next((key for key in options if key in said), next(iter(options), model.NAMED_BY))
-            yield f"{place(f'{where}.{blamed}', origins)}: {error.message}"
+            line = f"{place(f'{where}.{blamed}', origins)}: {error.message}"
+            if model.EXCLUSIVE and not model.EXCLUSIVE & options.keys():
+                line += (
+                    f": say {' or '.join(f'--set {where}.{key}=...' for key in sorted(model.EXCLUSIVE, reverse=True))}"
+                )
+            yield line
     if registry.kind == "objective" and {"eps", "norm"} & factory_parameters(factory).keys() == {"eps"}:
         yield at(
             named, f"objective {name!r} has an eps without a norm: nothing says what ball it is the radius of", origins
@@ -109,6 +113,19 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
     stage = getattr(factory, "stage", None) if registry.kind == "objective" else None
     if stage not in (None, section):
         yield at(named, f"{name!r} is an objective of {stage}, not of {section}", origins)
+
+
+def components_with(option: str, section: str) -> list[str]:
+    """Return the names of rushkit's own components of a section that have an option. Imports all of them."""
+    registry, _ = SECTIONS[section]
+    names = []
+    for entry in registry.entries():
+        if entry.owner == BUILTIN_OWNER and not entry.name.endswith("*"):
+            factory = entry.load()
+            fits = getattr(factory, "stage", section) == section
+            if fits and option in factory_parameters(factory, SUPPLIED.get(registry.kind, ())):
+                names.append(entry.name)
+    return names
 
 
 def _finite(value: object) -> bool:

@@ -134,6 +134,6 @@ def _took_away(section: str, old: Table, new: Table) -> str:
 def _options_lost(model: type[Section], old: Table, new: Table) -> list[str]:
     """Return the options of the old component where the new keys name another component."""
     name = model.NAMED_BY
-    if not name or name not in old or name not in new or new[name] == old[name]:
+    if not name or name not in old or name not in new or str(new[name]).casefold() == str(old[name]).casefold():
         return []
     return [option for option in old if option not in model.key_names()]

@@ -32,6 +32,13 @@ def called_like(data: str) -> str:
     return data if data in available() else "NAME"
 
 
+def written(name: str) -> str:
+    """Return a recipe's name as it is spelt, where it differs from that in case alone; any other as it is."""
+    known = available()
+    alike = [recipe for recipe in known if recipe.casefold() == name.casefold()]
+    return alike[0] if name not in known and len(alike) == 1 else name
+
+
 def find_recipe(name: str, beside: Path | None = None) -> Path:
     """Return the file of a recipe: a path, a name in ``recipes/`` here, one that rushkit ships, or a plugin's.
 
@@ -49,7 +56,7 @@ def find_recipe(name: str, beside: Path | None = None) -> Path:
         if name.endswith(".toml"):
             why = f": {unusable}" if (unusable := why_no_file(path)) else ""
             raise UsageError(f"there is no recipe file {path}{why}", "`rushkit recipe list` shows the recipes by name")
-    here = Path("recipes")
+    name, here = name if beside else written(name), Path("recipes")
     for folder in filter(None, (beside, None if _same_folder(here, shipped_folder()) else here)):
         if is_file(folder / f"{name}.toml"):
             return folder / f"{name}.toml"

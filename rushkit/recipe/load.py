@@ -18,7 +18,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import component_lines
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.file import parse, read_chain
-from rushkit.recipe.find import available, find_recipe
+from rushkit.recipe.find import available, find_recipe, written
 from rushkit.recipe.origins import at
 from rushkit.recipe.overrides import Changes, Override, from_changes, from_environment, override
 from rushkit.recipe.problems import error_line, recipe_error
@@ -31,7 +31,7 @@ def load_recipe(
     name: str,
     changes: Changes = (),
     environment: Mapping[str, str] | None = None,
-    components: bool = False,
+    components: bool = True,
 ) -> Recipe:
     """Load a recipe with everything that overrides it.
 
@@ -41,7 +41,7 @@ def load_recipe(
         name: A recipe's name or the path of a TOML file.
         changes: ``["pretrain.epochs=1"]`` as on the command line, or {"pretrain.epochs": 1}.
         environment: Stands in for ``os.environ``.
-        components: Check the components' own options, too, which imports the components, and so torch.
+        components: Check the components and their options, too, which imports them, and so torch.
 
     Returns:
         The checked recipe; its ``origins`` say where each value came from.
@@ -49,6 +49,7 @@ def load_recipe(
     Raises:
         UsageError: with every error at once, each with file and line.
     """
+    name = written(name)
     draft = read_chain(find_recipe(name))
     draft.table.setdefault("name", Path(name).name.removesuffix(".toml"))
     _change(draft, [*from_environment(environment), *from_changes(changes)])
@@ -114,6 +115,7 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         UsageError: neither a recipe nor a data set has this name.
     """
     check_target(target)
+    target = _written(target)
     if _is_recipe(target):
         other = load_recipe(target)
         resolved = other.resolved()
@@ -130,12 +132,19 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
 
 def check_target(target: str) -> None:
     """Raise UsageError if a target of ``transfer_recipe`` is neither a recipe nor a data set, or a wrong recipe."""
+    target = _written(target)
     if _is_recipe(target):
-        load_recipe(target)
+        # Its components are checked when it is used: this comes before the runs are looked at, and without torch.
+        load_recipe(target, components=False)
     elif target not in registries.datasets:
         known = sorted({*available(), *registries.datasets.names()})
         hint = did_you_mean(target, known, cutoff=0.4) or "see `rushkit recipe list` and `rushkit data list`"
         raise UsageError(f"{shorten(target)!r} is neither a recipe nor a data set", hint)
+
+
+def _written(target: str) -> str:
+    """Return a target as its recipe or data set is spelt, whatever its case."""
+    return registries.datasets.written(written(target))
 
 
 def _is_recipe(target: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
@@ -18,12 +19,31 @@ Changes: TypeAlias = Sequence[str] | Mapping[str, Given]
 # A key, its value, and where the value comes from.
 Override: TypeAlias = tuple[str, Given, str]
 
+
+class FlagChange(str):
+    """A change as ``--set`` takes it that a flag of its own stands for, such as ``--epochs 3``: messages name the flag.
+
+    Attributes:
+        flag: The flag.
+    """
+
+    flag: str
+
+    def __new__(cls, flag: str, key: str, value: object) -> FlagChange:
+        """Make the change of a key that a flag sets to a value."""
+        change = super().__new__(cls, f"{key}={value}")
+        change.flag = flag
+        return change
+
+
 ENVIRONMENT = {
     "RUSHKIT_DATA": "system.data_dir",
     "RUSHKIT_RUNS": "system.runs_dir",
     "RUSHKIT_DEVICE": "system.device",
     "RUSHKIT_PRECISION": "system.precision",
 }
+
+_NUMBER = re.compile(r"[+-]?([0-9]+\.|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 
 
 def parse_changes(changes: Changes) -> list[tuple[str, Toml]]:
@@ -48,6 +68,9 @@ def _parse_change(change: str) -> tuple[str, Toml]:
         table = toml.loads(f"value = {text}")
     except ValueError:
         table = {}
+    if not table and _NUMBER.fullmatch(text.strip()):
+        # TOML wants a digit on both sides of the point.
+        table = {"value": float(text)}
     value = table.get("value")
     # A date, or lines beyond the first: more than a value of a recipe.
     is_value = isinstance(value, bool | int | float | str | list | dict) and len(table) == 1
@@ -64,8 +87,16 @@ def from_environment(environment: Mapping[str, str] | None = None) -> list[Overr
 
 
 def from_changes(changes: Changes) -> list[Override]:
-    """Return the overrides from ``--set``."""
-    return [(key, value, f"--set {key}") for key, value in parse_changes(changes)]
+    """Return the overrides from ``--set``, and from flags that stand for a change."""
+    flags = [getattr(change, "flag", None) for change in changes]
+    return [
+        (key, value, flag or f"--set {key}") for (key, value), flag in zip(parse_changes(changes), flags, strict=True)
+    ]
+
+
+def said_as(change: str, shown: str = "") -> str:
+    """Return how a change was written on the command line: ``--set`` and what is shown of it, or the flag for it."""
+    return change.flag if isinstance(change, FlagChange) else f"--set {shown or change}"
 
 
 def override(draft: Draft, overrides: Iterable[Override]) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from pydantic_core import ErrorDetails
 
-from rushkit.errors import UsageError, did_you_mean, shorten
+from rushkit.errors import UsageError, did_you_mean, first_few, shorten
+from rushkit.recipe import toml
+from rushkit.recipe.keys import keys_ending_in
 from rushkit.recipe.origins import at
 from rushkit.recipe.schema import section_at
 
@@ -47,11 +49,36 @@ def error_line(error: ErrorDetails, origins: Mapping[str, str]) -> str:
     *section, name = map(str, error["loc"])
     if error["type"] == "extra_forbidden":
         model = section_at(".".join(section))
-        near = did_you_mean(name, model.key_names(), most=1) if model else ""
-        what = "unknown key" + (f"; {near}" if near else "")
+        # Of a table that is not there, the keys in it say what it may be a part of.
+        inner = [f"{name}.{leaf}" for leaf in toml.flatten(error["input"])] if isinstance(error["input"], dict) else []
+        elsewhere = [key for leaf in inner for key in keys_ending_in(leaf)]
+        known = model.key_names() if model else ()
+        what = "unknown key" + (_did_you_mean(elsewhere) or nearest_key(name, known, ".".join(section)))
     else:
         what = explain(error)
+        if error["type"] in ("model_type", "list_type") and isinstance(error["input"], str):
+            # [noise] is a table, and its name was given instead.
+            what += "".join(f"; did you mean {key}={error['input']}?" for key in keys_ending_in(name) if not section)
     return at(".".join([*section, name]), what, origins)
+
+
+def nearest_key(name: str, known: Iterable[str], section: str = "") -> str:
+    """Return ``"; did you mean ...?"`` for an unknown key: a key of its own section, or those elsewhere that end in it.
+
+    Args:
+        name: The key, without its section.
+        known: The keys that the section has.
+        section: The section, dotted.
+    """
+    inside = [key for key in keys_ending_in(name) if section and key.startswith(f"{section}.")]
+    near = did_you_mean(name, known, most=1, cutoff=0.6)
+    if inside or not near:
+        return _did_you_mean(inside or keys_ending_in(name))
+    return f"; {near}"
+
+
+def _did_you_mean(keys: Sequence[str]) -> str:
+    return f"; did you mean {first_few(keys, separator=' or ')}?" if keys else ""
 
 
 def explain(error: ErrorDetails) -> str:

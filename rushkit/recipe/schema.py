@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from rushkit import registries
 from rushkit.errors import showable
 from rushkit.paths import expand_text
 from rushkit.recipe.radius import beyond_pixels
@@ -45,6 +46,7 @@ from rushkit.recipe.sections import (
 )
 from rushkit.recipe.toml import Table
 from rushkit.recipe.training_sections import Finetune, Knn, Optimizer, Pretrain, Training, Validation, ViewSettings
+from rushkit.registry import Registry
 
 __all__ = [
     "MAX_IMAGE_SIZE",
@@ -81,6 +83,8 @@ _PAPER_SCALE = 0.3
 class Data(Component):
     """The images."""
 
+    REGISTRY: ClassVar[Registry] = registries.datasets
+
     name: str = Field(description="a data set of `rushkit data list`")
     limit: int = Field(default=0, ge=0, description="images a split, drawn once and for all; 0: all")
     validation: int = Field(
@@ -91,6 +95,8 @@ class Data(Component):
 
 class Backbone(Component):
     """The encoder. With ``mean`` and ``std`` it takes (x − mean) / std of the noisy pixels x, channel by channel."""
+
+    REGISTRY: ClassVar[Registry] = registries.backbones
 
     name: str = Field(
         default="resnet18",
@@ -126,6 +132,7 @@ class Noise(Component):
     """The smoothing distribution of all stages, in pixel units; most take exactly one of ``scale`` and ``std``."""
 
     EXCLUSIVE: ClassVar[frozenset[str]] = frozenset({"scale", "std"})
+    REGISTRY: ClassVar[Registry] = registries.noises
 
     name: str = Field(
         default=_PAPER_NOISE,
@@ -140,7 +147,8 @@ class Noise(Component):
 
 def with_paper_scale(noise: Table) -> Table:
     """Return a noise table, with the paper's scale where it is the paper's noise and has neither scale nor std."""
-    if noise.get("name", _PAPER_NOISE) != _PAPER_NOISE or Noise.EXCLUSIVE & noise.keys():
+    name = noise.get("name", _PAPER_NOISE)
+    if not isinstance(name, str) or registries.noises.written(name) != _PAPER_NOISE or Noise.EXCLUSIVE & noise.keys():
         return noise
     return noise | {"scale": _PAPER_SCALE}
 
@@ -149,6 +157,7 @@ class Evaluate(Section):
     """Standard accuracy."""
 
     split: SplitName = "test"
+    limit: Limit = 0
     samples: Draws = Field(default=[1, 64])
     rules: list[Rule] = Field(
         default=["majority", "mean"], min_length=1, description="by the vote of the draws, or by their mean probability"
@@ -159,6 +168,7 @@ class Attack(Component):
     """One attack; its own options stand beside these keys."""
 
     NAMED_BY: ClassVar[str] = "type"
+    REGISTRY: ClassVar[Registry] = registries.attacks
 
     type: str = Field(default="pgd", description="an attack of `rushkit plugins`")
     norm: Norm = Field(default="linf", description="of the ball that the attack stays in")

@@ -8,10 +8,11 @@ import re
 from itertools import pairwise
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from rushkit.ratio import number
 from rushkit.recipe.toml import Table
+from rushkit.registry import Registry
 
 
 def parse_number(value: Any) -> Any:
@@ -123,7 +124,15 @@ class Component(Section):
 
     model_config = ConfigDict(extra="allow")
     NAMED_BY: ClassVar[str] = "name"
+    # Those that it may name.
+    REGISTRY: ClassVar[Registry]
     __pydantic_extra__: dict[OptionName, Option]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_without_case(cls, table: Any) -> Any:
+        name = table.get(cls.NAMED_BY) if isinstance(table, dict) else None
+        return table | {cls.NAMED_BY: cls.REGISTRY.written(name)} if isinstance(name, str) else table
 
     @property
     def options(self) -> Table:

@@ -6,6 +6,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
+from rushkit import registries
 from rushkit.recipe.radius import beyond_pixels
 
 # pydantic before 2.13 looks for the types of Component's options in the module of a class below it.
@@ -28,6 +29,7 @@ from rushkit.recipe.sections import (
     check_order,
     check_rising,
 )
+from rushkit.registry import Registry
 
 
 class Optimizer(Section):
@@ -148,6 +150,7 @@ class Training(Component):
     """The settings that both training stages share."""
 
     NAMED_BY: ClassVar[str] = "objective"
+    REGISTRY: ClassVar[Registry] = registries.objectives
 
     objective: str = Field(description="what is trained for")
     split: SplitName = "train"

@@ -177,22 +177,23 @@ def _measurements(family: Family) -> _Measurements:
 
 
 def _clean(results: Evaluation) -> Iterator[tuple[_What, _Outcomes]]:
-    labels = dict(enumerate(results.outcomes.labels))
+    indices = results.outcomes.indices
+    labels = dict(zip(indices, results.outcomes.labels, strict=True))
     for samples, rules in results.outcomes.predicted.items():
         for rule, predicted in rules.items():
             # With a single draw, the mean rule and the vote are the same.
             if samples == "1" and rule == "mean" and "majority" in rules:
                 continue
-            share = {index: float(guess == labels[index]) for index, guess in enumerate(predicted)}
+            share = {index: float(guess == labels[index]) for index, guess in zip(indices, predicted, strict=True)}
             yield CleanMeasurement(results.data, int(samples), rule, results.precision), _Outcomes(labels, share)
 
 
 def _attacked(results: Attacks) -> Iterator[tuple[_What, _Outcomes]]:
     for row in results.attacks:
         outcomes = row.outcomes
-        labels = dict(zip(outcomes.images, outcomes.labels, strict=True))
+        labels = dict(zip(outcomes.indices, outcomes.labels, strict=True))
         right = np.array(outcomes.right["majority"]) / row.votes
-        share = dict(zip(outcomes.images, right.tolist(), strict=True))
+        share = dict(zip(outcomes.indices, right.tolist(), strict=True))
         variant = row.protocol, row.version, row.effort
         what = AttackMeasurement(row.split, row.samples, row.attack, row.norm, row.eps, *variant, row.deviations)
         yield what, _Outcomes(labels, share, bound=row.protocol == "strict", settings=_settings(row))

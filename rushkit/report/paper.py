@@ -134,7 +134,7 @@ def differences(
     name = _SHIPPED.get(known.data.name, "cifar10") if rush else _SHIPPED_FOR.get(f"{method}", f"{method}-cifar10")
     if not (shipped_folder() / f"{name}.toml").exists():
         return []
-    setting = load_recipe(f"rushkit/{name}", environment={})
+    setting = load_recipe(f"rushkit/{name}", environment={}, components=False)
     ours, theirs = (plain_noise(recipe.noise) for recipe in (finetuning, setting))
     if ours != theirs:
         phrases.append(f"noise {noise_words(ours)}, not {noise_words(theirs)}")
@@ -144,7 +144,7 @@ def differences(
         phrases += ["pre-training unknown"] if rush else []
         phrases += _changed(finetuning, setting, ("backbone",))
     if published and published != finetuned(setting):
-        setting = load_recipe(f"rushkit/{_FINETUNINGS[published]}", environment={})
+        setting = load_recipe(f"rushkit/{_FINETUNINGS[published]}", environment={}, components=False)
     if finetuning.finetune.objective == setting.finetune.objective:
         phrases += _changed(finetuning, setting, ("finetune",))
     else:

@@ -89,10 +89,11 @@ def _outcomes(runs: Sequence[RunInfo]) -> Iterator[Row]:
 def _outcomes_of(results: Results | None) -> Iterator[Row]:
     match results:
         case Evaluation():
+            indices, labels = results.outcomes.indices, results.outcomes.labels
             for samples, rules in results.outcomes.predicted.items():
                 for rule, predicted in rules.items():
                     what = f"{results.data}, m = {samples}"
-                    for image, (label, guess) in enumerate(zip(results.outcomes.labels, predicted, strict=True)):
+                    for image, label, guess in zip(indices, labels, predicted, strict=True):
                         yield (what, rule, image, label, guess, int(label == guess), 1, None)
         case Attacks():
             for row in results.attacks:

@@ -75,16 +75,19 @@ class EvaluationOutcomes(Record):
     """The outcome of every image.
 
     Attributes:
+        indices: (N,) the images' indices in the split, before ``evaluate.limit``.
         labels: (N,) true classes.
         predicted: m (as text) -> rule -> (N,) predicted classes.
     """
 
+    indices: list[Count]
     labels: list[Count]
     predicted: dict[str, dict[Rule, list[Count]]]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_same_length(self.labels, *(classes for rules in self.predicted.values() for classes in rules.values()))
+        predicted = (classes for rules in self.predicted.values() for classes in rules.values())
+        check_same_length(self.indices, self.labels, *predicted)
         return self
 
 

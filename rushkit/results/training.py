@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rushkit.results.base import Count, Number, Record, Share, StageResults
 from rushkit.results.notes import Note
+from rushkit.rounding import percent
 
 
 class KnnProtocol(Record):
@@ -110,6 +111,27 @@ class ValidationProtocol(Record):
     use: str
 
 
+class EndAccuracy(Record):
+    """What the model gets right at the end of its training, each image under one draw of the noise.
+
+    Attributes:
+        training: Share of training images.
+        images: Which training images.
+        test: Share of test images; None where there are none, it was trained on them, or validation images stand in.
+        test_images: Which test images; empty for none.
+    """
+
+    training: Share
+    images: str
+    test: Share | None = None
+    test_images: str = ""
+
+    def in_words(self) -> str:
+        """Return both, such as "right on 93.2 % of 10000 images of cifar10/train, under one draw of the noise each"."""
+        test = "" if self.test is None else f", on {percent(self.test)} % of {self.test_images}"
+        return f"right on {percent(self.training)} % of {self.images}{test}, under one draw of the noise each"
+
+
 class Finetuning(StageResults):
     """Results of ``rushkit finetune``.
 
@@ -124,6 +146,7 @@ class Finetuning(StageResults):
             without validation images.
         validation_robust_accuracy: Accuracy on them under attack; None where they are not attacked.
         validation_protocol: How they are attacked; None where they are not.
+        accuracy: Accuracy on training images, and on test images, at the end; None for a training on clusters.
         average_decay: Decay of the moving average that the weights are; None for weights as the last step left them.
         labels: Where its labels come from; None for those of the data set.
         notes: That it stopped early, if it did.
@@ -139,6 +162,7 @@ class Finetuning(StageResults):
     validation_accuracy: Share | None = None
     validation_robust_accuracy: Share | None = None
     validation_protocol: ValidationProtocol | None = None
+    accuracy: EndAccuracy | None = None
     average_decay: Share | None = None
     labels: PseudoLabels | None = None
     notes: list[Note] = Field(default_factory=list)

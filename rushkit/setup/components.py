@@ -130,7 +130,9 @@ def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
             )
         return _read(recipe, dataset, "train", lambda images, labels: _hold_out(recipe, dataset, images, labels)[1])
     if name not in dataset.splits:
-        raise UsageError(f"{dataset.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}")
+        raise UsageError(
+            f"{dataset.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}; --split chooses one"
+        )
     if name == "train" and section.validation:
         return _read(recipe, dataset, name, lambda images, labels: _hold_out(recipe, dataset, images, labels)[0])
     return _read(recipe, dataset, name, lambda images, _: limit_indices(images, section.limit))

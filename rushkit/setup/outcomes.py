@@ -42,6 +42,7 @@ def count_outcomes(
     seed: int,
     device: torch.device,
     progress: Progress | None = None,
+    indices: Tensor | None = None,
 ) -> Outcomes:
     """Count the votes of ``samples`` draws for every image of a labelled split; all ranks get all of them.
 
@@ -49,14 +50,17 @@ def count_outcomes(
         g: The model under its noise.
         split: uint8 images with labels.
         samples: m.
-        seed: Seeds the draws, with the position of each image in the split.
+        seed: Seeds the draws, with the index of each image.
         device: The device of the model.
         progress: Displays the number of passes done.
+        indices: (N,) int64, the index of each image; None for its position in the split. An image of a part of a split
+            has the draws that it has in the whole one where the index is that in the whole one.
     """
+    indices = torch.arange(len(split)) if indices is None else indices
     tallies: dict[int, Tally] = {}
     for start in ranks.own(range(0, len(split), BLOCK)):
         x = to_float(split.images[start : start + BLOCK].to(device))
-        keys = torch.arange(start, start + len(x))
+        keys = indices[start : start + BLOCK]
         tallies[start] = g.keyed_tally(x, keys, seed, f"evaluate {samples}", samples)
         if progress is not None:
             # The other ranks work on as many blocks at the same time.

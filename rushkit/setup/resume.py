@@ -9,7 +9,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
-from rushkit.recipe.overrides import parse_changes
+from rushkit.recipe.overrides import parse_changes, said_as
 from rushkit.recipe.registered import REGISTERED, open_registered
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.variant import base_name
@@ -60,7 +60,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
     check_changes(stopped.verb, changes)
     recipe = stopped.recipe
     if recipe is not None and recipe.endswith(".toml"):
-        recipe = load_recipe(recipe).name
+        recipe = load_recipe(recipe, components=False).name
     ranks.join()
     if ranks.rank():
         # Rank 0 has already opened the run, so a search for stopped runs would not find it.
@@ -91,7 +91,7 @@ def check_changes(verb: str, changes: list[str] | None) -> None:
     for change in changes or []:
         if parse_changes([change])[0][0] not in free:
             raise UsageError(
-                f"--resume goes on with the recipe of the run; it cannot take --set {change}",
+                f"--resume goes on with the recipe of the run; it cannot take {said_as(change)}",
                 "start a new run for another recipe",
             )
 

@@ -55,11 +55,7 @@ def start_run(
         UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
         RushkitError: the folder cannot be created.
     """
-    check_components(recipe)
-    if recipe.system.tensorboard:
-        check_installed()
-    ranks.join()
-    machine = machine_of(recipe, purpose_of(verb))
+    machine = ready_machine(verb, recipe)
     if ranks.rank():
         run = Run.open(ranks.broadcast(None), speaker, ranks.rank())
         ranks.wait()
@@ -84,6 +80,19 @@ def start_run(
     # A run that fails at once deletes its folder; it must not do so before the other ranks have read it.
     ranks.wait()
     return run
+
+
+def ready_machine(verb: str, recipe: Recipe) -> Machine:
+    """Check what a run of a verb needs before it has a folder, join the ranks, and return the machine.
+
+    Raises:
+        UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
+    """
+    check_components(recipe)
+    if recipe.system.tensorboard:
+        check_installed()
+    ranks.join()
+    return machine_of(recipe, purpose_of(verb))
 
 
 @contextmanager

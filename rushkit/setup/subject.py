@@ -179,7 +179,7 @@ def fingerprint_of(split: Split) -> str:
 def labels_of(split: Split, classes: int) -> Tensor:
     """Return the labels of a split. Raises DataError if there are none, or one that the model has no class for."""
     if split.labels is None:
-        raise DataError(f"{split.name} has no labels", "choose a labelled split: --set evaluate.split=test")
+        raise DataError(f"{split.name} has no labels", "choose a labelled split: --split test")
     if len(split.labels) and int(split.labels.max()) >= classes:
         raise DataError(
             f"{split.name} has label {int(split.labels.max())}, and the model has {classes} classes",

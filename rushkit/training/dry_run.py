@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import torch
 
+from rushkit.distributed import ranks
 from rushkit.models.network import macs
-from rushkit.setup.start import machine_of, purpose_of
+from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
+from rushkit.training.loop import check_ranks
+from rushkit.training.recomputation import will_recompute
 
 
-def dry_run(job: TrainingJob) -> dict[str, str]:
-    """Return the sizes of a training run: name -> value in words.
+def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
+    """Check what the loop checks before its first step, and return the sizes of the run: name -> value in words.
 
     Args:
         job: The job, ready to start.
+        machine: Device and precision.
+
+    Raises:
+        UsageError: the batch does not divide over the ranks, or the network cannot be compiled or recompute as asked.
     """
+    check_ranks(job)
+    recomputes = will_recompute(job, machine)
+    compiles = not recomputes and machine.compiles
     size = job.image_size
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
+    of_a_rank = " of a rank" if ranks.world() > 1 else ""
     numbers, trainable = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
     return {
         "images": job.images,
@@ -24,13 +35,13 @@ def dry_run(job: TrainingJob) -> dict[str, str]:
         "input": f"{views} x 3 x {size} x {size} a step",
         "parameters": f"{numbers:,}, of which {trainable:,} train",
         "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
-        "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step",
-        "machine": str(machine_of(job.recipe, purpose_of(job.stage))),
+        "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step{of_a_rank}",
+        "machine": f"{machine}{', compiled' if compiles else ''}{', blocks recompute' if recomputes else ''}",
     }
 
 
 def memory_estimate(job: TrainingJob, size: int) -> int:
-    """Estimate the bytes that a training step needs.
+    """Estimate the bytes that a training step needs on each rank.
 
     They hold weights, gradients, momentum, and the layer outputs that are kept for the backward pass.
 
@@ -51,6 +62,6 @@ def memory_estimate(job: TrainingJob, size: int) -> int:
         job.network.encoder.eval()(torch.zeros(1, 3, size, size, device=device))
     for hook in hooks:
         hook.remove()
-    images = job.kept_passes * job.settings.batch_size
+    images = job.kept_passes * -(-job.settings.batch_size // ranks.world())
     weights, trained = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
     return 4 * (sum(sizes) * images + weights + 2 * trained) + job.split.images.numel()

@@ -28,6 +28,7 @@ from rushkit.setup.model import PSEUDO_LABELS
 from rushkit.setup.start import machine_of_run, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
+from rushkit.training.accuracy import end_accuracy
 from rushkit.training.average import Average
 from rushkit.training.job import TrainingJob
 from rushkit.training.labels import Table, recorded_by, table_for
@@ -91,6 +92,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
         job.record_labels(run)
         trained = train(job, run, machine, recipe.system.seed)
         figures = trained.figures
+        accuracy = end_accuracy(job, recipe, job.best_by is not None, run.speaker)
         results = Finetuning(
             recipe=recipe.name,
             epochs=trained.epochs,
@@ -101,6 +103,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             validation_accuracy=figures.get(CLEAN),
             validation_robust_accuracy=figures.get(ROBUST),
             validation_protocol=attacked,
+            accuracy=accuracy,
             average_decay=settings.average.decay or None,
             labels=job.pseudo,
             notes=trained.notes,
@@ -142,7 +145,7 @@ def finetuning_job(
     split = components.load_split(recipe, dataset, settings.split)
     table = _clusters(recipe, split, run)
     if split.labels is None and table is None:
-        raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --set finetune.split=train")
+        raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --split train")
     classes = tuple(dataset.classes) if table is None else table.names
     components.check_several_classes(split.name, len(classes))
     size = components.image_size(recipe, dataset)

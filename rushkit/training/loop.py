@@ -90,7 +90,7 @@ def train(job: TrainingJob, run: Run, machine: Machine, seed: int) -> Trained:
         Interrupted: a signal asked to stop; everything is saved.
     """
     settings, stage, per_epoch = job.settings, job.stage, job.steps_per_epoch
-    _check_ranks(job)
+    check_ranks(job)
     optimizer = build_optimizer(settings.optimizer, job.trained, machine.device, job.norms)
     feed = Feed(job.fed, job.extra, settings.batch_size, seed, stage, machine.device, job.labels)
     draws = Draws(job.views, job.noise)
@@ -192,7 +192,7 @@ class _Saver:
         )
 
 
-def _check_ranks(job: TrainingJob) -> None:
+def check_ranks(job: TrainingJob) -> None:
     """Raise UsageError if the batches of pre-training do not divide over the ranks: its losses join equal parts."""
     batch, world = job.settings.batch_size, ranks.world()
     if job.stage == "pretrain" and batch % world:

@@ -29,11 +29,25 @@ def recompute_where_needed(job: TrainingJob, run: Run, machine: Machine) -> bool
     Raises:
         UsageError: ``system.recompute`` is ``on``, and the network has no repeated blocks or is to be compiled.
     """
+    if not will_recompute(job, machine):
+        return False
+    asked, needed = job.recipe.system.recompute, step_memory(job, machine)
+    count = recompute_blocks(job.network)
+    for branch in job.memory.children():
+        recompute_blocks(branch)
+    run.speaker.say(
+        f"the activations of {count} blocks are computed again in the backward pass (system.recompute = {asked}): "
+        f"kept, those of a step take about {needed / 2**30:.1f} GiB"
+    )
+    return True
+
+
+def will_recompute(job: TrainingJob, machine: Machine) -> bool:
+    """Return whether ``recompute_where_needed`` lets blocks recompute. Changes nothing, and raises what that does."""
     asked = job.recipe.system.recompute
     if asked == "off" or (asked == "auto" and machine.compile == "on"):
         return False
-    needed = step_memory(job, machine)
-    if asked == "auto" and needed <= device_memory(machine.device) * _SHARE[machine.device.type]:
+    if asked == "auto" and step_memory(job, machine) <= device_memory(machine.device) * _SHARE[machine.device.type]:
         return False
     if asked == "on" and machine.compile == "on":
         raise UsageError("a compiled network recomputes nothing", "--set system.compile=off, or system.recompute=off")
@@ -43,13 +57,6 @@ def recompute_where_needed(job: TrainingJob, run: Run, machine: Machine) -> bool
         raise UsageError(
             f"backbone {job.recipe.backbone.name!r} has no repeated blocks to recompute", "--set system.recompute=off"
         )
-    count = recompute_blocks(job.network)
-    for branch in job.memory.children():
-        recompute_blocks(branch)
-    run.speaker.say(
-        f"the activations of {count} blocks are computed again in the backward pass (system.recompute = {asked}): "
-        f"kept, those of a step take about {needed / 2**30:.1f} GiB"
-    )
     return True
 
 

@@ -76,6 +76,11 @@ def test_keys_and_then_the_components_that_they_name():
         ("rushkit report 01", "01-finetune"),
         ("rushkit finetune --to cifar10", "cifar100"),
         ("rushkit pretrain --set noise.name=lap", "noise.name=laplace"),
+        ("rushkit recipe show dig", "digits"),
+        ("rushkit finetune --set finetune.optimizer.l", "finetune.optimizer.lr="),
+        ("rushkit attack --type autoa", "autoattack"),
+        ("rushkit attack --device cu", "cuda"),
+        ("rushkit certify --split va", "validation"),
     ],
 )
 def test_the_shell_is_answered_without_torch(folder, words, expected):
@@ -98,3 +103,11 @@ def test_the_shell_is_answered_without_torch(folder, words, expected):
     )
     assert "Error" not in done.stderr, done.stderr
     assert expected in done.stdout.split(), (done.stdout, done.stderr)
+
+
+def test_a_key_of_few_values_offers_them():
+    assert names(complete_changes("system.precision=")) == [
+        f"system.precision={value}" for value in ("auto", "float32", "bf16")
+    ]
+    assert names(complete_changes("data.limit=")) == []
+    assert {"noise.std=", "noise.scale="} <= set(names(complete_changes("noise.")))

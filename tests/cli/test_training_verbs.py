@@ -13,6 +13,7 @@ from commands import TINY, contents, only, sets
 from tiny_runs import calling_after_step
 
 from rushkit.results.run_file import Facts
+from rushkit.run import tensorboard
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.speaker import Speaker
@@ -85,11 +86,53 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(cli, runs, monkeypatch, ver
 
 
 @pytest.mark.parametrize(
-    "change", ["attack.0.stepz=3", "pretrain.batch_size=33", "pretrain.temprature=1", "data.name=digit"]
+    "changes",
+    [
+        ("attack.0.stepz=3",),
+        ("pretrain.batch_size=33",),
+        ("pretrain.temprature=1",),
+        ("data.name=digit",),
+        ("system.tensorboard=true",),
+        ("system.recompute=on", "system.compile=on"),
+    ],
 )
-def test_a_dry_run_finds_what_the_run_would(fails, folder, change):
-    fails(2, "pretrain", "--recipe", "digits", "--dry-run", *sets(*TINY, change))
+def test_a_dry_run_refuses_what_the_run_refuses(fails, folder, monkeypatch, changes):
+    monkeypatch.setattr(tensorboard, "find_spec", lambda name: None)
+    start = ["pretrain", "--recipe", "digits", *sets(*TINY, *changes)]
+    said = fails(2, *start, "--dry-run")
     assert not (folder / "runs").exists()
+    assert fails(2, *start).err == said.err
+
+
+def test_a_dry_run_of_three_ranks_refuses_what_the_run_refuses(folder):
+    words = [sys.executable, "-m", "rushkit", "pretrain", "--recipe", "digits", *sets(*TINY), "--nproc", "3"]
+    done = [
+        subprocess.run([*words, *more], capture_output=True, text=True, check=False) for more in ([], ["--dry-run"])
+    ]
+    assert [run.returncode for run in done] == [2, 2]
+    for run in done:
+        assert "a batch of 16 does not divide over 3 ranks" in run.stderr
+        assert "--set pretrain.batch_size=15" in run.stderr
+
+
+def test_finetune_tells_what_is_right_of_training_and_test_images(cli, runs):
+    results = json.loads(cli("finetune", "--json").out)
+    accuracy, folder = results["accuracy"], results["run"]
+    for split, share, images in (
+        ("train", accuracy["training"], accuracy["images"]),
+        ("test", accuracy["test"], accuracy["test_images"]),
+    ):
+        said = cli("evaluate", "--from", folder, "--split", split, "--samples", "1", "--json")
+        assert share == json.loads(said.out)["accuracy"][0]["accuracy"]
+        assert images == f"32 images of digits/{split}"
+    assert f"% of {images}, under one draw of the noise each" in cli("runs", "show", folder).out
+
+
+def test_with_validation_images_no_test_image_is_looked_at(cli, runs):
+    said = cli("finetune", *sets("data.validation=8", "finetune.batch_size=8"))
+    assert "right on validation images" in said.out
+    assert "32 images of digits/train, under one draw" in said.out
+    assert "digits/test" not in said.out
 
 
 @pytest.mark.parametrize("target", ["digits", "mine.toml"])

@@ -148,7 +148,7 @@ def test_a_split_that_is_not_there_is_named(tiny, model):
     _, checkpoint = model
     with pytest.raises(UsageError, match="digits has no split 'dev'") as raised:
         evaluated(tiny("evaluate.split=dev"), checkpoint)
-    assert raised.value.hint == "it has: train, test"
+    assert raised.value.hint == "it has: train, test; --split chooses one"
     with pytest.raises(UsageError, match="there is no validation split"):
         evaluated(tiny("evaluate.split=validation"), checkpoint)
 
@@ -193,3 +193,14 @@ def test_a_recipe_asks_its_data_set_for_the_size(tiny):
     dataset = components.build_dataset(recipe)
     assert components.image_size(recipe, dataset) == 12
     assert components.load_split(recipe, dataset, "test").images.shape == (48, 3, 12, 12)
+
+
+def test_a_limit_changes_neither_an_image_nor_its_draws(tiny, model):
+    _, checkpoint = model
+    whole, part = (evaluated(tiny(f"evaluate.limit={n}"), checkpoint)["outcomes"] for n in (0, 7))
+    assert whole["indices"] == list(range(48))
+    assert len(part["indices"]) == 7
+    assert part["labels"] == [whole["labels"][index] for index in part["indices"]]
+    for samples, rules in part["predicted"].items():
+        for rule, predicted in rules.items():
+            assert predicted == [whole["predicted"][samples][rule][index] for index in part["indices"]]

@@ -35,8 +35,8 @@ def registered():
 
 def test_an_eps_without_a_norm_is_refused():
     with pytest.raises(UsageError, match="objective 'unclear' has an eps without a norm"):
-        load_recipe("digits", ["finetune.objective=unclear"], {}, components=True)
+        load_recipe("digits", ["finetune.objective=unclear"], {})
 
 
 def test_an_eps_with_a_norm_is_fine():
-    assert load_recipe("digits", ["finetune.objective=clear"], {}, components=True).finetune.objective == "clear"
+    assert load_recipe("digits", ["finetune.objective=clear"], {}).finetune.objective == "clear"

@@ -67,7 +67,7 @@ def test_names_in_checkpoints_stay_whatever_is_added_between():
 
 @pytest.mark.parametrize("name", ["rush", "simclr"])
 def test_the_recipe_makes_the_projector(name):
-    recipe = load_recipe("digits", {f"projector.{key}": value for key, value in ACL.items()}, {}, components=True)
+    recipe = load_recipe("digits", {f"projector.{key}": value for key, value in ACL.items()}, {})
     made = build_objective(recipe, recipe.pretrain.model_copy(update={"objective": name})).head(5, [10])
     assert [tuple(p.shape) for p in made.parameters()] == [tuple(p.shape) for p in Projector(5, **ACL).parameters()]
 

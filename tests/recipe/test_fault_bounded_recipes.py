@@ -100,7 +100,7 @@ def test_a_message_is_no_longer_than_a_few_screens(tmp_path, text):
     path = tmp_path / "wordy.toml"
     path.write_text(text)
     with pytest.raises(UsageError) as raised:
-        load_recipe(str(path), environment=NONE, components=True)
+        load_recipe(str(path), environment=NONE)
     assert len(str(raised.value)) < 17_000
 
 

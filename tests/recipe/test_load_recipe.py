@@ -214,7 +214,7 @@ def test_a_plugin_brings_recipes_as_a_path_or_a_function(here, plugin_recipes):
     plugin_recipes["more"] = Path(path)
     plugin_recipes["made"] = lambda: Path(path)
     for name in ("more", "rushkit-more/more", "made"):
-        recipe = load_recipe(name, environment=NONE)
+        recipe = load_recipe(name, environment=NONE, components=False)
         assert (recipe.name, recipe.data.limit) == (name.rpartition("/")[2], 9)
     assert available()["more"] == "rushkit-more"
 
@@ -224,9 +224,9 @@ def test_a_plugin_recipe_never_hides_a_shipped_one_or_hides_behind_it(here, plug
     with pytest.raises(UsageError, match="more than one owner") as raised:
         load_recipe("digits", environment=NONE)
     assert raised.value.hint == "choose one of: rushkit/digits, rushkit-more/digits"
-    assert load_recipe("rushkit-more/digits", environment=NONE).data.name == "cifar10"
-    assert load_recipe("rushkit/digits", environment=NONE).data.name == "digits"
-    assert load_recipe("cifar10-cpu", environment=NONE).data.name == "cifar10"
+    assert load_recipe("rushkit-more/digits", environment=NONE, components=False).data.name == "cifar10"
+    assert load_recipe("rushkit/digits", environment=NONE, components=False).data.name == "digits"
+    assert load_recipe("cifar10-cpu", environment=NONE, components=False).data.name == "cifar10"
 
 
 def raises() -> Path:

@@ -214,7 +214,7 @@ stepz = 3
     path = tmp_path / "mine.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UsageError) as raised:
-        load_recipe(str(path), environment=NONE, components=True)
+        load_recipe(str(path), environment=NONE)
     assert raised.value.message.replace(f"{tmp_path}/", "").splitlines() == [
         "the recipe has 5 errors:",
         "  mine.toml:7: pretrain.epochs: must be greater than or equal to 1 (got 0)",
@@ -230,20 +230,19 @@ def test_components_of_a_malformed_table_are_no_second_error(tmp_path, table):
     path = tmp_path / "mine.toml"
     path.write_text(table if "data" in table else f'{table}\ndata = {{name = "digits"}}\n', encoding="utf-8")
     with pytest.raises(UsageError) as raised:
-        load_recipe(str(path), environment=NONE, components=True)
+        load_recipe(str(path), environment=NONE)
     assert len(raised.value.message.splitlines()) == 1
 
 
 def test_what_another_component_took_away_is_said(tmp_path):
-    recipe = load_recipe("cifar10", ["noise.name=gaussian"], NONE)
     with pytest.raises(UsageError) as raised:
-        check_components(recipe)
+        load_recipe("cifar10", ["noise.name=gaussian"], NONE)
     assert raised.value.message == (
         "--set noise.name (which takes away scale = 0.3 of uniform): noise 'gaussian' takes exactly one of scale and "
-        "std (got neither)"
+        "std (got neither): say --set noise.std=... or --set noise.scale=..."
     )
     (tmp_path / "mine.toml").write_text('extends = "cifar10"\n[noise]\nname = "laplace"\n', encoding="utf-8")
-    recipe = load_recipe(str(tmp_path / "mine.toml"), environment=NONE)
+    recipe = load_recipe(str(tmp_path / "mine.toml"), environment=NONE, components=False)
     assert recipe.origins["noise.name"].endswith("mine.toml:3 (which takes away scale = 0.3 of uniform)")
     assert load_recipe("cifar10", ["noise.name=uniform"], NONE).origins["noise.name"] == "--set noise.name"
 
@@ -255,7 +254,7 @@ def test_an_option_that_a_component_lacks_is_said_of_what_named_it():
     registries.noises.register("mixed")(mixed)
     try:
         with pytest.raises(UsageError) as caught:
-            load_recipe("digits", ["noise.name=mixed"], NONE, components=True)
+            load_recipe("digits", ["noise.name=mixed"], NONE)
     finally:
         registries.noises.unregister("mixed", __name__.partition(".")[0])
     # The noise table of the recipe's file, where options would stand, is right.
@@ -278,11 +277,11 @@ def test_a_folder_has_a_name(key):
 
 def test_what_a_component_refuses_is_placed_at_the_option_that_it_names():
     with pytest.raises(UsageError) as caught:
-        load_recipe("smoothadv-digits", ["finetune.draws=0"], components=True)
+        load_recipe("smoothadv-digits", ["finetune.draws=0"])
     assert caught.value.message.startswith("--set finetune.draws: draws must be at least 1")
 
 
 def test_a_value_that_is_not_finite_is_one_error():
     with pytest.raises(UsageError) as caught:
-        load_recipe("trades-digits", ["finetune.beta=nan"], components=True)
+        load_recipe("trades-digits", ["finetune.beta=nan"])
     assert caught.value.message == "--set finetune.beta: must be finite (got nan)"

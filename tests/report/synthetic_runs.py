@@ -161,7 +161,9 @@ def evaluation(
             for rule in rules
         ],
         outcomes=EvaluationOutcomes(
-            labels=labels.tolist(), predicted={str(m): dict.fromkeys(rules, predicted) for m in samples}
+            indices=list(range(len(labels))),
+            labels=labels.tolist(),
+            predicted={str(m): dict.fromkeys(rules, predicted) for m in samples},
         ),
     )
 

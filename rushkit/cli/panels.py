@@ -1,0 +1,32 @@
+"""The groups that ``--help`` shows options in: what a command works on, what it does, and how it runs and speaks."""
+
+from __future__ import annotations
+
+MODEL, DATA, TRAINING, ATTACK = "Model", "Data", "Training", "Attack"
+CERTIFICATE, RUN, OUTPUT = "Certificate", "Run", "Output"
+
+_FLAGS = {
+    MODEL: (
+        *("--from", "--recipe", "--samples", "--supervised", "--backbone", "--name", "--mean", "--std", "--rename"),
+        *("--ignore", "--keys", "--encoder-only", "--branch", "--pretrained", "--part", "--format", "--clusters"),
+        "--starts",
+    ),
+    DATA: ("--to", "--data", "--split", "--limit", "--skip", "--check", "--data-dir"),
+    TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--tensorboard"),
+    ATTACK: (
+        *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
+        *("--save", "--transfer-to", "--self-test", "--case"),
+    ),
+    CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
+    RUN: (
+        *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--runs-dir"),
+        *("--seconds", "--batch"),
+    ),
+    OUTPUT: ("--out", "--images", "--force", "--json", "--quiet", "--verbose", "--debug"),
+}
+_PANELS = {flag: panel for panel, flags in _FLAGS.items() for flag in flags}
+
+
+def panel_of(flag: str) -> str | None:
+    """Return the group of an option, by its flag; None for one that stands alone."""
+    return _PANELS.get(flag)
