@@ -175,7 +175,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"batch", "knn", "schedule", "lars", "average", "mixing", "epoch_log", "teacher"},
         {"kmeans", "labels", "optimizer"},
         {"job"},
-        {"bare_passes", "collapse", "recomputation", "restore", "validation"},
+        {"accuracy", "bare_passes", "collapse", "recomputation", "restore", "validation"},
         {"loop"},
         {"cluster", "pretrain", "finetune", "dry_run"},
     ),
