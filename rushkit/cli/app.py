@@ -45,9 +45,9 @@ ABOUT = (
 )
 # Command -> what it is for.
 FIRST_HOUR = {
-    "rushkit demo": "train, measure and attack a small model",
-    "rushkit attack --from shipped/digits --limit 20": "attack one that comes with rushkit",
-    "rushkit report shipped/digits": "all that is known of it",
+    "rushkit demo": "a small model, start to end",
+    "rushkit attack --from shipped/digits --limit 20": "one that was trained",
+    "rushkit report shipped/digits": "all of it on one page",
 }
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted. docs/troubleshooting.md explains "

@@ -11,7 +11,7 @@ from rushkit.errors import UsageError, shorten
 from rushkit.recipe import toml
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.problems import KEYS_HINT
-from rushkit.recipe.schema import section_at
+from rushkit.recipe.schema import Component, section_at
 from rushkit.recipe.toml import Given, Toml
 
 # ["pretrain.epochs=1"] as on the command line, or {"pretrain.epochs": 1}.
@@ -102,7 +102,18 @@ def said_as(change: str, shown: str = "") -> str:
 def override(draft: Draft, overrides: Iterable[Override]) -> None:
     """Set each override in the draft; components come first, since another one removes the options of the old one."""
     for key, value, origin in sorted(overrides, key=lambda override: not _names_component(override[0])):
-        draft.set(key, toml.plain(value), origin)
+        draft.set(key, _written(key, toml.plain(value)), origin)
+
+
+def _written(key: str, value: Toml) -> Toml:
+    """Return the value of a key, with the name of a component in it as that is registered, whatever its case."""
+    table, (section, _, name) = section_at(key), key.rpartition(".")
+    if table is not None and table.NAMED_BY and isinstance(value, dict) and table.NAMED_BY in value:
+        return value | {table.NAMED_BY: _written(f"{key}.{table.NAMED_BY}", value[table.NAMED_BY])}
+    model = section_at(section)
+    if isinstance(value, str) and model is not None and name == model.NAMED_BY and issubclass(model, Component):
+        return model.REGISTRY.written(value)
+    return value
 
 
 def _takes_text(key: str) -> bool:
