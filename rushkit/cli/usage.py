@@ -35,7 +35,7 @@ def usage_error(error: typer.TyperException, arguments: list[str]) -> UsageError
         name = error.param.get_error_hint().replace("'", "")
         return UsageError(f"{name}: {explain(error.__cause__.errors(include_url=False)[0])}", hint)
     # Without Typer's own suggestions, which have nothing to do with what an option is for.
-    message = error.message if hasattr(error, "possibilities") else error.format_message()
+    message = error.message if "possibilities" in vars(error) else error.format_message()
     return UsageError(message[:1].lower() + message[1:].rstrip("."), hint)
 
 
@@ -75,7 +75,7 @@ def _meant(error: typer.TyperException, arguments: list[str]) -> str | None:
     extra = re.search(r"unexpected extra argument.* \((\S+)", error.format_message())
     if context is None or isinstance(context.command, TyperGroup):
         return None
-    if hasattr(error, "possibilities") and option:
+    if "possibilities" in vars(error) and option:
         return meant_by_option(option, _value(option, arguments), context)
     if extra is None or extra[1].rstrip(")") not in arguments:
         return None
