@@ -244,7 +244,7 @@ class Registry:
             both = [entry.name, f"{entry.owner}/{entry.name}"]
             if entry.name.endswith("/*"):
                 stems += [stem[:-1] for stem in both]
-                members = self._names_of_members(entry)
+                members = self.members(entry)
                 both = [*members, *(f"{stem[:-1]}{member}" for stem in both for member in members)]
             known += both
         alike = {one for one in known if one.casefold() == name.casefold()}
