@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rushkit.cli.complete import complete_runs
 from rushkit.cli.options import NAMES_A_RUN, Json, Output, RunsDir
 from rushkit.errors import UsageError
+
+if TYPE_CHECKING:
+    from rushkit.run.info import RunInfo
 
 EXAMPLE = "Example: rushkit runs compare RUN RUN"
 # Verbs whose runs stand for themselves; a model stands for all that was measured of it.
@@ -53,14 +56,7 @@ def command(
         asked = list(combinations(range(len(runs)), 2))
     headlines = [figure_of(run, run.record()) for run in compared]
     families = [Family(run, (run,)) if run.verb in _MEASURED else gather(run) for run in compared]
-    facts = {
-        "verb": [run.verb for run in compared],
-        "recipe": [run.recipe for run in compared],
-        "status": [run.status for run in compared],
-        "started": [run.started[:19] for run in compared],
-        "machine": [run.about.machine for run in compared],
-        "figure": [figure.words for figure in headlines],
-    }
+    facts = _facts(compared) | {"figure": [figure.words for figure in headlines]}
     differing = recipe_differences([recipe_of_run(run) for run in compared])
     tests = significance(families, ids, asked)
     methods = methods_of(compared)
@@ -84,6 +80,17 @@ def command(
     data |= {"recipes": differing, "figures": [row.plain() for row in figures]}
     data |= {"certificates": certificates, "significance": [test.plain() for test in tests]}
     Output(json).result(data, table)
+
+
+def _facts(runs: Sequence[RunInfo]) -> dict[str, list[str]]:
+    """Return what run.json says of each run."""
+    return {
+        "verb": [run.verb for run in runs],
+        "recipe": [run.recipe for run in runs],
+        "status": [run.status for run in runs],
+        "started": [run.started[:19] for run in runs],
+        "machine": [run.about.machine for run in runs],
+    }
 
 
 def _pairs(pairs: Sequence[str], specs: Sequence[str], ids: Sequence[str]) -> list[tuple[int, int]]:
