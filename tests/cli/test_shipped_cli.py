@@ -111,7 +111,7 @@ def test_the_shell_offers_them_and_the_list_of_runs_does_not(cli):
 
 
 def test_without_its_images_the_command_says_how_to_get_them_and_what_needs_none(fails):
-    said = fails(1, "finetune", "--from", NAME, "--to", "cifar10")
+    said = fails(1, "attack", "--from", "shipped/cifar10-cpu", "--type", "pgd", "--limit", "2")
     assert "rushkit data fetch cifar10" in said.err
     assert "RUSHKIT_DATA" in said.err
     assert "--from shipped/digits" in said.err
