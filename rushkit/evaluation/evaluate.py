@@ -61,7 +61,9 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             precision=machine.precision,
             accuracy=rows,
             outcomes=EvaluationOutcomes(
-                indices=subject.indices.tolist(), labels=subject.labels.tolist(), predicted=predicted
+                indices=subject.indices.tolist() if settings.limit else [],
+                labels=subject.labels.tolist(),
+                predicted=predicted,
             ),
         )
         return run.write_results(results)

@@ -177,7 +177,7 @@ def _measurements(family: Family) -> _Measurements:
 
 
 def _clean(results: Evaluation) -> Iterator[tuple[_What, _Outcomes]]:
-    indices = results.outcomes.indices
+    indices = results.outcomes.images
     labels = dict(zip(indices, results.outcomes.labels, strict=True))
     for samples, rules in results.outcomes.predicted.items():
         for rule, predicted in rules.items():

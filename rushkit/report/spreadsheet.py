@@ -89,7 +89,7 @@ def _outcomes(runs: Sequence[RunInfo]) -> Iterator[Row]:
 def _outcomes_of(results: Results | None) -> Iterator[Row]:
     match results:
         case Evaluation():
-            indices, labels = results.outcomes.indices, results.outcomes.labels
+            indices, labels = results.outcomes.images, results.outcomes.labels
             for samples, rules in results.outcomes.predicted.items():
                 for rule, predicted in rules.items():
                     what = f"{results.data}, m = {samples}"

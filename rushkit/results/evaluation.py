@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import (
@@ -75,14 +75,19 @@ class EvaluationOutcomes(Record):
     """The outcome of every image.
 
     Attributes:
-        indices: (N,) the images' indices in the split, before ``evaluate.limit``.
+        indices: (N,) the images' indices in the split, before ``evaluate.limit``; empty for all of them in order.
         labels: (N,) true classes.
         predicted: m (as text) -> rule -> (N,) predicted classes.
     """
 
-    indices: list[Count]
+    indices: list[Count] = Field(default_factory=list)
     labels: list[Count]
     predicted: dict[str, dict[Rule, list[Count]]]
+
+    @property
+    def images(self) -> list[int]:
+        """The index of each image in the split."""
+        return self.indices or list(range(len(self.labels)))
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

