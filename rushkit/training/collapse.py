@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -33,9 +35,13 @@ def effective_rank(features: Tensor) -> float:
     """Return the effective rank of features (N, D) of unit length: how many directions their differences fill.
 
     It is the exponential of the entropy of the shares of variance along the principal directions (Roy & Vetterli 2007,
-    of squared singular values), between 1 and D; 1 for features that are all the same.
+    of squared singular values), between 1 and D; 1 for features that are all the same, infinite where one is NaN.
     """
-    differences = features.double() - features.double().mean(dim=0)
+    # Not every device has float64.
+    features = features.cpu().double()
+    if not features.isfinite().all():
+        return math.inf
+    differences = features - features.mean(dim=0)
     if differences.square().sum(dim=1).mean() < _SPREAD:
         return 1.0
     shares = torch.linalg.svdvals(differences).square()

@@ -30,10 +30,11 @@ def features(
     """
     parts = {}
     size = pass_size(encoder, tuple(images.shape[1:]), machine)
+    dtype = next((each.dtype for each in encoder.parameters()), torch.float32)
     with in_eval_mode(encoder):
         for start in ranks.own(range(0, len(images), size)):
             block = images[start : start + size].to(machine.device)
-            x = to_float(block).contiguous(memory_format=torch.channels_last)
+            x = to_float(block).to(dtype, memory_format=torch.channels_last)
             with machine.autocast():
                 parts[start] = unit_rows(encoder(x).float())
             if advance is not None:

@@ -50,11 +50,11 @@ def test_one_process_gathers_nothing():
 
 @pytest.mark.parametrize("rank", [0, 1, 2])
 def test_mean_over_ranks_is_the_joined_loss(rank):
-    """Without processes: the rows of all ranks are put in by hand, so that only the offsets can be wrong."""
+    """Without processes: the rows of all ranks, as each would give them, are put in by hand."""
     generator = torch.Generator().manual_seed(1)
     z1, z2 = torch.randn(2, 3, IMAGES, 5, generator=generator, dtype=torch.float64)
     everything = torch.nn.functional.normalize(torch.cat([z1, z2], dim=1).flatten(0, 1), dim=1)
-    mine = nt_xent(z1[rank], z2[rank], TEMPERATURE, lambda rows: (everything, rank * len(rows)))
+    mine = nt_xent(z1[rank], z2[rank], TEMPERATURE, lambda rows: (everything / TEMPERATURE**0.5, rank * len(rows)))
     similarities = everything @ everything.T / TEMPERATURE
     losses = []
     for i in range(rank * 2 * IMAGES, (rank + 1) * 2 * IMAGES):

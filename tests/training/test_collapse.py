@@ -34,6 +34,8 @@ def test_the_effective_rank_of_known_features():
     axes = torch.cat([torch.eye(8), -torch.eye(8)])
     assert effective_rank(axes) == pytest.approx(8)
     assert effective_rank(unit(torch.randn(4000, 8, generator=chance))) == pytest.approx(8, rel=0.01)
+    # A network that has diverged has not collapsed.
+    assert effective_rank(torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])) == math.inf
 
 
 @pytest.mark.parametrize("name", ["rush", "simclr", "acl", "dynacl"])
