@@ -148,6 +148,7 @@ REFUSED = {
     "another size": ((5,), {}, ("data.image_size=12",), "of another size or in another order"),
     "extra images": ((5,), {}, ("finetune.extra.path=more.npz",), "images with classes"),
     "validation": ((5,), {}, ("data.validation=9", "finetune.validation.steps=1"), "images with classes"),
+    "early stopping": ((5,), {}, ("data.validation=9", "finetune.validation.patience=1"), "images with classes"),
     "another data set": ((5,), {"data": "cifar10/train", "content": "0" * 32}, (), "are of cifar10/train"),
     "another order": ((5,), {"content": "0" * 32}, (), "in another order"),
     "another hash": ((5,), {"table": "0" * 64}, (), "another table than"),
