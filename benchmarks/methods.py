@@ -26,10 +26,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+from unittest import mock
 
 import torch
 from cost import Cost, Passes, tenths
+from torch import Tensor
 
 from rushkit.certification.certify import certify
 from rushkit.errors import RushkitError
@@ -51,6 +53,7 @@ from rushkit.run.speaker import Speaker
 from rushkit.setup.components import build_dataset, build_objective, load_split
 from rushkit.setup.model import open_checkpoint
 from rushkit.setup.start import start_run
+from rushkit.training import loop
 from rushkit.training.cluster import cluster
 from rushkit.training.finetune import finetune
 from rushkit.training.loop import watching_steps
@@ -123,7 +126,7 @@ class Method:
         """The recipe, attacked by PGD in l-inf 8/255 as every method is; what it was published with is cut to size."""
         images, m = self.sizes.images, self.sizes.samples
         common = f"{{type='pgd', norm='linf', eps='8/255', samples=[{m}], limit={images}}}"
-        # The passes that are counted are those of the training.
+        # The seconds that are counted are those of the training.
         always = ["system.device=cpu", f"system.seed={self.seed}", "pretrain.knn.every=0", f"evaluate.samples=[{m}]"]
         changes = [*always, *self.changes, f"attack=[{common}]"]
         recipe = load_recipe(self.name, [*changes, *self.own_changes(load_recipe(self.name, changes, {}))], {})
@@ -285,10 +288,16 @@ def pretrains(recipe: Recipe) -> bool:
 def trained(recipe: Recipe, source: Checkpoint | None, run: Run) -> Cost:
     """Train, or go on training, and return what it took.
 
-    A training that was stopped is costed by the steps that were left.
+    A training that was stopped is costed by the steps that were left. Passes are those of its steps: not those that
+    look at a network after an epoch.
     """
-    steps, passes, started = [], Passes(), time.process_time()
-    with passes.counted(), watching_steps(steps.append):
+    steps, passes, started, train_batch = [], Passes(), time.process_time(), loop.train_batch
+
+    def counted(*given: Any) -> Tensor:
+        with passes.counted():
+            return train_batch(*given)
+
+    with mock.patch.object(loop, "train_batch", counted), watching_steps(steps.append):
         if run.verb == "pretrain":
             pretrain(recipe, run, source)
         else:

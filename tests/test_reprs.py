@@ -45,8 +45,8 @@ def certificates() -> Certificates:
 
 
 SHOWN = [
-    (recipe, "Recipe('digits', digits, resnet10-small, uniform scale 0.25, rush for 3 epochs, cross-entropy for 15 "
-     "epochs)"),
+    (recipe, "Recipe('digits+uniform-0.25', digits, resnet10-small, uniform scale 0.25, rush for 3 epochs, "
+     "cross-entropy for 15 epochs)"),
     (lambda: split(labels=True), "Split('a/train': 4 images of 3x8x8, 3 classes)"),
     (lambda: split(labels=False), "Split('a/train': 4 images of 3x8x8, no labels)"),
     (checkpoint, "Checkpoint('runs/c', stage finetune, epoch 2, step 6, 1 tensors)"),

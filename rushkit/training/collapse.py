@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,8 +14,8 @@ from rushkit.objectives import Contrasts
 from rushkit.results.notes import Note
 from rushkit.run.folder import Run
 from rushkit.system import Machine
-from rushkit.training import knn
 from rushkit.training.job import TrainingJob
+from rushkit.training.knn import features
 
 # A loss stands when that of so many epochs in a row, after the warm-up, is within this share of the loss of equal
 # projections. A network that learns leaves it within an epoch or two.
@@ -31,17 +32,17 @@ _TRY = (
 )
 
 
-def effective_rank(features: Tensor) -> float:
-    """Return the effective rank of features (N, D) of unit length: how many directions their differences fill.
+def effective_rank(rows: Tensor) -> float:
+    """Return the effective rank of rows (N, D) of unit length: how many directions their differences fill.
 
     It is the exponential of the entropy of the shares of variance along the principal directions (Roy & Vetterli 2007,
-    of squared singular values), between 1 and D; 1 for features that are all the same, infinite where one is NaN.
+    of squared singular values), between 1 and D; 1 for rows that are all the same, infinite where one is NaN.
     """
     # Not every device has float64.
-    features = features.cpu().double()
-    if not features.isfinite().all():
+    rows = rows.cpu().double()
+    if not rows.isfinite().all():
         return math.inf
-    differences = features - features.mean(dim=0)
+    differences = rows - rows.mean(dim=0)
     if differences.square().sum(dim=1).mean() < _SPREAD:
         return 1.0
     shares = torch.linalg.svdvals(differences).square()
@@ -61,7 +62,7 @@ class CollapseWatch:
     Args:
         job: The training; fine-tuning is not watched.
         run: Its run, in whose log the warning is.
-        machine: Device and precision of the features.
+        machine: Device of the features.
 
     Attributes:
         note: What is to be said of it after the last epoch; None for nothing.
@@ -117,6 +118,6 @@ class CollapseWatch:
 
 
 def rank_of(network: Network, split: Split, machine: Machine) -> float:
-    """Return the effective rank of an encoder's features of the first images of a split, without noise."""
-    with torch.no_grad():
-        return effective_rank(knn.features(network.encoder, split.images[:IMAGES], machine))
+    """Return the effective rank of an encoder's float32 features of the first images of a split, without noise."""
+    full = replace(machine, precision="float32")
+    return effective_rank(features(network.encoder, split.images[:IMAGES], full))

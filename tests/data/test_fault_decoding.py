@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from rushkit import data
 from rushkit.data import folder as folder_module
@@ -82,13 +83,13 @@ def test_a_limit_comes_before_the_resize(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_making_larger_takes_blocks_of_the_larger_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "BLOCK_BYTES", 4 * 3 * 64 * 64)
     made: list[int] = []
-    interpolate = memory.F.interpolate
+    interpolate = F.interpolate
 
     def noted(*arguments, **options):
         made.append(len(arguments[0]))
         return interpolate(*arguments, **options)
 
-    monkeypatch.setattr(memory.F, "interpolate", noted)
+    monkeypatch.setattr(F, "interpolate", noted)
     memory.resize(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), 64)
     assert made == [1] * 5
 

@@ -84,7 +84,7 @@ def test_a_network_that_gives_all_images_one_projection_is_told_of_once(tiny, mo
 
 
 def test_features_of_rank_one_are_a_collapse_under_any_objective(tiny, monkeypatch):
-    monkeypatch.setattr(collapse.knn, "features", lambda encoder, images, machine: torch.ones(len(images), 4) / 2)
+    monkeypatch.setattr(collapse, "features", lambda encoder, images, machine: torch.ones(len(images), 4) / 2)
     run = pretrained(tiny("pretrain.objective=byol", "pretrain.knn.every=0"))
     (note,) = json.loads((run.path / "results.json").read_text())["notes"]
     assert note["figures"] == {"effective_rank": 1.0}
