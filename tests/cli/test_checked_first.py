@@ -32,7 +32,7 @@ import pytest
         ("finetune --to nosuch.toml", "there is no recipe file nosuch.toml"),
         ("finetune --set finetune.epochs=0", "--set finetune.epochs: must be greater than or equal to 1 (got 0)"),
         ("finetune --set finetune.objective=rsh", "--set finetune.objective: unknown objective 'rsh'"),
-        ("finetune --every 0", "--set finetune.save_every: must be a number of epochs"),
+        ("finetune --every 0", "--every: finetune.save_every: must be a number of epochs"),
     ],
 )
 def test_the_command_line_is_checked_before_runs_are_looked_for(fails, folder, arguments, message):
