@@ -409,6 +409,7 @@ def test_a_share_sees_the_views_and_the_noise_of_the_whole_batch(views, first, c
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch, tiny, tmp_path):
     monkeypatch.setattr(ranks, "world", lambda: 3)
     monkeypatch.setattr(ranks, "wait", lambda: None)
+    monkeypatch.setattr(ranks, "broadcast", lambda value: value)
     run = Run.create(tmp_path, "pretrain", "tiny", Facts(), "", QUIET)
     with pytest.raises(UsageError, match="does not divide over 3 ranks") as raised, run:
         pretrain(tiny("pretrain.batch_size=16"), run)
