@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+# Keys that commands have flags for.
+_FLAGS = {
+    f"{stage}.{key}": flag
+    for stage in ("pretrain", "finetune")
+    for key, flag in {"epochs": "--epochs", "batch_size": "--batch-size", "optimizer.lr": "--lr"}.items()
+}
+
 
 def replacing(words: Sequence[str], added: Sequence[str]) -> list[str]:
     """The words without the options that ``added`` gives again (of ``--set``: the keys), and then those."""
@@ -24,4 +31,7 @@ def _parts(words: Sequence[str]) -> Iterator[tuple[str, ...]]:
 def _name(part: tuple[str, ...]) -> str | None:
     if len(part) == 1:
         return None
-    return f"--set {part[1].partition('=')[0]}" if part[0] == "--set" else part[0]
+    if part[0] != "--set":
+        return part[0]
+    key = part[1].partition("=")[0]
+    return _FLAGS.get(key, f"--set {key}")

@@ -25,7 +25,13 @@ def test_recipe_show_prints_the_file_as_it_is(cli):
 
 
 def test_recipe_show_resolved_is_toml_that_loads_back(cli):
-    said = cli("recipe", "show", "digits", "--resolved", *sets("pretrain.epochs=3", "data.path=:smile: [bold]"))
+    said = cli(
+        "recipe",
+        "show",
+        "digits",
+        "--resolved",
+        *sets("pretrain.epochs=3", "data.name=folder", "data.path=:smile: [bold]"),
+    )
     table = tomllib.loads(said.out)
     assert table["pretrain"]["epochs"] == 3
     assert table["data"]["path"] == ":smile: [bold]"

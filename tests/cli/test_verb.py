@@ -38,7 +38,7 @@ def measure():
 def test_the_options_of_a_group_stand_where_the_group_stands_and_debug_is_last(measure):
     app, _ = measure
     names = [parameter.name for parameter in typer.main.get_command(app).params]
-    assert names[:5] == ["place", "height", "width", "loud", "debug"]
+    assert names[:6] == ["place", "height", "width", "loud", "imports", "debug"]
 
 
 @pytest.mark.parametrize(
