@@ -226,7 +226,7 @@ class TestFromCounts:
     def test_needs_neither_network_nor_images(self, trained, whole, monkeypatch):
         for name in ("certification.certify.Subject", "setup.networks.build_network"):
             monkeypatch.setattr(f"rushkit.{name}", None)
-        monkeypatch.setattr("rushkit.setup.components.build_dataset", None)
+        monkeypatch.setattr("rushkit.setup.components.load_split", None)
         assert self.redo(trained, whole)["images"] == 6
 
 

@@ -59,6 +59,10 @@ def triangle(tmp_path):
 def test_the_page_on_plugins_works_from_the_first_line_to_the_last(triangle, tmp_path):
     page, site = triangle
     assert ("rushkit.noises", "triangle") in components(site, tmp_path, owner="rushkit-triangle")
+    # README has the script; its name is that of the plugin, and two owners of a name are refused.
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    (script,) = (block for block in blocks if '.register("triangle")' in block)
+    (tmp_path / "triangle.py").write_text(script.replace('"triangle"', '"another"'))
     commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
     commands = [line.split()[1:] for line in commands if line.startswith("rushkit ")]
     small = {
