@@ -51,8 +51,8 @@ def on_a_terminal(command: list[str], ignore_hangup: bool = False) -> tuple[subp
 
     def take_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        if ignore_hangup:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        # Not as the tests themselves have it, which may run under nohup.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignore_hangup else signal.SIG_DFL)
 
     child = subprocess.Popen(
         command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, preexec_fn=take_terminal
