@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import html
 import inspect
+import re
 import subprocess
 import sys
 import tempfile
@@ -61,7 +62,9 @@ def commands() -> str:
         page = Path(folder) / "commands.md"
         typer = [sys.executable, "-m", "typer", "rushkit.cli.app", "utils", "docs", "--name", "rushkit"]
         subprocess.run([*typer, "--title", "Commands", "--output", str(page)], check=True, capture_output=True)
-        return NOTE + html.unescape(page.read_text(encoding="utf-8"))
+        text = html.unescape(page.read_text(encoding="utf-8"))
+    # Lines that the terminal keeps apart, and Markdown would join.
+    return NOTE + re.sub(r"(?m)^\n(.*:\n)((?:  rushkit .*\n)+)", r"\1\n```console\n\2```\n", text)
 
 
 def recipe_keys() -> str:
