@@ -164,7 +164,7 @@ def test_a_certification_from_another_folder_is_compared_with_attacks(cli, runs,
     assert cli(*ATTACK, "--norm", "l2", "--eps", "0.01", "-q").code == 0
     source, root = only(runs, "finetune").resolve(), runs.resolve()
     monkeypatch.chdir(elsewhere)
-    said = cli(*CERTIFY, "--from", str(source), "--json", *sets(f"system.runs_dir={root}"))
+    said = cli(*CERTIFY, "--norm", "l2", "--from", str(source), "--json", *sets(f"system.runs_dir={root}"))
     assert said.code == 0, said.err
     assert len(json.loads(said.out)["empirical"]) == 1
 
