@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeAlias
 
-from rushkit.errors import UsageError, shorten
+from rushkit.errors import UsageError, shell_line, shorten
 from rushkit.recipe import toml
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.problems import KEYS_HINT
@@ -96,7 +96,7 @@ def from_changes(changes: Changes) -> list[Override]:
 
 def said_as(change: str, shown: str = "") -> str:
     """Return how a change was written on the command line: ``--set`` and what is shown of it, or the flag for it."""
-    return change.flag if isinstance(change, FlagChange) else f"--set {shown or change}"
+    return change.flag if isinstance(change, FlagChange) else shell_line("--set", shown or change)
 
 
 def override(draft: Draft, overrides: Iterable[Override]) -> None:

@@ -115,7 +115,8 @@ def test_the_bar_and_its_lines_show_control_characters_as_escapes(capsys, monkey
 def test_a_recipe_in_python_shows_control_characters_as_escapes():
     from rich.console import Console
 
-    recipe = load_recipe("digits", {"data.name": f"d{EVIL}", "name": f"n{EVIL}[/x]", "data.o": f"v{EVIL}"}, {})
+    changes = {"data.name": f"d{EVIL}", "name": f"n{EVIL}[/x]", "data.o": f"v{EVIL}"}
+    recipe = load_recipe("digits", changes, {}, components=False)
     console = Console(width=400)
     with console.capture() as captured:
         console.print(recipe)

@@ -136,7 +136,7 @@ def test_it_is_measured_every_so_many_epochs_and_after_the_last_and_changes_no_w
     results = json.loads((run.path / "results.json").read_text())
     assert results["validation_robust_accuracy"] == robust[-1]
     assert results["validation_protocol"] == {
-        "images": "20 images of digits/train",
+        "images": "20 images of digits/validation",
         "attack": "PGD-2 in l-inf 8/255, steps of 2/255, from a random start, m = 1",
         "use": "the best checkpoint is chosen by clean accuracy",
     }
