@@ -270,7 +270,8 @@ def test_data_that_is_not_here_is_not_checked_on(make, theirs, tmp_path, warning
     assert warnings == [f"not checked on images: cifar10 is not complete in {tmp_path}"]
 
 
-def test_a_data_set_without_the_split_is_not_checked_on(make, theirs, warnings):
+def test_a_data_set_without_the_split_is_not_checked_on(make, theirs, warnings, monkeypatch):
+    monkeypatch.delenv("RUSHKIT_DATA", raising=False)
     make(theirs, "toy", "evaluate.split=nosplit", check=8)
     assert warnings == ["not checked on images: digits has no split nosplit in data"]
 
