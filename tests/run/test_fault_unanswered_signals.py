@@ -9,6 +9,15 @@ import pytest
 from rushkit.run.signals import graceful_stop
 
 
+@pytest.fixture
+def pythons_handler():
+    """Ctrl-C raises KeyboardInterrupt, whatever the test process was started with: a job in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("pythons_handler")
 def test_a_ctrl_c_that_the_block_did_not_grant_is_raised_behind_it():
     with pytest.raises(KeyboardInterrupt), graceful_stop():
         signal.raise_signal(signal.SIGINT)
