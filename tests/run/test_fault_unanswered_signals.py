@@ -11,7 +11,7 @@ from rushkit.run.signals import graceful_stop
 
 @pytest.fixture
 def pythons_handler():
-    """Ctrl-C raises KeyboardInterrupt, whatever the test process was started with: a job in the background ignores it."""
+    """Ctrl-C raises KeyboardInterrupt, whatever the tests were started with: in the background it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
