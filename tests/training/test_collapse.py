@@ -83,9 +83,16 @@ def test_a_network_that_gives_all_images_one_projection_is_told_of_once(tiny, mo
         assert "notes" not in json.loads((pretrained(tiny(*changes)).path / "results.json").read_text())
 
 
-def test_features_of_rank_one_are_a_collapse_under_any_objective(tiny, monkeypatch):
-    monkeypatch.setattr(collapse, "features", lambda encoder, images, machine: torch.ones(len(images), 4) / 2)
-    run = pretrained(tiny("pretrain.objective=byol", "pretrain.knn.every=0"))
+def test_features_of_rank_one_are_a_collapse_under_any_objective_and_are_float32(tiny, monkeypatch):
+    seen = set()
+
+    def features(encoder, images, machine):
+        seen.add(machine.precision)
+        return torch.ones(len(images), 4) / 2
+
+    monkeypatch.setattr(collapse, "features", features)
+    run = pretrained(tiny("pretrain.objective=byol", "pretrain.knn.every=0", "system.precision=bf16"))
+    assert seen == {"float32"}
     (note,) = json.loads((run.path / "results.json").read_text())["notes"]
     assert note["figures"] == {"effective_rank": 1.0}
     assert "the features of 48 training images have effective rank 1.00" in note["text"]
