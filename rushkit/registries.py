@@ -112,6 +112,13 @@ objectives = Registry(
     offers=("stage", "head", "losses"),
 )
 
+engines = Registry(
+    "engine",
+    "rushkit.engines",
+    {},
+    offers=("orders", "slots", "submit", "standings", "cancel", "close"),
+)
+
 recipes = Registry("recipe", "rushkit.recipes")
 
-ALL = (backbones, noises, datasets, attacks, objectives, recipes)
+ALL = (backbones, noises, datasets, attacks, objectives, engines, recipes)

@@ -36,6 +36,7 @@ FLOORS = (
     {"setup"},
     {"training", "evaluation", "robustness", "certification", "auditing", "exchange"},
     {"bench", "description", "doctor", "plugin_template"},
+    {"study"},
     {"report"},
     {"cli"},
     {"__main__"},

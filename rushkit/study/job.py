@@ -1,0 +1,74 @@
+"""A job: one stage of a study, identified by the hash of what it computes.
+
+Two studies that ask for the same computation have the same job, and so share its run. A changed key changes the
+identities of the stages that read it, and of those that build on them; nothing else is done again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+from pydantic import Field, JsonValue
+
+from rushkit.results.base import Record
+
+SCHEMA = 1
+Stage = Literal["cluster", "pretrain", "finetune", "evaluate", "attack", "certify", "probe", "audit"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+# What a parent is to a job: the checkpoint that it starts from or measures, or the clusters that it learns from.
+Role = Literal["model", "labels"]
+
+# The sections of the resolved recipe that change what a stage computes. Of ``[system]`` that is the seed alone: device,
+# precision, ranks and folders do not make another job.
+_READS: Mapping[Stage, tuple[str, ...]] = {
+    "cluster": ("data", "backbone", "noise", "pretrain"),
+    "pretrain": ("data", "backbone", "projector", "noise", "pretrain"),
+    "finetune": ("data", "backbone", "noise", "finetune"),
+    "evaluate": ("data", "noise", "evaluate"),
+    "attack": ("data", "noise", "attack", "published"),
+    "certify": ("data", "noise", "certify"),
+    "probe": ("data", "noise", "pretrain"),
+    "audit": ("data", "noise", "attack"),
+}
+
+
+class Job(Record):
+    """What one job computes.
+
+    Attributes:
+        stage: The command whose stage it is.
+        recipe: The resolved recipe.
+        options: The stage's options outside the recipe, such as the protocols of an attack.
+        parents: Role -> the id of the parent job, or ``sha256:...`` of a checkpoint that no job of the study makes.
+    """
+
+    stage: Stage
+    recipe: dict[str, JsonValue]
+    options: dict[str, JsonValue] = Field(default_factory=dict)
+    parents: dict[Role, str] = Field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """The identity, 64 hexadecimal digits."""
+        return hashlib.sha256(canonical(self.computed()).encode()).hexdigest()
+
+    def computed(self) -> dict[str, JsonValue]:
+        """Return what the identity is the hash of."""
+        system = self.recipe.get("system")
+        seed = system.get("seed") if isinstance(system, dict) else None
+        return {
+            "schema": SCHEMA,
+            "stage": self.stage,
+            "recipe": {key: self.recipe[key] for key in _READS[self.stage] if key in self.recipe},
+            "seed": seed,
+            "options": self.options,
+            "parents": {str(role): parent for role, parent in self.parents.items()},
+        }
+
+
+def canonical(table: JsonValue) -> str:
+    """Return the only JSON text of a table: keys sorted, no spaces, floats as ``repr`` writes them."""
+    return json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
