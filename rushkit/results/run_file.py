@@ -63,6 +63,22 @@ class RegisteredBy(Record):
     sha256: str
 
 
+class StudyJob(Record):
+    """The job of a study that made a run.
+
+    Attributes:
+        study: The study's name.
+        row: The label of the row of its table.
+        seed: The seed of the row.
+        job: Identity of the job.
+    """
+
+    study: str
+    row: str
+    seed: Count
+    job: str
+
+
 class Facts(Record):
     """The facts that are recorded when a run is created; each of them may be missing.
 
@@ -89,6 +105,7 @@ class Facts(Record):
         cases: The cases of a self-test by name; none means all.
         claim: The accuracy that an audit is to test; None if nothing is claimed.
         hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
+        study: The job of a study that the run was started by; None for a run by itself.
     """
 
     argv: list[str] = Field(default_factory=list)
@@ -117,6 +134,7 @@ class Facts(Record):
     cases: list[str] = Field(default_factory=list)
     claim: Share | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
+    study: StudyJob | None = None
 
 
 class RunFile(Facts):

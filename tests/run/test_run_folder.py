@@ -14,7 +14,7 @@ import torch
 import rushkit
 from rushkit.errors import DataError, Interrupted, NumericsError, RushkitError, UsageError
 from rushkit.results import read
-from rushkit.results.run_file import Facts, GitState
+from rushkit.results.run_file import Facts, GitState, StudyJob
 from rushkit.results.training import Pretraining
 from rushkit.run.environment import environment, git_state
 from rushkit.run.folder import Run
@@ -43,6 +43,16 @@ def test_a_new_run_tells_what_it_is(tmp_path):
     assert told(run)["status"] == "finished"
     assert told(run)["started"] <= told(run)["ended"]
     assert len(told(run)["sessions"]) == 1
+
+
+def test_a_run_keeps_the_job_of_the_study_that_it_is(tmp_path):
+    job = StudyJob(study="digits", row="rush", seed=1, job="3fa9c1")
+    with create(tmp_path, study=job) as run:
+        assert told(run)["study"] == {"study": "digits", "row": "rush", "seed": 1, "job": "3fa9c1"}
+    with Run.open(run.path, QUIET) as again:
+        assert again.about.study == job
+    with create(tmp_path) as alone:
+        assert "study" not in told(alone)
 
 
 @pytest.mark.parametrize("recipe", ["../../etc", "a b/c", "é", "", "x" * 300])
