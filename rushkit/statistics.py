@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import betainc, betaincc, ndtri
+from scipy.special import betainc, betaincc, ndtri, stdtrit
 
 from rushkit.binomial import EPS, Pair, divergence, divergence_root, log_mixture, tail_root
 from rushkit.errors import UsageError
@@ -196,6 +196,64 @@ def mcnemar(b: ArrayLike, c: ArrayLike) -> Floats:
         UsageError: counts are negative or fractional.
     """
     return binomial_test(b, np.add(b, c))
+
+
+def t_interval(values: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Return Student's interval for the mean of what values are a sample of, such as the accuracies of several seeds.
+
+    It holds for normal values. With two of them it is 12.7 standard errors wide to each side; where all are equal it
+    has no width.
+
+    Raises:
+        UsageError: fewer than two values; confidence lies outside (0, 1).
+    """
+    sample = np.asarray(values, dtype=np.float64)
+    if sample.size < 2:
+        raise UsageError(f"an interval over seeds needs two of them at least (got {sample.size})", "add a seed")
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"confidence must lie in (0, 1) (got {confidence})", "for example 0.95")
+    centre = float(sample.mean())
+    half = float(stdtrit(sample.size - 1, 0.5 + confidence / 2.0) * sample.std(ddof=1) / math.sqrt(sample.size))
+    return centre - half, centre + half
+
+
+def joined_interval(centre: float, *intervals: tuple[float, float]) -> tuple[float, float]:
+    """Return one interval around a mean that several independent sources make uncertain, such as seeds and images.
+
+    Each interval is for one source alone. The distances of their ends from the centre are added as the sides of a right
+    angle: low = centre − √(Σ (centre − lowᵢ)²). For normal sources and Student intervals it covers with at least the
+    probability of each of them (Banerjee 1960), since P(χ²₁ <= x) is concave in x; for other intervals it is the method
+    of variance estimates recovery (Zou & Donner 2008).
+    """
+    below = math.sqrt(sum(max(centre - low, 0.0) ** 2 for low, _ in intervals))
+    above = math.sqrt(sum(max(high - centre, 0.0) ** 2 for _, high in intervals))
+    return centre - below, centre + above
+
+
+def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval for the mean difference of two classifiers on the same images.
+
+    It is the adjusted Wald interval of Bonett & Price (2012), after Agresti & Min (2005): two images are added, on each
+    of which another one alone is right, so that it has a width where all images agree. Votes make the differences
+    fractions.
+
+    Args:
+        differences: (N,) the share of votes that are right in the first classifier minus that in the second, for each
+            image, in [−1, 1].
+        confidence: How often such intervals cover.
+
+    Raises:
+        UsageError: no differences, or one outside [−1, 1]; confidence lies outside (0, 1).
+    """
+    change = np.asarray(differences, dtype=np.float64)
+    if not (change.size and np.all(np.abs(change) <= 1.0)):
+        raise UsageError("differences of shares lie in [-1, 1], and there is one at least", "pass one for each image")
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"confidence must lie in (0, 1) (got {confidence})", "for example 0.95")
+    count = change.size + 2
+    centre, squares = change.sum() / count, ((change**2).sum() + 2.0) / count
+    half = ndtri(0.5 + confidence / 2.0) * math.sqrt(max(squares - centre**2, 0.0) / count)
+    return float(centre - half), float(centre + half)
 
 
 def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Floats:
