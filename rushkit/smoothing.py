@@ -66,11 +66,13 @@ class _Stream:
     Attributes:
         seed: Seed of the stream.
         panel: Seed of the panel; None if every call makes new draws.
+        keys: (N,) what identifies each image, if each has a panel of its own; None if they share one.
         calls: Number of calls that have drawn.
     """
 
     seed: int
     panel: int | None = None
+    keys: Tensor | None = None
     calls: int = 0
 
     def next_call(self) -> _Draws:
@@ -332,16 +334,18 @@ class SmoothedClassifier(nn.Module):
 
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """Return the same classifier with another m; its stream of draws starts from the same seed."""
-        return self._changed(samples, self.own_draws)
+        return self._changed(samples, self.own_draws, self.noise)
+
+    def with_noise(self, noise: Noise) -> SmoothedClassifier:
+        """Return the same classifier under another noise; its stream of draws starts from the same seed."""
+        return self._changed(self.samples, self.own_draws, noise)
 
     def with_own_draws(self) -> SmoothedClassifier:
         """Return the same classifier as one whose model is random by itself; its stream starts from the same seed."""
-        return self._changed(self.samples, own_draws=True)
+        return self._changed(self.samples, own_draws=True, noise=self.noise)
 
-    def _changed(self, samples: int, own_draws: bool) -> SmoothedClassifier:
-        other = SmoothedClassifier(
-            self.model, self.noise, samples, self.chunk, self._stream.seed, self.search, own_draws
-        )
+    def _changed(self, samples: int, own_draws: bool, noise: Noise) -> SmoothedClassifier:
+        other = SmoothedClassifier(self.model, noise, samples, self.chunk, self._stream.seed, self.search, own_draws)
         other.training, other.pause = self.training, self.pause
         return other
 
@@ -372,12 +376,17 @@ class SmoothedClassifier(nn.Module):
             self.pause = outside
 
     @contextmanager
-    def fixed_noise(self, seed: int) -> Iterator[None]:
-        """Use one panel of draws inside, the same for every image and every call.
+    def fixed_noise(self, seed: int, keys: Tensor | None = None) -> Iterator[None]:
+        """Use one panel of draws inside, the same at every call: shared by all images, or one for each of them.
 
-        The panel depends on the seed and the image shape alone, so images may leave the batch.
+        A shared panel depends on the seed and the image shape alone, so images may leave the batch. An image's own
+        panel depends on its key as well, and not on the images beside it.
+
+        Args:
+            seed: Seeds the panel. What a model with ``own_draws`` draws by itself depends on it alone.
+            keys: (N,) int64, what identifies each of the N images of every call inside; None: a shared panel.
         """
-        with self._drawing_from(replace(self._stream, panel=seed)):
+        with self._drawing_from(replace(self._stream, panel=seed, keys=keys)):
             yield
 
     @contextmanager
@@ -441,6 +450,9 @@ class SmoothedClassifier(nn.Module):
 
     def _blocks(self, x: Tensor, samples: int, limit: int, of_call: _Draws) -> Iterator[Tensor]:
         """Yield noisy copies of x, several draws at a time, each block from a generator of its own."""
+        if self._stream.keys is not None:
+            yield from self._own_panels(x, self._stream.keys, samples, of_call.seed)
+            return
         n, fixed = len(x), self._stream.panel is not None
         per_image = fixed and is_data_dependent(self.noise)
         # One image's worth of noise serves the whole batch on a fixed panel.
@@ -460,6 +472,17 @@ class SmoothedClassifier(nn.Module):
             for some, of_some in zip(copies.split(at_once), delta.split(at_once), strict=True):
                 noisy = some + of_some if shared else plus(self.noise, some, of_some)
                 yield settled(self.noise, noisy.reshape(-1, *x.shape[1:]))
+
+    def _own_panels(self, x: Tensor, keys: Tensor, samples: int, seed: int) -> Iterator[Tensor]:
+        """Yield noisy copies of x, several draws at a time, each image's from a panel of its own."""
+        for unit, size in enumerate(unit_sizes(samples)):
+            parts = []
+            for image, key in zip(x, keys.tolist(), strict=True):
+                copies = image.expand(size, *image.shape)
+                source = generator(seed, "panel of an image", key, unit, device=x.device)
+                delta = self.noise.sample(copies.detach(), source)
+                parts.append(settled(self.noise, plus(self.noise, copies, delta)))
+            yield torch.stack(parts, dim=1).flatten(0, 1)
 
     def _per_image_panel(self, copies: Tensor, source: torch.Generator) -> Tensor:
         """Draw δ (m, N, C, H, W) of a noise that depends on the image, each image's from the same random numbers."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import ClassVar, Literal
 
 import torch
@@ -31,6 +32,9 @@ from rushkit.attacks.steps.falling import FallingSteps
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import UsageError
 
+# What the gradients may see of a smoothed classifier's noise.
+_NOISES = ("fresh", "fixed", "per-image", "none")
+
 
 @dataclass(frozen=True, repr=False)
 class PGD:
@@ -49,7 +53,10 @@ class PGD:
             "dlr-mean" (of log p̄) or "margin" (of log p̄).
         random_start: Start anywhere in the ball, or at the image.
         restarts: Climbs for each image; images that are broken leave before the next climb.
-        noise: "fresh" draws at every step, or one "fixed" panel for the whole attack.
+        noise: What the gradients see of a smoothed classifier's noise: "fresh" draws at every step, one "fixed" panel
+            of draws for all images and the whole attack, a fixed panel "per-image", which is seeded by the pixels of
+            the image, or "none": the network is climbed without its noise. Panels that select iterates and votes have
+            noise in every case.
         samples: Draws for each gradient (EOT); None: the model's own m.
         best: Return the "best" iterate by a selection panel (for a deterministic model, by the loss), or the "last".
         selection_samples: Draws of the selection panel; None: max(samples, 20).
@@ -70,7 +77,7 @@ class PGD:
     loss: LossName = "nll"
     random_start: bool = True
     restarts: int = 1
-    noise: Literal["fixed", "fresh"] = "fresh"
+    noise: Literal["fresh", "fixed", "per-image", "none"] = "fresh"
     samples: int | None = None
     best: Literal["last", "best"] = "best"
     selection_samples: int | None = None
@@ -84,8 +91,9 @@ class PGD:
             if self.step_size == 0:
                 raise UsageError("pgd: step_size must be above 0")
             check_eps(self.norm, self.step_size, name="step_size")
-        if self.noise not in ("fixed", "fresh") or self.best not in ("last", "best"):
-            raise UsageError(f"pgd: noise is fixed or fresh, best is last or best (got {self.noise!r}, {self.best!r})")
+        if self.noise not in _NOISES or self.best not in ("last", "best"):
+            known = f"noise is one of {', '.join(_NOISES)}, best is last or best"
+            raise UsageError(f"pgd: {known} (got {self.noise!r}, {self.best!r})")
 
     def __repr__(self) -> str:
         return f"PGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"
@@ -118,6 +126,8 @@ class PGD:
             check_labels(y, victim.num_classes)
             self.check_fit(victim.num_classes, *x.shape[2:])
             reached = classes_to_reach(victim, x, y, target, self.seed) if self.targeted else None
+            climbed = victim.without_noise() if self.noise == "none" else victim
+            keys = pixel_keys(x) if self.noise == "per-image" else None
             best = BestIterate(victim, x, y, reached, losses.get(self.loss), self.seed)
             curve = Curve(self.steps)
 
@@ -129,23 +139,36 @@ class PGD:
             if not last_alone:
                 best.offer(torch.arange(len(x), device=x.device), x)
             for batch in climbs(best, x, [reached] * self.restarts, start, curve, every_image_first=last_alone):
+                batch = batch if keys is None else replace(batch, keys=keys[batch.index])
                 climb = self.rule(batch.x, batch.start, self.norm, self.eps, self.steps, self.step_size)
                 offered: Literal["all", "none"] = "none" if last_alone else "all"
-                left = drive(victim, batch, climb, self.loss, best, curve, offered, self._draws(batch.number))
+                left = drive(climbed, batch, climb, self.loss, best, curve, offered, self._draws(batch.number))
                 if last_alone and self.restarts == 1:
                     best.take(left, climb.x_adv)
                 elif last_alone:
                     best.offer(left, climb.x_adv)
+            victim.add_passes(climbed)
             return concluded(self, best, x, curve, self._notes(victim))
 
     def _draws(self, climb: int) -> Callable[[int], int]:
         """Return the function from steps to the seeds of their draws; fixed noise has one for the whole attack."""
-        if self.noise == "fixed":
+        if self.noise in ("fixed", "per-image"):
             panel = derive(self.seed, "panel")
             return lambda step: panel
         return draw_of_step(self.seed, climb)
 
     def _notes(self, victim: Victim) -> tuple[str, ...]:
-        if self.noise == "fixed" and victim.random and not victim.has_panels:
-            return ("noise was to be fixed, but the model draws its own: it was fresh",)
-        return ()
+        if self.noise == "fresh" or not victim.random or victim.has_panels:
+            return ()
+        wanted = "left out" if self.noise == "none" else "fixed"
+        return (f"noise was to be {wanted}, but the model draws its own: it was fresh",)
+
+
+def pixel_keys(x: Tensor) -> Tensor:
+    """Return a number for each image that its pixels determine: (N, C, H, W) in [0, 1] -> (N,) int64.
+
+    Pixels are rounded to 16 bits, so that an image has the same number on every device.
+    """
+    rows = (x.detach() * 65535).round().to("cpu", torch.int32).flatten(1).contiguous().numpy()
+    digests = (blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
+    return torch.tensor([int.from_bytes(digest, "big") >> 1 for digest in digests], dtype=torch.int64, device=x.device)

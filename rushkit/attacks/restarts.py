@@ -64,6 +64,7 @@ class Batch:
         start: (n, C, H, W) where the climb starts.
         index: (n,) positions of the images in the attack's batch.
         number: The number of the climb, from 0.
+        keys: (n,) int64, what identifies each image, if each is climbed on draws of its own; None if they share them.
     """
 
     x: Tensor
@@ -72,6 +73,7 @@ class Batch:
     start: Tensor
     index: Tensor
     number: int
+    keys: Tensor | None = None
 
 
 class Curve:
@@ -183,13 +185,13 @@ def drive(
         (n,) positions, in the attack's batch, of the images that have come to the end.
     """
     function = losses.get(loss)
-    y, target, index = batch.y, batch.target, batch.index
+    y, target, index, keys = batch.y, batch.target, batch.index, batch.keys
     position = torch.arange(len(index), device=index.device)
     for step in range(climb.steps):
         asked = climb.x_adv
         # Points of a larger ball lead on, and are no attacks themselves.
         offers = offered if climb.inside else "none"
-        slope = victim.gradient(asked, y, function, target, draw=draw(step))
+        slope = victim.gradient(asked, y, function, target, draw=draw(step), keys=keys)
         curve.add(step, position, slope.loss)
         best.see(index, slope, climb.inside)
         climb.tell(slope.loss, slope.gradient)
@@ -205,7 +207,7 @@ def drive(
             continue
         climb.keep(stay)
         y, index, position = y[stay], index[stay], position[stay]
-        target = None if target is None else target[stay]
+        target, keys = (None if of_all is None else of_all[stay] for of_all in (target, keys))
         if not len(index):
             curve.hold(step + 1)
             return index

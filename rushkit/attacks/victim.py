@@ -2,7 +2,8 @@
 
 Every query names its draws by a seed. The draws of a smoothed classifier depend on that seed and on the shape of an
 image alone and are shared by all images of a batch, so that an image gets the same draws in any batch, however often
-the model was queried before, and whatever the chunk is. What a model draws by itself for an image depends on the seed
+the model was queried before, and whatever the chunk is. A gradient may instead be taken on draws of each image's own,
+which depend on the image as well. What a model draws by itself for an image depends on the seed
 and on the image's place in the pass.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +23,7 @@ from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import UsageError
 from rushkit.models.repeats import repeat
+from rushkit.noises.none import NoNoise
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import generator
 
@@ -108,7 +111,15 @@ class Victim:
         self.selection_samples = (selection_samples or max(self.samples, EOT_SAMPLES)) if self.random else 1
 
     def gradient(
-        self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None = None, *, draw: int, samples: int | None = None
+        self,
+        x: Tensor,
+        y: Tensor,
+        loss: Loss,
+        target: Tensor | None = None,
+        *,
+        draw: int,
+        samples: int | None = None,
+        keys: Tensor | None = None,
     ) -> Slope:
         """Return the loss over some draws, its gradient at x, and the logits.
 
@@ -122,13 +133,22 @@ class Victim:
             target: (N,) classes for the loss.
             draw: Seeds the draws.
             samples: Number of draws of a random model; None: the ``samples`` of this victim.
+            keys: (N,) int64, what identifies each image, if each has draws of its own; None: they share the draws.
 
         Raises:
             UsageError: the model's output does not depend on its input differentiably.
         """
         m = self._number(samples, self.samples)
         slopes = [
-            self._slope(x[rows], y[rows], loss, None if target is None else target[rows], draw, m)
+            self._slope(
+                x[rows],
+                y[rows],
+                loss,
+                None if target is None else target[rows],
+                draw,
+                m,
+                None if keys is None else keys[rows],
+            )
             for rows in self._groups(len(x), m)
         ]
         return Slope(
@@ -137,6 +157,26 @@ class Victim:
             torch.cat([part.logits for part in slopes], dim=1),
             torch.cat([part.usable for part in slopes]),
         )
+
+    def without_noise(self) -> Victim:
+        """Return the network of a smoothed classifier without its noise; any other model has none to leave out.
+
+        Its queries are counted apart until ``add_passes`` adds them.
+        """
+        if self._smoothed is None:
+            return self
+        bare = copy(self)
+        bare._smoothed = bare._model = self._smoothed.with_noise(NoNoise())
+        bare.image_forwards = bare.image_backwards = 0
+        bare.random = not bare._smoothed.deterministic
+        bare.samples = self.samples if bare.random else 1
+        return bare
+
+    def add_passes(self, other: Victim) -> None:
+        """Count the queries of another view of this model as this one's."""
+        if other is not self:
+            self.image_forwards += other.image_forwards
+            self.image_backwards += other.image_backwards
 
     def differentiable(self, x: Tensor, *, draw: int) -> Tensor:
         """Return (m, N, K) logits of ``samples`` draws, differentiable if gradients are on; count backwards.
@@ -225,10 +265,12 @@ class Victim:
         for start in range(0, images, size):
             yield slice(start, min(start + size, images))
 
-    def _slope(self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None, draw: int, samples: int) -> Slope:
+    def _slope(
+        self, x: Tensor, y: Tensor, loss: Loss, target: Tensor | None, draw: int, samples: int, keys: Tensor | None
+    ) -> Slope:
         x = x.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self._draw(x, samples, draw, search=True)
+            logits = self._draw(x, samples, draw, search=True, keys=keys)
             if not logits.requires_grad:
                 raise _no_gradient()
             values = loss(logits, y, target)
@@ -242,10 +284,10 @@ class Victim:
         gradient = torch.where(usable.view(-1, 1, 1, 1), gradient, 0.0)
         return Slope(torch.where(known, values, 0.0), gradient, logits, usable)
 
-    def _draw(self, x: Tensor, samples: int, draw: int, search: bool = False) -> Tensor:
+    def _draw(self, x: Tensor, samples: int, draw: int, search: bool = False, keys: Tensor | None = None) -> Tensor:
         if self._smoothed is not None:
             before = self._smoothed.image_forwards
-            with self._smoothed.fixed_noise(draw):
+            with self._smoothed.fixed_noise(draw, keys):
                 logits = self._smoothed.unchecked_logits(x, samples, search)
             self.image_forwards += self._smoothed.image_forwards - before
             return logits

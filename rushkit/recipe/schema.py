@@ -175,6 +175,9 @@ class Attack(Component):
     eps: Number = Field(default=8 / 255, ge=0, description='radius of the ball, pixel units; "8/255" may be written')
     split: SplitName = "test"
     samples: GradientDraws = Field(default=[1, 64])
+    score_samples: list[Annotated[int, Field(ge=1, le=MAX_DRAWS)]] = Field(
+        default=[], description="m of further votes on the images that were attacked for the m of `samples`"
+    )
     eot: int = Field(default=0, ge=0, le=MAX_GRADIENT_DRAWS, description="draws a gradient; 0: as the protocol says")
     effort: Annotated[
         Literal[1, 2, 4], Field(description="budget of the search under strict: 1, 2 or 4 times its own")

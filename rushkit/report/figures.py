@@ -79,14 +79,16 @@ class MeasuredAttack(Figures):
 
     @property
     def notes(self) -> list[str]:
-        """The sentences of its notes."""
-        return [note.text for note in self.record.notes]
+        """The sentences of its notes, and those on votes of other numbers of draws."""
+        return [*(note.text for note in self.record.notes), *self.record.rescored_words()]
 
     def plain(self) -> dict[str, object]:
         """Return the row without the outcomes of the images, and with only the names of its candidates."""
         return {
             **{"run": self.run, "data": self.data, "noise": self.noise},
-            **self.record.model_dump(exclude={"outcomes": True, "transfer": {"outcomes"}}),
+            **self.record.model_dump(
+                exclude={"outcomes": True, "transfer": {"outcomes"}, "rescored": {"__all__": {"outcomes"}}}
+            ),
             "notes": self.notes,
             "candidates": [candidate.label for candidate in self.record.candidates],
             "chosen_from": self.chosen_from,

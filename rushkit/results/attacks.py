@@ -24,6 +24,7 @@ from rushkit.results.base import (
     check_same_length,
 )
 from rushkit.results.notes import Note
+from rushkit.results.words import accuracy_words
 
 # What a run can be asked for, and how a row is labelled: ``weaker`` is an attack that ran under strict with settings
 # that make it weaker.
@@ -137,8 +138,8 @@ class Change(Record):
         return self
 
 
-class TransferOutcomes(Record):
-    """The votes of another model on every image.
+class VoteOutcomes(Record):
+    """The votes on every image of an attack: those of another model, or of another number of draws.
 
     Attributes:
         images: (N,) positions in the limited split.
@@ -211,12 +212,26 @@ class Transfer(Record):
     votes: Number
     images: Number
     rules: dict[Rule, RuleFigures]
-    outcomes: TransferOutcomes
+    outcomes: VoteOutcomes
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
         return self
+
+
+class Rescored(Record):
+    """How votes of another number of draws classify the images that were attacked for the m of the row.
+
+    Attributes:
+        samples: Number of draws in each of these votes; the row says how many votes there are.
+        rules: Rule -> robust accuracy under it.
+        outcomes: The votes on every image.
+    """
+
+    samples: Number
+    rules: dict[Rule, RuleFigures]
+    outcomes: VoteOutcomes
 
 
 class Candidate(Record):
@@ -258,7 +273,7 @@ class AttackRow(Record):
         protocol: The protocol whose settings it ran with.
         version: Version of the protocol.
         effort: How much of the protocol's budget was spent: 1, 2 or 4 times.
-        samples: m, the number of draws in each vote.
+        samples: m, the number of draws in each vote; the attack knows it.
         deviations: Settings that differ from the protocol's own; of a published attack, all that its recipe writes.
         votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
@@ -282,6 +297,7 @@ class AttackRow(Record):
         notes: Notes that qualify the figures.
         saved: Path of the adversarial images, relative to the run's folder; empty if they were not kept.
         transfer: How another model classifies the images; None if no other model was queried.
+        rescored: How votes of other numbers of draws classify the same images.
     """
 
     split: str
@@ -311,10 +327,25 @@ class AttackRow(Record):
     notes: list[Note]
     saved: str = ""
     transfer: Transfer | None = None
+    rescored: list[Rescored] = Field(default_factory=list)
+
+    def words(self) -> str:
+        """Return ``"pgd l-inf 8/255 strict, m = 64"``."""
+        return f"{self.attack} {ball_words(self.norm, self.eps)} {variant_words(self)}, m = {self.samples}"
+
+    def rescored_words(self) -> list[str]:
+        """Return a sentence for each further number of draws that voted on the images."""
+        return [
+            f"{self.words()}: votes of m = {further.samples} on the same images leave "
+            f"{accuracy_words(further.rules['majority'])} %"
+            for further in self.rescored
+        ]
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:
         _check_figures(self.images, self.votes, self.rules, self.outcomes.right)
+        for further in self.rescored:
+            _check_figures(self.images, self.votes, further.rules, further.outcomes.right)
         if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
             raise ValueError("an attack that is weaker than strict is called strict")
         rounds = [number for numbers in self.outcomes.first_broken.values() for number in numbers]

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from rushkit import statistics
 from rushkit.recipe.schema import Rule
-from rushkit.results.attacks import AttackOutcomes, RuleFigures, TransferOutcomes
+from rushkit.results.attacks import AttackOutcomes, Rescored, RuleFigures, VoteOutcomes
 from rushkit.results.logs import AttackBlock, TransferBlock
 
 # Sums of vote shares are rounded to this: coarser than their rounding error, finer than any share.
@@ -26,7 +26,7 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
         indices: (N,) indices of the attacked images in the data set's split, in the order of the blocks.
     """
     return AttackOutcomes(
-        **vars(transfer_outcomes(blocks)),
+        **vars(vote_outcomes(blocks)),
         labels=[label for block in blocks for label in block.labels],
         chosen=[candidate for block in blocks for candidate in block.chosen],
         indices=list(indices),
@@ -37,19 +37,33 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
     )
 
 
-def transfer_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -> TransferOutcomes:
+def vote_outcomes(blocks: Sequence[AttackBlock] | Sequence[TransferBlock]) -> VoteOutcomes:
     """Return the number of correct votes on every image of some blocks, by rule."""
     rules = list(blocks[0].right)
-    return TransferOutcomes(
+    return VoteOutcomes(
         images=[image for block in blocks for image in block.images],
         right={rule: [count for block in blocks for count in block.right[rule]] for rule in rules},
         clean_right={rule: [count for block in blocks for count in block.clean_right[rule]] for rule in rules},
     )
 
 
-def figures_by_rule(outcomes: AttackOutcomes | TransferOutcomes, votes: int) -> dict[Rule, RuleFigures]:
+def figures_by_rule(outcomes: AttackOutcomes | VoteOutcomes, votes: int) -> dict[Rule, RuleFigures]:
     """Return the robust accuracy under each rule, given the outcomes of ``votes`` votes on each image."""
     return {rule: _figures(right, outcomes.clean_right[rule], votes) for rule, right in outcomes.right.items()}
+
+
+def rescored_of(blocks: Sequence[AttackBlock], votes: int) -> list[Rescored]:
+    """Return the figures of the votes of other numbers of draws on all images in the blocks of an attack."""
+    rescored = []
+    for number, first in enumerate(blocks[0].rescored):
+        of_blocks = [
+            TransferBlock(images=block.images, right=votes_at.right, clean_right=votes_at.clean_right)
+            for block in blocks
+            for votes_at in (block.rescored[number],)
+        ]
+        outcomes = vote_outcomes(of_blocks)
+        rescored.append(Rescored(samples=first.samples, rules=figures_by_rule(outcomes, votes), outcomes=outcomes))
+    return rescored
 
 
 def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:

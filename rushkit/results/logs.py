@@ -148,6 +148,20 @@ class Round(Record):
 CountsLine = Annotated[Selection | Estimation | Splits | Round, Field(discriminator="part")]
 
 
+class FurtherVotes(Record):
+    """Votes of another number of draws on the images of a block, which were attacked for the m of its attack.
+
+    Attributes:
+        samples: Number of draws in each vote.
+        right: Rule -> (N,) number of correct votes on the adversarial image.
+        clean_right: Rule -> (N,) number of correct votes on the clean image.
+    """
+
+    samples: Number
+    right: dict[Rule, list[Count]]
+    clean_right: dict[Rule, list[Count]]
+
+
 class AttackSubject(Record):
     """Everything that the outcomes of an attack depend on.
 
@@ -164,6 +178,7 @@ class AttackSubject(Record):
         effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
         search_precision: Precision of the passes that search.
         samples: m, the number of draws in each vote.
+        score_samples: The numbers of draws of further votes on the same images.
         gradient_samples: Draws in each gradient.
         votes: T, the number of votes on each image.
         worst_by: The rules by which the worst version of an image is kept.
@@ -183,6 +198,7 @@ class AttackSubject(Record):
     effort: Number
     search_precision: Precision
     samples: Number
+    score_samples: list[Number] = Field(default_factory=list, alias="score samples")
     gradient_samples: Number = Field(alias="gradient samples")
     votes: Number
     worst_by: list[Rule] = Field(alias="worst by")
@@ -199,6 +215,7 @@ class AttackBlock(Record):
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         right: Rule -> (N,) number of correct votes on the adversarial image.
         clean_right: Rule -> (N,) number of correct votes on the clean image.
+        rescored: Votes of other numbers of draws on the same images.
         contributions: Attack -> number of images that it was the first to break.
         first_broken, last_fall: As in ``AttackOutcomes``, of these images.
         notes: Notes that qualify the figures.
@@ -212,6 +229,7 @@ class AttackBlock(Record):
     chosen: list[Choice]
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+    rescored: list[FurtherVotes] = Field(default_factory=list)
     contributions: dict[str, Count]
     first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
     last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)

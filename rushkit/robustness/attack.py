@@ -20,7 +20,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, FailedAttack, ProtocolName
 from rushkit.results.convergence import convergence_of
-from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule
+from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule, rescored_of
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
 from rushkit.robustness.block import CLEAN, Block, attack_block
@@ -29,7 +29,7 @@ from rushkit.robustness.failures import Failures, is_of_attack
 from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import Plan, plan_attack, protocol_votes
+from rushkit.robustness.protocols import Plan, further_samples, plan_attack, protocol_votes
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.robustness.transfer import Target, transfer_target, transferred
 from rushkit.run.checkpoint import Checkpoint
@@ -332,6 +332,7 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         images=len(outcomes.images),
         rules=figures_by_rule(outcomes, plan.votes),
         outcomes=outcomes,
+        rescored=rescored_of(blocks, plan.votes),
         seconds=sum(block.seconds for block in blocks),
         image_forwards=sum(block.image_forwards for block in blocks),
         image_backwards=sum(block.image_backwards for block in blocks),
@@ -386,6 +387,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
         effort=job.plan.effort,
         search_precision=subject.machine.search_precision,
         samples=job.m,
+        score_samples=further_samples(job.section, job.m, job.plan),
         gradient_samples=job.plan.gradient_samples,
         votes=job.plan.votes,
         worst_by=list(RULES),

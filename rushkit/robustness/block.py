@@ -20,10 +20,10 @@ from rushkit.attacks.scoring import RULES, count_right, count_right_by_rule, new
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
-from rushkit.results.logs import AttackBlock
+from rushkit.results.logs import AttackBlock, FurtherVotes
 from rushkit.results.notes import Note, image_note, merged
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import OnePanel, Plan
+from rushkit.robustness.protocols import OnePanel, Plan, further_samples
 from rushkit.run.partial import Partial
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
@@ -124,17 +124,19 @@ def attack_block(
         work = _Work(victim, g, plan, section, block, seed, partial, pace or Pace())
         work.search_all()
         work.score_all()
-    search, costs, right, clean_right = work.search, work.costs, work.right, work.clean_right
+    search, costs = work.search, work.costs
+    own, *further = work.scored.values()
     if plan.protocol != "strict" and not costs.contributions:
         # Elsewhere no panel has scored the images, so the final votes decide the credit.
-        costs.credit(CLEAN, clean_right["majority"].count(0))
-        costs.credit(plan.candidates[0].label, newly_wrong(right["majority"], clean_right["majority"]))
+        costs.credit(CLEAN, own.clean_right["majority"].count(0))
+        costs.credit(plan.candidates[0].label, newly_wrong(own.right["majority"], own.clean_right["majority"]))
     record = AttackBlock(
         images=list(range(block.start, block.start + len(block.x))),
         labels=block.y.tolist(),
         chosen=search.chosen.tolist(),
-        right=right,
-        clean_right=clean_right,
+        right=own.right,
+        clean_right=own.clean_right,
+        rescored=further,
         contributions=costs.contributions,
         first_broken=work.first_broken,
         last_fall=work.last_fall,
@@ -171,9 +173,11 @@ class _Work:
         self.costs = Costs()
         self.first_broken: dict[Rule, list[int]] = {}
         self.last_fall: dict[Rule, list[float]] = {}
-        # Right votes of the images that are scored.
-        self.right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
-        self.clean_right: dict[Rule, list[int]] = {rule: [] for rule in RULES}
+        # By the number of draws of a vote, first the m of the attack: the right votes of the images that are scored.
+        self.scored = {
+            m: FurtherVotes(samples=m, right={rule: [] for rule in RULES}, clean_right={rule: [] for rule in RULES})
+            for m in (g.samples, *further_samples(section, g.samples, plan))
+        }
 
     def seconds(self) -> float:
         return self.costs.seconds + time.perf_counter() - self._started
@@ -209,20 +213,28 @@ class _Work:
             self._store()
             self._stand()
 
+    @property
+    def _scored_images(self) -> int:
+        return len(self.scored[self._g.samples].right["majority"])
+
     def score_all(self) -> None:
         """Score the versions that were kept by fresh votes, a few images at a time; a stop keeps these votes."""
         block, votes, seed = self._block, self._plan.votes, self._seed
         self._pace.score()
         try:
-            for start in range(len(self.clean_right["majority"]), len(block.x), _SCORED_AT_ONCE):
+            for start in range(self._scored_images, len(block.x), _SCORED_AT_ONCE):
                 rows = slice(start, start + _SCORED_AT_ONCE)
                 versions = {rule: kept.x_adv[rows] for rule, kept in self.search.best.items()}
                 x, y, keys = block.x[rows], block.y[rows], block.keys[rows]
-                right = count_right_by_rule(self._g, versions, y, votes, seed, keys)
-                clean_right = count_right(self._g, x, y, votes, seed, keys, "clean")
-                for rule in RULES:
-                    self.right[rule] += right[rule]
-                    self.clean_right[rule] += clean_right[rule]
+                counted = {}
+                for m in self.scored:
+                    g = self._g if m == self._g.samples else self._g.with_samples(m)
+                    right = count_right_by_rule(g, versions, y, votes, seed, keys)
+                    counted[m] = right, count_right(g, x, y, votes, seed, keys, "clean")
+                for m, (right, clean_right) in counted.items():
+                    for rule in RULES:
+                        self.scored[m].right[rule].extend(right[rule])
+                        self.scored[m].clean_right[rule].extend(clean_right[rule])
         except BaseException:
             self._store()
             raise
@@ -341,13 +353,12 @@ class _Work:
         tables: dict[str, Mapping[Rule, Sequence[float]]] = {
             "first_broken": self.first_broken,
             "last_fall": self.last_fall,
-            "right": self.right,
-            "clean_right": self.clean_right,
         }
         found: dict[str, JSON] = {
             name: {str(rule): list(column) for rule, column in table.items()} for name, table in tables.items()
         }
-        meta: dict[str, JSON] = {"books": books, "suite": suite, "cascade": cascade, **found}
+        scored: list[JSON] = [votes.to_table() for votes in self.scored.values()]
+        meta: dict[str, JSON] = {"books": books, "suite": suite, "cascade": cascade, "scored": scored, **found}
         self._partial.save(self._block.start, tensors, meta)
 
     def _restore(self) -> bool:
@@ -361,7 +372,7 @@ class _Work:
             self._begun = cascade, tensors
         books = stored.meta["books"]
         self.first_broken, self.last_fall = stored.meta["first_broken"], stored.meta["last_fall"]
-        self.right, self.clean_right = stored.meta["right"], stored.meta["clean_right"]
+        self.scored = {votes["samples"]: FurtherVotes(**votes) for votes in stored.meta["scored"]}
         self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:
             device = self._block.y.device

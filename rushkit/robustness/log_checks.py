@@ -34,6 +34,7 @@ def check_attack(
         demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
         integers(record["chosen"], (len(rows),), -1, candidates - 1, "a chosen attack")
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
+        _check_rescored(record.get("rescored", []), subject, len(rows))
         for numbers in record.get("first_broken", {}).values():
             integers(numbers, (len(rows),), -1, rounds, "a round")
         for falls in record.get("last_fall", {}).values():
@@ -97,6 +98,14 @@ def _check_shares(shares: object, images: int) -> None:
     demand(isinstance(shares, list) and len(shares) == images, "a fall is missing")
     for share in shares:  # type: ignore[attr-defined]
         demand(type(share) in (int, float) and 0 <= share <= 1, "a fall is no share")
+
+
+def _check_rescored(votes: object, subject: Record, images: int) -> None:
+    demand(isinstance(votes, list), "its further votes are no list")
+    draws = [one.get("samples") if isinstance(one, dict) else None for one in votes]  # type: ignore[attr-defined]
+    demand(draws == subject.get("score samples", []), "further votes are missing")
+    for one in votes:  # type: ignore[attr-defined]
+        _check_right(one, subject["worst by"], images, subject["votes"])
 
 
 def _check_right(record: Record, rules: Sequence[str], images: int, votes: int) -> None:

@@ -16,7 +16,7 @@ from rushkit.distributed import ranks
 from rushkit.recipe.schema import Attack
 from rushkit.results.logs import AttackBlock
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import Plan
+from rushkit.robustness.protocols import Plan, further_samples
 from rushkit.rounding import duration
 from rushkit.smoothing import SmoothedClassifier
 
@@ -49,7 +49,8 @@ def expected_passes(plan: Plan, section: Attack, samples: int) -> Expected:
         samples: m, the number of draws in each vote.
     """
     # The clean image, and for each rule the version that does worst.
-    votes = plan.votes * samples * (1 + len(RULES))
+    draws = samples + sum(further_samples(section, samples, plan))
+    votes = plan.votes * draws * (1 + len(RULES))
     if plan.most_passes is not None:
         return Expected(votes, plan.most_passes, plan.likely_passes)
     if not all(isinstance(candidate.create(section), PGD | APGD) for candidate in plan.candidates):
@@ -182,7 +183,7 @@ class Meter:
 def _climbs(attack: PGD | APGD, plan: Plan, samples: int) -> int:
     """Return the most passes that the climbs of an attack take for an image, with the panels that select."""
     draws = 1 if plan.deterministic else plan.gradient_samples
-    takes_the_last = plan.protocol == "paper" or (getattr(attack, "best", "best") == "last" and attack.restarts == 1)
+    takes_the_last = plan.panel or (getattr(attack, "best", "best") == "last" and attack.restarts == 1)
     panel = getattr(attack, "selection_samples", None) or (0 if takes_the_last else max(draws, samples))
     return attack.restarts * attack.steps * (2 * draws + panel) + max(samples, panel)
 

@@ -160,6 +160,8 @@ def plan_attack(
     if climbs:
         own |= _climb_options(section, known, strict, gradient_samples)
     options = own | section.options
+    if options.get("noise") == "none":
+        gradient_samples = own_draws = 1
     # PGD can attack a fixed panel of noise itself; any other attack gets a deterministic model with the panel inside.
     panel = not strict and "noise" not in options and not deterministic
     if panel:
@@ -336,6 +338,11 @@ def _recorded(schedule: Schedule, section: Attack) -> list[AttackRound]:
 def protocol_votes(protocol: ProtocolName) -> int:
     """Return how many votes of fresh noise a protocol takes on each image, for a model with noise."""
     return STRICT_VOTES if protocol == "strict" else 1
+
+
+def further_samples(section: Attack, samples: int, plan: Plan) -> list[int]:
+    """Return the other numbers of draws whose votes score the images that were attacked for votes of ``samples``."""
+    return [] if plan.deterministic else sorted(set(section.score_samples) - {samples})
 
 
 def _own_draws(strict: bool, samples: int, version: str | None, deterministic: bool) -> int:

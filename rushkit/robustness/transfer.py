@@ -9,7 +9,7 @@ from rushkit.attacks.scoring import RULES, count_right
 from rushkit.errors import UsageError
 from rushkit.noises import is_deterministic
 from rushkit.results.attacks import Transfer
-from rushkit.results.intervals import figures_by_rule, transfer_outcomes
+from rushkit.results.intervals import figures_by_rule, vote_outcomes
 from rushkit.results.logs import TransferBlock, TransferSubject
 from rushkit.robustness.log_checks import check_transfer
 from rushkit.robustness.saved_images import SavedImages
@@ -100,7 +100,7 @@ def transferred(
     with resumable(run, log, verb="attack", label=label, unit="images", total=len(subject), kept=kept) as work:
         for _ in work.in_rounds(range(log.done, len(subject), BLOCK), make):
             pass
-    outcomes = transfer_outcomes([TransferBlock(**line) for line in log.lines])
+    outcomes = vote_outcomes([TransferBlock(**line) for line in log.lines])
     return Transfer(
         model=str(checkpoint.path),
         hash=checkpoint.hash,

@@ -108,6 +108,84 @@ def test_the_panel_of_fixed_noise_is_one_and_fresh_noise_never_repeats():
     assert (fixed, fresh) == (6, 1)
 
 
+class Waves(nn.Module):
+    """Two classes by a sine of the only pixel, so that every shift has a slope of its own."""
+
+    def forward(self, x):
+        wave = torch.sin(40 * x.flatten(1)[:, :1])
+        return torch.cat([wave, -wave], dim=1)
+
+
+def waves(samples=1, chunk=None):
+    """A classifier under noise of several periods, 40 copies of an image with the slope up, and their labels."""
+    x, y = torch.full((40, 1, 1, 1), 0.5), torch.zeros(40, dtype=torch.int64)
+    return SmoothedClassifier(Waves(), Box(1.0), samples, chunk, seed=0), x, y
+
+
+def one_step(noise, seed=0):
+    """The paper's attack with a single step."""
+    return PGD("linf", 0.001, steps=1, step_size=0.001, random_start=False, best="last", noise=noise, seed=seed)
+
+
+def test_a_shared_draw_moves_like_images_alike_and_draws_of_their_own_part_them():
+    """Where the slope of a draw is up or down with equal probability, 40 images go the same way only by a shared one.
+
+    The images differ by less than the slope notices. That 40 fair draws agree has a probability of 2e-12.
+    """
+    g, x, y = waves()
+    x += torch.arange(40).view(-1, 1, 1, 1) * 1e-4
+    moved = {noise: (one_step(noise)(g, x, y) - x).sign().flatten() for noise in ("fixed", "per-image", "none")}
+    assert len(moved["fixed"].unique()) == 1
+    assert len(moved["per-image"].unique()) == 2
+    # Without noise all images see the slope at the image: log p̄ of class 0 falls where the sine does.
+    assert torch.equal(moved["none"], -torch.cos(40 * x).flatten().sign())
+
+
+def test_without_noise_a_gradient_is_one_pass_of_the_network_and_the_votes_have_noise():
+    g, x, y = waves(samples=16)
+    result = one_step("none").run(g, x, y)
+    noisy = one_step("fixed").run(g, x, y)
+    assert (result.image_backwards, noisy.image_backwards) == (40, 40 * 16)
+    assert noisy.image_forwards - result.image_forwards == 40 * 15
+    # The vote at the end has the noise: at least 20 draws of each image.
+    assert result.image_forwards >= 40 * 21
+
+
+def test_each_images_own_panel_stays_through_the_climb_and_is_its_own_in_any_batch():
+    seen = []
+
+    class Spy(Box):
+        def sample(self, x, generator=None):
+            delta = super().sample(x, generator)
+            seen.append((len(x), tuple(delta[:, 0, 0, 0].tolist())))
+            return delta
+
+    model, x, y, _ = spaced("linf", count=4)
+    g = SmoothedClassifier(model, Spy(0.1), samples=3, seed=0)
+    PGD("linf", 0.01, steps=6, noise="per-image", best="last", random_start=False)(g, x, y)
+    panels = [draws for size, draws in seen if size == 3 and seen.count((size, draws)) == 6]
+    assert len(set(panels)) == 4
+
+
+@pytest.mark.parametrize("noise", ["per-image", "none"])
+def test_neither_the_batch_nor_the_chunk_changes_what_an_image_meets(noise):
+    model, x, y, _ = spaced("linf", count=12)
+    attack = PGD("linf", 0.05, steps=8, noise=noise, restarts=2, samples=4)
+    whole = attack.run(SmoothedClassifier(model, Box(0.3), samples=4, seed=0), x, y)
+    kept = torch.tensor([7, 2, 11])
+    for chunk in (None, 3, 20):
+        g = SmoothedClassifier(model, Box(0.3), samples=4, chunk=chunk, seed=1)
+        assert torch.equal(attack(g, x, y), whole.x_adv)
+        assert torch.equal(attack(g, x[kept], y[kept]), whole.x_adv[kept])
+
+
+def test_noise_that_a_plain_model_makes_itself_can_neither_be_fixed_nor_left_out():
+    x, y = Flipper.images(count=4)
+    for noise, words in (("per-image", "fixed"), ("none", "left out")):
+        result = PGD("linf", 0.1, steps=2, noise=noise).run(Flipper(), x, y)
+        assert result.notes[0] == f"noise was to be {words}, but the model draws its own: it was fresh"
+
+
 def test_selection_beats_the_last_iterate_of_a_step_too_long():
     """With steps that jump over the ball, the last of many iterates is chance; the best on a panel is not."""
     weight = torch.tensor([[1.0, -1.0], [-1.0, 1.0]])

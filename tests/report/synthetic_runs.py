@@ -16,7 +16,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Backbone, Noise, Recipe
 from rushkit.results import dump
-from rushkit.results.attacks import VERSIONS, AttackOutcomes, AttackRow, Attacks, Candidate, Transfer, TransferOutcomes
+from rushkit.results.attacks import VERSIONS, AttackOutcomes, AttackRow, Attacks, Candidate, Transfer, VoteOutcomes
 from rushkit.results.auditing import Audit, AuditAttacks, AuditPoint, AuditSettings, AuditSweeps
 from rushkit.results.base import StageResults
 from rushkit.results.certification import (
@@ -306,7 +306,7 @@ def transferred(row: AttackRow, right: Sequence[int], to: str) -> AttackRow:
     """A row of ``rushkit attack --transfer-to``: how many votes of the other model were right, by image."""
     by_rule = {rule: list(right) for rule in RULES}
     clean_right = row.outcomes.clean_right
-    outcomes = TransferOutcomes(images=row.outcomes.images, right=by_rule, clean_right=clean_right)
+    outcomes = VoteOutcomes(images=row.outcomes.images, right=by_rule, clean_right=clean_right)
     there = Transfer(
         model=f"elsewhere/{to}/checkpoints/step-000010.safetensors",
         hash="x",

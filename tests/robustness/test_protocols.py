@@ -10,6 +10,7 @@ from torch import nn
 from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Attack
+from rushkit.robustness.meter import expected_passes
 from rushkit.robustness.protocols import OnePanel, plan_attack
 from rushkit.smoothing import SmoothedClassifier
 
@@ -92,6 +93,23 @@ def test_options_that_are_not_the_papers_are_deviations_under_paper(options, cha
     plan = plan_attack(Attack(type="pgd", eps="8/255", **options), "paper", 64, 10, 0)
     assert {each.name: (each.value, each.own) for each in plan.deviations} == changed
     assert plan.label == "paper"
+
+
+def test_a_gradient_without_noise_is_one_draw_whatever_m_is():
+    plan = plan_attack(Attack(type="pgd", eps="8/255", noise="none"), "paper", 64, 10, 0)
+    assert plan.gradient_samples == 1
+    assert [(each.name, each.value, each.own) for each in plan.deviations] == [("noise", "none", "fixed")]
+    assert expected_passes(plan, Attack(type="pgd", noise="none"), 64).most == 40 * 2 + 64
+
+
+@pytest.mark.parametrize(
+    ("options", "most"),
+    [({}, 40 * 128 + 64), ({"best": "best", "selection_samples": 20}, 40 * 148 + 64), ({"eot": 1}, 40 * 2 + 64)],
+)
+def test_the_passes_of_the_papers_attack_are_those_of_its_settings(options, most):
+    section = Attack(type="pgd", eps="8/255", score_samples=[1, 64], **options)
+    passes = expected_passes(plan_attack(section, "paper", 64, 10, 0), section, 64)
+    assert (passes.most, passes.votes) == (most, 3 * 65)
 
 
 def test_paper_shows_any_other_attack_one_panel_of_noise():

@@ -12,7 +12,7 @@ from rushkit.report.protocols import attacks_of, search_words, settings_words, u
 from rushkit.report.tables.selftests import totals_words
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
-from rushkit.results.attacks import AttackRow, Attacks, variant_words
+from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import POWER_CHECK, Audit
 from rushkit.results.certification import Certification, CertifiedRate
 from rushkit.results.clustering import Clustering
@@ -147,7 +147,7 @@ def _attacked_line(results: Attacks) -> Headline:
     row = lowest.record
     settings = f"; {settings_words(row)}" if row.deviations else ""
     settings += f"; {len(results.failed)} failed" if results.failed else ""
-    words = f"{percent(lowest.majority.accuracy)} % {_attack(row)}, n = {row.images}{settings}"
+    words = f"{percent(lowest.majority.accuracy)} % {row.words()}, n = {row.images}{settings}"
     return Headline(words, needs_note=row.protocol != "strict")
 
 
@@ -220,9 +220,10 @@ def _attacked(results: Attacks) -> list[str]:
     for row in results.attacks:
         vote = row.rules["majority"]
         clean = f"clean {percent(vote.clean_accuracy)} %"
-        lines.append(listed(f"{_attack(row)}: {accuracy_words(vote)} %, {clean}, n = {row.images}", search_words(row)))
+        lines.append(listed(f"{row.words()}: {accuracy_words(vote)} %, {clean}, n = {row.images}", search_words(row)))
         if row.deviations:
             lines.append(f"  {settings_line(row.protocol, row.deviations)}")
+        lines += [f"  {words}" for words in row.rescored_words()]
         if row.transfer is not None:
             asked, there = run_of_checkpoint(row.transfer.model), row.transfer.rules["majority"]
             lines.append(f"  the same images asked of {asked}: {accuracy_words(there)} %")
@@ -254,10 +255,6 @@ def _probed(results: Probe) -> list[str]:
         f"[{row.low:.3f}, {row.high:.3f}], n = {row.images}"
         for row in results.rows
     ]
-
-
-def _attack(row: AttackRow) -> str:
-    return f"{row.attack} {ball_words(row.norm, row.eps)} {variant_words(row)}, m = {row.samples}"
 
 
 def _verdicts(results: Audit) -> str:
