@@ -67,6 +67,10 @@ class Interrupted(RushkitError):
     exit_code = 130
 
 
+class Replaced(RushkitError):
+    """Another process has taken over what this one works on, so that this one must not write any more."""
+
+
 def first_few(items: Sequence[str], most: int = 3, total: int | None = None, separator: str = ", ") -> str:
     """Return the first items for a message, and how many more there are: ``"a, b, c and 2 more"``.
 

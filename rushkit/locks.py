@@ -88,6 +88,20 @@ def is_abandoned(folder: Path) -> bool:
         return False
 
 
+def is_dead(pid: int) -> bool:
+    """Return whether no process of this machine has the number; False where that cannot be known."""
+    # On Windows, os.kill with any number ends the process.
+    if sys.platform == "win32" or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
 @contextmanager
 def sole_writer(path: Path) -> Iterator[BinaryIO]:
     """Open ``path`` at its end for the one process that may write it; others wait for it."""
@@ -111,16 +125,7 @@ def _is_at(handle: BinaryIO, path: Path) -> bool:
 def _holder_is_dead(folder: Path) -> bool:
     """Return whether the process that the lock file names ran on this machine, and has ended."""
     pid, host = _holder(folder)
-    # On Windows, os.kill with any number ends the process.
-    if sys.platform == "win32" or pid is None or pid <= 0 or host != socket.gethostname():
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        return False
-    return False
+    return pid is not None and host == socket.gethostname() and is_dead(pid)
 
 
 def _holder(folder: Path) -> tuple[int | None, str]:

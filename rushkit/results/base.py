@@ -56,9 +56,11 @@ class StageResults(Record):
     Attributes:
         run: The run's folder. The file itself does not store it, because folders can be moved. Empty before the results
             are written.
+        job: Identity of the job of a study that the results are of; empty for a run by itself.
     """
 
     run: str = Field(default="", exclude=True)
+    job: str = ""
 
     def to_json(self) -> dict[str, JsonValue]:
         """Return the object that a command prints with ``--json``: the keys of the file, and the folder as ``run``."""

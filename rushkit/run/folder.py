@@ -7,7 +7,7 @@ import re
 import secrets
 import shutil
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import torch
 
-from rushkit.errors import Interrupted, RushkitError, showable
+from rushkit.errors import Interrupted, Replaced, RushkitError, showable
 from rushkit.files import JSON, remove_leftovers, write_atomic, write_error, write_json
 from rushkit.interrupt import uninterrupted
 from rushkit.locks import LOCK_FILE, FolderLock
@@ -46,6 +46,7 @@ class Run:
         metrics: The log of metrics.jsonl.
         checkpoints: The store behind ``checkpoints/``.
         writes: False on ranks other than 0: there every write does nothing.
+        guard: Called before a write that others read; it raises Replaced if another process has taken the run over.
     """
 
     def __init__(self, path: Path, about: RunFile, lock: FolderLock | None, speaker: Speaker | None) -> None:
@@ -54,6 +55,7 @@ class Run:
         self.writes = lock is not None
         self._lock = lock
         self._log_failed = False
+        self.guard: Callable[[], None] = _unguarded
         self.speaker = (speaker or Speaker()).with_sink(self.log)
         self.metrics = MetricsLog(path / METRICS_FILE, writes=self.writes)
         self.checkpoints = CheckpointStore(path / CHECKPOINTS, writable=self.writes, warn=self.speaker.warn)
@@ -69,6 +71,7 @@ class Run:
         facts: Facts,
         recipe_toml: str,
         speaker: Speaker | None = None,
+        folder: Path | None = None,
     ) -> Run:
         """Make a new folder under ``root`` and open it.
 
@@ -79,12 +82,13 @@ class Run:
             facts: The other contents of run.json.
             recipe_toml: The resolved recipe.
             speaker: Prints the run's messages.
+            folder: Where the run of a study's job lies; None for a name of its own. Nothing lies there yet.
 
         Raises:
             RushkitError: the folder cannot be made or written.
         """
         started = datetime.now(UTC)
-        path = _make_folder(Path(root), started, verb, recipe_name)
+        path = _make_folder(Path(root), started, verb, recipe_name) if folder is None else _make_this(folder)
         lock = FolderLock(path)
         about = RunFile(
             **{name: getattr(facts, name) for name in Facts.model_fields},
@@ -141,7 +145,7 @@ class Run:
 
     def subfolder(self, name: str) -> Path:
         """Return the folder ``counts``, ``figures``, ... of this run, and make it at the first call."""
-        self._check_there()
+        self.check_writable()
         folder = self.path / name
         try:
             folder.mkdir(exist_ok=True)
@@ -173,13 +177,13 @@ class Run:
         """
         if not self.writes:
             return None
-        self._check_there()
+        self.check_writable()
         self.metrics.sync()
         return self.checkpoints.save(step, tensors, meta, best)
 
     def update(self, **changes: object) -> None:
         """Change fields of ``about``, and write them to run.json."""
-        self._check_there()
+        self.check_writable()
         self.about = self.about.with_changes(**changes)
         self._write()
 
@@ -187,17 +191,32 @@ class Run:
         """Write results.json atomically.
 
         Returns:
-            The results with ``run``, the folder that they lie in: what a stage returns. The file itself does not say
-            where it lies, because folders are moved.
+            The results with ``run``, the folder that they lie in, and ``job``: what a stage returns. The file itself
+            does not say where it lies, because folders are moved.
 
         Raises:
             NumericsError: a NaN or an infinity, naming the key.
             RushkitError: no room, no permission, or the run's folder is gone.
         """
-        self._check_there()
+        self.check_writable()
+        job = self.about.study.job if self.about.study else ""
+        results = results.model_copy(update={"run": str(self.path), "job": job})
         if self.writes:
             write_json(self.path / RESULTS_FILE, results.to_table())
-        return results.model_copy(update={"run": str(self.path)})
+        return results
+
+    def check_writable(self) -> None:
+        """Check that the run is still this process's to write; on ranks that do not write, nothing is checked.
+
+        Raises:
+            RushkitError: the folder was deleted or moved during the run, and a write must not recreate it.
+            Replaced: another process has taken over the job whose run it is.
+        """
+        if not self.writes:
+            return
+        if not _is_there(self.path):
+            raise self._gone()
+        self.guard()
 
     def finish(self) -> None:
         """Mark the run finished and close it; it cannot be resumed, so the checkpoints it builds on are released."""
@@ -226,7 +245,7 @@ class Run:
         self.about = self.about.with_changes(error=RunError(type=type(error).__name__, message=str(error)))
         # A full disk, or a folder that is gone, may be the very reason.
         with contextlib.suppress(RushkitError):
-            self._check_there()
+            self.check_writable()
             self._write()
         vain = self.writes and isinstance(error, RushkitError) and not stopped and self._is_untouched()
         self.close()
@@ -246,7 +265,8 @@ class Run:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self.writes:
+        if not self.writes or isinstance(error, Replaced):
+            # What lies there is another process's now.
             self.close()
         elif error is None:
             self.finish()
@@ -284,7 +304,7 @@ class Run:
     def _end(self, status: Status) -> None:
         self._close_session(status)
         try:
-            self._check_there()
+            self.check_writable()
             self._write()
         finally:
             self.close()
@@ -294,10 +314,6 @@ class Run:
         sessions = [*self.about.sessions[:-1], self.about.sessions[-1].with_changes(ended=now)]
         self.about = self.about.with_changes(status=status, ended=now, sessions=sessions)
 
-    def _check_there(self) -> None:
-        """Raise RushkitError if the folder was deleted or moved during the run, so that writes do not recreate it."""
-        if self.writes and not _is_there(self.path):
-            raise self._gone()
 
     def _gone(self) -> RushkitError:
         return RushkitError(
@@ -319,6 +335,19 @@ def _is_there(folder: Path) -> bool:
     except OSError:
         return True
     return True
+
+
+def _unguarded() -> None:
+    """Let every write pass: the run is of no job that others could take over."""
+
+
+def _make_this(folder: Path) -> Path:
+    """Make the folder of a job's run. Raises RushkitError if it is there already, or cannot be made."""
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise write_error(folder, error) from error
+    return folder
 
 
 def _make_folder(root: Path, started: datetime, verb: str, recipe_name: str) -> Path:

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 # The statuses of runs that --resume may continue.
 STOPPED = ("failed", "interrupted", "killed")
-# The name of a run's folder, and what is in it before run.json is.
-_RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}")
+# The name of a run's folder, by itself or of a study's job, and what is in it before run.json is.
+_RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}|job-[0-9a-f]{16}")
 _BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
 # The longest run.json has some kilobytes, and a recipe no more.
 _MOST_BYTES = 1 << 22

@@ -47,6 +47,7 @@ class SharedLog:
     def __init__(
         self, run: Run, name: str | Path, subject: Line, check: Check, units: Callable[[Line], int] = images_of
     ) -> None:
+        self._run = run
         self._log = BlockLog(run.subfolder("counts") / name, subject, check) if run.writes else None
         self._units = units
         self.lines: list[Line] = ranks.broadcast(None if self._log is None else self._log.records())
@@ -62,8 +63,9 @@ class SharedLog:
         return sum(images_of(line) for line in self.lines)
 
     def append(self, line: Line) -> int:
-        """Add a line, on every rank, and return how many units it stands for."""
+        """Add a line, on every rank, and return how many units it stands for. Raises RushkitError as a run's writes do."""
         if self._log is not None:
+            self._run.check_writable()
             self._log.append(line)
         self.lines.append(line)
         return self._units(line)

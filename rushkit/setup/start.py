@@ -41,6 +41,7 @@ def start_run(
     speaker: Speaker | None = None,
     parent: str | None = None,
     asked: Mapping[str, JSON] | None = None,
+    folder: Path | None = None,
 ) -> Run:
     """Check the recipe's components and create the run's folder on rank 0; the other ranks open it.
 
@@ -50,6 +51,7 @@ def start_run(
         speaker: Prints the run's messages.
         parent: The run or checkpoint that this one builds on.
         asked: Options outside the recipe that a resumed run needs; they are written to run.json at once.
+        folder: Where the run of a study's job lies; None for a name of its own.
 
     Raises:
         UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
@@ -73,7 +75,8 @@ def start_run(
         **(asked or {}),
     )
     facts = facts.with_changes(hashes=hashes_of(facts))
-    run = Run.create(recipe.system.runs_dir, verb, recipe.name, facts, toml.dumps(recipe.resolved()), speaker)
+    text = toml.dumps(recipe.resolved())
+    run = Run.create(recipe.system.runs_dir, verb, recipe.name, facts, text, speaker, folder)
     if verb in _RESUMED:
         keep_checkpoints(run)
     ranks.broadcast(str(run.path.resolve()))
