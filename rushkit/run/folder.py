@@ -314,7 +314,6 @@ class Run:
         sessions = [*self.about.sessions[:-1], self.about.sessions[-1].with_changes(ended=now)]
         self.about = self.about.with_changes(status=status, ended=now, sessions=sessions)
 
-
     def _gone(self) -> RushkitError:
         return RushkitError(
             f"the run's folder {self.path} is gone: it was deleted or moved while the run worked",

@@ -63,7 +63,7 @@ class SharedLog:
         return sum(images_of(line) for line in self.lines)
 
     def append(self, line: Line) -> int:
-        """Add a line, on every rank, and return how many units it stands for. Raises RushkitError as a run's writes do."""
+        """Add a line, on every rank, and return how many units it stands for. Raises as a write of the run does."""
         if self._log is not None:
             self._run.check_writable()
             self._log.append(line)

@@ -78,8 +78,8 @@ def test_a_folder_whose_process_died_at_its_start_can_be_deleted(tmp_path):
 def test_a_process_that_was_replaced_writes_nothing_more(tmp_path, write):
     run = create(tmp_path)
     before = {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
+    run.guard = replaced
     with pytest.raises(Replaced), run:
-        run.guard = replaced
         write(run)
     assert {path: path.read_bytes() for path in run.path.rglob("*") if path.is_file()} == before
     # The lock is free for the other one.
@@ -89,7 +89,7 @@ def test_a_process_that_was_replaced_writes_nothing_more(tmp_path, write):
 def test_a_process_that_was_replaced_does_not_say_that_the_run_failed(tmp_path):
     run = create(tmp_path)
     before = (run.path / "run.json").read_bytes()
+    run.guard = replaced
     with pytest.raises(ValueError, match="of another kind"), run:
-        run.guard = replaced
         raise ValueError("of another kind")
     assert (run.path / "run.json").read_bytes() == before
