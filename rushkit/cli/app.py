@@ -29,6 +29,7 @@ from rushkit.cli import (
     recipe,
     report,
     runs,
+    study,
 )
 from rushkit.cli.home import with_home
 from rushkit.cli.imports import take_imports
@@ -109,6 +110,7 @@ _PRINTING = {"--help", "-h", "--dry-run"}
 app.add_typer(recipe.app, name="recipe")
 app.add_typer(data.app, name="data")
 app.add_typer(runs.app, name="runs")
+app.add_typer(study.app, name="study")
 app.add_typer(plugins.app, name="plugins")
 take_once(app)
 

@@ -101,20 +101,17 @@ def command(
 
 def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Checkpoint | None]:
     """Return the recipe and the checkpoint whose encoder it starts from; None for random weights."""
-    from rushkit.recipe.load import derive_recipe, load_recipe, said_in_files, transfer_recipe
+    from rushkit.recipe.load import derive_recipe, load_recipe, said_in_files
     from rushkit.setup.model import PSEUDO_LABELS, image_size_of, recipe_of
-    from rushkit.training.finetune import supervised_recipe
+    from rushkit.training.finetune import supervised_recipe, tuned_recipe
 
     if options.from_scratch is not None:
         by_itself = said_in_files(options.from_scratch, "finetune.freeze") == "none"
         return supervised_recipe(load_recipe(options.from_scratch, changes), by_itself), None
     checkpoint = _encoder(options.source, changes, speaker)
-    recipe = recipe_of(checkpoint)
-    if checkpoint.meta.get("stage") == NAME and PSEUDO_LABELS in checkpoint.meta:
-        # It has learnt clusters; what follows learns classes, unless it is told otherwise.
-        recipe = derive_recipe(recipe, {"finetune.labels": "", "finetune.labels_clusters": []}, {})
-    if options.target is not None:
-        recipe = transfer_recipe(recipe, options.target, image_size_of(checkpoint))
+    size = 0 if options.target is None else image_size_of(checkpoint)
+    knows_clusters = checkpoint.meta.get("stage") == NAME and PSEUDO_LABELS in checkpoint.meta
+    recipe = tuned_recipe(recipe_of(checkpoint), knows_clusters, options.target, size)
     return derive_recipe(recipe, changes), checkpoint
 
 

@@ -11,11 +11,15 @@ from rushkit.paths import expand, is_file, is_folder, why_no_file
 from rushkit.registry import BUILTIN_OWNER
 
 
-def shipped_folder() -> Path:
-    """Return the folder of the shipped recipes: inside an installed wheel, else beside the package in a checkout."""
+def shipped_folder(kind: str = "recipes") -> Path:
+    """Return the folder of what ships: inside an installed wheel, else beside the package in a checkout.
+
+    Args:
+        kind: ``"recipes"`` or ``"studies"``.
+    """
     package = Path(__file__).resolve().parents[1]
-    installed = package / "_recipes"
-    return installed if installed.is_dir() else package.parent / "recipes"
+    installed = package / f"_{kind}"
+    return installed if installed.is_dir() else package.parent / kind
 
 
 def available() -> dict[str, str]:

@@ -35,13 +35,26 @@ _MUST = {
 }
 
 
-def recipe_error(lines: Sequence[str]) -> UsageError:
+class FileError(UsageError):
+    """Everything that is wrong with a file of the user's: the message lists the first lines and counts the rest.
+
+    Args:
+        what: What kind of file it is.
+        lines: What is wrong, each line with its place.
+        hint: Where one finds what is right.
+    """
+
+    def __init__(self, what: str, lines: Sequence[str], hint: str) -> None:
+        self.lines = tuple(lines)
+        listed = [f"  {line}" for line in lines[:_LISTED]]
+        more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
+        several = "\n".join([f"the {what} has {len(lines)} errors:", *listed, *more])
+        super().__init__(lines[0] if len(lines) == 1 else several, hint)
+
+
+def recipe_error(lines: Sequence[str]) -> FileError:
     """Return one error that lists the first of the lines and counts the rest."""
-    if len(lines) == 1:
-        return UsageError(lines[0], KEYS_HINT)
-    listed = [f"  {line}" for line in lines[:_LISTED]]
-    more = [f"  and {len(lines) - _LISTED} more"] if len(lines) > _LISTED else []
-    return UsageError("\n".join([f"the recipe has {len(lines)} errors:", *listed, *more]), KEYS_HINT)
+    return FileError("recipe", lines, KEYS_HINT)
 
 
 def error_line(error: ErrorDetails, origins: Mapping[str, str]) -> str:

@@ -22,10 +22,10 @@ from rushkit.report.figures import (
 )
 from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, finetuned, method_of, reported
 from rushkit.report.protocols import attacks_of, protocol_words, search_words, settings_words, unusual_words
-from rushkit.report.published import PublishedRow
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
+from rushkit.results.published import PublishedRow
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import Accuracy, low_words, plain_noise
 from rushkit.robustness.deviations import PUBLISHED, WEAKER

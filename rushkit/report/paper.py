@@ -9,7 +9,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.find import shipped_folder
 from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
-from rushkit.report.published import PublishedRow, published_rows
+from rushkit.results.published import PublishedRow, published_rows
 from rushkit.results.words import noise_words, plain_noise
 
 SOURCE = (

@@ -18,7 +18,7 @@ from rushkit.models.network import (
     set_modes,
     zero_head,
 )
-from rushkit.recipe.load import build_recipe
+from rushkit.recipe.load import build_recipe, derive_recipe, transfer_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
@@ -130,6 +130,24 @@ def supervised_recipe(recipe: Recipe, by_itself: bool = False) -> Recipe:
     if by_itself:
         return recipe
     return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)
+
+
+def tuned_recipe(encoder: Recipe, knows_clusters: bool, target: str | None, image_size: int = 0) -> Recipe:
+    """Return the recipe by which an encoder is fine-tuned, before flags: its own, or on a target's data.
+
+    Args:
+        encoder: The recipe that the encoder was trained with.
+        knows_clusters: Whether it was fine-tuned on the labels of a clustering.
+        target: A recipe or a data set; None for the encoder's own data.
+        image_size: The side of the images that the encoder has seen; only a target needs it.
+
+    Raises:
+        UsageError: there is no such target.
+    """
+    if knows_clusters:
+        # What follows learns classes, unless it is told otherwise.
+        encoder = derive_recipe(encoder, {"finetune.labels": "", "finetune.labels_clusters": []}, {})
+    return encoder if target is None else transfer_recipe(encoder, target, image_size)
 
 
 def finetuning_job(

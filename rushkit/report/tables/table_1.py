@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from rushkit.report.figures import AttackedShare, MeasuredShare, Model, ReportedRow, Table1Row
-from rushkit.report.published import PublishedRow
-from rushkit.report.published import table_1 as rows_of_table_1
 from rushkit.report.table import EMPTY, MARKDOWN, PAGE, TERMINAL, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
+from rushkit.results.published import PublishedRow
+from rushkit.results.published import table_1 as rows_of_table_1
 from rushkit.results.words import images_words, noise_words
 from rushkit.rounding import percent
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from rushkit.report.paper import reported
-from rushkit.report.published import PublishedRow, published_rows, table_1
+from rushkit.results.published import PublishedRow, published_rows, table_1
 
 # Method, data, m, standard / PGD / AutoAttack in percent; None for a dash.
 TABLE_1 = [
