@@ -227,7 +227,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"abilities"},
     ),
     "results": (
-        {"base"},
+        {"base", "published"},
         {"clustering", "notes"},
         {"words"},
         {"evaluation", "imported", "prediction", "together", "training"},
@@ -259,7 +259,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "distributed": ({"last_words", "rendezvous"}, {"launch", "ranks"}, {"share"}),
     "report": (
-        {"families", "figures", "hit_rate", "published", "search", "table", "words"},
+        {"families", "figures", "hit_rate", "search", "table", "words"},
         {"paper"},
         {"compare", "curves", "protocols"},
         {"measured", "numbers", "tables"},
