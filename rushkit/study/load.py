@@ -109,12 +109,25 @@ def load_study(name: str) -> Study:
         UsageError: no such study, a file that cannot be read, or every error in it at once, each with file and line.
     """
     path = find_study(name)
+    return parse_study(_text(path), path)
+
+
+def about(name: str) -> str:
+    """Return the first line of the comment of a study, or why it cannot be read."""
     try:
-        text = toml.read_text(path)
+        first = _text(find_study(name)).partition("\n")[0]
+    except RushkitError as error:
+        return f"cannot be used: {error.message}"
+    return first.removeprefix("#").strip() if first.startswith("#") else ""
+
+
+def _text(path: Path) -> str:
+    """Return the text of a study's file. Raises UsageError if it cannot be read."""
+    try:
+        return toml.read_text(path)
     except (OSError, ValueError) as error:
         hint = f"it must be a text file in UTF-8, of at most {toml.MAX_CHARACTERS} characters"
         raise UsageError(f"the study {path} cannot be read: {reason(error)}", hint) from error
-    return parse_study(text, path)
 
 
 def parse_study(text: str, path: Path) -> Study:
