@@ -115,7 +115,9 @@ objectives = Registry(
 engines = Registry(
     "engine",
     "rushkit.engines",
-    {},
+    {
+        "slurm": "rushkit.study.engines.slurm:Slurm",
+    },
     offers=("orders", "slots", "submit", "standings", "cancel", "close"),
 )
 
