@@ -15,6 +15,7 @@ from rushkit.study.engines import Engine, slurm
 from rushkit.study.engines.slurm import SCRIPT_FILE, Slurm, seconds_of
 from rushkit.study.engines.slurm_batch import MARK_FILE
 from rushkit.study.engines.worker_process import BUSY, worker_arguments
+from rushkit.study.failure import read_failure
 
 pytest.importorskip("submitit")
 GOLDEN = Path(__file__).parent / "golden"
@@ -89,6 +90,7 @@ def test_a_job_that_saves_nothing_new_is_requeued_twice_and_then_fails(cluster: 
         cluster.warn(number)
     assert cluster.ended(number) == "FAILED"
     assert cluster.jobs[number].turns == 3
+    assert "3 times in a row" in read_failure(job.folder).message
     assert "time in [engine.slurm]" in output(job)
 
 
@@ -164,7 +166,7 @@ def test_odd_names_of_folders_and_rows(cluster: StandIn, tmp_path: Path):
     number = Slurm().submit(job)
     assert cluster.ended(number) == "COMPLETED"
     assert output(job) == "done\n"
-    assert cluster.jobs[number].options["job-name"] == "row-touch-x-SBATCH-uid-0"
+    assert cluster.jobs[number].options["job-name"] == "row-touch-x-SBATCH---uid-0"
 
 
 def test_what_a_site_refuses(cluster: StandIn, tmp_path: Path):

@@ -108,7 +108,12 @@ class Batch:
         return INTERRUPTED
 
     def _fail(self, message: str, hint: str) -> None:
-        sys.stderr.write(f"error: {RushkitError(message, hint)}\n")
+        # Imported where it is needed: this process lives as long as the job, and is to be small.
+        from rushkit.study.failure import failure_of, write_failure
+
+        error = RushkitError(message, hint)
+        sys.stderr.write(f"error: {error}\n")
+        write_failure(self._folder, failure_of(error, 1))
 
 
 def progress(run: Path) -> str:
