@@ -39,6 +39,8 @@ def test_every_row_of_the_page_says_what_is_allowed_and_what_it_means():
     [
         (registry, entry.name, option)
         for registry in registries.ALL
+        # The options of engines stand in a study: docs/scaling.md.
+        if registry is not registries.engines
         for entry in registry.entries()
         if entry.owner == "rushkit" and not entry.name.endswith("/*")
         for option in factory_parameters(entry.load(), SUPPLIED.get(registry.kind, ()))
