@@ -142,7 +142,8 @@ def _planned(study: Study, templates: Mapping[Place, Template]) -> Plan:
         for seed in row.seeds
         for stage in row.stages
     )
-    return Plan(study.name, jobs, cells)
+    rows = {label: tuple(row.asked.published) for label, row in study.rows.items()}
+    return Plan(study.name, jobs, cells, study.asked.title, study.path, rows, study.asked.engine)
 
 
 def _job(template: Template, seed: int, ids: Mapping[tuple[str, int, str], str]) -> Planned:

@@ -39,7 +39,12 @@ class Places:
 
     def job_folder(self, job: str) -> Path:
         """Return the folder with what is known of a job beside its run."""
-        return self.runs / "studies" / "jobs" / job[:SHORT]
+        return self.jobs / job[:SHORT]
+
+    @property
+    def jobs(self) -> Path:
+        """The folder with what is known of all jobs."""
+        return self.runs / "studies" / "jobs"
 
     def study_folder(self, name: str) -> Path:
         """Return the folder of a study."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from rushkit.study.job import Job
 
@@ -51,11 +53,24 @@ class Plan:
         study: The name of the study.
         jobs: Id -> job, each after those that it needs.
         cells: The cells, in the order of the study's rows, seeds and stages.
+        title: What stands over the table.
+        file: The study's file.
+        rows: The label of each row, those of published figures alone among them -> the keys of its published rows.
+        engines: The options of engines that the file has, by name.
     """
 
     study: str
     jobs: dict[str, Planned]
     cells: tuple[Cell, ...]
+    title: str = ""
+    file: Path | None = None
+    rows: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    engines: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> Path | None:
+        """The folder beside the study's file where results may be kept; None without a file."""
+        return None if self.file is None else self.file.with_suffix("")
 
     def dependants(self, job: str) -> Iterator[str]:
         """Yield the ids of all jobs that need a job, whether directly or not, in order."""
