@@ -14,10 +14,23 @@ except KeyboardInterrupt:
 
 
 def main() -> int:
-    """Run the command line of this process; Ctrl-C, SIGTERM and SIGHUP are heard before anything else is imported."""
+    """Run the command line of this process; Ctrl-C, SIGTERM and SIGHUP are heard before anything else is imported.
+
+    A rank of ``--nproc`` hears them once it has joined the others.
+    """
     try:
-        # A signal may have been waiting for it.
-        interrupt.listen()
+        if "RUSHKIT_JOB_FOLDER" in os.environ:
+            from rushkit.distributed.leash import put_on
+
+            put_on()
+        else:
+            interrupt.listen()
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+            from rushkit.distributed.notes import final_code
+
+            # torchrun starts the ranks again whatever ended them.
+            if (code := final_code()) is not None:
+                return code
         with interrupt.heard():
             from rushkit.cli.app import main as run
         return run()

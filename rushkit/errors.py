@@ -14,6 +14,10 @@ _MOST = 8000
 _UNSHOWABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
+# The exit code of a rank that ended because another one had gone; it is EX_TEMPFAIL of sysexits.h.
+LOST_PEER = 75
+
+
 class RushkitError(Exception):
     """Something went wrong that the user can understand and act on.
 

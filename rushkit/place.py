@@ -15,6 +15,9 @@ from rushkit.errors import UsageError
 # Names the folder where the ranks of --nproc meet; nobody else can read it.
 JOB_FOLDER = "RUSHKIT_JOB_FOLDER"
 WAIT = "RUSHKIT_WAIT"
+# Set by the agent of torch: how often it has started the ranks again, and the file for this rank's error.
+ATTEMPT = "TORCHELASTIC_RESTART_COUNT"
+ERROR_FILE = "TORCHELASTIC_ERROR_FILE"
 _WAIT_SECONDS = 600
 _MOST = 10**6
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -32,6 +35,7 @@ class Place:
         address: Where rank 0, or the agent of torchrun, listens; ``""`` under ``--nproc``.
         port: The port there; 0 under ``--nproc``.
         folder: The folder where the ranks of ``--nproc`` meet; ``""`` otherwise.
+        attempt: How often the ranks of this job were started before.
         wait: Seconds that a rank waits for the others to come.
     """
 
@@ -42,6 +46,7 @@ class Place:
     address: str = ""
     port: int = 0
     folder: str = ""
+    attempt: int = 0
     wait: int = _WAIT_SECONDS
 
     @property
@@ -93,13 +98,14 @@ def read_place(environment: Mapping[str, str]) -> Place:
     if local_world and local_rank >= local_world:
         raise _wrong("LOCAL_RANK", f"is {local_rank}, and LOCAL_WORLD_SIZE {local_world}")
     wait = _number(environment, WAIT, 1, default=_WAIT_SECONDS)
+    attempt = _number(environment, ATTEMPT, 0, default=0)
     folder = environment.get(JOB_FOLDER, "")
     if folder:
-        return Place(rank, world, local_rank, local_world, folder=folder, wait=wait)
+        return Place(rank, world, local_rank, local_world, folder=folder, attempt=attempt, wait=wait)
     address, port = environment.get("MASTER_ADDR", ""), _number(environment, "MASTER_PORT", 1, 65535)
     if not address.strip():
         raise _wrong("MASTER_ADDR", f"is {'empty' if 'MASTER_ADDR' in environment else 'not set'}")
-    return Place(rank, world, local_rank, local_world, address.strip(), port, wait=wait)
+    return Place(rank, world, local_rank, local_world, address.strip(), port, attempt=attempt, wait=wait)
 
 
 def _number(

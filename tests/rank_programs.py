@@ -16,7 +16,7 @@ import os, signal, sys
 from pathlib import Path
 from rushkit import __main__
 from rushkit.cli import app as command_line
-from rushkit.errors import Interrupted, PluginError, RushkitError
+from rushkit.errors import Interrupted, PluginError, RushkitError, UsageError
 from rushkit.run.signals import graceful_stop
 
 def rank_0():

@@ -257,7 +257,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"asked", "clean", "parent", "source"},
         {"remove"},
     ),
-    "distributed": ({"last_words", "rendezvous"}, {"launch", "ranks"}, {"share"}),
+    "distributed": ({"leash", "notes", "rendezvous"}, {"ranks", "start"}, {"share"}),
     "report": (
         {"families", "figures", "hit_rate", "search", "table", "words"},
         {"paper"},

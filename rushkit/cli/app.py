@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Literal
 
 import typer
 
@@ -34,8 +35,8 @@ from rushkit.cli import (
 from rushkit.cli.home import with_home
 from rushkit.cli.imports import take_imports
 from rushkit.cli.once import take_once
-from rushkit.distributed.last_words import Kind, leave_words
-from rushkit.errors import Interrupted, RushkitError, UsageError, showable
+from rushkit.distributed.notes import Kind, leave_note
+from rushkit.errors import LOST_PEER, Interrupted, RushkitError, UsageError, showable
 from rushkit.place import current_place, leave_place
 from rushkit.prose import fitted
 from rushkit.registrations import registered_by
@@ -197,12 +198,14 @@ def _run(arguments: list[str]) -> int:
         if debug:
             sys.stderr.write(showable(traceback.format_exc()))
         if _has_lost_a_peer(error):
-            _complain(
-                f"another rank of this job has gone: {str(error).splitlines()[0]}",
-                "what ended it is said there, or in its log; --resume goes on from the last checkpoint",
-                "consequence",
-            )
-            return 1
+            # Under --nproc the agent says which one, and why.
+            if not current_place().folder:
+                _complain(
+                    f"another rank of this job has gone: {str(error).splitlines()[0]}",
+                    "what ended it is said there, or in its log; --resume goes on from the last checkpoint",
+                    "consequence",
+                )
+            return LOST_PEER
         if _is_out_of_memory(error):
             _complain(
                 f"out of memory: {str(error).splitlines()[0] if str(error) else 'no more to be had'}",
@@ -253,10 +256,10 @@ def _has_lost_a_peer(error: Exception) -> bool:
     return any(kind.__name__ == "DistError" for kind in type(error).__mro__) or "/gloo/" in str(error)
 
 
-def _complain(message: str, hint: str | None, kind: Kind = "cause", code: int = 1) -> None:
+def _complain(message: str, hint: str | None, kind: Kind | Literal["consequence"] = "cause", code: int = 1) -> None:
     lines = [f"error: {message}", *(f"hint: {hint}".splitlines() if hint else [])]
     text = showable("\n".join(lines))
-    if leave_words(kind, f"{text}\n", code):
+    if kind != "consequence" and leave_note(kind, f"{text}\n", code):
         return
     if current_place().rank:
         text = f"rank {current_place().rank}: {text}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_attacks, complete_runs
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Resuming, Samples, Split, numbers
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Samples, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
@@ -121,7 +121,7 @@ def command(
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
-    ranks: Ranks,
+    ranks: ReplacedRanks,
     output: Output,
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
@@ -129,7 +129,7 @@ def command(
     resuming.check({"--from": source, **options.flags()})
     if not resuming.resume:
         check_flags(changes, attack_flags(type=options.kind, **options.keys()))
-    ranks.launch()
+    going_on, changes = ranks.go_on(resuming, changes)
     from rushkit.recipe.attack_flags import change_attacks, change_published
     from rushkit.recipe.components import check_components
     from rushkit.report.terminal.tables import attack_table
@@ -143,10 +143,11 @@ def command(
 
     speaker, root = output.speaker(), runs_root(changes)
     other = None
-    if options.transfer_to is not None:
+    # A later attempt of a job goes on with the model that the first one found.
+    if options.transfer_to is not None and going_on == resuming:
         other = resolve_from(options.transfer_to, root, "finetune").load(warn=speaker.warn)
-    if resuming.resume:
-        recipe, run = reopen(Stopped(NAME, root, resuming.run_folder), changes, speaker)
+    if going_on.resume:
+        recipe, run = reopen(Stopped(NAME, root, going_on.run_folder), changes, speaker)
         checkpoint, asked, other = resume_attack(run, options.save, other)
     else:
         recipe, checkpoint = resolve_classifier(source, changes, speaker)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli import self_test
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Resuming, Split
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
-from rushkit.distributed.last_words import leave_words
+from rushkit.distributed.notes import leave_note
 from rushkit.place import current_place
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def command(
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
-    ranks: Ranks,
+    ranks: ReplacedRanks,
     output: Output,
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
@@ -103,7 +103,7 @@ def command(
         self_test.check_resumed(resuming.run_folder, changes)
     elif not resuming.resume:
         check_flags(changes, attack_flags(**options.keys()))
-    ranks.launch()
+    resuming, changes = ranks.go_on(resuming, changes)
     speaker = output.speaker()
     if resuming.resume:
         from rushkit.setup.resume import Stopped, reopen
@@ -168,6 +168,6 @@ def _leave(failed: bool) -> None:
     """Exit with 1 if a check failed. Among several ranks only rank 0 does, after it has printed everything."""
     if not failed or current_place().rank:
         return
-    # The exit code is the verdict: the launcher has nothing to explain.
-    leave_words("cause", "", 1)
+    # The exit code is the verdict: there is nothing to explain.
+    leave_note("cause", "", 1)
     raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, Ranks, Resuming, Split
+from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -76,7 +76,7 @@ def command(
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
-    ranks: Ranks,
+    ranks: ReplacedRanks,
     output: Output,
 ) -> None:
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
@@ -85,7 +85,7 @@ def command(
     resuming.check({"--from": source, **options.flags()}, hint)
     if not resuming.resume:
         check_flags(changes, options.keys())
-    ranks.launch()
+    resuming, changes = ranks.go_on(resuming, changes)
     from rushkit.certification.resume import resume_certification
     from rushkit.report.terminal.tables import certified_table
     from rushkit.setup.resume import Stopped, reopen

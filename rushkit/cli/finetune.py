@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_targets
-from rushkit.cli.options import Changes, Computing, From, Output, Ranks, Resuming, Training
+from rushkit.cli.options import Changes, Computing, From, Output, ReplacedRanks, Resuming, Training
 from rushkit.cli.source import check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import RushkitError, UsageError, shell_line
@@ -64,7 +64,7 @@ def command(
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
-    ranks: Ranks,
+    ranks: ReplacedRanks,
     output: Output,
 ) -> None:
     """Train with labels: RUSH's head on a pre-trained encoder (eq. 12), or another method; with --to, on other data."""
@@ -74,7 +74,7 @@ def command(
     changes = computing.changes(training.changes(NAME, changes))
     if not resuming.resume:
         check_flags(changes)
-    ranks.launch()
+    resuming, changes = ranks.go_on(resuming, changes)
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
     from rushkit.setup.start import ready_machine, start_run

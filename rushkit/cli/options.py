@@ -13,10 +13,10 @@ import typer
 
 from rushkit.cli.complete import complete_changes, complete_devices, complete_runs, complete_splits
 from rushkit.cli.panels import CERTIFICATE
-from rushkit.distributed.launch import launch
+from rushkit.distributed.notes import noted_run
 from rushkit.errors import UsageError, shell_line
 from rushkit.paths import expand_text
-from rushkit.place import current_place
+from rushkit.place import current_place, take_place
 from rushkit.prose import width_of
 
 if TYPE_CHECKING:
@@ -266,11 +266,67 @@ class Ranks:
         ),
     ] = 1
 
+    @property
+    def attempts(self) -> int:
+        """How often the ranks are started again."""
+        return 0
+
     def launch(self) -> None:
-        """Go on as one of the ranks, or run them all and exit with their code."""
-        code = launch(self.nproc, self.context.find_root().obj or sys.argv[1:])
-        if code is not None:
-            raise typer.Exit(code)
+        """Go on as one of the ranks, or run them all and exit with their code.
+
+        Raises:
+            UsageError: the variables of torchrun in the environment make no sense, or are of a job of another size.
+        """
+        place = take_place()
+        if place.world == 1 and self.nproc > 1:
+            from rushkit.distributed.start import run_ranks
+
+            arguments = self.context.find_root().obj or sys.argv[1:]
+            raise typer.Exit(run_ranks([sys.executable, "-m", "rushkit", *arguments], self.nproc, self.attempts))
+        if self.nproc not in (1, place.world):
+            raise UsageError(
+                f"--nproc {self.nproc} in a job of {place.world} ranks, as the environment variable WORLD_SIZE says",
+                "leave --nproc out under torchrun; what another job left in the shell goes with: unset WORLD_SIZE RANK",
+            )
+
+
+@dataclass(frozen=True)
+class ReplacedRanks(Ranks):
+    """How many processes share the work of a command that resumes exactly, and how many lost ones are replaced."""
+
+    restarts: Annotated[
+        int,
+        typer.Option(
+            "--restarts",
+            metavar="K",
+            min=0,
+            max=_MOST_RANKS,
+            help="When one of the N processes is killed, start all again from the last checkpoint, K times at most.",
+        ),
+    ] = 0
+
+    @property
+    def attempts(self) -> int:
+        """How often the ranks are started again."""
+        return self.restarts
+
+    def go_on(self, resuming: Resuming, changes: list[str] | None) -> tuple[Resuming, list[str]]:
+        """Launch, and in a later attempt of a job return what goes on with the run of the first, and its changes.
+
+        Raises:
+            UsageError: as ``launch``; or there are no ranks to start again.
+        """
+        if self.restarts and self.nproc == 1 and take_place().world == 1:
+            raise UsageError(
+                "--restarts without --nproc: there is one process, and nothing that would start it again",
+                "add --nproc N; under torchrun its own --max-restarts counts",
+            )
+        self.launch()
+        run = noted_run() if current_place().on_one_machine else None
+        if run is None:
+            return resuming, changes or []
+        # A new run has kept its changes in its recipe.
+        return Resuming(True, run), (changes or []) if resuming.resume else []
 
 
 def as_json(data: Mapping[str, object] | StageResults) -> Mapping[str, object]:

@@ -19,8 +19,8 @@ _FLAGS = {
     ),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
     RUN: (
-        *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--runs-dir"),
-        *("--seconds", "--batch"),
+        *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--restarts"),
+        *("--runs-dir", "--seconds", "--batch"),
     ),
     OUTPUT: ("--out", "--images", "--force", "--json", "--quiet", "--verbose", "--debug"),
 }

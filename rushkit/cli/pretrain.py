@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_recipes, complete_runs
-from rushkit.cli.options import NAMES_A_RUN, Changes, Computing, Output, Ranks, Resuming, Training
+from rushkit.cli.options import NAMES_A_RUN, Changes, Computing, Output, ReplacedRanks, Resuming, Training
 from rushkit.cli.source import runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
@@ -49,7 +49,7 @@ def command(
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
-    ranks: Ranks,
+    ranks: ReplacedRanks,
     output: Output,
 ) -> None:
     """Pre-train an encoder without labels: SimCLR with smoothing noise on one view (eq. 11), or another method."""
@@ -57,7 +57,7 @@ def command(
     training.check(resuming)
     if not resuming.resume and options.recipe is None:
         raise UsageError("which recipe? --recipe is missing", "for example: rushkit pretrain --recipe cifar10")
-    ranks.launch()
+    resuming, changes = ranks.go_on(resuming, computing.changes(training.changes(NAME, changes)))
     from rushkit.cli.trained import dry_run_table, trained_words
     from rushkit.setup.resume import Stopped, parent_if_any, reopen
     from rushkit.setup.start import ready_machine, start_run
@@ -65,7 +65,7 @@ def command(
     from rushkit.training.pretrain import neighbours, pretrain, pretraining_job
     from rushkit.training.teacher import load_teacher
 
-    changes, speaker = computing.changes(training.changes(NAME, changes)), output.speaker()
+    speaker = output.speaker()
     if resuming.resume:
         stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, options.recipe)
         recipe, run = reopen(stopped, changes, speaker)

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed, nn
 
+from rushkit import interrupt
 from rushkit.distributed.rendezvous import meet, stay_on_this_machine
 from rushkit.errors import UsageError
 from rushkit.models.batch_norm import synchronise_batch_norm
@@ -31,7 +32,8 @@ _alone = False
 def join() -> None:
     """Meet the other ranks of the job that the environment describes. Later calls do nothing, as in a single process.
 
-    On a machine with GPUs each rank takes the GPU of its local rank. Where all ranks are on one machine, they do not
+    Under ``--nproc`` signals end this process at once until then, and are heard from then on. On a machine with GPUs
+    each rank takes the GPU of its local rank. Where all ranks are on one machine, they do not
     listen on any interface that another machine can reach.
 
     Raises:
@@ -54,6 +56,8 @@ def join() -> None:
     soon = timedelta(seconds=here.wait)
     distributed.init_process_group(backend, store=store, rank=here.rank, world_size=here.world, timeout=soon)
     _set_timeout(_PATIENCE)
+    if here.folder:
+        interrupt.listen()
 
 
 def _set_timeout(timeout: timedelta) -> None:

@@ -51,7 +51,8 @@ def stay_on_this_machine() -> None:
 
 def _open_store(place: Place, patience: _Patience) -> Store:
     if place.folder:
-        return FileStore(str(Path(place.folder) / _STORE_FILE), place.world)
+        # Each attempt needs a file of its own: what the last one wrote would be taken for this one's.
+        return FileStore(str(Path(place.folder) / f"{_STORE_FILE}.{place.attempt}"), place.world)
     wait = timedelta(seconds=place.wait)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
         # The agent of torchrun holds the store.
@@ -95,7 +96,7 @@ def _missing(store: Store, place: Place) -> int | None:
 
 
 class _Patience:
-    """Tracks the waiting time and names the missing rank, except under ``--nproc``, whose launcher sees ranks end."""
+    """Tracks the waiting time and names the missing rank, except under ``--nproc``, whose agent sees ranks end."""
 
     def __init__(self, place: Place) -> None:
         self._place = place

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rushkit.distributed import ranks
+from rushkit.distributed.notes import note_run
 from rushkit.errors import RushkitError, UsageError, shell_line
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
@@ -71,6 +72,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         # Opening the run marks it as running, so its verb is checked first.
         _check_verb(path, stopped.verb)
         run = Run.open(path, speaker)
+        note_run(path)
         ranks.broadcast(str(path.resolve()))
     try:
         for altered in open_registered(run.about.to_table().get(REGISTERED)):

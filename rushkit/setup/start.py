@@ -10,6 +10,7 @@ from pathlib import Path
 from rushkit import registries
 from rushkit.bf16 import has_bf16_units
 from rushkit.distributed import ranks
+from rushkit.distributed.notes import note_run
 from rushkit.files import JSON
 from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
@@ -77,6 +78,7 @@ def start_run(
     facts = facts.with_changes(hashes=hashes_of(facts))
     text = toml.dumps(recipe.resolved())
     run = Run.create(recipe.system.runs_dir, verb, recipe.name, facts, text, speaker, folder)
+    note_run(run.path)
     if verb in _RESUMED:
         keep_checkpoints(run)
     ranks.broadcast(str(run.path.resolve()))

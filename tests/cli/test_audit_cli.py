@@ -13,7 +13,7 @@ from rank_programs import STAY, program
 
 from rushkit.auditing.attacks import Attacks
 from rushkit.cli import audit as audit_verb
-from rushkit.distributed import launch
+from rushkit.distributed import start
 
 LEAST = ("--limit", "4", "--samples", "64", "--steps", "2", "--eot", "2", "--queries", "3")
 
@@ -100,7 +100,7 @@ def test_a_claim_changes_no_measurement_and_survives_a_stop(cli, runs, monkeypat
 
 def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(folder, capfd):
     verdict = "from rushkit.cli.audit import _leave\nfrom rushkit.place import take_place\ntake_place()\n_leave(True)"
-    assert launch.run_ranks(program(folder, verdict, f"{verdict}\n{STAY}"), 2) == 1
+    assert start.run_ranks(program(folder, verdict, f"{verdict}\n{STAY}"), 2) == 1
     assert capfd.readouterr().err == ""
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from commands import TINY, sets
 
-from rushkit.distributed import launch
+from rushkit.distributed import start
 
 if not Path("/proc/self/net/tcp").exists():
     pytest.skip("the system does not tell in /proc what listens", allow_module_level=True)
@@ -68,7 +68,7 @@ def listeners(folder: Path, rank: int) -> set[str]:
 def test_a_job_of_nproc_listens_on_the_loopback_alone(folder):
     (folder / "train.py").write_text(_TRAIN)
     command = [sys.executable, "train.py", "pretrain", "--recipe", "digits", "-q", *sets(*TINY)]
-    assert launch.run_ranks(command, 2) == 0
+    assert start.run_ranks(command, 2) == 0
     assert [listeners(folder, rank) for rank in range(2)] == [{"127.0.0.1"}] * 2
 
 

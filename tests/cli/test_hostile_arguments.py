@@ -43,6 +43,7 @@ VALUES = [
 SHARED = {
     "--set": "recipe check",
     "--nproc": "evaluate",
+    "--restarts": "audit",
     "--run": "attack",
     "--from": "evaluate",
     "--every": "pretrain",

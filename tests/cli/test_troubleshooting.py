@@ -24,7 +24,7 @@ from safetensors.torch import save_file
 
 from rushkit import registries
 from rushkit.distributed import ranks
-from rushkit.distributed.launch import run_ranks
+from rushkit.distributed.start import run_ranks
 from rushkit.errors import NoCertificate, UsageError
 from rushkit.files import write_error
 from rushkit.locks import FolderLock
@@ -49,6 +49,7 @@ COMMANDS: dict[str, tuple[int, tuple[str, ...]]] = {
     "<option>: '<value>' is not": (2, ("certify", "--norm", "l3")),
     "--norm <norm> without --eps": (2, ("attack", "--norm", "l2")),
     "--run without --resume": (2, ("attack", "--run", "runs/x")),
+    "--restarts without --nproc": (2, ("pretrain", "--recipe", "digits", "--restarts", "2")),
     "unknown recipe": (2, ("pretrain", "--recipe", "cifar11")),
     "<place>: unknown key": (2, ("pretrain", "--recipe", "digits", "--set", "pretrain.epoch=3")),
     "<place>: <key>: must be <what>": (2, ("evaluate", "--samples", "0")),
@@ -321,9 +322,17 @@ def test_an_error_of_ours_is_said_as_the_page_explains(cli, monkeypatch):
     assert says("an error inside", said.err)
 
 
-def test_a_killed_rank_is_said_as_the_page_explains(capfd):
-    run_ranks([sys.executable, "-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"], 2)
-    assert says("rank <n> was killed", capfd.readouterr().err)
+LOSSES = {
+    "rank <n> was killed": "os.kill(os.getpid(), signal.SIGKILL)",
+    "rank <n> lost the connection": "os._exit(75)",
+    "rank <n> ended with exit code": "os._exit(9)",
+}
+
+
+@pytest.mark.parametrize("start", LOSSES)
+def test_a_lost_rank_is_said_as_the_page_explains(capfd, start):
+    run_ranks([sys.executable, "-c", f"import os, signal; {LOSSES[start]}"], 2)
+    assert says(start, capfd.readouterr().err)
 
 
 @pytest.mark.parametrize(
@@ -347,8 +356,8 @@ def test_what_ranks_may_not_do_is_said_as_the_page_explains(fails, monkeypatch):
 
 
 def test_every_heading_is_provoked():
-    ranks = ("the environment variable", "rank <n> of <m> has not come", "rank <n> was killed", "rank <n> has no GPU")
-    rest = ("an error inside", *ranks)
+    ranks = ("the environment variable", "rank <n> of <m> has not come", "rank <n> has no GPU")
+    rest = ("an error inside", *ranks, *LOSSES)
     provoked = [heading(start) for start in (*COMMANDS, *PROVOKED, *rest)]
     assert sorted(provoked) == sorted(HEADINGS)
     assert len(HEADINGS) == len(set(HEADINGS))

@@ -6,7 +6,7 @@ import os
 
 from rank_programs import HOLD, program
 
-from rushkit.distributed import launch
+from rushkit.distributed import start
 
 
 def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequence(folder, capfd):
@@ -18,7 +18,7 @@ def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequenc
         "def stay():\n    os.close(said)\n    while Path('/proc', str(pid)).exists(): pass\n"
         "atexit.register(stay)\nraise RushkitError('the cause')"
     )
-    assert launch.run_ranks(program(folder, consequence, cause), 2) == 1
+    assert start.run_ranks(program(folder, consequence, cause), 2) == 1
     assert capfd.readouterr().err == "error: the cause\n"
 
 
@@ -29,5 +29,5 @@ def test_a_rank_that_lost_its_peer_is_never_the_news(folder, capfd):
     lost = f"{HOLD}\n{meet}\nranks.gather(0)\nranks.gather(1)"
     leave = "from torch import distributed\ndistributed.destroy_process_group()"
     cause = f"end = open('gone')\n{meet}\nranks.gather(0)\n{leave}\nend.read()\nraise PluginError('the cause')"
-    assert launch.run_ranks(program(folder, lost, cause), 2) == 3
+    assert start.run_ranks(program(folder, lost, cause), 2) == 3
     assert capfd.readouterr().err == "error: the cause\n"

@@ -10,24 +10,25 @@ from functools import partial
 import pytest
 from rank_programs import AFTER_RANK_1, HOLD, STAY, program
 
-from rushkit.distributed import launch
+from rushkit.cli.options import Ranks
+from rushkit.distributed import start
 from rushkit.errors import UsageError
 from rushkit.place import leave_place
 
 
 def test_the_environment_is_that_of_torchrun(capfd):
     body = "print(*(os.environ[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE')))"
-    assert launch.run_ranks([sys.executable, "-c", f"import os; {body}"], 2) == 0
+    assert start.run_ranks([sys.executable, "-c", f"import os; {body}"], 2) == 0
     assert sorted(capfd.readouterr().out.splitlines()) == ["0 0 2 2", "1 1 2 2"]
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_error(folder, capfd):
-    assert launch.run_ranks(program(folder, STAY, "raise PluginError('no room')"), 2) == 3
+    assert start.run_ranks(program(folder, STAY, "raise PluginError('no room')"), 2) == 3
     assert capfd.readouterr().err == "error: no room\n"
 
 
 def test_a_rank_that_is_killed_ends_the_job(folder, capfd):
-    assert launch.run_ranks(program(folder, STAY, "os.kill(os.getpid(), signal.SIGKILL)"), 2) == 1
+    assert start.run_ranks(program(folder, STAY, "os.kill(os.getpid(), signal.SIGKILL)"), 2) == 1
     assert "rank 1 was killed by SIGKILL" in capfd.readouterr().err
 
 
@@ -35,15 +36,15 @@ def test_interrupted_ranks_may_take_their_time_to_save(folder, capfd):
     """The first to leave with 130 is no reason to stop the others."""
     os.mkfifo("gone")
     saving = f"with graceful_stop():\n    {AFTER_RANK_1}\n    raise Interrupted('stopped at step 7', 'go on')"
-    assert launch.run_ranks(program(folder, saving, f"{HOLD}\nraise KeyboardInterrupt"), 2) == 130
+    assert start.run_ranks(program(folder, saving, f"{HOLD}\nraise KeyboardInterrupt"), 2) == 130
     assert capfd.readouterr().err == "error: stopped at step 7\nhint: go on\n"
 
 
 def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
-    rank = "import os, signal; from rushkit.distributed.launch import launch; launch(2, [])"
+    rank = "import os, signal; from rushkit.distributed.leash import put_on; put_on()"
     rank += "; print(os.getpid(), flush=True); signal.pause()"
     starts = (
-        f"import sys; from rushkit.distributed.launch import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
+        f"import sys; from rushkit.distributed.start import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}
     parent = subprocess.Popen([sys.executable, "-c", starts], stdout=subprocess.PIPE, text=True, env=environment)
@@ -75,10 +76,10 @@ def _set_environment(monkeypatch: pytest.MonkeyPatch, world: int) -> None:
 def test_one_process_or_a_rank_just_goes_on(in_a_job_of, world, nproc):
     if world > 1:
         in_a_job_of(world)
-    assert launch.launch(nproc, []) is None
+    Ranks(None, nproc).launch()
 
 
 def test_processes_are_not_started_inside_a_job_of_another_number(in_a_job_of):
     in_a_job_of(4)
     with pytest.raises(UsageError, match="--nproc 2 in a job of 4 ranks"):
-        launch.launch(2, [])
+        Ranks(None, 2).launch()
