@@ -147,7 +147,9 @@ def test_what_another_attempt_would_meet_again_ends_the_job(folder, capfd, end, 
     noted = f"open('starts', 'a').write('.')\n{end}"
     assert start.run_ranks(program(folder, "signal.pause()", noted), 2, restarts=2) == code
     assert (folder / "starts").read_text() == "."
-    assert capfd.readouterr().err.count("error: ") == 1
+    said = capfd.readouterr().err
+    assert said.count("error: ") == 1
+    assert ("rank 1 ended with exit code 9 (attempt 1 of 3)" in said) == (code == 9)
 
 
 def test_a_rank_that_is_lost_when_rank_0_is_done_starts_nothing_again(folder, capfd):
