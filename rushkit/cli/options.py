@@ -319,7 +319,7 @@ class ReplacedRanks(Ranks):
         if self.restarts and self.nproc == 1 and take_place().world == 1:
             raise UsageError(
                 "--restarts without --nproc: there is one process, and nothing that would start it again",
-                "add --nproc N; under torchrun its own --max-restarts counts",
+                "add --nproc 2, or as many as there are GPUs; torchrun has a count of its own",
             )
         self.launch()
         run = noted_run() if current_place().on_one_machine else None
