@@ -109,6 +109,9 @@ def derive(asked: StageAsked, name: str | None, parent: Made | None, labels: str
                 f"the model has a {parent.recipe.backbone.name}, and `set` cannot make another backbone of it",
                 "set the backbone of the whole row, so that it is trained",
             )
+    if isinstance(asked, ClusterAsked) and asked.split is None:
+        # Those that it is pre-trained on.
+        options["split"] = recipe.pretrain.split
     if not labels and asked.do in ("pretrain", "finetune") and getattr(recipe, asked.do).labels:
         raise UsageError(
             f"{asked.do} learns the labels of a clustering, and none is named",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Literal, get_args
 
 from pydantic import Field, JsonValue
@@ -24,15 +24,17 @@ Role = Literal["model", "labels"]
 # The sections of the resolved recipe that change what a stage computes. Of ``[system]`` that is the seed alone: device,
 # precision, ranks and folders do not make another job.
 _READS: Mapping[Stage, tuple[str, ...]] = {
-    "cluster": ("data", "backbone", "noise", "pretrain"),
+    "cluster": ("data", "backbone"),
     "pretrain": ("data", "backbone", "projector", "noise", "pretrain"),
-    "finetune": ("data", "backbone", "noise", "finetune"),
+    "finetune": ("data", "backbone", "projector", "noise", "finetune"),
     "evaluate": ("data", "noise", "evaluate"),
     "attack": ("data", "noise", "attack", "published"),
     "certify": ("data", "noise", "certify"),
-    "probe": ("data", "noise", "pretrain"),
-    "audit": ("data", "noise", "attack"),
+    "probe": ("data",),
+    "audit": ("data", "noise", "finetune", "attack"),
 }
+# Keys of a training that change no weights: when and how many checkpoints are written.
+_NO_MATTER = ("save_every", "keep")
 
 
 class Job(Record):
@@ -62,11 +64,25 @@ class Job(Record):
         return {
             "schema": SCHEMA,
             "stage": self.stage,
-            "recipe": {key: self.recipe[key] for key in _READS[self.stage] if key in self.recipe},
+            "recipe": {key: _that_matters(key, self.recipe[key]) for key in self._reads() if key in self.recipe},
             "seed": seed,
             "options": self.options,
             "parents": {str(role): parent for role, parent in self.parents.items()},
         }
+
+    def _reads(self) -> Iterator[str]:
+        """Yield the sections of the recipe that change what it computes."""
+        # The attacks that a method was published with run under a protocol of their own, and no others do there.
+        protocols = self.options.get("protocols")
+        is_published = isinstance(protocols, list) and "published" in protocols
+        unread = "attack" if is_published else "published"
+        yield from (section for section in _READS[self.stage] if self.stage != "attack" or section != unread)
+
+
+def _that_matters(section: str, value: JsonValue) -> JsonValue:
+    if section not in ("pretrain", "finetune") or not isinstance(value, dict):
+        return value
+    return {key: item for key, item in value.items() if key not in _NO_MATTER}
 
 
 def canonical(table: JsonValue) -> str:
