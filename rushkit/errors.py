@@ -71,6 +71,10 @@ class Interrupted(RushkitError):
     exit_code = 130
 
 
+class Busy(RushkitError):
+    """Another process works on the same thing: waiting helps."""
+
+
 class Replaced(RushkitError):
     """Another process has taken over what this one works on, so that this one must not write any more."""
 

@@ -20,7 +20,7 @@ from typing import BinaryIO
 
 import filelock
 
-from rushkit.errors import RushkitError
+from rushkit.errors import Busy
 from rushkit.files import write_error
 from rushkit.paths import direct, open_file, read_file
 
@@ -39,7 +39,8 @@ class FolderLock:
     False on a file system without locks.
 
     Raises:
-        RushkitError: another process holds it, or the file cannot be made.
+        Busy: another process holds it.
+        RushkitError: the file cannot be made.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -57,7 +58,7 @@ class FolderLock:
         except BlockingIOError as error:
             self.release()
             pid = _holder(folder)[0]
-            raise RushkitError(
+            raise Busy(
                 f"another process (pid {'?' if pid is None else pid}) works in {folder}",
                 "wait for it or stop it; a new run gets its own folder",
             ) from error

@@ -23,7 +23,7 @@ from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 
-from rushkit.errors import Replaced, RushkitError, shorten
+from rushkit.errors import Busy, Replaced, shorten
 from rushkit.files import write_error
 from rushkit.locks import is_dead
 from rushkit.paths import direct, read_text
@@ -32,10 +32,6 @@ BEAT_SECONDS = 10.0
 STALE_SECONDS = 60.0
 _NAME = re.compile(r"claim\.([1-9]\d{0,8})")
 _MOST_BYTES = 1 << 12
-
-
-class Busy(RushkitError):
-    """Another process works on the job."""
 
 
 @dataclass(frozen=True)

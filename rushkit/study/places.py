@@ -5,6 +5,7 @@ runs/
   studies/
     jobs/<16 digits>/
       job.json                         what it computes (``Job``), written once by whoever plans it first
+      order.json                       for which study and row, and where its sources lie (``orders``)
       claim.<n>                        who works on it: the highest n (see ``claims``)
       failure.json                     why its last attempt failed; none once it is done
       output.txt                       what its process printed
@@ -20,7 +21,7 @@ from pathlib import Path
 
 # Digits of an id in the names of folders; the whole id is checked where a file is read.
 SHORT = 16
-JOB_FILE, FAILURE_FILE, OUTPUT_FILE = "job.json", "failure.json", "output.txt"
+JOB_FILE, ORDER_FILE, FAILURE_FILE, OUTPUT_FILE = "job.json", "order.json", "failure.json", "output.txt"
 
 
 @dataclass(frozen=True)

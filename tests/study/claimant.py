@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+from rushkit.errors import Busy
 from rushkit.study import claims
 
 
@@ -20,7 +21,7 @@ def main() -> None:
         while True:
             try:
                 claim = claims.take(folder)
-            except claims.Busy:
+            except Busy:
                 time.sleep(0.002)
                 continue
             try:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from rushkit.errors import Replaced, RushkitError
+from rushkit.errors import Busy, Replaced, RushkitError
 from rushkit.study import claims
 
 CLAIMANT = Path(__file__).with_name("claimant.py")
@@ -46,7 +46,7 @@ def test_who_holds_a_job_is_told_by_its_claim(tmp_path):
 
 def test_a_second_claim_is_refused_until_the_first_is_given_back(tmp_path):
     first = claims.take(tmp_path)
-    with pytest.raises(claims.Busy, match=f"pid {os.getpid()} on"):
+    with pytest.raises(Busy, match=f"pid {os.getpid()} on"):
         claims.take(tmp_path)
     first.release()
     with claims.take(tmp_path) as second:
@@ -56,7 +56,7 @@ def test_a_second_claim_is_refused_until_the_first_is_given_back(tmp_path):
 def test_a_claim_of_another_machine_holds_for_a_minute_after_its_last_beat(tmp_path):
     path = claimed_by(tmp_path, 1)
     silent_for(path, claims.STALE_SECONDS - 30)
-    with pytest.raises(claims.Busy, match="pid 1 on elsewhere"):
+    with pytest.raises(Busy, match="pid 1 on elsewhere"):
         claims.take(tmp_path)
     silent_for(path, 60)
     with claims.take(tmp_path) as claim:
@@ -113,7 +113,7 @@ def test_a_beat_is_a_touch(tmp_path, monkeypatch):
 def test_a_claim_that_says_nothing_holds_while_it_is_fresh(tmp_path, text):
     path = tmp_path / "claim.7"
     path.write_text(text)
-    with pytest.raises(claims.Busy, match="another process works"):
+    with pytest.raises(Busy, match="another process works"):
         claims.take(tmp_path)
     silent_for(path, 2 * claims.STALE_SECONDS)
     with claims.take(tmp_path) as claim:
