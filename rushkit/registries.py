@@ -116,6 +116,7 @@ engines = Registry(
     "engine",
     "rushkit.engines",
     {
+        "local": "rushkit.study.engines.local:Local",
         "slurm": "rushkit.study.engines.slurm:Slurm",
     },
     offers=("orders", "slots", "submit", "standings", "cancel", "close"),

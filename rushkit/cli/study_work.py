@@ -47,11 +47,14 @@ def command(
 
 def draw_figures(run: Run, results: StageResults) -> None:
     """Draw the figures that the stage's own command draws."""
-    from rushkit.report.pictures.plots import audit_figure, certified_curve, save_figure
     from rushkit.results.auditing import Audit
     from rushkit.results.certification import Certification
 
     if isinstance(results, Certification):
+        from rushkit.report.pictures.plots import certified_curve, save_figure
+
         save_figure(certified_curve(results), run.subfolder("figures"), "certified")
     elif isinstance(results, Audit):
+        from rushkit.report.pictures.plots import audit_figure
+
         audit_figure(results, run.subfolder("figures") / "audit.png")

@@ -64,7 +64,7 @@ class _Draws:
             torch.cuda.set_rng_state_all(self._cuda)
 
 
-def _switches() -> tuple[object, ...]:
+def _switches() -> tuple[bool, ...]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     return (
         cudnn.benchmark,
@@ -75,10 +75,10 @@ def _switches() -> tuple[object, ...]:
     )
 
 
-def _switch(switches: tuple[object, ...]) -> None:
+def _switch(switches: tuple[bool, ...]) -> None:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
     cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32, matmul.allow_tf32, deterministic = switches
-    torch.use_deterministic_algorithms(bool(deterministic))
+    torch.use_deterministic_algorithms(deterministic)
 
 
 def _give_back() -> None:
@@ -86,8 +86,6 @@ def _give_back() -> None:
     dynamo = sys.modules.get("torch._dynamo")
     if dynamo is not None:
         dynamo.reset()
-    if "matplotlib.pyplot" in sys.modules:
-        sys.modules["matplotlib.pyplot"].close("all")
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -21,7 +22,9 @@ from rushkit.study.job import Job, Role
 from rushkit.study.places import JOB_FILE, ORDER_FILE, Places
 
 ID_DIGITS = 64
+_AGAIN = "remove the folder; `rushkit study run` writes it anew"
 _MOST_BYTES = 1 << 22
+_Kind = TypeVar("_Kind", bound=Record)
 
 
 class Order(Record):
@@ -82,7 +85,7 @@ def read_job(places: Places, identity: str) -> Job:
     if job.id != identity:
         raise DataError(
             f"{path} is not that of job {identity}: it computes {job.id}",
-            "remove the folder; `rushkit study run` writes it anew",
+            _AGAIN,
         )
     return job
 
@@ -101,7 +104,7 @@ def is_done(places: Places, job: str) -> bool:
     return isinstance(table, Mapping) and table.get("job") == job
 
 
-def _read[Kind: Record](path: Path, kind: type[Kind]) -> Kind:
+def _read(path: Path, kind: type[_Kind]) -> _Kind:
     try:
         return kind.model_validate(load_json(read_text(path, _MOST_BYTES)))
     except FileNotFoundError as error:
@@ -110,6 +113,4 @@ def _read[Kind: Record](path: Path, kind: type[Kind]) -> Kind:
         ) from error
     except (OSError, RecursionError, ValueError) as error:
         what = first_problem(error) if isinstance(error, ValidationError) else reason(error)
-        raise DataError(
-            f"{path} is damaged: {what}", "remove the folder; `rushkit study run` writes it anew"
-        ) from error
+        raise DataError(f"{path} is damaged: {what}", _AGAIN) from error

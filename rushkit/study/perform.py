@@ -128,13 +128,13 @@ def _open(
     model = _model(places, job, order, speaker)
     recipe = derive_recipe(_recipe(job), changes, system=_KEPT)
     parent = None if model is None else str(model.path)
-    asked: dict[str, JSON] = {**facts, "study": order.facts(job.id)}  # type: ignore[dict-item]
+    asked: dict[str, JSON] = {**facts, "study": order.facts(job.id).to_table()}
     return recipe, start_run(job.stage, recipe, speaker, parent, asked, folder), model
 
 
 def _recipe(job: Job) -> Recipe:
     """Return the recipe of a job. Raises UsageError if it is none."""
-    table: Table = dict(job.recipe)  # type: ignore[arg-type]
+    table: Table = dict(job.recipe)
     return build_recipe(table, components=True)
 
 

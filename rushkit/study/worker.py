@@ -58,9 +58,9 @@ def work_on_many(runs: Path, leash: Leash, draw: Callable[[Run, StageResults], N
         draw: Draws the figures of a finished stage into its run.
     """
     places = Places(runs)
-    replies = os.dup(1)
-    with _null() as null:
-        os.dup2(null, 1)
+    replies, null = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
     while True:
         job = leash.lines.get()
         reply = _attempt(places, job, draw)
@@ -95,35 +95,19 @@ def _reply(ended: Ended) -> dict[str, str]:
 @contextlib.contextmanager
 def _output_in(folder: Path) -> Iterator[None]:
     """Let what is printed inside go to a job's folder; to nowhere, where that cannot be written."""
-    with _opened(folder / OUTPUT_FILE) as output:
-        os.dup2(output, 1)
-        os.dup2(output, 2)
+    before = os.dup(1), os.dup(2)
+    try:
+        output = direct(str(folder / OUTPUT_FILE), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    except OSError:
+        output = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(output)
     try:
         yield
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
-        with _null() as null:
-            os.dup2(null, 1)
-            os.dup2(null, 2)
-
-
-@contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
-    try:
-        handle = direct(str(path), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    except OSError:
-        handle = os.open(os.devnull, os.O_WRONLY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _null() -> Iterator[int]:
-    handle = os.open(os.devnull, os.O_WRONLY)
-    try:
-        yield handle
-    finally:
-        os.close(handle)
+        for number, handle in enumerate(before, 1):
+            os.dup2(handle, number)
+            os.close(handle)

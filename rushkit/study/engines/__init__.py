@@ -62,3 +62,36 @@ class Engine(Protocol):
     def close(self) -> None:
         """Release what the engine holds. An engine of this process cancels what still runs."""
         ...
+
+
+@dataclass(frozen=True)
+class LastWord:
+    """What an engine knows of the end of a submission beside what lies in the folder of runs.
+
+    Attributes:
+        died: Whether its process ended without a word of its own, such as by a signal.
+        message: How it ended, or what its process said last.
+        hint: What to do about it; empty where nothing is known.
+    """
+
+    died: bool
+    message: str
+    hint: str = ""
+
+
+@runtime_checkable
+class Tells(Protocol):
+    """An engine that can say how a submission ended."""
+
+    def last_word(self, handle: str) -> LastWord | None:
+        """Return what is known of the end of a submission; None if nothing is."""
+        ...
+
+
+@runtime_checkable
+class Waits(Protocol):
+    """An engine that knows when to look again."""
+
+    def wait(self, seconds: float) -> None:
+        """Return as soon as a submission may stand differently, or after so many seconds."""
+        ...
