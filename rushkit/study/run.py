@@ -19,6 +19,7 @@ from rushkit.run.signals import Stop, graceful_stop
 from rushkit.study.claims import Holder, holder
 from rushkit.study.engines import Engine, LastWord, Submission, Tells, Waits
 from rushkit.study.failure import Failure, clear_failure, read_failure, write_failure
+from rushkit.study.job import Role
 from rushkit.study.orders import Order, write_orders
 from rushkit.study.places import Places
 from rushkit.study.plan import Cell, Plan, Planned
@@ -208,7 +209,7 @@ class Driver:
         if self._is_settled(identity):
             return
         cell = job.cell
-        sources = {role: str(path.resolve()) for role, path in job.planned.sources}
+        sources: dict[Role, str] = {role: str(path.resolve()) for role, path in job.planned.sources}
         write_orders(
             self.places, job.planned.job, Order(study=self.plan.study, row=cell.row, seed=cell.seed, sources=sources)
         )
