@@ -6,7 +6,6 @@ what changes no figure.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +13,13 @@ from pydantic import Field, ValidationError
 
 from rushkit.errors import DataError, UsageError, shorten
 from rushkit.files import write_error, write_json
-from rushkit.paths import read_file, read_text, reason
+from rushkit.paths import read_text, reason
 from rushkit.results.base import Count, Record
-from rushkit.results.records import MAX_BYTES, RESULTS_FILE, first_problem, load_json
+from rushkit.results.records import RESULTS_FILE, first_problem, load_json
 from rushkit.results.run_file import StudyJob
 from rushkit.study.job import Job, Role
 from rushkit.study.places import JOB_FILE, ORDER_FILE, Places
+from rushkit.study.state import job_of_results
 
 ID_DIGITS = 64
 _AGAIN = "remove the folder; `rushkit study run` writes it anew"
@@ -97,11 +97,7 @@ def read_order(places: Places, identity: str) -> Order:
 
 def is_done(places: Places, job: str) -> bool:
     """Return whether a job is done: results.json of its run names it. A damaged file is not one that does."""
-    try:
-        table = load_json(read_file(places.run_folder(job) / RESULTS_FILE, MAX_BYTES))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(table, Mapping) and table.get("job") == job
+    return job_of_results(places.run_folder(job) / RESULTS_FILE) == job
 
 
 def _read(path: Path, kind: type[_Kind]) -> _Kind:

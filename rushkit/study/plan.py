@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from rushkit.study.job import Job
+from rushkit.study.job import Job, Role
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Planned:
     id: str
     job: Job
     needs: tuple[str, ...] = ()
-    sources: tuple[tuple[str, Path], ...] = ()
+    sources: tuple[tuple[Role, Path], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,15 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from rushkit.errors import Interrupted, RushkitError, shell_line
-from rushkit.results.records import RESULTS_FILE
 from rushkit.run.signals import Stop, graceful_stop
 from rushkit.study.claims import Holder, holder
 from rushkit.study.engines import Engine, LastWord, Submission, Tells, Waits
 from rushkit.study.failure import Failure, clear_failure, read_failure, write_failure
 from rushkit.study.job import Role
-from rushkit.study.orders import Order, write_orders
+from rushkit.study.orders import Order, is_done, write_orders
 from rushkit.study.places import Places
 from rushkit.study.plan import Cell, Plan, Planned
-from rushkit.study.state import Standing, job_of_results
+from rushkit.study.state import Standing
 
 # "elsewhere": another process works on it.
 Phase = Literal["waiting", "submitted", "running", "elsewhere", "done", "failed", "blocked"]
@@ -225,7 +224,7 @@ class Driver:
     def _is_settled(self, identity: str) -> bool:
         """Take up what other processes did to a job meanwhile, and return whether there is nothing left to submit."""
         job, folder = self.jobs[identity], self.places.job_folder(identity)
-        if self._has_results(identity):
+        if is_done(self.places, identity):
             self._set(identity, "done")
             return True
         job.by = holder(folder)
@@ -287,9 +286,6 @@ class Driver:
     def _again(self, identity: str) -> None:
         self._set(identity, "waiting")
         self._consider(identity)
-
-    def _has_results(self, identity: str) -> bool:
-        return job_of_results(self.places.run_folder(identity) / RESULTS_FILE) == identity
 
     def _set(self, identity: str, phase: Phase) -> None:
         """Put a job into a phase, with what follows from it for those that need it."""
