@@ -267,6 +267,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"pictures", "ranking", "summary", "terminal"},
         {"content", "document"},
         {"page"},
+        {"study"},
         {"write"},
         {"make"},
     ),

@@ -56,7 +56,7 @@ def export_runs(runs: Sequence[RunInfo], folder: Path, force: bool = False) -> l
     except OSError as error:
         raise write_error(folder, error) from error
     for name, (head, rows) in tables.items():
-        write_atomic(folder / name, _lines(head, rows))
+        write_atomic(folder / name, csv_lines(head, rows))
     return [folder / name for name in tables]
 
 
@@ -108,7 +108,8 @@ def _outcomes_of(results: Results | None) -> Iterator[Row]:
                 yield (results.data, results.rule, image, label, guess, int(label == guess), 1, radius)
 
 
-def _lines(head: Row, rows: Iterable[Row]) -> Iterator[bytes]:
+def csv_lines(head: Row, rows: Iterable[Row]) -> Iterator[bytes]:
+    """Yield the lines of a CSV file, of which no text is a spreadsheet's formula."""
     for row in (head, *rows):
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow([_harmless(cell) for cell in row])

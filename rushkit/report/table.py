@@ -31,6 +31,7 @@ class Cell:
         key: The number of the colour that marks a model.
         shade: How strongly the cell of a confusion matrix is coloured, from 0 to 1.
         style: Its rich style in the terminal.
+        href: Where the page and Markdown link it to, percent-encoded; empty for no link.
     """
 
     text: str
@@ -42,6 +43,7 @@ class Cell:
     key: int | None = None
     shade: float | None = None
     style: str = ""
+    href: str = ""
 
     @property
     def flat(self) -> str:

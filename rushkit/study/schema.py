@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from rushkit.errors import first_few
-from rushkit.recipe.sections import Option, Section
+from rushkit.recipe.sections import Norm, Number, Option, Section
 from rushkit.study.stages import Changes, Label
 
 # Jobs of one study: more are a slip in the file.
@@ -52,6 +52,22 @@ class RowAsked(Section):
         return bool(self.published) and all(getattr(self, name) is None for name in ORIGINS)
 
 
+Radii = list[Annotated[Number, Field(gt=0)]]
+
+
+class ReportAsked(Section):
+    """``[report]``: what the table shows."""
+
+    l1: Radii = Field(default=[], description="l1 radii at which certified accuracy is shown, pixel units")
+    l2: Radii = Field(default=[], description="l2 radii")
+    linf: Radii = Field(default=[], description="l-inf radii")
+
+    @property
+    def by_norm(self) -> dict[Norm, list[float]]:
+        """The radii of each norm; none: a few of those that a certification has."""
+        return {"l1": self.l1, "l2": self.l2, "linf": self.linf}
+
+
 class StudyAsked(Section):
     """A whole file."""
 
@@ -61,6 +77,7 @@ class StudyAsked(Section):
     set: Changes = Field(default={}, description="changes of the recipe in all rows")
     stage: list[StageTable] = Field(default=[], description="the stages of every row without stages of its own")
     row: list[RowAsked] = Field(min_length=1)
+    report: ReportAsked = Field(default=ReportAsked(), description="what the table shows")
     engine: dict[str, dict[str, Option]] = Field(default={}, description="options of engines, by name")
 
     @field_validator("seeds")

@@ -15,8 +15,10 @@ from markupsafe import Markup
 
 from rushkit.report.document import Document
 from rushkit.report.page.cards import Panel
+from rushkit.report.table import Cell
 
 HERE = Path(__file__).parent
+TEMPLATES = HERE / "templates"
 STYLE = HERE / "page.css"
 
 
@@ -28,8 +30,7 @@ def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
         beside: Name of the file that has the figures.
         panels: Images of each model.
     """
-    style = Markup(STYLE.read_text(encoding="utf-8"))
-    return _html().get_template("page.html.j2").render(document=document, beside=beside, panels=panels, style=style)
+    return render_html("page.html.j2", document=document, beside=beside, panels=panels)
 
 
 def markdown(document: Document, beside: str) -> str:
@@ -39,7 +40,18 @@ def markdown(document: Document, beside: str) -> str:
         document: What it shows.
         beside: Name of the file that has the curves and images.
     """
-    return _markdown().get_template("report.md.j2").render(document=document, beside=beside)
+    return render_markdown("report.md.j2", document=document, beside=beside)
+
+
+def render_html(template: str, **shown: object) -> str:
+    """Return an HTML page as a template beside this file lays it out."""
+    style = Markup(STYLE.read_text(encoding="utf-8"))
+    return _html().get_template(template).render(style=style, **shown)
+
+
+def render_markdown(template: str, **shown: object) -> str:
+    """Return Markdown as a template beside this file lays it out."""
+    return _markdown().get_template(template).render(**shown)
 
 
 def plain(text: object) -> str:
@@ -59,9 +71,14 @@ def _fenced(text: str, language: str) -> _Written:
     return _Written(f"{fence}{language}\n{text}\n{fence}")
 
 
+def _linked(cell: Cell) -> _Written:
+    """Return a cell as a link."""
+    return _Written(f"[{plain(cell.flat)}]({cell.href})")
+
+
 def _html() -> Environment:
     return Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -71,7 +88,7 @@ def _html() -> Environment:
 
 def _markdown() -> Environment:
     environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=False,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -81,4 +98,5 @@ def _markdown() -> Environment:
         finalize=lambda value: value if isinstance(value, _Written) else plain(value),
     )
     environment.filters["fenced"] = _fenced
+    environment.filters["linked"] = _linked
     return environment
