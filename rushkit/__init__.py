@@ -41,6 +41,7 @@ _LAZY = {
     "registries": "rushkit.registries",
     "results": "rushkit.results",
     "statistics": "rushkit.statistics",
+    "trackers": "rushkit.trackers",
 }
 
 __all__ = ["__version__", *_LAZY]

@@ -30,7 +30,6 @@ _TRIALS: dict[str, tuple[dict[str, str | int | float], ...]] = {
     "attack": tuple({"norm": norm, "eps": 0.1} for norm in ("linf", "l2", "l1")),
     "data set": ({"root": "data"},),
     "backbone": ({"in_channels": 3, "image_size": 32},),
-    "objective": ({},),
 }
 
 
@@ -234,7 +233,7 @@ def measure_gflops(machine: Machine) -> float:
 
 
 def _make(registry: Registry, name: str) -> None:
-    for options in _TRIALS[registry.kind]:
+    for options in _TRIALS.get(registry.kind, ({},)):
         try:
             registry.create(name, **options)
             return

@@ -122,6 +122,16 @@ engines = Registry(
     offers=("orders", "slots", "submit", "standings", "cancel", "close"),
 )
 
+trackers = Registry(
+    "tracker",
+    "rushkit.trackers",
+    {
+        "tensorboard": "rushkit.trackers.tensorboard:TensorBoard",
+        "wandb": "rushkit.trackers.wandb:WeightsAndBiases",
+    },
+    offers=("begin", "add", "flush", "close"),
+)
+
 recipes = Registry("recipe", "rushkit.recipes")
 
-ALL = (backbones, noises, datasets, attacks, objectives, engines, recipes)
+ALL = (backbones, noises, datasets, attacks, objectives, engines, trackers, recipes)

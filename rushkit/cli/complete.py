@@ -66,6 +66,14 @@ def complete_backbones(incomplete: str) -> list[tuple[str, str]]:
     return _starting(incomplete, ((e.name.removesuffix("*"), e.owner) for e in registries.backbones.entries()))
 
 
+def complete_trackers(incomplete: str) -> list[tuple[str, str]]:
+    """Offer trackers by name, the last of several."""
+    from rushkit import registries
+
+    before = incomplete[: incomplete.rfind(",") + 1]
+    return _starting(incomplete, ((f"{before}{entry.name}", entry.owner) for entry in registries.trackers.entries()))
+
+
 def complete_targets(incomplete: str) -> list[tuple[str, str]]:
     """Offer what a model can be transferred to: recipes and data sets."""
     return sorted((dict(complete_datasets(incomplete)) | dict(complete_recipes(incomplete))).items())

@@ -24,7 +24,7 @@ _TRAINING = {
     "split": "{verb}.split",
     "every": "{verb}.save_every",
     "keep": "{verb}.keep",
-    "tensorboard": "system.tensorboard",
+    "track": "system.trackers",
 }
 _BALL = {"norm": "attack.#.norm", "eps": "attack.#.eps"}
 _IMAGES = {"limit": "(attack|published).#.limit", "split": "(attack|published).#.split"}

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.complete import complete_changes, complete_devices, complete_runs, complete_splits
+from rushkit.cli.complete import complete_changes, complete_devices, complete_runs, complete_splits, complete_trackers
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.distributed.notes import noted_run
 from rushkit.errors import UsageError, shell_line
@@ -223,10 +223,15 @@ class Training:
             "--keep", metavar="K", min=2, max=MOST, help="How many of the newest checkpoints stay; the best stays, too."
         ),
     ] = None
-    tensorboard: Annotated[
-        bool,
-        typer.Option("--tensorboard", help="Write the metrics for TensorBoard too; needs the extra `tensorboard`."),
-    ] = False
+    track: Annotated[
+        str | None,
+        typer.Option(
+            "--track",
+            metavar="NAME,...",
+            help="Show the metrics to these trackers too: tensorboard, wandb; each needs the extra of its name.",
+            autocompletion=complete_trackers,
+        ),
+    ] = None
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Check the recipe, build everything, show sizes; train nothing.")
     ] = False
@@ -241,13 +246,18 @@ class Training:
             ("--split", f"{stage}.split", self.split),
             ("--every", f"{stage}.save_every", self.every),
             ("--keep", f"{stage}.keep", self.keep),
-            ("--tensorboard", "system.tensorboard", "true" if self.tensorboard else None),
+            ("--track", "system.trackers", None if self.track is None else _names(self.track)),
         )
 
     def check(self, resuming: Resuming) -> None:
         """Raise UsageError for --resume with --dry-run: a resume trains."""
         if resuming.resume and self.dry_run:
             raise UsageError("--resume goes on training, --dry-run trains nothing", "leave one of them out")
+
+
+def _names(text: str) -> str:
+    """Return names with commas between them as a TOML list; no name at all is the empty list."""
+    return json.dumps([name.strip() for name in text.split(",") if name.strip()], ensure_ascii=False)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ _FLAGS = {
         "--starts",
     ),
     DATA: ("--to", "--data", "--split", "--limit", "--skip", "--check", "--data-dir"),
-    TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--tensorboard"),
+    TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--track"),
     ATTACK: (
         *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
         *("--save", "--transfer-to", "--self-test", "--case"),

@@ -6,7 +6,8 @@ import math
 import re
 from collections.abc import Iterator, Mapping
 
-from rushkit.errors import UsageError
+from rushkit import registries
+from rushkit.errors import UsageError, shorten
 from rushkit.recipe.origins import at, place
 from rushkit.recipe.problems import nearest_key, recipe_error
 from rushkit.recipe.schema import (
@@ -61,7 +62,7 @@ def component_lines(table: Table, origins: Mapping[str, str]) -> list[str]:
             where = f"{section}.{index}" if isinstance(part, list) else section
             if isinstance(item, dict):
                 lines += _section_lines(section, where, item, origins)
-    return lines
+    return lines + list(_tracker_lines(table, origins))
 
 
 def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, str]) -> Iterator[str]:
@@ -113,6 +114,20 @@ def _section_lines(section: str, where: str, part: Table, origins: Mapping[str, 
     stage = getattr(factory, "stage", None) if registry.kind == "objective" else None
     if stage not in (None, section):
         yield at(named, f"{name!r} is an objective of {stage}, not of {section}", origins)
+
+
+def _tracker_lines(table: Table, origins: Mapping[str, str]) -> Iterator[str]:
+    """List unknown trackers, and those that are named twice."""
+    system = table.get("system")
+    names = system.get("trackers") if isinstance(system, dict) else None
+    named = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+    for name in dict.fromkeys(named):
+        try:
+            registries.trackers.get(name)
+        except UsageError as error:
+            yield at("system.trackers", f"{error.message} ({error.hint})", origins)
+        if [registries.trackers.written(each) for each in named].count(registries.trackers.written(name)) > 1:
+            yield at("system.trackers", f"names {shorten(name)!r} twice", origins)
 
 
 def components_with(option: str, section: str) -> list[str]:

@@ -22,7 +22,7 @@ from rushkit.recipe.find import available, find_recipe, written
 from rushkit.recipe.origins import at
 from rushkit.recipe.overrides import Changes, Override, from_changes, from_environment, override
 from rushkit.recipe.problems import error_line, recipe_error
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import Recipe, System
 from rushkit.recipe.toml import Table, Toml
 from rushkit.recipe.variant import changed_name
 
@@ -67,8 +67,14 @@ def default_runs_dir() -> str:
 
 
 def read_recipe(text: str, origin: str) -> Recipe:
-    """Read a resolved recipe back from the TOML text in a run folder or a checkpoint."""
+    """Read a resolved recipe back from the TOML text in a run folder or a checkpoint.
+
+    What its ``[system]`` has beyond the keys of this version is left out: it says how another machine was used, and the
+    files of a trained model stay as they are when such a key goes.
+    """
     draft = parse(text, origin)
+    if isinstance(system := draft.table.get("system"), dict):
+        draft.table["system"] = {key: value for key, value in system.items() if key in System.model_fields}
     return build_recipe(draft.table, draft.origins)
 
 

@@ -38,6 +38,7 @@ def components_of(recipe: Recipe) -> Iterator[tuple[Registry, str]]:
         part = getattr(recipe, section)
         for item in part if isinstance(part, list) else [part]:
             yield registry, getattr(item, model.NAMED_BY)
+    yield from ((registries.trackers, name) for name in recipe.system.trackers)
 
 
 def open_registered(recorded: object) -> list[str]:

@@ -278,8 +278,9 @@ class System(Section):
     )
     data_dir: FolderName = Field(default="data", min_length=1, description="the folder that data sets lie in")
     runs_dir: FolderName = Field(default="runs", min_length=1, description="the folder that runs are made in")
-    tensorboard: bool = Field(
-        default=False, description="training also writes its metrics for TensorBoard, into the run's `tensorboard/`"
+    trackers: list[str] = Field(
+        default=[],
+        description="training also shows its metrics to these: `tensorboard`, `wandb` or a plugin's; docs/trackers.md",
     )
 
 

@@ -5,6 +5,7 @@ The lines are chained: see ``run.log``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from rushkit.errors import DataError
 from rushkit.files import plain_json, write_atomic, write_error
 from rushkit.paths import read_file, reason
 from rushkit.run.log import LineFile, Table, chained, read_chained
-from rushkit.run.tensorboard import ScalarEvents
+from rushkit.trackers.mirror import Mirror
 
 # A line takes some hundred bytes: this is enough for millions of steps.
 _MOST_BYTES = 1 << 30
@@ -32,11 +33,11 @@ class MetricsLog:
         self.path = Path(path)
         self._writes = writes
         self._file = LineFile(self.path)
-        self._events: ScalarEvents | None = None
+        self._mirrors: list[Mirror] = []
 
-    def mirror_to(self, events: ScalarEvents) -> None:
-        """Write all lines, existing and future ones, for TensorBoard too."""
-        self._events = events
+    def mirror_to(self, mirrors: Iterable[Mirror]) -> None:
+        """Show all lines, existing and future ones, to trackers too."""
+        self._mirrors = list(mirrors)
 
     def append(self, **values: object) -> None:
         """Append one line, such as ``append(step=10, epoch=1, loss=0.3)``; it outlives the process at once.
@@ -80,23 +81,22 @@ class MetricsLog:
             self._file.sync()
         except OSError as error:
             raise write_error(self.path, error) from error
-        if self._events is not None:
-            self._events.flush()
+        for mirror in self._mirrors:
+            mirror.flush()
 
     def close(self) -> None:
         """Close the file; the next append opens it again."""
         self._file.close()
-        if self._events is not None:
-            self._events.close()
+        for mirror in self._mirrors:
+            mirror.close()
 
     def _mirror(self, line: Table) -> None:
-        if self._events is None:
-            return
-        if self._events.begun:
-            self._events.add(line)
-        else:
-            # The line is among them.
-            self._events.begin(read_metrics(self.path))
+        for mirror in self._mirrors:
+            if mirror.begun:
+                mirror.add(line)
+            else:
+                # The line is among them.
+                mirror.begin(read_metrics(self.path))
 
 
 def read_metrics(path: str | Path) -> list[Line]:

@@ -23,9 +23,9 @@ from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.speaker import Speaker
 
 # Settings that affect results by rounding at most: folders, the device and its code, the size of a pass, and logging.
-_HERE = frozenset(f"system.{key}" for key in ("data_dir", "runs_dir", "device", "compile", "chunk", "tensorboard"))
+_HERE = frozenset(f"system.{key}" for key in ("data_dir", "runs_dir", "device", "compile", "chunk", "trackers"))
 # The keys of [system] that a resumed run takes from its recipe. The precision of its passes comes from run.json.
-_KEPT = ("seed", "device", "compile", "chunk", "data_dir", "tensorboard")
+_KEPT = ("seed", "device", "compile", "chunk", "data_dir", "trackers")
 # The verb that uses the checkpoint of a finished training run.
 _NEXT_VERB = {"pretrain": "finetune", "finetune": "evaluate"}
 

@@ -20,11 +20,10 @@ from rushkit.run.environment import environment
 from rushkit.run.folder import Run
 from rushkit.run.parent import hashes_of, keep_checkpoints
 from rushkit.run.speaker import Speaker
-from rushkit.run.tensorboard import ScalarEvents, check_installed
 from rushkit.system import Machine, Purpose, choose_machine
+from rushkit.trackers import TrackedRun, Tracker
+from rushkit.trackers.mirror import Mirror
 
-# The folder of a run that holds TensorBoard's event file.
-TENSORBOARD = "tensorboard"
 # Verbs whose runs --resume continues from the checkpoint that they build on.
 _RESUMED = ("pretrain", "finetune", "attack", "certify", "audit")
 # What the passes of a verb are for; those of the others make figures.
@@ -55,7 +54,7 @@ def start_run(
         folder: Where the run of a study's job lies; None for a name of its own.
 
     Raises:
-        UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
+        UsageError: a component or an option is unknown, the device is not available, or a tracker's package is missing.
         RushkitError: the folder cannot be created.
     """
     machine = ready_machine(verb, recipe)
@@ -91,11 +90,11 @@ def ready_machine(verb: str, recipe: Recipe) -> Machine:
     """Check what a run of a verb needs before it has a folder, join the ranks, and return the machine.
 
     Raises:
-        UsageError: a component or an option is unknown, the device is not available, or TensorBoard is missing.
+        UsageError: a component or an option is unknown, the device is not available, or a tracker's package is missing.
     """
     check_components(recipe)
-    if recipe.system.tensorboard:
-        check_installed()
+    # Made and thrown away: a tracker says by itself what it lacks.
+    make_trackers(recipe)
     ranks.join()
     return machine_of(recipe, purpose_of(verb))
 
@@ -126,9 +125,24 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | 
 
 
 def mirror_metrics(recipe: Recipe, run: Run) -> None:
-    """Write the run's metrics for TensorBoard too, if the recipe asks for it. Raises UsageError if it is missing."""
-    if recipe.system.tensorboard:
-        run.metrics.mirror_to(ScalarEvents(run.path / TENSORBOARD))
+    """Show the run's metrics to the recipe's trackers too. Raises UsageError if the package of one is missing."""
+    study = run.about.study
+    tracked = TrackedRun(
+        folder=run.path,
+        verb=run.verb,
+        seed=run.about.seed,
+        study=study.study if study else "",
+        row=study.row if study else "",
+        job=study.job if study else "",
+        recipe=recipe.resolved(),
+    )
+    trackers = make_trackers(recipe).items()
+    run.metrics.mirror_to(Mirror(name, tracker, tracked, run.speaker.warn) for name, tracker in trackers)
+
+
+def make_trackers(recipe: Recipe) -> dict[str, Tracker]:
+    """Return the recipe's trackers by name, not begun yet. Raises UsageError if the package of one is missing."""
+    return {name: registries.trackers.create(name) for name in recipe.system.trackers}
 
 
 def machine_of(recipe: Recipe, purpose: Purpose = "figures") -> Machine:

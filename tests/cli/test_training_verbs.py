@@ -13,10 +13,10 @@ from commands import TINY, contents, only, sets
 from tiny_runs import calling_after_step
 
 from rushkit.results.run_file import Facts
-from rushkit.run import tensorboard
 from rushkit.run.folder import Run
 from rushkit.run.metrics import read_metrics
 from rushkit.run.speaker import Speaker
+from rushkit.trackers import tensorboard
 from rushkit.training import loop
 
 ROOT = Path(__file__).parents[2]
@@ -92,7 +92,7 @@ def test_a_dry_run_trains_nothing_and_writes_nothing(cli, runs, monkeypatch, ver
         ("pretrain.batch_size=33",),
         ("pretrain.temprature=1",),
         ("data.name=digit",),
-        ("system.tensorboard=true",),
+        ("system.trackers=['tensorboard']",),
         ("system.recompute=on", "system.compile=on"),
     ],
 )

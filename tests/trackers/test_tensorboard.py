@@ -15,8 +15,10 @@ from tiny_runs import QUIET, checkpoint_of, die, finetuned, pretrained
 from rushkit.errors import UsageError
 from rushkit.run.folder import Run
 from rushkit.run.metrics import MetricsLog, read_metrics
-from rushkit.run.tensorboard import ScalarEvents
 from rushkit.setup.start import start_run
+from rushkit.trackers import TrackedRun
+from rushkit.trackers.mirror import Mirror
+from rushkit.trackers.tensorboard import TensorBoard
 from rushkit.training.pretrain import pretrain
 
 
@@ -24,6 +26,10 @@ def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Tag -> (step, value) of everything that a TensorBoard shows of a folder."""
     events = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def mirror(folder: Path) -> Mirror:
+    return Mirror("tensorboard", TensorBoard(), TrackedRun(folder, "pretrain"), pytest.fail)
 
 
 def expected(run: Run) -> dict[str, list[tuple[int, float]]]:
@@ -36,7 +42,7 @@ def expected(run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def test_both_trainings_show_the_scalars_of_their_metrics(tiny):
-    recipe = tiny("system.tensorboard=true", "data.validation=16")
+    recipe = tiny("system.trackers=['tensorboard']", "data.validation=16")
     run = pretrained(recipe)
     assert scalars(run.path / "tensorboard") == expected(run)
     assert set(expected(run)) == {"step/loss", "step/lr", "epoch/loss", "epoch/knn_accuracy"}
@@ -47,7 +53,7 @@ def test_both_trainings_show_the_scalars_of_their_metrics(tiny):
 
 @pytest.mark.parametrize("step", [1, 2, 5])
 def test_a_run_that_died_and_resumed_shows_no_gaps_and_no_repeats(tiny, at_step, step):
-    recipe = tiny("system.tensorboard=true")
+    recipe = tiny("system.trackers=['tensorboard']")
 
     at_step(step, die)
     run = start_run("pretrain", recipe, QUIET)
@@ -62,14 +68,14 @@ def test_a_run_that_died_and_resumed_shows_no_gaps_and_no_repeats(tiny, at_step,
 
 def test_events_that_outlived_their_metrics_and_a_torn_file_are_replaced(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+    log.mirror_to([mirror(tmp_path)])
     for step in (1, 2, 3, 4):
         log.append(step=step, kind="step", loss=step / 2)
     log.close()
     (events,) = (tmp_path / "tensorboard").iterdir()
     events.write_bytes(events.read_bytes()[:-5])
     again = MetricsLog(log.path)
-    again.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+    again.mirror_to([mirror(tmp_path)])
     again.keep_until(2)
     again.append(step=3, kind="step", loss=9.0)
     again.close()
@@ -83,7 +89,7 @@ def test_a_tensorboard_that_looks_on_sees_a_resume_without_gaps_and_repeats(tmp_
     viewer = EventAccumulator(str(tmp_path / "tensorboard"), size_guidance={"scalars": 0})
     for kept, steps in ((0, (1, 2, 3, 4, 5)), (3, (4, 5, 6))):
         log = MetricsLog(tmp_path / "metrics.jsonl")
-        log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+        log.mirror_to([mirror(tmp_path)])
         log.keep_until(kept)
         for step in steps:
             log.append(step=step, loss=step + kept)
@@ -98,7 +104,7 @@ def test_a_tensorboard_that_looks_on_sees_a_resume_without_gaps_and_repeats(tmp_
 def test_a_run_that_asks_for_it_when_it_is_resumed_shows_all_of_itself(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
     log.append(step=1, kind="step", loss=0.5)
-    log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+    log.mirror_to([mirror(tmp_path)])
     log.append(step=2, kind="step", loss=0.25)
     log.append(note="a line without a step has no place")
     log.close()
@@ -107,7 +113,7 @@ def test_a_run_that_asks_for_it_when_it_is_resumed_shows_all_of_itself(tmp_path)
 
 def test_what_is_synced_can_be_seen_at_once(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl")
-    log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+    log.mirror_to([mirror(tmp_path)])
     for step in (1, 2):
         log.append(step=step, loss=0.5)
     log.sync()
@@ -117,7 +123,7 @@ def test_what_is_synced_can_be_seen_at_once(tmp_path):
 
 def test_ranks_that_follow_write_no_events(tmp_path):
     log = MetricsLog(tmp_path / "metrics.jsonl", writes=False)
-    log.mirror_to(ScalarEvents(tmp_path / "tensorboard"))
+    log.mirror_to([mirror(tmp_path)])
     log.append(step=1, loss=0.5)
     log.keep_until(0)
     log.sync()
@@ -127,21 +133,21 @@ def test_ranks_that_follow_write_no_events(tmp_path):
 
 def test_without_the_package_no_run_begins_and_the_extra_is_named(tiny, monkeypatch, tmp_path):
     # What the import system says of a package that is not there.
-    monkeypatch.setattr("rushkit.run.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("rushkit.trackers.tensorboard.find_spec", lambda name: None)
     with pytest.raises(UsageError, match="TensorBoard is not installed") as raised:
-        pretrain(tiny("system.tensorboard=true"))
+        pretrain(tiny("system.trackers=['tensorboard']"))
     assert raised.value.hint == "pip install 'rushkit[tensorboard]'"
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_run_without_it_never_imports_tensorboard(tmp_path):
+def test_a_run_without_trackers_imports_none(tmp_path):
     code = """
 import sys
 import rushkit
 changes = {"data.limit": 32, "data.image_size": 8, "pretrain.epochs": 1, "pretrain.batch_size": 16}
 changes |= {"pretrain.knn.every": 0}
 rushkit.pretrain(rushkit.load_recipe("digits", changes))
-assert "tensorboard" not in sys.modules and "torch.utils.tensorboard" not in sys.modules
+assert not {"tensorboard", "torch.utils.tensorboard", "wandb"} & sys.modules.keys()
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUSHKIT_")}
     done = subprocess.run(
