@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import wandb
 from wandb.proto.wandb_internal_pb2 import Record
 
 # A header of seven bytes; then blocks, whose records have a checksum of four bytes, a length of two and a kind of one.
@@ -15,6 +16,8 @@ _FULL, _FIRST, _LAST = 1, 2, 4
 
 def records(run: Path) -> Iterator[Record]:
     """The messages in the only offline run of a run's folder."""
+    # Its process writes on after the end of a run; this waits for it.
+    wandb.teardown()
     (file,) = run.glob("wandb/offline-run-*/*.wandb")
     data, at, parts = file.read_bytes(), _FILE_HEADER, b""
     while at + _HEADER <= len(data):
