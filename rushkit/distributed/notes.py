@@ -50,12 +50,13 @@ def leave_note(kind: Kind, text: str, code: int) -> bool:
         return False
     note = RankNote(kind, text, code, time.monotonic_ns())
     shown = {"message": text, "extraInfo": {"timestamp": str(int(time.time()))}}
+    document = json.dumps({"message": shown, "rushkit": asdict(note)})
     try:
-        _write(Path(path), json.dumps({"message": shown, "rushkit": asdict(note)}))
+        _write(Path(path), document)
     except OSError:
         return False
     if kind == "cause":
-        _keep(_FINAL, str(code))
+        _keep(_FINAL, document)
     return JOB_FOLDER in os.environ
 
 
@@ -69,9 +70,16 @@ def read_notes(paths: Iterable[str]) -> list[RankNote]:
 
 
 def final_code() -> int | None:
-    """Return the exit code of an earlier attempt of this job that no further one can mend; None without one."""
-    code = _kept(_FINAL)
-    return int(code) if code else None
+    """Return the exit code of an earlier attempt of this job that no further one can mend; None without one.
+
+    Its error becomes that of this attempt, so that torchrun, which shows the last one, shows it.
+    """
+    document = _kept(_FINAL)
+    if document is None:
+        return None
+    with suppress(OSError):
+        _write(Path(os.environ[ERROR_FILE]), document)
+    return int(json.loads(document)["rushkit"]["code"])
 
 
 def note_run(path: Path) -> None:

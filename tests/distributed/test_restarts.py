@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -57,7 +59,20 @@ sys.exit(__main__.main())
 """
 
 
-def trained(folder: Path, plan: dict[str, tuple[int, str, int]], loss: str = "train_batch(*arguments)") -> int:
+def by_torchrun(command: list[str], nproc: int, restarts: int) -> int:
+    """As ``run_ranks``, under torchrun, which here opens no port."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(nproc)]
+    launcher += ["--max-restarts", str(restarts), "--rdzv-backend", "c10d", "--rdzv-endpoint", "meeting"]
+    launcher += ["--rdzv-conf", "store_type=file", "--local-addr", "127.0.0.1", "--monitor-interval", "0.1"]
+    return subprocess.run([*launcher, *command[1:]], check=False).returncode
+
+
+def trained(
+    folder: Path,
+    plan: dict[str, tuple[int, str, int]],
+    loss: str = "train_batch(*arguments)",
+    launch: Callable[..., int] = start.run_ranks,
+) -> int:
     """Pre-train in two ranks, with kills: attempt -> (rank, kind of moment, how many of them pass before)."""
     folder.mkdir()
     (folder / "plan.json").write_text(json.dumps(plan))
@@ -66,7 +81,7 @@ def trained(folder: Path, plan: dict[str, tuple[int, str, int]], loss: str = "tr
     command = [sys.executable, str(folder / "train.py"), "pretrain", "--recipe", "digits", "-q", *changes]
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        return start.run_ranks(command, 2, restarts=2)
+        return launch(command, 2, restarts=2)
 
 
 def last_tensors(folder: Path) -> dict[str, bytes]:
@@ -102,6 +117,22 @@ def test_a_rank_that_is_killed_twice_changes_no_weight(tmp_path, capfd, without_
     first, second = capfd.readouterr().err.splitlines()
     killed = [f"warning: rank {rank} was killed by SIGKILL: all ranks start again" for rank, _, _ in plan.values()]
     assert (first, second) == (f"{killed[0]} (attempt 2 of 3)", f"{killed[1]} (attempt 3 of 3)")
+
+
+@pytest.mark.slow
+def test_under_torchrun_a_rank_that_is_killed_changes_no_weight_either(tmp_path, without_kills):
+    assert trained(tmp_path / "job", {"0": (1, "step", 5)}, launch=by_torchrun) == 0
+    assert last_tensors(tmp_path / "job") == without_kills
+
+
+@pytest.mark.slow
+def test_under_torchrun_an_error_is_not_tried_again(folder, capfd):
+    """torchrun starts the ranks again: they leave at once, and their error is the one that it shows."""
+    end = "open('starts', 'a').write('.')\nraise PluginError('no')"
+    assert by_torchrun(program(folder, end, end), 2, restarts=2) == 1
+    # It may stop the second rank before that begins.
+    assert (folder / "starts").read_text() in (".", "..")
+    assert "traceback : error: no" in capfd.readouterr().err
 
 
 def test_a_loss_that_is_nan_is_one_attempt_and_one_message(tmp_path, capfd):
