@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Write what follows from the code: commands.md, recipe-keys.md, the rounds of strict, the figures of the self-test,
-what each bound costs.
+what each bound costs, the tables of studies whose results are kept.
 
 Run it after changing a command, an option, a recipe key, the protocol or the figures; a test fails while the pages
 differ from what it writes.
@@ -44,6 +44,12 @@ from rushkit.recipe.components import SECTIONS, SUPPLIED
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.registry import factory_parameters, option_types
+from rushkit.report.page.render import render_markdown
+from rushkit.report.study.document import shared_notes
+from rushkit.report.study.figures import StudyReport
+from rushkit.report.study.make import study_report
+from rushkit.report.study.tables import differences_table, figures_table, seeds_table
+from rushkit.report.table import Table
 from rushkit.report.tables.selftests import group_words
 from rushkit.results.hit_rate import HitRow, shipped_hit_rate
 from rushkit.results.selftest import GROUPS, SelfTestTotals
@@ -349,6 +355,42 @@ def bound_costs() -> str:
     return "\n".join(lines)
 
 
+def table_1_digits() -> str:
+    """The table of the study table1-digits, from the results that are kept of it."""
+    report = _kept("table1-digits")
+    differences = differences_table(report)
+    assert differences is not None
+    parts = [
+        *_tables(figures_table(report)),
+        *(f"- {note}" for note in (*report.notes, *shared_notes(report))),
+        "",
+        "Each seed, with Wilson intervals over the images:",
+        "",
+        *_tables(seeds_table(report, lambda _: "")),
+        "The first row minus each of the others, in points:",
+        "",
+        *_tables(differences),
+    ]
+    return "\n".join(parts)
+
+
+def methods_digits() -> str:
+    """The table of the study methods-digits, from the results that are kept of it."""
+    report = _kept("methods-digits")
+    notes = (f"- {note}" for note in (*report.notes, *shared_notes(report)))
+    return "\n".join([*_tables(figures_table(report)), *notes, ""])
+
+
+def _kept(study: str) -> StudyReport:
+    """The report of a study for somebody who has no runs."""
+    with tempfile.TemporaryDirectory() as nothing:
+        return study_report(study, nothing)
+
+
+def _tables(table: Table) -> list[str]:
+    return [*render_markdown("table.md.j2", table=table).strip().splitlines(), ""]
+
+
 def filled(page: str, name: str, content: str) -> str:
     """A page with content between the two marks of a name."""
     begin, end = f"<!-- {name}: docs/generate.py writes from here -->", f"<!-- {name}: to here -->"
@@ -358,15 +400,17 @@ def filled(page: str, name: str, content: str) -> str:
 
 
 PAGES = {"commands.md": commands, "recipe-keys.md": recipe_keys}
-PARTS = {
-    "protocols.md": ("rounds", strict_rounds),
-    "audit.md": ("self-test", self_test_tables),
-    "certificates.md": ("bounds", bound_costs),
-}
+PARTS = [
+    ("protocols.md", "rounds", strict_rounds),
+    ("audit.md", "self-test", self_test_tables),
+    ("certificates.md", "bounds", bound_costs),
+    ("results.md", "methods", methods_digits),
+    ("results.md", "table 1", table_1_digits),
+]
 
 if __name__ == "__main__":
     for page, write in PAGES.items():
         (HERE / page).write_text(write(), encoding="utf-8")
-    for page, (name, write) in PARTS.items():
+    for page, name, write in PARTS:
         text = (HERE / page).read_text(encoding="utf-8")
         (HERE / page).write_text(filled(text, name, write()), encoding="utf-8")

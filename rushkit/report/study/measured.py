@@ -94,7 +94,8 @@ def _figures(results: Results, radii: Radii) -> Iterator[Measured]:
 def order(quantity: Quantity) -> tuple[object, ...]:
     """Return what columns are sorted by: clean, then attacks with *paper* before *strict*, then certificates."""
     protocol = PROTOCOLS.index(quantity.protocol) if quantity.protocol in PROTOCOLS else -1
-    return _GROUPS.index(quantity.group), quantity.ball, quantity.attack, quantity.radius, protocol
+    place = _GROUPS.index(quantity.group), not quantity.ball, quantity.ball
+    return *place, quantity.attack, quantity.radius, protocol
 
 
 def _clean(results: Evaluation) -> Iterator[Measured]:
