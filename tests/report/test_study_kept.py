@@ -40,13 +40,10 @@ def rows_before(width: int) -> list[list[str]]:
     return rows[2:]
 
 
-def test_every_job_of_table_1_on_the_digits_is_kept(report):
-    assert report.states == {"done": 98}
-
-
-def test_no_file_is_kept_that_no_job_asks_for(report):
-    kept = shipped_folder("studies") / "table1-digits"
-    assert len(list(kept.iterdir())) == sum(report.states.values())
+@pytest.mark.parametrize(("study", "jobs"), [("table1-digits", 98), ("methods-digits", 48)])
+def test_every_job_is_kept_and_nothing_that_no_job_asks_for(study, jobs, tmp_path):
+    assert study_report(study, tmp_path).states == {"done": jobs}
+    assert len(list((shipped_folder("studies") / study).iterdir())) == jobs
 
 
 def test_each_seed_has_the_figures_that_it_had(report):
