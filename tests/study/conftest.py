@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 from small_studies import Small
+from stage_fixtures import toy_backbone
 from stub_stages import STUBS
 
 from rushkit.study import perform
+
+__all__ = ["toy_backbone"]
 
 
 @pytest.fixture

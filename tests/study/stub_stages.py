@@ -1,7 +1,8 @@
 """Stages that take milliseconds, with figures that follow from the job: for tests of what runs them.
 
 What they do is written to the file, or the pipe, that STUB_LEDGER names: a line ``EVENT ROW SEED STAGE PID`` for each
-of begin, step and end. A file ``fail ROW STAGE`` or ``die ROW STAGE`` beside it makes them do that.
+of begin, step and end. A file ``fail ROW STAGE`` or ``die ROW STAGE`` beside it makes them do that, and one called
+``hold ROW STAGE`` lets them wait after a step until they are asked to stop.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -53,6 +55,8 @@ def stub(call: Call) -> Pretraining | Finetuning:
             value = int.from_bytes(digest[:3], "big") / 2**24
             call.run.save_checkpoint(step, {"w": torch.tensor(value, dtype=torch.float64)}, {"step": step})
             note(call, "step")
+            while is_asked(call, "hold") and not stop.requested:
+                time.sleep(0.005)
             if stop.requested:
                 raise Interrupted("stopped; saved")
     note(call, "end")
