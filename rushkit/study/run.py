@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from rushkit.errors import Interrupted, RushkitError, shell_line
+from rushkit.errors import Interrupted, UsageError, did_you_mean, first_few, shell_line, shorten
 from rushkit.run.signals import Stop, graceful_stop
 from rushkit.study.claims import Holder, holder
 from rushkit.study.engines import Engine, LastWord, Submission, Tells, Waits
@@ -335,13 +335,14 @@ def asked_for(plan: Plan, standings: Mapping[str, Standing], rows: Sequence[str]
     """Return how the jobs stand that some rows need, in the order of the plan; of all rows, where none is named.
 
     Raises:
-        RushkitError: there is no such row.
+        UsageError: there is no such row.
     """
     if not rows:
         return dict(standings)
     known = {cell.row for cell in plan.cells}
     if strange := [row for row in rows if row not in known]:
-        raise RushkitError(f"the study has no row {strange[0]!r}", f"it has: {', '.join(sorted(known))}")
+        near = did_you_mean(strange[0], known)
+        raise UsageError(f"the study has no row {shorten(strange[0])!r}", near or f"it has: {first_few(sorted(known))}")
     wanted = {cell.job for cell in plan.cells if cell.row in rows}
     for planned in reversed(plan.jobs.values()):
         if planned.id in wanted:

@@ -25,12 +25,17 @@ from safetensors.torch import save_file
 from rushkit import registries
 from rushkit.distributed import ranks
 from rushkit.distributed.start import run_ranks
-from rushkit.errors import NoCertificate, UsageError
+from rushkit.errors import NoCertificate, Replaced, UsageError
 from rushkit.files import write_error
 from rushkit.locks import FolderLock
 from rushkit.recipe.load import load_recipe
 from rushkit.registry import Entry
 from rushkit.setup.start import start_run
+from rushkit.study.claims import Claim, take
+from rushkit.study.job import Job
+from rushkit.study.orders import Order, write_orders
+from rushkit.study.places import Places
+from rushkit.study.state import Standing
 from rushkit.training import loop
 
 PAGE = (Path(__file__).parents[2] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
@@ -285,7 +290,42 @@ def a_network_too_large(fails, folder, monkeypatch) -> str:
     return fails(2, *START).err
 
 
+def a_job_at_work(folder: Path) -> tuple[str, Claim]:
+    job, places = Job(stage="pretrain", recipe={}), Places(folder / "runs")
+    write_orders(places, job, Order(study="mine", row="A", seed=0))
+    return job.id, take(places.job_folder(job.id))
+
+
+def a_job_of_another_process(fails, folder, monkeypatch) -> str:
+    job, claim = a_job_at_work(folder)
+    with claim:
+        return fails(4, "study", "work", "--job", job, "--runs", str(folder / "runs")).err
+
+
+def a_job_that_was_taken_over(fails, folder, monkeypatch) -> str:
+    _, claim = a_job_at_work(folder)
+    with claim:
+        (claim.folder / "claim.2").touch()
+        with pytest.raises(Replaced) as raised:
+            claim.check()
+    return f"error: {raised.value.message}"
+
+
+def results_of_another_version(fails, folder, monkeypatch) -> str:
+    done = Standing("done", version="0.0.1")
+    monkeypatch.setattr("rushkit.study.state.standings", lambda plan, runs: dict.fromkeys(plan.jobs, done))
+    return fails(2, "study", "run", "digits").err
+
+
+def no_such_row(fails, folder, monkeypatch) -> str:
+    return fails(2, "study", "run", "digits", "--only", "nothing").err
+
+
 PROVOKED: dict[str, Callable[..., str]] = {
+    "<holder> works on the job": a_job_of_another_process,
+    "another process has taken over": a_job_that_was_taken_over,
+    "rushkit <version> made": results_of_another_version,
+    "the study has no row": no_such_row,
     "<image> is <size>": images_of_two_sizes,
     "<image> cannot be read": a_damaged_image,
     "no finished run of <verb> in": no_runs,

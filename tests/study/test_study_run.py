@@ -7,7 +7,7 @@ import signal
 import pytest
 from small_studies import Deadly, Inline, Queue, Watch, states
 
-from rushkit.errors import Interrupted, RushkitError
+from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.results import read
 from rushkit.results.run_file import StudyJob
 from rushkit.run.info import find_runs
@@ -171,7 +171,7 @@ def test_rows_bring_what_they_need_from_other_rows(small):
 
 
 def test_a_row_that_is_not_there_is_an_error(small):
-    with pytest.raises(RushkitError, match="no row 'C'"):
+    with pytest.raises(UsageError, match="no row 'C'"):
         small.run(rows=["C"])
 
 
