@@ -1,4 +1,4 @@
-"""What a study costs beside its stages: CPU time a job of `study run` and of the engine `local`, with a stage of nothing.
+"""What a study costs beside its stages: time a job of `study run` and of the engine `local`, with a stage of nothing.
 
     python benchmarks/engine_work.py --jobs 200
 
@@ -26,9 +26,16 @@ from rushkit.study.places import Places
 from rushkit.study.run import Driver, Progress
 from rushkit.study.state import standings
 
-STUDY = (
-    'schema = 1\ntitle = "nothing"\nseeds = {}\n[[stage]]\ndo = "pretrain"\n[[row]]\nlabel = "A"\nrecipe = "digits"\n'
-)
+STUDY = """
+schema = 1
+title = "nothing"
+seeds = {}
+[[stage]]
+do = "pretrain"
+[[row]]
+label = "A"
+recipe = "digits"
+"""
 
 
 class Silent:
