@@ -334,7 +334,7 @@ PROVOKED: dict[str, Callable[..., str]] = {
     "checkpoint <path> is cut": a_torn_checkpoint,
     "checkpoint <path> is altered": an_altered_checkpoint,
     "<path> is a safetensors": a_foreign_checkpoint,
-    "another process": a_run_that_is_going_on,
+    "another process (pid": a_run_that_is_going_on,
     "a batch of <n> does not": a_batch_that_does_not_divide,
     "the model changed": another_model,
     "the images of <split> are not": other_images,
