@@ -242,6 +242,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {
             "checkpoint",
             "environment",
+            "index",
             "log",
             "log_checks",
             "names",

@@ -53,10 +53,12 @@ def list_runs(
     from rushkit.report.listing import listed_runs
     from rushkit.report.terminal.headline import figure_of
     from rushkit.report.terminal.listing import RunsTable
+    from rushkit.run.index import RunIndex
 
-    rows = listed_runs(runs_dir, filters or [], sort, reverse)
-    fit = " that fit" if filters else ""
-    table = RunsTable(rows) if rows and not json else f"there are no runs{fit} in {runs_dir}"
+    with RunIndex(runs_dir) as index:
+        rows = listed_runs(runs_dir, filters or [], sort, reverse, index)
+        fit = " that fit" if filters else ""
+        table = RunsTable(rows) if rows and not json else f"there are no runs{fit} in {runs_dir}"
     shown = [row.plain() | {"figure": figure_of(row.run, row.record).words} for row in rows] if json else []
     data = {"runs": shown, "bytes": sum(row.bytes for row in rows)}
     Output(json).result(data, table)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -19,8 +19,10 @@ from rushkit.report.numbers import Number, numbers_of
 from rushkit.report.words import value_words
 from rushkit.results import Results
 from rushkit.run.clean import size_of
+from rushkit.run.index import RunIndex
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.named import short_ids
+from rushkit.run.names import RECIPE_FILE
 from rushkit.run.stored_recipe import noise_of_run, stored_recipe
 
 _SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -33,10 +35,18 @@ class Listed:
     Attributes:
         run: The run.
         id: The shortest name that means it alone.
+        index: The index of the runs' folder, if it is to be used.
     """
 
     run: RunInfo
     id: str
+    index: RunIndex | None = field(default=None, repr=False, compare=False)
+
+    def recall(self, name: str, kind: str, read: Callable[[], str]) -> str:
+        """Return the text that ``read`` makes of a file of the run; the index may know it, if the run is at rest."""
+        if self.index is None or self.run.about.status == "running":
+            return read()
+        return self.index.recall(self.run.path / name, kind, read)
 
     @cached_property
     def recipe(self) -> Table:
@@ -46,7 +56,7 @@ class Listed:
     @cached_property
     def noise(self) -> str:
         """The noise of its recipe, in words."""
-        return noise_of_run(self.run)
+        return self.recall(RECIPE_FILE, "noise", lambda: noise_of_run(self.run))
 
     @cached_property
     def bytes(self) -> int:
@@ -117,7 +127,11 @@ _COLUMNS: Mapping[str, Callable[[Listed], Sequence[str]]] = {
 
 
 def listed_runs(
-    root: str | Path, filters: Sequence[str] = (), sort: str = "date", reverse: bool = False
+    root: str | Path,
+    filters: Sequence[str] = (),
+    sort: str = "date",
+    reverse: bool = False,
+    index: RunIndex | None = None,
 ) -> list[Listed]:
     """Return the runs of a folder as rows.
 
@@ -127,6 +141,7 @@ def listed_runs(
             id) or a key of the recipe. A value may have ``*`` for any text. A recipe means its changed ones too.
         sort: A key of ``SORTS``: by date and size the newest and largest come first, else by the alphabet.
         reverse: Turn the order round.
+        index: The index of that folder, which the rows use too and their reader saves.
 
     Raises:
         UsageError: a filter or a key is none.
@@ -134,8 +149,8 @@ def listed_runs(
     if sort not in SORTS:
         hint = did_you_mean(sort, SORTS) or f"choose one of: {', '.join(SORTS)}"
         raise UsageError(f"--sort {sort} is no column", hint)
-    runs = find_runs(root)
-    rows = [Listed(run, name) for run, name in zip(runs, short_ids(runs, root), strict=True)]
+    runs = find_runs(root, index)
+    rows = [Listed(run, name, index) for run, name in zip(runs, short_ids(runs, root), strict=True)]
     for condition in filters:
         rows = _filtered(rows, condition)
     rows = rows if sort == "date" else sorted(rows, key=SORTS[sort])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from rushkit.recipe.load import default_runs_dir
 from rushkit.results import Results, read
 from rushkit.results.records import load_json
 from rushkit.results.run_file import SCHEMA, RunFile
+from rushkit.run.index import RunIndex, stamp_of
 from rushkit.run.metrics import read_metrics
 from rushkit.run.names import CHECKPOINTS, LOG_FILE, METRICS_FILE, RECIPE_FILE, RUN_FILE
 
@@ -31,6 +34,8 @@ _RUN_NAME = re.compile(r"\d{8}-\d{6}-.+-[0-9a-f]{6}|job-[0-9a-f]{16}")
 _BEFORE_RUN_FILE = (LOCK_FILE, RECIPE_FILE, LOG_FILE)
 # The longest run.json has some kilobytes, and a recipe no more.
 _MOST_BYTES = 1 << 22
+# What the index keeps of run.json.
+_INDEXED = "run"
 _NEEDED = ("verb", "recipe", "status", "started")
 _NOTHING_TOLD = RunFile(verb="", recipe="", status="failed", started="")
 
@@ -81,7 +86,7 @@ class RunInfo:
         return [*_problem(read, self.path), *_problem(read_metrics, self.path / METRICS_FILE)]
 
 
-def find_runs(root: str | Path | None = None) -> list[RunInfo]:
+def find_runs(root: str | Path | None = None, index: RunIndex | None = None) -> list[RunInfo]:
     """Return every run under ``root``, newest first; runs with a damaged run.json come last, with status ``broken``.
 
     After them come folders whose process was killed before it wrote run.json, with status ``killed`` and no verb. Other
@@ -94,12 +99,16 @@ def find_runs(root: str | Path | None = None) -> list[RunInfo]:
 
     Args:
         root: The folder of runs; None: ``default_runs_dir``.
+        index: The index of that folder, for those who keep more in it; None: it is read here.
     """
+    root = Path(root or default_runs_dir())
     try:
-        folders = [path for path in Path(root or default_runs_dir()).iterdir() if is_run(path) or is_stub(path)]
+        names = os.listdir(root)  # noqa: PTH208 - of thousands the names alone
     except OSError:
         return []
-    runs = [info_of(folder) for folder in folders]
+    with index or RunIndex(root) as known:
+        known.forget_others(names)
+        runs = [run for name in names if (run := _run_at(root / name, known)) is not None]
     return sorted(runs, key=lambda run: (run.started, run.path.name), reverse=True)
 
 
@@ -109,9 +118,32 @@ def info_of(folder: Path) -> RunInfo:
         begins = (folder / LOCK_FILE).exists() and not is_abandoned(folder)
         return RunInfo(folder, "", "", "running" if begins else "killed", "")
     try:
+        return _told_by(folder, read_run_file(folder))
+    except UsageError:
+        return RunInfo(folder, "", "", "broken", "")
+
+
+def _run_at(folder: Path, index: RunIndex) -> RunInfo | None:
+    """Return what ``info_of`` does, from the index where it has run.json as it is; None if the folder is no run's."""
+    file = folder / RUN_FILE
+    stamp = stamp_of(file)
+    if stamp is None:
+        return info_of(folder) if is_stub(folder) else None
+    if (text := index.get(file, _INDEXED, stamp)) is not None:
+        # What somebody else wrote into the index is checked like a run.json.
+        with contextlib.suppress(ValidationError):
+            return _told_by(folder, RunFile.model_validate_json(text))
+    try:
         about = read_run_file(folder)
     except UsageError:
         return RunInfo(folder, "", "", "broken", "")
+    # A run that works, or seemed to, is read anew each time.
+    if about.status != "running":
+        index.put(file, _INDEXED, stamp, about.model_dump_json())
+    return _told_by(folder, about)
+
+
+def _told_by(folder: Path, about: RunFile) -> RunInfo:
     killed = about.status == "running" and is_abandoned(folder)
     status = "killed" if killed else about.status
     return RunInfo(folder, about.verb, about.recipe, status, about.started, about)

@@ -12,6 +12,7 @@ A name is tried as each of these, in this order:
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,8 +122,8 @@ def short_ids(runs: Iterable[RunInfo], root: str | Path | None = None) -> list[s
     """
     runs = list(runs)
     names = [run.path.name for run in runs]
-    tails = [_tail(name) for name in {*names, *(_folders(Path(root)) if root is not None else ())}]
-    return [_tail(name) if tails.count(_tail(name)) == 1 else name for name in names]
+    tails = Counter(_tail(name) for name in {*names, *(_folders(Path(root)) if root is not None else ())})
+    return [_tail(name) if tails[_tail(name)] == 1 else name for name in names]
 
 
 def _path(spec: str, root: Path, wishes: Sequence[Wish]) -> Named | None:
