@@ -60,6 +60,26 @@ def test_damaged_results_count_as_missing_and_are_said(study):
     assert f"{kept.name} is damaged: " in warned[0]
 
 
+def test_results_of_another_version_are_noted(study, tmp_path):
+    (job, _) = plan_study(str(study)).jobs
+    run = tmp_path / "runs" / f"job-{job[:16]}"
+    run.mkdir(parents=True)
+    results = {
+        "job": job,
+        "stage": "finetune",
+        "recipe": "x",
+        "epochs": 3,
+        "source": None,
+        "loaded": 0,
+        "trainable": [],
+    }
+    (run / "results.json").write_text(json.dumps(results))
+    (run / "run.json").write_text(json.dumps({"versions": {"rushkit": "0.0.1"}}))
+    report = study_report(str(study))
+    assert report.trainings[0].epochs == 3
+    assert report.notes == ("1 of the jobs were done by rushkit 0.0.1",)
+
+
 def test_a_report_says_what_is_wrong_with_its_study(study, capsys):
     study.write_text(STUDY.replace("[[row]]", '[report]\nl3 = [0.1]\nl2 = ["far"]\n[[row]]'))
     assert main(["study", "report", "mine.toml"]) == 2

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from rushkit.errors import DataError
@@ -41,8 +43,10 @@ def study_report(
     plan = make_plan(asked, root)
     done: dict[str, Done] = {}
     states: dict[str, str] = {}
+    versions: Counter[str] = Counter()
     for job, standing in standings(plan, root).items():
         states[job] = standing.state
+        versions[standing.version] += standing.is_of_another_version
         if standing.results is None:
             continue
         try:
@@ -52,7 +56,9 @@ def study_report(
             states[job] = "damaged"
     known = {row.key: row for row in published_rows()}
     published = {label: [known[key] for key in keys] for label, keys in plan.rows.items()}
-    return collect(Table(plan, published, asked.asked.report.by_norm, done, states))
+    report = collect(Table(plan, published, asked.asked.report.by_norm, done, states))
+    others = (f"{count} of the jobs were done by rushkit {version}" for version, count in versions.items() if count)
+    return replace(report, notes=(*report.notes, *others))
 
 
 def _read(place: Path) -> Results:

@@ -156,7 +156,7 @@ def _mean_cell(cell: CellFigure | None, shared: Set[str], with_images: bool) -> 
         return EMPTY
     missing = _missing(cell)
     if cell.mean is None:
-        return Cell(cell.problem or missing or "–", style="red")
+        return Cell(cell.problem or missing or "–", kind="bad", style="red")
     spread = "" if cell.spread is None else f"± {100 * cell.spread:.1f}"
     images = f"n = {cell.done[0].images}" if with_images else ""
     remarks = dict.fromkeys(remark for figure in cell.done for remark in figure.remarks if remark not in shared)
@@ -183,7 +183,7 @@ def _seed_cell(figure: SeedFigure | None, shared: Set[str], with_images: bool, l
     if figure is None:
         return EMPTY
     if figure.value is None or figure.low is None or figure.high is None:
-        return Cell(figure.state, style="red")
+        return Cell(figure.state, kind="bad", style="red")
     reach = percent_interval(figure.low, figure.high, " – ")
     remarks = [remark for remark in figure.remarks if remark not in shared]
     extra = tuple(filter(None, [f"n = {figure.images}" if with_images else "", *remarks]))
