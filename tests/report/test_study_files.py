@@ -5,13 +5,15 @@ from __future__ import annotations
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from study_cells import report_of
+from study_cells import report_of, table_of
 from synthetic_runs import attack_row, attacks, certification, evaluation
 
 from rushkit.errors import RushkitError
+from rushkit.report.study.collect import collect
 from rushkit.report.study.figures import StudyReport
 from rushkit.report.study.latex import escaped
 from rushkit.report.study.write import FORMATS, write_study
@@ -121,6 +123,17 @@ def test_latex_does_not_take_a_label_for_an_option_of_the_line_before():
 
 def test_latex_spells_the_signs_of_figures():
     assert escaped("69.5 ± 5.5 −1–2 σ") == r"69.5 $\pm$ 5.5 $-$1--2 $\sigma$"
+
+
+def test_a_link_to_a_run_is_an_address_in_this_folder_whatever_the_folders_are_called(tmp_path):
+    table = table_of({("A", 0, "evaluate"): evaluation([True])})
+    ((job, done),) = table.done.items()
+    folder = tmp_path / "javascript:x) <b>#"
+    report = collect(replace(table, done={job: replace(done, place=str(folder))}))
+    write_study(report, tmp_path, ["html", "md"])
+    link = "javascript%3Ax%29%20%3Cb%3E%23"
+    assert f'href="{link}"' in (tmp_path / "report.html").read_text()
+    assert f"]({link})" in (tmp_path / "report.md").read_text()
 
 
 def test_links_lead_from_the_report_to_the_runs(tmp_path):

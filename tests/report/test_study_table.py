@@ -216,6 +216,16 @@ def test_an_attack_that_the_first_row_did_not_meet_is_compared_with_strict_in_th
     assert (difference.row, difference.quantity, difference.value) == ("B", "pgd l-inf 8/255 paper", -0.5)
 
 
+def test_strict_is_not_compared_with_what_another_protocol_leaves():
+    cells = {("A", 0, "paper"): attacks(attack_row([1, 1], "paper")), ("B", 0, "strict"): strict(10, 0)}
+    assert report_of(cells).differences == []
+
+
+def test_an_image_is_certified_at_its_very_radius():
+    certified = certification([0.2, 0.1], [True, True], asked=(0.2,))
+    assert only_cell(report_of({("A", 0, "certify"): certified}, l1=[0.2])).mean == 0.5
+
+
 def test_a_remark_of_a_whole_column_is_said_once():
     low = {("A", 0, "evaluate"): clean(9), ("B", 0, "evaluate"): clean(8)}
     report = report_of({key: results.with_changes(precision="bf16") for key, results in low.items()})
