@@ -323,7 +323,7 @@ class Driver:
         """Stop the jobs, which save, and raise Interrupted."""
         running = list(self._handles.values())
         self.engine.cancel(running)
-        saved = f"{len(running)} jobs were stopped and have saved" if running else "no job was running"
+        saved = f"{len(running)} job{'s' * (len(running) != 1)} saved" if running else "no job was running"
         done = len([job for job in self.jobs.values() if job.phase == "done"])
         raise Interrupted(
             f"stopped; {saved}; {done} of {len(self.jobs)} are done",

@@ -13,5 +13,5 @@ BUSY = 4
 
 
 def worker_arguments(job: str, runs: Path) -> list[str]:
-    """Return the arguments with which Python works on a job of a folder of runs."""
-    return ["-m", "rushkit", "study", "work", "--job", job, "--runs", str(runs)]
+    """Return the arguments with which Python works on a job of a folder of runs; it ends when its stdin closes."""
+    return ["-m", "rushkit", "study", "work", "--job", job, "--runs", str(runs), "--leash"]

@@ -20,4 +20,4 @@
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /venv/bin/python -m rushkit.study.engines.slurm_batch 368cf81de84c452ddba49028c784f066a059b84e69a076817107e1c9fb1b4714 RUNS -m rushkit study work --job 368cf81de84c452ddba49028c784f066a059b84e69a076817107e1c9fb1b4714 --runs RUNS
+exec /venv/bin/python -m rushkit.study.engines.slurm_batch 368cf81de84c452ddba49028c784f066a059b84e69a076817107e1c9fb1b4714 RUNS -m rushkit study work --job 368cf81de84c452ddba49028c784f066a059b84e69a076817107e1c9fb1b4714 --runs RUNS --leash

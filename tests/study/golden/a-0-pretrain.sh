@@ -19,4 +19,4 @@
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /venv/bin/python -m rushkit.study.engines.slurm_batch eb4cd960732b716ffc6074687c0a1abb820d6d98a393bbdbe8a48763bf328b15 RUNS -m rushkit study work --job eb4cd960732b716ffc6074687c0a1abb820d6d98a393bbdbe8a48763bf328b15 --runs RUNS
+exec /venv/bin/python -m rushkit.study.engines.slurm_batch eb4cd960732b716ffc6074687c0a1abb820d6d98a393bbdbe8a48763bf328b15 RUNS -m rushkit study work --job eb4cd960732b716ffc6074687c0a1abb820d6d98a393bbdbe8a48763bf328b15 --runs RUNS --leash

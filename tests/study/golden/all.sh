@@ -20,4 +20,4 @@
 
 # command
 export SUBMITIT_EXECUTOR=slurm
-exec /venv/bin/python -m rushkit.study.engines.slurm_batch 5ef5ef0364b6939c4ca61f34b393f7b368d1be8619647aaf83d5b395919ab629 RUNS -m rushkit study work --job 5ef5ef0364b6939c4ca61f34b393f7b368d1be8619647aaf83d5b395919ab629 --runs RUNS
+exec /venv/bin/python -m rushkit.study.engines.slurm_batch 5ef5ef0364b6939c4ca61f34b393f7b368d1be8619647aaf83d5b395919ab629 RUNS -m rushkit study work --job 5ef5ef0364b6939c4ca61f34b393f7b368d1be8619647aaf83d5b395919ab629 --runs RUNS --leash
