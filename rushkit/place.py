@@ -1,7 +1,7 @@
 """The place of this process among the ranks of a job, which torchrun or ``--nproc`` passes in the environment.
 
 Only this module reads these variables, and only for verbs that compute. So a RANK variable that another job left in the
-shell does not affect any other command.
+shell does not affect any other command. (``distributed.notes`` reads the file for errors, which a rank needs earlier.)
 """
 
 from __future__ import annotations

@@ -13,14 +13,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def put_on() -> None:
-    """End this process, and those that it starts, as soon as its parent is gone, since nothing else would stop it.
+    """End this process as soon as its parent is gone, since nothing else would stop it.
 
     The end is as abrupt as a kill: files on disk stay intact, and ``--resume`` continues from there. Until the ranks
     have joined, a signal ends this process at once: a rank that waits for others inside torch would not hear it.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    if sys.platform == "win32":
-        return
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     if sys.platform == "linux":
         # Works even while a library holds the interpreter; the pipe works everywhere, and where the parent died first.
@@ -31,6 +29,4 @@ def put_on() -> None:
 def _end_with_parent() -> None:
     while os.read(0, 1):
         pass
-    if os.getpgrp() == os.getpid():
-        os.killpg(0, signal.SIGKILL)
     os._exit(1)

@@ -40,9 +40,19 @@ def test_interrupted_ranks_may_take_their_time_to_save(folder, capfd):
     assert capfd.readouterr().err == "error: stopped at step 7\nhint: go on\n"
 
 
-def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path):
-    rank = "import os, signal; from rushkit.distributed.leash import put_on; put_on()"
-    rank += "; print(os.getpid(), flush=True); signal.pause()"
+LEASHES = {
+    "both": "",
+    "the pipe, as where Linux is not": "sys.platform = 'another'; ",
+    "the kernel, as while a library holds the interpreter": "threading.Thread.start = lambda thread: None; ",
+}
+
+
+@pytest.mark.parametrize("leash", LEASHES)
+def test_ranks_end_when_the_process_that_started_them_is_killed(tmp_path, leash):
+    rank = f"import os, signal, sys, threading; {LEASHES[leash]}"
+    rank += "from rushkit.distributed.leash import put_on; put_on()"
+    # At once, lest the lines of two ranks mix.
+    rank += "; os.write(1, b'%d\\n' % os.getpid()); signal.pause()"
     starts = (
         f"import sys; from rushkit.distributed.start import run_ranks; run_ranks([sys.executable, '-c', {rank!r}], 2)"
     )
