@@ -25,7 +25,7 @@ def main() -> int:
             put_on()
         else:
             interrupt.listen()
-        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        if os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
             from rushkit.distributed.notes import final_code
 
             # torchrun starts the ranks again whatever ended them.

@@ -40,7 +40,7 @@ class RankNote:
 
 
 def leave_note(kind: Kind, text: str, code: int) -> bool:
-    """Leave this rank's error. After a "cause" no later attempt of the job does anything.
+    """Leave this rank's error. Under torchrun no later attempt of the job does anything after a "cause".
 
     Returns:
         Whether ``--nproc`` started this process, and prints the note; the caller must print it otherwise.
@@ -55,9 +55,11 @@ def leave_note(kind: Kind, text: str, code: int) -> bool:
         _write(Path(path), document)
     except OSError:
         return False
+    if JOB_FOLDER in os.environ:
+        return True
     if kind == "cause":
         _keep(_FINAL, document)
-    return JOB_FOLDER in os.environ
+    return False
 
 
 def read_notes(paths: Iterable[str]) -> list[RankNote]:
@@ -70,7 +72,7 @@ def read_notes(paths: Iterable[str]) -> list[RankNote]:
 
 
 def final_code() -> int | None:
-    """Return the exit code of an earlier attempt of this job that no further one can mend; None without one.
+    """Return the exit code of an attempt under torchrun that no further one can mend; None without one.
 
     Its error becomes that of this attempt, so that torchrun, which shows the last one, shows it.
     """
