@@ -28,6 +28,7 @@ from torch import Tensor, distributed
 
 from rushkit.bench import bench_job
 from rushkit.distributed import ranks
+from rushkit.distributed.leash import put_on
 from rushkit.distributed.share import share_of
 from rushkit.distributed.start import run_ranks
 from rushkit.place import take_place
@@ -80,11 +81,14 @@ class Watch:
 
 def be_a_rank(batch: int, steps: int, file: Path) -> None:
     """Take some steps on this rank's share of one batch; rank 0 writes what it counted, a step."""
+    put_on()
     take_place()
     ranks.join()
     machine = choose_machine("cpu", "float32", "off", "training")
     recipe = load_recipe("cifar10", [f"pretrain.batch_size={batch}"])
-    job, _ = bench_job(recipe, machine)
+    # Where the images are missing, the first rank alone would find out, and go on.
+    with ranks.alone():
+        job, _ = bench_job(recipe, machine)
     ranks.synchronise(job.network)
     optimizer = build_optimizer(job.settings.optimizer, job.trained, machine.device, job.norms)
     share, draws = share_of(batch), Draws(job.views, job.noise)
