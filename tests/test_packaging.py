@@ -16,6 +16,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RECIPES = {path.name for path in (ROOT / "recipes").glob("*.toml")}
+# The files, and the results that are kept of some.
+STUDIES = {path.relative_to(ROOT).as_posix() for path in (ROOT / "studies").rglob("*") if path.is_file()}
 TEMPLATE = ROOT / "rushkit" / "plugin_template"
 SKELETONS = {path.relative_to(ROOT).as_posix() for path in (TEMPLATE / "skeletons").rglob("*.txt")}
 REPORT = ROOT / "rushkit" / "report" / "page"
@@ -27,7 +29,7 @@ DATA = {
     if path.is_file() and path.suffix not in (".py", ".pyc")
 }
 # With .gitignore: the build leaves out what it names.
-PARTS = ("rushkit", "recipes", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
+PARTS = ("rushkit", "recipes", "studies", "pyproject.toml", "README.md", "LICENSE", ".gitignore")
 
 # Where the package and its recipes are, and that they, the embedded digits and the command are there. Without torch.
 LOOK = """
@@ -37,10 +39,12 @@ for folder in sys.argv[1:]:
 import rushkit
 from rushkit.cli.app import main
 from rushkit.recipe.find import available, shipped_folder
+from rushkit.study.find import available as studies
 with contextlib.redirect_stdout(io.StringIO()):
     code = main(["recipe", "show", "digits", "--resolved"])
 digits = importlib.resources.files("rushkit.data").joinpath("digits.bin").is_file()
 facts = {"package": rushkit.__file__, "recipes": str(shipped_folder()), "names": sorted(available())}
+facts["studies"] = sorted(studies())
 print(json.dumps(facts | {"code": code, "digits": digits}))
 """
 
@@ -93,6 +97,7 @@ def look(cwd: Path, path: str = "", sites: tuple[str, ...] = ()) -> dict:
     python = [sys.executable, *(["-S"] if sites else []), "-c", LOOK, *sites]
     found = json.loads(run(*python, cwd=cwd, PYTHONPATH=path).splitlines()[-1])
     assert set(found["names"]) == {name.removesuffix(".toml") for name in RECIPES}
+    assert set(found["studies"]) == {Path(name).stem for name in STUDIES if name.endswith(".toml")}
     assert found["code"] == 0
     assert found["digits"]
     return found
@@ -113,6 +118,7 @@ def test_the_wheel_holds_package_recipes_and_command_and_nothing_else(wheel):
         points = archive.read(f"{info}/entry_points.txt").decode()
     assert {name.partition("/")[0] for name in names} == {"rushkit", info}
     assert {f"rushkit/_recipes/{name}" for name in RECIPES} <= set(names)
+    assert {f"rushkit/_{name}" for name in STUDIES} <= set(names)
     assert {"rushkit/py.typed", "rushkit/data/digits.bin"} <= DATA
     assert PAGES
     assert set(names) >= PAGES
@@ -132,7 +138,15 @@ def test_the_sdist_holds_what_a_wheel_and_its_tests_are_made_from(tmp_path):
     code = {path.relative_to(ROOT).as_posix() for path in (ROOT / "rushkit").rglob("*.py")}
     scripts = {"Makefile", "install.sh", "release.sh", "constraints.txt", "tests/lowest.sh", "docs/generate.py"}
     pages = {"README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "docs/README.md"}
-    assert names >= {"pyproject.toml", *code, *DATA, *scripts, *pages, *(f"recipes/{name}" for name in RECIPES)}
+    assert names >= {
+        "pyproject.toml",
+        *code,
+        *DATA,
+        *scripts,
+        *pages,
+        *STUDIES,
+        *(f"recipes/{name}" for name in RECIPES),
+    }
     assert not [
         name for name in names if name.startswith((".venv", "runs/", "data/", "dist/")) or "__pycache__" in name
     ]
