@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,16 +16,33 @@ EXAMPLE = "Example: rushkit study plan digits"
 def command(
     study: Annotated[str, typer.Argument(help="A study's name, or the path of a TOML file.")],
     runs_dir: RunsDir = "runs",
+    no_bench: Annotated[
+        bool, typer.Option("--no-bench", help="Count passes alone, and do not measure how long one takes here.")
+    ] = False,
     json: Json = False,
 ) -> None:
-    """The jobs of a study, each with what it waits for."""
+    """Check a study, and show its jobs: what is done, what each waits for and why it runs, and what it costs."""
+    from rushkit.study.estimate import Estimator
     from rushkit.study.make import plan_study
+    from rushkit.study.state import standings
+    from rushkit.study.tree import Outlook, tree
+    from rushkit.study.words import summary, version_lines
 
     plan = plan_study(study, runs_dir)
-    lines = [
-        f"{job.id[:16]}  {job.job.stage}"
-        + (f"  needs {', '.join(need[:16] for need in job.needs)}" if job.needs else "")
+    found = standings(plan, Path(runs_dir))
+    estimator = Estimator(timed=not no_bench)
+    costs = {job.id: estimator.cost(job.job) for job in plan.jobs.values() if found[job.id].state != "done"}
+    outlook = Outlook(plan, found, costs)
+    jobs = {
+        job.id: {
+            "stage": job.job.stage,
+            "needs": list(job.needs),
+            "sources": {role: str(path) for role, path in job.sources},
+            **found[job.id].plain(),
+            **({"passes": costs[job.id].passes, "seconds": costs[job.id].seconds} if job.id in costs else {}),
+        }
         for job in plan.jobs.values()
-    ]
-    data = {"study": plan.study, "jobs": [{"id": job.id, "needs": list(job.needs)} for job in plan.jobs.values()]}
-    Output(json).result(data, "\n".join(lines))
+    }
+    cells = [vars(cell) for cell in plan.cells]
+    lines = [summary(plan, found), *tree(outlook), *version_lines(found), outlook.together()]
+    Output(json).result({"study": plan.study, "jobs": jobs, "cells": cells}, "\n".join(filter(None, lines)))

@@ -1,0 +1,218 @@
+"""What the jobs of a plan cost: passes of images through their networks, and from a short bench the time here.
+
+A pass is one image forward through a network once. A backward pass to the input counts as one more, and one to the
+weights as two. Those of views, of looks at the features and of validation are not counted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from rushkit.bench import bench_job, race, step_contestants
+from rushkit.errors import RushkitError
+from rushkit.recipe.load import build_recipe
+from rushkit.recipe.schema import Recipe
+from rushkit.recipe.toml import Table
+from rushkit.robustness.attack import plan_jobs
+from rushkit.robustness.meter import expected_passes
+from rushkit.setup import components
+from rushkit.setup.networks import build_encoder
+from rushkit.setup.start import machine_of
+from rushkit.study.job import Job, Stage, canonical
+from rushkit.system import Machine
+from rushkit.training.bare_passes import COST, Seen
+from rushkit.training.finetune import finetuning_job
+from rushkit.training.job import TrainingJob
+
+# Passes do not depend on the network: those of a step are counted on a small one, on two images.
+_SMALL: Table = {"backbone": {"name": "resnet10-small"}, "system": {"device": "cpu", "precision": "float32"}}
+_IMAGES = 2
+# Images in the passes whose time is taken: the larger number where the smaller one is done in a moment.
+_TIMED_IMAGES, _TIMED_SECONDS, _A_MOMENT = (2, 32), 0.2, 0.05
+# Encoders that a probe compares, and the cost of a step of its ascent.
+_PROBED, _ASCENT = 2, 3
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a job costs.
+
+    Attributes:
+        passes: Passes of images; None where they are not known in advance, or the images are not here to be counted.
+        seconds: About how long they take on this device; None without passes or a bench.
+    """
+
+    passes: int | None = None
+    seconds: float | None = None
+
+
+@dataclass
+class Estimator:
+    """Estimates jobs; what two of them have in common is measured once.
+
+    Attributes:
+        timed: Whether to measure how long a pass takes here.
+    """
+
+    timed: bool = True
+    _costs: dict[str, Cost] = field(default_factory=dict)
+    _steps: dict[str, float | None] = field(default_factory=dict)
+    _splits: dict[str, int | None] = field(default_factory=dict)
+    _seconds: dict[str, float | None] = field(default_factory=dict)
+
+    def cost(self, job: Job) -> Cost:
+        """Return what a job costs; another seed and another parent cost the same."""
+        alike = {key: value for key, value in job.computed().items() if key not in ("seed", "parents")}
+        key = canonical(alike)
+        if key not in self._costs:
+            self._costs[key] = self._cost(job)
+        return self._costs[key]
+
+    def _cost(self, job: Job) -> Cost:
+        try:
+            recipe = build_recipe(_table(job.recipe))
+            passes = self._passes(job, recipe)
+        except RushkitError:
+            return Cost()
+        if passes is None or not self.timed:
+            return Cost(passes)
+        a_pass = self._a_pass(recipe)
+        return Cost(passes, None if a_pass is None else passes * a_pass)
+
+    def _passes(self, job: Job, recipe: Recipe) -> int | None:
+        match job.stage:
+            case "pretrain" | "finetune":
+                return self._of_training(job.stage, recipe)
+            case "cluster":
+                return self._images(recipe, str(job.options.get("split", "train")))
+            case "evaluate":
+                images = self._images(recipe, recipe.evaluate.split, recipe.evaluate.limit)
+                return None if images is None else images * sum(set(recipe.evaluate.samples))
+            case "certify":
+                images = self._images(recipe, recipe.certify.split, recipe.certify.limit)
+                draws = recipe.certify.samples + recipe.certify.selection
+                return None if images is None else -(-images // recipe.certify.skip) * draws
+            case "attack":
+                return self._of_attacks(job, recipe)
+            case "probe":
+                images = self._images(recipe, "test", _number(job.options.get("limit")))
+                return None if images is None else images * _PROBED * _ASCENT * _number(job.options.get("steps"))
+            case _:
+                return None
+
+    def _of_training(self, stage: Stage, recipe: Recipe) -> int | None:
+        settings = recipe.pretrain if stage == "pretrain" else recipe.finetune
+        images = self._images(recipe, settings.split)
+        section = {key: value for key, value in settings.model_dump().items() if key not in ("epochs", "batch_size")}
+        key = canonical([stage, section, recipe.noise.model_dump()])
+        if key not in self._steps:
+            self._steps[key] = passes_of_step(stage, recipe)
+        step = self._steps[key]
+        return None if images is None or step is None else round(images * settings.epochs * step)
+
+    def _of_attacks(self, job: Job, recipe: Recipe) -> int | None:
+        dataset = components.build_dataset(recipe)
+        protocols = job.options.get("protocols")
+        size, total = components.image_size(recipe, dataset), 0
+        named = [name for name in protocols if isinstance(name, str)] if isinstance(protocols, list) else []
+        for one in plan_jobs(recipe, dataset.classes, named, size):  # type: ignore[arg-type]
+            images = self._images(recipe, one.section.split, one.section.limit)
+            expected = expected_passes(one.plan, one.section, one.m)
+            search = expected.most if expected.likely is None else expected.likely
+            if images is None or search is None:
+                return None
+            total += images * (search + expected.votes)
+        return total
+
+    def _images(self, recipe: Recipe, split: str, limit: int = 0) -> int | None:
+        """Return the number of images of a split; None where they are not here."""
+        key = canonical([recipe.data.model_dump(), split])
+        if key not in self._splits:
+            try:
+                dataset = components.build_dataset(recipe)
+                self._splits[key] = len(components.load_split(recipe, dataset, split))
+            except RushkitError:
+                self._splits[key] = None
+        images = self._splits[key]
+        return images if images is None or not limit else min(images, limit)
+
+    def _a_pass(self, recipe: Recipe) -> float | None:
+        """Return the seconds of a forward pass of an image through the recipe's encoder on its device."""
+        key = canonical([recipe.backbone.model_dump(), recipe.data.image_size, recipe.data.name])
+        if key not in self._seconds:
+            try:
+                self._seconds[key] = _seconds_a_pass(recipe)
+            except RushkitError:
+                self._seconds[key] = None
+        return self._seconds[key]
+
+
+def total(costs: Sequence[Cost]) -> tuple[Cost, int]:
+    """Return what jobs cost together, and how many of them are not in it since their cost is not known."""
+    known = [cost for cost in costs if cost.passes is not None]
+    seconds = [cost.seconds for cost in known]
+    timed = [each for each in seconds if each is not None]
+    together = Cost(sum(cost.passes or 0 for cost in known), sum(timed) if len(timed) == len(known) else None)
+    return together, len(costs) - len(known)
+
+
+def passes_of_step(stage: Stage, recipe: Recipe) -> float | None:
+    """Return the passes of a training step for each image of its batch; None where a step cannot be made here.
+
+    Args:
+        stage: ``"pretrain"`` or ``"finetune"``.
+        recipe: The recipe; its step is made with a small network, on images of the embedded digits.
+    """
+    table = recipe.resolved() | _SMALL | {"data": {"name": "digits", "image_size": 16, "limit": 16}}
+    section = _table(table[stage]) | {"batch_size": _IMAGES}
+    if stage == "finetune":
+        section |= {"labels": "", "labels_clusters": [], "head_start": "random"}
+        for key in ("extra", "validation", "average"):
+            section.pop(key)
+    try:
+        small = build_recipe(table | {stage: section})
+        machine = machine_of(small, "training")
+        job = bench_job(small, machine)[0] if stage == "pretrain" else finetuning_job(small, None, machine)[0]
+        _, seen = step_contestants(job, machine)
+    except (RushkitError, ValueError, RuntimeError):
+        # What is wrong with it, the job itself says.
+        return None
+    return _passes_an_image(seen, job)
+
+
+def _passes_an_image(seen: Seen, job: TrainingJob) -> float:
+    """Return the cost of a step for an image; to the weights of a head alone, no pass goes back through the encoder."""
+    trains = any(weight.requires_grad for weight in job.network.encoder.parameters())
+    cost = {**COST, "weights": COST["weights"] if trains else COST["forward"]}
+    return sum(cost[one.kind] * len(one.x) for group in seen.groups for one in group) / _IMAGES
+
+
+def _seconds_a_pass(recipe: Recipe) -> float:
+    machine = machine_of(recipe)
+    size = components.image_size(recipe, components.build_dataset(recipe))
+    encoder = build_encoder(recipe, size).eval().to(machine.device)
+    a_pass = 0.0
+    for images in _TIMED_IMAGES:
+        x = torch.rand(images, components.IN_CHANNELS, size, size, device=machine.device)
+        seconds = _race(encoder, x, machine)
+        a_pass = seconds / images
+        if seconds > _A_MOMENT:
+            break
+    return a_pass
+
+
+@torch.no_grad()
+def _race(encoder: torch.nn.Module, x: torch.Tensor, machine: Machine) -> float:
+    return race({"once": lambda: encoder(x)}, _TIMED_SECONDS, machine)["once"].wall
+
+
+def _table(value: object) -> Table:
+    assert isinstance(value, dict)
+    return value
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else 0
