@@ -35,7 +35,7 @@ def study(tmp_path, monkeypatch):
 def test_a_study_of_which_nothing_is_done_has_a_table_of_states(study, capsys):
     assert main(["study", "report", "mine.toml"]) == 0
     said = capsys.readouterr().out
-    assert "mine: 0 of 2 jobs are done; 1 ready, 1 waiting" in said
+    assert "mine: 0 of 2 jobs are done; 2 not run" in said
     folder = study.parent / "runs" / "studies" / "mine"
     assert sorted(path.suffix[1:] for path in folder.iterdir()) == sorted(FORMATS)
 

@@ -143,12 +143,13 @@ def test_every_m_has_a_line_and_figures_of_no_m_stand_in_the_last():
 
 
 def test_a_model_without_noise_has_one_line_whatever_m_it_was_asked_with():
-    measured = evaluation([True] * 4, samples=[64], noise=WITHOUT_NOISE)
+    measured = evaluation([True] * 4, samples=[1, 64], noise=WITHOUT_NOISE)
     attacked = attacks(attack_row([10] * 4, samples=1), noise=WITHOUT_NOISE)
     report = report_of({("A", 0, "evaluate"): measured, ("A", 0, "strict"): attacked})
     (line,) = report.lines
     assert line.samples is None
     assert None not in line.cells
+    assert len(line.cells) == 2
 
 
 def test_published_figures_stand_beside_the_line_of_their_m_with_what_they_are():

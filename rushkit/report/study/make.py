@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +17,10 @@ from rushkit.results.published import published_rows
 from rushkit.results.records import MAX_BYTES, RESULTS_FILE, parse
 from rushkit.study.load import load_study
 from rushkit.study.make import make_plan
-from rushkit.study.state import standings
+from rushkit.study.state import State, standings
+
+# To a reader of a table it is the same whether nothing or another job is in the way.
+_WORDS: Mapping[State, str] = {"ready": "not run", "waiting": "not run"}
 
 
 def study_report(
@@ -45,7 +48,7 @@ def study_report(
     states: dict[str, str] = {}
     versions: Counter[str] = Counter()
     for job, standing in standings(plan, root).items():
-        states[job] = standing.state
+        states[job] = _WORDS.get(standing.state, standing.state)
         versions[standing.version] += standing.is_of_another_version
         if standing.results is None:
             continue

@@ -103,12 +103,13 @@ def _clean(results: Evaluation) -> Iterator[Measured]:
     labels = dict(zip(indices, results.outcomes.labels, strict=True))
     quantity = Quantity("clean", f"accuracy without an attack, {results.data}", "clean")
     how = tuple(filter(None, [low_words(results.precision)]))
-    for row in results.accuracy:
-        if row.rule == "majority":
-            predicted = results.outcomes.predicted[str(row.samples)][row.rule]
-            shares = {index: float(guess == labels[index]) for index, guess in zip(indices, predicted, strict=True)}
-            samples = row.samples if noisy else None
-            yield Measured(quantity, samples, row.accuracy, row.low, row.high, shares, labels, how=how, remarks=how)
+    rows = [row for row in results.accuracy if row.rule == "majority"]
+    # Without noise all numbers of draws say the same.
+    for row in rows if noisy else rows[-1:]:
+        predicted = results.outcomes.predicted[str(row.samples)][row.rule]
+        shares = {index: float(guess == labels[index]) for index, guess in zip(indices, predicted, strict=True)}
+        samples = row.samples if noisy else None
+        yield Measured(quantity, samples, row.accuracy, row.low, row.high, shares, labels, how=how, remarks=how)
 
 
 def _attacked(row: AttackRow, samples: int | None) -> Measured:
