@@ -5,9 +5,10 @@
     python docs/departures.py protocols protocols-digits --runs runs --pages docs
     python docs/departures.py protocols --runs runs --pairs
 
-Reads what `rushkit study run` has measured of these studies: jobs that are not done are left out, and named. The first
-line prints the tables, the second writes them and the figure into the pages, the third prints the rows to be added to
-a study: the pairs of the three departures that change most, from the paper's protocol and from its opposite.
+Reads what is measured of these studies, in the folder of runs or kept beside their files. Jobs that are not done are
+left out, and named. The first line prints the tables, the second writes them and the figure into the pages, the third
+prints the rows to be added to a study: the pairs of the three departures that change most, from the paper's protocol
+and from its opposite.
 
 What a row of the study departs in is read from its record and not from its label.
 """
@@ -27,12 +28,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rushkit.recipe import toml
-from rushkit.results import read
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.intervals import mean_interval
+from rushkit.results.records import RESULTS_FILE, parse
 from rushkit.statistics import paired_interval
 from rushkit.study.make import plan_study
-from rushkit.study.places import Places
+from rushkit.study.state import standings
 
 MARK = "<!-- departures: docs/departures.py writes from here -->", "<!-- departures: to here -->"
 PICTURE = "protocols"
@@ -244,12 +245,14 @@ def stars(names: Sequence[str], runs: Path) -> Iterator[Star]:
     """Yield what is measured of each study that has its strict row, and print what is missing."""
     for name in names:
         plan, rows, missing = plan_study(name, runs), [], []
+        found = standings(plan, runs)
         for cell in plan.cells:
-            folder = Places(runs).run_folder(cell.job)
-            if not (folder / "results.json").exists():
+            standing = found[cell.job]
+            if standing.state != "done" or standing.results is None:
                 missing.append(cell.row)
                 continue
-            results = read(folder)
+            kept = standing.results
+            results = parse((kept if standing.kept else kept / RESULTS_FILE).read_bytes())
             assert isinstance(results, Attacks)
             rows += results.attacks
             model = results.recipe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rushkit.recipe import toml
 from rushkit.results.attacks import AttackOutcomes, AttackRow, Attacks, Candidate, Rescored, VoteOutcomes
 from rushkit.results.intervals import figures_by_rule
 from rushkit.study.make import plan_study
+from rushkit.study.places import Places
 
 ROOT = Path(__file__).parents[2]
 IMAGES = 20
@@ -158,14 +160,17 @@ def test_the_page_gets_the_tables_their_sentences_and_the_figure(star, tmp_path)
 
 
 def test_results_are_found_by_the_jobs_of_the_study(tmp_path, capsys):
-    plan = plan_study("protocols-digits", tmp_path)
+    # A copy has no results kept beside it.
+    study = shutil.copy(ROOT / "studies" / "protocols-digits.toml", tmp_path)
+    plan = plan_study(study, tmp_path)
     assert len({cell.job for cell in plan.cells}) == len(plan.cells)
     for cell in plan.cells:
         kept = {"strict": ROWS[0], "paper": ROWS[1]}.get(cell.row)
         if kept is not None:
-            folder = departures.Places(tmp_path).run_folder(cell.job)
+            folder = Places(tmp_path).run_folder(cell.job)
             folder.mkdir()
             results = Attacks(
+                job=cell.job,
                 recipe="digits",
                 source="x",
                 data="digits",
@@ -174,7 +179,7 @@ def test_results_are_found_by_the_jobs_of_the_study(tmp_path, capsys):
                 failed=[],
             )
             (folder / "results.json").write_text(results.model_dump_json(), encoding="utf-8")
-    (star,) = departures.stars(["protocols-digits"], tmp_path)
+    (star,) = departures.stars([study], tmp_path)
     assert (star.name, len(star.measured)) == ("digits", 2)
     assert "not measured: AutoAttack rand; " in capsys.readouterr().out
 
