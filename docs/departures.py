@@ -5,8 +5,8 @@
     python docs/departures.py protocols protocols-digits --runs runs --pages docs
     python docs/departures.py protocols --runs runs --pairs
 
-Reads what is measured of these studies, in the folder of runs or kept beside their files. Jobs that are not done are
-left out, and named. The first line prints the tables, the second writes them and the figure into the pages, the third
+Reads what is measured of these studies, in the folder of runs or kept beside their files. What is missing
+is named. The first line prints the tables, the second writes them and the figure into the pages, the third
 prints the rows to be added to a study: the pairs of the three departures that change most, from the paper's protocol
 and from its opposite.
 
@@ -173,14 +173,18 @@ class Star:
     """The attacks of one study on one model.
 
     Attributes:
-        name: The model.
+        study: The study.
+        name: The model; empty where nothing is measured.
         images: Number of images.
-        measured: The attacks.
+        measured: The attacks; none before strict is measured.
+        missing: The labels of the rows that are not measured.
     """
 
+    study: str
     name: str
     images: int
     measured: tuple[Measured, ...]
+    missing: tuple[str, ...] = ()
 
     @property
     def strict(self) -> Measured:
@@ -242,9 +246,11 @@ def _kind(one: Measured) -> str:
 
 
 def stars(names: Sequence[str], runs: Path) -> Iterator[Star]:
-    """Yield what is measured of each study that has its strict row, and print what is missing."""
+    """Yield what is measured of each study."""
     for name in names:
-        plan, rows, missing = plan_study(name, runs), [], []
+        plan, model = plan_study(name, runs), ""
+        rows: list[AttackRow] = []
+        missing: list[str] = []
         found = standings(plan, runs)
         for cell in plan.cells:
             standing = found[cell.job]
@@ -256,11 +262,11 @@ def stars(names: Sequence[str], runs: Path) -> Iterator[Star]:
             assert isinstance(results, Attacks)
             rows += results.attacks
             model = results.recipe
-        if missing:
-            print(f"{name}: not measured: {'; '.join(missing)}")
         attacks = tuple(measured(row) for row in rows)
         if any(one.kind == "pgd" and one.protocol == "strict" for one in attacks):
-            yield Star(model, rows[0].images, attacks)
+            yield Star(plan.study, model, rows[0].images, attacks, tuple(missing))
+        else:
+            yield Star(plan.study, "", 0, (), tuple(missing))
 
 
 def table(star: Star) -> str:
@@ -317,6 +323,8 @@ def pairs(star: Star, centre: Setting) -> list[Setting]:
     for one, other in combinations(largest(star, centre), 2):
         (name,) = other.departures(centre)
         both.append(replace(one, **{name: getattr(other, name)}))
+    # Without noise there is one draw, whatever their number.
+    both = [setting for setting in both if len(setting.departures(centre)) == 2]
     return [setting for setting in both if star.pgd(setting) is None]
 
 
@@ -336,7 +344,7 @@ def summary(star: Star) -> list[str]:
         gaps = [f"{_difference(paper.votes[m].minus(star.strict.votes[m]))} points at m = {m}" for m in (M, ONE)]
         sentences.append(f"`{star.name}`: the paper's protocol minus `strict` is {' and '.join(gaps)}.")
     away = [one for one in star.measured if one.is_pgd and star.centre(one) == OPPOSITE and one.setting != OPPOSITE]
-    if away:
+    if away and star.pgd(OPPOSITE) is not None:
         most = max(away, key=lambda one: one.votes[M].accuracy)
         share = star.share_of_gap(most, M)
         words = "" if share is None else f", {100 * share:.0f} % of that gap"
@@ -386,14 +394,23 @@ def _draw(star: Star, axes: Axes) -> None:
 
 
 def text(results: Sequence[Star]) -> str:
-    """Return the tables, each with its sentences."""
-    return "\n".join(f"{table(star)}\n{' '.join(summary(star))}\n" for star in results)
+    """Return the tables, each with its sentences and what is missing."""
+    parts = []
+    for star in results:
+        if not star.measured:
+            parts.append(f"The study `{star.study}` is not measured yet.\n")
+            continue
+        missing = f"\n\nNot measured yet of `{star.study}`: {'; '.join(star.missing)}." if star.missing else ""
+        parts.append(f"{table(star)}\n{' '.join(summary(star))}{missing}\n")
+    return "\n".join(parts)
 
 
 def write_pages(results: Sequence[Star], docs: Path) -> None:
     """Write the figure, and the tables inside protocols.md."""
     with matplotlib.rc_context({"svg.hashsalt": PICTURE}):
-        figure(results).savefig(docs / "pictures" / f"{PICTURE}.svg", metadata={"Date": None})
+        figure([star for star in results if star.measured]).savefig(
+            docs / "pictures" / f"{PICTURE}.svg", metadata={"Date": None}
+        )
     page = docs / "protocols.md"
     before, rest = page.read_text(encoding="utf-8").split(MARK[0])
     _, after = rest.split(MARK[1])
@@ -410,7 +427,7 @@ def main() -> None:
     arguments = parser.parse_args()
     results = list(stars(arguments.study, arguments.runs))
     if arguments.pairs:
-        for star in results:
+        for star in (star for star in results if star.measured):
             for centre in (PAPER, OPPOSITE):
                 for setting in pairs(star, centre):
                     print(row_of(setting, centre, f"shipped/{star.name}"))

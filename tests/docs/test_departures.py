@@ -84,7 +84,7 @@ ROWS = [
 
 @pytest.fixture
 def star():
-    return departures.Star("digits", IMAGES, tuple(map(departures.measured, ROWS)))
+    return departures.Star("protocols-digits", "digits", IMAGES, tuple(map(departures.measured, ROWS)))
 
 
 def test_what_a_row_departs_in_is_read_from_its_settings(star):
@@ -137,11 +137,18 @@ def test_the_pairs_are_of_three_respects_and_leave_out_what_is_measured(star):
         departures.row_of(one, departures.PAPER, "shipped/digits") for one in departures.pairs(star, departures.PAPER)
     ]
     changes = [toml.loads(one)["row"][0]["set"] for one in rows]
-    # Fresh noise and the worst iterate together are the opposite with 40 steps.
+    # Fresh noise and the worst iterate together are the opposite with 40 steps, which is measured.
     assert changes == [
         {"attack.0.eot": 1, "attack.0.best": "best", "attack.0.selection_samples": 20},
         {"attack.0.eot": 1, "attack.0.noise": "fresh"},
     ]
+
+
+def test_no_pair_gives_draws_to_an_attack_without_noise(star):
+    rows = [*ROWS[:2], row(4, noise="none"), row(5, draws=1), row(6, best="best")]
+    bare = departures.Star("protocols-digits", "digits", IMAGES, tuple(map(departures.measured, rows)))
+    found = [pair.departures(departures.PAPER) for pair in departures.pairs(bare, departures.PAPER)]
+    assert found == [("noise", "iterate"), ("draws", "iterate")]
 
 
 def test_the_page_gets_the_tables_their_sentences_and_the_figure(star, tmp_path):
@@ -159,7 +166,7 @@ def test_the_page_gets_the_tables_their_sentences_and_the_figure(star, tmp_path)
     assert (tmp_path / "pictures" / "protocols.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_results_are_found_by_the_jobs_of_the_study(tmp_path, capsys):
+def test_results_are_found_by_the_jobs_of_the_study(tmp_path):
     # A copy has no results kept beside it.
     study = shutil.copy(ROOT / "studies" / "protocols-digits.toml", tmp_path)
     plan = plan_study(study, tmp_path)
@@ -181,7 +188,16 @@ def test_results_are_found_by_the_jobs_of_the_study(tmp_path, capsys):
             (folder / "results.json").write_text(results.model_dump_json(), encoding="utf-8")
     (star,) = departures.stars([study], tmp_path)
     assert (star.name, len(star.measured)) == ("digits", 2)
-    assert "not measured: AutoAttack rand; " in capsys.readouterr().out
+    assert star.missing[0] == "AutoAttack rand"
+    assert "Not measured yet of `protocols-digits`: AutoAttack rand; " in departures.text([star])
+
+
+def test_the_page_is_up_to_date(tmp_path):
+    results = list(departures.stars(["protocols", "protocols-digits"], tmp_path))
+    page = (ROOT / "docs" / "protocols.md").read_text(encoding="utf-8")
+    _, _, rest = page.partition(departures.MARK[0])
+    written, _, _ = rest.partition(departures.MARK[1])
+    assert written == f"\n\n{departures.text(results)}\n", "run docs/departures.py"
 
 
 @pytest.mark.parametrize("study", ["protocols", "protocols-digits"])
