@@ -35,7 +35,7 @@ def make_engine(
     options = dict(of_study.get(name, {}))
     if file is not None:
         options |= _of_file(Path(file)).get(name, {})
-    engine = registries.engines.create(name, **options, **flags)
+    engine = registries.engines.create(name, **(options | flags))
     assert isinstance(engine, Engine)
     return engine
 
