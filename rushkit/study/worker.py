@@ -9,6 +9,7 @@ a small job less.
 from __future__ import annotations
 
 import contextlib
+import gc
 import json
 import os
 import queue
@@ -62,6 +63,8 @@ def work_on_many(runs: Path, leash: Leash, draw: Callable[[Run, StageResults], N
     os.dup2(null, 1)
     os.close(null)
     while True:
+        # What is here by now stays, torch for the most part: to search it for garbage takes longer than a small job.
+        gc.freeze()
         job = leash.lines.get()
         reply = _attempt(places, job, draw)
         os.write(replies, f"{json.dumps({'job': job, **reply})}\n".encode())
