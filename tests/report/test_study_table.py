@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from study_cells import report_of, table_of
@@ -14,6 +15,7 @@ from rushkit.report.study.tables import differences_table, figures_table, seeds_
 from rushkit.results import Results
 from rushkit.results.training import Finetuning, PseudoLabels
 from rushkit.statistics import paired_interval, t_interval, wilson_interval
+from rushkit.study.job import Job
 
 
 def only_cell(report: StudyReport) -> CellFigure:
@@ -67,6 +69,21 @@ def test_a_cell_without_figures_says_how_its_jobs_stand(state):
 def test_a_mean_of_some_seeds_names_those_that_are_missing():
     report = report_of({("A", 0, "evaluate"): clean(15), ("A", 1, "evaluate"): "failed"})
     assert flat(report)[0][-1] == "75.0 [53.1, 88.9] (seed 1: failed)"
+
+
+def test_an_attack_that_is_not_done_says_so_in_the_columns_of_its_kind_and_protocol_alone():
+    cells = {
+        ("A", 0, "attack"): attacks(attack_row([1, 0], "paper"), attack_row([10, 0], "strict")),
+        ("B", 0, "attack"): attacks(attack_row([10, 0], "strict", attack="autoattack")),
+        ("C", 0, "attack"): "failed",
+    }
+    table = table_of(cells)
+    (*_, job) = table.plan.jobs
+    asked = Job(stage="attack", recipe={"attack": [{"type": "pgd"}]}, options={"protocols": ["strict"]})
+    jobs = {**table.plan.jobs, job: replace(table.plan.jobs[job], job=asked)}
+    report = collect(replace(table, plan=replace(table.plan, jobs=jobs)))
+    shown = dict(zip((quantity.name for quantity in report.quantities), flat(report)[2][2:], strict=True))
+    assert {name for name, words in shown.items() if words == "failed"} == {"pgd l-inf 8/255 strict"}
 
 
 def test_a_stage_that_nobody_has_done_has_a_column_of_its_own():

@@ -29,7 +29,7 @@ from rushkit.results.published import PublishedRow
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import PROTOCOL_NOTE
 from rushkit.rounding import percent
-from rushkit.study.job import Stage
+from rushkit.study.job import Job, Stage
 from rushkit.study.plan import Cell, Plan
 
 _GROUPS: Mapping[Stage, Group] = {"evaluate": "clean", "attack": "attacked", "certify": "certified"}
@@ -86,6 +86,12 @@ class Table:
                 found.setdefault(Quantity(cell.stage, "not measured yet", group), set()).add(cell.stage)
         return {quantity: found[quantity] for quantity in sorted(found, key=order)}
 
+    def columns_of(self, cell: Cell) -> list[Quantity]:
+        """Return the columns that a stage without figures would fill: of its attacks and protocols, where there are."""
+        labelled = [quantity for quantity, labels in self.labels.items() if cell.stage in labels]
+        job = self.plan.jobs[cell.job].job
+        return [quantity for quantity in labelled if _is_of(job, quantity)] or labelled
+
     def stage(self, cell: Cell) -> Stage:
         """Return the command of a cell's job."""
         return self.plan.jobs[cell.job].job.stage
@@ -93,6 +99,16 @@ class Table:
     def state(self, job: str) -> str:
         """Return how a job stands, in a word."""
         return "done" if job in self.done else self.states.get(job, "missing")
+
+
+def _is_of(job: Job, quantity: Quantity) -> bool:
+    """Return whether a job measures a quantity, as far as its recipe and options say."""
+    sections, protocols = job.recipe.get("attack"), job.options.get("protocols")
+    if not isinstance(sections, list) or not isinstance(protocols, list):
+        return False
+    kinds = {section.get("type") for section in sections if isinstance(section, dict)}
+    protocol = "strict" if quantity.protocol == "weaker" else quantity.protocol
+    return protocol in protocols and (not quantity.attack or quantity.attack in kinds)
 
 
 def collect(table: Table) -> StudyReport:
@@ -151,7 +167,7 @@ def _places(
         before = places.get(cell.seed, (None, None))[1]
         if one is not None and (before is None or len(one.shares) >= len(before.shares)):
             places[cell.seed] = _seed_figure(table, cell, one), one
-        elif not known and (state := _unmeasured(table, cell)):
+        elif not known and quantity in table.columns_of(cell) and (state := _unmeasured(table, cell)):
             missing[cell.seed] = SeedFigure(cell.seed, cell.stage, cell.job, state), None
     if places or last:
         places = {seed: places.get(seed) or missing[seed] for seed in sorted(places.keys() | missing.keys())}
