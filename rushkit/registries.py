@@ -117,6 +117,7 @@ engines = Registry(
     "rushkit.engines",
     {
         "local": "rushkit.study.engines.local:Local",
+        "ray": "rushkit.study.engines.ray:Ray",
         "slurm": "rushkit.study.engines.slurm:Slurm",
     },
     offers=("orders", "slots", "submit", "standings", "cancel", "close"),

@@ -24,14 +24,20 @@ def submission(runs: Path, name: str, after: tuple[str, ...] = (), **plan: Any) 
     folder = Places(runs).job_folder(job)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "plan.json").write_text(json.dumps(plan))
-    if plan.get("turns"):
-        os.mkfifo(folder / "ready")
+    for pipe in ("ready", "go"):
+        if ("turns" in plan or "gate" in plan) and not (folder / pipe).exists():
+            os.mkfifo(folder / pipe)
     return Submission(job, runs, folder, name, after)
 
 
 def is_ready(job: Submission) -> int:
     """Wait until a job waits for its signal, and return the process id of its worker."""
     return int((job.folder / "ready").read_text())
+
+
+def go(job: Submission) -> None:
+    """Let a job go on that waits at its gate."""
+    (job.folder / "go").write_text("go\n")
 
 
 def turns(job: Submission) -> list[str]:

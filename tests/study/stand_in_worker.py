@@ -1,10 +1,11 @@
 """A worker of one job for tests of engines: ``stand_in_worker.py JOB RUNS``.
 
 The job's folder says what it does: ``code``, the exit code at its end; ``turns``, how many times it must be stopped
-before it ends, saving a checkpoint each time; ``stuck``, whether it saves nothing. Before it waits for its signal it
-writes a line into the pipe ``ready`` of that folder.
+before it ends, saving a checkpoint each time; ``stuck``, whether it saves nothing; ``gate``, whether it waits for a
+line in the pipe ``go`` of that folder. Before it waits it writes a line into the pipe ``ready``.
 """
 
+import hashlib
 import json
 import os
 import signal
@@ -27,5 +28,10 @@ if turn < plan.get("turns", 0):
         (checkpoints / f"step-{turn + 1:06d}.safetensors").write_text(str(turn))
     print("saved", flush=True)
     sys.exit(130)
+if plan.get("gate"):
+    with (folder / "ready").open("w") as pipe:
+        pipe.write(f"{os.getpid()}\n")
+    (folder / "go").read_text()
+(folder / "result.txt").write_text(hashlib.sha256(job.encode()).hexdigest())
 print("done", flush=True)
 sys.exit(plan.get("code", 0))

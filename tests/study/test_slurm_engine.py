@@ -137,7 +137,7 @@ def test_a_job_that_slurm_still_has_is_not_submitted_again(cluster: StandIn, tmp
         {"gpus": -1},
         {"cpus": -1},
         {"time": "soon"},
-        {"time": 0},
+        {"time": 2},
         {"time": "1:00\n"},
     ],
 )
@@ -149,7 +149,7 @@ def test_an_option_that_slurm_does_not_take(cluster: StandIn, options: dict):
 
 @pytest.mark.parametrize(
     "time, seconds",
-    [(90, 5400), ("90", 5400), ("90:30", 5430), ("1:30:00", 5400), ("2-12", 216000), ("1-0:30", 88200)],
+    [(3, 180), ("90", 5400), ("90:30", 5430), ("1:30:00", 5400), ("2-12", 216000), ("1-0:30", 88200)],
 )
 def test_times_in_slurms_notation(time: str | int, seconds: int):
     assert seconds_of(time) == seconds

@@ -24,8 +24,10 @@ from rushkit.study.places import OUTPUT_FILE
 SCRIPT_FILE = "sbatch.sh"
 _COMMANDS = ("sbatch", "srun", "squeue", "scontrol", "scancel")
 # The warning comes this long before the end, and never in the first half of the time. Slurm looks once a minute, so it
-# may come a minute early or late; the rest is for a save.
+# may come a minute early; the rest is for a save.
 _LEAD_SECONDS = 300
+# With less, the warning could come before anybody is there to hear it, and the job would die of it.
+_LEAST_SECONDS = 180
 # How often Slurm is asked, however often we are; sites ask for no more.
 _LOOK_SECONDS = 10.0
 _CANCEL_LOOK_SECONDS = 1.0
@@ -228,10 +230,10 @@ def seconds_of(time: str | int) -> int:
     for pattern in (*_TIMES, _DAYS):
         if found := re.fullmatch(pattern, str(time), re.ASCII):
             seconds = sum(int(found[unit] or 0) * _SECONDS[unit] for unit in found.groupdict())
-            if 60 <= seconds <= 366 * 86400:
+            if _LEAST_SECONDS <= seconds <= 366 * 86400:
                 return seconds
     raise UsageError(
-        f"engine 'slurm': time = {shorten(repr(time))} is no time limit of a minute or more",
+        f"engine 'slurm': time = {shorten(repr(time))} is no time limit of three minutes or more",
         'minutes, "hours:minutes:seconds" or "days-hours:minutes:seconds", such as "4:00:00"',
     )
 
