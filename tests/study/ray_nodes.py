@@ -11,8 +11,21 @@ from ray.cluster_utils import Cluster
 
 said, sys.stdout = sys.stdout, sys.stderr
 node = {"num_cpus": 1, "object_store_memory": 100 * 2**20, "node_ip_address": "127.0.0.1"}
-cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
-second = cluster.add_node(**node)
+cluster = Cluster()
+
+
+def start(**settings):
+    """A node. On a busy machine its parts do not always find each other in the 30 seconds that Ray gives them."""
+    for left in (2, 1, 0):
+        try:
+            return cluster.add_node(**node, **settings)
+        except Exception:
+            if not left:
+                raise
+
+
+start(include_dashboard=False)
+second = start()
 print(cluster.address, file=said, flush=True)
 if sys.stdin.readline():
     cluster.remove_node(second, allow_graceful=False)
