@@ -105,6 +105,7 @@ def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]
             nodes.stdin.close()
 
 
+@pytest.mark.slow
 def test_jobs_on_a_ray_of_their_own_that_only_this_machine_reaches(tmp_path: Path, stand_in: str):
     engine = registries.engines.create("ray")
     assert isinstance(engine, Engine)
@@ -125,6 +126,7 @@ def test_jobs_on_a_ray_of_their_own_that_only_this_machine_reaches(tmp_path: Pat
         engine.close()
 
 
+@pytest.mark.slow
 def test_a_node_is_lost_and_every_job_ends_with_its_result(
     tmp_path: Path, stand_in: str, monkeypatch: pytest.MonkeyPatch
 ):
@@ -157,6 +159,7 @@ def pass_gate(job: Submission) -> None:
     go(job)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_of_the_study_leaves_no_job_unsaved(tmp_path: Path, stand_in: str):
     job = submission(tmp_path, "waits", turns=1)
     driver = (
