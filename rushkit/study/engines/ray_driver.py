@@ -38,8 +38,8 @@ class Tasks:
 
     def __init__(self, cpus: int, gpus: float) -> None:
         # A job that fails is not tried again; one that is lost with its node is.
-        settings = {"num_cpus": cpus, "num_gpus": gpus, "max_retries": _RETRIES, "retry_exceptions": False}
-        self._work = ray.remote(**settings)(work)
+        settings: dict[str, Any] = {"num_cpus": cpus, "num_gpus": gpus}
+        self._work = ray.remote(max_retries=_RETRIES, retry_exceptions=False, **settings)(work)
         self._environment = {key: value for key, value in os.environ.items() if key.startswith("RUSHKIT_")}
         # None once it has ended.
         self._tasks: dict[str, Any] = {}
