@@ -46,7 +46,7 @@ SlurmctldPidFile=$folder/slurmctld.pid
 SlurmdPidFile=$folder/slurmd.pid
 SlurmctldLogFile=$folder/slurmctld.log
 SlurmdLogFile=$folder/slurmd.log
-NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc) RealMemory=$(free --mebi | awk '/^Mem:/ {print int($2 / 2)}') State=UNKNOWN
+NodeName=$host NodeAddr=127.0.0.1 CPUs=$(nproc --all) RealMemory=$(free --mebi | awk '/^Mem:/ {print int($2 / 2)}') State=UNKNOWN
 PartitionName=main Nodes=$host Default=YES MaxTime=INFINITE State=UP
 END
 export SLURM_CONF=$folder/slurm.conf
@@ -104,4 +104,4 @@ for plain in "$folder"/plain/job-*/checkpoints/last; do
     cmp "$(dirname "$plain")/$(cat "$plain")" "$runs/$(dirname "$job")/$(cat "$runs/$job")"
 done
 echo "the checkpoints are the same, byte for byte"
-echo "$(date --utc +%F): $(sinfo --version), $(rushkit --version), $(nproc) cores"
+echo "$(date --utc +%F): $(sinfo --version), $(rushkit --version), $(nproc --all) cores"
