@@ -189,6 +189,9 @@ def test_slurm_out_of_reach(cluster: StandIn, tmp_path: Path, monkeypatch: pytes
     with pytest.raises(RushkitError, match="cannot be reached: squeue: error: Unable"):
         Slurm().submit(submission(tmp_path, "job"))
     assert engine.standings([number]) == {number: "queued"}
+    monkeypatch.setattr(slurm, "_CANCEL_PATIENCE_SECONDS", -1.0)
+    with pytest.raises(RushkitError, match="cannot be reached"):
+        engine.cancel([number])
     monkeypatch.setattr(slurm, "_PATIENCE_SECONDS", -1.0)
     with pytest.raises(RushkitError, match="cannot be reached"):
         engine.standings([number])

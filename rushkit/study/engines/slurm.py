@@ -31,7 +31,9 @@ _LEAST_SECONDS = 180
 # How often Slurm is asked, however often we are; sites ask for no more.
 _LOOK_SECONDS = 10.0
 _CANCEL_LOOK_SECONDS = 1.0
-# How long Slurm may be out of reach, as when its controller starts anew, before we give up.
+# How long Slurm may be out of reach, as when its controller starts anew, before we give up: with somebody who waits for
+# a cancellation, and otherwise.
+_CANCEL_PATIENCE_SECONDS = 30.0
 _PATIENCE_SECONDS = 600.0
 _TIMEOUT_SECONDS = 120.0
 _WORD = r"[\w.+:/-]+"
@@ -159,10 +161,14 @@ class Slurm:
         return {handle: self._seen.get(handle, "gone") for handle in handles}
 
     def cancel(self, handles: Sequence[str]) -> None:
-        """Take jobs out of the queue, ask those that run to save and stop, and return when they have."""
+        """Take jobs out of the queue, ask those that run to save and stop, and return when they have.
+
+        Raises:
+            RushkitError: Slurm cannot be reached; it goes on with the jobs.
+        """
         left, asked = set(handles), set[str]()
         while left:
-            self._look()
+            self._look(_CANCEL_PATIENCE_SECONDS)
             left = {handle for handle in left if self._seen.get(handle, "gone") in ("queued", "running")}
             queued = sorted(handle for handle in left if self._seen[handle] == "queued")
             running = sorted(handle for handle in left - asked if self._seen[handle] == "running")
@@ -206,13 +212,13 @@ class Slurm:
             },
         }
 
-    def _look(self) -> None:
+    def _look(self, patience: float | None = None) -> None:
         """Ask Slurm how the jobs of this user stand. Raises RushkitError if it has been out of reach for long."""
         self._looked = clock.monotonic()
         try:
             answer = _run("squeue", "--me", "--states=all", "--noheader", "--format=%i|%T|%r|%o")
         except RushkitError as error:
-            if self._looked - self._answered > _PATIENCE_SECONDS:
+            if self._looked - self._answered > (_PATIENCE_SECONDS if patience is None else patience):
                 raise RushkitError(f"Slurm cannot be reached: {error.message}", _AGAIN) from error
             return
         self._answered = self._looked
