@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -27,24 +28,27 @@ def work(arguments: Sequence[str], output: str, folder: str, environment: Mappin
 
     Returns:
         Its exit code.
+
+    Raises:
+        KeyboardInterrupt: the task was cancelled; the worker has saved.
     """
     worker = _Worker([sys.executable, *arguments], output, folder, os.environ | dict(environment))
-    worker.start()
-    stopped: KeyboardInterrupt | None = None
-    while worker.is_alive():
-        # Ray cancels by a KeyboardInterrupt, which no single wait in C would let through, and may send it again.
-        try:
+    # Ray cancels by SIGINT, and may send it again: a KeyboardInterrupt would part us from a worker that saves.
+    before = signal.signal(signal.SIGINT, lambda number, frame: worker.stop.set())
+    try:
+        worker.start()
+        while worker.is_alive():
+            # No single long wait: in C, the signal would not be heard.
             worker.join(_POLL_SECONDS)
-        except KeyboardInterrupt as request:
-            stopped = request
-            worker.stop.set()
-    if stopped is not None:
-        raise stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if worker.stop.is_set():
+        raise KeyboardInterrupt
     return worker.code
 
 
 class _Worker(threading.Thread):
-    """The worker's process. In a thread, where no KeyboardInterrupt can part it from who waits for it."""
+    """The worker's process, and who waits for it."""
 
     def __init__(self, command: list[str], output: str, folder: str, environment: Mapping[str, str]) -> None:
         super().__init__(name="worker")
