@@ -35,11 +35,11 @@ class Options:
     """What of a study is run, and where."""
 
     engine: Annotated[
-        str, typer.Option("--engine", metavar="NAME", help="What runs the jobs: local, or slurm, or a plugin's.")
+        str, typer.Option("--engine", metavar="NAME", help="What runs the jobs: local, slurm, ray, or a plugin's.")
     ] = "local"
     engine_options: Annotated[
         str | None,
-        typer.Option("--engine-options", metavar="FILE", help="A TOML file with [engine.NAME], over the study's."),
+        typer.Option("--engine-options", metavar="FILE", help="A TOML file with tables engine.NAME, over the study's."),
     ] = None
     jobs: Annotated[
         int | None,

@@ -11,7 +11,7 @@ from slurm_stand_in import StandIn, slurm_on_path
 
 from rushkit import registries
 from rushkit.errors import RushkitError, UsageError
-from rushkit.study.engines import Engine, slurm
+from rushkit.study.engines import Engine, LastWord, Tells, slurm
 from rushkit.study.engines.slurm import SCRIPT_FILE, Slurm, seconds_of
 from rushkit.study.engines.slurm_batch import MARK_FILE
 from rushkit.study.engines.worker_process import BUSY, worker_arguments
@@ -116,6 +116,20 @@ def test_a_job_that_another_process_works_on_goes_back_to_the_queue(cluster: Sta
     cluster.release()
     assert cluster.ended(number) == "COMPLETED"
     assert turns(job) == ["0", "0"]
+
+
+def test_what_slurm_knows_of_a_jobs_end(cluster: StandIn, tmp_path: Path):
+    engine = Slurm()
+    assert isinstance(engine, Tells)
+    number = engine.submit(submission(tmp_path, "fails", code=1))
+    cluster.ended(number)
+    engine.standings([number])
+    assert engine.last_word(number) is None
+    cluster.jobs[number].state = "OUT_OF_MEMORY"
+    assert engine.standings([number]) == {number: "ended"}
+    assert engine.last_word(number) == LastWord(
+        True, "Slurm ended it: OUT_OF_MEMORY", "give it more: memory in [engine.slurm]"
+    )
 
 
 def test_a_job_that_slurm_still_has_is_not_submitted_again(cluster: StandIn, tmp_path: Path):

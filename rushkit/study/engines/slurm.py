@@ -17,7 +17,7 @@ from importlib.util import find_spec
 
 from rushkit.errors import RushkitError, UsageError, first_few, shell_line, shorten
 from rushkit.files import write_atomic
-from rushkit.study.engines import Standing, Submission
+from rushkit.study.engines import LastWord, Standing, Submission
 from rushkit.study.engines.worker_process import worker_arguments
 from rushkit.study.places import OUTPUT_FILE
 
@@ -47,6 +47,16 @@ _PATTERNS = {
 }
 _TIMES = (r"(?P<m>\d+)(:(?P<s>\d+))?", r"(?P<h>\d+):(?P<m>\d+):(?P<s>\d+)")
 _DAYS = r"(?P<d>\d+)-(?P<h>\d+)(:(?P<m>\d+)(:(?P<s>\d+))?)?"
+# Ends that a job cannot report itself -> what to do about them.
+_KILLED = {
+    "OUT_OF_MEMORY": "give it more: memory in [engine.slurm]",
+    "TIMEOUT": "it did not save in time: give it more, time in [engine.slurm]",
+    "NODE_FAIL": "",
+    "BOOT_FAIL": "",
+    "CANCELLED": "",
+    "DEADLINE": "",
+    "PREEMPTED": "",
+}
 _AGAIN = "what is done is kept, and what Slurm has goes on; the same command goes on from there"
 _SECONDS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _QUEUED = {"PENDING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT", "RESV_DEL_HOLD"}
@@ -113,6 +123,7 @@ class Slurm:
                 "start the study on a login node of the cluster, where sbatch works",
             )
         self._seen: dict[str, Standing] = {}
+        self._states: dict[str, str] = {}
         # The batch file of each job that is queued or runs -> its number.
         self._scripts: dict[str, str] = {}
         self._looked = self._answered = float("-inf")
@@ -159,6 +170,13 @@ class Slurm:
         if clock.monotonic() - self._looked >= _LOOK_SECONDS:
             self._look()
         return {handle: self._seen.get(handle, "gone") for handle in handles}
+
+    def last_word(self, handle: str) -> LastWord | None:
+        """Return how Slurm ended a job; None if the job ended by itself."""
+        state = self._states.get(handle, "")
+        if state not in _KILLED:
+            return None
+        return LastWord(True, f"Slurm ended it: {state}", _KILLED[state])
 
     def cancel(self, handles: Sequence[str]) -> None:
         """Take jobs out of the queue, ask those that run to save and stop, and return when they have.
@@ -222,9 +240,10 @@ class Slurm:
                 raise RushkitError(f"Slurm cannot be reached: {error.message}", _AGAIN) from error
             return
         self._answered = self._looked
-        self._seen, self._scripts = {}, {}
+        self._seen, self._scripts, self._states = {}, {}, {}
         for line in answer.splitlines():
             number, state, reason, script = (*line.split("|", 3), "", "", "")[:4]
+            self._states[number] = state
             self._seen[number] = "queued" if state in _QUEUED else "ended" if state in _ENDED else "running"
             # One whose parent failed is about to be cancelled.
             if self._seen[number] != "ended" and reason != "DependencyNeverSatisfied":
