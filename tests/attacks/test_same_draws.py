@@ -227,6 +227,18 @@ def test_an_image_without_a_finite_gradient_fares_alike_beside_others_that_leave
     assert [(note.code, note.images) for note in alone.notes] == [("gradient-not-finite", (0,))]
 
 
+def test_panels_of_their_own_follow_the_images_when_one_leaves_a_climb():
+    x, _ = images()
+    x[:, 0, 0, 0] = 0.5
+    x[4, 0, 0, 0] = 0.0
+    y = Prototypes()(x).argmax(dim=1)
+    g = SmoothedClassifier(Spoilt("gradient", dark=0.03), registries.noises.create("uniform", scale=0.02), 4, seed=0)
+    attack = attacks.create("pgd", norm="linf", eps=0.005, steps=4, noise="per-image")
+    whole = attack.run(g, x, y)
+    assert [note.images for note in whole.notes] == [(4,)]
+    assert torch.equal(attack(g, x[KEPT], y[KEPT]), whole.x_adv[KEPT])
+
+
 def test_images_that_never_answer_a_search_are_named_and_the_others_go_on():
     x, y = images()
     x[:, 0, 0, 0] = 0.5
