@@ -10,10 +10,10 @@ import importlib
 import os
 import types
 import typing
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, is_dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib import metadata
 from inspect import Parameter, signature
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
@@ -390,6 +390,11 @@ def option_types(factory: Callable[..., Any]) -> dict[str, object]:
     target: Any = factory.func if isinstance(factory, partial) else factory
     if isinstance(target, type) and not is_dataclass(target):
         target = getattr(target, "__init__")  # noqa: B009
+    return dict(_hints(target) if isinstance(target, Hashable) else _hints.__wrapped__(target))
+
+
+@lru_cache(maxsize=512)
+def _hints(target: Any) -> dict[str, object]:
     try:
         return typing.get_type_hints(target)
     # A plugin may annotate with names that exist only for the type checker; then its values go unchecked.

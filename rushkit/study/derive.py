@@ -13,7 +13,7 @@ from pydantic import JsonValue
 from rushkit.errors import RushkitError, UsageError
 from rushkit.recipe import toml
 from rushkit.recipe.attack_flags import change_attacks, change_published
-from rushkit.recipe.components import check_components
+from rushkit.recipe.components import SECTIONS, check_components
 from rushkit.recipe.load import check_target, derive_recipe, load_recipe, said_in_files, transfer_recipe
 from rushkit.recipe.origins import Origins, place
 from rushkit.recipe.overrides import FlagChange
@@ -121,14 +121,16 @@ def derive(asked: StageAsked, name: str | None, parent: Made | None, labels: str
     if isinstance(asked, AttackAsked):
         change = change_published if asked.protocols == ["published"] else change_attacks
         recipe = change(recipe, asked.type, changes=_of_attacks(changes), **asked.attack_keys())
-        _check_attacks(recipe, asked)
     elif isinstance(asked, AuditAsked):
         kind = None if recipe.attack else "pgd"
         recipe = change_attacks(recipe, kind, changes=_of_attacks(changes), **asked.attack_keys())
     elif isinstance(asked, ProbeAsked):
         kind = None if recipe.attack else "pgd"
         change_attacks(recipe, kind, norm=asked.norm, eps=asked.eps)
-    check_components(recipe)
+    if parent is None or _components(recipe) != _components(parent.recipe):
+        check_components(recipe)
+    if isinstance(asked, AttackAsked):
+        _check_attacks(recipe, asked)
     return Derived(asked.do, recipe, options)
 
 
@@ -159,12 +161,16 @@ def _finetuning(asked: FinetuneAsked, name: str | None, parent: Made | None, cha
     return derive_recipe(tuned_recipe(parent.recipe, knows_clusters, asked.to or None, side), changes, {})
 
 
+def _components(recipe: Recipe) -> list[object]:
+    """Return the sections that name components."""
+    return [getattr(recipe, section) for section in SECTIONS]
+
+
 def _check_attacks(recipe: Recipe, asked: AttackAsked) -> None:
     """Raise UsageError for an attack that cannot be made, where the data set is here to be asked for its classes."""
     from rushkit.robustness.attack import plan_jobs
     from rushkit.setup import components
 
-    check_components(recipe)
     try:
         dataset = components.build_dataset(recipe)
         classes, size = dataset.classes, components.image_size(recipe, dataset)

@@ -42,7 +42,7 @@ def version_lines(found: Mapping[str, Standing]) -> list[str]:
     others = Counter(standing.version for standing in found.values() if standing.is_of_another_version)
     return [
         f"{_jobs(number)} done by rushkit {shorten(version, 40)}, and this is {rushkit.__version__}: "
-        "their results are taken only on request"
+        "`rushkit study run --reuse` takes their results"
         for version, number in others.items()
     ]
 
