@@ -44,10 +44,12 @@ PARTS = {
     "rushkit.objectives.gather": "NT-Xent",
     "rushkit.models.batch_norm": "SyncBatchNorm",
 }
-# A GPU's step of the whole batch, and how many of its images it computes as fast as many; and the links, in seconds
-# and bytes a second: inside a machine of 8 GPUs (NVLink), and between machines (one adapter of 400 Gb/s a GPU).
-STEP, FILLED, IN_MACHINE = 13e-3, 64, 8
-LATENCY, BANDWIDTH = {True: 20e-6, False: 60e-6}, {True: 300e9, False: 40e9}
+# On paper: the batch and a GPU's seconds for a step of it; how many images a GPU needs to be filled; and the links, in
+# bytes and seconds: inside a machine of 8 GPUs (NVLink), and between machines (an adapter of 400 Gb/s for each GPU). A
+# collective takes longer with each doubling of the machines; gloo, over TCP, with each doubling of the ranks.
+BATCH, STEP, FILLED, IN_MACHINE = 512, 13e-3, 64, 8
+INSIDE, BETWEEN = 300e9, 40e9
+LATENCY, DOUBLING, GLOO = 20e-6, 15e-6, 50e-6
 
 
 class Watch:
@@ -63,8 +65,9 @@ class Watch:
 
     def _counted(self, name: str, collective: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
-            module = sys._getframe(1).f_globals["__name__"]
-            part, world = PARTS.get(module, module), distributed.get_world_size()
+            caller, world = sys._getframe(1), distributed.get_world_size()
+            module = caller.f_globals["__name__"]
+            part = "stop?" if caller.f_code.co_name == "largest" else PARTS.get(module, module)
             tensor: Tensor = arguments[1] if name == "all_gather" else arguments[0]
             size = tensor.numel() * tensor.element_size()
             self.payload[part] += size * (world if name == "all_gather" else 1)
@@ -119,22 +122,30 @@ def be_a_rank(batch: int, steps: int, file: Path) -> None:
         distributed.destroy_process_group()
 
 
-def on_paper(world: int, counted: dict[str, Any]) -> dict[str, float]:
-    """Return the milliseconds of a step of the same batch over many GPUs, one part after the other as it is now.
+def on_paper(world: int, counted: dict[str, Any], grows: bool) -> dict[str, float]:
+    """Return the milliseconds of a step over many GPUs, one part after the other as it is now.
 
-    A collective takes its latency, once a machine and then once a doubling of the machines, and its bytes over the
-    slowest link. A GPU with fewer images than fill it takes as long as with those.
+    Args:
+        world: How many GPUs.
+        counted: What was counted for some ranks and a batch.
+        grows: Whether the batch grows with the GPUs, 64 images each, or stays.
     """
-    inside = world <= IN_MACHINE
-    hops = 1 if inside else 1 + log2(world / IN_MACHINE)
-    images = counted["batch"] / world
-    compute = STEP * max(images, FILLED) / counted["batch"]
-    rows = {}
+    machines = max(1, world / IN_MACHINE)
+    batch = FILLED * world if grows else BATCH
+    latency, link = LATENCY + DOUBLING * log2(machines), INSIDE if machines == 1 else BETWEEN
+    # What all gather of NT-Xent grows with the batch, and of statistics with the ranks; gradients stay.
+    growth = {"NT-Xent": batch / counted["batch"], "SyncBatchNorm": world / counted["world"]}
+    times = {"compute": STEP * max(batch / world, FILLED) / BATCH}
     for part, calls in counted["calls"].items():
-        # What all ranks gather is the same for any number of them, and so are gradients; statistics grow with them.
-        size = counted["payload"][part] * (world / counted["world"] if part == "SyncBatchNorm" else 1)
-        rows[part] = 1e3 * (calls * LATENCY[inside] * hops + size * 2 * (world - 1) / world / BANDWIDTH[inside])
-    return {"compute ms": 1e3 * compute, **rows, "step ms": 1e3 * compute + sum(rows.values())}
+        size = counted["payload"][part] * growth.get(part, 1.0)
+        wire = size * 2 * (world - 1) / world / link
+        times[part] = calls * (GLOO * log2(world) if part == "stop?" else latency * (world > 1)) + wire
+    step = sum(times.values())
+    return {f"{part} ms": 1e3 * seconds for part, seconds in times.items()} | {
+        "step ms": 1e3 * step,
+        "images/s": batch / step,
+        "x one GPU": batch / step / (BATCH / STEP),
+    }
 
 
 def main() -> None:
@@ -163,7 +174,9 @@ def main() -> None:
     rows = {f"{world} ranks": {"s/step": found[world]["step"], "share": found[world]["share"]} for world in found}
     show(f"{title}: time", rows)
     largest = found[max(found)]
-    show(f"{title}: on paper", {f"{world} GPUs": on_paper(world, largest) for world in (1, 8, 64, 512)})
+    for grows, what in ((False, f"a batch of {BATCH}"), (True, f"{FILLED} images a GPU")):
+        rows = {f"{world} GPUs": on_paper(world, largest, grows) for world in (1, 8, 64, 512)}
+        show(f"on paper, {what}", rows)
 
 
 if __name__ == "__main__":
