@@ -181,6 +181,7 @@ def test_what_another_attempt_would_meet_again_ends_the_job(folder, capfd, end, 
     said = capfd.readouterr().err
     assert said.count("error: ") == 1
     assert ("rank 1 ended with exit code 9 (attempt 1 of 3)" in said) == (code == 9)
+    assert ("error: interrupted" in said) == (code == 130)
 
 
 def test_a_rank_that_is_lost_when_rank_0_is_done_starts_nothing_again(folder, capfd):
