@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +126,17 @@ def test_a_file_of_errors_that_is_no_agents_keeps_nothing(tmp_path: Path, monkey
     leave_note("cause", "error: no\n", 1)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["error.json"]
     assert final_code() is None
+
+
+@pytest.mark.parametrize(("words", "restarts"), [(("pretrain", "--restarts", "3"), 3), (("evaluate",), 0)])
+def test_the_ranks_get_the_command_line_and_the_number_of_restarts(cli, monkeypatch, words, restarts):
+    started = []
+    monkeypatch.setattr("rushkit.distributed.start.run_ranks", lambda *arguments: started.append(arguments) or 5)
+    arguments = [words[0], *(("--recipe", "digits") if restarts else ()), "--nproc", "2", *words[1:]]
+    assert cli(*arguments).code == 5
+    assert started == [([sys.executable, "-m", "rushkit", *arguments], 2, restarts)]
+
+
+@pytest.mark.parametrize("verb", ["cluster", "evaluate", "predict", "probe"])
+def test_what_keeps_nothing_until_its_end_has_no_restarts(fails, verb):
+    assert "no such option" in fails(2, verb, "--nproc", "2", "--restarts", "1").err.lower()
