@@ -123,6 +123,8 @@ class _Ranks(LocalElasticAgent):
             self._codes = self._poll()
             return self._report(interrupted=True)
         finally:
+            # Ends a thread that would beat on in the folder that is about to go.
+            self._worker_group.spec.rdzv_handler.shutdown()
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         return self._report()

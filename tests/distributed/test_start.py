@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -20,6 +21,16 @@ def test_the_environment_is_that_of_torchrun(capfd):
     body = "print(*(os.environ[key] for key in ('RANK', 'LOCAL_RANK', 'WORLD_SIZE', 'LOCAL_WORLD_SIZE')))"
     assert start.run_ranks([sys.executable, "-c", f"import os; {body}"], 2) == 0
     assert sorted(capfd.readouterr().out.splitlines()) == ["0 0 2 2", "1 1 2 2"]
+
+
+def state_of_this_process() -> tuple[object, ...]:
+    return threading.active_count(), dict(os.environ), signal.getsignal(signal.SIGTERM), os.fstat(0)[:3]
+
+
+def test_nothing_of_the_agent_stays_behind():
+    before = state_of_this_process()
+    assert start.run_ranks([sys.executable, "-c", "pass"], 2) == 0
+    assert state_of_this_process() == before
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_error(folder, capfd):
