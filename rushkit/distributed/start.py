@@ -55,7 +55,8 @@ def run_ranks(command: Sequence[str], nproc: int, restarts: int = 0) -> int:
         0, the exit code of the rank that failed first, or 130 if the ranks were interrupted.
     """
     # By mkdtemp: nobody else can read it or guess its name.
-    with tempfile.TemporaryDirectory(prefix="rushkit-") as folder, _inherited(folder, nproc):
+    made = tempfile.TemporaryDirectory(prefix="rushkit-", ignore_cleanup_errors=True)
+    with made as folder, _inherited(folder, nproc):
         meeting = RendezvousParameters(
             "c10d", f"{folder}/agent", "rushkit", 1, 1, local_addr=_LOOPBACK, store_type="file"
         )

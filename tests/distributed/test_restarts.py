@@ -160,7 +160,8 @@ def test_a_rank_that_is_killed_once_too_often_ends_the_job(folder, capfd):
 def test_ranks_that_lost_one_another_start_again(folder, capfd):
     gone = "if os.environ['TORCHELASTIC_RESTART_COUNT'] == '0': sys.exit(75)"
     assert start.run_ranks(program(folder, gone, gone), 2, restarts=1) == 0
-    assert "rank 0 lost the connection to another rank: all ranks start again" in capfd.readouterr().err
+    # Whichever is seen first.
+    assert " lost the connection to another rank: all ranks start again" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(

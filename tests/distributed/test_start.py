@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 from rank_programs import AFTER_RANK_1, HOLD, STAY, program
+from torch.distributed.elastic.rendezvous.dynamic_rendezvous import DynamicRendezvousHandler
 
 from rushkit.cli.options import Ranks
 from rushkit.distributed import start
@@ -27,10 +28,12 @@ def state_of_this_process() -> tuple[object, ...]:
     return threading.active_count(), dict(os.environ), signal.getsignal(signal.SIGTERM), os.fstat(0)[:3]
 
 
-def test_nothing_of_the_agent_stays_behind():
-    before = state_of_this_process()
+def test_nothing_of_the_agent_stays_behind(monkeypatch):
+    before, shut_down, ended = state_of_this_process(), DynamicRendezvousHandler.shutdown, []
+    monkeypatch.setattr(DynamicRendezvousHandler, "shutdown", lambda self: ended.append(shut_down(self)))
     assert start.run_ranks([sys.executable, "-c", "pass"], 2) == 0
     assert state_of_this_process() == before
+    assert ended == [True]
 
 
 def test_a_rank_that_fails_ends_the_job_with_its_error(folder, capfd):
