@@ -327,7 +327,7 @@ class Driver:
         done = len([job for job in self.jobs.values() if job.phase == "done"])
         raise Interrupted(
             f"stopped; {saved}; {done} of {len(self.jobs)} are done",
-            f"go on with: {shell_line('rushkit', 'study', 'run', self.plan.study)}",
+            "the same command goes on from there",
         )
 
 
