@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
-from rushkit.errors import Interrupted, UsageError, did_you_mean, first_few, shell_line, shorten
+from rushkit.errors import Interrupted, UsageError, did_you_mean, first_few, shorten
 from rushkit.run.signals import Stop, graceful_stop
 from rushkit.study.claims import Holder, holder
 from rushkit.study.engines import Engine, LastWord, Submission, Tells, Waits
