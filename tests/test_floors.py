@@ -259,6 +259,15 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "trackers": ({"mirror", "tensorboard", "wandb"},),
     "distributed": ({"leash", "notes", "rendezvous"}, {"ranks", "start"}, {"share"}),
+    "study": (
+        {"claims", "find", "isolation", "job", "places"},
+        {"estimate", "failure", "plan", "stages"},
+        {"derive", "engines", "schema", "state"},
+        {"load", "options", "orders", "outside", "tree", "words"},
+        {"links", "perform", "run"},
+        {"live", "make", "work"},
+        {"worker"},
+    ),
     "report": (
         {"families", "figures", "hit_rate", "search", "table", "words"},
         {"paper"},

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 
 from rushkit.bench import bench_job, race, step_contestants
+from rushkit.data import Dataset, describe
 from rushkit.errors import RushkitError
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
@@ -133,7 +134,8 @@ class Estimator:
         if key not in self._splits:
             try:
                 dataset = components.build_dataset(recipe)
-                self._splits[key] = len(components.load_split(recipe, dataset, split))
+                here = _is_here(recipe, dataset)
+                self._splits[key] = len(components.load_split(recipe, dataset, split)) if here else None
             except RushkitError:
                 self._splits[key] = None
         images = self._splits[key]
@@ -148,6 +150,12 @@ class Estimator:
             except RushkitError:
                 self._seconds[key] = None
         return self._seconds[key]
+
+
+def _is_here(recipe: Recipe, dataset: Dataset) -> bool:
+    """Return whether the splits of a data set can be read as they are: reading one would download what is missing."""
+    data = recipe.data
+    return not getattr(dataset, "url", "") or describe(data.name, recipe.system.data_dir, **data.options).ready
 
 
 def total(costs: Sequence[Cost]) -> tuple[Cost, int]:

@@ -173,9 +173,12 @@ def _rows(table: toml.Table, study: StudyAsked | None, problems: Problems) -> di
     """Return the rows by label; what cannot be read of them is noted."""
     shared = _stages(table.get("stage"), "stage", problems)
     rows: dict[str, Row] = {}
-    tables = toml.tables_in(table.get("row"))
-    for index, row_table in enumerate(tables):
-        key = f"row.{index}"
+    labels: list[object] = []
+    for index, row_table in enumerate(toml.tables_in(table.get("row"))):
+        key, label = f"row.{index}", row_table.get("label")
+        if isinstance(label, str) and label in labels:
+            problems.add(f"{key}.label", f"two rows are called {shorten(label)!r}")
+        labels.append(label)
         own = None
         if "stage" in row_table:
             own = _stages(row_table["stage"], f"{key}.stage", problems)
@@ -185,8 +188,6 @@ def _rows(table: toml.Table, study: StudyAsked | None, problems: Problems) -> di
         stages, keys = shared if own is None else own
         if asked.only_published:
             stages, keys = {}, {}
-        if asked.label in rows:
-            problems.add(f"{key}.label", f"two rows are called {shorten(asked.label)!r}")
         rows[asked.label] = Row(key, asked, tuple(asked.seeds or study.seeds), stages, keys)
         _check_row(rows[asked.label], own is not None, problems)
     if study is not None:

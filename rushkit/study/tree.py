@@ -55,7 +55,9 @@ class Outlook:
         if cost.passes:
             words.append(f"{_words(cost)}{' on this device, one after another' if cost.seconds else ''}")
         if unknown:
-            words.append(f"and passes of {_number(unknown, 'job')} that are not known: their images may not be here")
+            words.append(
+                f"and {_number(unknown, 'job')} whose passes nobody knows in advance, or whose images are not here"
+            )
         return ", ".join(words)
 
 
@@ -115,7 +117,7 @@ def _state(outlook: Outlook, job: str) -> str:
         "waiting": f"for {those}",
         "blocked": f"by {those}",
         "interrupted": "goes on where it stopped",
-        "failed": shorten(standing.failure.message if standing.failure else "", 160),
+        "failed": shorten(" ".join(standing.failure.message.split()) if standing.failure else "", 160),
         "running": standing.holder.in_words() if standing.holder else "",
     }[standing.state]
     again = "; its results are kept, and its weights are needed" if standing.again else ""

@@ -70,8 +70,8 @@ def test_stages_that_wait_for_each_other_are_named():
 
 def test_all_mistakes_come_at_once():
     message = error_of(HEAD + FINE + ROW + "recip = 1\n" + ROW + "seeds = []\n" + '[[stage]]\ndo = "atack"\n')
-    assert message.startswith("the study has 3 errors:")
-    assert len(re.findall(r"^  mine\.toml:\d+: ", message, re.MULTILINE)) == 3
+    assert message.startswith("the study has 4 errors:")
+    assert len(re.findall(r"^  mine\.toml:\d+: ", message, re.MULTILINE)) == 4
 
 
 def test_more_jobs_than_anybody_runs_are_refused_before_they_are_made():
