@@ -99,7 +99,11 @@ def test_a_claim_changes_no_measurement_and_survives_a_stop(cli, runs, monkeypat
 
 
 def test_of_several_ranks_rank_0_alone_brings_the_verdict_and_the_launcher_explains_nothing(folder, capfd):
-    verdict = "from rushkit.cli.audit import _leave\nfrom rushkit.place import take_place\ntake_place()\n_leave(True)"
+    # What Typer makes of Exit is an end of the process with its code.
+    verdict = (
+        "import typer\nfrom rushkit.cli.audit import _leave\nfrom rushkit.place import take_place\ntake_place()\n"
+        "try:\n    _leave(True)\nexcept typer.Exit as verdict:\n    sys.exit(verdict.exit_code)"
+    )
     assert start.run_ranks(program(folder, verdict, f"{verdict}\n{STAY}"), 2) == 1
     assert capfd.readouterr().err == ""
 

@@ -32,6 +32,12 @@ BASE = {
     "runs show": ["nosuch"],
     "runs compare": ["nosuch", "neither"],
     "plugins new": ["mine", "--kind", "noise"],
+    "study plan": ["nosuch"],
+    "study status": ["nosuch"],
+    "study report": ["nosuch"],
+    "study run": ["nosuch"],
+    # Without a job it would do those that standard input names, and end this process with it.
+    "study work": ["--job", "0" * 64, "--runs", "runs"],
 }
 # They compute at once, and take nothing but changes of a recipe.
 LONG = ("demo", "doctor")

@@ -69,6 +69,19 @@ class Command:
         self.events += heard
         return heard
 
+    def kill(self, process: subprocess.Popen[str]) -> list[str]:
+        """Kill a process and its workers, all at once, and return the events until their end that nobody heard yet."""
+        # Stopped first, so that it starts no further one.
+        os.kill(process.pid, signal.SIGSTOP)
+        workers = children_of(process.pid)
+        for pid in (*workers, process.pid):
+            kill(pid)
+        process.communicate()
+        while any(is_alive(pid) for pid in workers):
+            select.select([], [], [], 0.02)
+        # With none left to write, what is in the pipe is all there is.
+        return self.hear(process, 10**6)
+
     def finish(self, process: subprocess.Popen[str]) -> str:
         """Wait for a process to end, and return what it said."""
         self.hear(process, 10**6)
@@ -89,6 +102,22 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def state_of(pid: int) -> list[str]:
+    """The state of a process, its parent, and what else stands behind its name in its status; empty if it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    return []
+
+
+def is_alive(pid: int) -> bool:
+    return (state_of(pid) or ["X"])[0] not in ("Z", "X")
+
+
+def children_of(pid: int) -> list[int]:
+    processes = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return [other for other in processes if state_of(other)[1:2] == [str(pid)]]
+
+
 @pytest.mark.parametrize("kills", [2, pytest.param(10, marks=pytest.mark.slow)])
 def test_a_study_that_is_killed_again_and_again_ends_with_the_same_figures(command, small, kills, monkeypatch):
     """All its processes die at once, at a moment of a seeded draw."""
@@ -100,9 +129,7 @@ def test_a_study_that_is_killed_again_and_again_ends_with_the_same_figures(comma
     for _ in range(kills):
         process = command.start("--jobs", "2")
         heard = command.hear(process, chance.randint(1, 6))
-        for pid in {process.pid, *(int(line.split()[-1]) for line in heard)}:
-            kill(pid)
-        process.communicate()
+        heard += command.kill(process)
         begun = {line.rpartition(" ")[0].partition(" ")[2] for line in heard if line.startswith("begin")}
         assert not begun & done
         plan = command.small.plan
