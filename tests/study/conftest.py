@@ -2,12 +2,12 @@ from __future__ import annotations
 
 import pytest
 from small_studies import Small
-from stage_fixtures import toy_backbone
+from stage_fixtures import tiny, toy_backbone
 from stub_stages import STUBS
 
 from rushkit.study import perform
 
-__all__ = ["toy_backbone"]
+__all__ = ["tiny", "toy_backbone"]
 
 
 @pytest.fixture

@@ -24,8 +24,6 @@ from rushkit.training.cluster import cluster
 from rushkit.training.finetune import finetune
 from rushkit.training.pretrain import pretrain
 
-pytest_plugins = ("stage_fixtures",)
-
 SECTIONS = Recipe.model_fields.keys() - {"schema_version", "name", "system"}
 # It tells which file registered each component, whatever the stage uses.
 RECORDING = ("rushkit.recipe.registered",)
