@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rushkit import registries
 from rushkit.cli.options import Json, Output
 from rushkit.errors import PluginError, UsageError, did_you_mean, shell_line, shorten
-from rushkit.plugin_template.skeleton import REGISTRIES, Kind, plan_plugin, write_plugin
+from rushkit.plugin_template.skeleton import Kind, plan_plugin, write_plugin
 from rushkit.registry import BUILTIN_OWNER, Entry, Registry
 
 if TYPE_CHECKING:
@@ -26,8 +28,26 @@ _USED = {
     "backbone": ("--set", "backbone.name={name}"),
     "objective": ("--set", "{stage}.objective={name}"),
     "attack": ("--type", "{name}"),
+    "engine": ("--engine", "{name}"),
+    "tracker": ("--track", "{name}"),
     "recipe": ("--recipe", "{name}"),
 }
+
+
+class Shown(StrEnum):
+    """The kinds of components that there are."""
+
+    BACKBONE = "backbone"
+    NOISE = "noise"
+    DATASET = "dataset"
+    ATTACK = "attack"
+    OBJECTIVE = "objective"
+    ENGINE = "engine"
+    TRACKER = "tracker"
+    RECIPE = "recipe"
+
+
+_REGISTRIES = {Shown(registry.kind.replace(" ", "")): registry for registry in registries.ALL}
 
 app = typer.Typer(invoke_without_command=True, epilog=EXAMPLE)
 
@@ -47,7 +67,7 @@ def list_plugins(
         return
     from rich.table import Table
 
-    from rushkit import __version__, registries
+    from rushkit import __version__
 
     rows: list[dict[str, str]] = []
     for registry in registries.ALL:
@@ -68,7 +88,7 @@ def list_plugins(
 @app.command("show", epilog="Example: rushkit plugins show uniform")
 def show(
     name: Annotated[str, typer.Argument(help="A registered name, or OWNER/NAME.")],
-    kind: Annotated[Kind | None, typer.Option("--kind", help="Its kind, where several have the name.")] = None,
+    kind: Annotated[Shown | None, typer.Option("--kind", help="Its kind, where several have the name.")] = None,
     json: Json = False,
 ) -> None:
     """A component: what it is, its options with types and defaults, and where it comes from."""
@@ -97,19 +117,19 @@ def new(
     Output(json).result(facts, "\n".join([*lines, plugin.example]))
 
 
-def _registry_of(name: str, kind: Kind | None) -> Registry:
+def _registry_of(name: str, kind: Shown | None) -> Registry:
     """Return the registry of a name. Raises UsageError if no registry has it, or several."""
     if kind is not None:
-        return REGISTRIES[kind]
-    having = [kind for kind, registry in REGISTRIES.items() if name in registry]
+        return _REGISTRIES[kind]
+    having = [kind for kind, registry in _REGISTRIES.items() if name in registry]
     if not having:
-        known = sorted({known for registry in REGISTRIES.values() for known in registry.names()})
+        known = sorted({known for registry in _REGISTRIES.values() for known in registry.names()})
         near = did_you_mean(name, known) or "`rushkit plugins` lists the names, `rushkit recipe list` rushkit's recipes"
         raise UsageError(f"no component is called {shorten(name)!r}", near)
     if len(having) > 1:
         line = shell_line("rushkit", "plugins", "show", name, "--kind", having[0])
         raise UsageError(f"{name!r} names several components: {', '.join(having)}", f"say which: {line}")
-    return REGISTRIES[having[0]]
+    return _REGISTRIES[having[0]]
 
 
 def _shown(found: Description) -> Group:

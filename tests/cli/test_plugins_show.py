@@ -110,7 +110,7 @@ def test_a_name_of_several_owners_asks_for_the_owner(shown, fails, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("unifrom", "did you mean uniform?"), ("qqqqq", "`rushkit plugins` lists the names")]
+    ("name", "hint"), [("unifrom", "did you mean uniform"), ("qqqqq", "`rushkit plugins` lists the names")]
 )
 def test_an_unknown_name_is_told_what_is_near(fails, name, hint):
     said = fails(2, "plugins", "show", name)
