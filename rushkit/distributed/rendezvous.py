@@ -10,7 +10,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from torch.distributed import FileStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]
+from torch.distributed import FileStore, PrefixStore, Store, TCPStore, rendezvous  # type: ignore[attr-defined]
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.place import WAIT, Place
@@ -55,10 +55,10 @@ def _open_store(place: Place, patience: _Patience) -> Store:
         return FileStore(str(Path(place.folder) / f"{_STORE_FILE}.{place.attempt}"), place.world)
     wait = timedelta(seconds=place.wait)
     if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
-        # The agent of torchrun holds the store.
+        # The agent of torchrun holds the store. It may be one for all attempts, with what ranks of the last one wrote.
         _wait_for_listener(place.address, place.port, patience)
-        store: Store = next(rendezvous("env://", timeout=wait))[0]
-        return store
+        store = next(rendezvous("env://", timeout=wait))[0]
+        return PrefixStore(f"rushkit/attempt-{place.attempt}", store)
     host = _LOOPBACK if place.on_one_machine else place.address
     if place.rank:
         _wait_for_listener(host, place.port, patience)
