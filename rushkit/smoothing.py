@@ -20,6 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from rushkit.checked import check_model, check_pixels, checked_images, checked_logits, not_finite
 from rushkit.errors import UsageError
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.passes import MOST
@@ -185,6 +186,11 @@ class SmoothedClassifier(nn.Module):
     def deterministic(self) -> bool:
         """Whether every draw of noise and model is the same, so that one pass stands for all of them."""
         return not self.own_draws and is_deterministic(self.noise)
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What the model answers with."""
+        return answer_kind(self.model)
 
     def __repr__(self) -> str:
         # Without the model's layers, which would hide the noise.

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.smoothing import SmoothedClassifier
 
 
@@ -72,6 +73,11 @@ class _Watched(nn.Module):
         self.training = model.training
         self.model = model
         self._pace = pace
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What the model answers with."""
+        return answer_kind(self.model)
 
     def forward(self, x: Tensor) -> Any:
         """Return what the model returns."""

@@ -25,6 +25,7 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.registry import with_numbers
@@ -410,6 +411,11 @@ class OnePanel(nn.Module):
         super().__init__()
         self.g = g
         self._seed = seed
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What the model answers with."""
+        return answer_kind(self.g)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return log p̄, differentiable: (N, C, H, W) -> (N, K)."""

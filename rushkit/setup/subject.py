@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split, limit_indices
 from rushkit.errors import DataError, UsageError, shell_line
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.repeats import ROWS
 from rushkit.noises import Noise
 from rushkit.recipe.schema import Recipe
@@ -242,6 +243,11 @@ class LowPrecision(nn.Module):
         super().__init__()
         self.network = network
         self._machine = machine
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What the network answers with."""
+        return answer_kind(self.network)
 
     def forward(self, x: Tensor) -> Tensor:
         """Run the network under autocast."""
