@@ -211,7 +211,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"asked"},
     ),
     "exchange": (
-        {"exported", "foreign_bounds", "foreign_model", "published"},
+        {"bystanders", "claims", "exported", "foreign_model", "published"},
+        {"foreign_bounds"},
+        {"other_kinds"},
         {"foreign_file", "foreign_names", "part"},
         {"export_onnx", "export_timm", "plan", "pretrained"},
         {"import_model"},

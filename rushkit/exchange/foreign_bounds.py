@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass, field
 
 from rushkit.errors import CheckpointError
+from rushkit.exchange.bystanders import STAND_INS
 
 ZIP_START = b"PK\x03\x04"
 # Leaves of one tuple with all that it holds; those of a state dict (sizes, strides, arguments) have some dozens.
@@ -41,8 +42,11 @@ _CALLED = frozenset(
         "torch._utils._rebuild_tensor",
         "torch._utils._rebuild_tensor_v2",
         "torch._utils._rebuild_tensor_v3",
+        *STAND_INS,
     }
 )
+# How the bytes of a number are written: with more text it makes room for any number.
+_ENCODE, _NUMBER_CHARACTERS = "_codecs.encode", 16
 # It calls the first of its arguments.
 _CALLS_ITS_FIRST = "torch._tensor._rebuild_from_type_v2"
 _HINT = "no file of torch.save is like this: get it again, from where it was written"
@@ -112,11 +116,13 @@ class _Item:
         leaves: Number of objects visited when it is hashed, compared or printed; 1 except for tuples.
         name: Name of a global, such as ``"torch.Size"``; otherwise empty.
         first: Name of a tuple's first item, if that is a global; otherwise empty.
+        brief: Whether it is a text of a few characters, or a tuple that begins with one.
     """
 
     leaves: int = 1
     name: str = ""
     first: str = ""
+    brief: bool = False
 
 
 _MARK = _Item(0)
@@ -185,9 +191,11 @@ def _follow(stack: _Stack, opcode: pickletools.OpcodeInfo, argument: object) -> 
         case "REDUCE" | "NEWOBJ":
             called, arguments = stack.pop(2)
             for wanted in (called.name, arguments.first if called.name == _CALLS_ITS_FIRST else called.name):
-                if wanted not in _CALLED:
+                if wanted not in _CALLED and not (wanted == _ENCODE and arguments.brief):
                     raise PickledObject(wanted)
             stack.items.append(_Item())
+        case "BINUNICODE" | "SHORT_BINUNICODE" | "UNICODE":
+            stack.items.append(_Item(brief=len(str(argument)) <= _NUMBER_CHARACTERS))
         case _:
             before = opcode.stack_before
             if pickletools.stackslice in before:
@@ -199,4 +207,5 @@ def _follow(stack: _Stack, opcode: pickletools.OpcodeInfo, argument: object) -> 
 
 
 def _tuple(items: list[_Item]) -> _Item:
-    return _Item(1 + sum(item.leaves for item in items), first=items[0].name if items else "")
+    first = items[0] if items else _Item()
+    return _Item(1 + sum(item.leaves for item in items), first=first.name, brief=first.brief)

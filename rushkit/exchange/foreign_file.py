@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, NumericsError, first_few, shell_line, shorten
-from rushkit.exchange.foreign_bounds import PickledObject, archive_names, check_bounds
+from rushkit.exchange.bystanders import standing_in
+from rushkit.exchange.claims import claim_of
+from rushkit.exchange.foreign_bounds import PickledObject, check_bounds
+from rushkit.exchange.other_kinds import converted_name, refuse_other_kinds
 from rushkit.paths import read_file, reason
 from rushkit.results.imported import Origin
 
 # What trainers call the part of their file that has the weights; the first one that is there is taken.
-CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module")
+CONTAINERS = ("state_dict", "model_state_dict", "model", "net", "network", "weights", "params", "module", "teacher")
 _WIDE = (torch.float16, torch.bfloat16, torch.float64)
 # The pickle protocol in files of torch.save from before they were zip archives.
 _TORCH_PROTOCOL = 2
@@ -70,14 +73,10 @@ def read_foreign(path: str | Path) -> ForeignWeights:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}", "check the path") from error
     if not data:
         raise CheckpointError(f"{path} is empty", "the download or copy failed: get the file again")
-    start = data[:512].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml")):
-        raise CheckpointError(f"{path} is a web page, not weights", "download the file itself, not the page about it")
-    if start.startswith(b"version https://git-lfs"):
-        raise CheckpointError(f"{path} is a pointer of Git LFS, not weights", "fetch the file itself: git lfs pull")
+    refuse_other_kinds(path, data)
     digest = hashlib.sha256(data).hexdigest()
     notes: list[str] = []
-    beside: set[str] = set()
+    beside: dict[str, Any] = {}
     if data[8:9] == b"{":
         stored = _safetensors(path, data)
     else:
@@ -85,15 +84,23 @@ def read_foreign(path: str | Path) -> ForeignWeights:
     _check_sizes(stored, len(data), path)
     tensors, converted = as_float32(stored, str(path))
     origin = Origin(file=str(path), sha256=digest, renamed={}, ignored=[], notes=[*notes, *converted])
-    return ForeignWeights(tensors, origin, beside=frozenset(beside))
+    return ForeignWeights(tensors, origin.with_changes(claim=claim_of(beside)), beside=frozenset(beside))
 
 
 def how_to_convert(path: Path) -> str:
-    """Explain how the owner of a file that holds more than tensors can convert it."""
+    """Explain how the owner of a file that holds more than tensors can convert it.
+
+    The line keeps the dictionaries of a file with their tensors, numbers and texts, and the state dict of each module.
+    """
+    kept = (
+        "{k: w for k, v in m.items() if (w := keep(v)) is not None} if isinstance(m, dict) else "
+        'keep(m.state_dict()) if hasattr(m, "state_dict") else m if torch.is_tensor(m) or type(m) in (int, str) else '
+        "float(m) if isinstance(m, float) else None"
+    )
     code = (
-        f'import torch; m = torch.load({json.dumps(str(path))}, map_location="cpu", weights_only=False); '
-        'm = m.get("state_dict", m.get("model", m)) if isinstance(m, dict) else m; '
-        'torch.save(m.state_dict() if hasattr(m, "state_dict") else dict(m), "weights.pt")'
+        f"import torch; keep = lambda m: {kept}; "
+        f'm = torch.load({json.dumps(str(path))}, map_location="cpu", weights_only=False); '
+        f"torch.save(keep(m), {json.dumps(converted_name(path))})"
     )
     return (
         "such a file can run code when it is opened, so rushkit does not; if you trust it, convert it where it was "
@@ -112,17 +119,12 @@ def _safetensors(path: Path, data: bytes) -> dict[str, Tensor]:
 
 
 def _torch_load(path: Path, data: bytes) -> Any:
-    if any(name.endswith("constants.pkl") for name in archive_names(data)):
-        raise CheckpointError(
-            f"{path} is a TorchScript archive, which holds code",
-            "save its weights alone, where it was written:\n"
-            f"python -c \"import torch; torch.save(torch.jit.load({str(path)!r}).state_dict(), 'weights.pt')\"",
-        )
     if data[:1] == b"\x80" and data[1:2] > bytes([_TORCH_PROTOCOL]):
         raise CheckpointError(f"{path} is a pickle that torch.save did not write", how_to_convert(path))
     try:
         check_bounds(data, str(path))
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        with standing_in():
+            return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except CheckpointError:
         raise
     except PickledObject as error:
@@ -146,10 +148,10 @@ def _objects(path: Path, name: str) -> CheckpointError:
     return CheckpointError(f"{path} holds pickled objects beside tensors{what}", how_to_convert(path))
 
 
-def _state_dict(content: Any, path: Path, notes: list[str], beside: set[str]) -> dict[str, Tensor]:
+def _state_dict(content: Any, path: Path, notes: list[str], beside: dict[str, Any]) -> dict[str, Tensor]:
     """Return the state dict inside the containers that torch.load returned.
 
-    Sentences on what was skipped are added to ``notes``, the keys beside the containers to ``beside``.
+    Sentences on what was skipped are added to ``notes``, what stands beside the containers to ``beside``.
     """
     head: dict[str, Tensor] = {}
     # Each pass adds one sentence.
@@ -157,7 +159,9 @@ def _state_dict(content: Any, path: Path, notes: list[str], beside: set[str]) ->
         name = next((key for key in CONTAINERS if isinstance(content.get(key), Mapping)), None)
         if name is None:
             break
-        beside.update(key for key in content if isinstance(key, str) and key != name)
+        for key, value in content.items():
+            if isinstance(key, str) and key != name:
+                beside.setdefault(key, value)
         head = _head_beside(content)
         others = _keys(key for key in content if key != name and not (head and key == _HEAD_BESIDE))
         notes.append(

@@ -19,7 +19,21 @@ from rushkit.recipe import toml
 from rushkit.recipe.toml import Table
 
 # Wrappers whose name stands before that of every tensor: DataParallel, torch.compile, Lightning, and what people write.
-WRAPPERS = ("module", "_orig_mod", "model", "encoder", "backbone", "net", "network", "base_model")
+WRAPPERS = (
+    "module",
+    "_orig_mod",
+    "model",
+    "encoder",
+    "backbone",
+    "net",
+    "network",
+    "base_model",
+    "encoder_q",
+    "base_encoder",
+    "teacher",
+    "student",
+    "trunk",
+)
 # What normalisation layers in front of a model call their figures.
 _MEANS, _STDS = ("means", "mean", "mu"), ("sds", "std", "stds", "sigma")
 _COUNTER = "num_batches_tracked"

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from rushkit import data
 from rushkit.errors import first_few
+from rushkit.exchange.claims import LEAST_PROBABILITY, chance_of_claim
 from rushkit.exchange.plan import Plan
 from rushkit.noises.none import NoNoise
 from rushkit.results.imported import CleanCheck, Imported
@@ -15,6 +16,8 @@ from rushkit.run.folder import Run
 from rushkit.setup.components import data_name
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.subject import Subject
+
+_QUESTION = "is it the normalisation (--mean, --std), the order of the classes, the image size, the backbone's options?"
 
 
 def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
@@ -48,7 +51,10 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
 
 
 def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
-    """Measure clean accuracy without noise, and warn where it is that of guessing; None if the data is missing."""
+    """Measure clean accuracy without noise; None if the data is missing.
+
+    It warns where the accuracy is that of guessing, or contradicts what the file claims.
+    """
     recipe = plan.recipe
     name = data_name(recipe)
     described = data.describe(recipe.data.name, recipe.system.data_dir, **recipe.data.options)
@@ -65,7 +71,15 @@ def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
     if row["low"] <= chance:
         run.speaker.warn(
             f"clean accuracy is {percent(row['accuracy'])} % on {len(split)} images, where always saying the "
-            f"commonest class has {percent(chance)} %: is it the normalisation (--mean, --std), the order of the "
-            "classes, the image size, the backbone's options?"
+            f"commonest class has {percent(chance)} %: {_QUESTION}"
         )
-    return CleanCheck(data=split.name, chance=chance, **row)
+    claim, claim_chance = plan.origin.claim, None
+    if claim is not None:
+        claim_chance = chance_of_claim(claim, row["correct"], len(split))
+        if claim_chance < LEAST_PROBABILITY:
+            run.speaker.warn(
+                f"the file says {claim.key}: {percent(claim.accuracy)} %, and here "
+                f"{percent(row['accuracy'])} % of {len(split)} clean images are right; if the claim held for {name}, "
+                f"so few would be right once in a thousand imports or less: {_QUESTION}"
+            )
+    return CleanCheck(data=split.name, chance=chance, claim_chance=claim_chance, **row)

@@ -23,6 +23,9 @@ _ADVCL_HEADS = frozenset({"fc_002", "fc_010", "fc_050", "fc_100", "fc_500", "hea
 # solo-learn's and DeACL's, beside encoder and classifier.
 _SOLO_PARTS = frozenset({"projector", "predictor", "prototypes", "queue", "queue_y", "queue_ptr", "classifier_adv"})
 _MOMENTUM = "momentum_"
+# What MoCo keeps beside its two encoders, and what DINO's and MoCo's networks end with in pre-training.
+_BESIDE_MOCO = frozenset({"queue", "queue_ptr", "predictor"})
+_DINO_HEAD = ("head.mlp.", "head.last_layer.", "dino_head.", "ibot_head.")
 _SHOWN = 10
 
 
@@ -115,13 +118,53 @@ def _is_solo_part(first: str) -> bool:
     return first in _SOLO_PARTS or first.startswith(_MOMENTUM)
 
 
+@dataclass(frozen=True)
+class _Twins:
+    """Two encoders of one file, of which one is meant to be used.
+
+    Attributes:
+        taken: The first part of the names of that one.
+        left: That of the other.
+        beside: First parts of what may stand beside them.
+        projector: First parts of what the encoder ends with in pre-training.
+        user: Whose evaluation takes it.
+    """
+
+    taken: str
+    left: str
+    beside: frozenset[str] = frozenset()
+    projector: tuple[str, ...] = ()
+    user: str = ""
+
+    def are_in(self, firsts: set[str]) -> bool:
+        """Whether a file whose names begin so has the two, or one of them beside what only such a file has."""
+        pair = {self.taken, self.left}
+        return self.taken in firsts and firsts <= pair | self.beside and firsts != {self.taken}
+
+
+_DYNACL = _Twins("encoder_k", "encoder_q", user="DynACL")
+_TWINS = (
+    _Twins("encoder_q", "encoder_k", _BESIDE_MOCO, ("fc",), "MoCo"),
+    _Twins("base_encoder", "momentum_encoder", _BESIDE_MOCO, ("fc", "head"), "MoCo v3"),
+    _Twins("teacher", "student", user="DINO"),
+)
+
+
 def _momentum_encoder(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-    """Take DynACL's momentum encoder, which its authors evaluate and release."""
-    if _firsts(tensors) != {"encoder_q", "encoder_k"} or not _sets(tensors):
+    """Take the one of two encoders that the authors of MoCo, DINO or DynACL evaluate and release."""
+    firsts = _firsts(tensors)
+    choices = (_DYNACL,) if _sets(tensors) else _TWINS
+    twins = next((twins for twins in choices if twins.are_in(firsts)), None)
+    if twins is None:
         return tensors
-    notes.append("the momentum encoder 'encoder_k' is taken, as DynACL's evaluation does; 'encoder_q' is left")
-    before = "encoder_k."
-    return {name.removeprefix(before): tensor for name, tensor in tensors.items() if name.startswith(before)}
+    before, left = f"{twins.taken}.", sorted(firsts - {twins.taken})
+    inner = {name.removeprefix(before): tensor for name, tensor in tensors.items() if name.startswith(before)}
+    kept = {name: tensor for name, tensor in inner.items() if name.partition(".")[0] not in twins.projector}
+    projector = f"; its projector, {len(inner) - len(kept)} tensors, too" if len(kept) < len(inner) else ""
+    notes.append(
+        f"{twins.taken!r} is taken, as {twins.user}'s evaluation does; left: {', '.join(map(repr, left))}{projector}"
+    )
+    return kept
 
 
 def _without_parts(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
@@ -134,14 +177,17 @@ def _without_parts(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Te
         left |= firsts & _ADVCL_HEADS
         # The finetuning code's network has an untrained layer of this name; the head it trains stands beside it.
         left |= firsts & {"linear"} if "classifier" in firsts else set()
-    projector = "fc.fc1.weight" in tensors and bool(_sets(tensors))
+    projectors: tuple[str, ...] = _DINO_HEAD
+    if "fc.fc1.weight" in tensors and _sets(tensors):
+        projectors = (*projectors, "fc.")
     kept = {
         name: tensor
         for name, tensor in tensors.items()
-        if name.partition(".")[0] not in left and not (projector and name.startswith("fc."))
+        if name.partition(".")[0] not in left and not name.startswith(projectors)
     }
     if len(kept) < len(tensors):
-        words = sorted(shorten(first) for first in left) + (["fc (a projector)"] if projector else [])
+        ends = {name.partition(".")[0] for name in tensors if name.startswith(projectors)}
+        words = sorted(shorten(first) for first in left) + [f"{end} (a projector)" for end in sorted(ends - left)]
         listed = first_few(words, _SHOWN)
         notes.append(f"of pre-training and left out ({len(tensors) - len(kept)} tensors): {listed}")
     return kept

@@ -13,6 +13,18 @@ from rushkit.results.base import Count, Number, Record, Share, StageResults, che
 _SHOWN_DIGITS = 12
 
 
+class Claim(Record):
+    """The accuracy that a foreign file states for itself.
+
+    Attributes:
+        key: What the file calls it, such as ``"best_prec1"``.
+        accuracy: The share.
+    """
+
+    key: str
+    accuracy: Share
+
+
 class Origin(Record):
     """The origin of imported weights: a file and its hash, or the name of pretrained weights.
 
@@ -25,6 +37,7 @@ class Origin(Record):
         renamed: The user's renaming rules: pattern -> replacement.
         ignored: Tensors that were left out at the user's request.
         notes: Sentences on how the weights were converted.
+        claim: The accuracy that the file states; None where it states none.
     """
 
     file: str = ""
@@ -35,6 +48,7 @@ class Origin(Record):
     renamed: dict[str, str]
     ignored: list[str]
     notes: list[str]
+    claim: Claim | None = None
 
     def in_words(self) -> str:
         """Return the origin in words, such as ``"resnet.pt (sha256 0123456789ab)"``."""
@@ -51,6 +65,7 @@ class CleanCheck(Record):
         images: Number of images.
         chance: Accuracy of always predicting the most common class.
         correct, accuracy, low, high, confidence: As in ``evaluation.Accuracy``.
+        claim_chance: Probability of at most so many right answers if the file's claim held; None without a claim.
     """
 
     data: str
@@ -61,6 +76,7 @@ class CleanCheck(Record):
     low: Share
     high: Share
     confidence: Share
+    claim_chance: Share | None = None
 
     @model_validator(mode="after")
     def _adds_up(self) -> Self:

@@ -183,7 +183,7 @@ class TestPage:
     def test_every_command_works_as_pasted(self, cli, weights):
         content = torch.load(weights, weights_only=True)
         torch.save(content, "cohen.pt")
-        keys = {name.replace("model.", "encoder_q."): tensor for name, tensor in content.items()}
+        keys = {f"encoder_q.{name.removeprefix('model.')}": tensor for name, tensor in content.items()}
         torch.save(keys | {"queue": torch.zeros(3), "queue_ptr": torch.zeros(1)}, "moco.pt")
         block = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[0]
         # On the embedded digits, with a small network, and less of everything.

@@ -86,9 +86,9 @@ def test_a_pickled_object_is_not_run_and_its_conversion_works(tmp_path, monkeypa
     *command, code = shlex.split(line)
     assert command == ["python", "-c"]
     monkeypatch.chdir(tmp_path)
-    exec(code)
+    exec(code, {})
     assert (tmp_path / "harm").exists()
-    assert read_foreign(tmp_path / "weights.pt").tensors.keys() == TENSORS.keys()
+    assert read_foreign(tmp_path / f"{path.stem}-converted.pt").tensors.keys() == TENSORS.keys()
 
 
 def test_a_whole_module_is_named(tmp_path):

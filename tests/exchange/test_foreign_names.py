@@ -128,11 +128,11 @@ class TestRules:
         assert renamed_key(name, old, new).replace("..", ".") == expected
 
     def test_renames_and_ignores_are_said(self):
-        named = prefixed("trunk.") | {"queue.0": torch.zeros(2), "queue.1": torch.zeros(2)}
-        found = fit(named, rename={"trunk": ""}, ignore=["queue*"])
+        named = prefixed("tronco.") | {"queue.0": torch.zeros(2), "queue.1": torch.zeros(2)}
+        found = fit(named, rename={"tronco": ""}, ignore=["queue*"])
         assert_all_found(found)
         assert found.ignored == ("queue.0", "queue.1")
-        assert "6 names have 'trunk' changed to ''" in found.notes
+        assert "6 names have 'tronco' changed to ''" in found.notes
 
     def test_what_is_ignored_may_uncover_a_wrapper(self):
         named = prefixed("backbone.") | {"projector.0.weight": torch.zeros(9, 9)}
@@ -187,10 +187,10 @@ class TestMisfits:
         assert "--rename bn2=bn1" in text
 
     def test_the_suggested_rename_mends_a_prefix(self):
-        with pytest.raises(CheckpointError, match="--rename trunk=,") as caught:
-            fit(prefixed("trunk."))
+        with pytest.raises(CheckpointError, match="--rename tronco=,") as caught:
+            fit(prefixed("tronco."))
         assert "missing (4 of 4)" in str(caught.value)
-        assert_all_found(fit(prefixed("trunk."), rename={"trunk": ""}))
+        assert_all_found(fit(prefixed("tronco."), rename={"tronco": ""}))
 
     def test_one_tensor_that_is_missing_is_enough(self):
         named = tensors()

@@ -263,6 +263,19 @@ def test_clean_accuracy_is_that_of_the_original_and_one_of_guessing_is_a_warning
     assert len(warnings) == 2
 
 
+@pytest.mark.parametrize(("stated", "warned"), [(91.78, True), (0.9178, True), (2.5, False), (None, False)])
+def test_an_accuracy_that_the_file_claims_is_compared(make, theirs, tmp_path, warnings, stated, warned):
+    path = tmp_path / "claimed.pt"
+    torch.save({"state_dict": theirs.state_dict()} | ({} if stated is None else {"best_prec1": stated}), path)
+    results = json.loads((make(path, "toy", check=40).path / "results.json").read_text())
+    claim = results["imported"].get("claim")
+    assert claim == (None if stated is None else {"key": "best_prec1", "accuracy": stated / (100 if stated > 1 else 1)})
+    chance = results["clean"].get("claim_chance")
+    assert (chance is not None and chance < 0.001) == warned
+    assert [text for text in warnings if "the file says best_prec1: 91.8 %" in text] == warnings[1:] * warned
+    assert len(warnings) == 1 + warned
+
+
 def test_data_that_is_not_here_is_not_checked_on(make, theirs, tmp_path, warnings):
     changes = ("data.name=cifar10", f"system.data_dir={tmp_path}")
     run = make(theirs, "toy", "data.image_size=32", *changes, check=40)

@@ -80,7 +80,7 @@ class TestBatchNormSets:
         made = plan({"epoch": 1000, "state_dict": state})
         own = {name.removeprefix("encoder_k."): tensor for name, tensor in state.items() if "encoder_k" in name}
         assert_same(made, public.features(own, public.ACL, images(), 1))
-        assert "the momentum encoder 'encoder_k' is taken" in said(made)
+        assert "'encoder_k' is taken, as DynACL's evaluation does" in said(made)
         assert made.origin.branch == "adversarial"
         assert made.recipe.backbone.mean == list(public.IMAGENET[0])
 
@@ -124,6 +124,63 @@ class TestBatchNormSets:
         assert "the file has one BatchNorm set, that of the clean branch" in said(made)
         with pytest.raises(UsageError, match=r"--branch adversarial: the file has no such set .* \(it has: clean\)"):
             plan({"state_dict": state}, branch="adversarial")
+
+
+class TestTwoEncoders:
+    PLAIN = public.Naming()
+
+    def encoder(self, seed):
+        return public.resnet18(self.PLAIN, seed)
+
+    def assert_taken(self, made, state):
+        assert_same(made, public.features(state, self.PLAIN, images()))
+
+    @pytest.mark.parametrize("momentum", [True, False])
+    @pytest.mark.parametrize("prefix", ["", "module."])
+    def test_of_moco_the_query_encoder_without_its_projector(self, plan, momentum, prefix):
+        state = under("encoder_q", self.encoder(1) | under("fc", public.linear(512, 10, 20)))
+        state |= under("encoder_k", self.encoder(2) | under("fc", public.linear(512, 10, 21))) if momentum else {}
+        state |= {"queue": torch.zeros(10, 64), "queue_ptr": torch.zeros(1, dtype=torch.int64)}
+        content = {"arch": "resnet18", "state_dict": {f"{prefix}{name}": tensor for name, tensor in state.items()}}
+        made = plan(content)
+        self.assert_taken(made, self.encoder(1))
+        assert "'encoder_q' is taken, as MoCo's evaluation does" in said(made)
+        assert "its projector, 2 tensors" in said(made)
+        # Its last layer has as many outputs as the data has classes, and is no classifier all the same.
+        with pytest.raises(CheckpointError, match="no one linear layer"):
+            plan(content, encoder_only=False)
+
+    def test_of_moco_v3_the_base_encoder(self, plan):
+        head = under("fc.0", public.linear(512, 64, 22)) | under("fc.1", public.norm(64, 23))
+        state = under("module.base_encoder", self.encoder(3) | head)
+        state |= under("module.momentum_encoder", self.encoder(4) | head)
+        state |= under("module.predictor.0", public.linear(64, 64, 24))
+        made = plan({"state_dict": state})
+        self.assert_taken(made, self.encoder(3))
+        assert "left: 'momentum_encoder', 'predictor'" in said(made)
+
+    @pytest.mark.parametrize("inside", [True, False])
+    def test_of_dino_the_teacher(self, plan, inside):
+        projector = under("head.mlp.0", public.linear(512, 64, 25)) | {
+            "head.last_layer.weight_g": torch.ones(9, 1),
+            "head.last_layer.weight_v": torch.ones(9, 64),
+        }
+        student, teacher = (under("backbone", self.encoder(seed)) | projector for seed in (5, 6))
+        named = {"student": under("module", student), "teacher": teacher}
+        content = named | {"epoch": 3} if inside else under("student", student) | under("teacher", teacher)
+        made = plan(content)
+        self.assert_taken(made, self.encoder(6))
+        assert "head (a projector)" in said(made)
+        assert ("the weights are taken from its 'teacher'" if inside else "'teacher' is taken") in said(made)
+
+    @pytest.mark.parametrize("prefix", ["teacher", "trunk", "student", "encoder_q", "base_encoder", "teacher.backbone"])
+    def test_one_encoder_under_any_of_their_names(self, plan, prefix):
+        self.assert_taken(plan(under(prefix, self.encoder(7))), self.encoder(7))
+
+    def test_two_encoders_of_no_known_code_are_not_chosen_between(self, plan):
+        state = under("first", self.encoder(8)) | under("second", self.encoder(9))
+        with pytest.raises(CheckpointError, match="without a place"):
+            plan(state)
 
 
 SMALL = {

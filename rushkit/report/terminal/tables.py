@@ -208,6 +208,8 @@ def import_table(results: Imported) -> RenderableType:
             f"{accuracy_words(clean)} on {clean.images} images of {clean.data}, without noise; "
             f"always saying the commonest class has {percent(clean.chance)}"
         )
+    if origin.claim is not None:
+        rows["the file's own claim %"] = f"{percent(origin.claim.accuracy)} ({origin.claim.key})"
     return _facts(f"imported {results.makes} {results.recipe}", rows)
 
 
