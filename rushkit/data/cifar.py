@@ -1,24 +1,31 @@
-"""CIFAR-10 and CIFAR-100 from the official binary files: label bytes, then 3072 bytes of pixels, planes R, G, B.
+"""CIFAR-10 and CIFAR-100 from the official files: in the binary layout, or in the python layout that torchvision has.
+
+A record of a binary file is label bytes, then 3072 bytes of pixels, planes R, G, B. The python layout has the same
+images in the same order; see ``cifar_batches``.
 
 A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009. https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, TypeVar
 
-from rushkit.data.download import Archive, Source
-from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
+import numpy as np
+from numpy.typing import NDArray
+
+from rushkit.data.cifar_batches import BatchFile, read_label_names
+from rushkit.data.download import Archive, Source, first_folder
+from rushkit.data.files import Check, RecordFile, known_split, locate, read_names, verify_labels
 from rushkit.data.memory import Split
 from rushkit.data.progress import Progress
 from rushkit.errors import DataError
-from rushkit.paths import expand
+from rushkit.paths import is_file, reason
 
-if TYPE_CHECKING:
-    pass
+logger = logging.getLogger("rushkit.data")
 
 IMAGE_SIZE = 32
 PIXELS = 3 * IMAGE_SIZE * IMAGE_SIZE
@@ -48,17 +55,48 @@ CIFAR100_FINE = (
 
 @dataclass(frozen=True)
 class Labels:
-    """One of the label bytes of a record.
+    """One of the kinds of labels.
 
     Attributes:
-        column: Which byte of the record.
+        column: Which byte of a binary record.
         names_file: The official list of names, below the root.
         names: The same list, for where the file is missing.
+        key: The key of the labels in a batch of the python layout.
+        names_key: The key of the names in its list of names.
     """
 
     column: int
     names_file: str
     names: tuple[str, ...]
+    key: str
+    names_key: str
+
+
+@dataclass(frozen=True)
+class PythonLayout:
+    """The files of the python layout.
+
+    Attributes:
+        url: Official address of the archive.
+        md5: Official checksum of the archive.
+        parts: The files of each split, in order.
+        names_file: The list of names, below the root.
+    """
+
+    url: str
+    md5: str
+    parts: Mapping[str, tuple[BatchFile, ...]]
+    names_file: str
+
+    @property
+    def folder(self) -> str:
+        """The folder of the files, below the root."""
+        return self.names_file.partition("/")[0]
+
+    @property
+    def archive(self) -> Archive:
+        """The archive with every file of every split."""
+        return Archive(self.url, self.md5, _joined(self.parts), (self.names_file,))
 
 
 @dataclass(frozen=True)
@@ -67,10 +105,11 @@ class Layout:
 
     Attributes:
         name: The registered name.
-        url: Official address of the archive.
-        md5: Official checksum of the archive.
-        parts: The files of each split, in order.
+        url: Official address of the archive of the binary layout.
+        md5: Official checksum of that archive.
+        parts: The binary files of each split, in order.
         labels: The kinds of labels; the first is the default.
+        python: The same images in the python layout.
         first_labels: First labels (of the first kind) of some official files, which tell the official order.
     """
 
@@ -79,16 +118,30 @@ class Layout:
     md5: str
     parts: Mapping[str, tuple[RecordFile, ...]]
     labels: Mapping[str, Labels]
+    python: PythonLayout
     first_labels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def archive(self) -> Archive:
         """The archive with every file of every split."""
-        files = tuple(file for part in self.parts.values() for file in part)
-        return Archive(self.url, self.md5, files, tuple(kind.names_file for kind in self.labels.values()))
+        names_files = tuple(kind.names_file for kind in self.labels.values())
+        return Archive(self.url, self.md5, _joined(self.parts), names_files)
+
+    @property
+    def folders(self) -> tuple[str, str]:
+        """The folders of the binary and of the python layout, below the root."""
+        return _joined(self.parts)[0].path.partition("/")[0], self.python.folder
 
 
-_BIN = "cifar-10-batches-bin"
+File = TypeVar("File")
+
+
+def _joined(parts: Mapping[str, tuple[File, ...]]) -> tuple[File, ...]:
+    return tuple(file for part in parts.values() for file in part)
+
+
+_BIN, _PY = "cifar-10-batches-bin", "cifar-10-batches-py"
+_KEYS = {"fine": ("labels", 10)}
 CIFAR10 = Layout(
     name="cifar10",
     url="https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
@@ -97,14 +150,24 @@ CIFAR10 = Layout(
         "train": tuple(RecordFile(f"{_BIN}/data_batch_{i}.bin", 1 + PIXELS, 10_000) for i in range(1, 6)),
         "test": (RecordFile(f"{_BIN}/test_batch.bin", 1 + PIXELS, 10_000),),
     },
-    labels={"fine": Labels(0, f"{_BIN}/batches.meta.txt", CIFAR10_CLASSES)},
+    labels={"fine": Labels(0, f"{_BIN}/batches.meta.txt", CIFAR10_CLASSES, "labels", "label_names")},
+    python=PythonLayout(
+        url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+        md5="c58f30108f718f92721af3b95e74349a",
+        parts={
+            "train": tuple(BatchFile(f"{_PY}/data_batch_{i}", 10_000, _KEYS) for i in range(1, 6)),
+            "test": (BatchFile(f"{_PY}/test_batch", 10_000, _KEYS),),
+        },
+        names_file=f"{_PY}/batches.meta",
+    ),
     first_labels={
         f"{_BIN}/data_batch_1.bin": (6, 9, 9, 4, 1, 1, 2, 7, 8, 3),
         f"{_BIN}/test_batch.bin": (3, 8, 8, 0, 6, 6, 1, 6, 3, 1),
     },
 )
 
-_BIN100 = "cifar-100-binary"
+_BIN100, _PY100 = "cifar-100-binary", "cifar-100-python"
+_KEYS100 = {"fine": ("fine_labels", 100), "coarse": ("coarse_labels", 20)}
 CIFAR100 = Layout(
     name="cifar100",
     url="https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
@@ -114,102 +177,171 @@ CIFAR100 = Layout(
         "test": (RecordFile(f"{_BIN100}/test.bin", 2 + PIXELS, 10_000),),
     },
     labels={
-        "fine": Labels(1, f"{_BIN100}/fine_label_names.txt", CIFAR100_FINE),
-        "coarse": Labels(0, f"{_BIN100}/coarse_label_names.txt", CIFAR100_COARSE),
+        "fine": Labels(1, f"{_BIN100}/fine_label_names.txt", CIFAR100_FINE, "fine_labels", "fine_label_names"),
+        "coarse": Labels(
+            0, f"{_BIN100}/coarse_label_names.txt", CIFAR100_COARSE, "coarse_labels", "coarse_label_names"
+        ),
     },
+    python=PythonLayout(
+        url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+        md5="eb9058c3a382ffc7106e4002c42a8d85",
+        parts={
+            "train": (BatchFile(f"{_PY100}/train", 50_000, _KEYS100),),
+            "test": (BatchFile(f"{_PY100}/test", 10_000, _KEYS100),),
+        },
+        names_file=f"{_PY100}/meta",
+    ),
     first_labels={f"{_BIN100}/train.bin": (19, 29, 0, 11, 1)},
 )
 
 
-def cifar10(root: str) -> Cifar:
+def cifar10(root: str, path: str = ".") -> Cifar:
     """CIFAR-10: 50000 training and 10000 test images of 10 classes, 32x32.
 
     Args:
-        root: Folder that has, or is to have, ``cifar-10-batches-bin/``.
+        root: The folder of data sets.
+        path: Folder that has, or is to have, ``cifar-10-batches-bin/`` or ``cifar-10-batches-py/``; or one of these
+            itself, or an official archive. Below the root, or absolute.
     """
-    return Cifar(CIFAR10, root)
+    return Cifar(CIFAR10, root, path)
 
 
-def cifar100(root: str, labels: Literal["fine", "coarse"] = "fine") -> Cifar:
+def cifar100(root: str, path: str = ".", labels: Literal["fine", "coarse"] = "fine") -> Cifar:
     """CIFAR-100: 50000 training and 10000 test images of 100 classes in 20 superclasses, 32x32.
 
     Args:
-        root: Folder that has, or is to have, ``cifar-100-binary/``.
+        root: The folder of data sets.
+        path: Folder that has, or is to have, ``cifar-100-binary/`` or ``cifar-100-python/``; or one of these
+            itself, or an official archive. Below the root, or absolute.
         labels: The 100 classes, or the 20 superclasses.
     """
-    return Cifar(CIFAR100, root, labels)
+    return Cifar(CIFAR100, root, path, labels)
 
 
 class Cifar:
-    """CIFAR-10 or CIFAR-100 under a root."""
+    """CIFAR-10 or CIFAR-100 under a root, in whichever of the two layouts it is there.
+
+    The binary files come first, then the python ones, then an archive of either on this disk, then the network.
+    """
 
     image_size = IMAGE_SIZE
 
-    def __init__(self, layout: Layout, root: str, labels: str = "fine") -> None:
+    def __init__(self, layout: Layout, root: str, path: str = ".", labels: str = "fine") -> None:
+        place, archive = locate(root, path, layout.folders)
+        is_python = archive is not None and _first_folder(archive) == layout.python.folder
         self.name = layout.name
         self.splits = tuple(layout.parts)
-        self.source = Source(layout.name, expand(root), layout.archive)
+        self.source = Source(layout.name, place, layout.archive, None if is_python else archive)
         self.url = layout.url
+        self._python = Source(layout.name, place, layout.python.archive, archive if is_python else None)
         self._layout = layout
         self._labels = layout.labels[labels]
+        self._kind = labels
 
     def __repr__(self) -> str:
         return f"Cifar({self.name!r}, root={str(self.source.root)!r})"
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """The names in the official list, or else the built-in ones."""
-        return read_names(self.source.root / self._labels.names_file, self._labels.names)
+        """The names in the official list of the layout that is there, or else the built-in ones."""
+        kind, binary = self._labels, self.source.root / self._labels.names_file
+        pickled = self.source.root / self._layout.python.names_file
+        if not is_file(binary) and is_file(pickled):
+            return read_label_names(pickled, kind.names_key, len(kind.names))
+        return read_names(binary, kind.names)
 
     def split(self, name: str) -> Split:
         """Read ``train`` or ``test`` into memory: uint8 (N, 3, 32, 32), int64 (N,).
 
         Raises:
             UsageError: no such split.
-            DataError: a file is missing and cannot be downloaded, short or long, or has a label out of range.
+            DataError: a file is missing and cannot be downloaded, short or long, has a label out of range, or is no
+                plain data.
         """
         import torch
 
         known_split(self.name, name, self.splits)
-        files = self._layout.parts[name]
-        self.source.ensure(files)
+        files = self._files(name)
         total = sum(file.records for file in files)
         images = torch.empty(total, 3, IMAGE_SIZE, IMAGE_SIZE, dtype=torch.uint8)
         labels = torch.empty(total, dtype=torch.int64)
         start = 0
         for file in files:
-            records = torch.from_numpy(file.read(self.source.root))
-            file_labels = records[:, self._labels.column].long()
-            verify_labels(file_labels.numpy(), 0, len(self._labels.names) - 1, self.source.root / file.path)
-            stop = start + len(records)
-            images[start:stop] = records[:, -PIXELS:].reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
-            labels[start:stop] = file_labels
+            pixels, file_labels = self._read(file)
+            stop = start + len(pixels)
+            images.numpy()[start:stop] = pixels.reshape(-1, 3, IMAGE_SIZE, IMAGE_SIZE)
+            labels.numpy()[start:stop] = file_labels[self._kind]
             start = stop
         return Split(images, labels, f"{self.name}/{name}")
 
     def check(self) -> list[Check]:
         """Check each file: its length, its labels, and whether its records are in the official order."""
-        files = self.source.archive.files
-        return [
-            self._check_labels(file, check) if check.usable else check
-            for file, check in zip(files, self.source.check(), strict=True)
-        ]
+        binary, python = self.source.check(), self._python.check()
+        folder = self.source.root / self._layout.python.folder
+        has_binary, has_python = (any(check.status != "missing" for check in checks) for checks in (binary, python))
+        if has_binary or not has_python:
+            if not has_binary and (archive := self.source.check_archive() or self._python.check_archive()):
+                return [archive]
+            checks = self._check_files(self._layout.parts, binary)
+            return [*checks, Check(str(folder), "ok", "not read: the binary files are")] if has_python else checks
+        return self._check_files(self._layout.python.parts, python)
 
     def fetch(self, progress: Progress | None = None) -> None:
         """Download what is missing; see ``Source.fetch``."""
-        self.source.fetch(progress)
+        if not all(check.usable for check in self.check()):
+            self.source.fetch(progress)
 
-    def _check_labels(self, file: RecordFile, check: Check) -> Check:
-        first = self._layout.first_labels.get(file.path)
+    def _files(self, split: str) -> tuple[RecordFile, ...] | tuple[BatchFile, ...]:
+        """Return the files of a split, in the layout that is read; unpack or download them if none is there."""
+        binary, python = self._layout.parts[split], self._layout.python.parts[split]
+        if self.source.has(binary):
+            if self._python.has(python):
+                here, other = self._layout.folders
+                logger.info("%s is read from %s; %s is there too, and is not read", self.name, here, other)
+            return binary
+        if not self._python.has(python) and not self.source.local_archive():
+            self._python.unpack_local()
+        if self._python.has(python):
+            return python
+        self.source.ensure(binary)
+        return binary
+
+    def _read(self, file: RecordFile | BatchFile) -> tuple[NDArray[np.uint8], dict[str, NDArray[np.int64]]]:
+        """Return the pixels (N, 3072) of a file, and the labels (N,) of each kind. Raises DataError."""
+        if isinstance(file, BatchFile):
+            return file.read(self.source.root)
+        records, labels = file.read(self.source.root), {}
+        for name, kind in self._layout.labels.items():
+            labels[name] = records[:, kind.column].astype(np.int64)
+            verify_labels(labels[name], 0, len(kind.names) - 1, self.source.root / file.path)
+        return records[:, -PIXELS:], labels
+
+    def _check_files(
+        self, parts: Mapping[str, tuple[RecordFile, ...]] | Mapping[str, tuple[BatchFile, ...]], checks: list[Check]
+    ) -> list[Check]:
+        """Return the checks of the files of a layout, after a look at what is in them."""
+        official = [self._layout.first_labels.get(file.path) for file in _joined(self._layout.parts)]
+        files = [file for part in parts.values() for file in part]
+        return [
+            self._check_labels(file, check, first) if check.usable else check
+            for file, check, first in zip(files, checks, official, strict=True)
+        ]
+
+    def _check_labels(self, file: RecordFile | BatchFile, check: Check, first: tuple[int, ...] | None) -> Check:
         try:
-            records = file.read(self.source.root)
-            for kind in self._layout.labels.values():
-                verify_labels(records[:, kind.column], 0, len(kind.names) - 1, Path(check.file))
+            _, labels = self._read(file)
         except DataError as error:
             return check._replace(status="wrong", detail=error.message)
-        if first is None:
-            return check
-        default = next(iter(self._layout.labels.values()))
-        official = tuple(records[: len(first), default.column].tolist()) == first
-        order = "complete, the official order" if official else "complete, not the official order"
-        return check._replace(detail=f"{check.detail}, {order}")
+        words = f"{file.records} records, complete"
+        if first is not None:
+            default = next(iter(self._layout.labels))
+            is_official = tuple(labels[default][: len(first)].tolist()) == first
+            words += ", the official order" if is_official else ", not the official order"
+        return check._replace(detail=words)
+
+
+def _first_folder(archive: Path) -> str:
+    try:
+        return first_folder(archive)
+    except OSError as error:
+        raise DataError(f"{archive} cannot be read: {reason(error)}", "check its permissions") from error

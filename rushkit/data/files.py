@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rushkit.errors import DataError, UsageError
-from rushkit.paths import open_file, read_text, reason, regular_stat
+from rushkit.paths import expand, is_file, is_folder, open_file, read_text, reason, regular_stat
 
 Status = Literal["ok", "partial", "missing", "wrong"]
 
@@ -121,6 +122,24 @@ def read_names(path: Path, builtin: tuple[str, ...]) -> tuple[str, ...]:
     if len(names) != len(builtin):
         raise DataError(f"{path} has {len(names)} class names, expected {len(builtin)}", "delete or restore the file")
     return names
+
+
+def locate(root: str, path: str, folders: tuple[str, ...]) -> tuple[Path, Path | None]:
+    """Return the folder that the files of an official data set lie below, and the archive if the path is a file.
+
+    Args:
+        root: The folder of data sets.
+        path: What the user points at, below the root or absolute: the folder around one of ``folders``, one of these
+            itself, or an archive.
+        folders: The folders that the official archives have.
+    """
+    place = expand(root) / expand(path)
+    if is_file(place):
+        return place.parent, place
+    whole = Path(os.path.abspath(place))  # noqa: PTH100 - a link stays a link
+    if whole.name in folders and is_folder(whole) and not is_folder(whole / whole.name):
+        return whole.parent, None
+    return place, None
 
 
 def known_split(dataset: str, name: str, splits: tuple[str, ...]) -> None:

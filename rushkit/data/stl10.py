@@ -16,12 +16,11 @@ from numpy.typing import NDArray
 
 from rushkit.data.cache import Notes, cached, fingerprint, map_file, part_of, place_of
 from rushkit.data.download import Archive, Source
-from rushkit.data.files import Check, RecordFile, known_split, read_names, verify_labels
+from rushkit.data.files import Check, RecordFile, known_split, locate, read_names, verify_labels
 from rushkit.data.memory import Choice, Split, blocks, resize
 from rushkit.data.picture import check_image_size
 from rushkit.data.progress import Progress, reporting
 from rushkit.errors import DataError
-from rushkit.paths import expand
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,17 +48,20 @@ ARCHIVE = Archive(
 )
 
 
-def stl10(root: str, image_size: int = IMAGE_SIZE) -> STL10:
+def stl10(root: str, path: str = ".", image_size: int = IMAGE_SIZE) -> STL10:
     """STL-10: 5000 training and 8000 test images of 10 classes, 100000 unlabelled ones, 96x96.
 
     Args:
-        root: Folder that has, or is to have, ``stl10_binary/``.
+        root: The folder of data sets.
+        path: Folder that has, or is to have, ``stl10_binary/``; or that folder itself, or the official archive. Below
+            the root, or absolute.
         image_size: Height and width that the images are resized to, with antialiasing; the resized copy is cached.
 
     Raises:
         UsageError: an image size below 1, or above ``MOST_SIDE``.
     """
-    return STL10(root, check_image_size(image_size))
+    place, archive = locate(root, path, (_BIN,))
+    return STL10(Source("stl10", place, ARCHIVE, archive), check_image_size(image_size))
 
 
 class STL10:
@@ -70,9 +72,9 @@ class STL10:
     url = ARCHIVE.url
     stored_size = IMAGE_SIZE
 
-    def __init__(self, root: str, image_size: int) -> None:
+    def __init__(self, source: Source, image_size: int) -> None:
         self.image_size = image_size
-        self.source = Source(self.name, expand(root), ARCHIVE)
+        self.source = source
 
     def __repr__(self) -> str:
         return f"STL10(root={str(self.source.root)!r}, image_size={self.image_size})"
@@ -114,8 +116,10 @@ class STL10:
     def check(self) -> list[Check]:
         """Check each file: its length, and the range of its labels."""
         checks = self.source.check()
+        if all(check.status == "missing" for check in checks) and (archive := self.source.check_archive()):
+            return [archive]
         for index, file in enumerate(ARCHIVE.files):
-            if file in LABELS.values() and checks[index].usable:
+            if isinstance(file, RecordFile) and file in LABELS.values() and checks[index].usable:
                 try:
                     _read_labels(file, self.source.root)
                 except DataError as error:
@@ -123,7 +127,7 @@ class STL10:
         return checks
 
     def fetch(self, progress: Progress | None = None) -> None:
-        """Download what is missing; see ``Source.fetch``."""
+        """Download what is missing, or unpack the archive on this disk; see ``Source.fetch``."""
         self.source.fetch(progress)
 
     def _labels(self, name: str) -> Tensor:
