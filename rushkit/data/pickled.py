@@ -178,9 +178,7 @@ class _Machine:
         elif not step:
             raise _Refused("it ends early")
         else:
-            what = (
-                _REFUSED.get(step) or f"the instruction {step!r}, which pickles of data from protocol 2 on do not have"
-            )
+            what = _REFUSED.get(step) or f"the instruction {step!r}, which no data of protocol 2 or later needs"
             raise _Refused(f"it has {what}")
 
     def _end(self) -> Any:
