@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def recipe_keys() -> str:
         section = _section(field.annotation)
         if section is None:
             continue
-        header = f"[[{name}]]" if field.annotation is not section else f"[{name}]"
+        header = f"[[{name}]]" if get_origin(field.annotation) is list else f"[{name}]"
         default = field.default if isinstance(field.default, BaseModel) else None
         lines += [f"## `{header}`", "", inspect.cleandoc(section.__doc__ or ""), ""]
         lines += [*_HEAD, *_rows(section, schemas, default, ""), ""]
@@ -177,7 +177,8 @@ def _allowed(schema: dict[str, Any]) -> str:
         least = schema.get("minItems", 0)
         inner = _allowed(schema["items"]).replace("number", "numbers")
         return f"list of {f'{least} ' if least > 1 else 'one or more ' if least else ''}{inner}"
-    kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`", "null": ""}
+    kinds = {"integer": "whole number", "number": "number", "string": "text", "boolean": "`true`, `false`"}
+    kinds |= {"object": "table", "null": ""}
     limits = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
     bounds = ", ".join(f"{sign} {schema[word]:g}" for word, sign in limits.items() if word in schema)
     return f"{kinds[schema['type']]} {bounds}".strip()

@@ -13,10 +13,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 
 from rushkit import registries
 from rushkit.errors import PluginError, RushkitError, UsageError, shell_line
@@ -43,21 +44,28 @@ def registered_by(files: Sequence[str]) -> Iterator[None]:
     if not files:
         yield
         return
-    paths = list(dict.fromkeys(map(_python_file, files)))
-    modules, search_path = set(sys.modules), list(sys.path)
+    paths = list(dict.fromkeys(map(python_file, files)))
     with contextlib.ExitStack() as stack:
         for registry in registries.ALL:
             stack.enter_context(registry.restored())
-        try:
-            for path in paths:
-                _run(path)
-            yield
-        finally:
-            sys.path[:] = search_path
-            for name in set(sys.modules) - modules:
-                place = getattr(sys.modules[name], "__file__", None)
-                if place and Path(place).parent in {path.parent for path in paths}:
-                    del sys.modules[name]
+        stack.enter_context(forgetting({path.parent for path in paths}))
+        for path in paths:
+            _run(path)
+        yield
+
+
+@contextlib.contextmanager
+def forgetting(folders: Set[Path]) -> Iterator[None]:
+    """Forget the modules of these folders that are imported inside; folders may be added until the block ends."""
+    modules, search_path = set(sys.modules), list(sys.path)
+    try:
+        yield
+    finally:
+        sys.path[:] = search_path
+        for name in set(sys.modules) - modules:
+            place = getattr(sys.modules[name], "__file__", None)
+            if place and Path(place).parent in folders:
+                del sys.modules[name]
 
 
 def source_of(entry: Entry) -> tuple[str, str] | None:
@@ -78,10 +86,11 @@ def source_of(entry: Entry) -> tuple[str, str] | None:
         return Path(file).name, ""
 
 
-def _python_file(name: str) -> Path:
+def python_file(name: str, flag: str = "--import") -> Path:
+    """Return the path of a Python file that a flag names. Raises UsageError if there is none of this name."""
     path = expand(name)
     if path.suffix != ".py":
-        raise UsageError(f"{name} is not a Python file", "--import takes the path of a file whose name ends in .py")
+        raise UsageError(f"{name} is not a Python file", f"{flag} takes the path of a file whose name ends in .py")
     if not is_file(path):
         raise UsageError(f"there is no file {name} to import", "a relative path starts in the working folder")
     return path.resolve()
@@ -89,6 +98,19 @@ def _python_file(name: str) -> Path:
 
 def _run(file: Path) -> None:
     before = [entry for registry in registries.ALL for entry in registry.by_hand()]
+    run_file(file)
+    if all(any(entry is old for old in before) for registry in registries.ALL for entry in registry.by_hand()):
+        raise UsageError(
+            f"{file.name} registers nothing", 'decorate what it brings, such as @rushkit.noises.register("name")'
+        )
+
+
+def run_file(file: Path) -> ModuleType:
+    """Run a Python file as a module, and return it. Modules beside it can be imported from now on.
+
+    Raises:
+        PluginError: it raises something that is no error of rushkit's.
+    """
     loader = SourceFileLoader(_module_name(file), str(file))
     spec = importlib.util.spec_from_loader(loader.name, loader)
     assert spec is not None
@@ -101,17 +123,14 @@ def _run(file: Path) -> None:
         # stdout is for the result of the command.
         with contextlib.redirect_stdout(sys.stderr), _without_compiled_files():
             loader.exec_module(module)
+        return module
     except RushkitError:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(
-            f"{file.name} cannot be imported: {_line(error, file)}{type(error).__name__}: {error}",
+            f"{file.name} cannot be imported: {line_of(error, file)}{type(error).__name__}: {error}",
             f'{shell_line("python", file)} runs it; what is no registration stands under `if __name__ == "__main__":`',
         ) from error
-    if all(any(entry is old for old in before) for registry in registries.ALL for entry in registry.by_hand()):
-        raise UsageError(
-            f"{file.name} registers nothing", 'decorate what it brings, such as @rushkit.noises.register("name")'
-        )
 
 
 @contextlib.contextmanager
@@ -135,7 +154,7 @@ def _module_name(file: Path) -> str:
     return f"{name}_{hashlib.sha256(os.fsencode(file)).hexdigest()[:6]}"
 
 
-def _line(error: BaseException, file: Path) -> str:
+def line_of(error: BaseException, file: Path) -> str:
     """Return the line of the file that an error comes from, for a message."""
     if isinstance(error, SyntaxError):
         return ""

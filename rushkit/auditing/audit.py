@@ -65,7 +65,7 @@ def audit(
     check_claim(claim)
     section = recipe.attack[0] if recipe.attack else None
     settings = settings or _default_settings(section, recipe.system.seed)
-    with run_or_new(run, "audit", recipe, source.path) as run:
+    with run_or_new(run, "audit", recipe, source) as run:
         subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images, run=run)
         x, y = subject.batch(slice(None))
         check_eps(settings.norm, settings.eps, x[0].numel())
@@ -133,7 +133,7 @@ def _default_settings(section: Attack | None, seed: int) -> Settings:
 def _given(subject: Subject, training: TrainingImages, claim: float | None) -> Given:
     """Return what is known of the subject beside the model and the images."""
     return Given(
-        features=subject.classifier.network.encoder,
+        features=subject.classifier.features,
         classes=len(subject.classifier.classes),
         training=training.pair,
         why_no_training=training.why_none,

@@ -55,7 +55,7 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certi
         RushkitError: the counts in the run belong to another model, data set, noise or seed.
         Interrupted: a signal asked to stop; the counts so far are kept.
     """
-    with run_or_new(run, "certify", recipe, parent=str(source.path)) as run:
+    with run_or_new(run, "certify", recipe, source) as run:
         procedure_of(recipe, source)
         settings = recipe.certify
         whole = Subject.open(recipe, source, split=settings.split, run=run)

@@ -37,6 +37,7 @@ from rushkit.cli.imports import take_imports
 from rushkit.cli.once import take_once
 from rushkit.distributed.notes import Kind, leave_note
 from rushkit.errors import LOST_PEER, Interrupted, RushkitError, UsageError, showable
+from rushkit.named_code import naming
 from rushkit.place import current_place, leave_place
 from rushkit.prose import fitted
 from rushkit.registrations import registered_by
@@ -171,7 +172,7 @@ def _run(arguments: list[str]) -> int:
         _refuse_empty(words)
         # And so for --import.
         words, files = take_imports(words)
-        with interrupt.heard(), registered_by(files):
+        with interrupt.heard(), registered_by(files), naming():
             code = app(args=words, prog_name="rushkit", obj=arguments, standalone_mode=False)
         _part()
         return code or 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_attacks, complete_runs
+from rushkit.cli.given import ModelOptions
 from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Samples, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -117,6 +118,7 @@ class Options:
 def command(
     *,
     source: From = None,
+    given: ModelOptions,
     options: Options,
     changes: Changes = None,
     resuming: Resuming,
@@ -126,7 +128,8 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     changes = computing.changes(changes)
-    resuming.check({"--from": source, **options.flags()})
+    resuming.check({"--from": source, **options.flags(), **given.flags()})
+    given.check(source, resuming.resume)
     if not resuming.resume:
         check_flags(changes, attack_flags(type=options.kind, **options.keys()))
     going_on, changes = ranks.go_on(resuming, changes)
@@ -137,7 +140,7 @@ def command(
     from rushkit.robustness.failures import failed_error
     from rushkit.robustness.resume import resume_attack
     from rushkit.run.source import resolve_from
-    from rushkit.setup.model import classes_of, image_size_of
+    from rushkit.setup.model import classes_of, image_size_of, is_random
     from rushkit.setup.resume import Stopped, reopen
     from rushkit.setup.start import start_run
 
@@ -147,17 +150,18 @@ def command(
     if options.transfer_to is not None and going_on == resuming:
         other = resolve_from(options.transfer_to, root, "finetune").load(warn=speaker.warn)
     if going_on.resume:
+        given.name()
         recipe, run = reopen(Stopped(NAME, root, going_on.run_folder), changes, speaker)
-        checkpoint, asked, other = resume_attack(run, options.save, other)
+        checkpoint, asked, other = resume_attack(recipe, run, options.save, other)
     else:
-        recipe, checkpoint = resolve_classifier(source, changes, speaker)
+        recipe, checkpoint = resolve_classifier(source, changes, speaker, given=given)
         change = change_published if options.protocol == Protocol.PUBLISHED else change_attacks
         recipe = change(recipe, options.kind, changes=changes or [], **options.keys())
         asked = options.asked(other)
         # Before the folder is made, so that an attack that cannot be made leaves none.
         check_components(recipe)
-        plan_jobs(recipe, classes_of(checkpoint), asked.protocols, image_size_of(checkpoint))
-        run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
+        plan_jobs(recipe, classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint))
+        run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     with run:
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other)
     output.result(results, attack_table(results))

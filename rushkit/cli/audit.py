@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli import self_test
+from rushkit.cli.given import ModelOptions
 from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -86,6 +87,7 @@ class Options:
 def command(
     *,
     source: From = None,
+    given: ModelOptions,
     options: Options,
     testing: self_test.SelfTesting,
     changes: Changes = None,
@@ -96,7 +98,8 @@ def command(
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
     changes = computing.changes(changes)
-    flags = {**options.flags(), "--from": source}
+    flags = {**options.flags(), "--from": source, **given.flags()}
+    given.check(source, resuming.resume)
     resuming.check({**flags, "--case": testing.cases or None})
     testing.check(flags, changes)
     if resuming.resume and testing.self_test:
@@ -111,6 +114,7 @@ def command(
         # The runs of self-tests are called so.
         recipe_name = self_test.NAME if testing.self_test else None
         stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, recipe_name)
+        given.name()
         recipe, run = reopen(stopped, changes, speaker)
         if run.about.self_test:
             self_test.finish(recipe, run, output)
@@ -119,32 +123,34 @@ def command(
     elif testing.self_test:
         self_test.finish(*self_test.begin(testing.cases, changes, speaker), output)
     else:
-        _audit(source, options, changes, output)
+        _audit(source, given, options, changes, output)
 
 
-def _audit(source: str | None, options: Options, changes: list[str] | None, output: Output) -> None:
-    """Audit the model that ``--from`` means."""
+def _audit(
+    source: str | None, given: ModelOptions, options: Options, changes: list[str] | None, output: Output
+) -> None:
+    """Audit the model that ``--from`` or ``--model`` means."""
     from rushkit.auditing.asked import settings_asked
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker)
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, given=given)
     # The ball is that of the recipe's first attack.
     kind = None if recipe.attack else "pgd"
     recipe, asked = change_attacks(recipe, kind, changes=changes or [], **options.keys()), options.asked()
     # Before the folder is made, so that settings that do not go together leave none.
     settings_asked(recipe, asked)
-    run = start_run(NAME, recipe, speaker, str(checkpoint.path), asked.facts())
+    run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     _finish(recipe, checkpoint, asked, run, output)
 
 
 def _audit_again(recipe: Recipe, run: Run, output: Output) -> None:
     """Go on with an audit that was stopped."""
     from rushkit.run.asked import AuditAsked
-    from rushkit.setup.resume import parent_checkpoint
+    from rushkit.setup.resume import measured_checkpoint
 
-    _finish(recipe, parent_checkpoint(run), AuditAsked.of(run), run, output)
+    _finish(recipe, measured_checkpoint(recipe, run), AuditAsked.of(run), run, output)
 
 
 def _finish(recipe: Recipe, checkpoint: Checkpoint, asked: AuditAsked, run: Run, output: Output) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
+from rushkit.cli.given import ModelOptions
 from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
@@ -72,6 +73,7 @@ class Options:
 def command(
     *,
     source: From = None,
+    given: ModelOptions,
     options: Options,
     changes: Changes = None,
     resuming: Resuming,
@@ -82,7 +84,8 @@ def command(
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
     hint = "start a new run, or redo the radii of this one with --from-counts"
     changes = computing.changes(changes)
-    resuming.check({"--from": source, **options.flags()}, hint)
+    resuming.check({"--from": source, **options.flags(), **given.flags()}, hint)
+    given.check(source, resuming.resume)
     if not resuming.resume:
         check_flags(changes, options.keys())
     resuming, changes = ranks.go_on(resuming, changes)
@@ -92,35 +95,36 @@ def command(
 
     speaker = output.speaker()
     if resuming.resume:
+        given.name()
         recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
         with run:
             results = resume_certification(recipe, run)
             _draw(results, run)
     elif options.from_counts:
-        results, run = _from_counts(options, source, changes, speaker)
+        results, run = _from_counts(options, source, given, changes, speaker)
     else:
-        results, run = _from_model(options, source, changes, speaker)
+        results, run = _from_model(options, source, given, changes, speaker)
     output.result(results, certified_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 
 def _from_model(
-    options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
+    options: Options, source: str | None, given: ModelOptions, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Certification, Run]:
     from rushkit.certification.certify import certify, procedure_of
     from rushkit.setup.start import start_run
 
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys(), given)
     # Before the folder is made, so that a mistake leaves none.
     procedure_of(recipe, checkpoint)
-    with start_run(NAME, recipe, speaker, str(checkpoint.path)) as run:
+    with start_run(NAME, recipe, speaker, checkpoint) as run:
         results = certify(recipe, checkpoint, run)
         _draw(results, run)
     return results, run
 
 
 def _from_counts(
-    options: Options, source: str | None, changes: list[str] | None, speaker: Speaker
+    options: Options, source: str | None, given: ModelOptions, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Certification, Run]:
     from rushkit.certification.certify import check_radii, procedure_of_counts, recertify, recipe_of_counts
     from rushkit.recipe.load import derive_recipe
@@ -133,7 +137,8 @@ def _from_counts(
     if note:
         speaker.warn(note)
     counts = named.path
-    checkpoint = None if source is None else resolve_classifier(source, changes, speaker)[1]
+    named_model = source is not None or given.model is not None
+    checkpoint = resolve_classifier(source, changes, speaker, given=given)[1] if named_model else None
     before = recipe_of_counts(counts)
     recipe = derive_recipe(before, changes or [], flags=options.keys())
     if not options.radius:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rushkit.cli.given import ModelOptions
 from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, Ranks
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier
@@ -46,6 +47,7 @@ def command(
     *,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     source: From = None,
+    given: ModelOptions,
     options: Options,
     changes: Changes = None,
     computing: Computing,
@@ -57,6 +59,7 @@ def command(
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
     changes = computing.changes(changes)
+    given.check(source)
     check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.certification.predict import predict
@@ -64,7 +67,7 @@ def command(
     from rushkit.report.terminal.tables import prediction_table
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys())
+    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys(), given)
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results.to_table(), prediction_table(results))

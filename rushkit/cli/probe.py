@@ -71,7 +71,7 @@ def command(
     kind, ball = None if recipe.attack else "pgd", {"norm": options.norm.lower(), "eps": options.eps}
     attack = change_attacks(recipe, kind, **ball).attack[0]
     supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
-    with start_run(NAME, recipe, speaker, parent=str(checkpoint.path)) as run:
+    with start_run(NAME, recipe, speaker, checkpoint) as run:
         results = probe(
             recipe, checkpoint, Ball(attack.norm, attack.eps, options.steps), run, options.limit, supervised
         )

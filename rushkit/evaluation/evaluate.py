@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rushkit.noises import is_deterministic
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes
 from rushkit.results.intervals import accuracy_row
@@ -35,17 +34,17 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
         image.
     """
     settings = recipe.evaluate
-    with run_or_new(run, "evaluate", recipe, source.path) as run:
+    with run_or_new(run, "evaluate", recipe, source) as run:
         subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, run=run)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
-        drawn = "the same at every draw" if is_deterministic(subject.noise) else "fresh for every image"
+        g = subject.smoothed(max(samples))
+        drawn = "the same at every draw" if g.deterministic else "fresh for every image"
         run.speaker.say(
             f"evaluate {source.path}: {components.describe_split(split)}, m = {', '.join(map(str, samples))}, "
             f"noise {recipe.noise.name}, {drawn}; {machine}"
         )
         if words := subject.random_words():
             run.speaker.say(f"note: {words}")
-        g = subject.smoothed(max(samples))
         rows: list[AccuracyRow] = []
         predicted: dict[str, dict[Rule, list[int]]] = {}
         with run.speaker.progress(len(subject) * sum(samples), "evaluate", "passes") as progress:

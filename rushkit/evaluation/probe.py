@@ -94,7 +94,7 @@ def probe(
         UsageError: the supervised encoder has another architecture, or was frozen.
     """
     ball = ball or Ball()
-    with run_or_new(run, "probe", recipe, source.path) as run:
+    with run_or_new(run, "probe", recipe, source) as run:
         machine = machine_of_run(recipe, run)
         split = limit(_test_split(recipe), images)
         check_images(split, image_size_of(source))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from rushkit import data
 from rushkit.errors import first_few
-from rushkit.exchange.claims import LEAST_PROBABILITY, chance_of_claim
+from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim
 from rushkit.exchange.plan import Plan
 from rushkit.noises.none import NoNoise
 from rushkit.results.imported import CleanCheck, Imported

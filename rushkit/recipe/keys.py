@@ -78,7 +78,7 @@ def _keys(model: type[Section], prefix: str) -> Iterator[str]:
         key = f"{prefix}{field.alias or name}"
         inner = next(iter(get_args(field.annotation)), field.annotation)
         if isinstance(inner, type) and issubclass(inner, Section):
-            yield from _keys(inner, f"{key}.0." if inner is not field.annotation else f"{key}.")
+            yield from _keys(inner, f"{key}.0." if get_origin(field.annotation) is list else f"{key}.")
         else:
             yield key
     # Every one of them is an option of most components.

@@ -21,6 +21,7 @@ from pydantic import (
 from rushkit import registries
 from rushkit.errors import showable
 from rushkit.paths import expand_text
+from rushkit.recipe.model_section import Model
 from rushkit.recipe.radius import beyond_pixels
 
 # pydantic before 2.13 looks for the types of Component's options in the module of a class below it.
@@ -58,6 +59,7 @@ __all__ = [
     "Evaluate",
     "Finetune",
     "Knn",
+    "Model",
     "Noise",
     "Norm",
     "Optimizer",
@@ -299,6 +301,7 @@ class Recipe(Section):
     attack: list[Attack] = Field(default=[Attack()])
     published: list[Published] = Field(default=[])
     certify: Certify = Certify()
+    model: Model | None = Field(default=None)
     system: System = System()
 
     # Dotted key -> where its value came from, such as "recipes/cifar10.toml:12" or "--set".
@@ -319,7 +322,7 @@ class Recipe(Section):
 
     def resolved(self) -> Table:
         """Return every key with its value, defaults included, as plain data that loads back to the same recipe."""
-        return self.model_dump(by_alias=True)
+        return self.model_dump(by_alias=True, exclude={"model"} if self.model is None else None)
 
 
 def section_at(path: str) -> type[Section] | None:

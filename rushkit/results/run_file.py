@@ -63,6 +63,26 @@ class RegisteredBy(Record):
     sha256: str
 
 
+class GivenFacts(Record):
+    """Somebody's classifier that a run measures: what ``--model`` named.
+
+    Attributes:
+        code: The file without its folder, or the module, and the name in it: ``"defence.py:Net"``.
+        sha256: Hash of the file; "" if it has none.
+        weights: Name of the file of weights, without its folder; "" for none.
+        weights_sha256: Hash of that file.
+        hash: Hash of code, arguments, weights and buffers.
+        random: Whether two passes over an image differ.
+    """
+
+    code: str
+    sha256: str = ""
+    weights: str = ""
+    weights_sha256: str = ""
+    hash: str = ""
+    random: bool = False
+
+
 class StudyJob(Record):
     """The job of a study that made a run.
 
@@ -106,6 +126,7 @@ class Facts(Record):
         claim: The accuracy that an audit is to test; None if nothing is claimed.
         hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
         study: The job of a study that the run was started by; None for a run by itself.
+        model: Somebody's classifier that is measured; None for a trained or imported one.
     """
 
     argv: list[str] = Field(default_factory=list)
@@ -135,6 +156,7 @@ class Facts(Record):
     claim: Share | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
     study: StudyJob | None = None
+    model: GivenFacts | None = None
 
 
 class RunFile(Facts):

@@ -113,13 +113,13 @@ def attack(
         UsageError: some attacks cannot run; the message names all of them, before any attack starts.
         Interrupted: a signal asked to stop; finished work is kept.
     """
-    with run_or_new(run, "attack", recipe, source.path) as run:
+    with run_or_new(run, "attack", recipe, source) as run:
         machine = machine_of_run(recipe, run)
         classifier = load_classifier(source, machine)
         target = None
         if transfer is not None:
             target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
-        jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size)
+        jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random)
         # All ranks must load the splits in the same order.
         subjects = {
             name: Subject.of(recipe, classifier, machine, split=name)
@@ -156,9 +156,20 @@ def attack(
 
 
 def plan_jobs(
-    recipe: Recipe, classes: Sequence[str], protocols: Sequence[ProtocolName], image_size: int | None = None
+    recipe: Recipe,
+    classes: Sequence[str],
+    protocols: Sequence[ProtocolName],
+    image_size: int | None = None,
+    random: bool = False,
 ) -> list[Job]:
     """Return one job for each attack of the recipe, m and protocol.
+
+    Args:
+        recipe: The sections noise and attack are used.
+        classes: Names of the model's classes.
+        protocols: The protocols to run.
+        image_size: Side of the images; None if it is not known.
+        random: Whether the model is random by itself, so that draws differ without noise too.
 
     Raises:
         UsageError: an attack, norm or option does not fit, there are too few classes, or the recipe has no published
@@ -166,8 +177,8 @@ def plan_jobs(
     """
     jobs: list[Job] = []
     problems: dict[str, RushkitError] = {}
-    # Without noise the classifier is the same for every m.
-    deterministic = is_deterministic(build_noise(recipe))
+    # Without noise, and with a model that draws nothing, the classifier is the same for every m.
+    deterministic = is_deterministic(build_noise(recipe)) and not random
     asked = list(_asked(recipe, protocols))
     for where, section, under in asked:
         if section.effort > 1 and under == ["paper"]:

@@ -19,6 +19,7 @@ from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.source import resolve_from
 from rushkit.setup import components, networks
+from rushkit.setup.given import GivenModel
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 
@@ -30,23 +31,38 @@ PSEUDO_LABELS = "pseudo_labels"
 
 @dataclass(frozen=True)
 class Classifier:
-    """A fine-tuned network with its recipe, classes and checkpoint.
+    """A fine-tuned network, or somebody's classifier, with its recipe, classes and checkpoint.
 
     Attributes:
-        network: The network in eval mode, with frozen parameters; BatchNorm may be folded into its convolutions.
-        recipe: The recipe that it was trained with.
+        network: (N, C, H, W) images in [0, 1] -> (N, K) logits, with frozen parameters; BatchNorm may be folded into
+            its convolutions.
+        recipe: The recipe that it was trained with; for somebody's classifier, the one that it is measured by.
         classes: Names of the classes.
         image_size: Side of its input images, in pixels.
         checkpoint: The checkpoint that it was loaded from.
         pass_size: Number of images in one pass that fit in the machine's memory.
+        channels: C, the number of channels of its images.
+        random: Whether two passes over an image differ, so that every draw is a pass of its own.
     """
 
-    network: Network
+    network: nn.Module
     recipe: Recipe
     classes: tuple[str, ...]
     image_size: int
     checkpoint: Checkpoint
     pass_size: int
+    channels: int = components.IN_CHANNELS
+    random: bool = False
+
+    @property
+    def features(self) -> nn.Module | None:
+        """The encoder, (N, C, H, W) -> (N, F); None for a classifier whose parts are not known."""
+        return self.network.encoder if isinstance(self.network, Network) else None
+
+    @property
+    def given(self) -> bool:
+        """Whether it is code of the user's, of whose training nothing is known."""
+        return isinstance(self.checkpoint, GivenModel)
 
     def chunk(self, asked: int) -> int:
         """Return the number of images in one pass: ``asked``, or if that is 0, as many as fit in memory."""
@@ -68,8 +84,9 @@ class Classifier:
         return PSEUDO_LABELS in self.checkpoint.meta
 
     def __repr__(self) -> str:
+        kind = "" if self.given else f"{self.recipe.backbone.name}, "
         return (
-            f"Classifier({str(self.checkpoint.path)!r}, {self.recipe.backbone.name}, {len(self.classes)} classes, "
+            f"Classifier({str(self.checkpoint.path)!r}, {kind}{len(self.classes)} classes, "
             f"images of {self.image_size}x{self.image_size})"
         )
 
@@ -101,6 +118,19 @@ def classes_of(checkpoint: Checkpoint) -> tuple[str, ...]:
     return tuple(classes)
 
 
+def is_random(checkpoint: Checkpoint) -> bool:
+    """Return whether a checkpoint's model is random by itself, as far as that is known before it is loaded."""
+    return isinstance(checkpoint, GivenModel) and checkpoint.random
+
+
+def channels_of(checkpoint: Checkpoint) -> int:
+    """Return the number of channels of the images that a checkpoint's network takes; 3 where it does not say."""
+    channels = checkpoint.meta.get("channels", components.IN_CHANNELS)
+    if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
+        raise CheckpointError(f"{checkpoint.path} does not say a number of channels", "no training stage wrote it")
+    return channels
+
+
 def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
     """Load the fine-tuned network of a checkpoint, ready for inference.
 
@@ -113,6 +143,8 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     Raises:
         CheckpointError: it holds no classifier, or does not fit its own recipe.
     """
+    if isinstance(checkpoint, GivenModel):
+        return _given_classifier(checkpoint, machine, fold)
     if checkpoint.meta.get("stage") != "finetune":
         raise CheckpointError(
             f"{checkpoint.path} is of stage {checkpoint.meta.get('stage')!r}, and has no classifier",
@@ -130,6 +162,18 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
         network.encoder = fold_batch_norm(network.encoder, example)
     images = pass_size(network, (components.IN_CHANNELS, size, size), machine)
     return Classifier(network, recipe, classes, size, checkpoint, images)
+
+
+def _given_classifier(given: GivenModel, machine: Machine, fold: bool) -> Classifier:
+    """Return somebody's classifier on the machine's device; its module may be moved there, and is not changed else."""
+    classes, size, channels = classes_of(given), image_size_of(given), channels_of(given)
+    components.check_several_classes(str(given.path), len(classes))
+    network: nn.Module = given.network.to(machine.device)
+    if fold and not given.random:
+        example = torch.rand(2, channels, size, size, generator=generator(0, "fold")).to(machine.device)
+        network = fold_batch_norm(network, example)
+    images = pass_size(network, (channels, size, size), machine)
+    return Classifier(network, recipe_of(given), classes, size, given, images, channels, given.random)
 
 
 def load_encoder(checkpoint: Checkpoint) -> nn.Module:

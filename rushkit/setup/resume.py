@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rushkit.distributed import ranks
 from rushkit.distributed.notes import note_run
-from rushkit.errors import RushkitError, UsageError, shell_line
+from rushkit.errors import CheckpointError, RushkitError, UsageError, shell_line
 from rushkit.recipe.components import check_components
 from rushkit.recipe.load import derive_recipe, load_recipe, read_recipe
 from rushkit.recipe.overrides import parse_changes, said_as
@@ -21,6 +21,7 @@ from rushkit.run.named import Wish, run_named
 from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.speaker import Speaker
+from rushkit.setup.given import given_model
 
 # Settings that affect results by rounding at most: folders, the device and its code, the size of a pass, and logging.
 _HERE = frozenset(f"system.{key}" for key in ("data_dir", "runs_dir", "device", "compile", "chunk", "trackers"))
@@ -96,6 +97,30 @@ def check_changes(verb: str, changes: list[str] | None) -> None:
                 f"--resume goes on with the recipe of the run; it cannot take {said_as(change)}",
                 "start a new run for another recipe",
             )
+
+
+def measured_checkpoint(recipe: Recipe, run: Run) -> Checkpoint:
+    """Return the model that a resumed run measures: its parent, or the code of the user's, if this command names it.
+
+    Raises:
+        UsageError: this command does not name the code.
+        CheckpointError: it is another model now, or the checkpoint is gone; the run is marked as failed.
+    """
+    facts = run.about.model
+    if facts is None:
+        return parent_checkpoint(run)
+    try:
+        given = given_model(recipe)
+        if given.hash != facts.hash:
+            changed = "its file" if given.facts.sha256 != facts.sha256 else "its weights, its arguments or its options"
+            raise CheckpointError(
+                f"the model changed: {given.path} is another one than {run.path} measures ({changed})",
+                "put it back as it was, or start a new run; weights that are drawn anew at every start need a seed",
+            )
+    except RushkitError as error:
+        run.fail(error)
+        raise
+    return given
 
 
 def parent_checkpoint(run: Run, key: str = "parent") -> Checkpoint:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 from rushkit import registries
 from rushkit.bf16 import has_bf16_units
@@ -16,10 +17,12 @@ from rushkit.recipe import toml
 from rushkit.recipe.components import check_components
 from rushkit.recipe.registered import registered_files
 from rushkit.recipe.schema import Recipe
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.environment import environment
 from rushkit.run.folder import Run
 from rushkit.run.parent import hashes_of, keep_checkpoints
 from rushkit.run.speaker import Speaker
+from rushkit.setup.given import GivenModel
 from rushkit.system import Machine, Purpose, choose_machine
 from rushkit.trackers import TrackedRun, Tracker
 from rushkit.trackers.mirror import Mirror
@@ -34,12 +37,15 @@ _PURPOSES: Mapping[str, Purpose] = {
     "probe": "features",
 }
 
+# What a run builds on: the path of a run or a checkpoint, or what was loaded from one.
+Parent: TypeAlias = str | Path | Checkpoint | None
+
 
 def start_run(
     verb: str,
     recipe: Recipe,
     speaker: Speaker | None = None,
-    parent: str | None = None,
+    parent: Parent = None,
     asked: Mapping[str, JSON] | None = None,
     folder: Path | None = None,
 ) -> Run:
@@ -49,7 +55,7 @@ def start_run(
         verb: The stage.
         recipe: The recipe, which is stored in the folder.
         speaker: Prints the run's messages.
-        parent: The run or checkpoint that this one builds on.
+        parent: The run or checkpoint that this one builds on, or the model of the user's that it measures.
         asked: Options outside the recipe that a resumed run needs; they are written to run.json at once.
         folder: Where the run of a study's job lies; None for a name of its own.
 
@@ -70,7 +76,8 @@ def start_run(
         seed=recipe.system.seed,
         owners=component_owners(recipe),
         registered=registered_files(recipe),
-        parent=parent,
+        parent=_path_of(parent),
+        model=parent.facts if isinstance(parent, GivenModel) else None,
         ranks=ranks.world(),
         **(asked or {}),
     )
@@ -84,6 +91,13 @@ def start_run(
     # A run that fails at once deletes its folder; it must not do so before the other ranks have read it.
     ranks.wait()
     return run
+
+
+def _path_of(parent: Parent) -> str | None:
+    """Return the path of a run or a checkpoint; None for a model of the user's, which is no file of a run."""
+    if parent is None or isinstance(parent, GivenModel):
+        return None
+    return str(parent.path if isinstance(parent, Checkpoint) else parent)
 
 
 def ready_machine(verb: str, recipe: Recipe) -> Machine:
@@ -100,19 +114,19 @@ def ready_machine(verb: str, recipe: Recipe) -> Machine:
 
 
 @contextmanager
-def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | None = None) -> Iterator[Run]:
+def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: Parent = None) -> Iterator[Run]:
     """Yield the given run, which its owner closes, or for None a new run that ends with the block.
 
     Every stage begins with this: a command passes its run, a notebook passes None::
 
-        with run_or_new(run, "evaluate", recipe, source.path) as run:
+        with run_or_new(run, "evaluate", recipe, source) as run:
             ...
 
     Args:
         run: The open run, or None.
         verb: The stage.
         recipe: The recipe of a new run.
-        parent: The run or checkpoint that a new run builds on.
+        parent: As for ``start_run``.
 
     Raises:
         RushkitError: as for ``start_run``.
@@ -120,7 +134,7 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: str | Path | 
     if run is not None:
         yield run
         return
-    with start_run(verb, recipe, parent=None if parent is None else str(parent)) as new_run:
+    with start_run(verb, recipe, parent=parent) as new_run:
         yield new_run
 
 

@@ -127,19 +127,23 @@ class Subject:
 
     def smoothed(self, samples: int) -> SmoothedClassifier:
         """Return the model under its noise, voting with ``samples`` draws."""
-        return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0)
+        own = self.classifier.random
+        return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0, own_draws=own)
 
     def attacked(self, samples: int) -> SmoothedClassifier:
         """Return the model under its noise for attacks: votes are float32, gradients in the search precision."""
         network = self.classifier.network
         search = self.model if self.machine.search_precision == "bf16" else None
-        return SmoothedClassifier(network, self.noise, samples, self.chunk or None, seed=0, search=search)
+        own = self.classifier.random
+        return SmoothedClassifier(network, self.noise, samples, self.chunk or None, 0, search, own)
 
     def random_words(self) -> str:
         """Return a sentence on a network that is random by itself, which votes and attacks take for a fixed one.
 
         It is "" for any other network, and where the network fails: whatever uses it next reports that.
         """
+        if self.classifier.random:
+            return ""
         x, _ = self.batch(slice(0, ROWS))
         g = self.smoothed(1)
         try:

@@ -20,7 +20,6 @@ from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, NoCertificate, RushkitError, UsageError
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.exchange import pretrained as stage
-from rushkit.exchange.foreign_file import read_foreign
 from rushkit.exchange.foreign_names import Rules
 from rushkit.exchange.import_model import import_model
 from rushkit.exchange.plan import import_recipe, plan_import
@@ -30,6 +29,7 @@ from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
 from rushkit.run.named import Wish, find_named, run_named
+from rushkit.foreign.file import read_foreign
 from rushkit.setup.model import load_classifier, open_checkpoint, recipe_of
 from rushkit.setup.start import start_run
 from rushkit.system import Machine, generator

@@ -17,9 +17,9 @@ from scipy.stats import binom
 from torch import nn
 
 from rushkit.errors import CheckpointError
-from rushkit.exchange.bystanders import NumberType, numpy_number
-from rushkit.exchange.claims import LEAST_PROBABILITY, chance_of_claim, claim_of
-from rushkit.exchange.foreign_file import read_foreign
+from rushkit.foreign.bystanders import NumberType, numpy_number
+from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim, claim_of
+from rushkit.foreign.file import read_foreign
 from rushkit.results.imported import Claim
 
 TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.tensor([1.0, -1.0])}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from rushkit.errors import CheckpointError, NumericsError
-from rushkit.exchange.foreign_file import as_float32, read_foreign
+from rushkit.foreign.file import as_float32, read_foreign
 
 TENSORS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.tensor([1.0, -1.0])}
 

@@ -15,8 +15,8 @@ import torch
 from torch import nn
 
 from rushkit.errors import CheckpointError
-from rushkit.exchange.foreign_file import read_foreign
 from rushkit.exchange.foreign_names import Rules, fit_names
+from rushkit.foreign.file import read_foreign
 
 PROTOCOL_2 = b"\x80\x02"
 
@@ -144,7 +144,7 @@ def assert_read_ends(path: Path, says: str) -> None:
     """Read in a process that the system ends after 20 seconds of computing."""
     code = (
         "import resource, sys; from rushkit.errors import CheckpointError; "
-        "from rushkit.exchange.foreign_file import read_foreign\n"
+        "from rushkit.foreign.file import read_foreign\n"
         "resource.setrlimit(resource.RLIMIT_CPU, (20, 20))\n"
         "try: read_foreign(sys.argv[1])\n"
         "except CheckpointError as error: print(error.message)"

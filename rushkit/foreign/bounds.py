@@ -12,7 +12,7 @@ import zipfile
 from dataclasses import dataclass, field
 
 from rushkit.errors import CheckpointError
-from rushkit.exchange.bystanders import STAND_INS
+from rushkit.foreign.bystanders import STAND_INS
 
 ZIP_START = b"PK\x03\x04"
 # Leaves of one tuple with all that it holds; those of a state dict (sizes, strides, arguments) have some dozens.

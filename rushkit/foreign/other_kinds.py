@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rushkit.errors import CheckpointError, shell_line
-from rushkit.exchange.foreign_bounds import ZIP_START, archive_names
+from rushkit.foreign.bounds import ZIP_START, archive_names
 
 # Fields of ONNX's ModelProto (onnx/onnx.proto): the version, the graph, and the largest number of all.
 _VERSION, _GRAPH, _LAST_FIELD = 1, 7, 26

@@ -1,0 +1,222 @@
+"""The options for somebody's classifier: what makes it, how it is read, and the data that it is measured on."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rushkit.errors import UsageError, shorten
+from rushkit.named_code import FLAG, Code, name_code
+
+if TYPE_CHECKING:
+    from rushkit.recipe.overrides import Override
+    from rushkit.recipe.schema import Recipe
+    from rushkit.recipe.toml import Toml
+    from rushkit.run.checkpoint import Checkpoint
+    from rushkit.run.speaker import Speaker
+
+# More classes than any data set has.
+_MOST_CLASSES = 1 << 20
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """Somebody's classifier, in the place of a run."""
+
+    model: Annotated[
+        str | None,
+        typer.Option(
+            FLAG,
+            metavar="FILE.py:NAME",
+            help="Anybody's classifier: a torch module, or a callable that returns one; MODULE:NAME; onnx:FILE.",
+        ),
+    ] = None
+    model_arguments: Annotated[
+        list[str] | None,
+        typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of that callable; may be given again."),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option("--weights", metavar="FILE", help="A .safetensors or .pt file to load into the module."),
+    ] = None
+    data: Annotated[
+        str | None,
+        typer.Option("--data", metavar="NAME|PATH", help="A data set, or a folder or file of images, to measure on."),
+    ] = None
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            "--classes", metavar="NAME,...|N", help="The classes in the order of the outputs; else the data's."
+        ),
+    ] = None
+    mean: Annotated[
+        str | None, typer.Option("--mean", metavar="R,G,B", help="Where the module does not normalise: subtract this.")
+    ] = None
+    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="And divide by this.")] = None
+    input_size: Annotated[
+        int | None,
+        typer.Option("--input-size", metavar="N", min=1, help="Resize the images to N x N; else the data's."),
+    ] = None
+    output_name: Annotated[
+        str | None,
+        typer.Option("--output", metavar="NAME", help="Which of several outputs has the logits: its key or index."),
+    ] = None
+    answers: Annotated[
+        str | None,
+        typer.Option("--answers", metavar="KIND", help="What it returns: logits, probabilities or labels."),
+    ] = None
+
+    def keys(self) -> list[Override]:
+        """Return the keys of the recipe that the flags set, but for the code."""
+        return [
+            *self._arguments(),
+            ("model.weights", self.weights and str(_absolute(self.weights)), "--weights"),
+            ("model.classes", _classes(self.classes), "--classes"),
+            ("model.mean", _numbers(self.mean, "--mean"), "--mean"),
+            ("model.std", _numbers(self.std, "--std"), "--std"),
+            ("model.output", self.output_name, "--output"),
+            ("model.answers", self.answers, "--answers"),
+            ("data.image_size", self.input_size, "--input-size"),
+        ]
+
+    def _arguments(self) -> list[Override]:
+        from rushkit.recipe.overrides import parse_changes
+
+        arguments: list[Override] = []
+        for said in self.model_arguments or []:
+            name, equals, _ = said.partition("=")
+            if not equals or not name.strip().isidentifier():
+                raise UsageError(f"--model-arg {shorten(said)!r} is not KEY=VALUE", "for example --model-arg depth=18")
+            key, value = parse_changes([f"model.arguments.{said}"])[0]
+            arguments.append((key, value, f"--model-arg {name.strip()}"))
+        return arguments
+
+    def flags(self) -> dict[str, object]:
+        """Return the flags that only a new run takes: a resumed one knows them, but for the code."""
+        keys = {flag.partition(" ")[0]: value for _, value, flag in self.keys()}
+        return {**keys, "--data": self.data}
+
+    def check(self, source: str | None = None, resumes: bool = False) -> None:
+        """Raise UsageError for options of a model without ``--model``, and for a run beside it."""
+        from rushkit.recipe.command_line import check_command_line
+
+        if resumes:
+            return
+        if self.model is None:
+            given = [flag for _, value, flag in self.keys() if value is not None]
+            if self.data is not None:
+                given.append("--data")
+            if given:
+                flag = given[0].partition(" ")[0]
+                raise UsageError(
+                    f"{flag} without {FLAG}",
+                    f"{flag} says how a classifier of {FLAG} FILE.py:NAME is read; of a run its recipe says that, and "
+                    "--set changes it",
+                )
+            return
+        if source is not None:
+            raise UsageError(f"--from and {FLAG} both name a model", "leave one of them out")
+        check_command_line([], [("model.code", self.model, FLAG), *self.keys()])
+
+    def name(self) -> Code | None:
+        """Take down that the user names the code. Raises UsageError if there is none of this name."""
+        return None if self.model is None else name_code(self.model)
+
+
+def resolve_given(
+    given: ModelOptions, changes: list[str] | None, speaker: Speaker, flags: list[Override]
+) -> tuple[Recipe, Checkpoint]:
+    """Return the recipe that somebody's classifier is measured by, and the classifier.
+
+    Raises:
+        UsageError: no data is named, or as ``setup.given.given_model``.
+    """
+    from rushkit.recipe.load import build_recipe, derive_recipe
+    from rushkit.recipe.overrides import parse_changes
+    from rushkit.setup.given import given_model
+
+    code = given.name()
+    assert code is not None
+    named = dict(parse_changes(changes or [])).get("data.name")
+    data: dict[str, Toml]
+    if given.data is not None:
+        data = data_options(given.data)
+    elif isinstance(named, str):
+        data = {"name": named}
+    else:
+        raise UsageError(
+            f"{FLAG} needs images to measure the classifier on",
+            "--data NAME or PATH; `rushkit data list` shows the names",
+        )
+    base = build_recipe(
+        {"name": _run_name(code), "data": data, "noise": {"name": "none"}, "model": {"code": str(code)}}
+    )
+    recipe = derive_recipe(base, changes or [], flags=[*given.keys(), *flags])
+    model = given_model(recipe)
+    speaker.say(f"model: {model.path}, {model.facts.hash[:12]}{', random by itself' if model.random else ''}")
+    return recipe, model
+
+
+def data_options(spec: str) -> dict[str, Toml]:
+    """Return the section [data] for a data set's name, or for a folder or a file of images."""
+    from rushkit import registries
+    from rushkit.paths import exists
+
+    if spec in registries.datasets:
+        return {"name": registries.datasets.written(spec)}
+    path = _absolute(spec)
+    if exists(path):
+        return {"name": "folder", "path": str(path)}
+    registries.datasets.entry(spec)
+    raise AssertionError("an unknown name raises")
+
+
+def _absolute(path: str) -> Path:
+    from rushkit.paths import expand
+
+    return expand(path).absolute()
+
+
+def _run_name(code: Code) -> str:
+    return re.sub(r"[^A-Za-z0-9_-]+", "-", code.key.replace(".py:", "-")).strip("-").lower() or "model"
+
+
+def _classes(said: str | None) -> list[str] | None:
+    """``"cat,dog"`` -> its names, ``"10"`` -> ``["0", .., "9"]``, a file -> its lines."""
+    if said is None:
+        return None
+    if said.isdecimal() and 2 <= int(said[:8]) <= _MOST_CLASSES and len(said) < 8:
+        return [str(number) for number in range(int(said))]
+    from rushkit.paths import is_file, read_text, reason
+
+    path = _absolute(said)
+    if is_file(path):
+        try:
+            names = [line.strip() for line in read_text(path, 1 << 24).splitlines() if line.strip()]
+        except OSError as error:
+            raise UsageError(f"--classes {shorten(said)} cannot be read: {reason(error)}", "one name a line") from error
+    else:
+        names = [name.strip() for name in said.split(",")]
+    if len(names) < 2 or not all(names):
+        raise UsageError(
+            f"--classes {shorten(said)!r} are no two classes or more",
+            "for example --classes cat,dog, --classes 10, or a file with one name a line",
+        )
+    return names
+
+
+def _numbers(said: str | None, flag: str) -> list[float] | None:
+    if said is None:
+        return None
+    from rushkit.ratio import number
+
+    try:
+        return [float(number(part.strip())) for part in said.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"{flag} {shorten(said)!r} is not a list of numbers", f"for example {flag} 0.485,0.456,0.406"
+        ) from None

@@ -1,0 +1,244 @@
+"""The code that the user names with ``--model``. It alone is run, whatever a recipe, a run or a study says."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rushkit.errors import (
+    PluginError,
+    RushkitError,
+    UsageError,
+    did_you_mean,
+    first_few,
+    shell_line,
+    shorten,
+)
+from rushkit.paths import expand, is_file, read_file
+from rushkit.registrations import forgetting, line_of, python_file, run_file
+
+FLAG = "--model"
+ONNX = "onnx:"
+# What is read of a file to show the names in it.
+_MOST_SOURCE = 1 << 22
+
+
+@dataclass(frozen=True)
+class Code:
+    """The place of somebody's classifier.
+
+    Attributes:
+        place: An absolute path of a Python file or of an ONNX file, or the dotted name of an installed module.
+        name: The name in it, which may be dotted; "" for an ONNX file.
+        is_onnx: Whether it is an ONNX file.
+    """
+
+    place: str
+    name: str
+    is_onnx: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a file, and not an installed module."""
+        return self.is_onnx or self.place.endswith(".py")
+
+    @property
+    def key(self) -> str:
+        """What tells it from other code without the folder that it lies in."""
+        return f"{Path(self.place).name if self.is_file else self.place}:{self.name}"
+
+    def __str__(self) -> str:
+        return f"{ONNX}{self.place}" if self.is_onnx else f"{self.place}:{self.name}"
+
+
+@dataclass
+class _Named:
+    """What the user named in this command."""
+
+    codes: list[Code] = field(default_factory=list)
+    folders: set[Path] = field(default_factory=set)
+
+
+_named: ContextVar[_Named | None] = ContextVar("named code", default=None)
+
+
+@contextlib.contextmanager
+def naming() -> Iterator[None]:
+    """Let code be named inside; what was run of it is forgotten at the end."""
+    named = _Named()
+    token = _named.set(named)
+    try:
+        with forgetting(named.folders):
+            yield
+    finally:
+        _named.reset(token)
+
+
+def name_code(text: str) -> Code:
+    """Take down that the user names this code, so that ``run_code`` runs it. Nothing is run yet.
+
+    Args:
+        text: ``"FILE.py:NAME"``, ``"MODULE:NAME"`` or ``"onnx:FILE"``.
+
+    Raises:
+        UsageError: it is none of them, or there is no such file.
+    """
+    code = read_code(text)
+    if (named := _named.get()) is None:
+        raise RuntimeError("code is named outside of naming()")
+    named.codes.append(code)
+    return code
+
+
+def read_code(text: str) -> Code:
+    """Read what ``--model`` says; a path becomes absolute. Raises UsageError as ``name_code``."""
+    if text.startswith(ONNX):
+        path = expand(text.removeprefix(ONNX))
+        if not is_file(path):
+            raise UsageError(f"there is no file {path}", "a relative path starts in the working folder")
+        return Code(str(path.resolve()), "", is_onnx=True)
+    place, colon, name = text.rpartition(":")
+    if text.endswith(".py") and is_file(expand(text)):
+        names = _names_in(expand(text))
+        raise UsageError(
+            f"{FLAG} {shorten(text)} does not say which name in it is the model",
+            f"it defines {first_few(names, 8)}: {shell_line(FLAG, f'{text}:{names[0]}')}"
+            if names
+            else f"for example {shell_line(FLAG, f'{text}:Net')}",
+        )
+    if not colon or not place or not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(
+            f"{FLAG} {shorten(text)!r} is not FILE.py:NAME, MODULE:NAME or onnx:FILE",
+            "for example --model defence.py:Net, --model timm.models:resnet50 or --model onnx:net.onnx",
+        )
+    if place.endswith(".py") or "/" in place or "\\" in place:
+        return Code(str(python_file(place, FLAG)), name)
+    if not all(part.isidentifier() for part in place.split(".")):
+        raise UsageError(
+            f"{FLAG} {shorten(text)!r} names neither a Python file nor a module",
+            "the name of a file ends in .py; that of a module is dotted, such as timm.models",
+        )
+    return Code(place, name)
+
+
+def consented(code: str) -> Code:
+    """Return the code that the user named in this command for what a recipe says; its file may lie elsewhere now.
+
+    Raises:
+        UsageError: the user named no such code.
+    """
+    named = _named.get()
+    codes = named.codes if named else []
+    wanted = Code(*_split(code))
+    for fits in (lambda each: str(each) == code, lambda each: each.key == wanted.key):
+        if found := next(filter(fits, codes), None):
+            return found
+    raise UsageError(
+        f"the model is code, {shorten(wanted.key.removesuffix(':'))}, and only code that the command names is run",
+        f"name it, if you trust it: {shell_line(FLAG, shorten(code, 300))}",
+    )
+
+
+def _split(code: str) -> tuple[str, str, bool]:
+    if code.startswith(ONNX):
+        return code.removeprefix(ONNX), "", True
+    place, _, name = code.rpartition(":")
+    return place, name, False
+
+
+def run_code(code: Code) -> Any:
+    """Run the file or import the module of code that the user named, and return the object of its name.
+
+    Raises:
+        UsageError: there is no such module, or no such name in it.
+        PluginError: it raises an error when it is run.
+    """
+    named = _named.get()
+    assert named is not None, "outside of naming()"
+    assert code in named.codes, "not named"
+    if code.is_file:
+        path = Path(code.place)
+        named.folders.add(path.parent)
+        found: Any = run_file(path)
+    else:
+        found = _imported(code)
+    where, whole = (Path(code.place).name if code.is_file else code.place), found
+    for part in code.name.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            known = [name for name, value in vars(whole).items() if callable(value) and not name.startswith("_")]
+            hint = (
+                did_you_mean(code.name, known) or f"it has {first_few(sorted(known), 8)}"
+                if known
+                else "it has no names"
+            )
+            raise UsageError(f"there is no {shorten(code.name)} in {where}", hint) from None
+    return found
+
+
+def source_hash(code: Code) -> str:
+    """Return the SHA-256 of the file of some code, or of the file of its module; "" if there is none."""
+    path: str | None = code.place
+    if not code.is_file:
+        module = sys.modules.get(code.place)
+        path = getattr(module, "__file__", None)
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest() if path else ""
+    except OSError:
+        return ""
+
+
+def called(code: Code, error: BaseException) -> PluginError:
+    """Return the error for code of the user's that raises one when it is called."""
+    where = ""
+    if code.is_file:
+        where = line_of(error, Path(code.place))
+    said = (str(error).strip().splitlines() or [""])[0]
+    return PluginError(
+        f"{code.key} cannot be made: {where}{type(error).__name__}: {said}", "--debug shows the traceback"
+    )
+
+
+def _imported(code: Code) -> Any:
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return importlib.import_module(code.place)
+    except RushkitError:
+        raise
+    except ModuleNotFoundError as error:
+        if error.name and (code.place == error.name or code.place.startswith(f"{error.name}.")):
+            by_path = shell_line(FLAG, f"{code.place.replace('.', '/')}.py:{code.name}")
+            raise UsageError(
+                f"there is no module {shorten(code.place)} to import",
+                f"install what brings it; a file is named by its path: {by_path}",
+            ) from None
+        raise PluginError(
+            f"{code.place} cannot be imported: it needs {error.name}", "install it beside rushkit"
+        ) from error
+    except (Exception, SystemExit) as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise PluginError(
+            f"{code.place} cannot be imported: {type(error).__name__}: {error} (line {last.lineno} of "
+            f"{Path(last.filename).name})",
+            shell_line("python", "-c", f"import {code.place}"),
+        ) from error
+
+
+def _names_in(path: Path) -> list[str]:
+    """Return the classes and functions that a Python file defines, read and not run."""
+    try:
+        tree = ast.parse(read_file(path, _MOST_SOURCE))
+    except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+    kinds = (ast.ClassDef, ast.FunctionDef)
+    return [node.name for node in tree.body if isinstance(node, kinds) and not node.name.startswith("_")]
