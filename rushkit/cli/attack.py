@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_attacks, complete_runs
-from rushkit.cli.given import ModelOptions
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Samples, Split, numbers
+from rushkit.cli.given import Measured
+from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
@@ -117,8 +117,7 @@ class Options:
 @verb
 def command(
     *,
-    source: From = None,
-    given: ModelOptions,
+    measured: Measured,
     options: Options,
     changes: Changes = None,
     resuming: Resuming,
@@ -128,8 +127,8 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     changes = computing.changes(changes)
-    resuming.check({"--from": source, **options.flags(), **given.flags()})
-    given.check(source, resuming.resume)
+    resuming.check({**options.flags(), **measured.flags()})
+    measured.check(resuming.resume)
     if not resuming.resume:
         check_flags(changes, attack_flags(type=options.kind, **options.keys()))
     going_on, changes = ranks.go_on(resuming, changes)
@@ -150,11 +149,11 @@ def command(
     if options.transfer_to is not None and going_on == resuming:
         other = resolve_from(options.transfer_to, root, "finetune").load(warn=speaker.warn)
     if going_on.resume:
-        given.name()
+        measured.name()
         recipe, run = reopen(Stopped(NAME, root, going_on.run_folder), changes, speaker)
         checkpoint, asked, other = resume_attack(recipe, run, options.save, other)
     else:
-        recipe, checkpoint = resolve_classifier(source, changes, speaker, given=given)
+        recipe, checkpoint = resolve_classifier(measured, changes, speaker)
         change = change_published if options.protocol == Protocol.PUBLISHED else change_attacks
         recipe = change(recipe, options.kind, changes=changes or [], **options.keys())
         asked = options.asked(other)

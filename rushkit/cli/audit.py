@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli import self_test
-from rushkit.cli.given import ModelOptions
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, ReplacedRanks, Resuming, Split
+from rushkit.cli.given import Measured
+from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.distributed.notes import leave_note
@@ -86,8 +86,7 @@ class Options:
 @verb
 def command(
     *,
-    source: From = None,
-    given: ModelOptions,
+    measured: Measured,
     options: Options,
     testing: self_test.SelfTesting,
     changes: Changes = None,
@@ -98,8 +97,8 @@ def command(
 ) -> None:
     """Is the robustness real? Checks with codes, each with its figures; exit code 1 if one fails."""
     changes = computing.changes(changes)
-    flags = {**options.flags(), "--from": source, **given.flags()}
-    given.check(source, resuming.resume)
+    flags = {**options.flags(), **measured.flags()}
+    measured.check(resuming.resume)
     resuming.check({**flags, "--case": testing.cases or None})
     testing.check(flags, changes)
     if resuming.resume and testing.self_test:
@@ -114,7 +113,7 @@ def command(
         # The runs of self-tests are called so.
         recipe_name = self_test.NAME if testing.self_test else None
         stopped = Stopped(NAME, runs_root(changes), resuming.run_folder, recipe_name)
-        given.name()
+        measured.name()
         recipe, run = reopen(stopped, changes, speaker)
         if run.about.self_test:
             self_test.finish(recipe, run, output)
@@ -123,19 +122,17 @@ def command(
     elif testing.self_test:
         self_test.finish(*self_test.begin(testing.cases, changes, speaker), output)
     else:
-        _audit(source, given, options, changes, output)
+        _audit(measured, options, changes, output)
 
 
-def _audit(
-    source: str | None, given: ModelOptions, options: Options, changes: list[str] | None, output: Output
-) -> None:
+def _audit(measured: Measured, options: Options, changes: list[str] | None, output: Output) -> None:
     """Audit the model that ``--from`` or ``--model`` means."""
     from rushkit.auditing.asked import settings_asked
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, given=given)
+    recipe, checkpoint = resolve_classifier(measured, changes, speaker)
     # The ball is that of the recipe's first attack.
     kind = None if recipe.attack else "pgd"
     recipe, asked = change_attacks(recipe, kind, changes=changes or [], **options.keys()), options.asked()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.given import ModelOptions
-from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, ReplacedRanks, Resuming, Split
+from rushkit.cli.given import Measured
+from rushkit.cli.options import Alpha, Changes, Computing, NormOfBall, Output, ReplacedRanks, Resuming, Split
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -72,8 +72,7 @@ class Options:
 @verb
 def command(
     *,
-    source: From = None,
-    given: ModelOptions,
+    measured: Measured,
     options: Options,
     changes: Changes = None,
     resuming: Resuming,
@@ -84,8 +83,8 @@ def command(
     """Certified robustness of a fine-tuned model: radii within which no perturbation changes the smoothed class."""
     hint = "start a new run, or redo the radii of this one with --from-counts"
     changes = computing.changes(changes)
-    resuming.check({"--from": source, **options.flags(), **given.flags()}, hint)
-    given.check(source, resuming.resume)
+    resuming.check({**options.flags(), **measured.flags()}, hint)
+    measured.check(resuming.resume)
     if not resuming.resume:
         check_flags(changes, options.keys())
     resuming, changes = ranks.go_on(resuming, changes)
@@ -95,26 +94,26 @@ def command(
 
     speaker = output.speaker()
     if resuming.resume:
-        given.name()
+        measured.name()
         recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
         with run:
             results = resume_certification(recipe, run)
             _draw(results, run)
     elif options.from_counts:
-        results, run = _from_counts(options, source, given, changes, speaker)
+        results, run = _from_counts(options, measured, changes, speaker)
     else:
-        results, run = _from_model(options, source, given, changes, speaker)
+        results, run = _from_model(options, measured, changes, speaker)
     output.result(results, certified_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 
 def _from_model(
-    options: Options, source: str | None, given: ModelOptions, changes: list[str] | None, speaker: Speaker
+    options: Options, measured: Measured, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Certification, Run]:
     from rushkit.certification.certify import certify, procedure_of
     from rushkit.setup.start import start_run
 
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys(), given)
+    recipe, checkpoint = resolve_classifier(measured, changes, speaker, options.keys())
     # Before the folder is made, so that a mistake leaves none.
     procedure_of(recipe, checkpoint)
     with start_run(NAME, recipe, speaker, checkpoint) as run:
@@ -124,7 +123,7 @@ def _from_model(
 
 
 def _from_counts(
-    options: Options, source: str | None, given: ModelOptions, changes: list[str] | None, speaker: Speaker
+    options: Options, measured: Measured, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Certification, Run]:
     from rushkit.certification.certify import check_radii, procedure_of_counts, recertify, recipe_of_counts
     from rushkit.recipe.load import derive_recipe
@@ -137,8 +136,8 @@ def _from_counts(
     if note:
         speaker.warn(note)
     counts = named.path
-    named_model = source is not None or given.model is not None
-    checkpoint = resolve_classifier(source, changes, speaker, given=given)[1] if named_model else None
+    named_model = measured.source is not None or measured.model is not None
+    checkpoint = resolve_classifier(measured, changes, speaker)[1] if named_model else None
     before = recipe_of_counts(counts)
     recipe = derive_recipe(before, changes or [], flags=options.keys())
     if not options.radius:

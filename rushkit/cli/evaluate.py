@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.given import ModelOptions
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Samples, Split, numbers
+from rushkit.cli.given import Measured
+from rushkit.cli.options import MOST, Changes, Computing, Output, Ranks, Samples, Split, numbers
 from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
 
@@ -21,8 +21,7 @@ EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
 @verb
 def command(
     *,
-    source: From = None,
-    given: ModelOptions,
+    measured: Measured,
     samples: Samples = None,
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="At most N images; 0 for all.")
@@ -40,7 +39,7 @@ def command(
         ("evaluate.limit", limit, "--limit"),
         ("evaluate.split", split, "--split"),
     ]
-    given.check(source)
+    measured.check()
     check_flags(changes, flags)
     ranks.launch()
     from rushkit.evaluation.evaluate import evaluate
@@ -48,7 +47,7 @@ def command(
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, flags, given)
+    recipe, checkpoint = resolve_classifier(measured, changes, speaker, flags)
     with start_run(NAME, recipe, speaker, checkpoint) as run:
         results = evaluate(recipe, checkpoint, run)
     output.result(results, evaluation_table(results))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rushkit.cli.options import From
 from rushkit.errors import UsageError, shorten
 from rushkit.named_code import FLAG, Code, name_code
 
@@ -24,9 +25,10 @@ _MOST_CLASSES = 1 << 20
 
 
 @dataclass(frozen=True)
-class ModelOptions:
-    """Somebody's classifier, in the place of a run."""
+class Measured:
+    """What is measured: a model of rushkit's, or somebody's classifier, with how it is made and read."""
 
+    source: From = None
     model: Annotated[
         str | None,
         typer.Option(
@@ -98,9 +100,9 @@ class ModelOptions:
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes: a resumed one knows them, but for the code."""
         keys = {flag.partition(" ")[0]: value for _, value, flag in self.keys()}
-        return {**keys, "--data": self.data}
+        return {"--from": self.source, **keys, "--data": self.data}
 
-    def check(self, source: str | None = None, resumes: bool = False) -> None:
+    def check(self, resumes: bool = False) -> None:
         """Raise UsageError for options of a model without ``--model``, and for a run beside it."""
         from rushkit.recipe.command_line import check_command_line
 
@@ -118,7 +120,7 @@ class ModelOptions:
                     "--set changes it",
                 )
             return
-        if source is not None:
+        if self.source is not None:
             raise UsageError(f"--from and {FLAG} both name a model", "leave one of them out")
         check_command_line([], [("model.code", self.model, FLAG), *self.keys()])
 
@@ -128,7 +130,7 @@ class ModelOptions:
 
 
 def resolve_given(
-    given: ModelOptions, changes: list[str] | None, speaker: Speaker, flags: list[Override]
+    given: Measured, changes: list[str] | None, speaker: Speaker, flags: list[Override]
 ) -> tuple[Recipe, Checkpoint]:
     """Return the recipe that somebody's classifier is measured by, and the classifier.
 

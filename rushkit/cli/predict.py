@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.given import ModelOptions
-from rushkit.cli.options import Alpha, Changes, Computing, From, NormOfBall, Output, Ranks
+from rushkit.cli.given import Measured
+from rushkit.cli.options import Alpha, Changes, Computing, NormOfBall, Output, Ranks
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
@@ -46,8 +46,7 @@ class Options:
 def command(
     *,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
-    source: From = None,
-    given: ModelOptions,
+    measured: Measured,
     options: Options,
     changes: Changes = None,
     computing: Computing,
@@ -59,7 +58,7 @@ def command(
     An abstention is an answer. Exit code 1 if an image cannot be read; the others are classified.
     """
     changes = computing.changes(changes)
-    given.check(source)
+    measured.check()
     check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.certification.predict import predict
@@ -67,7 +66,7 @@ def command(
     from rushkit.report.terminal.tables import prediction_table
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(source, changes, speaker, options.keys(), given)
+    recipe, checkpoint = resolve_classifier(measured, changes, speaker, options.keys())
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results.to_table(), prediction_table(results))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rushkit.cli.given import ModelOptions, resolve_given
+from rushkit.cli.given import Measured, resolve_given
 from rushkit.errors import UsageError
 from rushkit.paths import expand_text
 
@@ -54,22 +54,18 @@ def open_source(
 
 
 def resolve_classifier(
-    spec: str | None,
-    changes: list[str] | None,
-    speaker: Speaker,
-    flags: Iterable[Override] = (),
-    given: ModelOptions | None = None,
+    measured: Measured, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
 ) -> tuple[Recipe, Checkpoint]:
     """Load the fine-tuned checkpoint that ``--from`` means, and derive its recipe under ``--set`` and flags.
 
     Where ``--model`` names a classifier, return that one, and a recipe to measure it by.
     """
-    if given is not None and given.model is not None:
-        return resolve_given(given, changes, speaker, list(flags))
+    if measured.model is not None:
+        return resolve_given(measured, changes, speaker, list(flags))
     from rushkit.recipe.load import derive_recipe
     from rushkit.setup.model import recipe_of
 
-    checkpoint = open_source(spec, changes, "finetune", speaker)
+    checkpoint = open_source(measured.source, changes, "finetune", speaker)
     stored = recipe_of(checkpoint)
     recipe = derive_recipe(stored, changes or [], flags=flags)
     if recipe.backbone != stored.backbone:

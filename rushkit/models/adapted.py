@@ -9,10 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.errors import UsageError, first_few, shorten, showable
-from rushkit.recipe.model_section import Answers
+from rushkit.models.answers import Answer, scores_of_labels, scores_of_probabilities
 
-# The logit of the class that a label names, beside 0 for the others: its softmax is 1 in float32.
-_CERTAIN = 40.0
 # Shares that do not add up to 1 by more than rounding are no probabilities.
 _SUM_SLACK = 1e-2
 
@@ -42,13 +40,13 @@ class Adapted(nn.Module):
         mean: Sequence[float] = (),
         std: Sequence[float] = (),
         output: str = "",
-        answers: Answers = "logits",
+        answers: Answer = "logits",
         classes: int = 0,
     ) -> None:
         super().__init__()
         self.module = module
         self.output = output
-        self.answers: Answers = answers
+        self.answers: Answer = answers
         self.classes = classes
         self._normalises = bool(mean)
         for name, values in (("mean", mean), ("std", std)):
@@ -92,7 +90,7 @@ class Adapted(nn.Module):
                 f"the model returned the label {low if low < 0 else high}, outside 0..{self.classes - 1}",
                 "its classes are others than those of the data: --classes says how many it has",
             )
-        return nn.functional.one_hot(labels.long(), self.classes).float() * _CERTAIN
+        return scores_of_labels(labels.long(), self.classes)
 
 
 def _of_probabilities(output: Tensor, images: int) -> Tensor:
@@ -108,8 +106,7 @@ def _of_probabilities(output: Tensor, images: int) -> Tensor:
                 f"{low:.4g}; with --answers probabilities they add up to 1",
                 "leave --answers out if it returns logits",
             )
-    # The smallest normal number of float32: its logarithm is finite, and so is the gradient.
-    return output.clamp_min(torch.finfo(torch.float32).tiny).log()
+    return scores_of_probabilities(output)
 
 
 def _picked(given: Any, output: str, images: int) -> Tensor:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Protocol, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-Answer = Literal["logits", "probabilities", "labels"]
+from rushkit.recipe.model_section import Answer
+
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
 # The score of every class but the answered one: its softmax is 0 in float32, and it is finite.

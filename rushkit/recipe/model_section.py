@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from rushkit.recipe.sections import Option, OptionName, Section
 
 # What a model returns for an image: real scores, shares that add up to 1, or the class alone.
-Answers = Literal["logits", "probabilities", "labels"]
+Answer = Literal["logits", "probabilities", "labels"]
 
 
 class Model(Section):
@@ -35,7 +35,7 @@ class Model(Section):
     output: str = Field(
         default="", description="key or index of the logits where the module returns several things; none: found"
     )
-    answers: Answers = Field(
+    answers: Answer = Field(
         default="logits", description="what the module returns: `logits`, `probabilities`, `labels`"
     )
     random: Literal["auto", "yes", "no"] = Field(
