@@ -7,7 +7,7 @@ from typing import Protocol, get_args, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from rushkit.recipe.model_section import Answer
+from rushkit.recipe.model_section import Answer as Answer
 
 ANSWERS: tuple[Answer, ...] = get_args(Answer)
 
