@@ -94,7 +94,7 @@ class Measured:
             if not equals or not name.strip().isidentifier():
                 raise UsageError(f"--model-arg {shorten(said)!r} is not KEY=VALUE", "for example --model-arg depth=18")
             key, value = parse_changes([f"model.arguments.{said}"])[0]
-            arguments.append((key, value, f"--model-arg {name.strip()}"))
+            arguments.append((key, value, "--model-arg"))
         return arguments
 
     def flags(self) -> dict[str, object]:
