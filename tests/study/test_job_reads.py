@@ -25,8 +25,8 @@ from rushkit.training.finetune import finetune
 from rushkit.training.pretrain import pretrain
 
 SECTIONS = Recipe.model_fields.keys() - {"schema_version", "name", "system"}
-# It tells which file registered each component, whatever the stage uses.
-RECORDING = ("rushkit.recipe.registered",)
+# They tell which file registered each component, and what the whole recipe says, whatever the stage uses.
+RECORDING = ("rushkit.recipe.registered", "rushkit.recipe.schema")
 ATTACKS = ("attack=[{type='pgd', eps='8/255', samples=[2], limit=4, steps=2}]", "certify.samples=20", "certify.limit=4")
 
 
