@@ -135,9 +135,9 @@ def command(
     from rushkit.exchange.import_model import import_model
     from rushkit.exchange.plan import import_recipe, plan_import
     from rushkit.exchange.pretrained import pretrained_weights
+    from rushkit.foreign.file import read_foreign
     from rushkit.recipe.overrides import parse_changes
     from rushkit.report.terminal.tables import import_table
-    from rushkit.foreign.file import read_foreign
     from rushkit.setup.start import start_run
 
     speaker, changes = output.speaker(), computing.changes(changes)

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from rushkit import data
 from rushkit.errors import first_few
-from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim
 from rushkit.exchange.plan import Plan
+from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim
 from rushkit.noises.none import NoNoise
 from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row

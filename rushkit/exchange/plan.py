@@ -12,6 +12,7 @@ from torch import Tensor
 from rushkit.errors import UsageError
 from rushkit.exchange.foreign_names import Fitted, Rules, fit_names
 from rushkit.exchange.published import Branch, written_by
+from rushkit.foreign.file import ForeignWeights
 from rushkit.models.network import Network, num_parameters
 from rushkit.models.normalise import Normalised
 from rushkit.recipe import toml
@@ -24,7 +25,6 @@ from rushkit.recipe.toml import Given, Table
 from rushkit.registry import BUILTIN_OWNER
 from rushkit.results.imported import Origin
 from rushkit.setup import components, networks
-from rushkit.foreign.file import ForeignWeights
 
 _STEM_HINT = (
     "a 3x3 stem of solo-learn, and of code made from it, has padding 2: --set backbone.stem=padded "

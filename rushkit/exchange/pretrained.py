@@ -7,13 +7,13 @@ from typing import Any
 import torchvision
 
 from rushkit.errors import UsageError
+from rushkit.foreign.file import ForeignWeights, as_float32
 from rushkit.models.backbones import timm_pretrained
 from rushkit.models.pretrained import OWN_SCALE
 from rushkit.models.torchvision_backbones import pretrained_state
 from rushkit.recipe.schema import Recipe
 from rushkit.results.imported import Origin
 from rushkit.setup import components
-from rushkit.foreign.file import ForeignWeights, as_float32
 
 
 def pretrained_weights(recipe: Recipe) -> ForeignWeights:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.errors import CheckpointError, PluginError, RushkitError, UsageError, did_you_mean, first_few, shorten
+from rushkit.foreign.file import read_foreign
 from rushkit.models.adapted import Adapted
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.repeats import repeat
@@ -27,7 +28,6 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.run_file import GivenFacts
 from rushkit.run.checkpoint import Checkpoint, Meta
 from rushkit.setup.components import build_dataset, image_size
-from rushkit.foreign.file import read_foreign
 from rushkit.system import generator
 
 # Images of the trial.

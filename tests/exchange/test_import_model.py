@@ -24,12 +24,12 @@ from rushkit.exchange.foreign_names import Rules
 from rushkit.exchange.import_model import import_model
 from rushkit.exchange.plan import import_recipe, plan_import
 from rushkit.exchange.pretrained import pretrained_weights
+from rushkit.foreign.file import read_foreign
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Attack
 from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
 from rushkit.run.named import Wish, find_named, run_named
-from rushkit.foreign.file import read_foreign
 from rushkit.setup.model import load_classifier, open_checkpoint, recipe_of
 from rushkit.setup.start import start_run
 from rushkit.system import Machine, generator

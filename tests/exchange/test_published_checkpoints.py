@@ -12,8 +12,8 @@ from rushkit.errors import CheckpointError, UsageError
 from rushkit.exchange.foreign_names import Rules, fit_names
 from rushkit.exchange.plan import import_recipe, plan_import
 from rushkit.exchange.published import take_encoder, written_by
-from rushkit.setup import components, networks
 from rushkit.foreign.file import read_foreign
+from rushkit.setup import components, networks
 from rushkit.system import generator
 
 SIZE = 16

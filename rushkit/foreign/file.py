@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import CheckpointError, NumericsError, first_few, shell_line, shorten
+from rushkit.foreign.bounds import PickledObject, check_bounds
 from rushkit.foreign.bystanders import standing_in
 from rushkit.foreign.claims import claim_of
-from rushkit.foreign.bounds import PickledObject, check_bounds
 from rushkit.foreign.other_kinds import converted_name, refuse_other_kinds
 from rushkit.paths import read_file, reason
 from rushkit.results.imported import Origin
