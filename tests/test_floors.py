@@ -220,9 +220,11 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "foreign": ({"bystanders", "claims"}, {"bounds"}, {"other_kinds"}, {"file"}),
     "exchange": (
-        {"exported", "foreign_model", "published"},
+        {"exported", "foreign_model", "published", "rules"},
+        {"known_names", "misfit"},
         {"foreign_names", "part"},
-        {"export_onnx", "export_timm", "plan", "pretrained"},
+        {"export_onnx", "export_timm", "nearest", "pretrained"},
+        {"plan"},
         {"import_model"},
     ),
     "attacks": (

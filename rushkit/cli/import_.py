@@ -131,10 +131,10 @@ def command(
     from rich.console import Group
     from rich.text import Text
 
-    from rushkit.exchange.foreign_names import read_rules
     from rushkit.exchange.import_model import import_model
     from rushkit.exchange.plan import import_recipe, plan_import
     from rushkit.exchange.pretrained import pretrained_weights
+    from rushkit.exchange.rules import read_rules
     from rushkit.foreign.file import read_foreign
     from rushkit.recipe.overrides import parse_changes
     from rushkit.report.terminal.tables import import_table

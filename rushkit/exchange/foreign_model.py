@@ -102,7 +102,7 @@ class ForeignModel:
 # timm's ResNet of basic blocks behind a stem of 16 channels.
 _THIN: dict[str, dict[str, tuple[int, ...]]] = {
     "resnet10-small": {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)},
-    "resnet110": {"layers": (18, 18, 18), "channels": (16, 32, 64)},
+    **{f"resnet{6 * blocks + 2}": {"layers": (blocks,) * 3, "channels": (16, 32, 64)} for blocks in (3, 5, 7, 9, 18)},
 }
 
 
@@ -134,7 +134,7 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
             return ForeignModel(("import timm",), model)
         padding = 2 if options.get("stem") == "padded" else 1
         return ForeignModel(("import timm, torch",), model, _small_stem(64, padding))
-    if family not in _THIN:
+    if family not in _THIN or options.get("shortcut") == "padded":
         raise UsageError(
             f"neither timm nor torchvision can build backbone {family!r}", "--format onnx exports every backbone"
         )

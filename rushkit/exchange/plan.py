@@ -9,9 +9,13 @@ from typing import Literal
 from pydantic import JsonValue
 from torch import Tensor
 
-from rushkit.errors import UsageError
-from rushkit.exchange.foreign_names import Fitted, Rules, fit_names
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.exchange.foreign_names import Fitted, fit_names
+from rushkit.exchange.known_names import options_shown
+from rushkit.exchange.misfit import MisfitError
+from rushkit.exchange.nearest import flags_that_fit
 from rushkit.exchange.published import Branch, written_by
+from rushkit.exchange.rules import Rules
 from rushkit.foreign.file import ForeignWeights
 from rushkit.models.network import Network, num_parameters
 from rushkit.models.normalise import Normalised
@@ -134,9 +138,16 @@ def plan_import(
     size, classes = components.image_size(recipe, dataset), dataset.classes
     if not encoder_only:
         components.check_several_classes(dataset.name, len(classes))
+    recipe, shown = _with_shown_options(recipe, weights)
     bare = networks.build_encoder(_with_normalisation(recipe, (), ()), size)
     places, features = bare.state_dict(), networks.num_features(bare)
-    fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
+    try:
+        fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
+    except MisfitError as error:
+        shape = (components.IN_CHANNELS, size)
+        if flags := flags_that_fit(weights.tensors, rules, shape, encoder_only):
+            raise CheckpointError(error.message, f"they fit another backbone: {flags}") from error
+        raise
     recipe, said = _normalised(recipe, weights, fitted)
     recipe, told = _as_written(recipe, weights)
     if not encoder_only and len(fitted.head["weight"]) != len(classes):
@@ -151,7 +162,7 @@ def plan_import(
         branch=fitted.branch,
         renamed=dict(rules.rename),
         ignored=list(fitted.ignored),
-        notes=[*weights.origin.notes, *fitted.notes, *said, *told],
+        notes=[*weights.origin.notes, *shown, *fitted.notes, *said, *told],
     )
     return Plan(
         recipe=recipe,
@@ -223,6 +234,13 @@ def _as_written(recipe: Recipe, weights: ForeignWeights) -> tuple[Recipe, list[s
             "\n".join(hints),
         )
     return recipe, []
+
+
+def _with_shown_options(recipe: Recipe, weights: ForeignWeights) -> tuple[Recipe, list[str]]:
+    """Return the recipe with the options of its backbone that the names in the file show, and sentences on them."""
+    name = recipe.backbone.name.removeprefix(f"{BUILTIN_OWNER}/")
+    changes, notes = options_shown(name, recipe.backbone.options, weights.tensors)
+    return (_with_backbone(recipe, changes) if changes else recipe), notes
 
 
 def _with_normalisation(recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> Recipe:

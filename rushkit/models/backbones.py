@@ -1,4 +1,4 @@
-"""ResNets for small images: the paper's ResNet-18, one for CPUs, and ResNet-110; and every model of timm."""
+"""ResNets for small images: the paper's ResNet-18 and one for CPUs; and every model of timm."""
 
 from __future__ import annotations
 
@@ -55,26 +55,10 @@ def resnet10_small(in_channels: int = 3, image_size: int = 32) -> nn.Module:
         in_channels: Channels of the images.
         image_size: Side of the images; any size works, the features are averaged over it.
     """
-    return _thin((1, 1, 1, 1), (16, 32, 64, 128), in_channels)
+    return thin_resnet((1, 1, 1, 1), (16, 32, 64, 128), in_channels)
 
 
-def resnet110(in_channels: int = 3, image_size: int = 32) -> nn.Module:
-    """ResNet-110 for CIFAR with 64 features (He et al. 2016), as in Cohen et al. 2019 and the certified training since.
-
-    54 basic blocks in three stages of 16, 32 and 64 channels, small stem, shortcuts of 1x1 convolutions with BatchNorm:
-    1.73 M parameters and 253.1 MMAC at 3x32x32.
-
-    Args:
-        in_channels: Channels of the images.
-        image_size: Side of the images; any size works, the features are averaged over it.
-    """
-    model = _thin((18, 18, 18), (16, 32, 64), in_channels)
-    # timm's forward pass asks for four stages.
-    model.layer4 = nn.Identity()
-    return model
-
-
-def _thin(layers: tuple[int, ...], channels: tuple[int, ...], in_channels: int) -> nn.Module:
+def thin_resnet(layers: tuple[int, ...], channels: tuple[int, ...], in_channels: int) -> nn.Module:
     """Build a timm ResNet of basic blocks behind a small stem of 16 channels."""
     # Only timm's deep stem lets its width be chosen (stem_width * 2); the small stem takes its place at once.
     model = ResNet(

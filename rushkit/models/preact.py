@@ -9,9 +9,11 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from rushkit.errors import UsageError
+
 Activation = Literal["relu", "silu", "leaky-relu"]
 Variant = Literal["standard", "deepmind"]
-Shortcut = Literal["narrow", "wide", "pooled"]
+Shortcut = Literal["narrow", "plain", "wide", "pooled"]
 
 # In place: what BatchNorm's backward pass needs is its input, and theirs the output.
 _ACTIVATIONS: Mapping[Activation, Callable[[], nn.Module]] = {
@@ -23,7 +25,12 @@ _CHANNELS_18 = (64, 64, 128, 256, 512)
 
 
 def preact_resnet18(
-    in_channels: int = 3, image_size: int = 32, activation: Activation = "relu", variant: Variant = "standard"
+    in_channels: int = 3,
+    image_size: int = 32,
+    activation: Activation = "relu",
+    variant: Variant = "standard",
+    last_norm: bool = True,
+    shortcut_input: Literal["activated", "plain"] = "activated",
 ) -> nn.Module:
     """PreActResNet-18 with 512 features (He et al. 2016, Identity Mappings), small stem.
 
@@ -36,9 +43,13 @@ def preact_resnet18(
         activation: ``"relu"``, ``"silu"`` (swish) or ``"leaky-relu"`` with slope 0.1.
         variant: ``"standard"``, or ``"deepmind"`` as in Rebuffi et al. 2021: shortcuts are 3x3 convolutions of the
             input itself, and convolutions with a stride pad right and bottom alone, as TensorFlow does.
+        last_norm: Whether BatchNorm and activation follow the last block; without them as in pytorch-cifar.
+        shortcut_input: What the 1x1 convolutions of shortcuts take: the input of the block after its first BatchNorm
+            and activation, or the ``"plain"`` input, as the PreActBlock of RobustBench.
     """
-    shortcut: Shortcut = "wide" if variant == "deepmind" else "narrow"
-    return PreActResNet(in_channels, _CHANNELS_18, 2, activation, shortcut, same=variant == "deepmind")
+    shortcut: Shortcut = "wide" if variant == "deepmind" else "plain" if shortcut_input == "plain" else "narrow"
+    same = variant == "deepmind"
+    return PreActResNet(in_channels, _CHANNELS_18, 2, activation, shortcut, same, last_norm)
 
 
 def wrn_28_10(
@@ -54,6 +65,50 @@ def wrn_28_10(
             and bottom alone, as TensorFlow does.
     """
     return _wide(in_channels, 4, 10, activation, "narrow", same=variant == "deepmind")
+
+
+def wrn_34_10(
+    in_channels: int = 3, image_size: int = 32, activation: Activation = "relu", variant: Variant = "standard"
+) -> nn.Module:
+    """WRN-34-10 with 640 features, as in TRADES and AWP: 46.15 M parameters, 6659 MMAC at 3x32x32.
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Side of the images; any size works, the features are averaged over it.
+        activation: ``"relu"``, ``"silu"`` (swish) or ``"leaky-relu"`` with slope 0.1.
+        variant: ``"standard"`` or ``"deepmind"``; see ``wrn_28_10``.
+    """
+    return _wide(in_channels, 5, 10, activation, "narrow", same=variant == "deepmind")
+
+
+def wrn(
+    in_channels: int = 3,
+    image_size: int = 32,
+    depth: int = 28,
+    width: int = 10,
+    activation: Activation = "relu",
+    variant: Variant = "standard",
+) -> nn.Module:
+    """WRN-D-K, a wide ResNet of any depth and width, with 64 K features (Zagoruyko & Komodakis 2016).
+
+    Args:
+        in_channels: Channels of the images.
+        image_size: Side of the images; any size works, the features are averaged over it.
+        depth: D, the layers: 10, 16, 22, 28, 34, ...
+        width: K, how many times 16, 32 and 64 channels the stages have.
+        activation: ``"relu"``, ``"silu"`` (swish) or ``"leaky-relu"`` with slope 0.1.
+        variant: ``"standard"`` or ``"deepmind"``; see ``wrn_28_10``.
+
+    Raises:
+        UsageError: a depth that is not 4 more than a multiple of 6, or a width below 1.
+    """
+    blocks, rest = divmod(depth - 4, 6)
+    if blocks < 1 or rest or width < 1:
+        raise UsageError(
+            f"there is no WRN-{depth}-{width}: the depth is 10, 16, 22, 28, 34, ..., the width at least 1",
+            "for example --set backbone.depth=34 --set backbone.width=10",
+        )
+    return _wide(in_channels, blocks, width, activation, "narrow", same=variant == "deepmind")
 
 
 def wrn_70_16(
@@ -101,6 +156,7 @@ class PreActResNet(nn.Module):
         activation: Name of the activation.
         shortcut: See ``Block``.
         same: See ``Block``.
+        last_norm: Whether BatchNorm and activation follow the last block.
     """
 
     def __init__(
@@ -111,6 +167,7 @@ class PreActResNet(nn.Module):
         activation: Activation,
         shortcut: Shortcut,
         same: bool,
+        last_norm: bool = True,
     ) -> None:
         super().__init__()
         stem, *stages = channels
@@ -125,14 +182,14 @@ class PreActResNet(nn.Module):
             others = (Block(width, width, 1, activation, shortcut, activated, same) for _ in range(blocks - 1))
             self.add_module(name, nn.Sequential(first, *others))
             before = width
-        self.bn = nn.BatchNorm2d(before)
-        self.act = _ACTIVATIONS[activation]()
+        self.bn = nn.BatchNorm2d(before) if last_norm else nn.Identity()
+        self.act = _ACTIVATIONS[activation]() if last_norm else nn.Identity()
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """Return the maps (N, F, h, w) of images (N, C, H, W), activated."""
+        """Return the maps (N, F, h, w) of images (N, C, H, W), activated if a norm follows the last block."""
         x = self.conv1(x)
         for name in self._stages:
             x = self.get_submodule(name)(x)
@@ -152,8 +209,9 @@ class Block(nn.Module):
         outputs: Channels of the output.
         stride: Of the first convolution.
         activation: Name of the activation.
-        shortcut: What is added for the input where the channels change: its 1x1 convolution (``"narrow"``), its 3x3
-            convolution (``"wide"``), or its mean over the strides between channels of zeros (``"pooled"``).
+        shortcut: What is added for the input where the channels change: its 1x1 convolution (``"narrow"``, and
+            ``"plain"`` of the input itself), its 3x3 convolution (``"wide"``), or its mean over the strides between
+            channels of zeros (``"pooled"``).
         activated: Whether the shortcut takes the input after the first activation.
         same: Convolutions with a stride pad as TensorFlow's "SAME": right and bottom alone for images of even size.
     """
@@ -181,6 +239,7 @@ class Block(nn.Module):
         if inputs != outputs:
             kinds: dict[Shortcut, Callable[[], nn.Module]] = {
                 "narrow": lambda: nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False),
+                "plain": lambda: nn.Conv2d(inputs, outputs, kernel_size=1, stride=stride, bias=False),
                 "wide": lambda: strided(inputs, outputs),
                 "pooled": lambda: Pooled(stride, (outputs - inputs) // 2),
             }

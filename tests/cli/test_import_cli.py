@@ -16,7 +16,7 @@ from later_words import replacing
 from public_networks import deacl, solo
 from torch import nn
 
-from rushkit import noises
+from rushkit import noises, registries
 from rushkit.cli.complete import complete_backbones
 from rushkit.models.network import build_backbone
 from rushkit.setup.model import load
@@ -201,6 +201,23 @@ class TestPage:
             assert said.code == 0 or verb == "audit", said.err
             assert "error" not in said.err
 
+    def test_a_network_of_ones_own_is_imported_as_the_page_says(self, cli, folder):
+        section = PAGE[PAGE.index("## Weights of another network") : PAGE.index("## Published pre-training")]
+        (code,), (block,) = (re.findall(rf"```{kind}\n(.*?)```", section, re.DOTALL) for kind in ("python", "sh"))
+        Path("plain_net.py").write_text(code)
+        namespace = {}
+        with registries.backbones.restored():
+            exec(code, namespace)
+            net = namespace["PlainNet"]()
+        state = net.state_dict() | {"classifier.weight": torch.zeros(10, 32), "classifier.bias": torch.zeros(10)}
+        torch.save({"model": state}, "plain.pt")
+        few = sets("data.limit=8", "data.image_size=8")
+        first, second = block.replace("cifar10", "digits").splitlines()
+        for line, more in ((first, ("--check", "8", *few)), (second, few[:2])):
+            said = cli(*shlex.split(line)[1:], *more, "-q")
+            assert said.code == 0, said.err
+        assert list(only(Path("runs"), "import").glob("checkpoints/*"))
+
     def test_the_commands_for_published_files_work_as_pasted(self, cli, folder):
         for name, content in (("acl.pt", public_networks.acl()), ("solo.ckpt", solo()), ("deacl.ckpt", deacl())):
             torch.save(content, name)
@@ -211,7 +228,7 @@ class TestPage:
                 "data.name=digits", "finetune.epochs=1", "finetune.batch_size=8", "finetune.steps=1", *few
             ),
         }
-        blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[1:]
+        blocks = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)[2:]
         lines = [line for block in blocks for line in block.splitlines()]
         assert len(lines) == 6
         for line in lines:
@@ -220,7 +237,7 @@ class TestPage:
             assert said.code == 0, said.err
 
     def test_the_rules_of_the_page_are_rules(self, folder):
-        from rushkit.exchange.foreign_names import Rules, read_rules
+        from rushkit.exchange.rules import Rules, read_rules
 
         (block,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
         Path("keys.toml").write_text(block)
@@ -229,7 +246,7 @@ class TestPage:
 
     def test_the_votes_of_the_page_are_those_of_rushkit(self, cli, imported):
         assert cli("export", "--from", "weights", "--to", "model.onnx", "-q").code == 0
-        (block,) = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+        _, block = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
         namespace = {}
         exec(block, namespace)
         images = torch.rand(6, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -12,7 +12,7 @@ from commands import only
 
 from rushkit.cli.app import main
 from rushkit.data.files import read_names
-from rushkit.exchange.foreign_names import read_rules
+from rushkit.exchange.rules import read_rules
 from rushkit.recipe.load import load_recipe
 from rushkit.run.names import LOG_FILE
 

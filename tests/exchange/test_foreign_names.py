@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from rushkit.errors import CheckpointError, UsageError
-from rushkit.exchange.foreign_names import Rules, fit_names, read_rules, renamed_key
+from rushkit.exchange.foreign_names import fit_names
+from rushkit.exchange.rules import Rules, read_rules, renamed_key
 
 FEATURES = 4
 ENCODER = {
@@ -82,7 +83,7 @@ def test_shortcut_is_downsample():
     named = {name.replace("downsample", "shortcut"): value for name, value in tensors().items()}
     found = fit(named)
     assert_all_found(found)
-    assert "'shortcut' is called 'downsample' here" in found.notes
+    assert "the names are those of the CIFAR ResNets with 'shortcut'" in found.notes
 
 
 def test_counters_that_old_files_lack_start_at_zero():

@@ -20,10 +20,10 @@ from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, NoCertificate, RushkitError, UsageError
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.exchange import pretrained as stage
-from rushkit.exchange.foreign_names import Rules
 from rushkit.exchange.import_model import import_model
 from rushkit.exchange.plan import import_recipe, plan_import
 from rushkit.exchange.pretrained import pretrained_weights
+from rushkit.exchange.rules import Rules
 from rushkit.foreign.file import read_foreign
 from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Attack
@@ -169,7 +169,7 @@ def test_a_cifar_resnet_of_other_names_gives_its_own_logits(make, seeded, tmp_pa
     assert [note.split(";")[0] for note in notes] == [
         "the weights are taken from its 'net'",
         "the prefix 'module' is taken off the names",
-        "'shortcut' is called 'downsample' here",
+        "the names are those of the CIFAR ResNets with 'shortcut'",
         "the head is 'linear': 10 classes",
     ]
 

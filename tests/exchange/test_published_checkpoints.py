@@ -9,9 +9,10 @@ from public_networks import under
 from torch.nn import functional as F
 
 from rushkit.errors import CheckpointError, UsageError
-from rushkit.exchange.foreign_names import Rules, fit_names
+from rushkit.exchange.foreign_names import fit_names
 from rushkit.exchange.plan import import_recipe, plan_import
 from rushkit.exchange.published import take_encoder, written_by
+from rushkit.exchange.rules import Rules
 from rushkit.foreign.file import read_foreign
 from rushkit.setup import components, networks
 from rushkit.system import generator

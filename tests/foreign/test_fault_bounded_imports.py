@@ -15,7 +15,8 @@ import torch
 from torch import nn
 
 from rushkit.errors import CheckpointError
-from rushkit.exchange.foreign_names import Rules, fit_names
+from rushkit.exchange.foreign_names import fit_names
+from rushkit.exchange.rules import Rules
 from rushkit.foreign.file import read_foreign
 
 PROTOCOL_2 = b"\x80\x02"

@@ -12,7 +12,8 @@ from torch import distributed, nn
 from torch.nn import functional as F
 
 from rushkit.errors import UsageError
-from rushkit.exchange.foreign_names import fit_names, read_rules
+from rushkit.exchange.foreign_names import fit_names
+from rushkit.exchange.rules import Rules
 from rushkit.models.batch_norm import synchronise_batch_norm
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import build_backbone, macs, num_parameters
@@ -28,10 +29,15 @@ PAGE = (Path(__file__).parents[2] / "docs" / "backbones.md").read_text(encoding=
 # Channels, blocks a stage, weights of a shortcut per pair of channels, whether stages begin with a BatchNorm of their
 # input (or have one in the stem and in shortcuts).
 SHAPES = {
+    "resnet20": ((16, 16, 32, 64), 3, 1, False),
+    "resnet32": ((16, 16, 32, 64), 5, 1, False),
+    "resnet44": ((16, 16, 32, 64), 7, 1, False),
+    "resnet56": ((16, 16, 32, 64), 9, 1, False),
     "resnet110": ((16, 16, 32, 64), 18, 1, False),
     "preact-resnet18": ((64, 64, 128, 256, 512), 2, 1, True),
     "wrn-28-10": ((16, 160, 320, 640), 4, 1, True),
     "wrn-32-10": ((16, 160, 320, 640), 5, 0, True),
+    "wrn-34-10": ((16, 160, 320, 640), 5, 1, True),
     "wrn-70-16": ((16, 256, 512, 1024), 11, 1, True),
 }
 
@@ -60,10 +66,15 @@ def bare(name, **options):
 @pytest.mark.parametrize(
     ("name", "public"),
     [
+        ("resnet20", 272_474),
+        ("resnet32", 466_906),
+        ("resnet44", 661_338),
+        ("resnet56", 855_770),
         ("resnet110", 1_730_714),
         ("preact-resnet18", 11_172_170),
         ("wrn-28-10", 36_479_194),
         ("wrn-32-10", 45_901_914),
+        ("wrn-34-10", 46_160_474),
         ("wrn-70-16", 266_796_506),
     ],
 )
@@ -82,6 +93,20 @@ def test_deepminds_preact_resnet_has_wide_shortcuts():
     assert f"({parameters} parameters, {products / 1e6:.1f} MMAC)" in PAGE
     wide = bare("wrn-28-10", variant="deepmind")
     assert (num_parameters(wide), macs(wide, 32)) == counted("wrn-28-10")
+
+
+@pytest.mark.parametrize(("blocks", "public"), [(3, 269_722), (5, 464_154), (9, 853_018), (18, 1_727_962)])
+def test_padded_shortcuts_have_no_weights(blocks, public):
+    encoder = bare(f"resnet{6 * blocks + 2}", shortcut="padded")
+    assert num_parameters(encoder) + 10 * (encoder.num_features + 1) == public
+
+
+def test_wrn_is_a_wide_resnet_of_any_depth_and_width():
+    for name, depth, width in (("wrn-28-10", 28, 10), ("wrn-34-10", 34, 10), ("wrn-70-16", 70, 16)):
+        ours, theirs = bare("wrn", depth=depth, width=width), bare(name)
+        assert {key: tensor.shape for key, tensor in ours.state_dict().items()} == {
+            key: tensor.shape for key, tensor in theirs.state_dict().items()
+        }
 
 
 ACTIVATIONS = {"relu": F.relu, "silu": F.silu, "leaky-relu": lambda x: torch.where(x > 0, x, 0.1 * x)}
@@ -243,15 +268,15 @@ def test_blocks_recompute_their_activations():
     assert all(map(torch.equal, sparing.buffers(), plain.buffers()))
 
 
-# What public code calls our tensors: the page's rules go the other way.
+# What public code calls our tensors: what an import knows goes the other way.
 PUBLIC = {
     "PreActResNet-18 as in pytorch-cifar": {r"\.shortcut\.": ".shortcut.0."},
-    "Wide ResNets of TRADES": {
+    "wide ResNets of TRADES": {
         r"^bn\.": "bn1.",
         r"^layer(\d)\.": r"block\1.layer.",
         r"\.shortcut\.": ".convShortcut.",
     },
-    "Wide ResNets of DeepMind": {
+    "DeepMind's wide ResNets": {
         r"^conv1\.": "init_conv.",
         r"^bn\.": "batchnorm.",
         r"^layer(\d)\.": lambda match: f"layer.{int(match[1]) - 1}.block.",
@@ -268,8 +293,8 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("code", PUBLIC)
-def test_the_rules_of_the_page_give_every_tensor_of_public_code_its_place(code, tmp_path):
-    stages = 3 if "Wide" in code else 4
+def test_every_tensor_of_public_code_has_its_place(code):
+    stages = 3 if "wide" in code else 4
     ours = PreActResNet(3, (2, *range(3, 3 + stages)), 2, "relu", "narrow", same=False).state_dict()
     theirs = {}
     for name, tensor in ours.items():
@@ -285,10 +310,9 @@ def test_the_rules_of_the_page_give_every_tensor_of_public_code_its_place(code, 
         }
     else:
         theirs |= {part: torch.full((3, 1, 1), 0.5) for part in ("mean", "std")}
-    section = PAGE[PAGE.index(f"\n{code}") :]
-    keys = tmp_path / "keys.toml"
-    keys.write_text(section.split("```toml\n")[1].split("```")[0], encoding="utf-8")
-    fitted = fit_names(theirs, ours, features, read_rules(keys), encoder_only=False)
+    fitted = fit_names(theirs, ours, features, Rules(), encoder_only=False)
     assert all(fitted.encoder[name] is ours[name] for name in ours)
+    said = "PreActResNets of pytorch-cifar" if "pytorch-cifar" in code else code
+    assert any(said in note for note in fitted.notes)
     assert fitted.mean == (() if "TRADES" in code else (0.5, 0.5, 0.5))
     assert fitted.head["weight"].shape == (10, features)
