@@ -195,7 +195,7 @@ def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None,
     batch = len(job.split)
     speaker.say(f"bench {recipe.name}: {recipe.backbone.name}, batch {batch}, about {seconds:.0f} s; {machine}")
 
-    views = race({"ours": lambda: job.views(job.split.images, _draws(machine))}, seconds / 10, machine)
+    views = race({"ours": lambda: job.views(job.split.images[:], _draws(machine))}, seconds / 10, machine)
     steps = race(step_contestants(job, machine)[0], seconds / 2, machine)
     network = inference_network(job, figures)
     x = components.to_float(job.split.images[: max(1, batch // SAMPLES)])

@@ -66,14 +66,15 @@ def audit(
     section = recipe.attack[0] if recipe.attack else None
     settings = settings or _default_settings(section, recipe.system.seed)
     with run_or_new(run, "audit", recipe, source) as run:
-        subject = Subject.open(recipe, source, split=section.split if section else "test", limit=images, run=run)
+        split, skip = (section.split, section.skip) if section else ("test", 1)
+        subject = Subject.open(recipe, source, split=split, limit=images, skip=skip, run=run)
         x, y = subject.batch(slice(None))
         check_eps(settings.norm, settings.eps, x[0].numel())
         g = subject.attacked(samples or (max(section.samples) if section else 1))
         run.speaker.say(_announcement(subject, recipe.noise.name, settings, g))
         if size := components.size_note(subject.split):
             run.speaker.say(f"note: {size}")
-        training = training_images(recipe, source, subject, section.split if section else "test")
+        training = training_images(recipe, source, subject, split)
         given = _given(subject, training, claim)
         kept = KeptOutcomes(run, _outcomes_depend_on(subject, recipe, settings, g.samples, training.fingerprint))
         with resumable(

@@ -12,6 +12,8 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from rushkit.certification.caveats import noise_words, training_warnings
 from rushkit.certification.claim import in_own_norm
 from rushkit.certification.conclude import conclude
@@ -58,11 +60,11 @@ def certify(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Certi
     with run_or_new(run, "certify", recipe, source) as run:
         procedure_of(recipe, source)
         settings = recipe.certify
-        whole = Subject.open(recipe, source, split=settings.split, run=run)
-        subject = whole.take(certified_indices(len(whole), settings.limit, settings.skip))
+        chosen = Subject.open(recipe, source, split=settings.split, limit=settings.limit, skip=settings.skip, run=run)
+        subject = chosen.in_order()
         # A radius depends on the dimension: it is that of the images that are drawn for.
         procedure = choose_procedure(settings, subject.noise, math.prod(subject.split.images.shape[1:]))
-        about = _about(recipe, subject, procedure, whole)
+        about = _about(recipe, subject, procedure)
         log = SharedLog(run, COUNTS_FILE, about.to_table(), check_counts, units=lambda line: int(line["drawn"]))
         for warning in about.warnings:
             run.speaker.warn(str(warning))
@@ -174,9 +176,10 @@ def check_radii(before: Recipe, recipe: Recipe, counts: Path) -> None:
         )
 
 
-def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subject) -> CountsSubject:
+def _about(recipe: Recipe, subject: Subject, procedure: Procedure) -> CountsSubject:
     """Return everything that the counts depend on."""
     settings, classifier = recipe.certify, subject.classifier
+    asked = certified_indices(subject.whole, settings.limit, settings.skip)
     return CountsSubject(
         data=recipe.data,
         split=settings.split,
@@ -188,14 +191,15 @@ def _about(recipe: Recipe, subject: Subject, procedure: Procedure, whole: Subjec
         model=classifier.checkpoint.hash,
         precision=subject.machine.precision,
         images=_hash(subject),
-        of=len(whole),
+        of=subject.whole,
+        unreadable=asked[~torch.isin(asked, subject.indices)].tolist(),
         dim=procedure.claim.dim,
         classes=list(classifier.classes),
         samples=procedure.claim.samples,
         mode=procedure.mode,
         looks=procedure.looks(procedure.claim.samples),
         warnings=list(training_warnings(classifier, recipe.noise)),
-        size=size_note(whole.split),
+        size=size_note(subject.split),
     )
 
 
@@ -215,7 +219,7 @@ def _sampler(recipe: Recipe, subject: Subject) -> Sampler:
 def _hash(subject: Subject) -> str:
     """Return a hash of the images, their indices and labels."""
     digest = hashlib.blake2b(digest_size=16)
-    for array in (subject.indices, subject.labels, *subject.split.images.split(1024)):
+    for array in (subject.indices, subject.labels, subject.split.digests()):
         digest.update(array.contiguous().numpy().data)
     return digest.hexdigest()
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rushkit.data.picture import ImageFault, own_bounds, read_picture
+from rushkit.data.picture import Form, ImageFault, read_picture
 from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
 from rushkit.errors import DataError, UsageError
 from rushkit.paths import is_folder
@@ -25,7 +25,7 @@ class InputImage:
 
     Attributes:
         path: The file.
-        pixels: uint8 (3, S, S) at the size that the model takes.
+        pixels: uint8 (C, S, S) in the form that the model takes.
         notes: Sentences on how the image was converted.
     """
 
@@ -34,13 +34,13 @@ class InputImage:
     notes: tuple[str, ...]
 
 
-def read_images(paths: Sequence[Path], size: int) -> tuple[list[InputImage], list[UnreadableImage]]:
+def read_images(paths: Sequence[Path], form: Form) -> tuple[list[InputImage], list[UnreadableImage]]:
     """Return the images that can be read, and the problems of the others. Raises DataError if none can be read."""
     pictures: list[InputImage] = []
     unreadable: list[UnreadableImage] = []
     for path in paths:
         try:
-            pictures.append(read_image(path, size))
+            pictures.append(read_image(path, form))
         except DataError as error:
             if len(paths) == 1:
                 raise
@@ -84,26 +84,33 @@ def _apart_from(left_out: tuple[LeftOut, ...]) -> str:
     return f": {describe_left_out(left_out)}" if left_out else ""
 
 
-def read_image(path: Path, size: int) -> InputImage:
-    """Read an image at the model's size: its middle square, resized with antialiasing, as the data set `folder` does.
+def read_image(path: Path, form: Form) -> InputImage:
+    """Read an image in the form that the model takes, as the data set ``folder`` does.
 
     Raises:
         DataError: there is no such file, or it cannot be read.
     """
     try:
-        with own_bounds():
-            decoded = read_picture(path, size)
+        decoded = read_picture(path, form)
     except ImageFault as fault:
         if isinstance(fault.__cause__, FileNotFoundError):
             raise DataError(f"there is no image {path}", "check the path") from fault
         raise DataError(fault.message, _REPAIR) from fault
-    side = min(decoded.width, decoded.height)
-    notes = []
-    if decoded.width != decoded.height:
-        notes.append(f"middle {side}x{side} of {decoded.width}x{decoded.height}")
-    if side != size:
-        notes.append(f"resized from {side}x{side} to {size}x{size}")
+    notes = _notes(decoded.width, decoded.height, form)
     return InputImage(path, torch.from_numpy(decoded.pixels.copy()), tuple(notes))
+
+
+def _notes(width: int, height: int, form: Form) -> list[str]:
+    """Say what was done to an image to bring it to its form."""
+    notes = []
+    if width != height:
+        side = min(width, height)
+        fitted = {"crop": f"middle {side}x{side} of", "pad": "black bars beside", "stretch": "stretched from"}
+        notes.append(f"{fitted[form.fit]} {width}x{height}")
+        width = height = side if form.fit == "crop" else max(width, height)
+    if width != form.size and form.fit != "stretch":
+        notes.append(f"resized from {width}x{height} to {form.size}x{form.size}")
+    return notes
 
 
 def pixel_seed(pixels: Tensor) -> int:

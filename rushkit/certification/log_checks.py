@@ -72,8 +72,10 @@ def parse_lines(lines: Sequence[Record]) -> list[CountsLine]:
 def _images(subject: CountsSubject) -> list[int]:
     side = math.isqrt(subject.dim // IN_CHANNELS)
     demand(IN_CHANNELS * side**2 == subject.dim, f"no image has {subject.dim} values")
-    indices: list[int] = certified_indices(subject.of, subject.limit, subject.skip).tolist()
-    return indices
+    unreadable = set(subject.unreadable)
+    asked: list[int] = certified_indices(subject.of, subject.limit, subject.skip).tolist()
+    demand(unreadable <= set(asked), "an image that was left out is not one of those to certify")
+    return [index for index in asked if index not in unreadable]
 
 
 def _check_task(task: Task, line: CountsLine, images: Sequence[int], classes: int) -> None:

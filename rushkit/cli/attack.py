@@ -10,7 +10,7 @@ import typer
 
 from rushkit.cli.complete import complete_attacks, complete_runs
 from rushkit.cli.given import Measured
-from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Split, numbers
+from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Skip, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 
@@ -72,6 +72,7 @@ class Options:
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
     ] = None
+    skip: Skip = None
     split: Split = None
     eot: Annotated[
         int | None,
@@ -98,7 +99,7 @@ class Options:
 
     def images(self) -> dict[str, str | int | list[int] | None]:
         """Return the keys that say which images are attacked."""
-        return {"limit": self.limit, "split": self.split}
+        return {"limit": self.limit, "skip": self.skip, "split": self.split}
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""

@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli import self_test
 from rushkit.cli.given import Measured
-from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Split
+from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Skip, Split
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.distributed.notes import leave_note
@@ -48,6 +48,7 @@ class Options:
     ] = None
     eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; else that of the recipe.")] = None
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1; else that of the recipe.")] = None
+    skip: Skip = None
     split: Split = None
     steps: Annotated[
         int | None, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Gradient steps; 20 else.")
@@ -68,9 +69,9 @@ class Options:
         ),
     ] = None
 
-    def keys(self) -> dict[str, str | None]:
+    def keys(self) -> dict[str, str | int | None]:
         """Return the keys of the recipe's first attack that the flags set: the ball, and which images."""
-        return {"norm": self.norm and self.norm.lower(), "eps": self.eps, "split": self.split}
+        return {"norm": self.norm and self.norm.lower(), "eps": self.eps, "skip": self.skip, "split": self.split}
 
     def asked(self) -> AuditAsked:
         """Return what run.json keeps of them."""

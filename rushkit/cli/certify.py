@@ -9,7 +9,7 @@ import typer
 
 from rushkit.cli.complete import complete_runs
 from rushkit.cli.given import Measured
-from rushkit.cli.options import Alpha, Changes, Computing, NormOfBall, Output, ReplacedRanks, Resuming, Split
+from rushkit.cli.options import Alpha, Changes, Computing, NormOfBall, Output, ReplacedRanks, Resuming, Skip, Split
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.cli.source import check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
@@ -48,7 +48,7 @@ class Options:
             help="Redo the radii from the counts of this run, without the network.",
         ),
     ] = None
-    skip: Annotated[int | None, typer.Option("--skip", metavar="K", help="Only every K-th image.")] = None
+    skip: Skip = None
     limit: Annotated[int | None, typer.Option("--limit", metavar="N", help="At most N images; 0 for all.")] = None
     split: Split = None
 

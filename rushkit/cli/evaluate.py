@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.given import Measured
-from rushkit.cli.options import MOST, Changes, Computing, Output, Ranks, Samples, Split, numbers
+from rushkit.cli.options import MOST, Changes, Computing, Output, Ranks, Samples, Skip, Split, numbers
 from rushkit.cli.source import check_flags, resolve_classifier
 from rushkit.cli.verb import verb
 
@@ -26,6 +26,7 @@ def command(
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="At most N images; 0 for all.")
     ] = None,
+    skip: Skip = None,
     split: Split = None,
     changes: Changes = None,
     computing: Computing,
@@ -37,6 +38,7 @@ def command(
     flags: list[Override] = [
         ("evaluate.samples", numbers(samples, "--samples"), "--samples"),
         ("evaluate.limit", limit, "--limit"),
+        ("evaluate.skip", skip, "--skip"),
         ("evaluate.split", split, "--split"),
     ]
     measured.check()

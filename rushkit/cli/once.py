@@ -27,17 +27,17 @@ _TRAINING = {
     "track": "system.trackers",
 }
 _BALL = {"norm": "attack.#.norm", "eps": "attack.#.eps"}
-_IMAGES = {"limit": "(attack|published).#.limit", "split": "(attack|published).#.split"}
+_IMAGES = {name: f"(attack|published).#.{name}" for name in ("limit", "skip", "split")}
 # Verb -> parameter of its command -> the key of the recipe that it sets; # stands for any index.
 SETS: dict[str, dict[str, str]] = {
     "pretrain": _TRAINING,
     "finetune": _TRAINING,
-    "evaluate": {name: f"evaluate.{name}" for name in ("samples", "limit", "split")},
+    "evaluate": {name: f"evaluate.{name}" for name in ("samples", "limit", "skip", "split")},
     "attack": _BALL
     | {"kind": "attack.#.type"}
     | {name: f"attack.#.{name}" for name in ("samples", "eot", "effort")}
     | _IMAGES,
-    "audit": _BALL | {"samples": "attack.#.samples", "split": "attack.#.split"},
+    "audit": _BALL | {"samples": "attack.#.samples", "split": "attack.#.split", "skip": "attack.#.skip"},
     "probe": _BALL,
     "predict": _CERTIFY,
     "certify": _CERTIFY

@@ -67,6 +67,10 @@ Split = Annotated[
         help="Which images of the data set: test, train, ...; else the recipe's.",
     ),
 ]
+Skip = Annotated[
+    int | None,
+    typer.Option("--skip", metavar="K", min=1, max=MOST, help="Only every K-th image; --limit chooses among these."),
+]
 
 
 RunsDir = Annotated[

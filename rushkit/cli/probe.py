@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks
+from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Skip
 from rushkit.cli.source import attack_flags, check_flags, open_source, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError
@@ -38,6 +38,7 @@ class Options:
     limit: Annotated[
         int, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Test images to look at; 0 for all.")
     ] = 256
+    skip: Skip = None
     eps: Annotated[str, typer.Option("--eps", help="Radius of the ball in pixel units.")] = "8/255"
     norm: Annotated[str, typer.Option("--norm", help="The ball's norm: linf, l2 or l1.")] = "linf"
     steps: Annotated[int, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Steps of the ascent.")] = 20
@@ -73,7 +74,13 @@ def command(
     supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
     with start_run(NAME, recipe, speaker, checkpoint) as run:
         results = probe(
-            recipe, checkpoint, Ball(attack.norm, attack.eps, options.steps), run, options.limit, supervised
+            recipe,
+            checkpoint,
+            Ball(attack.norm, attack.eps, options.steps),
+            run,
+            options.limit,
+            supervised,
+            options.skip or 1,
         )
     output.result(results, probe_table(results))
     speaker.say(f"run: {run.path}")

@@ -61,6 +61,21 @@ class Dataset(Protocol):
 
 
 @runtime_checkable
+class HasChannels(Protocol):
+    """A data set that says how many channels its images have; those of any other have three."""
+
+    @property
+    def channels(self) -> int:
+        """C, the number of channels of the images of every split."""
+        ...
+
+
+def channels_of(dataset: Dataset) -> int:
+    """Return the number of channels of a data set's images: what it says, else 3."""
+    return dataset.channels if isinstance(dataset, HasChannels) else 3
+
+
+@runtime_checkable
 class Downloadable(Protocol):
     """A data set whose files can be downloaded."""
 

@@ -24,7 +24,7 @@ from rushkit.paths import cache_root, open_file, read_text, regular_stat
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 2
+VERSION = 3
 # Name -> whole numbers, such as {"skipped": [3, 17]}.
 Notes: TypeAlias = dict[str, list[int]]
 _LONGEST_STEM = 150

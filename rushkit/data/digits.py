@@ -10,7 +10,6 @@ training split, the other 360 the test split: a fixed random choice, stratified 
 from __future__ import annotations
 
 import zlib
-from dataclasses import replace
 from importlib.resources import files
 
 import numpy as np
@@ -72,10 +71,11 @@ class Digits:
         labels, stored = torch.from_numpy(stored_labels).long(), torch.from_numpy(values)
         part = slice(TRAIN) if name == "train" else slice(TRAIN, COUNT)
         grey = (stored[part].float() * (255 / LARGEST)).round().to(torch.uint8).view(-1, 1, STORED_SIZE, STORED_SIZE)
-        split = Split(grey, labels[part], f"{self.name}/{name}")
-        chosen = choose(len(split), split.labels) if choose else None
-        split = split if chosen is None else split.take(chosen)
-        return replace(split, images=resize(split.images.repeat(1, 3, 1, 1), self.image_size))
+        labels = labels[part]
+        chosen = choose(len(grey), labels) if choose else None
+        if chosen is not None:
+            grey, labels = grey[chosen], labels[chosen]
+        return Split(resize(grey.repeat(1, 3, 1, 1), self.image_size), labels, f"{self.name}/{name}")
 
     def check(self) -> list[Check]:
         """Check that the embedded file is whole."""

@@ -1,14 +1,14 @@
-"""A folder of images: ``train/`` and ``test/``, a folder a class in each; or images without class folders.
+"""A folder of images: class folders in ``train/`` and ``test/``, class folders alone, or images without labels.
 
-Images are decoded once into a cache that is mapped into memory, so that a folder may be larger than memory.
+A split of moderate size is decoded once, into a cache that is mapped into memory; the images of a larger one stay in
+their files, and are decoded when they are asked for.
 """
 
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+import shutil
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -16,136 +16,135 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from rushkit.data.cache import Notes, cached, find_cached, fingerprint, part_of, place_of
+from rushkit.data.cache import Cached, Notes, cached, find_cached, fingerprint, part_of, place_of
+from rushkit.data.class_order import given_classes, ordered
+from rushkit.data.decoding import BLOCK_BYTES, Decoder, OnDemand
 from rushkit.data.files import Check, known_split
-from rushkit.data.memory import BLOCK_BYTES, Choice, Split
-from rushkit.data.picture import ImageFault, Room, check_image_size, open_image, own_bounds, read_picture, unreadable
+from rushkit.data.layout import Layout, Listing
+from rushkit.data.memory import MEMORY_BYTES, Choice, Images, Split
+from rushkit.data.picture import Fit, Form, ImageFault, check_image_size, open_image, unreadable
 from rushkit.data.progress import Progress, reporting
-from rushkit.data.scan import SUFFIXES, ImageFile, LeftOut, describe_left_out, is_hidden, scan
+from rushkit.data.scan import ImageFile, describe_left_out
 from rushkit.errors import DataError, UsageError, first_few, showable
-from rushkit.paths import expand, is_folder, reason
+from rushkit.paths import cache_root, expand, is_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-BLOCK_IMAGES = 4096
 # What `data check` lists of a split one by one.
 MOST_LISTED = 20
+_FITTED = {
+    "crop": "the middle of those that are not square",
+    "pad": "those that are not square with black bars",
+    "stretch": "those that are not square distorted",
+}
 
 logger = logging.getLogger("rushkit.data")
 
 
-def folder(root: str, path: str = ".", image_size: int = 0, on_unreadable: Literal["stop", "skip"] = "stop") -> Folder:
+def folder(
+    root: str,
+    path: str = ".",
+    image_size: int = 0,
+    channels: Literal[0, 1, 3, 4] = 0,
+    fit: Fit = "crop",
+    classes: str | list[str] = "",
+    holdout: float = 0.2,
+    on_unreadable: Literal["stop", "skip"] = "stop",
+) -> Folder:
     """Return a data set of images in your own folders.
 
     Args:
         root: The folder of data sets.
         path: This data set, below the root or absolute.
-        image_size: Height and width. 0: every image must have the one, square size of the first. Otherwise the shorter
-            side of each image is resized to it with antialiasing, and the centre is kept.
+        image_size: Height and width. 0: every image must have the one, square size of the first. Otherwise the images
+            are resized to it with antialiasing.
+        channels: 1 (grey), 3 (RGB) or 4 (RGB and opacity); 0: 3.
+        fit: How an image that is not square becomes so: ``crop`` keeps its centre, ``pad`` adds black bars, ``stretch``
+            distorts it.
+        classes: The class folders in the order of their labels, or a file that lists them; empty: the order of text.
+        holdout: The share of each class that becomes ``test`` where there is neither ``train/`` nor ``test/``.
         on_unreadable: Whether an image that cannot be decoded stops the reading, or is left out, logged and counted.
 
     Raises:
-        UsageError: an image size below 0 or above ``MOST_SIDE``.
+        UsageError: an image size below 0 or above ``MOST_SIDE``, a share outside [0, 1], a class that is named twice.
+        DataError: the file of the classes cannot be read.
     """
-    return Folder(expand(root) / expand(path), check_image_size(image_size, least=0), on_unreadable)
+    form = Form(check_image_size(image_size, least=0), channels or 3, fit, resizes=image_size > 0)
+    if not 0 <= holdout <= 1:
+        raise UsageError(f"holdout must lie in [0, 1] (got {holdout:g})", "for example 0.2")
+    top = expand(root) / expand(path)
+    given = given_classes(classes, (top, expand(root))) if classes else ()
+    return Folder(Layout(top, holdout), form, given, on_unreadable)
 
 
 @dataclass(frozen=True)
-class Listing:
-    """The images of one split, sorted by class and path; ``labelled`` where they lie in class folders.
+class _Read:
+    """What was read of chosen images.
 
     Attributes:
-        folder: The split's folder.
-        images: What is read.
-        left_out: What looks as if it had images too, and is not read.
+        images: Those that can be read.
+        skipped: The places, among the chosen ones, of the others.
+        resized: What was done to their size, in words; empty if nothing was.
     """
 
-    folder: Path
-    images: tuple[ImageFile, ...]
-    left_out: tuple[LeftOut, ...]
-
-    @property
-    def labelled(self) -> bool:
-        """Whether the images lie in class folders."""
-        return bool(self.images[0].class_name)
+    images: Images
+    skipped: list[int]
+    resized: str
 
 
 class Folder:
-    """Class folders of images under ``path``; nothing is read before it is needed."""
+    """A folder of images; nothing is read before it is needed.
 
-    def __init__(self, path: Path, image_size: int, on_unreadable: str) -> None:
-        self.path = path
-        self.name = path.resolve().name or "folder"
-        self._image_size = image_size
+    Args:
+        layout: Where the splits lie.
+        form: What the images are brought to; its size is 0 where it is that of the first image.
+        given: The classes in their order; empty for that of text.
+        on_unreadable: "stop" or "skip".
+    """
+
+    def __init__(self, layout: Layout, form: Form, given: tuple[str, ...], on_unreadable: str) -> None:
+        self.path = layout.path
+        self.name = layout.path.resolve().name or "folder"
+        self.channels = form.channels
+        self._layout, self._form, self._given = layout, form, given
         self._skips = on_unreadable == "skip"
-        self._listings: dict[str, Listing] = {}
 
     def __repr__(self) -> str:
         return f"Folder({str(self.path)!r})"
 
-    @cached_property
+    @property
     def splits(self) -> tuple[str, ...]:
-        """The folders under the path, ``train`` and ``test`` first.
+        """The names of the splits, ``train`` and ``test`` first; see ``Layout``.
 
         Raises:
-            DataError: there is neither of these two, or another is a link to the training images.
+            DataError: there are none, or another is a link to the training images.
         """
-        try:
-            names = sorted(path.name for path in self.path.iterdir() if self._is_split(path))
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{self.path} cannot be listed: {reason(error)}",
-                "RUSHKIT_DATA names the folder of data sets, --set data.path=... the one in it with train/ and test/",
-            ) from error
-        if "train" not in names and "test" not in names:
-            raise DataError(
-                f"{self.path} has neither train/ nor test/",
-                "put the class folders of a split into train/ or test/; --set data.path=... names another folder",
-            )
-        if "train" in names:
-            train = self._target("train")
-            if twin := next((name for name in names if name != "train" and train == self._target(name)), None):
-                raise DataError(
-                    f"{self.path / twin} is the same folder as {self.path / 'train'}",
-                    f"what is measured on it would be measured on training images: put others into {twin}/, or remove "
-                    "the link",
-                )
-        return tuple(name for name in ("train", "test") if name in names) + tuple(
-            name for name in names if name not in ("train", "test")
-        )
+        return tuple(self._layout.parts)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """The class folders of the first split that has some; empty where none has."""
+        """The classes that are given, else the class folders of the first split that has some; empty where none has."""
         for name in self.splits:
-            listing = self._listing(name)
+            listing = self._layout.listing(name)
             if listing.labelled:
-                return tuple(sorted({image.class_name for image in listing.images}))
-        return ()
+                return ordered((image.class_name for image in listing.images), self._given, listing.folder)
+        return self._given
 
     @cached_property
     def image_size(self) -> int:
         """The size asked for, or that of the first image that can be opened."""
-        return self._image_size or self._size_of_first()
+        return self._form.size or self._size_of_first(self._layout.listing(self.splits[0]))
 
-    @property
-    def stored_size(self) -> int:
-        """The size of the images where they are taken as they are; where the first is resized, 0: each has its own."""
-        if not self._image_size:
-            return self.image_size
-        try:
-            return self._image_size if self._size_of_first() == self._image_size else 0
-        except DataError:
-            return 0
-
-    def split(self, name: str, choose: Choice | None = None) -> Split:
-        """Read a split, from the cache where it is there: uint8 (N, 3, S, S) mapped from a file, int64 (N,) or None.
+    def split(self, name: str, choose: Choice | None = None, memory: int = MEMORY_BYTES) -> Split:
+        """Return a split: uint8 (N, C, S, S), mapped from the cache or decoded on demand; int64 (N,) or None.
 
         Args:
             name: One of ``splits``.
-            choose: Which of its images; only these are decoded. The choice is among all image files, so that of chosen
+            choose: Which of its images; no other file is opened. The choice is among all image files, so that of chosen
                 ones that cannot be decoded and are skipped, others do not take the place.
+            memory: Images that take more bytes than that, or than the disk of the cache has room for, stay in their
+                files.
 
         Raises:
             UsageError: no such split.
@@ -153,22 +152,25 @@ class Folder:
                 class that the training split does not have; the cache cannot be written.
         """
         known_split(f"the folder {self.path}", name, self.splits)
-        listing = self._listing(name)
+        listing = self._layout.listing(name)
         labels = self._labels(listing)
         chosen = choose(len(listing.images), labels) if choose else None
-        images, skipped = self._images(name, listing, chosen)
+        read = self._read(name, listing, chosen, memory)
+        images: Sequence[ImageFile] = listing.images
         if chosen is not None:
-            listing = _chosen(listing, chosen)
+            images = _at(images, chosen)
             labels = None if labels is None else labels[chosen]
-        if skipped and labels is not None:
-            labels = labels[_all_but(skipped, len(labels))]
-        if skipped:
-            named = first_few([listing.images[index].path for index in skipped[:5]], 5, len(skipped))
-            logger.warning("%s", showable(f"{listing.folder}: {len(skipped)} images skipped, unreadable: {named}"))
         if left_out := listing.left_out:
             words = f"{listing.folder}: {len(left_out)} left out: {describe_left_out(left_out)}"
             logger.warning("%s", showable(words))
-        return Split(images, labels, f"{self.name}/{name}", len(skipped))
+        split = f"{self.name}/{name}"
+        if not read.skipped:
+            return Split(read.images, labels, split, resized=read.resized)
+        named = first_few([images[index].path for index in read.skipped[:5]], 5, len(read.skipped))
+        logger.warning("%s", showable(f"{listing.folder}: {len(read.skipped)} images skipped, unreadable: {named}"))
+        places = _all_but(read.skipped, len(images)).nonzero().flatten()
+        labels = None if labels is None else labels[places]
+        return Split(read.images, labels, split, len(read.skipped), read.resized, places)
 
     def check(self) -> list[Check]:
         """Decode every image; return one entry for each split, and one for each file in it that cannot be used."""
@@ -180,16 +182,21 @@ class Folder:
 
     def _check_split(self, name: str) -> list[Check]:
         try:
-            listing, size = self._listing(name), self.image_size
+            listing, decoder = self._layout.listing(name), self._decoder(name)
             self._numbers(listing)
         except DataError as error:
             return [Check(str(self.path / name), "wrong", error.message)]
-        faults = [
-            Check(str(listing.folder / image.path), "partial" if self._skips else "wrong", str(found))
-            for image, found in self._decoded(listing, size)
-            if isinstance(found, DataError)
-        ]
+        faults, oblong = [], 0
+        for image, found in decoder.all(listing.images):
+            if isinstance(found, ImageFault):
+                faults.append(
+                    Check(str(listing.folder / image.path), "partial" if self._skips else "wrong", str(found))
+                )
+            else:
+                oblong += found.width != found.height
         words = f"{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
+        if oblong:
+            words += f", {oblong} not square (fit = {self._form.fit})"
         omitted = [Check(str(listing.folder / path), "partial", f"left out: {why}") for path, why in listing.left_out]
         if omitted:
             words += f", {len(omitted)} left out"
@@ -204,30 +211,6 @@ class Folder:
             "a folder of images cannot be downloaded", f"put class folders under {self.path / 'train'} and test/"
         )
 
-    def _target(self, name: str) -> str:
-        return os.path.realpath(self.path / name)
-
-    def _is_split(self, path: Path) -> bool:
-        """Return whether a path is a folder, and not a link to this one or one above it."""
-        here = Path(os.path.realpath(self.path))
-        return not is_hidden(path.name) and is_folder(path) and not here.is_relative_to(os.path.realpath(path))
-
-    def _listing(self, name: str) -> Listing:
-        if name not in self._listings:
-            top = self.path / name
-            contents = scan(top)
-            if not contents.images:
-                without = f": {describe_left_out(contents.left_out)}" if contents.left_out else ""
-                raise DataError(
-                    f"{top} has no images{without}", f"their names must end in one of {' '.join(sorted(SUFFIXES))}"
-                )
-            if not contents.images[0].class_name:
-                _check_unlabelled(top, contents.images)
-            elif contents.empty_classes:
-                raise _empty(top, contents.empty_classes, contents.left_out)
-            self._listings[name] = Listing(top, contents.images, contents.left_out)
-        return self._listings[name]
-
     def _labels(self, listing: Listing) -> Tensor | None:
         import torch
 
@@ -241,17 +224,16 @@ class Folder:
         index = {name: label for label, name in enumerate(self.classes)}
         if unknown := sorted({image.class_name for image in listing.images} - index.keys()):
             raise DataError(
-                f"{listing.folder} has a class that the training images do not have: {', '.join(unknown)}",
-                f"the classes are {', '.join(self.classes)}",
+                f"{listing.folder} has a class that the training images do not have: {first_few(unknown, 5)}",
+                f"the classes are {first_few(self.classes, 20)}",
             )
         return [index[image.class_name] for image in listing.images]
 
-    def _size_of_first(self) -> int:
-        listing = self._listing(self.splits[0])
+    def _size_of_first(self, listing: Listing) -> int:
         for image in listing.images:
             path = listing.folder / image.path
             try:
-                with own_bounds(), open_image(path) as opened:
+                with open_image(path) as opened:
                     width, height = opened.size
             except Exception as error:
                 if self._skips:
@@ -263,38 +245,71 @@ class Folder:
                     f"--set data.image_size={min(width, height)} brings all images to one size",
                 )
             return width
-        raise DataError(
-            f"{listing.folder} has no image that can be read", "`rushkit data check folder` lists what is wrong"
-        )
+        raise _nothing_readable(listing.folder)
 
-    def _images(self, name: str, listing: Listing, chosen: Tensor | None) -> tuple[Tensor, list[int]]:
-        """Return a split's images, or the chosen ones, and the indices that are skipped; decode what is not cached."""
+    def _decoder(self, name: str) -> Decoder:
+        return Decoder(self._layout.listing(name).folder, replace(self._form, size=self.image_size))
+
+    def _read(self, name: str, listing: Listing, chosen: Tensor | None, memory: int) -> _Read:
+        """Return the chosen images of a split, or all, from where they are or belong."""
+        decoder = self._decoder(name)
+        images: Sequence[ImageFile] = listing.images
+        stem = f"{self.name}-{name}-{decoder.form.size}-{place_of(listing.folder)}"
+        shape, settings = decoder.form.shape, (decoder.form, self._skips)
+        if chosen is not None:
+            whole = find_cached(stem, fingerprint(images, *settings), shape)
+            if whole is not None:
+                return self._part(whole, chosen, len(images))
+            images, stem = _at(images, chosen), f"{stem}-{part_of(chosen)}"
+        source = fingerprint(images, *settings)
+        stored = find_cached(stem, source, shape)
+        if stored is None and (why := _too_large(len(images) * int(np.prod(shape)), memory)):
+            return self._on_demand(OnDemand(decoder, images, why), listing.folder)
+        if stored is None:
+            stored = cached(stem, source, shape, lambda notes: self._decode_all(decoder, images, notes))
+        return _Read(stored.images, stored.notes["skipped"], self._resized(stored.notes))
+
+    def _part(self, whole: Cached, chosen: Tensor, count: int) -> _Read:
+        """Return the chosen ones of ``count`` images that have all been read."""
         import torch
 
-        size = self.image_size
-        stem, shape = f"{self.name}-{name}-{size}-{place_of(listing.folder)}", (3, size, size)
-        settings = (size, self._image_size > 0, self._skips)
-        if chosen is not None:
-            whole = find_cached(stem, fingerprint(listing.images, *settings), shape)
-            if whole is not None:
-                readable = _all_but(whole.notes["skipped"], len(listing.images))
-                skipped = torch.nonzero(~readable[chosen]).flatten().tolist()
-                places = (readable.cumsum(0) - 1)[chosen[readable[chosen]]]
-                return Split(whole.images, None, name).take(places).images, skipped
-            listing = _chosen(listing, chosen)
-            stem += f"-{part_of(chosen)}"
-        source = fingerprint(listing.images, *settings)
-        stored = cached(stem, source, shape, lambda notes: self._decode_all(listing, size, notes))
-        return stored.images, stored.notes["skipped"]
+        readable = _all_but(whole.notes["skipped"], count)
+        skipped = torch.nonzero(~readable[chosen]).flatten().tolist()
+        places = (readable.cumsum(0) - 1)[chosen[readable[chosen]]]
+        notes = {key: [whole.notes[key][place] for place in places.tolist()] for key in ("widths", "heights")}
+        return _Read(Split(whole.images, None, "").take(places).images, skipped, self._resized(notes))
 
-    def _decode_all(self, listing: Listing, size: int, notes: Notes) -> Iterator[Tensor]:
-        """Yield blocks of decoded images in order; ``notes["skipped"]`` lists the indices that are left out."""
+    def _on_demand(self, images: OnDemand, top: Path) -> _Read:
+        form = replace(self._form, size=self.image_size)
+        words = f"from their own sizes to {form.size}x{form.size} ({_FITTED[form.fit]})" if form.resizes else ""
+        if not self._skips:
+            return _Read(images, [], words)
+        # Each is decoded once to see whether it can be.
+        readable = images.digests(allow_faults=True).any(dim=1)
+        if not readable.any():
+            raise _nothing_readable(top)
+        return _Read(images.take(readable.nonzero().flatten()), (~readable).nonzero().flatten().tolist(), words)
+
+    def _resized(self, notes: Notes) -> str:
+        """Say what was done to the size of images."""
+        size, sizes = self.image_size, set(zip(notes["widths"], notes["heights"], strict=True))
+        if sizes <= {(size, size)}:
+            return ""
+        first = "their own sizes" if len(sizes) > 1 else "x".join(map(str, next(iter(sizes))))
+        oblong = any(width != height for width, height in sizes)
+        return f"from {first} to {size}x{size}" + (f" ({_FITTED[self._form.fit]})" if oblong else "")
+
+    def _decode_all(self, decoder: Decoder, files: Sequence[ImageFile], notes: Notes) -> Iterator[Tensor]:
+        """Yield blocks of decoded images in order, and note which are ``skipped`` and the size of the others."""
         skipped: list[int] = []
+        notes |= {"skipped": skipped, "widths": [], "heights": []}
         kept: list[np.ndarray] = []
-        with reporting(f"decoding {listing.folder}") as report:
-            for index, (_, found) in enumerate(self._decoded(listing, size)):
-                if isinstance(found, np.ndarray):
-                    kept.append(found)
+        with reporting(f"decoding {decoder.top}") as report:
+            for index, (_, found) in enumerate(decoder.all(files)):
+                if not isinstance(found, ImageFault):
+                    kept.append(found.pixels)
+                    notes["widths"].append(found.width)
+                    notes["heights"].append(found.height)
                 elif self._skips and found.skippable:
                     skipped.append(index)
                 else:
@@ -302,54 +317,34 @@ class Folder:
                 if kept and (len(kept) + 1) * kept[0].nbytes > BLOCK_BYTES:
                     yield _block(kept)
                     kept = []
-                report(index + 1, len(listing.images))
+                report(index + 1, len(files))
         if kept:
             yield _block(kept)
-        if len(skipped) == len(listing.images):
-            raise DataError(
-                f"{listing.folder} has no image that can be read", "`rushkit data check folder` lists what is wrong"
-            )
-        notes["skipped"] = skipped
-
-    def _decoded(self, listing: Listing, size: int) -> Iterator[tuple[ImageFile, np.ndarray | ImageFault]]:
-        """Yield every image in order, or what is wrong with it; all cores decode, as far as memory allows."""
-        room = Room()
-
-        def decode(image: ImageFile) -> np.ndarray | ImageFault:
-            try:
-                return read_picture(listing.folder / image.path, size, room, self._image_size > 0).pixels
-            except ImageFault as fault:
-                return fault
-
-        # Threads: Pillow lets go of the interpreter while it decodes and resizes. By blocks, to bound the memory.
-        step = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (3 * size * size)))
-        with own_bounds(), ThreadPoolExecutor(min(step, os.cpu_count() or 1)) as pool:
-            for start in range(0, len(listing.images), step):
-                block = listing.images[start : start + step]
-                yield from zip(block, pool.map(decode, block), strict=True)
+        if len(skipped) == len(files):
+            raise _nothing_readable(decoder.top)
 
 
-def _check_unlabelled(top: Path, images: tuple[ImageFile, ...]) -> None:
-    """Raise DataError if a split has images both inside and outside of class folders."""
-    if images[-1].class_name:
-        raise DataError(
-            f"{top} has images beside its class folders: {images[0].path}",
-            "move it into a class folder, or all images out of theirs for a split without labels",
-        )
+def _too_large(size: int, memory: int) -> str:
+    """Say why images of ``size`` bytes are not decoded into the cache; empty if they are."""
+    if size > memory:
+        return f"{_gib(size)} are more than the {_gib(memory)} that may be in memory"
+    place = cache_root()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    return f"{_gib(size)} do not fit on the disk of the cache, {cache_root()}" if size > free else ""
 
 
-def _empty(top: Path, classes: tuple[str, ...], left_out: tuple[LeftOut, ...]) -> DataError:
-    inside = tuple(entry for entry in left_out if entry.path.partition("/")[0] in classes)
-    without = f"; left out: {describe_left_out(inside)}" if inside else ""
-    return DataError(
-        f"{top} has class folders without an image: {first_few(classes, 5)}{without}",
-        f"without them the other classes would get other labels: put images there that end in one of "
-        f"{' '.join(sorted(SUFFIXES))}, or remove the folders",
-    )
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
 
 
-def _chosen(listing: Listing, chosen: Tensor) -> Listing:
-    return replace(listing, images=tuple(listing.images[index] for index in chosen.tolist()))
+def _nothing_readable(top: Path) -> DataError:
+    return DataError(f"{top} has no image that can be read", "`rushkit data check folder` lists what is wrong")
+
+
+def _at(images: Sequence[ImageFile], chosen: Tensor) -> list[ImageFile]:
+    return [images[index] for index in chosen.tolist()]
 
 
 def _all_but(skipped: list[int], count: int) -> Tensor:

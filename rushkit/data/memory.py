@@ -1,4 +1,4 @@
-"""A split: all its images as one uint8 array, in memory or mapped from a file, and selections from it."""
+"""A split: its images as one uint8 array, in memory, mapped from a file or decoded on demand; selections from it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeAlias
 
+import numpy as np
+
 from rushkit.data.cache import scratch
+from rushkit.data.decoding import DIGEST_BYTES, OnDemand, digest_of
 from rushkit.errors import DataError, UsageError
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ MEMORY_BYTES = 2**31
 # From how many images there are, and their int64 labels (N,) or None, to the int64 indices of those that are wanted, in
 # order; None: all of them. A data set whose ``split`` takes one as ``choose`` reads no others.
 Choice: TypeAlias = "Callable[[int, Tensor | None], Tensor | None]"
+# uint8, (N, C, H, W): a tensor, or images that become one where they are indexed.
+Images: TypeAlias = "Tensor | OnDemand"
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,25 @@ class Split:
     """Images and labels of one part of a data set.
 
     Attributes:
-        images: uint8, (N, C, H, W); may be mapped from a file, and need not be contiguous.
+        images: uint8, (N, C, H, W); a tensor, which may be mapped from a file and need not be contiguous, or
+            ``OnDemand``, which gives one for each index.
         labels: int64, (N,); None if there are none.
         name: The data set and the split, such as ``"cifar10/train"``, for messages.
         skipped: How many images were left out because they could not be read.
         resized: What was done to their size, such as "from 8x8 to 32x32"; empty if nothing was.
+        places: int64, (N,), the place of each image among those that these were chosen from; None: they are all of
+            them, in order. A data set sets it where it leaves out images that were asked for, ``load_split`` where it
+            chooses.
+        of: How many images these were chosen from; 0: as many as there are.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor | None
     name: str
     skipped: int = 0
     resized: str = ""
+    places: Tensor | None = None
+    of: int = 0
 
     def __post_init__(self) -> None:
         import torch
@@ -65,14 +77,32 @@ class Split:
 
     def take(self, indices: Tensor) -> Split:
         """Return the images and labels at int64 ``indices`` (M,), in that order; a large selection lies in a file."""
-        shape = (len(indices), *self.images.shape[1:])
         labels = None if self.labels is None else self.labels[indices]
-        if shape[0] * _image_bytes(self.images) <= MEMORY_BYTES:
-            return replace(self, images=self.images[indices].contiguous(), labels=labels)
-        images = scratch(shape)
-        for start, stop in blocks(shape[0], _image_bytes(self.images)):
-            images[start:stop] = self.images[indices[start:stop]]
-        return replace(self, images=images, labels=labels)
+        return replace(self, images=_taken(self.images, indices), labels=labels, places=None, of=0)
+
+    def digests(self) -> Tensor:
+        """Return a hash of the pixels of each image: uint8 (N, 16)."""
+        import torch
+
+        if isinstance(self.images, OnDemand):
+            return self.images.digests()
+        hashes = b"".join(
+            digest_of(image)
+            for start, stop in blocks(len(self), _image_bytes(self.images))
+            for image in self.images[start:stop].numpy()
+        )
+        return torch.from_numpy(np.frombuffer(bytearray(hashes), dtype=np.uint8)).view(len(self), DIGEST_BYTES)
+
+
+def _taken(images: Images, indices: Tensor) -> Images:
+    if isinstance(images, OnDemand):
+        return images.take(indices)
+    if len(indices) * _image_bytes(images) <= MEMORY_BYTES:
+        return images[indices].contiguous()
+    taken = scratch((len(indices), *images.shape[1:]))
+    for start, stop in blocks(len(indices), _image_bytes(images)):
+        taken[start:stop] = images[indices[start:stop]]
+    return taken
 
 
 def blocks(count: int, item_bytes: int) -> Iterator[tuple[int, int]]:
@@ -138,6 +168,23 @@ def limit_indices(images: int, count: int) -> Tensor | None:
     return torch.randperm(images, generator=generator(0, "data-limit"))[:count]
 
 
+def chosen_indices(images: int, limit: int, skip: int) -> Tensor | None:
+    """Return the indices of every ``skip``-th image, and of these the ones that ``limit`` keeps: int64; None for all.
+
+    Raises:
+        UsageError: a limit below 0, or a skip below 1.
+    """
+    import torch
+
+    if skip < 1:
+        raise UsageError(f"skip must be 1 (every image) or more (got {skip})")
+    if skip == 1:
+        return limit_indices(images, limit)
+    kept = torch.arange(0, images, skip)
+    few = limit_indices(len(kept), limit)
+    return kept if few is None else kept[few]
+
+
 def hold_out(split: Split, validation: int, seed: int) -> tuple[Split, Split]:
     """Divide a split at random into (training, validation), as ``hold_out_indices`` does.
 
@@ -200,5 +247,5 @@ def _shares(counts: Tensor, total: int) -> list[int]:
     return shares.tolist()
 
 
-def _image_bytes(images: Tensor) -> int:
+def _image_bytes(images: Images) -> int:
     return images.shape[1:].numel()

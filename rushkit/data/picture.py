@@ -6,27 +6,35 @@ read, before there is memory for its pixels.
 
 from __future__ import annotations
 
+import struct
 import threading
-import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import IO, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rushkit.errors import DataError, UsageError
 from rushkit.paths import open_file, reason
 
 # By content, whatever the name says: Pillow reads more, some of it with the help of other programs.
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# Decoding takes up to 16 bytes a pixel, in Pillow's own copies and the decoder's: 1 GiB for all images at once.
-MOST_PIXELS = 2**26
+# What decoding takes for all images at once, in Pillow's own copies and the decoder's.
+MOST_BYTES = 2**30
 MOST_SIDE = 8192
 # Some decoders read the whole file first.
 MOST_FILE_BYTES = 2**30
+
+# How an image that is not square becomes so: its middle, with black bars, or distorted.
+Fit: TypeAlias = Literal["crop", "pad", "stretch"]
+MODES = {1: "L", 3: "RGB", 4: "RGBA"}
+# Decoded row by row, so that there is one copy of the pixels, and another where they are turned.
+_ROW_FORMATS = frozenset({"BMP", "DIB", "PNG", "PPM", "TIFF"})
+_SIXTEEN_BITS = frozenset({"I;16", "I;16B", "I;16L", "I;16N"})
 
 
 class ImageFault(DataError):
@@ -42,28 +50,51 @@ class SizeFault(ImageFault):
 
 
 class Room:
-    """Memory for pixels that decoding threads share: a thread that finds too little waits for the others.
+    """Memory that decoding threads share: a thread that finds too little waits for the others.
 
     Args:
-        pixels: How many there may be at once.
+        size: How many bytes there are.
     """
 
-    def __init__(self, pixels: int = MOST_PIXELS) -> None:
-        self._free = pixels
+    def __init__(self, size: int = MOST_BYTES) -> None:
+        self._free = size
         self._changed = threading.Condition()
 
     @contextmanager
-    def take(self, pixels: int) -> Iterator[None]:
-        """Hold memory for so many pixels, at most as many as there is room for in all."""
+    def take(self, size: int) -> Iterator[None]:
+        """Hold so many bytes, at most as many as there are in all."""
         with self._changed:
-            self._changed.wait_for(lambda: self._free >= pixels)
-            self._free -= pixels
+            self._changed.wait_for(lambda: self._free >= size)
+            self._free -= size
         try:
             yield
         finally:
             with self._changed:
-                self._free += pixels
+                self._free += size
                 self._changed.notify_all()
+
+
+@dataclass(frozen=True)
+class Form:
+    """What every image of a split is brought to.
+
+    Attributes:
+        size: Height and width.
+        channels: 1 (grey), 3 (RGB) or 4 (RGB and opacity).
+        fit: How an image that is not square becomes so: ``crop`` resizes its shorter side and keeps the centre,
+            ``pad`` resizes its longer side and adds black bars, ``stretch`` distorts it.
+        resizes: Whether an image of another size is resized; otherwise it is refused.
+    """
+
+    size: int
+    channels: int = 3
+    fit: Fit = "crop"
+    resizes: bool = True
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """The shape of an image: (C, S, S)."""
+        return self.channels, self.size, self.size
 
 
 def check_image_size(size: int, least: int = 1) -> int:
@@ -77,16 +108,8 @@ def check_image_size(size: int, least: int = 1) -> int:
 
 
 @contextmanager
-def own_bounds() -> Iterator[None]:
-    """Silence Pillow's warning about large images, which are bounded here; for one thread at a time."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        yield
-
-
-@contextmanager
 def open_image(path: Path) -> Iterator[Image.Image]:
-    """Open an image: its header is read, its pixels are not.
+    """Open an image: its header is read, its pixels are not. There is no bound on what it claims to have.
 
     Raises:
         OSError: no regular file.
@@ -95,9 +118,28 @@ def open_image(path: Path) -> Iterator[Image.Image]:
     with open_file(path) as file:
         if file.seek(0, 2) > MOST_FILE_BYTES:
             raise ValueError(f"it is larger than {MOST_FILE_BYTES} bytes")
-        file.seek(0)
-        with Image.open(file, formats=_formats()) as image:
+        with _opened(file) as image:
             yield image
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    """Open an image as ``Image.open`` does, without Pillow's own bound on pixels.
+
+    That bound is one for the whole process, counts pixels that are never decoded, and warns in the user's terminal.
+    """
+    file.seek(0)
+    prefix = file.read(16)
+    for name in _formats():
+        factory, accepts = Image.OPEN[name]
+        if accepts is not None and accepts(prefix) is not True:
+            continue
+        file.seek(0)
+        try:
+            return factory(file, "")
+        # By these Pillow's plugins say that a file is not of their format.
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise UnidentifiedImageError("of no format that is read")
 
 
 @dataclass(frozen=True)
@@ -105,9 +147,9 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        pixels: uint8 (3, S, S), RGB.
-        width: The width that the file has.
-        height: The height that the file has.
+        pixels: uint8 (C, S, S).
+        width: The width of the image in the file, the right way up.
+        height: Its height.
     """
 
     pixels: np.ndarray
@@ -115,81 +157,127 @@ class Picture:
     height: int
 
 
-def read_picture(path: Path, size: int, room: Room | None = None, resizes: bool = True) -> Picture:
-    """Decode the first frame of an image file as ``size`` x ``size`` pixels of 8-bit RGB.
+def read_picture(source: Path | IO[bytes], form: Form, room: Room | None = None, name: str = "") -> Picture:
+    """Decode the first frame of an image file as pixels of 8 bits a channel, in the form that a model takes.
 
-    The shorter side is resized to ``size`` with Pillow's antialiased bilinear filter, and the centre is kept. An alpha
-    channel is dropped. As in torchvision's ``ImageFolder``, the pixels are taken as they are stored: the EXIF
-    orientation is not applied. A JPEG much larger than ``size`` is decoded at a half, a quarter or an eighth of its
-    size, which is at least twice ``size``.
+    Resizing is Pillow's antialiased bilinear filter. An image that EXIF says is turned is put upright. An alpha channel
+    is dropped, except for four channels, and of 16 bits a channel the upper eight are kept. A JPEG much larger than
+    ``form.size`` is decoded at a half, a quarter or an eighth of its size, which is at least twice ``form.size``.
 
     Args:
-        path: The file.
-        size: Height and width of the result.
-        room: Memory for pixels that decoding threads share; None: this image has all of it.
-        resizes: Whether an image of another size is resized; otherwise it is refused.
+        source: The path of the file, or the opened file itself.
+        form: What the image is brought to.
+        room: Memory that decoding threads share; None: this image has all of it.
+        name: What the image is called in messages; the path where there is one.
 
     Raises:
-        ImageFault: no such file, or one that is damaged, too large, of another format, or of more than 8 bits a
+        ImageFault: no such file, or one that is damaged, too large, of another format, or of more than 16 bits a
             channel.
         SizeFault: an image of another size that is not to be resized.
     """
+    name = name or str(source)
     try:
-        with open_image(path) as image:
+        with open_image(source) if isinstance(source, Path) else _opened(source) as image:
             width, height = image.size
-            if not resizes and (width, height) != (size, size):
-                words = f"{path} is {width}x{height}, others are {size}x{size}"
-                raise SizeFault(words, f"--set data.image_size={size} brings all images to one size")
-            with _decoded(image, 2 * size if resizes else 0, room or Room()) as rgb:
-                return Picture(_square(rgb, size), width, height)
+            if not form.resizes and (width, height) != (form.size, form.size):
+                words = f"{name} is {width}x{height}, others are {form.size}x{form.size}"
+                raise SizeFault(words, f"--set data.image_size={form.size} brings all images to one size")
+            with _decoded(image, form, room or Room()) as decoded:
+                if decoded.width != decoded.height and (decoded.width > decoded.height) != (width > height):
+                    width, height = height, width
+                pixels = np.asarray(_fitted(decoded, form))
+            return Picture(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), width, height)
     except SizeFault:
         raise
     # Pillow's decoders raise nearly anything on a damaged file: OSError, SyntaxError, ValueError, struct.error, ...
     except Exception as error:
-        raise unreadable(path, error) from error
+        raise unreadable(name, error) from error
 
 
 @contextmanager
-def _decoded(image: Image.Image, least: int, room: Room) -> Iterator[Image.Image]:
-    """Decode an opened image as 8-bit RGB.
-
-    Args:
-        image: Its pixels are not decoded yet.
-        least: A JPEG may be decoded smaller than it is, but not below this side; 0: it may not.
-        room: Where it must find memory.
-    """
+def _decoded(image: Image.Image, form: Form, room: Room) -> Iterator[Image.Image]:
+    """Decode an opened image in the mode of the form, upright; a JPEG may come out smaller than it is."""
     width, height = image.size
-    if least:
-        image.draft("RGB", (least, least))
-    pixels = image.width * image.height
+    if form.resizes:
+        image.draft("RGB", (2 * form.size, 2 * form.size))
+    pixels, most = image.width * image.height, MOST_BYTES // _bytes_a_pixel(image)
     if image.info.get("progressive"):
         # Its coefficients are kept at full size until the last scan.
         pixels = max(pixels, width * height // 2)
-    if pixels > MOST_PIXELS:
-        raise ValueError(f"{width}x{height} are too many pixels to decode: {MOST_PIXELS} at most")
-    with room.take(pixels):
-        yield _rgb(image)
+    if pixels > most:
+        raise ValueError(f"{width}x{height} are too many pixels to decode: {most} at most of this format")
+    with room.take(pixels * _bytes_a_pixel(image)):
+        yield _upright(image, MODES[form.channels])
 
 
-def _square(rgb: Image.Image, size: int) -> np.ndarray:
-    """Return the resized centre of an image: uint8 (3, size, size)."""
-    if rgb.size != (size, size):
-        side = min(rgb.size)
-        left, top = (rgb.width - side) / 2, (rgb.height - side) / 2
-        # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
-        rgb = rgb.resize((size, size), Image.Resampling.BILINEAR, (left, top, left + side, top + side))
-    return np.asarray(rgb).transpose(2, 0, 1)
+def _bytes_a_pixel(image: Image.Image) -> int:
+    """Return the memory that decoding an image takes at most, in bytes a pixel."""
+    if image.format in _ROW_FORMATS and "transparency" not in image.info:
+        if image.mode in ("1", "L") or image.mode in _SIXTEEN_BITS:
+            return 4
+        if image.mode == "RGB":
+            return 8
+    return 16
 
 
-def unreadable(path: Path, error: Exception) -> ImageFault:
+def _upright(image: Image.Image, mode: str) -> Image.Image:
+    """Decode an image in a mode of 8 bits a channel, and turn it as its EXIF orientation says."""
+    if "transparency" in image.info:
+        image = image.convert("RGBA")
+    image.load()
+    # Other readers do not look at what damaged EXIF says, and show the image as it is stored.
+    with suppress(Exception):
+        ImageOps.exif_transpose(image, in_place=True)
+    image = _eight_bits(image)
+    # Grey stays grey while it is resized: a quarter of the memory, and the same pixels.
+    return image if image.mode == mode or (image.mode, mode) == ("L", "RGB") else image.convert(mode)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Return an image of at most 8 bits a channel: of 16 bits the upper eight."""
+    if image.mode[0] not in "IF":
+        # Pillow has kept the upper bytes of 16-bit colours itself.
+        return image
+    # Pillow gives 16 bits of some formats as 32.
+    if image.mode not in _SIXTEEN_BITS and (image.mode, image.format) not in (("I", "PNG"), ("I", "PPM")):
+        raise ValueError(f"more than 16 bits a channel (mode {image.mode})")
+    return Image.fromarray((np.asarray(image).clip(0, 2**16 - 1) >> 8).astype(np.uint8))
+
+
+def _fitted(image: Image.Image, form: Form) -> Image.Image:
+    """Return an image of the form's size and channels."""
+    size, bilinear = (form.size, form.size), Image.Resampling.BILINEAR
+    if image.size != size:
+        if form.fit == "crop":
+            side = min(image.size)
+            left, top = (image.width - side) / 2, (image.height - side) / 2
+            # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
+            image = image.resize(size, bilinear, (left, top, left + side, top + side))
+        elif form.fit == "stretch":
+            image = image.resize(size, bilinear)
+        else:
+            image = _padded(image, form.size)
+    mode = MODES[form.channels]
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _padded(image: Image.Image, size: int) -> Image.Image:
+    """Return an image with its longer side resized to ``size``, between black bars (transparent ones, with opacity)."""
+    width, height = (max(1, round(size * side / max(image.size))) for side in image.size)
+    canvas = Image.new(image.mode, (size, size))
+    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((size - width) // 2, (size - height) // 2))
+    return canvas
+
+
+def unreadable(name: Path | str, error: Exception) -> ImageFault:
     """Return the fault of an image that Pillow or the system refused."""
     why = reason(error)
     if isinstance(error, UnidentifiedImageError):
         why = "not an image of a format that is read"
     elif isinstance(error, Image.DecompressionBombError):
-        why = f"too many pixels to decode: {MOST_PIXELS} at most"
+        why = "too many pixels to decode"
     return ImageFault(
-        f"{path} cannot be read: {why}",
+        f"{name} cannot be read: {why}",
         "delete or repair it, or leave such images out with --set data.on_unreadable=skip",
     )
 
@@ -199,12 +287,3 @@ def _formats() -> list[str]:
     """Return the ``FORMATS`` that this build of Pillow has."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode[0] in "IF" or any(";16" in str(tile) for tile in getattr(image, "tile", ())):
-        raise ValueError(f"more than 8 bits a channel (mode {image.mode})")
-    if "transparency" in image.info:
-        image = image.convert("RGBA")
-    image.load()
-    return image if image.mode == "RGB" else image.convert("RGB")

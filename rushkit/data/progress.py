@@ -1,6 +1,6 @@
-"""Progress of a download or a decoding: a bar on a terminal, logged lines elsewhere, ever more seldom.
+"""What reading data says: progress as a bar on a terminal and as logged lines elsewhere, and remarks, once each.
 
-``logging.getLogger("rushkit").setLevel(logging.WARNING)`` silences both.
+``logging.getLogger("rushkit").setLevel(logging.WARNING)`` silences all.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 
 from rushkit import bar
+from rushkit.errors import showable
 from rushkit.place import current_place
 from rushkit.voice import unfailing
 
@@ -36,6 +38,12 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
             shown.advance(done - shown.done)
 
         yield report
+
+
+@cache
+def say_once(text: str) -> None:
+    """Log a remark on a data set the first time that it is made in this process."""
+    logger.info("%s", showable(text))
 
 
 def _lines(title: str) -> Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -36,9 +37,9 @@ class ImageFile(NamedTuple):
 
     @property
     def class_name(self) -> str:
-        """The class folder; empty for an image that lies in none."""
+        """The class folder, in composed letters; empty for an image that lies in none."""
         first, separator, _ = self.path.partition("/")
-        return first if separator else ""
+        return composed(first) if separator else ""
 
 
 class LeftOut(NamedTuple):
@@ -68,6 +69,11 @@ class Scan:
         return tuple(sorted(set(self.class_folders) - {image.class_name for image in self.images}))
 
 
+def composed(name: str) -> str:
+    """Return a name in composed letters (NFC): file systems and archives keep "é" as one character or as two."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
 def is_hidden(name: str) -> bool:
     """Return whether a name is ignored silently."""
     return name.startswith(".") or name in JUNK_FOLDERS
@@ -93,8 +99,9 @@ def scan(top: Path) -> Scan:
     # The list grows while links are followed that lead to folders with links.
     for link in walk.links:
         walk.follow(link)
-    classes = tuple(sorted(path for path in walk.entered.values() if path and "/" not in path))
-    images = sorted(walk.images, key=lambda image: (image.class_name, image.path))
+    classes = tuple(sorted({composed(path) for path in walk.entered.values() if path and "/" not in path}))
+    # The same order on every machine, however its file system writes the names.
+    images = sorted(walk.images, key=lambda image: (image.class_name, composed(image.path), image.path))
     return Scan(tuple(images), tuple(sorted(walk.left_out)), classes)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -111,7 +111,7 @@ class STL10:
         chosen = choose(len(split), labels) if choose else None
         if chosen is not None:
             split = split.take(chosen)
-        return replace(split, images=self._resized(split.images, path, name, chosen))
+        return replace(split, images=self._resized(cast("Tensor", split.images), path, name, chosen))
 
     def check(self) -> list[Check]:
         """Check each file: its length, and the range of its labels."""

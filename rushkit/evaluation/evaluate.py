@@ -35,7 +35,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source) as run:
-        subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, run=run)
+        subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, skip=settings.skip, run=run)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
         g = subject.smoothed(max(samples))
         drawn = "the same at every draw" if g.deterministic else "fresh for every image"
@@ -60,7 +60,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
             precision=machine.precision,
             accuracy=rows,
             outcomes=EvaluationOutcomes(
-                indices=subject.indices.tolist() if settings.limit else [],
+                indices=[] if subject.is_whole else subject.indices.tolist(),
                 labels=subject.labels.tolist(),
                 predicted=predicted,
             ),

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm
 from rushkit.attacks.norms import ascent, length, project, random_start
-from rushkit.data.memory import Split, limit
+from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.errors import NumericsError, UsageError, shell_line
 from rushkit.recipe.radius import ball_words, check_eps
@@ -76,6 +76,7 @@ def probe(
     run: Run | None = None,
     images: int = 256,
     supervised: Checkpoint | None = None,
+    skip: int = 1,
 ) -> Probe:
     """Measure the local Lipschitz ratios of a pre-trained encoder, a random one and optionally a supervised one.
 
@@ -86,6 +87,7 @@ def probe(
         run: The run that results.json is written to; None starts a new one.
         images: Number of test images; 0 means all.
         supervised: A checkpoint that was fine-tuned with ``finetune.freeze = "none"``; None leaves its row out.
+        skip: Only every ``skip``-th test image, before ``images`` of them are chosen.
 
     Returns:
         The contents of results.json: ``rows`` has the mean, interval and quantiles for each encoder and way to find x'.
@@ -96,7 +98,7 @@ def probe(
     ball = ball or Ball()
     with run_or_new(run, "probe", recipe, source) as run:
         machine = machine_of_run(recipe, run)
-        split = limit(_test_split(recipe), images)
+        split = _test_split(recipe, images, skip)
         check_images(split, image_size_of(source))
         encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
         run.speaker.say(
@@ -242,6 +244,7 @@ def summary(encoder: str, points: Points, values: Floats, seed: int) -> RatioRow
     )
 
 
-def _test_split(recipe: Recipe) -> Split:
+def _test_split(recipe: Recipe, images: int, skip: int) -> Split:
     dataset = components.build_dataset(recipe)
-    return components.load_split(recipe, dataset, "test" if "test" in dataset.splits else dataset.splits[-1])
+    name = "test" if "test" in dataset.splits else dataset.splits[-1]
+    return components.load_split(recipe, dataset, name, limit=images, skip=skip)

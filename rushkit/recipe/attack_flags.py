@@ -12,7 +12,7 @@ from rushkit.recipe.schema import Attack, Recipe
 from rushkit.recipe.toml import Given, plain
 
 # The keys that say which images are attacked, and change no attack.
-_IMAGES = ("limit", "split")
+_IMAGES = ("limit", "skip", "split")
 
 
 def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:
@@ -51,7 +51,7 @@ def change_published(recipe: Recipe, kind: str | None, changes: Changes = (), **
         recipe: ``--set`` has been applied to it.
         kind: The flag ``--type``.
         changes: ``--set``.
-        **values: The other flags, by key; only ``limit`` and ``split`` may be given.
+        **values: The other flags, by key; only ``limit``, ``skip`` and ``split`` may be given.
 
     Raises:
         UsageError: a flag that would change a published attack, or a change to ``[[attack]]``, which does not run.

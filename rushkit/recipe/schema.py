@@ -42,6 +42,7 @@ from rushkit.recipe.sections import (
     OptionName,  # noqa: F401
     Rule,
     Section,
+    Skip,
     SplitName,
     parse_number,
 )
@@ -160,6 +161,7 @@ class Evaluate(Section):
 
     split: SplitName = "test"
     limit: Limit = 0
+    skip: Skip = 1
     samples: Draws = Field(default=[1, 64])
     rules: list[Rule] = Field(
         default=["majority", "mean"], min_length=1, description="by the vote of the draws, or by their mean probability"
@@ -185,6 +187,7 @@ class Attack(Component):
         Literal[1, 2, 4], Field(description="budget of the search under strict: 1, 2 or 4 times its own")
     ] = 1
     limit: Limit = 0
+    skip: Skip = 1
 
     @field_validator("eps")
     @classmethod
@@ -227,7 +230,7 @@ class Certify(Section):
     )
     split: SplitName = "test"
     limit: Limit = 0
-    skip: int = Field(default=1, ge=1, description="certify every n-th image; 1: every image")
+    skip: Skip = 1
 
     @field_validator("alpha")
     @classmethod

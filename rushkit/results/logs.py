@@ -39,6 +39,7 @@ class CountsSubject(Record):
         looks: The numbers of draws of an image after which its sequential tests are evaluated; empty in other modes.
         warnings: Warnings about the model.
         size: A sentence on what a radius means, if the images were resized; otherwise empty.
+        unreadable: The indices of images that were to be certified and could not be read.
     """
 
     data: Data
@@ -59,6 +60,7 @@ class CountsSubject(Record):
     looks: list[Number] = Field(default_factory=list)
     warnings: list[str]
     size: str
+    unreadable: list[Count] = Field(default_factory=list)
 
 
 class Selection(Record):

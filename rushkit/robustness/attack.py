@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
@@ -49,6 +50,14 @@ BLOCK = 64
 _SILENT = "gradient-not-finite", "logits-not-finite"
 
 
+class ChosenImages(NamedTuple):
+    """Which images of a data set an attack is given; see ``setup.components.load_split``."""
+
+    split: str
+    limit: int
+    skip: int
+
+
 @dataclass(frozen=True)
 class Job:
     """One attack under one protocol against votes of m draws.
@@ -64,6 +73,11 @@ class Job:
     section: Attack
     m: int
     plan: Plan
+
+    @property
+    def images(self) -> ChosenImages:
+        """The images that it attacks."""
+        return ChosenImages(self.section.split, self.section.limit, self.section.skip)
 
     def failed(self, error: RushkitError) -> FailedAttack:
         """Return the row of an attack that raised an error."""
@@ -122,15 +136,15 @@ def attack(
         jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random)
         # All ranks must load the splits in the same order.
         subjects = {
-            name: Subject.of(recipe, classifier, machine, split=name)
-            for name in dict.fromkeys(job.section.split for job in jobs)
+            images: Subject.of(recipe, classifier, machine, split=images.split, limit=images.limit, skip=images.skip)
+            for images in dict.fromkeys(job.images for job in jobs)
         }
         rows: list[AttackRow] = []
         failures = Failures(run)
         for job in jobs:
             if failures.known(job.name):
                 continue
-            subject = subjects[job.section.split].limited(job.section.limit)
+            subject = subjects[job.images]
             saved = SavedImages(run, job.name) if save or target else None
             try:
                 row = run_job(job, recipe, subject, run, saved)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -11,8 +11,10 @@ from torch import Tensor
 
 from rushkit import registries
 from rushkit.data import Dataset
-from rushkit.data.memory import Choice, Split, hold_out_indices, limit_indices, resize
+from rushkit.data.decoding import WORKERS, OnDemand
+from rushkit.data.memory import MEMORY_BYTES, Choice, Split, chosen_indices, hold_out_indices, limit_indices, resize
 from rushkit.data.npz import read_npz
+from rushkit.data.picture import Fit, Form
 from rushkit.distributed import ranks
 from rushkit.errors import DataError, RushkitError, UsageError
 from rushkit.noises import Noise
@@ -20,6 +22,7 @@ from rushkit.objectives import Objective
 from rushkit.paths import expand
 from rushkit.recipe.schema import Recipe, Training
 from rushkit.registry import factory_parameters
+from rushkit.system import memory_bytes
 from rushkit.views import CropFlip, Views
 
 IN_CHANNELS = 3
@@ -35,10 +38,21 @@ def build_dataset(recipe: Recipe) -> Dataset:
     return dataset
 
 
-def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
+def load_split(
+    recipe: Recipe, dataset: Dataset, name: str, *, limit: int = 0, skip: int = 1, memory: int = MEMORY_BYTES
+) -> Split:
     """Return a split at the recipe's image size, after ``limit`` and ``validation``; "validation" is the held-out part.
 
     All ranks must call it: one rank per machine decodes the images, the others read them from the cache.
+
+    Args:
+        recipe: Its sections data and system are used.
+        dataset: The data set of the recipe.
+        name: The split.
+        limit: The most images that are read, drawn once and for all of those that the recipe's section data leaves; 0:
+            all.
+        skip: Only every ``skip``-th of these is read.
+        memory: The images of a folder that take more bytes stay in their files, and are decoded on demand.
 
     Raises:
         UsageError: there is no such split, or nothing is held out for validation.
@@ -46,7 +60,8 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
     """
     # The decoding rank shows the progress, and only rank 0 prints.
     with ranks.first_on_node():
-        split, classes = _noting_size(_select(recipe, dataset, name), dataset), len(dataset.classes)
+        select = _Reader(recipe, dataset, limit, skip, memory)
+        split, classes = _noting_size(_select(select, name), dataset), len(dataset.classes)
     split = replace(split, name=split_name(dataset, name))
     if split.labels is not None and len(split):
         low, high = int(split.labels.min()), int(split.labels.max())
@@ -56,6 +71,25 @@ def load_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
                 f"the data set {dataset.name} names {classes} classes: its labels or its classes are wrong",
             )
     return split
+
+
+def load_training_split(recipe: Recipe, dataset: Dataset, name: str) -> Split:
+    """Return a split to train on, as ``load_split``: in memory if it takes less than half of the machine's."""
+    return load_split(recipe, dataset, name, memory=max(MEMORY_BYTES, memory_bytes() // 2))
+
+
+def describe_source(split: Split) -> list[str]:
+    """Say where the images of each batch come from, and what was done to their size: a sentence each."""
+    images = split.images
+    where = "images: in memory"
+    if isinstance(images, OnDemand):
+        where = f"images: decoded anew for each batch, by {WORKERS} threads; {images.why}"
+    return [where, *([f"note: the images are resized {split.resized}"] if split.resized else [])]
+
+
+def count_images(recipe: Recipe, dataset: Dataset, name: str) -> int:
+    """Return how many images ``load_split`` would return, unreadable ones included; a folder's are not decoded."""
+    return _select(_Reader(recipe, dataset, 0, 1, MEMORY_BYTES, reads=False), name).of
 
 
 def data_name(recipe: Recipe) -> str:
@@ -121,21 +155,64 @@ def _noting_size(split: Split, dataset: Dataset) -> Split:
     return replace(split, resized=f"from {f'{stored}x{stored}' if stored else 'their own sizes'} to {side}x{side}")
 
 
-def _select(recipe: Recipe, dataset: Dataset, name: str) -> Split:
-    section = recipe.data
+@dataclass(frozen=True)
+class _Reader:
+    """Reads the images of a split that a recipe, and then a stage, choose; see ``load_split``."""
+
+    recipe: Recipe
+    dataset: Dataset
+    limit: int
+    skip: int
+    memory: int
+    reads: bool = True
+
+    def read(self, name: str, choose: Choice) -> Split:
+        """Return the images that ``choose`` selects, and of these the stage; no others are decoded or resized."""
+        chosen_from, further = 0, None
+
+        def both(images: int, labels: Tensor | None) -> Tensor | None:
+            nonlocal chosen_from, further
+            first = choose(images, labels)
+            chosen_from = images if first is None else len(first)
+            further = chosen_indices(chosen_from, self.limit, self.skip) if self.reads else torch.arange(0)
+            return further if first is None else first if further is None else first[further]
+
+        split = self._read(name, both)
+        places = split.places
+        if further is not None:
+            places = further if places is None else further[places]
+        return replace(split, places=places, of=chosen_from)
+
+    def _read(self, name: str, choose: Choice) -> Split:
+        size, parameters = self.recipe.data.image_size, factory_parameters(self.dataset.split)
+        if "choose" in parameters:
+            options = {"memory": self.memory} if "memory" in parameters else {}
+            split: Split = cast(Any, self.dataset).split(name, choose, **options)
+        else:
+            split = self.dataset.split(name)
+            indices = choose(len(split), split.labels)
+            split = split if indices is None else split.take(indices)
+        height, width = split.images.shape[2:]
+        if not size or (height, width) == (size, size) or isinstance(split.images, OnDemand):
+            return split
+        return replace(split, images=resize(split.images, size), resized=f"from {width}x{height} to {size}x{size}")
+
+
+def _select(reader: _Reader, name: str) -> Split:
+    recipe, dataset, section = reader.recipe, reader.dataset, reader.recipe.data
     if name == "validation" and name not in dataset.splits:
         if not section.validation:
             raise UsageError(
                 "there is no validation split: nothing is held out", "for example --set data.validation=5000"
             )
-        return _read(recipe, dataset, "train", lambda images, labels: _hold_out(recipe, dataset, images, labels)[1])
+        return reader.read("train", lambda images, labels: _hold_out(recipe, dataset, images, labels)[1])
     if name not in dataset.splits:
         raise UsageError(
             f"{dataset.name} has no split {name!r}", f"it has: {', '.join(dataset.splits)}; --split chooses one"
         )
     if name == "train" and section.validation:
-        return _read(recipe, dataset, name, lambda images, labels: _hold_out(recipe, dataset, images, labels)[0])
-    return _read(recipe, dataset, name, lambda images, _: limit_indices(images, section.limit))
+        return reader.read(name, lambda images, labels: _hold_out(recipe, dataset, images, labels)[0])
+    return reader.read(name, lambda images, _: limit_indices(images, section.limit))
 
 
 def _hold_out(recipe: Recipe, dataset: Dataset, images: int, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -148,24 +225,15 @@ def _hold_out(recipe: Recipe, dataset: Dataset, images: int, labels: Tensor | No
     return training if few is None else training[few], validation
 
 
-def _read(recipe: Recipe, dataset: Dataset, name: str, choose: Choice) -> Split:
-    """Return the images of a split that ``choose`` selects, at the recipe's size; no others are decoded or resized."""
-    size = recipe.data.image_size
-    if "choose" in factory_parameters(dataset.split):
-        split: Split = cast(Any, dataset).split(name, choose)
-    else:
-        split = dataset.split(name)
-        indices = choose(len(split), split.labels)
-        split = split if indices is None else split.take(indices)
-    height, width = split.images.shape[2:]
-    if not size or (height, width) == (size, size):
-        return split
-    return replace(split, images=resize(split.images, size), resized=f"from {width}x{height} to {size}x{size}")
-
-
 def image_size(recipe: Recipe, dataset: Dataset) -> int:
     """Return the side of the images that the network sees."""
     return recipe.data.image_size or dataset.image_size
+
+
+def image_form(recipe: Recipe, size: int) -> Form:
+    """Return the form in which a model of the recipe takes single image files: that of its data set's images."""
+    options = recipe.data.options if recipe.data.name == "folder" else {}
+    return Form(size, cast(int, options.get("channels")) or IN_CHANNELS, cast(Fit, options.get("fit", "crop")))
 
 
 def build_noise(recipe: Recipe) -> Noise:

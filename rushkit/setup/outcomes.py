@@ -64,7 +64,7 @@ def count_outcomes(
         tallies[start] = g.keyed_tally(x, keys, seed, f"evaluate {samples}", samples)
         if progress is not None:
             # The other ranks work on as many blocks at the same time.
-            progress.advance(len(split.images[start : start + BLOCK * ranks.world()]) * samples)
+            progress.advance(min(BLOCK * ranks.world(), len(split) - start) * samples)
     # Each rank fills in its own rows, and the sum over ranks has all rows. A rank without a block learns K here.
     classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
     votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)

@@ -10,7 +10,7 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from rushkit.data.memory import Split, limit_indices
+from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError, shell_line
 from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.repeats import ROWS
@@ -24,9 +24,6 @@ from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.start import machine_of, machine_of_run
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
-
-# Images that are hashed at a time, so that a memory-mapped split is not loaded whole.
-_HASHED = 1024
 
 
 @dataclass(frozen=True)
@@ -44,17 +41,18 @@ class Subject:
 
         classifier = load_classifier(checkpoint, machine)
         whole = Subject.of(recipe, classifier, machine, split="test")
-        small = whole.limited(100)
+        small = Subject.of(recipe, classifier, machine, split="test", limit=100)
 
     Attributes:
         machine: The device of the model, and the precision of its passes.
         classifier: The model without noise.
         noise: The smoothing distribution of the recipe, which may differ from the one that the model was trained with.
-        split: The images to measure.
+        split: The images to measure, of which no others are read.
         indices: (N,) int64, the position of each image in the whole split of the recipe's data section. It identifies
             the image whatever the limit.
         labels: (N,) int64.
         chunk: Number of images in one pass.
+        chosen_from: How many images there were to choose from; 0: as many as these.
     """
 
     machine: Machine
@@ -64,10 +62,18 @@ class Subject:
     indices: Tensor
     labels: Tensor
     chunk: int
+    chosen_from: int = 0
 
     @classmethod
     def open(
-        cls, recipe: Recipe, checkpoint: Checkpoint, *, split: str, limit: int = 0, run: Run | None = None
+        cls,
+        recipe: Recipe,
+        checkpoint: Checkpoint,
+        *,
+        split: str,
+        limit: int = 0,
+        skip: int = 1,
+        run: Run | None = None,
     ) -> Subject:
         """Load a model and images that fit it.
 
@@ -76,6 +82,7 @@ class Subject:
             checkpoint: A fine-tuned checkpoint.
             split: Name of the split, such as ``"test"``.
             limit: Largest number of images, the same ones in every run; 0 means all.
+            skip: Only every ``skip``-th image, before the limit.
             run: The run that measures, which keeps its precision when it is resumed; None for none.
 
         Raises:
@@ -85,10 +92,12 @@ class Subject:
             DataError: the split has no labels, or a label that the model has no class for.
         """
         machine = machine_of(recipe) if run is None else machine_of_run(recipe, run)
-        return cls.of(recipe, load_classifier(checkpoint, machine), machine, split=split, limit=limit)
+        return cls.of(recipe, load_classifier(checkpoint, machine), machine, split=split, limit=limit, skip=skip)
 
     @classmethod
-    def of(cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0) -> Subject:
+    def of(
+        cls, recipe: Recipe, classifier: Classifier, machine: Machine, *, split: str, limit: int = 0, skip: int = 1
+    ) -> Subject:
         """Do what ``open`` does with a model that is already loaded. All ranks must load splits in the same order."""
         dataset = build_dataset(recipe)
         if classifier.tells_clusters:
@@ -98,22 +107,31 @@ class Subject:
                 f"{path} tells clusters apart, not the classes of {dataset.name}: it was trained on pseudo-labels",
                 f"train a head for the classes on its encoder: {head}",
             )
-        images = load_split(recipe, dataset, split)
+        images = load_split(recipe, dataset, split, limit=limit, skip=skip)
         labels = labels_of(images, len(classifier.classes))
         check_classes(dataset.name, dataset.classes, classifier.classes)
         check_images(images, classifier.image_size)
         chunk = classifier.chunk(recipe.system.chunk)
-        everything = torch.arange(len(images))
-        subject = cls(machine, classifier, build_noise(recipe), images, everything, labels, chunk)
-        return subject.limited(limit)
+        indices = torch.arange(len(images)) if images.places is None else images.places
+        return cls(machine, classifier, build_noise(recipe), images, indices, labels, chunk, images.of)
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def limited(self, count: int) -> Subject:
-        """Return the subject with at most ``count`` images, chosen by ``limit_indices``; 0 means all."""
-        places = limit_indices(len(self.split), count)
-        return self if places is None else self.take(places)
+    def in_order(self) -> Subject:
+        """Return the subject with its images in the order of ``indices``."""
+        order = self.indices.argsort()
+        return self if torch.equal(order, torch.arange(len(order))) else self.take(order)
+
+    @property
+    def whole(self) -> int:
+        """The number of images that the recipe's section data leaves, of which these are some or all."""
+        return self.chosen_from or len(self)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether these are all images in their order, so that ``indices`` says nothing new."""
+        return torch.equal(self.indices, torch.arange(self.whole))
 
     def take(self, places: Tensor) -> Subject:
         """Return the subject with only the images at int64 positions (M,), in that order."""
@@ -173,9 +191,7 @@ def fingerprint_of(split: Split) -> str:
 
     A resumed run compares it with the hash of the earlier session.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for block in split.images.split(_HASHED):
-        digest.update(block.contiguous().numpy().data)
+    digest = hashlib.blake2b(split.digests().numpy().data, digest_size=16)
     if split.labels is not None:
         digest.update(split.labels.contiguous().numpy().data)
     return digest.hexdigest()

@@ -90,12 +90,13 @@ class Estimator:
             case "cluster":
                 return self._images(recipe, str(job.options.get("split", "train")))
             case "evaluate":
-                images = self._images(recipe, recipe.evaluate.split, recipe.evaluate.limit)
+                section = recipe.evaluate
+                images = self._images(recipe, section.split, section.limit, section.skip)
                 return None if images is None else images * sum(set(recipe.evaluate.samples))
             case "certify":
-                images = self._images(recipe, recipe.certify.split, recipe.certify.limit)
-                draws = recipe.certify.samples + recipe.certify.selection
-                return None if images is None else -(-images // recipe.certify.skip) * draws
+                settings = recipe.certify
+                images = self._images(recipe, settings.split, settings.limit, settings.skip)
+                return None if images is None else images * (settings.samples + settings.selection)
             case "attack":
                 return self._of_attacks(job, recipe)
             case "probe":
@@ -120,7 +121,7 @@ class Estimator:
         size, total = components.image_size(recipe, dataset), 0
         named = [name for name in protocols if isinstance(name, str)] if isinstance(protocols, list) else []
         for one in plan_jobs(recipe, dataset.classes, named, size):  # type: ignore[arg-type]
-            images = self._images(recipe, one.section.split, one.section.limit)
+            images = self._images(recipe, one.section.split, one.section.limit, one.section.skip)
             expected = expected_passes(one.plan, one.section, one.m)
             search = expected.most if expected.likely is None else expected.likely
             if images is None or search is None:
@@ -128,18 +129,21 @@ class Estimator:
             total += images * (search + expected.votes)
         return total
 
-    def _images(self, recipe: Recipe, split: str, limit: int = 0) -> int | None:
+    def _images(self, recipe: Recipe, split: str, limit: int = 0, skip: int = 1) -> int | None:
         """Return the number of images of a split; None where they are not here."""
         key = canonical([recipe.data.model_dump(), split])
         if key not in self._splits:
             try:
                 dataset = components.build_dataset(recipe)
                 here = _is_here(recipe, dataset)
-                self._splits[key] = len(components.load_split(recipe, dataset, split)) if here else None
+                self._splits[key] = components.count_images(recipe, dataset, split) if here else None
             except RushkitError:
                 self._splits[key] = None
         images = self._splits[key]
-        return images if images is None or not limit else min(images, limit)
+        if images is None:
+            return None
+        images = -(-images // skip)
+        return min(images, limit) if limit else images
 
     def _a_pass(self, recipe: Recipe) -> float | None:
         """Return the seconds of a forward pass of an image through the recipe's encoder on its device."""

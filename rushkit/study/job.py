@@ -35,6 +35,13 @@ _READS: Mapping[Stage, tuple[str, ...]] = {
 }
 # Keys of a training that change no weights: when and how many checkpoints are written.
 _NO_MATTER = ("save_every", "keep")
+# Section -> keys that it did not always have, and the value that leaves everything as it was: results that are kept of
+# a study stay those of its jobs.
+_LATER: Mapping[str, Mapping[str, JsonValue]] = {
+    "evaluate": {"skip": 1},
+    "attack": {"skip": 1},
+    "published": {"skip": 1},
+}
 
 
 class Job(Record):
@@ -80,9 +87,13 @@ class Job(Record):
 
 
 def _that_matters(section: str, value: JsonValue) -> JsonValue:
-    if section not in ("pretrain", "finetune") or not isinstance(value, dict):
+    if isinstance(value, list):
+        return [_that_matters(section, item) for item in value]
+    if not isinstance(value, dict):
         return value
-    return {key: item for key, item in value.items() if key not in _NO_MATTER}
+    unread = _NO_MATTER if section in ("pretrain", "finetune") else ()
+    later = _LATER.get(section, {})
+    return {key: item for key, item in value.items() if key not in unread and (key not in later or item != later[key])}
 
 
 def canonical(table: JsonValue) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from rushkit.data.decoding import OnDemand
 from rushkit.distributed import ranks
 from rushkit.models.network import macs
 from rushkit.system import Machine
@@ -64,4 +65,5 @@ def memory_estimate(job: TrainingJob, size: int) -> int:
         hook.remove()
     images = job.kept_passes * -(-job.settings.batch_size // ranks.world())
     weights, trained = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
-    return 4 * (sum(sizes) * images + weights + 2 * trained) + job.split.images.numel()
+    stored = 0 if isinstance(job.split.images, OnDemand) else job.split.images.numel()
+    return 4 * (sum(sizes) * images + weights + 2 * trained) + stored

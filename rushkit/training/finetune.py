@@ -77,6 +77,8 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
             f"{settings.epochs} epochs of {job.steps_per_epoch} steps, batch {settings.batch_size}; "
             f"noise {recipe.noise.name} on every image; {machine}"
         )
+        for words in components.describe_source(job.split):
+            run.speaker.say(words)
         run.speaker.say(describe_loading(source, report, with_head=settings.head_start == "source"))
         made, start = _HEADS[settings.head_start]
         run.speaker.say(
@@ -160,7 +162,7 @@ def finetuning_job(
     """
     settings = recipe.finetune
     dataset = components.build_dataset(recipe)
-    split = components.load_split(recipe, dataset, settings.split)
+    split = components.load_training_split(recipe, dataset, settings.split)
     table = _clusters(recipe, split, run)
     if split.labels is None and table is None:
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --split train")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rushkit.data.memory import Split
+from rushkit.data.memory import Images, Split
 from rushkit.distributed import ranks
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.passes import pass_size
@@ -21,7 +21,7 @@ _BATCH = 512
 
 @torch.no_grad()
 def features(
-    encoder: nn.Module, images: Tensor, machine: Machine, advance: Callable[[int], object] | None = None
+    encoder: nn.Module, images: Images, machine: Machine, advance: Callable[[int], object] | None = None
 ) -> Tensor:
     """Return the features (N, D) of uint8 images (N, C, H, W), of unit length in float32, computed in eval mode.
 

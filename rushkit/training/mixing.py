@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor
 
 from rushkit.data import Dataset
-from rushkit.data.memory import Split
+from rushkit.data.decoding import OnDemand
+from rushkit.data.memory import Images, Split
 from rushkit.distributed.share import Share, share_of
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Recipe
@@ -135,22 +137,33 @@ class Feed:
             per_epoch: Batches of an epoch.
         """
         if self._extra is None:
-            chosen = self._main.order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
-            share = share_of(len(chosen))
-            return Rows(*self._main.rows(chosen[share.rows], self._device), None, share)
+            chosen, share = self._share_of_pass(epoch, index)
+            follows = (epoch, index + 1) if index + 1 < per_epoch else (epoch + 1, 0)
+            rows = self._main.rows(chosen, self._device, lambda: self._share_of_pass(*follows)[0])
+            return Rows(*rows, None, share)
         step, of_main = epoch * per_epoch + index, self._batch_size - self._of_extra
         share = share_of(self._batch_size)
         stop = share.first + share.count
         own = self._main.indices(step * of_main, of_main)[share.first : stop]
+
+        def later() -> Tensor:
+            return self._main.indices((step + 1) * of_main, of_main)[share.first : stop]
+
         extra = self._extra.indices(step * self._of_extra, self._of_extra)
         extra = extra[max(share.first - of_main, 0) : max(stop - of_main, 0)]
-        parts = [self._main.rows(own, self._device), self._extra.rows(extra, self._device)]
+        parts = [self._main.rows(own, self._device, later), self._extra.rows(extra, self._device)]
         images, labels = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
         smoothing = None
         if self._smoothing:
             smoothing = torch.zeros(len(images), device=self._device)
             smoothing[len(own) :] = self._smoothing
         return Rows(images, labels, smoothing, share)
+
+    def _share_of_pass(self, epoch: int, index: int) -> tuple[Tensor, Share]:
+        """Return this rank's part of a batch of one pass over the split: indices, and which rows they are."""
+        chosen = self._main.order(epoch)[index * self._batch_size : (index + 1) * self._batch_size]
+        share = share_of(len(chosen))
+        return chosen[share.rows], share
 
 
 class _Source:
@@ -160,13 +173,14 @@ class _Source:
         self, split: Split, seed: int, purpose: str, device: torch.device, labels: Tensor | None = None
     ) -> None:
         self._images, own = resident(split, device)
-        self._labels = own if labels is None else labels.to(self._images.device)
+        place = self._images.device if isinstance(self._images, Tensor) else torch.device("cpu")
+        self._labels = own if labels is None else labels.to(place)
 
         @lru_cache(maxsize=2)
         def order(number: int) -> Tensor:
             drawn = torch.randperm(len(split), generator=generator(seed, purpose, number))
             # Moved once a pass: indices that came from the host at each step would make it wait for the device.
-            return drawn.to(self._images.device)
+            return drawn.to(place)
 
         self.order = order
 
@@ -180,15 +194,22 @@ class _Source:
             ]
         )
 
-    def rows(self, indices: Tensor, device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Return images and labels at indices, which lie where the images do, on a device."""
+    def rows(
+        self, indices: Tensor, device: torch.device, later: Callable[[], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return images and labels at indices, which lie where the images do, on a device.
+
+        ``later`` gives the indices of the next batch, whose images are decoded meanwhile if they are not in memory.
+        """
         images = self._images[indices].to(device, non_blocking=True)
+        if later is not None and isinstance(self._images, OnDemand):
+            self._images.expect(later())
         return images, None if self._labels is None else self._labels[indices].to(device, non_blocking=True)
 
 
-def resident(split: Split, device: torch.device) -> tuple[Tensor, Tensor | None]:
+def resident(split: Split, device: torch.device) -> tuple[Images, Tensor | None]:
     """Return images and labels, on the device if they take less than half of its free memory."""
-    if device.type == "cuda":
+    if device.type == "cuda" and isinstance(split.images, Tensor):
         free, _ = torch.cuda.mem_get_info(device)
         if split.images.numel() < free / 2:
             labels = None if split.labels is None else split.labels.to(device)

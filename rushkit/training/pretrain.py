@@ -69,6 +69,8 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
             f"{job.steps_per_epoch} steps, batch {settings.batch_size}; {recipe.backbone.name} with {millions:.2f} M "
             f"parameters; objective {settings.objective}, noise {recipe.noise.name}; {machine}"
         )
+        for words in components.describe_source(job.split):
+            run.speaker.say(words)
         record = None if teacher is None else teacher_record(teacher)
         if record is not None:
             run.speaker.say(f"the teacher: {record.in_words()}")
@@ -114,7 +116,7 @@ def pretraining_job(
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
-    split = components.load_split(recipe, dataset, settings.split) if split is None else split
+    split = components.load_training_split(recipe, dataset, settings.split) if split is None else split
     size = components.image_size(recipe, dataset)
     objective = components.build_objective(recipe, settings)
     check_labels(recipe)

@@ -151,7 +151,7 @@ def robust_accuracy(
         votes = g.keyed_tally(x_adv, keys, seed, "validation attack", settings.samples).votes.cpu()
         right += (first_argmax(votes.double()) == y).sum()
         if progress is not None:
-            progress.advance(len(images.images[start : start + _BLOCK * ranks.world()]))
+            progress.advance(min(_BLOCK * ranks.world(), len(images) - start))
     return ranks.total(right).item() / len(images)
 
 

@@ -18,6 +18,7 @@ from rushkit.certification.draws import Counts
 from rushkit.certification.fixed_samples import FixedSamples
 from rushkit.certification.image_files import read_image
 from rushkit.certification.predict import predict
+from rushkit.data.picture import Form
 from rushkit.noises import create
 from rushkit.statistics import randomized_lower
 from rushkit.votes import SCORE
@@ -52,15 +53,15 @@ def test_the_middle_square_is_seen(tmp_path, wide):
     stripes[:, 2:4] = 200
     pixels = stripes if wide else stripes.transpose(1, 0, 2)
     Image.fromarray(pixels).save(tmp_path / "stripes.png")
-    picture = read_image(tmp_path / "stripes.png", 2)
+    picture = read_image(tmp_path / "stripes.png", Form(2))
     assert picture.pixels.shape == (3, 2, 2)
     assert (picture.pixels == 200).all()
     assert picture.notes == (f"middle 2x2 of {'6x2' if wide else '2x6'}",)
 
 
 @pytest.mark.parametrize("name", ["photo.png", "photo.jpg", "turned.jpg", "palette.gif", "clear.png", "grey.png"])
-@pytest.mark.parametrize("size", [8, 16, 24, 40])
-def test_predict_sees_the_pixels_of_a_folder_data_set(tmp_path, name, size):
+@pytest.mark.parametrize("form", [Form(8), Form(16, 1, "pad"), Form(24, 4, "stretch"), Form(40), Form(130, 1)], ids=str)
+def test_predict_sees_the_pixels_of_a_folder_data_set(tmp_path, name, form):
     photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 121, 3), dtype=np.uint8))
     turned = photo.getexif()
     turned[274] = 6
@@ -68,15 +69,15 @@ def test_predict_sees_the_pixels_of_a_folder_data_set(tmp_path, name, size):
     path.parent.mkdir()
     mode = {"palette.gif": "P", "clear.png": "RGBA", "grey.png": "L"}.get(name, "RGB")
     photo.convert(mode).save(path, **({"exif": turned} if name == "turned.jpg" else {}))
-    dataset = data.create("folder", root=str(tmp_path), image_size=size)
-    assert torch.equal(read_image(path, size).pixels, dataset.split("train").images[0])
+    dataset = data.create("folder", root=str(tmp_path), image_size=form.size, channels=form.channels, fit=form.fit)
+    assert torch.equal(read_image(path, form).pixels, dataset.split("train").images[0])
 
 
 def test_a_palette_with_transparent_colours_is_read_without_a_word(tmp_path):
     image = Image.new("P", (2, 2), 1)
     image.putpalette([0, 0, 0, 10, 20, 30])
     image.save(tmp_path / "palette.png", transparency=b"\x00\x80")
-    assert read_image(tmp_path / "palette.png", 2).pixels[:, 0, 0].tolist() == [10, 20, 30]
+    assert read_image(tmp_path / "palette.png", Form(2)).pixels[:, 0, 0].tolist() == [10, 20, 30]
 
 
 def test_the_bounds_are_those_of_clopper_and_pearson_at_alpha():

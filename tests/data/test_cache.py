@@ -189,7 +189,7 @@ def test_the_sidecar_is_small_and_readable() -> None:
     written = (cache_root() / "data" / "x.u8").stat().st_mtime_ns
     assert len(about.pop("hash")) == 32
     assert about == {
-        "version": 2,
+        "version": 3,
         "source": "s",
         "shape": [5, 3, 2, 2],
         "notes": {"skipped": [7]},

@@ -441,8 +441,8 @@ def test_resume_refuses_other_images_of_the_same_name_and_number(recipe, source,
     chosen, model, original = recipe(), source(), components.load_split
     _, path = attacked(chosen, model, protocols=["strict"])
 
-    def darker(*arguments):
-        split = original(*arguments)
+    def darker(*arguments, **options):
+        split = original(*arguments, **options)
         return type(split)(split.images // 2, split.labels, split.name)
 
     monkeypatch.setattr(subject, "load_split", darker)
@@ -476,8 +476,8 @@ def test_labels_that_are_missing_are_named(recipe, source, monkeypatch):
     chosen, model = recipe(), source()
     original = components.load_split
 
-    def unlabelled(*arguments):
-        split = original(*arguments)
+    def unlabelled(*arguments, **options):
+        split = original(*arguments, **options)
         return type(split)(split.images, None, split.name)
 
     monkeypatch.setattr(subject, "load_split", unlabelled)

@@ -64,7 +64,7 @@ def test_a_folder_whose_images_are_resized_says_so(tiny, tmp_path):
     of_folder = ("data.name=folder", f"data.path={folder}", "data.image_size=8", "data.limit=0")
     recipe = tiny(*CHANGES, *FEW, *of_folder, "finetune.freeze=none", "finetune.epochs=1")
     source = checkpoint_of(finetuned(recipe, None))
-    assert "resized from their own sizes to 8x8" in certify(recipe, source).covers
+    assert "resized from 12x12 to 8x8" in certify(recipe, source).covers
 
 
 def test_a_prediction_says_whose_pixels_its_radius_counts(model, tmp_path):

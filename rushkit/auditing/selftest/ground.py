@@ -237,4 +237,4 @@ def in_noise(noise: Noise) -> Moves:
 def _images(split: str) -> tuple[Tensor, Tensor]:
     stored = digits(image_size=SIDE).split(split)
     assert stored.labels is not None
-    return to_float(stored.images), stored.labels
+    return to_float(stored.images[:]), stored.labels

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rushkit import data
 from rushkit.attacks.norms import length, rounding
-from rushkit.data.memory import Split, limit
+from rushkit.data.memory import Split
 from rushkit.errors import DataError, RushkitError
 from rushkit.noises import noisy_images
 from rushkit.recipe.load import derive_recipe
@@ -86,7 +86,7 @@ def _panel(family: Family, name: str) -> Panel:
     check_classes(split.name, classes, classifier.classes)
     check_images(split, classifier.image_size)
     labels = labels_of(split, len(classifier.classes))
-    x = components.to_float(split.images[shown].to(machine.device))
+    x = components.to_float(split.images[torch.tensor(shown)].to(machine.device))
     noise = components.build_noise(recipe)
     draw = generator(recipe.system.seed, "report panel", device=machine.device)
     noisy = noisy_images(noise, x, draw)
@@ -169,12 +169,12 @@ def _kept(run: RunInfo, recipe: Recipe, row: AttackRow) -> Attacked | None:
     if section is None:
         return None
     dataset = components.build_dataset(recipe)
-    split = limit(components.load_split(recipe, dataset, section.split), section.limit)
+    split = components.load_split(recipe, dataset, section.split, limit=section.limit, skip=section.skip)
     images, labels = tensors["images"], tensors["labels"]
     if split.labels is None or not torch.equal(split.labels, labels) or split.images.shape != images.shape:
         return None
     # Other images of the same labels lie far outside the ball.
-    distance = length(images.double() - components.to_float(split.images).double(), section.norm)
+    distance = length(images.double() - components.to_float(split.images[:]).double(), section.norm)
     if (distance > section.eps + rounding(section.norm, images[0].numel())).any():
         return None
     return Attacked(split, dataset.classes, images, row)
