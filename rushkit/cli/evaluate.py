@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,16 +19,23 @@ NAME = "evaluate"
 EXAMPLE = "Example: rushkit evaluate --from cifar10 --samples 1,64"
 
 
+@dataclass(frozen=True)
+class Options:
+    """The images, and the draws of each."""
+
+    samples: Samples = None
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="At most N images; 0 for all.")
+    ] = None
+    skip: Skip = None
+    split: Split = None
+
+
 @verb
 def command(
     *,
     measured: Measured,
-    samples: Samples = None,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="At most N images; 0 for all.")
-    ] = None,
-    skip: Skip = None,
-    split: Split = None,
+    options: Options,
     changes: Changes = None,
     computing: Computing,
     ranks: Ranks,
@@ -36,10 +44,10 @@ def command(
     """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
     changes = computing.changes(changes)
     flags: list[Override] = [
-        ("evaluate.samples", numbers(samples, "--samples"), "--samples"),
-        ("evaluate.limit", limit, "--limit"),
-        ("evaluate.skip", skip, "--skip"),
-        ("evaluate.split", split, "--split"),
+        ("evaluate.samples", numbers(options.samples, "--samples"), "--samples"),
+        ("evaluate.limit", options.limit, "--limit"),
+        ("evaluate.skip", options.skip, "--skip"),
+        ("evaluate.split", options.split, "--split"),
     ]
     measured.check()
     check_flags(changes, flags)

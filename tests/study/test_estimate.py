@@ -110,8 +110,8 @@ def job(plan: Plan, stage: str, row: str = "A", seed: int = 0) -> Planned:
         # Three steps of the attack to the input, then one to the weights.
         ("adversarial", "finetune", IMAGES * EPOCHS * (3 * 2 + 3)),
         ("A", "evaluate", 10 * (1 + 64)),
-        # Every third of ten images.
-        ("A", "certify", 4 * (1000 + 100)),
+        # Ten of every third image.
+        ("A", "certify", 10 * (1000 + 100)),
         # Two encoders; each step of the ascent is three passes.
         ("A", "probe", 6 * 2 * 7 * 3),
         ("A", "cluster", IMAGES),
