@@ -280,8 +280,8 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
         count: int | None = len(components.load_split(recipe, dataset, recipe.pretrain.split))
     except DataError:
         count = None
-    size = components.image_size(recipe, dataset)
-    shape = (recipe.pretrain.batch_size, components.IN_CHANNELS, size, size)
+    channels, size = components.image_shape(recipe, dataset)
+    shape = (recipe.pretrain.batch_size, channels, size, size)
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "bench images")).to(machine.device)
     split, table = Split(images, None, "random images"), random_table(recipe.pretrain, len(images))
     job, _ = pretraining_job(recipe, machine, split, teacher=stand_in(recipe), table=table)

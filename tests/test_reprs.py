@@ -50,7 +50,7 @@ SHOWN = [
     (lambda: split(labels=True), "Split('a/train': 4 images of 3x8x8, 3 classes)"),
     (lambda: split(labels=False), "Split('a/train': 4 images of 3x8x8, no labels)"),
     (checkpoint, "Checkpoint('runs/c', stage finetune, epoch 2, step 6, 1 tensors)"),
-    (lambda: Classifier(nn.Identity(), recipe(), ("a", "b"), 16, checkpoint(), 512),
+    (lambda: Classifier(nn.Identity(), recipe(), ("a", "b"), 16, checkpoint(), 512, 3),
      "Classifier('runs/c', resnet10-small, 2 classes, images of 16x16)"),
     (lambda: result(AttackResult), "AttackResult(2 of 3 images succeed, 640 forwards, 320 backwards)"),
     (lambda: result(AutoAttackResult), "AutoAttackResult(2 of 3 images succeed, 640 forwards, 320 backwards)"),

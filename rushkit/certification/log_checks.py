@@ -15,10 +15,11 @@ from rushkit.errors import UsageError
 from rushkit.results.logs import CountsLine, CountsSubject, Estimation, Round, Selection
 from rushkit.results.records import first_problem
 from rushkit.run.log_checks import Record, demand, integers
-from rushkit.setup.components import IN_CHANNELS
 from rushkit.units import UNIT, unit_sizes
 from rushkit.votes import SCORE
 
+# Channels that images may have, and those of a single pixel.
+_CHANNELS, _COLOURS = range(1, 17), 4
 _LINES: TypeAdapter[list[CountsLine]] = TypeAdapter(list[CountsLine])
 
 
@@ -70,8 +71,9 @@ def parse_lines(lines: Sequence[Record]) -> list[CountsLine]:
 
 
 def _images(subject: CountsSubject) -> list[int]:
-    side = math.isqrt(subject.dim // IN_CHANNELS)
-    demand(IN_CHANNELS * side**2 == subject.dim, f"no image has {subject.dim} values")
+    shapes = ((count, math.isqrt(subject.dim // count)) for count in _CHANNELS)
+    of_an_image = any(count * side**2 == subject.dim and (side > 1 or count <= _COLOURS) for count, side in shapes)
+    demand(of_an_image, f"no image has {subject.dim} values")
     unreadable = set(subject.unreadable)
     asked: list[int] = certified_indices(subject.of, subject.limit, subject.skip).tolist()
     demand(unreadable <= set(asked), "an image that was left out is not one of those to certify")

@@ -21,8 +21,8 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.speaker import Speaker
-from rushkit.setup.components import IN_CHANNELS, build_noise, image_form
-from rushkit.setup.model import image_size_of, load_classifier
+from rushkit.setup.components import build_noise, image_form
+from rushkit.setup.model import load_classifier, values_of
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import in_precision
 
@@ -51,14 +51,16 @@ def predict(
     """
     ranks.join()
     speaker = speaker or Speaker()
-    noise, dim = build_noise(recipe), IN_CHANNELS * image_size_of(source) ** 2
+    noise, dim = build_noise(recipe), values_of(source)
     procedure, machine = choose_image_procedure(recipe.certify, noise, dim, predicts=True), machine_of(recipe)
     claim = procedure.claim
     if (draws := max(procedure.selection, claim.samples)) > MOST_DRAWS:
         raise UsageError(f"{draws} draws of one image are more than can be counted", f"ask for {MOST_DRAWS} at most")
     classifier = load_classifier(source, machine)
     # All are read first: what is wrong with one shows before the draws of the others, and costs none of them.
-    pictures, unreadable = read_images(image_files(images, speaker.warn), image_form(recipe, classifier.image_size))
+    pictures, unreadable = read_images(
+        image_files(images, speaker.warn), image_form(recipe, (classifier.channels, classifier.image_size))
+    )
     for image in unreadable:
         speaker.warn(image.problem)
     warnings = training_warnings(classifier, recipe.noise)

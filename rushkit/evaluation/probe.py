@@ -27,7 +27,7 @@ from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
-from rushkit.setup.model import image_size_of, load_encoder, recipe_of
+from rushkit.setup.model import image_size_of, load_encoder, recipe_of, shape_of
 from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import check_images
 from rushkit.system import Machine, derived_seed, generator
@@ -99,7 +99,7 @@ def probe(
     with run_or_new(run, "probe", recipe, source) as run:
         machine = machine_of_run(recipe, run)
         split = _test_split(recipe, images, skip)
-        check_images(split, image_size_of(source))
+        check_images(split, shape_of(source))
         encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
         run.speaker.say(
             f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
@@ -156,7 +156,7 @@ def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, 
         CheckpointError: a checkpoint does not fit its own recipe.
     """
     recipe = recipe_of(source)
-    random = networks.build_encoder(recipe, image_size_of(source))
+    random = networks.build_encoder(recipe, shape_of(source))
     encoders = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}
     if supervised is None:
         return encoders

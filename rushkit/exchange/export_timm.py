@@ -31,7 +31,7 @@ def export_timm(part: Part, path: Path) -> Exported:
         UsageError: a backbone of a plugin, which only its own code can build.
         NumericsError: the model that these lines make has other outputs.
     """
-    foreign = foreign_model(part.recipe.backbone, part.image_size, len(part.classes))
+    foreign = foreign_model(part.recipe.backbone, (part.channels, part.image_size), len(part.classes))
     encoder = part.module.encoder if isinstance(part.module, Network) else part.module
     inner = encoder.model if isinstance(encoder, Normalised) else encoder
     tensors: dict[str, Tensor] = dict(inner.state_dict())

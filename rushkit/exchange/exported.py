@@ -23,6 +23,7 @@ class ModelFacts(Record):
         source: Path of the checkpoint.
         hash: The checkpoint's hash.
         image_size: Height and width of the images, pixels.
+        channels: Their number of channels.
         mean: Mean of each channel, where the model takes (x - mean) / std; else empty.
         std: Standard deviation of each channel; see ``mean``.
         noise: The noise that the model was trained with.
@@ -34,6 +35,7 @@ class ModelFacts(Record):
     source: str
     hash: str
     image_size: Number
+    channels: Number
     mean: list[float]
     std: list[float]
     noise: Noise

@@ -99,6 +99,7 @@ class ForeignModel:
         return lines if named else [*lines, self.load_words.format(path=repr(str(path)))]
 
 
+_TIMMS_CHANNELS = 3
 # timm's ResNet of basic blocks behind a stem of 16 channels.
 _THIN: dict[str, dict[str, tuple[int, ...]]] = {
     "resnet10-small": {"layers": (1, 1, 1, 1), "channels": (16, 32, 64, 128)},
@@ -106,8 +107,13 @@ _THIN: dict[str, dict[str, tuple[int, ...]]] = {
 }
 
 
-def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
-    """Describe how timm, or torchvision for its own models, builds a backbone with a head for ``classes``; 0: no head.
+def foreign_model(backbone: Backbone, shape: tuple[int, int], classes: int) -> ForeignModel:
+    """Describe how timm, or torchvision for its own models, builds a backbone with a head.
+
+    Args:
+        backbone: Of the recipe.
+        shape: Channels and side of the images.
+        classes: Outputs of the head; 0: no head.
 
     Raises:
         UsageError: a backbone of a plugin, or one that they do not have.
@@ -118,6 +124,11 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
             f"backbone {backbone.name!r} comes from {entry.owner}, and neither timm nor torchvision can build it",
             "--format onnx exports every backbone",
         )
+    channels, size = shape
+    # As timm's own default, three need no word.
+    given: dict[str, Given] = {"num_classes": classes}
+    if channels != _TIMMS_CHANNELS:
+        given["in_chans"] = channels
     family, slash, name = backbone.name.removeprefix(f"{BUILTIN_OWNER}/").partition("/")
     options = without_fetching(backbone.name, backbone.options)
     # Of our factories', not of theirs.
@@ -125,23 +136,24 @@ def foreign_model(backbone: Backbone, size: int, classes: int) -> ForeignModel:
     if family == "torchvision":
         return _of_torchvision(name, size, classes, options)
     if slash:
-        options = {"num_classes": classes} | options | backbones.creation_options(name, size)
+        options = given | options | backbones.creation_options(name, size)
         model = Call(timm.create_model, "timm.create_model", (name,), options)
         return ForeignModel(("import timm",), model, path_option="checkpoint_path")
     if family == "resnet18":
-        model = Call(timm.create_model, "timm.create_model", ("resnet18",), {"num_classes": classes})
+        model = Call(timm.create_model, "timm.create_model", ("resnet18",), given)
         if options.get("stem") == "standard":
             return ForeignModel(("import timm",), model)
         padding = 2 if options.get("stem") == "padded" else 1
-        return ForeignModel(("import timm, torch",), model, _small_stem(64, padding))
+        return ForeignModel(("import timm, torch",), model, _small_stem(channels, 64, padding))
     if family not in _THIN or options.get("shortcut") == "padded":
         raise UsageError(
             f"neither timm nor torchvision can build backbone {family!r}", "--format onnx exports every backbone"
         )
-    shape: dict[str, Given] = {**_THIN[family], "stem_type": "deep", "stem_width": 8}
-    model = Call(ResNet, "ResNet", (BasicBlock,), {"num_classes": classes} | shape)
+    thin: dict[str, Given] = {**_THIN[family], "stem_type": "deep", "stem_width": 8}
+    model = Call(ResNet, "ResNet", (BasicBlock,), given | thin)
     imports = ("import timm, torch", "from timm.models.resnet import BasicBlock, ResNet")
-    return ForeignModel(imports, model, _small_stem(16), cut="" if len(_THIN[family]["layers"]) == 4 else "layer4")
+    cut = "" if len(_THIN[family]["layers"]) == 4 else "layer4"
+    return ForeignModel(imports, model, _small_stem(channels, 16), cut=cut)
 
 
 def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Given]) -> ForeignModel:
@@ -161,6 +173,6 @@ def _of_torchvision(name: str, size: int, classes: int, options: dict[str, Given
     )
 
 
-def _small_stem(width: int, padding: int = 1) -> tuple[Call, Call]:
+def _small_stem(channels: int, width: int, padding: int = 1) -> tuple[Call, Call]:
     options: dict[str, Given] = {"padding": padding, "bias": False}
-    return Call(nn.Conv2d, "torch.nn.Conv2d", (3, width, 3), options), Call(nn.Identity, "torch.nn.Identity")
+    return Call(nn.Conv2d, "torch.nn.Conv2d", (channels, width, 3), options), Call(nn.Identity, "torch.nn.Identity")

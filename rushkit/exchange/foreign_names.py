@@ -32,6 +32,7 @@ WRAPPERS = (
 )
 # What normalisation layers in front of a model call their figures.
 _MEANS, _STDS = ("means", "mean", "mu"), ("sds", "std", "stds", "sigma")
+_RGB = 3
 _COUNTER = "num_batches_tracked"
 # Wrappers around wrappers that are taken off.
 _MOST_WRAPPERS = 16
@@ -83,7 +84,9 @@ def fit_names(
         CheckpointError: tensors that are missing, have no place or another shape, or a head that cannot be told.
     """
     notes: list[str] = []
-    named, mean, std = _take_normalisation(tensors, notes)
+    # Those of the first convolution, in its place or that of a patch embedding.
+    channels = next((place.shape[1] for place in encoder.values() if place.dim() == 4), _RGB)
+    named, mean, std = _take_normalisation(tensors, channels, notes)
     named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = rename(named, rules.rename, notes)
     named, ignored = ignore(named, rules.ignore)
@@ -93,7 +96,7 @@ def fit_names(
     notes += published.notes
     named = published.tensors
     if not mean:
-        named, mean, std = _take_normalisation(named, notes)
+        named, mean, std = _take_normalisation(named, channels, notes)
     named = _strip_wrappers(named, encoder, bool(mean), notes)
     named = under_our_names(named, encoder, notes)
     placed = {name: tensor for name, tensor in named.items() if name in encoder}
@@ -116,14 +119,14 @@ def fit_names(
 
 
 def _take_normalisation(
-    tensors: Mapping[str, Tensor], notes: list[str]
+    tensors: Mapping[str, Tensor], channels: int, notes: list[str]
 ) -> tuple[dict[str, Tensor], tuple[float, ...], tuple[float, ...]]:
-    """Split off the mean and std of a normalisation layer in front of the model."""
+    """Split off the mean and std, one number a channel, of a normalisation layer in front of the model."""
     layers: dict[str, dict[str, str]] = {}
     for name, tensor in tensors.items():
         before, _, last = name.rpartition(".")
         kind = "mean" if last in _MEANS else "std" if last in _STDS else None
-        if kind and tensor.numel() == 3:
+        if kind and tensor.numel() == channels:
             layers.setdefault(before, {})[kind] = name
     pairs = [layer for layer in layers.values() if len(layer) == 2]
     if len(pairs) != 1:

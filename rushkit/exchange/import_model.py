@@ -44,6 +44,7 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
             noise=recipe.noise,
             parameters=plan.parameters,
             image_size=plan.image_size,
+            channels=plan.channels,
             classes=len(plan.classes) if is_classifier else None,
             clean=_clean_check(plan, run, check) if is_classifier and check else None,
         )

@@ -14,8 +14,7 @@ from rushkit.exchange.exported import ModelFacts, Outputs, PartName
 from rushkit.paths import exists
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
-from rushkit.setup import components
-from rushkit.setup.model import image_size_of, load_classifier, load_encoder, recipe_of
+from rushkit.setup.model import load_classifier, load_encoder, recipe_of, shape_of
 from rushkit.system import Machine, generator
 
 # A difference in outputs beyond this share of the largest one is another function.
@@ -29,10 +28,11 @@ class Part:
 
     Attributes:
         name: Which part of the model.
-        module: In eval mode on the CPU, float32: (N, 3, S, S) pixels in [0, 1] to features or logits.
+        module: In eval mode on the CPU, float32: (N, C, S, S) pixels in [0, 1] to features or logits.
         recipe: The one it was trained by.
         classes: Names of the labels; empty for an encoder.
         image_size: S.
+        channels: C.
         checkpoint: The checkpoint that it comes from.
     """
 
@@ -41,11 +41,12 @@ class Part:
     recipe: Recipe
     classes: tuple[str, ...]
     image_size: int
+    channels: int
     checkpoint: Checkpoint
 
     def example(self, images: int = _BATCH) -> Tensor:
         """Return seeded images to compare outputs on."""
-        shape = (images, components.IN_CHANNELS, self.image_size, self.image_size)
+        shape = (images, self.channels, self.image_size, self.image_size)
         return torch.rand(shape, generator=generator(0, "export"))
 
     def facts(self, load: Sequence[str] = ()) -> ModelFacts:
@@ -56,6 +57,7 @@ class Part:
             source=str(self.checkpoint.path),
             hash=self.checkpoint.hash,
             image_size=self.image_size,
+            channels=self.channels,
             mean=backbone.mean,
             std=backbone.std,
             noise=self.recipe.noise,
@@ -70,14 +72,14 @@ def load_part(checkpoint: Checkpoint, name: PartName | None = None) -> Part:
     Raises:
         CheckpointError: the checkpoint has no classifier, or does not fit its own recipe.
     """
-    recipe, size = recipe_of(checkpoint), image_size_of(checkpoint)
+    recipe, (channels, size) = recipe_of(checkpoint), shape_of(checkpoint)
     if name is None:
         name = "classifier" if checkpoint.meta.get("stage") == "finetune" else "encoder"
     if name == "encoder":
-        return Part(name, load_encoder(checkpoint), recipe, (), size, checkpoint)
+        return Part(name, load_encoder(checkpoint), recipe, (), size, channels, checkpoint)
     classifier = load_classifier(checkpoint, Machine(torch.device("cpu"), "float32"), fold=False)
     network = classifier.network.to(memory_format=torch.contiguous_format)
-    return Part(name, network, recipe, classifier.classes, size, checkpoint)
+    return Part(name, network, recipe, classifier.classes, size, channels, checkpoint)
 
 
 def check_target(path: Path, suffix: str, force: bool) -> None:

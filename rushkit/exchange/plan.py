@@ -50,6 +50,7 @@ class Plan:
         stage: What later stages take the run for: ``"finetune"`` with a classifier, ``"pretrain"`` with an encoder.
         tensors: As a checkpoint holds them.
         image_size: Height and width of the images, pixels.
+        channels: Their number of channels.
         classes: Names of the classes.
         origin: Where the weights are from, and what was done to them.
         parameters: How many numbers the model has.
@@ -59,6 +60,7 @@ class Plan:
     stage: Literal["finetune", "pretrain"]
     tensors: Mapping[str, Tensor]
     image_size: int
+    channels: int
     classes: tuple[str, ...]
     origin: Origin
     parameters: int
@@ -69,6 +71,7 @@ class Plan:
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),
             "image_size": self.image_size,
+            "channels": self.channels,
             "classes": list(self.classes),
             **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),
             "imported": self.origin.to_table(),
@@ -135,16 +138,15 @@ def plan_import(
             network of which the file does not say all.
     """
     dataset = components.build_dataset(recipe)
-    size, classes = components.image_size(recipe, dataset), dataset.classes
+    shape, classes = components.image_shape(recipe, dataset), dataset.classes
     if not encoder_only:
         components.check_several_classes(dataset.name, len(classes))
     recipe, shown = _with_shown_options(recipe, weights)
-    bare = networks.build_encoder(_with_normalisation(recipe, (), ()), size)
+    bare = networks.build_encoder(_with_normalisation(recipe, (), ()), shape)
     places, features = bare.state_dict(), networks.num_features(bare)
     try:
         fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
     except MisfitError as error:
-        shape = (components.IN_CHANNELS, size)
         if flags := flags_that_fit(weights.tensors, rules, shape, encoder_only):
             raise CheckpointError(error.message, f"they fit another backbone: {flags}") from error
         raise
@@ -157,7 +159,7 @@ def plan_import(
             "fine-tune it",
         )
     objective = components.build_objective(recipe, recipe.finetune)
-    network = networks.build_network(recipe, objective, size, len(classes))
+    network = networks.build_network(recipe, objective, shape, len(classes))
     origin = weights.origin.with_changes(
         branch=fitted.branch,
         renamed=dict(rules.rename),
@@ -168,7 +170,8 @@ def plan_import(
         recipe=recipe,
         stage="pretrain" if encoder_only else "finetune",
         tensors=_loaded(network, fitted, encoder_only),
-        image_size=size,
+        image_size=shape[1],
+        channels=shape[0],
         classes=tuple(classes),
         origin=origin,
         parameters=num_parameters(network.encoder if encoder_only else network),

@@ -95,6 +95,7 @@ class Imported(StageResults):
         noise: The recipe's noise.
         parameters: Number of parameters of the model.
         image_size: Side of its input images, in pixels.
+        channels: Number of their channels.
         classes: Number of classes; None for an encoder.
         clean: Its accuracy on a few clean images; None if it was not checked.
     """
@@ -107,5 +108,6 @@ class Imported(StageResults):
     noise: Noise
     parameters: Count
     image_size: Number
+    channels: Number
     classes: Number | None
     clean: CleanCheck | None

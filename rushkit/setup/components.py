@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from rushkit import registries
-from rushkit.data import Dataset
+from rushkit.data import Dataset, channels_of
 from rushkit.data.decoding import WORKERS, OnDemand
 from rushkit.data.memory import MEMORY_BYTES, Choice, Split, chosen_indices, hold_out_indices, limit_indices, resize
 from rushkit.data.npz import read_npz
-from rushkit.data.picture import Fit, Form
+from rushkit.data.picture import MODES, Fit, Form
 from rushkit.distributed import ranks
 from rushkit.errors import DataError, RushkitError, UsageError
 from rushkit.noises import Noise
@@ -24,8 +24,6 @@ from rushkit.recipe.schema import Recipe, Training
 from rushkit.registry import factory_parameters
 from rushkit.system import memory_bytes
 from rushkit.views import CropFlip, Views
-
-IN_CHANNELS = 3
 
 
 def build_dataset(recipe: Recipe) -> Dataset:
@@ -56,13 +54,14 @@ def load_split(
 
     Raises:
         UsageError: there is no such split, or nothing is held out for validation.
-        DataError: a label is none of the data set's classes.
+        DataError: a label is none of the data set's classes, or the images have other channels than it says.
     """
     # The decoding rank shows the progress, and only rank 0 prints.
     with ranks.first_on_node():
         select = _Reader(recipe, dataset, limit, skip, memory)
         split, classes = _noting_size(_select(select, name), dataset), len(dataset.classes)
     split = replace(split, name=split_name(dataset, name))
+    _check_channels(split, dataset)
     if split.labels is not None and len(split):
         low, high = int(split.labels.min()), int(split.labels.max())
         if low < 0 or high >= classes:
@@ -90,6 +89,15 @@ def describe_source(split: Split) -> list[str]:
 def count_images(recipe: Recipe, dataset: Dataset, name: str) -> int:
     """Return how many images ``load_split`` would return, unreadable ones included; a folder's are not decoded."""
     return _select(_Reader(recipe, dataset, 0, 1, MEMORY_BYTES, reads=False), name).of
+
+
+def _check_channels(split: Split, dataset: Dataset) -> None:
+    there, said = split.images.shape[1], channels_of(dataset)
+    if there != said:
+        raise DataError(
+            f"{split.name} has images of {there} channel{'s' * (there != 1)}, and says that they have {said}",
+            f"the data set {dataset.name} must say it: `channels = {there}` beside `image_size` (docs/plugins.md)",
+        )
 
 
 def data_name(recipe: Recipe) -> str:
@@ -230,10 +238,29 @@ def image_size(recipe: Recipe, dataset: Dataset) -> int:
     return recipe.data.image_size or dataset.image_size
 
 
-def image_form(recipe: Recipe, size: int) -> Form:
-    """Return the form in which a model of the recipe takes single image files: that of its data set's images."""
+def image_shape(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
+    """Return the channels and the side of the images that the network sees."""
+    return channels_of(dataset), image_size(recipe, dataset)
+
+
+def image_form(recipe: Recipe, shape: tuple[int, int]) -> Form:
+    """Return the form in which a model takes single image files: that of its data set's images.
+
+    Args:
+        recipe: The section data is used.
+        shape: Channels and side of the model's images.
+
+    Raises:
+        UsageError: images of other channels than 1 (grey), 3 (RGB) or 4 (RGB and opacity).
+    """
+    channels, size = shape
+    if channels not in MODES:
+        raise UsageError(
+            f"the model takes images of {channels} channels, and image files have 1, 3 or 4",
+            "rushkit.load(...) takes them as tensors",
+        )
     options = recipe.data.options if recipe.data.name == "folder" else {}
-    return Form(size, cast(int, options.get("channels")) or IN_CHANNELS, cast(Fit, options.get("fit", "crop")))
+    return Form(size, channels, cast(Fit, options.get("fit", "crop")))
 
 
 def build_noise(recipe: Recipe) -> Noise:

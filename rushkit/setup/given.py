@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rushkit.data import channels_of
 from rushkit.errors import CheckpointError, PluginError, RushkitError, UsageError, did_you_mean, first_few, shorten
 from rushkit.foreign.file import read_foreign
 from rushkit.models.adapted import Adapted
@@ -98,7 +99,7 @@ def adapt(module: nn.Module, recipe: Recipe, facts: GivenFacts) -> GivenModel:
     section = recipe.model
     assert section is not None
     dataset = build_dataset(recipe)
-    size, channels = image_size(recipe, dataset), int(getattr(dataset, "channels", 3))
+    size, channels = image_size(recipe, dataset), channels_of(dataset)
     names = tuple(section.classes) or tuple(dataset.classes)
     if section.mean and len(section.mean) != channels:
         raise UsageError(

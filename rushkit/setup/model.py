@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rushkit.errors import CheckpointError, shell_line
+from rushkit.errors import CheckpointError, UsageError, shell_line
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.models.passes import pass_size
@@ -51,7 +51,7 @@ class Classifier:
     image_size: int
     checkpoint: Checkpoint
     pass_size: int
-    channels: int = components.IN_CHANNELS
+    channels: int
     random: bool = False
 
     @property
@@ -125,10 +125,31 @@ def is_random(checkpoint: Checkpoint) -> bool:
 
 def channels_of(checkpoint: Checkpoint) -> int:
     """Return the number of channels of the images that a checkpoint's network takes; 3 where it does not say."""
-    channels = checkpoint.meta.get("channels", components.IN_CHANNELS)
+    # Those that come with rushkit do not say it.
+    channels = checkpoint.meta.get("channels", 3)
     if not isinstance(channels, int) or isinstance(channels, bool) or channels < 1:
         raise CheckpointError(f"{checkpoint.path} does not say a number of channels", "no training stage wrote it")
     return channels
+
+
+def shape_of(checkpoint: Checkpoint) -> tuple[int, int]:
+    """Return the channels and the side of the images that a checkpoint's network takes; see ``channels_of``."""
+    return channels_of(checkpoint), image_size_of(checkpoint)
+
+
+def values_of(checkpoint: Checkpoint) -> int:
+    """Return the dimension d = C S² of the images that a checkpoint's network takes, which certificates depend on."""
+    channels, size = shape_of(checkpoint)
+    return channels * size**2
+
+
+def check_channels(checkpoint: Checkpoint, channels: int, data: str) -> None:
+    """Raise UsageError unless a checkpoint's network takes images of so many channels, those of the named data."""
+    if (theirs := channels_of(checkpoint)) != channels:
+        raise UsageError(
+            f"{checkpoint.path} takes images of {theirs} channel{'s' * (theirs != 1)}, and {data} has {channels}",
+            "choose data of as many channels, or train a network on these",
+        )
 
 
 def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True) -> Classifier:
@@ -151,17 +172,17 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
             f"fine-tune it first: {shell_line('rushkit', 'finetune', '--from', checkpoint.path)}",
         )
     recipe = recipe_of(checkpoint)
-    classes, size = classes_of(checkpoint), image_size_of(checkpoint)
+    classes, (channels, size) = classes_of(checkpoint), shape_of(checkpoint)
     components.check_several_classes(str(checkpoint.path), len(classes))
     objective = components.build_objective(recipe, recipe.finetune)
-    network = networks.build_network(recipe, objective, size, len(classes), checkpoint.tensors)
+    network = networks.build_network(recipe, objective, (channels, size), len(classes), checkpoint.tensors)
     networks.load_network(network, checkpoint.tensors)
     network = networks.channels_last(network.to(machine.device)).eval().requires_grad_(False)
     if fold:
-        example = torch.rand(2, components.IN_CHANNELS, size, size, generator=generator(0, "fold")).to(machine.device)
+        example = torch.rand(2, channels, size, size, generator=generator(0, "fold")).to(machine.device)
         network.encoder = fold_batch_norm(network.encoder, example)
-    images = pass_size(network, (components.IN_CHANNELS, size, size), machine)
-    return Classifier(network, recipe, classes, size, checkpoint, images)
+    images = pass_size(network, (channels, size, size), machine)
+    return Classifier(network, recipe, classes, size, checkpoint, images, channels)
 
 
 def _given_classifier(given: GivenModel, machine: Machine, fold: bool) -> Classifier:
@@ -183,7 +204,7 @@ def load_encoder(checkpoint: Checkpoint) -> nn.Module:
         CheckpointError: it does not fit its own recipe.
     """
     recipe = recipe_of(checkpoint)
-    encoder = networks.build_encoder(recipe, image_size_of(checkpoint), checkpoint.tensors)
+    encoder = networks.build_encoder(recipe, shape_of(checkpoint), checkpoint.tensors)
     report = load_weights(encoder, checkpoint.tensors, "encoder.")
     if not report.complete:
         lacking = ", ".join([*report.missing, *report.unexpected][:3])

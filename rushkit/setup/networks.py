@@ -15,7 +15,6 @@ from rushkit.models.network import HeadKind, Network, build_backbone, initialise
 from rushkit.models.pretrained import without_fetching
 from rushkit.objectives import Attaches, HasTeacher, Objective
 from rushkit.recipe.schema import Recipe
-from rushkit.setup.components import IN_CHANNELS
 from rushkit.system import memory_bytes
 
 # Weights may take this fraction of the machine's memory, since gradients, momentum and images need memory too.
@@ -23,17 +22,19 @@ _SHARE_OF_MEMORY = 4
 # Bytes that building a network takes beyond its weights: position tables, and the pass that finds the feature length.
 _BESIDE_WEIGHTS = 1 << 26
 
+# Channels and side of square images.
+Shape = tuple[int, int]
 Part = TypeVar("Part", bound=nn.Module)
 
 
 def build_encoder(
-    recipe: Recipe, size: int, tensors: Mapping[str, Tensor] | None = None, fetch: bool = False
+    recipe: Recipe, shape: Shape, tensors: Mapping[str, Tensor] | None = None, fetch: bool = False
 ) -> nn.Module:
-    """Return a fresh encoder for images of a size, its weights drawn from the recipe's seed.
+    """Return a fresh encoder for images of a shape, its weights drawn from the recipe's seed.
 
     Args:
         recipe: Names the backbone.
-        size: Side of the images.
+        shape: Channels and side of the images.
         tensors: The checkpoint that will be loaded into it, which bounds the memory that the encoder may take.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for; they are not needed if the weights
             of a checkpoint will be loaded.
@@ -45,13 +46,13 @@ def build_encoder(
     part = recipe.backbone
     options = part.options if fetch else without_fetching(part.name, part.options)
     with _within_memory(tensors):
-        return build_backbone(part.name, options, IN_CHANNELS, size, recipe.system.seed, part.mean, part.std)
+        return build_backbone(part.name, options, *shape, recipe.system.seed, part.mean, part.std)
 
 
 def build_network(
     recipe: Recipe,
     objective: Objective,
-    size: int,
+    shape: Shape,
     classes: int | Sequence[int],
     tensors: Mapping[str, Tensor] | None = None,
     fetch: bool = False,
@@ -61,13 +62,13 @@ def build_network(
     Args:
         recipe: Names the backbone.
         objective: Makes the head.
-        size: Side of the images.
+        shape: Channels and side of the images.
         classes: The number of classes, or that of each column of labels.
         tensors: The checkpoint that will be loaded into it; see ``build_encoder``.
         fetch: Whether to fetch the pretrained weights that the recipe may ask for.
     """
     seed = recipe.system.seed
-    encoder = build_encoder(recipe, size, tensors, fetch)
+    encoder = build_encoder(recipe, shape, tensors, fetch)
     with initialised_from(seed, f"head of {objective.stage}"), _within_memory(tensors):
         head = objective.head(num_features(encoder), [classes] if isinstance(classes, int) else list(classes))
     kind: HeadKind = "projector" if objective.stage == "pretrain" else "head"
@@ -75,7 +76,7 @@ def build_network(
 
 
 def build_memory(
-    objective: Objective, network: Network, batch_size: int, size: int, seed: int, teacher: nn.Module | None = None
+    objective: Objective, network: Network, batch_size: int, shape: Shape, seed: int, teacher: nn.Module | None = None
 ) -> nn.Module:
     """Return what an objective remembers beside the network, on the network's device; an empty module for most.
 
@@ -83,7 +84,7 @@ def build_memory(
         objective: May have the ability ``Attaches``, or ``HasTeacher``.
         network: The network that will train, on its device.
         batch_size: Images of a batch, over all ranks.
-        size: Side of the images.
+        shape: Channels and side of the images.
         seed: Seeds its weights.
         teacher: The encoder that the network learns from, on the network's device; None without one.
 
@@ -91,12 +92,13 @@ def build_memory(
         UsageError: the teacher does not suit the network.
         PluginError: the objective attaches something that is no module.
     """
-    shape = (batch_size, IN_CHANNELS, size, size)
+    channels, size = shape
+    batch = (batch_size, channels, size, size)
     with initialised_from(seed, f"memory of {objective.stage}"):
         if teacher is not None and isinstance(objective, HasTeacher):
-            memory = objective.attach_teacher(network, teacher, shape)
+            memory = objective.attach_teacher(network, teacher, batch)
         elif isinstance(objective, Attaches):
-            memory = objective.attach(network, shape)
+            memory = objective.attach(network, batch)
         else:
             return nn.Module()
     if not isinstance(memory, nn.Module):

@@ -19,7 +19,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
-from rushkit.setup.components import IN_CHANNELS, build_dataset, build_noise, load_split, to_float
+from rushkit.setup.components import build_dataset, build_noise, load_split, to_float
 from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.start import machine_of, machine_of_run
 from rushkit.smoothing import SmoothedClassifier
@@ -110,7 +110,7 @@ class Subject:
         images = load_split(recipe, dataset, split, limit=limit, skip=skip)
         labels = labels_of(images, len(classifier.classes))
         check_classes(dataset.name, dataset.classes, classifier.classes)
-        check_images(images, classifier.image_size)
+        check_images(images, (classifier.channels, classifier.image_size))
         chunk = classifier.chunk(recipe.system.chunk)
         indices = torch.arange(len(images)) if images.places is None else images.places
         return cls(machine, classifier, build_noise(recipe), images, indices, labels, chunk, images.of)
@@ -209,13 +209,16 @@ def labels_of(split: Split, classes: int) -> Tensor:
     return split.labels
 
 
-def check_images(split: Split, image_size: int) -> None:
-    """Raise UsageError unless images have the size that a model was trained for: radii and balls depend on it."""
-    shape, wanted = tuple(split.images.shape[1:]), (IN_CHANNELS, image_size, image_size)
+def check_images(split: Split, wanted_shape: tuple[int, int]) -> None:
+    """Raise UsageError unless images have the channels and the side that a model takes: balls depend on them."""
+    channels, image_size = wanted_shape
+    shape, wanted = tuple(split.images.shape[1:]), (channels, image_size, image_size)
     if shape != wanted:
         raise UsageError(
             f"the images of {split.name} are {_by(shape)}, and the model takes {_by(wanted)}",
-            f"--set data.image_size={image_size}",
+            f"--set data.image_size={image_size}"
+            if shape[0] == channels
+            else "choose data of as many channels, or train a model on these",
         )
 
 

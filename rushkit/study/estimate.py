@@ -204,11 +204,11 @@ def _passes_an_image(seen: Seen, job: TrainingJob) -> float:
 
 def _seconds_a_pass(recipe: Recipe) -> float:
     machine = machine_of(recipe)
-    size = components.image_size(recipe, components.build_dataset(recipe))
-    encoder = build_encoder(recipe, size).eval().to(machine.device)
+    channels, size = components.image_shape(recipe, components.build_dataset(recipe))
+    encoder = build_encoder(recipe, (channels, size)).eval().to(machine.device)
     a_pass = 0.0
     for images in _TIMED_IMAGES:
-        x = torch.rand(images, components.IN_CHANNELS, size, size, device=machine.device)
+        x = torch.rand(images, channels, size, size, device=machine.device)
         seconds = _race(encoder, x, machine)
         a_pass = seconds / images
         if seconds > _A_MOMENT:

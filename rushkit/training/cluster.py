@@ -23,7 +23,7 @@ from rushkit.results.words import cluster_words
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
-from rushkit.setup.model import PSEUDO_LABELS, image_size_of, load_encoder, recipe_of
+from rushkit.setup.model import PSEUDO_LABELS, image_size_of, load_encoder, recipe_of, shape_of
 from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import check_images, fingerprint_of
 from rushkit.training import knn
@@ -153,9 +153,9 @@ def _check_enough(images: Split, clusters: Sequence[int]) -> None:
 def _encoder(recipe: Recipe, source: Checkpoint | None, images: Split) -> nn.Module:
     """Return the encoder, in eval mode and without gradients."""
     if source is None:
-        encoder = networks.build_encoder(recipe, images.images.shape[3], fetch=True)
+        encoder = networks.build_encoder(recipe, (images.images.shape[1], images.images.shape[3]), fetch=True)
         return encoder.eval().requires_grad_(False)
-    check_images(images, image_size_of(source))
+    check_images(images, shape_of(source))
     return load_encoder(source)
 
 

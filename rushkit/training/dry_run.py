@@ -35,7 +35,7 @@ def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
         "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
         "input": f"{views} x 3 x {size} x {size} a step",
         "parameters": f"{numbers:,}, of which {trainable:,} train",
-        "arithmetic": f"{macs(job.network.encoder, size) / 1e6:.1f} MMAC a view",
+        "arithmetic": f"{macs(job.network.encoder, size, job.channels) / 1e6:.1f} MMAC a view",
         "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step{of_a_rank}",
         "machine": f"{machine}{', compiled' if compiles else ''}{', blocks recompute' if recomputes else ''}",
     }
@@ -60,7 +60,7 @@ def memory_estimate(job: TrainingJob, size: int) -> int:
     ]
     device = next(job.network.parameters()).device
     with torch.no_grad():
-        job.network.encoder.eval()(torch.zeros(1, 3, size, size, device=device))
+        job.network.encoder.eval()(torch.zeros(1, job.channels, size, size, device=device))
     for hook in hooks:
         hook.remove()
     images = job.kept_passes * -(-job.settings.batch_size // ranks.world())

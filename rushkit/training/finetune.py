@@ -24,7 +24,7 @@ from rushkit.results.training import Finetuning
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
-from rushkit.setup.model import PSEUDO_LABELS
+from rushkit.setup.model import PSEUDO_LABELS, check_channels
 from rushkit.setup.start import machine_of_run, mirror_metrics, run_or_new
 from rushkit.setup.subject import fingerprint_of
 from rushkit.system import Machine
@@ -63,6 +63,7 @@ def finetune(recipe: Recipe, source: Checkpoint | None, run: Run | None = None) 
 
     Raises:
         CheckpointError: the source's encoder does not fit the recipe's backbone.
+        UsageError: it takes images of other channels.
         RushkitError: see ``training.loop.train``.
     """
     settings = recipe.finetune
@@ -168,10 +169,12 @@ def finetuning_job(
         raise DataError(f"{split.name} has no labels", "fine-tune on a labelled split: --split train")
     classes = tuple(dataset.classes) if table is None else table.names
     components.check_several_classes(split.name, len(classes))
-    size = components.image_size(recipe, dataset)
+    shape = components.image_shape(recipe, dataset)
+    if source is not None:
+        check_channels(source, shape[0], dataset.name)
     extra = extra_of(recipe, dataset)
     objective = components.build_objective(recipe, settings)
-    network = networks.build_network(recipe, objective, size, len(classes), fetch=fetch)
+    network = networks.build_network(recipe, objective, shape, len(classes), fetch=fetch)
     report = None if source is None else load_weights(network.encoder, source.tensors, "encoder.")
     if settings.head_start == "zero":
         zero_head(network)
@@ -186,10 +189,10 @@ def finetuning_job(
         settings=settings,
         network=network,
         objective=objective,
-        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed),
+        memory=networks.build_memory(objective, network, settings.batch_size, shape, recipe.system.seed),
         split=split,
         fingerprint=fingerprint_with(split, extra),
-        image_size=size,
+        image_size=shape[1],
         classes=classes,
         views=components.training_views(settings.augment),
         noise=components.build_noise(recipe),

@@ -146,6 +146,11 @@ class TrainingJob:
         return f"labels: {kinds} clusters of {self.pseudo.run}, not classes{outside}"
 
     @property
+    def channels(self) -> int:
+        """C, the number of channels of the images."""
+        return self.split.images.shape[1]
+
+    @property
     def stage(self) -> str:
         """``"pretrain"`` or ``"finetune"``."""
         return self.objective.stage
@@ -239,6 +244,7 @@ class TrainingJob:
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),
             "image_size": self.image_size,
+            "channels": self.channels,
             "classes": list(self.classes),
             **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),
             "content": self.fingerprint,

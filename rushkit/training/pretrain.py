@@ -117,13 +117,13 @@ def pretraining_job(
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
     split = components.load_training_split(recipe, dataset, settings.split) if split is None else split
-    size = components.image_size(recipe, dataset)
+    shape = (split.images.shape[1], components.image_size(recipe, dataset))
     objective = components.build_objective(recipe, settings)
     check_labels(recipe)
     content = fingerprint_of(split)
     table = table or table_for(recipe, settings, split, content, recorded_by(run))
     columns = (len(dataset.classes),) if table is None else table.columns
-    network = networks.build_network(recipe, objective, size, columns, fetch=fetch)
+    network = networks.build_network(recipe, objective, shape, columns, fetch=fetch)
     network = networks.channels_last(network.to(machine.device))
     teacher = teacher and networks.channels_last(teacher.to(machine.device))
     job = TrainingJob(
@@ -131,12 +131,12 @@ def pretraining_job(
         settings=settings,
         network=network,
         objective=objective,
-        memory=networks.build_memory(objective, network, settings.batch_size, size, recipe.system.seed, teacher),
+        memory=networks.build_memory(objective, network, settings.batch_size, shape, recipe.system.seed, teacher),
         split=split,
         fingerprint=content,
-        image_size=size,
+        image_size=shape[1],
         classes=tuple(dataset.classes),
-        views=components.contrastive_views(recipe, size),
+        views=components.contrastive_views(recipe, shape[1]),
         noise=components.build_noise(recipe),
         # NT-Xent's difficulty depends on the number of negatives, so every batch is a full one.
         drop_last=True,

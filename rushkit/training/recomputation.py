@@ -7,7 +7,6 @@ from rushkit.errors import UsageError
 from rushkit.models.passes import memory_an_image
 from rushkit.models.recompute import recompute_blocks, repeated_blocks
 from rushkit.run.folder import Run
-from rushkit.setup.components import IN_CHANNELS
 from rushkit.system import Machine, device_memory
 from rushkit.training.job import TrainingJob
 
@@ -64,4 +63,4 @@ def step_memory(job: TrainingJob, machine: Machine) -> int:
     """Estimate the bytes of activations that a step keeps of this rank's part of a batch."""
     images = -(-job.settings.batch_size // ranks.world())
     size = job.image_size
-    return job.kept_passes * images * memory_an_image(job.network, (IN_CHANNELS, size, size), machine)
+    return job.kept_passes * images * memory_an_image(job.network, (job.channels, size, size), machine)

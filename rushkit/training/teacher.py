@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from rushkit.data import channels_of
 from rushkit.errors import UsageError, shell_line
 from rushkit.objectives import HasTeacher
 from rushkit.recipe.find import called_like
@@ -13,7 +14,7 @@ from rushkit.results.training import Teacher
 from rushkit.results.words import noise_words, plain_noise
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.setup import components
-from rushkit.setup.model import NOISE_DRAWN, image_size_of, load_encoder, recipe_of
+from rushkit.setup.model import NOISE_DRAWN, check_channels, image_size_of, load_encoder, recipe_of
 from rushkit.setup.networks import build_encoder
 
 # Whatever noise it was trained under: RUSH's first view is a clean one, too.
@@ -54,12 +55,14 @@ def load_teacher(recipe: Recipe, source: Checkpoint | None) -> nn.Module | None:
         source: The teacher's checkpoint.
 
     Raises:
-        UsageError: the teacher takes images of another size.
+        UsageError: the teacher takes images of another size or of other channels.
         CheckpointError: the checkpoint does not fit its own recipe.
     """
     if source is None:
         return None
-    theirs, ours = image_size_of(source), components.image_size(recipe, components.build_dataset(recipe))
+    dataset = components.build_dataset(recipe)
+    check_channels(source, channels_of(dataset), dataset.name)
+    theirs, ours = image_size_of(source), components.image_size(recipe, dataset)
     if theirs != ours:
         raise UsageError(
             f"the teacher {source.path} takes images of {theirs}x{theirs}, and the student's are {ours}x{ours}",
@@ -76,8 +79,8 @@ def stand_in(recipe: Recipe) -> nn.Module | None:
     """
     if not isinstance(components.build_objective(recipe, recipe.pretrain), HasTeacher):
         return None
-    size = components.image_size(recipe, components.build_dataset(recipe))
-    return build_encoder(recipe, size).eval().requires_grad_(False)
+    shape = components.image_shape(recipe, components.build_dataset(recipe))
+    return build_encoder(recipe, shape).eval().requires_grad_(False)
 
 
 def teacher_record(source: Checkpoint) -> Teacher:

@@ -22,6 +22,9 @@ from rushkit.views.strength import weakened
 
 Interpolation = Literal["bilinear", "bicubic"]
 
+# Channels of grey images, of colours, and of colours with one channel more, such as opacity.
+_COLOURED = (1, 3, 4)
+_RGB = 3
 # Pixels, read and written, that a CPU thread handles at a time: more leave its cache, fewer make many small operations.
 _CPU_PIXELS = 2**19
 
@@ -59,7 +62,7 @@ class Views:
             (N, C, size, size) float32 in [0, 1].
 
         Raises:
-            UsageError: not such images, or colour operations on images without 3 channels.
+            UsageError: not such images, or colour operations on images of other channels; see ``apply_views``.
         """
         check_images(images)
         n, _, height, width = images.shape
@@ -79,7 +82,9 @@ def apply_views(
 ) -> Tensor:
     """Make the views that the parameters describe: crop, resize, flip, colour jitter, grayscale.
 
-    Equal, within float32 rounding, to torchvision's functional operations on float tensors, with antialiasing.
+    Equal, within float32 rounding, to torchvision's functional operations on float tensors, with antialiasing. Images
+    of one channel are grey: their brightness and contrast change, and there is no saturation, hue or grayscale to
+    change. Of four channels the first three are red, green and blue, and the fourth keeps its values.
 
     Args:
         images: (N, C, H, W) uint8.
@@ -91,16 +96,16 @@ def apply_views(
         (N, C, size, size) float32 in [0, 1], on the images' device.
 
     Raises:
-        UsageError: not such images or parameters, or colour operations on images without 3 channels.
+        UsageError: not such images or parameters, or colour operations on images of other than 1, 3 or 4 channels.
     """
     check_images(images)
     n, channels = images.shape[:2]
     if len(parameters) != n:
         raise UsageError(f"{n} images but parameters for {len(parameters)} views")
-    if channels != 3 and (parameters.jitter is not None or parameters.gray is not None):
+    if channels not in _COLOURED and (parameters.jitter is not None or parameters.gray is not None):
         raise UsageError(
-            f"colour jitter and grayscale need images with 3 channels, got {channels}",
-            "set the views' jitter_p and grayscale to 0: crop and flip work with any number of channels",
+            f"colour jitter and grayscale are for images with 1, 3 or 4 channels, got {channels}",
+            "--set pretrain.views.jitter_p=0 --set pretrain.views.grayscale=0 leaves crop and flip",
         )
     parameters = parameters.to(images.device)
     # Under bf16 autocast the interpolation products would be rounded to the eighth bit of a pixel.
@@ -120,12 +125,12 @@ def check_images(images: Tensor) -> None:
 
 def _render(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
     views = _crop_resize_flip(images, parameters, size, interpolation)
-    colours = views.flatten(2)
+    colours, others = views.flatten(2).split((min(_RGB, views.shape[1]), max(0, views.shape[1] - _RGB)), 1)
     if parameters.jitter is not None:
         colours = jitter(colours, parameters, parameters.jitter)
     if parameters.gray is not None:
         colours = grayscale(colours, parameters.gray)
-    return colours.view_as(views)
+    return torch.cat((colours, others), 1).view_as(views) if views.shape[1] > _RGB else colours.view_as(views)
 
 
 def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation) -> Tensor:
@@ -143,7 +148,7 @@ def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: int, interp
     for start in range(0, n, chunk):
         rows = slice(start, start + chunk)
         sorted_views[rows] = _crop_resize_flip(images[rows], parameters[rows], size, interpolation)
-        colours = sorted_views[rows].flatten(2)
+        colours = sorted_views[rows].flatten(2)[:, :_RGB]
         if parameters.jitter is not None:
             jitter_in_place(colours, parameters[rows], hue_steps[rows])
         if parameters.gray is not None:

@@ -13,14 +13,16 @@ _LUMA = (0.2989, 0.587, 0.114)  # torchvision's rgb_to_grayscale; they add up to
 
 
 def jitter(colours: Tensor, parameters: ViewParameters, applied: Tensor) -> Tensor:
-    """Apply the four colour operations, in each image's own order, to (N, 3, pixels) in [0, 1] where `applied` (N,).
+    """Apply the four colour operations, in each image's own order, to (N, C, pixels) in [0, 1] where `applied` (N,).
+
+    C is 3, or 1 for grey images, whose saturation and hue there is nothing of.
 
     Brightness, contrast and saturation are blends, and one pass can do a different one to each image. The hue is
     turned once, for the whole batch: passes before it do what an image's order puts before, passes after it the
     rest, and a pass that has nothing to do for an image leaves it as it is. So orders are independent draws,
     torchvision's distribution exactly, and shapes are static; equal shares of the 24 orders are not needed.
     """
-    order, factors = parameters.order, _factors(parameters)
+    order, factors = parameters.order, _factors(parameters, colours)
     step = torch.arange(4, device=order.device)
     hue_step = _hue_step(order)[:, None]
 
@@ -52,12 +54,12 @@ def jitter_in_place(colours: Tensor, parameters: ViewParameters, hue_steps: list
     """Do what `jitter` does, on a CPU: every image gets its own four operations, and none that leave it as it is.
 
     Args:
-        colours: (N, 3, pixels) in [0, 1], in the order that `by_hue_step` gives; overwritten.
+        colours: (N, C, pixels) in [0, 1], C being 3 or 1, in the order that `by_hue_step` gives; overwritten.
         parameters: Theirs.
         hue_steps: The step at which each one's hue is turned, ascending; -1 for no jitter.
     """
     order = parameters.order
-    own = _factors(parameters).gather(1, order)
+    own = _factors(parameters, colours).gather(1, order)
     rest = 1 - own
     gray, mean = rest * (order == SATURATION), rest * (order == CONTRAST)
     start, stop = bisect_left(hue_steps, 0), len(hue_steps)
@@ -75,15 +77,19 @@ def jitter_in_place(colours: Tensor, parameters: ViewParameters, hue_steps: list
 
 
 def grayscale_in_place(colours: Tensor, applied: Tensor) -> None:
-    """Do what `grayscale` does, on a CPU, to the images (N, 3, pixels) that are made grey alone."""
+    """Do what `grayscale` does, on a CPU, to the images (N, C, pixels) that are made grey alone."""
+    if colours.shape[1] == 1:
+        return
     rows = applied.nonzero()[:, 0]
     gray = _luma(colours[rows]).clamp_(0.0, 1.0)
     colours.index_copy_(0, rows, gray[:, None].expand(-1, 3, -1))
 
 
-def _factors(parameters: ViewParameters) -> Tensor:
-    """Return the factors (N, 4) of the operations by their number."""
-    return torch.stack((parameters.brightness, parameters.contrast, parameters.saturation, parameters.hue), 1)
+def _factors(parameters: ViewParameters, colours: Tensor) -> Tensor:
+    """Return the factors (N, 4) of the operations by their number; grey images keep the saturation that they have."""
+    grey = colours.shape[1] == 1
+    saturation = torch.ones_like(parameters.saturation) if grey else parameters.saturation
+    return torch.stack((parameters.brightness, parameters.contrast, saturation, parameters.hue), 1)
 
 
 def _hue_step(order: Tensor) -> Tensor:
@@ -92,13 +98,17 @@ def _hue_step(order: Tensor) -> Tensor:
 
 
 def grayscale(colours: Tensor, applied: Tensor) -> Tensor:
-    """Replace (N, 3, pixels) by each pixel's luma in all three channels, where `applied` (N,)."""
+    """Replace (N, 3, pixels) by each pixel's luma in all three channels, where `applied` (N,); grey images stay."""
+    if colours.shape[1] == 1:
+        return colours
     gray = applied.float()
     return _blend(colours, 1 - gray, gray, torch.zeros_like(gray))
 
 
 def _luma(colours: Tensor) -> Tensor:
-    """Return the grayscale (N, pixels) of (N, 3, pixels)."""
+    """Return the grayscale (N, pixels) of (N, 3, pixels); a copy of (N, 1, pixels)."""
+    if colours.shape[1] == 1:
+        return colours[:, 0].clone()
     red, green, blue = colours.unbind(1)
     return torch.mul(red, _LUMA[0]).add_(green, alpha=_LUMA[1]).add_(blue, alpha=_LUMA[2])
 
@@ -115,11 +125,13 @@ def _blend(colours: Tensor, own: Tensor, gray: Tensor, mean: Tensor, out: Tensor
 
 
 def _turn_hue(colours: Tensor, turns: Tensor) -> Tensor:
-    """Turn the HSV hue of (N, 3, pixels) by (N,) turns; value and saturation stay, and so do greys.
+    """Turn the HSV hue of (N, 3, pixels) by (N,) turns; value and saturation stay, and so do greys and (N, 1, pixels).
 
     In sixths of a turn, the distance of a hue from red is 1 + (g + b - r - min) / (max - min), towards green where
     g > b and towards blue elsewhere. That needs no case for each sixth of the circle.
     """
+    if colours.shape[1] == 1:
+        return colours
     red, green, blue = colours.unbind(1)
     low = torch.minimum(torch.minimum(red, green), blue)
     high = torch.maximum(torch.maximum(red, green), blue)

@@ -33,7 +33,7 @@ def made(tmp_path):
     def make(*changes, stage="finetune"):
         recipe = load_recipe("digits", [f"system.runs_dir={tmp_path / 'runs'}", "data.image_size=16", *changes], {})
         objective = components.build_objective(recipe, recipe.finetune)
-        network = networks.build_network(recipe, objective, 16, 10)
+        network = networks.build_network(recipe, objective, (3, 16), 10)
         draws = generator(0, "statistics")
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):

@@ -32,7 +32,7 @@ def checkpoint(tmp_path):
         # Its constructor takes any option.
         changes = ["backbone.name=torchvision/mobilenet_v3_small", "data.image_size=16"]
         recipe = load_recipe("digits", [f"system.runs_dir={tmp_path / 'runs'}", *changes], {})
-        network = networks.build_network(recipe, components.build_objective(recipe, recipe.finetune), 16, 10)
+        network = networks.build_network(recipe, components.build_objective(recipe, recipe.finetune), (3, 16), 10)
         table = recipe.resolved()
         table["backbone"] |= options
         meta = {

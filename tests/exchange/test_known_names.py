@@ -176,7 +176,7 @@ def seeded():
 @torch.no_grad()
 def assert_same_logits(plan, model):
     objective = components.build_objective(plan.recipe, plan.recipe.finetune)
-    network = networks.build_network(plan.recipe, objective, SIZE, 10).eval()
+    network = networks.build_network(plan.recipe, objective, (3, SIZE), 10).eval()
     network.load_state_dict(plan.tensors)
     x = torch.rand(3, 3, SIZE, SIZE, generator=generator(1, "images"))
     torch.testing.assert_close(network(x), model(x), rtol=1e-5, atol=1e-5)

@@ -42,11 +42,11 @@ def images():
 def output(made):
     """Logits of the images for a classifier, else their features."""
     if made.stage == "pretrain":
-        encoder = networks.build_encoder(made.recipe, SIZE).eval()
+        encoder = networks.build_encoder(made.recipe, (3, SIZE)).eval()
         encoder.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in made.tensors.items()})
         return encoder(images())
     objective = components.build_objective(made.recipe, made.recipe.finetune)
-    network = networks.build_network(made.recipe, objective, SIZE, 10).eval()
+    network = networks.build_network(made.recipe, objective, (3, SIZE), 10).eval()
     network.load_state_dict(made.tensors)
     return network(images())
 

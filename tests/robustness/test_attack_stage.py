@@ -95,7 +95,7 @@ def source(recipe, tmp_path):
         x, y = components.to_float(training.images).flatten(1), training.labels
         means = torch.stack([x[y == label].mean(0) for label in range(10)])
         objective = components.build_objective(chosen, chosen.finetune)
-        network = networks.build_network(chosen, objective, SIDE, 10)
+        network = networks.build_network(chosen, objective, (3, SIDE), 10)
         with torch.no_grad():
             network.head.weight.copy_(sharpness * means)
             network.head.bias.copy_(-sharpness * means.square().sum(1) / 2)

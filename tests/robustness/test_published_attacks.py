@@ -44,7 +44,7 @@ def source(tmp_path):
     def make(chosen):
         objective = components.build_objective(chosen, chosen.finetune)
         torch.manual_seed(0)
-        network = networks.build_network(chosen, objective, 8, 10)
+        network = networks.build_network(chosen, objective, (3, 8), 10)
         meta = {"stage": "finetune", "recipe": toml.dumps(chosen.resolved()), "image_size": 8, "classes": list(WORDS)}
         save_checkpoint(tmp_path / "source.safetensors", network.tensors(), meta)
         return load_checkpoint(tmp_path / "source.safetensors")

@@ -57,7 +57,7 @@ def wide():
 def checkpoint(recipe: Recipe, tmp_path, **meta) -> Checkpoint:
     """A fine-tuned checkpoint whose tensors fit a ``wide`` backbone of width 8, whatever its metadata say."""
     true = load_recipe("digits", ["backbone.name=wide", "backbone.width=8"], {})
-    network = networks.build_network(true, components.build_objective(true, true.finetune), 8, 10)
+    network = networks.build_network(true, components.build_objective(true, true.finetune), (3, 8), 10)
     told = {"stage": "finetune", "recipe": toml.dumps(recipe.resolved()), "image_size": 8, "classes": [*"0123456789"]}
     return Checkpoint(network.tensors(), told | meta, tmp_path / "shared.safetensors", "hash")
 
@@ -82,7 +82,7 @@ def test_an_encoder_far_larger_than_the_file(tmp_path):
 def test_a_network_that_the_machine_cannot_train():
     recipe = load_recipe("digits", ["backbone.name=wide", "backbone.width=100_000_000_000"], {})
     with pytest.raises(UsageError, match="the network's weights alone take more than"):
-        networks.build_network(recipe, components.build_objective(recipe, recipe.pretrain), 8, 10)
+        networks.build_network(recipe, components.build_objective(recipe, recipe.pretrain), (3, 8), 10)
 
 
 @pytest.mark.parametrize("classes", [[1, 2], ["a", None], [["a"]]])

@@ -121,7 +121,7 @@ def test_a_model_with_pretrained_weights_opens_offline_as_the_same_function(tmp_
     changes = [f"system.runs_dir={tmp_path / 'runs'}", "data.image_size=32", f"backbone.name={name}"]
     recipe = load_recipe("digits", changes, {})
     objective = components.build_objective(recipe, recipe.finetune)
-    network = networks.build_network(recipe, objective, 32, 10).eval()
+    network = networks.build_network(recipe, objective, (3, 32), 10).eval()
     if name == "torchvision/googlenet":
         # What torchvision's weights want.
         network.encoder.transform_input = True

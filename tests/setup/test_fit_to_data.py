@@ -68,7 +68,7 @@ def test_the_dimension_of_a_certificate_is_that_of_the_images(recipe, model):
 def test_grey_and_oblong_images_are_refused_too():
     for shape in ((1, 8, 8), (3, 8, 16)):
         with pytest.raises(UsageError, match="the model takes 3x8x8"):
-            check_images(Split(torch.zeros(2, *shape, dtype=torch.uint8), None, "odd"), 8)
+            check_images(Split(torch.zeros(2, *shape, dtype=torch.uint8), None, "odd"), (3, 8))
 
 
 LABELLED = tuple(stage for stage in STAGES if stage != "probe")

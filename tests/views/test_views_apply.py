@@ -290,11 +290,35 @@ def test_apply_views_is_one_graph() -> None:
 
 
 @pytest.mark.parametrize("field", ["jitter_p", "grayscale"])
-def test_colour_on_other_than_three_channels_is_refused_with_the_way_out(field: str) -> None:
+@pytest.mark.parametrize("channels", [2, 5])
+def test_colour_on_images_of_no_known_colours_is_refused_with_the_way_out(field: str, channels: int) -> None:
     settings = ViewSettings(jitter_p=0, grayscale=0).model_copy(update={field: 0.5})
-    with pytest.raises(UsageError, match="3 channels, got 1") as caught:
-        Views(8, settings)(random_images(2, channels=1), generator(16, "views"))
-    assert "grayscale to 0" in str(caught.value)
+    with pytest.raises(UsageError, match=f"1, 3 or 4 channels, got {channels}") as caught:
+        Views(8, settings)(random_images(2, channels=channels), generator(16, "views"))
+    assert "--set pretrain.views.grayscale=0" in str(caught.value)
+    plain_views = Views(8, settings.model_copy(update={field: 0}))
+    assert plain_views(random_images(2, channels=channels), generator(16, "views")).shape == (2, channels, 8, 8)
+
+
+def test_grey_images_are_jittered_as_torchvision_does_and_have_no_colours_to_lose() -> None:
+    images, settings = random_images(24, channels=1, height=9, width=9), ViewSettings(jitter_p=1, grayscale=0.5)
+    p = sample_parameters(24, 9, 9, settings, generator(18, "views"))
+    views = apply_views(images, p, 8)
+    ungreyed = dataclasses.replace(p, gray=None)
+    expected = torch.stack([reference(images[row], ungreyed[row : row + 1], 8) for row in range(24)])
+    torch.testing.assert_close(views, expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(_render(images, p, 8), views, rtol=0, atol=1e-6)
+
+
+def test_a_fourth_channel_keeps_its_values_beside_the_colours() -> None:
+    images, settings = random_images(24, channels=4, height=9, width=9), ViewSettings(jitter_p=0.8, grayscale=0.5)
+    p = sample_parameters(24, 9, 9, settings, generator(19, "views"))
+    views = apply_views(images, p, 8)
+    # To rounding: the products of other shapes add up in other orders.
+    torch.testing.assert_close(views[:, :3], apply_views(images[:, :3], p, 8), rtol=0, atol=1e-6)
+    untouched = dataclasses.replace(p, jitter=None, gray=None)
+    torch.testing.assert_close(views[:, 3:], apply_views(images[:, 3:], untouched, 8), rtol=0, atol=1e-6)
+    torch.testing.assert_close(_render(images, p, 8), views, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("images", [torch.zeros(2, 3, 8, 8), torch.zeros(3, 8, 8, dtype=torch.uint8)])

@@ -84,7 +84,7 @@ def _panel(family: Family, name: str) -> Panel:
     else:
         split, classes, shown = attacked.split, attacked.classes, _choose(attacked.row)
     check_classes(split.name, classes, classifier.classes)
-    check_images(split, classifier.image_size)
+    check_images(split, (classifier.channels, classifier.image_size))
     labels = labels_of(split, len(classifier.classes))
     x = components.to_float(split.images[torch.tensor(shown)].to(machine.device))
     noise = components.build_noise(recipe)
@@ -119,8 +119,12 @@ def magnified(x: Tensor, x_adv: Tensor) -> tuple[Tensor, float]:
 
 
 def picture(x: Tensor) -> str:
-    """Return the URL of a (C, H, W) image in [0, 1], with its PNG inside; values outside are cut."""
-    pixels = (x.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    """Return the URL of a (C, H, W) image in [0, 1], with its PNG inside; values outside are cut.
+
+    Three channels or more are shown by the first three, as red, green and blue; fewer as their mean, in grey.
+    """
+    shown = x[:3] if len(x) >= 3 else x.mean(dim=0, keepdim=True)
+    pixels = (shown.detach().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).squeeze(2).cpu().numpy()
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

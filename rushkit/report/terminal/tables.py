@@ -197,7 +197,7 @@ def import_table(results: Imported) -> RenderableType:
         "branch": origin.branch,
         "backbone": backbone.name,
         "normalisation": f"(x - {backbone.mean}) / {backbone.std}" if backbone.mean else "none: x in [0, 1]",
-        "input": f"3x{size}x{size}, pixels in [0, 1]",
+        "input": f"{results.channels}x{size}x{size}, pixels in [0, 1]",
         "parameters": f"{results.parameters:,}",
         "classes": results.classes,
         "noise": _noise(results),
@@ -220,7 +220,7 @@ def export_table(results: Exported) -> RenderableType:
     rows = {
         "from": results.source,
         "to": f"{results.file}, {results.bytes / 2**20:.1f} MiB",
-        "input": f"(N, 3, {size}, {size}) float32, "
+        "input": f"(N, {results.channels}, {size}, {size}) float32, "
         + (f"(x - {results.mean}) / {results.std} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
         "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
         "checked": f"outputs differ by {results.difference:.2g} at most; the largest is {results.largest:.3g}",
