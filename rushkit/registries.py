@@ -75,6 +75,7 @@ attacks = Registry(
         "autoattack": "rushkit.attacks.autoattack:AutoAttack",
         "cascade": "rushkit.attacks.cascade.attack:Cascade",
         "fab": "rushkit.attacks.fab:FAB",
+        "hopskipjump": "rushkit.attacks.hopskipjump:HopSkipJump",
         "pgd": "rushkit.attacks.pgd:PGD",
         "square": "rushkit.attacks.square:Square",
         "torchattacks/*": "rushkit.attacks.torchattacks_adapter:family",

@@ -11,7 +11,7 @@ import math
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, product
 
 import torch
@@ -27,7 +27,8 @@ from rushkit.models.passes import MOST
 from rushkit.models.repeats import Repeat, repeat
 from rushkit.noises import Noise, is_data_dependent, is_deterministic, noisy_images, plus, settled
 from rushkit.recipe.schema import Rule
-from rushkit.system import derived_seed, generator
+from rushkit.streams import Draws, Stream
+from rushkit.system import generator
 from rushkit.units import UNIT, Piece, noisy_unit, packed, unit_sizes
 from rushkit.votes import SCORE, Tally, VoteCounter
 
@@ -35,53 +36,6 @@ from rushkit.votes import SCORE, Tally, VoteCounter
 _DRAW_BLOCK = 1024
 # Draws of a block on a fixed panel of a noise that depends on the image: the same number whatever the batch.
 _PER_IMAGE_DRAWS = 8
-
-
-@dataclass(frozen=True)
-class _Draws:
-    """The draws of one call: those of the noise, block by block, and those of a model that is random by itself.
-
-    Attributes:
-        seed: Seed of the draws.
-        purpose: What they are for.
-        counters: What else tells them from others.
-    """
-
-    seed: int
-    purpose: str
-    counters: tuple[int, ...] = ()
-
-    def of_noise(self, block: int, device: torch.device) -> torch.Generator:
-        """Return the generator of a block of noise."""
-        return generator(self.seed, self.purpose, *self.counters, block, device=device)
-
-    def of_model(self, *draw: int) -> int:
-        """Return the seed of the global generators for a draw of the model's own."""
-        return derived_seed(self.seed, f"{self.purpose} of the model", *self.counters, *draw)
-
-
-@dataclass
-class _Stream:
-    """The source of draws: other ones at each call, or those of a panel that calls share.
-
-    Attributes:
-        seed: Seed of the stream.
-        panel: Seed of the panel; None if every call makes new draws.
-        keys: (N,) what identifies each image, if each has a panel of its own; None if they share one.
-        calls: Number of calls that have drawn.
-    """
-
-    seed: int
-    panel: int | None = None
-    keys: Tensor | None = None
-    calls: int = 0
-
-    def next_call(self) -> _Draws:
-        """Return the draws of the next call."""
-        if self.panel is not None:
-            return _Draws(self.panel, "panel")
-        self.calls += 1
-        return _Draws(self.seed, "noise", (self.calls - 1,))
 
 
 def _pass(noisy: Tensor, model: nn.Module, training: bool, own: int | None) -> Tensor:
@@ -180,7 +134,7 @@ class SmoothedClassifier(nn.Module):
         self.own_draws = own_draws
         self.image_forwards = 0
         self.pause: Callable[[], None] = _go_on
-        self._stream = _Stream(secrets.randbits(63) if seed is None else seed)
+        self._stream = Stream(secrets.randbits(63) if seed is None else seed)
 
     @property
     def deterministic(self) -> bool:
@@ -284,7 +238,7 @@ class SmoothedClassifier(nn.Module):
             return Tally(votes_cast, confidence, squared, m)
         limit, counter = self.chunk or MOST[x.device.type], None
         pieces = self._own_units if self.own_draws else self._packed_units
-        for noisy, row, own in pieces(x, keys, _Draws(seed, purpose), m, votes, limit):
+        for noisy, row, own in pieces(x, keys, Draws(seed, purpose), m, votes, limit):
             logits = self._forward(noisy, self.model, own)
             # The first pass determines K.
             counter = counter or VoteCounter(len(x) * votes, logits.shape[1], x.device, whole=True)
@@ -298,14 +252,14 @@ class SmoothedClassifier(nn.Module):
         )
 
     def _packed_units(
-        self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int, limit: int
+        self, x: Tensor, keys: Tensor, draws: Draws, samples: int, votes: int, limit: int
     ) -> Iterator[tuple[Tensor, Tensor, None]]:
         """Yield full passes of noisy copies, and the row of the tally that each copy belongs to."""
         for noisy, row in packed(self._units(x, keys, draws, samples, votes), limit):
             yield noisy, row, None
 
     def _own_units(
-        self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int, limit: int
+        self, x: Tensor, keys: Tensor, draws: Draws, samples: int, votes: int, limit: int
     ) -> Iterator[tuple[Tensor, Tensor, int]]:
         """Yield a noisy copy of every image for each draw of each vote, the rows, and the seed of the model's draw."""
         image, noiseless = torch.arange(len(x), device=x.device), is_deterministic(self.noise)
@@ -322,7 +276,7 @@ class SmoothedClassifier(nn.Module):
             for some, rows in zip(noisy.split(limit), image.split(limit), strict=True):
                 yield some, rows * votes + vote, own
 
-    def _units(self, x: Tensor, keys: Tensor, draws: _Draws, samples: int, votes: int) -> Iterator[Piece]:
+    def _units(self, x: Tensor, keys: Tensor, draws: Draws, samples: int, votes: int) -> Iterator[Piece]:
         """Yield the noisy copies of each image, unit by unit, and the vote that each copy belongs to."""
         for image, key in enumerate(keys.tolist()):
             for unit, size in enumerate(unit_sizes(samples * votes)):
@@ -349,6 +303,13 @@ class SmoothedClassifier(nn.Module):
     def with_own_draws(self) -> SmoothedClassifier:
         """Return the same classifier as one whose model is random by itself; its stream starts from the same seed."""
         return self._changed(self.samples, own_draws=True, noise=self.noise)
+
+    def through(self, view: Callable[[nn.Module], nn.Module]) -> SmoothedClassifier:
+        """Return the same classifier with its model, and the one that attacks search with, seen through a view."""
+        other = self._changed(self.samples, self.own_draws, self.noise)
+        other.model = view(self.model)
+        other.search = None if self.search is None else view(self.search)
+        return other
 
     def _changed(self, samples: int, own_draws: bool, noise: Noise) -> SmoothedClassifier:
         other = SmoothedClassifier(self.model, noise, samples, self.chunk, self._stream.seed, self.search, own_draws)
@@ -398,11 +359,11 @@ class SmoothedClassifier(nn.Module):
     @contextmanager
     def fresh_noise(self, seed: int) -> Iterator[None]:
         """Draw anew at every call inside, in a stream that starts from ``seed``: reproducible and fresh."""
-        with self._drawing_from(_Stream(seed)):
+        with self._drawing_from(Stream(seed)):
             yield
 
     @contextmanager
-    def _drawing_from(self, stream: _Stream) -> Iterator[None]:
+    def _drawing_from(self, stream: Stream) -> Iterator[None]:
         outside, self._stream = self._stream, stream
         try:
             yield
@@ -454,7 +415,7 @@ class SmoothedClassifier(nn.Module):
         if held:
             yield torch.cat(waiting) if len(waiting) > 1 else waiting[0], None
 
-    def _blocks(self, x: Tensor, samples: int, limit: int, of_call: _Draws) -> Iterator[Tensor]:
+    def _blocks(self, x: Tensor, samples: int, limit: int, of_call: Draws) -> Iterator[Tensor]:
         """Yield noisy copies of x, several draws at a time, each block from a generator of its own."""
         if self._stream.keys is not None:
             yield from self._own_panels(x, self._stream.keys, samples, of_call.seed)

@@ -28,7 +28,7 @@ FLOORS = (
     {"bf16"},
     {"binomial", "system"},
     {"data", "views", "noises", "models", "trackers"},
-    {"statistics", "buckets", "checked", "units", "votes"},
+    {"statistics", "buckets", "checked", "streams", "units", "votes"},
     {"smoothing"},
     {"attacks", "certificates", "sequential_test"},
     {"objectives"},
@@ -189,9 +189,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"cluster", "pretrain", "finetune", "dry_run"},
     ),
     "robustness": (
-        {"deviations", "failures", "log_checks", "resume", "saved_images"},
+        {"deviations", "export_images", "failures", "log_checks", "resume", "saved_images"},
         {"pace", "protocols", "transfer"},
-        {"block", "meter"},
+        {"block", "jobs", "meter"},
         {"attack"},
     ),
     "certification": (
@@ -229,10 +229,10 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
-        {"ascend", "hyperplane", "square_windows", "steps", "victim"},
+        {"ascend", "grid", "hyperplane", "square_windows", "steps", "targeted", "victim"},
         {"ddn", "judged", "race"},
         {"best", "torchattacks_adapter"},
-        {"cascade", "restarts", "square"},
+        {"cascade", "hopskipjump", "restarts", "square"},
         {"apgd", "fab", "pgd"},
         {"autoattack"},
         {"abilities"},

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.result import AttackResult
+from rushkit.models.answers import Answer
 
 
 @runtime_checkable
@@ -43,6 +44,22 @@ class ChecksFit(Protocol):
     def check_fit(self, classes: int, height: int, width: int) -> None:
         """Raise UsageError if there are too few classes for the attack, or the images are too small."""
         ...
+
+
+@runtime_checkable
+class AsksForLess(Protocol):
+    """An attack that follows no gradient.
+
+    Attributes:
+        asks: What the model must answer with at least: ``"probabilities"`` or ``"labels"``.
+    """
+
+    asks: Answer
+
+
+def asks_for(attack: object) -> Answer:
+    """Return what an attack needs the model to answer with; ``logits``, with gradients, if it does not say."""
+    return attack.asks if isinstance(attack, AsksForLess) else "logits"
 
 
 @runtime_checkable

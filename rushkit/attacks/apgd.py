@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestIterate
-from rushkit.attacks.checks import check_eps, check_labels, checked_images
+from rushkit.attacks.checks import check_counts, check_eps, check_labels, checked_images
 from rushkit.attacks.losses import LossName
 from rushkit.attacks.norms import rim_start
 from rushkit.attacks.restarts import (
@@ -69,8 +69,7 @@ class APGD:
 
     def __post_init__(self) -> None:
         check_settings("apgd", self, ("linf", "l2", "l1"))
-        if self.n_targets < 1:
-            raise UsageError(f"apgd: n_targets must be at least 1 (got {self.n_targets})")
+        check_counts("apgd", n_targets=self.n_targets)
 
     def __repr__(self) -> str:
         return f"APGD(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps}, loss={self.loss!r})"

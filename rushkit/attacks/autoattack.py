@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rushkit.attacks import Norm
 from rushkit.attacks.apgd import APGD
 from rushkit.attacks.best import Best
-from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
+from rushkit.attacks.checks import check_ball, check_counts, check_eps, check_labels, checked_images
 from rushkit.attacks.fab import FAB
 from rushkit.attacks.judged import judged
 from rushkit.attacks.losses import LossName, classes_needed
@@ -142,8 +142,7 @@ class AutoAttack:
         check_ball("autoattack", self.norm, self.eps)
         if self.version not in (None, "standard", "rand"):
             raise UsageError(f"autoattack has no version {self.version!r}", "it has: standard, rand")
-        if self.steps < 1 or self.queries < 1:
-            raise UsageError(f"autoattack: steps and queries are at least 1 (got {self.steps} and {self.queries})")
+        check_counts("autoattack", steps=self.steps, queries=self.queries)
         if self.effort not in EFFORTS:
             raise UsageError(f"autoattack has no effort {self.effort}", f"it has: {', '.join(map(str, EFFORTS))}")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -199,10 +199,19 @@ class BestByRule:
         x: (N, C, H, W) clean images, the first versions.
         y: (N,) labels.
         seed: Seeds the panel.
+        place: Maps clean images and versions of them, (n, C, H, W) twice, to the versions that are compared in their
+            place, such as those of 8-bit pixels; None: the versions themselves.
     """
 
-    def __init__(self, victim: Victim, x: Tensor, y: Tensor, seed: int) -> None:
-        self._ask, self._y = victim.logits, y
+    def __init__(
+        self,
+        victim: Victim,
+        x: Tensor,
+        y: Tensor,
+        seed: int,
+        place: Callable[[Tensor, Tensor], Tensor] = lambda x, x_adv: x_adv,
+    ) -> None:
+        self._ask, self._x, self._y, self._place = victim.logits, x, y, place
         votes, random = victim.votes, victim.random
         self._panel = Panel.of(votes, random, seed)
         majority = Judge("majority", votes, random)
@@ -325,6 +334,7 @@ class BestByRule:
 
     def take(self, attack: int, x_adv: Tensor) -> None:
         """Keep the versions of one attack, without a race."""
+        x_adv = self._place(self._x, x_adv)
         for champion in self._champions.values():
             champion.x_adv = x_adv.clone()
         self.chosen = torch.full_like(self.chosen, attack)
@@ -340,7 +350,7 @@ class BestByRule:
         Returns:
             (n,) bool, the images that this attack is the first to break.
         """
-        before = self.broken[index]
+        before, x_adv = self.broken[index], self._place(self._x[index], x_adv)
         held = {judge: (champion.x_adv[index], champion.runs.of(index)) for judge, champion in self._champions.items()}
         unsettled = {judge: ~champion.settled[index] for judge, champion in self._champions.items()}
         runs, finish = race(self._ask, self._panel, self._y[index], x_adv, held, unsettled)

@@ -10,13 +10,20 @@ from torch import Tensor
 from rushkit import checked
 from rushkit.attacks import Norm
 from rushkit.errors import UsageError
+from rushkit.models.answers import ANSWERS, Answer
 from rushkit.recipe.radius import check_eps
 
-__all__ = ["check_ball", "check_eps", "check_labels", "checked_images"]
+__all__ = ["check_answers", "check_ball", "check_counts", "check_eps", "check_labels", "checked_images"]
 
 _WHOLE = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
-# rushkit's own attacks, to suggest for a norm that another does not support: all of them have every norm.
+# rushkit's own attacks, to suggest for a norm that another does not support: these have every norm.
 _OWN = ("pgd", "apgd", "cascade", "autoattack", "fab", "square")
+# rushkit's own attacks that ask a model without gradients, by what it answers with.
+_ASK_FOR: dict[Answer, tuple[str, ...]] = {
+    "logits": _OWN,
+    "probabilities": ("square", "hopskipjump"),
+    "labels": ("hopskipjump",),
+}
 _NORMS: tuple[Norm, ...] = get_args(Norm)
 
 
@@ -54,6 +61,30 @@ def check_labels(y: Tensor, num_classes: int | None) -> None:
         raise UsageError(
             f"labels must be {classes} (got {int(y.amin())} to {int(y.amax())})", "does the model fit the data?"
         )
+
+
+def check_counts(attack: str, **counts: int) -> None:
+    """Raise UsageError for a number of steps, queries or the like that is below 1."""
+    for name, count in counts.items():
+        if count < 1:
+            raise UsageError(f"{attack}: {name} must be at least 1 (got {count})")
+
+
+def check_answers(attack: str, asks: Answer, answers: Answer) -> None:
+    """Raise UsageError if an attack asks for more than a model answers with.
+
+    Args:
+        attack: Its name.
+        asks: What the attack needs.
+        answers: What the model answers with.
+    """
+    if ANSWERS.index(answers) <= ANSWERS.index(asks):
+        return
+    needs = "gradients" if asks == "logits" else "probabilities"
+    raise UsageError(
+        f"{attack} needs {needs}, and the model answers with {answers} alone",
+        f"attacks that need no more than {answers}: {', '.join(_ASK_FOR[answers])}",
+    )
 
 
 def check_ball(attack: str, norm: str, eps: float, norms: tuple[Norm, ...] = _NORMS) -> None:

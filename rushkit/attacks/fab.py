@@ -9,14 +9,13 @@ from torch import Tensor, nn
 
 from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestIterate
-from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
+from rushkit.attacks.checks import check_ball, check_counts, check_eps, check_labels, checked_images
 from rushkit.attacks.hyperplane import shortest_move
 from rushkit.attacks.judged import judged
 from rushkit.attacks.norms import length
 from rushkit.attacks.restarts import likeliest_others
 from rushkit.attacks.result import AttackResult, checked
 from rushkit.attacks.victim import Slope, Victim, derive, under_attack
-from rushkit.errors import UsageError
 from rushkit.system import generator
 
 # The paper's α_max, η and β: the largest pull towards the image, how far a step overshoots the boundary, and how far a
@@ -80,9 +79,7 @@ class FAB:
 
     def __post_init__(self) -> None:
         check_ball("fab", self.norm, self.eps)
-        for option, value in (("steps", self.steps), ("restarts", self.restarts), ("n_targets", self.n_targets)):
-            if value < 1:
-                raise UsageError(f"fab: {option} must be at least 1 (got {value})")
+        check_counts("fab", steps=self.steps, restarts=self.restarts, n_targets=self.n_targets)
 
     def __repr__(self) -> str:
         return f"FAB(norm={self.norm!r}, eps={self.eps:g}, steps={self.steps})"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from rushkit.attacks import Norm, losses
 from rushkit.attacks.best import BestIterate
-from rushkit.attacks.checks import check_ball, check_labels
+from rushkit.attacks.checks import check_ball, check_counts, check_labels
 from rushkit.attacks.norms import settle
 from rushkit.attacks.result import AttackResult, checked
 from rushkit.attacks.steps.climb import Climb
@@ -107,9 +107,7 @@ class Curve:
 def check_settings(attack: str, settings: Settings, norms: tuple[Norm, ...]) -> None:
     """Raise UsageError for a norm that the attack does not support, or an invalid radius, number or loss."""
     check_ball(attack, settings.norm, settings.eps, norms)
-    for option, value in (("steps", settings.steps), ("restarts", settings.restarts)):
-        if value < 1:
-            raise UsageError(f"{attack}: {option} must be at least 1 (got {value})")
+    check_counts(attack, steps=settings.steps, restarts=settings.restarts)
     losses.get(settings.loss)
 
 

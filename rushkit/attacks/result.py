@@ -71,6 +71,8 @@ class AttackResult:
         least_right: (N,) the smallest share of a gradient's draws that gave the label, over an image's iterates within
             the ball; 1 where there was none. The last iterate is not among them. None for an attack that takes no steps
             along gradients.
+        queries: (N,) int64, after how many queries of the model an image was first found broken within the ball; 0: it
+            was wrong before; -1: it was not broken. None for an attack that does not count them.
         notes: Notes that qualify the figures, such as a loss that was replaced; a plain sentence has no code.
     """
 
@@ -82,6 +84,7 @@ class AttackResult:
     image_backwards: int
     notes: tuple[AttackNote | str, ...] = field(default=())
     least_right: Tensor | None = None
+    queries: Tensor | None = None
 
     def __repr__(self) -> str:
         return (
@@ -90,6 +93,8 @@ class AttackResult:
         )
 
 
+# In place of a number of queries, of an image that was not broken.
+NOT_BROKEN = -1
 _Result = TypeVar("_Result", bound=AttackResult)
 
 

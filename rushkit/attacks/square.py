@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from rushkit.attacks import Norm, losses, square_windows
 from rushkit.attacks.best import BestIterate
-from rushkit.attacks.checks import check_ball, check_eps, check_labels, checked_images
+from rushkit.attacks.checks import check_answers, check_ball, check_counts, check_eps, check_labels, checked_images
 from rushkit.attacks.judged import judged
-from rushkit.attacks.result import AttackResult, NothingFinite, checked, silence_notes, useless
+from rushkit.attacks.result import NOT_BROKEN, AttackResult, NothingFinite, checked, silence_notes, useless
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.checked import not_finite
-from rushkit.errors import UsageError
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.system import generator
 
 # Queries of a random model that are compared on one panel of draws. The next panel measures what is kept anew, so that
@@ -40,6 +41,9 @@ class Square:
         stop_early: Whether an image leaves once it is broken. Without it every image costs ``queries`` queries.
         seed: Seeds every draw.
 
+    Attributes:
+        asks: What the model must answer with at least.
+
     Example::
 
         Square("l1", eps=12, queries=1000)(model, x, y)
@@ -56,11 +60,11 @@ class Square:
     selection_samples: int | None = None
     stop_early: bool = True
     seed: int = 0
+    asks: ClassVar[Answer] = "probabilities"
 
     def __post_init__(self) -> None:
         check_ball("square", self.norm, self.eps)
-        if self.queries < 1 or self.restarts < 1:
-            raise UsageError(f"square: queries and restarts are at least 1 (got {self.queries} and {self.restarts})")
+        check_counts("square", queries=self.queries, restarts=self.restarts)
 
     def __repr__(self) -> str:
         return f"Square(norm={self.norm!r}, eps={self.eps:g}, queries={self.queries})"
@@ -78,16 +82,19 @@ class Square:
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
+        check_answers("square", self.asks, answer_kind(model))
         with under_attack(model, x, self.seed, self.samples, self.selection_samples) as victim:
             check_labels(y, victim.num_classes)
             best = BestIterate(victim, x, y, None, losses.margin, self.seed)
             best.offer(torch.arange(len(x), device=x.device), x)
             searched, answered = ~best.settled & (self.eps > 0), torch.zeros_like(best.settled)
+            broken_at = torch.where(best.settled, 0, NOT_BROKEN)
             for restart in range(self.restarts if self.eps > 0 else 0):
-                _Search(self, victim, best, x, restart, answered).run()
+                _Search(self, victim, best, x, restart, answered, broken_at).run()
             silent, draw = searched & ~answered, derive(self.seed, "verdict")
             notes = silence_notes(silent)
             result = judged(victim, x, best.x_adv, y, (self.norm, self.eps), draw=draw, notes=notes)
+            result = replace(result, queries=broken_at)
             if useless(searched, silent):
                 raise NothingFinite(not_finite(), result)
             return checked(result)
@@ -97,7 +104,14 @@ class _Search:
     """One search from its own start; every tensor has one row for each image that is still searched."""
 
     def __init__(
-        self, settings: Square, victim: Victim, best: BestIterate, x: Tensor, restart: int, answered: Tensor
+        self,
+        settings: Square,
+        victim: Victim,
+        best: BestIterate,
+        x: Tensor,
+        restart: int,
+        answered: Tensor,
+        broken_at: Tensor,
     ) -> None:
         self._settings, self._victim, self._best, self._restart = settings, victim, best, restart
         self._kept = square_windows.start(x, settings.norm, settings.eps, self._source(0))
@@ -105,6 +119,8 @@ class _Search:
         self._x, self._index = x, torch.arange(len(x), device=x.device)
         # (N,) whether a query of the image was answered by finite logits: otherwise it only seems to hold out.
         self._answered, self._made = answered, 0
+        # (N,) the number of queries that broke each image.
+        self._broken_at = broken_at
         self._leave()
 
     def run(self) -> None:
@@ -150,7 +166,10 @@ class _Search:
 
     def _leave(self) -> None:
         """Drop the images that are broken, unless all are to make all queries, and those that never answer."""
-        stay = ~(self._best.settled[self._index] & self._settings.stop_early)
+        settled = self._best.settled[self._index]
+        newly = self._index[settled & (self._broken_at[self._index] == NOT_BROKEN)]
+        self._broken_at[newly] = self._restart * self._settings.queries + self._made
+        stay = ~(settled & self._settings.stop_early)
         if self._made >= PANEL_QUERIES:
             stay &= self._answered[self._index]
         self._x, self._index, self._kept = self._x[stay], self._index[stay], self._kept[stay]

@@ -22,6 +22,7 @@ from rushkit.attacks.losses import Loss
 from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import UsageError
+from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.repeats import repeat
 from rushkit.noises.none import NoNoise
 from rushkit.smoothing import SmoothedClassifier
@@ -92,7 +93,7 @@ class Victim:
     """
 
     def __init__(self, model: nn.Module, x: Tensor, samples: int | None, selection_samples: int | None) -> None:
-        self._model = model
+        self._model, self._answers = model, answer_kind(model)
         self._smoothed = model if isinstance(model, SmoothedClassifier) else None
         self.has_panels = self._smoothed is not None
         self.image_forwards = 0
@@ -198,7 +199,7 @@ class Victim:
 
             logits.register_hook(count)
         elif x.requires_grad and torch.is_grad_enabled():
-            raise _no_gradient()
+            raise _no_gradient(self._answers)
         return logits
 
     @torch.no_grad()
@@ -272,11 +273,11 @@ class Victim:
         with torch.enable_grad():
             logits = self._draw(x, samples, draw, search=True, keys=keys)
             if not logits.requires_grad:
-                raise _no_gradient()
+                raise _no_gradient(self._answers)
             values = loss(logits, y, target)
             (gradient,) = torch.autograd.grad(values.sum(), x, allow_unused=True)
         if gradient is None:
-            raise _no_gradient()
+            raise _no_gradient(self._answers)
         self.image_backwards += len(x) * samples
         logits, values, gradient = logits.detach(), values.detach(), gradient.detach()
         known = torch.isfinite(values)
@@ -332,7 +333,10 @@ def derive(seed: int, purpose: str, *counters: int) -> int:
     return int(torch.randint(2**62, (), generator=source))
 
 
-def _no_gradient() -> UsageError:
+def _no_gradient(answers: Answer) -> UsageError:
+    if answers != "logits":
+        own = "square or hopskipjump" if answers == "probabilities" else "hopskipjump"
+        return UsageError(f"the model answers with {answers} alone, which have no gradient", f"use {own}")
     return UsageError(
         "the model's output has no gradient with respect to its input", "use a black-box attack such as square"
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,8 +15,10 @@ from rushkit.cli.given import Measured
 from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Skip, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
+from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
+    from rushkit.recipe.toml import Given
     from rushkit.results.attacks import ProtocolName
     from rushkit.run.asked import AttackAsked
     from rushkit.run.checkpoint import Checkpoint
@@ -53,7 +57,9 @@ class Options:
             autocompletion=complete_attacks,
         ),
     ] = None
-    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255.")] = None
+    eps: Annotated[
+        str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255, or several: 2/255,4/255.")
+    ] = None
     norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None
     protocol: Annotated[
         Protocol,
@@ -68,6 +74,13 @@ class Options:
         int | None,
         typer.Option("--effort", metavar="1|2|4", help="Budget of strict, as a multiple; the row names it."),
     ] = None
+    target: Annotated[
+        str | None,
+        typer.Option("--target", metavar="CLASS", help="Have every image of another class taken for this one."),
+    ] = None
+    eight_bit: Annotated[
+        bool, typer.Option("--eight-bit", help="Only images of 8-bit pixels count: they survive being saved.")
+    ] = False
     samples: Samples = None
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
@@ -81,6 +94,12 @@ class Options:
         ),
     ] = None
     save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False
+    export: Annotated[
+        str | None,
+        typer.Option(
+            "--export", metavar="DIR", help="Write the images, original and attacked, as PNG; with --eight-bit."
+        ),
+    ] = None
     transfer_to: Annotated[
         str | None,
         typer.Option(
@@ -91,28 +110,39 @@ class Options:
         ),
     ] = None
 
-    def keys(self) -> dict[str, str | int | list[int] | None]:
+    def keys(self) -> dict[str, Given]:
         """Return the keys that every attack of the recipe gets; None changes nothing."""
-        samples = numbers(self.samples, "--samples")
-        ball = {"norm": self.norm and self.norm.lower(), "eps": self.eps}
-        return {**ball, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
+        from rushkit.recipe.attack_flags import radii_of
 
-    def images(self) -> dict[str, str | int | list[int] | None]:
+        samples = numbers(self.samples, "--samples")
+        ball = {"norm": self.norm and self.norm.lower(), "eps": radii_of(self.eps)}
+        how = {"target": self.target, "eight_bit": self.eight_bit or None}
+        return {**ball, **how, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
+
+    def checked(self) -> Iterator[dict[str, Given]]:
+        """Yield the keys to check before the recipe is known, with one radius at a time."""
+        keys = self.keys()
+        radii = keys["eps"]
+        for radius in radii if isinstance(radii, list) else [radii]:
+            yield {**keys, "eps": radius}
+
+    def images(self) -> dict[str, Given]:
         """Return the keys that say which images are attacked."""
         return {"limit": self.limit, "skip": self.skip, "split": self.split}
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""
         protocol = None if self.protocol == Protocol.BOTH else self.protocol
-        keys = {f"--{key}": value for key, value in self.keys().items()}
-        return {"--type": self.kind, "--protocol": protocol, **keys}
+        keys = {f"--{key.replace('_', '-')}": value for key, value in self.keys().items()}
+        return {"--type": self.kind, "--protocol": protocol, "--export": self.export, **keys}
 
     def asked(self, other: Checkpoint | None) -> AttackAsked:
         """Return what run.json keeps of them."""
         from rushkit.run.asked import AttackAsked
 
         path = str(other.path) if other else None
-        return AttackAsked(protocols=_PROTOCOLS[self.protocol], save=self.save, transfer_to=path)
+        export = str(Path(expand_text(self.export)).absolute()) if self.export is not None else None
+        return AttackAsked(protocols=_PROTOCOLS[self.protocol], save=self.save, transfer_to=path, export=export)
 
 
 @verb
@@ -130,14 +160,20 @@ def command(
     changes = computing.changes(changes)
     resuming.check({**options.flags(), **measured.flags()})
     measured.check(resuming.resume)
+    if options.export is not None:
+        from rushkit.robustness.export_images import check_folder
+
+        check_folder(Path(expand_text(options.export)))
     if not resuming.resume:
-        check_flags(changes, attack_flags(type=options.kind, **options.keys()))
+        for keys in options.checked():
+            check_flags(changes, attack_flags(type=options.kind, **keys))
     going_on, changes = ranks.go_on(resuming, changes)
     from rushkit.recipe.attack_flags import change_attacks, change_published
     from rushkit.recipe.components import check_components
     from rushkit.report.terminal.tables import attack_table
-    from rushkit.robustness.attack import attack, plan_jobs
+    from rushkit.robustness.attack import attack
     from rushkit.robustness.failures import failed_error
+    from rushkit.robustness.jobs import check_export, plan_jobs
     from rushkit.robustness.resume import resume_attack
     from rushkit.run.source import resolve_from
     from rushkit.setup.model import classes_of, image_size_of, is_random
@@ -160,10 +196,14 @@ def command(
         asked = options.asked(other)
         # Before the folder is made, so that an attack that cannot be made leaves none.
         check_components(recipe)
-        plan_jobs(recipe, classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint))
+        known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
+        jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
+        if asked.export is not None:
+            check_export(jobs)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
+    folder = None if asked.export is None else Path(asked.export)
     with run:
-        results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other)
+        results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, folder)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results.failed:

@@ -53,6 +53,11 @@ class Adapted(nn.Module):
             self.register_buffer(name, torch.tensor(values, dtype=torch.float64).view(-1, 1, 1), persistent=False)
         self.training = False
 
+    @property
+    def answer_kind(self) -> Answer:
+        """What the module answers with."""
+        return self.answers
+
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (N, K), float32 or in the module's wider precision, of images (N, C, H, W) in [0, 1]."""
         if self._normalises:

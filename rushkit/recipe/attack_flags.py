@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from rushkit import registries
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shorten
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.overrides import Changes, from_changes, override
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.recipe.toml import Given, plain
+from rushkit.recipe.sections import parse_number
+from rushkit.recipe.toml import Given, Toml, plain
 
 # The keys that say which images are attacked, and change no attack.
 _IMAGES = ("limit", "skip", "split")
@@ -22,11 +23,17 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
         recipe: Its own ``[[attack]]`` tables are the starting point.
         kind: Keep the table of this type, or make one with the first table's norm, eps, samples and split.
         changes: Of these, the ones to ``attack.INDEX`` apply to the tables that are kept.
-        **values: Keys for every table; None changes nothing.
+        **values: Keys for every table; None changes nothing. A list of radii as ``eps`` repeats every table for each
+            of them.
 
     Raises:
-        UsageError: a wrong key or value, or another norm without its radius.
+        UsageError: a wrong key or value, a radius that is given twice, or another norm without its radius.
     """
+    radii = values.pop("eps", None)
+    several = radii if isinstance(radii, list) else []
+    if not several:
+        values["eps"] = radii
+    radius_given = radii is not None
     attacks = recipe.attack
     if kind is not None:
         kind = registries.attacks.written(kind)
@@ -38,10 +45,55 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
     draft = Draft(recipe.resolved() | {"attack": [attack.model_dump() | flags for attack in attacks]}, origins)
     overrides = [change for change in from_changes(changes) if change[0].startswith("attack.")]
     override(draft, overrides)
+    if several:
+        _repeat(draft, [str(radius) for radius in several])
     changed = build_recipe(draft.table, draft.origins)
-    if "norm" in flags and "eps" not in flags and not any(key.endswith(".eps") for key, *_ in overrides):
+    radius_given |= any(key.endswith(".eps") for key, *_ in overrides)
+    if "norm" in flags and not radius_given:
         _check_same_norm(attacks, flags["norm"])
     return changed
+
+
+def radii_of(text: str | None) -> str | list[str] | None:
+    """Return the radius or the radii that ``--eps`` gives: ``"2/255,4/255"`` -> ["2/255", "4/255"].
+
+    Raises:
+        UsageError: one of them is empty.
+    """
+    if text is None or "," not in text:
+        return text
+    radii = [part.strip() for part in text.split(",")]
+    if not all(radii):
+        raise UsageError(f"--eps {shorten(text)!r} has an empty radius", "for example --eps 2/255,4/255,8/255")
+    return radii
+
+
+def _repeat(draft: Draft, radii: list[str]) -> None:
+    """Repeat every attack for each radius.
+
+    Raises:
+        UsageError: a radius is given twice.
+    """
+    numbers = [parse_number(radius) for radius in radii]
+    for place, number in enumerate(numbers):
+        if number in numbers[:place]:
+            raise UsageError(f"--eps gives {radii[place]} twice", "give each radius once")
+    tables = draft.table["attack"]
+    assert isinstance(tables, list)
+    attacks = [(index, table) for index, table in enumerate(tables) if isinstance(table, dict)]
+    origins = {path: origin for path, origin in draft.origins.items() if not path.startswith("attack.")}
+    repeated: list[Toml] = []
+    for index, table in attacks:
+        for radius in radii:
+            prefix, number = f"attack.{index}.", len(repeated)
+            repeated.append({**table, "eps": radius})
+            origins |= {
+                f"attack.{number}.{path.removeprefix(prefix)}": origin
+                for path, origin in draft.origins.items()
+                if path.startswith(prefix)
+            }
+            origins[f"attack.{number}.eps"] = "--eps"
+    draft.table["attack"], draft.origins = repeated, origins
 
 
 def change_published(recipe: Recipe, kind: str | None, changes: Changes = (), **values: Given) -> Recipe:

@@ -168,6 +168,11 @@ class Evaluate(Section):
     )
 
 
+def _as_text(value: object) -> object:
+    """Return the index of a class as text; a name stays, and what is neither stays to be refused."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Attack(Component):
     """One attack; its own options stand beside these keys."""
 
@@ -186,6 +191,13 @@ class Attack(Component):
     effort: Annotated[
         Literal[1, 2, 4], Field(description="budget of the search under strict: 1, 2 or 4 times its own")
     ] = 1
+    target: Annotated[str, BeforeValidator(_as_text)] = Field(
+        default="", description="a class, by name or index, that every image of another class is to be taken for"
+    )
+    eight_bit: bool = Field(default=False, description="versions have 8-bit pixels: whole multiples of 1/255")
+    smallest: bool = Field(
+        default=False, description="search the smallest distance up to eps at which strict breaks each image"
+    )
     limit: Limit = 0
     skip: Skip = 1
 

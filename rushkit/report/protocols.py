@@ -39,6 +39,12 @@ def attacks_of(run: str, results: Attacks) -> list[MeasuredAttack]:
     return [MeasuredAttack(run, results.data, noise, row) for row in results.attacks]
 
 
+def targeted_of(run: str, results: Attacks) -> list[MeasuredAttack]:
+    """Return the rows of one run's attacks towards a class."""
+    noise = plain_noise(results.noise)
+    return [MeasuredAttack(run, results.data, noise, row) for row in results.targeted]
+
+
 def settings_words(row: Labelled) -> str:
     """Return the settings that are not the protocol's own: ``"steps 1 (strict: 40)"``; empty if all are.
 

@@ -8,11 +8,13 @@ from typing import Protocol as Abstract
 
 from pydantic import Field, JsonValue, model_validator
 
+from rushkit.errors import shorten
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import (
     SLACK,
     Choice,
+    Climb,
     Count,
     Fall,
     Number,
@@ -168,10 +170,13 @@ class AttackOutcomes(Record):
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         indices: (N,) the images' indices in the data set's split, before any limit.
         first_broken: Rule -> (N,) number of the climb, counted from 1, that was the first to break the image under it;
-            0 if the clean image is wrong, -1 if no climb broke it. Empty for an attack without rounds.
+            0 if the clean image is wrong, -1 if no climb broke it, -2 if a version from a smaller ball did. Empty for
+            an attack without rounds.
         last_fall: Rule -> (N,) by how much the last doubling of the search made a right vote of m draws less probable,
             as read from the draws of the selection panel; 0 if it found no worse version. Empty for an attack with
             fewer than two doublings.
+        queries: (N,) after how many queries of the model the attack found an image broken, as it saw it; 0: it was
+            wrong before; -1: it was not broken. Empty for an attack that does not count queries.
     """
 
     images: list[Count]
@@ -180,15 +185,21 @@ class AttackOutcomes(Record):
     labels: list[Count]
     chosen: list[Choice]
     indices: list[Count]
-    first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
+    first_broken: dict[Rule, list[Climb]] = Field(default_factory=dict)
     last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)
+    queries: list[Choice] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
         votes = *self.right.values(), *self.clean_right.values()
         check_same_length(self.images, self.labels, self.chosen, self.indices, *votes, *self.first_broken.values())
-        check_same_length(self.images, *self.last_fall.values())
+        check_same_length(self.images, *self.last_fall.values(), self.queries)
         return self
+
+    def unbroken_after(self, queries: int) -> float:
+        """Return the share of images that are not broken after so many queries of the model."""
+        broken = sum(0 <= number <= queries for number in self.queries)
+        return 1 - broken / len(self.queries)
 
 
 class Transfer(Record):
@@ -234,6 +245,18 @@ class Rescored(Record):
     outcomes: VoteOutcomes
 
 
+class TargetClass(Record):
+    """The class that images were to be taken for.
+
+    Attributes:
+        index: Its index.
+        name: Its name.
+    """
+
+    index: Count
+    name: str
+
+
 class Candidate(Record):
     """One attack of a protocol.
 
@@ -270,6 +293,10 @@ class AttackRow(Record):
         attack: Registered name of the attack.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
+        target: The class that the images, none of them of it, were to be taken for; a vote is right here if it does
+            not give that class. None: an attack succeeds by any other class than the label.
+        eight_bit: Whether every version that was compared has 8-bit pixels.
+        smaller: Radius of the ball whose versions were tried first, pixel units; None: there was none.
         protocol: The protocol whose settings it ran with.
         version: Version of the protocol.
         effort: How much of the protocol's budget was spent: 1, 2 or 4 times.
@@ -304,6 +331,9 @@ class AttackRow(Record):
     attack: str
     norm: Norm
     eps: Size
+    target: TargetClass | None = None
+    eight_bit: bool = False
+    smaller: Size | None = None
     protocol: Protocol
     version: Number = 1
     effort: Number = 1
@@ -330,8 +360,13 @@ class AttackRow(Record):
     rescored: list[Rescored] = Field(default_factory=list)
 
     def words(self) -> str:
-        """Return ``"pgd l-inf 8/255 strict, m = 64"``."""
-        return f"{self.attack} {ball_words(self.norm, self.eps)} {variant_words(self)}, m = {self.samples}"
+        """Return ``"pgd l-inf 8/255 strict, m = 64"``, with the class that a targeted attack leads to."""
+        ball = f"{ball_words(self.norm, self.eps)}{self.target_words()}"
+        return f"{self.attack} {ball} {variant_words(self)}, m = {self.samples}"
+
+    def target_words(self) -> str:
+        """Return ``" to class 'cat'"``; empty without a target."""
+        return "" if self.target is None else f" to class {shorten(self.target.name)!r}"
 
     def rescored_words(self) -> list[str]:
         """Return a sentence for each further number of draws that voted on the images."""
@@ -392,6 +427,7 @@ class Attacks(StageResults):
         data: The data set.
         noise: The smoothing distribution.
         attacks: A row for each attack, protocol and number of draws.
+        targeted: The rows of attacks towards a class, whose figures are no robust accuracy.
         failed: The attacks that raised an error, and so have no row.
     """
 
@@ -401,7 +437,14 @@ class Attacks(StageResults):
     data: str
     noise: Noise
     attacks: list[AttackRow]
+    targeted: list[AttackRow] = Field(default_factory=list)
     failed: list[FailedAttack]
+
+    @model_validator(mode="after")
+    def _are_apart(self) -> Self:
+        if any(row.target is not None for row in self.attacks) or any(row.target is None for row in self.targeted):
+            raise ValueError("rows with a target and rows without one are kept apart")
+        return self
 
 
 def _check_figures(

@@ -18,6 +18,8 @@ Number = Annotated[int, Field(ge=1)]
 # The precision of a network's passes.
 Precision = Literal["float32", "bf16"]
 # The index of a class or an attack; -1 for none.
+# The number of a climb; 0, -1 and -2 for none.
+Climb = Annotated[int, Field(ge=-2)]
 Choice = Annotated[int, Field(ge=-1)]
 
 

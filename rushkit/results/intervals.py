@@ -33,6 +33,7 @@ def attack_outcomes(blocks: Sequence[AttackBlock], indices: Sequence[int]) -> At
         first_broken={
             rule: [number for block in blocks for number in block.first_broken[rule]] for rule in blocks[0].first_broken
         },
+        queries=[number for block in blocks for number in block.queries],
         last_fall={rule: [fall for block in blocks for fall in block.last_fall[rule]] for rule in blocks[0].last_fall},
     )
 

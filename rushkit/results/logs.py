@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, JsonValue
 
 from rushkit.recipe.schema import Data, Noise, Norm, Rule
-from rushkit.results.base import Choice, Count, Number, Precision, Record, Share, Size
+from rushkit.results.base import Choice, Climb, Count, Number, Precision, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
 
@@ -176,6 +176,9 @@ class AttackSubject(Record):
         plan: Names and options of the candidates.
         norm: Norm of the ball.
         eps: Radius of the ball, pixel units.
+        target: Index of the class that the images are to be taken for; None: any but their own.
+        eight_bit: Whether versions have 8-bit pixels.
+        smaller: Name of the job in a smaller ball whose versions are tried first; empty if there is none.
         version: Version of the protocol.
         effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
         search_precision: Precision of the passes that search.
@@ -196,6 +199,9 @@ class AttackSubject(Record):
     plan: list[list[JsonValue]]
     norm: Norm
     eps: Size
+    target: Count | None = None
+    eight_bit: bool = False
+    smaller: str = ""
     version: Number
     effort: Number
     search_precision: Precision
@@ -220,6 +226,7 @@ class AttackBlock(Record):
         rescored: Votes of other numbers of draws on the same images.
         contributions: Attack -> number of images that it was the first to break.
         first_broken, last_fall: As in ``AttackOutcomes``, of these images.
+        queries: As in ``AttackOutcomes``, of these images.
         notes: Notes that qualify the figures.
         image_forwards: Forward passes of single images through the model.
         image_backwards: Backward passes of single images.
@@ -233,8 +240,9 @@ class AttackBlock(Record):
     clean_right: dict[Rule, list[Count]]
     rescored: list[FurtherVotes] = Field(default_factory=list)
     contributions: dict[str, Count]
-    first_broken: dict[Rule, list[Choice]] = Field(default_factory=dict)
+    first_broken: dict[Rule, list[Climb]] = Field(default_factory=dict)
     last_fall: dict[Rule, list[Share]] = Field(default_factory=dict)
+    queries: list[Choice] = Field(default_factory=list)
     notes: list[Note]
     image_forwards: Count
     image_backwards: Count

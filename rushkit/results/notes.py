@@ -19,6 +19,8 @@ NoteCode = Literal[
     "no-dlr",
     # All steps together cannot reach the surface of the ball.
     "short-steps",
+    # The versions found in a smaller ball were tried first.
+    "smaller-ball",
     # The images were resized, so radii refer to the resized pixels.
     "resized",
     # A loss that needs more classes than there are was replaced.

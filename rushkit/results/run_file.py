@@ -120,6 +120,7 @@ class Facts(Record):
         protocols: The protocols of an attack.
         save: Whether an attack keeps its images.
         transfer_to: Path of the other model that an attack queries about its images.
+        export: Path of the folder that an attack writes its images to as PNG files.
         steps, eot, queries, limit, samples: The options of an audit; None means the default.
         self_test: Whether an audit is the self-test.
         cases: The cases of a self-test by name; none means all.
@@ -146,6 +147,7 @@ class Facts(Record):
     protocols: list[ProtocolName] = Field(default_factory=list)
     save: bool | None = None
     transfer_to: str | None = None
+    export: str | None = None
     steps: Count | None = None
     eot: Count | None = None
     queries: Count | None = None

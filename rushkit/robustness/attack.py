@@ -6,38 +6,40 @@ stopped attack can resume where it was. Several ranks share the blocks between t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import cache, partial
+from pathlib import Path
 
+from rushkit.attacks.cascade.engine import SMALLER
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
 from rushkit.distributed import ranks
-from rushkit.errors import RushkitError, UsageError, shorten
+from rushkit.errors import UsageError, shorten
 from rushkit.files import plain_json
-from rushkit.noises import is_deterministic
+from rushkit.models.answers import answer_kind
 from rushkit.recipe.radius import ball_words
-from rushkit.recipe.schema import Attack, Recipe
-from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, FailedAttack, ProtocolName
+from rushkit.recipe.schema import Recipe
+from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, ProtocolName, TargetClass
 from rushkit.results.convergence import convergence_of
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule, rescored_of
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
 from rushkit.robustness.block import CLEAN, Block, attack_block
-from rushkit.robustness.deviations import PUBLISHED, settings_line
+from rushkit.robustness.deviations import settings_line
+from rushkit.robustness.export_images import export_images
 from rushkit.robustness.failures import Failures, is_of_attack
+from rushkit.robustness.jobs import Job, check_export, plan_jobs
 from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
-from rushkit.robustness.protocols import Plan, further_samples, plan_attack, protocol_votes
+from rushkit.robustness.protocols import further_samples, protocol_votes
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.robustness.transfer import Target, transfer_target, transferred
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partials
 from rushkit.run.speaker import Speaker
-from rushkit.setup.components import build_noise, data_name, size_note
+from rushkit.setup.components import data_name, size_note
 from rushkit.setup.model import load_classifier
 from rushkit.setup.resumable import ItemFailed, Made, SharedLog, resumable
 from rushkit.setup.start import machine_of_run, run_or_new
@@ -50,48 +52,6 @@ BLOCK = 64
 _SILENT = "gradient-not-finite", "logits-not-finite"
 
 
-class ChosenImages(NamedTuple):
-    """Which images of a data set an attack is given; see ``setup.components.load_split``."""
-
-    split: str
-    limit: int
-    skip: int
-
-
-@dataclass(frozen=True)
-class Job:
-    """One attack under one protocol against votes of m draws.
-
-    Attributes:
-        name: The name of its files in the run folder.
-        section: The attack's section of the recipe.
-        m: Number of draws in each vote.
-        plan: The attacks that the protocol runs.
-    """
-
-    name: str
-    section: Attack
-    m: int
-    plan: Plan
-
-    @property
-    def images(self) -> ChosenImages:
-        """The images that it attacks."""
-        return ChosenImages(self.section.split, self.section.limit, self.section.skip)
-
-    def failed(self, error: RushkitError) -> FailedAttack:
-        """Return the row of an attack that raised an error."""
-        return FailedAttack(
-            attack=self.section.type,
-            norm=self.section.norm,
-            eps=self.section.eps,
-            protocol=self.plan.label,
-            samples=self.m,
-            message=error.message,
-            hint=error.hint,
-        )
-
-
 def attack(
     recipe: Recipe,
     source: Checkpoint,
@@ -99,6 +59,7 @@ def attack(
     protocols: Sequence[ProtocolName] = ("paper", "strict"),
     save: bool = False,
     transfer: Checkpoint | None = None,
+    export: Path | None = None,
 ) -> Attacks:
     """Attack a fine-tuned model with every ``[[attack]]`` of the recipe, for each m and protocol.
 
@@ -118,6 +79,8 @@ def attack(
         protocols: Any of ``paper``, ``strict`` and ``published``; the last runs every ``[[published]]`` of the recipe.
         save: Whether to keep the adversarial images in the run's folder ``adversarial``.
         transfer: Another fine-tuned checkpoint, which is queried about the same images under its own noise.
+        export: The folder that original and attacked images are written to as PNG files, a folder for each job; the
+            attacks must be ``eight_bit``.
 
     Returns:
         The contents of results.json: ``attacks`` has one row for each attack, protocol and m, with the outcome of
@@ -133,19 +96,26 @@ def attack(
         target = None
         if transfer is not None:
             target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
-        jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random)
+        answers = answer_kind(classifier.network)
+        jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random, answers)
+        if export is not None:
+            check_export(jobs)
         # All ranks must load the splits in the same order.
         subjects = {
             images: Subject.of(recipe, classifier, machine, split=images.split, limit=images.limit, skip=images.skip)
             for images in dict.fromkeys(job.images for job in jobs)
         }
+        # Larger balls start from the versions found in smaller ones.
+        started_from = {job.smaller for job in jobs}
         rows: list[AttackRow] = []
         failures = Failures(run)
         for job in jobs:
             if failures.known(job.name):
                 continue
-            subject = subjects[job.images]
-            saved = SavedImages(run, job.name) if save or target else None
+            if failures.known(job.smaller):
+                job = job.alone()
+            subject = _attacked_images(subjects[job.images], job)
+            saved = SavedImages(run, job.name) if save or target or export or job.name in started_from else None
             try:
                 row = run_job(job, recipe, subject, run, saved)
             except ItemFailed as failure:
@@ -155,6 +125,8 @@ def attack(
                 continue
             if saved is not None:
                 row = with_saved_images(row, job, recipe, subject, run, saved, target)
+            if saved is not None and export is not None and run.writes:
+                write_images(export / job.name, subject, saved)
             rows.append(row)
         if not rows:
             failures.raise_first()
@@ -163,20 +135,15 @@ def attack(
             source=str(source.path),
             data=data_name(recipe),
             noise=recipe.noise,
-            attacks=rows,
+            attacks=[row for row in rows if row.target is None],
+            targeted=[row for row in rows if row.target is not None],
             failed=failures.rows,
         )
         return run.write_results(results)
 
 
-def plan_jobs(
-    recipe: Recipe,
-    classes: Sequence[str],
-    protocols: Sequence[ProtocolName],
-    image_size: int | None = None,
-    random: bool = False,
-) -> list[Job]:
-    """Return one job for each attack of the recipe, m and protocol.
+def _attacked_images(subject: Subject, job: Job) -> Subject:
+    """Return the subject with the images that a job attacks: those that are not of its target's class.
 
     Args:
         recipe: The sections noise and attack are used.
@@ -186,64 +153,17 @@ def plan_jobs(
         random: Whether the model is random by itself, so that draws differ without noise too.
 
     Raises:
-        UsageError: an attack, norm or option does not fit, there are too few classes, or the recipe has no published
-            attack and one is asked for; all such attacks are named.
+        UsageError: every one of them is of the target's class.
     """
-    jobs: list[Job] = []
-    problems: dict[str, RushkitError] = {}
-    # Without noise, and with a model that draws nothing, the classifier is the same for every m.
-    deterministic = is_deterministic(build_noise(recipe)) and not random
-    asked = list(_asked(recipe, protocols))
-    for where, section, under in asked:
-        if section.effort > 1 and under == ["paper"]:
-            problems[where] = UsageError(
-                f"effort {section.effort} is a budget of the protocol strict, which does not run here",
-                "choose --protocol strict or both, or leave --effort out",
-            )
-            continue
-        for m in [1] if deterministic else sorted(set(section.samples)):
-            for protocol in under:
-                try:
-                    plan = plan_attack(
-                        section, protocol, m, len(classes), recipe.system.seed, deterministic, image_size
-                    )
-                except RushkitError as error:
-                    problems.setdefault(where, error)
-                    continue
-                number, ball = where.partition(".")[2], f"{section.norm}-{section.eps:.6g}"
-                name = f"{number}-{section.type}-{ball}-{plan.label}-m{m}".replace("/", "_")
-                jobs.append(Job(name, section, m, plan))
-    if len(asked) == 1 and problems:
-        raise next(iter(problems.values()))
-    if problems:
-        types = {where: section.type for where, section, _ in asked}
-        sentences = [f"{where} ({types[where]}): {problem.message}" for where, problem in problems.items()]
-        hints = dict.fromkeys(problem.hint for problem in problems.values() if problem.hint)
+    if job.plan.target is None:
+        return subject
+    places = (subject.labels != job.plan.target).nonzero().squeeze(1)
+    if not len(places):
         raise UsageError(
-            f"{len(sentences)} of {len(asked)} attacks cannot run: {'; '.join(sentences)}", "; ".join(hints)
+            f"all {len(subject)} images are of the class {shorten(job.section.target)!r} that --target names",
+            "choose another class, or more images",
         )
-    return jobs
-
-
-def _asked(recipe: Recipe, protocols: Sequence[ProtocolName]) -> Iterator[tuple[str, Attack, list[ProtocolName]]]:
-    """Yield each attack of the recipe that is to run: its place, such as ``"attack.0"``, and its protocols.
-
-    Raises:
-        UsageError: a published attack is asked for, and the recipe has none.
-    """
-    ours: list[ProtocolName] = [protocol for protocol in protocols if protocol != PUBLISHED]
-    if ours:
-        for number, section in enumerate(recipe.attack):
-            yield f"attack.{number}", section, ours
-    if PUBLISHED not in protocols:
-        return
-    if not recipe.published:
-        raise UsageError(
-            f"the recipe {shorten(recipe.name)!r} has no published attack to run",
-            "the figures that its method was published with need a table [[published]] with the keys of [[attack]]",
-        )
-    for number, section in enumerate(recipe.published):
-        yield f"published.{number}", section, [PUBLISHED]
+    return subject.take(places)
 
 
 def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedImages | None = None) -> AttackRow:
@@ -259,9 +179,9 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
     """
     section, plan = job.section, job.plan
     fingerprint = _fingerprint(job, recipe, subject).to_table()
-    check = partial(
-        check_attack, labels=subject.labels.tolist(), candidates=len(plan.candidates), rounds=len(plan.rounds)
-    )
+    candidates = len(plan.candidates) + (plan.smaller is not None)
+    check = partial(check_attack, labels=subject.labels.tolist(), candidates=candidates, rounds=len(plan.rounds))
+    versions = cache(SavedImages(run, job.smaller).images) if job.smaller else None
     expected = expected_passes(plan, section, job.m)
     if run.writes:
         check_version(run.subfolder("counts") / f"{job.name}.jsonl", fingerprint)
@@ -280,7 +200,9 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
 
     def make(start: int) -> Made:
         rows = slice(start, start + BLOCK)
-        block = Block(start, *subject.batch(rows), subject.indices[rows])
+        x, y = subject.batch(rows)
+        smaller = None if versions is None else versions()["images"][rows].to(x.device)
+        block = Block(start, x, y, subject.indices[rows], smaller)
         g, pace = subject.attacked(job.m), Pace(lambda pace: work.stand(partial(meter.show, pace)))
         pace.watch(g)
         with work.stopping():
@@ -329,6 +251,14 @@ def with_saved_images(
     return row.with_changes(transfer=transfer)
 
 
+def write_images(folder: Path, subject: Subject, saved: SavedImages) -> None:
+    """Write the images of a job and its attacked versions as PNG files, named by their indices in the split."""
+    images = saved.images()["images"]
+    for start in range(0, len(images), BLOCK):
+        rows = slice(start, start + BLOCK)
+        export_images(folder, subject.batch(rows)[0], images[rows], subject.indices[rows])
+
+
 def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], stated: list[Note]) -> AttackRow:
     plan, outcomes = job.plan, attack_outcomes(blocks, subject.indices.tolist())
     notes = merged([*stated, *(note for block in blocks for note in block.notes)])
@@ -336,11 +266,19 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         Candidate(label=candidate.label, options=plain_json(candidate.options, candidate.label))  # type: ignore[arg-type]
         for candidate in plan.candidates
     ]
+    target = None
+    if plan.smaller is not None:
+        candidates.append(Candidate(label=SMALLER, options={"eps": plan.smaller}))
+    if plan.target is not None:
+        target = TargetClass(index=plan.target, name=subject.classifier.classes[plan.target])
     return AttackRow(
         split=subject.split.name,
         attack=job.section.type,
         norm=job.section.norm,
         eps=job.section.eps,
+        target=target,
+        eight_bit=job.section.eight_bit,
+        smaller=plan.smaller,
         protocol=plan.label,
         version=VERSIONS[plan.label],
         effort=plan.effort,
@@ -408,6 +346,9 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
         plan=plan,
         norm=job.section.norm,
         eps=job.section.eps,
+        target=job.plan.target,
+        eight_bit=job.section.eight_bit,
+        smaller=job.smaller,
         version=VERSIONS[job.plan.label],
         effort=job.plan.effort,
         search_precision=subject.machine.search_precision,
@@ -429,14 +370,20 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     if plan.rounds:
         protocol = f"{plan.label} (version {VERSIONS[plan.label]}, effort {plan.effort})"
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
+    ball = ball_words(section.norm, section.eps)
+    if plan.target is not None:
+        ball += f" to class {shorten(subject.classifier.classes[plan.target])!r}"
     speaker.say(
-        f"attack {section.type} {ball_words(section.norm, section.eps)}, protocol {protocol}, m = {job.m}: {labels}; "
+        f"attack {section.type} {ball}, protocol {protocol}, m = {job.m}: {labels}; "
         f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
         f"{subject.machine.in_attacks}"
     )
     if plan.deviations:
         speaker.say(f"note: {settings_line(plan.label, plan.deviations)}")
     notes = list(plan.notes)
+    if plan.smaller is not None:
+        text = f"the versions found at {ball_words(section.norm, plan.smaller)} are tried first"
+        notes.append(Note(code="smaller-ball", text=text, figures={"eps": plan.smaller}))
     if resized := size_note(split):
         notes.append(Note(code="resized", text=resized))
     if subject.machine.precision != subject.machine.search_precision:

@@ -14,9 +14,11 @@ from rushkit.attacks.abilities import CreditsParts, Reports, Resumes
 from rushkit.attacks.autoattack import Progress
 from rushkit.attacks.best import BestByRule
 from rushkit.attacks.cascade.attack import Cascade
-from rushkit.attacks.cascade.engine import Engine
+from rushkit.attacks.cascade.engine import SMALLER, Engine
+from rushkit.attacks.grid import on_grid
 from rushkit.attacks.result import AttackNote, AttackResult, NothingFinite
 from rushkit.attacks.scoring import RULES, count_right, count_right_by_rule, newly_wrong
+from rushkit.attacks.targeted import towards
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
@@ -46,12 +48,14 @@ class Block:
         x: (N, C, H, W) float32 in [0, 1].
         y: (N,) int64.
         keys: (N,) int64, the index of each image in the whole split, which seeds the votes that score it.
+        smaller: (N, C, H, W) versions that were found in a smaller ball, the first to be tried; None: there are none.
     """
 
     start: int
     x: Tensor
     y: Tensor
     keys: Tensor
+    smaller: Tensor | None = None
 
 
 @dataclass
@@ -104,7 +108,8 @@ def attack_block(
     """Run the plan's attacks on a block, keep the most damaging version of each image, and score it by fresh votes.
 
     Under ``strict`` the clean image competes with the attacks' versions, and an image is attacked no further once its
-    vote is as good as lost.
+    vote is as good as lost. Towards a target an image is lost once the target wins its vote, and votes that do not
+    give the target count as right.
 
     Args:
         g: The model under its noise, with the m of the votes.
@@ -120,8 +125,9 @@ def attack_block(
     Returns:
         The line for the log, and the (N, C, H, W) images that do worst in a majority vote.
     """
-    with under_attack(g, block.x, seed) as victim:
-        work = _Work(victim, g, plan, section, block, seed, partial, pace or Pace())
+    attacked = g if plan.target is None else towards(g, plan.target)
+    with under_attack(attacked, block.x, seed) as victim:
+        work = _Work(victim, (g, attacked), plan, section, block, seed, partial, pace or Pace())
         work.search_all()
         work.score_all()
     search, costs = work.search, work.costs
@@ -140,6 +146,7 @@ def attack_block(
         contributions=costs.contributions,
         first_broken=work.first_broken,
         last_fall=work.last_fall,
+        queries=work.queries,
         notes=list(costs.notes),
         image_forwards=costs.image_forwards,
         image_backwards=costs.image_backwards,
@@ -154,7 +161,7 @@ class _Work:
     def __init__(
         self,
         victim: Victim,
-        g: SmoothedClassifier,
+        classifiers: tuple[SmoothedClassifier, SmoothedClassifier],
         plan: Plan,
         section: Attack,
         block: Block,
@@ -162,22 +169,37 @@ class _Work:
         partial: Partial | None,
         pace: Pace,
     ) -> None:
-        self._victim, self._g, self._plan, self._section, self._block = victim, g, plan, section, block
+        """Begin on a block; the classifiers are the one that scores, and the one that is attacked."""
+        self._victim, self._plan, self._section, self._block = victim, plan, section, block
+        (self._g, self._attacked), g = classifiers, classifiers[0]
+        # Towards a target the classes are two: 0 is any other.
+        self._y = block.y if plan.target is None else torch.zeros_like(block.y)
         self._seed, self._partial, self._pace = seed, partial, pace
         self._started = self._stored = time.perf_counter()
         self._suite: Progress | None = None
         self._engine: Engine | None = None
         # The state of a cascade that an earlier session began.
         self._begun: tuple[dict[str, Any], dict[str, Tensor]] | None = None
-        self.search = BestByRule(victim, block.x, block.y, derived_seed(seed, "selection"))
+        self.search = self._new_search()
         self.costs = Costs()
         self.first_broken: dict[Rule, list[int]] = {}
         self.last_fall: dict[Rule, list[float]] = {}
+        self.queries: list[int] = []
         # By the number of draws of a vote, first the m of the attack: the right votes of the images that are scored.
         self.scored = {
             m: FurtherVotes(samples=m, right={rule: [] for rule in RULES}, clean_right={rule: [] for rule in RULES})
             for m in (g.samples, *further_samples(section, g.samples, plan))
         }
+
+    def _new_search(self) -> BestByRule:
+        section, seed = self._section, derived_seed(self._seed, "selection")
+        if not section.eight_bit:
+            return BestByRule(self._victim, self._block.x, self._y, seed)
+
+        def place(x: Tensor, x_adv: Tensor) -> Tensor:
+            return on_grid(x, x_adv, section.norm, section.eps)
+
+        return BestByRule(self._victim, self._block.x, self._y, seed, place)
 
     def seconds(self) -> float:
         return self.costs.seconds + time.perf_counter() - self._started
@@ -225,12 +247,15 @@ class _Work:
             for start in range(self._scored_images, len(block.x), _SCORED_AT_ONCE):
                 rows = slice(start, start + _SCORED_AT_ONCE)
                 versions = {rule: kept.x_adv[rows] for rule, kept in self.search.best.items()}
-                x, y, keys = block.x[rows], block.y[rows], block.keys[rows]
+                x, keys = block.x[rows], block.keys[rows]
+                target = self._plan.target
+                y = block.y[rows] if target is None else torch.full_like(block.y[rows], target)
                 counted = {}
                 for m in self.scored:
                     g = self._g if m == self._g.samples else self._g.with_samples(m)
                     right = count_right_by_rule(g, versions, y, votes, seed, keys)
-                    counted[m] = right, count_right(g, x, y, votes, seed, keys, "clean")
+                    clean = count_right(g, x, y, votes, seed, keys, "clean")
+                    counted[m] = (right, clean) if target is None else (_others(right, votes), _others(clean, votes))
                 for m, (right, clean_right) in counted.items():
                     for rule in RULES:
                         self.scored[m].right[rule].extend(right[rule])
@@ -244,6 +269,10 @@ class _Work:
         self.search.begin()
         self.costs.image_forwards += self._victim.image_forwards - before
         self.costs.credit(CLEAN, int(self.search.broken.sum()))
+        rows = self.search.open()
+        if self._block.smaller is not None and len(rows):
+            number = len(self._plan.candidates)
+            self.costs.credit(SMALLER, self._offer(number, rows, self._block.smaller[rows]))
 
     def _offer(self, number: int, rows: Tensor, x_adv: Tensor) -> int:
         before = self._victim.image_forwards
@@ -254,7 +283,7 @@ class _Work:
     def _cascade(self, attacker: Cascade) -> None:
         """Run a cascade step by step; when it is stopped, store what all finished steps have found."""
         block = self._block
-        engine = self._engine = attacker.on(self._victim, self.search, block.x, block.y)
+        engine = self._engine = attacker.on(self._victim, self.search, block.x, self._y, block.smaller)
         if self._begun is not None:
             engine.restore(*self._begun)
         try:
@@ -280,14 +309,14 @@ class _Work:
 
     def _run(self, attacker: Any, rows: Tensor) -> tuple[Tensor, dict[str, int] | None]:
         """Attack the images in these rows; for a suite, also count the images that each part was the first to break."""
-        g, plan = self._g, self._plan
+        g, plan = self._attacked, self._plan
         model: Any = g
         if plan.panel:
             # With a panel, one pass of the model covers all draws of the panel.
             g = g.with_samples(plan.gradient_samples)
             model = OnePanel(g, derived_seed(self._seed, "panel"))
         before = g.image_forwards
-        x, y = self._block.x[rows], self._block.y[rows]
+        x, y = self._block.x[rows], self._y[rows]
         try:
             if isinstance(attacker, Resumes):
                 result = attacker.run_from(self._suite, model, x, y, self._after_part)
@@ -303,6 +332,9 @@ class _Work:
         passes = plan.gradient_samples if plan.panel else 1
         self.costs.image_forwards += result.image_forwards * passes
         self.costs.image_backwards += result.image_backwards * passes
+        if result.queries is not None and len(plan.candidates) == 1:
+            # What was not attacked was wrong before.
+            self.queries = torch.zeros_like(self._y).index_copy(0, rows, result.queries).tolist()
         for note in result.notes:
             self.costs.note(note, self._block.keys[rows.to(self._block.keys.device)])
         return result.x_adv, self._by_part(result, rows)
@@ -357,6 +389,7 @@ class _Work:
         found: dict[str, JSON] = {
             name: {str(rule): list(column) for rule, column in table.items()} for name, table in tables.items()
         }
+        found["queries"] = list(self.queries)
         scored: list[JSON] = [votes.to_table() for votes in self.scored.values()]
         meta: dict[str, JSON] = {"books": books, "suite": suite, "cascade": cascade, "scored": scored, **found}
         self._partial.save(self._block.start, tensors, meta)
@@ -372,6 +405,7 @@ class _Work:
             self._begun = cascade, tensors
         books = stored.meta["books"]
         self.first_broken, self.last_fall = stored.meta["first_broken"], stored.meta["last_fall"]
+        self.queries = stored.meta["queries"]
         self.scored = {votes["samples"]: FurtherVotes(**votes) for votes in stored.meta["scored"]}
         self.costs = Costs(**{**books, "notes": [Note(**note) for note in books["notes"]]})
         if suite is not None:
@@ -381,3 +415,8 @@ class _Work:
             }
             self._suite = Progress.restored(**suite, tensors=of_suite)
         return True
+
+
+def _others(counts: Mapping[Rule, list[int]], votes: int) -> dict[Rule, list[int]]:
+    """Return how many of ``votes`` votes on each image gave another class than the one that was counted."""
+    return {rule: [votes - count for count in of_images] for rule, of_images in counts.items()}

@@ -36,9 +36,11 @@ def check_attack(
         _check_right(record, subject["worst by"], len(rows), subject["votes"])
         _check_rescored(record.get("rescored", []), subject, len(rows))
         for numbers in record.get("first_broken", {}).values():
-            integers(numbers, (len(rows),), -1, rounds, "a round")
+            integers(numbers, (len(rows),), -2, rounds, "a round")
         for falls in record.get("last_fall", {}).values():
             _check_shares(falls, len(rows))
+        if "queries" in record:
+            integers(record["queries"], (len(rows),), -1, None, "a number of queries")
         _check_notes(record["notes"])
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")

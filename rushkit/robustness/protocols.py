@@ -8,7 +8,7 @@ has no settings: it runs the attacks that a method was published with, exactly a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from inspect import signature
 from typing import Any, Literal
 
@@ -94,6 +94,8 @@ class Plan:
         most_passes: Passes that the search takes for an image at most, forward and backward, each draw counted; None if
             that is not known.
         likely_passes: The same where images leave as usual.
+        target: Index of the class that the images are to be taken for; None: any but their own.
+        smaller: Radius of the smaller ball whose versions are tried first, pixel units; None: there is none.
     """
 
     protocol: ProtocolName
@@ -110,6 +112,8 @@ class Plan:
     thresholds: Mapping[str, float] = field(default_factory=dict)
     most_passes: int | None = None
     likely_passes: int | None = None
+    target: int | None = None
+    smaller: float | None = None
 
     @property
     def label(self) -> Protocol:
@@ -140,6 +144,29 @@ def plan_attack(
     Raises:
         UsageError: the attack, its norm or an option does not exist or fit, or there are too few classes.
     """
+    if protocol == PUBLISHED and (section.target or section.eight_bit):
+        raise UsageError(
+            "a published attack runs as it is written: without a target, and on any pixels",
+            "leave target and eight_bit out of [[published]]",
+        )
+    # Towards a target the classes are two: the target, and any other.
+    plan = _planned(section, protocol, samples, 2 if section.target else classes, seed, deterministic, image_size)
+    if section.eight_bit:
+        # Versions between the grey levels are left out, so it is another adversary than strict's.
+        own = Deviation(name="eight_bit", value=True, own=False, weaker=protocol == "strict")
+        plan = replace(plan, deviations=(*plan.deviations, own))
+    return plan
+
+
+def _planned(
+    section: Attack,
+    protocol: ProtocolName,
+    samples: int,
+    classes: int,
+    seed: int,
+    deterministic: bool,
+    image_size: int | None,
+) -> Plan:
     strict = protocol == "strict"
     factory = registries.attacks.get(section.type)
     samples = 1 if deterministic else samples
@@ -172,7 +199,7 @@ def plan_attack(
     targeted = bool(section.options.get("targeted", False))
     fitting = [loss for loss in losses if classes >= classes_needed(loss, targeted)]
     if len(fitting) < len(losses):
-        text = f"no DLR loss: {classes} classes are too few for it"
+        text = f"no DLR loss: {_few(section, classes)}"
         notes.append(Note(code="no-dlr", text=text, figures={"classes": classes}))
     notes += _short_steps(section, factory, options)
     candidates = [
@@ -250,6 +277,11 @@ def _fitting(plan: Plan, section: Attack, classes: int, image_size: int | None) 
     return plan
 
 
+def _few(section: Attack, classes: int) -> str:
+    """Return why there is no DLR loss."""
+    return "a target has one rival, any other class" if section.target else f"{classes} classes are too few for it"
+
+
 def _version(section: Attack, factory: Any, deterministic: bool, own: Options) -> list[Note]:
     """Add the version of AutoAttack to the protocol's own options, and return a note if the section leaves it open."""
     if not (isinstance(factory, type) and issubclass(factory, AutoAttack)):
@@ -289,7 +321,7 @@ def _cascade(
     schedule = attacker.schedule(not deterministic, classes)
     notes: list[Note] = []
     if classes < classes_needed("dlr", targeted=False):
-        text = f"no DLR loss: {classes} classes are too few for it; the margin replaces it"
+        text = f"no DLR loss: {_few(section, classes)}; the margin replaces it"
         notes.append(Note(code="no-dlr", text=text, figures={"classes": classes}))
     panel = Panel.of(samples, not deterministic, seed)
     own = schedule_of(section.norm, not deterministic, classes, attacker.effort, rule)

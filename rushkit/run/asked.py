@@ -34,11 +34,13 @@ class AttackAsked(Asked):
         protocols: The protocols to run.
         save: Whether the adversarial images are kept.
         transfer_to: Path of a checkpoint that is queried about the same images.
+        export: Path of the folder that the images are written to as PNG files.
     """
 
     protocols: list[ProtocolName] = ["paper", "strict"]
     save: bool = False
     transfer_to: str | None = None
+    export: str | None = None
 
 
 class AuditAsked(Asked):

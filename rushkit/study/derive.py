@@ -168,7 +168,7 @@ def _components(recipe: Recipe) -> list[object]:
 
 def _check_attacks(recipe: Recipe, asked: AttackAsked) -> None:
     """Raise UsageError for an attack that cannot be made, where the data set is here to be asked for its classes."""
-    from rushkit.robustness.attack import plan_jobs
+    from rushkit.robustness.jobs import plan_jobs
     from rushkit.setup import components
 
     try:

@@ -17,7 +17,7 @@ from rushkit.errors import RushkitError
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.toml import Table
-from rushkit.robustness.attack import plan_jobs
+from rushkit.robustness.jobs import plan_jobs
 from rushkit.robustness.meter import expected_passes
 from rushkit.setup import components
 from rushkit.setup.networks import build_encoder

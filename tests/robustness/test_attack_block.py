@@ -48,8 +48,10 @@ class ScriptedSuite(Scripted):
         return SimpleNamespace(run_from=self.run)
 
 
-def outcome(x, image_forwards=0, image_backwards=0, notes=(), **more):
-    return SimpleNamespace(x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=notes, **more)
+def outcome(x, image_forwards=0, image_backwards=0, notes=(), queries=None, **more):
+    return SimpleNamespace(
+        x_adv=x, image_forwards=image_forwards, image_backwards=image_backwards, notes=notes, queries=queries, **more
+    )
 
 
 def attacked(run, *runs, start=0, partial=None, pace=None, protocol="strict", scripted=Scripted, **plan):

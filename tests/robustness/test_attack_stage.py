@@ -18,8 +18,9 @@ from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsErro
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Attack
 from rushkit.robustness import attack as attack_module
+from rushkit.robustness import jobs
 from rushkit.robustness import transfer as transfer_module
-from rushkit.robustness.attack import attack, plan_jobs
+from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
@@ -413,7 +414,7 @@ def test_resume_refuses_another_question(recipe, source, change):
     _, path = attacked(recipe(), model, protocols=["strict"])
     # A run resumes with its own recipe; its file is given the name that another radius would have.
     (old,) = (path / "counts").glob("*.jsonl")
-    (job,) = plan_jobs(other, tuple("0123456789"), ["strict"])
+    (job,) = jobs.plan_jobs(other, tuple("0123456789"), ["strict"])
     old.rename(old.with_name(f"{job.name}.jsonl"))
     with pytest.raises(RushkitError, match="is about something else"), Run.open(path, QUIET) as run:
         attack(other, model, run, ["strict"])

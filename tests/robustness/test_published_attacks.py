@@ -13,7 +13,8 @@ from rushkit.recipe.attack_flags import change_published
 from rushkit.recipe.find import available
 from rushkit.recipe.load import build_recipe, load_recipe, read_recipe, transfer_recipe
 from rushkit.recipe.schema import Attack
-from rushkit.robustness.attack import attack, plan_jobs
+from rushkit.robustness.attack import attack
+from rushkit.robustness.jobs import plan_jobs
 from rushkit.robustness.protocols import STRICT_SAMPLES, plan_attack
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.setup import components, networks

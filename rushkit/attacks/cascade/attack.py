@@ -91,10 +91,13 @@ class Cascade:
             )
             return checked(result, engine.useless)
 
-    def on(self, victim: Victim, best: BestByRule, x: Tensor, y: Tensor) -> Engine:
-        """Return the cascade on these images, before its first step; ``best`` keeps its versions."""
+    def on(self, victim: Victim, best: BestByRule, x: Tensor, y: Tensor, smaller: Tensor | None = None) -> Engine:
+        """Return the cascade on these images, before its first step; ``best`` keeps its versions.
+
+        ``smaller`` (N, C, H, W) are versions that were found in a smaller ball.
+        """
         schedule = self.schedule(victim.random, victim.num_classes)
-        return Engine(victim, best, x, y, schedule, Ball(self.norm, self.eps), self.seed)
+        return Engine(victim, best, x, y, schedule, Ball(self.norm, self.eps), self.seed, smaller)
 
     def schedule(self, random: bool, classes: int) -> Schedule:
         """Return the rounds for a model of so many classes whose draws differ, or not."""

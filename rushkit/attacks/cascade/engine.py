@@ -24,10 +24,12 @@ from rushkit.system import generator
 
 # After the draws of a climb have called for a race, they call for no other of this image for this share of the steps.
 _REST = 0.125
+# The name that versions from a smaller ball are credited under.
+SMALLER = "smaller ball"
 # In place of the number of the climb that broke an image.
-_NEVER, _CLEAN = -1, 0
-# The number under which the versions are kept: a plan has no other attack beside a cascade.
-_NUMBER = 0
+_NEVER, _CLEAN, _SMALLER = -1, 0, -2
+# The numbers under which the versions are kept: a plan has no other attack beside a cascade and what it starts from.
+_NUMBER, _NUMBER_SMALLER = 0, 1
 
 
 @dataclass
@@ -104,11 +106,12 @@ class Engine:
         schedule: The rounds.
         ball: The ball around each image.
         seed: Seeds the gradients and the starts.
+        smaller: (N, C, H, W) versions found in a smaller ball, which race before the first climb; None: there are none.
 
     Attributes:
         at: Its position and costs.
         first_broken: Rule to (N,) int64, the number of the climb that first broke an image; 0: it was wrong before;
-            -1: not broken.
+            -1: not broken; -2: a version from a smaller ball broke it.
         unusable: (N,) bool, images at which a gradient was NaN or infinite, which ended the climb that met it.
         flat: (N,) bool, images that have climbed, and whose gradient was zero at every step.
     """
@@ -122,9 +125,11 @@ class Engine:
         schedule: Schedule,
         ball: Ball,
         seed: int,
+        smaller: Tensor | None = None,
     ) -> None:
         self._victim, self.best, self._x, self._y = victim, best, x, y
         self.schedule, self._norm, self._eps, self._seed = schedule, ball.norm, ball.eps, seed
+        self._smaller = smaller
         self.at = Place()
         self.first_broken = {rule: torch.full_like(y, _NEVER) for rule in best.best}
         self.unusable, self._rising = torch.zeros_like(y, dtype=torch.bool), torch.zeros_like(y, dtype=torch.bool)
@@ -164,6 +169,9 @@ class Engine:
             self.best.begin()
             self.at.voted = True
             self._credit("clean", _CLEAN)
+            if self._smaller is not None and len(index := self.best.open()):
+                self.best.offer(_NUMBER_SMALLER, index, self._smaller[index])
+                self._credit(SMALLER, _SMALLER)
         elif self._group is not None:
             self._go_on(self._group)
         elif place := self._next_place():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rushkit.errors import shorten
 from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import (
@@ -26,6 +27,9 @@ from rushkit.rounding import percent
 
 # The column of settings that are not the protocol's own.
 SETTINGS = "not the protocol's own"
+
+# The numbers of queries after which the accuracy is shown.
+_QUERIES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
 
 # The name of a model and its attacks.
 Named = tuple[str, Sequence[MeasuredAttack]]
@@ -83,6 +87,45 @@ def contributions_table(rows: Sequence[MeasuredAttack]) -> Table:
         column("broken first by", _contributions, left=True),
     ]
     return build_table(rows, columns, "images that each attack was the first to break")
+
+
+def targeted_table(rows: Sequence[MeasuredAttack]) -> Table | None:
+    """Return how many images are taken for the class of a targeted attack; None if there was no such attack."""
+    if not rows:
+        return None
+    columns: list[Column[MeasuredAttack]] = [
+        column("attack", lambda row: row.record.attack, left=True),
+        column("ball", _ball, left=True),
+        column("to class", lambda row: shorten(row.record.target.name) if row.record.target else "", left=True),
+        column("m", lambda row: row.record.samples),
+        column("protocol", lambda row: protocol_words(row.record), left=True),
+        column("images", lambda row: row.record.images),
+        column("taken for it %", lambda row: percent(1 - row.majority.accuracy)),
+        column("[95%]", lambda row: f"[{percent(1 - row.majority.high)}, {percent(1 - row.majority.low)}]"),
+        column("clean %", lambda row: percent(1 - row.majority.clean_accuracy)),
+    ]
+    return build_table(rows, columns, "images of other classes that are taken for the class of the attack")
+
+
+def queries_table(rows: Sequence[MeasuredAttack]) -> Table | None:
+    """Return what attacks that count their queries leave after so many; None if there was no such attack."""
+    counted = [row for row in rows if row.record.outcomes.queries]
+    if not counted:
+        return None
+    most = max(max(row.record.outcomes.queries) for row in counted)
+    looks = [0, *(number for number in _QUERIES if number < most), *([most] if most > 0 else [])]
+    columns: list[Column[MeasuredAttack]] = [
+        column("attack", lambda row: row.record.attack, left=True),
+        column("ball", _ball, left=True),
+        column("m", lambda row: row.record.samples),
+        column("protocol", lambda row: row.record.protocol, left=True),
+        *(_queries_column(number) for number in looks),
+    ]
+    return build_table(counted, columns, "accuracy in % after so many queries of the model, as the attack saw it")
+
+
+def _queries_column(queries: int) -> Column[MeasuredAttack]:
+    return column(f"{queries}", lambda row: percent(row.record.outcomes.unbroken_after(queries)))
 
 
 class _Transferred(NamedTuple):

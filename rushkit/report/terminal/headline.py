@@ -227,6 +227,10 @@ def _attacked(results: Attacks) -> list[str]:
         if row.transfer is not None:
             asked, there = run_of_checkpoint(row.transfer.model), row.transfer.rules["majority"]
             lines.append(f"  the same images asked of {asked}: {accuracy_words(there)} %")
+    for row in results.targeted:
+        vote = row.rules["majority"]
+        taken = f"{percent(1 - vote.accuracy)} % taken for it, clean {percent(1 - vote.clean_accuracy)} %"
+        lines.append(f"{row.words()}: {taken}, n = {row.images}")
     return [*lines, *(row.words() for row in results.failed)]
 
 

@@ -14,7 +14,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack, Report
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
-from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words
+from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words, targeted_of
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1
 from rushkit.report.terminal.render import render_table
@@ -70,12 +70,17 @@ def evaluation_table(results: Evaluation) -> RenderableType:
 
 def attack_table(results: Attacks) -> RenderableType:
     """Return robust accuracy of each attack and m, the protocols side by side."""
-    rows = attacks_of("", results)
+    rows, towards = attacks_of("", results), targeted_of("", results)
     title = f"robust accuracy, {results.data}, noise {_noise(results)}, majority vote of m"
-    parts: list[RenderableType] = [
-        render_table(attacks.attacks_table([("", rows)]), title),
-        render_table(attacks.contributions_table(rows), left=True),
-    ]
+    parts: list[RenderableType] = []
+    if rows:
+        parts.append(render_table(attacks.attacks_table([("", rows)]), title))
+    if targets := attacks.targeted_table(towards):
+        parts.append(render_table(targets, left=True))
+    rows = [*rows, *towards]
+    parts.append(render_table(attacks.contributions_table(rows), left=True))
+    if asked_for := attacks.queries_table(rows):
+        parts.append(render_table(asked_for, left=True))
     moved = attacks.transfer_table([("", rows)])
     if moved is not None:
         asked = next(row.record.transfer.model for row in rows if row.record.transfer)

@@ -1,0 +1,172 @@
+"""Attacks at several radii, towards a class and on 8-bit pixels, as the stage runs them."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from rushkit import registries
+from rushkit.errors import UsageError
+from rushkit.recipe import toml
+from rushkit.recipe.attack_flags import change_attacks, radii_of
+from rushkit.results.attacks import Attacks
+from rushkit.robustness.attack import attack
+from rushkit.robustness.jobs import check_export, plan_jobs
+from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
+from rushkit.run.speaker import Speaker
+from rushkit.setup import components, networks
+from rushkit.setup.start import start_run
+
+QUIET = Speaker(-1, rank=0)
+SIDE = 8
+DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+class Flat(nn.Module):
+    """The pixels as features."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.num_features = 3 * size * size
+        self.register_buffer("gain", torch.ones(1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.gain * x.flatten(1)
+
+
+def flat_pixels(in_channels: int, image_size: int) -> nn.Module:
+    return Flat(image_size)
+
+
+@pytest.fixture(autouse=True)
+def flat_backbone(monkeypatch):
+    monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 5)
+    registries.backbones.register("flat-pixels")(flat_pixels)
+    yield
+    registries.backbones.unregister("flat-pixels", flat_pixels.__module__.partition(".")[0])
+
+
+@pytest.fixture
+def recipe(tiny):
+    """Linear classifiers of digits without noise, 12 images, blocks of 5."""
+
+    def make(*changes):
+        quick = ("data.limit=12", "backbone.name=flat-pixels", "noise.name=none", "attack.0.limit=0")
+        return tiny(*quick, "attack.0.samples=[1]", *changes)
+
+    return make
+
+
+@pytest.fixture
+def source(recipe, tmp_path):
+    """The checkpoint of a nearest-mean classifier, which is linear."""
+    chosen = recipe()
+    training = components.build_dataset(chosen).split("train")
+    x, y = components.to_float(training.images).flatten(1), training.labels
+    means = torch.stack([x[y == label].mean(0) for label in range(10)])
+    network = networks.build_network(chosen, components.build_objective(chosen, chosen.finetune), SIDE, 10)
+    with torch.no_grad():
+        network.head.weight.copy_(6.0 * means)
+        network.head.bias.copy_(-6.0 * means.square().sum(1) / 2)
+    meta = {"stage": "finetune", "recipe": toml.dumps(chosen.resolved()), "image_size": SIDE, "classes": list(DIGITS)}
+    save_checkpoint(tmp_path / "source.safetensors", network.tensors(), meta)
+    return load_checkpoint(tmp_path / "source.safetensors")
+
+
+def attacked(recipe, source, **options):
+    with start_run("attack", recipe, QUIET, parent=str(source.path)) as run:
+        return attack(recipe, source, run, **options), run.path
+
+
+def outcomes(row):
+    return row.outcomes.right["majority"]
+
+
+def test_several_radii_make_a_curve_that_never_rises(recipe, source):
+    chosen = change_attacks(recipe(), "pgd", eps=["0.2", "0.05", "0.1"])
+    assert [job.section.eps for job in plan_jobs(chosen, DIGITS, ["strict"])] == [0.05, 0.1, 0.2]
+    results, path = attacked(chosen, source, protocols=["strict"])
+    rows = results.attacks
+    assert [(row.eps, row.smaller, row.protocol) for row in rows] == [
+        (0.05, None, "strict"),
+        (0.1, 0.05, "strict"),
+        (0.2, 0.1, "strict"),
+    ]
+    for smaller, larger in pairwise(rows):
+        assert all(after <= before for before, after in zip(outcomes(smaller), outcomes(larger), strict=True))
+        # What a smaller ball broke costs no climb, and is credited to it.
+        broken_there = sum(count == 0 for count in outcomes(smaller))
+        assert larger.contributions["clean"] + larger.contributions["smaller ball"] == broken_there
+        assert larger.candidates[-1].label == "smaller ball"
+        assert larger.outcomes.first_broken["majority"].count(-2) == larger.contributions["smaller ball"]
+    assert any(note.code == "smaller-ball" for note in rows[1].notes)
+    assert Attacks.model_validate_json((path / "results.json").read_text()).attacks[2].smaller == 0.1
+
+
+def test_paper_attacks_at_each_radius_by_itself(recipe, source):
+    chosen = change_attacks(recipe("attack.0.steps=2"), "pgd", eps=["0.1", "0.05"])
+    jobs = plan_jobs(chosen, DIGITS, ["paper"])
+    assert [job.smaller for job in jobs] == ["", ""]
+
+
+@pytest.mark.parametrize(
+    "eps, words", [("8/255,8/255", "gives 8/255 twice"), ("8/255,16/510", "twice"), ("2/255,,4/255", "empty radius")]
+)
+def test_radii_are_given_once_each(recipe, eps, words):
+    with pytest.raises(UsageError, match=words):
+        change_attacks(recipe(), "pgd", eps=radii_of(eps))
+
+
+def test_a_targeted_attack_moves_every_image_of_another_class(recipe, source):
+    chosen = change_attacks(recipe(), "pgd", eps="0.15", target="3")
+    results, _ = attacked(chosen, source)
+    assert results.attacks == []
+    paper, strict = results.targeted
+    assert (paper.protocol, strict.protocol) == ("paper", "strict")
+    for row in (paper, strict):
+        assert (row.target.index, row.target.name) == (3, "three")
+        assert 3 not in row.outcomes.labels
+        assert row.words().startswith("pgd l-inf 0.15 to class 'three' ")
+    assert strict.rules["majority"].accuracy <= paper.rules["majority"].accuracy
+    # Leaving the own class is easier than reaching another one.
+    away, _ = attacked(change_attacks(recipe(), "pgd", eps="0.15"), source, protocols=["strict"])
+    left = dict(zip(away.attacks[0].outcomes.indices, outcomes(away.attacks[0]), strict=True))
+    for index, resisted in zip(strict.outcomes.indices, outcomes(strict), strict=True):
+        assert resisted == 1 or left[index] == 0
+    assert 0 < strict.rules["majority"].accuracy < 1
+
+
+def test_a_class_that_is_not_there_is_refused(recipe):
+    with pytest.raises(UsageError, match="has no class 'cat'"):
+        plan_jobs(change_attacks(recipe(), "pgd", target="cat"), DIGITS, ["strict"])
+
+
+def test_images_of_8_bits_survive_as_png(recipe, source, tmp_path):
+    chosen = change_attacks(recipe(), "pgd", eps="24/255", eight_bit=True)
+    results, path = attacked(chosen, source, export=tmp_path / "out", protocols=["strict"])
+    (row,) = results.attacks
+    assert row.eight_bit
+    assert row.protocol == "weaker"
+    assert [(one.name, one.value, one.weaker) for one in row.deviations] == [("eight_bit", True, True)]
+    saved = load_checkpoint(path / row.saved).tensors["images"]
+    (folder,) = (tmp_path / "out").iterdir()
+    files = sorted(folder.iterdir())
+    assert len(files) == 2 * row.images
+    for place, index in enumerate(row.outcomes.indices):
+        attacked_image = Image.open(folder / f"{index:06d}-attacked.png")
+        levels = torch.frombuffer(bytearray(attacked_image.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3)
+        assert torch.equal(components.to_float(levels.permute(2, 0, 1)), saved[place])
+        original = Image.open(folder / f"{index:06d}-original.png")
+        clean = torch.frombuffer(bytearray(original.tobytes()), dtype=torch.uint8).view(SIDE, SIDE, 3)
+        moved = (levels.int() - clean.int()).abs().amax()
+        assert int(moved) <= 24
+    assert row.rules["majority"].accuracy < row.rules["majority"].clean_accuracy
+
+
+def test_only_8_bit_pixels_are_exported(recipe):
+    with pytest.raises(UsageError, match="--export writes 8-bit pixels"):
+        check_export(plan_jobs(recipe(), DIGITS, ["strict"]))
