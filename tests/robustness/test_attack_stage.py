@@ -18,7 +18,6 @@ from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsErro
 from rushkit.recipe import toml
 from rushkit.recipe.schema import Attack
 from rushkit.robustness import attack as attack_module
-from rushkit.robustness import jobs
 from rushkit.robustness import transfer as transfer_module
 from rushkit.robustness.attack import attack
 from rushkit.robustness.protocols import plan_attack
@@ -414,7 +413,7 @@ def test_resume_refuses_another_question(recipe, source, change):
     _, path = attacked(recipe(), model, protocols=["strict"])
     # A run resumes with its own recipe; its file is given the name that another radius would have.
     (old,) = (path / "counts").glob("*.jsonl")
-    (job,) = jobs.plan_jobs(other, tuple("0123456789"), ["strict"])
+    (job,) = attack_module.plan_jobs(other, tuple("0123456789"), ["strict"])
     old.rename(old.with_name(f"{job.name}.jsonl"))
     with pytest.raises(RushkitError, match="is about something else"), Run.open(path, QUIET) as run:
         attack(other, model, run, ["strict"])
