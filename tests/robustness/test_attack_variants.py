@@ -68,7 +68,7 @@ def source(recipe, tmp_path):
     training = components.build_dataset(chosen).split("train")
     x, y = components.to_float(training.images).flatten(1), training.labels
     means = torch.stack([x[y == label].mean(0) for label in range(10)])
-    network = networks.build_network(chosen, components.build_objective(chosen, chosen.finetune), SIDE, 10)
+    network = networks.build_network(chosen, components.build_objective(chosen, chosen.finetune), (3, SIDE), 10)
     with torch.no_grad():
         network.head.weight.copy_(6.0 * means)
         network.head.bias.copy_(-6.0 * means.square().sum(1) / 2)
