@@ -50,6 +50,8 @@ datasets = Registry(
         "cifar100": "rushkit.data.cifar:cifar100",
         "digits": "rushkit.data.digits:digits",
         "folder": "rushkit.data.folder:folder",
+        "npz": "rushkit.data.npz_set:npz",
+        "parquet": "rushkit.data.parquet:parquet",
         "stl10": "rushkit.data.stl10:stl10",
     },
     known_plugins={

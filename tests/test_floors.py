@@ -174,7 +174,7 @@ def test_a_circle_is_seen():
 # Rooms with floors of their own, from the ground up: a module imports only from a row below its own.
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": (
-        {"components", "resumable"},
+        {"class_order", "components", "resumable"},
         {"networks"},
         {"given"},
         {"model", "resume", "start"},

@@ -10,6 +10,7 @@ from rushkit.results.intervals import accuracy_row
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
+from rushkit.setup.class_order import explained_by_permutation
 from rushkit.setup.outcomes import Outcomes, count_outcomes
 from rushkit.setup.start import run_or_new
 from rushkit.setup.subject import Subject
@@ -52,6 +53,9 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
                 outcomes = count_outcomes(g, split, m, recipe.system.seed, machine.device, progress, subject.indices)
                 predicted[str(m)] = {rule: outcomes.tally.predict(rule).tolist() for rule in settings.rules}
                 rows += [_row(m, rule, outcomes, subject.classifier.classes) for rule in settings.rules]
+        last = predicted[str(max(samples))][settings.rules[0]]
+        if order := explained_by_permutation(last, subject.labels, subject.classifier.classes):
+            run.speaker.warn(order.describe())
         results = Evaluation(
             recipe=recipe.name,
             source=str(source.path),

@@ -13,6 +13,7 @@ from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
 from rushkit.rounding import percent
 from rushkit.run.folder import Run
+from rushkit.setup.class_order import explained_by_permutation
 from rushkit.setup.components import data_name
 from rushkit.setup.outcomes import count_outcomes
 from rushkit.setup.subject import Subject
@@ -67,7 +68,12 @@ def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
     assert checkpoint is not None
     subject = Subject.open(recipe, checkpoint, split=recipe.evaluate.split, limit=images)
     g, split = replace(subject, noise=NoNoise()).smoothed(1), subject.split
-    row = accuracy_row(count_outcomes(g, split, 1, recipe.system.seed, subject.machine.device).right("majority"))
+    outcomes = count_outcomes(g, split, 1, recipe.system.seed, subject.machine.device)
+    row = accuracy_row(outcomes.right("majority"))
+    if order := explained_by_permutation(
+        outcomes.tally.predict("majority"), subject.labels, subject.classifier.classes
+    ):
+        run.speaker.warn(order.describe())
     chance = int(subject.labels.bincount().max()) / len(split)
     if row["low"] <= chance:
         run.speaker.warn(

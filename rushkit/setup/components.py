@@ -25,6 +25,9 @@ from rushkit.registry import factory_parameters
 from rushkit.system import memory_bytes
 from rushkit.views import CropFlip, Views
 
+# The data sets whose option `fit` says how an image that is not square becomes so.
+_WITH_FIT = ("folder", "npz", "parquet")
+
 
 def build_dataset(recipe: Recipe) -> Dataset:
     """Return the data set of the recipe, at the recipe's image size if its factory takes one."""
@@ -259,7 +262,7 @@ def image_form(recipe: Recipe, shape: tuple[int, int]) -> Form:
             f"the model takes images of {channels} channels, and image files have 1, 3 or 4",
             "rushkit.load(...) takes them as tensors",
         )
-    options = recipe.data.options if recipe.data.name == "folder" else {}
+    options = recipe.data.options if recipe.data.name in _WITH_FIT else {}
     return Form(size, channels, cast(Fit, options.get("fit", "crop")))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from rushkit.data import npz
+from rushkit.data import npz_file
 from rushkit.data.npz import read_npz
 from rushkit.errors import DataError, UsageError
 
@@ -139,7 +139,7 @@ def test_a_bomb_is_refused_before_it_goes_off(tmp_path, cache):
     path = tmp_path / "bomb.npz"
     black = np.zeros((20_000, 4, 4, 3), np.uint8)
     zipped(path, {"image.npy": array(black), "label.npy": array(np.zeros(20_000, int))}, zipfile.ZIP_DEFLATED)
-    assert black.nbytes > npz.MOST_EXPANSION * path.stat().st_size
+    assert black.nbytes > npz_file.MOST_EXPANSION * path.stat().st_size
     with pytest.raises(DataError, match=r"would unpack to .* more than 200 times its size"):
         read_npz(path, 4, CLASSES)
     assert not (cache / "data").exists()

@@ -263,6 +263,20 @@ def test_clean_accuracy_is_that_of_the_original_and_one_of_guessing_is_a_warning
     assert len(warnings) == 2
 
 
+@torch.no_grad()
+def test_a_model_that_knows_the_classes_in_another_order_is_said_to(make, theirs, warnings):
+    split = digits.digits("", image_size=16).split("test")
+    features = theirs.encoder(split.images.float() / 255)
+    centred = (features - features.mean(dim=0)).double()
+    # The fitted outputs are those of the class before.
+    fitted = torch.linalg.lstsq(centred, nn.functional.one_hot((split.labels - 1) % 10, 10).double()).solution
+    theirs.fc.weight.copy_(fitted.T)
+    theirs.fc.bias.copy_(-fitted.T.float() @ features.mean(dim=0))
+    make(theirs, "toy", check=360)
+    assert "it seems to know the classes in another order" in warnings[0]
+    assert "zero is answered with nine; one is answered with zero" in warnings[0]
+
+
 @pytest.mark.parametrize(("stated", "warned"), [(91.78, True), (0.9178, True), (2.5, False), (None, False)])
 def test_an_accuracy_that_the_file_claims_is_compared(make, theirs, tmp_path, warnings, stated, warned):
     path = tmp_path / "claimed.pt"
