@@ -32,7 +32,7 @@ from rushkit.data.parquet_files import (
 )
 from rushkit.data.picture import Fit, Form, ImageFault, Room, check_image_size, read_picture
 from rushkit.data.progress import reporting
-from rushkit.errors import DataError, first_few, showable
+from rushkit.errors import DataError, UsageError, first_few, showable
 from rushkit.paths import exists, expand, regular_stat
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def parquet(
     image_size: int = 0,
     channels: Literal[0, 1, 3, 4] = 0,
     fit: Fit = "crop",
-    image: str = "",
-    label: str = "",
+    columns: str | list[str] = "",
     holdout: float = 0.2,
     on_unreadable: Literal["stop", "skip"] = "stop",
 ) -> Parquet:
@@ -65,16 +64,20 @@ def parquet(
         channels: 1 (grey), 3 (RGB) or 4 (RGB and opacity); 0: 3.
         fit: How an image that is not square becomes so: ``crop`` keeps its centre, ``pad`` adds black bars, ``stretch``
             distorts it.
-        image: The column of images; empty: the only one.
-        label: The column of labels; empty: the only one.
+        columns: The column of images and that of labels, ``["image", "fine_label"]``; what is empty or not said is the
+            only one that can be meant.
         holdout: The share of each class that becomes ``test`` where no name of a file or a folder is that of a split;
             0 and 1 make all of them ``train`` and ``test``.
         on_unreadable: Whether an image that cannot be decoded stops the reading, or is left out, logged and counted.
 
     Raises:
-        UsageError: an image size below 0 or above ``MOST_SIDE``, a share outside [0, 1].
+        UsageError: an image size below 0 or above ``MOST_SIDE``, a share outside [0, 1], more than two columns.
     """
     form = Form(check_image_size(image_size, least=0), channels or 3, fit, resizes=image_size > 0)
+    asked = [columns] if isinstance(columns, str) else columns
+    if len(asked) > 2:
+        raise UsageError(f"data.columns names {len(asked)} columns", 'for example ["image", "label"]')
+    image, label = [*asked, "", ""][:2]
     place = expand(root) / expand(path) if path else None
     return Parquet(place, form, (image, label), check_holdout(holdout), on_unreadable == "skip")
 

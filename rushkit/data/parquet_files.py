@@ -27,6 +27,7 @@ MOST_FILES = 100_000
 MOST_METADATA = 2**24
 _IMAGE_NAMES = ("image", "images", "img", "picture", "pixels")
 _LABEL_NAMES = ("label", "labels", "target", "targets", "class", "y", "fine_label")
+_NAMES_THEM = """--set data.columns='["IMAGE", "LABEL"]' names the two columns"""
 NO_FILE = "--set data.path=... names a Parquet file, or a folder of some"
 
 
@@ -124,13 +125,13 @@ def columns_of(file: Path, image: str, label: str) -> Columns:
     if not picked:
         raise DataError(
             f"{file} has no column of encoded images; its columns are {listed}",
-            "an image column has bytes, or a struct with bytes; --set data.image=NAME names it",
+            f"such a column has bytes, or a struct with bytes; {_NAMES_THEM}",
         )
     labelled = _picked(file, "label", label, labels, list(everything), listed)
     if labelled and not (kinds.is_integer(everything[labelled]) or _is_text(everything[labelled], kinds)):
         raise DataError(
             f"{file}: the labels in {labelled!r} are {everything[labelled]}, not whole numbers or texts",
-            "--set data.label=NAME names another column",
+            _NAMES_THEM,
         )
     names = features.get(labelled, {}).get("names", [])
     is_list = isinstance(names, list) and all(isinstance(name, str) for name in names)
@@ -155,9 +156,7 @@ def label_values(file: Path, table: Any, column: str, rows: int) -> NDArray[Any]
     if len(values) != rows:
         raise DataError(f"{file} has {len(values)} labels for {rows} rows", "the file is damaged")
     if None in values:
-        raise DataError(
-            f"{file}: row {values.index(None)} has no label", "leave such rows out, or name another column of labels"
-        )
+        raise DataError(f"{file}: row {values.index(None)} has no label", f"leave such rows out; {_NAMES_THEM}")
     if values and isinstance(values[0], str):
         return np.array(values)
     return np.array(values, np.int64)
@@ -218,11 +217,11 @@ def _picked(file: Path, what: str, asked: str, fitting: list[str], everything: l
     """Return the column that is asked for, or the one that fits; "" where none does."""
     if asked:
         if asked not in everything:
-            raise DataError(f"{file} has no column {asked!r}; its columns are {listed}", f"--set data.{what}=NAME")
+            raise DataError(f"{file} has no column {asked!r}; its columns are {listed}", _NAMES_THEM)
         return asked
     if len(fitting) > 1:
         raise DataError(
             f"{file} has several columns that may be the {what}s: {first_few(fitting, 8)}",
-            f"--set data.{what}={fitting[0]} names one",
+            _NAMES_THEM,
         )
     return fitting[0] if fitting else ""

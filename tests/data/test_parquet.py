@@ -201,12 +201,17 @@ def test_what_is_no_data_set_gets_one_message(tmp_path, made, words):
 def test_columns_may_be_named(tmp_path):
     made = table(FILES[:5], fine=FIVE, other=arrow.array([{"bytes": b"x"}] * 5))
     path = write(tmp_path / "test.parquet", made)
-    dataset = create(path, image="image", label="fine")
+    dataset = create(path, columns=["image", "fine"])
     assert dataset.split("test").labels.tolist() == [0, 1, 2, 3, 4]
     with pytest.raises(DataError, match="has no column 'photo'; its columns are image"):
-        create(path, image="photo").split("test")
+        create(path, columns="photo").split("test")
     with pytest.raises(DataError, match="the labels in 'image' are struct"):
-        create(path, image="image", label="image").split("test")
+        create(path, columns=["image", "image"]).split("test")
+
+
+def test_more_than_two_columns_are_refused():
+    with pytest.raises(UsageError, match="names 3 columns"):
+        create(Path("a"), columns=["a", "b", "c"])
 
 
 def test_files_of_several_kinds_are_refused(hub):
