@@ -256,6 +256,8 @@ class Folder:
         images: Sequence[ImageFile] = listing.images
         stem = f"{self.name}-{name}-{decoder.form.size}-{place_of(listing.folder)}"
         shape, settings = decoder.form.shape, (decoder.form, self._skips)
+        if chosen is not None and not len(chosen):
+            return _Read(_none_of(shape), [], "")
         if chosen is not None:
             whole = find_cached(stem, fingerprint(images, *settings), shape)
             if whole is not None:
@@ -285,7 +287,7 @@ class Folder:
         if not self._skips:
             return _Read(images, [], words)
         # Each is decoded once to see whether it can be.
-        readable = images.digests(allow_faults=True).any(dim=1)
+        readable = images.digests(allow_faults=True).ne(0).any(dim=1)
         if not readable.any():
             raise _nothing_readable(top)
         return _Read(images.take(readable.nonzero().flatten()), (~readable).nonzero().flatten().tolist(), words)
@@ -341,6 +343,12 @@ def _gib(size: int) -> str:
 
 def _nothing_readable(top: Path) -> DataError:
     return DataError(f"{top} has no image that can be read", "`rushkit data check folder` lists what is wrong")
+
+
+def _none_of(shape: tuple[int, ...]) -> Tensor:
+    import torch
+
+    return torch.empty((0, *shape), dtype=torch.uint8)
 
 
 def _at(images: Sequence[ImageFile], chosen: Tensor) -> list[ImageFile]:
