@@ -126,6 +126,8 @@ def training_warnings(classifier: Classifier, noise: Noise) -> list[str]:
     """
     trained = classifier.recipe
     certified, theirs = noise_words(noise), noise_words(trained.noise)
+    if classifier.given:
+        return [f"how the model was trained is not known; it is certified under {certified}"]
     if classifier.imported:
         said = "imported for this noise" if trained.noise == noise else f"imported with noise {theirs}"
         return [f"the model was {said}, which nothing here can confirm, and is certified under {certified}"]

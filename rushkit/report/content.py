@@ -11,7 +11,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
 from rushkit.report.compare import certificate_notes, recipe_differences, significance
 from rushkit.report.curves import certified_points, training_curves
-from rushkit.report.families import ENCODER_VERB, Family, recipe_of_run, recipe_text
+from rushkit.report.families import ENCODER_VERB, Family, named_by, recipe_of_run, recipe_text
 from rushkit.report.figures import (
     SCHEMA,
     Comparison,
@@ -98,6 +98,7 @@ def _model(family: Family, name: str) -> Model:
         other=_other(family),
         runs=[_facts(run) for run in family.runs],
         recipe_text=recipe_text(family.model),
+        named_by=named_by(family.model),
     )
     return replace(
         model,
@@ -115,7 +116,8 @@ def _names(families: Sequence[Family]) -> list[str]:
 
 
 def _trained(run: RunInfo | None) -> RunInfo | None:
-    return run if run is not None and run.verb != IMPORT_VERB else None
+    foreign = run is None or run.verb == IMPORT_VERB or run.about.model is not None
+    return None if foreign else run
 
 
 def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None) -> dict[str, str]:
@@ -123,7 +125,10 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
     recipe = recipe_of_run(family.model)
     if recipe is None:
         return {}
-    about = {"backbone": recipe.backbone.name, "noise": noise_words(plain_noise(recipe.noise))}
+    noise = noise_words(plain_noise(recipe.noise))
+    if (given := family.model.about.model) is not None:
+        return {"code": given.in_words(), "noise": noise}
+    about = {"backbone": recipe.backbone.name, "noise": noise}
     foreign = next((run for run in (family.model, family.encoder) if run and not _trained(run)), None)
     if foreign is not None:
         about["imported"] = _origin(foreign)

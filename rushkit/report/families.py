@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 from rushkit.errors import RushkitError
 from rushkit.paths import read_text
+from rushkit.recipe import toml
 from rushkit.recipe.load import default_runs_dir, read_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results import Results
 from rushkit.results.base import StageResults
+from rushkit.results.run_file import GivenFacts
 from rushkit.run import lineage
 from rushkit.run.info import RunInfo
 from rushkit.run.names import RECIPE_FILE
-from rushkit.run.shipped import runs_around
+from rushkit.run.shipped import name_of, runs_around
 
 # The verbs whose runs hold a classifier, and the one that makes an encoder only.
 MODEL_VERBS = ("finetune",)
@@ -31,7 +33,8 @@ class Family:
     """A model and the runs around it.
 
     Attributes:
-        model: The run that made the classifier; that of the encoder, or any other, where there is no classifier.
+        model: The run that made the classifier; that of the encoder, or any other, where there is no classifier; the
+            first measurement of somebody's classifier.
         runs: All runs that belong to it, oldest first, the model's own included.
         notes: What a reader must know of the choice.
     """
@@ -75,6 +78,7 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     """Return the model that a run is about, with its parents and children.
 
     A run of an encoder, or a measurement of one, leads to the newest model on that encoder; a note names the others.
+    A measurement of somebody's classifier leads to all measurements of it; the first of them stands for the model.
     An encoder that learnt from a teacher brings the teacher's run, but neither the teacher's models nor what was
     measured of it.
 
@@ -84,6 +88,8 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     """
     runs = runs_around(run, default_runs_dir()) if runs is None else runs
     by_name = {one.path.name: one for one in runs if one.status != "broken"} | {run.path.name: run}
+    if run.about.model is not None:
+        return _of_given(run.about.model, by_name.values())
     parents = lineage.parents(list(by_name.values()))
     above = _above(run.path.name, parents)
     notes: list[str] = []
@@ -112,6 +118,36 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
         notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")
     members = sorted((by_name[name] for name in names), key=lambda member: (member.started, member.path.name))
     return Family(by_name[model], tuple(members), tuple(notes))
+
+
+def _of_given(model: GivenFacts, runs: Iterable[RunInfo]) -> Family:
+    """Return what was measured of somebody's classifier: the runs of the same code with the same weights."""
+    same = [run for run in runs if run.about.model is not None and run.about.model.hash == model.hash]
+    same.sort(key=lambda member: (member.started, member.path.name))
+    return Family(same[0], tuple(same))
+
+
+def named_by(run: RunInfo) -> list[str]:
+    """Return the words of a command line that name the model of a run, and the data of somebody's classifier."""
+    recipe = recipe_of_run(run)
+    if run.about.model is None or recipe is None or recipe.model is None:
+        return ["--from", name_of(run.path) or run.path.name]
+    model, data = recipe.model, recipe.data
+    path = data.options.get("path")
+    said = {
+        "--model": model.code,
+        "--weights": model.weights,
+        "--mean": ",".join(map(str, model.mean)),
+        "--std": ",".join(map(str, model.std)),
+        "--classes": ",".join(model.classes),
+        "--output": model.output,
+        "--answers": "" if model.answers == "logits" else model.answers,
+        "--input-size": str(data.image_size or ""),
+        "--data": path if isinstance(path, str) else data.name,
+    }
+    words = [word for flag, value in said.items() if value for word in (flag, value)]
+    arguments = [f"--model-arg={name}={toml.format_value(value)}" for name, value in model.arguments.items()]
+    return [*words, *arguments]
 
 
 def recipe_text(run: RunInfo) -> str:

@@ -374,6 +374,7 @@ class Model(Figures):
         stage: The verb of that run.
         classifies: Whether it is a classifier, and not an encoder alone.
         recipe: Name of its recipe.
+        named_by: The words of a command line that name it.
         about: A description in words.
         differences: Its differences from its method's setting.
         summary: Its results in sentences.
@@ -400,6 +401,7 @@ class Model(Figures):
     other: list[OtherResults]
     runs: list[RunFacts]
     recipe_text: str
+    named_by: list[str]
     notes: list[str] = field(default_factory=list)
     attack_notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)

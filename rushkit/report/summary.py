@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
@@ -20,7 +20,6 @@ from rushkit.results.attacks import Attacks
 from rushkit.results.certification import Certification, CertifiedRate
 from rushkit.results.words import Accuracy, low_words, noise_words, proved_words
 from rushkit.rounding import percent, percent_interval
-from rushkit.run.shipped import name_of
 
 
 def summary(model: Model) -> list[str]:
@@ -171,7 +170,6 @@ def _probed(model: Model) -> Iterator[str]:
 
 def _not_measured(model: Model) -> Iterator[str]:
     """Name what is left to measure of a classifier, with the commands for it."""
-    name = name_of(Path(model.run)) or PurePath(model.run).name
     certifies = model.about.get("noise") != "none"
     parts: tuple[tuple[object, str, str], ...] = (
         (model.accuracy, "accuracy without an attack", "evaluate"),
@@ -180,7 +178,7 @@ def _not_measured(model: Model) -> Iterator[str]:
         # Without noise there is none to be had.
         (model.certified or not certifies, "a certificate", "certify"),
     )
-    missing = [f"{what} ({shell_line('rushkit', verb, '--from', name)})" for rows, what, verb in parts if not rows]
+    missing = [f"{what} ({shell_line('rushkit', verb, *model.named_by)})" for rows, what, verb in parts if not rows]
     if missing:
         yield f"Not measured: {'; '.join(missing)}."
 

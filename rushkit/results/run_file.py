@@ -82,6 +82,15 @@ class GivenFacts(Record):
     hash: str = ""
     random: bool = False
 
+    def in_words(self) -> str:
+        """Return which code it is, and which weights: ``"defence.py:Net (1f2e3d4c5b6a), weights net.pt (aa..)"``."""
+        files = [
+            (self.code, self.sha256),
+            *([(f"weights {self.weights}", self.weights_sha256)] if self.weights else []),
+        ]
+        words = ", ".join(f"{name} ({digest[:12]})" if digest else name for name, digest in files)
+        return f"{words}; random by itself" if self.random else words
+
 
 class StudyJob(Record):
     """The job of a study that made a run.

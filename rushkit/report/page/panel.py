@@ -60,6 +60,8 @@ def panel(family: Family, name: str) -> Panel | None:
 
     Nothing is downloaded. The draws follow from the recipe's seed.
     """
+    if family.model.about.model is not None:
+        return Panel(f"No images of {name}: its model is code, and a report runs none.")
     if family.model.stage not in MODEL_VERBS:
         return None
     try:
