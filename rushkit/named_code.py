@@ -6,9 +6,10 @@ import ast
 import contextlib
 import hashlib
 import importlib
+import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +28,8 @@ from rushkit.paths import expand, is_file, read_file
 from rushkit.registrations import forgetting, line_of, python_file, run_file
 
 FLAG = "--model"
+# The flag as a variable of the environment: one name a line.
+VARIABLE = "RUSHKIT_MODEL"
 ONNX = "onnx:"
 # What is read of a file to show the names in it.
 _MOST_SOURCE = 1 << 22
@@ -73,14 +76,18 @@ _named: ContextVar[_Named | None] = ContextVar("named code", default=None)
 
 @contextlib.contextmanager
 def naming() -> Iterator[None]:
-    """Let code be named inside; what was run of it is forgotten at the end."""
-    named = _Named()
+    """Let code be named inside; what was run of it is forgotten at the end, and so is what was handed on."""
+    named, before = _Named(), os.environ.get(VARIABLE)
     token = _named.set(named)
     try:
         with forgetting(named.folders):
             yield
     finally:
         _named.reset(token)
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
 
 
 def name_code(text: str) -> Code:
@@ -99,10 +106,23 @@ def name_code(text: str) -> Code:
     return code
 
 
-def read_code(text: str) -> Code:
-    """Read what ``--model`` says; a path becomes absolute. Raises UsageError as ``name_code``."""
+def lying(path: str, beside: Path | None = None) -> Path:
+    """Return where a file lies: in the folder of the file that names it, or else in the working folder."""
+    named = expand(path)
+    if beside is not None and not named.is_absolute() and is_file(beside / named):
+        return beside / named
+    return named
+
+
+def read_code(text: str, beside: Path | None = None) -> Code:
+    """Read what ``--model`` says; a path becomes absolute. Raises UsageError as ``name_code``.
+
+    Args:
+        text: The text.
+        beside: The folder of the file that says it, where a relative path may start; None: the working folder alone.
+    """
     if text.startswith(ONNX):
-        path = expand(text.removeprefix(ONNX))
+        path = lying(text.removeprefix(ONNX), beside)
         if not is_file(path):
             raise UsageError(f"there is no file {path}", "a relative path starts in the working folder")
         return Code(str(path.resolve()), "", is_onnx=True)
@@ -120,8 +140,8 @@ def read_code(text: str) -> Code:
             f"{FLAG} {shorten(text)!r} is not FILE.py:NAME, MODULE:NAME or onnx:FILE",
             "for example --model defence.py:Net, --model timm.models:resnet50 or --model onnx:net.onnx",
         )
-    if place.endswith(".py") or "/" in place or "\\" in place:
-        return Code(str(python_file(place, FLAG)), name)
+    if place.endswith(".py") or "/" in place or "\\" in place or is_file(lying(place, beside)):
+        return Code(str(python_file(str(lying(place, beside)), FLAG)), name)
     if not all(part.isidentifier() for part in place.split(".")):
         raise UsageError(
             f"{FLAG} {shorten(text)!r} names neither a Python file nor a module",
@@ -137,7 +157,7 @@ def consented(code: str) -> Code:
         UsageError: the user named no such code.
     """
     named = _named.get()
-    codes = named.codes if named else []
+    codes = [*(named.codes if named else []), *_of_environment()]
     wanted = Code(*_split(code))
     for fits in (lambda each: str(each) == code, lambda each: each.key == wanted.key):
         if found := next(filter(fits, codes), None):
@@ -146,6 +166,15 @@ def consented(code: str) -> Code:
         f"the model is code, {shorten(wanted.key.removesuffix(':'))}, and only code that the command names is run",
         f"name it, if you trust it: {shell_line(FLAG, shorten(code, 300))}",
     )
+
+
+def hand_on(codes: Sequence[str]) -> None:
+    """Let the processes that this one starts run the code that the user named, too."""
+    os.environ[VARIABLE] = "\n".join(dict.fromkeys(str(read_code(code)) for code in codes))
+
+
+def _of_environment() -> list[Code]:
+    return [read_code(line) for line in os.environ.get(VARIABLE, "").splitlines() if line.strip()]
 
 
 def _split(code: str) -> tuple[str, str, bool]:
@@ -164,7 +193,7 @@ def run_code(code: Code) -> Any:
     """
     named = _named.get()
     assert named is not None, "outside of naming()"
-    assert code in named.codes, "not named"
+    assert code in named.codes or code in _of_environment(), "not named"
     if code.is_file:
         path = Path(code.place)
         named.folders.add(path.parent)

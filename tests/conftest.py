@@ -11,6 +11,7 @@ os.environ["ONEDNN_MAX_CPU_ISA"] = "AVX512_CORE"
 for _name in (
     "RUSHKIT_RUNS",
     "RUSHKIT_IMPORT",
+    "RUSHKIT_MODEL",
     "RUSHKIT_DEVICE",
     "RUSHKIT_PRECISION",
     "RUSHKIT_PLUGINS",

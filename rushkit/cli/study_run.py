@@ -13,10 +13,11 @@ from rushkit.cli.imports import take_imports
 from rushkit.cli.options import MOST, Output, RunsDir
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, first_few
+from rushkit.named_code import FLAG, consented, hand_on, name_code
 from rushkit.registrations import VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -51,6 +52,12 @@ class Options:
         list[str] | None,
         typer.Option("--only", metavar="ROW", help="This row and what it needs; may be given again."),
     ] = None
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            FLAG, metavar="FILE.py:NAME", help="Run this code, which rows of the study name; may be given again."
+        ),
+    ] = None
     reuse: Annotated[bool, typer.Option("--reuse", help="Take results that another version of rushkit made.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False
 
@@ -82,6 +89,7 @@ def command(
         output.result(_plain(plan, standing), _dry_run_words(plan, standing))
         return
     _hand_on_imports(context)
+    _hand_on_models(options.model or [], standing, plan)
     engine = _engine(options, asked)
     try:
         with watcher_for(plan, output.speaker(), len(standing)) as watcher:
@@ -106,6 +114,17 @@ def _hand_on_imports(context: typer.Context) -> None:
     files = take_imports(context.obj or [])[1]
     if files:
         os.environ[VARIABLE] = os.pathsep.join(os.path.abspath(file) for file in dict.fromkeys(files))  # noqa: PTH100
+
+
+def _hand_on_models(named: Sequence[str], standing: Mapping[str, Standing], plan: Plan) -> None:
+    """Let the workers run the code that ``--model`` names. Raises UsageError if jobs need other code."""
+    for code in named:
+        name_code(code)
+    left = [plan.jobs[job].job for job, state in standing.items() if state.state != "done"]
+    for code in dict.fromkeys(job.code for job in left if job.code):
+        consented(code)
+    if named:
+        hand_on(named)
 
 
 def _refuse_other_versions(standing: Mapping[str, Standing]) -> None:

@@ -147,6 +147,9 @@ class Estimator:
 
     def _a_pass(self, recipe: Recipe) -> float | None:
         """Return the seconds of a forward pass of an image through the recipe's encoder on its device."""
+        if recipe.model is not None:
+            # Planning runs no code of somebody's.
+            return None
         key = canonical([recipe.backbone.model_dump(), recipe.data.image_size, recipe.data.name])
         if key not in self._seconds:
             try:

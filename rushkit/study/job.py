@@ -64,6 +64,12 @@ class Job(Record):
         """The identity, 64 hexadecimal digits."""
         return hashlib.sha256(canonical(self.computed()).encode()).hexdigest()
 
+    @property
+    def code(self) -> str:
+        """The code of the classifier that it measures, as ``--model`` names it; "" for a model of rushkit's."""
+        model = self.recipe.get("model")
+        return str(model.get("code", "")) if isinstance(model, dict) else ""
+
     def computed(self) -> dict[str, JsonValue]:
         """Return what the identity is the hash of."""
         system = self.recipe.get("system")

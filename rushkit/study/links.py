@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rushkit.errors import did_you_mean, first_few, shorten
 from rushkit.study.job import Role, Stage
 from rushkit.study.load import Problems, Row, Study
-from rushkit.study.stages import FinetuneAsked, PretrainAsked, StageAsked
+from rushkit.study.stages import MEASURING, FinetuneAsked, PretrainAsked, StageAsked
 
 # Row and stage, by label.
 Place = tuple[str, str]
@@ -58,7 +58,10 @@ def _links(study: Study, row: Row, label: str, problems: Problems) -> Links | No
     before = _before(row, label, asked)
     if before is not None:
         return Links({**stages, "model": (row.asked.label, before)})
-    if row.asked.run is not None or row.asked.checkpoint is not None:
+    if row.asked.model is not None and asked.do not in MEASURING:
+        problems.add(key, f"{asked.do} takes a model that rushkit trained; code goes through {', '.join(MEASURING)}")
+        return None
+    if any(origin is not None for origin in (row.asked.run, row.asked.checkpoint, row.asked.model)):
         return Links(stages, outside=True)
     if isinstance(asked, FinetuneAsked) and row.asked.recipe is not None:
         # From random weights.
@@ -66,7 +69,7 @@ def _links(study: Study, row: Row, label: str, problems: Problems) -> Links | No
     problems.add(
         key,
         f"{asked.do} has no model: no stage of {' or '.join(asked.TAKES)} comes before it in the row "
-        f"{shorten(row.asked.label)!r}, which names neither run nor checkpoint",
+        f"{shorten(row.asked.label)!r}, which names no run, checkpoint or model",
     )
     return None
 

@@ -15,10 +15,11 @@ from rushkit.study.derive import Derived, Made, derive, file_changes, option_cha
 from rushkit.study.job import Job, Role
 from rushkit.study.links import Links, Place, link
 from rushkit.study.load import Problems, Row, Study, load_study
-from rushkit.study.outside import Outside, open_outside
+from rushkit.study.outside import Outside, open_code, open_outside
 from rushkit.study.places import Places
 from rushkit.study.plan import Cell, Plan, Planned
 from rushkit.study.schema import MOST_JOBS
+from rushkit.study.stages import dotted
 
 
 @dataclass(frozen=True)
@@ -74,12 +75,15 @@ def _outside(study: Study, runs: Path, problems: Problems) -> dict[str, Outside]
     """Return the runs and checkpoints from outside the study, by the label of their row."""
     opened = {}
     for label, row in study.rows.items():
-        kind = "run" if row.asked.run is not None else "checkpoint"
-        named = getattr(row.asked, kind)
-        if named is None:
+        kind = next((kind for kind in ("run", "checkpoint", "model") if getattr(row.asked, kind) is not None), None)
+        if kind is None:
             continue
         try:
-            opened[label] = open_outside(named, runs)
+            if row.asked.model is not None:
+                changes = dotted(study.asked.set) | dotted(row.asked.set)
+                opened[label] = open_code(label, row.asked.model, study.path.absolute().parent, changes)
+            else:
+                opened[label] = open_outside(getattr(row.asked, kind), runs)
         except RushkitError as error:
             problems.add_error(f"{row.key}.{kind}", error)
     return opened

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rushkit.errors import CheckpointError
+from rushkit.errors import CheckpointError, UsageError
+from rushkit.named_code import lying, read_code
+from rushkit.paths import read_file, reason
+from rushkit.recipe.load import build_recipe
+from rushkit.recipe.model_section import Model
+from rushkit.recipe.toml import Table
 from rushkit.study.derive import Made
+from rushkit.study.job import canonical
 from rushkit.study.stages import MODELS
+
+# What the identity of somebody's classifier begins with.
+CODE = "code:"
 
 
 @dataclass(frozen=True)
@@ -16,13 +27,62 @@ class Outside:
 
     Attributes:
         made: What its checkpoint says.
-        identity: ``sha256:`` and the hash of the checkpoint's tensors and metadata.
-        path: The checkpoint's file.
+        identity: ``sha256:`` and the hash of the checkpoint's tensors and metadata; of code as ``code_identity``.
+        path: The checkpoint's file; of code where it lies, as ``--model`` takes it.
     """
 
     made: Made
     identity: str
     path: Path
+
+
+def open_code(label: str, model: Model, folder: Path, changes: Table) -> Outside:
+    """Return the classifier of a row that is somebody's code, which is not run: its files are hashed.
+
+    Args:
+        label: The row's.
+        model: Its table ``model``.
+        folder: That of the study, where its paths start, or else in the working folder.
+        changes: The row's changes of a recipe by dotted key, which name the data.
+
+    Raises:
+        UsageError: a file is not there, or nothing names the data.
+    """
+    data = changes.get("data.name")
+    if not isinstance(data, str):
+        raise UsageError(
+            "a row with a model says what it is measured on", 'for example set = { "data.name" = "cifar10" }'
+        )
+    code = read_code(model.code, folder)
+    weights = model.weights and str(lying(model.weights, folder).absolute())
+    model = model.model_copy(update={"code": str(code), "weights": weights})
+    recipe = build_recipe(
+        {
+            "name": re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-").lower() or "model",
+            "data": {"name": data},
+            "noise": {"name": "none"},
+            "model": model.model_dump(),
+        }
+    )
+    return Outside(Made("finetune", recipe), code_identity(model), Path(str(code)))
+
+
+def code_identity(model: Model) -> str:
+    """Return ``code:`` and the hash of a classifier's files and settings, known without running it."""
+    code = read_code(model.code)
+    about = model.model_dump(exclude={"code", "weights"})
+    hashes = [_hash(path) for path in (code.place if code.is_file else "", model.weights)]
+    return f"{CODE}{hashlib.sha256(canonical([code.key, *hashes, about]).encode()).hexdigest()}"
+
+
+def _hash(path: str) -> str:
+    """Return the SHA-256 of a file; "" for no file. Raises UsageError if it cannot be read."""
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest() if path else ""
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {reason(error)}", "a relative path starts in the study's folder"
+        ) from error
 
 
 def open_outside(named: str, runs: Path) -> Outside:

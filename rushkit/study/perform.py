@@ -26,10 +26,12 @@ from rushkit.run.info import is_run, read_run_file
 from rushkit.run.names import RUN_FILE
 from rushkit.run.source import resolve_from
 from rushkit.run.speaker import Speaker
-from rushkit.setup.resume import Stopped, parent_if_any, reopen
+from rushkit.setup.given import given_model
+from rushkit.setup.resume import Stopped, measured_checkpoint, parent_if_any, reopen
 from rushkit.setup.start import start_run
 from rushkit.study.job import Job, Stage
 from rushkit.study.orders import ID_DIGITS, Order, is_done
+from rushkit.study.outside import code_identity
 from rushkit.study.places import Places
 from rushkit.study.stages import ASKED, ClusterAsked, ProbeAsked, StageAsked
 from rushkit.study.stages import AttackAsked as AttackStage
@@ -123,13 +125,12 @@ def _open(
         recipe, run = reopen(
             Stopped(job.stage, str(places.runs), str(folder)), [f"system.runs_dir={places.runs}"], speaker
         )
-        return recipe, run, parent_if_any(run)
+        return recipe, run, measured_checkpoint(recipe, run) if run.about.model else parent_if_any(run)
     _clear(folder)
-    model = _model(places, job, order, speaker)
     recipe = derive_recipe(_recipe(job), changes, system=_KEPT)
-    parent = None if model is None else str(model.path)
+    model = _code(recipe, job) if recipe.model else _model(places, job, order, speaker)
     asked: dict[str, JSON] = {**facts, "study": order.facts(job.id).to_table()}
-    return recipe, start_run(job.stage, recipe, speaker, parent, asked, folder), model
+    return recipe, start_run(job.stage, recipe, speaker, model, asked, folder), model
 
 
 def _recipe(job: Job) -> Recipe:
@@ -158,6 +159,17 @@ def _check_parents(places: Places, job: Job) -> None:
                 f"the {role} of this job is not there: job {parent[:16]} is not done",
                 "`rushkit study run` does the jobs of a study in their order",
             )
+
+
+def _code(recipe: Recipe, job: Job) -> Checkpoint:
+    """Return somebody's classifier, if the user named its code and it is the one that the study was planned with."""
+    assert recipe.model is not None
+    if code_identity(recipe.model) != job.parents.get("model"):
+        raise CheckpointError(
+            f"the model changed: {recipe.model.short} has other contents than the study was planned with",
+            "plan the study anew: a job's identity has its model in it",
+        )
+    return given_model(recipe)
 
 
 def _model(places: Places, job: Job, order: Order, speaker: Speaker) -> Checkpoint | None:

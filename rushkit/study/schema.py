@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator
 
 from rushkit.errors import first_few
+from rushkit.recipe.model_section import Model
 from rushkit.recipe.sections import Norm, Number, Option, Section
 from rushkit.study.stages import Changes, Label
 
 # Jobs of one study: more are a slip in the file.
 MOST_JOBS = 100_000
 # Where the models of a row come from; a row has one of them, or published figures alone.
-ORIGINS = ("recipe", "run", "checkpoint")
+ORIGINS = ("recipe", "run", "checkpoint", "model")
 
 Seed = Annotated[int, Field(ge=0)]
 Seeds = Annotated[list[Seed], Field(min_length=1)]
@@ -36,6 +37,9 @@ class RowAsked(Section):
     recipe: str | None = Field(default=None, description="the recipe that its first stage runs")
     run: str | None = Field(default=None, description="a run to start from instead: its id, the end of it, or a folder")
     checkpoint: str | None = Field(default=None, description="a checkpoint to start from instead")
+    model: Model | None = Field(
+        default=None, description="somebody's classifier instead, as `[model]` of a recipe; `set` says its data.name"
+    )
     set: Changes = Field(default={}, description="changes of the recipe in all stages of the row")
     seeds: Seeds | None = Field(default=None, description="instead of the study's")
     published: list[str] = Field(default=[], description="keys of published rows to print beside")

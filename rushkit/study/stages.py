@@ -21,6 +21,8 @@ from rushkit.study.job import Stage
 
 # The stages that make a model.
 MODELS: tuple[Stage, ...] = ("pretrain", "finetune")
+# Those that measure a classifier, whoever made it.
+MEASURING: tuple[Stage, ...] = ("evaluate", "attack", "certify", "audit")
 
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
@@ -45,6 +47,12 @@ def _check_changes(changes: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
+def _check_line(label: str) -> str:
+    if not label.isprintable():
+        raise ValueError("must be one line of printable characters")
+    return label
+
+
 def _check_label(label: str) -> str:
     if "/" in label:
         raise ValueError("must not have a '/' in it: ROW/STAGE names the stage of another row")
@@ -52,7 +60,7 @@ def _check_label(label: str) -> str:
 
 
 Changes = Annotated[dict[str, Option], AfterValidator(_check_changes)]
-Label = Annotated[str, Field(min_length=1, max_length=80)]
+Label = Annotated[str, Field(min_length=1, max_length=80), AfterValidator(_check_line)]
 Count = Annotated[int, Field(ge=1)]
 
 
