@@ -378,8 +378,7 @@ class Model(Figures):
         about: A description in words.
         differences: Its differences from its method's setting.
         summary: Its results in sentences.
-        notes: Notes that qualify all figures.
-        attack_notes: Notes that qualify the figures of its attacks.
+        notes, attack_notes: Notes that qualify all figures, and those of its attacks.
     """
 
     name: str
