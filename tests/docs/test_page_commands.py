@@ -90,7 +90,9 @@ def run(cli, command: Command, added: list[str]) -> str:
 
 
 def write_recipes(page: str) -> None:
-    for name, text in recipes(read(page)).items():
+    """The recipes of a page, and its Python files: blocks whose first line is a comment with the file's name."""
+    files = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", read(page), re.DOTALL))
+    for name, text in {**recipes(read(page)), **files}.items():
         Path(name).write_text(text, encoding="utf-8")
 
 
