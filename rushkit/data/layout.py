@@ -12,7 +12,7 @@ from typing import Literal
 
 from rushkit.data.progress import say_once
 from rushkit.data.scan import SUFFIXES, ImageFile, LeftOut, Scan, composed, describe_left_out, is_hidden, scan
-from rushkit.errors import DataError, first_few
+from rushkit.errors import DataError, first_few, shell_line
 from rushkit.paths import is_folder, reason
 from rushkit.rounding import percent
 
@@ -118,7 +118,7 @@ class Layout:
         if inner := next((name for name in names if _has_splits(path / name)), None):
             raise DataError(
                 f"{path} has neither train/ nor test/, but data sets such as {inner}/",
-                f"name one of them: --set data.path={inner}",
+                f"name one of them: {shell_line('--set', f'data.path={inner}')}",
             )
         contents = self._scan(path)
         if not contents.images:

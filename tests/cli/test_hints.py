@@ -27,6 +27,7 @@ _NAMES = {
     "choice",
     "condition",
     "device.type",
+    "form.size",
     "ids[0]",
     "image_size",
     "job.stage",
