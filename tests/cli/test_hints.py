@@ -28,6 +28,7 @@ _NAMES = {
     "condition",
     "device.type",
     "form.size",
+    "own",
     "ids[0]",
     "image_size",
     "job.stage",
