@@ -79,7 +79,7 @@ class OnDemand:
     def __init__(self, decoder: Decoder, files: Sequence[ImageFile], why: str) -> None:
         self._decoder, self._files, self.why = decoder, files, why
         # The images that were announced, by the bytes of their indices.
-        self._expected: tuple[bytes, list[Future[Picture | ImageFault]]] | None = None
+        self._expected: tuple[bytes, _Block] | None = None
 
     def __repr__(self) -> str:
         return f"OnDemand({str(self._decoder.top)!r}: {len(self)} images)"
@@ -112,17 +112,17 @@ class OnDemand:
             ImageFault: an image that cannot be decoded.
         """
         if isinstance(rows, int):
-            return self._decoded([self._files[rows]])[0]
+            return self._begin([self._files[rows]]).finish()[0]
         if isinstance(rows, slice):
-            return self._decoded(self._files[rows])
+            return self._begin(self._files[rows]).finish()
         expected, self._expected = self._expected, None
-        if expected is None or expected[0] != _key(rows):
-            return self._decoded([self._files[row] for row in rows.tolist()])
-        return self._stacked([future.result() for future in expected[1]])
+        if expected is not None and expected[0] == _key(rows):
+            return expected[1].finish()
+        return self._begin([self._files[row] for row in rows.tolist()]).finish()
 
     def expect(self, rows: Tensor) -> None:
         """Begin to decode the rows that will be asked for next, int64 (n,), while the caller goes on."""
-        self._expected = _key(rows), [workers().submit(self._decoder.decode, self._files[row]) for row in rows.tolist()]
+        self._expected = _key(rows), self._begin([self._files[row] for row in rows.tolist()])
 
     def take(self, rows: Tensor) -> OnDemand:
         """Return the images at int64 ``rows`` (n,), which stay in their files as well."""
@@ -153,18 +153,33 @@ class OnDemand:
 
         return cached(f"digests-{self._decoder.top.name}-{source}", source, (DIGEST_BYTES,), build).images
 
-    def _decoded(self, files: Sequence[ImageFile]) -> Tensor:
-        return self._stacked([found for _, found in self._decoder.all(files)])
-
-    def _stacked(self, found: Sequence[Picture | ImageFault]) -> Tensor:
+    def _begin(self, files: Sequence[ImageFile]) -> _Block:
         import torch
 
-        images = torch.empty((len(found), *self._decoder.form.shape), dtype=torch.uint8)
-        for row, picture in zip(images, found, strict=True):
-            if isinstance(picture, ImageFault):
-                raise picture
-            row.numpy()[:] = picture.pixels
-        return images
+        images = torch.empty((len(files), *self._decoder.form.shape), dtype=torch.uint8)
+
+        # Into its place at once: pictures that wait for each other leave holes in the memory when they are gone.
+        def fill(place: np.ndarray, file: ImageFile) -> None:
+            found = self._decoder.decode(file)
+            if isinstance(found, ImageFault):
+                raise found
+            place[:] = found.pixels
+
+        return _Block(images, [workers().submit(fill, *pair) for pair in zip(images.numpy(), files, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Images that are being decoded, uint8 (n, C, H, W), each by a thread."""
+
+    images: Tensor
+    done: list[Future[None]]
+
+    def finish(self) -> Tensor:
+        """Wait for all images, and return them. Raises ImageFault for the first that cannot be decoded."""
+        for future in self.done:
+            future.result()
+        return self.images
 
 
 def digest_of(pixels: np.ndarray) -> bytes:

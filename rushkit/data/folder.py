@@ -194,7 +194,8 @@ class Folder:
                 )
             else:
                 oblong += found.width != found.height
-        words = f"{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
+        part = f"split {name}, divided by a hash of the names: " if self._layout.parts[name].side else ""
+        words = f"{part}{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
         if oblong:
             words += f", {oblong} not square (fit = {self._form.fit})"
         omitted = [Check(str(listing.folder / path), "partial", f"left out: {why}") for path, why in listing.left_out]

@@ -42,8 +42,8 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
 
 @cache
 def say_once(text: str) -> None:
-    """Log a remark on a data set the first time that it is made in this process."""
-    logger.info("%s", showable(text))
+    """Log a remark on a data set, as a warning, the first time that it is made in this process."""
+    logger.warning("%s", showable(text))
 
 
 def _lines(title: str) -> Progress:

@@ -198,7 +198,7 @@ def test_what_is_announced_is_decoded_ahead_and_given(pets: Path, monkeypatch: p
     expected = split.images[rows]
     split.images.expect(rows)
     decoding.workers().submit(int).result()
-    monkeypatch.setattr(OnDemand, "_decoded", None)
+    monkeypatch.setattr(OnDemand, "_begin", None)
     assert torch.equal(split.images[rows], expected)
 
 
