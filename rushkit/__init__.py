@@ -23,6 +23,7 @@ _LAZY = {
     "backbones": "rushkit.models",
     "certificates": "rushkit.certificates",
     "certify": "rushkit.certification.certify:certify",
+    "classifier": "rushkit.setup.in_memory:classifier",
     "cluster": "rushkit.training.cluster:cluster",
     "datasets": "rushkit.data",
     "evaluate": "rushkit.evaluation.evaluate:evaluate",

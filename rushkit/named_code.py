@@ -28,6 +28,7 @@ from rushkit.paths import expand, is_file, read_file
 from rushkit.registrations import forgetting, line_of, python_file, run_file
 
 FLAG = "--model"
+FRONT = "--front"
 # The flag as a variable of the environment: one name a line.
 VARIABLE = "RUSHKIT_MODEL"
 ONNX = "onnx:"
@@ -90,16 +91,17 @@ def naming() -> Iterator[None]:
             os.environ[VARIABLE] = before
 
 
-def name_code(text: str) -> Code:
+def name_code(text: str, flag: str = FLAG) -> Code:
     """Take down that the user names this code, so that ``run_code`` runs it. Nothing is run yet.
 
     Args:
         text: ``"FILE.py:NAME"``, ``"MODULE:NAME"`` or ``"onnx:FILE"``.
+        flag: The flag that names it.
 
     Raises:
         UsageError: it is none of them, or there is no such file.
     """
-    code = read_code(text)
+    code = read_code(text, flag=flag)
     if (named := _named.get()) is None:
         raise RuntimeError("code is named outside of naming()")
     named.codes.append(code)
@@ -114,44 +116,52 @@ def lying(path: str, beside: Path | None = None) -> Path:
     return named
 
 
-def read_code(text: str, beside: Path | None = None) -> Code:
-    """Read what ``--model`` says; a path becomes absolute. Raises UsageError as ``name_code``.
+def read_code(text: str, beside: Path | None = None, flag: str = FLAG) -> Code:
+    """Read what ``--model`` or ``--front`` says; a path becomes absolute. Raises UsageError as ``name_code``.
 
     Args:
         text: The text.
         beside: The folder of the file that says it, where a relative path may start; None: the working folder alone.
+        flag: The flag that names it.
     """
-    if text.startswith(ONNX):
+    if text.startswith(ONNX) and flag == FLAG:
         path = lying(text.removeprefix(ONNX), beside)
         if not is_file(path):
             raise UsageError(f"there is no file {path}", "a relative path starts in the working folder")
         return Code(str(path.resolve()), "", is_onnx=True)
     place, colon, name = text.rpartition(":")
+    if text.endswith(".onnx") and flag == FLAG and is_file(expand(text)):
+        raise UsageError(f"{flag} {shorten(text)} is an ONNX file by its name", shell_line(flag, f"{ONNX}{text}"))
     if text.endswith(".py") and is_file(expand(text)):
         names = _names_in(expand(text))
         raise UsageError(
-            f"{FLAG} {shorten(text)} does not say which name in it is the model",
-            f"it defines {first_few(names, 8)}: {shell_line(FLAG, f'{text}:{names[0]}')}"
+            f"{flag} {shorten(text)} does not say which name in it is meant",
+            f"it defines {first_few(names, 8)}: {shell_line(flag, f'{text}:{names[0]}')}"
             if names
-            else f"for example {shell_line(FLAG, f'{text}:Net')}",
+            else f"for example {shell_line(flag, f'{text}:Net')}",
         )
     if not colon or not place or not all(part.isidentifier() for part in name.split(".")):
+        example = "--model defence.py:Net, --model timm.models:resnet50 or --model onnx:net.onnx"
         raise UsageError(
-            f"{FLAG} {shorten(text)!r} is not FILE.py:NAME, MODULE:NAME or onnx:FILE",
-            "for example --model defence.py:Net, --model timm.models:resnet50 or --model onnx:net.onnx",
+            f"{flag} {shorten(text)!r} is not FILE.py:NAME{', MODULE:NAME or onnx:FILE' * (flag == FLAG)}",
+            f"for example {example if flag == FLAG else '--front defence.py:jpeg'}",
         )
     if place.endswith(".py") or "/" in place or "\\" in place or is_file(lying(place, beside)):
-        return Code(str(python_file(str(lying(place, beside)), FLAG)), name)
+        return Code(str(python_file(str(lying(place, beside)), flag)), name)
     if not all(part.isidentifier() for part in place.split(".")):
         raise UsageError(
-            f"{FLAG} {shorten(text)!r} names neither a Python file nor a module",
+            f"{flag} {shorten(text)!r} names neither a Python file nor a module",
             "the name of a file ends in .py; that of a module is dotted, such as timm.models",
         )
     return Code(place, name)
 
 
-def consented(code: str) -> Code:
+def consented(code: str, flag: str = FLAG) -> Code:
     """Return the code that the user named in this command for what a recipe says; its file may lie elsewhere now.
+
+    Args:
+        code: The place and the name in it, as in the recipe.
+        flag: The flag that names such code.
 
     Raises:
         UsageError: the user named no such code.
@@ -163,8 +173,9 @@ def consented(code: str) -> Code:
         if found := next(filter(fits, codes), None):
             return found
     raise UsageError(
-        f"the model is code, {shorten(wanted.key.removesuffix(':'))}, and only code that the command names is run",
-        f"name it, if you trust it: {shell_line(FLAG, shorten(code, 300))}",
+        f"{'the model' if flag == FLAG else 'what stands before the model'} is code, "
+        f"{shorten(wanted.key.removesuffix(':'))}, and only code that the command names is run",
+        f"name it, if you trust it: {shell_line(flag, shorten(code, 300))}",
     )
 
 

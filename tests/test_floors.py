@@ -175,9 +175,11 @@ def test_a_circle_is_seen():
 INSIDE: dict[str, tuple[set[str], ...]] = {
     "setup": (
         {"class_order", "components", "resumable"},
-        {"networks"},
+        {"named_module", "networks"},
         {"given"},
-        {"model", "resume", "start"},
+        {"in_memory", "model", "start"},
+        {"fronted"},
+        {"resume"},
         {"subject", "outcomes"},
     ),
     "training": (
@@ -218,7 +220,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"audit"},
         {"asked"},
     ),
-    "foreign": ({"bystanders", "claims"}, {"bounds"}, {"other_kinds"}, {"file"}),
+    "foreign": ({"bystanders", "claims", "onnx_model"}, {"bounds"}, {"other_kinds"}, {"file"}),
     "exchange": (
         {"exported", "foreign_model", "published", "rules"},
         {"known_names", "misfit"},

@@ -34,7 +34,7 @@ from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.names import RECIPE_FILE
 from rushkit.setup.components import build_noise, size_note
-from rushkit.setup.model import values_of
+from rushkit.setup.model import check_one_function, values_of
 from rushkit.setup.resumable import SharedLog, resumable
 from rushkit.setup.start import run_or_new
 from rushkit.setup.subject import Subject
@@ -113,6 +113,7 @@ def recertify(recipe: Recipe, counts: Path, source: Checkpoint | None = None, ru
 
 def procedure_of(recipe: Recipe, source: Checkpoint) -> Procedure:
     """Return the procedure of ``certify``, after all checks that need no draws."""
+    check_one_function(source)
     return choose_procedure(recipe.certify, build_noise(recipe), values_of(source))
 
 

@@ -22,7 +22,7 @@ from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.speaker import Speaker
 from rushkit.setup.components import build_noise, image_form
-from rushkit.setup.model import load_classifier, values_of
+from rushkit.setup.model import check_one_function, load_classifier, values_of
 from rushkit.setup.start import machine_of
 from rushkit.setup.subject import in_precision
 
@@ -50,6 +50,7 @@ def predict(
         DataError: none of the images can be read.
     """
     ranks.join()
+    check_one_function(source)
     speaker = speaker or Speaker()
     noise, dim = build_noise(recipe), values_of(source)
     procedure, machine = choose_image_procedure(recipe.certify, noise, dim, predicts=True), machine_of(recipe)

@@ -11,7 +11,7 @@ import typer
 
 from rushkit.cli.options import From
 from rushkit.errors import UsageError, shorten
-from rushkit.named_code import FLAG, Code, name_code
+from rushkit.named_code import FLAG, FRONT, Code, name_code
 
 if TYPE_CHECKING:
     from rushkit.recipe.overrides import Override
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rushkit.recipe.toml import Toml
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.speaker import Speaker
+    from rushkit.setup.given import GivenModel
 
 # More classes than any data set has.
 _MOST_CLASSES = 1 << 20
@@ -34,7 +35,16 @@ class Measured:
         typer.Option(
             FLAG,
             metavar="FILE.py:NAME",
-            help="Anybody's classifier: a torch module, or a callable that returns one; MODULE:NAME; onnx:FILE.",
+            help="Anybody's classifier: a torch module, or a callable that returns one; MODULE:NAME; onnx:FILE. With "
+            "--answers also a callable from numpy images.",
+        ),
+    ] = None
+    fronts: Annotated[
+        list[str] | None,
+        typer.Option(
+            FRONT,
+            metavar="FILE.py:NAME",
+            help="A defence before the model: a callable from images to images. May be given again.",
         ),
     ] = None
     model_arguments: Annotated[
@@ -69,7 +79,12 @@ class Measured:
     ] = None
     answers: Annotated[
         str | None,
-        typer.Option("--answers", metavar="KIND", help="What it returns: logits, probabilities or labels."),
+        typer.Option(
+            "--answers",
+            metavar="KIND",
+            help="What it returns: logits, probabilities or labels; with the last two it may take float32 numpy images "
+            "(N, C, H, W).",
+        ),
     ] = None
 
     def keys(self) -> list[Override]:
@@ -99,8 +114,7 @@ class Measured:
 
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes: a resumed one knows them, but for the code."""
-        keys = {flag.partition(" ")[0]: value for _, value, flag in self.keys()}
-        return {"--from": self.source, **keys, "--data": self.data}
+        return {"--from": self.source, **{flag: value for _, value, flag in self.keys()}, "--data": self.data}
 
     def check(self, resumes: bool = False) -> None:
         """Raise UsageError for options of a model without ``--model``, and for a run beside it."""
@@ -109,15 +123,11 @@ class Measured:
         if resumes:
             return
         if self.model is None:
-            given = [flag for _, value, flag in self.keys() if value is not None]
-            if self.data is not None:
-                given.append("--data")
-            if given:
-                flag = given[0].partition(" ")[0]
+            if given := [flag for flag, value in {**self.flags(), "--from": None}.items() if value is not None]:
                 raise UsageError(
-                    f"{flag} without {FLAG}",
-                    f"{flag} says how a classifier of {FLAG} FILE.py:NAME is read; of a run its recipe says that, and "
-                    "--set changes it",
+                    f"{given[0]} without {FLAG}",
+                    f"{given[0]} says how a classifier of {FLAG} FILE.py:NAME is read; of a run its recipe says that, "
+                    "and --set changes it",
                 )
             return
         if self.source is not None:
@@ -125,8 +135,17 @@ class Measured:
         check_command_line([], [("model.code", self.model, FLAG), *self.keys()])
 
     def name(self) -> Code | None:
-        """Take down that the user names the code. Raises UsageError if there is none of this name."""
+        """Take down that the user names the code, and return that of the model.
+
+        Raises:
+            UsageError: there is no such file, or a name is missing.
+        """
+        self.name_fronts()
         return None if self.model is None else name_code(self.model)
+
+    def name_fronts(self) -> list[str]:
+        """Take down that the user names the code of the fronts, and return them by their whole paths."""
+        return [str(name_code(front, FRONT)) for front in self.fronts or ()]
 
 
 def resolve_given(
@@ -141,7 +160,7 @@ def resolve_given(
     from rushkit.recipe.overrides import parse_changes
     from rushkit.setup.given import given_model
 
-    code = given.name()
+    code, fronts = given.name(), given.name_fronts()
     assert code is not None
     named = dict(parse_changes(changes or [])).get("data.name")
     data: dict[str, Toml]
@@ -154,13 +173,41 @@ def resolve_given(
             f"{FLAG} needs images to measure the classifier on",
             "--data NAME or PATH; `rushkit data list` shows the names",
         )
-    base = build_recipe(
-        {"name": _run_name(code), "data": data, "noise": {"name": "none"}, "model": {"code": str(code)}}
-    )
+    section: dict[str, Toml] = {"code": str(code), "fronts": [*fronts]}
+    base = build_recipe({"name": _run_name(code), "data": data, "noise": {"name": "none"}, "model": section})
     recipe = derive_recipe(base, changes or [], flags=[*given.keys(), *flags])
     model = given_model(recipe)
-    speaker.say(f"model: {model.path}, {model.facts.hash[:12]}{', random by itself' if model.random else ''}")
+    _announce(model, speaker)
     return recipe, model
+
+
+def put_fronts(given: Measured, recipe: Recipe, checkpoint: Checkpoint, speaker: Speaker) -> tuple[Recipe, Checkpoint]:
+    """Return the recipe and the classifier of a run behind the fronts that the user names; without fronts, as they are.
+
+    Raises:
+        UsageError: ``--set`` names code, or as ``setup.fronted.fronted``.
+    """
+    from rushkit.setup.fronted import fronted, with_fronts
+
+    if recipe.model is not None:
+        raise UsageError(
+            "the keys of [model] are not those of a run", f"{FLAG} FILE.py:NAME measures a classifier of your own"
+        )
+    if not given.fronts:
+        return recipe, checkpoint
+    recipe = with_fronts(recipe, given.name_fronts())
+    model = fronted(recipe, checkpoint)
+    _announce(model, speaker)
+    return recipe, model
+
+
+def _announce(model: GivenModel, speaker: Speaker) -> None:
+    """Say what is measured, and what its trial showed."""
+    parts = [*(front.file for front in model.facts.fronts), str(model.path)]
+    kind = ", random by itself" if model.random else ""
+    speaker.say(f"model: {' before '.join(parts)}, {model.facts.hash[:12]}{kind}")
+    for note in model.notes:
+        speaker.warn(f"{model.facts.code}: {note}")
 
 
 def data_options(spec: str) -> dict[str, Toml]:

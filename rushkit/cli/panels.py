@@ -9,7 +9,8 @@ _FLAGS = {
     MODEL: (
         *("--from", "--recipe", "--samples", "--supervised", "--backbone", "--name", "--mean", "--std", "--rename"),
         *("--ignore", "--keys", "--encoder-only", "--branch", "--pretrained", "--part", "--format", "--clusters"),
-        "--starts",
+        *("--starts", "--model", "--front", "--model-arg", "--weights", "--classes", "--input-size", "--output"),
+        "--answers",
     ),
     DATA: ("--to", "--data", "--split", "--limit", "--skip", "--check", "--data-dir"),
     TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--track"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from rushkit.cli.given import Measured, resolve_given
+from rushkit.cli.given import Measured, put_fronts, resolve_given
 from rushkit.errors import UsageError
 from rushkit.paths import expand_text
 
@@ -73,4 +73,4 @@ def resolve_classifier(
             f"{checkpoint.path} holds a {stored.backbone.name}, and --set cannot make another backbone of it",
             "pre-train and fine-tune the other one, then name its run with --from",
         )
-    return recipe, checkpoint
+    return put_fronts(measured, recipe, checkpoint, speaker)

@@ -57,6 +57,13 @@ def seed_draws(seed: int, purpose: str, *counters: int, device: torch.device | s
     random.seed(number)
 
 
+def global_states(device: torch.device | str = "cpu") -> tuple[bytes, ...]:
+    """Return the states of the global generators, which differ where somebody has drawn from one of them."""
+    of_torch = [generator.get_state().numpy().tobytes() for generator in _generators(device)]
+    name, keys, *rest = np.random.get_state()
+    return *of_torch, np.asarray(keys).tobytes(), repr((name, rest)).encode(), repr(random.getstate()).encode()
+
+
 def _generators(device: torch.device | str) -> list[torch.Generator]:
     return [torch.default_generator, *_of_accelerator(torch.device(device))]
 

@@ -46,12 +46,15 @@ def repeat(model: Callable[[Tensor], Tensor], x: Tensor, classes: int = 0) -> Re
     """
     rows = x[torch.arange(ROWS, device=x.device) % len(x)]
     first, second = model(rows), model(rows)
+    looks = [first.shape[1], *([classes] if 0 < classes < first.shape[1] else [])]
+    return Repeat(max(relative_change(first[:, :some], second[:, :some]) for some in looks), first.shape[1])
+
+
+def relative_change(first: Tensor, second: Tensor) -> float:
+    """Return the largest difference of two logits (n, K), as a share of the largest of the first.
+
+    Logits that are NaN or infinite in either do not count.
+    """
     finite = torch.isfinite(first) & torch.isfinite(second)
     first, second = (torch.where(finite, logits, 0.0) for logits in (first, second))
-    looks = [first.shape[1], *([classes] if 0 < classes < first.shape[1] else [])]
-    return Repeat(max(_change(first[:, :some], second[:, :some]) for some in looks), first.shape[1])
-
-
-def _change(first: Tensor, second: Tensor) -> float:
-    """Return the largest difference of two logits (n, K), as a share of the largest of the first."""
     return float((first - second).abs().amax()) / max(float(first.abs().amax()), 1e-12)

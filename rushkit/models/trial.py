@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from rushkit.errors import UsageError
+import torch
+from torch import Tensor, nn
+
+from rushkit.errors import PluginError, RushkitError, UsageError
 from rushkit.models.modes import in_eval_mode
 
 # What a model raises on options or images that do not suit it.
@@ -32,6 +35,28 @@ def unfit(name: str, in_channels: int, image_size: int, error: Exception) -> Usa
         f"backbone {name!r} cannot be built for {in_channels}x{image_size}x{image_size} images: {reason(error)}",
         "check its options, take a model for smaller images, or resize the images",
     )
+
+
+@contextmanager
+def code_of_others(name: str, x: Tensor) -> Iterator[None]:
+    """Turn an error that somebody's code raises in this block, on images x, into one message that names the code.
+
+    Raises:
+        PluginError: in place of that error; lack of memory, errors of rushkit's and torch's own signals pass.
+    """
+    try:
+        yield
+    except (RushkitError, torch.OutOfMemoryError, MemoryError):
+        raise
+    except Exception as error:
+        # A recomputation ends by an exception, as soon as it has what it needs.
+        if type(error).__module__.startswith("torch.utils."):
+            raise
+        shape = "x".join(map(str, x.shape[1:]))
+        raise PluginError(
+            f"{name} cannot take images of {shape}: {type(error).__name__}: {reason(error)}",
+            "--input-size N resizes the images to N x N; --debug shows the traceback",
+        ) from error
 
 
 def reason(error: Exception) -> str:

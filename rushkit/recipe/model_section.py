@@ -19,9 +19,12 @@ class Model(Section):
     """Somebody's classifier, in Python or as an ONNX file. Only the flag ``--model`` makes rushkit run it."""
 
     code: str = Field(
-        min_length=1,
+        default="",
         description="`FILE.py:NAME`, `MODULE:NAME` of an installed package, or `onnx:FILE`; NAME is a torch module, or "
-        "a callable that returns one",
+        "a callable that returns one; none: a module in memory, or the run that `--from` named",
+    )
+    fronts: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[], description="`FILE.py:NAME` of callables that change the images, the first of them first"
     )
     arguments: dict[OptionName, Option] = Field(default={}, description="arguments of the callable, by name")
     weights: str = Field(
@@ -51,5 +54,10 @@ class Model(Section):
     @property
     def short(self) -> str:
         """The code without its folders: ``"defence.py:Net"``."""
-        head, colon, name = self.code.rpartition(":")
-        return f"{head.replace(chr(92), '/').rpartition('/')[2]}{colon}{name}"
+        return short(self.code)
+
+
+def short(code: str) -> str:
+    """Return what names code without its folders: ``"defence.py:Net"``."""
+    head, colon, name = code.rpartition(":")
+    return f"{head.replace(chr(92), '/').rpartition('/')[2]}{colon}{name}"

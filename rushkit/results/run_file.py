@@ -64,15 +64,17 @@ class RegisteredBy(Record):
 
 
 class GivenFacts(Record):
-    """Somebody's classifier that a run measures: what ``--model`` named.
+    """Somebody's classifier that a run measures: what ``--model`` named, or a run behind what ``--front`` named.
 
     Attributes:
-        code: The file without its folder, or the module, and the name in it: ``"defence.py:Net"``.
+        code: The file without its folder, or the module, and the name in it: ``"defence.py:Net"``; else the run.
         sha256: Hash of the file; "" if it has none.
         weights: Name of the file of weights, without its folder; "" for none.
         weights_sha256: Hash of that file.
-        hash: Hash of code, arguments, weights and buffers.
+        hash: Hash of code, arguments, weights, buffers and fronts.
         random: Whether two passes over an image differ.
+        fronts: The code that changes the images, and its file's hash, in order.
+        minds_batch: Whether its answer for an image depends on the images beside it.
     """
 
     code: str
@@ -81,6 +83,8 @@ class GivenFacts(Record):
     weights_sha256: str = ""
     hash: str = ""
     random: bool = False
+    fronts: list[RegisteredBy] = Field(default_factory=list)
+    minds_batch: bool = False
 
     def in_words(self) -> str:
         """Return which code it is, and which weights: ``"defence.py:Net (1f2e3d4c5b6a), weights net.pt (aa..)"``."""

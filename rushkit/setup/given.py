@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
-import inspect
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from inspect import Parameter
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rushkit.data import channels_of
-from rushkit.errors import CheckpointError, PluginError, RushkitError, UsageError, did_you_mean, first_few, shorten
-from rushkit.foreign.file import read_foreign
-from rushkit.models.adapted import Adapted
-from rushkit.models.modes import in_eval_mode
-from rushkit.models.repeats import repeat
-from rushkit.models.trial import MISFITS, reason
-from rushkit.named_code import Code, called, consented, run_code, source_hash
-from rushkit.paths import expand
+from rushkit.errors import PluginError, UsageError
+from rushkit.foreign.onnx_model import OnnxModel
+from rushkit.models.adapted import Adapted, Reading
+from rushkit.models.answers import answer_kind
+from rushkit.models.behaviour import Behaviour, behaviour, trial_images
+from rushkit.models.draws import global_draws
+from rushkit.models.fronts import Front, Fronted, find_gradient
+from rushkit.models.repeats import RANDOM_FROM
+from rushkit.models.trial import reason
+from rushkit.named_code import FRONT, Code, consented, source_hash
 from rushkit.recipe import toml
+from rushkit.recipe.load import read_recipe
 from rushkit.recipe.model_section import Model
 from rushkit.recipe.schema import Recipe
-from rushkit.results.run_file import GivenFacts
+from rushkit.results.run_file import GivenFacts, RegisteredBy
+from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint, Meta
-from rushkit.setup.components import build_dataset, image_size
+from rushkit.setup.components import build_dataset, image_shape
+from rushkit.setup.named_module import load_weights, make_front, make_module
 from rushkit.system import generator
 
-# Images of the trial.
-_TRIED = 4
+
+@dataclass(frozen=True)
+class Images:
+    """The images that a classifier is tried on, and its classes.
+
+    Attributes:
+        channels: C.
+        size: Their side, in pixels.
+        classes: Names of the classes; empty: as many as the classifier has, by number.
+        named_by: What names the classes, for messages.
+    """
+
+    channels: int
+    size: int
+    classes: tuple[str, ...]
+    named_by: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,208 +62,272 @@ class GivenModel(Checkpoint):
         network: (N, C, H, W) images in [0, 1] -> (N, K) logits.
         random: Whether two passes over an image differ.
         facts: What run.json keeps of it.
+        notes: What the trial showed that a reader of its figures should know, a sentence each.
+        behind: The checkpoint of a run whose classifier stands behind fronts; None for a module of the user's.
     """
 
-    network: Adapted
+    network: nn.Module
     random: bool
     facts: GivenFacts
+    notes: tuple[str, ...] = ()
+    behind: Checkpoint | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it is measured by."""
+        return read_recipe(str(self.meta["recipe"]), str(self.path))
 
     def __repr__(self) -> str:
         return f"GivenModel({str(self.path)!r}, {len(self.meta['classes'])} classes)"
 
 
-def given_model(recipe: Recipe) -> GivenModel:
+def given_model(recipe: Recipe, data: bool = True) -> GivenModel:
     """Run the code that a recipe's section [model] names, if the user named it in this command too, and try the module.
 
     Args:
         recipe: The sections model, data and system are used.
+        data: Whether the recipe's data says the size and the classes; else the keys of [model] and ``image_size`` do.
 
     Raises:
-        UsageError: the user did not name the code; there is no such name in it; the arguments or the weights do not
-            fit; the module cannot take images of this size, or returns something that is not one row for each image,
-            or another number of classes than the data has.
-        PluginError: the code raises an error.
-        CheckpointError: the file of weights is missing, damaged, or holds more than tensors.
+        UsageError: the user did not name the code; there is no such name in it; the arguments do not fit; the module
+            returns something that is not one row for each image, or another number of classes than the data has.
+        PluginError: the code raises an error, or the module on images of this size.
+        CheckpointError: the file of weights is missing, damaged, holds more than tensors, or does not fit.
         DataError: the data set cannot be read.
     """
     section = recipe.model
     assert section is not None
-    code = consented(section.code)
-    module = _module_of(code, run_code(code), section.arguments)
-    weights_hash = _load_weights(module, section.weights) if section.weights else ""
-    module.requires_grad_(False)
+    if not section.code:
+        raise UsageError(
+            "the model was a module in memory, which no command can name",
+            "measure it again in Python: rushkit.classifier(module, ...); or name its code: --model FILE.py:NAME",
+        )
+    code, fronts = consented(section.code), consented_fronts(section)
+    # Weights that are drawn here are the same at every start.
+    with global_draws(recipe.system.seed, "making a given model"):
+        module = make_module(code, section)
+        weights_hash = load_weights(module, section.weights) if section.weights else ""
+        if isinstance(module, OnnxModel):
+            weights_hash = module.weights_sha256
+        made = [make_front(front) for front in fronts]
+    module.eval().requires_grad_(False)
     facts = GivenFacts(
         code=code.key.removesuffix(":"),
         sha256=source_hash(code),
         weights=Path(section.weights).name,
         weights_sha256=weights_hash,
+        fronts=front_facts(fronts),
     )
-    return adapt(module, recipe, facts)
+    return adapt(module, recipe, facts, made, images_of(recipe) if data else images_without_data(recipe))
 
 
-def adapt(module: nn.Module, recipe: Recipe, facts: GivenFacts) -> GivenModel:
+def consented_fronts(section: Model) -> list[Code]:
+    """Return the code of a section's fronts. Raises UsageError if the user named one of them not in this command."""
+    return [consented(front, FRONT) for front in section.fronts]
+
+
+def front_facts(fronts: Sequence[Code]) -> list[RegisteredBy]:
+    """Return what run.json keeps of fronts."""
+    return [RegisteredBy(file=front.key, sha256=source_hash(front)) for front in fronts]
+
+
+def images_of(recipe: Recipe) -> Images:
+    """Return what the recipe's data set says of images and classes. Raises DataError if it cannot be read."""
+    assert recipe.model is not None
+    dataset = build_dataset(recipe)
+    channels, size = image_shape(recipe, dataset)
+    if recipe.model.classes:
+        return Images(channels, size, tuple(recipe.model.classes), "--classes names")
+    return Images(channels, size, tuple(dataset.classes), f"{dataset.name} has")
+
+
+def images_without_data(recipe: Recipe) -> Images:
+    """Return what the keys of [model] and the image size say of images that are no data set's.
+
+    Raises:
+        UsageError: nothing says the size.
+    """
+    assert recipe.model is not None
+    if not recipe.data.image_size:
+        raise UsageError(
+            "without --data nothing says how large the model's images are",
+            "--input-size N resizes the images to N x N; --classes names the classes",
+        )
+    channels = len(recipe.model.mean) or 3
+    return Images(channels, recipe.data.image_size, tuple(recipe.model.classes), "--classes names")
+
+
+def adapt(
+    module: nn.Module, recipe: Recipe, facts: GivenFacts, fronts: Sequence[Front] = (), images: Images | None = None
+) -> GivenModel:
     """Try a module on images like those of the data, and return it as a classifier of its classes.
 
     Args:
         module: Takes images of the recipe's data.
         recipe: The sections model and data are used; the noise is that of the recipe.
         facts: Where the module comes from.
+        fronts: What changes the images before the module sees them.
+        images: The images, and the classes; None for those of the recipe's data.
 
     Raises:
         UsageError: as ``given_model``.
+        PluginError: the module raises an error on images of this size.
+    """
+    section, images = recipe.model, images or images_of(recipe)
+    assert section is not None
+    if section.mean and len(section.mean) != images.channels:
+        raise UsageError(
+            f"images of {images.channels} channels are normalised by as many means and stds (got {len(section.mean)})",
+            "for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
+        )
+    reading = Reading(section.mean, section.std, section.output, section.answers, len(images.classes), facts.code)
+    return tried(Adapted(module, reading), recipe, facts, fronts, images)
+
+
+def tried(
+    network: nn.Module,
+    recipe: Recipe,
+    facts: GivenFacts,
+    fronts: Sequence[Front],
+    images: Images,
+    behind: Checkpoint | None = None,
+) -> GivenModel:
+    """Try a network, behind fronts if there are any, and return it as what a stage measures; see ``adapt``.
+
+    Args:
+        network: A module of the user's, adapted, or the network of a run.
+        recipe: The sections model and data are used.
+        facts: Where the network and the fronts come from.
+        fronts: What changes the images.
+        images: The images, and the classes.
+        behind: The checkpoint that the network was loaded from; None for a module of the user's.
     """
     section = recipe.model
     assert section is not None
-    dataset = build_dataset(recipe)
-    size, channels = image_size(recipe, dataset), channels_of(dataset)
-    names = tuple(section.classes) or tuple(dataset.classes)
-    if section.mean and len(section.mean) != channels:
+    x = trial_images(images.channels, images.size, images.size, generator(0, "trial of a given model"))
+    x, notes = x.to(_device(network)), []
+    composed = network
+    with global_draws(0, "trial of a given model", device=x.device):
+        if fronts:
+            composed = Fronted(fronts, network)
+            notes += _find_gradients(composed, x)
+        behaved = behaviour(composed, x)
+    if isinstance(network, Adapted) and not fronts:
+        network.differentiable = behaved.differentiable
+    classes = images.classes or tuple(str(number) for number in range(behaved.classes))
+    if behaved.classes != len(classes):
         raise UsageError(
-            f"images of {channels} channels are normalised by as many means and stds (got {len(section.mean)})",
-            "for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
-        )
-    network = Adapted(module, section.mean, section.std, section.output, section.answers, len(names))
-    logits, random = _try(network, (channels, size, size), facts.code, section.random)
-    if logits.shape[1] != len(names):
-        named = "--classes names" if section.classes else f"{dataset.name} has"
-        raise UsageError(
-            f"{facts.code} returns {logits.shape[1]} classes, and {named} {len(names)}",
+            f"{facts.code} returns {behaved.classes} classes, and {images.named_by} {len(classes)}",
             "measure it on the data that it was trained for; --classes names its classes in the order of its outputs",
         )
-    meta: Meta = {
+    random = _random(behaved, section, facts.code)
+    minds_batch = behaved.minds_batch and not random
+    notes += _notes(composed, behaved, minds_batch)
+    facts = facts.with_changes(hash=_hash(network, section, facts, behind), random=random, minds_batch=minds_batch)
+    known: Meta = {
         "stage": "finetune",
         "recipe": toml.dumps(recipe.resolved()),
-        "classes": list(names),
-        "image_size": size,
-        "channels": channels,
+        "classes": list(classes),
+        "image_size": images.size,
+        "channels": images.channels,
     }
-    facts = facts.with_changes(hash=_hash(module, section, facts), random=random)
     return GivenModel(
-        tensors={}, meta=meta, path=Path(facts.code), hash=facts.hash, network=network, random=random, facts=facts
+        tensors={},
+        meta={**(behind.meta if behind else {}), **known},
+        path=behind.path if behind else Path(facts.code),
+        hash=facts.hash,
+        network=composed,
+        random=random,
+        facts=facts,
+        notes=tuple(notes),
+        behind=behind,
     )
 
 
-def _module_of(code: Code, found: Any, arguments: Mapping[str, Any]) -> nn.Module:
-    """Return the module that a name stands for, which is one or makes one."""
-    if isinstance(found, nn.Module):
-        if arguments:
-            raise UsageError(
-                f"{code.key} is a module that is made already: it takes no arguments",
-                "leave --model-arg out, or name the class or the function that makes it",
-            )
-        return found
-    if not callable(found):
-        raise UsageError(
-            f"{code.key} is {_kind(found)}, neither a torch module nor a callable that returns one",
-            "name a class of torch.nn.Module, an instance of one, or a function that returns one",
-        )
-    _check_arguments(code, found, arguments)
+def on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
+    """Return a network on a device: itself, or a copy if it lies elsewhere.
+
+    Raises:
+        UsageError: it cannot be copied.
+    """
+    places = {tensor.device.type for tensor in (*network.parameters(), *network.buffers())}
+    if places <= {device.type}:
+        return network
     try:
-        made = found(**arguments)
-    except RushkitError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise called(code, error) from error
-    if not isinstance(made, nn.Module):
+        copied = copy.deepcopy(network)
+    except Exception as error:
         raise UsageError(
-            f"{code.key} returns {_kind(made)}, not a torch module",
-            "--model names a class of torch.nn.Module, or a function that returns a module",
-        )
-    return made
-
-
-def _check_arguments(code: Code, factory: Callable[..., Any], arguments: Mapping[str, Any]) -> None:
-    """Raise UsageError for arguments that a callable does not have, or does not get."""
-    try:
-        parameters = inspect.signature(factory).parameters
-    except (TypeError, ValueError):
-        return
-    by_name = [
-        name
-        for name, each in parameters.items()
-        if each.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-    ]
-    takes_any = any(each.kind == Parameter.VAR_KEYWORD for each in parameters.values())
-    if unknown := [name for name in arguments if name not in by_name and not takes_any]:
-        takes = f"it takes {first_few(by_name, 8)}" if by_name else "it takes none"
-        raise UsageError(
-            f"{code.key} has no argument {shorten(unknown[0])}", did_you_mean(unknown[0], by_name) or takes
-        )
-    missing = [
-        name
-        for name, each in parameters.items()
-        if each.default is Parameter.empty
-        and each.kind not in (Parameter.VAR_KEYWORD, Parameter.VAR_POSITIONAL)
-        and name not in arguments
-    ]
-    if missing:
-        raise UsageError(
-            f"{code.key} needs the argument{'s' * (len(missing) > 1)} {', '.join(missing)}",
-            "say " + " ".join(f"--model-arg {name}=..." for name in missing),
-        )
-
-
-def _try(network: Adapted, shape: Sequence[int], name: str, random: str) -> tuple[Tensor, bool]:
-    """Return the logits of a few images, and whether a second pass changes them."""
-    x = torch.rand(_TRIED, *shape, generator=generator(0, "trial of a given model"))
-
-    def run(rows: Tensor) -> Tensor:
-        with torch.no_grad(), in_eval_mode(network):
-            logits: Tensor = network(rows)
-        if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[0] != len(rows):
-            what = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-            raise UsageError(f"{name} returns {what} for {len(rows)} images", "it returns logits of (N, classes)")
-        return logits
-
-    try:
-        logits = run(x)
-        twice = random == "yes" or (random == "auto" and repeat(run, x).random)
-    except RushkitError:
-        raise
-    except MISFITS as error:
-        size = "x".join(map(str, shape))
-        raise UsageError(
-            f"{name} cannot take {size} images: {type(error).__name__}: {reason(error)}",
-            "--input-size N resizes the images to N x N",
+            f"{name} lies on {' and '.join(sorted(places))}, and a copy for {device} cannot be made: {reason(error)}",
+            f"move it there first, or measure it where it is: --set system.device={sorted(places)[0]}",
         ) from error
-    return logits, twice
+    return copied.to(device)
 
 
-def _load_weights(module: nn.Module, path: str) -> str:
-    """Load a file of weights into a module whose names they have, and return the file's SHA-256."""
-    foreign = read_foreign(expand(path))
-    tensors, own = foreign.tensors, module.state_dict()
-    # DataParallel's.
-    if all(name.startswith("module.") for name in tensors) and not any(name.startswith("module.") for name in own):
-        tensors = {name.removeprefix("module."): tensor for name, tensor in tensors.items()}
-    missing = [name for name in own if name not in tensors]
-    unexpected = [name for name in tensors if name not in own]
-    misshapen = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
-    if missing or unexpected:
-        lacking, other = first_few(missing or ["nothing"]), first_few(unexpected or ["nothing"])
-        near = did_you_mean(missing[0], unexpected) if missing and unexpected else ""
-        raise CheckpointError(
-            f"{shorten(path)} does not fit the module: the file lacks {lacking}, and the module has no {other}",
-            near or None,
+def _device(module: nn.Module) -> torch.device:
+    # An adapted module's mean lies where it was made.
+    tensors = [*module.parameters(), *(module.module if isinstance(module, Adapted) else module).buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _find_gradients(fronted: Fronted, x: Tensor) -> list[str]:
+    """Pass gradients straight through the fronts that have none, and return a sentence on each of them."""
+    notes = []
+    for front in fronted.fronts:
+        assert isinstance(front, Front)
+        passes = find_gradient(front, x)
+        if front.straight_through:
+            notes.append(
+                f"{front.name} has no gradient, or one of zeros: attacks pass the model's gradient straight through it "
+                "(BPDA with the identity, Athalye et al. 2018)"
+            )
+        elif not passes:
+            fronted.differentiable = False
+            notes.append(f"{front.name} has no gradient and changes the size of the images: attacks see no gradient")
+        with torch.no_grad():
+            x = front(x)
+    return notes
+
+
+def _random(behaved: Behaviour, section: Model, name: str) -> bool:
+    """Return whether a classifier is measured as one that is random by itself."""
+    if section.random == "no" and behaved.change > RANDOM_FROM:
+        raise UsageError(
+            f"model.random is no, and a second pass of {name} changes its logits by {percent(behaved.change)} % of the "
+            "largest",
+            "leave it out: what is random is measured through many draws",
         )
-    if misshapen:
-        name = misshapen[0]
-        raise CheckpointError(
-            f"{shorten(path)} does not fit the module: {name} is {tuple(tensors[name].shape)} in the file and "
-            f"{tuple(own[name].shape)} in the module",
-            "--model-arg may say the width or the number of classes",
+    return section.random == "yes" or (section.random == "auto" and behaved.random)
+
+
+def _notes(network: nn.Module, behaved: Behaviour, minds_batch: bool) -> list[str]:
+    notes = []
+    if behaved.draws and behaved.change <= RANDOM_FROM:
+        notes.append(
+            "it draws random numbers, and no pass of the trial changed its logits: it is taken for random; "
+            "--set model.random=no, if the draws change nothing"
         )
-    module.load_state_dict(tensors)
-    return foreign.origin.sha256
+    if minds_batch:
+        notes.append(
+            "its answer for an image depends on the images beside it, as in BatchNorm that never leaves the train "
+            "mode: no figure of it holds for a single image"
+        )
+    if answer_kind(network) == "logits" and behaved.flat:
+        notes.append("its gradient was zero on all images of the trial: attacks by gradient may find nothing")
+    if answer_kind(network) == "probabilities":
+        notes.append("it has no gradient: only attacks by queries, such as square, can search")
+    return notes
 
 
-def _hash(module: nn.Module, section: Model, facts: GivenFacts) -> str:
+def _hash(network: nn.Module, section: Model, facts: GivenFacts, behind: Checkpoint | None) -> str:
     """Return a hash of everything that rushkit can see of a classifier."""
-    about = section.model_dump(exclude={"code", "weights", "random"})
-    digest = hashlib.blake2b(json.dumps([facts.code, facts.sha256, about], sort_keys=True).encode(), digest_size=32)
-    for name, tensor in sorted(_state(module).items()):
+    about = section.model_dump(exclude={"code", "weights", "random", "fronts"})
+    fronts = [front.model_dump() for front in facts.fronts]
+    seen = [facts.code, facts.sha256, about, fronts, behind.hash if behind else ""]
+    digest = hashlib.blake2b(json.dumps(seen, sort_keys=True, default=str).encode(), digest_size=32)
+    for name, tensor in sorted(_state(network).items()):
         digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        plain = tensor.detach().cpu().contiguous()
+        plain = tensor.detach().cpu()
+        plain = (plain if plain.layout is torch.strided and not plain.is_quantized else plain.to_dense()).contiguous()
         digest.update(plain.reshape(-1).view(torch.uint8).numpy().data if plain.numel() else b"")
     return digest.hexdigest()
 
@@ -257,7 +337,3 @@ def _state(module: nn.Module) -> dict[str, Tensor]:
         return {name: value for name, value in module.state_dict().items() if isinstance(value, Tensor)}
     except Exception as error:
         raise PluginError(f"the weights of {type(module).__name__} cannot be listed: {reason(error)}") from error
-
-
-def _kind(found: object) -> str:
-    return f"{type(found).__name__} {shorten(repr(found), 60)}"

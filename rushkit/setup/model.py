@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from rushkit.errors import CheckpointError, UsageError, shell_line
+from rushkit.errors import CheckpointError, NoCertificate, UsageError, shell_line
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.models.passes import pass_size
@@ -19,7 +19,7 @@ from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.source import resolve_from
 from rushkit.setup import components, networks
-from rushkit.setup.given import GivenModel
+from rushkit.setup.given import GivenModel, on_device
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine, generator
 
@@ -35,7 +35,7 @@ class Classifier:
 
     Attributes:
         network: (N, C, H, W) images in [0, 1] -> (N, K) logits, with frozen parameters; BatchNorm may be folded into
-            its convolutions.
+            its convolutions. Somebody's is as it was given.
         recipe: The recipe that it was trained with; for somebody's classifier, the one that it is measured by.
         classes: Names of the classes.
         image_size: Side of its input images, in pixels.
@@ -123,6 +123,27 @@ def is_random(checkpoint: Checkpoint) -> bool:
     return isinstance(checkpoint, GivenModel) and checkpoint.random
 
 
+def check_one_function(checkpoint: Checkpoint) -> None:
+    """Raise NoCertificate for a model of the user's that gives one image several answers: theorems are about functions.
+
+    Draws of its own may be shared by the copies in a pass, or made from them, and then its votes are not independent.
+    """
+    if not isinstance(checkpoint, GivenModel):
+        return
+    name = checkpoint.facts.code
+    if checkpoint.random:
+        raise NoCertificate(
+            f"{name} is random by itself, and a certificate is about one function whose votes are independent",
+            "`rushkit attack` and `rushkit audit` measure it as random; to certify the noise alone, switch its own "
+            "randomness off",
+        )
+    if checkpoint.facts.minds_batch:
+        raise NoCertificate(
+            f"the answer of {name} for an image depends on the images beside it, and a certificate is about one image",
+            "switch its BatchNorm to eval mode, or whatever else looks at the whole batch",
+        )
+
+
 def channels_of(checkpoint: Checkpoint) -> int:
     """Return the number of channels of the images that a checkpoint's network takes; 3 where it does not say."""
     # Those that come with rushkit do not say it.
@@ -165,7 +186,7 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
         CheckpointError: it holds no classifier, or does not fit its own recipe.
     """
     if isinstance(checkpoint, GivenModel):
-        return _given_classifier(checkpoint, machine, fold)
+        return _given_classifier(checkpoint, machine)
     if checkpoint.meta.get("stage") != "finetune":
         raise CheckpointError(
             f"{checkpoint.path} is of stage {checkpoint.meta.get('stage')!r}, and has no classifier",
@@ -185,14 +206,17 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     return Classifier(network, recipe, classes, size, checkpoint, images, channels)
 
 
-def _given_classifier(given: GivenModel, machine: Machine, fold: bool) -> Classifier:
-    """Return somebody's classifier on the machine's device; its module may be moved there, and is not changed else."""
+def _given_classifier(given: GivenModel, machine: Machine) -> Classifier:
+    """Return somebody's classifier on the machine's device, as it is: nothing of it is folded or frozen.
+
+    What lies on another device is copied there, and the user's module stays where it is.
+
+    Raises:
+        UsageError: it cannot be copied.
+    """
     classes, size, channels = classes_of(given), image_size_of(given), channels_of(given)
     components.check_several_classes(str(given.path), len(classes))
-    network: nn.Module = given.network.to(machine.device)
-    if fold and not given.random:
-        example = torch.rand(2, channels, size, size, generator=generator(0, "fold")).to(machine.device)
-        network = fold_batch_norm(network, example)
+    network = on_device(given.network, machine.device, str(given.path))
     images = pass_size(network, (channels, size, size), machine)
     return Classifier(network, recipe_of(given), classes, size, given, images, channels, given.random)
 

@@ -21,6 +21,7 @@ from rushkit.run.named import Wish, run_named
 from rushkit.run.names import CHECKPOINTS, METRICS_FILE, RECIPE_FILE
 from rushkit.run.parent import checkpoint_of_run
 from rushkit.run.speaker import Speaker
+from rushkit.setup.fronted import fronted
 from rushkit.setup.given import given_model
 
 # Settings that affect results by rounding at most: folders, the device and its code, the size of a pass, and logging.
@@ -110,7 +111,7 @@ def measured_checkpoint(recipe: Recipe, run: Run) -> Checkpoint:
     if facts is None:
         return parent_checkpoint(run)
     try:
-        given = given_model(recipe)
+        given = fronted(recipe, parent_checkpoint(run)) if run.about.parent else given_model(recipe)
         if given.hash != facts.hash:
             changed = "its file" if given.facts.sha256 != facts.sha256 else "its weights, its arguments or its options"
             raise CheckpointError(

@@ -94,8 +94,13 @@ def start_run(
 
 
 def _path_of(parent: Parent) -> str | None:
-    """Return the path of a run or a checkpoint; None for a model of the user's, which is no file of a run."""
-    if parent is None or isinstance(parent, GivenModel):
+    """Return the path of a run or a checkpoint; None for a model of the user's, which is no file of a run.
+
+    Of a run behind fronts of the user's it is the run's.
+    """
+    if isinstance(parent, GivenModel):
+        parent = parent.behind
+    if parent is None:
         return None
     return str(parent.path if isinstance(parent, Checkpoint) else parent)
 
