@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rushkit.recipe.toml import Toml
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.speaker import Speaker
-    from rushkit.setup.given import GivenModel
+    from rushkit.setup.given import GivenModel, Purpose
 
 # More classes than any data set has.
 _MOST_CLASSES = 1 << 20
@@ -149,9 +149,16 @@ class Measured:
 
 
 def resolve_given(
-    given: Measured, changes: list[str] | None, speaker: Speaker, flags: list[Override]
+    given: Measured, changes: list[str] | None, speaker: Speaker, flags: list[Override], purpose: Purpose = "data"
 ) -> tuple[Recipe, Checkpoint]:
     """Return the recipe that somebody's classifier is measured by, and the classifier.
+
+    Args:
+        given: The flags.
+        changes: As for ``--set``.
+        speaker: Says what is measured.
+        flags: Other flags of the command.
+        purpose: As for ``given_model``; single image files need no data set.
 
     Raises:
         UsageError: no data is named, or as ``setup.given.given_model``.
@@ -168,6 +175,9 @@ def resolve_given(
         data = data_options(given.data)
     elif isinstance(named, str):
         data = {"name": named}
+    elif purpose == "files":
+        # Of the folder there are the options that say how an image is read.
+        data = {"name": "folder"}
     else:
         raise UsageError(
             f"{FLAG} needs images to measure the classifier on",
@@ -176,7 +186,8 @@ def resolve_given(
     section: dict[str, Toml] = {"code": str(code), "fronts": [*fronts]}
     base = build_recipe({"name": _run_name(code), "data": data, "noise": {"name": "none"}, "model": section})
     recipe = derive_recipe(base, changes or [], flags=[*given.keys(), *flags])
-    model = given_model(recipe)
+    has_data = given.data is not None or isinstance(named, str)
+    model = given_model(recipe, "data" if purpose == "files" and has_data else purpose)
     _announce(model, speaker)
     return recipe, model
 

@@ -66,7 +66,7 @@ def command(
     from rushkit.report.terminal.tables import prediction_table
 
     speaker = output.speaker()
-    recipe, checkpoint = resolve_classifier(measured, changes, speaker, options.keys())
+    recipe, checkpoint = resolve_classifier(measured, changes, speaker, options.keys(), "files")
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
     output.result(results.to_table(), prediction_table(results))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.complete import complete_runs
-from rushkit.cli.options import MOST, Changes, Computing, From, Output, Ranks, Skip
-from rushkit.cli.source import attack_flags, check_flags, open_source, runs_root
+from rushkit.cli.given import Measured
+from rushkit.cli.options import MOST, Changes, Computing, Output, Ranks, Skip
+from rushkit.cli.source import attack_flags, check_flags, open_source, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError
+from rushkit.named_code import FLAG, FRONT
 
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
@@ -47,15 +49,23 @@ class Options:
 @verb
 def command(
     *,
-    source: From = None,
+    measured: Measured,
     options: Options,
     changes: Changes = None,
     computing: Computing,
     ranks: Ranks,
     output: Output,
 ) -> None:
-    """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape."""
+    """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape.
+
+    Of a model of --model the outputs are taken, or the one that --output names, and there is no other beside it.
+    """
     changes = computing.changes(changes)
+    measured.check()
+    if measured.fronts and measured.model is None:
+        raise UsageError(f"{FRONT} stands before a classifier, and a probe looks at an encoder", "leave it out")
+    if options.supervised is not None and measured.model is not None:
+        raise UsageError(f"--supervised and {FLAG} do not go together", "a supervised encoder is of a run's shape")
     check_flags(changes, attack_flags(norm=options.norm.lower(), eps=options.eps))
     ranks.launch()
     from rushkit.evaluation.probe import Ball, probe
@@ -66,12 +76,17 @@ def command(
     from rushkit.setup.start import start_run
 
     speaker = output.speaker()
-    checkpoint = _encoder(source, changes, speaker)
-    recipe = derive_recipe(recipe_of(checkpoint), changes)
+    if measured.model is not None:
+        recipe, checkpoint = resolve_classifier(measured, changes, speaker, purpose="features")
+    else:
+        checkpoint = _encoder(measured.source, changes, speaker)
+        recipe = derive_recipe(recipe_of(checkpoint), changes)
     # The schema reads "8/255" and refuses anything that is no radius.
     kind, ball = None if recipe.attack else "pgd", {"norm": options.norm.lower(), "eps": options.eps}
     attack = change_attacks(recipe, kind, **ball).attack[0]
-    supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
+    supervised = None
+    if measured.model is None:
+        supervised = _supervised(options.supervised, recipe, runs_root(changes), speaker)
     with start_run(NAME, recipe, speaker, checkpoint) as run:
         results = probe(
             recipe,

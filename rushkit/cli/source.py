@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rushkit.recipe.toml import Given
     from rushkit.run.checkpoint import Checkpoint
     from rushkit.run.speaker import Speaker
+    from rushkit.setup.given import Purpose
 
 
 def runs_root(changes: list[str] | None) -> str:
@@ -54,14 +55,18 @@ def open_source(
 
 
 def resolve_classifier(
-    measured: Measured, changes: list[str] | None, speaker: Speaker, flags: Iterable[Override] = ()
+    measured: Measured,
+    changes: list[str] | None,
+    speaker: Speaker,
+    flags: Iterable[Override] = (),
+    purpose: Purpose = "data",
 ) -> tuple[Recipe, Checkpoint]:
     """Load the fine-tuned checkpoint that ``--from`` means, and derive its recipe under ``--set`` and flags.
 
-    Where ``--model`` names a classifier, return that one, and a recipe to measure it by.
+    Where ``--model`` names a classifier, return that one, and a recipe to measure it by; ``purpose`` is for it alone.
     """
     if measured.model is not None:
-        return resolve_given(measured, changes, speaker, list(flags))
+        return resolve_given(measured, changes, speaker, list(flags), purpose)
     from rushkit.recipe.load import derive_recipe
     from rushkit.setup.model import recipe_of
 

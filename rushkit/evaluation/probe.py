@@ -27,6 +27,7 @@ from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
+from rushkit.setup.given import GivenModel
 from rushkit.setup.model import image_size_of, load_encoder, recipe_of, shape_of
 from rushkit.setup.start import machine_of_run, run_or_new
 from rushkit.setup.subject import check_images
@@ -82,7 +83,7 @@ def probe(
 
     Args:
         recipe: The recipe of the source; the sections data, backbone and system are used.
-        source: The checkpoint whose encoder is measured.
+        source: The checkpoint whose encoder is measured, or a module of the user's, whose outputs are.
         ball: The ball that x' lies in; None means 8/255 in l-inf.
         run: The run that results.json is written to; None starts a new one.
         images: Number of test images; 0 means all.
@@ -149,12 +150,15 @@ def _ratios_of_all(
 def encoders_of(source: Checkpoint, supervised: Checkpoint | None) -> dict[str, nn.Module]:
     """Return the encoders to compare, in eval mode, by name: the source's, a random one, and the supervised one if any.
 
-    All have the architecture of the source's encoder.
+    All have the architecture of the source's encoder. A module of the user's stands alone: nothing tells how to draw
+    its weights anew.
 
     Raises:
         UsageError: the supervised encoder has another architecture, or was frozen.
         CheckpointError: a checkpoint does not fit its own recipe.
     """
+    if isinstance(source, GivenModel):
+        return {"given": source.network}
     recipe = recipe_of(source)
     random = networks.build_encoder(recipe, shape_of(source))
     encoders = {"pre-trained": load_encoder(source), "random": random.eval().requires_grad_(False)}

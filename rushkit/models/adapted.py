@@ -83,8 +83,12 @@ class Adapted(nn.Module):
             given = self._run(x if self.differentiable else x.detach())
             return self._logits(_picked(given, self.reading, len(x)), len(x))
 
-    def outputs(self, x: Tensor) -> Tensor:
-        """Return what the module itself returns for images (N, C, H, W), as (N, F) floating-point features."""
+    def features(self, x: Tensor) -> Tensor:
+        """Return what the module itself returns for images (N, C, H, W), flattened to (N, F) floating-point features.
+
+        Raises:
+            UsageError: it returns something else, or several things without a name.
+        """
         features = _picked(self._run(x), self.reading, len(x), as_features=True)
         if not features.is_floating_point() or features.ndim < 2 or len(features) != len(x):
             raise UsageError(
@@ -163,6 +167,19 @@ class Adapted(nn.Module):
                 "leave --answers out if it returns logits",
             )
         return scores_of_probabilities(output)
+
+
+class Features(nn.Module):
+    """The outputs of an adapted module as features: (N, C, H, W) images in [0, 1] -> (N, F)."""
+
+    def __init__(self, adapted: Adapted) -> None:
+        super().__init__()
+        self.adapted = adapted
+        self.training = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the features (N, F) of images (N, C, H, W)."""
+        return self.adapted.features(x)
 
 
 def _picked(given: Any, reading: Reading, images: int, as_features: bool = False) -> Tensor:

@@ -55,7 +55,8 @@ def code_of_others(name: str, x: Tensor) -> Iterator[None]:
         shape = "x".join(map(str, x.shape[1:]))
         raise PluginError(
             f"{name} cannot take images of {shape}: {type(error).__name__}: {reason(error)}",
-            "--input-size N resizes the images to N x N; --debug shows the traceback",
+            "--input-size N resizes the images to N x N, and --set data.channels=1 reads a folder's in grey; --debug "
+            "shows the traceback",
         ) from error
 
 

@@ -123,7 +123,7 @@ class RatioRow(Record):
     """The distance that an encoder moves the features, divided by the distance that the image moved.
 
     Attributes:
-        encoder: Which encoder: ``"pre-trained"``, ``"random"``, ``"supervised"``.
+        encoder: Which encoder: ``"pre-trained"``, ``"random"``, ``"supervised"``, or ``"given"``: the user's.
         points: How the second image of each pair is found: ``"random"`` or ``"ascent"``.
         images: Number of images.
         mean: Mean ratio over images.

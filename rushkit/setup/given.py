@@ -6,15 +6,16 @@ import copy
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from rushkit.errors import PluginError, UsageError
 from rushkit.foreign.onnx_model import OnnxModel
-from rushkit.models.adapted import Adapted, Reading
+from rushkit.models.adapted import Adapted, Features, Reading
 from rushkit.models.answers import answer_kind
 from rushkit.models.behaviour import Behaviour, behaviour, trial_images
 from rushkit.models.draws import global_draws
@@ -81,12 +82,17 @@ class GivenModel(Checkpoint):
         return f"GivenModel({str(self.path)!r}, {len(self.meta['classes'])} classes)"
 
 
-def given_model(recipe: Recipe, data: bool = True) -> GivenModel:
+# What a classifier is asked for: the classes of a data set, those of single image files, or features.
+Purpose = Literal["data", "files", "features"]
+
+
+def given_model(recipe: Recipe, purpose: Purpose = "data") -> GivenModel:
     """Run the code that a recipe's section [model] names, if the user named it in this command too, and try the module.
 
     Args:
         recipe: The sections model, data and system are used.
-        data: Whether the recipe's data says the size and the classes; else the keys of [model] and ``image_size`` do.
+        purpose: For ``files`` the keys of [model] and the recipe's image size say what its data set says else; for
+            ``features`` the module's outputs need not be those of a classifier.
 
     Raises:
         UsageError: the user did not name the code; there is no such name in it; the arguments do not fit; the module
@@ -118,7 +124,17 @@ def given_model(recipe: Recipe, data: bool = True) -> GivenModel:
         weights_sha256=weights_hash,
         fronts=front_facts(fronts),
     )
-    return adapt(module, recipe, facts, made, images_of(recipe) if data else images_without_data(recipe))
+    images = images_of_files(recipe) if purpose == "files" else images_of(recipe)
+    if purpose != "features":
+        return adapt(module, recipe, facts, made, images)
+    images = replace(images, classes=())
+    model = tried(Features(adapted_to(module, section, facts, images)), recipe, facts, made, images)
+    if answer_kind(model.network) != "logits" or section.answers != "logits":
+        raise UsageError(
+            f"{facts.code} has no gradient, and the second image of a pair is found by one",
+            "`rushkit evaluate` and `rushkit attack --type square` need none",
+        )
+    return model
 
 
 def consented_fronts(section: Model) -> list[Code]:
@@ -141,7 +157,7 @@ def images_of(recipe: Recipe) -> Images:
     return Images(channels, size, tuple(dataset.classes), f"{dataset.name} has")
 
 
-def images_without_data(recipe: Recipe) -> Images:
+def images_of_files(recipe: Recipe) -> Images:
     """Return what the keys of [model] and the image size say of images that are no data set's.
 
     Raises:
@@ -175,13 +191,20 @@ def adapt(
     """
     section, images = recipe.model, images or images_of(recipe)
     assert section is not None
+    return tried(adapted_to(module, section, facts, images), recipe, facts, fronts, images)
+
+
+def adapted_to(module: nn.Module, section: Model, facts: GivenFacts, images: Images) -> Adapted:
+    """Return a module that reads images as a section [model] says. Raises UsageError for a mean of other channels."""
     if section.mean and len(section.mean) != images.channels:
         raise UsageError(
             f"images of {images.channels} channels are normalised by as many means and stds (got {len(section.mean)})",
             "for example --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225",
         )
     reading = Reading(section.mean, section.std, section.output, section.answers, len(images.classes), facts.code)
-    return tried(Adapted(module, reading), recipe, facts, fronts, images)
+    adapted = Adapted(module, reading)
+    adapted.mean, adapted.std = adapted.mean.to(_device(module)), adapted.std.to(_device(module))
+    return adapted
 
 
 def tried(
@@ -212,8 +235,8 @@ def tried(
             composed = Fronted(fronts, network)
             notes += _find_gradients(composed, x)
         behaved = behaviour(composed, x)
-    if isinstance(network, Adapted) and not fronts:
-        network.differentiable = behaved.differentiable
+    if isinstance(composed, Adapted | Fronted):
+        composed.differentiable = composed.differentiable and behaved.differentiable
     classes = images.classes or tuple(str(number) for number in range(behaved.classes))
     if behaved.classes != len(classes):
         raise UsageError(
@@ -264,8 +287,7 @@ def on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
 
 
 def _device(module: nn.Module) -> torch.device:
-    # An adapted module's mean lies where it was made.
-    tensors = [*module.parameters(), *(module.module if isinstance(module, Adapted) else module).buffers()]
+    tensors = [*module.parameters(), *module.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
 
 

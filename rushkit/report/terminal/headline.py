@@ -164,7 +164,7 @@ def _middle(results: Certification) -> CertifiedRate:
 
 
 def _probed_line(results: Probe) -> str:
-    row = max(results.rows, key=lambda row: (row.encoder == "pre-trained", row.points == "ascent"))
+    row = max(results.rows, key=lambda row: (row.encoder in ("pre-trained", "given"), row.points == "ascent"))
     return f"ratio {row.mean:.3f} {points_words(row.points)}, n = {row.images}"
 
 
