@@ -279,9 +279,10 @@ def on_device(network: nn.Module, device: torch.device, name: str) -> nn.Module:
     try:
         copied = copy.deepcopy(network)
     except Exception as error:
+        where = " and ".join(sorted(places))
         raise UsageError(
-            f"{name} lies on {' and '.join(sorted(places))}, and a copy for {device} cannot be made: {reason(error)}",
-            f"move it there first, or measure it where it is: --set system.device={sorted(places)[0]}",
+            f"{name} lies on {where}, and a copy for {device} cannot be made: {reason(error)}",
+            "move it there first, or choose its own device for the recipe",
         ) from error
     return copied.to(device)
 
