@@ -51,7 +51,7 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
         with run.speaker.progress(len(subject) * sum(samples), "evaluate", "passes") as progress:
             for m in samples:
                 outcomes = count_outcomes(g, split, m, recipe.system.seed, machine.device, progress, subject.indices)
-                predicted[str(m)] = {rule: outcomes.tally.predict(rule).tolist() for rule in settings.rules}
+                predicted[str(m)] = {rule: outcomes.predicted[rule].tolist() for rule in settings.rules}
                 rows += [_row(m, rule, outcomes, subject.classifier.classes) for rule in settings.rules]
         last = predicted[str(max(samples))][settings.rules[0]]
         if order := explained_by_permutation(last, subject.labels, subject.classifier.classes):

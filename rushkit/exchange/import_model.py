@@ -70,9 +70,7 @@ def _clean_check(plan: Plan, run: Run, images: int) -> CleanCheck | None:
     g, split = replace(subject, noise=NoNoise()).smoothed(1), subject.split
     outcomes = count_outcomes(g, split, 1, recipe.system.seed, subject.machine.device)
     row = accuracy_row(outcomes.right("majority"))
-    if order := explained_by_permutation(
-        outcomes.tally.predict("majority"), subject.labels, subject.classifier.classes
-    ):
+    if order := explained_by_permutation(outcomes.predicted["majority"], subject.labels, subject.classifier.classes):
         run.speaker.warn(order.describe())
     chance = int(subject.labels.bincount().max()) / len(split)
     if row["low"] <= chance:

@@ -1,8 +1,9 @@
-"""Count noisy votes on every image of a split, and the accuracies that follow from them."""
+"""Predict every image of a split by noisy votes, and the accuracies that follow."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +14,6 @@ from rushkit.distributed import ranks
 from rushkit.recipe.schema import Rule
 from rushkit.setup.components import to_float
 from rushkit.smoothing import SmoothedClassifier
-from rushkit.votes import Tally
 
 # Images that are counted together.
 BLOCK = 256
@@ -21,14 +21,19 @@ BLOCK = 256
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The votes for every image of a split, and its labels."""
+    """The predictions for every image of a split, and its labels.
 
-    tally: Tally
+    Attributes:
+        predicted: Rule -> (N,) int64 classes.
+        labels: (N,) int64.
+    """
+
+    predicted: dict[Rule, Tensor]
     labels: Tensor
 
     def right(self, rule: Rule) -> Tensor:
         """Return (N,) bool: whether each prediction is the label."""
-        return self.tally.predict(rule) == self.labels
+        return self.predicted[rule] == self.labels
 
     def accuracy(self, rule: Rule) -> float:
         """Return the share of images whose prediction is the label."""
@@ -44,7 +49,7 @@ def count_outcomes(
     progress: Progress | None = None,
     indices: Tensor | None = None,
 ) -> Outcomes:
-    """Count the votes of ``samples`` draws for every image of a labelled split; all ranks get all of them.
+    """Predict every image of a labelled split by the votes of ``samples`` draws; all ranks get all predictions.
 
     Args:
         g: The model under its noise.
@@ -57,21 +62,19 @@ def count_outcomes(
             has the draws that it has in the whole one where the index is that in the whole one.
     """
     indices = torch.arange(len(split)) if indices is None else indices
-    tallies: dict[int, Tally] = {}
+    predicted: dict[Rule, Tensor] = {rule: torch.zeros(len(split), dtype=torch.int64) for rule in get_args(Rule)}
     for start in ranks.own(range(0, len(split), BLOCK)):
         x = to_float(split.images[start : start + BLOCK].to(device))
         keys = indices[start : start + BLOCK]
-        tallies[start] = g.keyed_tally(x, keys, seed, f"evaluate {samples}", samples)
+        tally = g.keyed_tally(x, keys, seed, f"evaluate {samples}", samples)
+        for rule, classes in predicted.items():
+            # Only the class is kept: the votes of 50,000 images for 1000 classes take gigabytes.
+            classes[start : start + BLOCK] = tally.predict(rule)
         if progress is not None:
             # The other ranks work on as many blocks at the same time.
             progress.advance(min(BLOCK * ranks.world(), len(split) - start) * samples)
-    # Each rank fills in its own rows, and the sum over ranks has all rows. A rank without a block learns K here.
-    classes = ranks.largest(max((tally.votes.shape[1] for tally in tallies.values()), default=0))
-    votes, confidence, squared = torch.zeros(3, len(split), classes, dtype=torch.float64)
-    for start, tally in tallies.items():
-        rows = slice(start, start + BLOCK)
-        votes[rows], confidence[rows], squared[rows] = tally.votes, tally.confidence, tally.confidence_squared
-    for whole in (votes, confidence, squared):
-        ranks.total(whole)
+    # Each rank fills in its own rows, and the sum over ranks has all rows.
+    for classes in predicted.values():
+        ranks.total(classes)
     assert split.labels is not None
-    return Outcomes(Tally(votes.long(), confidence, squared, samples), split.labels)
+    return Outcomes(predicted, split.labels)

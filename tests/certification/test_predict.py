@@ -139,3 +139,16 @@ def test_the_draws_of_an_image_are_its_own_and_those_that_estimate_are_not_those
     predict(recipe, checkpoint_of(finetuned(recipe, None)), sorted(tmp_path.glob("*.png")), QUIET)
     assert len(set(drawn)) == 4
     assert len({pixels for _, pixels in drawn}) == len({purpose for purpose, _ in drawn}) == 2
+
+
+@pytest.mark.parametrize(
+    ("fit", "notes"),
+    [
+        ("crop", ("middle 6x6 of 12x6", "resized from 6x6 to 4x4")),
+        ("pad", ("black bars beside 12x6", "resized from 12x12 to 4x4")),
+        ("stretch", ("stretched from 12x6",)),
+    ],
+)
+def test_a_prediction_says_how_an_image_became_square(tmp_path, fit, notes):
+    Image.new("RGB", (12, 6)).save(tmp_path / "wide.png")
+    assert read_image(tmp_path / "wide.png", Form(4, fit=fit)).notes == notes
