@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -12,6 +13,7 @@ from rushkit.errors import DataError, UsageError
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
+    from rushkit.data.recognise import Recognised
     from rushkit.recipe.toml import Table
 
 app = typer.Typer(help="List data sets, fetch their files, check them.", no_args_is_help=True)
@@ -26,6 +28,12 @@ DataDir = Annotated[
     ),
 ]
 Name = Annotated[str, typer.Argument(help="A data set's name.", autocompletion=complete_datasets)]
+What = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME|PATH", help="A data set's name, or a folder or a file.", autocompletion=complete_datasets
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="An option of the data set as in a recipe: data.path=photos."),
@@ -78,26 +86,88 @@ def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
     Output(json).result(facts, f"{name} is in {data_dir}")
 
 
-@app.command("check", epilog="Example: rushkit data check cifar10")
-def check(name: Name, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
-    """Check a data set's files: lengths, labels. Exit code 1 unless all can be used."""
+@app.command("check", epilog="Example: rushkit data check cifar10, or rushkit data check photos/")
+def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
+    """Check a data set's files, or say what lies at a path. Exit code 1 unless all can be used.
+
+    Of a name: lengths and labels. Of a path: what it is, its classes, counts and sizes, what would be cropped or
+    resized, which files cannot be read, and the line to use.
+    """
+    from rich.console import Group
     from rich.table import Table
 
     from rushkit import data
+    from rushkit.data.recognise import recognise
 
-    about = data.describe(name, data_dir, **_options(changes))
+    found = recognise(what, data_dir)
+    options = {**found.options, **_options(changes)}
+    look = _look_at(found, options, data_dir) if found.options else _Look()
+    about = data.describe(found.name, data_dir, **options)
     table = Table("file", "state", "detail")
     for file in about.checks:
         table.add_row(*file)
-    facts = {"dataset": name, "ready": about.ready, "files": [file._asdict() for file in about.checks]}
-    Output(json).result(facts, table)
-    if not about.ready:
-        way = f"`rushkit data fetch {name}` downloads it; " if about.url else ""
+    facts = {"dataset": found.name, "ready": about.ready, "files": [file._asdict() for file in about.checks]}
+    Output(json).result(facts | look.facts, Group(*look.lines, table))
+    if about.ready:
+        return
+    if look.fault:
+        raise look.fault
+    way = f"`rushkit data fetch {found.name}` downloads it; " if about.url else ""
+    if found.options:
         raise DataError(
-            about.problem or f"{name} is not complete in {data_dir}",
-            f"{way}--data-dir or RUSHKIT_DATA name another folder, --set data.KEY=VALUE an option such as data.path "
-            "or data.image_size",
+            about.problem or f"{found.options['path']} has files that cannot be used",
+            f"{way}repair or remove what is marked wrong; --set data.KEY=VALUE gives an option such as data.image_size",
         )
+    raise DataError(
+        about.problem or f"{found.name} is not complete in {data_dir}",
+        f"{way}--data-dir or RUSHKIT_DATA name another folder, --set data.KEY=VALUE an option such as data.path "
+        "or data.image_size",
+    )
+
+
+@dataclass
+class _Look:
+    """What ``data check`` finds at a path: in lines, as facts for ``--json``, and what keeps it from finding more."""
+
+    lines: list[str] = field(default_factory=list)
+    facts: dict[str, object] = field(default_factory=dict)
+    fault: DataError | None = None
+
+
+def _look_at(found: Recognised, options: Table, data_dir: str) -> _Look:
+    """Look at what lies at a path; an image size is added to the options where the images need one."""
+    from rushkit import data
+    from rushkit.data.recognise import Recognised
+    from rushkit.data.survey import proposed_size, sizes_of, survey
+    from rushkit.errors import first_few
+
+    look = _Look([f"{found.options['path']}: {found.kind}"], {"path": found.options["path"], "kind": found.kind})
+    try:
+        sizes = sizes_of(data.create(found.name, root=data_dir, **options))
+        if size := proposed_size(sizes):
+            options.setdefault("image_size", size)
+        dataset = data.create(found.name, root=data_dir, **options)
+        seen, classes, side = survey(dataset), dataset.classes, dataset.image_size
+    except DataError as fault:
+        look.fault = fault
+        return look
+    form = f"images: {seen.channels} x {side} x {side}"
+    if any(size != (side, side) for size in sizes):
+        form += ", resized"
+    if any(width != height for width, height in sizes):
+        fit = {"crop": "the middle is kept", "pad": "black bars are added", "stretch": "they are distorted"}
+        form += f"; of those that are not square {fit[str(options.get('fit', 'crop'))]}"
+    used = Recognised(found.name, {key: str(value) for key, value in options.items()}, found.kind)
+    look.lines += [f"{len(classes)} classes: {first_few(classes, 12)}" if classes else "no labels"]
+    look.lines += [*(split.describe() for split in seen.splits), form, f"use: {used.line()}"]
+    look.facts |= {
+        "classes": list(classes),
+        "channels": seen.channels,
+        "image_size": side,
+        "splits": {split.name: {"images": split.images, "per_class": split.per_class} for split in seen.splits},
+        "use": used.changes(),
+    }
+    return look
 
 
 def _options(changes: list[str] | None) -> Table:

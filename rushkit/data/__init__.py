@@ -7,6 +7,7 @@ what is missing. Importing this package imports no component.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -73,6 +74,19 @@ class HasChannels(Protocol):
 def channels_of(dataset: Dataset) -> int:
     """Return the number of channels of a data set's images: what it says, else 3."""
     return dataset.channels if isinstance(dataset, HasChannels) else 3
+
+
+@runtime_checkable
+class HasSizes(Protocol):
+    """A data set whose images may have sizes of their own, and whose option ``image_size`` brings them to one."""
+
+    def sizes(self, name: str) -> Mapping[tuple[int, int], int]:
+        """Return how many images of a split have each (width, height).
+
+        Raises:
+            DataError: the files cannot be read.
+        """
+        ...
 
 
 @runtime_checkable

@@ -98,6 +98,13 @@ class PythonLayout:
         """The archive with every file of every split."""
         return Archive(self.url, self.md5, _joined(self.parts), (self.names_file,))
 
+    def is_archive(self, path: Path) -> bool:
+        """Return whether a file is the archive of this layout, by its name or by what is in it."""
+        try:
+            return path.name == self.archive.filename or first_folder(path) == self.folder
+        except OSError as error:
+            raise DataError(f"{path} cannot be read: {reason(error)}", "check its permissions") from error
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -228,7 +235,7 @@ class Cifar:
 
     def __init__(self, layout: Layout, root: str, path: str = ".", labels: str = "fine") -> None:
         place, archive = locate(root, path, layout.folders)
-        is_python = archive is not None and _first_folder(archive) == layout.python.folder
+        is_python = archive is not None and layout.python.is_archive(archive)
         self.name = layout.name
         self.splits = tuple(layout.parts)
         self.source = Source(layout.name, place, layout.archive, None if is_python else archive)
@@ -338,10 +345,3 @@ class Cifar:
             is_official = tuple(labels[default][: len(first)].tolist()) == first
             words += ", the official order" if is_official else ", not the official order"
         return check._replace(detail=words)
-
-
-def _first_folder(archive: Path) -> str:
-    try:
-        return first_folder(archive)
-    except OSError as error:
-        raise DataError(f"{archive} cannot be read: {reason(error)}", "check its permissions") from error

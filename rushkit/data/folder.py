@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -172,6 +174,19 @@ class Folder:
         labels = None if labels is None else labels[places]
         return Split(read.images, labels, split, len(read.skipped), read.resized, places)
 
+    def sizes(self, name: str) -> Counter[tuple[int, int]]:
+        """Return how many images of a split have each (width, height). Only headers are read.
+
+        Raises:
+            DataError: the split has no images.
+        """
+        listing, found = self._layout.listing(name), Counter[tuple[int, int]]()
+        for image in listing.images:
+            # Nearly anything is raised of a damaged file, which `check` names.
+            with suppress(Exception), open_image(listing.folder / image.path) as opened:
+                found[opened.size] += 1
+        return found
+
     def check(self) -> list[Check]:
         """Decode every image; return one entry for each split, and one for each file in it that cannot be used."""
         try:
@@ -323,7 +338,7 @@ class Folder:
                 report(index + 1, len(files))
         if kept:
             yield _block(kept)
-        if len(skipped) == len(files):
+        if files and len(skipped) == len(files):
             raise _nothing_readable(decoder.top)
 
 

@@ -5,6 +5,7 @@ The file may come from anybody; see ``npz_file``.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
@@ -184,6 +185,12 @@ class Npz:
             images, labels = images[indices], _at(labels, indices)
         images = squared(with_channels(images, self.channels, str(self.path)), self._fit)
         return Split(resize(images, size), labels, f"{self.name}/{name}")
+
+    def sizes(self, name: str) -> Counter[tuple[int, int]]:
+        """Return how many images of the arrays of a split have each (width, height), which is one and the same."""
+        _, height, width = self._shape
+        with self._open() as file:
+            return Counter({(width, height): file.array(self._parts[name].source.images).shape[0]})
 
     def check(self) -> list[Check]:
         """Read every array once: its shape, its labels and its checksum."""

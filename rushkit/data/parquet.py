@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import io
 import logging
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -193,6 +195,20 @@ class Parquet:
         split = split.take((readable.cumsum(0) - 1)[rank[kept]])
         return split if bool(kept.all()) else replace(split, places=torch.nonzero(kept).flatten())
 
+    def sizes(self, name: str) -> Counter[tuple[int, int]]:
+        """Return how many images of a split have each (width, height); those that cannot be decoded are left out.
+
+        Raises:
+            DataError: a file is missing, damaged, or without such columns.
+        """
+        files = self._parts[name].source
+        rows, found = self._labels(files).rows, Counter[tuple[int, int]]()
+        for row, content in self._encoded(files, rows, np.arange(sum(rows))):
+            with suppress(ImageFault):
+                picture = read_picture(io.BytesIO(content), Form(1, self._form.channels), name=row)
+                found[picture.width, picture.height] += 1
+        return found
+
     def check(self) -> list[Check]:
         """Decode every image; return one entry for each split, and one for each image in it that cannot be used."""
         try:
@@ -219,7 +235,7 @@ class Parquet:
                     faults.append(Check(row, "partial" if self._skips else "wrong", found.message))
         except DataError as error:
             return [Check(where, "wrong", error.message), *faults]
-        words = f"{count} images in {len(part.source)} files" + (f", {len(faults)} of them unusable" if faults else "")
+        words = f"{count} images" + (f", {len(faults)} of them unusable" if faults else "")
         return [Check(where, "partial" if faults else "ok", words), *faults]
 
     def _labels(self, files: tuple[Path, ...]) -> _Labels:
@@ -293,7 +309,7 @@ class Parquet:
                 report(place + 1, len(chosen))
         if kept:
             yield torch.from_numpy(np.stack(kept))
-        if len(skipped) == len(chosen):
+        if chosen.numel() and len(skipped) == len(chosen):
             raise DataError(f"{self.path} has no image that can be read", "`rushkit data check` lists what is wrong")
         notes["skipped"] = skipped
 

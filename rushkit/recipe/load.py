@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from rushkit import registries
 from rushkit.errors import UsageError, did_you_mean, shorten
-from rushkit.paths import expand_text
+from rushkit.paths import exists, expand, expand_text
 from rushkit.recipe import toml
 from rushkit.recipe.components import component_lines
 from rushkit.recipe.draft import Draft
@@ -25,6 +25,7 @@ from rushkit.recipe.problems import error_line, recipe_error
 from rushkit.recipe.schema import Recipe, System
 from rushkit.recipe.toml import Table, Toml
 from rushkit.recipe.variant import changed_name
+from rushkit.registry import BUILTIN_OWNER
 
 
 def load_recipe(
@@ -53,6 +54,7 @@ def load_recipe(
     draft = read_chain(find_recipe(name))
     draft.table.setdefault("name", Path(name).name.removesuffix(".toml"))
     _change(draft, [*from_environment(environment), *from_changes(changes)])
+    _find_data_beside(draft)
     return build_recipe(draft.table, draft.origins, components)
 
 
@@ -109,6 +111,32 @@ def _change(draft: Draft, overrides: Sequence[Override]) -> None:
     name = before.get("name", "recipe")
     if isinstance(name, str) and all(key != "name" for key, _, _ in overrides):
         draft.table["name"] = changed_name(name, before, draft.table)
+
+
+def _find_data_beside(draft: Draft) -> None:
+    """Make a relative ``data.path`` of a recipe's file absolute if it is not below the root, but beside that file.
+
+    What a path names is read as images and as nothing else, so a recipe of somebody else gains nothing by it.
+    """
+    data, system = draft.table.get("data"), draft.table.get("system")
+    if not isinstance(data, dict) or not isinstance(path := data.get("path"), str) or not path:
+        return
+    file, _, line = draft.origins.get("data.path", "").rpartition(":")
+    if not line.isdigit() or expand(path).is_absolute() or not _is_builtin(data.get("name")):
+        return
+    root = system.get("data_dir", "data") if isinstance(system, dict) else "data"
+    beside = Path(file).absolute().parent / path
+    if isinstance(root, str) and not exists(expand(root) / path) and exists(beside):
+        draft.table["data"] = data | {"path": str(beside)}
+
+
+def _is_builtin(name: object) -> bool:
+    """Return whether a data set is rushkit's own: ``path`` may be something else for a plugin's."""
+    return any(
+        entry.owner == BUILTIN_OWNER
+        for entry in registries.datasets.entries()
+        if isinstance(name, str) and name in (entry.name, f"{entry.owner}/{entry.name}")
+    )
 
 
 def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
