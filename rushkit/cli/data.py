@@ -86,7 +86,7 @@ def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
     Output(json).result(facts, f"{name} is in {data_dir}")
 
 
-@app.command("check", epilog="Example: rushkit data check cifar10, or rushkit data check photos/")
+@app.command("check", epilog="Example: rushkit data check photos/")
 def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
     """Check a data set's files, or say what lies at a path. Exit code 1 unless all can be used.
 
@@ -112,7 +112,8 @@ def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json:
         return
     if look.fault:
         raise look.fault
-    way = f"`rushkit data fetch {found.name}` downloads it; " if about.url else ""
+    name = found.name
+    way = f"`rushkit data fetch {name}` downloads it; " if about.url else ""
     if found.options:
         raise DataError(
             about.problem or f"{found.options['path']} has files that cannot be used",

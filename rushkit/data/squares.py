@@ -17,16 +17,16 @@ def with_channels(images: Tensor, channels: int, where: str) -> Tensor:
     Raises:
         UsageError: the channels cannot be had from those that are there.
     """
-    own = images.shape[1]
-    if own == channels:
+    theirs = images.shape[1]
+    if theirs == channels:
         return images
-    if (own, channels) == (1, 3):
+    if (theirs, channels) == (1, 3):
         return images.expand(-1, 3, -1, -1)
-    if (own, channels) == (4, 3):
+    if (theirs, channels) == (4, 3):
         return images[:, :3]
     raise UsageError(
-        f"the images of {where} have {own} channels, and data.channels asks for {channels}",
-        f"--set data.channels={own} takes them as they are",
+        f"the images of {where} have {theirs} channels, and data.channels asks for {channels}",
+        f"--set data.channels={theirs} takes them as they are",
     )
 
 
