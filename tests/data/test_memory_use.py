@@ -49,3 +49,42 @@ print(max(seen) - seen[0])
 def test_building_a_cache_and_passing_over_it_takes_a_part_of_its_size():
     done = subprocess.run([sys.executable, "-c", PASS_OVER_ALL], check=True, capture_output=True, text=True)
     assert int(done.stdout) < WHOLE // 2
+
+
+# More images in files, of which none stays in memory once it has been used.
+IN_FILES = 3 * WHOLE
+PASS_OVER_FILES = f"""
+import os, sys
+import torch
+from PIL import Image
+from rushkit import data
+from rushkit.data import decoding
+
+decoding.BLOCK_BYTES = {4 * MIB}
+SIDE, top = 512, sys.argv[1]
+COUNT = {IN_FILES} // (3 * SIDE**2)
+
+def own_memory():
+    with open("/proc/self/status") as status:
+        return 1024 * int(next(line for line in status if line.startswith("RssAnon:")).split()[1])
+
+os.makedirs(top + "/train/cat")
+Image.linear_gradient("L").save(top + "/train/cat/0.png")
+for number in range(1, COUNT):
+    os.link(top + "/train/cat/0.png", top + f"/train/cat/{{number}}.png")
+split = data.create("folder", root=top, image_size=SIDE).split("train", memory=0)
+assert isinstance(split.images, decoding.OnDemand)
+seen = []
+for rows in torch.randperm(COUNT).split(8):
+    assert split.images[rows].shape[1:] == (3, SIDE, SIDE)
+    seen.append(own_memory())
+split.digests()
+print(max(*seen, own_memory()) - seen[0])
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what memory is a process's own")
+def test_passing_over_images_in_files_takes_a_part_of_their_size(tmp_path):
+    command = [sys.executable, "-c", PASS_OVER_FILES, str(tmp_path)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert int(done.stdout) < IN_FILES // 2
