@@ -10,7 +10,7 @@ _FLAGS = {
         *("--from", "--recipe", "--samples", "--supervised", "--backbone", "--name", "--mean", "--std", "--rename"),
         *("--ignore", "--keys", "--encoder-only", "--branch", "--pretrained", "--part", "--format", "--clusters"),
         *("--starts", "--model", "--front", "--model-arg", "--weights", "--classes", "--input-size", "--output"),
-        "--answers",
+        *("--answers", "--init", "--extend"),
     ),
     DATA: ("--to", "--data", "--split", "--limit", "--skip", "--check", "--data-dir"),
     TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--track"),

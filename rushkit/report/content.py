@@ -141,6 +141,8 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
     trained = next((record for run, record in family.results(Pretraining) if run == family.encoder), None)
     if trained is not None and trained.teacher is not None:
         about["teacher"] = trained.teacher.in_words()
+    if trained is not None and trained.started is not None:
+        about["started from"] = trained.started.in_words()
     if finetuning is not None:
         tuning = finetuning.finetune
         frozen = _TRAINED[tuning.freeze]

@@ -138,7 +138,10 @@ class Facts(Record):
         self_test: Whether an audit is the self-test.
         cases: The cases of a self-test by name; none means all.
         claim: The accuracy that an audit is to test; None if nothing is claimed.
-        hashes: ``parent`` and ``transfer_to`` -> hash of the checkpoint.
+        init: Path of the checkpoint or file whose weights a pre-training starts from.
+        init_origin: Where those of somebody else's file are from.
+        extends: Path of the checkpoint whose training goes on.
+        hashes: ``parent``, ``transfer_to``, ``init`` and ``extends`` -> hash of the checkpoint.
         study: The job of a study that the run was started by; None for a run by itself.
         model: Somebody's classifier that is measured; None for a trained or imported one.
     """
@@ -169,6 +172,9 @@ class Facts(Record):
     self_test: bool | None = None
     cases: list[str] = Field(default_factory=list)
     claim: Share | None = None
+    init: str | None = None
+    init_origin: Origin | None = None
+    extends: str | None = None
     hashes: dict[str, str] = Field(default_factory=dict)
     study: StudyJob | None = None
     model: GivenFacts | None = None

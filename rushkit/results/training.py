@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from rushkit.results.base import Count, Number, Record, Share, StageResults
+from rushkit.results.imported import Origin
 from rushkit.results.notes import Note
 from rushkit.rounding import percent
 
@@ -56,6 +57,35 @@ class Teacher(Record):
         return f"{self.source} (recipe {self.recipe}, {trained}), on {self.sees}"
 
 
+class Started(Record):
+    """What a pre-training started from in place of random weights.
+
+    Attributes:
+        source: Path of the checkpoint or the file.
+        hash: Of the checkpoint; of the whole file where it is somebody else's.
+        way: Whether its weights were taken and all else began anew, or its training went on.
+        tensors: How many tensors of the encoder were loaded.
+        projector: Whether its projector was loaded, too; a fresh one takes its place else.
+        epochs: For an extension, the epochs that it had; else None.
+        imported: The origin of somebody else's file; None for a checkpoint of rushkit.
+    """
+
+    source: str
+    hash: str
+    way: Literal["weights", "extension"]
+    tensors: Count
+    projector: bool
+    epochs: Count | None = None
+    imported: Origin | None = None
+
+    def in_words(self) -> str:
+        """Return what was started from, such as "the encoder of RUN/checkpoints/step-000330.safetensors"."""
+        if self.way == "extension":
+            return f"the training of {self.source}, which had {self.epochs} epochs, goes on"
+        beside = "and its projector" if self.projector else "with a fresh projector"
+        return f"the encoder of {self.source} ({self.tensors} tensors), {beside}"
+
+
 class PseudoLabels(Record):
     """The clustering that the labels of a training come from.
 
@@ -82,6 +112,7 @@ class Pretraining(StageResults):
         knn_accuracy: Nearest-neighbour accuracy after the last epoch; None if it was not measured.
         knn_protocol: How it is measured; None if it is not.
         teacher: The encoder that it learnt from; None for an objective without a teacher.
+        started: What it started from; None for random weights, or those that the backbone brings.
         labels: Where its labels come from; None for a training without labels.
         notes: That it collapsed, if it did.
     """
@@ -93,6 +124,7 @@ class Pretraining(StageResults):
     knn_accuracy: Share | None = None
     knn_protocol: KnnProtocol | None
     teacher: Teacher | None = None
+    started: Started | None = None
     labels: PseudoLabels | None = None
     notes: list[Note] = Field(default_factory=list)
 

@@ -14,7 +14,7 @@ def parent_name(run: RunInfo, names: Collection[str]) -> str | None:
     It is the last part of the stored path that is a run here, not the path itself: folders of runs are moved, and
     run.json may hold a relative path.
     """
-    parts = PurePath(run.about.parent or "").parts
+    parts = PurePath(run.about.parent or run.about.init or run.about.extends or "").parts
     return next((part for part in reversed(parts) if part in names and part != run.path.name), None)
 
 

@@ -13,4 +13,4 @@ SUFFIX = ".safetensors"
 # Files of ``checkpoints/`` that name one of the others.
 POINTERS = ("best", "last")
 # Keys of run.json that name a checkpoint by its path; the run keeps it under this name until it is finished.
-NAMED_CHECKPOINTS = ("parent", "transfer_to")
+NAMED_CHECKPOINTS = ("parent", "transfer_to", "init", "extends")

@@ -25,8 +25,7 @@ _COPIED = 1 << 24
 
 def hashes_of(facts: Facts) -> dict[str, str]:
     """Return the hash of each checkpoint that run.json names by a path; a path that leads to none has none."""
-    paths = {"parent": facts.parent, "transfer_to": facts.transfer_to}
-    hashes = {key: checkpoint_hash(path) for key, path in paths.items() if path}
+    hashes = {key: checkpoint_hash(path) for key, path in _paths(facts).items() if path}
     return {key: value for key, value in hashes.items() if value}
 
 
@@ -63,7 +62,11 @@ def checkpoint_of_run(run: Run, key: str = "parent") -> Checkpoint:
 
 
 def _named(run: Run, key: str) -> Path:
-    return Path(str({"parent": run.about.parent, "transfer_to": run.about.transfer_to}.get(key)))
+    return Path(str(_paths(run.about).get(key)))
+
+
+def _paths(facts: Facts) -> dict[str, str | None]:
+    return {"parent": facts.parent, "transfer_to": facts.transfer_to, "init": facts.init, "extends": facts.extends}
 
 
 def _places(run: Run, key: str, named: Path) -> Iterator[Path]:

@@ -73,7 +73,14 @@ def remove(runs: Sequence[RunInfo]) -> list[RunInfo]:
 
 def _needs(run: RunInfo) -> list[str]:
     about = run.about
-    paths = (about.parent, about.counts, about.transfer_to, about.labels and about.labels.run)
+    paths = (
+        about.parent,
+        about.counts,
+        about.transfer_to,
+        about.init,
+        about.extends,
+        about.labels and about.labels.run,
+    )
     return [path for path in paths if path]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from rushkit.setup.given import given_model
 # Settings that affect results by rounding at most: folders, the device and its code, the size of a pass, and logging.
 _HERE = frozenset(f"system.{key}" for key in ("data_dir", "runs_dir", "device", "compile", "chunk", "trackers"))
 # The keys of [system] that a resumed run takes from its recipe. The precision of its passes comes from run.json.
-_KEPT = ("seed", "device", "compile", "chunk", "data_dir", "trackers")
+KEPT = ("seed", "device", "compile", "chunk", "data_dir", "trackers")
 # The verb that uses the checkpoint of a finished training run.
 _NEXT_VERB = {"pretrain": "finetune", "finetune": "evaluate"}
 
@@ -81,7 +82,7 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
             run.speaker.warn(altered)
         stored = read_recipe(run.recipe_toml, str(path / RECIPE_FILE))
         given = {"system.precision": stored.system.precision} | dict(parse_changes(changes or []))
-        derived = derive_recipe(stored, given, system=_KEPT)
+        derived = derive_recipe(stored, given, system=KEPT)
         check_components(derived)
         return derived, run
     except RushkitError as error:
@@ -89,13 +90,20 @@ def reopen(stopped: Stopped, changes: list[str] | None = None, speaker: Speaker 
         raise
 
 
-def check_changes(verb: str, changes: list[str] | None) -> None:
-    """Raise UsageError for a change that would affect the results: a resumed run keeps its recipe."""
-    free = _HERE | {f"{verb}.save_every", f"{verb}.keep"}
+def check_changes(verb: str, changes: list[str] | None, flag: str = "--resume", more: Sequence[str] = ()) -> None:
+    """Raise UsageError for a change that would affect the results: a run that goes on keeps its recipe.
+
+    Args:
+        verb: The stage.
+        changes: The changes.
+        flag: What the user said to go on.
+        more: Further keys that may change.
+    """
+    free = _HERE | {f"{verb}.save_every", f"{verb}.keep", *more}
     for change in changes or []:
         if parse_changes([change])[0][0] not in free:
             raise UsageError(
-                f"--resume goes on with the recipe of the run; it cannot take {said_as(change)}",
+                f"{flag} goes on with the recipe of the run; it cannot take {said_as(change)}",
                 "start a new run for another recipe",
             )
 

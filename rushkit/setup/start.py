@@ -119,7 +119,9 @@ def ready_machine(verb: str, recipe: Recipe) -> Machine:
 
 
 @contextmanager
-def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: Parent = None) -> Iterator[Run]:
+def run_or_new(
+    run: Run | None, verb: str, recipe: Recipe, parent: Parent = None, asked: Mapping[str, JSON] | None = None
+) -> Iterator[Run]:
     """Yield the given run, which its owner closes, or for None a new run that ends with the block.
 
     Every stage begins with this: a command passes its run, a notebook passes None::
@@ -132,6 +134,7 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: Parent = None
         verb: The stage.
         recipe: The recipe of a new run.
         parent: As for ``start_run``.
+        asked: As for ``start_run``.
 
     Raises:
         RushkitError: as for ``start_run``.
@@ -139,7 +142,7 @@ def run_or_new(run: Run | None, verb: str, recipe: Recipe, parent: Parent = None
     if run is not None:
         yield run
         return
-    with start_run(verb, recipe, parent=parent) as new_run:
+    with start_run(verb, recipe, parent=parent, asked=asked) as new_run:
         yield new_run
 
 

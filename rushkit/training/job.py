@@ -18,7 +18,8 @@ from rushkit.objectives import ChecksNoise, KeepsPasses, Objective
 from rushkit.recipe import toml
 from rushkit.recipe.registered import REGISTERED, registered_files
 from rushkit.recipe.schema import Recipe, Training
-from rushkit.results.training import PseudoLabels
+from rushkit.results.training import PseudoLabels, Started
+from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup.components import describe_split
 from rushkit.setup.model import PSEUDO_LABELS
@@ -66,6 +67,8 @@ class TrainingJob:
         teacher: The encoder that the network learns from, which the memory holds; None for none.
         labels: The labels of the batches, (N,) or (N, J) int64; None for none, whatever labels the split has.
         columns: The number of classes of each column of labels.
+        extends: The last checkpoint of another training, which goes on in this one; None for none.
+        started: What it started from, in words; None for random weights.
         pseudo: Which clustering the labels come from; None for the data set's own.
 
     Raises:
@@ -95,6 +98,8 @@ class TrainingJob:
     labels: Tensor | None = None
     columns: tuple[int, ...] = ()
     pseudo: PseudoLabels | None = None
+    extends: Checkpoint | None = None
+    started: Started | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.objective, ChecksNoise):

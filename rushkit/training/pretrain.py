@@ -23,10 +23,13 @@ from rushkit.training import knn
 from rushkit.training.job import TrainingJob
 from rushkit.training.labels import Table, check_labels, recorded_by, table_for
 from rushkit.training.loop import train
+from rushkit.training.starting import Start, check_start, say_start, take_weights
 from rushkit.training.teacher import check_teacher, load_teacher, teacher_record
 
 
-def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None = None) -> Pretraining:
+def pretrain(
+    recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None = None, start: Start | None = None
+) -> Pretraining:
     """Pre-train the recipe's encoder on its data, without labels.
 
     Example::
@@ -34,29 +37,38 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
         results = pretrain(load_recipe("digits"))
         print(results.loss, results.run)
         student = pretrain(load_recipe("deacl-digits"), teacher=open_checkpoint("digits"))
+        again = pretrain(load_recipe("digits", ["system.seed=1"]), start=Start(open_checkpoint("digits")))
 
     Args:
         recipe: The sections data, backbone, projector, noise, pretrain and system are used.
         run: The run that checkpoints, metrics and results are written to; a stopped run is resumed. None starts a new
             one.
         teacher: A checkpoint with the encoder to learn from, for an objective that has a teacher.
+        start: The weights to start from; None: random ones, or those that the backbone brings.
 
     Returns:
         The figures of the last epoch, as in results.json.
 
     Raises:
-        UsageError: a teacher or a clustering is missing, is one too many, or does not suit the recipe.
+        UsageError: a teacher or a clustering is missing, is one too many, or does not suit the recipe; or the weights
+            to start from are of another backbone.
         RushkitError: see ``training.loop.train``.
     """
     settings = recipe.pretrain
     check_teacher(recipe, None if teacher is None else str(teacher.path))
     check_labels(recipe)
-    with run_or_new(run, "pretrain", recipe, None if teacher is None else teacher.path) as run:
+    asked = None if start is None else start.facts()
+    with run_or_new(run, "pretrain", recipe, None if teacher is None else teacher.path, asked) as run:
         machine = machine_of_run(recipe, run)
         mirror_metrics(recipe, run)
         # What is resumed has its weights.
-        fetch = not run.checkpoints.paths()
-        job, dataset = pretraining_job(recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher), run=run)
+        fetch = not run.checkpoints.paths() and start is None
+        job, dataset = pretraining_job(
+            recipe, machine, fetch=fetch, teacher=load_teacher(recipe, teacher), run=run, start=start
+        )
+        if start is not None:
+            start.keep(run)
+            say_start(recipe, start, run)
         searched = neighbours(recipe, dataset, job.split)
         if searched is not None:
             evaluate = partial(_knn_accuracy, job, settings.knn, searched, machine_of(recipe), run.speaker)
@@ -84,6 +96,7 @@ def pretrain(recipe: Recipe, run: Run | None = None, teacher: Checkpoint | None 
             knn_accuracy=figures.get("knn_accuracy"),
             knn_protocol=searched and knn_protocol(settings.knn, *searched, chooses=job.best_by is not None),
             teacher=record,
+            started=job.started,
             labels=job.pseudo,
             notes=trained.notes,
         )
@@ -98,6 +111,7 @@ def pretraining_job(
     teacher: nn.Module | None = None,
     run: Run | None = None,
     table: Table | None = None,
+    start: Start | None = None,
 ) -> tuple[TrainingJob, Dataset]:
     """Return the job for the training loop, and the data set.
 
@@ -109,10 +123,13 @@ def pretraining_job(
         teacher: The encoder to learn from, in eval mode and without gradients, for an objective that has a teacher.
         run: The run of the training, which may be a resumed one; None for none.
         table: Labels in place of those of the clustering that the recipe names.
+        start: The weights to start from; None for those that are drawn or fetched.
 
     Raises:
-        UsageError: the teacher does not suit the recipe's network; ``pretrain.labels`` names no clustering of these
-            images, and the objective learns labels; or it names one, and the objective learns none.
+        CheckpointError: the weights to start from are altered.
+        UsageError: they are of another backbone; the teacher does not suit the recipe's network; ``pretrain.labels``
+            names no clustering of these images, and the objective learns labels; or it names one, and the objective
+            learns none.
     """
     settings = recipe.pretrain
     dataset = components.build_dataset(recipe)
@@ -124,6 +141,11 @@ def pretraining_job(
     table = table or table_for(recipe, settings, split, content, recorded_by(run))
     columns = (len(dataset.classes),) if table is None else table.columns
     network = networks.build_network(recipe, objective, shape, columns, fetch=fetch)
+    started = None
+    if start is not None:
+        check_start(recipe, start, shape[0], dataset.name)
+        # Before the objective copies the network into its memory.
+        started = take_weights(network, start)
     network = networks.channels_last(network.to(machine.device))
     teacher = teacher and networks.channels_last(teacher.to(machine.device))
     job = TrainingJob(
@@ -143,6 +165,8 @@ def pretraining_job(
         set_modes=partial(set_modes, network, training=True, bn="train"),
         teacher=teacher,
         columns=columns,
+        extends=None if start is None else start.extended,
+        started=started,
     )
     return job.with_table(table), dataset
 

@@ -23,12 +23,14 @@ from rushkit.training.job import MEMORY, TrainingJob
 def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws: Draws) -> int:
     """Load the run's last checkpoint into network and optimizer, and return the next step; 0 without a checkpoint.
 
-    ``draws`` is told whether noise was drawn before it.
+    A run that extends another training has that one's last checkpoint until it has its own. ``draws`` is told whether
+    noise was drawn before it.
 
     Raises:
         CheckpointError: it was made from other images, another recipe, or with another number of steps per epoch.
     """
-    saved = run.checkpoints.load_latest()
+    own = run.checkpoints.load_latest()
+    saved = own or job.extends
     step = 0 if saved is None else int(saved.meta["step"])
     run.metrics.keep_until(step)
     if saved is None:
@@ -39,7 +41,7 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
             f"{saved.path} was made with {before} steps an epoch, this is {job.steps_per_epoch}",
             "resume with the data and the batch size that the run was started with",
         )
-    _check_recipe(job, saved)
+    _check_recipe(job, saved, longer=own is None)
     if saved.meta.get("content") != job.fingerprint:
         raise CheckpointError(
             f"the images of {job.origins} are not those that {saved.path} was trained on",
@@ -51,7 +53,8 @@ def restore(job: TrainingJob, run: Run, optimizer: torch.optim.Optimizer, draws:
     _restore_memory(job, saved)
     restore_optimizer(optimizer, saved.tensors, saved.meta["optimizer"])
     draws.noise_drawn = saved.meta.get(NOISE_DRAWN) is True
-    run.speaker.say(f"resumed at step {step} of {job.steps} from {saved.path.name}")
+    went = "resumed" if own is not None else "going on"
+    run.speaker.say(f"{went} at step {step} of {job.steps} from {saved.path.name}")
     return step
 
 
@@ -78,10 +81,14 @@ def _stored(saved: Checkpoint, prefix: str, own: Mapping[str, Tensor], what: str
     return stored
 
 
-def _check_recipe(job: TrainingJob, saved: Checkpoint) -> None:
-    """Raise CheckpointError if a checkpoint's recipe differs in a key that affects the weights, or which are best."""
+def _check_recipe(job: TrainingJob, saved: Checkpoint, longer: bool) -> None:
+    """Raise CheckpointError if a checkpoint's recipe differs in a key that affects the weights, or which are best.
+
+    ``longer`` allows another number of epochs.
+    """
     before, now = _outcome_depends_on(recipe_of(saved), job.stage), _outcome_depends_on(job.recipe, job.stage)
-    for key in sorted(before.keys() | now.keys()):
+    free = {f"{job.stage}.epochs"} if longer else set()
+    for key in sorted((before.keys() | now.keys()) - free):
         if before.get(key) != now.get(key):
             raise CheckpointError(
                 f"{saved.path} was made with {key} = {before.get(key)}, this is {now.get(key)}",

@@ -186,10 +186,12 @@ def _numbers(results: Pretraining | Finetuning) -> list[str]:
     numbers = {key: value for key, value in results.to_table().items() if isinstance(value, int | float)}
     teacher = results.teacher if isinstance(results, Pretraining) else None
     taught = [f"teacher: {teacher.in_words()}"] if teacher else []
+    started = results.started if isinstance(results, Pretraining) else None
+    begun = [f"started from: {started.in_words()}"] if started else []
     accuracy = results.accuracy if isinstance(results, Finetuning) else None
     right = [accuracy.in_words()] if accuracy else []
     notes = [f"note: {note.text}" for note in results.notes]
-    return [*(f"{key}: {value:.6g}" for key, value in numbers.items()), *right, *taught, *notes]
+    return [*(f"{key}: {value:.6g}" for key, value in numbers.items()), *right, *begun, *taught, *notes]
 
 
 def _imported(results: Imported) -> list[str]:
