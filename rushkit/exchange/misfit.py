@@ -17,7 +17,8 @@ _COMPARED, _MOST_RULES = 10, 6
 _LONGEST = 200
 _OTHER_NETWORK = (
     "these are weights of another network: check --backbone, its options (--set backbone.stem=standard) and "
-    "data.image_size\na network that rushkit lacks can be brought as a backbone of your own: docs/import-export.md"
+    "data.image_size\na network that rushkit lacks is brought as a backbone of your own, or measured as it is with "
+    "--model FILE.py:NAME --weights FILE: docs/import-export.md"
 )
 
 

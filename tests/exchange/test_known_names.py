@@ -277,6 +277,7 @@ class TestAnotherNetwork:
             made(model.state_dict(), "resnet18")
         assert "--rename" not in caught.value.hint
         assert caught.value.hint.startswith("these are weights of another network")
+        assert "--model FILE.py:NAME --weights FILE" in caught.value.hint
 
     def test_blocks_of_a_deeper_network_are_not_renamed_onto_wider_ones(self, made):
         with pytest.raises(CheckpointError) as caught:
