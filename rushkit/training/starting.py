@@ -95,7 +95,7 @@ def extended_recipe(checkpoint: Checkpoint, changes: list[str], precision: str =
     if derived.pretrain.epochs <= had:
         raise UsageError(
             f"{path} has had {had} epochs, and is asked for {derived.pretrain.epochs} in all",
-            f"--epochs says how many it has in the end, for example --epochs {2 * had}",
+            f"--epochs says how many it has in the end, for example {shell_line('--epochs', 2 * had)}",
         )
     return derived
 
