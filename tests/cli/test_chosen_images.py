@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -60,3 +61,20 @@ def test_a_verb_opens_the_files_of_its_images_alone(cli, opened, folder, verb):
     assert expected is not None
     names = [f"n{index // EACH:04}/{index % EACH:02}.JPEG" for index in sorted(expected.tolist())]
     assert sorted(f"{path.parent.name}/{path.name}" for path in opened) == names
+
+
+def test_counts_know_which_images_could_not_be_read(cli, folder):
+    (folder / "net.py").write_text(MODEL.replace("100", "2"))
+    for number in range(8):
+        path = folder / "val" / ("cat", "dog")[number // 4] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8), (30 * number, 0, 0)).save(path)
+    (folder / "val" / "cat" / "2.png").write_text("no image")
+    given = ("--model", "net.py:net", "--data", "val", "--set", "data.on_unreadable=skip", "--skip", "2")
+    certified = cli("certify", *given, "--input-size", "8", *VERBS["certify"], "--json")
+    assert certified.code == 0, certified.err
+    results = json.loads(certified.out)
+    assert results["outcomes"]["images"] == [0, 4, 6]
+    again = cli("certify", "--from-counts", results["run"], "--json")
+    assert again.code == 0, again.err
+    assert json.loads(again.out)["outcomes"] == results["outcomes"]
