@@ -168,6 +168,11 @@ def a_damaged_image(fails, folder, monkeypatch) -> str:
     return fails(1, "pretrain", "--recipe", "digits", *PHOTOS).err
 
 
+def a_class_without_a_place(fails, folder, monkeypatch) -> str:
+    photos(folder)
+    return fails(1, "pretrain", "--recipe", "digits", *PHOTOS, "--set", 'data.classes=["dog"]').err
+
+
 def no_runs(fails, folder, monkeypatch) -> str:
     return fails(2, "evaluate", "--set", "system.runs_dir=none").err
 
@@ -328,6 +333,7 @@ PROVOKED: dict[str, Callable[..., str]] = {
     "the study has no row": no_such_row,
     "<image> is <size>": images_of_two_sizes,
     "<image> cannot be read": a_damaged_image,
+    "<folder> has class folders": a_class_without_a_place,
     "no finished run of <verb> in": no_runs,
     "<run> is a run of": a_run_of_another_verb,
     "<run> is finished": a_finished_run,
