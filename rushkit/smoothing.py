@@ -24,6 +24,7 @@ from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.passes import MOST
+from rushkit.models.precision import as_taken
 from rushkit.models.repeats import Repeat, repeat
 from rushkit.noises import Noise, is_data_dependent, is_deterministic, noisy_images, plus, settled
 from rushkit.recipe.schema import Rule
@@ -45,7 +46,7 @@ def _pass(noisy: Tensor, model: nn.Module, training: bool, own: int | None) -> T
     """
     draws = nullcontext() if own is None else global_draws(own, "model", device=noisy.device)
     with draws, nullcontext() if training else in_eval_mode(model):
-        return checked_logits(model(noisy), len(noisy))
+        return checked_logits(model(as_taken(model, noisy)), len(noisy))
 
 
 def _go_on() -> None:
@@ -80,7 +81,8 @@ class SmoothedClassifier(nn.Module):
 
     The noise never depends on the mode, and every draw of it comes from a generator of this object, not from the
     global random state. Under autocast the model runs in low precision, log p̄ and the votes in float32 (in float64 if
-    the model itself is). How images lie in memory changes nothing.
+    the model itself is); it is given images in the precision of its weights. How they lie in memory changes
+    nothing.
 
     Args:
         model: Base classifier, (N, C, H, W) images with pixels in [0, 1] -> (N, K) logits.

@@ -194,6 +194,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"deviations", "export_images", "failures", "log_checks", "resume", "saved_images"},
         {"pace", "protocols", "transfer"},
         {"block", "jobs", "meter"},
+        {"nearest"},
+        {"smallest"},
         {"attack"},
     ),
     "certification": (
@@ -231,7 +233,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
-        {"ascend", "grid", "hyperplane", "square_windows", "steps", "targeted", "victim"},
+        {"ascend", "grid", "hyperplane", "square_windows", "steps", "symptoms", "targeted", "victim"},
         {"ddn", "judged", "race"},
         {"best", "torchattacks_adapter"},
         {"cascade", "hopskipjump", "restarts", "square"},
@@ -243,8 +245,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"base", "published"},
         {"clustering", "notes"},
         {"words"},
-        {"evaluation", "imported", "prediction", "together"},
-        {"attacks", "auditing", "training"},
+        {"distances", "evaluation", "imported", "prediction", "together"},
+        {"attacks", "auditing", "quantiles", "training"},
         {"certification", "run_file"},
         {"selftest"},
         {"logs", "records"},

@@ -43,6 +43,7 @@ def checked_images(x: Tensor, y: Tensor | None, num_classes: int | None = None) 
     if not isinstance(y, Tensor) or y.shape != x.shape[:1] or y.dtype not in _WHOLE:
         got = f"{y.dtype} of shape {tuple(y.shape)}" if isinstance(y, Tensor) else type(y).__name__
         fix = "probabilities or one-hot rows: y.argmax(dim=1)" if getattr(y, "ndim", 1) == 2 else "one class an image"
+        fix = fix if isinstance(y, Tensor) else "torch.as_tensor(...) makes a tensor of them"
         raise UsageError(f"labels are whole numbers of shape ({len(x)},) (got {got})", fix)
     checked.check_pixels(x)
     dtype = torch.float64 if x.dtype == torch.float64 else torch.float32

@@ -11,7 +11,16 @@ from torch import Tensor
 from rushkit.checked import not_finite
 from rushkit.errors import NumericsError
 
-NoteCode = Literal["loss-replaced", "projected", "gradient-not-finite", "gradient-zero", "logits-not-finite", "other"]
+NoteCode = Literal[
+    "loss-replaced",
+    "projected",
+    "gradient-not-finite",
+    "gradient-zero",
+    "logits-not-finite",
+    "outputs-are-probabilities",
+    "slopes-zero",
+    "other",
+]
 
 
 class AttackNote(NamedTuple):

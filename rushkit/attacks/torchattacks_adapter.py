@@ -107,6 +107,9 @@ class Adapted:
 
     def __post_init__(self) -> None:
         check_ball(self.name, self.norm, self.eps, self._kind.norms)
+        for option, least in self._kind.least.items():
+            if (value := self.options[option]) < least:
+                raise UsageError(f"{self.name}: {option} must be at least {least} (got {value})")
 
     def __repr__(self) -> str:
         return f"torchattacks {self.name}(norm={self.norm!r}, eps={self.eps:g})"
@@ -133,10 +136,18 @@ class Adapted:
                 f"{self.name} needs {needed} classes (the model has {classes})",
                 "use pgd, or autoattack, which leaves out what needs more",
             )
-        if self.name in ("square", "autoattack") and not _square_fits(self.norm, height, width):
+        if self._kind.windows and not _square_fits(self.norm, height, width):
             raise UsageError(
                 f"{self.name}: the windows of Square in {norm_words(self.norm)} do not fit {height}x{width} images",
                 "use rushkit's own square or autoattack, whose windows adapt",
+            )
+
+    def _check_channels(self, channels: int) -> None:
+        if self._kind.channels not in (0, channels):
+            made_for = f"made for images of {self._kind.channels} channels"
+            raise UsageError(
+                f"torchattacks' {self.name} is {made_for} (these have {channels})",
+                "use pgd or apgd, which take any",
             )
 
     def run(self, model: nn.Module, x: Tensor, y: Tensor) -> AttackResult:
@@ -149,6 +160,7 @@ class Adapted:
         """
         x, y = checked_images(x, y)
         check_eps(self.norm, self.eps, x[0].numel())
+        self._check_channels(x.shape[1])
         with under_attack(model, x, self.seed, self.samples) as victim:
             check_labels(y, victim.num_classes)
             self.check_fit(victim.num_classes, *x.shape[2:])

@@ -23,6 +23,7 @@ from rushkit.attacks.margins import decisive, hopeless, margin, vote_margin
 from rushkit.checked import check_model, checked_logits, not_finite
 from rushkit.errors import UsageError
 from rushkit.models.answers import Answer, answer_kind
+from rushkit.models.precision import as_taken
 from rushkit.models.repeats import repeat
 from rushkit.noises.none import NoNoise
 from rushkit.smoothing import SmoothedClassifier
@@ -297,7 +298,7 @@ class Victim:
 
     def _forward(self, x: Tensor) -> Tensor:
         self.image_forwards += len(x)
-        logits = checked_logits(self._model(x), len(x))
+        logits = checked_logits(self._model(as_taken(self._model, x)), len(x))
         return logits if logits.dtype == torch.float64 else logits.float()
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from rushkit.attacks.losses import nll
 from rushkit.attacks.result import no_finite_gradient
+from rushkit.attacks.symptoms import without_slope
 from rushkit.attacks.victim import under_attack
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
@@ -56,7 +57,7 @@ def input_gradients(g: SmoothedClassifier, x: Tensor, y: Tensor, eot: int, seed:
     surprise = torch.log_softmax(logits, dim=2).gather(2, y.expand(len(logits), -1)[..., None])
     # Gradients that are not finite come as 0, which they are not.
     finite = torch.stack([slope.usable for slope in pair]).all(dim=0)
-    zero = (both == 0).all(dim=2).all(dim=0) & finite
+    zero = without_slope(both) & finite
     usable = (both != 0).any(dim=2).all(dim=0)
     largest = both[:, usable].abs().amax(dim=2, keepdim=True)
     one, other = both[:, usable] / largest

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from rushkit.attacks.guard import untouched
 from rushkit.attacks.losses import margin
+from rushkit.attacks.symptoms import are_probabilities
 from rushkit.attacks.victim import Victim, under_attack
 from rushkit.auditing.rejections import RealClasses
 from rushkit.checked import checked_logits, not_finite
@@ -33,8 +34,6 @@ STEP, TINY_STEP = 1e-2, 1e-5
 ROUNDING, ROUNDING_HALF = 1e-5, 1e-2
 # Images that are looked at alone and behind as many others, at most, and the fewest that say anything.
 ROWS, FEWEST_ROWS = 16, 2
-# How far from 1 the sum of probabilities may be.
-_SUM = 1e-4
 # A change at STEP that is so many times what rounding explains is no accident, and neither is its ratio to a tiny one.
 _ABOVE_ROUNDING = 20
 
@@ -167,9 +166,7 @@ class _Base:
             raise not_finite()
         self.low_precision |= outputs.dtype in (torch.float16, torch.bfloat16)
         outputs = outputs.cpu().double()
-        error = (outputs.sum(dim=1) - 1).abs().amax()
-        within = outputs.amin() >= 0 and outputs.amax() <= 1
-        self.probabilities &= bool(within and error <= max(_SUM, self.rounding))
+        self.probabilities &= are_probabilities(outputs, self.rounding)
         return outputs[:, : self._classes]
 
     def copies(self, x: Tensor, seed: int) -> Tensor:

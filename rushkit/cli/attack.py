@@ -81,6 +81,10 @@ class Options:
     eight_bit: Annotated[
         bool, typer.Option("--eight-bit", help="Only images of 8-bit pixels count: they survive being saved.")
     ] = False
+    smallest: Annotated[
+        bool,
+        typer.Option("--smallest", help="Search the smallest distance up to --eps that breaks each image, by strict."),
+    ] = False
     samples: Samples = None
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
@@ -116,7 +120,7 @@ class Options:
 
         samples = numbers(self.samples, "--samples")
         ball = {"norm": self.norm and self.norm.lower(), "eps": radii_of(self.eps)}
-        how = {"target": self.target, "eight_bit": self.eight_bit or None}
+        how = {"target": self.target, "eight_bit": self.eight_bit or None, "smallest": self.smallest or None}
         return {**ball, **how, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
 
     def checked(self) -> Iterator[dict[str, Given]]:

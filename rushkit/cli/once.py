@@ -35,7 +35,7 @@ SETS: dict[str, dict[str, str]] = {
     "evaluate": {name: f"evaluate.{name}" for name in ("samples", "limit", "skip", "split")},
     "attack": _BALL
     | {"kind": "attack.#.type"}
-    | {name: f"attack.#.{name}" for name in ("samples", "eot", "effort", "target", "eight_bit")}
+    | {name: f"attack.#.{name}" for name in ("samples", "eot", "effort", "target", "eight_bit", "smallest")}
     | _IMAGES,
     "audit": _BALL | {"samples": "attack.#.samples", "split": "attack.#.split", "skip": "attack.#.skip"},
     "probe": _BALL,

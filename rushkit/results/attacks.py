@@ -25,6 +25,7 @@ from rushkit.results.base import (
     StageResults,
     check_same_length,
 )
+from rushkit.results.distances import SmallestRow
 from rushkit.results.notes import Note
 from rushkit.results.words import accuracy_words
 
@@ -428,6 +429,7 @@ class Attacks(StageResults):
         noise: The smoothing distribution.
         attacks: A row for each attack, protocol and number of draws.
         targeted: The rows of attacks towards a class, whose figures are no robust accuracy.
+        smallest: The smallest distances that break each image, of attacks that searched these.
         failed: The attacks that raised an error, and so have no row.
     """
 
@@ -438,6 +440,7 @@ class Attacks(StageResults):
     noise: Noise
     attacks: list[AttackRow]
     targeted: list[AttackRow] = Field(default_factory=list)
+    smallest: list[SmallestRow] = Field(default_factory=list)
     failed: list[FailedAttack]
 
     @model_validator(mode="after")

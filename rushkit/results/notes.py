@@ -35,6 +35,10 @@ NoteCode = Literal[
     "gradient-not-finite",
     # The gradient of some images was zero at every step, so that no climb moved them.
     "gradient-zero",
+    # The model returns probabilities, of which the losses take a softmax again.
+    "outputs-are-probabilities",
+    # The gradient of some images was zero before any attack.
+    "slopes-zero",
     # The logits of some images were NaN or infinite at every query of a search.
     "logits-not-finite",
     # A pre-training has collapsed: its loss stands at that of equal projections, or its features have rank one.

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 from functools import cache, partial
 from pathlib import Path
 
+from rushkit.attacks.abilities import asks_for
 from rushkit.attacks.cascade.engine import SMALLER
 from rushkit.attacks.result import no_finite_gradient
 from rushkit.attacks.scoring import RULES
+from rushkit.attacks.symptoms import IMAGES, symptoms
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError, shorten
 from rushkit.files import plain_json
@@ -21,6 +23,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, ProtocolName, TargetClass
 from rushkit.results.convergence import convergence_of
+from rushkit.results.distances import SmallestRow
 from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule, rescored_of
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
@@ -34,6 +37,7 @@ from rushkit.robustness.meter import Meter, announcement, expected_passes, passe
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import further_samples, protocol_votes
 from rushkit.robustness.saved_images import SavedImages
+from rushkit.robustness.smallest import smallest_distances
 from rushkit.robustness.transfer import Target, transfer_target, transferred
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -108,6 +112,7 @@ def attack(
         # Larger balls start from the versions found in smaller ones.
         started_from = {job.smaller for job in jobs}
         rows: list[AttackRow] = []
+        distances: list[SmallestRow] = []
         failures = Failures(run)
         for job in jobs:
             if failures.known(job.name):
@@ -115,6 +120,13 @@ def attack(
             if failures.known(job.smaller):
                 job = job.alone()
             subject = _attacked_images(subjects[job.images], job)
+            if job.section.smallest:
+                try:
+                    about = _fingerprint(job, recipe, subject)
+                    distances.append(smallest_distances(job, recipe, subject, run, about))
+                except ItemFailed as failure:
+                    failures.add(job.name, job.failed(failure), failure)
+                continue
             saved = SavedImages(run, job.name) if save or target or export or job.name in started_from else None
             try:
                 row = run_job(job, recipe, subject, run, saved)
@@ -128,18 +140,25 @@ def attack(
             if saved is not None and export is not None and run.writes:
                 write_images(export / job.name, subject, saved)
             rows.append(row)
-        if not rows:
+        if not rows and not distances:
             failures.raise_first()
-        results = Attacks(
-            recipe=recipe.name,
-            source=str(source.path),
-            data=data_name(recipe),
-            noise=recipe.noise,
-            attacks=[row for row in rows if row.target is None],
-            targeted=[row for row in rows if row.target is not None],
-            failed=failures.rows,
-        )
-        return run.write_results(results)
+        return run.write_results(_results(recipe, source, rows, distances, failures))
+
+
+def _results(
+    recipe: Recipe, source: Checkpoint, rows: list[AttackRow], distances: list[SmallestRow], failures: Failures
+) -> Attacks:
+    """Return the contents of results.json; rows of targeted attacks stand apart."""
+    return Attacks(
+        recipe=recipe.name,
+        source=str(source.path),
+        data=data_name(recipe),
+        noise=recipe.noise,
+        attacks=[row for row in rows if row.target is None],
+        targeted=[row for row in rows if row.target is not None],
+        smallest=distances,
+        failed=failures.rows,
+    )
 
 
 def _attacked_images(subject: Subject, job: Job) -> Subject:
@@ -391,6 +410,14 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
         notes.append(Note(code="no-bf16-units", text=text))
     if words := subject.random_words():
         notes.append(Note(code="random-by-itself", text=words))
+    if any(asks_for(candidate.create(section)) == "logits" for candidate in plan.candidates):
+        notes += _symptoms(subject)
     for note in notes:
         speaker.say(f"note: {note.text}")
     return notes
+
+
+def _symptoms(subject: Subject) -> list[Note]:
+    """Return notes on what a few images show, before any attack, that attacks by gradients will not see through."""
+    found = symptoms(subject.classifier.network, subject.noise, *subject.batch(slice(0, IMAGES)), seed=0)
+    return [Note(code=note.code, text=note.text) for note in found]

@@ -155,6 +155,21 @@ def attack_block(
     return record, search.x_adv
 
 
+def search_block(
+    g: SmoothedClassifier, plan: Plan, section: Attack, block: Block, seed: int, pace: Pace | None = None
+) -> tuple[Tensor, Costs]:
+    """Run the plan's attacks as ``attack_block`` does, without scoring what they keep.
+
+    Returns:
+        The (N, C, H, W) images that do worst in a majority vote, and the costs.
+    """
+    attacked = g if plan.target is None else towards(g, plan.target)
+    with under_attack(attacked, block.x, seed) as victim:
+        work = _Work(victim, (g, attacked), plan, section, block, seed, None, pace or Pace())
+        work.search_all()
+    return work.search.x_adv, work.costs
+
+
 class _Work:
     """The search on one block, its costs, and where both are stored."""
 

@@ -104,6 +104,11 @@ def plan_jobs(
                 "choose --protocol strict or both, or leave --effort out",
             )
             continue
+        if section.smallest:
+            under = [protocol for protocol in under if protocol == "strict"]
+            if problem := _unsearchable(section, under):
+                problems[where] = problem
+                continue
         for m in [1] if deterministic else sorted(set(section.samples)):
             for protocol in under:
                 try:
@@ -130,9 +135,23 @@ def plan_jobs(
     return _by_ball(jobs)
 
 
+def _unsearchable(section: Attack, under: Sequence[ProtocolName]) -> UsageError | None:
+    """Return why no smallest distances can be searched; None if they can."""
+    if not under:
+        return UsageError(
+            "the smallest distance that breaks an image is searched under the protocol strict, which does not run here",
+            "choose --protocol strict or both",
+        )
+    if section.eps == 0:
+        return UsageError("eps is the largest radius that is tried, and 0 leaves none", "for example --eps 16/255")
+    return None
+
+
 def check_export(jobs: Sequence[Job]) -> None:
     """Raise UsageError for a job whose versions are not made of 8-bit pixels: rounded, an image may be right again."""
     for job in jobs:
+        if job.section.smallest:
+            raise UsageError("--smallest searches distances, and keeps no images for --export", "leave one of them out")
         if not job.section.eight_bit:
             raise UsageError(
                 "--export writes 8-bit pixels, and rounded to them an adversarial image may be right again",
@@ -143,7 +162,8 @@ def check_export(jobs: Sequence[Job]) -> None:
 def _name(where: str, section: Attack, plan: Plan, m: int) -> str:
     """Return the name of a job's files."""
     number, ball = where.partition(".")[2], f"{section.norm}-{section.eps:.6g}"
-    extra = ("" if plan.target is None else f"-to-{plan.target}") + ("-8bit" if section.eight_bit else "")
+    extra = "" if plan.target is None else f"-to-{plan.target}"
+    extra += "-8bit" * section.eight_bit + "-smallest" * section.smallest
     return f"{number}-{section.type}-{ball}{extra}-{plan.label}-m{m}".replace("/", "_")
 
 
@@ -154,7 +174,8 @@ def _by_ball(jobs: Sequence[Job]) -> list[Job]:
     for job in sorted(jobs, key=lambda job: job.section.eps):
         alike = f"{job.section.model_dump(exclude={'eps'})} {job.plan.protocol} {job.m}"
         smaller = before.get(alike)
-        if job.plan.protocol == "strict" and smaller is not None and 0 < smaller.section.eps < job.section.eps:
+        warms = job.plan.protocol == "strict" and not job.section.smallest
+        if warms and smaller is not None and 0 < smaller.section.eps < job.section.eps:
             job = replace(job, smaller=smaller.name, plan=replace(job.plan, smaller=smaller.section.eps))
         before[alike] = job
         ordered.append(job)

@@ -13,6 +13,9 @@ from rushkit.results.notes import Note
 from rushkit.run.log import read_chained
 from rushkit.run.log_checks import Record, check_seconds, demand, integers
 
+# By what share rounding may lengthen a distance.
+_ROUNDING = 1e-6
+
 
 def check_attack(
     subject: Record, records: Sequence[Record], labels: Sequence[int], candidates: int, rounds: int = 0
@@ -43,6 +46,22 @@ def check_attack(
             integers(record["queries"], (len(rows),), -1, None, "a number of queries")
         _check_notes(record["notes"])
         integers(list(record["contributions"].values()), None, 0, len(rows), "a contribution")
+        integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
+        check_seconds(record)
+
+
+def check_distances(subject: Record, records: Sequence[Record], labels: Sequence[int], eps: float) -> None:
+    """Check the smallest distances of an attack up to the radius ``eps``; raise ValueError."""
+    for record, rows in zip(records, _blocks(records, len(labels), subject["block"]), strict=True):
+        demand(record["images"] == list(rows), "its images do not follow each other")
+        demand(record["labels"] == list(labels[rows.start : rows.stop]), "a label is not that of its image")
+        for column in ("distance", "held"):
+            demand(isinstance(record[column], list) and len(record[column]) == len(rows), "a distance is missing")
+        for distance in (*record["distance"], *record["held"]):
+            known = distance is None or (type(distance) in (int, float) and 0 <= distance <= eps * (1 + _ROUNDING))
+            demand(known, "a distance is none within the largest radius")
+        demand(None not in record["held"], "a radius is missing")
+        _check_notes(record["notes"])
         integers([record["image_forwards"], record["image_backwards"]], (2,), 0, None, "a number of passes")
         check_seconds(record)
 

@@ -115,6 +115,10 @@ class Plan:
     target: int | None = None
     smaller: float | None = None
 
+    def towards(self, target: int | None) -> Plan:
+        """Return the plan with the images to be taken for a class; None: for any but their own."""
+        return replace(self, target=target)
+
     @property
     def label(self) -> Protocol:
         """The label of its row: the protocol's name, or ``weaker`` if the deviations make it weaker than strict."""

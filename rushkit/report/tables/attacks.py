@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rushkit.errors import shorten
-from rushkit.recipe.radius import ball_words
+from rushkit.recipe.radius import ball_words, eps_words, norm_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import (
     Pair,
@@ -22,6 +22,7 @@ from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, H
 from rushkit.report.tables.cells import share_cell
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results.attacks import RuleFigures, Transfer
+from rushkit.results.distances import SmallestRow
 from rushkit.results.words import accuracy_words, images_words, noise_words, plain_noise
 from rushkit.rounding import percent
 
@@ -105,6 +106,33 @@ def targeted_table(rows: Sequence[MeasuredAttack]) -> Table | None:
         column("clean %", lambda row: percent(1 - row.majority.clean_accuracy)),
     ]
     return build_table(rows, columns, "images of other classes that are taken for the class of the attack")
+
+
+def smallest_table(rows: Sequence[SmallestRow]) -> Table | None:
+    """Return the quartiles of the smallest distances that break images; None if no attack searched these."""
+    if not rows:
+        return None
+    columns: list[Column[SmallestRow]] = [
+        column("attack", lambda row: row.attack, left=True),
+        column("distance", lambda row: f"{norm_words(row.norm)} up to {eps_words(row.eps)}", left=True),
+        column("m", lambda row: row.samples),
+        column("protocol", lambda row: row.protocol, left=True),
+        column("images", lambda row: row.images),
+        column("wrong before", lambda row: row.outcomes.distance.count(0.0)),
+        column("never broken", lambda row: row.outcomes.distance.count(None)),
+        *(_quantile_column(place, name) for place, name in enumerate(("a quarter", "median", "three quarters"))),
+    ]
+    caption = "smallest distances at which images were broken [95%]; a stronger attack may find smaller ones"
+    return build_table(rows, columns, caption)
+
+
+def _quantile_column(place: int, name: str) -> Column[SmallestRow]:
+    def words(row: SmallestRow) -> str:
+        quantile, beyond = row.quantiles[place], f"> {row.eps:.4g}"
+        here, low = (beyond if one is None else f"{one:.4g}" for one in (quantile.distance, quantile.low))
+        return f"{here} [{low}, {beyond if quantile.high is None else f'{quantile.high:.4g}'}]"
+
+    return column(name, words)
 
 
 def queries_table(rows: Sequence[MeasuredAttack]) -> Table | None:

@@ -233,6 +233,10 @@ def _attacked(results: Attacks) -> list[str]:
         vote = row.rules["majority"]
         taken = f"{percent(1 - vote.accuracy)} % taken for it, clean {percent(1 - vote.clean_accuracy)} %"
         lines.append(f"{row.words()}: {taken}, n = {row.images}")
+    for found in results.smallest:
+        median = found.quantiles[1].distance
+        words = f"more than {found.eps:.4g}" if median is None else f"{median:.4g}"
+        lines.append(f"{found.attack} {found.protocol}, m = {found.samples}: median {found.norm} distance {words}")
     return [*lines, *(row.words() for row in results.failed)]
 
 

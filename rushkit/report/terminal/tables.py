@@ -77,8 +77,11 @@ def attack_table(results: Attacks) -> RenderableType:
         parts.append(render_table(attacks.attacks_table([("", rows)]), title))
     if targets := attacks.targeted_table(towards):
         parts.append(render_table(targets, left=True))
+    if distances := attacks.smallest_table(results.smallest):
+        parts.append(render_table(distances, left=True))
     rows = [*rows, *towards]
-    parts.append(render_table(attacks.contributions_table(rows), left=True))
+    if rows:
+        parts.append(render_table(attacks.contributions_table(rows), left=True))
     if asked_for := attacks.queries_table(rows):
         parts.append(render_table(asked_for, left=True))
     moved = attacks.transfer_table([("", rows)])
