@@ -223,17 +223,13 @@ def _announce(model: GivenModel, speaker: Speaker) -> None:
 
 def data_options(spec: str) -> dict[str, Toml]:
     """Return the section [data] for a data set's name, or for a folder or a file of images."""
-    from rushkit import registries
-    from rushkit.paths import exists
+    from rushkit.data import default_root
+    from rushkit.data.recognise import recognise
 
-    if spec in registries.datasets:
-        return {"name": registries.datasets.written(spec)}
-    path = _absolute(spec)
-    if exists(path):
-        # None of the images was trained on here, so class folders alone are all for the test.
-        return {"name": "folder", "path": str(path), "holdout": 1}
-    registries.datasets.entry(spec)
-    raise AssertionError("an unknown name raises")
+    found = recognise(spec, default_root())
+    # None of the images was trained on here, so those of no named split are all for the test.
+    holdout: dict[str, Toml] = {"holdout": 1} if found.name in ("folder", "npz", "parquet") else {}
+    return {"name": found.name, **found.options, **(holdout if found.options else {})}
 
 
 def _absolute(path: str) -> Path:

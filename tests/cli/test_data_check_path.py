@@ -10,6 +10,9 @@ import pytest
 from commands import sets
 from PIL import Image
 
+from rushkit.cli.given import data_options
+from rushkit.errors import DataError
+
 
 @pytest.fixture
 def pets(folder):
@@ -90,3 +93,13 @@ def test_what_is_no_data_set_fails_and_is_called_what_it_is(fails, folder, name,
     (folder / name).write_bytes(content)
     said = fails(1, "data", "check", name)
     assert words in said.err + said.out.replace("│\n│", "").replace("  ", "")
+
+
+def test_the_flag_for_data_takes_whatever_is_recognised(folder, pets):
+    np.savez(folder / "x.npz", images=np.zeros((4, 8, 8), np.uint8), labels=np.arange(4))
+    assert data_options("x.npz") == {"name": "npz", "path": str(folder / "x.npz"), "holdout": 1}
+    assert data_options("pets") == {"name": "folder", "path": str(pets), "holdout": 1}
+    assert data_options("Digits") == {"name": "digits"}
+    (folder / "evil.pkl").write_bytes(b"\x80\x02cos\nsystem\n.")
+    with pytest.raises(DataError, match="is a pickle"):
+        data_options("evil.pkl")
