@@ -32,7 +32,7 @@ def refuse_other_kinds(path: Path, data: bytes) -> None:
         path: The file, for the message.
         data: All of it.
     """
-    kind = _by_first_bytes(path, data) or _by_archive(path, data) or _by_fields(data)
+    kind = _by_first_bytes(path, data) or _by_archive(path, data) or _by_fields(path, data)
     if kind is not None:
         what, hint = kind
         raise CheckpointError(f"{path} is {what}", hint)
@@ -83,14 +83,15 @@ def _by_archive(path: Path, data: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _by_fields(data: bytes) -> tuple[str, str] | None:
+def _by_fields(path: Path, data: bytes) -> tuple[str, str] | None:
     """Recognise the files that are one message of Protocol Buffers."""
     if data[:1] != b"\x08" or not (fields := set(_fields(data))):
         return None
     if {_VERSION, _GRAPH} <= fields and max(fields) <= _LAST_FIELD:
         return (
             "an ONNX graph, and no state dict",
-            "import takes the weights of a PyTorch network: the .pt or .safetensors that it was exported from",
+            "import takes the weights of a PyTorch network: the .pt or .safetensors that it was exported from; the "
+            f"graph as it is can be measured: {shell_line('--model', f'onnx:{path}')}",
         )
     if fields == _SAVED_MODEL_FIELDS:
         return "a TensorFlow SavedModel, and no state dict", _OTHER_FRAMEWORK

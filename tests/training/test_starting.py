@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_runs import QUIET, checkpoint_of, die, pretrained
 
 from rushkit.errors import CheckpointError, UsageError
+from rushkit.results.imported import Origin
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup.start import start_run
@@ -131,6 +133,23 @@ def test_one_that_was_killed_starts_from_the_same_weights(tiny, at_step, step):
     with Run.open(run.path, QUIET) as again:
         pretrain(recipe, again, start=start_of(again))
     assert_same(weights(run), weights(unbroken))
+
+
+def test_weights_of_somebody_elses_file_are_kept_in_the_run(tiny, at_step):
+    source = checkpoint_of(pretrained(tiny()))
+    origin = Origin(file="theirs.pt", sha256="ab" * 32, renamed={}, ignored=[], notes=[])
+    start = Start(replace(source, path=Path("theirs.pt"), hash=""), origin=origin)
+    recipe = tiny("system.seed=7")
+    unbroken = begun(recipe, start)
+    at_step(1, die)
+    with pytest.raises(RuntimeError), start_run("pretrain", recipe, QUIET, asked=start.facts()) as run:
+        pretrain(recipe, run, start=start)
+    assert (run.path / "init.safetensors").is_file()
+    with Run.open(run.path, QUIET) as again:
+        pretrain(recipe, again, start=start_of(again))
+    assert_same(weights(run), weights(unbroken))
+    assert results_of(run)["started"] == results_of(unbroken)["started"]
+    assert results_of(run)["started"]["hash"] == origin.sha256
 
 
 def test_another_checkpoint_in_its_place_is_refused(tiny, at_step):
