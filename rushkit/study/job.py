@@ -37,10 +37,11 @@ _READS: Mapping[Stage, tuple[str, ...]] = {
 _NO_MATTER = ("save_every", "keep")
 # Section -> keys that it did not always have, and the value that leaves everything as it was: results that are kept of
 # a study stay those of its jobs.
+_ATTACK_LATER: Mapping[str, JsonValue] = {"skip": 1, "target": "", "eight_bit": False, "smallest": False}
 _LATER: Mapping[str, Mapping[str, JsonValue]] = {
     "evaluate": {"skip": 1},
-    "attack": {"skip": 1},
-    "published": {"skip": 1},
+    "attack": _ATTACK_LATER,
+    "published": _ATTACK_LATER,
 }
 
 

@@ -50,3 +50,19 @@ def test_what_the_stage_does_not_read_leaves_the_identity(recipe: dict):
 def test_a_number_that_json_does_not_have_is_refused():
     with pytest.raises(ValueError, match="JSON"):
         canonical({"scale": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("stage", "section", "table", "later"),
+    [
+        ("evaluate", "evaluate", {"limit": 5}, {"skip": 1}),
+        ("attack", "attack", [{"type": "pgd"}], {"skip": 1, "target": "", "eight_bit": False, "smallest": False}),
+    ],
+)
+def test_a_key_that_came_later_changes_no_identity_at_its_default(stage, section, table, later):
+    def identity(changes):
+        with_changes = [row | changes for row in table] if isinstance(table, list) else table | changes
+        return Job(stage=stage, recipe={section: with_changes}).id
+
+    assert identity(later) == identity({})
+    assert identity(later | {"skip": 2}) != identity({})
