@@ -27,6 +27,8 @@ MOST_STACK = 2**16
 MOST_NESTED = 8
 MOST_BYTES = 2**29
 MOST_DIGITS = 16
+# Characters of a text that may be used again: of a longer one a short file could make any number of copies.
+MOST_SHARED = 256
 # Bytes of the length of what follows an instruction, and what it becomes.
 _BYTES, _TEXT = "bytes", "text"
 _COUNTED = {
@@ -275,6 +277,8 @@ class _Machine:
         # What can hold things is used once: so nothing holds itself, and nothing grows by being used again and again.
         if type(value) in (list, dict, tuple) or isinstance(value, _Unbuilt):
             raise _Refused(f"it uses {_word(value)} twice")
+        if type(value) in (str, bytes) and len(value) > MOST_SHARED:
+            raise _Refused(f"it uses a text of {len(value)} characters twice")
         self._push(value)
 
     def _global(self) -> None:

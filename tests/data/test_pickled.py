@@ -159,6 +159,10 @@ EVIL = {
     "a huge number": (lambda _: batch(b"\x8a\xff" + b"\1" * 255), "a whole number of 255 bytes"),
     "a list in itself": (lambda _: b"\x80\x02]q\0h\0a.", "uses a list twice"),
     "a list that doubles": (lambda _: b"\x80\x02]q\0" + b"]q\1h\0ah\0a.", "uses a list twice"),
+    "a text that doubles": (
+        lambda _: b"\x80\x02c_codecs\nencode\nq\0X\xe8\3\0\0" + b"a" * 1000 + b"q\1\x85Rh\0h\1\x85R.",
+        "uses a text of 1000 characters twice",
+    ),
     "deep tuples": (lambda _: b"\x80\x02)" + b"\x85" * 5000 + b".", "tuples in tuples"),
     "deep lists": (lambda _: b"\x80\x02" + b"]" * 70_000 + b"a" * 69_999 + b".", "keeps more than 65536 things open"),
     "a tuple for a key": (lambda _: b"\x80\x02})K\1s.", "a tuple for a key"),
