@@ -16,11 +16,15 @@ PIXEL_SLACK = 1e-6
 _FAR_OUTSIDE = 16.0
 
 
-def checked_images(x: Tensor) -> Tensor:
+def checked_images(x: Tensor, shape: tuple[int, int, int] | None = None) -> Tensor:
     """Return the images made contiguous, so that results do not depend on the memory layout; differentiable.
 
+    Args:
+        x: The images.
+        shape: (C, H, W) that each of them must have; None: any.
+
     Raises:
-        UsageError: x is not a floating-point tensor (N, C, H, W) with N > 0.
+        UsageError: x is not a floating-point tensor (N, C, H, W) with N > 0, or its images have another shape.
     """
     if not isinstance(x, Tensor):
         raise UsageError(f"images are a torch tensor (got {type(x).__name__})", "torch.as_tensor(...) makes one")
@@ -29,6 +33,9 @@ def checked_images(x: Tensor) -> Tensor:
         if x.is_floating_point():
             fix = "one image is x[None]" if x.ndim == 3 else "stack images of one size to a batch"
         raise UsageError(f"images are floating-point (N, C, H, W) with N > 0 (got {x.dtype} of {tuple(x.shape)})", fix)
+    if shape is not None and tuple(x.shape[1:]) != shape:
+        given, wanted = ("x".join(map(str, sides)) for sides in (x.shape[1:], shape))
+        raise UsageError(f"images are {given}, and the model takes {wanted}", "resize them as its training did")
     return x.contiguous()
 
 

@@ -99,6 +99,8 @@ class SmoothedClassifier(nn.Module):
     Attributes:
         image_forwards: Images that went forward through the model; a forward that a gradient repeats counts once.
         pause: Called before each pass of the model; it may raise to stop. See ``pausing``.
+        classes: Names of the K classes; None where they are not known. ``rushkit.load`` sets them.
+        image_shape: (C, H, W) of the images that the model was made for, others are refused; None: any.
 
     Example::
 
@@ -134,6 +136,8 @@ class SmoothedClassifier(nn.Module):
         self.samples = samples
         self.chunk = chunk
         self.own_draws = own_draws
+        self.classes: tuple[str, ...] | None = None
+        self.image_shape: tuple[int, int, int] | None = None
         self.image_forwards = 0
         self.pause: Callable[[], None] = _go_on
         self._stream = Stream(secrets.randbits(63) if seed is None else seed)
@@ -171,7 +175,7 @@ class SmoothedClassifier(nn.Module):
         With ``search`` the logits are those of the model that attacks search with.
         """
         model = self.search if search and self.search is not None else self.model
-        m, x = self._draws(samples), checked_images(x)
+        m, x = self._draws(samples), checked_images(x, self.image_shape)
         check_pixels(x, exactly=False)
         if self.deterministic and m > 1:
             return self.unchecked_logits(x, 1, search).expand(m, -1, -1)
@@ -187,7 +191,7 @@ class SmoothedClassifier(nn.Module):
     @torch.no_grad()
     def tally(self, x: Tensor, samples: int | None = None) -> Tally:
         """Count votes and confidences of ``samples`` draws (default: m) for (N, C, H, W) images, chunk by chunk."""
-        x = checked_images(x)
+        x = checked_images(x, self.image_shape)
         check_pixels(x)
         m, n = self._draws(samples), len(x)
         if self.deterministic and m > 1:
@@ -230,7 +234,7 @@ class SmoothedClassifier(nn.Module):
             A tally with T rows for each image: row i * T + t has the draws of vote t on image i. Confidences are
             rounded down to multiples of 1/SCORE, so that their sums are the same in any order.
         """
-        x = checked_images(x)
+        x = checked_images(x, self.image_shape)
         check_pixels(x)
         m = self._draws(samples)
         if self.deterministic:
@@ -294,6 +298,13 @@ class SmoothedClassifier(nn.Module):
         """Classify by majority vote or by mean softmax: (N, C, H, W) -> (N,) int64."""
         return self.tally(x).predict(rule)
 
+    def names_of(self, predicted: Tensor) -> list[str]:
+        """Return the names of predicted classes (N,) int64; their numbers where the names are not known.
+
+        >>> g.names_of(g.predict(x))
+        """
+        return [str(index) if self.classes is None else self.classes[index] for index in predicted.tolist()]
+
     def with_samples(self, samples: int) -> SmoothedClassifier:
         """Return the same classifier with another m; its stream of draws starts from the same seed."""
         return self._changed(samples, self.own_draws, self.noise)
@@ -309,13 +320,14 @@ class SmoothedClassifier(nn.Module):
     def through(self, view: Callable[[nn.Module], nn.Module]) -> SmoothedClassifier:
         """Return the same classifier with its model, and the one that attacks search with, seen through a view."""
         other = self._changed(self.samples, self.own_draws, self.noise)
-        other.model = view(self.model)
+        other.classes, other.model = None, view(self.model)
         other.search = None if self.search is None else view(self.search)
         return other
 
     def _changed(self, samples: int, own_draws: bool, noise: Noise) -> SmoothedClassifier:
         other = SmoothedClassifier(self.model, noise, samples, self.chunk, self._stream.seed, self.search, own_draws)
         other.training, other.pause = self.training, self.pause
+        other.classes, other.image_shape = self.classes, self.image_shape
         return other
 
     @torch.no_grad()

@@ -25,6 +25,7 @@ from rushkit.attacks.norms import length, settle
 from rushkit.attacks.result import AttackResult
 from rushkit.attacks.victim import Victim, derive, under_attack
 from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.models.answers import Answer
 from rushkit.smoothing import log_mean_softmax
 from rushkit.votes import first_argmax
 
@@ -280,6 +281,8 @@ class MinimalNorm:
                 raise UsageError(f"{name}: {key} must be at least 1 (got {value})")
         self.name, self.norm, self.eps = name, norm, eps
         self.panels, self.samples, self.seed, self.decides = panels, samples, seed, decides
+        # What the model must answer with at least.
+        self.asks: Answer = "labels" if decides else "logits"
         self._kind, self._options = getattr(foolbox.attacks, kinds[norm]), options
 
     def __repr__(self) -> str:

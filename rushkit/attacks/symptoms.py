@@ -51,7 +51,7 @@ def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) ->
         noisy = noisy.detach().clone().requires_grad_()
         try:
             outputs = checked_logits(model(as_taken(model, noisy)), len(noisy))
-            loss = nll(outputs.view(DRAWS, len(x), -1), y, None).sum()
+            loss = nll(outputs.reshape(DRAWS, len(x), -1), y, None).sum()
             (gradient,) = torch.autograd.grad(loss, noisy)
         except Exception:  # noqa: BLE001 - whatever is wrong with the model, the attack itself reports it
             return ()
@@ -62,7 +62,7 @@ def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) ->
             "let it return logits or log p, or say --answers probabilities (RK132)"
         )
         found.append(AttackNote("outputs-are-probabilities", text))
-    flat = int(without_slope(gradient.view(DRAWS, len(x), -1)).sum())
+    flat = int(without_slope(gradient.reshape(DRAWS, len(x), -1)).sum())
     if flat:
         text = (
             f"before any attack the gradient of −log p̄ is exactly zero at {flat} of {len(x)} images: an attack by "

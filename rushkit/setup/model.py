@@ -270,4 +270,7 @@ def load(
     """
     checkpoint = resolve_from(source, runs_dir or default_runs_dir(), "finetune").load()
     classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)
-    return SmoothedClassifier(classifier.network, components.build_noise(classifier.recipe), samples, **options)
+    g = SmoothedClassifier(classifier.network, components.build_noise(classifier.recipe), samples, **options)
+    g.classes = classifier.classes
+    g.image_shape = (classifier.channels, classifier.image_size, classifier.image_size)
+    return g

@@ -50,6 +50,15 @@ def test_probabilities_are_told_from_logits_and_from_their_logarithms():
     assert are_probabilities(torch.tensor([[0.25, 0.75]]))
 
 
+def test_a_network_in_another_memory_layout_is_looked_at_as_well():
+    torch.manual_seed(0)
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, padding=1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Softmax(1)
+    )
+    x = torch.rand(4, 3, 6, 6).to(memory_format=torch.channels_last)
+    assert codes(model.to(memory_format=torch.channels_last), x, torch.zeros(4).long()) == ["outputs-are-probabilities"]
+
+
 def test_saturated_slopes_are_counted():
     model, x, y = linear()
     (note,) = symptoms(Scaled(model), NONE, x, y, 0)
@@ -100,3 +109,14 @@ def test_attacks_for_colour_images_say_so(kind):
 def test_ead_says_how_many_iterations_it_needs():
     with pytest.raises(UsageError, match="eadl1: max_iterations must be at least 10"):
         attacks.create("torchattacks/eadl1", norm="l1", eps=1.0, max_iterations=9)
+
+
+def test_images_of_another_size_are_refused_and_classes_have_names():
+    model, _, y = linear()
+    g = SmoothedClassifier(model, NONE, samples=1)
+    assert g.names_of(y[:1]) == [str(int(y[0]))]
+    g.classes, g.image_shape = ("cat", "dog", "emu"), (3, 2, 2)
+    assert g.with_samples(2).names_of(torch.tensor([2, 0])) == ["emu", "cat"]
+    for call in (g, g.predict, g.votes, g.with_samples(2)):
+        with pytest.raises(UsageError, match="images are 3x4x4, and the model takes 3x2x2"):
+            call(torch.rand(1, 3, 4, 4))
