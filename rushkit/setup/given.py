@@ -24,7 +24,7 @@ from rushkit.models.repeats import RANDOM_FROM
 from rushkit.models.trial import reason
 from rushkit.named_code import FRONT, Code, consented, source_hash
 from rushkit.recipe import toml
-from rushkit.recipe.load import read_recipe
+from rushkit.recipe.load import derive_recipe, read_recipe
 from rushkit.recipe.model_section import Model
 from rushkit.recipe.schema import Recipe
 from rushkit.results.run_file import GivenFacts, RegisteredBy
@@ -77,6 +77,13 @@ class GivenModel(Checkpoint):
     def recipe(self) -> Recipe:
         """The recipe that it is measured by."""
         return read_recipe(str(self.meta["recipe"]), str(self.path))
+
+    def recipe_with(self, *changes: str) -> Recipe:
+        """Return that recipe with changes as ``--set`` takes them. Raises UsageError for a key that does not exist.
+
+        >>> model.recipe_with("evaluate.limit=100", "attack.0.eps=4/255")
+        """
+        return derive_recipe(self.recipe, changes)
 
     def __repr__(self) -> str:
         return f"GivenModel({str(self.path)!r}, {len(self.meta['classes'])} classes)"
