@@ -48,6 +48,10 @@ def smooth():
 """
 
 
+def images_of(split: str):
+    return datasets.create(NAME, root=DATA, **({"image_size": SIZE} if NAME == "digits" else {})).split(split)
+
+
 @pytest.fixture(scope="module", params=["conv", "pooled", "smooth"])
 def network(request, tmp_path_factory):
     """-> the folder of a file with the network and its weights, its name, the network itself."""
@@ -55,7 +59,7 @@ def network(request, tmp_path_factory):
     (folder / "net.py").write_text(NETWORKS)
     scope: dict = {}
     exec(NETWORKS, scope)
-    split = datasets.create(NAME, root=DATA, image_size=SIZE).split("train")
+    split = images_of("train")
     with torch.random.fork_rng():
         torch.manual_seed(0)
         net = scope[request.param]()
@@ -85,7 +89,7 @@ def test_the_official_code_leaves_the_same_images(network, norm, tmp_path, capsy
     (results,) = tmp_path.glob("*/results.json")
     (row,) = json.loads(results.read_text())["attacks"]
     ours = torch.tensor(row["outcomes"]["right"]["majority"]).bool()
-    split = datasets.create(NAME, root=DATA, image_size=SIZE).split("test")
+    split = images_of("test")
     places = torch.tensor(row["outcomes"]["indices"])
     x, y = split.images[places] / 255, split.labels[places]
     official = pyautoattack.AutoAttack(net, norm={"linf": "Linf", "l2": "L2"}[norm], eps=EPS[norm], seed=0)
