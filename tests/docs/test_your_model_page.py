@@ -29,6 +29,7 @@ def files(tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(BLOCKS)), ids=["a plain CNN", "a random defence", "a wrapped model"])
 def test_the_commands_of_an_example_run_one_after_the_other(number, cli):
     for command in commands(BLOCKS[number]):
