@@ -91,6 +91,7 @@ def attack_table(results: Attacks) -> RenderableType:
         parts.append(Text(f"the other model: {asked}"))
     notes = [note for pair in attack_pairs(rows) for note in above_paper(pair)]
     notes += dict.fromkeys(note for row in rows for note in row.notes)
+    notes += dict.fromkeys(note.text for row in results.smallest for note in row.notes)
     notes += [f"{protocol_words(row.record)}, m = {row.record.samples}: {note}" for row, note in _converged(rows)]
     notes += dict.fromkeys(filter(None, (definition_note(row.record) for row in rows)))
     parts += [Text(f"note: {note}") for note in notes]
