@@ -84,8 +84,9 @@ def test_the_official_code_leaves_the_same_images(network, norm, tmp_path, capsy
     folder, net = network
     words = [*("attack", "--type", "autoattack", "--protocol", "strict", "--norm", norm, "--eps", str(EPS[norm]))]
     words += ["--model", f"{folder / 'net.py'}:given", "--weights", str(folder / "net.pt"), "--data", NAME]
-    words += ["--input-size", str(SIZE), "--limit", str(IMAGES), "--samples", "1", "-q", "--runs-dir", str(tmp_path)]
-    assert main([*words, *(["--data-dir", DATA] if DATA else [])]) == 0, capsys.readouterr().err
+    words += ["--input-size", str(SIZE), "--limit", str(IMAGES), "--samples", "1", "-q"]
+    words += ["--set", f"system.runs_dir={tmp_path}", *(["--set", f"system.data_dir={DATA}"] if DATA else [])]
+    assert main(words) == 0, capsys.readouterr().err
     (results,) = tmp_path.glob("*/results.json")
     (row,) = json.loads(results.read_text())["attacks"]
     ours = torch.tensor(row["outcomes"]["right"]["majority"]).bool()
