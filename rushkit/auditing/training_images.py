@@ -50,6 +50,8 @@ def training_images(recipe: Recipe, source: Checkpoint, subject: Subject, audite
         audited: The split that these are from.
     """
     name = recipe.finetune.split
+    if subject.classifier.given:
+        return TrainingImages(why_none="which images the model was trained on is not known")
     if name == audited:
         return TrainingImages(why_none="the audited images are training images themselves")
     # Rank 0 alone reads them, so that it can go on with the others if it cannot.

@@ -75,7 +75,7 @@ class GivenModel(Checkpoint):
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe that it is measured by."""
+        """The recipe that it is measured by; that of its training for a run behind fronts."""
         return read_recipe(str(self.meta["recipe"]), str(self.path))
 
     def recipe_with(self, *changes: str) -> Recipe:
@@ -261,9 +261,11 @@ def tried(
         "image_size": images.size,
         "channels": images.channels,
     }
+    # What is known of a run and its training stays known.
+    meta = behind.meta if behind else known
     return GivenModel(
         tensors={},
-        meta={**(behind.meta if behind else {}), **known},
+        meta=meta,
         path=behind.path if behind else Path(facts.code),
         hash=facts.hash,
         network=composed,

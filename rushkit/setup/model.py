@@ -61,8 +61,8 @@ class Classifier:
 
     @property
     def given(self) -> bool:
-        """Whether it is code of the user's, of whose training nothing is known."""
-        return isinstance(self.checkpoint, GivenModel)
+        """Whether it is code of the user's, of whose training nothing is known; a run behind fronts is not."""
+        return isinstance(self.checkpoint, GivenModel) and self.checkpoint.behind is None
 
     def chunk(self, asked: int) -> int:
         """Return the number of images in one pass: ``asked``, or if that is 0, as many as fit in memory."""

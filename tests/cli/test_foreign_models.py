@@ -210,3 +210,45 @@ def test_probe_takes_the_outputs_of_a_module(place, cli, fails):
     assert said.code == 0, said.err
     assert {row["encoder"] for row in json.loads(said.out)["rows"]} == {"given"}
     assert "several things" in fails(2, *words, "foreign_models.py:Tupled").err
+
+
+def test_a_model_of_an_installed_package_is_named_by_its_module(place, cli, fails, monkeypatch):
+    """A stand-in of the shape of robustbench, whose weights are on the network."""
+    package = place / "site" / "robustbench"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "utils.py").write_text(
+        "import torch\nfrom torch import nn\n\n\n"
+        "def load_model(model_name='Standard', model_dir='./models', dataset='cifar10', threat_model='Linf'):\n"
+        "    if model_name != 'Carmon2019Unlabeled':\n        raise KeyError(model_name)\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(192, 10))\n"
+    )
+    monkeypatch.syspath_prepend(place / "site")
+    words = ("evaluate", "--model", "robustbench.utils:load_model", *DIGITS, "--samples", "1", "--limit", "8", "-q")
+    assert cli(*words, "--model-arg", "model_name=Carmon2019Unlabeled", "--model-arg", "threat_model=Linf").code == 0
+    facts = json.loads((only(place / "runs", "evaluate") / "run.json").read_text())["model"]
+    assert facts["code"] == "robustbench.utils:load_model"
+    assert len(facts["sha256"]) == 64
+    assert "KeyError: 'Carmon'" in fails(3, *words, "--model-arg", "model_name=Carmon").err
+    assert "did you mean model_name?" in fails(2, *words, "--model-arg", "model_nam=Carmon").err
+
+
+def test_weights_of_timm_and_its_normalisation_are_two_flags(place, cli):
+    import timm
+
+    net = timm.create_model("resnet10t", num_classes=10)
+    torch.save(net.state_dict(), "timm.pt")
+    words = (
+        "evaluate",
+        "--model",
+        "timm.models:resnet10t",
+        "--model-arg",
+        "num_classes=10",
+        *DIGITS,
+        "--weights",
+        "timm.pt",
+    )
+    said = cli(
+        *words, "--mean", "0.485,0.456,0.406", "--std", "0.229,0.224,0.225", "--samples", "1", "--limit", "4", "-q"
+    )
+    assert said.code == 0, said.err
