@@ -140,4 +140,5 @@ class _StraightThrough(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         """Return the gradient of the images as that of the changed ones."""
-        return gradient, None
+        # As any front's own gradient would, it lies in memory as the images do.
+        return gradient.contiguous(), None

@@ -134,9 +134,9 @@ def test_what_is_measured_is_the_module_itself(place, cli):
         ),
         (("--model", "foreign_models.py:Grey"), "cannot take images of 3x8x8"),
         (("--model", "foreign_models.py:Fails"), "cannot take images of 3x8x8: KeyError"),
-        (("--model", "foreign_models.py:Mapped"), "several things: main (8, 10), aux (8, 10)"),
+        (("--model", "foreign_models.py:Mapped"), "several things: main (3, 10), aux (3, 10)"),
         (("--model", "foreign_models.py:labels"), "needs the argument images"),
-        (("--model", "foreign_models.py:labels", "--answers", "probabilities"), "add up to"),
+        (("--model", "foreign_models.py:labels", "--answers", "probabilities"), "whole numbers"),
         (("--model", "foreign_models.py:Plain", "--mean", "0.5", "--std", "0.5"), "images of 3 channels"),
         (("--model", "foreign_models.py:Plain", "--mean", "0.5,0.5,0.5"), "mean and std"),
         (("--model", "foreign_models.py:Plain", "--weights", "wrong.pt"), "does not fit the module"),
@@ -230,7 +230,7 @@ def test_a_model_of_an_installed_package_is_named_by_its_module(place, cli, fail
     assert facts["code"] == "robustbench.utils:load_model"
     assert len(facts["sha256"]) == 64
     assert "KeyError: 'Carmon'" in fails(3, *words, "--model-arg", "model_name=Carmon").err
-    assert "did you mean model_name?" in fails(2, *words, "--model-arg", "model_nam=Carmon").err
+    assert "did you mean model_name" in fails(2, *words, "--model-arg", "model_nam=Carmon").err
 
 
 def test_weights_of_timm_and_its_normalisation_are_two_flags(place, cli):
