@@ -16,14 +16,14 @@ _FLAGS = {
     TRAINING: ("--epochs", "--batch-size", "--lr", "--every", "--keep", "--track"),
     ATTACK: (
         *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
-        *("--save", "--transfer-to", "--self-test", "--case"),
+        *("--save", "--transfer-to", "--target", "--smallest", "--eight-bit", "--self-test", "--case"),
     ),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
     RUN: (
         *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--restarts"),
         *("--runs-dir", "--seconds", "--batch"),
     ),
-    OUTPUT: ("--out", "--images", "--force", "--json", "--quiet", "--verbose", "--debug"),
+    OUTPUT: ("--out", "--export", "--images", "--force", "--json", "--quiet", "--verbose", "--debug"),
 }
 _PANELS = {flag: panel for panel, flags in _FLAGS.items() for flag in flags}
 

@@ -132,6 +132,7 @@ def imported(makes: str, clean: CleanCheck | None = None) -> Imported:
         noise=NOISE,
         parameters=10,
         image_size=32,
+        channels=3,
         classes=10 if makes == "classifier" else None,
         clean=clean,
     )
