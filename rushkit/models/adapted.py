@@ -170,12 +170,22 @@ class Adapted(nn.Module):
 
 
 class Features(nn.Module):
-    """The outputs of an adapted module as features: (N, C, H, W) images in [0, 1] -> (N, F)."""
+    """The outputs of an adapted module as features: (N, C, H, W) images in [0, 1] -> (N, F).
+
+    Attributes:
+        differentiable: Whether they have a gradient.
+    """
 
     def __init__(self, adapted: Adapted) -> None:
         super().__init__()
         self.adapted = adapted
+        self.differentiable = True
         self.training = False
+
+    @property
+    def answer_kind(self) -> Answer:
+        """What an ascent can go by: features as logits, where there is a gradient."""
+        return "logits" if self.differentiable else "probabilities"
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features (N, F) of images (N, C, H, W)."""

@@ -242,7 +242,7 @@ def tried(
             composed = Fronted(fronts, network)
             notes += _find_gradients(composed, x)
         behaved = behaviour(composed, x)
-    if isinstance(composed, Adapted | Fronted):
+    if isinstance(composed, Adapted | Features | Fronted):
         composed.differentiable = composed.differentiable and behaved.differentiable
     classes = images.classes or tuple(str(number) for number in range(behaved.classes))
     if behaved.classes != len(classes):

@@ -210,6 +210,7 @@ def test_probe_takes_the_outputs_of_a_module(place, cli, fails):
     assert said.code == 0, said.err
     assert {row["encoder"] for row in json.loads(said.out)["rows"]} == {"given"}
     assert "several things" in fails(2, *words, "foreign_models.py:Tupled").err
+    assert "has no gradient" in fails(2, *words, "foreign_models.py:shares", "--answers", "probabilities").err
 
 
 def test_a_model_of_an_installed_package_is_named_by_its_module(place, cli, fails, monkeypatch):
