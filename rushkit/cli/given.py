@@ -165,7 +165,7 @@ def resolve_given(
     """
     from rushkit.recipe.load import build_recipe, derive_recipe
     from rushkit.recipe.overrides import parse_changes
-    from rushkit.setup.given import given_model
+    from rushkit.setup.given import given_model, of_size
 
     code, fronts = given.name(), given.name_fronts()
     assert code is not None
@@ -189,6 +189,10 @@ def resolve_given(
     has_data = given.data is not None or isinstance(named, str)
     model = given_model(recipe, "data" if purpose == "files" and has_data else purpose)
     _announce(model, speaker)
+    if model.own_size:
+        side = f"{model.own_size}x{model.own_size}"
+        speaker.say(f"images are brought to {side}, which {model.path} names for itself; --input-size says another")
+        recipe = of_size(recipe, model.own_size)
     return recipe, model
 
 

@@ -26,13 +26,16 @@ from rushkit.named_code import FRONT, Code, consented, source_hash
 from rushkit.recipe import toml
 from rushkit.recipe.load import derive_recipe, read_recipe
 from rushkit.recipe.model_section import Model
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import MAX_IMAGE_SIZE, Recipe, System
 from rushkit.results.run_file import GivenFacts, RegisteredBy
 from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint, Meta
 from rushkit.setup.components import build_dataset, image_shape
 from rushkit.setup.named_module import load_weights, make_front, make_module
 from rushkit.system import generator
+
+# Data sets whose images lie in files of any sizes.
+_OF_OWN_SIZES = ("folder", "parquet")
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,7 @@ class GivenModel(Checkpoint):
         facts: What run.json keeps of it.
         notes: What the trial showed that a reader of its figures should know, a sentence each.
         behind: The checkpoint of a run whose classifier stands behind fronts; None for a module of the user's.
+        own_size: The side of the images that the module names for itself, where the recipe says none; else 0.
     """
 
     network: nn.Module
@@ -72,6 +76,7 @@ class GivenModel(Checkpoint):
     facts: GivenFacts
     notes: tuple[str, ...] = ()
     behind: Checkpoint | None = None
+    own_size: int = 0
 
     @property
     def recipe(self) -> Recipe:
@@ -124,6 +129,8 @@ def given_model(recipe: Recipe, purpose: Purpose = "data") -> GivenModel:
             weights_hash = module.weights_sha256
         made = [make_front(front) for front in fronts]
     module.eval().requires_grad_(False)
+    own_size = size_of_its_own(recipe, module)
+    recipe = of_size(recipe, own_size) if own_size else recipe
     facts = GivenFacts(
         code=code.key.removesuffix(":"),
         sha256=source_hash(code),
@@ -133,7 +140,7 @@ def given_model(recipe: Recipe, purpose: Purpose = "data") -> GivenModel:
     )
     images = images_of_files(recipe) if purpose == "files" else images_of(recipe)
     if purpose != "features":
-        return adapt(module, recipe, facts, made, images)
+        return replace(adapt(module, recipe, facts, made, images), own_size=own_size)
     images = replace(images, classes=())
     model = tried(Features(adapted_to(module, section, facts, images)), recipe, facts, made, images)
     if answer_kind(model.network) != "logits" or section.answers != "logits":
@@ -141,7 +148,25 @@ def given_model(recipe: Recipe, purpose: Purpose = "data") -> GivenModel:
             f"{facts.code} has no gradient, and the second image of a pair is found by one",
             "`rushkit evaluate` and `rushkit attack --type square` need none",
         )
-    return model
+    return replace(model, own_size=own_size)
+
+
+def size_of_its_own(recipe: Recipe, module: nn.Module) -> int:
+    """Return the side of the images that a module of timm names for itself; 0 where it need not be asked or has none.
+
+    It is asked where the recipe says no size and the images lie in files of sizes of their own.
+    """
+    if recipe.data.image_size or recipe.data.name not in _OF_OWN_SIZES:
+        return 0
+    config = getattr(module, "pretrained_cfg", None)
+    shape = config.get("input_size") if isinstance(config, dict) else None
+    side = shape[-1] if isinstance(shape, tuple | list) and len(shape) == 3 and shape[1] == shape[2] else 0
+    return side if isinstance(side, int) and 0 < side <= MAX_IMAGE_SIZE else 0
+
+
+def of_size(recipe: Recipe, side: int) -> Recipe:
+    """Return a recipe that brings its images to a size."""
+    return derive_recipe(recipe, {"data.image_size": side}, {}, system=tuple(System.model_fields))
 
 
 def consented_fronts(section: Model) -> list[Code]:
