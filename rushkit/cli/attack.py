@@ -177,7 +177,7 @@ def command(
     from rushkit.report.terminal.tables import attack_table
     from rushkit.robustness.attack import attack
     from rushkit.robustness.failures import failed_error
-    from rushkit.robustness.jobs import check_export, plan_jobs
+    from rushkit.robustness.jobs import check_keeping, plan_jobs
     from rushkit.robustness.resume import resume_attack
     from rushkit.run.source import resolve_from
     from rushkit.setup.model import classes_of, image_size_of, is_random
@@ -202,8 +202,7 @@ def command(
         check_components(recipe)
         known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
-        if asked.export is not None:
-            check_export(jobs)
+        check_keeping(jobs, asked.save, other is not None, asked.export is not None)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     folder = None if asked.export is None else Path(asked.export)
     with run:

@@ -13,7 +13,7 @@ from rushkit.cli.imports import take_imports
 from rushkit.cli.options import MOST, Output, RunsDir
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, first_few
-from rushkit.named_code import FLAG, consented, hand_on, name_code
+from rushkit.named_code import FLAG, FRONT, consented, hand_on, name_code
 from rushkit.registrations import VARIABLE
 
 if TYPE_CHECKING:
@@ -58,6 +58,10 @@ class Options:
             FLAG, metavar="FILE.py:NAME", help="Run this code, which rows of the study name; may be given again."
         ),
     ] = None
+    fronts: Annotated[
+        list[str] | None,
+        typer.Option(FRONT, metavar="FILE.py:NAME", help="Run this code before models, as rows of the study say."),
+    ] = None
     reuse: Annotated[bool, typer.Option("--reuse", help="Take results that another version of rushkit made.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False
 
@@ -89,7 +93,7 @@ def command(
         output.result(_plain(plan, standing), _dry_run_words(plan, standing))
         return
     _hand_on_imports(context)
-    _hand_on_models(options.model or [], standing, plan)
+    _hand_on_models([*(options.model or []), *(options.fronts or [])], standing, plan)
     engine = _engine(options, asked)
     try:
         with watcher_for(plan, output.speaker(), len(standing)) as watcher:
@@ -117,12 +121,12 @@ def _hand_on_imports(context: typer.Context) -> None:
 
 
 def _hand_on_models(named: Sequence[str], standing: Mapping[str, Standing], plan: Plan) -> None:
-    """Let the workers run the code that ``--model`` names. Raises UsageError if jobs need other code."""
+    """Let the workers run the code that ``--model`` and ``--front`` name. Raises UsageError if jobs need other code."""
     for code in named:
         name_code(code)
     left = [plan.jobs[job].job for job, state in standing.items() if state.state != "done"]
-    for code in dict.fromkeys(job.code for job in left if job.code):
-        consented(code)
+    for flag, code in dict.fromkeys(pair for job in left for pair in job.code):
+        consented(code, flag)
     if named:
         hand_on(named)
 

@@ -31,7 +31,7 @@ from rushkit.robustness.block import CLEAN, Block, attack_block
 from rushkit.robustness.deviations import settings_line
 from rushkit.robustness.export_images import export_images
 from rushkit.robustness.failures import Failures, is_of_attack
-from rushkit.robustness.jobs import Job, check_export, plan_jobs
+from rushkit.robustness.jobs import Job, check_keeping, plan_jobs
 from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
@@ -102,8 +102,7 @@ def attack(
             target = transfer_target(transfer, classifier, machine, recipe.system.chunk)
         answers = answer_kind(classifier.network)
         jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random, answers)
-        if export is not None:
-            check_export(jobs)
+        check_keeping(jobs, save, transfer is not None, export is not None)
         # All ranks must load the splits in the same order.
         subjects = {
             images: Subject.of(recipe, classifier, machine, split=images.split, limit=images.limit, skip=images.skip)

@@ -147,12 +147,18 @@ def _unsearchable(section: Attack, under: Sequence[ProtocolName]) -> UsageError 
     return None
 
 
-def check_export(jobs: Sequence[Job]) -> None:
-    """Raise UsageError for a job whose versions are not made of 8-bit pixels: rounded, an image may be right again."""
+def check_keeping(jobs: Sequence[Job], save: bool, transfer: bool, export: bool) -> None:
+    """Raise UsageError for jobs whose images cannot be kept, or not as they are asked for.
+
+    A search of distances keeps none. Images that are exported must be made of 8-bit pixels: rounded, one may be right
+    again.
+    """
+    flags = {"--export": export, "--transfer-to": transfer, "--save": save}
+    asked = next((flag for flag, wanted in flags.items() if wanted), None)
     for job in jobs:
-        if job.section.smallest:
-            raise UsageError("--smallest searches distances, and keeps no images for --export", "leave one of them out")
-        if not job.section.eight_bit:
+        if job.section.smallest and asked:
+            raise UsageError(f"--smallest searches distances, and keeps no images for {asked}", "leave one of them out")
+        if export and not job.section.eight_bit:
             raise UsageError(
                 "--export writes 8-bit pixels, and rounded to them an adversarial image may be right again",
                 "add --eight-bit: versions are then made of them",

@@ -66,10 +66,14 @@ class Job(Record):
         return hashlib.sha256(canonical(self.computed()).encode()).hexdigest()
 
     @property
-    def code(self) -> str:
-        """The code of the classifier that it measures, as ``--model`` names it; "" for a model of rushkit's."""
+    def code(self) -> list[tuple[str, str]]:
+        """The flag that names it, and code: that of the classifier that it measures and of fronts; none of a run's."""
         model = self.recipe.get("model")
-        return str(model.get("code", "")) if isinstance(model, dict) else ""
+        if not isinstance(model, dict):
+            return []
+        fronts = model.get("fronts")
+        named = [("--front", str(front)) for front in fronts] if isinstance(fronts, list) else []
+        return [("--model", str(model.get("code", ""))), *named]
 
     def computed(self) -> dict[str, JsonValue]:
         """Return what the identity is the hash of."""

@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import JsonValue
+
 from rushkit.errors import CheckpointError, UsageError
-from rushkit.named_code import lying, read_code
+from rushkit.named_code import FRONT, lying, read_code
 from rushkit.paths import read_file, reason
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.model_section import Model
@@ -55,7 +57,8 @@ def open_code(label: str, model: Model, folder: Path, changes: Table) -> Outside
         )
     code = read_code(model.code, folder)
     weights = model.weights and str(lying(model.weights, folder).absolute())
-    model = model.model_copy(update={"code": str(code), "weights": weights})
+    fronts = [str(read_code(front, folder, FRONT)) for front in model.fronts]
+    model = model.model_copy(update={"code": str(code), "weights": weights, "fronts": fronts})
     recipe = build_recipe(
         {
             "name": re.sub(r"[^A-Za-z0-9_-]+", "-", label).strip("-").lower() or "model",
@@ -69,10 +72,10 @@ def open_code(label: str, model: Model, folder: Path, changes: Table) -> Outside
 
 def code_identity(model: Model) -> str:
     """Return ``code:`` and the hash of a classifier's files and settings, known without running it."""
-    code = read_code(model.code)
-    about = model.model_dump(exclude={"code", "weights"})
-    hashes = [_hash(path) for path in (code.place if code.is_file else "", model.weights)]
-    return f"{CODE}{hashlib.sha256(canonical([code.key, *hashes, about]).encode()).hexdigest()}"
+    codes = [read_code(model.code), *(read_code(front, flag=FRONT) for front in model.fronts)]
+    files: list[JsonValue] = [[code.key, _hash(code.place if code.is_file else "")] for code in codes]
+    about = model.model_dump(exclude={"code", "fronts", "weights"})
+    return f"{CODE}{hashlib.sha256(canonical([*files, _hash(model.weights), about]).encode()).hexdigest()}"
 
 
 def _hash(path: str) -> str:

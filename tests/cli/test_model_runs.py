@@ -148,6 +148,20 @@ def test_a_study_measures_code_that_its_command_names(net, cli, folder):
     assert "(1 ready)" in cli("study", "status", "theirs.toml").out, "another file is another job"
 
 
+def test_a_row_has_fronts_that_its_command_names_too(net, cli, folder):
+    (folder / "front.py").write_text("def half(x):\n    return x / 2\n")
+    Path("theirs.toml").write_text(STUDY.replace("seed = 3 } }", 'seed = 3 }, fronts = ["front.py:half"] }'))
+    said = cli("study", "run", "theirs.toml", "--model", "net.py:Net")
+    assert said.code == 2
+    assert f"--front {folder / 'front.py'}:half" in said.err
+    words = ("--model", "net.py:Net", "--front", "front.py:half")
+    assert cli("study", "run", "theirs.toml", *words, "--jobs", "1").code == 0
+    (run,) = (folder / "runs").glob("job-*")
+    assert json.loads((run / "run.json").read_text())["model"]["fronts"][0]["file"] == "front.py:half"
+    (folder / "front.py").write_text("def half(x):\n    return x / 3\n")
+    assert "(1 ready)" in cli("study", "status", "theirs.toml").out, "another front is another job"
+
+
 def test_a_study_says_what_is_wrong_with_its_models(net, fails):
     wrong = STUDY.replace('set = { "data.name" = "digits" }', "").replace("net.py", "gone.py")
     wrong += '\n[[row]]\nlabel = "b\\nc"\nmodel = { code = "net.py:Net" }\nset = { "data.name" = "digits" }\n'

@@ -15,7 +15,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.attack_flags import change_attacks, radii_of
 from rushkit.results.attacks import Attacks
 from rushkit.robustness.attack import attack
-from rushkit.robustness.jobs import check_export, plan_jobs
+from rushkit.robustness.jobs import check_keeping, plan_jobs
 from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.speaker import Speaker
 from rushkit.setup import components, networks
@@ -169,4 +169,4 @@ def test_images_of_8_bits_survive_as_png(recipe, source, tmp_path):
 
 def test_only_8_bit_pixels_are_exported(recipe):
     with pytest.raises(UsageError, match="--export writes 8-bit pixels"):
-        check_export(plan_jobs(recipe(), DIGITS, ["strict"]))
+        check_keeping(plan_jobs(recipe(), DIGITS, ["strict"]), save=True, transfer=False, export=True)
