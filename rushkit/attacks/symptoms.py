@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.attacks.guard import untouched
-from rushkit.attacks.losses import nll
 from rushkit.attacks.result import AttackNote
 from rushkit.checked import checked_logits
 from rushkit.models.answers import answer_kind
@@ -32,7 +31,15 @@ def without_slope(gradients: Tensor) -> Tensor:
     return (gradients == 0).all(dim=2).all(dim=0)
 
 
-def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) -> tuple[AttackNote, ...]:
+def _look(model: nn.Module, noisy: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits (n, K) of noisy images, and the gradients (n, C, H, W) of their cross-entropies."""
+    noisy = noisy.clone().requires_grad_()
+    outputs = checked_logits(model(as_taken(model, noisy)), len(noisy))
+    (gradient,) = torch.autograd.grad(nn.functional.cross_entropy(outputs.float(), labels, reduction="sum"), noisy)
+    return outputs.detach(), gradient
+
+
+def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int, chunk: int = 0) -> tuple[AttackNote, ...]:
     """Return a note for each sign that a few noisy images show; none where the model fails on them.
 
     Args:
@@ -41,6 +48,7 @@ def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) ->
         x: (N, C, H, W) images in [0, 1]; the first 16 are looked at.
         y: (N,) labels.
         seed: Seeds the noise.
+        chunk: Images of a pass at most; 0: all noisy copies together.
     """
     if answer_kind(model) != "logits":
         return ()
@@ -48,15 +56,14 @@ def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) ->
     copies = x.repeat(DRAWS, 1, 1, 1)
     with torch.inference_mode(False), untouched(model, seed), torch.enable_grad():
         noisy = noisy_images(noise, copies, generator(seed, "attack symptoms", device=x.device))
-        noisy = noisy.detach().clone().requires_grad_()
+        pieces = zip(noisy.detach().split(chunk or len(noisy)), y.repeat(DRAWS).split(chunk or len(noisy)), strict=True)
         try:
-            outputs = checked_logits(model(as_taken(model, noisy)), len(noisy))
-            loss = nll(outputs.reshape(DRAWS, len(x), -1), y, None).sum()
-            (gradient,) = torch.autograd.grad(loss, noisy)
+            looks = [_look(model, piece, labels) for piece, labels in pieces]
         except Exception:  # noqa: BLE001 - whatever is wrong with the model, the attack itself reports it
             return ()
+    outputs, gradient = (torch.cat(parts) for parts in zip(*looks, strict=True))
     found = []
-    if are_probabilities(outputs.detach().double()):
+    if are_probabilities(outputs.double()):
         text = (
             "the model returns probabilities, and the losses take a softmax of them again, which flattens every slope: "
             "let it return logits or log p, or say --answers probabilities (RK132)"
@@ -65,7 +72,7 @@ def symptoms(model: nn.Module, noise: Noise, x: Tensor, y: Tensor, seed: int) ->
     flat = int(without_slope(gradient.reshape(DRAWS, len(x), -1)).sum())
     if flat:
         text = (
-            f"before any attack the gradient of −log p̄ is exactly zero at {flat} of {len(x)} images: an attack by "
+            f"before any attack the gradient of the loss is exactly zero at {flat} of {len(x)} images: an attack by "
             "gradients is blind there, and its figures say little (RK104)"
         )
         found.append(AttackNote("slopes-zero", text))

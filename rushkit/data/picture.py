@@ -272,7 +272,8 @@ def _padded(image: Image.Image, size: int) -> Image.Image:
 def unreadable(name: Path | str, error: Exception) -> ImageFault:
     """Return the fault of an image that Pillow or the system refused."""
     why = reason(error)
-    if isinstance(error, UnidentifiedImageError):
+    # The last is what Pillow raises of a file that ends within its first bytes.
+    if isinstance(error, UnidentifiedImageError | struct.error):
         why = "not an image of a format that is read"
     elif isinstance(error, Image.DecompressionBombError):
         why = "too many pixels to decode"

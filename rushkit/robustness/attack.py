@@ -418,5 +418,5 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
 
 def _symptoms(subject: Subject) -> list[Note]:
     """Return notes on what a few images show, before any attack, that attacks by gradients will not see through."""
-    found = symptoms(subject.classifier.network, subject.noise, *subject.batch(slice(0, IMAGES)), seed=0)
+    found = symptoms(subject.classifier.network, subject.noise, *subject.batch(slice(0, IMAGES)), 0, subject.chunk)
     return [Note(code=note.code, text=note.text) for note in found]

@@ -18,7 +18,7 @@ import pytest
         ("certify --radius -1", "--radius: certify.radii.0: must be greater than or equal to 0"),
         ("certify --alpha 2", "--alpha: certify.alpha: must be less than 1 (got 2.0)"),
         ("certify --set noise.name=gausian", "--set noise.name: unknown noise 'gausian'"),
-        ("certify --from-counts nosuch --skip 0", "--skip: certify.skip: must be greater than or equal to 1 (got 0)"),
+        ("certify --from-counts nosuch --skip 0", "--skip: must be greater than or equal to 1 (got '0')"),
         ("audit --eps 8/0", "--eps: attack.0.eps: must be a number"),
         ("audit --norm l3", "--norm: attack.0.norm: must be 'linf', 'l2' or 'l1' (got 'l3')"),
         ("audit --set evalute.samples=1", "--set evalute.samples: evalute: unknown key; did you mean evaluate?"),
