@@ -35,7 +35,7 @@ def test_a_named_pipe_in_the_place_of_a_file_is_named(cli, folder, arguments):
         (["pretrain", "--resume", "--run", LONG], "there is no run"),
         (["certify", "--from-counts", LONG], "there is no run"),
         (["predict", LONG], "cannot be read: File name too long"),
-        (["certify", "--skip", MANY], "certify.skip: an integer beyond 64 bits"),
+        (["certify", "--skip", MANY], "--skip: must be less than or equal to 1000000000"),
         (["certify", "--samples", MANY], "certify.samples: an integer beyond 64 bits"),
         (["certify", "--split", BYTES], r"certify.split: no text in UTF-8: '\udcff'"),
         (["evaluate", "--set", f"name={BYTES}"], r"name: no text in UTF-8: '\udcff'"),

@@ -11,6 +11,8 @@ import safetensors.torch
 import torch
 from commands import TINY, only, sets
 
+import rushkit
+
 EVIL = "a b$(touch ran);`id`'x"
 
 
@@ -94,7 +96,10 @@ def test_an_argument_that_lacks_its_option(fails):
 
 def test_tensors_under_foreign_names(fails, folder):
     evil = "x;touch ran;y"
-    safetensors.torch.save_file({f"{evil}.weight": torch.zeros(2, 3)}, folder / "w.safetensors")
+    network = rushkit.registries.backbones.create("resnet10-small", in_channels=3, image_size=32)
+    tensors = {name.replace("layer3", evil): tensor for name, tensor in network.state_dict().items()}
+    tensors |= {"fc.weight": torch.zeros(10, 128), "fc.bias": torch.zeros(10)}
+    safetensors.torch.save_file(tensors, folder / "w.safetensors")
     said = fails(1, "import", "w.safetensors", "--backbone", "resnet10-small", "--data", "digits")
     (rule,) = [word for word in words_after(said.err, "--rename") if word.startswith(evil)]
     assert rule.partition("=")[0] == evil
