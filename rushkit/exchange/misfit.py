@@ -93,21 +93,24 @@ class Misfit:
         Each moves tensors of the file onto free places of their own shapes, and none onto a place of another shape.
         """
         missing = {name: self.places[name] for name in self.missing}
+        # Beside those that are missing, the counters of batches, which a file may lack.
+        free = {name: place for name, place in self.places.items() if name not in self.named}
         rest = dict(self.rest)
         rules: list[tuple[str, str]] = []
         while missing and rest and len(rules) < _MOST_RULES:
-            rule = _next_rule(rest, missing, self.places)
+            rule = _next_rule(rest, missing, self.places, free)
             if rule is None:
                 break
             rules.append(rule)
             moved = {renamed_key(name, *rule): tensor for name, tensor in rest.items()}
-            rest = {name: tensor for name, tensor in moved.items() if name not in missing}
+            rest = {name: tensor for name, tensor in moved.items() if name not in free}
             missing = {name: place for name, place in missing.items() if name not in moved}
+            free = {name: place for name, place in free.items() if name not in moved}
         return rules if 2 * len(missing) <= len(self.missing) else []
 
 
 def _next_rule(
-    rest: Mapping[str, Tensor], missing: Mapping[str, Tensor], places: Mapping[str, Tensor]
+    rest: Mapping[str, Tensor], missing: Mapping[str, Tensor], places: Mapping[str, Tensor], free: Mapping[str, Tensor]
 ) -> tuple[str, str] | None:
     """Return the shortest rule for the unplaced name that is most like a free place of its shape."""
     pairs = []
@@ -117,7 +120,7 @@ def _next_rule(
             pairs.append((difflib.SequenceMatcher(None, name[:_LONGEST], near).ratio(), name, near))
     for _, name, near in sorted(pairs, reverse=True):
         for rule in _shorter(name, near):
-            if _moves_well(rule, rest, missing, places):
+            if _moves_well(rule, rest, places, free):
                 return rule
     return None
 
@@ -133,7 +136,7 @@ def _shorter(old: str, new: str) -> Iterator[tuple[str, str]]:
 
 
 def _moves_well(
-    rule: tuple[str, str], rest: Mapping[str, Tensor], missing: Mapping[str, Tensor], places: Mapping[str, Tensor]
+    rule: tuple[str, str], rest: Mapping[str, Tensor], places: Mapping[str, Tensor], free: Mapping[str, Tensor]
 ) -> bool:
     """Whether a rule fills a free place, and puts nothing onto a taken one or one of another shape."""
     moved = [(renamed_key(name, *rule), tensor) for name, tensor in rest.items()]
@@ -141,7 +144,7 @@ def _moves_well(
     return (
         bool(landed)
         and len({name for name, _ in moved}) == len(moved)
-        and all(name in missing and shape_words(tensor) == shape_words(missing[name]) for name, tensor in landed)
+        and all(name in free and shape_words(tensor) == shape_words(free[name]) for name, tensor in landed)
     )
 
 
