@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rushkit.cli.options import From
-from rushkit.errors import UsageError, shorten
+from rushkit.errors import UsageError, shell_line, shorten
 from rushkit.named_code import FLAG, FRONT, Code, name_code
 
 if TYPE_CHECKING:
@@ -124,10 +124,11 @@ class Measured:
             return
         if self.model is None:
             if given := [flag for flag, value in {**self.flags(), "--from": None}.items() if value is not None]:
+                noise = f"did you mean {shell_line('--set', f'noise.std={self.std}')}? " if given[0] == "--std" else ""
                 raise UsageError(
                     f"{given[0]} without {FLAG}",
-                    f"{given[0]} says how a classifier of {FLAG} FILE.py:NAME is read; of a run its recipe says that, "
-                    "and --set changes it",
+                    f"{noise}{given[0]} says how a classifier of {FLAG} FILE.py:NAME is read; of a run its recipe says "
+                    "that, and --set changes it",
                 )
             return
         if self.source is not None:

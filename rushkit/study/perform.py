@@ -127,8 +127,9 @@ def _open(
         )
         return recipe, run, measured_checkpoint(recipe, run) if run.about.model else parent_if_any(run)
     _clear(folder)
+    model = None if job.code else _model(places, job, order, speaker)
     recipe = derive_recipe(_recipe(job), changes, system=_KEPT)
-    model = _code(recipe, job) if recipe.model else _model(places, job, order, speaker)
+    model = _code(recipe, job) if recipe.model else model
     asked: dict[str, JSON] = {**facts, "study": order.facts(job.id).to_table()}
     return recipe, start_run(job.stage, recipe, speaker, model, asked, folder), model
 

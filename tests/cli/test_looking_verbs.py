@@ -219,7 +219,7 @@ def test_data_list_and_check(cli, fails, folder):
     assert json.loads(cli("data", "check", "digits", "--json").out)["ready"]
     said = fails(1, "data", "check", "cifar10")
     assert "missing" in said.out
-    assert "unknown data set 'cifar11'" in fails(2, "data", "check", "cifar11").err
+    assert "'cifar11' is neither a data set nor" in fails(2, "data", "check", "cifar11").err
 
 
 @pytest.mark.parametrize("verb", ["demo", "pretrain", "finetune", "evaluate", "attack", "plugins"])

@@ -83,7 +83,7 @@ def test_a_command_that_exits_by_itself_keeps_its_code(monkeypatch):
         ("evaluate --samples 0", "--samples: evaluate.samples.0: must be greater than or equal to 1 (got 0)"),
         ("certify --alpha 2", "--alpha: certify.alpha: must be less than 1 (got 2.0)"),
         ("certify --radius far", "--radius: certify.radii.0: must be a number such as 0.03 or 8/255 (got 'far')"),
-        ("certify --skip 0", "--skip: certify.skip: must be greater than or equal to 1 (got 0)"),
+        ("certify --skip 0", "--skip: must be greater than or equal to 1 (got '0')"),
         ("predict here.png --alpha 0", "--alpha: certify.alpha: must be greater than 0 (got 0.0)"),
         (
             "attack --eps 8",

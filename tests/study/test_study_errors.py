@@ -29,7 +29,7 @@ def error_of(text: str) -> str:
     [
         (
             '[[row]]\nlabel = "A"\n',
-            "mine.toml:7: row.0: the row starts from nothing: it needs recipe, run, checkpoint or",
+            "mine.toml:7: row.0: the row starts from nothing: it needs recipe, run, checkpoint, model or",
         ),
         (ROW + 'run = "x"\n', "mine.toml:10: row.0.run: the row has a recipe already"),
         (ROW + "recip = 3\n", "mine.toml:10: row.0.recip: unknown key; did you mean recipe?"),
