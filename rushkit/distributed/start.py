@@ -105,6 +105,8 @@ class _Ranks(LocalElasticAgent):
     def __init__(self, spec: WorkerSpec, folder: str) -> None:
         super().__init__(spec, DefaultLogsSpecs(log_dir=folder), exit_barrier_timeout=_LEAVING_SECONDS)
         self._attempts = 0
+        # Looks at the ranks of this attempt in which the cause of a loss was still to come.
+        self._waited = 0
         self._heard: list[int] = []
         self._codes: list[int | None] = []
         # The signal by which ranks are ended, and how long they may take.
@@ -144,6 +146,7 @@ class _Ranks(LocalElasticAgent):
 
     def _start_workers(self, worker_group: WorkerGroup) -> dict[int, Any]:
         self._attempts += 1
+        self._waited = 0
         # Held back from the ranks as well, until they can take it: Python dies of it with a traceback at its start.
         signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
@@ -161,6 +164,8 @@ class _Ranks(LocalElasticAgent):
         if not any(codes):
             state = WorkerState.HEALTHY if None in codes else WorkerState.SUCCEEDED
             return RunResult(state, dict.fromkeys(range(len(codes))))
+        if self._awaits_cause(codes):
+            return RunResult(WorkerState.HEALTHY, dict.fromkeys(range(len(codes))))
         if codes[0] == 0 or any(map(_is_final, codes)) or self._notes("cause"):
             self._remaining_restarts = 0
         if self._remaining_restarts:
@@ -168,6 +173,12 @@ class _Ranks(LocalElasticAgent):
             self._ending = (signal.SIGKILL, _LEAVING_SECONDS)
             sys.stderr.write(f"warning: {self._loss()}: all ranks start again{self._attempt(1)}\n")
         return RunResult(WorkerState.FAILED)
+
+    def _awaits_cause(self, codes: list[int | None]) -> bool:
+        """Return whether ranks have ended for the loss of a peer alone, and that one may still say why it left."""
+        lost = None in codes and {code for code in codes if code} == {LOST_PEER}
+        self._waited += lost
+        return lost and self._waited * _POLL_SECONDS <= _LEAVING_SECONDS and not self._notes("cause")
 
     def _shutdown(self, death_sig: signal.Signals = signal.SIGTERM, timeout: int = 30) -> None:
         # The agent's own timeout is fixed for a failure, and in torch 2.11 for a signal as well.
