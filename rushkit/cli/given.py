@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rushkit.cli.options import From
+from rushkit.cli.options import From, decimals
 from rushkit.errors import UsageError, shell_line, shorten
 from rushkit.named_code import FLAG, FRONT, Code, name_code
 
@@ -93,8 +93,8 @@ class Measured:
             *self._arguments(),
             ("model.weights", self.weights and str(_absolute(self.weights)), "--weights"),
             ("model.classes", _classes(self.classes), "--classes"),
-            ("model.mean", _numbers(self.mean, "--mean"), "--mean"),
-            ("model.std", _numbers(self.std, "--std"), "--std"),
+            ("model.mean", decimals(self.mean, "--mean"), "--mean"),
+            ("model.std", decimals(self.std, "--std"), "--std"),
             ("model.output", self.output_name, "--output"),
             ("model.answers", self.answers, "--answers"),
             ("data.image_size", self.input_size, "--input-size"),
@@ -269,16 +269,3 @@ def _classes(said: str | None) -> list[str] | None:
             "for example --classes cat,dog, --classes 10, or a file with one name a line",
         )
     return names
-
-
-def _numbers(said: str | None, flag: str) -> list[float] | None:
-    if said is None:
-        return None
-    from rushkit.ratio import number
-
-    try:
-        return [float(number(part.strip())) for part in said.split(",")]
-    except ValueError:
-        raise UsageError(
-            f"{flag} {shorten(said)!r} is not a list of numbers", f"for example {flag} 0.485,0.456,0.406"
-        ) from None

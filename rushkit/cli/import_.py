@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from rushkit.cli.complete import complete_backbones, complete_datasets
-from rushkit.cli.options import MOST, Changes, Computing, Output
+from rushkit.cli.options import MOST, Changes, Computing, Output, decimals
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, shell_line
 
@@ -99,7 +99,7 @@ class Options:
         Raises:
             UsageError: one is no list of numbers, or only one of them is given.
         """
-        means, stds = _channels(self.mean, "--mean"), _channels(self.std, "--std")
+        means, stds = decimals(self.mean, "--mean") or [], decimals(self.std, "--std") or []
         if bool(means) != bool(stds):
             raise UsageError(
                 "--mean and --std belong together, and only one is given",
@@ -156,13 +156,3 @@ def command(
     next_verb = "finetune" if options.encoder_only else "evaluate"
     next_command = shell_line("rushkit", next_verb, "--from", run.path)
     output.result(results.to_json(), Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
-
-
-def _channels(text: str | None, option: str) -> list[float]:
-    """Return three numbers for ``"0.49,0.48,0.45"``, and none for None."""
-    if text is None:
-        return []
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError:
-        raise UsageError(f"{option} {text!r} is not a list of numbers", f"for example {option} 0.5,0.5,0.5") from None

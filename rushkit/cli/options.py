@@ -14,10 +14,11 @@ import typer
 from rushkit.cli.complete import complete_changes, complete_devices, complete_runs, complete_splits, complete_trackers
 from rushkit.cli.panels import CERTIFICATE
 from rushkit.distributed.notes import noted_run
-from rushkit.errors import UsageError, shell_line
+from rushkit.errors import UsageError, shell_line, shorten
 from rushkit.paths import expand_text
 from rushkit.place import current_place, take_place
 from rushkit.prose import width_of
+from rushkit.ratio import number
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -356,3 +357,15 @@ def numbers(text: str | None, option: str) -> list[int] | None:
         return [int(part) for part in text.split(",")]
     except ValueError:
         raise UsageError(f"{option} {text!r} is not a list of whole numbers", f"for example {option} 1,64") from None
+
+
+def decimals(text: str | None, option: str) -> list[float] | None:
+    """``"0.5,8/255"`` -> [0.5, 0.03137...]. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    try:
+        return [number(part.strip()) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"{option} {shorten(text)!r} is not a list of numbers", f"for example {option} 0.485,0.456,0.406"
+        ) from None

@@ -308,10 +308,6 @@ def _read_labels(file: NpzFile, pair: _Pair) -> NDArray[Any]:
     return values.astype(np.int64)
 
 
-def _one_hot(values: NDArray[Any]) -> bool:
-    return bool(((values == 0) | (values == 1)).all() and (values.sum(1) == 1).all())
-
-
 def _numbers(labels: NDArray[Any], classes: tuple[str, ...]) -> NDArray[np.int64]:
     if labels.dtype.kind != "U":
         return labels

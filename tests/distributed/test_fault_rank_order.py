@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from rank_programs import HOLD, program
 
 from rushkit.distributed import start
+from rushkit.errors import LOST_PEER
 
 
 def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequence(folder, capfd):
@@ -22,12 +24,22 @@ def test_the_cause_is_shown_though_its_process_ends_after_that_of_its_consequenc
     assert capfd.readouterr().err == "error: the cause\n"
 
 
-def test_a_rank_that_lost_its_peer_is_never_the_news(folder, capfd):
-    """Rank 0 ends because rank 1 has left the group, and before rank 1 has said why it did."""
+def test_a_rank_that_lost_its_peer_is_never_the_news(folder, capfd, monkeypatch):
+    """Rank 0 ends because rank 1 has left the group, and the launcher sees it before rank 1 has said why it did."""
     os.mkfifo("gone")
+    looks = start._Ranks._monitor_workers
+
+    def looking(self, group):
+        seen = looks(self, group)
+        if LOST_PEER in self._codes:
+            Path("looked").touch()
+        return seen
+
+    monkeypatch.setattr(start._Ranks, "_monitor_workers", looking)
     meet = "from rushkit.distributed import ranks\nranks.join()"
     lost = f"{HOLD}\n{meet}\nranks.gather(0)\nranks.gather(1)"
     leave = "from torch import distributed\ndistributed.destroy_process_group()"
-    cause = f"end = open('gone')\n{meet}\nranks.gather(0)\n{leave}\nend.read()\nraise PluginError('the cause')"
+    wait = "while not Path('looked').exists(): pass"
+    cause = f"end = open('gone')\n{meet}\nranks.gather(0)\n{leave}\nend.read()\n{wait}\nraise PluginError('the cause')"
     assert start.run_ranks(program(folder, lost, cause), 2) == 3
     assert capfd.readouterr().err == "error: the cause\n"
