@@ -185,16 +185,6 @@ def chosen_indices(images: int, limit: int, skip: int) -> Tensor | None:
     return kept if few is None else kept[few]
 
 
-def hold_out(split: Split, validation: int, seed: int) -> tuple[Split, Split]:
-    """Divide a split at random into (training, validation), as ``hold_out_indices`` does.
-
-    Raises:
-        UsageError: not between 1 and all images but one.
-    """
-    training, held = hold_out_indices(len(split), split.labels, validation, seed, split.name)
-    return split.take(training), split.take(held)
-
-
 def hold_out_indices(
     images: int, labels: Tensor | None, validation: int, seed: int, name: str
 ) -> tuple[Tensor, Tensor]:

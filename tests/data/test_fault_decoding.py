@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from rushkit import data
 from rushkit.data import decoding, memory
 from rushkit.data import folder as folder_module
-from rushkit.data.memory import Split, hold_out, limit
+from rushkit.data.memory import Split, hold_out_indices, limit
 from rushkit.errors import DataError, UsageError
 from rushkit.recipe.load import load_recipe
 from rushkit.setup import components
@@ -48,8 +48,8 @@ def test_only_the_chosen_images_are_decoded_and_they_are_those_of_all(
 ) -> None:
     whole = data.create("folder", root=str(pets), image_size=8).split("train")
     if "data.validation" in changes:
-        training, held = hold_out(whole, changes["data.validation"], seed=0)
-        whole = held if name == "validation" else training
+        training, held = hold_out_indices(len(whole), whole.labels, changes["data.validation"], 0, whole.name)
+        whole = whole.take(held if name == "validation" else training)
     expected = limit(whole, changes.get("data.limit", 0))
     # Without the cache of the whole split, and with every image damaged that is not chosen.
     monkeypatch.setenv("RUSHKIT_CACHE", str(tmp_path / "another"))

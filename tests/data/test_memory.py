@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rushkit.data import memory
-from rushkit.data.memory import Split, hold_out, limit, resize
+from rushkit.data.memory import Split, hold_out_indices, limit, resize
 from rushkit.errors import DataError, UsageError
 
 
@@ -15,6 +15,12 @@ def numbered(count: int, classes: int = 0) -> Split:
     """Images that carry their own index, with labels in turn."""
     images = torch.arange(count).to(torch.uint8).view(-1, 1, 1, 1).expand(count, 3, 4, 4).contiguous()
     return Split(images, torch.arange(count) % classes if classes else None, "numbered")
+
+
+def hold_out(split: Split, validation: int, seed: int) -> tuple[Split, Split]:
+    """Return the training and the validation images of a split."""
+    training, held = hold_out_indices(len(split), split.labels, validation, seed, split.name)
+    return split.take(training), split.take(held)
 
 
 def indices(split: Split) -> list[int]:

@@ -14,7 +14,7 @@ PASS_OVER_ALL = f"""
 import torch
 from rushkit.data import memory
 from rushkit.data.cache import cached
-from rushkit.data.memory import Split, hold_out
+from rushkit.data.memory import Split, hold_out_indices
 
 COUNT = {WHOLE} // 3072
 
@@ -35,7 +35,7 @@ torch.zeros(2**20, dtype=torch.uint8).sum()
 seen = [own_memory()]
 split = Split(cached("large", "source", (3, 32, 32), build).images, None, "large")
 look()
-for part in (split, *hold_out(split, 1000, 0)):
+for part in (split, *map(split.take, hold_out_indices(len(split), None, 1000, 0, "large"))):
     look()
     for batch in torch.randperm(len(part)).split(512):
         assert part.images[batch].shape[1:] == (3, 32, 32)
