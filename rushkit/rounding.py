@@ -45,6 +45,11 @@ def floor_percent(share: float) -> str:
     return _percent(share, 1, ROUND_FLOOR)
 
 
+def ceil_percent(share: float) -> str:
+    """0.8791 -> "88.0": an upper bound, rounded up."""
+    return _percent(share, 1, ROUND_CEILING)
+
+
 def percent_interval(low: float, high: float, between: str = ", ") -> str:
     """0.8712, 0.8861 -> "87.1, 88.7": both ends rounded outwards."""
     return f"{_percent(low, 1, ROUND_FLOOR)}{between}{_percent(high, 1, ROUND_CEILING)}"

@@ -250,7 +250,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"certification", "run_file"},
         {"selftest"},
         {"logs", "records"},
-        {"hit_rate", "intervals"},
+        {"hit_rate", "intervals", "statements"},
         {"convergence"},
     ),
     "run": (
@@ -284,8 +284,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"worker"},
     ),
     "report": (
-        {"families", "figures", "hit_rate", "search", "table", "words"},
-        {"paper"},
+        {"chosen", "families", "hit_rate", "jsonable", "search", "table", "words"},
+        {"figures", "paper"},
         {"compare", "curves", "protocols"},
         {"measured", "numbers", "tables"},
         {"beside", "listing", "spreadsheet"},

@@ -30,6 +30,7 @@ from rushkit.recipe.radius import eps_words, norm_words
 from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import Certification, Seal
 from rushkit.results.logs import CountsSubject
+from rushkit.results.words import every_words
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.names import RECIPE_FILE
@@ -226,19 +227,11 @@ def _hash(subject: Subject) -> str:
 
 
 def _announcement(recipe: Recipe, subject: Subject, procedure: Procedure) -> str:
-    which = _which(recipe.certify.skip) + (", limited" if recipe.certify.limit else "")
+    which = every_words(recipe.certify.skip) + (", limited" if recipe.certify.limit else "")
     return (
         f"certify {len(subject)} images of {subject.split.name} ({which}), noise {noise_words(recipe.noise)}, "
         f"{_words(procedure)}; {subject.machine}"
     )
-
-
-def _which(skip: int) -> str:
-    """Return which images are certified in words: "all", "every 2nd", "every 11th"."""
-    if skip == 1:
-        return "all"
-    ending = "th" if 10 < skip % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(skip % 10, "th")
-    return f"every {skip}{ending}"
 
 
 def _words(procedure: Procedure) -> str:

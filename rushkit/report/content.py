@@ -9,6 +9,7 @@ from datetime import datetime
 import rushkit
 from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
+from rushkit.report.chosen import chosen_to_certify
 from rushkit.report.compare import certificate_notes, recipe_differences, significance
 from rushkit.report.curves import certified_points, training_curves
 from rushkit.report.families import ENCODER_VERB, Family, named_by, recipe_of_run, recipe_text
@@ -99,6 +100,7 @@ def _model(family: Family, name: str) -> Model:
         runs=[_facts(run) for run in family.runs],
         recipe_text=recipe_text(family.model),
         named_by=named_by(family.model),
+        weights=measured.weights_of(family),
     )
     return replace(
         model,
@@ -159,7 +161,8 @@ def _origin(run: RunInfo) -> str:
 
 
 def _certified(run: RunInfo, results: Certification) -> MeasuredCertification:
-    return MeasuredCertification(run.path.name, plain_noise(results.noise), results, certified_points(results))
+    chosen = chosen_to_certify(results, recipe_of_run(run))
+    return MeasuredCertification(run.path.name, plain_noise(results.noise), results, certified_points(results), chosen)
 
 
 def _audit(run: RunInfo, results: Audit) -> MeasuredAudit:

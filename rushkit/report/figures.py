@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
+from rushkit.report.jsonable import Figures, plain
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
 from rushkit.results.auditing import Audit
-from rushkit.results.base import Record
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Probe
 from rushkit.results.run_file import GitState
@@ -16,30 +16,9 @@ from rushkit.results.run_file import GitState
 SCHEMA = 1
 
 
-class Figures:
-    """A record whose fields are keys of report.json."""
-
-    def plain(self) -> dict[str, object]:
-        """Return the record as a JSON object."""
-        return {field.name: plain(getattr(self, field.name)) for field in fields(self)}  # type: ignore[arg-type]
-
-
-def plain(value: object) -> object:
-    """Return a value of a record in JSON types."""
-    if isinstance(value, Figures):
-        return value.plain()
-    if isinstance(value, Record):
-        return value.to_table()
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
-
-
 @dataclass(frozen=True)
 class AccuracyRow(Figures):
-    """Accuracy without an attack, of one run, m and rule."""
+    """Accuracy without an attack, of one run, m and rule; ``chosen`` says how the images were chosen."""
 
     run: str
     data: str
@@ -52,6 +31,7 @@ class AccuracyRow(Figures):
     low: float
     high: float
     precision: str = "float32"
+    chosen: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +44,7 @@ class MeasuredAttack(Figures):
         noise: The model's noise.
         record: The row of results.json.
         chosen_from: How many runs attacked these images.
+        chosen: How the images were chosen, in words.
     """
 
     run: str
@@ -71,6 +52,7 @@ class MeasuredAttack(Figures):
     noise: dict[str, object]
     record: AttackRow
     chosen_from: int = 1
+    chosen: str = ""
 
     @property
     def majority(self) -> RuleFigures:
@@ -92,6 +74,7 @@ class MeasuredAttack(Figures):
             "notes": self.notes,
             "candidates": [candidate.label for candidate in self.record.candidates],
             "chosen_from": self.chosen_from,
+            "chosen": self.chosen,
         }
 
 
@@ -224,12 +207,16 @@ _CERTIFIED = {
 
 @dataclass(frozen=True)
 class MeasuredCertification(Figures):
-    """A certification, its run, noise and curve; ``record`` is its results.json."""
+    """A certification, its run, noise and curve; ``record`` is its results.json.
+
+    ``chosen`` says how the images were chosen, in words.
+    """
 
     run: str
     noise: dict[str, object]
     record: Certification
     curve: Curve
+    chosen: str = ""
 
     @property
     def warnings(self) -> list[str]:
@@ -244,6 +231,7 @@ class MeasuredCertification(Figures):
             "noise": self.noise,
             "warnings": self.warnings,
             "curve": self.curve.plain(),
+            "chosen": self.chosen,
         }
 
 
@@ -379,6 +367,7 @@ class Model(Figures):
         differences: Its differences from its method's setting.
         summary: Its results in sentences.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
+        weights: Hash of the weights that were measured; empty where no run says it, or runs say several.
     """
 
     name: str
@@ -404,6 +393,7 @@ class Model(Figures):
     notes: list[str] = field(default_factory=list)
     attack_notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)
+    weights: str = ""
 
 
 @dataclass(frozen=True)

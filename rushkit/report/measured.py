@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
+from rushkit.report.chosen import chosen_to_attack, chosen_to_evaluate
 from rushkit.report.curves import distribution
-from rushkit.report.families import Family
+from rushkit.report.families import Family, recipe_of_run
 from rushkit.report.figures import (
     AccuracyRow,
     AttackedShare,
@@ -42,7 +44,8 @@ def accuracy_rows(family: Family) -> list[AccuracyRow]:
     """Return standard accuracy for each data set, noise, m and rule, from the newest run on the most images."""
     newest: dict[object, AccuracyRow] = {}
     for run, results in family.results(Evaluation):
-        for row in accuracy_of(run.path.name, results):
+        chosen = chosen_to_evaluate(results, recipe_of_run(run))
+        for row in accuracy_of(run.path.name, results, chosen):
             key = (row.data, _frozen(row.noise), row.samples, row.rule)
             if key not in newest or row.images >= newest[key].images:
                 # Taken out first, so that rows come in the order of the newest run.
@@ -51,13 +54,14 @@ def accuracy_rows(family: Family) -> list[AccuracyRow]:
     return list(newest.values())
 
 
-def accuracy_of(run: str, results: Evaluation) -> list[AccuracyRow]:
-    """Return the rows of one run's evaluation."""
+def accuracy_of(run: str, results: Evaluation, chosen: str = "") -> list[AccuracyRow]:
+    """Return the rows of one run's evaluation, on images that were chosen so."""
     noise = plain_noise(results.noise)
     return [
         AccuracyRow(
             *(run, results.data, noise, row.samples, row.rule, row.correct, row.images, *_share_of(row)),
             precision=results.precision,
+            chosen=chosen,
         )
         for row in results.accuracy
     ]
@@ -75,12 +79,14 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
     """
     rows: dict[object, list[MeasuredAttack]] = {}
     for run, results in family.results(Attacks):
+        recipe = recipe_of_run(run)
         for attacked in attacks_of(run.path.name, results):
             row = attacked.record
             settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
             variant = row.protocol, row.version, row.effort
             kind = (row.attack, row.norm, row.eps, *variant, settings, row.samples, row.split)
-            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(attacked)
+            chosen = replace(attacked, chosen=chosen_to_attack(row, recipe))
+            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(chosen)
     return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
 
 
@@ -202,6 +208,14 @@ def checkpoints_used(family: Family) -> dict[str, list[str]]:
     return used
 
 
+def weights_of(family: Family) -> str:
+    """Return the hash of the checkpoint that the runs of a model measured; empty where they name none, or several."""
+    measuring = family.of("evaluate", "attack", "audit", "certify")
+    given = family.model.about.model
+    hashes = {given.hash if given is not None else run.about.hashes.get("parent", "") for run in measuring}
+    return hashes.pop() if len(hashes) == 1 else ""
+
+
 def _share_of(row: Accuracy) -> tuple[float, float, float]:
     return row.accuracy, row.low, row.high
 
@@ -251,7 +265,7 @@ def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:
     if newest.record.protocol == "strict":
         # Of equals the newest.
         newest = min(reversed(same), key=lambda row: row.majority.accuracy)
-    return MeasuredAttack(newest.run, newest.data, newest.noise, newest.record, len({row.run for row in same}))
+    return replace(newest, chosen_from=len({row.run for row in same}))
 
 
 def _images(row: MeasuredAttack) -> tuple[list[int], list[int]]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushkit.recipe.radius import ball_words, norm_words
-from rushkit.report.figures import Figures
+from rushkit.report.jsonable import Figures
 from rushkit.report.protocols import settings_words
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks, variant_words

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rushkit.errors import UsageError, did_you_mean
-from rushkit.report.figures import Figures
+from rushkit.report.jsonable import Figures
 from rushkit.report.listing import Listed
 from rushkit.report.numbers import LESS_IS_BETTER, NAMES, Number
 from rushkit.run.lineage import ancestors, parents

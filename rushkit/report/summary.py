@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
-from rushkit.recipe.radius import ball_words, eps_words, norm_words
+from rushkit.recipe.radius import ball_words
 from rushkit.report import measured
 from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAudit, Model, Table1Row
@@ -17,9 +17,15 @@ from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.results.attacks import Attacks
-from rushkit.results.certification import Certification, CertifiedRate
-from rushkit.results.words import Accuracy, low_words, noise_words, proved_words
-from rushkit.rounding import percent, percent_interval
+from rushkit.results.statements import (
+    attack_statement,
+    certificate_statement,
+    clean_statement,
+    images_of,
+    weights_statement,
+)
+from rushkit.results.words import listed, low_words, noise_words
+from rushkit.rounding import percent
 
 
 def summary(model: Model) -> list[str]:
@@ -27,7 +33,7 @@ def summary(model: Model) -> list[str]:
     said = [*_clean(model), *_under_attack(model), *_proved(model), *_audited(model), *_probed(model)]
     if not model.classifies:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
-    return [*(said or ["Nothing was measured of this model yet."]), *_not_measured(model)]
+    return [*(said or ["Nothing was measured of this model yet."]), *_weights(model), *_not_measured(model)]
 
 
 def notes(family: Family, model: Model) -> list[str]:
@@ -79,10 +85,8 @@ def _clean(model: Model) -> Iterator[str]:
     votes = _under_its_noise([row for row in votes if on_test(row.data)] or votes, model)
     if votes:
         row = max(votes, key=lambda row: (row.samples, row.images))
-        yield (
-            f"Without an attack, a vote of m = {row.samples} is right on {_share(row)} of {row.images} images of "
-            f"{row.data}{_other(row.noise, model)}{_low(row.precision)}."
-        )
+        conditions = listed(_other(row.noise, model), low_words(row.precision))
+        yield clean_statement(row, images_of(row.images, row.data, row.chosen), row.samples, conditions)
 
 
 def _under_attack(model: Model) -> Iterator[str]:
@@ -94,13 +98,8 @@ def _under_attack(model: Model) -> Iterator[str]:
         eps = next((eps for eps in radii if norm == NORM and abs(eps - EPS) < 1e-9), max(radii))
         ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
         lowest = min(ball, key=lambda row: row.majority.accuracy)
-        row = lowest.record
-        yield (
-            f"Under {row.attack}, {ball_words(norm, eps)}, {protocol_words(row)}: {_share(lowest.majority)} of "
-            f"{row.images} images of {row.split} (m = {row.samples}{_other(lowest.noise, model)}), against "
-            f"{percent(lowest.majority.clean_accuracy)} % of the same images clean. This is an upper bound of the "
-            "robustness."
-        )
+        settings, noise = protocol_words(lowest.record), _other(lowest.noise, model)
+        yield attack_statement(lowest.record, lowest.chosen, settings=settings, noise=noise)
     if model.attacks and not bounds:
         yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
 
@@ -109,31 +108,11 @@ def _proved(model: Model) -> Iterator[str]:
     largest = {}
     for certified in sorted(_under_its_noise(model.certified, model), key=lambda certified: certified.record.images):
         largest[certified.record.norm] = certified
-    for norm, certified in sorted(largest.items()):
+    for _, certified in sorted(largest.items()):
         one = certified.record
         shown = [row for row in one.certified if row.radius > 0 and row.count]
-        conditions = f"{_other(certified.noise, model)}{_low(one.precision)}"
-        proved = f"Proved ({one.method}{conditions})"
-        if shown:
-            row = shown[len(shown) // 2]
-            share = f"{percent(row.value)} % [{percent_interval(row.low, row.high)}]"
-            yield (
-                f"{proved}: {share} of {row.total} images of {one.data} keep their right class under every "
-                f"{norm_words(norm)} perturbation up to {eps_words(row.radius)}{_together(one, row)}."
-            )
-        else:
-            yield (
-                f"{proved}: none of {one.images} images of {one.data} keeps its right class "
-                f"at any {norm_words(norm)} radius above 0 that was asked for."
-            )
-
-
-def _together(results: Certification, row: CertifiedRate) -> str:
-    if not results.alpha:
-        return ""
-    return (
-        f"; taken together, at least {proved_words(row)} % of these images do, but for one chance of {results.alpha:g}"
-    )
+        middle = shown[len(shown) // 2] if shown else None
+        yield certificate_statement(one, certified.chosen, middle, _other(certified.noise, model))
 
 
 def _audited(model: Model) -> Iterator[str]:
@@ -142,7 +121,8 @@ def _audited(model: Model) -> Iterator[str]:
         refuted = audit.record.refuted_claim
         failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail" and check != refuted]
         skipped = sum(check.status == "skipped" for check in checks)
-        where = f"The audit (m = {audit.record.samples}{_other(audit.noise, model)}; {audited_images(audit)})"
+        panel = listed(f"m = {audit.record.samples}", _other(audit.noise, model))
+        where = f"The audit ({panel}; {audited_images(audit)})"
         hit_rate = hit_rate_words(audit.record)
         if refuted:
             yield f"{where} refutes a claim ({refuted.code}): {refuted.says}."
@@ -166,6 +146,11 @@ def _probed(model: Model) -> Iterator[str]:
                 f"the mean of {row.images} images of {one.data}. This is a lower bound of the local Lipschitz "
                 "constant."
             )
+
+
+def _weights(model: Model) -> Iterator[str]:
+    if model.weights:
+        yield weights_statement(model.weights)
 
 
 def _not_measured(model: Model) -> Iterator[str]:
@@ -220,15 +205,6 @@ def _under_its_noise(rows: list[Row], model: Model) -> list[Row]:
 
 
 def _other(noise: dict[str, object], model: Model) -> str:
-    """Return the noise of a figure where it is not the one that the model is for: ", noise none"."""
+    """Return the noise of a figure where it is not the one that the model is for: "noise none"."""
     words = noise_words(noise)
-    return "" if words == model.about.get("noise", words) else f", noise {words}"
-
-
-def _low(precision: str) -> str:
-    words = low_words(precision)
-    return f", {words}" if words else ""
-
-
-def _share(row: Accuracy) -> str:
-    return f"{percent(row.accuracy)} % [{percent_interval(row.low, row.high)}]"
+    return "" if words == model.about.get("noise", words) else f"noise {words}"

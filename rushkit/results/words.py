@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rushkit.recipe.schema import Noise
 from rushkit.results.clustering import Clusters
-from rushkit.rounding import floor_percent, percent, percent_interval
+from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
 
 # Figures under the paper's protocol, or weaker than strict, must always be shown with these.
 PROTOCOL_SENTENCES = (
@@ -80,6 +80,16 @@ def accuracy_words(row: Accuracy) -> str:
     return interval(row.accuracy, row.low, row.high)
 
 
+def at_most_words(row: Accuracy) -> str:
+    """Return an accuracy under attack, rounded up as an upper bound is: "at most 29.2 % [10.1, 60.0]"."""
+    return f"at most {ceil_percent(row.accuracy)} % [{percent_interval(row.low, row.high)}]"
+
+
+def at_least_words(row: Rate) -> str:
+    """Return a certified share, rounded down as a lower bound is: "at least 25.0 % [4.5, 70.0]"."""
+    return f"at least {floor_percent(row.value)} % [{percent_interval(row.low, row.high)}]"
+
+
 def rate_words(row: Rate) -> str:
     """Return ``interval`` of a rate."""
     return interval(row.value, row.low, row.high)
@@ -131,6 +141,14 @@ def images_words(images: int, split: str = "test", runs: int = 1) -> str:
     name = split.rpartition("/")[2]
     where = "" if name == "test" else f" of {name}"
     return f"{images}{where}" + (f", of {runs} runs" if runs > 1 else "")
+
+
+def every_words(skip: int) -> str:
+    """Return which images a step through a split takes, in words: "all", "every 2nd", "every 11th"."""
+    if skip == 1:
+        return "all"
+    ending = "th" if 10 < skip % 100 < 14 else {1: "st", 2: "nd", 3: "rd"}.get(skip % 10, "th")
+    return f"every {skip}{ending}"
 
 
 def encoder_words(name: str) -> str:

@@ -14,7 +14,7 @@ def test_the_upper_bound_is_the_lowest_of_strict_and_paper_is_not_quoted():
     found, not_found = found_words(CLEAN, attacks(*rows))
     assert found == (
         "Found: a vote of 64 noisy looks is right on 75.0 [30.0, 95.5] % of 4 images of cifar10/test, and under pgd, "
-        "l-inf 8/255, strict, a vote of 1 on 50.0 [9.4, 90.6] % of 2."
+        "l-inf 8/255, strict, a vote of 1 on at most 50.0 % [9.4, 90.6] of 2."
     )
     assert not_found.startswith("Not found: that the model is robust; a stronger attack may leave less,")
     assert "2 images of cifar10/test say nothing about other data" in not_found

@@ -88,7 +88,7 @@ def test_figures_under_another_noise_are_neither_the_papers_row_nor_the_models_r
     assert by_noise["none", 64]["strategy"] is None
     clean, attacked = entry["summary"][:2]
     assert "right on 25.0 %" in clean
-    assert "strict: 75.0 %" in attacked
+    assert "strict: at most 75.0 %" in attacked
 
 
 def test_where_there_is_no_other_figure_its_noise_is_said(runs):
@@ -98,7 +98,7 @@ def test_where_there_is_no_other_figure_its_noise_is_said(runs):
     runs.add("certify", model, certification([0.1, 0.2], [True, True], noise=Noise(name="gaussian", std=0.5)))
     runs.add("audit", model, audited("pass", noise=WITHOUT_NOISE))
     clean, attacked, proved, checked = document_of(model)["models"][0]["summary"]
-    assert clean.endswith("images of cifar10/test, noise none.")
+    assert clean.endswith("images of cifar10/test (all of test), noise none.")
     assert "(m = 64, noise none)" in attacked
     assert ", noise gaussian std 0.5)" in proved
     assert "(m = 64, noise none;" in checked
@@ -228,10 +228,10 @@ def test_a_torn_or_damaged_metrics_file_costs_its_curves_only(runs):
 def test_the_summary_quotes_strict_and_never_paper(measured):
     text = " ".join(document_of(measured)["models"][0]["summary"])
     assert "75.0 %" in text
-    assert "strict: 29.2 %" in text
+    assert "strict: at most 29.2 %" in text
     assert "66.7" not in text
     method = "alpha 0.001 for each image, clopper-pearson, 1000 draws; theorem: Neyman-Pearson, tight"
-    assert f"Proved ({method}): 25.0 % [4.5, 70.0] of 4 images" in text
+    assert f"Proved ({method}): at least 25.0 % [4.5, 70.0] of 4 images" in text
     assert "keep their right class under every l1 perturbation up to 0.2; taken together, at least 0.0 % of" in text
     assert "of these images do, but for one chance of 0.001." in text
     assert "gives reasons to doubt the figures under attack: RK102 check-1" in text
@@ -443,7 +443,8 @@ def test_an_encoder_alone_is_said_to_be_one(runs):
 def test_nothing_certified_is_said(runs):
     model = runs.model()
     runs.add("certify", model, certification([0.0, 0.0], [False, True]))
-    assert "none of 2 images of cifar10/test keeps its right class" in document_of(model)["models"][0]["summary"][0]
+    (said, *_) = document_of(model)["models"][0]["summary"]
+    assert "of 2 images of cifar10/test (all of test) none is certified at any l1 radius above 0" in said
 
 
 def test_a_stage_without_a_section_shows_its_figures(runs):

@@ -6,7 +6,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.protocols import attacks_of, protocol_words, upper_bounds
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation
-from rushkit.results.words import accuracy_words
+from rushkit.results.words import accuracy_words, at_most_words
 
 
 def found_words(accuracy: Evaluation, robustness: Attacks) -> tuple[str, str]:
@@ -27,7 +27,7 @@ def found_words(accuracy: Evaluation, robustness: Attacks) -> tuple[str, str]:
     row = lowest.record
     return (
         f"{clean}, and under {row.attack}, {ball_words(row.norm, row.eps)}, {protocol_words(row)}, a vote of "
-        f"{row.samples} on {accuracy_words(lowest.majority)} % of {row.images}.",
+        f"{row.samples} on {at_most_words(lowest.majority)} of {row.images}.",
         "Not found: that the model is robust; a stronger attack may leave less, only a certificate is a lower bound, "
         f"and {row.images} images of {row.split} say nothing about other data or the paper's figures.",
     )
