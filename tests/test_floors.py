@@ -243,7 +243,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "results": (
         {"base", "published"},
-        {"clustering", "notes"},
+        {"clustering", "notes", "unions"},
         {"words"},
         {"distances", "evaluation", "imported", "prediction", "together"},
         {"attacks", "auditing", "quantiles", "training"},
@@ -285,6 +285,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "search", "table", "words"},
+        {"threats"},
         {"figures", "paper"},
         {"compare", "curves", "protocols"},
         {"measured", "numbers", "tables"},

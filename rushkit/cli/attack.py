@@ -60,7 +60,10 @@ class Options:
     eps: Annotated[
         str | None, typer.Option("--eps", help="Radius in pixel units, such as 8/255, or several: 2/255,4/255.")
     ] = None
-    norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1.")] = None
+    norm: Annotated[
+        str | None,
+        typer.Option("--norm", help="linf, l2 or l1; or several with a radius each: --norm linf,l2 --eps 8/255,0.5."),
+    ] = None
     protocol: Annotated[
         Protocol,
         typer.Option(
@@ -116,19 +119,20 @@ class Options:
 
     def keys(self) -> dict[str, Given]:
         """Return the keys that every attack of the recipe gets; None changes nothing."""
-        from rushkit.recipe.attack_flags import radii_of
+        from rushkit.recipe.attack_flags import several
 
         samples = numbers(self.samples, "--samples")
-        ball = {"norm": self.norm and self.norm.lower(), "eps": radii_of(self.eps)}
+        ball = {"norm": several(self.norm and self.norm.lower(), "--norm"), "eps": several(self.eps, "--eps")}
         how = {"target": self.target, "eight_bit": self.eight_bit or None, "smallest": self.smallest or None}
         return {**ball, **how, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
 
     def checked(self) -> Iterator[dict[str, Given]]:
-        """Yield the keys to check before the recipe is known, with one radius at a time."""
+        """Yield the keys to check before the recipe is known, with one ball at a time."""
+        from rushkit.recipe.attack_flags import balls_of
+
         keys = self.keys()
-        radii = keys["eps"]
-        for radius in radii if isinstance(radii, list) else [radii]:
-            yield {**keys, "eps": radius}
+        for ball in balls_of(keys["norm"], keys["eps"]):
+            yield {**keys, **ball}
 
     def images(self) -> dict[str, Given]:
         """Return the keys that say which images are attacked."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 from rushkit import registries
-from rushkit.errors import UsageError, shorten
+from rushkit.errors import UsageError, shell_line, shorten
 from rushkit.recipe.draft import Draft
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.overrides import Changes, from_changes, override
@@ -12,6 +14,8 @@ from rushkit.recipe.schema import Attack, Recipe
 from rushkit.recipe.sections import parse_number
 from rushkit.recipe.toml import Given, Toml, plain
 
+# Radii of balls of about the size of l-inf 8/255 on images of 32x32 pixels, for messages.
+_EXAMPLES = {"linf": "8/255", "l2": "0.5", "l1": "12"}
 # The keys that say which images are attacked, and change no attack.
 _IMAGES = ("limit", "skip", "split")
 
@@ -24,16 +28,16 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
         kind: Keep the table of this type, or make one with the first table's norm, eps, samples and split.
         changes: Of these, the ones to ``attack.INDEX`` apply to the tables that are kept.
         **values: Keys for every table; None changes nothing. A list of radii as ``eps`` repeats every table for each
-            of them.
+            of them; a list of norms as ``norm``, with as many radii, for each norm with its radius.
 
     Raises:
-        UsageError: a wrong key or value, a radius that is given twice, or another norm without its radius.
+        UsageError: a wrong key or value, a radius or a norm that is given twice, norms without a radius each, or
+            another norm without its radius.
     """
-    radii = values.pop("eps", None)
-    several = radii if isinstance(radii, list) else []
-    if not several:
-        values["eps"] = radii
-    radius_given = radii is not None
+    balls = list(balls_of(values.pop("norm", None), values.pop("eps", None)))
+    radius_given = balls[0]["eps"] is not None
+    if len(balls) == 1:
+        values |= balls[0]
     attacks = recipe.attack
     if kind is not None:
         kind = registries.attacks.written(kind)
@@ -45,8 +49,8 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
     draft = Draft(recipe.resolved() | {"attack": [attack.model_dump() | flags for attack in attacks]}, origins)
     overrides = [change for change in from_changes(changes) if change[0].startswith("attack.")]
     override(draft, overrides)
-    if several:
-        _repeat(draft, [str(radius) for radius in several])
+    if len(balls) > 1:
+        _repeat(draft, balls)
     changed = build_recipe(draft.table, draft.origins)
     radius_given |= any(key.endswith(".eps") for key, *_ in overrides)
     if "norm" in flags and not radius_given:
@@ -54,45 +58,81 @@ def change_attacks(recipe: Recipe, kind: str | None, changes: Changes = (), **va
     return changed
 
 
-def radii_of(text: str | None) -> str | list[str] | None:
-    """Return the radius or the radii that ``--eps`` gives: ``"2/255,4/255"`` -> ["2/255", "4/255"].
+def several(text: str | None, flag: str) -> str | list[str] | None:
+    """Return the value or the values that ``--norm`` or ``--eps`` gives: ``"2/255,4/255"`` -> ["2/255", "4/255"].
 
     Raises:
         UsageError: one of them is empty.
     """
     if text is None or "," not in text:
         return text
-    radii = [part.strip() for part in text.split(",")]
-    if not all(radii):
-        raise UsageError(f"--eps {shorten(text)!r} has an empty radius", "for example --eps 2/255,4/255,8/255")
-    return radii
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        what, example = ("norm", "linf,l2 --eps 8/255,0.5") if flag == "--norm" else ("radius", "2/255,4/255,8/255")
+        raise UsageError(f"{flag} {shorten(text)!r} has an empty {what}", f"for example {flag} {example}")
+    return parts
 
 
-def _repeat(draft: Draft, radii: list[str]) -> None:
-    """Repeat every attack for each radius.
+def balls_of(norm: Given, eps: Given) -> Iterator[dict[str, Given]]:
+    """Yield the balls that norms and radii stand for, each as the keys ``norm`` and ``eps``.
+
+    One norm, or none, goes with each of several radii. Several norms take one radius each, in their order: the same
+    number is another ball in another norm.
 
     Raises:
-        UsageError: a radius is given twice.
+        UsageError: a norm or a radius that is given twice, or several norms without one radius each.
     """
-    numbers = [parse_number(radius) for radius in radii]
-    for place, number in enumerate(numbers):
-        if number in numbers[:place]:
-            raise UsageError(f"--eps gives {radii[place]} twice", "give each radius once")
+    if not isinstance(norm, list):
+        radii: list[Given] = [str(radius) for radius in eps] if isinstance(eps, list) and eps else [eps]
+        numbers = [_comparable(radius) for radius in radii]
+        for place, number in enumerate(numbers):
+            if number in numbers[:place]:
+                raise UsageError(f"--eps gives {radii[place]} twice", "give each radius once")
+        yield from ({"norm": norm, "eps": radius} for radius in radii)
+        return
+    norms = [str(one) for one in norm]
+    example = shell_line("--norm", ",".join(norms), "--eps", ",".join(_EXAMPLES.get(one, "0.5") for one in norms))
+    radii = list(eps) if isinstance(eps, list) else [] if eps is None else [eps]
+    if twice := next((one for place, one in enumerate(norms) if one in norms[:place]), None):
+        radii_in_one = shell_line("--norm", twice, "--eps", "2/255,4/255")
+        raise UsageError(f"--norm gives {shorten(twice)} twice", f"for several radii in one norm: {radii_in_one}")
+    if len(radii) != len(norms):
+        given = "no radius" if not radii else "1 radius" if len(radii) == 1 else f"{len(radii)} radii"
+        raise UsageError(
+            f"--norm gives {len(norms)} norms and --eps {given}: each norm needs a radius of its own",
+            f"in the order of the norms, for example {example}; several radii for each of several norms are tables "
+            "[[attack]] of a recipe",
+        )
+    yield from ({"norm": one, "eps": radius} for one, radius in zip(norms, radii, strict=True))
+
+
+def _comparable(radius: Given) -> Given:
+    """Return the number that a radius says, or what it is if that is none: the recipe's own check says so later."""
+    try:
+        number: Given = parse_number(radius)
+    except ValueError:
+        return radius
+    return number
+
+
+def _repeat(draft: Draft, balls: Sequence[Mapping[str, Given]]) -> None:
+    """Repeat every attack for each ball."""
     tables = draft.table["attack"]
     assert isinstance(tables, list)
     attacks = [(index, table) for index, table in enumerate(tables) if isinstance(table, dict)]
     origins = {path: origin for path, origin in draft.origins.items() if not path.startswith("attack.")}
     repeated: list[Toml] = []
     for index, table in attacks:
-        for radius in radii:
+        for ball in balls:
             prefix, number = f"attack.{index}.", len(repeated)
-            repeated.append({**table, "eps": radius})
+            given = {key: plain(value) for key, value in ball.items() if value is not None}
+            repeated.append({**table, **given})
             origins |= {
                 f"attack.{number}.{path.removeprefix(prefix)}": origin
                 for path, origin in draft.origins.items()
                 if path.startswith(prefix)
             }
-            origins[f"attack.{number}.eps"] = "--eps"
+            origins |= {f"attack.{number}.{key}": f"--{key}" for key in given}
     draft.table["attack"], draft.origins = repeated, origins
 
 

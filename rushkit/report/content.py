@@ -90,6 +90,7 @@ def _model(family: Family, name: str) -> Model:
         differences=differences(pretraining, finetuning, method, published) if finetuning else [],
         accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
         attacks=attacks,
+        unions=measured.union_rows(family),
         against_eps=measured.against_eps(attacks),
         certified=[_certified(run, results) for run, results in family.results(Certification)],
         audit=[_audit(run, results) for run, results in family.results(Audit)[-1:]],

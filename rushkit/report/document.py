@@ -21,6 +21,7 @@ from rushkit.report.tables.certificates import certified_table, together_words
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
+from rushkit.report.tables.threats import unions_table
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
 from rushkit.run.names import RECIPE_FILE
@@ -120,6 +121,7 @@ class ModelPart:
         differences: Its differences from its method's setting.
         accuracy: Accuracy without an attack; None if it was not measured, like the tables below.
         attacks: Its attacks.
+        unions: What its attacks in balls of different norms leave together.
         transfer: How other models classify the images of its attacks.
         confusion: Its confusion matrix.
         commands: The commands that started its runs.
@@ -137,6 +139,7 @@ class ModelPart:
     differences: Sequence[str]
     accuracy: Table | None
     attacks: Table | None
+    unions: Table | None
     transfer: Table | None
     certified: tuple[Certified, ...]
     audits: tuple[Audited, ...]
@@ -190,6 +193,7 @@ class Document:
         comparison: Comparison of several models.
         accuracy: Accuracy without an attack of all models, the rules side by side.
         attacks: The attacks of all models.
+        unions: What attacks in balls of different norms leave together.
         transfer: How other models classify the images of the attacks.
         probes: The probes of all models; models of one encoder share one.
         charts: Charts of all models.
@@ -203,6 +207,7 @@ class Document:
     comparison: Compared | None
     accuracy: Table | None
     attacks: Table | None
+    unions: Table | None
     transfer: Table | None
     probes: tuple[Probed, ...]
     charts: Charts
@@ -232,6 +237,7 @@ def build_document(report: Report) -> Document:
         comparison=None if report.comparison is None else _comparison(report.comparison),
         accuracy=accuracy_by_rule(models),
         attacks=attacks_table(named) if any(model.attacks for model in models) else None,
+        unions=unions_table([(model.name, model.unions) for model in models]),
         transfer=transfer_table(named),
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
@@ -276,6 +282,7 @@ def _model(model: Model) -> ModelPart:
         differences=model.differences,
         accuracy=accuracy_table(model.accuracy) if model.accuracy else None,
         attacks=attacks_table(named) if model.attacks else None,
+        unions=unions_table([(model.name, model.unions)]),
         transfer=transfer_table(named),
         certified=tuple(map(_certified, model.certified)),
         audits=tuple(map(_audited, model.audit)),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
 from rushkit.report.jsonable import Figures, plain
+from rushkit.report.threats import MeasuredUnion
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
@@ -380,6 +381,7 @@ class Model(Figures):
     differences: list[str]
     accuracy: list[AccuracyRow]
     attacks: list[MeasuredAttack]
+    unions: list[MeasuredUnion]
     against_eps: list[EpsSeries]
     certified: list[MeasuredCertification]
     audit: list[MeasuredAudit]

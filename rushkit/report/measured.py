@@ -24,6 +24,7 @@ from rushkit.report.figures import (
 )
 from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, finetuned, method_of, reported
 from rushkit.report.protocols import attacks_of, protocol_words, search_words, settings_words, unusual_words
+from rushkit.report.threats import MeasuredUnion, latest_unions, unions_of_run
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
@@ -88,6 +89,12 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
             chosen = replace(attacked, chosen=chosen_to_attack(row, recipe))
             rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(chosen)
     return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
+
+
+def union_rows(family: Family) -> list[MeasuredUnion]:
+    """Return what attacks in balls of different norms leave together: a row for each noise, balls, protocol and m."""
+    runs = family.results(Attacks)
+    return latest_unions(union for run, results in runs for union in unions_of_run(run.path.name, results))
 
 
 def on_test(split: str) -> bool:

@@ -16,6 +16,7 @@ from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
 from rushkit.report.search import convergence_note, definition_note
+from rushkit.report.threats import union_gaps
 from rushkit.results.attacks import Attacks
 from rushkit.results.statements import (
     attack_statement,
@@ -44,7 +45,9 @@ def notes(family: Family, model: Model) -> list[str]:
         if run.status != "finished"
     ]
     noted += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
-    noted += [f"{run.path.name}: {row.words()}" for run, results in family.results(Attacks) for row in results.failed]
+    for run, results in family.results(Attacks):
+        lines = [*(row.words() for row in results.failed), *union_gaps(results)]
+        noted += [f"{run.path.name}: {line}" for line in lines]
     used = measured.checkpoints_used(family)
     if len(used) > 1:
         listed = "; ".join(f"{name} by {', '.join(runs)}" for name, runs in sorted(used.items()))

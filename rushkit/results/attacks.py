@@ -27,6 +27,7 @@ from rushkit.results.base import (
 )
 from rushkit.results.distances import SmallestRow
 from rushkit.results.notes import Note
+from rushkit.results.unions import UnionRow, unfailing, union_shares
 from rushkit.results.words import accuracy_words
 
 # What a run can be asked for, and how a row is labelled: ``weaker`` is an attack that ran under strict with settings
@@ -362,8 +363,11 @@ class AttackRow(Record):
 
     def words(self) -> str:
         """Return ``"pgd l-inf 8/255 strict, m = 64"``, with the class that a targeted attack leads to."""
-        ball = f"{ball_words(self.norm, self.eps)}{self.target_words()}"
-        return f"{self.attack} {ball} {variant_words(self)}, m = {self.samples}"
+        return f"{self.in_ball()}{self.target_words()} {variant_words(self)}, m = {self.samples}"
+
+    def in_ball(self) -> str:
+        """Return ``"pgd l-inf 8/255"``."""
+        return f"{self.attack} {ball_words(self.norm, self.eps)}"
 
     def target_words(self) -> str:
         """Return ``" to class 'cat'"``; empty without a target."""
@@ -415,8 +419,11 @@ class FailedAttack(Record):
 
     def words(self) -> str:
         """Return ``"apgdt l-inf 8/255 strict, m = 1 failed: ..."``."""
-        ball = ball_words(self.norm, self.eps)
-        return f"{self.attack} {ball} {self.protocol}, m = {self.samples} failed: {self.message}"
+        return f"{self.in_ball()} {self.protocol}, m = {self.samples} failed: {self.message}"
+
+    def in_ball(self) -> str:
+        """Return ``"apgdt l-inf 8/255"``."""
+        return f"{self.attack} {ball_words(self.norm, self.eps)}"
 
 
 class Attacks(StageResults):
@@ -431,6 +438,7 @@ class Attacks(StageResults):
         targeted: The rows of attacks towards a class, whose figures are no robust accuracy.
         smallest: The smallest distances that break each image, of attacks that searched these.
         failed: The attacks that raised an error, and so have no row.
+        unions: What attacks in balls of different norms leave together.
     """
 
     stage: Literal["attack"] = "attack"
@@ -442,12 +450,36 @@ class Attacks(StageResults):
     targeted: list[AttackRow] = Field(default_factory=list)
     smallest: list[SmallestRow] = Field(default_factory=list)
     failed: list[FailedAttack]
+    unions: list[UnionRow] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _are_apart(self) -> Self:
         if any(row.target is not None for row in self.attacks) or any(row.target is None for row in self.targeted):
             raise ValueError("rows with a target and rows without one are kept apart")
+        for union in self.unions:
+            _check_union(union, self.attacks)
         return self
+
+
+def _check_union(union: UnionRow, attacks: list[AttackRow]) -> None:
+    """Raise ValueError if the figures of a union do not follow from its rows."""
+    if max(union.rows) >= len(attacks):
+        raise ValueError("a union names a row that is not there")
+    rows = [attacks[place] for place in union.rows]
+    alike = {
+        (row.split, row.protocol, row.version, row.effort, row.samples, row.votes, *row.outcomes.indices)
+        for row in rows
+    }
+    named = (union.split, union.protocol, union.version, union.effort, union.samples, union.votes)
+    if alike != {(*named, *rows[0].outcomes.indices)} or union.images != rows[0].images:
+        raise ValueError("the rows of a union differ in more than the attack and the ball")
+    for rule, figures in union.rules.items():
+        right = [row.outcomes.right.get(rule, []) for row in rows]
+        if {len(counts) for counts in right} != {union.images}:
+            raise ValueError(f"a row of a union has no outcomes under {rule}")
+        share = sum(union_shares(right, union.votes)) / union.images
+        if abs(share - figures.accuracy) > SLACK or unfailing(right, union.votes) != figures.any_failure_accuracy:
+            raise ValueError(f"the accuracy of a union under {rule} is not that of its images")
 
 
 def _check_figures(

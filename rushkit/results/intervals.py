@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from rushkit import statistics
-from rushkit.recipe.schema import Rule
-from rushkit.results.attacks import AttackOutcomes, Rescored, RuleFigures, VoteOutcomes
+from rushkit.recipe.schema import Norm, Rule
+from rushkit.results.attacks import AttackOutcomes, AttackRow, FailedAttack, Rescored, RuleFigures, VoteOutcomes
 from rushkit.results.logs import AttackBlock, TransferBlock
+from rushkit.results.unions import Ball, UnionFigures, UnionRow, unfailing, union_shares
 
 # Sums of vote shares are rounded to this: coarser than their rounding error, finer than any share.
 _DIGITS = 9
@@ -74,6 +75,59 @@ def contributions_of(blocks: Sequence[AttackBlock]) -> dict[str, int]:
         for name, count in block.contributions.items():
             total[name] = total.get(name, 0) + count
     return total
+
+
+def unions_of(rows: Sequence[AttackRow], failed: Sequence[FailedAttack]) -> list[UnionRow]:
+    """Return what attacks in balls of different norms leave together.
+
+    Joined are all rows of one protocol, version, effort, m, number of votes and images, if they have two norms or more.
+    Where an attack of the same protocol and m failed there is no union: its ball would be missing from it.
+
+    Args:
+        rows: The untargeted attacks of one run.
+        failed: Its attacks that raised an error.
+    """
+    alike: dict[object, list[int]] = {}
+    for place, row in enumerate(rows):
+        about = row.split, row.protocol, row.version, row.effort, row.samples, row.votes
+        alike.setdefault((*about, *row.outcomes.indices), []).append(place)
+    lost = {(row.protocol, row.samples) for row in failed}
+    joined = ((places, [rows[place] for place in places]) for places in alike.values())
+    return [
+        _union(places, members)
+        for places, members in joined
+        if len({row.norm for row in members}) > 1 and (members[0].protocol, members[0].samples) not in lost
+    ]
+
+
+def _union(places: list[int], rows: Sequence[AttackRow]) -> UnionRow:
+    first, rules = rows[0], {}
+    for rule in first.rules:
+        right = [row.outcomes.right[rule] for row in rows]
+        total = sum(union_shares(right, first.votes))
+        low, high = mean_interval(total, first.images)
+        rules[rule] = UnionFigures(
+            accuracy=total / first.images,
+            low=low,
+            high=high,
+            clean_accuracy=first.rules[rule].clean_accuracy,
+            any_failure_accuracy=unfailing(right, first.votes),
+        )
+    radii: dict[Norm, float] = {}
+    for row in rows:
+        radii[row.norm] = max(row.eps, radii.get(row.norm, 0.0))
+    return UnionRow(
+        rows=places,
+        balls=[Ball(norm=norm, eps=eps) for norm, eps in radii.items()],
+        split=first.split,
+        protocol=first.protocol,
+        version=first.version,
+        effort=first.effort,
+        samples=first.samples,
+        votes=first.votes,
+        images=first.images,
+        rules=rules,
+    )
 
 
 def mean_interval(total: float, images: int) -> tuple[float, float]:

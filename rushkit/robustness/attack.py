@@ -24,7 +24,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, ProtocolName, TargetClass
 from rushkit.results.convergence import convergence_of
 from rushkit.results.distances import SmallestRow
-from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule, rescored_of
+from rushkit.results.intervals import attack_outcomes, contributions_of, figures_by_rule, rescored_of, unions_of
 from rushkit.results.logs import AttackBlock, AttackSubject
 from rushkit.results.notes import Note, merged
 from rushkit.robustness.block import CLEAN, Block, attack_block
@@ -148,15 +148,17 @@ def _results(
     recipe: Recipe, source: Checkpoint, rows: list[AttackRow], distances: list[SmallestRow], failures: Failures
 ) -> Attacks:
     """Return the contents of results.json; rows of targeted attacks stand apart."""
+    attacks = [row for row in rows if row.target is None]
     return Attacks(
         recipe=recipe.name,
         source=str(source.path),
         data=data_name(recipe),
         noise=recipe.noise,
-        attacks=[row for row in rows if row.target is None],
+        attacks=attacks,
         targeted=[row for row in rows if row.target is not None],
         smallest=distances,
         failed=failures.rows,
+        unions=unions_of(attacks, failures.rows),
     )
 
 

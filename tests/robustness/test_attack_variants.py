@@ -12,7 +12,8 @@ from torch import nn
 from rushkit import registries
 from rushkit.errors import UsageError
 from rushkit.recipe import toml
-from rushkit.recipe.attack_flags import change_attacks, radii_of
+from rushkit.recipe.attack_flags import balls_of, change_attacks, several
+from rushkit.results import read
 from rushkit.results.attacks import Attacks
 from rushkit.robustness.attack import attack
 from rushkit.robustness.jobs import check_keeping, plan_jobs
@@ -107,6 +108,61 @@ def test_several_radii_make_a_curve_that_never_rises(recipe, source):
     assert Attacks.model_validate_json((path / "results.json").read_text()).attacks[2].smaller == 0.1
 
 
+def test_several_norms_leave_together_what_holds_against_each(recipe, source):
+    chosen = change_attacks(recipe("attack.0.limit=24"), "pgd", norm=["linf", "l2"], eps=["0.1", "0.7"])
+    results, path = attacked(chosen, source, protocols=["paper", "strict"])
+    rows = {(row.norm, row.protocol): outcomes(row) for row in results.attacks}
+    assert set(rows) == {(norm, protocol) for norm in ("linf", "l2") for protocol in ("paper", "strict")}
+    assert [(union.protocol, union.ball_words()) for union in results.unions] == [
+        ("paper", "l-inf 0.1 or l2 0.7"),
+        ("strict", "l-inf 0.1 or l2 0.7"),
+    ]
+    for union in results.unions:
+        right = list(zip(*(rows[norm, union.protocol] for norm in ("linf", "l2")), strict=True))
+        # The model has no noise: an image holds against both, or it does not.
+        holds = sum(min(counts) > 0 for counts in right)
+        assert union.rules["majority"].accuracy == holds / union.images
+    assert read(path).unions == results.unions
+
+
+def test_a_union_that_is_not_of_its_rows_is_refused(recipe, source):
+    chosen = change_attacks(recipe("attack.0.limit=6"), "pgd", norm=["linf", "l2"], eps=["0.1", "0.7"])
+    table = attacked(chosen, source, protocols=["paper"])[0].to_table()
+    (union,) = table["unions"]
+    share = union["rules"]["majority"]["accuracy"]
+    forged = {"majority": union["rules"]["majority"] | {"accuracy": share + 0.1, "high": 1.0}}
+    for change, words in [
+        ({"rules": forged}, "not that of its images"),
+        ({"rows": [0, 7]}, "a row that is not there"),
+        ({"samples": 9}, "differ in more than the attack"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            Attacks(**{**table, "unions": [union | change]})
+
+
+@pytest.mark.parametrize(
+    "norm, eps, words",
+    [
+        ("linf,l2", None, "gives 2 norms and --eps no radius"),
+        ("linf,l2", "8/255", "gives 2 norms and --eps 1 radius"),
+        ("linf,l2", "2/255,4/255,8/255", "gives 2 norms and --eps 3 radii"),
+        ("l2,l2", "0.25,0.5", "--norm gives l2 twice"),
+        ("linf,,l2", "8/255,0.5", "has an empty norm"),
+    ],
+)
+def test_each_norm_has_a_radius_of_its_own(recipe, norm, eps, words):
+    with pytest.raises(UsageError, match=words):
+        change_attacks(recipe(), "pgd", norm=several(norm, "--norm"), eps=several(eps, "--eps"))
+
+
+def test_the_line_that_a_hint_shows_gives_every_norm_its_radius(recipe):
+    with pytest.raises(UsageError) as raised:
+        change_attacks(recipe(), "pgd", norm=["l1", "l2", "linf"], eps="8/255")
+    assert "--norm l1,l2,linf --eps 12,0.5,8/255" in raised.value.hint
+    balls = [(ball["norm"], ball["eps"]) for ball in balls_of(["l1", "l2"], ["12", "0.5"])]
+    assert balls == [("l1", "12"), ("l2", "0.5")]
+
+
 def test_paper_attacks_at_each_radius_by_itself(recipe, source):
     chosen = change_attacks(recipe("attack.0.steps=2"), "pgd", eps=["0.1", "0.05"])
     jobs = plan_jobs(chosen, DIGITS, ["paper"])
@@ -118,7 +174,7 @@ def test_paper_attacks_at_each_radius_by_itself(recipe, source):
 )
 def test_radii_are_given_once_each(recipe, eps, words):
     with pytest.raises(UsageError, match=words):
-        change_attacks(recipe(), "pgd", eps=radii_of(eps))
+        change_attacks(recipe(), "pgd", eps=several(eps, "--eps"))
 
 
 def test_a_targeted_attack_moves_every_image_of_another_class(recipe, source):

@@ -10,6 +10,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.protocols import attacks_of, search_words, settings_words, upper_bounds
 from rushkit.report.tables.selftests import totals_words
+from rushkit.report.threats import unions_of_run
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import Attacks
@@ -229,6 +230,7 @@ def _attacked(results: Attacks) -> list[str]:
         if row.transfer is not None:
             asked, there = run_of_checkpoint(row.transfer.model), row.transfer.rules["majority"]
             lines.append(f"  the same images asked of {asked}: {accuracy_words(there)} %")
+    lines += [f"{union.words()}, n = {union.record.images}" for union in unions_of_run("", results)]
     for row in results.targeted:
         vote = row.rules["majority"]
         taken = f"{percent(1 - vote.accuracy)} % taken for it, clean {percent(1 - vote.clean_accuracy)} %"

@@ -16,8 +16,9 @@ from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words, targeted_of
 from rushkit.report.search import convergence_note, definition_note
-from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1
+from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1, threats
 from rushkit.report.terminal.render import render_table
+from rushkit.report.threats import union_gaps, unions_of_run
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
@@ -75,6 +76,8 @@ def attack_table(results: Attacks) -> RenderableType:
     parts: list[RenderableType] = []
     if rows:
         parts.append(render_table(attacks.attacks_table([("", rows)]), title))
+    if together := threats.unions_table([("", unions_of_run("", results))]):
+        parts.append(render_table(together, left=True))
     if targets := attacks.targeted_table(towards):
         parts.append(render_table(targets, left=True))
     if distances := attacks.smallest_table(results.smallest):
@@ -94,6 +97,7 @@ def attack_table(results: Attacks) -> RenderableType:
     notes += dict.fromkeys(note.text for row in results.smallest for note in row.notes)
     notes += [f"{protocol_words(row.record)}, m = {row.record.samples}: {note}" for row, note in _converged(rows)]
     notes += dict.fromkeys(filter(None, (definition_note(row.record) for row in rows)))
+    notes += union_gaps(results)
     parts += [Text(f"note: {note}") for note in notes]
     parts += [Text(f"failed: {row.words()}") for row in results.failed]
     return Group(*parts, Text(PROTOCOL_NOTE))
