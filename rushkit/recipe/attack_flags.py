@@ -97,9 +97,9 @@ def balls_of(norm: Given, eps: Given) -> Iterator[dict[str, Given]]:
         radii_in_one = shell_line("--norm", twice, "--eps", "2/255,4/255")
         raise UsageError(f"--norm gives {shorten(twice)} twice", f"for several radii in one norm: {radii_in_one}")
     if len(radii) != len(norms):
-        given = "no radius" if not radii else "1 radius" if len(radii) == 1 else f"{len(radii)} radii"
+        given = "there is 1" if len(radii) == 1 else f"there are {len(radii) or 'none'}"
         raise UsageError(
-            f"--norm gives {len(norms)} norms and --eps {given}: each norm needs a radius of its own",
+            f"each of the {len(norms)} norms of --norm needs a radius of its own, and {given}",
             f"in the order of the norms, for example {example}; several radii for each of several norms are tables "
             "[[attack]] of a recipe",
         )

@@ -143,9 +143,9 @@ def test_a_union_that_is_not_of_its_rows_is_refused(recipe, source):
 @pytest.mark.parametrize(
     "norm, eps, words",
     [
-        ("linf,l2", None, "gives 2 norms and --eps no radius"),
-        ("linf,l2", "8/255", "gives 2 norms and --eps 1 radius"),
-        ("linf,l2", "2/255,4/255,8/255", "gives 2 norms and --eps 3 radii"),
+        ("linf,l2", None, "each of the 2 norms of --norm needs a radius of its own, and there are none"),
+        ("linf,l2", "8/255", "and there is 1"),
+        ("linf,l2", "2/255,4/255,8/255", "and there are 3"),
         ("l2,l2", "0.25,0.5", "--norm gives l2 twice"),
         ("linf,,l2", "8/255,0.5", "has an empty norm"),
     ],
