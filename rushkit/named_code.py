@@ -1,4 +1,4 @@
-"""The code that the user names with ``--model``. It alone is run, whatever a recipe, a run or a study says."""
+"""The code that the user names, such as with ``--model``. It alone is run, whatever a recipe, a run or a study says."""
 
 from __future__ import annotations
 
@@ -29,6 +29,17 @@ from rushkit.registrations import forgetting, line_of, python_file, run_file
 
 FLAG = "--model"
 FRONT = "--front"
+SURROGATE = "--surrogate"
+ALSO = "--also"
+# In place of code after --surrogate: the images themselves, for what stands before a model.
+IDENTITY = "identity"
+# What the code of a flag is, and an example of its name.
+_KINDS = {
+    FLAG: ("the model", "Net"),
+    FRONT: ("what stands before the model", "jpeg"),
+    SURROGATE: ("the surrogate", "smooth"),
+    ALSO: ("an attack of one's own", "attack"),
+}
 # The flag as a variable of the environment: one name a line.
 VARIABLE = "RUSHKIT_MODEL"
 ONNX = "onnx:"
@@ -70,6 +81,8 @@ class _Named:
 
     codes: list[Code] = field(default_factory=list)
     folders: set[Path] = field(default_factory=set)
+    # The module that a file was made into when it was last run.
+    ran: dict[str, Any] = field(default_factory=dict)
 
 
 _named: ContextVar[_Named | None] = ContextVar("named code", default=None)
@@ -117,7 +130,7 @@ def lying(path: str, beside: Path | None = None) -> Path:
 
 
 def read_code(text: str, beside: Path | None = None, flag: str = FLAG) -> Code:
-    """Read what ``--model`` or ``--front`` says; a path becomes absolute. Raises UsageError as ``name_code``.
+    """Read what ``--model`` or a flag like it says; a path becomes absolute. Raises UsageError as ``name_code``.
 
     Args:
         text: The text.
@@ -138,13 +151,13 @@ def read_code(text: str, beside: Path | None = None, flag: str = FLAG) -> Code:
             f"{flag} {shorten(text)} does not say which name in it is meant",
             f"it defines {first_few(names, 8)}: {shell_line(flag, f'{text}:{names[0]}')}"
             if names
-            else f"for example {shell_line(flag, f'{text}:Net')}",
+            else f"for example {shell_line(flag, f'{text}:{_KINDS[flag][1]}')}",
         )
     if not colon or not place or not all(part.isidentifier() for part in name.split(".")):
         example = "--model defence.py:Net, --model timm.models:resnet50 or --model onnx:net.onnx"
         raise UsageError(
             f"{flag} {shorten(text)!r} is not FILE.py:NAME{', MODULE:NAME or onnx:FILE' * (flag == FLAG)}",
-            f"for example {example if flag == FLAG else '--front defence.py:jpeg'}",
+            f"for example {example if flag == FLAG else f'{flag} defence.py:{_KINDS[flag][1]}'}",
         )
     if place.endswith(".py") or "/" in place or "\\" in place or is_file(lying(place, beside)):
         return Code(str(python_file(str(lying(place, beside)), flag)), name)
@@ -173,7 +186,7 @@ def consented(code: str, flag: str = FLAG) -> Code:
         if found := next(filter(fits, codes), None):
             return found
     raise UsageError(
-        f"{'the model' if flag == FLAG else 'what stands before the model'} is code, "
+        f"{_KINDS[flag][0]} is code, "
         f"{shorten(wanted.key.removesuffix(':'))}, and only code that the command names is run",
         f"name it, if you trust it: {shell_line(flag, shorten(code, 300))}",
     )
@@ -195,8 +208,13 @@ def _split(code: str) -> tuple[str, str, bool]:
     return place, name, False
 
 
-def run_code(code: Code) -> Any:
+def run_code(code: Code, again: bool = True) -> Any:
     """Run the file or import the module of code that the user named, and return the object of its name.
+
+    Args:
+        code: What the user named.
+        again: Whether to run a file that has been run in this command; else what it was made into then is used, so that
+            its classes are those of the model that came from the same file.
 
     Raises:
         UsageError: there is no such module, or no such name in it.
@@ -208,7 +226,9 @@ def run_code(code: Code) -> Any:
     if code.is_file:
         path = Path(code.place)
         named.folders.add(path.parent)
-        found: Any = run_file(path)
+        if again or code.place not in named.ran:
+            named.ran[code.place] = run_file(path)
+        found: Any = named.ran[code.place]
     else:
         found = _imported(code)
     where, whole = (Path(code.place).name if code.is_file else code.place), found

@@ -15,6 +15,7 @@ from rushkit.cli.given import Measured
 from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Skip, Split, numbers
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
+from rushkit.named_code import IDENTITY, SURROGATE, name_code, read_code
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
@@ -42,6 +43,10 @@ _PROTOCOLS: dict[Protocol, list[ProtocolName]] = {
     Protocol.BOTH: ["paper", "strict"],
     Protocol.PUBLISHED: ["published"],
 }
+
+
+# Flags that a resumed run takes: they name code, which no run's folder does.
+_NAMED_AGAIN = ("surrogate",)
 
 
 @dataclass(frozen=True)
@@ -88,6 +93,15 @@ class Options:
         bool,
         typer.Option("--smallest", help="Search the smallest distance up to --eps that breaks each image, by strict."),
     ] = False
+    surrogate: Annotated[
+        str | None,
+        typer.Option(
+            SURROGATE,
+            metavar="FILE.py:NAME",
+            help="A differentiable stand-in whose gradients are followed; values and decisions are the model's. "
+            "`identity` stands for what --front names.",
+        ),
+    ] = None
     samples: Samples = None
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
@@ -124,7 +138,18 @@ class Options:
         samples = numbers(self.samples, "--samples")
         ball = {"norm": several(self.norm and self.norm.lower(), "--norm"), "eps": several(self.eps, "--eps")}
         how = {"target": self.target, "eight_bit": self.eight_bit or None, "smallest": self.smallest or None}
+        how["surrogate"] = self._surrogate()
         return {**ball, **how, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
+
+    def _surrogate(self) -> str | None:
+        """Return the surrogate by its whole path."""
+        plain = self.surrogate in (None, IDENTITY)
+        return self.surrogate if plain else str(read_code(str(self.surrogate), flag=SURROGATE))
+
+    def name(self) -> None:
+        """Take down that the user names the code of the surrogate."""
+        if self.surrogate not in (None, IDENTITY):
+            name_code(str(self.surrogate), SURROGATE)
 
     def checked(self) -> Iterator[dict[str, Given]]:
         """Yield the keys to check before the recipe is known, with one ball at a time."""
@@ -141,7 +166,7 @@ class Options:
     def flags(self) -> dict[str, object]:
         """Return the flags that only a new run takes."""
         protocol = None if self.protocol == Protocol.BOTH else self.protocol
-        keys = {f"--{key.replace('_', '-')}": value for key, value in self.keys().items()}
+        keys = {f"--{key.replace('_', '-')}": value for key, value in self.keys().items() if key not in _NAMED_AGAIN}
         return {"--type": self.kind, "--protocol": protocol, "--export": self.export, **keys}
 
     def asked(self, other: Checkpoint | None) -> AttackAsked:
@@ -168,6 +193,7 @@ def command(
     changes = computing.changes(changes)
     resuming.check({**options.flags(), **measured.flags()})
     measured.check(resuming.resume)
+    options.name()
     if options.export is not None:
         from rushkit.robustness.export_images import check_folder
 
@@ -183,6 +209,7 @@ def command(
     from rushkit.robustness.failures import failed_error
     from rushkit.robustness.jobs import check_keeping, plan_jobs
     from rushkit.robustness.resume import resume_attack
+    from rushkit.robustness.surrogates import check_surrogates
     from rushkit.run.source import resolve_from
     from rushkit.setup.model import classes_of, image_size_of, is_random
     from rushkit.setup.resume import Stopped, reopen
@@ -207,6 +234,7 @@ def command(
         known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
         check_keeping(jobs, asked.save, other is not None, asked.export is not None)
+        check_surrogates(jobs, checkpoint)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     folder = None if asked.export is None else Path(asked.export)
     with run:

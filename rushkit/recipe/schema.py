@@ -198,6 +198,11 @@ class Attack(Component):
     smallest: bool = Field(
         default=False, description="search the smallest distance up to eps at which strict breaks each image"
     )
+    surrogate: str = Field(
+        default="",
+        description="`FILE.py:NAME` of a differentiable stand-in for the model or for what stands before it, or "
+        "`identity`: gradients are its own, values the model's",
+    )
     limit: Limit = 0
     skip: Skip = 1
 

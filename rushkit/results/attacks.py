@@ -11,6 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from rushkit.errors import shorten
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
+from rushkit.results.adaptive import SurrogateUsed
 from rushkit.results.base import (
     SLACK,
     Choice,
@@ -314,6 +315,7 @@ class AttackRow(Record):
             below which the draws are doubled; ``clearly``, the standard errors that end a race early; ``settled``, the
             standard deviations by which a vote is lost when the image leaves. Empty for other attacks.
         search_precision: Precision of the passes that search. Those that select and score are always float32.
+        surrogate: The stand-in whose slopes were followed; None: the model's own were.
         convergence: Rule -> how far the last doubling of the passes brought the accuracy down, as the estimate for the
             next; empty where that is not known.
         images: Number of images.
@@ -348,6 +350,7 @@ class AttackRow(Record):
     selection: list[Number] = Field(default_factory=list)
     thresholds: dict[str, Size] = Field(default_factory=dict)
     search_precision: Precision = "float32"
+    surrogate: SurrogateUsed | None = None
     convergence: dict[Rule, Change] = Field(default_factory=dict)
     images: Number
     rules: dict[Rule, RuleFigures]

@@ -182,6 +182,7 @@ class AttackSubject(Record):
         version: Version of the protocol.
         effort: How much of the protocol's budget is spent: 1, 2 or 4 times.
         search_precision: Precision of the passes that search.
+        surrogate: Name of the stand-in whose slopes are followed, and the hash of its file; empty: the model's own are.
         samples: m, the number of draws in each vote.
         score_samples: The numbers of draws of further votes on the same images.
         gradient_samples: Draws in each gradient.
@@ -205,6 +206,7 @@ class AttackSubject(Record):
     version: Number
     effort: Number
     search_precision: Precision
+    surrogate: list[str] = Field(default_factory=list)
     samples: Number
     score_samples: list[Number] = Field(default_factory=list, alias="score samples")
     gradient_samples: Number = Field(alias="gradient samples")

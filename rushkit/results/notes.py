@@ -41,6 +41,16 @@ NoteCode = Literal[
     "slopes-zero",
     # The logits of some images were NaN or infinite at every query of a search.
     "logits-not-finite",
+    # The gradients were those of a stand-in, in place of the model's own or of what stands before it.
+    "surrogate",
+    # How the stand-in answers clean images, and whether what fools it fools the model.
+    "surrogate-compared",
+    # The stand-in answers fewer than 90 % of clean images as the model does.
+    "surrogate-disagrees",
+    # The stand-in is random where the model is not, or answers an image by the images beside it.
+    "surrogate-behaves",
+    # The slope of the stand-in is zero at most pixels of clean images.
+    "surrogate-flat",
     # A pre-training has collapsed: its loss stands at that of equal projections, or its features have rank one.
     "collapsed",
     # A training ended before its last epoch, because validation images showed no gain for as long as was asked.

@@ -7,6 +7,7 @@ stopped attack can resume where it was. Several ranks share the blocks between t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -38,6 +39,7 @@ from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import further_samples, protocol_votes
 from rushkit.robustness.saved_images import SavedImages
 from rushkit.robustness.smallest import smallest_distances
+from rushkit.robustness.surrogates import compared, surrogates_of
 from rushkit.robustness.transfer import Target, transfer_target, transferred
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
@@ -103,6 +105,7 @@ def attack(
         answers = answer_kind(classifier.network)
         jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random, answers)
         check_keeping(jobs, save, transfer is not None, export is not None)
+        surrogates = surrogates_of(jobs, classifier)
         # All ranks must load the splits in the same order.
         subjects = {
             images: Subject.of(recipe, classifier, machine, split=images.split, limit=images.limit, skip=images.skip)
@@ -119,6 +122,7 @@ def attack(
             if failures.known(job.smaller):
                 job = job.alone()
             subject = _attacked_images(subjects[job.images], job)
+            subject = replace(subject, surrogate=surrogates.get(job.section.surrogate))
             if job.section.smallest:
                 try:
                     about = _fingerprint(job, recipe, subject)
@@ -212,7 +216,8 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
         partials.clear(log.images)
         if saved is not None:
             saved.resume(log.images)
-    notes = _announce(job, subject, run.speaker)
+    stand_in = subject.surrogate and compared(subject.surrogate, subject, section, job.m, recipe.system.seed)
+    notes = _announce(job, subject, run.speaker, stand_in.notes() if stand_in else ())
     announced: list[Note] = [*notes]
     if run.writes and log.images < len(subject):
         speed = passes_a_second(subject.attacked(job.m), subject.batch(slice(0, BLOCK))[0])
@@ -252,7 +257,7 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
             raise
     row = _row(job, recipe, subject, [AttackBlock(**line) for line in log.lines], notes)
     _check_useful(row)
-    return row
+    return row.with_changes(surrogate=stand_in.used) if stand_in else row
 
 
 def with_saved_images(
@@ -372,6 +377,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
         version=VERSIONS[job.plan.label],
         effort=job.plan.effort,
         search_precision=subject.machine.search_precision,
+        surrogate=[subject.surrogate.code, subject.surrogate.sha256] if subject.surrogate else [],
         samples=job.m,
         score_samples=further_samples(job.section, job.m, job.plan),
         gradient_samples=job.plan.gradient_samples,
@@ -382,8 +388,8 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
     )
 
 
-def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
-    """Print what a job is about to do, and return the notes that are known before it begins."""
+def _announce(job: Job, subject: Subject, speaker: Speaker, more: Sequence[Note] = ()) -> list[Note]:
+    """Print what a job is about to do, and return the notes that are known before it begins, ``more`` among them."""
     section, plan, split = job.section, job.plan, subject.split
     labels = ", ".join(candidate.label for candidate in plan.candidates)
     protocol: str = plan.label
@@ -400,7 +406,7 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
     )
     if plan.deviations:
         speaker.say(f"note: {settings_line(plan.label, plan.deviations)}")
-    notes = list(plan.notes)
+    notes = [*plan.notes, *more]
     if plan.smaller is not None:
         text = f"the versions found at {ball_words(section.norm, plan.smaller)} are tried first"
         notes.append(Note(code="smaller-ball", text=text, figures={"eps": plan.smaller}))
@@ -420,5 +426,5 @@ def _announce(job: Job, subject: Subject, speaker: Speaker) -> list[Note]:
 
 def _symptoms(subject: Subject) -> list[Note]:
     """Return notes on what a few images show, before any attack, that attacks by gradients will not see through."""
-    found = symptoms(subject.classifier.network, subject.noise, *subject.batch(slice(0, IMAGES)), 0, subject.chunk)
+    found = symptoms(subject.network_attacked, subject.noise, *subject.batch(slice(0, IMAGES)), 0, subject.chunk)
     return [Note(code=note.code, text=note.text) for note in found]

@@ -115,8 +115,10 @@ def plan_jobs(
                     plan = plan_attack(
                         section, protocol, m, len(classes), recipe.system.seed, deterministic, image_size
                     )
+                    # A surrogate has gradients where the model has none.
+                    given: Answer = "logits" if section.surrogate and answers == "probabilities" else answers
                     for candidate in plan.candidates:
-                        check_answers(section.type, asks_for(candidate.create(section)), answers)
+                        check_answers(section.type, asks_for(candidate.create(section)), given)
                     if section.target:
                         plan = replace(plan, target=target_class(section.target, classes))
                 except RushkitError as error:

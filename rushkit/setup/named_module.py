@@ -9,7 +9,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from rushkit.errors import CheckpointError, RushkitError, UsageError, did_you_mean, first_few, shell_line, shorten
+from rushkit.errors import (
+    CheckpointError,
+    PluginError,
+    RushkitError,
+    UsageError,
+    did_you_mean,
+    first_few,
+    shell_line,
+    shorten,
+)
 from rushkit.foreign.file import read_foreign
 from rushkit.foreign.onnx_model import open_onnx
 from rushkit.models.black_box import BlackBox
@@ -57,7 +66,7 @@ def make_module(code: Code, section: Model) -> nn.Module:
             "name a class of torch.nn.Module, an instance of one, or a function that returns one",
         )
     only_answers = section.answers != "logits"
-    if only_answers and not arguments and not isinstance(found, type) and _takes_images(found):
+    if only_answers and not arguments and not isinstance(found, type) and _takes_one(found):
         return BlackBox(found, code.key)
     _check_arguments(code, found, arguments)
     try:
@@ -102,6 +111,44 @@ def make_front(code: Code) -> Front:
             "name a function from images (N, C, H, W) to images, a torch module, or a class of one",
         )
     return Front(found, code.key)
+
+
+def make_surrogate(code: Code, real: nn.Module) -> Callable[[Tensor], Any]:
+    """Run code that the user named for a stand-in, and return what takes images in place of a model or of fronts.
+
+    Args:
+        code: What the user named: a torch module, or a class that makes one from nothing; else a callable that takes
+            the real one and returns a module or a function of images.
+        real: What it is to stand for: the user's module, or a network with its fronts.
+
+    Raises:
+        UsageError: there is no such name in it, or it makes nothing that takes images.
+        PluginError: it raises an error.
+    """
+    found = run_code(code, again=False)
+    if isinstance(found, nn.Module):
+        return found
+    if not callable(found):
+        raise UsageError(
+            f"{code.key} is {_kind(found)}, neither a torch module nor a callable that returns one",
+            "name a module, or a function that takes the real model and returns its stand-in",
+        )
+    try:
+        made = found() if isinstance(found, type) and not _takes_one(found) else found(real)
+    except RushkitError:
+        raise
+    except (Exception, SystemExit) as error:
+        takes = "it is called with the real model, and returns a stand-in: a torch module or a function of images"
+        raise PluginError(called(code, error).message, takes) from error
+    if isinstance(made, nn.Module):
+        return made
+    if isinstance(made, Tensor) or not callable(made):
+        raise UsageError(
+            f"{code.key} returned {type(made).__name__} for the real model, and no stand-in for it",
+            "it takes the model, and returns a torch module or a function of images",
+        )
+    stand_in: Callable[[Tensor], Any] = made
+    return stand_in
 
 
 def load_weights(module: nn.Module, path: str) -> str:
@@ -158,8 +205,8 @@ def _first_word(names: Mapping[str, Tensor]) -> str:
     return f"{words.pop()}." if len(words) == 1 and all("." in name for name in names) else ""
 
 
-def _takes_images(found: Callable[..., Any]) -> bool:
-    """Return whether a callable is one of images: it needs one argument, or what it needs cannot be known."""
+def _takes_one(found: Callable[..., Any]) -> bool:
+    """Return whether a callable takes one thing, such as images: it needs one argument, or that cannot be known."""
     try:
         parameters = inspect.signature(found).parameters.values()
     except (TypeError, ValueError):

@@ -22,6 +22,7 @@ from rushkit.run.folder import Run
 from rushkit.setup.components import build_dataset, build_noise, load_split, to_float
 from rushkit.setup.model import Classifier, load_classifier
 from rushkit.setup.start import machine_of, machine_of_run
+from rushkit.setup.surrogate import Surrogate
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import Machine
 
@@ -53,6 +54,7 @@ class Subject:
         labels: (N,) int64.
         chunk: Number of images in one pass.
         chosen_from: How many images there were to choose from; 0: as many as these.
+        surrogate: The stand-in whose slopes attacks follow; None: they follow the model's own.
     """
 
     machine: Machine
@@ -63,6 +65,7 @@ class Subject:
     labels: Tensor
     chunk: int
     chosen_from: int = 0
+    surrogate: Surrogate | None = None
 
     @classmethod
     def open(
@@ -148,10 +151,15 @@ class Subject:
         own = self.classifier.random
         return SmoothedClassifier(self.model, self.noise, samples, self.chunk or None, seed=0, own_draws=own)
 
+    @property
+    def network_attacked(self) -> nn.Module:
+        """The network whose slopes attacks follow: (N, C, H, W) -> (N, K) logits, the same values as the model's."""
+        return self.classifier.network if self.surrogate is None else self.surrogate.network
+
     def attacked(self, samples: int) -> SmoothedClassifier:
         """Return the model under its noise for attacks: votes are float32, gradients in the search precision."""
-        network = self.classifier.network
-        search = self.model if self.machine.search_precision == "bf16" else None
+        network = self.network_attacked
+        search = in_precision(network, self.machine) if self.machine.search_precision == "bf16" else None
         own = self.classifier.random
         return SmoothedClassifier(network, self.noise, samples, self.chunk or None, 0, search, own)
 

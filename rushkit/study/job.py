@@ -37,7 +37,13 @@ _READS: Mapping[Stage, tuple[str, ...]] = {
 _NO_MATTER = ("save_every", "keep")
 # Section -> keys that it did not always have, and the value that leaves everything as it was: results that are kept of
 # a study stay those of its jobs.
-_ATTACK_LATER: Mapping[str, JsonValue] = {"skip": 1, "target": "", "eight_bit": False, "smallest": False}
+_ATTACK_LATER: Mapping[str, JsonValue] = {
+    "skip": 1,
+    "target": "",
+    "eight_bit": False,
+    "smallest": False,
+    "surrogate": "",
+}
 _LATER: Mapping[str, Mapping[str, JsonValue]] = {
     "evaluate": {"skip": 1},
     "attack": _ATTACK_LATER,

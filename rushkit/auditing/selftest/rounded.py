@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import Ground, convolutional
-from rushkit.auditing.selftest.stand_ins import StraightThrough
+from rushkit.models.stood_in import StoodIn
 
 EPS = 0.15
 _STEPS_OF_GREY = 3
@@ -119,7 +119,7 @@ def _behind(
     network = ground.trained(partial(convolutional, channels), name, data=(transform(x), y))
     return Planted(
         nn.Sequential(transform, network).eval(),
-        stand_in=nn.Sequential(StraightThrough(transform, slope), network).eval(),
+        stand_in=nn.Sequential(StoodIn(transform, slope), network).eval(),
     )
 
 

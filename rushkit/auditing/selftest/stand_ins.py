@@ -1,33 +1,9 @@
-"""Stand-ins, with slopes for planted defences whose own are missing, false or rough.
-
-Backward pass differentiable approximation (BPDA): Athalye, Carlini, Wagner 2018, "Obfuscated gradients give a false
-sense of security".
-"""
+"""Stand-ins for planted defences whose own slopes lead nowhere, although they are true at the point."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-
-
-class StraightThrough(nn.Module):
-    """The exact values of one layer, with the slope of another.
-
-    Args:
-        real: The layer that the values are of; its slope is not used.
-        slope: The layer that the slope is of, with outputs of the same shape; None: the identity.
-    """
-
-    def __init__(self, real: nn.Module, slope: nn.Module | None = None) -> None:
-        super().__init__()
-        self.real, self.slope = real, slope or nn.Identity()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the values of ``real``: (N, ...) -> (N, ...)."""
-        smooth: Tensor = self.slope(x)
-        values: Tensor = self.real(x).detach()
-        # The bracket is exactly 0, so no rounding changes the value.
-        return values + (smooth - smooth.detach())
 
 
 class Scaled(nn.Module):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from rushkit.auditing.selftest.case import Case, Planted
 from rushkit.auditing.selftest.causes import SLOPES
 from rushkit.auditing.selftest.ground import Ground, convolutional
-from rushkit.auditing.selftest.stand_ins import StraightThrough
+from rushkit.models.stood_in import StoodIn
 
 EPS = 0.15
 # k in training, each for a quarter of the epochs.
@@ -49,7 +49,7 @@ def steep(ground: Ground, used: float, backward: float, epochs: int) -> Planted:
         epochs=epochs,
         at_epoch=partial(_steepen, epochs),
     )
-    smooth = StraightThrough(Steep(used), Steep(backward))
+    smooth = StoodIn(Steep(used), Steep(backward))
     return Planted(_with(trained, Steep(used)).eval(), stand_in=_with(trained, smooth).eval())
 
 

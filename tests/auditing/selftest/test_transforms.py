@@ -21,9 +21,10 @@ from rushkit.auditing.selftest.rounded import (
     Thermometer,
     Threshold,
 )
-from rushkit.auditing.selftest.stand_ins import Neighbours, Scaled, StraightThrough
+from rushkit.auditing.selftest.stand_ins import Neighbours, Scaled
 from rushkit.auditing.selftest.steep import Steep
 from rushkit.auditing.selftest.winners import Winners
+from rushkit.models.stood_in import StoodIn
 
 PAIRS = [
     (Rounded(), None),
@@ -88,7 +89,7 @@ def test_the_winners_are_the_largest_of_the_whole_layer(share, kept):
 
 @pytest.mark.parametrize(("real", "smooth"), PAIRS, ids=lambda layer: type(layer).__name__)
 def test_a_stand_in_has_exactly_the_values_of_one_layer_and_the_slope_of_the_other(real, smooth, x):
-    values, gradient = slope(StraightThrough(real, smooth), x)
+    values, gradient = slope(StoodIn(real, smooth), x)
     assert torch.equal(values, real(x))
     # The slope of sum(v²) at the real values v is 2v through the other layer's.
     moved = x.clone().requires_grad_()
