@@ -1,4 +1,4 @@
-"""``--surrogate`` on the command line: recorded and named, asked for again where a run goes on, refused in one message."""
+"""``--surrogate`` on the command line: recorded, named in the row, asked for again where a run goes on, or refused."""
 
 from __future__ import annotations
 
