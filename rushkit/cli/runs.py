@@ -53,9 +53,9 @@ def list_runs(
     from rushkit.report.listing import listed_runs
     from rushkit.report.terminal.headline import figure_of
     from rushkit.report.terminal.listing import RunsTable
-    from rushkit.run.index import RunIndex
+    from rushkit.run.index import RunIndex, uncollected
 
-    with RunIndex(runs_dir) as index:
+    with uncollected(), RunIndex(runs_dir) as index:
         rows = listed_runs(runs_dir, filters or [], sort, reverse, index)
         fit = " that fit" if filters else ""
         table = RunsTable(rows) if rows and not json else f"there are no runs{fit} in {runs_dir}"
@@ -77,10 +77,10 @@ def show(
     from rushkit.report.terminal.headline import figures, needs_protocol_note
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run import lineage
-    from rushkit.run.clean import size_of
     from rushkit.run.info import find_runs, read_run_file
     from rushkit.run.named import run_named
     from rushkit.run.shipped import model_card
+    from rushkit.run.size import size_of
 
     info, note = run_named(run, runs_dir)
     path = info.path
@@ -173,9 +173,9 @@ def remove_runs(
 ) -> None:
     """Delete runs: it asks first, and refuses runs that work and those that others depend on."""
     from rushkit.rounding import size_words
-    from rushkit.run.clean import size_of
     from rushkit.run.named import run_named
     from rushkit.run.remove import plan_removal, remove
+    from rushkit.run.size import size_of
 
     named = [run_named(spec, runs_dir) for spec in runs]
     doomed = plan_removal([run for run, _ in named], children, force)

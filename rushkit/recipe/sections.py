@@ -107,7 +107,7 @@ Epochs = Annotated[int, Field(ge=1, description="passes over the training images
 class Section(BaseModel):
     """A table of a recipe: immutable, strictly typed, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, defer_build=True)
 
     # The key that names a component; empty where the table names none.
     NAMED_BY: ClassVar[str] = ""

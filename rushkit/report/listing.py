@@ -18,11 +18,11 @@ from rushkit.recipe.variant import base_name
 from rushkit.report.numbers import Number, numbers_of
 from rushkit.report.words import value_words
 from rushkit.results import Results
-from rushkit.run.clean import size_of
 from rushkit.run.index import RunIndex
 from rushkit.run.info import RunInfo, find_runs
 from rushkit.run.named import short_ids
 from rushkit.run.names import RECIPE_FILE
+from rushkit.run.size import known_size, size_of
 from rushkit.run.stored_recipe import noise_of_run, stored_recipe
 
 _SECONDS = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
@@ -44,9 +44,13 @@ class Listed:
 
     def recall(self, name: str, kind: str, read: Callable[[], str]) -> str:
         """Return the text that ``read`` makes of a file of the run; the index may know it, if the run is at rest."""
-        if self.index is None or self.run.about.status == "running":
-            return read()
-        return self.index.recall(self.run.path / name, kind, read)
+        index = self._index_at_rest
+        return read() if index is None else index.recall(self.run.path, name, kind, read)
+
+    @property
+    def _index_at_rest(self) -> RunIndex | None:
+        """The index, unless a process works on the run, or seemed to."""
+        return None if self.run.about.status == "running" else self.index
 
     @cached_property
     def recipe(self) -> Table:
@@ -61,7 +65,8 @@ class Listed:
     @cached_property
     def bytes(self) -> int:
         """The size of its folder."""
-        return size_of(self.run.path)
+        index = self._index_at_rest
+        return size_of(self.run.path) if index is None else known_size(self.run.path, index)
 
     @cached_property
     def record(self) -> Results | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from rushkit.results.records import RESULTS_FILE
 from rushkit.run.info import STOPPED, RunInfo, find_runs, is_stub, read_run_file
 from rushkit.run.lineage import ancestors, parent_name, parents
 from rushkit.run.names import CHECKPOINTS, COUNTS, RUN_FILE
+from rushkit.run.size import size_of
 
 
 @dataclass(frozen=True)
@@ -91,22 +90,6 @@ def _has_new_children(run: RunInfo, listed: Sequence[RunInfo]) -> bool:
     return any(
         parent_name(other, {run.path.name}) for other in find_runs(run.path.parent) if other.path.name not in known
     )
-
-
-def size_of(folder: Path) -> int:
-    """Return the total size of the files in a folder in bytes, ignoring files that vanish meanwhile."""
-    total, folders = 0, [os.fspath(folder)]
-    while folders:
-        with contextlib.suppress(OSError), os.scandir(folders.pop()) as entries:
-            for entry in entries:
-                # For each of the files of thousands of runs: a block of suppress takes as long as the call in it.
-                try:
-                    total += entry.stat(follow_symlinks=False).st_size
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                except OSError:
-                    continue
-    return total
 
 
 def _resumable(folder: Path) -> bool:

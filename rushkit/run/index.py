@@ -8,11 +8,12 @@ written has none. It is replaced as a whole, so processes may use it at once. No
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -24,8 +25,8 @@ from rushkit.paths import read_file
 
 INDEX_FILE = ".index.json"
 # Size, times of change of the content and of the file (ns), inode. The second time follows every change, and no
-# program can set it.
-Stamp = tuple[int, int, int, int]
+# program can set it. What depends on several files has as many of these in a row.
+Stamp = tuple[int, ...]
 
 _SCHEMA = 1
 # Ten thousand runs take some ten megabytes.
@@ -48,34 +49,40 @@ class RunIndex:
         self._runs = _read(self._file)
         self._learnt = 0
 
-    def get(self, file: Path, kind: str, stamp: Stamp) -> str | None:
-        """Return what was kept of a file of a run under a kind; None if the file has changed, or nothing was kept."""
-        run = self._runs.get(file.parent.name)
-        entry = run.get(kind) if isinstance(run, dict) else None
-        match entry:
-            case [list(known), str(text)] if tuple(known) == stamp:
-                return text
-        return None
+    def get(self, run: str, kind: str, stamp: Stamp) -> str | None:
+        """Return what was kept under a kind of a file of a run; None if the file has changed, or nothing was kept."""
+        before, text = self.entry(run, kind)
+        return text if before == list(stamp) else None
 
-    def put(self, file: Path, kind: str, stamp: Stamp, text: str) -> None:
-        """Keep a text that was made of a file, which had this stamp before it was read."""
-        if not abs(time.time_ns() - max(stamp[1:3])) > _SETTLED:
+    def entry(self, run: str, kind: str) -> tuple[list[object], str]:
+        """Return what was kept under a kind of a run and the stamp before it, unchecked; empty ones for nothing."""
+        known = self._runs.get(run)
+        match known.get(kind) if isinstance(known, dict) else None:
+            case [list(before), str(text)]:
+                return before, text
+        return [], ""
+
+    def put(self, run: str, kind: str, stamp: Stamp, text: str) -> None:
+        """Keep a text that was made of a file of a run, which had this stamp before it was read."""
+        if not abs(time.time_ns() - max(*stamp[1::4], *stamp[2::4])) > _SETTLED:
             return
-        run = self._runs.setdefault(file.parent.name, {})
-        if not isinstance(run, dict):
-            run = self._runs[file.parent.name] = {}
-        run[kind] = [list(stamp), text]
+        known = self._runs.setdefault(run, {})
+        if not isinstance(known, dict):
+            known = self._runs[run] = {}
+        known[kind] = [list(stamp), text]
         self._learnt += 1
 
-    def recall(self, file: Path, kind: str, read: Callable[[], str]) -> str:
-        """Return the text that ``read`` makes of a file, from the index where it has that."""
-        stamp = stamp_of(file)
+    def recall(self, folder: Path, file: str, kind: str, read: Callable[[], str]) -> str:
+        """Return the text that ``read`` makes of a file in a run's folder, from the index where it has that."""
+        # Paths as strings: pathlib takes as long as all else, for each of thousands.
+        stamp = stamp_of(f"{folder}{os.sep}{file}")
         if stamp is None:
             return read()
-        text = self.get(file, kind, stamp)
+        name = folder.name
+        text = self.get(name, kind, stamp)
         if text is None:
             text = read()
-            self.put(file, kind, stamp, text)
+            self.put(name, kind, stamp, text)
         return text
 
     def forget_others(self, names: Iterable[str]) -> None:
@@ -100,7 +107,19 @@ class RunIndex:
         self.save()
 
 
-def stamp_of(file: Path) -> Stamp | None:
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Put off the garbage collection in a block that makes ten thousand rows: each pass would look at all of them."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def stamp_of(file: str | Path) -> Stamp | None:
     """Return what shows that a file has changed; None if there is no such file."""
     try:
         about = os.stat(file)  # noqa: PTH116 - of thousands

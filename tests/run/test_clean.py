@@ -9,9 +9,10 @@ import pytest
 
 from rushkit.errors import RushkitError, UsageError
 from rushkit.results.run_file import Facts
-from rushkit.run.clean import delete_run, find_leftovers, size_of
+from rushkit.run.clean import delete_run, find_leftovers
 from rushkit.run.folder import Run
 from rushkit.run.info import RunInfo, find_runs
+from rushkit.run.size import size_of
 from rushkit.run.speaker import Speaker
 
 QUIET = Speaker(-1, rank=0)

@@ -15,10 +15,11 @@ from rich.console import Console
 from rushkit.report.listing import listed_runs
 from rushkit.report.terminal.listing import RunsTable
 from rushkit.run import index as index_module
-from rushkit.run import info
+from rushkit.run import info, size
 from rushkit.run.index import INDEX_FILE, RunIndex
 from rushkit.run.info import RunInfo, find_runs, info_of, is_run, is_stub
 from rushkit.run.named import run_named
+from rushkit.run.size import known_size, size_of
 
 RESULTS = {"stage": "finetune", "recipe": "digits", "epochs": 1, "source": None, "loaded": 0, "trainable": ["head.w"]}
 
@@ -99,6 +100,7 @@ def test_what_has_not_changed_is_not_read_again(root, monkeypatch):
     text = shown_and_kept(root)
     for reader in ("read_run_file", "read"):
         monkeypatch.setattr(info, reader, pytest.fail)
+    monkeypatch.setattr(size, "_walked", pytest.fail)
     monkeypatch.setattr("rushkit.report.listing.noise_of_run", pytest.fail)
     assert shown_and_kept(root) == text
     assert "uniform 0.3" in text
@@ -121,6 +123,50 @@ def test_a_file_of_the_same_size_and_time_is_read_again(root, file):
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (about.st_size, about.st_mtime_ns)
     assert shown_and_kept(root) == shown(root, None) != before
     assert find_runs(root) == read_one_by_one(root)
+
+
+def add_checkpoint(run: Path) -> None:
+    (run / "checkpoints" / "last.safetensors").write_bytes(b"weights")
+
+
+def replace_log(run: Path) -> None:
+    (run / "new").write_text("a longer log")
+    (run / "new").replace(run / "log.txt")
+
+
+def delete_log(run: Path) -> None:
+    (run / "log.txt").unlink()
+
+
+def go_on_with_it(run: Path) -> None:
+    with (run / "log.txt").open("a") as log:
+        log.write("resumed\n")
+    write(run, loss=0.5)
+
+
+@pytest.mark.parametrize("change", [add_checkpoint, replace_log, delete_log, go_on_with_it])
+def test_the_size_of_a_run_that_has_changed_is_measured_again(root, change):
+    run = root / name(1)
+    (run / "checkpoints").mkdir()
+    (run / "log.txt").write_text("log")
+    with RunIndex(root) as index:
+        before = known_size(run, index)
+    assert before == size_of(run)
+    change(run)
+    with RunIndex(root) as index:
+        assert known_size(run, index) == size_of(run) != before
+
+
+@pytest.mark.parametrize("lie", ["", "-3", "9" * 5000, "1\n../../x", "[" * 1000])
+def test_a_size_that_is_none_is_measured_again(root, lie):
+    run = root / name(1)
+    with RunIndex(root) as index:
+        known_size(run, index)
+    table = json.loads((root / INDEX_FILE).read_text())
+    table["runs"][name(1)]["size"][1] = lie
+    (root / INDEX_FILE).write_text(json.dumps(table))
+    with RunIndex(root) as index:
+        assert known_size(run, index) == size_of(run)
 
 
 def entries(change) -> str:

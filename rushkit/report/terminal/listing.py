@@ -56,15 +56,19 @@ class RunsTable:
         taken = sum(widths[place] + _GAP for place in places)
         beside = options.max_width - taken >= _FIGURE
         yield Text(_line(_HEADS, places, widths) + (" " * _GAP + "figure") * beside, style="bold")
+        plain: list[str] = []
         for cells, figure in zip(self._rows, self._figures, strict=True):
             line = _line(cells, places, widths)
             indent = taken if beside else _INDENT
             noise = "" if _NOISE in places or not cells[_NOISE] else f"noise {cells[_NOISE]}"
             words = _wrapped("; ".join(filter(None, [noise, figure])), max(options.max_width - indent, _NARROWEST))
             first = f"{' ' * _GAP}{words.pop(0)}" if beside and words else ""
-            yield from _fitting(f"{line}{first}".rstrip(), options.max_width)
-            for below in words:
-                yield from _fitting(" " * indent + below, options.max_width, "dim")
+            plain.append(f"{line}{first}".rstrip())
+            if words or cell_len(plain[-1]) > options.max_width:
+                yield from _fitting(plain, options.max_width)
+                yield from _fitting([" " * indent + below for below in words], options.max_width, "dim")
+                plain.clear()
+        yield from _fitting(plain, options.max_width)
         yield from map(Text, [self._foot, *self._notes])
 
 
@@ -95,6 +99,8 @@ def _cells(row: Listed, now: datetime) -> tuple[str, ...]:
 
 def _one_line(text: str) -> str:
     """Return a text from a run's files without line ends and whatever a terminal would obey."""
+    if text.isascii() and text.isprintable() and " " not in text:
+        return text
     return showable(" ".join(text.split()))
 
 
@@ -125,13 +131,12 @@ def _wrapped(text: str, room: int) -> list[str]:
     return textwrap.wrap(text, room)
 
 
-def _fitting(line: str, room: int, style: str = "") -> Iterator[Text | Segment]:
-    """Yield a line as it is, which takes rich a tenth of the time; or as a text that it wraps, if it is too long."""
-    if cell_len(line) > room:
-        yield Text(line, style=style)
-    else:
-        yield Segment(line, Style.parse(style) if style else None)
-        yield Segment.line()
+def _fitting(lines: Sequence[str], room: int, style: str = "") -> Iterator[Text | Segment]:
+    """Yield lines as one segment, which costs rich little; where one is too long, as texts that it wraps."""
+    if any(cell_len(line) > room for line in lines):
+        yield from (Text(line, style=style) for line in lines)
+    elif lines:
+        yield Segment("\n".join([*lines, ""]), Style.parse(style) if style else None)
 
 
 def _line(cells: Sequence[str], places: Sequence[int], widths: Sequence[int]) -> str:
