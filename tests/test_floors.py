@@ -265,7 +265,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
             "signals",
             "speaker",
         },
-        {"metrics", "partial", "store"},
+        {"metrics", "partial", "size", "store"},
         {"info"},
         {"folder", "lineage", "shipped", "stored_recipe"},
         {"named"},
