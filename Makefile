@@ -3,7 +3,10 @@ PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint benchmarks install release clean
+# Where the site is built, and where its first page is then.
+SITE := build/site
+
+.PHONY: demo test lint docs benchmarks install release clean
 
 demo: install
 	$(BIN)/rushkit demo
@@ -16,6 +19,10 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pip check
+
+docs: install
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --quiet --builder html --conf-dir docs . $(SITE)
+	@echo "the site: $(SITE)/index.html"
 
 benchmarks: install
 	benchmarks/run.sh

@@ -1,0 +1,66 @@
+"""How Sphinx builds the site: the Markdown pages as they stand, and a reference from the docstrings."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import rushkit
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+
+project = "rushkit"
+author = "the rushkit founders"
+version = release = rushkit.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+# The root of the repository is the source folder, so that a page's links lead to the same files as on a code host.
+root_doc = "docs/README"
+include_patterns = [
+    "README.md",
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "docs/*.md",
+    "docs/api/*.rst",
+    "plugins/*/README.md",
+]
+# Folders that are not searched for pages.
+exclude_patterns = [".*", "build", "dist", "runs", "data", "rushkit", "tests", "benchmarks", "recipes", "studies"]
+
+# Anchors of headings, as code hosts make them.
+myst_heading_anchors = 6
+
+# Of pydantic's, in every record.
+autodoc_default_options = {"exclude-members": "model_config"}
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = f"rushkit {version}"
+templates_path = ["templates"]
+html_additional_pages = {"index": "start.html"}
+html_copy_source = False
+html_show_copyright = False
+# A browser does not let a page from the file system read others.
+html_show_search_summary = False
+
+
+def _contents(index: str) -> str:
+    """Return the tables of contents of the index page: each of its sections is one, of the pages that it links to."""
+    tables = []
+    for section in re.split(r"^## ", index, flags=re.MULTILINE)[1:]:
+        caption, _, body = section.partition("\n")
+        entries = "\n".join(re.findall(r"\]\(([\w./-]+)\.(?:md|rst)\)", body))
+        tables.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{entries}\n```\n")
+    return "\n".join(tables)
+
+
+def _add_contents(app: Sphinx, page: str, source: list[str]) -> None:
+    """Add to the index page what orders the pages: a code host would show it as a block of code."""
+    if page == root_doc:
+        source[0] += "\n" + _contents(source[0])
+
+
+def setup(app: Sphinx) -> None:
+    """Sphinx calls this once, before it reads the pages."""
+    app.connect("source-read", _add_contents)
