@@ -31,6 +31,7 @@ from rushkit.cli import (
     report,
     runs,
     study,
+    verify,
 )
 from rushkit.cli.home import with_home
 from rushkit.cli.imports import take_imports
@@ -75,6 +76,7 @@ VERBS = (
     certify,
     predict,
     audit,
+    verify,
     probe,
     report,
     import_,
@@ -98,6 +100,7 @@ KEEPING = {
     "pretrain",
     "probe",
     "report",
+    "verify",
 }
 KEEPING_GROUPS = {
     ("data", "fetch"),

@@ -13,6 +13,7 @@ import typer
 from rushkit.cli.complete import complete_attacks, complete_runs
 from rushkit.cli.given import Measured
 from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Skip, Split, numbers
+from rushkit.cli.packing import Packing
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.named_code import IDENTITY, SURROGATE, name_code, read_code
@@ -183,6 +184,7 @@ def command(
     *,
     measured: Measured,
     options: Options,
+    packing: Packing,
     changes: Changes = None,
     resuming: Resuming,
     computing: Computing,
@@ -191,9 +193,10 @@ def command(
 ) -> None:
     """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
     changes = computing.changes(changes)
-    resuming.check({**options.flags(), **measured.flags()})
+    resuming.check({**options.flags(), **measured.flags(), "--artifact": packing.artifact})
     measured.check(resuming.resume)
     options.name()
+    packing.check()
     if options.export is not None:
         from rushkit.robustness.export_images import check_folder
 
@@ -228,17 +231,22 @@ def command(
         recipe, checkpoint = resolve_classifier(measured, changes, speaker)
         change = change_published if options.protocol == Protocol.PUBLISHED else change_attacks
         recipe = change(recipe, options.kind, changes=changes or [], **options.keys())
-        asked = options.asked(other)
+        asked = packing.asked(options.asked(other))
         # Before the folder is made, so that an attack that cannot be made leaves none.
         check_components(recipe)
         known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
         check_keeping(jobs, asked.save, other is not None, asked.export is not None)
         check_surrogates(jobs, checkpoint)
+        packing.check_jobs(jobs)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     folder = None if asked.export is None else Path(asked.export)
     with run:
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, folder)
+        if asked.artifact and run.writes:
+            from rushkit.claims.of_run import pack_attack
+
+            pack_attack(results, recipe, checkpoint, Path(asked.artifact), bool(asked.with_weights))
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results.failed:

@@ -23,6 +23,7 @@ _SECTIONS = {
     "evaluate": ("evaluate", "data", "noise", "system"),
     "attack": ("attack", "data", "noise", "system"),
     "audit": ("attack", "data", "noise", "system"),
+    "verify": ("system",),
     "probe": ("attack", "data", "noise", "system"),
     "certify": ("certify", "data", "noise", "system"),
     "predict": ("certify", "data", "noise", "system"),

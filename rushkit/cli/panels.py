@@ -17,6 +17,7 @@ _FLAGS = {
     ATTACK: (
         *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
         *("--save", "--transfer-to", "--target", "--smallest", "--eight-bit", "--self-test", "--case"),
+        *("--artifact", "--with-weights"),
     ),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
     RUN: (

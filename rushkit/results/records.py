@@ -19,13 +19,24 @@ from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.imported import Imported
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
+from rushkit.results.verification import Verification
 
 RESULTS_FILE = "results.json"
 # A hundred outcomes of each of a million images take less; what is larger was not written by a stage.
 MAX_BYTES = 1 << 28
 
 Results = (
-    Pretraining | Finetuning | Clustering | Evaluation | Attacks | Certification | Audit | SelfTest | Probe | Imported
+    Pretraining
+    | Finetuning
+    | Clustering
+    | Evaluation
+    | Attacks
+    | Certification
+    | Audit
+    | SelfTest
+    | Probe
+    | Imported
+    | Verification
 )
 
 _BY_STAGE: dict[str, type[Results]] = {
@@ -39,6 +50,7 @@ _BY_STAGE: dict[str, type[Results]] = {
     "self-test": SelfTest,
     "probe": Probe,
     "import": Imported,
+    "verify": Verification,
 }
 
 

@@ -134,6 +134,8 @@ class Facts(Record):
         save: Whether an attack keeps its images.
         transfer_to: Path of the other model that an attack queries about its images.
         export: Path of the folder that an attack writes its images to as PNG files.
+        artifact: Path of the file that an attack packs its images into.
+        with_weights: Whether that file holds the weights.
         steps, eot, queries, limit, samples: The options of an audit; None means the default.
         self_test: Whether an audit is the self-test.
         cases: The cases of a self-test by name; none means all.
@@ -164,6 +166,8 @@ class Facts(Record):
     save: bool | None = None
     transfer_to: str | None = None
     export: str | None = None
+    artifact: str | None = None
+    with_weights: bool | None = None
     steps: Count | None = None
     eot: Count | None = None
     queries: Count | None = None

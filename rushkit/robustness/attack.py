@@ -37,7 +37,7 @@ from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import further_samples, protocol_votes
-from rushkit.robustness.saved_images import SavedImages
+from rushkit.robustness.saved_images import CONTENT, SavedImages
 from rushkit.robustness.smallest import smallest_distances
 from rushkit.robustness.surrogates import compared, surrogates_of
 from rushkit.robustness.transfer import Target, transfer_target, transferred
@@ -266,7 +266,7 @@ def with_saved_images(
     """Put the adversarial images of a job into one file, query the other model about them, and note both in its row."""
     if run.writes:
         about = row.model_dump(include={"attack", "norm", "eps", "protocol", "samples"})
-        saved.assemble({**about, "data": subject.split.name})
+        saved.assemble({**about, "data": subject.split.name, CONTENT: subject.fingerprint()})
     ranks.wait()
     row = row.with_changes(saved=str(saved.path.relative_to(run.path)))
     if target is None:

@@ -18,6 +18,8 @@ from rushkit.run.folder import Run
 from rushkit.run.names import SUFFIX
 
 FOLDER = "adversarial"
+# The key of the file's metadata that holds the hash of the originals and labels, as ``setup.subject.fingerprint_of``.
+CONTENT = "content"
 
 
 class SavedImages:

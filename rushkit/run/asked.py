@@ -35,12 +35,16 @@ class AttackAsked(Asked):
         save: Whether the adversarial images are kept.
         transfer_to: Path of a checkpoint that is queried about the same images.
         export: Path of the folder that the images are written to as PNG files.
+        artifact: Path of the file that the images are packed into, for others to verify.
+        with_weights: Whether that file holds the weights.
     """
 
     protocols: list[ProtocolName] = ["paper", "strict"]
     save: bool = False
     transfer_to: str | None = None
     export: str | None = None
+    artifact: str | None = None
+    with_weights: bool | None = None
 
 
 class AuditAsked(Asked):

@@ -20,7 +20,7 @@ _STATUS = {
 
 def checks_table(checks: Sequence[Check], caption: str = "") -> Table:
     """Return every check with its verdict, and the sentence behind it."""
-    verdict: Column[Check] = column("verdict", _verdict, left=True)
+    verdict: Column[Check] = column("verdict", verdict_cell, left=True)
     columns: list[Column[Check]] = [
         verdict.on(PAGE | MARKDOWN),
         column("check", lambda check: Cell(f"{check.code} ", (check.name,)), left=True, kind="line", media=PAGE),
@@ -45,7 +45,8 @@ def ratios_table(results: Probe, caption: str = "") -> Table:
     return build_table(results.rows, columns, caption, kind="sticky")
 
 
-def _verdict(check: Check) -> Cell:
+def verdict_cell(check: Check) -> Cell:
+    """Return the verdict of a check in its colour."""
     kind, style = _STATUS[check.status]
     return Cell(check.status, strong=True, kind=f"text {kind}", style=style)
 

@@ -22,6 +22,7 @@ from rushkit.results.imported import Imported
 from rushkit.results.records import RESULTS_FILE
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
+from rushkit.results.verification import Verification
 from rushkit.results.words import (
     accuracy_words,
     cluster_words,
@@ -69,7 +70,16 @@ def headline(results: Results) -> Headline:
 
 
 def _line(
-    results: Clustering | Evaluation | Certification | Audit | SelfTest | Probe | Imported | Pretraining | Finetuning,
+    results: Clustering
+    | Evaluation
+    | Certification
+    | Audit
+    | SelfTest
+    | Probe
+    | Imported
+    | Verification
+    | Pretraining
+    | Finetuning,
 ) -> str:
     match results:
         case Evaluation():
@@ -84,6 +94,8 @@ def _line(
             return _probed_line(results)
         case Imported():
             return _imported_line(results)
+        case Verification():
+            return results.verdict
         case Clustering():
             kinds = ", ".join(str(column.clusters) for column in results.columns)
             return f"{kinds} clusters, n = {results.images}"
@@ -127,6 +139,8 @@ def figures(results: Results) -> list[str]:
             return _imported(results)
         case Clustering():
             return _clustered(results)
+        case Verification():
+            return [attack.sentence for attack in results.attacks]
         case _:
             return _numbers(results)
 

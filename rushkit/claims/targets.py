@@ -1,0 +1,109 @@
+"""Verify what a user names: an artifact, or the saved images of a run."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+from rushkit.claims.artifact import Artifact, read_artifact
+from rushkit.claims.evidence import Missing, NamedModel, Originals, model_of, originals_of, recipe_here
+from rushkit.claims.of_run import model_of_run, recipe_of_run, saved_rows
+from rushkit.claims.pack import pack
+from rushkit.claims.verify import verify
+from rushkit.errors import DataError, UsageError
+from rushkit.recipe.overrides import Changes
+from rushkit.recipe.schema import Recipe
+from rushkit.results.verification import Verification, VerifiedAttack, worst
+from rushkit.run.checkpoint import Checkpoint
+from rushkit.run.info import RunInfo
+from rushkit.setup.start import machine_of
+
+_NAME_DATA = (
+    "RUSHKIT_DATA or --set system.data_dir says where the data set lies, --data PATH a folder or file of images"
+)
+
+
+def verify_file(
+    path: str | Path, named: Checkpoint | None = None, changes: Changes = (), seed: int | None = None
+) -> Verification:
+    """Verify an artifact, without leaving a run.
+
+    Example::
+
+        verification = verify_file("claim.rushkit")
+        print(verification.verdict, verification.attacks[0].sentence)
+
+    Args:
+        path: The artifact; it may be anybody's.
+        named: The model; None: that in the file, or the one of the same hash among the runs and those that come with
+            rushkit.
+        changes: Changes to ``system``, such as ``["system.data_dir=images"]``.
+        seed: Seed of the verifier's draws; None: one that nobody knew before.
+
+    Raises:
+        ArtifactError: it is no artifact, of another schema, or damaged.
+        CheckpointError: the weights do not fit its recipe.
+        UsageError: its recipe names a component that is not here.
+    """
+    artifact = read_artifact(path)
+    recipe, seed = recipe_here(artifact, path, changes), fresh_seed(seed)
+    checked, _ = verify_artifact(artifact, recipe, named, seed)
+    return verification_of(str(path), recipe, seed, [checked])
+
+
+def verify_artifact(
+    artifact: Artifact, recipe: Recipe, named: Checkpoint | None, seed: int
+) -> tuple[VerifiedAttack, NamedModel | Missing]:
+    """Verify an artifact that was read, by a recipe on this machine; return the model that it was verified with, too.
+
+    The data set and the model are looked for; without one of them the checks that need it are not made.
+    """
+    machine = machine_of(recipe)
+    model = model_of(artifact, named, recipe.system.runs_dir, machine)
+    return verify(artifact, find_originals(artifact, recipe), model, recipe, machine, seed), model
+
+
+def find_originals(artifact: Artifact, recipe: Recipe) -> Originals | Missing:
+    """Return the originals of an artifact, or why they are not here."""
+    try:
+        return originals_of(recipe, artifact.manifest.data.split.rpartition("/")[2], artifact.indices)
+    except (DataError, UsageError) as error:
+        return Missing(f"{error.message}", error.hint or _NAME_DATA)
+
+
+def verify_run(
+    run: RunInfo, named: Checkpoint | None = None, changes: Changes = (), seed: int | None = None
+) -> Verification:
+    """Verify the saved images of an attack, without leaving a run.
+
+    Args:
+        run: A finished run of ``rushkit attack --save``.
+        named: The model; None: the one that the run measured.
+        changes: Changes to ``system``.
+        seed: Seed of the verifier's draws; None: one that nobody knew before.
+
+    Raises:
+        UsageError: no images were saved, or the model is code that is not named.
+        DataError: the data set is not here, or is not the one that was attacked.
+        CheckpointError: the model or the saved images are gone.
+    """
+    rows, recipe, seed = saved_rows(run), recipe_of_run(run, changes), fresh_seed(seed)
+    measured = named or model_of_run(run, recipe.system.runs_dir)
+    machine, checked = machine_of(recipe), []
+    for row in rows:
+        artifact = pack(row, recipe, measured, run.path)
+        model = model_of(artifact, measured, recipe.system.runs_dir, machine)
+        originals = originals_of(recipe, row.split.rpartition("/")[2], artifact.indices)
+        checked.append(verify(artifact, originals, model, recipe, machine, seed, is_file=False))
+    return verification_of(str(run.path), recipe, seed, checked)
+
+
+def verification_of(target: str, recipe: Recipe, seed: int, checked: list[VerifiedAttack]) -> Verification:
+    """Return the record of attacks that were verified together."""
+    verdict = worst([attack.verdict for attack in checked])
+    return Verification(target=target, recipe=recipe.name, seed=seed, verdict=verdict, attacks=checked)
+
+
+def fresh_seed(seed: int | None = None) -> int:
+    """Return a seed that the author of a claim cannot have known, unless one is given."""
+    return secrets.randbits(31) if seed is None else seed

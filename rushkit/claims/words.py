@@ -1,0 +1,75 @@
+"""The sentences that state a claim: built from counts and the manifest, never read from the file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rushkit.claims.manifest import Manifest
+from rushkit.recipe.radius import ball_words
+from rushkit.results.notes import Check, Status
+from rushkit.results.verification import Estimate, Verdict
+from rushkit.results.words import accuracy_words
+from rushkit.rounding import percent
+
+# What no verification shows.
+CANNOT = (
+    "What this cannot show: that no stronger attack exists; that no other images were tried first, where the author "
+    "chose them; that these weights are those of a paper (file and claim can change together, so compare the hash with "
+    "one published elsewhere); how many runs were tried; that the attack was a fair one for a model that keeps its "
+    "gradients away; that the model did not train on the test set. The hashes detect damage and mixing, not forgery: "
+    "whoever writes the file writes them. An image that fools the model is a proof by itself; one that does not proves "
+    "nothing."
+)
+
+
+def selection_words(manifest: Manifest) -> str:
+    """Return which images they are: ``"all of cifar10/test"``."""
+    data, selection = manifest.data, manifest.selection
+    if selection.rule == "all":
+        return f"all of {data.split}"
+    if selection.rule == "chosen":
+        return f"of {data.split}, chosen by the author"
+    every = f"every {selection.skip}th of " if selection.skip > 1 else ""
+    first = f"the first {selection.limit} of a fixed permutation of " if selection.limit else ""
+    return f"{first}{every}the {data.images} of {data.split}"
+
+
+def claim_words(manifest: Manifest, claimed: Estimate) -> str:
+    """Return what may be said of an attack: an upper bound on robust accuracy, and of which images."""
+    attack = manifest.attack
+    return (
+        f"On these {manifest.images} images ({selection_words(manifest)}) the attack in this file ({attack.words()}) "
+        f"leaves at most {accuracy_words(claimed)} % right, clean errors counted as wrong. Each attacked image lies "
+        f"within {ball_words(attack.norm, attack.eps)} and was scored again here. A stronger attack may leave fewer. "
+        f"The weights have hash {manifest.model.hash}; compare it with the one published."
+    )
+
+
+def sentence(
+    manifest: Manifest, checks: Sequence[Check], claimed: Estimate, here: Estimate | None, verdict: Verdict
+) -> str:
+    """Return ``"200 images, all within 8/255 and [0, 1], hashes match; now 6.5 % [..], claimed 6.6 %: consistent"``."""
+    statuses = {check.code: check.status for check in checks}
+    ball = ball_words(manifest.attack.norm, manifest.attack.eps)
+    inside = {
+        "pass": f"all within {ball}",
+        "fail": f"not all within {ball}",
+        "skipped": f"whether they lie within {ball} was not checked",
+    }[statuses["RV01"]]
+    box = " and [0, 1]" if statuses["RV02"] == "pass" else ", not all in [0, 1]"
+    hashes = _hash_words(statuses)
+    scored = "not scored again" if here is None else f"now {accuracy_words(here)} %"
+    fails = [check for check in checks if check.status == "fail"]
+    reasons = f" ({'; '.join(f'{check.code} {check.name}' for check in fails)})" if fails else ""
+    return (
+        f"{manifest.images} images, {inside}{box}, {hashes}; {scored}, claimed {percent(claimed.accuracy)} %: "
+        f"{verdict}{reasons}"
+    )
+
+
+def _hash_words(statuses: Mapping[str, Status]) -> str:
+    of_hashes = [statuses[code] for code in ("RV00", "RV04", "RV07")]
+    if "fail" in of_hashes:
+        return "hashes do not match"
+    unchecked = [what for code, what in (("RV04", "originals"), ("RV07", "weights")) if statuses[code] == "skipped"]
+    return f"hashes of {' and '.join(unchecked)} not checked" if unchecked else "hashes match"
