@@ -9,7 +9,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.results.notes import Check, Status
 from rushkit.results.verification import Estimate, Verdict
 from rushkit.results.words import accuracy_words
-from rushkit.rounding import percent
+from rushkit.rounding import percent, percent_interval
 
 # What no verification shows.
 CANNOT = (
@@ -58,13 +58,17 @@ def sentence(
     }[statuses["RV01"]]
     box = " and [0, 1]" if statuses["RV02"] == "pass" else ", not all in [0, 1]"
     hashes = _hash_words(statuses)
-    scored = "not scored again" if here is None else f"now {accuracy_words(here)} %"
+    scored = "not scored again" if here is None else f"now {_with_interval(here)}"
     fails = [check for check in checks if check.status == "fail"]
     reasons = f" ({'; '.join(f'{check.code} {check.name}' for check in fails)})" if fails else ""
     return (
         f"{manifest.images} images, {inside}{box}, {hashes}; {scored}, claimed {percent(claimed.accuracy)} %: "
         f"{verdict}{reasons}"
     )
+
+
+def _with_interval(here: Estimate) -> str:
+    return f"{percent(here.accuracy)} % [{percent_interval(here.low, here.high)}]"
 
 
 def _hash_words(statuses: Mapping[str, Status]) -> str:

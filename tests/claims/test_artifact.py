@@ -1,0 +1,66 @@
+"""An artifact: written and read again, opened by others' programs, and verified."""
+
+from __future__ import annotations
+
+import zipfile
+
+import safetensors.torch
+import torch
+from claimed import IMAGES
+
+from rushkit.claims.artifact import read_artifact, write_artifact
+from rushkit.claims.canonical import decode
+from rushkit.claims.targets import verify_file
+
+
+def test_what_is_written_is_read_again(fixed, tmp_path):
+    write_artifact(tmp_path / "a.rushkit", fixed.artifact)
+    again = read_artifact(tmp_path / "a.rushkit")
+    for name, tensor in fixed.artifact.tensors().items():
+        assert torch.equal(again.tensors()[name], tensor), name
+    assert {name: tensor.tolist() for name, tensor in again.weights.items()} == {
+        name: tensor.tolist() for name, tensor in fixed.artifact.weights.items()
+    }
+    assert again.manifest.chain == again.chain() == fixed.artifact.chain()
+    assert len(again) == again.manifest.images == IMAGES
+
+
+def test_two_files_of_one_claim_are_the_same_bytes(fixed, tmp_path):
+    for name in ("a", "b"):
+        write_artifact(tmp_path / name, fixed.artifact)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_other_programs_open_it(fixed, tmp_path):
+    write_artifact(tmp_path / "a.rushkit", fixed.artifact)
+    with zipfile.ZipFile(tmp_path / "a.rushkit") as archive:
+        assert archive.testzip() is None
+        assert archive.namelist() == ["manifest.json", "images.safetensors", "weights.safetensors"]
+        tensors = safetensors.torch.load(archive.read("images.safetensors"))
+        manifest = decode(archive.read("manifest.json"))
+    assert torch.equal(tensors["images"], fixed.artifact.images)
+    assert manifest["attack"]["eps"] == 0.1
+
+
+def test_nothing_in_it_names_a_folder_of_this_machine(fixed, tmp_path):
+    write_artifact(tmp_path / "a.rushkit", fixed.artifact)
+    data = (tmp_path / "a.rushkit").read_bytes()
+    assert str(fixed.run.parents[1]).encode() not in data
+    assert b"runs_dir" not in data
+
+
+def test_an_honest_claim_is_consistent(fixed, tmp_path):
+    write_artifact(tmp_path / "a.rushkit", fixed.artifact)
+    verification = verify_file(tmp_path / "a.rushkit")
+    (attack,) = verification.attacks
+    assert verification.verdict == "consistent", [check for check in attack.checks if check.status == "fail"]
+    assert attack.here.accuracy == attack.claimed.accuracy
+    assert attack.here_clean.accuracy == attack.claimed_clean.accuracy > 0.7
+    assert attack.sentence.startswith("40 images, all within l-inf 0.1 and [0, 1], hashes match; now ")
+
+
+def test_an_honest_claim_of_a_random_model_is_consistent(random, tmp_path):
+    write_artifact(tmp_path / "a.rushkit", random.artifact)
+    verification = verify_file(tmp_path / "a.rushkit", seed=1)
+    assert verification.verdict == "consistent", verification.attacks[0].checks
+    assert verification.attacks[0].here.votes == 10
