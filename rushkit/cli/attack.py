@@ -13,7 +13,7 @@ import typer
 from rushkit.cli.complete import complete_attacks, complete_runs
 from rushkit.cli.given import Measured
 from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks, Resuming, Samples, Skip, Split, numbers
-from rushkit.cli.packing import Packing
+from rushkit.cli.packing import Packing, pack_asked
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
 from rushkit.named_code import IDENTITY, SURROGATE, name_code, read_code
@@ -152,6 +152,13 @@ class Options:
         if self.surrogate not in (None, IDENTITY):
             name_code(str(self.surrogate), SURROGATE)
 
+    def check_export(self) -> None:
+        """Raise UsageError for a folder that images cannot be written to."""
+        if self.export is not None:
+            from rushkit.robustness.export_images import check_folder
+
+            check_folder(Path(expand_text(self.export)))
+
     def checked(self) -> Iterator[dict[str, Given]]:
         """Yield the keys to check before the recipe is known, with one ball at a time."""
         from rushkit.recipe.attack_flags import balls_of
@@ -196,11 +203,8 @@ def command(
     resuming.check({**options.flags(), **measured.flags(), "--artifact": packing.artifact})
     measured.check(resuming.resume)
     options.name()
+    options.check_export()
     packing.check()
-    if options.export is not None:
-        from rushkit.robustness.export_images import check_folder
-
-        check_folder(Path(expand_text(options.export)))
     if not resuming.resume:
         for keys in options.checked():
             check_flags(changes, attack_flags(type=options.kind, **keys))
@@ -243,10 +247,8 @@ def command(
     folder = None if asked.export is None else Path(asked.export)
     with run:
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, folder)
-        if asked.artifact and run.writes:
-            from rushkit.claims.of_run import pack_attack
-
-            pack_attack(results, recipe, checkpoint, Path(asked.artifact), bool(asked.with_weights))
+        if run.writes:
+            pack_asked(asked, results, recipe, checkpoint)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results.failed:

@@ -13,8 +13,11 @@ from rushkit.errors import UsageError
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
+    from rushkit.recipe.schema import Recipe
+    from rushkit.results.attacks import Attacks
     from rushkit.robustness.jobs import Job
     from rushkit.run.asked import AttackAsked
+    from rushkit.run.checkpoint import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -62,3 +65,11 @@ class Packing:
                 "--artifact packs images of attacks on the label within one ball", "leave --target and --smallest out"
             )
         row_to_pack([job.plan.label for job in jobs])
+
+
+def pack_asked(asked: AttackAsked, results: Attacks, recipe: Recipe, model: Checkpoint) -> None:
+    """Pack an attack that has just finished, if that was asked for, by this command or by the one that it resumes."""
+    if asked.artifact:
+        from rushkit.claims.of_run import pack_attack
+
+        pack_attack(results, recipe, model, Path(asked.artifact), bool(asked.with_weights))
