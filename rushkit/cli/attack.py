@@ -244,11 +244,9 @@ def command(
         check_surrogates(jobs, checkpoint)
         packing.check_jobs(jobs)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
-    folder = None if asked.export is None else Path(asked.export)
     with run:
-        results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, folder)
-        if run.writes:
-            pack_asked(asked, results, recipe, checkpoint)
+        results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, asked.folder)
+        pack_asked(asked, results, recipe, checkpoint)
     output.result(results, attack_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results.failed:

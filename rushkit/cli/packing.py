@@ -11,6 +11,7 @@ import typer
 
 from rushkit.errors import UsageError
 from rushkit.paths import expand_text
+from rushkit.place import current_place
 
 if TYPE_CHECKING:
     from rushkit.recipe.schema import Recipe
@@ -69,7 +70,7 @@ class Packing:
 
 def pack_asked(asked: AttackAsked, results: Attacks, recipe: Recipe, model: Checkpoint) -> None:
     """Pack an attack that has just finished, if that was asked for, by this command or by the one that it resumes."""
-    if asked.artifact:
+    if asked.artifact and not current_place().rank:
         from rushkit.claims.of_run import pack_attack
 
         pack_attack(results, recipe, model, Path(asked.artifact), bool(asked.with_weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict
@@ -45,6 +46,11 @@ class AttackAsked(Asked):
     export: str | None = None
     artifact: str | None = None
     with_weights: bool | None = None
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that PNG files go to; None for none."""
+        return None if self.export is None else Path(self.export)
 
 
 class AuditAsked(Asked):
