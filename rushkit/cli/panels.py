@@ -17,7 +17,7 @@ _FLAGS = {
     ATTACK: (
         *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
         *("--save", "--transfer-to", "--target", "--smallest", "--eight-bit", "--self-test", "--case"),
-        *("--artifact", "--with-weights"),
+        *("--artifact", "--with-weights", "--surrogate"),
     ),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
     RUN: (
