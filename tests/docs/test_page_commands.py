@@ -6,6 +6,8 @@ import functools
 import os
 import re
 import signal
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,11 @@ def run(cli, command: Command, added: list[str]) -> str:
     return out + err
 
 
+def run_script(name: str) -> str:
+    """Run a Python file of a page, as a user does. Returns what it printed."""
+    return subprocess.run([sys.executable, name], capture_output=True, text=True, check=True).stdout
+
+
 def write_recipes(page: str) -> None:
     """The recipes of a page, and its Python files: blocks whose first line is a comment with the file's name."""
     files = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", read(page), re.DOTALL))
@@ -105,10 +112,10 @@ def ctrl_c():
 
 
 @pytest.mark.slow
-def test_the_tutorials_first_part_runs_as_it_stands_and_prints_what_it_says(cli, ctrl_c):
-    first, _, _ = read(TUTORIAL).partition("\n## Part 2")
+def test_the_tutorials_first_two_parts_run_as_they_stand_and_print_what_they_say(cli, ctrl_c):
+    first, _, _ = read(TUTORIAL).partition("\n## Part 3")
     write_recipes(TUTORIAL)
-    printed = []
+    printed = [run_script(name) for name in re.findall(r"^python (\w+\.py)$", first, re.MULTILINE)]
     for command in commands(first):
         if "Ctrl-C" in command.comment:
             ctrl_c(30)
@@ -130,7 +137,7 @@ def shape(text: str) -> str:
 @pytest.mark.parametrize("page", ["README.md", TUTORIAL, "docs/results.md"])
 def test_a_pages_commands_run_one_after_the_other_from_nothing(cli, page):
     text = read(page)
-    found = commands(text.partition("\n## Part 2")[2] if page == TUTORIAL else text)
+    found = commands(text.partition("\n## Part 3")[2] if page == TUTORIAL else text)
     assert found
     theirs = Network(build_backbone("resnet10-small", {}, 3, 32, 0), torch.nn.Linear(128, 10))
     torch.save(theirs.state_dict(), "theirs.pt")
