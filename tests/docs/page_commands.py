@@ -18,7 +18,7 @@ NOT_RUN = {
     "cd": "goes into the clone",
     "make": "installs an environment; its targets are what CI runs",
     "benchmarks/gpu.sh": "measures a GPU for minutes; tests/bench runs its parts",
-    "python": "trains the tutorial's model, which its test does; or measures for an hour: tests/bench runs the scripts' parts",
+    "python": "trains the tutorial's model, as its test does; or measures for an hour, whose parts tests/bench runs",
     "pip": "installs; tests/plugins does it, into a folder of its own",
 }
 
