@@ -30,6 +30,7 @@ from rushkit.registrations import forgetting, line_of, python_file, run_file
 FLAG = "--model"
 FRONT = "--front"
 SURROGATE = "--surrogate"
+ALSO = "--also"
 # In place of code after --surrogate: the images themselves, for what stands before a model.
 IDENTITY = "identity"
 # What the code of a flag is, and an example of its name.
@@ -37,6 +38,7 @@ _KINDS = {
     FLAG: ("the model", "Net"),
     FRONT: ("what stands before the model", "jpeg"),
     SURROGATE: ("the surrogate", "smooth"),
+    ALSO: ("an attack of one's own", "attack"),
 }
 # The flag as a variable of the environment: one name a line.
 VARIABLE = "RUSHKIT_MODEL"

@@ -192,7 +192,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"cluster", "pretrain", "finetune", "dry_run"},
     ),
     "robustness": (
-        {"deviations", "export_images", "failures", "log_checks", "resume", "saved_images"},
+        {"deviations", "export_images", "failures", "log_checks", "own_attacks", "resume", "saved_images"},
         {"pace", "protocols", "transfer"},
         {"block", "jobs", "meter"},
         {"nearest", "surrogates"},
@@ -257,7 +257,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "results": (
         {"base", "published"},
-        {"adaptive", "clustering", "notes", "unions"},
+        {"adaptive", "clustering", "notes", "rounds", "unions"},
         {"words"},
         {"distances", "evaluation", "imported", "prediction", "together"},
         {"attacks", "auditing", "quantiles", "training", "verification"},

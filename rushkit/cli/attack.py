@@ -16,7 +16,7 @@ from rushkit.cli.options import MOST, Changes, Computing, Output, ReplacedRanks,
 from rushkit.cli.packing import Packing, pack_asked
 from rushkit.cli.source import attack_flags, check_flags, resolve_classifier, runs_root
 from rushkit.cli.verb import verb
-from rushkit.named_code import IDENTITY, SURROGATE, name_code, read_code
+from rushkit.named_code import ALSO, IDENTITY, SURROGATE, name_code, read_code
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _PROTOCOLS: dict[Protocol, list[ProtocolName]] = {
 
 
 # Flags that a resumed run takes: they name code, which no run's folder does.
-_NAMED_AGAIN = ("surrogate",)
+_NAMED_AGAIN = ("surrogate", "also")
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,14 @@ class Options:
             "`identity` stands for what --front names.",
         ),
     ] = None
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            ALSO,
+            metavar="FILE.py:NAME",
+            help="An attack of your own, NAME(model, x, y, eps, norm, seed), takes part in strict; may be given again.",
+        ),
+    ] = None
     samples: Samples = None
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to attack; 0 for all.")
@@ -139,18 +147,24 @@ class Options:
         samples = numbers(self.samples, "--samples")
         ball = {"norm": several(self.norm and self.norm.lower(), "--norm"), "eps": several(self.eps, "--eps")}
         how = {"target": self.target, "eight_bit": self.eight_bit or None, "smallest": self.smallest or None}
-        how["surrogate"] = self._surrogate()
-        return {**ball, **how, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
+        code: dict[str, Given] = {"surrogate": self._surrogate(), "also": self._also()}
+        return {**ball, **how, **code, "samples": samples, "eot": self.eot, "effort": self.effort, **self.images()}
 
     def _surrogate(self) -> str | None:
         """Return the surrogate by its whole path."""
         plain = self.surrogate in (None, IDENTITY)
         return self.surrogate if plain else str(read_code(str(self.surrogate), flag=SURROGATE))
 
+    def _also(self) -> Given:
+        """Return the attacks of one's own by their whole paths."""
+        return None if self.also is None else [str(read_code(said, flag=ALSO)) for said in self.also]
+
     def name(self) -> None:
-        """Take down that the user names the code of the surrogate."""
+        """Take down that the user names the code of the surrogate and of attacks."""
         if self.surrogate not in (None, IDENTITY):
             name_code(str(self.surrogate), SURROGATE)
+        for said in self.also or ():
+            name_code(said, ALSO)
 
     def check_export(self) -> None:
         """Raise UsageError for a folder that images cannot be written to."""
@@ -214,7 +228,7 @@ def command(
     from rushkit.report.terminal.tables import attack_table
     from rushkit.robustness.attack import attack
     from rushkit.robustness.failures import failed_error
-    from rushkit.robustness.jobs import check_keeping, plan_jobs
+    from rushkit.robustness.jobs import check_keeping, plan_jobs, with_own_attacks
     from rushkit.robustness.resume import resume_attack
     from rushkit.robustness.surrogates import check_surrogates
     from rushkit.run.source import resolve_from
@@ -241,6 +255,7 @@ def command(
         known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
         check_keeping(jobs, asked.save, other is not None, asked.export is not None)
+        with_own_attacks(jobs)
         check_surrogates(jobs, checkpoint)
         packing.check_jobs(jobs)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())

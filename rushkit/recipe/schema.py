@@ -203,6 +203,9 @@ class Attack(Component):
         description="`FILE.py:NAME` of a differentiable stand-in for the model or for what stands before it, or "
         "`identity`: gradients are its own, values the model's",
     )
+    also: list[Annotated[str, Field(min_length=1)]] = Field(
+        default=[], description="`FILE.py:NAME` of attacks of one's own, which take part in strict"
+    )
     limit: Limit = 0
     skip: Skip = 1
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import groupby
 
-from rushkit.results.attacks import AttackRound, AttackRow, Change
+from rushkit.results.attacks import AttackRow
+from rushkit.results.rounds import AttackRound, Change
 from rushkit.results.words import points
 from rushkit.rounding import number_words
 

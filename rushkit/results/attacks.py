@@ -17,7 +17,6 @@ from rushkit.results.base import (
     Choice,
     Climb,
     Count,
-    Fall,
     Number,
     Precision,
     Record,
@@ -28,6 +27,7 @@ from rushkit.results.base import (
 )
 from rushkit.results.distances import SmallestRow
 from rushkit.results.notes import Note
+from rushkit.results.rounds import AttackRound, Change
 from rushkit.results.unions import UnionRow, unfailing, union_shares
 from rushkit.results.words import accuracy_words
 
@@ -93,56 +93,6 @@ class RuleFigures(Record):
         return self
 
 
-class AttackRound(Record):
-    """One climb of a cascade.
-
-    Attributes:
-        method: The step rule: ``"falling"``, ``"auto"`` (Auto-PGD) or ``"sparse"`` (APGD-L1).
-        loss: The loss that is climbed.
-        steps: Number of steps of each climb.
-        draws: Draws of noise in each gradient.
-        most_draws: The most draws in a gradient, for images whose gradient is noisy.
-        start: Where the climb starts: ``"random"`` in the ball, or at the ``"best"`` version so far.
-        doubling: Number of the round that the climb belongs to, counted from 1.
-        momentum: Decay of the accumulated gradient; 0: no momentum.
-        step_size: Length of the first step, as a multiple of eps.
-        offered: The steps after which the iterate is offered to selection.
-        options: Settings that this method has besides.
-    """
-
-    method: str
-    loss: str
-    steps: Number
-    draws: Number
-    most_draws: Number
-    start: str
-    doubling: Number
-    momentum: Share
-    step_size: Size
-    offered: list[Number]
-    options: dict[str, JsonValue] = Field(default_factory=dict)
-
-
-class Change(Record):
-    """How far an accuracy would still fall if the search had twice the passes, by how far the last doubling brought it.
-
-    Attributes:
-        estimate: The change of the accuracy in the last doubling, 0 or below.
-        low: Lower end of its 95% interval.
-        high: Upper end of the interval.
-    """
-
-    estimate: Fall
-    low: Fall
-    high: Fall
-
-    @model_validator(mode="after")
-    def _lies_within(self) -> Self:
-        if not self.low - SLACK <= self.estimate <= self.high + SLACK:
-            raise ValueError("the change lies outside its interval")
-        return self
-
-
 class VoteOutcomes(Record):
     """The votes on every image of an attack: those of another model, or of another number of draws.
 
@@ -173,8 +123,8 @@ class AttackOutcomes(Record):
         chosen: (N,) number of the candidate whose image was kept; -1 for the clean image.
         indices: (N,) the images' indices in the data set's split, before any limit.
         first_broken: Rule -> (N,) number of the climb, counted from 1, that was the first to break the image under it;
-            0 if the clean image is wrong, -1 if no climb broke it, -2 if a version from a smaller ball did. Empty for
-            an attack without rounds.
+            0 if the clean image is wrong, -1 if no climb broke it, -2 if a version from a smaller ball did. The user's
+            own attacks count on from the last climb. Empty for an attack without rounds.
         last_fall: Rule -> (N,) by how much the last doubling of the search made a right vote of m draws less probable,
             as read from the draws of the selection panel; 0 if it found no worse version. Empty for an attack with
             fewer than two doublings.
@@ -307,7 +257,9 @@ class AttackRow(Record):
         deviations: Settings that differ from the protocol's own; of a published attack, all that its recipe writes.
         votes: T, the number of votes of fresh noise on each image.
         gradient_samples: Draws in each gradient.
-        candidates: The attacks that ran; each image keeps the version that fools the model most.
+        candidates: The attacks that ran; each image keeps the version that fools the model most. The last of them are
+            the smaller ball, if there was one, and the user's own.
+        own: Labels of the candidates that are the user's own attacks.
         rounds: The climbs of a cascade, in order, with every number that defines them; empty for other attacks.
         selection: The sizes of the panels on which a cascade compares two versions of an image, in order; empty for
             other attacks.
@@ -346,6 +298,7 @@ class AttackRow(Record):
     votes: Number
     gradient_samples: Number
     candidates: list[Candidate]
+    own: list[str] = Field(default_factory=list)
     rounds: list[AttackRound] = Field(default_factory=list)
     selection: list[Number] = Field(default_factory=list)
     thresholds: dict[str, Size] = Field(default_factory=dict)
@@ -392,7 +345,7 @@ class AttackRow(Record):
         if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
             raise ValueError("an attack that is weaker than strict is called strict")
         rounds = [number for numbers in self.outcomes.first_broken.values() for number in numbers]
-        if max(rounds, default=-1) > len(self.rounds):
+        if max(rounds, default=-1) > len(self.rounds) + len(self.own):
             raise ValueError("an image was broken in a round that the row does not have")
         if self.outcomes.last_fall and max((part.doubling for part in self.rounds), default=0) < 2:
             raise ValueError("a last doubling is recorded, and the row has no two of them")

@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 
 from rushkit.recipe.schema import Rule
-from rushkit.results.attacks import AttackOutcomes, Change
+from rushkit.results.attacks import AttackOutcomes
 from rushkit.results.intervals import mean_interval
+from rushkit.results.rounds import Change
 
 
 def convergence_of(outcomes: AttackOutcomes) -> dict[Rule, Change]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from pydantic import Field
@@ -51,6 +51,12 @@ NoteCode = Literal[
     "surrogate-behaves",
     # The slope of the stand-in is zero at most pixels of clean images.
     "surrogate-flat",
+    # What an attack of the user's own returned lay outside the ball or the box, and was projected.
+    "own-attack-outside",
+    # It was NaN or infinite at some images, which keep another version.
+    "own-attack-not-finite",
+    # It raised an error, or returned something that is no attack's answer; the others went on.
+    "own-attack-ended",
     # A pre-training has collapsed: its loss stands at that of equal projections, or its features have rank one.
     "collapsed",
     # A training ended before its last epoch, because validation images showed no gain for as long as was asked.
@@ -58,6 +64,12 @@ NoteCode = Literal[
     # Any other note, for example from a plugin's attack.
     "other",
 ]
+# What notes say of the images that they name, where their code tells that.
+_OF_IMAGES: Mapping[str, str] = {
+    "gradient-not-finite": "the gradient was NaN or infinite",
+    "gradient-zero": "the gradient was zero at every step",
+    "logits-not-finite": "the logits were NaN or infinite at every query",
+}
 # The most images that a note lists in its text.
 _NAMED = 20
 Status = Literal["pass", "warn", "fail", "skipped"]
@@ -71,35 +83,46 @@ class Note(Record):
         text: The sentence that users read.
         figures: The numbers in the sentence, by name.
         images: Indices in the data set's split of the images that it names; empty if it names none.
+        about: What it says of them, where the code alone does not tell; notes that say the same are one.
     """
 
     code: NoteCode
     text: str
     figures: dict[str, float] = Field(default_factory=dict)
     images: list[Count] = Field(default_factory=list)
+    about: str = ""
 
 
-def image_note(code: NoteCode, images: Iterable[int]) -> Note:
-    """Return a note that names the images whose gradients or logits were of no use, by their indices in the split."""
+def image_note(
+    code: NoteCode, images: Iterable[int], about: str = "", figures: Mapping[str, float] | None = None
+) -> Note:
+    """Return a note that says something of images, which it names by their indices in the split.
+
+    Args:
+        code: The kind of note.
+        images: The indices.
+        about: What it says of them; "" where the code tells that.
+        figures: How far that goes at most, by name.
+    """
     indices = sorted(set(images))
     named = ", ".join(map(str, indices[:_NAMED])) + (f" and {len(indices) - _NAMED} more" if indices[_NAMED:] else "")
-    words = {
-        "gradient-not-finite": "the gradient was NaN or infinite",
-        "gradient-zero": "the gradient was zero at every step",
-        "logits-not-finite": "the logits were NaN or infinite at every query",
-    }[code]
-    return Note(code=code, text=f"{words} at {len(indices)} of the images: {named}", images=indices)
+    words = about or _OF_IMAGES[code]
+    most = "".join(f"; by at most {figure:.3g} {name}" for name, figure in (figures or {}).items())
+    text = f"{words} at {len(indices)} of the images: {named}{most}"
+    return Note(code=code, text=text, images=indices, about=about, figures=dict(figures or {}))
 
 
 def merged(notes: Iterable[Note]) -> list[Note]:
-    """Return the notes without repetitions, and those of one code that name images as one note that names them all."""
-    kept: dict[str, Note] = {}
+    """Return the notes without repetitions, and those that say the same of images as one note that names them all."""
+    kept: dict[object, Note] = {}
     for note in notes:
-        before = kept.get(note.code)
-        if note.images and before is not None:
-            kept[note.code] = image_note(note.code, [*before.images, *note.images])
-        else:
-            kept.setdefault(note.code if note.images else note.text, note)
+        key = (note.code, note.about) if note.images else note.text
+        before = kept.get(key)
+        if before is None or not note.images:
+            kept.setdefault(key, note)
+            continue
+        figures = {name: max(figure, before.figures.get(name, figure)) for name, figure in note.figures.items()}
+        kept[key] = image_note(note.code, [*before.images, *note.images], note.about, figures)
     return list(kept.values())
 
 

@@ -32,7 +32,7 @@ from rushkit.robustness.block import CLEAN, Block, attack_block
 from rushkit.robustness.deviations import settings_line
 from rushkit.robustness.export_images import export_images
 from rushkit.robustness.failures import Failures, is_of_attack
-from rushkit.robustness.jobs import Job, check_keeping, plan_jobs
+from rushkit.robustness.jobs import Job, check_keeping, plan_jobs, with_own_attacks
 from rushkit.robustness.log_checks import check_attack, check_version
 from rushkit.robustness.meter import Meter, announcement, expected_passes, passes_a_second
 from rushkit.robustness.pace import Pace
@@ -105,7 +105,7 @@ def attack(
         answers = answer_kind(classifier.network)
         jobs = plan_jobs(recipe, classifier.classes, protocols, classifier.image_size, classifier.random, answers)
         check_keeping(jobs, save, transfer is not None, export is not None)
-        surrogates = surrogates_of(jobs, classifier)
+        jobs, surrogates = with_own_attacks(jobs), surrogates_of(jobs, classifier)
         # All ranks must load the splits in the same order.
         subjects = {
             images: Subject.of(recipe, classifier, machine, split=images.split, limit=images.limit, skip=images.skip)
@@ -203,8 +203,8 @@ def run_job(job: Job, recipe: Recipe, subject: Subject, run: Run, saved: SavedIm
     """
     section, plan = job.section, job.plan
     fingerprint = _fingerprint(job, recipe, subject).to_table()
-    candidates = len(plan.candidates) + (plan.smaller is not None)
-    check = partial(check_attack, labels=subject.labels.tolist(), candidates=candidates, rounds=len(plan.rounds))
+    candidates, rounds = plan.first_own + len(plan.also), len(plan.rounds) + len(plan.also)
+    check = partial(check_attack, labels=subject.labels.tolist(), candidates=candidates, rounds=rounds)
     versions = cache(SavedImages(run, job.smaller).images) if job.smaller else None
     expected = expected_passes(plan, section, job.m)
     if run.writes:
@@ -294,6 +294,7 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
     target = None
     if plan.smaller is not None:
         candidates.append(Candidate(label=SMALLER, options={"eps": plan.smaller}))
+    candidates += [Candidate(label=own.code, options={"sha256": own.sha256}) for own in plan.also]
     if plan.target is not None:
         target = TargetClass(index=plan.target, name=subject.classifier.classes[plan.target])
     return AttackRow(
@@ -312,6 +313,7 @@ def _row(job: Job, recipe: Recipe, subject: Subject, blocks: list[AttackBlock], 
         votes=plan.votes,
         gradient_samples=plan.gradient_samples,
         candidates=candidates,
+        own=[own.code for own in plan.also],
         rounds=list(plan.rounds),
         selection=list(plan.selection),
         thresholds=dict(plan.thresholds),
@@ -362,6 +364,7 @@ def _votes_of(target: Target, job: Job) -> tuple[int, int]:
 def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
     """Return everything that the outcomes of a job depend on; resuming requires that none of it has changed."""
     plan = [[candidate.name, plain_json(candidate.options, job.name)] for candidate in job.plan.candidates]
+    plan += [[own.code, {"sha256": own.sha256}] for own in job.plan.also]
     return AttackSubject(
         model=subject.classifier.checkpoint.hash,
         data=subject.split.name,
@@ -391,7 +394,7 @@ def _fingerprint(job: Job, recipe: Recipe, subject: Subject) -> AttackSubject:
 def _announce(job: Job, subject: Subject, speaker: Speaker, more: Sequence[Note] = ()) -> list[Note]:
     """Print what a job is about to do, and return the notes that are known before it begins, ``more`` among them."""
     section, plan, split = job.section, job.plan, subject.split
-    labels = ", ".join(candidate.label for candidate in plan.candidates)
+    labels = ", ".join([*(candidate.label for candidate in plan.candidates), *(own.code for own in plan.also)])
     protocol: str = plan.label
     if plan.rounds:
         protocol = f"{plan.label} (version {VERSIONS[plan.label]}, effort {plan.effort})"

@@ -24,6 +24,7 @@ from rushkit.files import JSON
 from rushkit.recipe.schema import Attack, Rule
 from rushkit.results.logs import AttackBlock, FurtherVotes
 from rushkit.results.notes import Note, image_note, merged
+from rushkit.robustness.own_attacks import OwnAttack
 from rushkit.robustness.pace import Pace
 from rushkit.robustness.protocols import OnePanel, Plan, further_samples
 from rushkit.run.partial import Partial
@@ -230,7 +231,7 @@ class _Work:
             attacker = candidate.create(self._section)
             if isinstance(attacker, Cascade):
                 self._cascade(attacker)
-                return
+                break
             if strict and not begun:
                 self._begin()
             begun = True
@@ -249,6 +250,33 @@ class _Work:
             self._suite = None
             self._store()
             self._stand()
+        for number, own in enumerate(self._plan.also):
+            if len(self._plan.candidates) + number >= self.costs.done:
+                self._own(number, own)
+
+    def _own(self, number: int, own: OwnAttack) -> None:
+        """Let an attack of the user's own try what is left, and credit it with what it is the first to break."""
+        rows = self.search.open()
+        if not len(rows):
+            return
+        before, g, block = self._attacked.image_forwards, self._attacked, self._block
+        keys = block.keys[rows.to(block.keys.device)]
+        found = own.versions(g, self._section, block.x[rows], self._y[rows], keys, self._seed)
+        # A stop that the attack made another error of is a stop.
+        self._pace.pause()
+        self.costs.image_forwards += g.image_forwards - before
+        held = {rule: best.broken.clone() for rule, best in self.search.best.items()}
+        newly_broken = (
+            self._offer(self._plan.first_own + number, rows[found.rows], found.x_adv) if len(found.rows) else 0
+        )
+        for rule, numbers in self.first_broken.items():
+            for row in (self.search.best[rule].broken & ~held[rule]).nonzero().squeeze(1).tolist():
+                numbers[row] = len(self._plan.rounds) + 1 + number
+        self.costs.credit(own.code, newly_broken)
+        self.costs.notes = merged([*self.costs.notes, *found.notes])
+        self.costs.done = len(self._plan.candidates) + number + 1
+        self._store()
+        self._stand()
 
     @property
     def _scored_images(self) -> int:

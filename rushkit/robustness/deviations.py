@@ -19,8 +19,9 @@ from rushkit.results.attacks import Deviation, Protocol, ProtocolName
 WEAKER: Literal["weaker"] = "weaker"
 # The label of an attack that a method was published with.
 PUBLISHED: Literal["published"] = "published"
-# The name of the deviation of a row whose gradients are those of a stand-in.
-SURROGATE = "surrogate"
+# The names of what a row has that no protocol has by itself: a stand-in's gradients, and attacks of the user's own.
+SURROGATE, ALSO = "surrogate", "also"
+_ADAPTED = {SURROGATE: "gradients of", ALSO: "with"}
 # The head of what a row has that is not its protocol's.
 OTHER_SETTINGS = "not the protocol's own settings"
 
@@ -55,8 +56,8 @@ def label_of(protocol: ProtocolName, deviations: Sequence[Deviation]) -> Protoco
 def deviation_words(label: str, deviations: Sequence[Deviation]) -> str:
     """Return ``"steps 1 (strict: 40), targeted true (strict: false)"``, or an empty text without deviations.
 
-    A surrogate, which no protocol has by itself, is ``"gradients of defence.py:smooth"``. Those of a published attack
-    are ``"steps 20, best last"``, since its protocol has no settings of its own.
+    What no protocol has by itself is ``"gradients of defence.py:smooth, with mine.py:attack"``. Those of a published
+    attack are ``"steps 20, best last"``, since its protocol has no settings of its own.
 
     Args:
         label: The label of the row.
@@ -66,8 +67,8 @@ def deviation_words(label: str, deviations: Sequence[Deviation]) -> str:
         return ", ".join(f"{deviation.name} {_words(deviation.value)}" for deviation in deviations)
     protocol = "strict" if label == WEAKER else label
     return ", ".join(
-        f"gradients of {_words(deviation.value)}"
-        if deviation.name == SURROGATE
+        f"{_ADAPTED[deviation.name]} {_words(deviation.value)}"
+        if deviation.name in _ADAPTED
         else f"{deviation.name} {_words(deviation.value)} ({protocol}: {_words(deviation.own)})"
         for deviation in deviations
     )

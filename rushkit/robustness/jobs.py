@@ -12,9 +12,12 @@ from rushkit.attacks.targeted import target_class
 from rushkit.errors import RushkitError, UsageError, shorten
 from rushkit.models.answers import Answer
 from rushkit.noises import is_deterministic
+from rushkit.recipe.model_section import short
 from rushkit.recipe.schema import Attack, Recipe
-from rushkit.results.attacks import FailedAttack, ProtocolName
-from rushkit.robustness.deviations import PUBLISHED
+from rushkit.results.attacks import Deviation, FailedAttack, ProtocolName
+from rushkit.results.notes import Note
+from rushkit.robustness.deviations import ALSO, PUBLISHED, SURROGATE
+from rushkit.robustness.own_attacks import own_attack
 from rushkit.robustness.protocols import Plan, plan_attack
 from rushkit.setup.components import build_noise
 
@@ -104,6 +107,9 @@ def plan_jobs(
                 "choose --protocol strict or both, or leave --effort out",
             )
             continue
+        if section.also and (problem := _no_place_for_own(section, under)):
+            problems[where] = problem
+            continue
         if section.smallest:
             under = [protocol for protocol in under if protocol == "strict"]
             if problem := _unsearchable(section, under):
@@ -115,6 +121,7 @@ def plan_jobs(
                     plan = plan_attack(
                         section, protocol, m, len(classes), recipe.system.seed, deterministic, image_size
                     )
+                    plan = _adapted(plan, section)
                     # A surrogate has gradients where the model has none.
                     given: Answer = "logits" if section.surrogate and answers == "probabilities" else answers
                     for candidate in plan.candidates:
@@ -135,6 +142,49 @@ def plan_jobs(
             f"{len(sentences)} of {len(asked)} attacks cannot run: {'; '.join(sentences)}", "; ".join(hints)
         )
     return _by_ball(jobs)
+
+
+def _adapted(plan: Plan, section: Attack) -> Plan:
+    """Return a plan that says what of it fits the defence: no protocol has that by itself, and none is weaker by it."""
+    if section.surrogate:
+        name = short(section.surrogate)
+        text = f"gradients are those of the surrogate {shorten(name)}; values and decisions are the model's"
+        other = Deviation(name=SURROGATE, value=name, own=None, weaker=False)
+        notes = *plan.notes, Note(code="surrogate", text=text)
+        plan = replace(plan, notes=notes, deviations=(*plan.deviations, other))
+    if section.also and plan.protocol == "strict":
+        other = Deviation(name=ALSO, value=[short(code) for code in section.also], own=None, weaker=False)
+        plan = replace(plan, deviations=(*plan.deviations, other))
+    return plan
+
+
+def with_own_attacks(jobs: Sequence[Job]) -> list[Job]:
+    """Return the jobs with the attacks of the user's own that their sections name, each made once; see ``own_attack``.
+
+    Raises:
+        UsageError: two of them have one name.
+    """
+    strict = [job.section.also if job.plan.protocol == "strict" else [] for job in jobs]
+    made = {said: own_attack(said) for said in dict.fromkeys(said for named in strict for said in named)}
+    for named in strict:
+        names = [made[said].code for said in named]
+        if twice := next((name for name in names if names.count(name) > 1), None):
+            raise UsageError(f"two attacks are called {shorten(twice)}", "rename one of the files, or name it once")
+    return [
+        replace(job, plan=replace(job.plan, also=tuple(made[said] for said in named)))
+        for job, named in zip(jobs, strict, strict=True)
+    ]
+
+
+def _no_place_for_own(section: Attack, under: Sequence[ProtocolName]) -> UsageError | None:
+    """Return why attacks of the user's own cannot take part; None if they can."""
+    if "strict" not in under and PUBLISHED not in under:
+        return UsageError(
+            "attacks of one's own take part in strict, which does not run here", "choose --protocol strict or both"
+        )
+    if section.target:
+        return UsageError("attacks of one's own are told of no target", "leave --target or --also out")
+    return None
 
 
 def _unsearchable(section: Attack, under: Sequence[ProtocolName]) -> UsageError | None:

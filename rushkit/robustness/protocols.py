@@ -24,15 +24,16 @@ from rushkit.attacks.losses import classes_needed
 from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
-from rushkit.errors import UsageError, shorten
+from rushkit.errors import UsageError
 from rushkit.models.answers import Answer, answer_kind
-from rushkit.recipe.model_section import short
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
 from rushkit.registry import with_numbers
-from rushkit.results.attacks import AttackRound, Deviation, Protocol, ProtocolName
+from rushkit.results.attacks import Deviation, Protocol, ProtocolName
 from rushkit.results.notes import Note
-from rushkit.robustness.deviations import PUBLISHED, SURROGATE, as_written, deviations_from, label_of
+from rushkit.results.rounds import AttackRound
+from rushkit.robustness.deviations import PUBLISHED, as_written, deviations_from, label_of
+from rushkit.robustness.own_attacks import OwnAttack
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
@@ -97,6 +98,7 @@ class Plan:
         likely_passes: The same where images leave as usual.
         target: Index of the class that the images are to be taken for; None: any but their own.
         smaller: Radius of the smaller ball whose versions are tried first, pixel units; None: there is none.
+        also: Attacks of the user's own, for what the candidates leave; ``with_own_attacks`` fills them in.
     """
 
     protocol: ProtocolName
@@ -115,10 +117,16 @@ class Plan:
     likely_passes: int | None = None
     target: int | None = None
     smaller: float | None = None
+    also: tuple[OwnAttack, ...] = ()
 
     def towards(self, target: int | None) -> Plan:
         """Return the plan with the images to be taken for a class; None: for any but their own."""
         return replace(self, target=target)
+
+    @property
+    def first_own(self) -> int:
+        """The number of the first attack of the user's own: they follow the candidates and the smaller ball."""
+        return len(self.candidates) + (self.smaller is not None)
 
     @property
     def label(self) -> Protocol:
@@ -149,10 +157,10 @@ def plan_attack(
     Raises:
         UsageError: the attack, its norm or an option does not exist or fit, or there are too few classes.
     """
-    if protocol == PUBLISHED and (section.target or section.eight_bit or section.surrogate):
+    if protocol == PUBLISHED and (section.target or section.eight_bit or section.surrogate or section.also):
         raise UsageError(
             "a published attack runs as it is written: without a target, on any pixels, by the model's own slopes",
-            "leave target, eight_bit and surrogate out of [[published]]",
+            "leave target, eight_bit, surrogate and also out of [[published]]",
         )
     # Towards a target the classes are two: the target, and any other.
     plan = _planned(section, protocol, samples, 2 if section.target else classes, seed, deterministic, image_size)
@@ -160,14 +168,7 @@ def plan_attack(
         # Versions between the grey levels are left out, so it is another adversary than strict's.
         own = Deviation(name="eight_bit", value=True, own=False, weaker=protocol == "strict")
         plan = replace(plan, deviations=(*plan.deviations, own))
-    return with_surrogate(plan, short(section.surrogate)) if section.surrogate else plan
-
-
-def with_surrogate(plan: Plan, name: str) -> Plan:
-    """Return a plan whose gradients are those of a stand-in, which no protocol has by itself and none forbids."""
-    text = f"gradients are those of the surrogate {shorten(name)}; values and decisions are the model's"
-    other = Deviation(name=SURROGATE, value=name, own=None, weaker=False)
-    return replace(plan, notes=(*plan.notes, Note(code="surrogate", text=text)), deviations=(*plan.deviations, other))
+    return plan
 
 
 def _planned(

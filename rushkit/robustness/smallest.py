@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from rushkit.distributed import ranks
@@ -56,7 +57,7 @@ def smallest_distances(job: Job, recipe: Recipe, subject: Subject, run: Run, abo
 
     def plan_at(here: Attack) -> Plan:
         known = len(subject.classifier.classes), seed, job.plan.deterministic
-        plan = plan_attack(here, "strict", job.m, *known)
+        plan = replace(plan_attack(here, "strict", job.m, *known), also=job.plan.also)
         return plan.towards(job.plan.target)
 
     def make(start: int) -> Made:

@@ -43,6 +43,7 @@ _ATTACK_LATER: Mapping[str, JsonValue] = {
     "eight_bit": False,
     "smallest": False,
     "surrogate": "",
+    "also": [],
 }
 _LATER: Mapping[str, Mapping[str, JsonValue]] = {
     "evaluate": {"skip": 1},

@@ -14,7 +14,8 @@ from rushkit.report.protocols import attack_pairs, attacks_of, protocol_words, u
 from rushkit.report.search import change_words, convergence_note, definition_note, has_converged, passes_an_image
 from rushkit.report.tables.attacks import attacks_table
 from rushkit.report.terminal.headline import headline
-from rushkit.results.attacks import AttackRound, Change, variant_words
+from rushkit.results.attacks import variant_words
+from rushkit.results.rounds import AttackRound, Change
 
 CLIMB = AttackRound(
     method="falling",
