@@ -38,6 +38,12 @@ class AttackRound(Record):
     offered: list[Number]
     options: dict[str, JsonValue] = Field(default_factory=dict)
 
+    @property
+    def words(self) -> str:
+        """The name that it is credited under: ``"margin to rival 1 100x1"``."""
+        rival = f" to rival {self.options['rival']}" if "rival" in self.options else ""
+        return f"{self.loss}{rival} {self.steps}x{self.draws}"
+
 
 class Change(Record):
     """How far an accuracy would still fall if the search had twice the passes, by how far the last doubling brought it.

@@ -33,6 +33,10 @@ def seven(real):
     return nn.Sequential(nn.Flatten(), nn.Linear(192, 7))
 
 
+def across(model, x, y, eps, norm, seed):
+    return x + 2 * eps
+
+
 def coarse(x):
     return (x * 3).round() / 3
 """
@@ -93,6 +97,17 @@ def test_a_published_attack_takes_none(fails):
     assert "--surrogate would change them" in fails(2, *words, *SURROGATE).err
 
 
+def test_an_attack_of_ones_own_is_named_in_the_row_with_what_it_adds(cli, folder):
+    said = cli(*ATTACK, *SURROGATE, "--also", "net.py:across")
+    assert said.code == 0, said.err
+    assert "gradients of net.py:smooth, with net.py:across" in said.out
+    assert "which image fell to what first" in said.out
+    (row,) = json.loads((only_run(folder) / "results.json").read_text())["attacks"]
+    assert row["own"] == ["net.py:across"]
+    assert row["candidates"][-1]["label"] == "net.py:across"
+    assert "net.py:across" in row["contributions"] or not row["outcomes"]["right"]["majority"].count(1)
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -102,9 +117,14 @@ def test_a_published_attack_takes_none(fails):
         (("--surrogate", "net.py"), "does not say which name in it is meant"),
         (("--surrogate", "identity"), "nothing is before this one"),
         (("--surrogate", "broken.py:smooth"), "broken.py cannot be imported: SyntaxError"),
+        (("--also", "broken.py:smooth"), "broken.py cannot be imported: SyntaxError"),
+        (("--also", "net.py:lost"), "there is no lost in net.py"),
+        (("--also", "net.py:coarse"), "cannot be called as an attack"),
+        (("--also", "net.py:across", "--target", "3"), "told of no target"),
+        (("--also", "net.py:across", "--also", "net.py:across"), "two attacks are called net.py:across"),
     ],
 )
-def test_what_is_no_surrogate_leaves_one_message_and_no_run(words, says, fails, folder):
+def test_what_is_none_leaves_one_message_and_no_run(words, says, fails, folder):
     (folder / "broken.py").write_text("def smooth(:\n")
     said = fails(3 if "broken" in says else 2, *ATTACK, *words)
     assert says in said.err

@@ -31,7 +31,9 @@ def files(tmp_path, monkeypatch) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "number", range(len(BLOCKS)), ids=["a plain CNN", "a random defence", "a surrogate", "a wrapped model"]
+    "number",
+    range(len(BLOCKS)),
+    ids=["a plain CNN", "a random defence", "a surrogate", "an attack of one's own", "a wrapped model"],
 )
 def test_the_commands_of_an_example_run_one_after_the_other(number, cli):
     for command in commands(BLOCKS[number]):

@@ -17,6 +17,7 @@ from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words, targeted_of
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1, threats
+from rushkit.report.tables.fallen import fallen_table
 from rushkit.report.terminal.render import render_table
 from rushkit.report.threats import union_gaps, unions_of_run
 from rushkit.results.attacks import Attacks
@@ -85,6 +86,8 @@ def attack_table(results: Attacks) -> RenderableType:
     rows = [*rows, *towards]
     if rows:
         parts.append(render_table(attacks.contributions_table(rows), left=True))
+    if fell := fallen_table(rows):
+        parts.append(render_table(fell, left=True))
     if asked_for := attacks.queries_table(rows):
         parts.append(render_table(asked_for, left=True))
     moved = attacks.transfer_table([("", rows)])
