@@ -13,9 +13,10 @@ from rushkit.errors import shorten, showable
 from rushkit.files import JSON
 from rushkit.recipe.schema import Norm
 from rushkit.recipe.toml import MAX_CHARACTERS
-from rushkit.results.attacks import AttackRound, AttackRow, Candidate, Deviation, Protocol, variant_words
+from rushkit.results.attacks import AttackRow, Candidate, Deviation, Protocol, variant_words
 from rushkit.results.base import Count, Number, Precision, Record, Size
 from rushkit.results.records import first_problem
+from rushkit.results.rounds import AttackRound
 from rushkit.results.run_file import GivenFacts
 
 SCHEMA: Literal[1] = 1
