@@ -228,9 +228,9 @@ def command(
     from rushkit.report.terminal.tables import attack_table
     from rushkit.robustness.attack import attack
     from rushkit.robustness.failures import failed_error
-    from rushkit.robustness.jobs import check_keeping, plan_jobs, with_own_attacks
+    from rushkit.robustness.jobs import check_keeping, plan_jobs
     from rushkit.robustness.resume import resume_attack
-    from rushkit.robustness.surrogates import check_surrogates
+    from rushkit.robustness.surrogates import check_named_code
     from rushkit.run.source import resolve_from
     from rushkit.setup.model import classes_of, image_size_of, is_random
     from rushkit.setup.resume import Stopped, reopen
@@ -255,8 +255,7 @@ def command(
         known = classes_of(checkpoint), asked.protocols, image_size_of(checkpoint), is_random(checkpoint)
         jobs = plan_jobs(recipe, *known, "logits" if recipe.model is None else recipe.model.answers)
         check_keeping(jobs, asked.save, other is not None, asked.export is not None)
-        with_own_attacks(jobs)
-        check_surrogates(jobs, checkpoint)
+        check_named_code(jobs, checkpoint)
         packing.check_jobs(jobs)
         run = start_run(NAME, recipe, speaker, checkpoint, asked.facts())
     with run:

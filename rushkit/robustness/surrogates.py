@@ -18,7 +18,7 @@ from rushkit.noises import noisy_images
 from rushkit.recipe.schema import Attack
 from rushkit.results.adaptive import SurrogateUsed
 from rushkit.results.notes import Note
-from rushkit.robustness.jobs import Job
+from rushkit.robustness.jobs import Job, with_own_attacks
 from rushkit.rounding import percent
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.setup.model import Classifier, load_classifier
@@ -79,8 +79,14 @@ def surrogates_of(jobs: Sequence[Job], classifier: Classifier) -> dict[str, Surr
     return {name: make_surrogate_of(classifier, name) for name in said}
 
 
-def check_surrogates(jobs: Sequence[Job], checkpoint: Checkpoint) -> None:
-    """Make the stand-ins that jobs name and try them on a CPU, before there is a run; see ``make_surrogate_of``."""
+def check_named_code(jobs: Sequence[Job], checkpoint: Checkpoint) -> None:
+    """Make the own attacks that jobs name, and the stand-ins, tried on a CPU, before there is a run.
+
+    Raises:
+        UsageError: as ``with_own_attacks`` and ``make_surrogate_of``.
+        PluginError: the code raises an error.
+    """
+    with_own_attacks(jobs)
     if any(job.section.surrogate for job in jobs):
         surrogates_of(jobs, load_classifier(checkpoint, Machine(torch.device("cpu"), "float32")))
 
