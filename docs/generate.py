@@ -59,6 +59,10 @@ from rushkit.rounding import floor_radius, percent
 from rushkit.statistics import betting_lower, clopper_pearson_lower, randomized_lower
 
 HERE = Path(__file__).resolve().parent
+_COMMANDS_ARE_FOR = (
+    "For whoever looks up an option. This page has the help text of every command, as `rushkit COMMAND --help` prints "
+    "it; the [tutorial](tutorial.md) shows the commands in use."
+)
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
 
 
@@ -69,6 +73,7 @@ def commands() -> str:
         typer = [sys.executable, "-m", "typer", "rushkit.cli.app", "utils", "docs", "--name", "rushkit"]
         subprocess.run([*typer, "--title", "Commands", "--output", str(page)], check=True, capture_output=True)
         text = html.unescape(page.read_text(encoding="utf-8"))
+    text = text.replace("# Commands\n", f"# Commands\n\n{_COMMANDS_ARE_FOR}\n", 1)
     # Lines that the terminal keeps apart, and Markdown would join.
     return NOTE + re.sub(r"(?m)^\n(.*:\n)((?:  rushkit .*\n)+)", r"\1\n```console\n\2```\n", text)
 
@@ -79,12 +84,14 @@ def recipe_keys() -> str:
     lines = [
         "# Recipe keys",
         "",
-        "Defaults are what a recipe has that says nothing; a key without one is required.",
+        "For whoever writes or changes a recipe. After this page you know every key, its default, its allowed values",
+        "and its meaning; [recipes.md](recipes.md) explains how recipes work. A recipe that does not set a key has the",
+        "default; a key without one is required.",
         "",
     ]
     lines += [
-        "Beside the tables stand `schema = 1`, the version of this format, and `name`, what its runs are called by.",
-        "What is said of a wrong key or value, and what to do: [troubleshooting.md](troubleshooting.md#recipes).",
+        "Two keys stand outside of the tables: `schema = 1`, the version of this format, and `name`, that of its runs.",
+        "Error messages on keys and values: [troubleshooting.md](troubleshooting.md#recipes).",
         "",
     ]
     for name, field in Recipe.model_fields.items():

@@ -59,7 +59,7 @@ class Options:
         typer.Option(
             "--type",
             metavar="NAME",
-            help="An attack's name; else those of the recipe.",
+            help="An attack's name; default: those of the recipe.",
             autocompletion=complete_attacks,
         ),
     ] = None
@@ -108,7 +108,7 @@ class Options:
         typer.Option(
             ALSO,
             metavar="FILE.py:NAME",
-            help="An attack of your own, NAME(model, x, y, eps, norm, seed), takes part in strict; may be given again.",
+            help="An attack of your own, NAME(model, x, y, eps, norm, seed), takes part in strict; may be repeated.",
         ),
     ] = None
     samples: Samples = None
@@ -120,7 +120,7 @@ class Options:
     eot: Annotated[
         int | None,
         typer.Option(
-            "--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; else as the protocol says."
+            "--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; default: those of the protocol."
         ),
     ] = None
     save: Annotated[bool, typer.Option("--save", help="Keep the adversarial images in the run folder.")] = False

@@ -38,26 +38,26 @@ class Options:
 
     limit: Annotated[
         int | None,
-        typer.Option(
-            "--limit", metavar="N", min=0, max=MOST, help="Images to look at; 0 for all, 64 where it is not given."
-        ),
+        typer.Option("--limit", metavar="N", min=0, max=MOST, help="Images to look at; 0: all. Default: 64."),
     ] = None
     samples: Annotated[
         int | None,
-        typer.Option("--samples", metavar="M", min=1, max=MOST, help="Draws of noise a vote; else the recipe's most."),
+        typer.Option(
+            "--samples", metavar="M", min=1, max=MOST, help="Draws of noise a vote; default: the recipe's largest."
+        ),
     ] = None
-    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; else that of the recipe.")] = None
-    norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1; else that of the recipe.")] = None
+    eps: Annotated[str | None, typer.Option("--eps", help="Radius in pixel units; default: that of the recipe.")] = None
+    norm: Annotated[str | None, typer.Option("--norm", help="linf, l2 or l1; default: that of the recipe.")] = None
     skip: Skip = None
     split: Split = None
     steps: Annotated[
-        int | None, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Gradient steps; 20 else.")
+        int | None, typer.Option("--steps", metavar="N", min=1, max=MOST, help="Gradient steps; default: 20.")
     ] = None
     eot: Annotated[
-        int | None, typer.Option("--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; 10 else.")
+        int | None, typer.Option("--eot", metavar="M", min=1, max=MOST, help="Draws of noise a gradient; default: 10.")
     ] = None
     queries: Annotated[
-        int | None, typer.Option("--queries", metavar="N", min=1, max=MOST, help="Queries of Square; 200 else.")
+        int | None, typer.Option("--queries", metavar="N", min=1, max=MOST, help="Queries of Square; default: 200.")
     ] = None
     claim: Annotated[
         float | None,

@@ -24,7 +24,9 @@ def command(
     seconds: Annotated[float, typer.Option("--seconds", min=1, max=MOST, help="About how long to measure.")] = 20.0,
     batch: Annotated[
         int | None,
-        typer.Option("--batch", min=2, max=MOST, help="Images in a training step; else as many as the time allows."),
+        typer.Option(
+            "--batch", min=2, max=MOST, help="Images in a training step; default: as many as the time allows."
+        ),
     ] = None,
     changes: Changes = None,
     computing: Computing,

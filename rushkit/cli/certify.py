@@ -36,7 +36,9 @@ class Options:
     radius: Annotated[
         list[str] | None,
         typer.Option(
-            "--radius", metavar="R", help="Test this radius and stop early; may be given again. Else every radius."
+            "--radius",
+            metavar="R",
+            help="Test this radius and stop early; may be repeated. Default: find the largest radius of each image.",
         ),
     ] = None
     from_counts: Annotated[

@@ -37,7 +37,7 @@ class Options:
         typer.Option(
             "--from",
             metavar="RUN|timm/NAME",
-            help=f"{NAMES_A_RUN}, or a checkpoint; else the newest run of pretrain. "
+            help=f"{NAMES_A_RUN}, or a checkpoint; default: the newest run of pretrain. "
             "timm/NAME: pretrained weights of timm.",
             autocompletion=complete_runs,
         ),
@@ -47,12 +47,12 @@ class Options:
         typer.Option(
             "--to",
             metavar="TARGET",
-            help="The recipe or data set whose images are clustered; else that of the run.",
+            help="The recipe or data set whose images are clustered; default: that of the run.",
             autocompletion=complete_targets,
         ),
     ] = None
     split: Annotated[
-        str | None, typer.Option("--split", metavar="NAME", help="The split; else the one that is pre-trained on.")
+        str | None, typer.Option("--split", metavar="NAME", help="The split; default: the one that is pre-trained on.")
     ] = None
     starts: Annotated[
         int,

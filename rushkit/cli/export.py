@@ -47,11 +47,12 @@ def command(
         typer.Option(
             "--format",
             case_sensitive=False,
-            help="onnx, or timm: weights that timm or torchvision load; else as FILE ends.",
+            help="onnx, or timm: weights that timm or torchvision load; default: by the ending of FILE.",
         ),
     ] = None,
     part: Annotated[
-        PartChoice | None, typer.Option("--part", case_sensitive=False, help="Else the classifier, where there is one.")
+        PartChoice | None,
+        typer.Option("--part", case_sensitive=False, help="What to write; default: the classifier, if there is one."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE.")] = False,
     changes: Changes = None,

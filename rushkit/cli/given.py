@@ -44,12 +44,12 @@ class Measured:
         typer.Option(
             FRONT,
             metavar="FILE.py:NAME",
-            help="A defence before the model: a callable from images to images. May be given again.",
+            help="A defence before the model: a callable from images to images. May be repeated.",
         ),
     ] = None
     model_arguments: Annotated[
         list[str] | None,
-        typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of that callable; may be given again."),
+        typer.Option("--model-arg", metavar="KEY=VALUE", help="An argument of that callable; may be repeated."),
     ] = None
     weights: Annotated[
         str | None,
@@ -62,16 +62,18 @@ class Measured:
     classes: Annotated[
         str | None,
         typer.Option(
-            "--classes", metavar="NAME,...|N", help="The classes in the order of the outputs; else the data's."
+            "--classes", metavar="NAME,...|N", help="The classes in the order of the outputs; default: the data's."
         ),
     ] = None
     mean: Annotated[
-        str | None, typer.Option("--mean", metavar="R,G,B", help="Where the module does not normalise: subtract this.")
+        str | None, typer.Option("--mean", metavar="R,G,B", help="Normalisation before the module: subtract this.")
     ] = None
-    std: Annotated[str | None, typer.Option("--std", metavar="R,G,B", help="And divide by this.")] = None
+    std: Annotated[
+        str | None, typer.Option("--std", metavar="R,G,B", help="Normalisation before the module: then divide by this.")
+    ] = None
     input_size: Annotated[
         int | None,
-        typer.Option("--input-size", metavar="N", min=1, help="Resize the images to N x N; else the data's."),
+        typer.Option("--input-size", metavar="N", min=1, help="Resize the images to N x N; default: the data's size."),
     ] = None
     output_name: Annotated[
         str | None,

@@ -36,7 +36,7 @@ class Options:
         str,
         typer.Option(
             "--backbone",
-            help="What the weights are of: resnet18, timm/NAME, torchvision/NAME, ...",
+            help="The network of the weights: resnet18, timm/NAME, torchvision/NAME, ...",
             autocompletion=complete_backbones,
         ),
     ] = "resnet18"
@@ -46,7 +46,7 @@ class Options:
             "--data", help="The data set whose classes the model tells apart.", autocompletion=complete_datasets
         ),
     ] = "cifar10"
-    name: Annotated[str | None, typer.Option("--name", help="What --from will call it; else the file's name.")] = None
+    name: Annotated[str | None, typer.Option("--name", help="The name for --from; default: the file's name.")] = None
     mean: Annotated[
         str | None,
         typer.Option("--mean", metavar="R,G,B", help="What the model wants subtracted from pixels in [0,1]."),
@@ -59,13 +59,13 @@ class Options:
         typer.Option(
             "--rename",
             metavar="OLD=NEW",
-            help="What is called otherwise here: a name or its beginning; *.OLD=*.NEW anywhere. Again and again.",
+            help="Change a name or its beginning; *.OLD=*.NEW anywhere. May be repeated.",
         ),
     ] = None
     ignore: Annotated[
         list[str] | None,
         typer.Option(
-            "--ignore", metavar="PATTERN", help="Tensors to leave out, such as 'projector*'. Again and again."
+            "--ignore", metavar="PATTERN", help="Tensors to leave out, such as 'projector*'. May be repeated."
         ),
     ] = None
     keys: Annotated[
@@ -80,16 +80,23 @@ class Options:
         typer.Option(
             "--branch",
             case_sensitive=False,
-            help="Whose BatchNorm set to take from a file with several; else the adversarial one.",
+            help="Which set of BatchNorm layers to take from a file with several; default: adversarial.",
         ),
     ] = None
     pretrained: Annotated[
-        bool, typer.Option("--pretrained", help="No file: the weights that timm or torchvision offer for download.")
+        bool,
+        typer.Option(
+            "--pretrained", help="Download the weights that timm or torchvision offer, instead of reading a file."
+        ),
     ] = False
     check: Annotated[
         int,
         typer.Option(
-            "--check", metavar="N", min=0, max=MOST, help="Classify N clean images to see whether all is right."
+            "--check",
+            metavar="N",
+            min=0,
+            max=MOST,
+            help="Classify N clean images, to see whether normalisation and classes are right.",
         ),
     ] = 500
 

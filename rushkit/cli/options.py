@@ -39,7 +39,7 @@ Changes = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Change a key of the recipe; may be given again and again.",
+        help="Change a key of the recipe; may be repeated.",
         autocompletion=complete_changes,
     ),
 ]
@@ -51,7 +51,7 @@ From = Annotated[
     typer.Option(
         "--from",
         metavar="RUN",
-        help=f"{NAMES_A_RUN}, or a checkpoint; else the newest run that fits.",
+        help=f"{NAMES_A_RUN}, or a checkpoint; default: the newest run that fits.",
         autocompletion=complete_runs,
     ),
 ]
@@ -65,7 +65,7 @@ Split = Annotated[
         "--split",
         metavar="NAME",
         autocompletion=complete_splits,
-        help="Which images of the data set: test, train, ...; else the recipe's.",
+        help="Which images of the data set: test, train, ...; default: the recipe's.",
     ),
 ]
 Skip = Annotated[
@@ -96,12 +96,12 @@ NormOfBall = Annotated[
         "--norm",
         rich_help_panel=CERTIFICATE,
         case_sensitive=False,
-        help="The norm of the ball; else the recipe's, or the noise's own: l1 under uniform, Laplace and split noise, "
-        "l2 under Gaussian noise.",
+        help="The norm of the ball; default: the recipe's, or the noise's own: l1 under uniform, Laplace and split "
+        "noise, l2 under Gaussian noise.",
     ),
 ]
 Alpha = Annotated[
-    float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; else 0.001.")
+    float | None, typer.Option("--alpha", help="Probability that an image's certificate is false; default: 0.001.")
 ]
 
 
@@ -110,8 +110,8 @@ class Output:
     """How a command speaks: sentences through a speaker, and its result as a table or as JSON."""
 
     json: Json = False
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Say warnings and results only.")] = False
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say details too.")] = False
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print warnings and results only.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print details too.")] = False
 
     def speaker(self) -> Speaker:
         """Return the speaker of stages and runs."""
@@ -185,7 +185,7 @@ class Computing:
     """What all draws follow from, and what computes."""
 
     seed: Annotated[
-        int | None, typer.Option("--seed", metavar="N", min=0, help="Every draw follows from it; else the recipe's.")
+        int | None, typer.Option("--seed", metavar="N", min=0, help="The seed of every draw; default: the recipe's.")
     ] = None
     device: Annotated[
         str | None,
@@ -193,7 +193,7 @@ class Computing:
             "--device",
             metavar="NAME",
             autocompletion=complete_devices,
-            help="auto, cpu, cuda, cuda:1 or mps; else the recipe's.",
+            help="auto, cpu, cuda, cuda:1 or mps; default: the recipe's.",
         ),
     ] = None
 

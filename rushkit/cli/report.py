@@ -28,7 +28,7 @@ def command(
         ),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", metavar="DIR", help="Where to write; else the folder of the first run.")
+        Path | None, typer.Option("--out", metavar="DIR", help="Folder to write into; default: that of the first run.")
     ] = None,
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Show some images; needs the checkpoint and the data.")

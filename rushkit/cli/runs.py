@@ -45,7 +45,7 @@ def list_runs(
     sort: Annotated[
         str, typer.Option("--sort", metavar="COLUMN", help="date, size, verb, recipe, noise, seed or status.")
     ] = "date",
-    reverse: Annotated[bool, typer.Option("--reverse", help="The other way round.")] = False,
+    reverse: Annotated[bool, typer.Option("--reverse", help="In reverse order.")] = False,
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
@@ -141,7 +141,7 @@ def best(
 def export(
     runs: RunNames,
     to: Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where figures, metrics and outcomes go.")],
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace existing files.")] = False,
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
@@ -166,12 +166,12 @@ def export(
 def remove_runs(
     runs: RunNames,
     children: Annotated[bool, typer.Option("--with-children", help="Also all that depends on them.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Though runs that stay depend on them.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Delete them even if runs that stay depend on them.")] = False,
     yes: Yes = False,
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """Delete runs: it asks first, and refuses runs that work and those that others depend on."""
+    """Delete runs: it asks first, and refuses runs in progress and those that others depend on."""
     from rushkit.rounding import size_words
     from rushkit.run.named import run_named
     from rushkit.run.remove import plan_removal, remove
@@ -197,7 +197,7 @@ def remove_runs(
 @app.command("clean", epilog="Example: rushkit runs clean --yes")
 def clean(
     resumable: Annotated[bool, typer.Option("--resumable", help="Also those that --resume could go on with.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Delete them; else they are listed.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete them; default: list them.")] = False,
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:

@@ -36,7 +36,7 @@ class SelfTesting:
         typer.Option(
             "--case",
             metavar="NAME",
-            help="A case of the self-test, all where none is given; may be given again and again.",
+            help="A case of the self-test; may be repeated. Default: all.",
         ),
     ] = None
 

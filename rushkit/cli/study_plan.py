@@ -17,7 +17,7 @@ def command(
     study: Annotated[str, typer.Argument(help="A study's name, or the path of a TOML file.")],
     runs_dir: RunsDir = "runs",
     no_bench: Annotated[
-        bool, typer.Option("--no-bench", help="Count passes alone, and do not measure how long one takes here.")
+        bool, typer.Option("--no-bench", help="Count passes only, and do not measure how long one takes here.")
     ] = False,
     json: Json = False,
 ) -> None:

@@ -28,10 +28,10 @@ def command(
     study: Annotated[str, typer.Argument(help="A study's name, or the path of a TOML file.")],
     out: Annotated[
         Path | None,
-        typer.Option("--out", metavar="DIR", help="Where to write; else studies/NAME in the folder of runs."),
+        typer.Option("--out", metavar="DIR", help="Folder to write into; default: studies/NAME in the folder of runs."),
     ] = None,
     formats: Annotated[
-        list[Format] | None, typer.Option("--format", help="A file to write; may be given again. All of them else.")
+        list[Format] | None, typer.Option("--format", help="A format to write; may be repeated. Default: all.")
     ] = None,
     runs_dir: RunsDir = "runs",
     json: Json = False,

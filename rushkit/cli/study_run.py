@@ -40,22 +40,26 @@ class Options:
     ] = "local"
     engine_options: Annotated[
         str | None,
-        typer.Option("--engine-options", metavar="FILE", help="A TOML file with tables engine.NAME, over the study's."),
+        typer.Option(
+            "--engine-options",
+            metavar="FILE",
+            help="A TOML file with tables engine.NAME; they have precedence over the study's.",
+        ),
     ] = None
     jobs: Annotated[
         int | None,
         typer.Option(
-            "--jobs", metavar="N", min=1, max=MOST, help="Jobs at a time; else one for each GPU, or for each core."
+            "--jobs", metavar="N", min=1, max=MOST, help="Jobs at a time; default: one for each GPU, or for each core."
         ),
     ] = None
     only: Annotated[
         list[str] | None,
-        typer.Option("--only", metavar="ROW", help="This row and what it needs; may be given again."),
+        typer.Option("--only", metavar="ROW", help="This row and what it needs; may be repeated."),
     ] = None
     model: Annotated[
         list[str] | None,
         typer.Option(
-            FLAG, metavar="FILE.py:NAME", help="Run this code, which rows of the study name; may be given again."
+            FLAG, metavar="FILE.py:NAME", help="Run this code, which rows of the study name; may be repeated."
         ),
     ] = None
     fronts: Annotated[

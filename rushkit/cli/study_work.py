@@ -22,7 +22,7 @@ EXAMPLE = "Example: rushkit study work --job ID --runs runs"
 def command(
     runs: Annotated[str, typer.Option("--runs", metavar="DIR", help="The folder of runs.", callback=expand_text)],
     job: Annotated[
-        str | None, typer.Option("--job", metavar="ID", help="The job; else each that standard input names.")
+        str | None, typer.Option("--job", metavar="ID", help="The job; default: each that standard input names.")
     ] = None,
     leash: Annotated[bool, typer.Option("--leash", help="End at once when the standard input closes.")] = False,
 ) -> None:

@@ -89,7 +89,9 @@ class Data(Component):
     REGISTRY: ClassVar[Registry] = registries.datasets
 
     name: str = Field(description="a data set of `rushkit data list`")
-    limit: int = Field(default=0, ge=0, description="images a split, drawn once and for all; 0: all")
+    limit: int = Field(
+        default=0, ge=0, description="number of images of each split, the same ones for every seed; 0: all"
+    )
     validation: int = Field(
         default=0, ge=0, description="images held out of the training split as the split `validation`; 0: none"
     )
@@ -106,7 +108,7 @@ class Backbone(Component):
         description="`resnet18`, others of docs/backbones.md, `timm/NAME`, `torchvision/NAME` or a plugin's",
     )
     mean: list[float] = Field(
-        default=[], description="one number a channel, pixel units; none: pixels go in as they are"
+        default=[], description="one number a channel, pixel units; none: the encoder gets the pixels as they are"
     )
     std: list[Annotated[float, Field(gt=0)]] = Field(default=[], description="one number a channel, pixel units")
 
@@ -164,7 +166,9 @@ class Evaluate(Section):
     skip: Skip = 1
     samples: Draws = Field(default=[1, 64])
     rules: list[Rule] = Field(
-        default=["majority", "mean"], min_length=1, description="by the vote of the draws, or by their mean probability"
+        default=["majority", "mean"],
+        min_length=1,
+        description="`majority`: the class of most draws; `mean`: that of the highest mean probability",
     )
 
 
@@ -174,13 +178,13 @@ def _as_text(value: object) -> object:
 
 
 class Attack(Component):
-    """One attack; its own options stand beside these keys."""
+    """One attack. The options of the attack itself are further keys."""
 
     NAMED_BY: ClassVar[str] = "type"
     REGISTRY: ClassVar[Registry] = registries.attacks
 
     type: str = Field(default="pgd", description="an attack of `rushkit plugins`")
-    norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
+    norm: Norm = Field(default="linf", description="norm of the ball that the attack stays in")
     eps: Number = Field(default=8 / 255, ge=0, description='radius of the ball, pixel units; "8/255" may be written')
     split: SplitName = "test"
     samples: GradientDraws = Field(default=[1, 64])
@@ -194,7 +198,7 @@ class Attack(Component):
     target: Annotated[str, BeforeValidator(_as_text)] = Field(
         default="", description="a class, by name or index, that every image of another class is to be taken for"
     )
-    eight_bit: bool = Field(default=False, description="versions have 8-bit pixels: whole multiples of 1/255")
+    eight_bit: bool = Field(default=False, description="offer only images of 8-bit pixels: whole multiples of 1/255")
     smallest: bool = Field(
         default=False, description="search the smallest distance up to eps at which strict breaks each image"
     )
@@ -230,8 +234,8 @@ class Certify(Section):
 
     norm: Norm | Literal["auto"] = Field(
         default="auto",
-        description="of the certified ball; auto: the noise's own, in which its theorem is tight (l1 under uniform, "
-        "Laplace and split noise, l2 under Gaussian noise)",
+        description="norm of the certified ball; auto: the noise's own, in which its theorem is tight (l1 under "
+        "uniform, Laplace and split noise, l2 under Gaussian noise)",
     )
     samples: int = Field(
         default=100_000, ge=1, le=1_000_000_000, description="draws that bound the probability of the class"
@@ -239,7 +243,8 @@ class Certify(Section):
     selection: int = Field(default=100, ge=1, le=MAX_DRAWS, description="draws that choose the class")
     alpha: float = Field(default=0.001, gt=0, lt=1, description="probability that an image's certificate is false")
     bound: Literal["auto", "clopper-pearson", "randomized", "betting", "empirical-bernstein", "hoeffding"] = Field(
-        default="auto", description="on the probability; auto: clopper-pearson for votes, empirical-bernstein for means"
+        default="auto",
+        description="bound on the probability; auto: clopper-pearson for votes, empirical-bernstein for means",
     )
     two_class: bool = Field(default=False, description="bound the runner-up as well")
     rule: Rule = Field(
@@ -283,12 +288,12 @@ class System(Section):
     the 64 images that it attacks together, and so on ``limit``.
     """
 
-    seed: int = Field(default=0, ge=0, description="every draw follows from it")
+    seed: int = Field(default=0, ge=0, description="the seed of every draw")
     device: str = Field(default="auto", description="`auto`, `cpu`, `cuda`, `cuda:1` or `mps`")
     precision: Literal["auto", "float32", "bf16"] = Field(
         default="auto",
-        description="of the network's arithmetic; auto: on GPUs bf16 where they have units for it; on a CPU bf16 for "
-        "training where it has such units and a short trial shows them faster, and float32 for all figures",
+        description="precision of the network's arithmetic; auto: on GPUs bf16 where they have units for it; on a CPU "
+        "bf16 for training where it has such units and a short trial shows them faster, and float32 for all figures",
     )
     compile: Literal["auto", "on", "off"] = Field(
         default="auto", description="torch.compile of the network in training; auto: on CUDA devices where it works"
@@ -301,11 +306,12 @@ class System(Section):
     chunk: int = Field(
         default=0, ge=0, description="images in one pass of evaluation and attack; 0: what the device has memory for"
     )
-    data_dir: FolderName = Field(default="data", min_length=1, description="the folder that data sets lie in")
-    runs_dir: FolderName = Field(default="runs", min_length=1, description="the folder that runs are made in")
+    data_dir: FolderName = Field(default="data", min_length=1, description="the folder of the data sets")
+    runs_dir: FolderName = Field(default="runs", min_length=1, description="the folder of the runs")
     trackers: list[str] = Field(
         default=[],
-        description="training also shows its metrics to these: `tensorboard`, `wandb` or a plugin's; docs/trackers.md",
+        description="training also sends its metrics to these trackers: `tensorboard`, `wandb` or a plugin's; "
+        "docs/trackers.md",
     )
 
 
@@ -313,7 +319,7 @@ class Recipe(Section):
     """A whole recipe, as ``recipe.load.load_recipe`` returns it."""
 
     schema_version: Literal[1] = Field(default=1, alias="schema", description="version of this format")
-    name: str = Field(default="recipe", description="what runs are called by; the file's name where it says none")
+    name: str = Field(default="recipe", description="the name of its runs; default: the file's name")
     data: Data
     backbone: Backbone = Backbone()
     projector: Projector = Projector()

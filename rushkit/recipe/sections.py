@@ -88,7 +88,7 @@ MIN_ALPHA = 1e-290
 SplitName = Annotated[
     str, Field(description="part of the data set: `train`, `test`, `validation` or another of its own")
 ]
-Limit = Annotated[int, Field(ge=0, description="images to look at, drawn once and for all; 0: all")]
+Limit = Annotated[int, Field(ge=0, description="number of images, the same ones for every seed; 0: all")]
 Skip = Annotated[int, Field(ge=1, description="look at every n-th image, before the limit; 1: every image")]
 Draws = Annotated[
     list[Annotated[int, Field(ge=1, le=MAX_DRAWS)]],

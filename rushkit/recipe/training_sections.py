@@ -37,14 +37,14 @@ class Optimizer(Section):
 
     name: Literal["sgd", "adamw", "lars"] = Field(default="sgd", description="the update rule")
     lr: LearningRate
-    momentum: float = Field(default=0.9, ge=0, lt=1, description="of sgd and lars; adamw has its own")
+    momentum: float = Field(default=0.9, ge=0, lt=1, description="momentum of sgd and lars; adamw has its own")
     weight_decay: WeightDecay = 0.0
     decay: Literal["all", "weights", "not-norm"] = Field(
         default="all",
         description="what `weight_decay` acts on: everything; tensors of two dimensions or more; or everything but "
         "normalisation layers",
     )
-    nesterov: bool = Field(default=False, description="Nesterov's momentum, of sgd alone")
+    nesterov: bool = Field(default=False, description="Nesterov's momentum, for sgd only")
 
     eta: float = Field(
         default=0.001,
@@ -91,7 +91,7 @@ class Schedule(Section):
         description="from `lr` down to `min_lr`; always `lr`; `lr` times `factor` from each of the `milestones` on; or "
         "from 0 up to `lr` in the middle of the run, and down to 0",
     )
-    min_lr: float = Field(default=0.001, ge=0, description="where the cosine ends")
+    min_lr: float = Field(default=0.001, ge=0, description="learning rate at the end of the cosine")
     warmup_epochs: int = Field(default=0, ge=0, description="epochs of linear rise to `lr` before it; 0: none")
     warmup_from: float = Field(
         default=0.0, ge=0, description="the rate of the first step, or epoch, of that rise; 0: a step or epoch after 0"
@@ -100,7 +100,9 @@ class Schedule(Section):
         default=[0.5, 0.75], description='of `steps`: shares of the run; "2/3" may be written'
     )
     factor: float = Field(default=0.1, gt=0, lt=1, description="of `steps`: of the rate, at each milestone")
-    per: Literal["step", "epoch"] = Field(default="step", description="whether it moves at each step or each epoch")
+    per: Literal["step", "epoch"] = Field(
+        default="step", description="whether the rate changes at each step or each epoch"
+    )
 
     @model_validator(mode="after")
     def _rises_once(self) -> Self:
@@ -137,7 +139,7 @@ class ViewSettings(Section):
 class Knn(Section):
     """Nearest-neighbour accuracy during pre-training, on clean images; labels are used for nothing else."""
 
-    every: int = Field(default=10, ge=0, description="epochs between looks; 0: no look")
+    every: int = Field(default=10, ge=0, description="epochs between measurements; 0: none")
     k: int = Field(default=200, ge=1, description="neighbours that vote")
     temperature: float = Field(
         default=0.1, ge=1e-4, description="T of a neighbour's weight exp(cosine / T); at 1e-4 the nearest one decides"
@@ -152,7 +154,7 @@ class Training(Component):
     NAMED_BY: ClassVar[str] = "objective"
     REGISTRY: ClassVar[Registry] = registries.objectives
 
-    objective: str = Field(description="what is trained for")
+    objective: str = Field(description="the objective of the training")
     split: SplitName = "train"
     labels: str = Field(
         default="",
@@ -164,11 +166,11 @@ class Training(Component):
         description="the columns of that table, by their numbers of clusters; none: all; fine-tuning takes one column",
     )
     epochs: Epochs
-    batch_size: int = Field(default=512, ge=2, description="images a step, of all ranks together")
+    batch_size: int = Field(default=512, ge=2, description="images in a step, over all ranks")
     optimizer: Optimizer
     schedule: Schedule = Schedule()
     save_every: Interval = Field(default=1, description="epochs between checkpoints; or steps, such as `500steps`")
-    keep: int = Field(default=2, ge=2, description="newest checkpoints that stay; the best stays beside them")
+    keep: int = Field(default=2, ge=2, description="newest checkpoints that are kept; the best is kept as well")
 
     @model_validator(mode="after")
     def _columns_of_a_table(self) -> Self:
@@ -206,7 +208,7 @@ class Extra(Section):
     smoothing: float = Field(
         default=0.0, ge=0, lt=1, description="share of their labels that is spread over all classes"
     )
-    limit: int = Field(default=0, ge=0, description="extra images that are used, drawn once and for all; 0: all")
+    limit: int = Field(default=0, ge=0, description="number of extra images, the same ones for every seed; 0: all")
 
 
 class Average(Section):
@@ -220,8 +222,8 @@ class Average(Section):
 class Validation(Section):
     """An attack on the validation images while fine-tuning: PGD from a random start, whose last step counts."""
 
-    steps: int = Field(default=0, ge=0, description="of the attack; 0: none, and only clean images are looked at")
-    norm: Norm = Field(default="linf", description="of the ball that the attack stays in")
+    steps: int = Field(default=0, ge=0, description="steps of the attack; 0: no attack, only clean images")
+    norm: Norm = Field(default="linf", description="norm of the ball that the attack stays in")
     eps: Number = Field(default=8 / 255, gt=0, description='radius of the ball, pixel units; "8/255" may be written')
     step_size: Number = Field(
         default=0.0, ge=0, description="length of a step, pixel units; 0: eps / 4 in l-inf, else 2 eps / steps"
@@ -264,7 +266,9 @@ class Finetune(Training):
     epochs: Epochs = 25
     optimizer: FinetuneOptimizer = FinetuneOptimizer()
     drop_last: bool = Field(
-        default=False, description="whether an epoch leaves out what does not fill a batch; a single image always"
+        default=False,
+        description="whether an epoch leaves out a last batch that is not full; one of a single image is always left "
+        "out",
     )
     freeze: Literal["encoder", "all", "none"] = Field(
         default="encoder",
@@ -280,7 +284,7 @@ class Finetune(Training):
         default="train", description="whether a frozen encoder's batch norm sees the noisy batches or stays as it is"
     )
     augment: Literal["none", "crop-flip"] = Field(
-        default="none", description="what is done to an image before the noise"
+        default="none", description="augmentation of an image before the noise"
     )
     extra: Extra = Extra()
     average: Average = Average()
