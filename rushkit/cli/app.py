@@ -55,7 +55,7 @@ FIRST_HOUR = {
 }
 EPILOG = (
     "Exit codes: 0 done, 1 failed, 2 wrong use, 3 a plugin's fault, 130 interrupted. docs/troubleshooting.md explains "
-    "every message."
+    "error messages."
 )
 
 app = typer.Typer(
