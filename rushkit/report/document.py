@@ -15,10 +15,11 @@ from rushkit.report.protocols import search_words
 from rushkit.report.summary import audited_images
 from rushkit.report.table import Medium, Table
 from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table
-from rushkit.report.tables.attacks import attacks_table, transfer_table
+from rushkit.report.tables.attacks import attacks_table, queries_table, targeted_table, transfer_table
 from rushkit.report.tables.audits import checks_table, ratios_table
 from rushkit.report.tables.certificates import certified_table, together_words
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
+from rushkit.report.tables.distances import distances_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.tables.threats import unions_table
@@ -121,7 +122,10 @@ class ModelPart:
         differences: Its differences from its method's setting.
         accuracy: Accuracy without an attack; None if it was not measured, like the tables below.
         attacks: Its attacks.
+        targeted: Its attacks towards a class.
         unions: What its attacks in balls of different norms leave together.
+        distances: The smallest distances that break images.
+        queries: What attacks that count their queries leave after so many.
         transfer: How other models classify the images of its attacks.
         confusion: Its confusion matrix.
         commands: The commands that started its runs.
@@ -139,7 +143,10 @@ class ModelPart:
     differences: Sequence[str]
     accuracy: Table | None
     attacks: Table | None
+    targeted: Table | None
     unions: Table | None
+    distances: Table | None
+    queries: Table | None
     transfer: Table | None
     certified: tuple[Certified, ...]
     audits: tuple[Audited, ...]
@@ -193,7 +200,10 @@ class Document:
         comparison: Comparison of several models.
         accuracy: Accuracy without an attack of all models, the rules side by side.
         attacks: The attacks of all models.
+        targeted: The attacks towards a class.
         unions: What attacks in balls of different norms leave together.
+        distances: The smallest distances that break images.
+        queries: What attacks that count their queries leave after so many.
         transfer: How other models classify the images of the attacks.
         probes: The probes of all models; models of one encoder share one.
         charts: Charts of all models.
@@ -207,7 +217,10 @@ class Document:
     comparison: Compared | None
     accuracy: Table | None
     attacks: Table | None
+    targeted: Table | None
     unions: Table | None
+    distances: Table | None
+    queries: Table | None
     transfer: Table | None
     probes: tuple[Probed, ...]
     charts: Charts
@@ -216,6 +229,11 @@ class Document:
     def notes(self) -> list[str]:
         """The notes of all models, without repeats."""
         return list(dict.fromkeys(note for model in self.models for note in model.notes))
+
+    @property
+    def attacked(self) -> bool:
+        """Whether any attack was run."""
+        return any((self.attacks, self.targeted, self.distances))
 
     @property
     def several(self) -> bool:
@@ -237,7 +255,10 @@ def build_document(report: Report) -> Document:
         comparison=None if report.comparison is None else _comparison(report.comparison),
         accuracy=accuracy_by_rule(models),
         attacks=attacks_table(named) if any(model.attacks for model in models) else None,
+        targeted=targeted_table([(model.name, model.targeted) for model in models]),
         unions=unions_table([(model.name, model.unions) for model in models]),
+        distances=distances_table([(model.name, model.distances) for model in models]),
+        queries=queries_table([(model.name, [*model.attacks, *model.targeted]) for model in models]),
         transfer=transfer_table(named),
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
@@ -282,7 +303,10 @@ def _model(model: Model) -> ModelPart:
         differences=model.differences,
         accuracy=accuracy_table(model.accuracy) if model.accuracy else None,
         attacks=attacks_table(named) if model.attacks else None,
+        targeted=targeted_table([(model.name, model.targeted)]),
         unions=unions_table([(model.name, model.unions)]),
+        distances=distances_table([(model.name, model.distances)]),
+        queries=queries_table([(model.name, [*model.attacks, *model.targeted])]),
         transfer=transfer_table(named),
         certified=tuple(map(_certified, model.certified)),
         audits=tuple(map(_audited, model.audit)),

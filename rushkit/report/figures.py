@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
+from rushkit.report.distances import MeasuredDistances
 from rushkit.report.jsonable import Figures, plain
 from rushkit.report.threats import MeasuredUnion
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
@@ -367,6 +368,8 @@ class Model(Figures):
         about: A description in words.
         differences: Its differences from its method's setting.
         summary: Its results in sentences.
+        attacks, targeted: Its attacks, and those towards a class.
+        distances: The smallest distances at which attacks broke images.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
         weights: Hash of the weights that were measured; empty where no run says it, or runs say several.
     """
@@ -381,7 +384,9 @@ class Model(Figures):
     differences: list[str]
     accuracy: list[AccuracyRow]
     attacks: list[MeasuredAttack]
+    targeted: list[MeasuredAttack]
     unions: list[MeasuredUnion]
+    distances: list[MeasuredDistances]
     against_eps: list[EpsSeries]
     certified: list[MeasuredCertification]
     audit: list[MeasuredAudit]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
 from rushkit.report.chosen import chosen_to_attack, chosen_to_evaluate
 from rushkit.report.curves import distribution
+from rushkit.report.distances import MeasuredDistances, distances_of_run, latest_distances
 from rushkit.report.families import Family, recipe_of_run
 from rushkit.report.figures import (
     AccuracyRow,
@@ -23,7 +24,14 @@ from rushkit.report.figures import (
     Table1Row,
 )
 from rushkit.report.paper import EPS, NORM, RUSH, STRATEGIES, finetuned, method_of, reported
-from rushkit.report.protocols import attacks_of, protocol_words, search_words, settings_words, unusual_words
+from rushkit.report.protocols import (
+    attacks_of,
+    protocol_words,
+    search_words,
+    settings_words,
+    targeted_of,
+    unusual_words,
+)
 from rushkit.report.threats import MeasuredUnion, latest_unions, unions_of_run
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
@@ -78,17 +86,18 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
     settings, if any is. Rows that are weaker than strict, and published attacks, are kept apart by their settings.
     ``chosen_from`` counts the runs on these images.
     """
-    rows: dict[object, list[MeasuredAttack]] = {}
-    for run, results in family.results(Attacks):
-        recipe = recipe_of_run(run)
-        for attacked in attacks_of(run.path.name, results):
-            row = attacked.record
-            settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
-            variant = row.protocol, row.version, row.effort
-            kind = (row.attack, row.norm, row.eps, *variant, settings, row.samples, row.split)
-            chosen = replace(attacked, chosen=chosen_to_attack(row, recipe))
-            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(chosen)
-    return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
+    return _rows_of(family, attacks_of)
+
+
+def targeted_rows(family: Family) -> list[MeasuredAttack]:
+    """Return every attack towards a class, chosen as ``attack_rows`` chooses: strict takes the one that leads most."""
+    return _rows_of(family, targeted_of)
+
+
+def distance_rows(family: Family) -> list[MeasuredDistances]:
+    """Return the smallest distances that attacks found: one row of each kind, as ``latest_distances`` chooses."""
+    runs = family.results(Attacks)
+    return latest_distances(row for run, results in runs for row in distances_of_run(run.path.name, results))
 
 
 def union_rows(family: Family) -> list[MeasuredUnion]:
@@ -259,6 +268,22 @@ def _share(row: MeasuredAttack) -> AttackedShare:
 
 def _clean_share(row: AccuracyRow) -> MeasuredShare:
     return MeasuredShare(*_share_of(row), row.images, row.run, low_words(row.precision))
+
+
+def _rows_of(family: Family, rows_of_run: Callable[[str, Attacks], list[MeasuredAttack]]) -> list[MeasuredAttack]:
+    """Return one row for each kind of attack, of those that ``rows_of_run`` finds in the runs."""
+    rows: dict[object, list[MeasuredAttack]] = {}
+    for run, results in family.results(Attacks):
+        recipe = recipe_of_run(run)
+        for attacked in rows_of_run(run.path.name, results):
+            row = attacked.record
+            settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
+            target = row.target.name if row.target else ""
+            variant = row.protocol, row.version, row.effort
+            kind = (row.attack, row.norm, row.eps, target, *variant, settings, row.samples, row.split)
+            chosen = replace(attacked, chosen=chosen_to_attack(row, recipe))
+            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(chosen)
+    return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
 
 
 def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:

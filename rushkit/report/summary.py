@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
-from rushkit.recipe.radius import ball_words
+from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAudit, Model, Table1Row
@@ -70,11 +70,15 @@ def attack_notes(model: Model) -> list[str]:
     noted = [note for row in model.table_1 for note in _weak_autoattack(row)]
     noted += [note for pair in attack_pairs(model.attacks) for note in above_paper(pair)]
     rows_of: dict[str, list[str]] = {}
-    for attacked in model.attacks:
+    for attacked in (*model.attacks, *model.targeted):
         row = attacked.record
         about = f"{row.attack} {ball_words(row.norm, row.eps)} {protocol_words(row)} m = {row.samples}"
         for note in filter(None, (*attacked.notes, convergence_note(row), definition_note(row))):
             rows_of.setdefault(note, []).append(about)
+    for found in model.distances:
+        about = f"{found.record.attack} {norm_words(found.record.norm)} distances m = {found.record.samples}"
+        for one in found.record.notes:
+            rows_of.setdefault(one.text, []).append(about)
     return [*dict.fromkeys(noted), *(f"{note} ({'; '.join(rows)})" for note, rows in rows_of.items())]
 
 

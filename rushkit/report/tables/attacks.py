@@ -1,4 +1,4 @@
-"""Tables of attacks: robust accuracy under each protocol, contributions of attacks, and transfer to other models."""
+"""Tables of attacks: robust accuracy under each protocol, contributions, targets, queries and transfer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rushkit.errors import shorten
-from rushkit.recipe.radius import ball_words, eps_words, norm_words
+from rushkit.recipe.radius import ball_words
 from rushkit.report.figures import MeasuredAttack
 from rushkit.report.protocols import (
     Pair,
@@ -21,8 +21,7 @@ from rushkit.report.search import HEAD, change_words, passes_an_image
 from rushkit.report.table import MARKDOWN, PAGE, TERMINAL, TEXT, Cell, Column, Heading, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
 from rushkit.report.words import run_of_checkpoint
-from rushkit.results.attacks import RuleFigures, Transfer
-from rushkit.results.distances import SmallestRow
+from rushkit.results.attacks import AttackRow, RuleFigures, Transfer
 from rushkit.results.words import accuracy_words, images_words, noise_words, plain_noise
 from rushkit.rounding import percent
 
@@ -31,6 +30,9 @@ SETTINGS = "not the protocol's own"
 
 # The numbers of queries after which the accuracy is shown.
 _QUERIES = (10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+
+TARGETED_CAPTION = "images of other classes that are taken for the class of the attack"
+QUERIES_CAPTION = "accuracy in % after so many queries of the model, as the attack saw it"
 
 # The name of a model and its attacks.
 Named = tuple[str, Sequence[MeasuredAttack]]
@@ -45,6 +47,21 @@ class _Attacked(NamedTuple):
     @property
     def shown(self) -> MeasuredAttack:
         return standing(self.pair)
+
+
+class _Row(NamedTuple):
+    """One attack of a model."""
+
+    model: str
+    shown: MeasuredAttack
+
+    @property
+    def record(self) -> AttackRow:
+        return self.shown.record
+
+    @property
+    def majority(self) -> RuleFigures:
+        return self.shown.majority
 
 
 def attacks_table(models: Sequence[Named], caption: str = "") -> Table:
@@ -90,70 +107,65 @@ def contributions_table(rows: Sequence[MeasuredAttack]) -> Table:
     return build_table(rows, columns, "images that each attack was the first to break")
 
 
-def targeted_table(rows: Sequence[MeasuredAttack]) -> Table | None:
-    """Return how many images are taken for the class of a targeted attack; None if there was no such attack."""
-    if not rows:
-        return None
-    columns: list[Column[MeasuredAttack]] = [
-        column("attack", lambda row: row.record.attack, left=True),
-        column("ball", _ball, left=True),
-        column("to class", lambda row: shorten(row.record.target.name) if row.record.target else "", left=True),
-        column("m", lambda row: row.record.samples),
-        column("protocol", lambda row: protocol_words(row.record), left=True),
-        column("images", lambda row: row.record.images),
-        column("taken for it %", lambda row: percent(1 - row.majority.accuracy)),
-        column("[95%]", lambda row: f"[{percent(1 - row.majority.high)}, {percent(1 - row.majority.low)}]"),
-        column("clean %", lambda row: percent(1 - row.majority.clean_accuracy)),
+def targeted_table(models: Sequence[Named]) -> Table | None:
+    """Return how many images are taken for the class of a targeted attack; None if there was no such attack.
+
+    With several models there is a column for their names, as in the tables below.
+    """
+    columns: list[Column[_Row]] = [
+        column("to class", _class_of, left=True, label="to class"),
+        column("protocol", lambda row: protocol_words(row.record), left=True, label="protocol"),
+        column("images", lambda row: row.record.images, label="images"),
+        column("taken for it %", lambda row: percent(1 - row.majority.accuracy), label="taken for it %"),
+        column("[95%]", _taken_interval, label="[95%]"),
+        column("clean %", lambda row: percent(1 - row.majority.clean_accuracy), label="clean %"),
     ]
-    return build_table(rows, columns, "images of other classes that are taken for the class of the attack")
+    return _rows_table(models, columns, TARGETED_CAPTION)
 
 
-def smallest_table(rows: Sequence[SmallestRow]) -> Table | None:
-    """Return the quartiles of the smallest distances that break images; None if no attack searched these."""
-    if not rows:
-        return None
-    columns: list[Column[SmallestRow]] = [
-        column("attack", lambda row: row.attack, left=True),
-        column("distance", lambda row: f"{norm_words(row.norm)} up to {eps_words(row.eps)}", left=True),
-        column("m", lambda row: row.samples),
-        column("protocol", lambda row: row.protocol, left=True),
-        column("images", lambda row: row.images),
-        column("wrong before", lambda row: row.outcomes.distance.count(0.0)),
-        column("never broken", lambda row: row.outcomes.distance.count(None)),
-        *(_quantile_column(place, name) for place, name in enumerate(("a quarter", "median", "three quarters"))),
-    ]
-    caption = "smallest distances at which images were broken [95%]; a stronger attack may find smaller ones"
-    return build_table(rows, columns, caption)
-
-
-def _quantile_column(place: int, name: str) -> Column[SmallestRow]:
-    def words(row: SmallestRow) -> str:
-        quantile, beyond = row.quantiles[place], f"> {row.eps:.4g}"
-        here, low = (beyond if one is None else f"{one:.4g}" for one in (quantile.distance, quantile.low))
-        return f"{here} [{low}, {beyond if quantile.high is None else f'{quantile.high:.4g}'}]"
-
-    return column(name, words)
-
-
-def queries_table(rows: Sequence[MeasuredAttack]) -> Table | None:
+def queries_table(models: Sequence[Named]) -> Table | None:
     """Return what attacks that count their queries leave after so many; None if there was no such attack."""
-    counted = [row for row in rows if row.record.outcomes.queries]
-    if not counted:
-        return None
-    most = max(max(row.record.outcomes.queries) for row in counted)
+    counted = [(name, [row for row in rows if row.record.outcomes.queries]) for name, rows in models]
+    most = max((max(row.record.outcomes.queries) for _, rows in counted for row in rows), default=0)
     looks = [0, *(number for number in _QUERIES if number < most), *([most] if most > 0 else [])]
-    columns: list[Column[MeasuredAttack]] = [
-        column("attack", lambda row: row.record.attack, left=True),
-        column("ball", _ball, left=True),
-        column("m", lambda row: row.record.samples),
-        column("protocol", lambda row: row.record.protocol, left=True),
-        *(_queries_column(number) for number in looks),
+    columns: list[Column[_Row]] = [
+        column("protocol", lambda row: row.record.protocol, left=True, label="protocol"),
+        *([column("to class", _class_of, left=True, label="to class")] if _any_targeted(counted) else []),
+        *map(_queries_column, looks),
     ]
-    return build_table(counted, columns, "accuracy in % after so many queries of the model, as the attack saw it")
+    return _rows_table(counted, columns, QUERIES_CAPTION)
 
 
-def _queries_column(queries: int) -> Column[MeasuredAttack]:
-    return column(f"{queries}", lambda row: percent(row.record.outcomes.unbroken_after(queries)))
+def _rows_table(models: Sequence[Named], columns: Sequence[Column[_Row]], caption: str) -> Table | None:
+    """Return a table with a line for each attack, whose first columns say which it is; None for no attacks."""
+    rows = [_Row(name, attack) for name, attacks in models for attack in attacks]
+    if not rows:
+        return None
+    with_noise = len({noise_words(row.shown.noise) for row in rows}) > 1
+    which: list[Column[_Row]] = [
+        *([column("model", lambda row: row.model, left=True)] if len(models) > 1 else []),
+        column("attack", lambda row: row.record.attack, left=True, label="attack"),
+        column("ball", lambda row: _ball(row.shown), left=True, label="ball"),
+        *([column("noise", lambda row: noise_words(row.shown.noise), left=True, label="noise")] if with_noise else []),
+        column("m", lambda row: row.record.samples, label="m"),
+    ]
+    return build_table(rows, [*which, *columns], caption)
+
+
+def _any_targeted(models: Sequence[Named]) -> bool:
+    return any(row.record.target is not None for _, rows in models for row in rows)
+
+
+def _class_of(row: _Row) -> str:
+    return shorten(row.record.target.name) if row.record.target else ""
+
+
+def _taken_interval(row: _Row) -> str:
+    return f"[{percent(1 - row.majority.high)}, {percent(1 - row.majority.low)}]"
+
+
+def _queries_column(queries: int) -> Column[_Row]:
+    return column(f"{queries}", lambda row: percent(row.record.outcomes.unbroken_after(queries)), label=f"{queries}")
 
 
 class _Transferred(NamedTuple):

@@ -11,12 +11,13 @@ from rich.text import Text
 
 from rushkit.exchange.exported import Exported
 from rushkit.recipe.radius import ball_words
+from rushkit.report.distances import distances_of_run
 from rushkit.report.figures import MeasuredAttack, Report
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import accuracy_of
 from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, protocol_words, search_words, targeted_of
 from rushkit.report.search import convergence_note, definition_note
-from rushkit.report.tables import accuracy, attacks, audits, certificates, selftests, table_1, threats
+from rushkit.report.tables import accuracy, attacks, audits, certificates, distances, selftests, table_1, threats
 from rushkit.report.tables.fallen import fallen_table
 from rushkit.report.terminal.render import render_table
 from rushkit.report.threats import union_gaps, unions_of_run
@@ -79,16 +80,16 @@ def attack_table(results: Attacks) -> RenderableType:
         parts.append(render_table(attacks.attacks_table([("", rows)]), title))
     if together := threats.unions_table([("", unions_of_run("", results))]):
         parts.append(render_table(together, left=True))
-    if targets := attacks.targeted_table(towards):
+    if targets := attacks.targeted_table([("", towards)]):
         parts.append(render_table(targets, left=True))
-    if distances := attacks.smallest_table(results.smallest):
-        parts.append(render_table(distances, left=True))
+    if nearest := distances.distances_table([("", distances_of_run("", results))]):
+        parts.append(render_table(nearest, left=True))
     rows = [*rows, *towards]
     if rows:
         parts.append(render_table(attacks.contributions_table(rows), left=True))
     if fell := fallen_table(rows):
         parts.append(render_table(fell, left=True))
-    if asked_for := attacks.queries_table(rows):
+    if asked_for := attacks.queries_table([("", rows)]):
         parts.append(render_table(asked_for, left=True))
     moved = attacks.transfer_table([("", rows)])
     if moved is not None:

@@ -1,0 +1,60 @@
+"""The smallest distances that break images, as a report has them: each with its run, of several runs one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rushkit.report.jsonable import Figures
+from rushkit.results.attacks import Attacks, variant_words
+from rushkit.results.distances import SmallestRow
+from rushkit.results.words import plain_noise
+
+
+@dataclass(frozen=True)
+class MeasuredDistances(Figures):
+    """The smallest distances at which one attack broke images.
+
+    Attributes:
+        run: Name of its run.
+        data: The data set.
+        noise: The model's noise.
+        record: The row of results.json.
+    """
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    record: SmallestRow
+
+    def plain(self) -> dict[str, object]:
+        """Return the row without the distance of each image, but with how many were wrong before or never broken."""
+        distances = self.record.outcomes.distance
+        return {
+            **{"run": self.run, "data": self.data, "noise": self.noise},
+            **self.record.model_dump(exclude={"outcomes"}),
+            "notes": [note.text for note in self.record.notes],
+            "wrong_before": distances.count(0.0),
+            "never_broken": distances.count(None),
+        }
+
+
+def distances_of_run(run: str, results: Attacks) -> list[MeasuredDistances]:
+    """Return the smallest distances that one run's attacks found."""
+    noise = plain_noise(results.noise)
+    return [MeasuredDistances(run, results.data, noise, row) for row in results.smallest]
+
+
+def latest_distances(rows: Iterable[MeasuredDistances]) -> list[MeasuredDistances]:
+    """Return of the rows of one attack, norm, largest radius, class, protocol and m the newest on the most images.
+
+    Rows come in the order of the runs, oldest first.
+    """
+    latest: dict[object, MeasuredDistances] = {}
+    for row in rows:
+        one = row.record
+        search = one.attack, one.norm, one.eps, one.target, one.eight_bit
+        kind = (row.data, one.split, repr(row.noise), *search, variant_words(one), one.samples)
+        if kind not in latest or one.images >= latest[kind].record.images:
+            latest[kind] = row
+    return list(latest.values())
