@@ -212,7 +212,7 @@ def command(
     ranks: ReplacedRanks,
     output: Output,
 ) -> None:
-    """Robust accuracy of a fine-tuned model: the paper's protocol, and beside it what is left under a strict one."""
+    """Accuracy of a fine-tuned model under attack: by the paper's protocol, and by a strict one."""
     changes = computing.changes(changes)
     resuming.check({**options.flags(), **measured.flags(), "--artifact": packing.artifact})
     measured.check(resuming.resume)

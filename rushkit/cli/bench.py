@@ -32,7 +32,7 @@ def command(
     computing: Computing,
     output: Output,
 ) -> None:
-    """How fast this machine does a recipe's work, beside the same passes bare; and how long the recipe takes."""
+    """How fast this machine does a recipe's work, compared with bare passes; and how long the recipe takes."""
     from rich.console import Group
     from rich.table import Table
 

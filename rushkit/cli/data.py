@@ -90,7 +90,7 @@ def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json:
 def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
     """Check a data set's files, or say what lies at a path. Exit code 1 unless all can be used.
 
-    Of a name: lengths and labels. Of a path: what it is, its classes, counts and sizes, what would be cropped or
+    For a name: lengths and labels. For a path: what it is, its classes, counts and sizes, what would be cropped or
     resized, which files cannot be read, and the line to use.
     """
     from rich.console import Group

@@ -20,7 +20,7 @@ EXAMPLE = "Example: rushkit doctor"
 
 @verb
 def command(*, changes: Changes = None, json: Json = False) -> None:
-    """What there is to work with: device, versions, data, plugins, room on the disk; and what would be slow here."""
+    """What rushkit finds here: device, versions, data, plugins and disk space; and what would be slow."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text

@@ -41,7 +41,7 @@ def command(
     ranks: Ranks,
     output: Output,
 ) -> None:
-    """Standard accuracy of a fine-tuned model under each number of noise draws, by vote and by mean."""
+    """Standard accuracy of a fine-tuned model for each number of noise draws, by vote and by mean."""
     changes = computing.changes(changes)
     flags: list[Override] = [
         ("evaluate.samples", numbers(options.samples, "--samples"), "--samples"),

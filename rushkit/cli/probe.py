@@ -56,9 +56,9 @@ def command(
     ranks: Ranks,
     output: Output,
 ) -> None:
-    """How far an encoder's features move with the image, beside a random and a supervised encoder of its shape.
+    """How far an encoder's features move with the image, compared with a random and a supervised encoder of its shape.
 
-    Of a model of --model the outputs are taken, or the one that --output names, and there is no other beside it.
+    With --model the outputs of the module are measured, or the one that --output names, and no other encoder.
     """
     changes = computing.changes(changes)
     measured.check()

@@ -49,7 +49,7 @@ def list_runs(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """Every run, newest first: when, of which noise and seed, how large, and its figure."""
+    """Every run, newest first, with its date, noise, seed, size and figure."""
     from rushkit.report.listing import listed_runs
     from rushkit.report.terminal.headline import figure_of
     from rushkit.report.terminal.listing import RunsTable
@@ -70,7 +70,7 @@ def show(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """What a run was made with, what came out and was measured of it, what it builds on, and how to go on with it."""
+    """A run: its settings, its figures, what was measured of it, what it builds on, and how to go on with it."""
     from rich.text import Text
 
     from rushkit.report.numbers import numbers_of
@@ -145,7 +145,7 @@ def export(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """Figures, metrics and outcomes of runs as CSV; of a model also those of all that was measured of it."""
+    """Figures, metrics and outcomes of runs as CSV; for a model also those of everything that was measured of it."""
     from rushkit.report.families import gather
     from rushkit.report.spreadsheet import export_runs
     from rushkit.run.named import run_named

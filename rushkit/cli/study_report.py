@@ -36,7 +36,7 @@ def command(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """The table of a study: every row over its seeds, with intervals, published figures and differences beside."""
+    """The table of a study: every row over its seeds, with intervals, published figures and differences."""
     from rich.console import Group
     from rich.text import Text
 

@@ -79,7 +79,7 @@ def command(
     runs_dir: RunsDir = "runs",
     output: Output,
 ) -> None:
-    """Do what of a study is not done yet, in its order; again after an interruption, or from several machines."""
+    """Do the jobs of a study that are not done yet; again after an interruption, or on several machines."""
     from rushkit.study.live import watcher_for
     from rushkit.study.load import load_study
     from rushkit.study.make import make_plan

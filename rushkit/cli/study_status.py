@@ -25,7 +25,7 @@ def command(
     runs_dir: RunsDir = "runs",
     json: Json = False,
 ) -> None:
-    """How many jobs of a study are done, running, failed, ready or waiting; and why those failed that did."""
+    """How many jobs of a study are done, running, failed, ready or waiting; and why jobs failed."""
     from pathlib import Path
 
     from rushkit.study.make import plan_study
