@@ -128,15 +128,16 @@ def _begin(options: Options, changes: list[str], speaker: Speaker) -> tuple[Reci
     from rushkit.training.labels import check_labels
     from rushkit.training.teacher import check_teacher
 
+    named = options.teacher
     if options.extend is not None:
-        recipe, start = _extension(options, changes, speaker)
+        recipe, start, named = _extension(options, changes, speaker)
     else:
         recipe, start = load_recipe(str(options.recipe), changes), None
-    check_teacher(recipe, options.teacher)
+    check_teacher(recipe, named)
     check_labels(recipe)
     if options.init is not None:
         start = _weights(options.init, recipe, speaker)
-    teacher = None if options.teacher is None else _checkpoint(options.teacher, recipe.system.runs_dir, speaker)
+    teacher = None if named is None else _checkpoint(named, recipe.system.runs_dir, speaker)
     return recipe, teacher, start
 
 
@@ -148,18 +149,20 @@ def _checkpoint(named: str, runs_dir: str, speaker: Speaker) -> Checkpoint:
     return resolve_from(named, runs_dir, ("pretrain", "finetune"), prefer="pretrain").load(warn=speaker.warn)
 
 
-def _extension(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Start]:
-    """Return the recipe of a finished training for more epochs, and its last checkpoint."""
+def _extension(options: Options, changes: list[str], speaker: Speaker) -> tuple[Recipe, Start, str | None]:
+    """Return the recipe of a finished training for more epochs, its last checkpoint, and what names its teacher."""
     from rushkit.run.source import resolve_from
     from rushkit.training.starting import Start, check_same_teacher, extended_recipe
 
     source = resolve_from(options.extend, runs_root(changes), NAME)
     checkpoint = source.load(warn=speaker.warn)
     recipe = extended_recipe(checkpoint, changes, source.run.about.precision if source.run else "")
+    named = options.teacher
     if source.run is not None:
-        named = options.teacher and _checkpoint(options.teacher, recipe.system.runs_dir, speaker)
-        check_same_teacher(source.run.about.hashes.get("parent"), named or None)
-    return recipe, Start(checkpoint, goes_on=True)
+        named = named or source.run.about.parent
+        teacher = None if named is None else _checkpoint(named, recipe.system.runs_dir, speaker)
+        check_same_teacher(source.run.about.hashes.get("parent"), teacher)
+    return recipe, Start(checkpoint, goes_on=True), named
 
 
 def _weights(named: str, recipe: Recipe, speaker: Speaker) -> Start:

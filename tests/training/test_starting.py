@@ -61,6 +61,39 @@ def test_a_training_that_goes_on_ends_as_one_that_never_stopped(tiny, objective)
     assert (about["extends"], about["hashes"]["extends"]) == (str(half.path), half.hash)
 
 
+@pytest.mark.parametrize("objective", ["byol", "byorl", "acl"])
+def test_what_an_objective_remembers_goes_on_with_it(tiny, monkeypatch, objective):
+    """BYOL's target is made to follow at one rate: the share of the run that is done would be another."""
+    monkeypatch.setattr("rushkit.objectives.byol.target_share", lambda tau, progress: tau)
+    settings = (*CONSTANT, f"pretrain.objective={objective}")
+    whole = checkpoint_of(pretrained(tiny(*settings, "pretrain.epochs=4")))
+    half = checkpoint_of(pretrained(tiny(*settings, "pretrain.epochs=2")))
+    recipe = extended_recipe(half, ["pretrain.epochs=4", f"system.runs_dir={tiny().system.runs_dir}"])
+    longer = checkpoint_of(begun(recipe, Start(half, goes_on=True)))
+    remembered = [name for name in whole.tensors if name.startswith("training.memory.")]
+    assert remembered
+    assert any(not torch.equal(half.tensors[name], whole.tensors[name]) for name in remembered)
+    assert_same(longer.tensors, whole.tensors)
+
+
+def test_a_student_goes_on_with_its_teacher(tiny):
+    teacher = checkpoint_of(pretrained(tiny()))
+    settings = (*CONSTANT, "pretrain.objective=deacl")
+
+    def taught(recipe, start=None):
+        asked = start.facts() if start else None
+        with start_run("pretrain", recipe, QUIET, parent=str(teacher.path), asked=asked) as run:
+            pretrain(recipe, run, teacher, start)
+        return run
+
+    whole = taught(tiny(*settings, "pretrain.epochs=4"))
+    half = checkpoint_of(taught(tiny(*settings, "pretrain.epochs=2")))
+    recipe = extended_recipe(half, ["pretrain.epochs=4", f"system.runs_dir={tiny().system.runs_dir}"])
+    longer = taught(recipe, Start(half, goes_on=True))
+    assert_same(checkpoint_of(longer).tensors, checkpoint_of(whole).tensors)
+    assert results_of(longer)["teacher"]["source"] == str(teacher.path)
+
+
 def test_the_rates_of_a_longer_schedule_are_those_of_its_later_epochs(tiny):
     half = checkpoint_of(pretrained(tiny("pretrain.epochs=2")))
     recipe = extended_recipe(half, ["pretrain.epochs=4", f"system.runs_dir={tiny().system.runs_dir}"])
