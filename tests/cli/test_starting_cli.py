@@ -66,6 +66,17 @@ def test_a_finished_training_goes_on(cli, fails, trained):
     assert "cannot take --lr" in said.err
 
 
+def test_a_student_goes_on_with_the_teacher_that_it_had(cli, fails, trained):
+    student = ("pretrain", "--recipe", "deacl-digits", *SMALL, "--set", "pretrain.steps=1", "-q")
+    assert cli(*student, "--from", str(trained)).code == 0
+    run = only(Path("runs"), "pretrain")
+    assert cli("pretrain", "--extend", str(run), "--epochs", "2").code == 0
+    longer = only(Path("runs"), "pretrain")
+    assert facts(longer)["hashes"]["parent"] == facts(run)["hashes"]["parent"]
+    said = fails(2, "pretrain", "--extend", str(longer), "--epochs", "3", "--from", str(run))
+    assert "is not the teacher that the training had" in said.err
+
+
 @pytest.mark.parametrize("prefix", ["", "module.", "backbone."])
 def test_from_somebody_elses_file_with_its_hash(cli, folder, prefix):
     state = saved("theirs.pt", prefix)
