@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from pydantic import BaseModel
+
 import rushkit
 
 if TYPE_CHECKING:
@@ -31,9 +33,25 @@ exclude_patterns = [".*", "build", "dist", "runs", "data", "rushkit", "tests", "
 # Anchors of headings, as code hosts make them.
 myst_heading_anchors = 6
 
-# Of pydantic's, in every record.
-autodoc_default_options = {"exclude-members": "model_config"}
 autodoc_member_order = "bysource"
+# A field of pydantic's, which every record has.
+autodoc_default_options = {"exclude-members": "model_config"}
+# Shown by name: written out they fill lines.
+autodoc_type_aliases = {
+    "ArrayLike": "numpy.typing.ArrayLike",
+    "Floats": "numpy.typing.NDArray",
+    "Integers": "numpy.typing.NDArray",
+    "Split": "rushkit.data.memory.Split",
+}
+python_maximum_signature_line_length = 100
+# A name in a signature or a docstring is in the reference. Left out are other packages, whose pages are on other hosts;
+# aliases of types, which have no dot; and classes that a caller knows by their Protocol or by the keys of a recipe.
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:.*", r"(torch|numpy|np|nn|pydantic|pathlib|collections|inspect|PIL)\..*"),
+    ("py:class", r"\w+"),
+    ("py:class", r"rushkit\.(registry\.Factory|locks\.FolderLock|recipe\.schema\..*|data\.\w+\.\w+)"),
+]
 
 html_theme = "furo"
 html_title = f"rushkit {version}"
@@ -61,6 +79,13 @@ def _add_contents(app: Sphinx, page: str, source: list[str]) -> None:
         source[0] += "\n" + _contents(source[0])
 
 
+def _without_signature(_app: Sphinx, _kind: str, _name: str, thing: object, *_rest: object) -> tuple[str, None] | None:
+    """Return no signature for a record: its fields are listed below it."""
+    is_record = isinstance(thing, type) and issubclass(thing, BaseModel)
+    return ("", None) if is_record else None
+
+
 def setup(app: Sphinx) -> None:
     """Sphinx calls this once, before it reads the pages."""
     app.connect("source-read", _add_contents)
+    app.connect("autodoc-process-signature", _without_signature)

@@ -231,7 +231,7 @@ class SmoothedClassifier(nn.Module):
             votes: T, the number of votes.
 
         Returns:
-            A tally with T rows for each image: row i * T + t has the draws of vote t on image i. Confidences are
+            A tally with T rows for each image, where row i * T + t has the draws of vote t on image i. Confidences are
             rounded down to multiples of 1/SCORE, so that their sums are the same in any order.
         """
         x = checked_images(x, self.image_shape)

@@ -56,7 +56,8 @@ def audit(
         claim: The share of all images that is said to stay right under attack; None if nothing is claimed.
 
     Returns:
-        The contents of results.json: ``checks``, with code, status, sentence and figures, and the sweeps behind them.
+        The contents of results.json, with ``checks`` (code, status, sentence and figures of each) and the sweeps behind
+        them.
 
     Raises:
         Interrupted: a signal asked to stop; finished measurements are kept.

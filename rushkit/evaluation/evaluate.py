@@ -31,8 +31,8 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
         run: The run that results.json is written to; None starts a new one.
 
     Returns:
-        The contents of results.json: ``accuracy`` has a row for each m and rule, ``outcomes`` the prediction for each
-        image.
+        The contents of results.json, where ``accuracy`` has a row for each m and rule, ``outcomes`` the prediction for
+        each image.
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source) as run:

@@ -91,7 +91,8 @@ def probe(
         skip: Only every ``skip``-th test image, before ``images`` of them are chosen.
 
     Returns:
-        The contents of results.json: ``rows`` has the mean, interval and quantiles for each encoder and way to find x'.
+        The contents of results.json, where ``rows`` has the mean, interval and quantiles for each encoder and way to
+        find x'.
 
     Raises:
         UsageError: the supervised encoder has another architecture, or was frozen.

@@ -43,13 +43,13 @@ class Split:
     """Uniform splitting noise around 8-bit images, with a deterministic l1 certificate (Levine & Feizi 2021).
 
     The line of grey levels is cut every 2λ, at s + 2λℤ with s between two levels; a pixel becomes the middle of its
-    cell, cut off at 0 and 1. Two pixels v apart are told apart by at most the share |v|/2λ of all shifts s. Every
+    cell, cut off at 0 and 1. Two pixels v apart are told apart by at most the share ``|v|/2λ`` of all shifts s. Every
     pixel's shift is one shared shift plus a fixed offset of its own, so there are only M = 2λ·255 noisy versions of an
     image, and at most ‖v‖₁·255 of them change when the image moves by v. Counting votes over all M (``exhaustive``)
     leaves no chance of error and no alpha (``deterministic_radius``).
 
     A pixel between two levels is dithered: it is taken for either, the nearer the likelier, by one shared random number
-    for all pixels. ⌊x' + U⌋ then lies |x' − x| from a whole level x on average, so that the share of noisy versions
+    for all pixels. ⌊x' + U⌋ then lies ``|x' − x|`` from a whole level x on average, so that the share of noisy versions
     that differ is at most 255·‖v‖₁/M for every real v, and the certificate of an 8-bit image covers all of its ball.
     Rounding would not do: it can take a pixel twice as far as it has moved.
 

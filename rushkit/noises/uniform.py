@@ -18,9 +18,9 @@ from rushkit.noises.additive import ROUNDING, AdditiveNoise, Probabilities
 class Uniform(AdditiveNoise):
     """U(−λ, λ) on every coordinate; ``scale`` is the half-width λ, ``std`` is λ/√3.
 
-    A shift v keeps the share ∏(1 − |vᵢ|/2λ) of the noise box, so a class's probability moves by at most one minus that.
-    Certified radii, tight in every norm: l1 2λ(p − ½) and l-inf 2λ(1 − (3/2 − p)^(1/d)) (Lee et al. 2019; Yang et al.
-    2020); l2 √d times the l-inf radius, because no shift of that l2 norm leaves more of the box behind than the one
+    A shift v keeps the share ``∏(1 − |vᵢ|/2λ)`` of the noise box, so a class's probability moves by at most one minus
+    that. Certified radii, tight in every norm: l1 2λ(p − ½) and l-inf 2λ(1 − (3/2 − p)^(1/d)) (Lee et al. 2019; Yang et
+    al. 2020); l2 √d times the l-inf radius, because no shift of that l2 norm leaves more of the box behind than the one
     along a diagonal (docs/certificates.md). Two classes: the same with p − ½ replaced by (pA − pB)/2. The l1 and the l2
     radius never exceed λ.
     """

@@ -31,7 +31,7 @@ def make_report(
         runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
 
     Returns:
-        What was written as JSON, and the files: HTML, Markdown, JSON.
+        What was written as JSON, and the HTML, Markdown and JSON files.
 
     Raises:
         UsageError: no such run.

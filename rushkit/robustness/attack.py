@@ -89,7 +89,7 @@ def attack(
             attacks must be ``eight_bit``.
 
     Returns:
-        The contents of results.json: ``attacks`` has one row for each attack, protocol and m, with the outcome of
+        The contents of results.json, where ``attacks`` has one row for each attack, protocol and m, with the outcome of
         every image.
 
     Raises:

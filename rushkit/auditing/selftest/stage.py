@@ -73,7 +73,7 @@ def self_test(
         cases: The cases to choose from; None means those of the self-test.
 
     Returns:
-        The contents of results.json: ``cases`` has a row for each case, ``totals`` a line for each group of them.
+        The contents of results.json, where ``cases`` has a row for each case, ``totals`` a line for each group of them.
 
     Raises:
         UsageError: there is no case of a name.
