@@ -24,6 +24,15 @@ NOT_RUN = {
 
 
 @dataclass(frozen=True)
+class Block:
+    """A block of code on a page: its language, its text, and the number of its first line."""
+
+    language: str
+    text: str
+    line: int
+
+
+@dataclass(frozen=True)
 class Command:
     """One command of a page: its words after ``rushkit``, and what the page says after ``#``."""
 
@@ -42,8 +51,14 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def blocks(text: str) -> list[Block]:
+    """Every fenced block of a page's text."""
+    found = re.finditer(r"^(`{3,})(.*)\n((?:.*\n)*?)\1$", text, re.MULTILINE)
+    return [Block(block[2], block[3], text[: block.start()].count("\n") + 1) for block in found]
+
+
 def commands(text: str) -> list[Command]:
-    """Every command in the ``sh`` blocks and indented blocks of a page's text, in its order."""
+    """Every command in the ``sh`` blocks of a page's text, and those of rushkit in its scripts (``bash``), in order."""
     return [command for line in _lines(text) for command in _commands_of(line)]
 
 
@@ -69,19 +84,12 @@ def inline(text: str) -> list[tuple[str, ...]]:
 
 def _lines(text: str) -> Iterator[str]:
     """The lines of the blocks, those that end in a backslash joined with the next."""
-    fenced = [
-        body for language, body in re.findall(r"^```(\w*)\n(.*?)^```", text, re.DOTALL | re.M) if language == "sh"
-    ]
-    rest = re.sub(r"^```\w*\n.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
-    indented = [line[4:] for line in rest.splitlines() if line.startswith("    ")]
-    ours = [line for line in _joined(indented) if re.match(r"rushkit |.* -m rushkit ", line)]
-    for line in (*_joined("".join(fenced).splitlines()), *ours):
-        if line.strip():
-            yield line
-
-
-def _joined(lines: list[str]) -> list[str]:
-    return "\n".join(lines).replace("\\\n", " ").splitlines()
+    for block in blocks(text):
+        lines = block.text.replace("\\\n", " ").splitlines()
+        if block.language == "sh":
+            yield from filter(str.strip, lines)
+        elif block.language == "bash":
+            yield from (line for line in lines if " -m rushkit " in line)
 
 
 def _commands_of(line: str) -> Iterator[Command]:

@@ -166,7 +166,7 @@ def test_a_guides_commands_run_on_a_model_that_is_there(cli, page):
         run(cli, command, smaller(command))
 
 
-def test_blocks_of_every_kind_give_their_commands():
+def test_blocks_of_shell_give_their_commands():
     text = """
 ```sh
 rushkit a --b c && rushkit d    # why
@@ -177,10 +177,11 @@ make demo
     rushkit = 1
 ```
 
-    rushkit e \\
-        --f
-    OMP_NUM_THREADS=1 torchrun -m rushkit g
-    error: rushkit h
+```sh
+rushkit e \\
+    --f
+OMP_NUM_THREADS=1 torchrun -m rushkit g
+```
 """
     found = [Command(("a", "--b", "c"), "why"), Command(("d",), "why"), Command(("e", "--f"), ""), Command(("g",), "")]
     assert commands(text) == found

@@ -18,7 +18,11 @@ SMALL = {
     "certify": ["--samples", "50", "--limit", "1"],
 }
 FILES = dict(re.findall(r"```python\n# (\w+\.py)\n(.*?)```", read(PAGE), re.DOTALL))
-BLOCKS = ["".join(block) for block in re.findall(r"(```sh\n)(.*?)(```)", read(PAGE), re.DOTALL)]
+NAMED = [f"{file}:{name}" for file, text in FILES.items() for name in re.findall(r"^(?:class|def) (\w+)", text, re.M)]
+# The commands on what a file of the page defines; the others need a package, weights or images of the reader's.
+BLOCKS = [
+    block for block in re.findall(r"```sh\n.*?```", read(PAGE), re.DOTALL) if any(f"{name} " in block for name in NAMED)
+]
 
 
 @pytest.fixture(autouse=True)
