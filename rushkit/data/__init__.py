@@ -33,7 +33,7 @@ class Dataset(Protocol):
 
     @property
     def name(self) -> str:
-        """The name of the data set in results, the registered one or that of the folder of images that it reads."""
+        """The name of the data set in results: the registered one, or that of the folder of images that it reads."""
         ...
 
     @property

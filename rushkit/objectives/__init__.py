@@ -35,7 +35,7 @@ class Batch(Protocol):
 
     @property
     def labels(self) -> Tensor | None:
-        """The int64 labels, (n,), or (n, J) where there are J columns of them; None in pre-training without a table.
+        """Their labels, int64: (n,), or (n, J) where there are J columns of them; None in pre-training without a table.
 
         Pre-training never has the data set's own labels, only those of a clustering (``pretrain.labels``).
         """

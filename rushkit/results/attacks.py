@@ -54,7 +54,7 @@ class Variant(Abstract):
 
     @property
     def effort(self) -> int:
-        """How many times the protocol's budget was spent, 1, 2 or 4."""
+        """How much of the protocol's budget was spent: 1, 2 or 4 times."""
         ...
 
 

@@ -267,7 +267,7 @@ class Certification(StageResults):
 
     @property
     def method(self) -> str:
-        """How it was certified in words, with the probability of a false certificate, bound, draws and theorem."""
+        """How it was certified, in words: the probability of a false certificate, bound, draws and theorem."""
         bound = "two classes by " * self.two_class + self.bound + " of the mean rule" * (self.rule == "mean")
         draws = {
             "fixed": f"alpha {self.alpha:g} for each image, {bound}, {self.samples} draws",

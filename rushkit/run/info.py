@@ -63,7 +63,7 @@ class RunInfo:
 
     @property
     def stage(self) -> str:
-        """The stage whose work the run holds, its verb; for an import the stage that would have made such a model."""
+        """The stage whose work the run holds: its verb; for an import, the stage that would have made such a model."""
         return self.about.stage or self.verb if self.verb == "import" else self.verb
 
     def store(self, warn: Callable[[str], None] | None = None) -> CheckpointStore:

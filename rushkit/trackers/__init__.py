@@ -60,7 +60,7 @@ class TrackedRun:
 
     @property
     def id(self) -> str:
-        """The run's id, which is the name of its folder."""
+        """The run's id: the name of its folder."""
         return self.folder.resolve().name
 
     def subfolder(self, name: str) -> Path:
