@@ -86,14 +86,16 @@ def _without_signature(_app: Sphinx, _kind: str, _name: str, thing: object, *_re
 
 
 def _as_sentence(_app: Sphinx, kind: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
-    """Start a property with an empty line, since what is before a colon in the first one is read as a type."""
-    if kind == "property":
-        lines.insert(0, "")
+    """Put back what napoleon takes for the type of a property: what is before a colon in its first line."""
+    field = next((line for line in lines if line.startswith(":type: ")), None)
+    if kind == "property" and field is not None:
+        lines.remove(field)
+        lines[0] = f"{field.removeprefix(':type: ')}: {lines[0]}"
 
 
 def setup(app: Sphinx) -> None:
     """Sphinx calls this once, before it reads the pages."""
     app.connect("source-read", _add_contents)
-    # Before napoleon reads it.
-    app.connect("autodoc-process-docstring", _as_sentence, priority=400)
+    # After napoleon.
+    app.connect("autodoc-process-docstring", _as_sentence, priority=600)
     app.connect("autodoc-process-signature", _without_signature)
