@@ -241,7 +241,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evidence"},
         {"pack", "scoring"},
         {"case", "of_run"},
-        {"of_answers", "of_images"},
+        {"of_answers", "of_images", "of_model"},
         {"verify"},
         {"targets"},
     ),

@@ -136,6 +136,28 @@ def probe(g: SmoothedClassifier, x: Tensor, y: Tensor, right: list[int], seed: i
     return Probes(slopes, jumps, mates, base.low_precision, base.probabilities, backwards)
 
 
+def batch_mates(g: SmoothedClassifier, x: Tensor, seed: int) -> tuple[Mates | None, bool]:
+    """Look at images alone and behind others alone, as ``probe`` does, and return whether the answers are in float16.
+
+    Args:
+        g: The model under its noise; it counts the forward passes.
+        x: (N, C, H, W) images in [0, 1].
+        seed: Seeds every draw.
+
+    Returns:
+        What was found, None for a model that is random by itself or fewer than four images; and whether the base model
+        answers in float16 or bfloat16.
+
+    Raises:
+        NumericsError: some logits are NaN or infinite.
+    """
+    if g.own_draws:
+        return None, False
+    with untouched(g, derived_seed(seed, "audit probe")):
+        base = _Base(g)
+        return _mates(base, x, seed), base.low_precision
+
+
 class _Base:
     """The base model as it answers one batch, without the noise and the chunks of its classifier.
 

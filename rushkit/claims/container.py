@@ -37,6 +37,8 @@ MOST_BYTES = (1 << 32) - 2
 _MOST_DIRECTORY = 1 << 12
 _WRITE_SIZE = 1 << 24
 _LINK = 0o120000
+# What stands for a size that is written elsewhere, in the form zip64.
+_ELSEWHERE = 0xFFFFFFFF
 _AGAIN = "get it again from its author, or pack it again: rushkit verify RUN --artifact FILE"
 
 
@@ -128,37 +130,40 @@ class Container:
         return self._members(self._at(offset, size), members, offset)
 
     def _members(self, directory: bytes, members: int, end: int) -> dict[str, tuple[int, int, int]]:
-        places: dict[str, tuple[int, int, int]] = {}
-        place, offset = 0, 0
+        entries, rest = [], directory
         for _ in range(members):
-            if place + _CENTRAL.size > len(directory):
+            if len(rest) < _CENTRAL.size:
                 raise self._wrong("its directory is cut short", _AGAIN)
-            fields = _CENTRAL.unpack_from(directory, place)
-            checksum, size, name_length = fields[7], fields[9], fields[10]
-            name = directory[place + _CENTRAL.size :][:name_length].decode("ascii", "backslashreplace")
-            self._check_name(name, list(places))
-            canonical = _central(name, size, checksum, offset)
-            if directory[place:][: len(canonical)] != canonical:
+            fields = _CENTRAL.unpack_from(rest)
+            entry, rest = rest[: _CENTRAL.size + sum(fields[10:13])], rest[_CENTRAL.size + sum(fields[10:13]) :]
+            name = entry[_CENTRAL.size :][: fields[10]].decode("ascii", "backslashreplace")
+            entries.append((name, fields, entry))
+        self._check_names([name for name, *_ in entries])
+        places: dict[str, tuple[int, int, int]] = {}
+        offset = 0
+        for name, fields, entry in entries:
+            checksum, size = fields[7], fields[9]
+            if entry != _central(name, size, checksum, offset) or size == _ELSEWHERE:
                 raise self._wrong(f"{name} {_why(fields, offset)}", _AGAIN, _row_of(fields))
             head = _local(name, size, checksum)
+            if offset + len(head) + size > end:
+                raise self._wrong(f"{name} says that it has {size} bytes, more than the file", _AGAIN)
             if self._at(offset, len(head)) != head:
                 raise self._wrong(f"{name} is described in two ways: before it and in the directory", _AGAIN)
             places[name] = (offset + len(head), size, checksum)
-            place, offset = place + len(canonical), offset + len(head) + size
-            if offset > end:
-                raise self._wrong(f"{name} says that it has {size} bytes, more than the file", _AGAIN)
-        if place != len(directory) or offset != end:
+            offset += len(head) + size
+        if rest or offset != end:
             raise self._wrong("it has extra bytes before, between or behind its members", _AGAIN)
         return places
 
-    def _check_name(self, name: str, before: Sequence[str]) -> None:
-        if name in before:
-            raise self._wrong(f"it has two members of the name {name}", _AGAIN)
-        if name not in NAMES:
-            raise self._wrong(
-                f"it has a member {shorten(name)!r}, and an artifact has none but {', '.join(NAMES)}", _AGAIN, "RV17"
-            )
-        if name != NAMES[len(before)]:
+    def _check_names(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in NAMES:
+                only = ", ".join(NAMES)
+                raise self._wrong(f"it has a member {shorten(name)!r}, and an artifact has only {only}", _AGAIN, "RV17")
+            if names.count(name) > 1:
+                raise self._wrong(f"it has two members of the name {name}", _AGAIN)
+        if tuple(names) != NAMES[: len(names)]:
             raise self._wrong(f"its members are not in the order {', '.join(NAMES)}", _AGAIN)
 
     def _at(self, place: int, size: int) -> bytes:
@@ -194,9 +199,9 @@ def _why(fields: Sequence[int], offset: int) -> str:
         return "is a link"
     if flags & 1:
         return "is encrypted"
-    if method or (packed != size and 0xFFFFFFFF not in (packed, size)):
+    if method or (packed != size and _ELSEWHERE not in (packed, size)):
         return "is compressed, so that its size is not known"
-    if 0xFFFFFFFF in (packed, size, place):
+    if _ELSEWHERE in (packed, size, place):
         return "has its size in another place (zip64)"
     if flags & 8:
         return "has its size behind it (a data descriptor)"

@@ -73,7 +73,7 @@ class Judge:
         """Return how many fresh votes each of so many images gets."""
         return 1 if self.g.deterministic else max(1, min(VOTES, PASSES // max(1, images * self.g.samples)))
 
-    def score(self, x: Tensor, labels: Tensor, indices: Tensor, purpose: str) -> Scores:
+    def score(self, x: Tensor, labels: Tensor, indices: Tensor, purpose: str, votes: int = 0) -> Scores:
         """Score images.
 
         Args:
@@ -81,12 +81,13 @@ class Judge:
             labels: (N,).
             indices: (N,) that seed the draws.
             purpose: What the draws are for.
+            votes: How many fresh votes each gets; 0: as many as ``votes_on``.
 
         Raises:
             NumericsError: a logit is NaN or infinite.
         """
         parts = [
-            self._part(x[rows], labels[rows], indices[rows], self.votes_on(len(x)), purpose)
+            self._part(x[rows], labels[rows], indices[rows], votes or self.votes_on(len(x)), purpose)
             for rows in torch.arange(len(x)).split(_CHUNK)
         ]
         return Scores(

@@ -92,9 +92,7 @@ def _entries(text: bytes, name: str) -> dict[str, tuple[torch.dtype, tuple[int, 
     entries = {}
     for key, entry in header.items():
         if len(key) > _MOST_NAME or showable(key) != key or "\n" in key or key == "__metadata__":
-            raise ArtifactError(
-                f"{name} has a tensor with a name that no network gives: {shorten(key)!r}", _AGAIN, "RV17"
-            )
+            raise ArtifactError(f"{name} has a tensor with an odd name: {shorten(key)!r}", _AGAIN, "RV17")
         try:
             kind, shape, (start, end) = _TYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
         except (KeyError, TypeError, ValueError) as error:

@@ -29,6 +29,7 @@ from rushkit.claims.of_images import (
     originals_are_of_data,
     was_attacked,
 )
+from rushkit.claims.of_model import answers_stand_alone, is_as_strong
 from rushkit.claims.scoring import Judge, Scores
 from rushkit.claims.words import claim_words, selection_words, sentence
 from rushkit.recipe.schema import Recipe
@@ -55,7 +56,9 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     outcomes_are_reproduced,
     clean_outcomes_are_reproduced,
     was_attacked,
+    is_as_strong,
     votes_are_not_lucky,
+    answers_stand_alone,
     rejections_are_wrong,
 )
 # Without these nothing was reproduced.

@@ -111,6 +111,11 @@ def claim_refuted(measured: Measured) -> Verdict:
     return Verdict("fail" if p < _REFUTED else "pass", says, figures)
 
 
+def most_change(low_precision: bool) -> float:
+    """Return the largest change of a logit from batch to batch, as a share of the largest, that rounding explains."""
+    return _BATCH_HALF if low_precision else _BATCH
+
+
 def batch_dependent(measured: Measured) -> Verdict:
     """Check that the answer for an image is the same alone, in a batch, and behind other images in one batch."""
     assert measured.probes is not None
@@ -128,7 +133,7 @@ def batch_dependent(measured: Measured) -> Verdict:
         "other_answers": float(mates.other_answers),
         "images": float(mates.images),
     }
-    most = _BATCH_HALF if measured.probes.low_precision else _BATCH
+    most = most_change(measured.probes.low_precision)
     says = (
         f"alone or behind other images logits change by {mates.change:.1g} of the largest, and {mates.other_answers} "
         f"of {mates.images} answers change"
