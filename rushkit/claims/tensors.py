@@ -36,7 +36,9 @@ Shapes = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 def dump_tensors(tensors: Mapping[str, Tensor]) -> bytes:
     """Return tensors in safetensors' format, without metadata."""
-    data: bytes = safetensors.torch.save({name: one.detach().cpu().contiguous() for name, one in tensors.items()})
+    # Cloned, since tied weights may share memory and each is written in full.
+    plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    data: bytes = safetensors.torch.save(plain)
     return data
 
 
