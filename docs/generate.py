@@ -60,8 +60,8 @@ from rushkit.statistics import betting_lower, clopper_pearson_lower, randomized_
 
 HERE = Path(__file__).resolve().parent
 _COMMANDS_ARE_FOR = (
-    "For whoever looks up an option. This page has the help text of every command, as `rushkit COMMAND --help` prints "
-    "it; the [tutorial](tutorial.md) shows the commands in use."
+    "For anyone who looks up an option. This page has the help text of every command, as `rushkit COMMAND --help` "
+    "prints it; the [tutorial](tutorial.md) shows the commands in use."
 )
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
 
@@ -84,9 +84,9 @@ def recipe_keys() -> str:
     lines = [
         "# Recipe keys",
         "",
-        "For whoever writes or changes a recipe. After this page you know every key, its default, its allowed values",
-        "and its meaning; [recipes.md](recipes.md) explains how recipes work. A recipe that does not set a key has the",
-        "default; a key without one is required.",
+        "For anyone who writes or changes a recipe. After this page you know every key, its default, its allowed",
+        "values and its meaning; [recipes.md](recipes.md) explains how recipes work. A recipe that does not set a key",
+        "has the default; a key without one is required.",
         "",
     ]
     lines += [

@@ -15,9 +15,9 @@ PROTOCOL_SENTENCES = (
     "paper: the RUSH paper's protocol, fixed noise while attacking; it reproduces, it is not the model's robustness.",
     "strict: fresh noise at every step, several losses, best image of each, independent votes; even this is an upper "
     "bound: a stronger attack may leave less. Intervals are 95% Wilson over the images.",
-    "weaker: strict but for settings or an attack that fall short of it, which are named; it is not the robustness.",
-    "published: the attack that the method was published with, as its recipe writes it, scored by one vote; it stands "
-    "beside the published figure, and is not the robustness.",
+    "weaker: strict with weaker settings, or another attack, which the row names; it is not the robustness.",
+    "published: the attack with which the method was published, as its recipe writes it, scored by one vote; compare "
+    "it with the published figure, it is not the robustness.",
 )
 # The same in lines for a terminal.
 PROTOCOL_NOTE = "\n".join(textwrap.fill(sentence, 112) for sentence in PROTOCOL_SENTENCES)

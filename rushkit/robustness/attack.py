@@ -20,6 +20,7 @@ from rushkit.distributed import ranks
 from rushkit.errors import UsageError, shorten
 from rushkit.files import plain_json
 from rushkit.models.answers import answer_kind
+from rushkit.noises import is_deterministic
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Recipe
 from rushkit.results.attacks import VERSIONS, AttackRow, Attacks, Candidate, ProtocolName, TargetClass
@@ -399,12 +400,14 @@ def _announce(job: Job, subject: Subject, speaker: Speaker, more: Sequence[Note]
     if plan.rounds:
         protocol = f"{plan.label} (version {VERSIONS[plan.label]}, effort {plan.effort})"
     times = "one vote" if plan.votes == 1 else f"{plan.votes} votes"
+    if not is_deterministic(subject.noise):
+        times += " of fresh noise"
     ball = ball_words(section.norm, section.eps)
     if plan.target is not None:
         ball += f" to class {shorten(subject.classifier.classes[plan.target])!r}"
     speaker.say(
         f"attack {section.type} {ball}, protocol {protocol}, m = {job.m}: {labels}; "
-        f"{plan.gradient_samples} draws a gradient; {times} of fresh noise on {len(split)} images of {split.name}; "
+        f"{plan.gradient_samples} draws a gradient; {times} on {len(split)} images of {split.name}; "
         f"{subject.machine.in_attacks}"
     )
     if plan.deviations:
