@@ -16,6 +16,7 @@ from rushkit.attacks.pgd import PGD
 from rushkit.data.memory import Split
 from rushkit.distributed.share import Share
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import sides
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network
 from rushkit.noises import Noise
@@ -281,7 +282,7 @@ def bench_job(recipe: Recipe, machine: Machine) -> tuple[TrainingJob, int | None
     except DataError:
         count = None
     channels, size = components.image_shape(recipe, dataset)
-    shape = (recipe.pretrain.batch_size, channels, size, size)
+    shape = (recipe.pretrain.batch_size, channels, *sides(size))
     images = torch.randint(256, shape, dtype=torch.uint8, generator=generator(0, "bench images")).to(machine.device)
     split, table = Split(images, None, "random images"), random_table(recipe.pretrain, len(images))
     job, _ = pretraining_job(recipe, machine, split, teacher=stand_in(recipe), table=table)

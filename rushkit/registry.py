@@ -375,6 +375,12 @@ def option_problems(
     return problems
 
 
+def takes_value(factory: Callable[..., Any], option: str, value: object) -> bool:
+    """Return whether a factory says by its annotation that an option takes such a value."""
+    hints = option_types(factory)
+    return option in hints and _fits(value, hints[option])
+
+
 def describe_options(factory: Callable[..., Any], supplied: Iterable[str] = ()) -> str:
     """Return the options with their defaults in one line, for hints and listings."""
     parameters = factory_parameters(factory, supplied)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from rushkit.certification.claim import Claim
+from rushkit.image_size import ImageSize, size_words
 from rushkit.noises import GridNoise, name_of, norms_of
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Noise
@@ -97,11 +98,11 @@ def _rounding(claim: Claim) -> str:
     )
 
 
-def explanation(claim: Claim, size: int) -> str:
-    """Return an explanation of the columns of a prediction, for a model that takes ``size`` x ``size`` pixels."""
+def explanation(claim: Claim, size: ImageSize) -> str:
+    """Return an explanation of the columns of a prediction, for a model that takes images of ``size``."""
     units = (
-        f"The radius is in pixel units of the {size}x{size} image that the model takes: for an image that was resized "
-        "it says nothing of perturbations of the file's own pixels."
+        f"The radius is in pixel units of the {size_words(size)} image that the model takes: for an image that was "
+        "resized it says nothing of perturbations of the file's own pixels."
     )
     if claim.certain:
         return (

@@ -13,6 +13,7 @@ from torch import Tensor
 from rushkit.data.picture import Form, ImageFault, read_picture
 from rushkit.data.scan import SUFFIXES, LeftOut, describe_left_out, scan
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import sides
 from rushkit.paths import is_folder
 from rushkit.results.prediction import UnreadableImage
 
@@ -103,13 +104,17 @@ def read_image(path: Path, form: Form) -> InputImage:
 def _notes(width: int, height: int, form: Form) -> list[str]:
     """Say what was done to an image to bring it to its form."""
     notes = []
-    if width != height:
-        side = min(width, height)
-        fitted = {"crop": f"middle {side}x{side} of", "pad": "black bars beside", "stretch": "stretched from"}
+    tall, wide = sides(form.size)
+    if width * tall != height * wide:
+        # The largest box of the form's shape in the image, or the smallest around it.
+        least, most = sorted((width, height * wide / tall))
+        box = round(least if form.fit == "crop" else most)
+        middle = f"middle {box}x{round(box * tall / wide)} of"
+        fitted = {"crop": middle, "pad": "black bars beside", "stretch": "stretched from"}
         notes.append(f"{fitted[form.fit]} {width}x{height}")
-        width = height = side if form.fit == "crop" else max(width, height)
-    if width != form.size and form.fit != "stretch":
-        notes.append(f"resized from {width}x{height} to {form.size}x{form.size}")
+        width, height = box, round(box * tall / wide)
+    if width != wide and form.fit != "stretch":
+        notes.append(f"resized from {width}x{height} to {wide}x{tall}")
     return notes
 
 

@@ -10,10 +10,14 @@ import typer
 from rushkit.cli.complete import complete_datasets
 from rushkit.cli.options import Json, Output
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import sides, size_to_json
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from rushkit.data.recognise import Recognised
+    from rushkit.image_size import ImageSize
     from rushkit.recipe.toml import Table
 
 app = typer.Typer(help="List data sets, fetch their files, check them.", no_args_is_help=True)
@@ -148,27 +152,43 @@ def _look_at(found: Recognised, options: Table, data_dir: str) -> _Look:
         if size := proposed_size(sizes):
             options.setdefault("image_size", size)
         dataset = data.create(found.name, root=data_dir, **options)
-        seen, classes, side = survey(dataset), dataset.classes, dataset.image_size
+        seen, classes, size_used = survey(dataset), dataset.classes, dataset.image_size
+        tall, wide = sides(size_used)
     except DataError as fault:
         look.fault = fault
         return look
-    form = f"images: {seen.channels} x {side} x {side}"
-    if any(size != (side, side) for size in sizes):
+    form = f"images: {seen.channels} x {tall} x {wide}"
+    if any(size != (wide, tall) for size in sizes):
         form += ", resized"
-    if any(width != height for width, height in sizes):
+    if any(width * tall != height * wide for width, height in sizes):
         fit = {"crop": "the middle is kept", "pad": "black bars are added", "stretch": "they are distorted"}
-        form += f"; of those that are not square {fit[str(options.get('fit', 'crop'))]}"
+        form += f"; of those of another shape {fit[str(options.get('fit', 'crop'))]}"
     used = Recognised(found.name, {key: str(value) for key, value in options.items()}, found.kind)
     look.lines += [f"{len(classes)} classes: {first_few(classes, 12)}" if classes else "no labels"]
     look.lines += [*(split.describe() for split in seen.splits), form, f"use: {used.line()}"]
+    look.lines += _rectangles(found, options, sizes, size_used)
     look.facts |= {
         "classes": list(classes),
         "channels": seen.channels,
-        "image_size": side,
+        "image_size": size_to_json(size_used),
         "splits": {split.name: {"images": split.images, "per_class": split.per_class} for split in seen.splits},
         "use": used.changes(),
     }
     return look
+
+
+def _rectangles(found: Recognised, options: Table, sizes: Collection[tuple[int, int]], size: ImageSize) -> list[str]:
+    """Return the line for a folder of rectangles of one size, of which squares are made unless one says otherwise."""
+    from rushkit.data.recognise import Recognised
+
+    if found.name != "folder" or isinstance(size, tuple) or len(sizes) != 1:
+        return []
+    ((width, height),) = sizes
+    if width == height:
+        return []
+    kept = {key: str(value) for key, value in options.items()} | {"image_size": f"[{height},{width}]"}
+    line = Recognised(found.name, kept, found.kind).line()
+    return [f"or as rectangles of {height} x {width}, for a convolutional backbone: {line}"]
 
 
 def _options(changes: list[str] | None) -> Table:

@@ -72,8 +72,12 @@ class Measured:
         str | None, typer.Option("--std", metavar="R,G,B", help="Normalisation before the module: then divide by this.")
     ] = None
     input_size: Annotated[
-        int | None,
-        typer.Option("--input-size", metavar="N", min=1, help="Resize the images to N x N; default: the data's size."),
+        str | None,
+        typer.Option(
+            "--input-size",
+            metavar="N|HxW",
+            help="Resize the images to N x N, or those of a folder to H x W; default: the data's size.",
+        ),
     ] = None
     output_name: Annotated[
         str | None,
@@ -99,7 +103,7 @@ class Measured:
             ("model.std", decimals(self.std, "--std"), "--std"),
             ("model.output", self.output_name, "--output"),
             ("model.answers", self.answers, "--answers"),
-            ("data.image_size", self.input_size, "--input-size"),
+            ("data.image_size", _input_size(self.input_size), "--input-size"),
         ]
 
     def _arguments(self) -> list[Override]:
@@ -237,6 +241,23 @@ def data_options(spec: str) -> dict[str, Toml]:
     # None of the images was trained on here, so those of no named split are all for the test.
     holdout: dict[str, Toml] = {"holdout": 1} if found.name in ("folder", "npz", "parquet") else {}
     return {"name": found.name, **found.options, **(holdout if found.options else {})}
+
+
+def _input_size(said: str | None) -> int | list[Toml] | None:
+    """Return the size of ``--input-size``. Raises UsageError for what is none."""
+    if said is None:
+        return None
+    from rushkit.image_size import size_from_json, size_to_json
+    from rushkit.recipe.schema import MAX_IMAGE_SIZE
+
+    numbers = [int(side) if side.isascii() and side.isdecimal() else 0 for side in said.split("x")]
+    size = size_from_json(numbers * 2 if len(numbers) == 1 else numbers, 1, MAX_IMAGE_SIZE)
+    if size is None:
+        raise UsageError(
+            f"--input-size is a number from 1 to {MAX_IMAGE_SIZE}, or two such as 24x16 (got {shorten(repr(said))})",
+            "for example --input-size 224, or height and width: --input-size 240x320",
+        )
+    return size_to_json(size)
 
 
 def _absolute(path: str) -> Path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from rushkit.errors import DataError
+from rushkit.image_size import ImageSize
 from rushkit.paths import expand_text
 from rushkit.registries import datasets as _registry
 
@@ -42,7 +43,7 @@ class Dataset(Protocol):
         ...
 
     @property
-    def image_size(self) -> int:
+    def image_size(self) -> ImageSize:
         """Height and width of the images of every split."""
         ...
 
@@ -118,7 +119,7 @@ class Description:
 
     name: str
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     splits: tuple[str, ...]
     checks: tuple[Check, ...]
     url: str

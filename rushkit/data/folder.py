@@ -24,10 +24,11 @@ from rushkit.data.decoding import BLOCK_BYTES, Decoder, OnDemand
 from rushkit.data.files import Check, known_split
 from rushkit.data.layout import Layout, Listing
 from rushkit.data.memory import MEMORY_BYTES, Choice, Images, Split
-from rushkit.data.picture import Fit, Form, ImageFault, check_image_size, open_image, unreadable
+from rushkit.data.picture import Fit, Form, ImageFault, check_image_sizes, open_image, unreadable
 from rushkit.data.progress import Progress, reporting
 from rushkit.data.scan import ImageFile, describe_left_out
 from rushkit.errors import DataError, UsageError, first_few, showable
+from rushkit.image_size import ImageSize, sides, size_flag, size_words
 from rushkit.paths import cache_root, expand, is_folder
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ logger = logging.getLogger("rushkit.data")
 def folder(
     root: str,
     path: str = ".",
-    image_size: int = 0,
+    image_size: int | list[int] = 0,
     channels: Literal[0, 1, 3, 4] = 0,
     fit: Fit = "crop",
     classes: str | list[str] = "",
@@ -59,11 +60,11 @@ def folder(
     Args:
         root: The folder of data sets.
         path: This data set, below the root or absolute.
-        image_size: Height and width. 0: every image must have the one, square size of the first. Otherwise the images
-            are resized to it with antialiasing.
+        image_size: Height and width; one number for squares. 0: every image must have the one, square size of the
+            first. Otherwise the images are resized to it with antialiasing.
         channels: 1 (grey), 3 (RGB) or 4 (RGB and opacity); 0: 3.
-        fit: How an image that is not square becomes so: ``crop`` keeps its centre, ``pad`` adds black bars, ``stretch``
-            distorts it.
+        fit: How an image of another shape gets that one: ``crop`` keeps its centre, ``pad`` adds black bars,
+            ``stretch`` distorts it.
         classes: The class folders in the order of their labels, or a file that lists them; empty: the order of text.
         holdout: The share of each class that becomes ``test`` where there is neither ``train/`` nor ``test/``.
         on_unreadable: Whether an image that cannot be decoded stops the reading, or is left out, logged and counted.
@@ -72,12 +73,21 @@ def folder(
         UsageError: an image size below 0 or above ``MOST_SIDE``, a share outside [0, 1], a class that is named twice.
         DataError: the file of the classes cannot be read.
     """
-    form = Form(check_image_size(image_size, least=0), channels or 3, fit, resizes=image_size > 0)
+    size = check_image_sizes(_size_asked(image_size), least=0)
+    form = Form(size, channels or 3, fit, resizes=size != 0)
     if not 0 <= holdout <= 1:
         raise UsageError(f"holdout must lie in [0, 1] (got {holdout:g})", "for example 0.2")
     top = expand(root) / expand(path)
     given = given_classes(classes, (top, expand(root))) if classes else ()
     return Folder(Layout(top, holdout), form, given, on_unreadable)
+
+
+def _size_asked(size: int | list[int]) -> ImageSize:
+    if isinstance(size, int):
+        return size
+    if len(size) != 2:
+        raise UsageError(f"image_size must be one number, or height and width (got {size})", "for example [24, 16]")
+    return size[0], size[1]
 
 
 @dataclass(frozen=True)
@@ -134,7 +144,7 @@ class Folder:
         return self._given
 
     @cached_property
-    def image_size(self) -> int:
+    def image_size(self) -> ImageSize:
         """The size asked for, or that of the first image that can be opened."""
         return self._form.size or self._size_of_first(self._layout.listing(self.splits[0]))
 
@@ -258,7 +268,8 @@ class Folder:
             if width != height:
                 raise DataError(
                     f"{path} is {width}x{height}, not square",
-                    f"--set data.image_size={min(width, height)} brings all images to one size",
+                    f"--set data.image_size={min(width, height)} makes squares of all images, as data.fit says; "
+                    f"--set data.image_size=[{height},{width}] keeps this shape, for a convolutional backbone",
                 )
             return width
         raise _nothing_readable(listing.folder)
@@ -270,7 +281,7 @@ class Folder:
         """Return the chosen images of a split, or all, from where they are or belong."""
         decoder = self._decoder(name)
         images: Sequence[ImageFile] = listing.images
-        stem = f"{self.name}-{name}-{decoder.form.size}-{place_of(listing.folder)}"
+        stem = f"{self.name}-{name}-{size_flag(decoder.form.size)}-{place_of(listing.folder)}"
         shape, settings = decoder.form.shape, (decoder.form, self._skips)
         if chosen is not None and not len(chosen):
             return _Read(_none_of(shape), [], "")
@@ -299,7 +310,7 @@ class Folder:
 
     def _on_demand(self, images: OnDemand, top: Path) -> _Read:
         form = replace(self._form, size=self.image_size)
-        words = f"from their own sizes to {form.size}x{form.size} ({_FITTED[form.fit]})" if form.resizes else ""
+        words = f"from their own sizes to {size_words(form.size)} ({_FITTED[form.fit]})" if form.resizes else ""
         if not self._skips:
             return _Read(images, [], words)
         # Each is decoded once to see whether it can be.
@@ -311,11 +322,15 @@ class Folder:
     def _resized(self, notes: Notes) -> str:
         """Say what was done to the size of images."""
         size, sizes = self.image_size, set(zip(notes["widths"], notes["heights"], strict=True))
-        if sizes <= {(size, size)}:
+        tall, wide = sides(size)
+        if sizes <= {(wide, tall)}:
             return ""
-        first = "their own sizes" if len(sizes) > 1 else "x".join(map(str, next(iter(sizes))))
-        oblong = any(width != height for width, height in sizes)
-        return f"from {first} to {size}x{size}" + (f" ({_FITTED[self._form.fit]})" if oblong else "")
+        width, height = next(iter(sizes))
+        first = "their own sizes" if len(sizes) > 1 else f"{width}x{height}"
+        if isinstance(size, tuple) and len(sizes) == 1:
+            first = f"{height}x{width}"
+        oblong = any(width * tall != height * wide for width, height in sizes)
+        return f"from {first} to {size_words(size)}" + (f" ({_FITTED[self._form.fit]})" if oblong else "")
 
     def _decode_all(self, decoder: Decoder, files: Sequence[ImageFile], notes: Notes) -> Iterator[Tensor]:
         """Yield blocks of decoded images in order, and note which are ``skipped`` and the size of the others."""

@@ -11,6 +11,7 @@ import numpy as np
 from rushkit.data.cache import scratch
 from rushkit.data.decoding import DIGEST_BYTES, OnDemand, digest_of
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import ImageSize, sides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +113,7 @@ def blocks(count: int, item_bytes: int) -> Iterator[tuple[int, int]]:
         yield start, min(start + step, count)
 
 
-def resize(images: Tensor, size: int) -> Tensor:
+def resize(images: Tensor, size: ImageSize) -> Tensor:
     """Resize with antialiased bilinear interpolation, in blocks that bound the memory.
 
     Args:
@@ -120,20 +121,20 @@ def resize(images: Tensor, size: int) -> Tensor:
         size: The new height and width.
 
     Returns:
-        uint8, (N, C, size, size), rounded to nearest; the images themselves where nothing changes. What is large lies
+        uint8, (N, C, H, W), rounded to nearest; the images themselves where nothing changes. What is large lies
         in a file.
     """
     import torch
     from torch.nn import functional as F
 
-    if images.shape[2:] == (size, size):
+    if images.shape[2:] == sides(size):
         return images
-    shape = (*images.shape[:2], size, size)
-    item_bytes = shape[1] * size * size
+    shape = (*images.shape[:2], *sides(size))
+    item_bytes = shape[1] * shape[2] * shape[3]
     resized = torch.empty(shape, dtype=torch.uint8) if len(images) * item_bytes <= MEMORY_BYTES else scratch(shape)
     for start, stop in blocks(len(images), 4 * max(item_bytes, _image_bytes(images))):
         block = images[start:stop].float()
-        block = F.interpolate(block, (size, size), mode="bilinear", align_corners=False, antialias=True)
+        block = F.interpolate(block, sides(size), mode="bilinear", align_corners=False, antialias=True)
         resized[start:stop] = block.round_().clamp_(0, 255).to(torch.uint8)
     return resized
 

@@ -35,6 +35,7 @@ from rushkit.data.parquet_files import (
 from rushkit.data.picture import Fit, Form, ImageFault, Room, check_image_size, read_picture
 from rushkit.data.progress import reporting
 from rushkit.errors import DataError, UsageError, first_few, showable
+from rushkit.image_size import square
 from rushkit.paths import exists, expand, regular_stat
 
 if TYPE_CHECKING:
@@ -143,7 +144,7 @@ class Parquet:
     @cached_property
     def image_size(self) -> int:
         """The size asked for, or that of the first image. Raises DataError where that is not square."""
-        width, height = self._form.size, self._form.size
+        width = height = square(self._form.size, "a Parquet file")
         if not width:
             width, height = self._size_of_first()
         if width != height:

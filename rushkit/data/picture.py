@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import ImageSize, as_size, sides, size_value, size_words
 from rushkit.paths import open_file, reason
 
 # By content, whatever the name says: Pillow reads more, some of it with the help of other programs.
@@ -79,22 +80,29 @@ class Form:
     """What every image of a split is brought to.
 
     Attributes:
-        size: Height and width.
+        size: Height and width; one number for a square.
         channels: 1 (grey), 3 (RGB) or 4 (RGB and opacity).
-        fit: How an image that is not square becomes so: ``crop`` resizes its shorter side and keeps the centre,
-            ``pad`` resizes its longer side and adds black bars, ``stretch`` distorts it.
+        fit: How an image of another shape gets this one: ``crop`` fills it and keeps the centre, ``pad`` fits into it
+            and adds black bars, ``stretch`` distorts it.
         resizes: Whether an image of another size is resized; otherwise it is refused.
     """
 
-    size: int
+    size: ImageSize
     channels: int = 3
     fit: Fit = "crop"
     resizes: bool = True
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """The shape of an image: (C, S, S)."""
-        return self.channels, self.size, self.size
+        """The shape of an image: (C, H, W)."""
+        return self.channels, *sides(self.size)
+
+
+def check_image_sizes(size: ImageSize, least: int = 1) -> ImageSize:
+    """Return the image size, a square as one number. Raises UsageError as ``check_image_size``, for each side."""
+    if isinstance(size, int):
+        return check_image_size(size, least)
+    return as_size(*(check_image_size(side, max(least, 1)) for side in sides(size)))
 
 
 def check_image_size(size: int, least: int = 1) -> int:
@@ -147,7 +155,7 @@ class Picture:
     """A decoded image.
 
     Attributes:
-        pixels: uint8 (C, S, S).
+        pixels: uint8 (C, H, W).
         width: The width of the image in the file, the right way up.
         height: Its height.
     """
@@ -179,9 +187,9 @@ def read_picture(source: Path | IO[bytes], form: Form, room: Room | None = None,
     try:
         with open_image(source) if isinstance(source, Path) else _opened(source) as image:
             width, height = image.size
-            if not form.resizes and (width, height) != (form.size, form.size):
-                words = f"{name} is {width}x{height}, others are {form.size}x{form.size}"
-                raise SizeFault(words, f"--set data.image_size={form.size} brings all images to one size")
+            if not form.resizes and (height, width) != sides(form.size):
+                words = f"{name} is {width}x{height}, others are {size_words(form.size)}"
+                raise SizeFault(words, f"--set data.image_size={size_value(form.size)} brings all images to one size")
             with _decoded(image, form, room or Room()) as decoded:
                 if decoded.width != decoded.height and (decoded.width > decoded.height) != (width > height):
                     width, height = height, width
@@ -199,7 +207,8 @@ def _decoded(image: Image.Image, form: Form, room: Room) -> Iterator[Image.Image
     """Decode an opened image in the mode of the form, upright; a JPEG may come out smaller than it is."""
     width, height = image.size
     if form.resizes:
-        image.draft("RGB", (2 * form.size, 2 * form.size))
+        tall, wide = sides(form.size)
+        image.draft("RGB", (2 * wide, 2 * tall))
     pixels, most = image.width * image.height, MOST_BYTES // _bytes_a_pixel(image)
     if image.info.get("progressive"):
         # Its coefficients are kept at full size until the last scan.
@@ -246,26 +255,32 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _fitted(image: Image.Image, form: Form) -> Image.Image:
     """Return an image of the form's size and channels."""
-    size, bilinear = (form.size, form.size), Image.Resampling.BILINEAR
+    tall, wide = sides(form.size)
+    size, bilinear = (wide, tall), Image.Resampling.BILINEAR
     if image.size != size:
         if form.fit == "crop":
-            side = min(image.size)
-            left, top = (image.width - side) / 2, (image.height - side) / 2
-            # As resizing the shorter side and then cropping: the filter looks beyond the box where there is more.
-            image = image.resize(size, bilinear, (left, top, left + side, top + side))
+            # The largest box of the form's shape; of a square exactly the shorter side.
+            width = min(image.width, image.height * wide / tall)
+            height = min(image.height, image.width * tall / wide)
+            left, top = (image.width - width) / 2, (image.height - height) / 2
+            # As resizing first and then cropping: the filter looks beyond the box where there is more.
+            image = image.resize(size, bilinear, (left, top, left + width, top + height))
         elif form.fit == "stretch":
             image = image.resize(size, bilinear)
         else:
-            image = _padded(image, form.size)
+            image = _padded(image, tall, wide)
     mode = MODES[form.channels]
     return image if image.mode == mode else image.convert(mode)
 
 
-def _padded(image: Image.Image, size: int) -> Image.Image:
-    """Return an image with its longer side resized to ``size``, between black bars (transparent ones, with opacity)."""
-    width, height = (max(1, round(size * side / max(image.size))) for side in image.size)
-    canvas = Image.new(image.mode, (size, size))
-    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((size - width) // 2, (size - height) // 2))
+def _padded(image: Image.Image, tall: int, wide: int) -> Image.Image:
+    """Return an image that just fits into ``tall`` x ``wide``, between black bars (transparent ones, with opacity)."""
+    if image.width * tall >= image.height * wide:
+        width, height = wide, max(1, round(wide * image.height / image.width))
+    else:
+        width, height = max(1, round(tall * image.width / image.height)), tall
+    canvas = Image.new(image.mode, (wide, tall))
+    canvas.paste(image.resize((width, height), Image.Resampling.BILINEAR), ((wide - width) // 2, (tall - height) // 2))
     return canvas
 
 

@@ -14,6 +14,7 @@ from rushkit.exchange.exported import METADATA, Exported
 from rushkit.exchange.foreign_model import foreign_model
 from rushkit.exchange.part import Part, compared
 from rushkit.files import write_atomic
+from rushkit.image_size import square
 from rushkit.models.network import Network
 from rushkit.models.normalise import Normalised
 
@@ -31,7 +32,11 @@ def export_timm(part: Part, path: Path) -> Exported:
         UsageError: a backbone of a plugin, which only its own code can build.
         NumericsError: the model that these lines make has other outputs.
     """
-    foreign = foreign_model(part.recipe.backbone, (part.channels, part.image_size), len(part.classes))
+    foreign = foreign_model(
+        part.recipe.backbone,
+        (part.channels, square(part.image_size, "--format timm", "--format onnx takes rectangles")),
+        len(part.classes),
+    )
     encoder = part.module.encoder if isinstance(part.module, Network) else part.module
     inner = encoder.model if isinstance(encoder, Normalised) else encoder
     tensors: dict[str, Tensor] = dict(inner.state_dict())

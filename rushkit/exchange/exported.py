@@ -22,7 +22,7 @@ class ModelFacts(Record):
         part: Which part of the model it is.
         source: Path of the checkpoint.
         hash: The checkpoint's hash.
-        image_size: Height and width of the images, pixels.
+        image_size: Height and width of the images, pixels; one number for squares.
         channels: Their number of channels.
         mean: Mean of each channel, where the model takes (x - mean) / std; else empty.
         std: Standard deviation of each channel; see ``mean``.
@@ -34,7 +34,7 @@ class ModelFacts(Record):
     part: PartName
     source: str
     hash: str
-    image_size: Number
+    image_size: Number | list[Number]
     channels: Number
     mean: list[float]
     std: list[float]

@@ -8,6 +8,7 @@ from rushkit import data
 from rushkit.errors import first_few
 from rushkit.exchange.plan import Plan
 from rushkit.foreign.claims import LEAST_PROBABILITY, chance_of_claim
+from rushkit.image_size import size_to_json
 from rushkit.noises.none import NoNoise
 from rushkit.results.imported import CleanCheck, Imported
 from rushkit.results.intervals import accuracy_row
@@ -44,7 +45,7 @@ def import_model(plan: Plan, run: Run, check: int = 500) -> Imported:
             backbone=recipe.backbone,
             noise=recipe.noise,
             parameters=plan.parameters,
-            image_size=plan.image_size,
+            image_size=size_to_json(plan.image_size),
             channels=plan.channels,
             classes=len(plan.classes) if is_classifier else None,
             clean=_clean_check(plan, run, check) if is_classifier and check else None,

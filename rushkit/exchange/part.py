@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rushkit.errors import NumericsError, UsageError, shell_line
 from rushkit.exchange.exported import ModelFacts, Outputs, PartName
+from rushkit.image_size import ImageSize, sides, size_to_json
 from rushkit.paths import exists
 from rushkit.recipe.schema import Recipe
 from rushkit.run.checkpoint import Checkpoint
@@ -28,10 +29,10 @@ class Part:
 
     Attributes:
         name: Which part of the model.
-        module: In eval mode on the CPU, float32: (N, C, S, S) pixels in [0, 1] to features or logits.
+        module: In eval mode on the CPU, float32: (N, C, H, W) pixels in [0, 1] to features or logits.
         recipe: The one it was trained by.
         classes: Names of the labels; empty for an encoder.
-        image_size: S.
+        image_size: H and W.
         channels: C.
         checkpoint: The checkpoint that it comes from.
     """
@@ -40,13 +41,13 @@ class Part:
     module: nn.Module
     recipe: Recipe
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     channels: int
     checkpoint: Checkpoint
 
     def example(self, images: int = _BATCH) -> Tensor:
         """Return seeded images to compare outputs on."""
-        shape = (images, self.channels, self.image_size, self.image_size)
+        shape = (images, self.channels, *sides(self.image_size))
         return torch.rand(shape, generator=generator(0, "export"))
 
     def facts(self, load: Sequence[str] = ()) -> ModelFacts:
@@ -56,7 +57,7 @@ class Part:
             part=self.name,
             source=str(self.checkpoint.path),
             hash=self.checkpoint.hash,
-            image_size=self.image_size,
+            image_size=size_to_json(self.image_size),
             channels=self.channels,
             mean=backbone.mean,
             std=backbone.std,

@@ -17,6 +17,7 @@ from rushkit.exchange.nearest import flags_that_fit
 from rushkit.exchange.published import Branch, written_by
 from rushkit.exchange.rules import Rules
 from rushkit.foreign.file import ForeignWeights
+from rushkit.image_size import ImageSize, sides, size_to_json
 from rushkit.models.network import Network, num_parameters
 from rushkit.models.normalise import Normalised
 from rushkit.recipe import toml
@@ -59,7 +60,7 @@ class Plan:
     recipe: Recipe
     stage: Literal["finetune", "pretrain"]
     tensors: Mapping[str, Tensor]
-    image_size: int
+    image_size: ImageSize
     channels: int
     classes: tuple[str, ...]
     origin: Origin
@@ -70,7 +71,7 @@ class Plan:
         return {
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),
-            "image_size": self.image_size,
+            "image_size": size_to_json(self.image_size),
             "channels": self.channels,
             "classes": list(self.classes),
             **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),
@@ -147,7 +148,7 @@ def plan_import(
     try:
         fitted = fit_names(weights.tensors, places, features, rules, encoder_only, branch)
     except MisfitError as error:
-        if flags := flags_that_fit(weights.tensors, rules, shape, encoder_only):
+        if flags := flags_that_fit(weights.tensors, rules, (shape[0], max(sides(shape[1]))), encoder_only):
             raise CheckpointError(error.message, f"they fit another backbone: {flags}") from error
         raise
     recipe, said = _normalised(recipe, weights, fitted)

@@ -8,6 +8,7 @@ import torchvision
 
 from rushkit.errors import UsageError
 from rushkit.foreign.file import ForeignWeights, as_float32
+from rushkit.image_size import sides
 from rushkit.models.backbones import timm_pretrained
 from rushkit.models.pretrained import OWN_SCALE
 from rushkit.models.torchvision_backbones import pretrained_state
@@ -26,7 +27,7 @@ def pretrained_weights(recipe: Recipe) -> ForeignWeights:
     backbone = recipe.backbone
     family, _, name = backbone.name.partition("/")
     if family == "timm":
-        size = components.image_size(recipe, components.build_dataset(recipe))
+        size = max(sides(components.image_size(recipe, components.build_dataset(recipe))))
         model: Any = timm_pretrained(name, size, backbone.options)
         state, tag = model.state_dict(), str(model.pretrained_cfg.get("tag"))
         mean, std = model.pretrained_cfg["mean"], model.pretrained_cfg["std"]

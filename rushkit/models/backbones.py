@@ -10,6 +10,7 @@ from timm.models.resnet import BasicBlock, ResNet
 from torch import nn
 
 from rushkit.errors import RushkitError, UsageError, did_you_mean
+from rushkit.image_size import ImageSize, as_size, size_to_json
 from rushkit.models.pretrained import hub_access
 from rushkit.models.trial import MISFITS, output_features, reason, unfit
 from rushkit.recipe.toml import Given, Options, Table
@@ -83,13 +84,16 @@ def _with_small_stem(model: ResNet, in_channels: int, padding: int = 1) -> nn.Mo
     return cast(nn.Module, model)
 
 
-def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool = False, **options: Any) -> nn.Module:
+def timm_backbone(
+    name: str, in_channels: int, image_size: int | list[int], pretrained: bool = False, **options: Any
+) -> nn.Module:
     """Build any model of timm as an encoder: ``"timm/vit_tiny_patch16_224"``.
 
     Args:
         name: timm's name of the model, with or without the tag of its weights.
         in_channels: Channels of the images.
-        image_size: Side of the images; a model of a fixed size (a vision transformer) is built for this one.
+        image_size: Side of the images, or height and width; a model of a fixed size (a vision transformer) is built for
+            this one.
         pretrained: Whether to start from timm's weights, which timm downloads.
         options: Further options of the model, such as ``drop_path_rate``.
 
@@ -108,12 +112,13 @@ def timm_backbone(name: str, in_channels: int, image_size: int, pretrained: bool
             f"backbone 'timm/{name}': {', '.join(refused)} cannot be set",
             "take it out: rushkit sets sizes and weights itself",
         )
-    model: Any = _create_timm(name, in_channels, image_size, pretrained, options)
+    size = image_size if isinstance(image_size, int) else as_size(*image_size)
+    model: Any = _create_timm(name, in_channels, size, pretrained, options)
     try:
         # Not timm's own num_features, which is another number in some models.
-        model.num_features = output_features(model, in_channels, image_size)
+        model.num_features = output_features(model, in_channels, size)
     except MISFITS as error:
-        raise unfit(f"timm/{name}", in_channels, image_size, error) from error
+        raise unfit(f"timm/{name}", in_channels, size, error) from error
     return cast(nn.Module, model)
 
 
@@ -143,16 +148,16 @@ def timm_normalisation(name: str) -> tuple[tuple[float, ...], tuple[float, ...]]
     return tuple(config.mean), tuple(config.std)
 
 
-def creation_options(name: str, image_size: int) -> dict[str, Given]:
+def creation_options(name: str, image_size: ImageSize) -> dict[str, Given]:
     """Return the options that ``timm.create_model`` needs for images of this size."""
     config = timm.models.get_pretrained_cfg(name)
-    return {"img_size": image_size} if config is not None and config.fixed_input_size else {}
+    return {"img_size": size_to_json(image_size)} if config is not None and config.fixed_input_size else {}
 
 
 def _create_timm(
     name: str,
     in_channels: int,
-    image_size: int,
+    image_size: ImageSize,
     pretrained: bool,
     options: Options,
     head: Options = MappingProxyType({"num_classes": 0}),

@@ -14,11 +14,14 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.flop_counter import FlopCounterMode
 
 from rushkit.errors import CheckpointError, PluginError, UsageError
+from rushkit.image_size import ImageSize, sides, size_to_json, size_words
 from rushkit.models.draws import global_draws
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.normalise import Normalised
+from rushkit.models.trial import MISFITS, output_features, reason
 from rushkit.recipe.toml import Options
 from rushkit.registries import backbones
+from rushkit.registry import takes_value
 
 HeadKind = Literal["projector", "head"]
 
@@ -68,7 +71,7 @@ def build_backbone(
     name: str,
     options: Options,
     in_channels: int,
-    image_size: int,
+    image_size: ImageSize,
     seed: int,
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -79,7 +82,7 @@ def build_backbone(
         name: A name of the registry of backbones.
         options: The factory's own options.
         in_channels: Channels of the images.
-        image_size: Side of the images.
+        image_size: Size of the images; rectangles are for backbones that take images of any size.
         seed: The run's seed; the same seed gives the same weights. The global random state is left as it was.
         mean: Mean of each channel, for a model that wants (x - mean) / std; none: pixels go in as they are.
         std: Standard deviation of each channel; see ``mean``.
@@ -89,13 +92,31 @@ def build_backbone(
         PluginError: the factory's result is not a module with ``num_features``.
     """
     with initialised_from(seed, "backbone"):
-        encoder = backbones.create(name, in_channels=in_channels, image_size=image_size, **options)
+        size = size_to_json(image_size)
+        if not isinstance(size, int) and not takes_value(backbones.get(name), "image_size", size):
+            # A convolutional network takes any; whether this one does is tried below.
+            size = max(size)
+        encoder = backbones.create(name, in_channels=in_channels, image_size=size, **options)
     if not isinstance(encoder, nn.Module) or not isinstance(getattr(encoder, "num_features", None), int):
         raise PluginError(
             f"backbone {name!r} gives {type(encoder).__name__}, not a torch module with a whole number num_features",
             f"it comes from {backbones.entry(name).owner}; docs/plugins.md says what a backbone must have",
         )
+    if isinstance(image_size, tuple):
+        _check_rectangles(name, encoder, in_channels, image_size)
     return Normalised(encoder, mean, std, in_channels) if mean or std else encoder
+
+
+def _check_rectangles(name: str, encoder: nn.Module, in_channels: int, size: tuple[int, int]) -> None:
+    """Raise UsageError unless an encoder takes rectangles."""
+    try:
+        output_features(encoder, in_channels, size)
+    except MISFITS as error:
+        raise UsageError(
+            f"backbone {name!r} takes squares, and the images are {size_words(size)}: {reason(error)}",
+            f"--set data.image_size={min(size)} makes squares of them, as data.fit says; convolutional backbones that "
+            "average over places take rectangles",
+        ) from error
 
 
 def freeze_encoder(network: Network, freeze: Literal["encoder", "all", "none"] = "encoder") -> list[str]:
@@ -155,12 +176,12 @@ def num_parameters(module: nn.Module, trainable: bool = False) -> int:
 
 
 @torch.no_grad()
-def macs(module: nn.Module, image_size: int, in_channels: int = 3) -> int:
+def macs(module: nn.Module, image_size: ImageSize, in_channels: int = 3) -> int:
     """Count the multiply-accumulates of one image's forward pass, in convolutions, linear layers and attention."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     # The counter has no entry for the fused attention of the CPU; the plain one does the same products.
     with in_eval_mode(module), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        module(torch.zeros(1, in_channels, image_size, image_size, device=device))
+        module(torch.zeros(1, in_channels, *sides(image_size), device=device))
     return int(counter.get_total_flops()) // 2
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from rushkit import registries
 from rushkit.errors import UsageError, did_you_mean, shorten
+from rushkit.image_size import ImageSize, size_to_json
 from rushkit.paths import exists, expand, expand_text
 from rushkit.recipe import toml
 from rushkit.recipe.components import component_lines
@@ -139,7 +140,7 @@ def _is_builtin(name: object) -> bool:
     )
 
 
-def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
+def transfer_recipe(source: Recipe, target: str, image_size: ImageSize) -> Recipe:
     """Return the recipe of the source's model on a target's data: ``finetune --from SOURCE --to TARGET``.
 
     A recipe of the target's name gives data, fine-tuning, evaluation and attacks; a data set of that name gives the
@@ -160,7 +161,7 @@ def transfer_recipe(source: Recipe, target: str, image_size: int) -> Recipe:
         data = other.data.model_dump()
     else:
         name, origins, given, data = target, {}, {}, {"name": target}
-    given |= {"data": data | {"image_size": image_size}, "name": f"{source.name}-to-{name}"}
+    given |= {"data": data | {"image_size": size_to_json(image_size)}, "name": f"{source.name}-to-{name}"}
     return build_recipe(source.resolved() | given, origins)
 
 

@@ -20,6 +20,7 @@ from pydantic import (
 
 from rushkit import registries
 from rushkit.errors import showable
+from rushkit.image_size import ImageSize, size_from_json, size_to_json
 from rushkit.paths import expand_text
 from rushkit.recipe.model_section import Model
 from rushkit.recipe.radius import beyond_pixels
@@ -83,6 +84,14 @@ _PAPER_NOISE = "uniform"
 _PAPER_SCALE = 0.3
 
 
+def _one_size(value: Any) -> Any:
+    """Return the sides of a square as one number. Raises ValueError for what is no size."""
+    size = size_from_json(value, 0, MAX_IMAGE_SIZE)
+    if size is None or (isinstance(size, tuple) and 0 in size):
+        raise ValueError(f"must be a whole number from 0 to {MAX_IMAGE_SIZE}, or [height, width] of such from 1 on")
+    return size_to_json(size)
+
+
 class Data(Component):
     """The images."""
 
@@ -95,7 +104,16 @@ class Data(Component):
     validation: int = Field(
         default=0, ge=0, description="images held out of the training split as the split `validation`; 0: none"
     )
-    image_size: int = Field(default=0, ge=0, le=MAX_IMAGE_SIZE, description="side in pixels; 0: the data set's own")
+    image_size: Annotated[int | list[int], BeforeValidator(_one_size)] = Field(
+        default=0,
+        description="side in pixels, or [height, width] for a folder's rectangles; 0: the data set's own",
+        json_schema_extra={"maximum": MAX_IMAGE_SIZE},
+    )
+
+    @property
+    def size(self) -> ImageSize:
+        """``image_size`` as one number, or as height and width."""
+        return self.image_size if isinstance(self.image_size, int) else (self.image_size[0], self.image_size[1])
 
 
 class Backbone(Component):

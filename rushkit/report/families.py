@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TypeVar
 
 from rushkit.errors import RushkitError
+from rushkit.image_size import size_flag
 from rushkit.paths import read_text
 from rushkit.recipe import toml
 from rushkit.recipe.load import default_runs_dir, read_recipe
@@ -142,7 +143,7 @@ def named_by(run: RunInfo) -> list[str]:
         "--classes": ",".join(model.classes),
         "--output": model.output,
         "--answers": "" if model.answers == "logits" else model.answers,
-        "--input-size": str(data.image_size or ""),
+        "--input-size": size_flag(data.size) if data.size else "",
         "--data": path if isinstance(path, str) else data.name,
     }
     words = [word for flag, value in said.items() if value for word in (flag, value)]

@@ -94,7 +94,7 @@ class Imported(StageResults):
         backbone: The recipe's backbone.
         noise: The recipe's noise.
         parameters: Number of parameters of the model.
-        image_size: Side of its input images, in pixels.
+        image_size: Side of its input images, in pixels, or height and width.
         channels: Number of their channels.
         classes: Number of classes; None for an encoder.
         clean: Its accuracy on a few clean images; None if it was not checked.
@@ -107,7 +107,7 @@ class Imported(StageResults):
     backbone: Backbone
     noise: Noise
     parameters: Count
-    image_size: Number
+    image_size: Number | list[Number]
     channels: Number
     classes: Number | None
     clean: CleanCheck | None

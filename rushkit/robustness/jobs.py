@@ -10,6 +10,7 @@ from rushkit.attacks.abilities import asks_for
 from rushkit.attacks.checks import check_answers
 from rushkit.attacks.targeted import target_class
 from rushkit.errors import RushkitError, UsageError, shorten
+from rushkit.image_size import ImageSize
 from rushkit.models.answers import Answer
 from rushkit.noises import is_deterministic
 from rushkit.recipe.model_section import short
@@ -74,7 +75,7 @@ def plan_jobs(
     recipe: Recipe,
     classes: Sequence[str],
     protocols: Sequence[ProtocolName],
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
     random: bool = False,
     answers: Answer = "logits",
 ) -> list[Job]:
@@ -87,7 +88,7 @@ def plan_jobs(
         recipe: The sections noise and attack are used.
         classes: Names of the model's classes.
         protocols: The protocols to run.
-        image_size: Side of the images; None if it is not known.
+        image_size: Size of the images; None if it is not known.
         random: Whether the model is random by itself, so that draws differ without noise too.
         answers: What the model answers with.
 

@@ -25,6 +25,7 @@ from rushkit.attacks.margins import SETTLED
 from rushkit.attacks.pgd import PGD
 from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.errors import UsageError
+from rushkit.image_size import ImageSize, sides
 from rushkit.models.answers import Answer, answer_kind
 from rushkit.recipe.radius import eps_words
 from rushkit.recipe.schema import Attack
@@ -141,7 +142,7 @@ def plan_attack(
     classes: int,
     seed: int,
     deterministic: bool = False,
-    image_size: int | None = None,
+    image_size: ImageSize | None = None,
 ) -> Plan:
     """Plan the attacks of a protocol for one ``[[attack]]`` section, whose options override the protocol's.
 
@@ -152,7 +153,7 @@ def plan_attack(
         classes: K; the DLR loss needs three, or four with a target.
         seed: Seeds every draw.
         deterministic: Whether there is no noise, so that one draw and one vote suffice.
-        image_size: Side of the images; None skips the check that the attack fits them.
+        image_size: Size of the images; None skips the check that the attack fits them.
 
     Raises:
         UsageError: the attack, its norm or an option does not exist or fit, or there are too few classes.
@@ -178,7 +179,7 @@ def _planned(
     classes: int,
     seed: int,
     deterministic: bool,
-    image_size: int | None,
+    image_size: ImageSize | None,
 ) -> Plan:
     strict = protocol == "strict"
     factory = registries.attacks.get(section.type)
@@ -277,7 +278,7 @@ def _as_written(section: Attack, samples: int, seed: int, deterministic: bool) -
     )
 
 
-def _fitting(plan: Plan, section: Attack, classes: int, image_size: int | None) -> Plan:
+def _fitting(plan: Plan, section: Attack, classes: int, image_size: ImageSize | None) -> Plan:
     """Return the plan, after its attacks were made and found to go with the classes and, if known, the images' side.
 
     Raises:
@@ -286,7 +287,7 @@ def _fitting(plan: Plan, section: Attack, classes: int, image_size: int | None) 
     for candidate in plan.candidates:
         attack = candidate.create(section)
         if image_size is not None and isinstance(attack, ChecksFit):
-            attack.check_fit(classes, image_size, image_size)
+            attack.check_fit(classes, *sides(image_size))
     return plan
 
 

@@ -17,11 +17,12 @@ from rushkit.data.npz import read_npz
 from rushkit.data.picture import MODES, Fit, Form
 from rushkit.distributed import ranks
 from rushkit.errors import DataError, RushkitError, UsageError
+from rushkit.image_size import ImageSize, as_size, sides, size_to_json, size_words, square
 from rushkit.noises import Noise
 from rushkit.objectives import Objective
 from rushkit.paths import expand
 from rushkit.recipe.schema import Recipe, Training
-from rushkit.registry import factory_parameters
+from rushkit.registry import factory_parameters, takes_value
 from rushkit.system import memory_bytes
 from rushkit.views import CropFlip, Views
 
@@ -34,7 +35,12 @@ def build_dataset(recipe: Recipe) -> Dataset:
     section, factory = recipe.data, registries.datasets.get(recipe.data.name)
     options = section.options
     if section.image_size and "image_size" in factory_parameters(factory):
-        options["image_size"] = section.image_size
+        if isinstance(section.size, tuple) and not takes_value(factory, "image_size", section.image_size):
+            raise UsageError(
+                f"data set {section.name!r} makes squares, and data.image_size asks for {size_words(section.size)}",
+                f"--set data.image_size={min(sides(section.size))}; a folder of images makes rectangles, too",
+            )
+        options["image_size"] = size_to_json(section.size)
     dataset: Dataset = registries.datasets.create(section.name, root=recipe.system.data_dir, **options)
     return dataset
 
@@ -129,7 +135,9 @@ def load_extra(recipe: Recipe, dataset: Dataset) -> Split | None:
         return None
     path = expand(recipe.system.data_dir) / expand(section.path)
     with ranks.first_on_node():
-        return read_npz(path, image_size(recipe, dataset), len(dataset.classes), section.limit)
+        return read_npz(
+            path, square(image_size(recipe, dataset), "finetune.extra"), len(dataset.classes), section.limit
+        )
 
 
 def describe_split(split: Split) -> str:
@@ -159,11 +167,11 @@ def size_note(split: Split) -> str:
 
 def _noting_size(split: Split, dataset: Dataset) -> Split:
     """Return the split, with a note if the data set itself resized its images."""
-    side = split.images.shape[3]
-    stored = getattr(dataset, "stored_size", side)
-    if split.resized or stored == side:
+    size = as_size(*split.images.shape[2:])
+    stored = getattr(dataset, "stored_size", size)
+    if split.resized or stored == size:
         return split
-    return replace(split, resized=f"from {f'{stored}x{stored}' if stored else 'their own sizes'} to {side}x{side}")
+    return replace(split, resized=f"from {size_words(stored) if stored else 'their own sizes'} to {size_words(size)}")
 
 
 @dataclass(frozen=True)
@@ -195,7 +203,7 @@ class _Reader:
         return replace(split, places=places, of=chosen_from)
 
     def _read(self, name: str, choose: Choice) -> Split:
-        size, parameters = self.recipe.data.image_size, factory_parameters(self.dataset.split)
+        size, parameters = self.recipe.data.size, factory_parameters(self.dataset.split)
         if "choose" in parameters:
             options = {"memory": self.memory} if "memory" in parameters else {}
             split: Split = cast(Any, self.dataset).split(name, choose, **options)
@@ -204,9 +212,10 @@ class _Reader:
             indices = choose(len(split), split.labels)
             split = split if indices is None else split.take(indices)
         height, width = split.images.shape[2:]
-        if not size or (height, width) == (size, size) or isinstance(split.images, OnDemand):
+        if not size or (height, width) == sides(size) or isinstance(split.images, OnDemand):
             return split
-        return replace(split, images=resize(split.images, size), resized=f"from {width}x{height} to {size}x{size}")
+        before = f"{width}x{height}" if isinstance(size, int) else f"{height}x{width}"
+        return replace(split, images=resize(split.images, size), resized=f"from {before} to {size_words(size)}")
 
 
 def _select(reader: _Reader, name: str) -> Split:
@@ -236,22 +245,22 @@ def _hold_out(recipe: Recipe, dataset: Dataset, images: int, labels: Tensor | No
     return training if few is None else training[few], validation
 
 
-def image_size(recipe: Recipe, dataset: Dataset) -> int:
-    """Return the side of the images that the network sees."""
-    return recipe.data.image_size or dataset.image_size
+def image_size(recipe: Recipe, dataset: Dataset) -> ImageSize:
+    """Return the size of the images that the network sees."""
+    return recipe.data.size or dataset.image_size
 
 
-def image_shape(recipe: Recipe, dataset: Dataset) -> tuple[int, int]:
-    """Return the channels and the side of the images that the network sees."""
+def image_shape(recipe: Recipe, dataset: Dataset) -> tuple[int, ImageSize]:
+    """Return the channels and the size of the images that the network sees."""
     return channels_of(dataset), image_size(recipe, dataset)
 
 
-def image_form(recipe: Recipe, shape: tuple[int, int]) -> Form:
+def image_form(recipe: Recipe, shape: tuple[int, ImageSize]) -> Form:
     """Return the form in which a model takes single image files: that of its data set's images.
 
     Args:
         recipe: The section data is used.
-        shape: Channels and side of the model's images.
+        shape: Channels and size of the model's images.
 
     Raises:
         UsageError: images of other channels than 1 (grey), 3 (RGB) or 4 (RGB and opacity).
@@ -280,7 +289,7 @@ def build_objective(recipe: Recipe, settings: Training) -> Objective:
     return objective
 
 
-def contrastive_views(recipe: Recipe, size: int) -> Views:
+def contrastive_views(recipe: Recipe, size: ImageSize) -> Views:
     """Return the recipe's random transformation T (appendix A) for images of a size."""
     return Views(size, recipe.pretrain.views)
 

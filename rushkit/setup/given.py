@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from rushkit.errors import PluginError, UsageError
 from rushkit.foreign.onnx_model import OnnxModel
+from rushkit.image_size import ImageSize, sides, size_to_json
 from rushkit.models.adapted import Adapted, Features, Reading
 from rushkit.models.answers import answer_kind
 from rushkit.models.behaviour import Behaviour, behaviour, trial_images
@@ -44,13 +45,13 @@ class Images:
 
     Attributes:
         channels: C.
-        size: Their side, in pixels.
+        size: Their size, in pixels.
         classes: Names of the classes; empty: as many as the classifier has, by number.
         named_by: What names the classes, for messages.
     """
 
     channels: int
-    size: int
+    size: ImageSize
     classes: tuple[str, ...]
     named_by: str
 
@@ -202,7 +203,7 @@ def images_of_files(recipe: Recipe) -> Images:
             "--input-size N resizes the images to N x N; --classes names the classes",
         )
     channels = len(recipe.model.mean) or 3
-    return Images(channels, recipe.data.image_size, tuple(recipe.model.classes), "--classes names")
+    return Images(channels, recipe.data.size, tuple(recipe.model.classes), "--classes names")
 
 
 def adapt(
@@ -259,7 +260,7 @@ def tried(
     """
     section = recipe.model
     assert section is not None
-    x = trial_images(images.channels, images.size, images.size, generator(0, "trial of a given model"))
+    x = trial_images(images.channels, *sides(images.size), generator(0, "trial of a given model"))
     x, notes = x.to(_device(network)), []
     composed = network
     with global_draws(0, "trial of a given model", device=x.device):
@@ -283,7 +284,7 @@ def tried(
         "stage": "finetune",
         "recipe": toml.dumps(recipe.resolved()),
         "classes": list(classes),
-        "image_size": images.size,
+        "image_size": size_to_json(images.size),
         "channels": images.channels,
     }
     # What is known of a run and its training stays known.

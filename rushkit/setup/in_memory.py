@@ -9,6 +9,7 @@ from torch import nn
 
 from rushkit.checked import check_model
 from rushkit.errors import UsageError
+from rushkit.image_size import size_to_json
 from rushkit.models.black_box import BlackBox
 from rushkit.recipe.load import build_recipe, derive_recipe
 from rushkit.recipe.toml import Toml
@@ -24,7 +25,7 @@ def classifier(
     data: str | Mapping[str, Toml],
     *,
     classes: Sequence[str] = (),
-    image_size: int = 0,
+    image_size: int | tuple[int, int] = 0,
     noise: str | Mapping[str, Toml] = "none",
     mean: Sequence[float] = (),
     std: Sequence[float] = (),
@@ -46,7 +47,7 @@ def classifier(
             callable from float32 numpy images to those.
         data: Name of a data set, or the keys of a recipe's section [data].
         classes: Names in the order of the outputs; empty: those of the data.
-        image_size: Side of the images, in pixels; 0: the data's own.
+        image_size: Side of the images, in pixels, or height and width of a folder's; 0: the data's own.
         noise: Name of a noise, or the keys of the section [noise]; the classifier is measured under it.
         mean: Mean of each channel, pixel units, where the module does not normalise.
         std: Standard deviation of each channel.
@@ -66,7 +67,7 @@ def classifier(
     recipe = build_recipe(
         {
             "name": "in-memory",
-            "data": {**_table(data), **({"image_size": image_size} if image_size else {})},
+            "data": {**_table(data), **({"image_size": size_to_json(image_size)} if image_size else {})},
             "noise": _table(noise),
             "model": section,
         },

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from rushkit.errors import CheckpointError, NoCertificate, UsageError, shell_line
+from rushkit.image_size import ImageSize, sides, size_from_json, size_words
 from rushkit.models.fold import fold_batch_norm
 from rushkit.models.network import Network, load_weights
 from rushkit.models.passes import pass_size
@@ -38,7 +39,7 @@ class Classifier:
             its convolutions. Somebody's is as it was given.
         recipe: The recipe that it was trained with; for somebody's classifier, the one that it is measured by.
         classes: Names of the classes.
-        image_size: Side of its input images, in pixels.
+        image_size: Size of its input images, in pixels.
         checkpoint: The checkpoint that it was loaded from.
         pass_size: Number of images in one pass that fit in the machine's memory.
         channels: C, the number of channels of its images.
@@ -48,7 +49,7 @@ class Classifier:
     network: nn.Module
     recipe: Recipe
     classes: tuple[str, ...]
-    image_size: int
+    image_size: ImageSize
     checkpoint: Checkpoint
     pass_size: int
     channels: int
@@ -87,7 +88,7 @@ class Classifier:
         kind = "" if self.given else f"{self.recipe.backbone.name}, "
         return (
             f"Classifier({str(self.checkpoint.path)!r}, {kind}{len(self.classes)} classes, "
-            f"images of {self.image_size}x{self.image_size})"
+            f"images of {size_words(self.image_size)})"
         )
 
 
@@ -100,10 +101,10 @@ def recipe_of(checkpoint: Checkpoint) -> Recipe:
     return read_recipe(text, str(checkpoint.path))
 
 
-def image_size_of(checkpoint: Checkpoint) -> int:
-    """Return the side of the images that a checkpoint's network takes. Raises CheckpointError if it is missing."""
-    size = checkpoint.meta.get("image_size")
-    if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= MAX_IMAGE_SIZE:
+def image_size_of(checkpoint: Checkpoint) -> ImageSize:
+    """Return the size of the images that a checkpoint's network takes. Raises CheckpointError if it is missing."""
+    size = size_from_json(checkpoint.meta.get("image_size"), 1, MAX_IMAGE_SIZE)
+    if size is None:
         raise CheckpointError(
             f"{checkpoint.path} does not say an image size from 1 to {MAX_IMAGE_SIZE}", "no training stage wrote it"
         )
@@ -153,15 +154,15 @@ def channels_of(checkpoint: Checkpoint) -> int:
     return channels
 
 
-def shape_of(checkpoint: Checkpoint) -> tuple[int, int]:
-    """Return the channels and the side of the images that a checkpoint's network takes; see ``channels_of``."""
+def shape_of(checkpoint: Checkpoint) -> tuple[int, ImageSize]:
+    """Return the channels and the size of the images that a checkpoint's network takes; see ``channels_of``."""
     return channels_of(checkpoint), image_size_of(checkpoint)
 
 
 def values_of(checkpoint: Checkpoint) -> int:
-    """Return the dimension d = C S² of the images that a checkpoint's network takes, which certificates depend on."""
-    channels, size = shape_of(checkpoint)
-    return channels * size**2
+    """Return the dimension d = C·H·W of the images that a checkpoint's network takes, which certificates depend on."""
+    channels, (height, width) = channels_of(checkpoint), sides(image_size_of(checkpoint))
+    return channels * height * width
 
 
 def check_channels(checkpoint: Checkpoint, channels: int, data: str) -> None:
@@ -200,9 +201,9 @@ def load_classifier(checkpoint: Checkpoint, machine: Machine, fold: bool = True)
     networks.load_network(network, checkpoint.tensors)
     network = networks.channels_last(network.to(machine.device)).eval().requires_grad_(False)
     if fold:
-        example = torch.rand(2, channels, size, size, generator=generator(0, "fold")).to(machine.device)
+        example = torch.rand(2, channels, *sides(size), generator=generator(0, "fold")).to(machine.device)
         network.encoder = fold_batch_norm(network.encoder, example)
-    images = pass_size(network, (channels, size, size), machine)
+    images = pass_size(network, (channels, *sides(size)), machine)
     return Classifier(network, recipe, classes, size, checkpoint, images, channels)
 
 
@@ -217,7 +218,7 @@ def _given_classifier(given: GivenModel, machine: Machine) -> Classifier:
     classes, size, channels = classes_of(given), image_size_of(given), channels_of(given)
     components.check_several_classes(str(given.path), len(classes))
     network = on_device(given.network, machine.device, str(given.path))
-    images = pass_size(network, (channels, size, size), machine)
+    images = pass_size(network, (channels, *sides(size)), machine)
     return Classifier(network, recipe_of(given), classes, size, given, images, channels, given.random)
 
 
@@ -272,5 +273,5 @@ def load(
     classifier = load_classifier(checkpoint, Machine(torch.device(device), "float32"), fold=False)
     g = SmoothedClassifier(classifier.network, components.build_noise(classifier.recipe), samples, **options)
     g.classes = classifier.classes
-    g.image_shape = (classifier.channels, classifier.image_size, classifier.image_size)
+    g.image_shape = (classifier.channels, *sides(classifier.image_size))
     return g

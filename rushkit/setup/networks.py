@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.errors import CheckpointError, PluginError, UsageError
+from rushkit.image_size import ImageSize, sides
 from rushkit.models.allocation import allocations_within
 from rushkit.models.network import HeadKind, Network, build_backbone, initialised_from, load_weights
 from rushkit.models.pretrained import without_fetching
@@ -22,8 +23,8 @@ _SHARE_OF_MEMORY = 4
 # Bytes that building a network takes beyond its weights: position tables, and the pass that finds the feature length.
 _BESIDE_WEIGHTS = 1 << 26
 
-# Channels and side of square images.
-Shape = tuple[int, int]
+# Channels and size of images.
+Shape = tuple[int, ImageSize]
 Part = TypeVar("Part", bound=nn.Module)
 
 
@@ -93,7 +94,7 @@ def build_memory(
         PluginError: the objective attaches something that is no module.
     """
     channels, size = shape
-    batch = (batch_size, channels, size, size)
+    batch = (batch_size, channels, *sides(size))
     with initialised_from(seed, f"memory of {objective.stage}"):
         if teacher is not None and isinstance(objective, HasTeacher):
             memory = objective.attach_teacher(network, teacher, batch)

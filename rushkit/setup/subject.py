@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError, shell_line
+from rushkit.image_size import ImageSize, sides, size_value
 from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.repeats import ROWS
 from rushkit.noises import Noise
@@ -217,14 +218,14 @@ def labels_of(split: Split, classes: int) -> Tensor:
     return split.labels
 
 
-def check_images(split: Split, wanted_shape: tuple[int, int]) -> None:
-    """Raise UsageError unless images have the channels and the side that a model takes: balls depend on them."""
+def check_images(split: Split, wanted_shape: tuple[int, ImageSize]) -> None:
+    """Raise UsageError unless images have the channels and the size that a model takes: balls depend on them."""
     channels, image_size = wanted_shape
-    shape, wanted = tuple(split.images.shape[1:]), (channels, image_size, image_size)
+    shape, wanted = tuple(split.images.shape[1:]), (channels, *sides(image_size))
     if shape != wanted:
         raise UsageError(
             f"the images of {split.name} are {_by(shape)}, and the model takes {_by(wanted)}",
-            f"--set data.image_size={image_size}"
+            f"--set data.image_size={size_value(image_size)}"
             if shape[0] == channels
             else "choose data of as many channels, or train a model on these",
         )

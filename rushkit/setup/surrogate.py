@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rushkit.errors import PluginError, RushkitError, UsageError
+from rushkit.image_size import sides
 from rushkit.models.adapted import Adapted, Reading
 from rushkit.models.answers import answer_kind
 from rushkit.models.behaviour import behaviour, trial_images
@@ -84,7 +85,7 @@ def make_surrogate_of(classifier: Classifier, said: str) -> Surrogate:
             f"{SURROGATE} gives slopes to scores, and the model answers with labels alone",
             "`--type hopskipjump` needs no more",
         )
-    x = trial_images(classifier.channels, classifier.image_size, classifier.image_size, generator(0, "surrogate"))
+    x = trial_images(classifier.channels, *sides(classifier.image_size), generator(0, "surrogate"))
     x = x.to(next((tensor.device for tensor in network.parameters()), torch.device("cpu")))
     with global_draws(0, "trial of a surrogate", device=x.device):
         if said == IDENTITY:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pydantic import JsonValue
 
 from rushkit.errors import RushkitError, UsageError
+from rushkit.image_size import ImageSize
 from rushkit.recipe import toml
 from rushkit.recipe.attack_flags import change_attacks, change_published
 from rushkit.recipe.components import SECTIONS, check_components
@@ -30,15 +31,15 @@ class Made:
     Attributes:
         stage: The stage that makes it.
         recipe: Its recipe.
-        image_size: The side of its images in pixels; 0 where that is still to be found out.
+        image_size: The size of its images in pixels; 0 where that is still to be found out.
     """
 
     stage: Stage
     recipe: Recipe
-    image_size: int = 0
+    image_size: ImageSize = 0
 
-    def side(self) -> int:
-        """Return the side of its images. Imports torch."""
+    def size(self) -> ImageSize:
+        """Return the size of its images. Imports torch."""
         from rushkit.setup import components
 
         return self.image_size or components.image_size(self.recipe, components.build_dataset(self.recipe))
@@ -103,7 +104,7 @@ def derive(asked: StageAsked, name: str | None, parent: Made | None, labels: str
         recipe = parent.recipe
         if isinstance(asked, ClusterAsked) and asked.to:
             check_target(asked.to)
-            recipe = transfer_recipe(recipe, asked.to, parent.side())
+            recipe = transfer_recipe(recipe, asked.to, parent.size())
         recipe = derive_recipe(recipe, changes, {})
         if recipe.backbone != parent.recipe.backbone:
             raise UsageError(
@@ -157,8 +158,8 @@ def _finetuning(asked: FinetuneAsked, name: str | None, parent: Made | None, cha
     if asked.to:
         check_target(asked.to)
     knows_clusters = parent.stage == "finetune" and bool(parent.recipe.finetune.labels)
-    side = parent.side() if asked.to else 0
-    return derive_recipe(tuned_recipe(parent.recipe, knows_clusters, asked.to or None, side), changes, {})
+    size = parent.size() if asked.to else 0
+    return derive_recipe(tuned_recipe(parent.recipe, knows_clusters, asked.to or None, size), changes, {})
 
 
 def _components(recipe: Recipe) -> list[object]:

@@ -14,6 +14,7 @@ import torch
 from rushkit.bench import bench_job, race, step_contestants
 from rushkit.data import Dataset, describe
 from rushkit.errors import RushkitError
+from rushkit.image_size import sides, size_to_json
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.toml import Table
@@ -150,7 +151,7 @@ class Estimator:
         if recipe.model is not None:
             # Planning runs no code of somebody's.
             return None
-        key = canonical([recipe.backbone.model_dump(), recipe.data.image_size, recipe.data.name])
+        key = canonical([recipe.backbone.model_dump(), size_to_json(recipe.data.size), recipe.data.name])
         if key not in self._seconds:
             try:
                 self._seconds[key] = _seconds_a_pass(recipe)
@@ -211,7 +212,7 @@ def _seconds_a_pass(recipe: Recipe) -> float:
     encoder = build_encoder(recipe, (channels, size)).eval().to(machine.device)
     a_pass = 0.0
     for images in _TIMED_IMAGES:
-        x = torch.rand(images, channels, size, size, device=machine.device)
+        x = torch.rand(images, channels, *sides(size), device=machine.device)
         seconds = _race(encoder, x, machine)
         a_pass = seconds / images
         if seconds > _A_MOMENT:

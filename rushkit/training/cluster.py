@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rushkit.data.memory import Split
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError, first_few
+from rushkit.image_size import as_size
 from rushkit.models.backbones import timm_normalisation
 from rushkit.recipe.load import build_recipe, check_target, load_recipe, transfer_recipe
 from rushkit.recipe.schema import Recipe
@@ -153,7 +154,9 @@ def _check_enough(images: Split, clusters: Sequence[int]) -> None:
 def _encoder(recipe: Recipe, source: Checkpoint | None, images: Split) -> nn.Module:
     """Return the encoder, in eval mode and without gradients."""
     if source is None:
-        encoder = networks.build_encoder(recipe, (images.images.shape[1], images.images.shape[3]), fetch=True)
+        encoder = networks.build_encoder(
+            recipe, (images.images.shape[1], as_size(*images.images.shape[2:])), fetch=True
+        )
         return encoder.eval().requires_grad_(False)
     check_images(images, shape_of(source))
     return load_encoder(source)

@@ -6,6 +6,7 @@ import torch
 
 from rushkit.data.decoding import OnDemand
 from rushkit.distributed import ranks
+from rushkit.image_size import ImageSize, sides
 from rushkit.models.network import macs
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
@@ -27,13 +28,14 @@ def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
     recomputes = will_recompute(job, machine)
     compiles = not recomputes and machine.compiles
     size = job.image_size
+    height, width = sides(size)
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
     of_a_rank = " of a rank" if ranks.world() > 1 else ""
     numbers, trainable = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
     return {
         "images": job.images,
         "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
-        "input": f"{views} x 3 x {size} x {size} a step",
+        "input": f"{views} x {job.channels} x {height} x {width} a step",
         "parameters": f"{numbers:,}, of which {trainable:,} train",
         "arithmetic": f"{macs(job.network.encoder, size, job.channels) / 1e6:.1f} MMAC a view",
         "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step{of_a_rank}",
@@ -41,14 +43,14 @@ def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
     }
 
 
-def memory_estimate(job: TrainingJob, size: int) -> int:
+def memory_estimate(job: TrainingJob, size: ImageSize) -> int:
     """Estimate the bytes that a training step needs on each rank.
 
     They hold weights, gradients, momentum, and the layer outputs that are kept for the backward pass.
 
     Args:
         job: The job.
-        size: Side of the images, in pixels.
+        size: Size of the images, in pixels.
     """
     sizes: list[int] = []
     hooks = [
@@ -60,7 +62,7 @@ def memory_estimate(job: TrainingJob, size: int) -> int:
     ]
     device = next(job.network.parameters()).device
     with torch.no_grad():
-        job.network.encoder.eval()(torch.zeros(1, job.channels, size, size, device=device))
+        job.network.encoder.eval()(torch.zeros(1, job.channels, *sides(size), device=device))
     for hook in hooks:
         hook.remove()
     images = job.kept_passes * -(-job.settings.batch_size // ranks.world())

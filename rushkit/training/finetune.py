@@ -9,6 +9,7 @@ from functools import partial
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
+from rushkit.image_size import ImageSize
 from rushkit.models.network import (
     LoadReport,
     Network,
@@ -135,14 +136,14 @@ def supervised_recipe(recipe: Recipe, by_itself: bool = False) -> Recipe:
     return build_recipe(recipe.resolved() | {"name": f"{recipe.name}-supervised"}, recipe.origins)
 
 
-def tuned_recipe(encoder: Recipe, knows_clusters: bool, target: str | None, image_size: int = 0) -> Recipe:
+def tuned_recipe(encoder: Recipe, knows_clusters: bool, target: str | None, image_size: ImageSize = 0) -> Recipe:
     """Return the recipe by which an encoder is fine-tuned, before flags: its own, or on a target's data.
 
     Args:
         encoder: The recipe that the encoder was trained with.
         knows_clusters: Whether it was fine-tuned on the labels of a clustering.
         target: A recipe or a data set; None for the encoder's own data.
-        image_size: The side of the images that the encoder has seen; only a target needs it.
+        image_size: The size of the images that the encoder has seen; only a target needs it.
 
     Raises:
         UsageError: there is no such target.

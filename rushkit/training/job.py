@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rushkit.data.memory import Split
 from rushkit.errors import UsageError
 from rushkit.files import JSON
+from rushkit.image_size import ImageSize, size_to_json
 from rushkit.models.network import Network
 from rushkit.noises import Noise
 from rushkit.objectives import ChecksNoise, KeepsPasses, Objective
@@ -53,7 +54,7 @@ class TrainingJob:
         memory: What the objective remembers, on the network's device.
         split: Training images.
         fingerprint: The hash of the training images; see ``setup.subject.fingerprint_of``.
-        image_size: Side of the images that the network takes.
+        image_size: Size of the images that the network takes.
         classes: Names of the classes.
         views: Maps uint8 images to float views.
         noise: The smoothing distribution.
@@ -83,7 +84,7 @@ class TrainingJob:
     memory: nn.Module
     split: Split
     fingerprint: str
-    image_size: int
+    image_size: ImageSize
     classes: tuple[str, ...]
     views: Callable[[Tensor, torch.Generator], Tensor]
     noise: Noise
@@ -248,7 +249,7 @@ class TrainingJob:
         return {
             "stage": self.stage,
             "recipe": toml.dumps(self.recipe.resolved()),
-            "image_size": self.image_size,
+            "image_size": size_to_json(self.image_size),
             "channels": self.channels,
             "classes": list(self.classes),
             **({REGISTERED: files} if (files := registered_files(self.recipe)) else {}),

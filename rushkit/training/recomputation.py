@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError
+from rushkit.image_size import sides
 from rushkit.models.passes import memory_an_image
 from rushkit.models.recompute import recompute_blocks, repeated_blocks
 from rushkit.run.folder import Run
@@ -62,5 +63,4 @@ def will_recompute(job: TrainingJob, machine: Machine) -> bool:
 def step_memory(job: TrainingJob, machine: Machine) -> int:
     """Estimate the bytes of activations that a step keeps of this rank's part of a batch."""
     images = -(-job.settings.batch_size // ranks.world())
-    size = job.image_size
-    return job.kept_passes * images * memory_an_image(job.network, (job.channels, size, size), machine)
+    return job.kept_passes * images * memory_an_image(job.network, (job.channels, *sides(job.image_size)), machine)

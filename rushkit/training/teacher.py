@@ -6,6 +6,7 @@ from torch import nn
 
 from rushkit.data import channels_of
 from rushkit.errors import UsageError, shell_line
+from rushkit.image_size import size_value, size_words
 from rushkit.objectives import HasTeacher
 from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe
@@ -65,8 +66,8 @@ def load_teacher(recipe: Recipe, source: Checkpoint | None) -> nn.Module | None:
     theirs, ours = image_size_of(source), components.image_size(recipe, dataset)
     if theirs != ours:
         raise UsageError(
-            f"the teacher {source.path} takes images of {theirs}x{theirs}, and the student's are {ours}x{ours}",
-            f"--set data.image_size={theirs}, or another teacher",
+            f"the teacher {source.path} takes images of {size_words(theirs)}, and the student's are {size_words(ours)}",
+            f"--set data.image_size={size_value(theirs)}, or another teacher",
         )
     return load_encoder(source)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from rushkit.errors import UsageError
+from rushkit.image_size import ImageSize, sides
 from rushkit.recipe.schema import ViewSettings
 from rushkit.views.colour import by_hue_step, grayscale, grayscale_in_place, jitter, jitter_in_place
 from rushkit.views.parameters import ViewParameters, sample_parameters
@@ -37,18 +38,18 @@ class Views:
     >>> first, second = views(images, generator), views(images, generator)
 
     Args:
-        size: Height and width of a view, in pixels.
+        size: Height and width of a view, in pixels; one number for squares.
         settings: The distribution; the defaults are the paper's.
 
     Raises:
         UsageError: a size below 1.
     """
 
-    size: int
+    size: ImageSize
     settings: ViewSettings = field(default_factory=ViewSettings)
 
     def __post_init__(self) -> None:
-        if self.size < 1:
+        if min(sides(self.size)) < 1:
             raise UsageError(f"view size must be at least 1 pixel, got {self.size}")
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
@@ -59,7 +60,7 @@ class Views:
             generator: Source of every draw; on the CPU (the same draws for any device) or on the images' device.
 
         Returns:
-            (N, C, size, size) float32 in [0, 1].
+            (N, C, *size) float32 in [0, 1].
 
         Raises:
             UsageError: not such images, or colour operations on images of other channels; see ``apply_views``.
@@ -69,7 +70,7 @@ class Views:
         return self.applied(images, sample_parameters(n, height, width, self.settings, generator, images.device))
 
     def applied(self, images: Tensor, parameters: ViewParameters) -> Tensor:
-        """Return the views (N, C, size, size) of images (N, C, H, W) that parameters already drawn describe."""
+        """Return the views (N, C, *size) of images (N, C, H, W) that parameters already drawn describe."""
         return apply_views(images, parameters, self.size, self.settings.interpolation)
 
     def weakened(self, strength: float) -> Views:
@@ -78,7 +79,7 @@ class Views:
 
 
 def apply_views(
-    images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation = "bilinear"
+    images: Tensor, parameters: ViewParameters, size: ImageSize, interpolation: Interpolation = "bilinear"
 ) -> Tensor:
     """Make the views that the parameters describe: crop, resize, flip, colour jitter, grayscale.
 
@@ -89,11 +90,11 @@ def apply_views(
     Args:
         images: (N, C, H, W) uint8.
         parameters: N rows, as `sample_parameters` draws them for this height and width.
-        size: Height and width of a view, in pixels.
+        size: Height and width of a view, in pixels; one number for squares.
         interpolation: How a crop is resized; a bicubic one is clamped to [0, 1], beyond which it may swing.
 
     Returns:
-        (N, C, size, size) float32 in [0, 1], on the images' device.
+        (N, C, *size) float32 in [0, 1], on the images' device.
 
     Raises:
         UsageError: not such images or parameters, or colour operations on images of other than 1, 3 or 4 channels.
@@ -123,7 +124,9 @@ def check_images(images: Tensor) -> None:
         )
 
 
-def _render(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
+def _render(
+    images: Tensor, parameters: ViewParameters, size: ImageSize, interpolation: Interpolation = "bilinear"
+) -> Tensor:
     views = _crop_resize_flip(images, parameters, size, interpolation)
     colours, others = views.flatten(2).split((min(_RGB, views.shape[1]), max(0, views.shape[1] - _RGB)), 1)
     if parameters.jitter is not None:
@@ -133,7 +136,7 @@ def _render(images: Tensor, parameters: ViewParameters, size: int, interpolation
     return torch.cat((colours, others), 1).view_as(views) if views.shape[1] > _RGB else colours.view_as(views)
 
 
-def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation) -> Tensor:
+def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: ImageSize, interpolation: Interpolation) -> Tensor:
     """Return what `_render` returns, some images at a time, sorted by the step that turns the hue.
 
     Values may be read here, so that no image gets an operation that leaves it as it is.
@@ -143,8 +146,9 @@ def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: int, interp
     if parameters.jitter is not None:
         order, hue_steps = by_hue_step(parameters, parameters.jitter)
         images, parameters = images.index_select(0, order), parameters[order]
-    sorted_views = torch.empty(n, channels, size, size)
-    chunk = max(1, _CPU_PIXELS // (height * width + size * size)) * torch.get_num_threads()
+    tall, wide = sides(size)
+    sorted_views = torch.empty(n, channels, tall, wide)
+    chunk = max(1, _CPU_PIXELS // (height * width + tall * wide)) * torch.get_num_threads()
     for start in range(0, n, chunk):
         rows = slice(start, start + chunk)
         sorted_views[rows] = _crop_resize_flip(images[rows], parameters[rows], size, interpolation)
@@ -157,15 +161,18 @@ def _render_on_cpu(images: Tensor, parameters: ViewParameters, size: int, interp
     return sorted_views if order is None else sorted_views.index_select(0, order.argsort())
 
 
-def _crop_resize_flip(images: Tensor, parameters: ViewParameters, size: int, interpolation: Interpolation) -> Tensor:
-    """Return the crops resized to (N, C, size, size) in [0, 1], by one matrix product along each axis."""
+def _crop_resize_flip(
+    images: Tensor, parameters: ViewParameters, size: ImageSize, interpolation: Interpolation
+) -> Tensor:
+    """Return the crops resized to (N, C, *size) in [0, 1], by one matrix product along each axis."""
     n, channels, height, width = images.shape
+    tall, wide = sides(size)
     upright = torch.zeros_like(parameters.flip)
     kernel = _triangle if interpolation == "bilinear" else _cubic
-    down = _interpolation(parameters.top, parameters.height, upright, size, height, kernel)
-    across = _interpolation(parameters.left, parameters.width, parameters.flip, size, width, kernel).div_(255)
+    down = _interpolation(parameters.top, parameters.height, upright, tall, height, kernel)
+    across = _interpolation(parameters.left, parameters.width, parameters.flip, wide, width, kernel).div_(255)
     rows = torch.bmm(images.reshape(n, channels * height, width).float(), across.mT)
-    return torch.matmul(down[:, None], rows.view(n, channels, height, size)).clamp_(0.0, 1.0)
+    return torch.matmul(down[:, None], rows.view(n, channels, height, wide)).clamp_(0.0, 1.0)
 
 
 def _interpolation(

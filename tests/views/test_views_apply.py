@@ -12,6 +12,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as peer
 
 from rushkit.errors import UsageError
+from rushkit.image_size import sides
 from rushkit.system import generator
 from rushkit.views import ViewParameters, Views, ViewSettings, apply_views, sample_parameters
 from rushkit.views.apply import Interpolation, _render
@@ -44,11 +45,13 @@ def plain(n: int, height: int, width: int, /, **changes: Tensor | None) -> ViewP
     return ViewParameters(**(fields | changes))  # type: ignore[arg-type]
 
 
-def reference(image: Tensor, p: ViewParameters, size: int, interpolation: Interpolation = "bilinear") -> Tensor:
-    """One view (C, size, size) of one uint8 image from torchvision's functional operations; p has one row."""
+def reference(
+    image: Tensor, p: ViewParameters, size: int | tuple[int, int], interpolation: Interpolation = "bilinear"
+) -> Tensor:
+    """One view (C, *size) of one uint8 image from torchvision's functional operations; p has one row."""
     box = [int(t) for t in (p.top, p.left, p.height, p.width)]
     mode = InterpolationMode(interpolation)
-    view = peer.resized_crop(image.float() / 255, *box, size=[size, size], interpolation=mode, antialias=True)
+    view = peer.resized_crop(image.float() / 255, *box, size=[*sides(size)], interpolation=mode, antialias=True)
     view = view.clamp(0, 1)
     if p.flip:
         view = peer.hflip(view)
@@ -68,7 +71,11 @@ def reference(image: Tensor, p: ViewParameters, size: int, interpolation: Interp
 
 
 def assert_equals_torchvision(
-    images: Tensor, p: ViewParameters, size: int, atol: float = 1e-5, interpolation: Interpolation = "bilinear"
+    images: Tensor,
+    p: ViewParameters,
+    size: int | tuple[int, int],
+    atol: float = 1e-5,
+    interpolation: Interpolation = "bilinear",
 ) -> Tensor:
     views = apply_views(images, p, size, interpolation)
     expected = torch.stack([reference(images[i], p[i : i + 1], size, interpolation) for i in range(len(images))])
@@ -96,11 +103,22 @@ def test_flip_reverses_the_columns_of_a_crop() -> None:
 
 @pytest.mark.parametrize(
     ("height", "width", "size"),
-    [(32, 32, 32), (96, 96, 32), (32, 32, 40), (20, 37, 24), (50, 9, 8), (8, 8, 1), (1, 1, 4), (250, 180, 64)],
+    [
+        (32, 32, 32),
+        (96, 96, 32),
+        (32, 32, 40),
+        (20, 37, 24),
+        (50, 9, 8),
+        (8, 8, 1),
+        (1, 1, 4),
+        (250, 180, 64),
+        (48, 32, (24, 16)),
+        (20, 37, (5, 60)),
+    ],
 )
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crop_and_resize_equal_torchvision_antialiased(
-    height: int, width: int, size: int, interpolation: Interpolation
+    height: int, width: int, size: int | tuple[int, int], interpolation: Interpolation
 ) -> None:
     settings = ViewSettings(jitter_p=0, grayscale=0)
     p = sample_parameters(20, height, width, settings, generator(2, "crops"))

@@ -207,14 +207,15 @@ def clusters_table(results: Clustering) -> RenderableType:
 
 def import_table(results: Imported) -> RenderableType:
     """Return the model, where it is from, and how it does on clean images."""
-    origin, backbone, clean, size = results.imported, results.backbone, results.clean, results.image_size
+    origin, backbone, clean = results.imported, results.backbone, results.clean
+    height, width = _sides(results.image_size)
     rows = {
         "from": origin.file or f"pretrained {origin.pretrained} ({origin.tag})",
         "sha256": origin.sha256,
         "branch": origin.branch,
         "backbone": backbone.name,
         "normalisation": f"(x - {backbone.mean}) / {backbone.std}" if backbone.mean else "none: x in [0, 1]",
-        "input": f"{results.channels}x{size}x{size}, pixels in [0, 1]",
+        "input": f"{results.channels}x{height}x{width}, pixels in [0, 1]",
         "parameters": f"{results.parameters:,}",
         "classes": results.classes,
         "noise": _noise(results),
@@ -232,12 +233,12 @@ def import_table(results: Imported) -> RenderableType:
 
 def export_table(results: Exported) -> RenderableType:
     """Return the file, what goes in and comes out, how far its outputs are from the run's, and how it is loaded."""
-    size, classes = results.image_size, results.classes
+    (height, width), classes = _sides(results.image_size), results.classes
     outside = results.mean and results.format == "timm"
     rows = {
         "from": results.source,
         "to": f"{results.file}, {results.bytes / 2**20:.1f} MiB",
-        "input": f"(N, {results.channels}, {size}, {size}) float32, "
+        "input": f"(N, {results.channels}, {height}, {width}) float32, "
         + (f"(x - {results.mean}) / {results.std} of pixels x in [0, 1]" if outside else "pixels in [0, 1]"),
         "output": f"logits of {len(classes)} classes, without noise" if classes else "features",
         "checked": f"outputs differ by {results.difference:.2g} at most; the largest is {results.largest:.3g}",
@@ -247,6 +248,10 @@ def export_table(results: Exported) -> RenderableType:
     }
     table = _facts(f"exported {results.part}, {results.format}", rows)
     return Group(table, "to load it:", *results.load) if results.load else table
+
+
+def _sides(size: int | list[int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else (size[0], size[1])
 
 
 def _facts(title: str, rows: Mapping[str, object]) -> Table:
