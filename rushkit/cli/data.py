@@ -162,7 +162,8 @@ def _look_at(found: Recognised, options: Table, data_dir: str) -> _Look:
         form += ", resized"
     if any(width * tall != height * wide for width, height in sizes):
         fit = {"crop": "the middle is kept", "pad": "black bars are added", "stretch": "they are distorted"}
-        form += f"; of those of another shape {fit[str(options.get('fit', 'crop'))]}"
+        which = "not square" if tall == wide else "of another shape"
+        form += f"; of those that are {which} {fit[str(options.get('fit', 'crop'))]}"
     used = Recognised(found.name, {key: str(value) for key, value in options.items()}, found.kind)
     look.lines += [f"{len(classes)} classes: {first_few(classes, 12)}" if classes else "no labels"]
     look.lines += [*(split.describe() for split in seen.splits), form, f"use: {used.line()}"]

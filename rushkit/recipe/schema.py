@@ -106,8 +106,8 @@ class Data(Component):
     )
     image_size: Annotated[int | list[int], BeforeValidator(_one_size)] = Field(
         default=0,
-        description="side in pixels, or [height, width] for a folder's rectangles; 0: the data set's own",
-        json_schema_extra={"maximum": MAX_IMAGE_SIZE},
+        description=f"side in pixels, {MAX_IMAGE_SIZE} at most, or [height, width] of a folder's rectangles; 0: the "
+        "data set's own",
     )
 
     @property

@@ -50,6 +50,11 @@ def facts_of(folder):
     return json.loads((folder / "results.json").read_text())
 
 
+def size_of(path):
+    with Image.open(path) as image:
+        return image.size
+
+
 def checkpoint_of(run):
     (latest,) = (run / "checkpoints").glob("step-*.safetensors")
     return load_checkpoint(latest)
@@ -73,7 +78,7 @@ def test_every_stage_takes_them(cli, fails, photos):
             limits = ("--protocol", "strict", "--norm", norm, "--eps", eps, "--samples", "1")
             run("attack", "--from", model, "--type", kind, *FEW, *limits, "--save", *sets(*changes))
     run("attack", "--from", model, "--type", "pgd", *FEW, "--eight-bit", "--export", "png", *sets("attack.0.steps=2"))
-    assert {Image.open(path).size for path in Path("png").rglob("*.png")} == {(16, 24)}
+    assert {size_of(path) for path in Path("png").rglob("*.png")} == {(16, 24)}
     gaussian = sets("noise.name=gaussian", "noise.std=0.25", "certify.selection=10")
     run("certify", "--from", model, *FEW, "--samples", "30", *gaussian)
     counts = only(Path("runs"), "certify") / "counts" / "certify.jsonl"
