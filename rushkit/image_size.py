@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shell_line
 
 # S for S x S, else (H, W). A square is always one number, so that it is written and compared in one way.
 ImageSize: TypeAlias = int | tuple[int, int]
@@ -30,9 +30,10 @@ def size_flag(size: ImageSize) -> str:
     return str(size) if isinstance(size, int) else size_words(size)
 
 
-def size_value(size: ImageSize) -> str:
-    """Return the size as a recipe writes it: ``"32"``, or ``"[24, 16]"``."""
-    return str(size) if isinstance(size, int) else f"[{size[0]}, {size[1]}]"
+def size_line(size: ImageSize) -> str:
+    """Return the words of a command that set the size: ``"--set data.image_size=32"``, quoted for a shell."""
+    value = str(size) if isinstance(size, int) else f"[{size[0]},{size[1]}]"
+    return shell_line("--set", f"data.image_size={value}")
 
 
 def size_to_json(size: ImageSize) -> int | list[Any]:

@@ -28,7 +28,7 @@ from rushkit.data.picture import Fit, Form, ImageFault, check_image_sizes, open_
 from rushkit.data.progress import Progress, reporting
 from rushkit.data.scan import ImageFile, describe_left_out
 from rushkit.errors import DataError, UsageError, first_few, showable
-from rushkit.image_size import ImageSize, sides, size_flag, size_words
+from rushkit.image_size import ImageSize, sides, size_flag, size_line, size_words
 from rushkit.paths import cache_root, expand, is_folder
 
 if TYPE_CHECKING:
@@ -269,7 +269,7 @@ class Folder:
                 raise DataError(
                     f"{path} is {width}x{height}, not square",
                     f"--set data.image_size={min(width, height)} makes squares of all images, as data.fit says; "
-                    f"--set data.image_size=[{height},{width}] keeps this shape, for a convolutional backbone",
+                    f"{size_line((height, width))} keeps this shape, for a convolutional backbone",
                 )
             return width
         raise _nothing_readable(listing.folder)

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from rushkit.errors import DataError, UsageError
-from rushkit.image_size import ImageSize, as_size, sides, size_value, size_words
+from rushkit.image_size import ImageSize, as_size, sides, size_line, size_words
 from rushkit.paths import open_file, reason
 
 # By content, whatever the name says: Pillow reads more, some of it with the help of other programs.
@@ -189,7 +189,7 @@ def read_picture(source: Path | IO[bytes], form: Form, room: Room | None = None,
             width, height = image.size
             if not form.resizes and (height, width) != sides(form.size):
                 words = f"{name} is {width}x{height}, others are {size_words(form.size)}"
-                raise SizeFault(words, f"--set data.image_size={size_value(form.size)} brings all images to one size")
+                raise SizeFault(words, f"{size_line(form.size)} brings all images to one size")
             with _decoded(image, form, room or Room()) as decoded:
                 if decoded.width != decoded.height and (decoded.width > decoded.height) != (width > height):
                     width, height = height, width

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError, shell_line
-from rushkit.image_size import ImageSize, sides, size_value
+from rushkit.image_size import ImageSize, sides, size_line
 from rushkit.models.answers import Answer, answer_kind
 from rushkit.models.repeats import ROWS
 from rushkit.noises import Noise
@@ -225,7 +225,7 @@ def check_images(split: Split, wanted_shape: tuple[int, ImageSize]) -> None:
     if shape != wanted:
         raise UsageError(
             f"the images of {split.name} are {_by(shape)}, and the model takes {_by(wanted)}",
-            f"--set data.image_size={size_value(image_size)}"
+            size_line(image_size)
             if shape[0] == channels
             else "choose data of as many channels, or train a model on these",
         )

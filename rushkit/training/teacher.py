@@ -6,7 +6,7 @@ from torch import nn
 
 from rushkit.data import channels_of
 from rushkit.errors import UsageError, shell_line
-from rushkit.image_size import size_value, size_words
+from rushkit.image_size import size_line, size_words
 from rushkit.objectives import HasTeacher
 from rushkit.recipe.find import called_like
 from rushkit.recipe.schema import Recipe
@@ -67,7 +67,7 @@ def load_teacher(recipe: Recipe, source: Checkpoint | None) -> nn.Module | None:
     if theirs != ours:
         raise UsageError(
             f"the teacher {source.path} takes images of {size_words(theirs)}, and the student's are {size_words(ours)}",
-            f"--set data.image_size={size_value(theirs)}, or another teacher",
+            f"{size_line(theirs)}, or another teacher",
         )
     return load_encoder(source)
 

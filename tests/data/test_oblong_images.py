@@ -11,7 +11,7 @@ from PIL import Image
 
 from rushkit.data.memory import resize
 from rushkit.data.picture import Fit, Form, read_picture
-from rushkit.image_size import as_size, sides, size_flag, size_from_json, size_to_json, size_value, size_words
+from rushkit.image_size import as_size, sides, size_flag, size_from_json, size_line, size_to_json, size_words
 
 
 def decoded(pixels: np.ndarray, size, fit: Fit = "crop") -> np.ndarray:
@@ -86,8 +86,9 @@ def test_what_is_a_size(value, size):
 
 
 @pytest.mark.parametrize(
-    ("size", "words", "value", "flag"), [(32, "32x32", "32", "32"), ((24, 16), "24x16", "[24, 16]", "24x16")]
+    ("size", "words", "line", "flag"),
+    [(32, "32x32", "--set data.image_size=32", "32"), ((24, 16), "24x16", "--set 'data.image_size=[24,16]'", "24x16")],
 )
-def test_how_a_size_is_written(size, words, value, flag):
-    assert (size_words(size), size_value(size), size_flag(size)) == (words, value, flag)
+def test_how_a_size_is_written(size, words, line, flag):
+    assert (size_words(size), size_line(size), size_flag(size)) == (words, line, flag)
     assert size_from_json(size_to_json(size), 1, 64) == size == as_size(*sides(size))
