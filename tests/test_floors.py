@@ -27,7 +27,7 @@ FLOORS = (
     {"recipe"},
     {"bf16"},
     {"binomial", "system"},
-    {"data", "views", "noises", "models", "trackers"},
+    {"data", "views", "noises", "models", "trackers", "corruptions"},
     {"statistics", "buckets", "checked", "streams", "units", "votes"},
     {"smoothing"},
     {"attacks", "certificates", "sequential_test"},
@@ -257,7 +257,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "results": (
         {"base", "published"},
-        {"adaptive", "clustering", "notes", "rounds", "unions"},
+        {"adaptive", "clustering", "notes", "rounds", "threats", "unions"},
         {"words"},
         {"distances", "evaluation", "imported", "prediction", "together"},
         {"attacks", "auditing", "quantiles", "training", "verification"},

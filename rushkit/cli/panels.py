@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 MODEL, DATA, TRAINING, ATTACK = "Model", "Data", "Training", "Attack"
+THREATS = "Corruptions and shifts"
 CERTIFICATE, RUN, OUTPUT = "Certificate", "Run", "Output"
 
 _FLAGS = {
@@ -19,6 +20,7 @@ _FLAGS = {
         *("--save", "--transfer-to", "--target", "--smallest", "--eight-bit", "--self-test", "--case"),
         *("--artifact", "--with-weights", "--surrogate"),
     ),
+    THREATS: ("--corruptions", "--strengths", "--baseline", "--shift", "--rotation", "--translation", "--grid"),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),
     RUN: (
         *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--restarts"),

@@ -32,7 +32,7 @@ RunNames = Annotated[list[str], typer.Argument(metavar="RUN...", help=f"{NAMES_A
 Yes = Annotated[bool, typer.Option("--yes", help="Delete them without asking.")]
 
 # The verbs that take --resume.
-_RESUMED = ("pretrain", "finetune", "attack", "audit", "certify")
+_RESUMED = ("pretrain", "finetune", "evaluate", "attack", "audit", "certify")
 # How many measurements of a model are shown.
 _MOST_MEASURED = 40
 

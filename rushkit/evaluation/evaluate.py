@@ -1,12 +1,18 @@
-"""Measure the standard accuracy of a smoothed classifier for each m, by majority vote (eq. 4) and by mean softmax."""
+"""Measure the standard accuracy of a smoothed classifier for each m, by majority vote (eq. 4) and by mean softmax.
+
+On demand, accuracy under common corruptions and under rotations and translations is measured beside it.
+"""
 
 from __future__ import annotations
 
 from torch import Tensor
 
+from rushkit.evaluation.corrupted import baseline_of, check_same_images, measure_corruptions
+from rushkit.evaluation.shifted import measure_shifts
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes
 from rushkit.results.intervals import accuracy_row
+from rushkit.results.threats import CorruptionBaseline
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
@@ -16,8 +22,12 @@ from rushkit.setup.start import run_or_new
 from rushkit.setup.subject import Subject
 
 
-def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Evaluation:
+def evaluate(
+    recipe: Recipe, source: Checkpoint, run: Run | None = None, baseline: Evaluation | None = None
+) -> Evaluation:
     """Measure the accuracy on clean images under the recipe's noise, for every m and rule.
+
+    Where the recipe's section evaluate names corruptions, or says ``shift = true``, measure accuracy under these too.
 
     Example::
 
@@ -28,15 +38,24 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
     Args:
         recipe: The sections data, noise, evaluate and system are used.
         source: A fine-tuned checkpoint.
-        run: The run that results.json is written to; None starts a new one.
+        run: The run that results.json is written to; what a stopped run has of corruptions and shifts is kept. None
+            starts a new one.
+        baseline: An evaluation under the same corruptions, on the same images, of the model whose errors make the mean
+            corruption error; None: there is no such figure.
 
     Returns:
         The contents of results.json, where ``accuracy`` has a row for each m and rule, ``outcomes`` the prediction for
-        each image.
+        each image, ``corruptions`` and ``shifts`` what was measured of these.
+
+    Raises:
+        UsageError: the baseline is of other images or corruptions, the images are not such as corruptions are defined
+            for, or translations move them out of sight.
+        Interrupted: a signal asked to stop amid corruptions or shifts; finished work is kept.
     """
     settings = recipe.evaluate
     with run_or_new(run, "evaluate", recipe, source) as run:
         subject = Subject.open(recipe, source, split=settings.split, limit=settings.limit, skip=settings.skip, run=run)
+        errors = None if baseline is None else _errors_of(baseline, recipe, subject)
         samples, split, machine = sorted(set(settings.samples)), subject.split, subject.machine
         g = subject.smoothed(max(samples))
         drawn = "the same at every draw" if g.deterministic else "fresh for every image"
@@ -56,6 +75,8 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
         last = predicted[str(max(samples))][settings.rules[0]]
         if order := explained_by_permutation(last, subject.labels, subject.classifier.classes):
             run.speaker.warn(order.describe())
+        corruptions = measure_corruptions(subject, recipe, run, rows, errors) if settings.corruptions else None
+        shifts = measure_shifts(subject, recipe, run, rows) if settings.shift else None
         results = Evaluation(
             recipe=recipe.name,
             source=str(source.path),
@@ -68,8 +89,15 @@ def evaluate(recipe: Recipe, source: Checkpoint, run: Run | None = None) -> Eval
                 labels=subject.labels.tolist(),
                 predicted=predicted,
             ),
+            corruptions=corruptions,
+            shifts=shifts,
         )
         return run.write_results(results)
+
+
+def _errors_of(baseline: Evaluation, recipe: Recipe, subject: Subject) -> CorruptionBaseline:
+    check_same_images(baseline, subject)
+    return baseline_of(baseline, recipe)
 
 
 def _row(samples: int, rule: Rule, outcomes: Outcomes, classes: tuple[str, ...]) -> AccuracyRow:

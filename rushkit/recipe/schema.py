@@ -34,8 +34,11 @@ from rushkit.recipe.sections import (
     MAX_WIDTH,
     MIN_ALPHA,
     Component,
+    Corruption,
+    Corruptions,
     Draws,
     GradientDraws,
+    GridCounts,
     Limit,
     Norm,
     Number,
@@ -45,6 +48,8 @@ from rushkit.recipe.sections import (
     Section,
     Skip,
     SplitName,
+    Strengths,
+    Translation,
     parse_number,
 )
 from rushkit.recipe.toml import Table
@@ -57,6 +62,7 @@ __all__ = [
     "Backbone",
     "Certify",
     "Component",
+    "Corruption",
     "Data",
     "Evaluate",
     "Finetune",
@@ -177,7 +183,7 @@ def with_paper_scale(noise: Table) -> Table:
 
 
 class Evaluate(Section):
-    """Standard accuracy."""
+    """Standard accuracy, and accuracy under common corruptions and under rotations and translations."""
 
     split: SplitName = "test"
     limit: Limit = 0
@@ -188,6 +194,16 @@ class Evaluate(Section):
         min_length=1,
         description="`majority`: the class of most draws; `mean`: that of the highest mean probability",
     )
+    corruptions: Corruptions = Field(default=[])
+    strengths: Strengths = Field(default=[1, 2, 3, 4, 5])
+    shift: bool = Field(
+        default=False, description="search the worst rotation and translation of each image on a grid too"
+    )
+    rotation: Number = Field(default=30.0, ge=0, le=180, description="largest rotation of the grid, degrees")
+    translation: Translation = Field(
+        default="auto", description="largest translation of the grid, pixels; auto: 3/32 of the image's side"
+    )
+    grid: GridCounts = Field(default=[31, 5, 5])
 
 
 def _as_text(value: object) -> object:

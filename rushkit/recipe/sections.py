@@ -6,7 +6,7 @@ import keyword
 import math
 import re
 from itertools import pairwise
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -60,6 +60,42 @@ def check_order(bounds: list[float]) -> list[float]:
     return bounds
 
 
+def all_corruptions(names: Any) -> Any:
+    """``"all"`` -> every kind of corruption; names are taken with ``_`` for ``-``, as the published files have them."""
+    if names in ("all", ["all"]):
+        return list(get_args(Corruption))
+    if isinstance(names, list):
+        return [name.lower().replace("_", "-") if isinstance(name, str) else name for name in names]
+    return names
+
+
+def check_translation(value: Any) -> Any:
+    """Accept a number of pixels, such as 3, or ``"auto"``."""
+    try:
+        number = parse_number(value) if value != "auto" else 0.0
+    except ValueError:
+        number = None
+    if isinstance(number, bool) or not isinstance(number, int | float) or number < 0:
+        raise ValueError("must be a number of pixels, 0 or more, or auto")
+    return value if value == "auto" else float(number)
+
+
+def check_distinct(values: list[Any]) -> list[Any]:
+    """Check that no value comes twice."""
+    if len({str(value) for value in values}) < len(values):
+        raise ValueError("must not have one of them twice")
+    return values
+
+
+def check_odd(counts: list[int]) -> list[int]:
+    """Check that a grid has no shift among its points, and not more points than can be searched."""
+    if any(count % 2 == 0 for count in counts):
+        raise ValueError("must be odd numbers, so that no shift is a point of the grid")
+    if math.prod(counts) > MAX_POINTS:
+        raise ValueError(f"must have {MAX_POINTS} points at most")
+    return counts
+
+
 def check_rising(shares: list[float]) -> list[float]:
     """Check that each share of the run comes after the one before it."""
     if any(later <= earlier for earlier, later in pairwise(shares)):
@@ -71,8 +107,26 @@ OptionName = Annotated[str, AfterValidator(check_option_name)]
 Option = Annotated[Any, AfterValidator(check_option)]
 Interval = Annotated[int | str, BeforeValidator(check_interval)]
 Number = Annotated[float, BeforeValidator(parse_number)]
+Translation = Annotated[float | str, BeforeValidator(check_translation)]
 Milestone = Annotated[float, BeforeValidator(parse_number), Field(gt=0, lt=1)]
 Norm = Literal["linf", "l2", "l1"]
+Corruption = Literal[
+    "gaussian-noise",
+    "shot-noise",
+    "impulse-noise",
+    "defocus-blur",
+    "glass-blur",
+    "motion-blur",
+    "zoom-blur",
+    "snow",
+    "frost",
+    "fog",
+    "brightness",
+    "contrast",
+    "elastic-transform",
+    "pixelate",
+    "jpeg-compression",
+]
 Rule = Literal["majority", "mean"]
 
 # Bounds on what takes memory: anybody's recipe or checkpoint may ask for more than any machine has.
@@ -81,6 +135,7 @@ MAX_WIDTH = 1 << 18
 MAX_LAYERS = 16
 MAX_DRAWS = 1_000_000
 MAX_GRADIENT_DRAWS = 10_000
+MAX_POINTS = 100_000
 # What images and classes share of it is still an alpha that bounds take (statistics.SMALLEST_ALPHA).
 MIN_ALPHA = 1e-290
 
@@ -98,6 +153,24 @@ Draws = Annotated[
 GradientDraws = Annotated[
     list[Annotated[int, Field(ge=1, le=MAX_GRADIENT_DRAWS)]],
     Field(min_length=1, description="numbers m of noise draws a prediction; each is evaluated"),
+]
+Corruptions = Annotated[
+    list[Corruption],
+    BeforeValidator(all_corruptions),
+    AfterValidator(check_distinct),
+    Field(
+        description="kinds of common corruption that accuracy is measured under too, or `all`; none: it is not measured"
+    ),
+]
+Strengths = Annotated[
+    list[Annotated[int, Field(ge=1, le=5)]],
+    AfterValidator(check_distinct),
+    Field(min_length=1, description="strengths of the corruptions"),
+]
+GridCounts = Annotated[
+    list[Annotated[int, Field(ge=1)]],
+    AfterValidator(check_odd),
+    Field(min_length=3, max_length=3, description="numbers of rotations, of translations to the right, and down"),
 ]
 LearningRate = Annotated[float, Field(gt=0, description="largest learning rate, of the whole batch")]
 WeightDecay = Annotated[float, Field(ge=0, description="l2 penalty on the weights; decoupled in adamw")]

@@ -89,6 +89,8 @@ def _model(family: Family, name: str) -> Model:
         table_1=table_1,
         differences=differences(pretraining, finetuning, method, published) if finetuning else [],
         accuracy=sorted(measured.accuracy_rows(family), key=lambda row: (row.data, str(row.noise), row.samples)),
+        corruptions=measured.corruption_rows(family),
+        shifts=measured.shift_rows(family),
         attacks=attacks,
         targeted=measured.targeted_rows(family),
         unions=measured.union_rows(family),

@@ -22,7 +22,8 @@ from rushkit.report.tables.comparison import is_no_bound, significance_table, va
 from rushkit.report.tables.distances import distances_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
-from rushkit.report.tables.threats import unions_table
+from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
+from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
 from rushkit.run.names import RECIPE_FILE
@@ -99,6 +100,21 @@ class Probed:
 
 
 @dataclass(frozen=True)
+class Threat:
+    """The part of a document on corruptions, or on rotations and translations.
+
+    Attributes:
+        run: Name of its run.
+        tables: Its tables.
+        sentences: What must be said with them.
+    """
+
+    run: str
+    tables: tuple[Table, ...]
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Other:
     """Single figures of a stage that has no section of its own, as names and values in words."""
 
@@ -121,6 +137,7 @@ class ModelPart:
         reported: Whether published figures of its method on its data stand beside it.
         differences: Its differences from its method's setting.
         accuracy: Accuracy without an attack; None if it was not measured, like the tables below.
+        threats: Its accuracy under corruptions, and under rotations and translations.
         attacks: Its attacks.
         targeted: Its attacks towards a class.
         unions: What its attacks in balls of different norms leave together.
@@ -142,6 +159,7 @@ class ModelPart:
     reported: bool
     differences: Sequence[str]
     accuracy: Table | None
+    threats: tuple[Threat, ...]
     attacks: Table | None
     targeted: Table | None
     unions: Table | None
@@ -302,6 +320,7 @@ def _model(model: Model) -> ModelPart:
         reported=any(row.reported for row in model.table_1),
         differences=model.differences,
         accuracy=accuracy_table(model.accuracy) if model.accuracy else None,
+        threats=(*map(_corrupted, model.corruptions), *map(_moved, model.shifts)),
         attacks=attacks_table(named) if model.attacks else None,
         targeted=targeted_table([(model.name, model.targeted)]),
         unions=unions_table([(model.name, model.unions)]),
@@ -339,6 +358,14 @@ def _certified(certified: MeasuredCertification) -> Certified:
         assumptions=tuple(one.assumptions),
         table=certified_table(one),
     )
+
+
+def _corrupted(measured: MeasuredCorruptions) -> Threat:
+    return Threat(measured.run, (means_table(measured), kinds_table(measured)), tuple(measured.sentences()))
+
+
+def _moved(measured: MeasuredShifts) -> Threat:
+    return Threat(measured.run, (shifts_table(measured), rotations_table(measured)), tuple(measured.sentences()))
 
 
 def _audited(audit: MeasuredAudit) -> Audited:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from rushkit.recipe.toml import Toml
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.jsonable import Figures, plain
-from rushkit.report.threats import MeasuredUnion
+from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
@@ -383,6 +383,8 @@ class Model(Figures):
     table_1: list[Table1Row]
     differences: list[str]
     accuracy: list[AccuracyRow]
+    corruptions: list[MeasuredCorruptions]
+    shifts: list[MeasuredShifts]
     attacks: list[MeasuredAttack]
     targeted: list[MeasuredAttack]
     unions: list[MeasuredUnion]

@@ -32,7 +32,16 @@ from rushkit.report.protocols import (
     targeted_of,
     unusual_words,
 )
-from rushkit.report.threats import MeasuredUnion, latest_unions, unions_of_run
+from rushkit.report.threats import (
+    MeasuredCorruptions,
+    MeasuredShifts,
+    MeasuredUnion,
+    corruptions_of_run,
+    latest,
+    latest_unions,
+    shifts_of_run,
+    unions_of_run,
+)
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation, Probe
 from rushkit.results.intervals import mean_interval
@@ -104,6 +113,18 @@ def union_rows(family: Family) -> list[MeasuredUnion]:
     """Return what attacks in balls of different norms leave together: a row for each noise, balls, protocol and m."""
     runs = family.results(Attacks)
     return latest_unions(union for run, results in runs for union in unions_of_run(run.path.name, results))
+
+
+def corruption_rows(family: Family) -> list[MeasuredCorruptions]:
+    """Return the newest measurement under corruptions on the most images, for each data set and noise."""
+    runs = family.results(Evaluation)
+    return latest(one for run, results in runs for one in corruptions_of_run(run.path.name, results))
+
+
+def shift_rows(family: Family) -> list[MeasuredShifts]:
+    """Return the newest search of rotations and translations on the most images, for each data set and noise."""
+    runs = family.results(Evaluation)
+    return latest(one for run, results in runs for one in shifts_of_run(run.path.name, results))
 
 
 def on_test(split: str) -> bool:

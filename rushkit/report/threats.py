@@ -1,14 +1,29 @@
-"""What is left under threats beside a single ball: several balls together."""
+"""What is left under threats beside a single ball: several balls together, corruptions, rotations and translations."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from rushkit.report.jsonable import Figures
 from rushkit.results.attacks import Attacks, variant_words
+from rushkit.results.evaluation import Evaluation
+from rushkit.results.threats import CorruptionMean, Corruptions, ShiftRow, Shifts
 from rushkit.results.unions import UnionFigures, UnionRow
-from rushkit.results.words import accuracy_words, plain_noise
+from rushkit.results.words import accuracy_words, listed, low_words, noise_words, plain_noise
+from rushkit.rounding import as_asked, percent
+
+# The names of the sets whose parameters are used.
+_SETS = {"cifar10-c": "CIFAR-10-C", "imagenet-c": "ImageNet-C"}
+_OWN = (
+    "Corruptions are computed by rushkit from their published definitions, with the parameters of {}; they are not "
+    "the official files"
+)
+_FROST = (
+    ", and frost is a texture of our own in place of the published photographs: its figures, and means with it, are "
+    "not comparable with published ones"
+)
 
 
 @dataclass(frozen=True)
@@ -90,3 +105,149 @@ def union_gaps(results: Attacks) -> list[str]:
             why = f"only {rows[0].in_ball()} ran under it"
         gaps.append(f"no accuracy under several balls together for {protocol}, m = {samples}: {why}")
     return gaps
+
+
+@dataclass(frozen=True)
+class MeasuredCorruptions(Figures):
+    """Accuracy under common corruptions.
+
+    Attributes:
+        run: Name of its run.
+        data: Data set and split.
+        noise: The model's noise.
+        record: The part of results.json.
+        precision: Precision of the passes.
+    """
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    record: Corruptions
+    precision: str
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return len(self.record.outcomes.indices)
+
+    @property
+    def shown(self) -> CorruptionMean:
+        """The m and rule that a table by kind is about: the vote of the most draws."""
+        return _by_the_most_draws(self.record.means)
+
+    def plain(self) -> dict[str, object]:
+        """Return the figures without the outcomes of the images."""
+        return {
+            **{"run": self.run, "data": self.data, "noise": self.noise, "precision": self.precision},
+            **{"images": self.images, **self.record.model_dump(exclude={"outcomes"})},
+        }
+
+    def about(self) -> str:
+        """Return what was measured: ``"cifar10/test, noise uniform scale 0.3, 200 images"``."""
+        return listed(f"{self.data}, noise {noise_words(self.noise)}, {self.images} images", low_words(self.precision))
+
+    def sentences(self) -> list[str]:
+        """Return what must be said with the figures."""
+        frost = _FROST if "frost" in self.record.kinds else ""
+        said = [f"{_OWN.format(_SETS[self.record.parameters])}{frost}."]
+        if (base := self.record.baseline) is not None:
+            vote = f"its {base.rule} of m = {base.samples}"
+            said.append(
+                f"mCE: the mean over kinds of the error as a share of that of {base.run}, {vote}; it has 100 %."
+            )
+        return said
+
+
+@dataclass(frozen=True)
+class MeasuredShifts(Figures):
+    """Accuracy under rotations and translations; the attributes are those of ``MeasuredCorruptions``."""
+
+    run: str
+    data: str
+    noise: dict[str, object]
+    record: Shifts
+    precision: str
+
+    @property
+    def images(self) -> int:
+        """The number of images."""
+        return len(self.record.outcomes.indices)
+
+    @property
+    def shown(self) -> ShiftRow:
+        """The m and rule that a table by rotation is about: the vote of the most draws."""
+        return _by_the_most_draws(self.record.rows)
+
+    def plain(self) -> dict[str, object]:
+        """Return the figures without the outcomes of the images."""
+        return {
+            **{"run": self.run, "data": self.data, "noise": self.noise, "precision": self.precision},
+            **{"images": self.images, **self.record.model_dump(exclude={"outcomes"})},
+        }
+
+    def about(self) -> str:
+        """Return what was searched: ``"cifar10/test, ..., 31 x 5 x 5 points within 30 degrees and 3 pixels"``."""
+        one = self.record
+        grid = f"{' x '.join(map(str, one.grid))} points"
+        within = f"within {as_asked(one.rotation)} degrees and {as_asked(one.translation)} pixels"
+        where = f"{self.data}, noise {noise_words(self.noise)}, {self.images} images"
+        return listed(where, f"{grid} {within}", low_words(self.precision))
+
+    def sentences(self) -> list[str]:
+        """Return what must be said with the figures."""
+        return [
+            "worst: right at the image's worst point of the grid, by a fresh vote. A finer grid may leave less.",
+            "at every point: right at all points by the votes of the search; with noise it is too low, since the "
+            "least of many noisy votes is low by chance.",
+        ]
+
+
+Drawn = TypeVar("Drawn", CorruptionMean, ShiftRow)
+Measured = TypeVar("Measured", MeasuredCorruptions, MeasuredShifts)
+
+
+def _by_the_most_draws(rows: Sequence[Drawn]) -> Drawn:
+    votes = [row for row in rows if row.rule == "majority"] or rows
+    return max(votes, key=lambda row: row.samples)
+
+
+def corruptions_of_run(run: str, results: Evaluation) -> list[MeasuredCorruptions]:
+    """Return what one run measured under corruptions: one or none."""
+    if results.corruptions is None:
+        return []
+    noise = plain_noise(results.noise)
+    return [MeasuredCorruptions(run, results.data, noise, results.corruptions, results.precision)]
+
+
+def shifts_of_run(run: str, results: Evaluation) -> list[MeasuredShifts]:
+    """Return what one run measured under rotations and translations: one or none."""
+    if results.shifts is None:
+        return []
+    return [MeasuredShifts(run, results.data, plain_noise(results.noise), results.shifts, results.precision)]
+
+
+def latest(measured: Iterable[Measured]) -> list[Measured]:
+    """Return for each data set and noise the newest measurement on the most images."""
+    kept: dict[object, Measured] = {}
+    for one in measured:
+        key = one.data, repr(one.noise)
+        if key not in kept or one.images >= kept[key].images:
+            kept[key] = one
+    return list(kept.values())
+
+
+def threat_figures(results: Evaluation) -> list[str]:
+    """Return the main figures under corruptions and shifts, a line for each m and rule."""
+    lines = []
+    for corrupted in corruptions_of_run("", results):
+        one = corrupted.record
+        what = f"mean of {len(one.kinds)} corruptions at {len(one.strengths)} strengths"
+        for mean in one.means:
+            mce = "" if mean.mce is None else f", mCE {percent(mean.mce)} %"
+            share = f"{accuracy_words(mean)} %{mce}, n = {corrupted.images}"
+            lines.append(f"{what}, m = {mean.samples}, {mean.rule}: {share}")
+    for moved in shifts_of_run("", results):
+        what = f"worst of {moved.record.size} rotations and translations"
+        for row in moved.record.rows:
+            lines.append(f"{what}, m = {row.samples}, {row.rule}: {accuracy_words(row)} %, n = {row.images}")
+    return lines

@@ -18,6 +18,7 @@ from rushkit.results.base import (
     check_same_length,
     check_share,
 )
+from rushkit.results.threats import Corruptions, Shifts
 
 
 class Accuracy(Record):
@@ -107,6 +108,8 @@ class Evaluation(StageResults):
         precision: Precision of the network's passes.
         accuracy: A row for each number of draws and rule.
         outcomes: The outcome of every image.
+        corruptions: Accuracy under common corruptions; None if it was not measured.
+        shifts: Accuracy under rotations and translations; None if it was not measured.
     """
 
     stage: Literal["evaluate"] = "evaluate"
@@ -117,6 +120,8 @@ class Evaluation(StageResults):
     precision: Precision = "float32"
     accuracy: list[AccuracyRow]
     outcomes: EvaluationOutcomes
+    corruptions: Corruptions | None = None
+    shifts: Shifts | None = None
 
 
 class RatioRow(Record):

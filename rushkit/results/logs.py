@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import Field, JsonValue
 
-from rushkit.recipe.schema import Data, Noise, Norm, Rule
+from rushkit.recipe.schema import Corruption, Data, Noise, Norm, Rule
 from rushkit.results.base import Choice, Climb, Count, Number, Precision, Record, Share, Size
 from rushkit.results.certification import Mode
 from rushkit.results.notes import Note
+from rushkit.results.threats import ByRule, Strength
 
 Uniform = Annotated[float, Field(gt=0, le=1)]
 
@@ -283,3 +284,70 @@ class TransferBlock(Record):
     images: list[Count]
     right: dict[Rule, list[Count]]
     clean_right: dict[Rule, list[Count]]
+
+
+class ThreatSubject(Record):
+    """Everything that the outcomes under corruptions or shifts depend on.
+
+    Attributes:
+        model: Hash of the checkpoint.
+        data: Data set and split.
+        content: Hash of the images and labels.
+        indices: The images' indices in the split.
+        noise: The smoothing distribution.
+        precision: Precision of the passes.
+        samples: The numbers of draws of a prediction.
+        rules: The rules of a prediction.
+        seed: Seed of all draws.
+        block: Number of images in a block.
+        kinds, strengths: The corruptions; empty for shifts.
+        rotation, translation, grid: The grid of shifts; empty for corruptions.
+    """
+
+    model: str
+    data: str
+    content: str
+    indices: list[Count]
+    noise: Noise
+    precision: Precision
+    samples: list[Number]
+    rules: list[Rule]
+    seed: int
+    block: Number
+    kinds: list[Corruption] = Field(default_factory=list)
+    strengths: list[Strength] = Field(default_factory=list)
+    rotation: Size | None = None
+    translation: Size | None = None
+    grid: list[Number] = Field(default_factory=list)
+
+
+class CorruptionBlock(Record):
+    """The outcomes of a block of images under one kind of corruption at one strength.
+
+    Attributes:
+        kind: The kind.
+        strength: Its strength.
+        images: (N,) positions in the limited split.
+        right: m (as text) -> rule -> (N,) 1 where the prediction is right, else 0.
+    """
+
+    kind: Corruption
+    strength: Strength
+    images: list[Count]
+    right: ByRule
+
+
+class ShiftBlock(Record):
+    """The outcomes of a block of images under every point of a grid of shifts.
+
+    Attributes:
+        images: (N,) positions in the limited split.
+        points: As in ``Shifts``, of these images.
+        worst, held, right: As in ``ShiftOutcomes``, of these images.
+    """
+
+    images: list[Count]
+    points: ByRule
+    worst: ByRule
+    held: ByRule
+    right: ByRule

@@ -133,6 +133,7 @@ class Facts(Record):
         protocols: The protocols of an attack.
         save: Whether an attack keeps its images.
         transfer_to: Path of the other model that an attack queries about its images.
+        baseline: Path of the run whose errors under corruptions an evaluation's are a share of.
         export: Path of the folder that an attack writes its images to as PNG files.
         artifact: Path of the file that an attack packs its images into.
         with_weights: Whether that file holds the weights.
@@ -165,6 +166,7 @@ class Facts(Record):
     protocols: list[ProtocolName] = Field(default_factory=list)
     save: bool | None = None
     transfer_to: str | None = None
+    baseline: str | None = None
     export: str | None = None
     artifact: str | None = None
     with_weights: bool | None = None

@@ -53,6 +53,16 @@ class AttackAsked(Asked):
         return None if self.export is None else Path(self.export)
 
 
+class EvaluationAsked(Asked):
+    """The options of an evaluation.
+
+    Attributes:
+        baseline: Path of the run whose errors make the mean corruption error; None: there is no such figure.
+    """
+
+    baseline: str | None = None
+
+
 class AuditAsked(Asked):
     """The options of an audit; None means the default.
 

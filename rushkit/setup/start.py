@@ -28,7 +28,7 @@ from rushkit.trackers import TrackedRun, Tracker
 from rushkit.trackers.mirror import Mirror
 
 # Verbs whose runs --resume continues from the checkpoint that they build on.
-_RESUMED = ("pretrain", "finetune", "attack", "certify", "audit")
+_RESUMED = ("pretrain", "finetune", "evaluate", "attack", "certify", "audit")
 # What the passes of a verb are for; those of the others make figures.
 _PURPOSES: Mapping[str, Purpose] = {
     "pretrain": "training",

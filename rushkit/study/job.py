@@ -46,7 +46,15 @@ _ATTACK_LATER: Mapping[str, JsonValue] = {
     "also": [],
 }
 _LATER: Mapping[str, Mapping[str, JsonValue]] = {
-    "evaluate": {"skip": 1},
+    "evaluate": {
+        "skip": 1,
+        "corruptions": [],
+        "strengths": [1, 2, 3, 4, 5],
+        "shift": False,
+        "rotation": 30.0,
+        "translation": "auto",
+        "grid": [31, 5, 5],
+    },
     "attack": _ATTACK_LATER,
     "published": _ATTACK_LATER,
 }

@@ -309,7 +309,7 @@ STAGES: dict[Stage, StageCall] = {
     "cluster": StageCall(_cluster, resumes=False),
     "pretrain": StageCall(_pretrain),
     "finetune": StageCall(_finetune),
-    "evaluate": StageCall(_evaluate, resumes=False),
+    "evaluate": StageCall(_evaluate),
     "attack": StageCall(_attack, facts=_attack_facts),
     "certify": StageCall(_certify),
     "probe": StageCall(_probe, resumes=False),

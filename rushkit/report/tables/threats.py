@@ -1,16 +1,21 @@
-"""Tables of threats beside a single ball: several balls together."""
+"""Tables of threats beside a single ball: several balls together, corruptions, rotations and translations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from rushkit.recipe.schema import Corruption
 from rushkit.report.table import PAGE, Column, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
-from rushkit.report.threats import MeasuredUnion
+from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.results.attacks import variant_words
+from rushkit.results.threats import CorruptionMean, ShiftRow
 from rushkit.results.words import noise_words
 from rushkit.rounding import percent
+
+# Rotations that a table has rows for.
+_MOST_ROTATIONS = 7
 
 UNION_CAPTION = (
     "accuracy under several balls together: each image counts by the attack that is worst for it, chosen by half of "
@@ -57,3 +62,81 @@ def unions_table(models: Sequence[tuple[str, Sequence[MeasuredUnion]]]) -> Table
 
 def _attacks(row: _Joined) -> str:
     return ", ".join(row.union.attacks)
+
+
+def kinds_table(measured: MeasuredCorruptions) -> Table:
+    """Return the accuracy in % under each kind of corruption at each strength, by the vote of the most draws."""
+    one, shown = measured.record, measured.shown
+    rows = one.rows_of(shown.samples, shown.rule)
+    errors = one.errors_of(shown.samples, shown.rule)
+
+    def at(strength: int) -> Column[Corruption]:
+        name = f"strength {strength}"
+        return column(name, lambda kind: percent(rows[kind, strength].accuracy), label=name)
+
+    columns: list[Column[Corruption]] = [
+        column("corruption", lambda kind: kind, left=True),
+        *map(at, one.strengths),
+        column("mean", lambda kind: percent(1 - errors[kind]), label="mean"),
+    ]
+    caption = f"accuracy in % under corruptions, {measured.about()}, {shown.rule} of m = {shown.samples}"
+    return build_table(one.kinds, columns, caption, kind="sticky")
+
+
+def means_table(measured: MeasuredCorruptions) -> Table:
+    """Return the mean accuracy over kinds and strengths for each m and rule, with mCE where there is a baseline."""
+    one = measured.record
+    columns: list[Column[CorruptionMean]] = [
+        column("m", lambda mean: mean.samples, label="m"),
+        column("rule", lambda mean: mean.rule, left=True, label="rule"),
+        column("clean", lambda mean: percent(mean.clean), line="clean %", label="clean"),
+        column("mean accuracy", share_cell, line="mean accuracy % [95%]", label="mean accuracy"),
+        column("mean error", lambda mean: percent(1 - mean.accuracy), line="mean error %", label="mean error"),
+    ]
+    if one.baseline is not None:
+        columns.append(column("mCE", lambda mean: percent(mean.mce or 0.0), line="mCE %", label="mCE"))
+    what = f"{len(one.kinds)} kinds at {len(one.strengths)} strengths"
+    return build_table(one.means, columns, f"mean over {what}, {measured.about()}")
+
+
+def shifts_table(measured: MeasuredShifts) -> Table:
+    """Return the accuracy under the worst rotation and translation for each m and rule."""
+    columns: list[Column[ShiftRow]] = [
+        column("m", lambda row: row.samples, label="m"),
+        column("rule", lambda row: row.rule, left=True, label="rule"),
+        column("as they are", lambda row: percent(row.natural), line="as they are %", label="as they are"),
+        column("worst", share_cell, line="worst % [95%]", label="worst"),
+        column("at every point", lambda row: percent(row.held), line="at every point %", label="at every point"),
+    ]
+    caption = f"accuracy under rotations and translations, {measured.about()}"
+    return build_table(measured.record.rows, columns, caption)
+
+
+class _Rotated(NamedTuple):
+    """The accuracies at the translations of one rotation."""
+
+    rotation: float
+    accuracies: list[float]
+
+
+def rotations_table(measured: MeasuredShifts) -> Table:
+    """Return the accuracy at some of the rotations: the mean and the least over the translations."""
+    one, shown = measured.record, measured.shown
+    right = one.points[str(shown.samples)][shown.rule]
+    rotations, width = one.grid[0], one.size // one.grid[0]
+    number = min(rotations, _MOST_ROTATIONS)
+    places = [round(place * (rotations - 1) / max(1, number - 1)) for place in range(number)]
+    rows = [
+        _Rotated(
+            one.rotation * (2 * place / (rotations - 1) - 1) if rotations > 1 else 0.0,
+            [count / measured.images for count in right[place * width : (place + 1) * width]],
+        )
+        for place in places
+    ]
+    columns: list[Column[_Rotated]] = [
+        column("rotation", lambda row: f"{row.rotation:.4g}", label="rotation"),
+        column("mean", lambda row: percent(sum(row.accuracies) / width), label="mean"),
+        column("lowest", lambda row: percent(min(row.accuracies)), label="lowest"),
+    ]
+    caption = f"accuracy in % by rotation in degrees, over {width} translations, {shown.rule} of m = {shown.samples}"
+    return build_table(rows, columns, caption)

@@ -10,7 +10,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.protocols import attacks_of, search_words, settings_words, upper_bounds
 from rushkit.report.tables.selftests import totals_words
-from rushkit.report.threats import unions_of_run
+from rushkit.report.threats import threat_figures, unions_of_run
 from rushkit.report.words import run_of_checkpoint
 from rushkit.results import Results
 from rushkit.results.attacks import Attacks
@@ -223,13 +223,14 @@ def _clustered(results: Clustering) -> list[str]:
 
 
 def _evaluated(results: Evaluation) -> list[str]:
-    return [
+    lines = [
         listed(
             f"{results.data}, m = {row.samples}, {row.rule}: {accuracy_words(row)} %, n = {row.images}",
             low_words(results.precision),
         )
         for row in results.accuracy
     ]
+    return [*lines, *threat_figures(results)]
 
 
 def _attacked(results: Attacks) -> list[str]:

@@ -20,7 +20,7 @@ from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.tables import accuracy, attacks, audits, certificates, distances, selftests, table_1, threats
 from rushkit.report.tables.fallen import fallen_table
 from rushkit.report.terminal.render import render_table
-from rushkit.report.threats import union_gaps, unions_of_run
+from rushkit.report.threats import corruptions_of_run, shifts_of_run, union_gaps, unions_of_run
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
@@ -66,9 +66,16 @@ def table_1_table(report: Report) -> RenderableType | None:
 
 
 def evaluation_table(results: Evaluation) -> RenderableType:
-    """Return standard accuracy under each m and rule."""
+    """Return accuracy under each m and rule: of the images as they are, and under corruptions and shifts."""
     title = listed(f"standard accuracy, {results.data}, noise {_noise(results)}", low_words(results.precision))
-    return render_table(accuracy.accuracy_table(accuracy_of("", results)), title)
+    parts: list[RenderableType] = [render_table(accuracy.accuracy_table(accuracy_of("", results)), title)]
+    for corrupted in corruptions_of_run("", results):
+        parts += map(render_table, (threats.kinds_table(corrupted), threats.means_table(corrupted)))
+        parts.append(Text("\n".join(corrupted.sentences())))
+    for moved in shifts_of_run("", results):
+        parts += map(render_table, (threats.shifts_table(moved), threats.rotations_table(moved)))
+        parts.append(Text("\n".join(moved.sentences())))
+    return Group(*parts)
 
 
 def attack_table(results: Attacks) -> RenderableType:

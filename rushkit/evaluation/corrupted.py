@@ -1,0 +1,224 @@
+"""Measure accuracy under the common corruptions of Hendrycks & Dietterich 2019, by the same votes as without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from rushkit.corruptions import Parameters, check_images, corrupted, parameters_of
+from rushkit.distributed import ranks
+from rushkit.errors import UsageError
+from rushkit.evaluation.blocks import check_columns, joined, put, summed, threat_subject
+from rushkit.recipe.schema import Corruption, Recipe
+from rushkit.results.evaluation import AccuracyRow, Evaluation
+from rushkit.results.intervals import accuracy_row, mean_interval
+from rushkit.results.logs import CorruptionBlock, ThreatSubject
+from rushkit.results.threats import (
+    CorruptionBaseline,
+    CorruptionMean,
+    CorruptionOutcomes,
+    CorruptionRow,
+    Corruptions,
+    mean_corruption_error,
+)
+from rushkit.run.folder import Run
+from rushkit.run.log import Table
+from rushkit.run.log_checks import demand
+from rushkit.setup.components import to_float
+from rushkit.setup.outcomes import BLOCK
+from rushkit.setup.resumable import Line, Made, SharedLog, resumable
+from rushkit.setup.subject import Subject
+
+# Whose parameters the strengths have, in words.
+PARAMETERS = {"cifar10-c": "CIFAR-10-C", "imagenet-c": "ImageNet-C"}
+
+
+class _Item(NamedTuple):
+    """A block of images under one corruption."""
+
+    kind: Corruption
+    strength: int
+    start: int
+
+
+def measure_corruptions(
+    subject: Subject,
+    recipe: Recipe,
+    run: Run,
+    clean: Sequence[AccuracyRow],
+    baseline: CorruptionBaseline | None = None,
+) -> Corruptions:
+    """Measure the accuracy under each kind of corruption of the recipe, at each strength, for each m and rule.
+
+    The draws of noise are those of the evaluation without corruptions, image by image.
+
+    Args:
+        subject: The model and the N images.
+        recipe: The sections noise, evaluate and system are used.
+        run: The run that outcomes are written to; a stopped run is resumed.
+        clean: The accuracy without corruptions, for each m and rule.
+        baseline: What mean corruption errors are shares of; None: there are none.
+
+    Raises:
+        UsageError: images of other than 1 or 3 channels, or smaller than 8x8.
+        Interrupted: a signal asked to stop; finished work is kept.
+    """
+    settings = recipe.evaluate
+    check_images(subject.classifier.channels, subject.classifier.image_size)
+    kinds, strengths = list(settings.corruptions), sorted(settings.strengths)
+    about = threat_subject(subject, recipe, BLOCK).with_changes(kinds=kinds, strengths=strengths)
+    starts = range(0, len(subject), BLOCK)
+    items = [_Item(kind, strength, start) for kind in kinds for strength in strengths for start in starts]
+    check = partial(_check, about=about, items=items, images=len(subject))
+    log = SharedLog(run, "corruptions.jsonl", about.to_table(), check, units=lambda line: 0)
+    left = items[len(log.lines) :]
+    passes = sum(min(BLOCK, len(subject) - item.start) for item in left) * sum(about.samples)
+    parameters = parameters_of(subject.classifier.image_size)
+    own = "; frost is a texture of our own, not the published photographs" if "frost" in kinds else ""
+    run.speaker.say(
+        f"corruptions: {len(kinds)} kinds at strengths {', '.join(map(str, strengths))} of "
+        f"{PARAMETERS[parameters]}{own}; {passes} passes are left"
+    )
+    g = subject.smoothed(max(about.samples))
+
+    def make(item: _Item) -> Made:
+        rows = slice(item.start, item.start + BLOCK)
+        keys, labels = subject.indices[rows], subject.labels[rows]
+        images = corrupted(subject.split.images[rows], item.kind, item.strength, about.seed, keys)
+        x, block = to_float(images.to(subject.machine.device)), _empty(item, len(labels))
+        for m in about.samples:
+            work.pause()
+            tally = g.keyed_tally(x, keys, about.seed, f"evaluate {m}", m)
+            for rule in about.rules:
+                put(block.right, m, rule, tally.predict(rule).cpu() == labels)
+            work.bar.advance(len(labels) * m * ranks.world())
+        return Made(block.to_table())
+
+    def kept(done: int) -> str:
+        return f"the outcomes of {len(log.lines)} of {len(items)} blocks of corrupted images are kept"
+
+    with resumable(run, log, verb="evaluate", label="corruptions", unit="passes", total=passes, kept=kept) as work:
+        for _ in work.in_rounds(left, make):
+            pass
+    return _results(about, [CorruptionBlock(**line) for line in log.lines], clean, baseline, parameters)
+
+
+def _empty(item: _Item, images: int) -> CorruptionBlock:
+    positions = list(range(item.start, item.start + images))
+    return CorruptionBlock(kind=item.kind, strength=item.strength, images=positions, right={})
+
+
+def _check(subject: Line, records: list[Table], about: ThreatSubject, items: Sequence[_Item], images: int) -> None:
+    """Raise ValueError unless the logged blocks are the first of these items."""
+    demand(len(records) <= len(items), "there are more blocks than corrupted images")
+    for record, item in zip(records, items, strict=False):
+        block = CorruptionBlock.model_validate(record)
+        rows = range(item.start, min(item.start + BLOCK, images))
+        demand((block.kind, block.strength) == (item.kind, item.strength), "its corruptions do not follow each other")
+        demand(block.images == list(rows), "its images do not follow each other")
+        check_columns(block.right, about, len(rows), 1)
+
+
+def _results(
+    about: ThreatSubject,
+    blocks: Sequence[CorruptionBlock],
+    clean: Sequence[AccuracyRow],
+    baseline: CorruptionBaseline | None,
+    parameters: Parameters,
+) -> Corruptions:
+    cells: dict[tuple[Corruption, int], list[CorruptionBlock]] = {}
+    for block in blocks:
+        cells.setdefault((block.kind, block.strength), []).append(block)
+    right = {cell: joined(block.right for block in of_cell) for cell, of_cell in cells.items()}
+    total = summed(list(right.values()))
+    rows = [
+        CorruptionRow(kind=kind, strength=strength, samples=m, rule=rule, **accuracy_row(of_cell[str(m)][rule]))
+        for (kind, strength), of_cell in right.items()
+        for m in about.samples
+        for rule in about.rules
+    ]
+    means = []
+    for row in clean:
+        column = total[str(row.samples)][row.rule]
+        share = sum(column) / len(cells)
+        low, high = mean_interval(share, len(column))
+        mce = None
+        if baseline is not None:
+            of_row = [one for one in rows if (one.samples, one.rule) == (row.samples, row.rule)]
+            mce = mean_corruption_error(_errors(of_row), baseline.errors)
+        means.append(
+            CorruptionMean(
+                samples=row.samples,
+                rule=row.rule,
+                accuracy=share / len(column),
+                low=low,
+                high=high,
+                clean=row.accuracy,
+                mce=mce,
+            )
+        )
+    return Corruptions(
+        parameters=parameters,
+        seed=about.seed,
+        kinds=about.kinds,
+        strengths=about.strengths,
+        rows=rows,
+        means=means,
+        baseline=baseline,
+        outcomes=CorruptionOutcomes(indices=about.indices, right=total),
+    )
+
+
+def _errors(rows: Sequence[CorruptionRow]) -> dict[Corruption, float]:
+    """Return kind -> mean error over the strengths."""
+    by_kind: dict[Corruption, list[float]] = {}
+    for row in rows:
+        by_kind.setdefault(row.kind, []).append(1 - row.accuracy)
+    return {kind: sum(errors) / len(errors) for kind, errors in by_kind.items()}
+
+
+def baseline_of(results: Evaluation, recipe: Recipe) -> CorruptionBaseline:
+    """Return the errors of the model that mean corruption errors are shares of: by its vote of the most draws.
+
+    Args:
+        results: An evaluation under corruptions, as it was read from its run.
+        recipe: The recipe of the evaluation that is compared with it.
+
+    Raises:
+        UsageError: it lacks a kind or a strength, or makes no error under a kind.
+    """
+    wanted, run = recipe.evaluate, Path(results.run)
+    measured = results.corruptions
+    again = "measure it with the same --corruptions and --strengths, of the same images"
+    if measured is None:
+        raise UsageError(f"{run}, the run of --baseline, has no accuracy under corruptions", again)
+    lacking = [kind for kind in wanted.corruptions if kind not in measured.kinds]
+    if lacking or measured.strengths != sorted(wanted.strengths):
+        what = lacking[0] if lacking else f"the strengths {', '.join(map(str, sorted(wanted.strengths)))}"
+        raise UsageError(f"{run}, the run of --baseline, was not measured under {what}", again)
+    votes = [mean for mean in measured.means if mean.rule == "majority"] or measured.means
+    best = max(votes, key=lambda mean: mean.samples)
+    errors = measured.errors_of(best.samples, best.rule)
+    if flawless := next((kind for kind in wanted.corruptions if not errors[kind]), None):
+        raise UsageError(
+            f"{run}, the run of --baseline, makes no error under {flawless}: no share of that can be taken",
+            "choose another baseline, or more images",
+        )
+    kept: Mapping[Corruption, float] = {kind: errors[kind] for kind in wanted.corruptions}
+    return CorruptionBaseline(run=run.name, samples=best.samples, rule=best.rule, errors=dict(kept))
+
+
+def check_same_images(results: Evaluation, subject: Subject) -> None:
+    """Raise UsageError unless a baseline was measured on the images of a subject."""
+    measured = results.corruptions
+    if results.data != subject.split.name or (
+        measured is not None and measured.outcomes.indices != subject.indices.tolist()
+    ):
+        images = 0 if measured is None else len(measured.outcomes.indices)
+        raise UsageError(
+            f"{results.run}, the run of --baseline, was measured on {images} images of {results.data}, and here are "
+            f"{len(subject)} of {subject.split.name}: an error is a share of another one on the same images only",
+            "measure both with the same --split, --limit and --skip",
+        )
