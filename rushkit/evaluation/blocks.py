@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
+from rushkit.errors import UsageError
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.logs import ThreatSubject
 from rushkit.results.threats import ByRule
@@ -26,6 +27,17 @@ def threat_subject(subject: Subject, recipe: Recipe, block: int) -> ThreatSubjec
         rules=list(recipe.evaluate.rules),
         seed=recipe.system.seed,
         block=block,
+    )
+
+
+def square_side(subject: Subject, flag: str) -> int:
+    """Return the side of the images in pixels. Raises UsageError for images that are not square, naming the flag."""
+    size = subject.classifier.image_size
+    if isinstance(size, int):
+        return size
+    raise UsageError(
+        f"{flag} is for square images, and these are {size[0]}x{size[1]}",
+        f"leave {flag} out, or measure a model of square images",
     )
 
 

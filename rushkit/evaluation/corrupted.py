@@ -10,7 +10,7 @@ from typing import NamedTuple
 from rushkit.corruptions import Parameters, check_images, corrupted, parameters_of
 from rushkit.distributed import ranks
 from rushkit.errors import UsageError
-from rushkit.evaluation.blocks import check_columns, joined, put, summed, threat_subject
+from rushkit.evaluation.blocks import check_columns, joined, put, square_side, summed, threat_subject
 from rushkit.recipe.schema import Corruption, Recipe
 from rushkit.results.evaluation import AccuracyRow, Evaluation
 from rushkit.results.intervals import accuracy_row, mean_interval
@@ -62,11 +62,11 @@ def measure_corruptions(
         baseline: What mean corruption errors are shares of; None: there are none.
 
     Raises:
-        UsageError: images of other than 1 or 3 channels, or smaller than 8x8.
+        UsageError: images of other than 1 or 3 channels, smaller than 8x8, or not square.
         Interrupted: a signal asked to stop; finished work is kept.
     """
-    settings = recipe.evaluate
-    check_images(subject.classifier.channels, subject.classifier.image_size)
+    settings, side = recipe.evaluate, square_side(subject, "--corruptions")
+    check_images(subject.classifier.channels, side)
     kinds, strengths = list(settings.corruptions), sorted(settings.strengths)
     about = threat_subject(subject, recipe, BLOCK).with_changes(kinds=kinds, strengths=strengths)
     starts = range(0, len(subject), BLOCK)
@@ -75,7 +75,7 @@ def measure_corruptions(
     log = SharedLog(run, "corruptions.jsonl", about.to_table(), check, units=lambda line: 0)
     left = items[len(log.lines) :]
     passes = sum(min(BLOCK, len(subject) - item.start) for item in left) * sum(about.samples)
-    parameters = parameters_of(subject.classifier.image_size)
+    parameters = parameters_of(side)
     own = "; frost is a texture of our own, not the published photographs" if "frost" in kinds else ""
     run.speaker.say(
         f"corruptions: {len(kinds)} kinds at strengths {', '.join(map(str, strengths))} of "

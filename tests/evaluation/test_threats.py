@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from rushkit.corruptions import corrupted
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.evaluation import corrupted as corrupted_module
 from rushkit.evaluation import shifted as shifted_module
+from rushkit.evaluation.blocks import square_side
 from rushkit.evaluation.corrupted import baseline_of
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.evaluation.shifted import _Search, score
@@ -114,6 +116,15 @@ def test_a_log_of_other_images_or_with_altered_outcomes_is_refused(tiny, trained
     log.write_text(log.read_text().replace('"strength": 1', '"strength": 5', 1))
     with Run.open(run.path, QUIET) as again, pytest.raises(RushkitError, match="damaged"):
         evaluate(recipe, trained, again)
+
+
+@pytest.mark.parametrize("flag", ["--corruptions", "--shift"])
+def test_images_that_are_not_square_are_refused(tiny, trained, flag):
+    subject = Subject.open(tiny(*FEW), trained, split="test", limit=1)
+    assert square_side(subject, flag) == 8
+    wide = replace(subject, classifier=replace(subject.classifier, image_size=(8, 12)))
+    with pytest.raises(UsageError, match=f"{flag} is for square images, and these are 8x12"):
+        square_side(wide, flag)
 
 
 class TestBaseline:
