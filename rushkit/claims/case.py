@@ -51,7 +51,8 @@ def finding(code: str, status: Status, says: str, **figures: float) -> Check:
 
 def not_checked(code: str, missing: Missing | str) -> Check:
     """Return the finding of a check that could not be made."""
-    return finding(code, "skipped", f"not checked: {missing if isinstance(missing, str) else missing.why}")
+    why = missing if isinstance(missing, str) else f"{missing.why}; {missing.give}"
+    return finding(code, "skipped", f"not checked: {why}")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 
 from rushkit.claims.manifest import Manifest
+from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
 from rushkit.results.notes import Check, Status
 from rushkit.results.verification import Estimate, Verdict
@@ -25,13 +27,25 @@ CANNOT = (
 def selection_words(manifest: Manifest) -> str:
     """Return which images they are: ``"all of cifar10/test"``."""
     data, selection = manifest.data, manifest.selection
+    # What the section data of the recipe leaves of the split, which the indices count.
+    limited = _data_limit(manifest) > 0
+    whole = f"the first {data.images} of a fixed permutation of {data.split}" if limited else data.split
     if selection.rule == "all":
-        return f"all of {data.split}"
+        return whole if limited else f"all of {data.split}"
     if selection.rule == "chosen":
         return f"of {data.split}, chosen by the author"
     every = f"every {selection.skip}th of " if selection.skip > 1 else ""
     first = f"the first {selection.limit} of a fixed permutation of " if selection.limit else ""
-    return f"{first}{every}the {data.images} of {data.split}"
+    return f"{first}{every}{whole if limited else f'the {data.images} of {data.split}'}"
+
+
+def _data_limit(manifest: Manifest) -> int:
+    """Return the recipe's ``data.limit``; 0 for none, or a text that is no recipe, which is refused elsewhere."""
+    with contextlib.suppress(ValueError):
+        data = toml.loads(manifest.recipe).get("data")
+        limit = data.get("limit") if isinstance(data, dict) else 0
+        return limit if isinstance(limit, int) else 0
+    return 0
 
 
 def claim_words(manifest: Manifest, claimed: Estimate) -> str:

@@ -100,7 +100,7 @@ def _verify_file(
 def _verify_run(
     target: str, measured: Measured, packing: Packing, changes: list[str], seed: int | None, speaker: Speaker
 ) -> Verification:
-    from rushkit.claims.of_run import model_of_run, pack_rows, recipe_of_run
+    from rushkit.claims.of_run import model_of_run, pack_rows, recipe_of_run, saved_rows
     from rushkit.claims.targets import verify_run
     from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run
@@ -109,6 +109,8 @@ def _verify_run(
     info, note = run_named(target, root, (Wish(("attack",)),))
     if note:
         speaker.say(note)
+    # Before a model is looked for, so that what is no attack is called so.
+    saved_rows(info)
     recipe = recipe_of_run(info, changes)
     if measured.data is not None:
         raise UsageError("--data is that of an artifact; a run knows its own", "--set system.data_dir=FOLDER")
