@@ -50,6 +50,12 @@ def test_links_lead_to_files_and_headings(page):
             assert anchor in {slug(heading) for heading in headings}, f"{page.name} links to {target}"
 
 
+@pytest.mark.parametrize("page", [*(ROOT / "docs").glob("*.md"), ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_a_page_says_in_its_first_lines_for_whom_it_is(page):
+    opening, _, _ = page.read_text(encoding="utf-8").partition("\n## ")
+    assert re.search("^For anyone who ", opening, re.MULTILINE), f"{page.name} does not begin with: For anyone who ..."
+
+
 def slug(heading):
     """A heading's anchor, as code hosts make it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
