@@ -80,9 +80,9 @@ def _add_contents(app: Sphinx, page: str, source: list[str]) -> None:
 
 
 def _without_signature(_app: Sphinx, _kind: str, _name: str, thing: object, *_rest: object) -> tuple[str, None] | None:
-    """Return no signature for a record: its fields are listed below it."""
-    is_record = isinstance(thing, type) and issubclass(thing, BaseModel)
-    return ("", None) if is_record else None
+    """Return no signature for a record, whose fields are listed below it, and for a Protocol, which nobody calls."""
+    listed = isinstance(thing, type) and (issubclass(thing, BaseModel) or vars(thing).get("_is_protocol", False))
+    return ("", None) if listed else None
 
 
 def _as_sentence(_app: Sphinx, kind: str, _name: str, _thing: object, _options: object, lines: list[str]) -> None:
