@@ -60,7 +60,7 @@ from rushkit.statistics import betting_lower, clopper_pearson_lower, randomized_
 
 HERE = Path(__file__).resolve().parent
 _COMMANDS_ARE_FOR = (
-    "For anyone who looks up an option. This page has the help text of every command, as `rushkit COMMAND --help` "
+    "For anyone who looks up an option. This page has the help text of every command, as its `--help` "
     "prints it; the [tutorial](tutorial.md) shows the commands in use."
 )
 NOTE = "<!-- Written by docs/generate.py; change the code, then run it. -->\n\n"
