@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -34,8 +35,8 @@ class AllSplits(Procedure):
     mode: ClassVar[Mode] = "splits"
 
     @classmethod
-    def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return a task for all versions of each group of images; there are no selection draws."""
+    def tasks(cls, images: int, selection: int, samples: int) -> Iterator[Task]:
+        """Yield a task for all versions of each group of images; there are no selection draws."""
         return group_tasks("splits", images, samples)
 
     @property
@@ -50,7 +51,7 @@ class AllSplits(Procedure):
 
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
         """Yield a line for each group of images."""
-        for task in self.tasks(len(sampler.split), 0, self.claim.samples)[len(lines) :]:
+        for task in islice(self.tasks(len(sampler.split), 0, self.claim.samples), len(lines), None):
             started = time.perf_counter()
             counts = sampler.count_splits(self.noise, task.rows)
             yield Splits(

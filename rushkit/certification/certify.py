@@ -7,7 +7,6 @@ the radii without the network.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from rushkit.certification.claim import in_own_norm
 from rushkit.certification.conclude import conclude
 from rushkit.certification.draws import Sampler
 from rushkit.certification.log_checks import check_counts, parse_lines
-from rushkit.certification.logged_counts import COUNTS_FILE, LoggedCounts, read_counts
+from rushkit.certification.logged_counts import COUNTS_FILE, LoggedCounts, images_hash, read_counts
 from rushkit.certification.procedure import Procedure
 from rushkit.certification.procedures import choose_procedure
 from rushkit.certification.tasks import certified_indices
@@ -192,7 +191,7 @@ def _about(recipe: Recipe, subject: Subject, procedure: Procedure) -> CountsSubj
         selection=settings.selection,
         model=classifier.checkpoint.hash,
         precision=subject.machine.precision,
-        images=_hash(subject),
+        images=images_hash(subject.indices, subject.labels, subject.split),
         of=subject.whole,
         unreadable=asked[~torch.isin(asked, subject.indices)].tolist(),
         dim=procedure.claim.dim,
@@ -216,14 +215,6 @@ def _sampler(recipe: Recipe, subject: Subject) -> Sampler:
         batch=subject.chunk,
         device=subject.machine.device,
     )
-
-
-def _hash(subject: Subject) -> str:
-    """Return a hash of the images, their indices and labels."""
-    digest = hashlib.blake2b(digest_size=16)
-    for array in (subject.indices, subject.labels, subject.split.digests()):
-        digest.update(array.contiguous().numpy().data)
-    return digest.hexdigest()
 
 
 def _announcement(recipe: Recipe, subject: Subject, procedure: Procedure) -> str:

@@ -16,7 +16,7 @@ from rushkit.certification.caveats import assumptions, coverage
 from rushkit.certification.contradictions import Certified, attacks_beside, contradictions
 from rushkit.certification.counts import ImageCounts
 from rushkit.certification.logged_counts import LoggedCounts
-from rushkit.certification.procedure import Procedure
+from rushkit.certification.procedure import Conclusion, Procedure
 from rushkit.certification.together import strict_certificates
 from rushkit.files import write_atomic
 from rushkit.noises import theorem_of
@@ -26,6 +26,7 @@ from rushkit.results.certification import (
     Certification,
     CertificationOutcomes,
     CertifiedRate,
+    EmpiricalRow,
     Rate,
 )
 from rushkit.results.together import Together
@@ -49,61 +50,81 @@ def conclude(recipe: Recipe, procedure: Procedure, logged: LoggedCounts, run: Ru
     Raises:
         UsageError: no image has all its draws.
     """
-    claim, subject, settings = procedure.claim, logged.subject, recipe.certify
     conclusion = procedure.conclude(logged.lines)
+    beside = attacks_beside(recipe, logged.subject.model, Certified.of(procedure, conclusion))
+    for clash in contradictions(beside):
+        run.speaker.warn(clash)
+    results = run.write_results(certification_of(recipe, procedure, logged, conclusion, beside, source))
+    if run.writes:
+        radii = [row.radius for row in results.certified]
+        table = image_table(conclusion.counts, conclusion.certificates, radii, recipe.certify.radii)
+        write_atomic(run.path / TABLE_FILE, [table.encode()])
+    return results
+
+
+def certification_of(
+    recipe: Recipe,
+    procedure: Procedure,
+    logged: LoggedCounts,
+    conclusion: Conclusion,
+    beside: list[EmpiricalRow],
+    source: str,
+) -> Certification:
+    """Return the results of a certification; all but what stands beside it follows from the counts.
+
+    Args:
+        recipe: As for ``conclude``.
+        procedure: As for ``conclude``.
+        logged: The counts.
+        conclusion: What the procedure concludes from them.
+        beside: What attacks on the same images left.
+        source: The checkpoint, or the run that the counts come from.
+    """
+    claim, subject, settings = procedure.claim, logged.subject, recipe.certify
     counts, certificates = conclusion.counts, conclusion.certificates
     radii = sorted(set(settings.radii)) or radius_grid(claim.reach)
     summary = summarise(certificates, counts.labels, radii)
     together, strict = strict_certificates(procedure, logged.lines, conclusion)
-    beside = attacks_beside(recipe, subject.model, Certified.of(procedure, conclusion))
     clashes = contradictions(beside)
-    for clash in clashes:
-        run.speaker.warn(clash)
     warnings = [str(warning) for warning in subject.warnings]
-    results = run.write_results(
-        Certification(
-            recipe=recipe.name,
-            source=source,
-            model=subject.model,
-            data=f"{data_name(recipe)}/{settings.split}",
-            noise=recipe.noise,
-            precision=subject.precision,
-            mode=procedure.mode,
-            norm=claim.norm,
-            rule=claim.rule,
-            bound=claim.bound,
-            theorem=theorem_of(claim.noise, claim.norm),
-            alpha=claim.alpha,
-            samples=claim.samples,
-            selection=procedure.selection,
-            two_class=claim.two_class,
-            images=len(counts.images),
-            smoothed=_rate((counts.selection + counts.votes).argmax(axis=1) == counts.labels),
-            accuracy=Rate(**asdict(summary.accuracy)),
-            abstained=Rate(**asdict(summary.abstained)),
-            average_radius=summary.average_radius,
-            average_radius_error=summary.average_radius_error if len(counts.images) > 1 else None,
-            certified=_certified_rates(summary, summarise(strict, counts.labels, radii), together),
-            together=together,
-            reach=claim.reach,
-            limit=claim.limit,
-            covers=f"{coverage(claim)} {subject.size}".rstrip(),
-            assumptions=assumptions(claim, subject.precision, warnings),
-            warnings=subject.warnings,
-            empirical=beside,
-            checks=AttackAgreement(agree_with_attacks=not clashes, messages=clashes),
-            draws=sum(line.drawn for line in logged.lines),
-            seconds=float(counts.seconds.sum()),
-            counts=logged.seal,
-            draws_used=conclusion.draws_used,
-            undecided=conclusion.undecided,
-            outcomes=_outcomes(counts, certificates),
-        )
+    return Certification(
+        recipe=recipe.name,
+        source=source,
+        model=subject.model,
+        data=f"{data_name(recipe)}/{settings.split}",
+        noise=recipe.noise,
+        precision=subject.precision,
+        mode=procedure.mode,
+        norm=claim.norm,
+        rule=claim.rule,
+        bound=claim.bound,
+        theorem=theorem_of(claim.noise, claim.norm),
+        alpha=claim.alpha,
+        samples=claim.samples,
+        selection=procedure.selection,
+        two_class=claim.two_class,
+        images=len(counts.images),
+        smoothed=_rate((counts.selection + counts.votes).argmax(axis=1) == counts.labels),
+        accuracy=Rate(**asdict(summary.accuracy)),
+        abstained=Rate(**asdict(summary.abstained)),
+        average_radius=summary.average_radius,
+        average_radius_error=summary.average_radius_error if len(counts.images) > 1 else None,
+        certified=_certified_rates(summary, summarise(strict, counts.labels, radii), together),
+        together=together,
+        reach=claim.reach,
+        limit=claim.limit,
+        covers=f"{coverage(claim)} {subject.size}".rstrip(),
+        assumptions=assumptions(claim, subject.precision, warnings),
+        warnings=subject.warnings,
+        empirical=beside,
+        checks=AttackAgreement(agree_with_attacks=not clashes, messages=clashes),
+        draws=sum(line.drawn for line in logged.lines),
+        seconds=float(counts.seconds.sum()),
+        counts=logged.seal,
+        draws_used=conclusion.draws_used,
+        undecided=conclusion.undecided,
+        outcomes=_outcomes(counts, certificates),
     )
-    if run.writes:
-        table = image_table(counts, certificates, radii, settings.radii)
-        write_atomic(run.path / TABLE_FILE, [table.encode()])
-    return results
 
 
 def _rate(flags: NDArray[np.bool_]) -> Rate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import ClassVar
 
 import numpy as np
@@ -35,8 +36,8 @@ class FixedSamples(Procedure):
     mode: ClassVar[Mode] = "fixed"
 
     @classmethod
-    def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return the tasks of ``fixed_tasks``."""
+    def tasks(cls, images: int, selection: int, samples: int) -> Iterator[Task]:
+        """Yield the tasks of ``fixed_tasks``."""
         return fixed_tasks(images, selection, samples)
 
     @property
@@ -52,7 +53,7 @@ class FixedSamples(Procedure):
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
         """Yield the lines group by group; one group of images is finished before the next begins."""
         mean_classes = _mean_classes(lines)
-        for task in self.tasks(len(sampler.split), self.selection, self.claim.samples)[len(lines) :]:
+        for task in islice(self.tasks(len(sampler.split), self.selection, self.claim.samples), len(lines), None):
             if task.part == "selection":
                 line: CountsLine = count_selection(sampler, task)
                 mean_classes |= _mean_classes([line])

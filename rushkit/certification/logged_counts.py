@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from rushkit.certification.log_checks import check_counts, parse_lines, parse_subject
+from rushkit.data.memory import Split
 from rushkit.errors import DataError, UsageError
 from rushkit.results.certification import Certification, Seal
 from rushkit.results.logs import CountsLine, CountsSubject
@@ -47,6 +51,20 @@ def read_counts(run_folder: Path) -> LoggedCounts:
     if sealed is not None and sealed != counts.seal:
         raise damaged(path, f"it has {counts.seal.lines} lines, and not the {sealed.lines} of {RESULTS_FILE}")
     return counts
+
+
+def images_hash(indices: Tensor, labels: Tensor, split: Split) -> str:
+    """Return the hash by which a log knows the images that its counts are of.
+
+    Args:
+        indices: (N,) int64, the images' indices, rising.
+        labels: (N,) int64.
+        split: The N images, in the same order.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for array in (indices, labels, split.digests()):
+        digest.update(array.contiguous().numpy().data)
+    return digest.hexdigest()
 
 
 def _sealed(run_folder: Path) -> Seal | None:

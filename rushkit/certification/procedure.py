@@ -72,8 +72,8 @@ class Procedure(ABC):
 
     @classmethod
     @abstractmethod
-    def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return the draws that are known in advance, in order; each task becomes a line of the log."""
+    def tasks(cls, images: int, selection: int, samples: int) -> Iterator[Task]:
+        """Yield the draws that are known in advance, in order; each task becomes a line of the log."""
 
     @classmethod
     def looks(cls, samples: int) -> list[int]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from typing import ClassVar
 
 import numpy as np
@@ -150,8 +150,8 @@ class Sequential(Procedure):
     mode: ClassVar[Mode] = "sequential"
 
     @classmethod
-    def tasks(cls, images: int, selection: int, samples: int) -> list[Task]:
-        """Return the draws that choose the classes; the tests determine the others."""
+    def tasks(cls, images: int, selection: int, samples: int) -> Iterator[Task]:
+        """Yield the draws that choose the classes; the tests determine the others."""
         return group_tasks("selection", images, selection)
 
     @classmethod
@@ -172,7 +172,7 @@ class Sequential(Procedure):
     def draw(self, sampler: Sampler, lines: Sequence[CountsLine]) -> Iterator[CountsLine]:
         """Yield the lines that choose the classes, then rounds for the undecided tests."""
         known = list(lines)
-        for task in self.tasks(len(sampler.split), self.selection, self.claim.samples)[len(lines) :]:
+        for task in islice(self.tasks(len(sampler.split), self.selection, self.claim.samples), len(lines), None):
             known.append(count_selection(sampler, task))
             yield known[-1]
         tests = SequentialTests.replayed(self.claim, self.radii, known)

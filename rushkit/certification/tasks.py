@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -85,24 +85,22 @@ def next_look(done: int, known: Sequence[int]) -> int:
     return known[bisect_right(known, done)]
 
 
-def group_tasks(part: Part, images: int, draws: int) -> list[Task]:
-    """Return tasks for the first ``draws`` draws of every image, a group of images at a time."""
-    return [Task(part, rows, 0, draws) for rows in _groups(range(images), GROUP)]
+def group_tasks(part: Part, images: int, draws: int) -> Iterator[Task]:
+    """Yield tasks for the first ``draws`` draws of every image, a group of images at a time."""
+    return (Task(part, rows, 0, draws) for rows in _groups(range(images), GROUP))
 
 
-def fixed_tasks(images: int, selection: int, samples: int) -> list[Task]:
-    """Return tasks for a fixed number of draws of every image; a group of images is finished before the next begins."""
-    tasks = []
+def fixed_tasks(images: int, selection: int, samples: int) -> Iterator[Task]:
+    """Yield tasks for a fixed number of draws of every image; a group of images is finished before the next begins."""
     for group in group_tasks("selection", images, selection):
-        tasks.append(group)
+        yield group
         start = 0
         for mark in marks(samples):
             # A task has few draws of many images, or many draws of few.
             size = max(1, min(GROUP, TASK_DRAWS // (mark - start)))
-            tasks += [Task("estimation", rows, start, mark) for rows in _groups(group.rows, size)]
+            yield from (Task("estimation", rows, start, mark) for rows in _groups(group.rows, size))
             start = mark
-    return tasks
 
 
-def _groups(rows: range, size: int) -> list[range]:
-    return [rows[first : first + size] for first in range(0, len(rows), size)]
+def _groups(rows: range, size: int) -> Iterator[range]:
+    return (rows[first : first + size] for first in range(0, len(rows), size))

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 
 from rushkit.claims.artifact import Artifact, read_artifact
-from rushkit.claims.evidence import Missing, NamedModel, Originals, model_of, originals_of, recipe_here
+from rushkit.claims.certificates import verify_certification
+from rushkit.claims.evidence import (
+    Missing,
+    NamedModel,
+    Originals,
+    checkpoint_of_hash,
+    model_of,
+    originals_of,
+    recipe_here,
+)
 from rushkit.claims.of_run import model_of_run, recipe_of_run, saved_rows
 from rushkit.claims.pack import pack
 from rushkit.claims.verify import verify
 from rushkit.errors import DataError, UsageError
 from rushkit.recipe.overrides import Changes
 from rushkit.recipe.schema import Recipe
-from rushkit.results.verification import Verification, VerifiedAttack, worst
+from rushkit.results.certification import Certification
+from rushkit.results.verification import Verification, VerifiedAttack, VerifiedCertificates, worst
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.info import RunInfo
 from rushkit.setup.start import machine_of
@@ -74,10 +85,10 @@ def find_originals(artifact: Artifact, recipe: Recipe) -> Originals | Missing:
 def verify_run(
     run: RunInfo, named: Checkpoint | None = None, changes: Changes = (), seed: int | None = None
 ) -> Verification:
-    """Verify the saved images of an attack, without leaving a run.
+    """Verify the saved images of an attack, or a certification, without leaving a run.
 
     Args:
-        run: A finished run of ``rushkit attack --save``.
+        run: A finished run of ``rushkit attack --save`` or ``rushkit certify``.
         named: The model; None: the one that the run measured.
         changes: Changes to ``system``.
         seed: Seed of the verifier's draws; None: one that nobody knew before.
@@ -87,6 +98,11 @@ def verify_run(
         DataError: the data set is not here, or is not the one that was attacked.
         CheckpointError: the model or the saved images are gone.
     """
+    if isinstance(run.record(), Certification):
+        recipe, seed = recipe_of_run(run, changes), fresh_seed(seed)
+        certified = named or certified_model(run, recipe.system.runs_dir)
+        certificates = verify_certification(run.path, certified, seed, changes)
+        return verification_of(str(run.path), recipe, seed, [], [certificates])
     rows, recipe, seed = saved_rows(run), recipe_of_run(run, changes), fresh_seed(seed)
     measured = named or model_of_run(run, recipe.system.runs_dir)
     machine, checked = machine_of(recipe), []
@@ -98,10 +114,40 @@ def verify_run(
     return verification_of(str(run.path), recipe, seed, checked)
 
 
-def verification_of(target: str, recipe: Recipe, seed: int, checked: list[VerifiedAttack]) -> Verification:
-    """Return the record of attacks that were verified together."""
-    verdict = worst([attack.verdict for attack in checked])
-    return Verification(target=target, recipe=recipe.name, seed=seed, verdict=verdict, attacks=checked)
+def certified_model(run: RunInfo, root: str | Path) -> Checkpoint | None:
+    """Return the model that a run certified, wherever it lies now; None if it is gone.
+
+    Args:
+        run: A run with the results of a certification.
+        root: The folder of runs.
+
+    Raises:
+        UsageError: the model is code of the user's.
+    """
+    if run.about.model is not None:
+        return model_of_run(run, root)
+    record = run.record()
+    wanted = record.model if isinstance(record, Certification) else ""
+    return checkpoint_of_hash(wanted, (root, run.path.parent), run.about.parent)
+
+
+def verification_of(
+    target: str,
+    recipe: Recipe,
+    seed: int,
+    checked: list[VerifiedAttack],
+    certificates: Sequence[VerifiedCertificates] = (),
+) -> Verification:
+    """Return the record of attacks and certifications that were verified together."""
+    verdict = worst([*(one.verdict for one in checked), *(one.verdict for one in certificates)])
+    return Verification(
+        target=target,
+        recipe=recipe.name,
+        seed=seed,
+        verdict=verdict,
+        attacks=checked,
+        certificates=list(certificates),
+    )
 
 
 def fresh_seed(seed: int | None = None) -> int:

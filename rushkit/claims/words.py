@@ -22,6 +22,12 @@ CANNOT = (
     "whoever writes the file writes them. An image that fools the model is a proof by itself; one that does not proves "
     "nothing."
 )
+# What no verification of certificates shows.
+CANNOT_CERTIFY = (
+    "What this cannot show: that no other images were tried first, where the author chose them; that these weights are "
+    "those of a paper (compare the hash with one published elsewhere); how many runs were tried; that the model did "
+    "not train on the test set. Fresh draws of some images are a sample: what was forged in few others may be missed."
+)
 
 
 def selection_words(manifest: Manifest) -> str:

@@ -27,6 +27,7 @@ from rushkit.cli import (
     predict,
     pretrain,
     probe,
+    publish,
     recipe,
     report,
     runs,
@@ -81,6 +82,7 @@ VERBS = (
     report,
     import_,
     export,
+    publish,
     doctor,
     bench,
 )
@@ -99,6 +101,7 @@ KEEPING = {
     "import",
     "pretrain",
     "probe",
+    "publish",
     "report",
     "verify",
 }

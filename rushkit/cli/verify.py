@@ -35,7 +35,7 @@ def command(
         str,
         typer.Argument(
             metavar="RUN | ARTIFACT",
-            help=f"A run of rushkit attack --save ({NAMES_A_RUN}), or an artifact.",
+            help=f"A run of rushkit attack --save or certify ({NAMES_A_RUN}), or an artifact.",
             autocompletion=complete_runs,
         ),
     ],
@@ -45,7 +45,7 @@ def command(
     computing: Computing,
     output: Output,
 ) -> None:
-    """Score saved adversarial images again: is the claim true? Exit code 1 if it is not, or cannot be reproduced."""
+    """Score saved adversarial images, or draw for certificates, again: is the claim true? Exit code 1 if not shown."""
     _check(measured, changes)
     packing.check()
     changes = dataclasses.replace(computing, seed=None).changes(changes)
@@ -101,24 +101,29 @@ def _verify_run(
     target: str, measured: Measured, packing: Packing, changes: list[str], seed: int | None, speaker: Speaker
 ) -> Verification:
     from rushkit.claims.of_run import model_of_run, pack_rows, recipe_of_run, saved_rows
-    from rushkit.claims.targets import verify_run
+    from rushkit.claims.targets import certified_model, verify_run
     from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run
 
     root = runs_root(changes)
-    info, note = run_named(target, root, (Wish(("attack",)),))
+    info, note = run_named(target, root, (Wish(("attack", "certify")),))
     if note:
         speaker.say(note)
-    # Before a model is looked for, so that what is no attack is called so.
-    saved_rows(info)
+    certifies = info.stage == "certify"
+    if not certifies:
+        # Before a model is looked for, so that what is no attack is called so.
+        saved_rows(info)
     recipe = recipe_of_run(info, changes)
     if measured.data is not None:
         raise UsageError("--data is that of an artifact; a run knows its own", "--set system.data_dir=FOLDER")
-    model = _named_model(measured, recipe, changes, speaker) or model_of_run(info, root)
+    if certifies and packing.artifact is not None:
+        raise UsageError(f"{info.path} is a certification, and artifacts hold attacked images", "leave --artifact out")
+    model = _named_model(measured, recipe, changes, speaker)
+    model = model or (certified_model(info, root) if certifies else model_of_run(info, root))
     results = verify_run(info, model, changes, seed)
     with start_run(NAME, recipe, speaker, model) as run:
         results = run.write_results(results)
-        if packing.artifact is not None:
+        if packing.artifact is not None and model is not None:
             if results.verdict != "consistent":
                 speaker.warn(f"{packing.path} is not written: the claim is {results.verdict}")
             else:

@@ -105,7 +105,7 @@ def _model(family: Family, name: str) -> Model:
         runs=[_facts(run) for run in family.runs],
         recipe_text=recipe_text(family.model),
         named_by=named_by(family.model),
-        weights=measured.weights_of(family),
+        weights=weights_of(family),
     )
     return replace(
         model,
@@ -113,6 +113,26 @@ def _model(family: Family, name: str) -> Model:
         attack_notes=attack_notes(model),
         summary=summary(model),
     )
+
+
+def weights_of(family: Family) -> str:
+    """Return the hash of the weights that all runs of a model measured, as artifacts and published folders state it.
+
+    Empty where the runs name no weights, or several, or where these are gone. Of somebody's classifier it is the hash
+    of all that rushkit can see of it.
+    """
+    measuring = family.of("evaluate", "attack", "audit", "certify")
+    if (given := family.model.about.model) is not None:
+        return given.hash
+    hashes = {run.about.hashes.get("parent", "") for run in measuring}
+    if len(hashes) != 1 or not all(hashes):
+        return ""
+    # Only here: everything else is read without torch.
+    from rushkit.claims.chain import weights_hash
+    from rushkit.claims.evidence import checkpoint_of_hash
+
+    checkpoint = checkpoint_of_hash(hashes.pop(), (family.model.path.parent,))
+    return "" if checkpoint is None else weights_hash(checkpoint.tensors)
 
 
 def _names(families: Sequence[Family]) -> list[str]:

@@ -371,7 +371,7 @@ class Model(Figures):
         attacks, targeted: Its attacks, and those towards a class.
         distances: The smallest distances at which attacks broke images.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
-        weights: Hash of the weights that were measured; empty where no run says it, or runs say several.
+        weights: Hash of the weights that were measured; empty where the runs name none or several, or they are gone.
     """
 
     name: str

@@ -245,14 +245,6 @@ def checkpoints_used(family: Family) -> dict[str, list[str]]:
     return used
 
 
-def weights_of(family: Family) -> str:
-    """Return the hash of the checkpoint that the runs of a model measured; empty where they name none, or several."""
-    measuring = family.of("evaluate", "attack", "audit", "certify")
-    given = family.model.about.model
-    hashes = {given.hash if given is not None else run.about.hashes.get("parent", "") for run in measuring}
-    return hashes.pop() if len(hashes) == 1 else ""
-
-
 def _share_of(row: Accuracy) -> tuple[float, float, float]:
     return row.accuracy, row.low, row.high
 

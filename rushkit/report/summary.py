@@ -31,10 +31,15 @@ from rushkit.rounding import percent
 
 def summary(model: Model) -> list[str]:
     """Return the results in sentences that say what each figure means; never a figure of the protocol paper."""
-    said = [*_clean(model), *_under_attack(model), *_proved(model), *_audited(model), *_probed(model)]
+    said = statements(model)
     if not model.classifies:
         return ["This is an encoder, not a classifier yet: rushkit finetune.", *said]
     return [*(said or ["Nothing was measured of this model yet."]), *_weights(model), *_not_measured(model)]
+
+
+def statements(model: Model) -> list[str]:
+    """Return what was measured in sentences, without what is still to be done."""
+    return [*_clean(model), *_under_attack(model), *_proved(model), *_audited(model), *_probed(model)]
 
 
 def notes(family: Family, model: Model) -> list[str]:

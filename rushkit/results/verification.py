@@ -76,6 +76,32 @@ class VerifiedAttack(Record):
     claim: str
 
 
+class VerifiedCertificates(Record):
+    """The certificates of one run, checked.
+
+    Attributes:
+        data: Data set and split.
+        selection: How the images were chosen, in words.
+        norm: Norm of the ball.
+        images: Number of images.
+        model: Hash of the checkpoint, as the counts say.
+        verdict: What follows from the checks.
+        checks: Every check.
+        sentence: The verdict in one sentence.
+        claim: What may be said of the certificates, in the words of docs/claims.md.
+    """
+
+    data: str
+    selection: str
+    norm: Norm
+    images: Number
+    model: str
+    verdict: Verdict
+    checks: list[Check]
+    sentence: str
+    claim: str
+
+
 class Verification(StageResults):
     """Results of ``rushkit verify``; docs/claims.md explains the checks.
 
@@ -85,6 +111,7 @@ class Verification(StageResults):
         seed: Seed of the verifier's own draws.
         verdict: The worst verdict of the parts.
         attacks: What was found for each attack with saved images.
+        certificates: What was found of a certification.
     """
 
     stage: Literal["verify"] = "verify"
@@ -93,6 +120,7 @@ class Verification(StageResults):
     seed: int
     verdict: Verdict
     attacks: list[VerifiedAttack] = Field(default_factory=list)
+    certificates: list[VerifiedCertificates] = Field(default_factory=list)
 
 
 def worst(verdicts: list[Verdict]) -> Verdict:

@@ -3,7 +3,7 @@
 A name is tried as each of these, in this order:
 
 0. ``shipped/NAME``, a model that comes with rushkit;
-1. a path: a run's folder, or a checkpoint file in one or by itself;
+1. a path: a run's folder, a published model's, or a checkpoint file in one or by itself;
 2. a run's id: the name of its folder under the folder of runs;
 3. the name of a recipe or of an imported model: its newest run that fits, finished before unfinished;
 4. the end of an id, if one run alone has it, such as the six digits that ``runs list`` shows.
@@ -21,7 +21,7 @@ from rushkit.errors import CheckpointError, UsageError, did_you_mean, first_few,
 from rushkit.paths import exists, expand, is_file
 from rushkit.recipe.variant import base_name
 from rushkit.run.info import RunInfo, find_runs, info_of, is_run, is_stub
-from rushkit.run.names import CHECKPOINTS, POINTERS, SUFFIX
+from rushkit.run.names import CHECKPOINTS, CLAIMS_FILE, POINTERS, PUBLISHED_WEIGHTS, SUFFIX
 from rushkit.run.shipped import shipped_run
 from rushkit.run.stored_recipe import noise_of_run
 
@@ -92,6 +92,11 @@ def find_named(spec: str, root: str | Path, wishes: Sequence[Wish] = MODEL_FIRST
     return None
 
 
+def is_published(folder: Path) -> bool:
+    """Return whether a folder is that of a published model, which holds a checkpoint and claims."""
+    return is_file(folder / CLAIMS_FILE) and is_file(folder / PUBLISHED_WEIGHTS)
+
+
 def run_named(spec: str | None, root: str | Path, wishes: Sequence[Wish] = MODEL_FIRST) -> tuple[RunInfo, str]:
     """Return the run that a name leads to, and what must be said of the choice; without a name the most wanted run.
 
@@ -131,6 +136,8 @@ def _path(spec: str, root: Path, wishes: Sequence[Wish]) -> Named | None:
     if _is_run(path):
         # A run is known by its folder's name, which "." does not have.
         return Named(info_of(path if path.name not in ("", "..") else path.resolve()))
+    if is_published(path):
+        return Named(None, path / PUBLISHED_WEIGHTS)
     if path.suffix == SUFFIX or is_file(path):
         return _checkpoint(path)
     return None

@@ -12,5 +12,7 @@ CHECKPOINTS, COUNTS = "checkpoints", "counts"
 SUFFIX = ".safetensors"
 # Files of ``checkpoints/`` that name one of the others.
 POINTERS = ("best", "last")
+# The files of a published model's folder that say what it is.
+PUBLISHED_WEIGHTS, CLAIMS_FILE = f"model{SUFFIX}", "claims.json"
 # Keys of run.json that name a checkpoint by its path; the run keeps it under this name until it is finished.
 NAMED_CHECKPOINTS = ("parent", "transfer_to", "init", "extends")

@@ -111,7 +111,7 @@ def test_units_and_marks_cover_every_draw():
     assert marks(60) == [60]
     assert marks(1500) == [100, 200, 500, 1000, 1500]
     assert marks(25_000) == [100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 25_000]
-    tasks = fixed_tasks(300, 100, 25_000)
+    tasks = list(fixed_tasks(300, 100, 25_000))
     for row in (0, 127, 128, 299):
         spans = [(task.start, task.stop) for task in tasks if task.part == "estimation" and row in task.rows]
         assert [start for start, _ in spans] == [0, *(stop for _, stop in spans[:-1])]

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic_runs import attack_row, attacks, certification, evaluation, recipe_of
 
+from rushkit.claims.chain import weights_hash
 from rushkit.data.memory import chosen_indices
 from rushkit.report.content import build_report
 from rushkit.report.families import gather
@@ -20,6 +22,7 @@ from rushkit.results.statements import (
     clean_statement,
     weights_statement,
 )
+from rushkit.run.checkpoint import checkpoint_hash, save_checkpoint
 
 
 @pytest.mark.parametrize(
@@ -127,8 +130,12 @@ def test_a_split_that_the_recipe_cuts_is_not_called_whole(runs):
 
 def test_a_report_names_the_weights_that_all_of_its_figures_are_of(runs):
     model = runs.model()
-    runs.add("evaluate", model, evaluation([True]), hashes={"parent": "ab" * 32})
-    assert f"The weights have hash {'ab' * 32}; compare it with the one published." in _summary(model)
+    checkpoint = model.path / "checkpoints" / "step-000010.safetensors"
+    checkpoint.parent.mkdir()
+    tensors = {"encoder.w": torch.ones(2), "training.momentum": torch.ones(2)}
+    save_checkpoint(checkpoint, tensors, {})
+    runs.add("evaluate", model, evaluation([True]), hashes={"parent": checkpoint_hash(checkpoint)})
+    assert f"The weights have hash {weights_hash(tensors)}; compare it with the one published." in _summary(model)
     runs.add("attack", model, attacks(attack_row([10])), hashes={"parent": "cd" * 32})
     assert "The weights have hash" not in _summary(model)
 

@@ -6,8 +6,9 @@ whatever a template puts in is escaped, unless our own code drew it.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -18,6 +19,8 @@ from rushkit.report.page.cards import Panel
 from rushkit.report.table import Cell
 
 HERE = Path(__file__).parent
+# Characters that YAML does not print, or takes for the end of a line; JSON escapes the other ones itself.
+_NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 TEMPLATES = HERE / "templates"
 STYLE = HERE / "page.css"
 
@@ -71,6 +74,16 @@ def _fenced(text: str, language: str) -> _Written:
     return _Written(f"{fence}{language}\n{text}\n{fence}")
 
 
+def _yaml(table: Mapping[str, object]) -> _Written:
+    """Return a table with a line for each key, whose value is JSON: YAML reads it as the same value.
+
+    The keys are our own, and texts in the values anybody's: none can end its line or its quotation, and characters that
+    YAML forbids are escaped.
+    """
+    text = "\n".join(f"{key}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}" for key, value in table.items())
+    return _Written(_NO_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
+
+
 def _linked(cell: Cell) -> _Written:
     """Return a cell as a link."""
     return _Written(f"[{plain(cell.flat)}]({cell.href})")
@@ -98,5 +111,6 @@ def _markdown() -> Environment:
         finalize=lambda value: value if isinstance(value, _Written) else plain(value),
     )
     environment.filters["fenced"] = _fenced
+    environment.filters["yaml"] = _yaml
     environment.filters["linked"] = _linked
     return environment

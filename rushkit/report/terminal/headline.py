@@ -140,7 +140,7 @@ def figures(results: Results) -> list[str]:
         case Clustering():
             return _clustered(results)
         case Verification():
-            return [attack.sentence for attack in results.attacks]
+            return [*(one.sentence for one in results.attacks), *(one.sentence for one in results.certificates)]
         case _:
             return _numbers(results)
 
