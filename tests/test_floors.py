@@ -299,7 +299,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "search", "table", "words"},
-        {"distances", "threats"},
+        {"distances", "threats", "worst"},
         {"figures", "paper"},
         {"compare", "curves", "protocols"},
         {"measured", "numbers", "tables"},

@@ -42,6 +42,8 @@ def command(
     from rushkit.report.tables.comparison import is_no_bound
     from rushkit.report.terminal.comparison import FEW, comparison_table
     from rushkit.report.terminal.headline import figure_of, methods_of
+    from rushkit.report.worst import worst_of
+    from rushkit.results.attacks import Attacks
     from rushkit.results.certification import Certification
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run.named import run_named, short_ids
@@ -65,6 +67,7 @@ def command(
         [results for run, results in family.results(Certification) if chosen.verb != "certify" or run == chosen]
         for chosen, family in zip(compared, families, strict=True)
     ]
+    worst = worst_of([pair for family in families for pair in family.results(Attacks)])
     figures = figure_rows([[results for _, results in family.records] for family in families])
     certificates = certificate_notes(ids, certified)
     notes = [f"note: {note}" for note in dict.fromkeys([*(note for _, note in named if note), *certificates])]
@@ -75,10 +78,14 @@ def command(
         notes.append(PROTOCOL_NOTE)
     names = labels(differing, ids)
     told = facts if len(runs) <= FEW else {key: row for key, row in facts.items() if len(set(row)) > 1}
-    table = comparison_table(names, ids, {**told, **methods, **differing}, figures, tests, notes)
+    table = comparison_table(names, ids, {**told, **methods, **differing}, figures, tests, notes, worst)
     data = {"runs": [str(run.path) for run in compared], "ids": ids, "names": names, **facts, **methods}
     data |= {"recipes": differing, "figures": [row.plain() for row in figures]}
-    data |= {"certificates": certificates, "significance": [test.plain() for test in tests]}
+    data |= {
+        "worst": [one.plain() for one in worst],
+        "certificates": certificates,
+        "significance": [test.plain() for test in tests],
+    }
     Output(json).result(data, table)
 
 

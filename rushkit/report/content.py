@@ -28,6 +28,8 @@ from rushkit.report.figures import (
 from rushkit.report.paper import SOURCE, differences, method_of
 from rushkit.report.summary import attack_notes, notes, summary
 from rushkit.report.words import command_of
+from rushkit.report.worst import worst_of
+from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit, AuditPoint
 from rushkit.results.certification import Certification
 from rushkit.results.clustering import Clustering
@@ -95,6 +97,7 @@ def _model(family: Family, name: str) -> Model:
         targeted=measured.targeted_rows(family),
         unions=measured.union_rows(family),
         distances=measured.distance_rows(family),
+        worst=worst_of(family.results(Attacks)),
         against_eps=measured.against_eps(attacks),
         certified=[_certified(run, results) for run, results in family.results(Certification)],
         audit=[_audit(run, results) for run, results in family.results(Audit)[-1:]],

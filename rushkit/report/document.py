@@ -23,6 +23,7 @@ from rushkit.report.tables.distances import distances_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
+from rushkit.report.tables.worst import worst_table
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
@@ -143,6 +144,7 @@ class ModelPart:
         unions: What its attacks in balls of different norms leave together.
         distances: The smallest distances that break images.
         queries: What attacks that count their queries leave after so many.
+        worst: What its strict attacks on the same images leave together.
         transfer: How other models classify the images of its attacks.
         confusion: Its confusion matrix.
         commands: The commands that started its runs.
@@ -165,6 +167,7 @@ class ModelPart:
     unions: Table | None
     distances: Table | None
     queries: Table | None
+    worst: Table | None
     transfer: Table | None
     certified: tuple[Certified, ...]
     audits: tuple[Audited, ...]
@@ -222,6 +225,7 @@ class Document:
         unions: What attacks in balls of different norms leave together.
         distances: The smallest distances that break images.
         queries: What attacks that count their queries leave after so many.
+        worst: What the strict attacks on the same model and images leave together.
         transfer: How other models classify the images of the attacks.
         probes: The probes of all models; models of one encoder share one.
         charts: Charts of all models.
@@ -239,6 +243,7 @@ class Document:
     unions: Table | None
     distances: Table | None
     queries: Table | None
+    worst: Table | None
     transfer: Table | None
     probes: tuple[Probed, ...]
     charts: Charts
@@ -277,6 +282,7 @@ def build_document(report: Report) -> Document:
         unions=unions_table([(model.name, model.unions) for model in models]),
         distances=distances_table([(model.name, model.distances) for model in models]),
         queries=queries_table([(model.name, [*model.attacks, *model.targeted]) for model in models]),
+        worst=worst_table([(model.name, model.worst) for model in models]),
         transfer=transfer_table(named),
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
@@ -326,6 +332,7 @@ def _model(model: Model) -> ModelPart:
         unions=unions_table([(model.name, model.unions)]),
         distances=distances_table([(model.name, model.distances)]),
         queries=queries_table([(model.name, [*model.attacks, *model.targeted])]),
+        worst=worst_table([(model.name, model.worst)]),
         transfer=transfer_table(named),
         certified=tuple(map(_certified, model.certified)),
         audits=tuple(map(_audited, model.audit)),

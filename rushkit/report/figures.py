@@ -9,6 +9,7 @@ from rushkit.recipe.toml import Toml
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.jsonable import Figures, plain
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
+from rushkit.report.worst import Worst
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
@@ -389,6 +390,7 @@ class Model(Figures):
     targeted: list[MeasuredAttack]
     unions: list[MeasuredUnion]
     distances: list[MeasuredDistances]
+    worst: list[Worst]
     against_eps: list[EpsSeries]
     certified: list[MeasuredCertification]
     audit: list[MeasuredAudit]

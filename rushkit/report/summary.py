@@ -10,13 +10,14 @@ from rushkit.errors import shell_line
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report import measured
 from rushkit.report.families import Family
-from rushkit.report.figures import MeasuredAudit, Model, Table1Row
+from rushkit.report.figures import MeasuredAttack, MeasuredAudit, Model, Table1Row
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import on_test
 from rushkit.report.paper import EPS, NORM
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.threats import union_gaps
+from rushkit.report.worst import Worst
 from rushkit.results.attacks import Attacks
 from rushkit.results.statements import (
     attack_statement,
@@ -111,9 +112,18 @@ def _under_attack(model: Model) -> Iterator[str]:
         ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
         lowest = min(ball, key=lambda row: row.majority.accuracy)
         settings, noise = protocol_words(lowest.record), _other(lowest.noise, model)
+        yield from (worst.statement(noise) for worst in model.worst if _quotes(worst, lowest))
         yield attack_statement(lowest.record, lowest.chosen, settings=settings, noise=noise)
     if model.attacks and not bounds:
         yield "No attack was as strong as the strict protocol: nothing here says how robust the model is."
+
+
+def _quotes(worst: Worst, lowest: MeasuredAttack) -> bool:
+    """Return whether an attack is one of those whose figure together is quoted before its own."""
+    row = lowest.record
+    ball = row.split, row.norm, row.eps, row.samples, lowest.noise
+    alike = (worst.split, worst.norm, worst.eps, worst.samples, worst.noise) == ball
+    return alike and lowest.run in [part.run for part in worst.parts]
 
 
 def _proved(model: Model) -> Iterator[str]:

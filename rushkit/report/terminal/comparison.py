@@ -15,7 +15,10 @@ from rushkit.report.beside import FigureRow, number_cell
 from rushkit.report.figures import Significance
 from rushkit.report.table import Cell
 from rushkit.report.tables.comparison import measurement, significance_table, values_table
+from rushkit.report.tables.worst import worst_table
 from rushkit.report.terminal.render import render_table
+from rushkit.report.worst import Worst
+from rushkit.results.words import noise_words
 
 # More models than these are rows of their figures; and no more of them stand side by side in a table of keys.
 FEW = 3
@@ -28,6 +31,7 @@ def comparison_table(
     figures: Sequence[FigureRow],
     tests: Sequence[Significance],
     notes: Sequence[str],
+    worst: Sequence[Worst] = (),
 ) -> RenderableType:
     """Return figures, facts and recipe keys of each run, and McNemar's test where two share images.
 
@@ -38,6 +42,7 @@ def comparison_table(
         figures: Their figures.
         tests: Image by image.
         notes: What a reader must know of the figures.
+        worst: What strict attacks on one model and the same images leave together.
     """
     parts: list[RenderableType] = [*_figures(names, ids, figures)]
     for start in range(0, len(names), FEW):
@@ -46,7 +51,7 @@ def comparison_table(
             f"{name}\n{id_}" if id_ not in name else name for name, id_ in zip(names[some], ids[some], strict=True)
         ]
         parts.append(render_table(values_table(heads, {key: row[some] for key, row in rows.items()}, first="")))
-    parts += [*_tests(tests), *map(Text, notes)]
+    parts += [*_tests(tests), *_worst(worst), *map(Text, notes)]
     return Group(*parts)
 
 
@@ -62,6 +67,13 @@ def _figures(names: Sequence[str], ids: Sequence[str], figures: Sequence[FigureR
     yield table
     words = {name: name.replace("_", " ") for name in {row.name for row in figures}}
     yield Text("\n".join(f"({n}) {words[row.name]}: {row.what}" for n, row in enumerate(figures, 1)))
+
+
+def _worst(worst: Sequence[Worst]) -> Iterator[RenderableType]:
+    """Yield a table of what attacks leave together, and the sentences that may be quoted."""
+    if table := worst_table([("", worst)]):
+        yield render_table(table, left=True)
+        yield Text("\n".join(one.statement(noise_words(one.noise)) for one in worst))
 
 
 def _tests(tests: Sequence[Significance]) -> Iterator[RenderableType]:
