@@ -301,7 +301,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"chosen", "families", "hit_rate", "jsonable", "search", "table", "words"},
         {"distances", "threats", "worst"},
         {"figures", "paper"},
-        {"compare", "curves", "protocols"},
+        {"compare", "curves", "protocols", "taken_together"},
         {"measured", "numbers", "tables"},
         {"beside", "listing", "spreadsheet"},
         {"pictures", "ranking", "summary", "terminal"},

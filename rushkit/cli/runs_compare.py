@@ -40,9 +40,9 @@ def command(
     from rushkit.report.compare import certificate_notes, recipe_differences, significance
     from rushkit.report.families import Family, gather, recipe_of_run
     from rushkit.report.tables.comparison import is_no_bound
+    from rushkit.report.taken_together import worst_of
     from rushkit.report.terminal.comparison import FEW, comparison_table
     from rushkit.report.terminal.headline import figure_of, methods_of
-    from rushkit.report.worst import worst_of
     from rushkit.results.attacks import Attacks
     from rushkit.results.certification import Certification
     from rushkit.results.words import PROTOCOL_NOTE

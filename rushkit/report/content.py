@@ -27,8 +27,8 @@ from rushkit.report.figures import (
 )
 from rushkit.report.paper import SOURCE, differences, method_of
 from rushkit.report.summary import attack_notes, notes, summary
+from rushkit.report.taken_together import worst_of
 from rushkit.report.words import command_of
-from rushkit.report.worst import worst_of
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit, AuditPoint
 from rushkit.results.certification import Certification

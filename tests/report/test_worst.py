@@ -13,8 +13,9 @@ from rushkit.recipe.schema import Noise
 from rushkit.report.content import build_report
 from rushkit.report.families import gather
 from rushkit.report.summary import summary
+from rushkit.report.taken_together import worst_of
 from rushkit.report.terminal.comparison import comparison_table
-from rushkit.report.worst import LEANS, worst_of
+from rushkit.report.worst import LEANS
 from rushkit.report.write import write_report
 from rushkit.results.attacks import Attacks
 
