@@ -13,7 +13,7 @@ from rushkit.cli.imports import take_imports
 from rushkit.cli.options import MOST, Output, RunsDir
 from rushkit.cli.verb import verb
 from rushkit.errors import UsageError, first_few
-from rushkit.named_code import FLAG, FRONT, consented, hand_on, name_code
+from rushkit.named_code import ALSO, FLAG, FRONT, SURROGATE, consented, hand_on, name_code
 from rushkit.registrations import VARIABLE
 
 if TYPE_CHECKING:
@@ -66,6 +66,14 @@ class Options:
         list[str] | None,
         typer.Option(FRONT, metavar="FILE.py:NAME", help="Run this code before models, as rows of the study say."),
     ] = None
+    surrogates: Annotated[
+        list[str] | None,
+        typer.Option(SURROGATE, metavar="FILE.py:NAME", help="Run this code, whose gradients attacks of rows follow."),
+    ] = None
+    also: Annotated[
+        list[str] | None,
+        typer.Option(ALSO, metavar="FILE.py:NAME", help="Run this code, an attack of one's own that rows name."),
+    ] = None
     reuse: Annotated[bool, typer.Option("--reuse", help="Take results that another version of rushkit made.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False
 
@@ -97,7 +105,8 @@ def command(
         output.result(_plain(plan, standing), _dry_run_words(plan, standing))
         return
     _hand_on_imports(context)
-    _hand_on_models([*(options.model or []), *(options.fronts or [])], standing, plan)
+    named = [options.model, options.fronts, options.surrogates, options.also]
+    _hand_on_code([code for codes in named for code in codes or []], standing, plan)
     engine = _engine(options, asked)
     try:
         with watcher_for(plan, output.speaker(), len(standing)) as watcher:
@@ -124,8 +133,8 @@ def _hand_on_imports(context: typer.Context) -> None:
         os.environ[VARIABLE] = os.pathsep.join(os.path.abspath(file) for file in dict.fromkeys(files))  # noqa: PTH100
 
 
-def _hand_on_models(named: Sequence[str], standing: Mapping[str, Standing], plan: Plan) -> None:
-    """Let the workers run the code that ``--model`` and ``--front`` name. Raises UsageError if jobs need other code."""
+def _hand_on_code(named: Sequence[str], standing: Mapping[str, Standing], plan: Plan) -> None:
+    """Let the workers run the code that the user names. Raises UsageError if jobs need other code."""
     for code in named:
         name_code(code)
     left = [plan.jobs[job].job for job, state in standing.items() if state.state != "done"]

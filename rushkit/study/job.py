@@ -13,13 +13,15 @@ from typing import Literal, get_args
 
 from pydantic import Field, JsonValue
 
+from rushkit.named_code import ALSO, IDENTITY, SURROGATE
 from rushkit.results.base import Record
 
 SCHEMA = 1
 Stage = Literal["cluster", "pretrain", "finetune", "evaluate", "attack", "certify", "probe", "audit"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-# What a parent is to a job: the checkpoint that it starts from or measures, or the clusters that it learns from.
-Role = Literal["model", "labels"]
+# What a parent is to a job: the checkpoint that it starts from or measures, the clusters that it learns from, or the
+# code that its attacks name.
+Role = Literal["model", "labels", "attack"]
 
 # The sections of the resolved recipe that change what a stage computes. Of ``[system]`` that is the seed alone: device,
 # precision, ranks and folders do not make another job.
@@ -82,13 +84,14 @@ class Job(Record):
 
     @property
     def code(self) -> list[tuple[str, str]]:
-        """The flag that names it, and code: that of the classifier that it measures and of fronts; none of a run's."""
+        """The flag that names it, and code: of the classifier that it measures, of fronts, and of what attacks name."""
         model = self.recipe.get("model")
+        attacks = code_of_attacks(self.recipe.get("attack")) if self.stage == "attack" else []
         if not isinstance(model, dict):
-            return []
+            return attacks
         fronts = model.get("fronts")
         named = [("--front", str(front)) for front in fronts] if isinstance(fronts, list) else []
-        return [("--model", str(model.get("code", ""))), *named]
+        return [("--model", str(model.get("code", ""))), *named, *attacks]
 
     def computed(self) -> dict[str, JsonValue]:
         """Return what the identity is the hash of."""
@@ -110,6 +113,17 @@ class Job(Record):
         is_published = isinstance(protocols, list) and "published" in protocols
         unread = "attack" if is_published else "published"
         yield from (section for section in _READS[self.stage] if self.stage != "attack" or section != unread)
+
+
+def code_of_attacks(attacks: JsonValue) -> list[tuple[str, str]]:
+    """Return the flag and the code of every surrogate and attack of one's own that tables of attacks name."""
+    named: list[tuple[str, str]] = []
+    for table in attacks if isinstance(attacks, list) else []:
+        if isinstance(table, dict):
+            surrogate, also = table.get("surrogate"), table.get("also")
+            named += [(SURROGATE, str(surrogate))] if surrogate and surrogate != IDENTITY else []
+            named += [(ALSO, str(said)) for said in also] if isinstance(also, list) else []
+    return named
 
 
 def _that_matters(section: str, value: JsonValue) -> JsonValue:

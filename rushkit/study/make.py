@@ -15,7 +15,7 @@ from rushkit.study.derive import Derived, Made, derive, file_changes, option_cha
 from rushkit.study.job import Job, Role
 from rushkit.study.links import Links, Place, link
 from rushkit.study.load import Problems, Row, Study, load_study
-from rushkit.study.outside import Outside, open_code, open_outside
+from rushkit.study.outside import Outside, attack_identity, attacks_at, open_code, open_outside
 from rushkit.study.places import Places
 from rushkit.study.plan import Cell, Plan, Planned
 from rushkit.study.schema import MOST_JOBS
@@ -31,12 +31,14 @@ class Template:
         recipe: Its resolved recipe.
         links: What it starts from.
         outside: The run or checkpoint from outside the study that it starts from, if it does.
+        code: Identity of the code that its attacks name; empty if they name none.
     """
 
     derived: Derived
     recipe: dict[str, JsonValue]
     links: Links
     outside: Outside | None = None
+    code: str = ""
 
 
 def plan_study(name: str, runs: str | Path | None = None) -> Plan:
@@ -106,12 +108,14 @@ def _templates(
             parent = outside[label].made
         try:
             derived = _derive(study, row, stage, parent, links)
+            recipe, code = derived.recipe.resolved(), ""
+            if derived.stage == "attack":
+                recipe["attack"] = attacks_at(recipe["attack"], study.path.absolute().parent)
+                code = attack_identity(recipe["attack"])
         except RushkitError as error:
             problems.add_error(_blamed(row, stage, error), error)
             continue
-        templates[label, stage] = Template(
-            derived, derived.recipe.resolved(), links, outside[label] if links.outside else None
-        )
+        templates[label, stage] = Template(derived, recipe, links, outside[label] if links.outside else None, code)
     return templates
 
 
@@ -158,6 +162,8 @@ def _job(template: Template, seed: int, ids: Mapping[tuple[str, int, str], str])
     if template.outside is not None:
         parents["model"] = template.outside.identity
         sources = (("model", template.outside.path),)
+    if template.code:
+        parents["attack"] = template.code
     recipe = template.recipe | {"system": _table(template.recipe["system"]) | {"seed": seed}}
     for section in ("pretrain", "finetune"):
         table = _table(recipe[section])

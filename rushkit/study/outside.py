@@ -10,13 +10,13 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from rushkit.errors import CheckpointError, UsageError
-from rushkit.named_code import FRONT, lying, read_code
+from rushkit.named_code import ALSO, FRONT, IDENTITY, SURROGATE, lying, read_code
 from rushkit.paths import read_file, reason
 from rushkit.recipe.load import build_recipe
 from rushkit.recipe.model_section import Model
 from rushkit.recipe.toml import Table
 from rushkit.study.derive import Made
-from rushkit.study.job import canonical
+from rushkit.study.job import canonical, code_of_attacks
 from rushkit.study.stages import MODELS
 
 # What the identity of somebody's classifier begins with.
@@ -76,6 +76,34 @@ def code_identity(model: Model) -> str:
     files: list[JsonValue] = [[code.key, _hash(code.place if code.is_file else "")] for code in codes]
     about = model.model_dump(exclude={"code", "fronts", "weights"})
     return f"{CODE}{hashlib.sha256(canonical([*files, _hash(model.weights), about]).encode()).hexdigest()}"
+
+
+def attacks_at(attacks: JsonValue, folder: Path) -> JsonValue:
+    """Return the tables of a recipe's attacks with the code that they name where it lies, seen from a folder.
+
+    Raises:
+        UsageError: a file is not there.
+    """
+    if not isinstance(attacks, list):
+        return attacks
+    return [_attack_at(table, folder) if isinstance(table, dict) else table for table in attacks]
+
+
+def _attack_at(table: dict[str, JsonValue], folder: Path) -> dict[str, JsonValue]:
+    surrogate, also = table.get("surrogate"), table.get("also")
+    placed = dict(table)
+    if surrogate and surrogate != IDENTITY:
+        placed["surrogate"] = str(read_code(str(surrogate), folder, SURROGATE))
+    if isinstance(also, list) and also:
+        placed["also"] = [str(read_code(str(said), folder, ALSO)) for said in also]
+    return placed
+
+
+def attack_identity(attacks: JsonValue) -> str:
+    """Return ``code:`` and the hash of the files that tables of attacks name; "" if they name none."""
+    codes = [read_code(said, flag=flag) for flag, said in code_of_attacks(attacks)]
+    files: list[JsonValue] = [[code.key, _hash(code.place if code.is_file else "")] for code in codes]
+    return f"{CODE}{hashlib.sha256(canonical(files).encode()).hexdigest()}" if files else ""
 
 
 def _hash(path: str) -> str:

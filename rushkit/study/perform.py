@@ -31,7 +31,7 @@ from rushkit.setup.resume import Stopped, measured_checkpoint, parent_if_any, re
 from rushkit.setup.start import start_run
 from rushkit.study.job import Job, Stage
 from rushkit.study.orders import ID_DIGITS, Order, is_done
-from rushkit.study.outside import code_identity
+from rushkit.study.outside import attack_identity, code_identity
 from rushkit.study.places import Places
 from rushkit.study.stages import ASKED, ClusterAsked, ProbeAsked, StageAsked
 from rushkit.study.stages import AttackAsked as AttackStage
@@ -106,6 +106,7 @@ def perform(
     stage = STAGES[job.stage]
     asked = _asked(job)
     _check_parents(places, job)
+    _check_attacks(job)
     speaker = speaker or Speaker()
     recipe, run, model = _open(places, job, order, stage.facts(asked), speaker)
     run.guard = guard
@@ -160,6 +161,15 @@ def _check_parents(places: Places, job: Job) -> None:
                 f"the {role} of this job is not there: job {parent[:16]} is not done",
                 "`rushkit study run` does the jobs of a study in their order",
             )
+
+
+def _check_attacks(job: Job) -> None:
+    """Raise CheckpointError if code that a job's attacks name is not what the study was planned with."""
+    if job.stage == "attack" and attack_identity(job.recipe.get("attack")) != job.parents.get("attack", ""):
+        raise CheckpointError(
+            "the attack changed: a file that it names has other contents than the study was planned with",
+            "plan the study anew: a job's identity has that code in it",
+        )
 
 
 def _code(recipe: Recipe, job: Job) -> Checkpoint:

@@ -184,6 +184,8 @@ class AttackAsked(_Measurement):
     effort: Literal[1, 2, 4] | None = None
     samples: GradientDraws | None = None
     eot: Count | None = None
+    surrogate: str | None = Field(default=None, description="a stand-in whose gradients are followed: FILE.py:NAME")
+    also: list[str] | None = Field(default=None, description="attacks of one's own that take part: FILE.py:NAME")
     save: bool = Field(default=False, description="keep the adversarial images")
 
     @field_validator("protocols")

@@ -162,6 +162,29 @@ def test_a_row_has_fronts_that_its_command_names_too(net, cli, folder):
     assert "(1 ready)" in cli("study", "status", "theirs.toml").out, "another front is another job"
 
 
+def test_a_row_attacks_with_code_that_its_command_names_too(net, cli, folder):
+    (folder / "mine.py").write_text(
+        "def smooth(real):\n    return real\n\ndef attack(model, x, y, eps, norm, seed):\n    return x + eps\n"
+    )
+    stage = 'do = "attack"\nprotocols = ["strict"]\ntype = "pgd"\neps = 0.05\nlimit = 4\n'
+    stage += 'surrogate = "mine.py:smooth"\nalso = ["mine.py:attack"]\n'
+    Path("theirs.toml").write_text(STUDY.replace('do = "evaluate"\nsamples = [1]\nlimit = 20\n', stage))
+    words = ("study", "run", "theirs.toml", "--jobs", "1", "--model", "net.py:Net")
+    for flag, name in (("--surrogate", "smooth"), ("--also", "attack")):
+        said = cli(*words)
+        assert said.code == 2
+        assert f"{flag} {folder / 'mine.py'}:{name}" in said.err
+        words = (*words, flag, f"mine.py:{name}")
+    said = cli(*words)
+    assert said.code == 0, said.err
+    (run,) = (folder / "runs").glob("job-*")
+    (row,) = json.loads((run / "results.json").read_text())["attacks"]
+    assert (row["surrogate"]["code"], row["own"]) == ("mine.py:smooth", ["mine.py:attack"])
+    assert "(1 ready)" not in cli("study", "status", "theirs.toml").out
+    (folder / "mine.py").write_text((folder / "mine.py").read_text() + "\n# another\n")
+    assert "(1 ready)" in cli("study", "status", "theirs.toml").out, "another attack is another job"
+
+
 def test_a_study_says_what_is_wrong_with_its_models(net, fails):
     wrong = STUDY.replace('set = { "data.name" = "digits" }', "").replace("net.py", "gone.py")
     wrong += '\n[[row]]\nlabel = "b\\nc"\nmodel = { code = "net.py:Net" }\nset = { "data.name" = "digits" }\n'
