@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -80,13 +80,14 @@ def command(
     told = facts if len(runs) <= FEW else {key: row for key, row in facts.items() if len(set(row)) > 1}
     table = comparison_table(names, ids, {**told, **methods, **differing}, figures, tests, notes, worst)
     data = {"runs": [str(run.path) for run in compared], "ids": ids, "names": names, **facts, **methods}
-    data |= {"recipes": differing, "figures": [row.plain() for row in figures]}
-    data |= {
-        "worst": [one.plain() for one in worst],
-        "certificates": certificates,
-        "significance": [test.plain() for test in tests],
-    }
+    data |= {"recipes": differing, "certificates": certificates}
+    data |= _plain(figures=figures, worst=worst, significance=tests)
     Output(json).result(data, table)
+
+
+def _plain(**rows: Sequence[Any]) -> dict[str, list[object]]:
+    """Return rows of figures as JSON objects, by the key that they stand under."""
+    return {key: [row.plain() for row in of_key] for key, of_key in rows.items()}
 
 
 def _facts(runs: Sequence[RunInfo]) -> dict[str, list[str]]:
