@@ -364,9 +364,8 @@ class Model(Figures):
         run: The folder of the run that made it.
         stage: The verb of that run.
         classifies: Whether it is a classifier, and not an encoder alone.
-        recipe: Name of its recipe.
+        recipe, about: Name of its recipe, and a description in words.
         named_by: The words of a command line that name it.
-        about: A description in words.
         differences: Its differences from its method's setting.
         summary: Its results in sentences.
         attacks, targeted: Its attacks, and those towards a class.
