@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 # What `data check` lists of a split one by one.
 MOST_LISTED = 20
 _FITTED = {
-    "crop": "the middle of those that are not square",
-    "pad": "those that are not square with black bars",
-    "stretch": "those that are not square distorted",
+    "crop": "the middle of those that are {}",
+    "pad": "those that are {} with black bars",
+    "stretch": "those that are {} distorted",
 }
 
 logger = logging.getLogger("rushkit.data")
@@ -88,6 +88,11 @@ def _size_asked(size: int | list[int]) -> ImageSize:
     if len(size) != 2:
         raise UsageError(f"image_size must be one number, or height and width (got {size})", "for example [24, 16]")
     return size[0], size[1]
+
+
+def _unfit(size: ImageSize) -> str:
+    """Return what images are in words, of which ``fit`` makes images of a size."""
+    return "not square" if isinstance(size, int) else "of another shape"
 
 
 @dataclass(frozen=True)
@@ -211,18 +216,18 @@ class Folder:
             self._numbers(listing)
         except DataError as error:
             return [Check(str(self.path / name), "wrong", error.message)]
-        faults, oblong = [], 0
+        (tall, wide), faults, oblong = sides(self.image_size), [], 0
         for image, found in decoder.all(listing.images):
             if isinstance(found, ImageFault):
                 faults.append(
                     Check(str(listing.folder / image.path), "partial" if self._skips else "wrong", str(found))
                 )
             else:
-                oblong += found.width != found.height
+                oblong += found.width * tall != found.height * wide
         part = f"split {name}, divided by a hash of the names: " if self._layout.parts[name].side else ""
         words = f"{part}{len(listing.images)} images" + (f", {len(faults)} of them unusable" if faults else "")
         if oblong:
-            words += f", {oblong} not square (fit = {self._form.fit})"
+            words += f", {oblong} {_unfit(self.image_size)} (fit = {self._form.fit})"
         omitted = [Check(str(listing.folder / path), "partial", f"left out: {why}") for path, why in listing.left_out]
         if omitted:
             words += f", {len(omitted)} left out"
@@ -310,7 +315,11 @@ class Folder:
 
     def _on_demand(self, images: OnDemand, top: Path) -> _Read:
         form = replace(self._form, size=self.image_size)
-        words = f"from their own sizes to {size_words(form.size)} ({_FITTED[form.fit]})" if form.resizes else ""
+        words = (
+            f"from their own sizes to {size_words(form.size)} ({_FITTED[form.fit].format(_unfit(form.size))})"
+            if form.resizes
+            else ""
+        )
         if not self._skips:
             return _Read(images, [], words)
         # Each is decoded once to see whether it can be.
@@ -330,7 +339,9 @@ class Folder:
         if isinstance(size, tuple) and len(sizes) == 1:
             first = f"{height}x{width}"
         oblong = any(width * tall != height * wide for width, height in sizes)
-        return f"from {first} to {size_words(size)}" + (f" ({_FITTED[self._form.fit]})" if oblong else "")
+        return f"from {first} to {size_words(size)}" + (
+            f" ({_FITTED[self._form.fit].format(_unfit(size))})" if oblong else ""
+        )
 
     def _decode_all(self, decoder: Decoder, files: Sequence[ImageFile], notes: Notes) -> Iterator[Tensor]:
         """Yield blocks of decoded images in order, and note which are ``skipped`` and the size of the others."""

@@ -125,6 +125,7 @@ def test_the_check_of_a_folder_says_both_ways(cli, photos):
     said = " ".join(cli("data", "check", "photos", "--set", "data.image_size=[24,16]").out.split())
     assert "images: 3 x 24 x 16" in said
     assert "or as rectangles" not in said
+    assert "not square (fit" not in said
 
 
 @pytest.mark.parametrize(
