@@ -108,5 +108,5 @@ def test_classes_without_names(tmp_path, classes):
 )
 def test_a_number_beyond_any_machine_is_refused_by_its_key(change):
     ((key, _),) = parse_changes([change])
-    with pytest.raises(UsageError, match=rf"--set {key}.*: must be (less than or equal to|a whole number from 0 to) \d+"):
+    with pytest.raises(UsageError, match=rf"--set {key}.*: must be .*(or equal|from 0) to \d+"):
         load_recipe("digits", [change], {})
