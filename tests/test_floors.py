@@ -244,6 +244,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"of_answers", "of_images", "of_model"},
         {"verify"},
         {"targets"},
+        {"entries"},
     ),
     "attacks": (
         {"checks", "guard", "losses", "margins", "norms", "result", "scoring", "torchattacks_kinds"},
@@ -307,7 +308,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"pictures", "ranking", "summary", "terminal"},
         {"content", "document"},
         {"page"},
-        {"card", "study"},
+        {"card", "leaderboard", "study"},
         {"publishing", "write"},
         {"make"},
     ),

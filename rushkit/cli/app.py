@@ -23,6 +23,7 @@ from rushkit.cli import (
     export,
     finetune,
     import_,
+    leaderboard,
     plugins,
     predict,
     pretrain,
@@ -83,6 +84,7 @@ VERBS = (
     import_,
     export,
     publish,
+    leaderboard,
     doctor,
     bench,
 )
@@ -99,6 +101,7 @@ KEEPING = {
     "export",
     "finetune",
     "import",
+    "leaderboard",
     "pretrain",
     "probe",
     "publish",

@@ -120,5 +120,6 @@ def _commands(name: str) -> Iterator[str]:
 
 
 def _checks(claims: Claims) -> Iterator[str]:
+    yield shell_line("rushkit", "leaderboard", "DIR", "--to", "leaderboard.html")
     for artifact in [name for measured in claims.measured for name in measured.artifacts]:
         yield shell_line("rushkit", "verify", f"DIR/{claims.name}/{artifact}", "--from", f"DIR/{claims.name}")
