@@ -59,7 +59,7 @@ def ranking_table(rows: Sequence[Ranked], caption: str) -> Table:
     places = {row.name: str(place) for place, row in enumerate(rows, start=1)}
     strict = Heading("strict: at most % [95%]", kind="strict", head_kind="strict", label="strict: at most %")
     columns: list[Column[Ranked]] = [
-        column("rank", lambda row: places[row.name], label="rank"),
+        column("rank", lambda row: places[row.name]),
         column("model", lambda row: Cell(row.name, strong=True, href=row.href), left=True, label="model"),
         Column(strict, _strict),
         column("attack", _attack, left=True, label="attack"),
@@ -76,7 +76,7 @@ def ranking_table(rows: Sequence[Ranked], caption: str) -> Table:
 def unranked_table(rows: Sequence[Unranked]) -> Table:
     """Return the entries that are not ranked, with the reasons."""
     columns: list[Column[Unranked]] = [
-        column("entry", lambda row: Cell(row.name, strong=True), left=True, label="entry"),
+        column("entry", lambda row: Cell(row.name, strong=True), left=True),
         column(
             "why it is not ranked", lambda row: first_few(row.reasons, 3, separator="; "), left=True, kind="wide says"
         ),
