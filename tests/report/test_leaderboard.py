@@ -1,0 +1,65 @@
+"""The leaderboard: what is ranked, what is not and why, and that anybody's folder is only text."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from rushkit.claims import entries
+from rushkit.claims.entries import verify_entry
+from rushkit.errors import UsageError
+from rushkit.report.leaderboard import make_leaderboard
+from rushkit.report.make import families_of
+from rushkit.report.publishing import publish
+
+HOSTILE = "<script>alert(1)<"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A published model without artifacts, foreign files and folders, and a torn entry of a hostile name."""
+    root = tmp_path_factory.mktemp("board")
+    (family,) = families_of(["shipped/digits"], "runs")
+    publish(family, [], root / "digits")
+    (root / "foreign").mkdir()
+    (root / "file.txt").write_text("")
+    (root / ".git").mkdir()
+    (root / HOSTILE).mkdir()
+    (root / HOSTILE / "claims.json").write_text("{")
+    return root
+
+
+def test_what_cannot_be_verified_is_named_with_the_reason_and_not_ranked(folder, tmp_path):
+    made = make_leaderboard(folder, tmp_path / "board.html", seed=1)
+    assert made.boards == ()
+    reasons = {row.name: row.reasons[0] for row in made.unranked}
+    assert set(reasons) == {"digits", "foreign", HOSTILE}
+    assert "no strict attack with saved images" in reasons["digits"]
+    assert "is no published model" in reasons["foreign"]
+    assert "is damaged" in reasons[HOSTILE]
+
+
+def test_a_hostile_name_is_text_on_the_page(folder, tmp_path):
+    make_leaderboard(folder, tmp_path / "board.html", seed=1)
+    page = (tmp_path / "board.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    assert all('scope="' in head for head in re.findall("<th[^e][^>]*>", page))
+    assert re.findall("<h([1-6])", page) == ["1", "2", "2"]
+
+
+def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):
+    def broken(path):
+        raise ZeroDivisionError("\x1b[2J")
+
+    monkeypatch.setattr(entries, "read_published", broken)
+    (problem,) = verify_entry(folder / "digits", 1).problems
+    assert problem == r"it could not be checked: ZeroDivisionError: \x1b[2J"
+
+
+def test_a_page_that_is_no_html_and_a_folder_that_is_not_there_are_refused(folder, tmp_path):
+    with pytest.raises(UsageError, match="is no .html file"):
+        make_leaderboard(folder, tmp_path / "board.txt", seed=1)
+    with pytest.raises(UsageError, match="cannot be read"):
+        make_leaderboard(tmp_path / "nowhere", tmp_path / "board.html", seed=1)
