@@ -59,7 +59,7 @@ def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):
 
 
 def test_a_page_that_is_no_html_and_a_folder_that_is_not_there_are_refused(folder, tmp_path):
-    with pytest.raises(UsageError, match="is no .html file"):
+    with pytest.raises(UsageError, match=r"is no \.html file"):
         make_leaderboard(folder, tmp_path / "board.txt", seed=1)
     with pytest.raises(UsageError, match="cannot be read"):
         make_leaderboard(tmp_path / "nowhere", tmp_path / "board.html", seed=1)
