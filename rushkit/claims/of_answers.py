@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rushkit.claims.case import Case, finding, not_checked
 from rushkit.claims.counts import image_p_values, total_p_value
 from rushkit.claims.evidence import Missing
-from rushkit.claims.scoring import Scores
+from rushkit.claims.scoring import VOTES, Scores
 from rushkit.errors import first_few
 from rushkit.results.notes import Check
 from rushkit.rounding import percent
@@ -66,26 +66,48 @@ def _reproduced(case: Case, code: str, claimed: Sequence[int], here: Scores | No
         return not_checked(code, case.why_unscored)
     votes = case.artifact.manifest.attack.votes
     assert case.judge is not None
+    said = [claimed[place] for place in here.places]
     if case.judge.g.deterministic:
         other = [
-            count != votes * right and not close
-            for count, right, close in zip(claimed, here.right, here.close, strict=True)
+            place
+            for place, count, right, close in zip(here.places, said, here.right, here.close, strict=True)
+            if count != votes * right and not close
         ]
         says = "the answer of every image is as claimed"
     else:
-        p_values = image_p_values(claimed, votes, here.right, here.votes)
-        other = (p_values < LEVEL / len(claimed)).tolist()
-        flips = sum(min(right, here.votes - right) for right in here.right) / (here.votes * len(claimed))
-        says = (
-            f"{here.votes} fresh votes on each image agree with the claimed ones; a vote of this model flips with "
-            f"probability {percent(flips)} %"
-        )
-    if any(other):
-        indices = [str(index) for index, wrong in zip(case.artifact.indices.tolist(), other, strict=True) if wrong]
-        return finding(
-            code, "fail", f"not reproduced: {len(indices)} of {len(claimed)} outcomes, of index {first_few(indices, 5)}"
-        )
-    return finding(code, "pass", says, images=float(len(claimed)), votes=float(here.votes))
+        other = _unlike(claimed, votes, here)
+        says = _agreement(here, len(claimed))
+    if other:
+        named = first_few([str(int(case.artifact.indices[place])) for place in other[:5]], 5, len(other))
+        return finding(code, "fail", f"not reproduced: {len(other)} of {len(said)} outcomes, of index {named}")
+    return finding(code, "pass", says, images=float(len(said)), votes=float(here.votes))
+
+
+def _unlike(claimed: Sequence[int], votes: int, here: Scores) -> list[int]:
+    """Return the places whose claimed votes fresh ones refute, at ``LEVEL`` for all images together.
+
+    Where the first votes on each image are few, those decide that were taken again where they contradict the claim:
+    they are independent of the first ones, so that choosing these images by them changes no probability.
+    """
+    decisive = here if here.votes >= VOTES else here.again
+    if decisive is None:
+        return []
+    said = [claimed[place] for place in decisive.places]
+    p_values = image_p_values(said, votes, decisive.right, decisive.votes)
+    return [place for place, p in zip(decisive.places, p_values, strict=True) if p < LEVEL / len(here.places)]
+
+
+def _agreement(here: Scores, images: int) -> str:
+    """Say on how many images there were how many votes, and how often one flips."""
+    each = "each image" if len(here.places) == images else f"each of {len(here.places)} of {images} images"
+    fresh = "one fresh vote" if here.votes == 1 else f"{here.votes} fresh votes"
+    says = f"{fresh} on {each} and the claimed ones can be of one model"
+    if here.again is not None:
+        says += f"; {len(here.again.places)} that contradict the claim got {here.again.votes} more"
+    if here.votes == 1:
+        return says
+    flips = sum(min(right, here.votes - right) for right in here.right) / (here.votes * len(here.right))
+    return f"{says}; a vote of this model flips with probability {percent(flips)} %"
 
 
 def votes_are_not_lucky(case: Case) -> Check:
@@ -97,9 +119,10 @@ def votes_are_not_lucky(case: Case) -> Check:
     votes, claimed = case.artifact.manifest.attack.votes, case.artifact.right.tolist()
     if not all(0 <= count <= votes for count in claimed):
         return not_checked("RV13", "the claimed votes are impossible")
-    p = total_p_value(claimed, votes, case.attacked.right, case.attacked.votes)
-    here = sum(case.attacked.right) / (case.attacked.votes * len(claimed))
-    said = sum(claimed) / (votes * len(claimed))
+    fresh, same = case.attacked, [claimed[place] for place in case.attacked.places]
+    p = total_p_value(same, votes, fresh.right, fresh.votes)
+    here = sum(fresh.right) / (fresh.votes * len(same))
+    said = sum(same) / (votes * len(same))
     figures = {"p": p, "claimed": said, "here": here}
     words = (
         f"{percent(said)} % of the claimed votes are right, {percent(here)} % of fresh ones (exact test, p = {p:.2g})"

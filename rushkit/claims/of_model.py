@@ -13,7 +13,7 @@ from rushkit.auditing.checks.subjects import most_change
 from rushkit.auditing.probes import ROWS, batch_mates
 from rushkit.claims.case import Case, finding, not_checked
 from rushkit.claims.evidence import Originals
-from rushkit.claims.scoring import Judge
+from rushkit.claims.scoring import Judge, Scores
 from rushkit.errors import NumericsError, UsageError
 from rushkit.results.notes import Check, Status
 from rushkit.setup.components import to_float
@@ -83,8 +83,7 @@ def is_as_strong(case: Case) -> Check:
 def _chosen(case: Case) -> Tensor:
     """Return the places of up to 16 images, spread evenly over those that are right here without an attack."""
     assert case.clean is not None
-    right = torch.tensor(case.clean.right) * 2 > case.clean.votes
-    places = right.nonzero().squeeze(1)
+    places = torch.tensor(case.clean.places)[_mostly_right(case.clean)]
     if len(places) <= IMAGES:
         return places
     return places[torch.linspace(0, len(places) - 1, IMAGES).round().long()]
@@ -103,8 +102,9 @@ def _again(case: Case, judge: Judge, originals: Originals, places: Tensor) -> _A
         x_adv = on_grid(x, x_adv, attack.norm, attack.eps)
     votes = 1 if g.deterministic else max(1, min(case.attacked.votes, _PASSES // (len(places) * g.samples)))
     here = judge.score(x_adv.cpu(), artifact.labels[places], artifact.indices[places], "pgd", votes)
-    broken_here = torch.tensor(here.right) * 2 <= here.votes
-    broken_there = torch.tensor(case.attacked.right)[places] * 2 <= case.attacked.votes
+    broken_here = ~_mostly_right(here)
+    # Whatever was scored without an attack was scored attacked, too.
+    broken_there = ~_mostly_right(case.attacked)[torch.isin(torch.tensor(case.attacked.places), places)]
     return _Again(
         images=len(places),
         only_here=int((broken_here & ~broken_there).sum()),
@@ -116,8 +116,14 @@ def _median_share(case: Case) -> float | None:
     """Return the median distance of the images that stay right, as a share of eps; None for too few of them."""
     assert case.attacked is not None
     attack = case.artifact.manifest.attack
-    distances = case.distances[attack.norm][torch.tensor(case.attacked.right) * 2 > case.attacked.votes]
+    right = torch.tensor(case.attacked.places)[_mostly_right(case.attacked)]
+    distances = case.distances[attack.norm][right]
     return float(distances.median()) / attack.eps if len(distances) >= _FEW else None
+
+
+def _mostly_right(scores: Scores) -> Tensor:
+    """Return (n,) bool: whether most votes on an image are right."""
+    return 2 * torch.tensor(scores.right) > scores.votes
 
 
 def answers_stand_alone(case: Case) -> Check:

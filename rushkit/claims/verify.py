@@ -30,7 +30,7 @@ from rushkit.claims.of_images import (
     was_attacked,
 )
 from rushkit.claims.of_model import answers_stand_alone, is_as_strong
-from rushkit.claims.scoring import Judge, Scores
+from rushkit.claims.scoring import CLEAN_PASSES, PASSES, Judge, Scores
 from rushkit.claims.words import claim_words, selection_words, sentence
 from rushkit.recipe.schema import Recipe
 from rushkit.results.intervals import mean_interval
@@ -142,8 +142,10 @@ def _scored(case: Case, recipe: Recipe, machine: Machine, seed: int) -> Case:
         return case
     artifact = case.artifact
     judge = Judge.of(artifact, case.model, build_noise(recipe), machine, seed)
-    attacked = judge.score(artifact.images, artifact.labels, artifact.indices, "attacked")
+    of_each, votes = (artifact.labels, artifact.indices), artifact.manifest.attack.votes
+    attacked = judge.compare(artifact.images, *of_each, "attacked", PASSES, (artifact.right, votes))
     clean = None
     if isinstance(case.originals, Originals) and case.originals.images.shape == artifact.images.shape:
-        clean = judge.score(case.originals.images, artifact.labels, artifact.indices, "clean")
+        claimed = artifact.clean_right, votes
+        clean = judge.compare(case.originals.images, *of_each, "clean", CLEAN_PASSES, claimed)
     return replace(case, judge=judge, attacked=attacked, clean=clean)

@@ -9,6 +9,7 @@ from rushkit.claims.manifest import Manifest
 from rushkit.recipe import toml
 from rushkit.recipe.radius import ball_words
 from rushkit.results.notes import Check, Status
+from rushkit.results.statements import BY_THE_AUTHOR, rule_words
 from rushkit.results.verification import Estimate, Verdict
 from rushkit.results.words import accuracy_words
 from rushkit.rounding import percent, percent_interval
@@ -34,15 +35,11 @@ def selection_words(manifest: Manifest) -> str:
     """Return which images they are: ``"all of cifar10/test"``."""
     data, selection = manifest.data, manifest.selection
     # What the section data of the recipe leaves of the split, which the indices count.
-    limited = _data_limit(manifest) > 0
-    whole = f"the first {data.images} of a fixed permutation of {data.split}" if limited else data.split
-    if selection.rule == "all":
-        return whole if limited else f"all of {data.split}"
+    limit = _data_limit(manifest)
+    split = f"{data.split} after data.limit = {limit}" if limit else data.split
     if selection.rule == "chosen":
-        return f"of {data.split}, chosen by the author"
-    every = f"every {selection.skip}th of " if selection.skip > 1 else ""
-    first = f"the first {selection.limit} of a fixed permutation of " if selection.limit else ""
-    return f"{first}{every}{whole if limited else f'the {data.images} of {data.split}'}"
+        return f"of {split}, {BY_THE_AUTHOR}"
+    return rule_words(split, selection.limit, selection.skip)
 
 
 def _data_limit(manifest: Manifest) -> int:

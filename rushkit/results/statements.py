@@ -41,13 +41,18 @@ def chosen_words(indices: Sequence[int], split: str, limit: int, skip: int) -> s
         limit: The most images that were asked for; 0: all. A limit takes the first of one permutation of the split.
         skip: Every ``skip``-th image was asked for.
     """
-    every = f"{every_words(skip)} of {split}"
     if limit and len(indices) == limit:
         distinct = len(set(indices)) == len(indices) and all(index % skip == 0 for index in indices)
-        some = every if skip > 1 else split
-        return f"the first {limit} of a fixed order of {some}" if distinct else BY_THE_AUTHOR
+        return rule_words(split, limit, skip) if distinct else BY_THE_AUTHOR
     whole = not limit or len(indices) < limit
-    return every if whole and sorted(indices) == list(range(0, len(indices) * skip, skip)) else BY_THE_AUTHOR
+    every = sorted(indices) == list(range(0, len(indices) * skip, skip))
+    return rule_words(split, 0, skip) if whole and every else BY_THE_AUTHOR
+
+
+def rule_words(split: str, limit: int, skip: int) -> str:
+    """Return which images of a split the options --limit and --skip choose; ``chosen_words`` has the sentences."""
+    every = f"{every_words(skip)} of {split}"
+    return f"the first {limit} of a fixed order of {every if skip > 1 else split}" if limit else every
 
 
 def clean_statement(row: Accuracy, images: str, samples: int, conditions: str = "") -> str:
