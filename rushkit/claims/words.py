@@ -39,7 +39,7 @@ def selection_words(manifest: Manifest) -> str:
     split = f"{data.split} after data.limit = {limit}" if limit else data.split
     if selection.rule == "chosen":
         return f"of {split}, {BY_THE_AUTHOR}"
-    return rule_words(split, selection.limit, selection.skip)
+    return rule_words(split, 0, 1) if selection.rule == "all" else rule_words(split, selection.limit, selection.skip)
 
 
 def _data_limit(manifest: Manifest) -> int:

@@ -69,7 +69,7 @@ def test_what_is_said_of_an_artifact(cli, packed):
     assert ": consistent\n" in said.out
     for words in (
         "RV01 outside-the-ball",
-        "On these 12 images (the first 12 of a fixed permutation of the first 32 of a fixed permutation of ",
+        "On these 12 images (the first 12 of a fixed order of digits/test after data.limit = 32) ",
         "leaves at most",
         "A stronger attack may leave fewer",
         "What this cannot show: that no stronger attack exists",
