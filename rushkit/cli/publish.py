@@ -68,8 +68,8 @@ def command(
         for sentence in one.left_out:
             speaker.warn(f"left out: {sentence}")
     lines = [
-        f"published: {one.folder} ({len(one.measured)} runs, {one.artifacts} artifacts, {one.certifications} "
-        f"certifications; weights {one.weights})"
+        f"published: {one.folder} (runs: {len(one.measured)}; artifacts: {one.artifacts}; certifications: "
+        f"{one.certifications}; weights: {one.weights})"
         for one in published
     ]
     output.result({"published": [one.plain() for one in published]}, Text("\n".join(lines)))

@@ -193,7 +193,7 @@ def _measured(one: CheckedAttack) -> list[MeasuredAttack]:
 
 def _verified(row: MeasuredAttack, certified: int) -> tuple[str, ...]:
     scored = f"{row.record.images} images scored again"
-    return (scored, *([f"{certified} certifications made again"] if certified else []))
+    return (scored, *([f"{certified} certification{'s' * (certified > 1)} made again"] if certified else []))
 
 
 def _reasons(entry: Entry) -> tuple[str, ...]:

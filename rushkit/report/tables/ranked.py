@@ -77,9 +77,7 @@ def unranked_table(rows: Sequence[Unranked]) -> Table:
     """Return the entries that are not ranked, with the reasons."""
     columns: list[Column[Unranked]] = [
         column("entry", lambda row: Cell(row.name, strong=True), left=True),
-        column(
-            "why it is not ranked", lambda row: first_few(row.reasons, 3, separator="; "), left=True, kind="wide says"
-        ),
+        column("why it is not ranked", _why, left=True, kind="wide says"),
     ]
     return build_table(rows, columns, "Not ranked: what could not be verified, or has no figure that could be.")
 
