@@ -107,7 +107,7 @@ def test_lists_of_runs_name_what_is_weaker(cli, runs, weakened):
     assert figure.endswith(f"% pgd l-inf 8/255 weaker, m = 1, n = 2; {NAMED}")
     shown = cli("runs", "show", run.name).out
     assert f"not the protocol's own settings: {NAMED}" in shown
-    assert "weaker: strict but for" in shown
+    assert "weaker: strict with weaker settings" in shown
     assert "weaker: strict but for" in cli("runs", "list").out
 
 
