@@ -18,7 +18,7 @@ _FLAGS = {
     ATTACK: (
         *("--type", "--eps", "--norm", "--protocol", "--effort", "--eot", "--steps", "--queries", "--claim"),
         *("--save", "--transfer-to", "--target", "--smallest", "--eight-bit", "--self-test", "--case"),
-        *("--artifact", "--with-weights", "--surrogate"),
+        *("--artifact", "--with-weights", "--surrogate", "--also"),
     ),
     THREATS: ("--corruptions", "--strengths", "--baseline", "--shift", "--rotation", "--translation", "--grid"),
     CERTIFICATE: ("--alpha", "--radius", "--from-counts"),

@@ -108,7 +108,7 @@ def test_lists_of_runs_name_what_is_weaker(cli, runs, weakened):
     shown = cli("runs", "show", run.name).out
     assert f"not the protocol's own settings: {NAMED}" in shown
     assert "weaker: strict with weaker settings" in shown
-    assert "weaker: strict but for" in cli("runs", "list").out
+    assert "weaker: strict with weaker settings" in cli("runs", "list").out
 
 
 def test_a_comparison_names_what_is_weaker(cli, runs, weakened):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rushkit.cli.app import FIRST_HOUR
-from rushkit.cli.panels import ATTACK, CERTIFICATE, DATA, MODEL, OUTPUT, RUN, TRAINING
+from rushkit.cli.panels import ATTACK, CERTIFICATE, DATA, MODEL, OUTPUT, RUN, THREATS, TRAINING
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,10 @@ ROOT = Path(__file__).parents[2]
     [
         ("pretrain", {MODEL: "--recipe", TRAINING: "--epochs", DATA: "--split", RUN: "--set", OUTPUT: "--json"}),
         ("finetune", {MODEL: "--from", DATA: "--to", TRAINING: "--lr", RUN: "--seed", OUTPUT: "--debug"}),
-        ("evaluate", {MODEL: "--samples", DATA: "--limit", RUN: "--device", OUTPUT: "--quiet"}),
+        (
+            "evaluate",
+            {MODEL: "--samples", DATA: "--limit", THREATS: "--shift", RUN: "--device", OUTPUT: "--quiet"},
+        ),
         ("attack", {MODEL: "--from", ATTACK: "--eps", DATA: "--limit", RUN: "--nproc", OUTPUT: "--json"}),
         ("certify", {MODEL: "--from", CERTIFICATE: "--norm", DATA: "--skip", RUN: "--resume", OUTPUT: "--json"}),
         ("export", {MODEL: "--part", RUN: "--set", OUTPUT: "--to"}),

@@ -50,7 +50,7 @@ def test_a_published_model_is_opened_verified_and_ranked(cli, measured):
     assert said.code == 0, said.err
     assert "1. mine: at most " in said.out
     page = Path("board.html").read_text(encoding="utf-8")
-    row = re.sub(r"<[^>]+>", " ", page[page.index('>mine<') :])
+    row = re.sub(r"<[^>]+>", " ", page[page.index(">mine<") :])
     assert "consistent" in row
     assert "4 images scored again" in row
     assert "1 certification made again" in row
