@@ -99,7 +99,7 @@ def _strict(row: Ranked) -> Cell:
 
 def _attack(row: Ranked) -> Cell:
     record = row.attack.record
-    small = (protocol_words(record), f"m = {record.samples}", noise_words(row.attack.noise))
+    small = (protocol_words(record), f"m = {record.samples}", f"noise {noise_words(row.attack.noise)}")
     return Cell(record.attack, small)
 
 
