@@ -103,7 +103,7 @@ def _agreement(here: Scores, images: int) -> str:
     fresh = "one fresh vote" if here.votes == 1 else f"{here.votes} fresh votes"
     says = f"{fresh} on {each} and the claimed ones can be of one model"
     if here.again is not None:
-        says += f"; {len(here.again.places)} that contradict the claim got {here.again.votes} more"
+        says += f"; {len(here.again.places)} of {here.doubtful} that contradict the claim got {here.again.votes} more"
     if here.votes == 1:
         return says
     flips = sum(min(right, here.votes - right) for right in here.right) / (here.votes * len(here.right))

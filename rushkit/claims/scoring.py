@@ -44,7 +44,8 @@ class Scores:
         close: (n,) whether rounding may change the answer; all False for a random model.
         outputs: Columns of the model's output.
         rejected: Images whose answer is none of the classes, as the first vote has it; 0 for a random model.
-        again: ``VOTES`` further votes on images whose first ones contradict the claim; None: there were none.
+        doubtful: On how many images too few votes contradict the claim.
+        again: ``VOTES`` further votes on these, or on a sample of them; None: there are none.
     """
 
     places: list[int]
@@ -53,6 +54,7 @@ class Scores:
     close: list[bool]
     outputs: int
     rejected: int = 0
+    doubtful: int = 0
     again: Scores | None = None
 
 
@@ -65,7 +67,6 @@ class Judge:
         machine: Its device.
         seed: Seed of the verifier's draws.
         classes: How many classes the data set has.
-        image_forwards: Passes of single images.
     """
 
     g: SmoothedClassifier
@@ -123,7 +124,8 @@ class Judge:
             return scores
         order = torch.randperm(len(doubtful), generator=generator(self.seed, f"verify {purpose} doubtful"))
         chosen = doubtful[order[:most]].sort().values
-        return replace(scores, again=self.score(x, labels, indices, f"{purpose} again", VOTES, chosen))
+        again = self.score(x, labels, indices, f"{purpose} again", VOTES, chosen)
+        return replace(scores, doubtful=len(doubtful), again=again)
 
     def score(
         self, x: Tensor, labels: Tensor, indices: Tensor, purpose: str, votes: int, places: Tensor | None = None

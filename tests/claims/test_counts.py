@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -79,6 +80,8 @@ def test_where_passes_are_few_what_contradicts_the_claim_is_voted_on_again(rando
         monkeypatch.setattr(f"rushkit.claims.verify.{name}", few)
     monkeypatch.setattr(scoring, "_AGAIN", 2.0)
     honest = verified(random.artifact, tmp_path)
+    said = re.search(r"; (\d+) of (\d+) that contradict the claim got 10 more", check(honest, "RV09").says)
+    assert 0 < int(said[1]) <= min(8, int(said[2]))
     assert honest.verdict == "consistent"
     assert honest.here.votes == 1
     right, votes = random.artifact.right.clone(), random.artifact.manifest.attack.votes
