@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rushkit.recipe.toml import Toml
+from rushkit.report.jsonable import Figures
 from rushkit.report.numbers import NAMES, Number, numbers_of
 from rushkit.report.words import value_words
 from rushkit.results import Results
@@ -20,7 +21,7 @@ _SHARES = ("accuracy", "robust_accuracy", "certified_accuracy", "knn_accuracy", 
 
 
 @dataclass(frozen=True)
-class FigureRow:
+class FigureRow(Figures):
     """One figure of several models.
 
     Attributes:
@@ -32,11 +33,6 @@ class FigureRow:
     name: str
     what: str
     numbers: list[Number | None]
-
-    def plain(self) -> dict[str, object]:
-        """Return the row as a JSON object."""
-        numbers = [None if number is None else number.plain() for number in self.numbers]
-        return {"name": self.name, "what": self.what, "numbers": numbers}
 
 
 def labels(differing: Mapping[str, Sequence[Toml]], ids: Sequence[str]) -> list[str]:

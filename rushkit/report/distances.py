@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from rushkit.report.jsonable import Figures
+from rushkit.report.jsonable import Figures, in_json, spread
 from rushkit.results.attacks import Attacks, variant_words
 from rushkit.results.distances import SmallestRow
 from rushkit.results.words import plain_noise
@@ -25,18 +25,25 @@ class MeasuredDistances(Figures):
     run: str
     data: str
     noise: dict[str, object]
-    record: SmallestRow
+    record: SmallestRow = field(metadata=spread(without={"outcomes": True, "notes": True}))
 
-    def plain(self) -> dict[str, object]:
-        """Return the row without the distance of each image, but with how many were wrong before or never broken."""
-        distances = self.record.outcomes.distance
-        return {
-            **{"run": self.run, "data": self.data, "noise": self.noise},
-            **self.record.model_dump(exclude={"outcomes"}),
-            "notes": [note.text for note in self.record.notes],
-            "wrong_before": distances.count(0.0),
-            "never_broken": distances.count(None),
-        }
+    @property
+    @in_json
+    def notes(self) -> list[str]:
+        """The sentences of its notes."""
+        return [note.text for note in self.record.notes]
+
+    @property
+    @in_json
+    def wrong_before(self) -> int:
+        """How many images were wrong before the attack."""
+        return self.record.outcomes.distance.count(0.0)
+
+    @property
+    @in_json
+    def never_broken(self) -> int:
+        """How many images no version broke."""
+        return self.record.outcomes.distance.count(None)
 
 
 def distances_of_run(run: str, results: Attacks) -> list[MeasuredDistances]:

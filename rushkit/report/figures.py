@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
 from rushkit.report.distances import MeasuredDistances
-from rushkit.report.jsonable import Figures, plain
+from rushkit.report.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.report.worst import Worst
 from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
-from rushkit.results.evaluation import Probe
+from rushkit.results.evaluation import Probe, RatioRow
 from rushkit.results.run_file import GitState
 
 SCHEMA = 1
@@ -53,7 +53,14 @@ class MeasuredAttack(Figures):
     run: str
     data: str
     noise: dict[str, object]
-    record: AttackRow
+    record: AttackRow = field(
+        metadata=spread(
+            without={
+                **{"outcomes": True, "transfer": {"outcomes"}, "rescored": {"__all__": {"outcomes"}}},
+                **{"notes": True, "candidates": True},
+            }
+        )
+    )
     chosen_from: int = 1
     chosen: str = ""
 
@@ -63,22 +70,16 @@ class MeasuredAttack(Figures):
         return self.record.rules["majority"]
 
     @property
+    @in_json
     def notes(self) -> list[str]:
         """The sentences of its notes, and those on votes of other numbers of draws."""
         return [*(note.text for note in self.record.notes), *self.record.rescored_words()]
 
-    def plain(self) -> dict[str, object]:
-        """Return the row without the outcomes of the images, and with only the names of its candidates."""
-        return {
-            **{"run": self.run, "data": self.data, "noise": self.noise},
-            **self.record.model_dump(
-                exclude={"outcomes": True, "transfer": {"outcomes"}, "rescored": {"__all__": {"outcomes"}}}
-            ),
-            "notes": self.notes,
-            "candidates": [candidate.label for candidate in self.record.candidates],
-            "chosen_from": self.chosen_from,
-            "chosen": self.chosen,
-        }
+    @property
+    @in_json
+    def candidates(self) -> list[str]:
+        """The names of its candidates."""
+        return [candidate.label for candidate in self.record.candidates]
 
 
 @dataclass(frozen=True)
@@ -202,10 +203,10 @@ class Curve(Figures):
 
 
 # The keys of a certification that report.json keeps: all but what each image did.
-_CERTIFIED = {
+_CERTIFIED = (
     *("data", "precision", "mode", "norm", "rule", "bound", "theorem", "two_class", "alpha", "samples", "images"),
     *("smoothed", "abstained", "average_radius", "certified", "together", "reach", "covers", "assumptions", "checks"),
-}
+)
 
 
 @dataclass(frozen=True)
@@ -217,25 +218,15 @@ class MeasuredCertification(Figures):
 
     run: str
     noise: dict[str, object]
-    record: Certification
+    record: Certification = field(metadata=spread(*_CERTIFIED))
     curve: Curve
     chosen: str = ""
 
     @property
+    @in_json
     def warnings(self) -> list[str]:
         """The sentences of its warnings."""
         return self.record.warnings
-
-    def plain(self) -> dict[str, object]:
-        """Return the certification without the outcomes of the images."""
-        return {
-            "run": self.run,
-            **self.record.model_dump(include=_CERTIFIED),
-            "noise": self.noise,
-            "warnings": self.warnings,
-            "curve": self.curve.plain(),
-            "chosen": self.chosen,
-        }
 
 
 @dataclass(frozen=True)
@@ -265,22 +256,20 @@ class MeasuredAudit(Figures):
 
     run: str
     noise: dict[str, object]
-    record: Audit
+    record: Audit = field(
+        metadata=spread("data", "search_precision", "samples", "settings", "size", "images", "checks", "loss_curve")
+    )
     attacked: int
     smallest_drop: float | None
     sweeps: dict[str, tuple[SweepPoint, ...]]
 
-    def plain(self) -> dict[str, object]:
-        """Return the audit without the votes of its images."""
-        kept = {"data", "search_precision", "samples", "settings", "size", "images", "checks", "loss_curve"}
-        return {
-            "run": self.run,
-            **self.record.model_dump(include=kept),
-            "attacked": self.attacked,
-            "smallest_drop": self.smallest_drop,
-            "noise": self.noise,
-            "sweeps": plain(self.sweeps),
-        }
+
+@dataclass(frozen=True)
+class RatioFigures(Figures):
+    """A row of a probe, and the distribution of its ratio: ``curve`` has points (ratio, share of images)."""
+
+    record: RatioRow = field(metadata=spread())
+    curve: list[tuple[float, float]]
 
 
 @dataclass(frozen=True)
@@ -288,16 +277,14 @@ class MeasuredProbe(Figures):
     """A probe: ``record`` is its results.json, ``curves`` has the distribution of the ratio for each of its rows."""
 
     run: str
-    record: Probe
-    curves: tuple[list[tuple[float, float]], ...]
+    record: Probe = field(metadata=spread("data", "images", "norm", "eps", "steps", "size"))
+    curves: tuple[list[tuple[float, float]], ...] = field(metadata=NO_KEY)
 
-    def plain(self) -> dict[str, object]:
-        """Return the probe without the ratio of each image."""
-        rows = [
-            {**row.to_table(), "curve": plain(curve)} for row, curve in zip(self.record.rows, self.curves, strict=True)
-        ]
-        about = self.record.model_dump(include={"data", "images", "norm", "eps", "steps", "size"})
-        return {"run": self.run, **about, "rows": rows}
+    @property
+    @in_json
+    def rows(self) -> list[RatioFigures]:
+        """A row for each encoder and way to find the second image."""
+        return [RatioFigures(row, curve) for row, curve in zip(self.record.rows, self.curves, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -490,11 +477,4 @@ class Report(Figures):
     protocol_note: str
     paper: str
     models: Sequence[Model]
-    comparison: Comparison | None = None
-
-    def plain(self) -> dict[str, object]:
-        """Return the JSON object; without ``comparison`` for a single model."""
-        made = super().plain()
-        if self.comparison is None:
-            del made["comparison"]
-        return made
+    comparison: Comparison | None = field(default=None, metadata=LEFT_OUT)

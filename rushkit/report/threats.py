@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from rushkit.report.jsonable import Figures
+from rushkit.report.jsonable import Figures, in_json, spread
 from rushkit.results.attacks import Attacks, variant_words
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.threats import CorruptionMean, Corruptions, ShiftRow, Shifts
@@ -122,10 +122,11 @@ class MeasuredCorruptions(Figures):
     run: str
     data: str
     noise: dict[str, object]
-    record: Corruptions
+    record: Corruptions = field(metadata=spread(without={"outcomes": True}))
     precision: str
 
     @property
+    @in_json
     def images(self) -> int:
         """The number of images."""
         return len(self.record.outcomes.indices)
@@ -134,13 +135,6 @@ class MeasuredCorruptions(Figures):
     def shown(self) -> CorruptionMean:
         """The m and rule that a table by kind is about: the vote of the most draws."""
         return _by_the_most_draws(self.record.means)
-
-    def plain(self) -> dict[str, object]:
-        """Return the figures without the outcomes of the images."""
-        return {
-            **{"run": self.run, "data": self.data, "noise": self.noise, "precision": self.precision},
-            **{"images": self.images, **self.record.model_dump(exclude={"outcomes"})},
-        }
 
     def about(self) -> str:
         """Return what was measured: ``"cifar10/test, noise uniform scale 0.3, 200 images"``."""
@@ -165,10 +159,11 @@ class MeasuredShifts(Figures):
     run: str
     data: str
     noise: dict[str, object]
-    record: Shifts
+    record: Shifts = field(metadata=spread(without={"outcomes": True}))
     precision: str
 
     @property
+    @in_json
     def images(self) -> int:
         """The number of images."""
         return len(self.record.outcomes.indices)
@@ -177,13 +172,6 @@ class MeasuredShifts(Figures):
     def shown(self) -> ShiftRow:
         """The m and rule that a table by rotation is about: the vote of the most draws."""
         return _by_the_most_draws(self.record.rows)
-
-    def plain(self) -> dict[str, object]:
-        """Return the figures without the outcomes of the images."""
-        return {
-            **{"run": self.run, "data": self.data, "noise": self.noise, "precision": self.precision},
-            **{"images": self.images, **self.record.model_dump(exclude={"outcomes"})},
-        }
 
     def about(self) -> str:
         """Return what was searched: ``"cifar10/test, ..., 31 x 5 x 5 points within 30 degrees and 3 pixels"``."""
