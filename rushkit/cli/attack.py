@@ -225,7 +225,7 @@ def command(
     going_on, changes = ranks.go_on(resuming, changes)
     from rushkit.recipe.attack_flags import change_attacks, change_published
     from rushkit.recipe.components import check_components
-    from rushkit.report.terminal.tables import attack_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.robustness.attack import attack
     from rushkit.robustness.failures import failed_error
     from rushkit.robustness.jobs import check_keeping, plan_jobs
@@ -261,7 +261,7 @@ def command(
     with run:
         results = attack(recipe, checkpoint, run, asked.protocols, asked.save, other, asked.folder)
         pack_asked(asked, results, recipe, checkpoint)
-    output.result(results, attack_table(results))
+    output.result(results, record_table(results))
     speaker.say(f"run: {run.path}")
     if failed := results.failed:
         raise failed_error(failed, len(failed) + len(results.attacks))

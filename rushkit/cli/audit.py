@@ -156,14 +156,14 @@ def _finish(recipe: Recipe, checkpoint: Checkpoint, asked: AuditAsked, run: Run,
     from rushkit.auditing.asked import images_asked, settings_asked
     from rushkit.auditing.audit import audit, failed
     from rushkit.report.pictures.plots import audit_figure
-    from rushkit.report.terminal.tables import audit_table
+    from rushkit.report.terminal.tables import record_table
 
     with run:
         settings = settings_asked(recipe, asked)
         results = audit(recipe, checkpoint, settings, run, images_asked(asked), asked.samples or 0, asked.claim)
         if run.writes:
             audit_figure(results, run.subfolder("figures") / "audit.png")
-    output.result(results, audit_table(results))
+    output.result(results, record_table(results))
     output.speaker().say(f"run: {run.path}")
     _leave(bool(failed(results)))
 

@@ -91,7 +91,7 @@ def command(
         check_flags(changes, options.keys())
     resuming, changes = ranks.go_on(resuming, changes)
     from rushkit.certification.resume import resume_certification
-    from rushkit.report.terminal.tables import certified_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.setup.resume import Stopped, reopen
 
     speaker = output.speaker()
@@ -105,7 +105,7 @@ def command(
         results, run = _from_counts(options, measured, changes, speaker)
     else:
         results, run = _from_model(options, measured, changes, speaker)
-    output.result(results, certified_table(results))
+    output.result(results, record_table(results))
     speaker.say(f"run: {run.path} (results.json, certificates.tsv, figures/certified.png)")
 
 

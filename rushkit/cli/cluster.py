@@ -77,7 +77,7 @@ def command(*, options: Options, changes: Changes = None, computing: Computing, 
     check_flags(changes)
     counts = options.counts()
     ranks.launch()
-    from rushkit.report.terminal.tables import clusters_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.setup.start import start_run
     from rushkit.training.cluster import cluster
 
@@ -85,7 +85,7 @@ def command(*, options: Options, changes: Changes = None, computing: Computing, 
     recipe, checkpoint = _begin(options, changes, speaker)
     with start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None) as run:
         results = cluster(recipe, checkpoint, counts, options.split, options.starts, run)
-    output.result(results, clusters_table(results))
+    output.result(results, record_table(results))
     change = shell_line("--set", f"pretrain.labels={run.path.name}")
     speaker.say(f"run: {run.path}\nnext: train on them with {change}, or finetune.labels")
 

@@ -24,7 +24,7 @@ def command(*, changes: Changes = None, computing: Computing, output: Output) ->
     from rushkit.recipe.load import load_recipe
     from rushkit.report.families import gather
     from rushkit.report.terminal.found import found_words
-    from rushkit.report.terminal.tables import attack_table, evaluation_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.report.write import write_report
     from rushkit.robustness.attack import attack
     from rushkit.run.checkpoint import Checkpoint
@@ -75,5 +75,5 @@ def command(*, changes: Changes = None, computing: Computing, output: Output) ->
     written = [f"{verb}: {path}" for verb, path in paths.items()]
     following = shell_line("rushkit", "certify", "--from", paths["finetune"], *CERTIFY)
     ending = ["", *found_words(accuracy, robustness), f"open: {files[0]}", f"next: {following}"]
-    tables = evaluation_table(accuracy), attack_table(robustness)
+    tables = record_table(accuracy), record_table(robustness)
     output.result(results, Group(*tables, "\n".join(["\nwritten:", *written, *ending])))

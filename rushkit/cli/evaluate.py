@@ -140,7 +140,7 @@ def command(
         check_flags(changes, options.keys())
     ranks.launch()
     from rushkit.evaluation.evaluate import evaluate
-    from rushkit.report.terminal.tables import evaluation_table
+    from rushkit.report.terminal.tables import record_table
 
     speaker = output.speaker()
     if resuming.resume:
@@ -149,7 +149,7 @@ def command(
         recipe, checkpoint, run, baseline = _new(measured, options, changes, speaker)
     with run:
         results = evaluate(recipe, checkpoint, run, baseline)
-    output.result(results, evaluation_table(results))
+    output.result(results, record_table(results))
     speaker.say(f"run: {run.path}")
 
 

@@ -62,7 +62,7 @@ def command(
     from rushkit.exchange.export_onnx import export_onnx, packages
     from rushkit.exchange.export_timm import export_timm
     from rushkit.exchange.part import check_target, load_part
-    from rushkit.report.terminal.tables import export_table
+    from rushkit.report.terminal.tables import record_table
 
     path = Path(target)
     file_format = kind or (Format.ONNX if path.suffix == SUFFIXES[Format.ONNX] else Format.TIMM)
@@ -73,4 +73,4 @@ def command(
     checkpoint = open_source(source, changes, ("finetune", "pretrain"), output.speaker())
     exported = load_part(checkpoint, part.value if part else None)
     results = export_onnx(exported, path) if file_format == Format.ONNX else export_timm(exported, path)
-    output.result(results.to_table(), export_table(results))
+    output.result(results.to_table(), record_table(results))

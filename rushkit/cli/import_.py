@@ -144,7 +144,7 @@ def command(
     from rushkit.exchange.rules import read_rules
     from rushkit.foreign.file import read_foreign
     from rushkit.recipe.overrides import parse_changes
-    from rushkit.report.terminal.tables import import_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.setup.start import start_run
 
     speaker, changes = output.speaker(), computing.changes(changes)
@@ -162,4 +162,4 @@ def command(
         results = import_model(plan, run, options.check)
     next_verb = "finetune" if options.encoder_only else "evaluate"
     next_command = shell_line("rushkit", next_verb, "--from", run.path)
-    output.result(results.to_json(), Group(import_table(results), Text(f"run: {run.path}\nnext: {next_command}")))
+    output.result(results.to_json(), Group(record_table(results), Text(f"run: {run.path}\nnext: {next_command}")))

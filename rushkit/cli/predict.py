@@ -63,13 +63,13 @@ def command(
     ranks.launch()
     from rushkit.certification.predict import predict
     from rushkit.recipe.components import check_components
-    from rushkit.report.terminal.tables import prediction_table
+    from rushkit.report.terminal.tables import record_table
 
     speaker = output.speaker()
     recipe, checkpoint = resolve_classifier(measured, changes, speaker, options.keys(), "files")
     check_components(recipe)
     results = predict(recipe, checkpoint, images, speaker)
-    output.result(results.to_table(), prediction_table(results))
+    output.result(results.to_table(), record_table(results))
     if unreadable := results.unreadable:
         count = len(unreadable) + len(results.predictions)
         names = first_few([entry.image for entry in unreadable], 5)

@@ -71,7 +71,7 @@ def command(
     from rushkit.evaluation.probe import Ball, probe
     from rushkit.recipe.attack_flags import change_attacks
     from rushkit.recipe.load import derive_recipe
-    from rushkit.report.terminal.tables import probe_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.setup.model import recipe_of
     from rushkit.setup.start import start_run
 
@@ -97,7 +97,7 @@ def command(
             supervised,
             options.skip or 1,
         )
-    output.result(results, probe_table(results))
+    output.result(results, record_table(results))
     speaker.say(f"run: {run.path}")
 
 

@@ -95,10 +95,10 @@ def check_resumed(folder: str | None, changes: list[str] | None) -> None:
 def finish(recipe: Recipe, run: Run, output: Output) -> None:
     """Do the self-test, or what is left of it, and print what it says. Its outcome is no verdict: the code is 0."""
     from rushkit.auditing.selftest.stage import self_test
-    from rushkit.report.terminal.tables import self_test_table
+    from rushkit.report.terminal.tables import record_table
     from rushkit.run.asked import SelfTestAsked
 
     with run:
         results = self_test(recipe, SelfTestAsked.of(run).cases, run)
-    output.result(results, self_test_table(results))
+    output.result(results, record_table(results))
     output.speaker().say(f"run: {run.path}")

@@ -56,9 +56,9 @@ def command(
         results = _verify_file(path, measured, changes, computing.seed, output.speaker())
     else:
         results = _verify_run(target, measured, packing, changes, computing.seed, output.speaker())
-    from rushkit.report.terminal.verification import verification_table
+    from rushkit.report.terminal.tables import record_table
 
-    output.result(results, verification_table(results))
+    output.result(results, record_table(results))
     output.speaker().say(f"run: {results.run}")
     if results.verdict != "consistent":
         # The verdict is the explanation.

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from rushkit.recipe.schema import Noise
 from rushkit.results.base import Number, Record, Size
+from rushkit.results.rows import Row, Tabular, no_images, rows_of
 
 PartName = Literal["encoder", "classifier"]
 # The key of the file's metadata.
@@ -43,7 +44,7 @@ class ModelFacts(Record):
     load: list[str] = Field(default_factory=list)
 
 
-class Exported(ModelFacts):
+class Exported(Tabular, ModelFacts):
     """An export whose outputs were checked.
 
     Attributes:
@@ -59,6 +60,9 @@ class Exported(ModelFacts):
     format: Literal["timm", "onnx"]
     file: str
     bytes: Number
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.part}, {self.format}, {self.file!r}, {self.bytes} bytes)"
 
     @classmethod
     def of(cls, facts: ModelFacts, outputs: Outputs, kind: Literal["timm", "onnx"], path: Path) -> Self:
@@ -83,3 +87,12 @@ class Outputs(Record):
 
     difference: Size
     largest: Size
+
+
+@rows_of.register
+def _(record: Exported, per_image: bool) -> list[Row]:
+    if per_image:
+        raise no_images(record)
+    about: Row = {"file": record.file, "format": record.format, "part": record.part, "bytes": record.bytes}
+    figures = {"difference": record.difference, "largest_output": record.largest}
+    return [{**about, "figure": name, "value": value, "low": None, "high": None} for name, value in figures.items()]

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, SerializerFunctionWrapHandler, model_serializer
+
+from rushkit.results.rows import Tabular
+
+# A longer list is one of images: a repr says how long it is.
+_MOST_SHOWN = 8
 
 # The rounding error allowed when a mean is recomputed from its parts.
 SLACK = 1e-6
@@ -50,6 +55,10 @@ class Record(BaseModel):
                 table.pop(field.serialization_alias or name, None)
         return table
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        for name, value in super().__repr_args__():
+            yield name, _brief(value)
+
     def with_changes(self, **changes: object) -> Self:
         """Return a copy with some fields changed, checked like any other record."""
         return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | changes)
@@ -59,7 +68,7 @@ class Record(BaseModel):
         return self.model_dump()
 
 
-class StageResults(Record):
+class StageResults(Tabular, Record):
     """The results that a stage writes to results.json and returns.
 
     Attributes:
@@ -71,9 +80,29 @@ class StageResults(Record):
     run: str = Field(default="", exclude=True)
     job: str = ""
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.to_rows())} figures, run {self.run!r})"
+
     def to_json(self) -> dict[str, JsonValue]:
         """Return the object that a command prints with ``--json``: the keys of the file, and the folder as ``run``."""
         return {**self.to_table(), "run": self.run}
+
+
+class _Values:
+    """What stands in a repr for a long list."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+
+    def __repr__(self) -> str:
+        return f"[{self._count} values]"
+
+
+def _brief(value: object) -> object:
+    """Return a value as a repr shows it, without long lists."""
+    if isinstance(value, Mapping):
+        return {key: _brief(inner) for key, inner in value.items()}
+    return _Values(len(value)) if isinstance(value, list) and len(value) > _MOST_SHOWN else value
 
 
 def check_same_length(*columns: Sequence[object]) -> None:

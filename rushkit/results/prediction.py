@@ -8,6 +8,7 @@ from pydantic import Field
 
 from rushkit.recipe.schema import Noise, Norm, Rule
 from rushkit.results.base import Count, Number, Precision, Record, Share, Size
+from rushkit.results.rows import Tabular
 
 
 class PredictedImage(Record):
@@ -48,7 +49,7 @@ class UnreadableImage(Record):
     problem: str
 
 
-class Prediction(Record):
+class Prediction(Tabular, Record):
     """Results of ``rushkit predict``.
 
     Attributes:
@@ -83,3 +84,8 @@ class Prediction(Record):
     explanation: str
     predictions: list[PredictedImage]
     unreadable: list[UnreadableImage]
+
+    def __repr__(self) -> str:
+        abstained = sum(row.abstained for row in self.predictions)
+        unreadable = f", {len(self.unreadable)} unreadable" if self.unreadable else ""
+        return f"{type(self).__name__}({len(self.predictions)} images, {abstained} abstain{unreadable})"

@@ -14,7 +14,7 @@ from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page
 from rushkit.report.terminal.headline import figures
-from rushkit.report.terminal.tables import certified_table, prediction_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.results.words import interval
 from rushkit.rounding import figure
@@ -35,7 +35,7 @@ def asked():
 
 
 def test_the_terminal_writes_a_radius_as_asked(asked):
-    assert f" {ASKED} " in shown(certified_table(asked))
+    assert f" {ASKED} " in shown(record_table(asked))
 
 
 def test_a_list_of_runs_writes_a_radius_as_asked(asked):
@@ -92,4 +92,4 @@ def test_the_bounds_of_a_prediction_are_not_floored_by_a_floats_last_bit():
         predictions=[image],
         unreadable=[],
     )
-    assert "29.0 to 57.0 %" in shown(prediction_table(results))
+    assert "29.0 to 57.0 %" in shown(record_table(results))

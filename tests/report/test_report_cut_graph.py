@@ -7,7 +7,7 @@ from rich.console import Console
 from synthetic_runs import audited
 
 from rushkit.report.pictures.plots import audit_figure
-from rushkit.report.terminal.tables import audit_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.results.auditing import AuditAttacks, AuditPoint, AuditSweeps
 
 NOTHING = AuditSweeps(steps=[], eot=[], eps=[], losses=[])
@@ -27,7 +27,7 @@ def cut():
 def shown(results):
     console = Console(width=200)
     with console.capture() as captured:
-        console.print(audit_table(results))
+        console.print(record_table(results))
     return captured.get()
 
 

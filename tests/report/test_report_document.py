@@ -29,7 +29,7 @@ from rushkit.report.content import build_report
 from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown
-from rushkit.report.terminal.tables import attack_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.results.certification import AttackAgreement
 from rushkit.results.words import PROTOCOL_NOTE
 from rushkit.statistics import wilson_interval
@@ -283,7 +283,7 @@ def test_strict_above_paper_is_explained_where_it_is_chance_and_blamed_where_it_
 
 def test_the_terminal_explains_it_too(capsys):
     rows = [attack_row([1, 0, 0, 0], "paper"), attack_row([10, 2, 0, 0])]
-    Console(width=400).print(attack_table(attacks(*rows)))
+    Console(width=400).print(record_table(attacks(*rows)))
     assert "such a difference can be chance" in capsys.readouterr().out
 
 
@@ -291,7 +291,7 @@ def test_the_terminal_shows_each_attack_of_a_ball(capsys):
     one, other = attack_row([10, 0, 0, 0]), attack_row([10, 10, 10, 0])
     elsewhere = attack_row([10, 10, 0, 0], split="cifar10/train")
     rows = (attack_row([1, 1, 0, 0], "paper"), one, attack_row([1, 1, 1, 1], "paper"), other, elsewhere)
-    Console(width=400).print(attack_table(attacks(*rows)))
+    Console(width=400).print(record_table(attacks(*rows)))
     shown = [line.split("│") for line in capsys.readouterr().out.splitlines() if line.startswith("│ pgd")][:3]
     figures = [(line[4].strip(), line[6].split()[:1], line[7].split()[0]) for line in shown]
     assert figures == [("4", ["50.0"], "25.0"), ("4", ["100.0"], "75.0"), ("4 of train", [], "50.0")]

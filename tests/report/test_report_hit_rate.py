@@ -9,7 +9,7 @@ from rushkit.auditing.selftest.totals import totals_of
 from rushkit.report import hit_rate
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.terminal.headline import figures
-from rushkit.report.terminal.tables import audit_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.results.hit_rate import HitRate, HitRow, SeedOutcome
 from rushkit.results.selftest import SelfTestBudgets
 
@@ -104,7 +104,7 @@ def test_an_audit_that_passes_says_what_its_checks_find(shipped):
     audit = audited("pass", "pass", "skipped")
     assert hit_rate_words(audit) == SENTENCE
     assert figures(audit)[1] == f"this audit {SENTENCE}"
-    assert f"this audit {SENTENCE}\n" in str(audit_table(audit).renderables[1])
+    assert f"this audit {SENTENCE}\n" in str(record_table(audit).renderables[1])
 
 
 def test_an_audit_that_fails_says_how_often_such_checks_fail_for_no_reason(shipped):

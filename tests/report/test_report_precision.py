@@ -12,8 +12,8 @@ from rushkit.report.content import build_report
 from rushkit.report.document import build_document
 from rushkit.report.families import gather
 from rushkit.report.page.render import markdown, page
-from rushkit.report.terminal import tables
 from rushkit.report.terminal.headline import figures, headline
+from rushkit.report.terminal.tables import record_table, table_1_table
 from rushkit.results.prediction import Prediction
 
 
@@ -44,10 +44,10 @@ def low(results, key="precision"):
 
 
 MEASURED = {
-    "evaluate": lambda: Measured("evaluate", low(evaluation([True] * 6 + [False] * 3)), tables.evaluation_table),
-    "certify": lambda: Measured("certify", low(certification([0.05, 0.25], [True, True])), tables.certified_table),
-    "audit": lambda: Measured("audit", low(audited("pass", "warn"), "search_precision"), tables.audit_table),
-    "attack": lambda: Measured("attack", attacks(row(searched="bf16")), tables.attack_table),
+    "evaluate": lambda: Measured("evaluate", low(evaluation([True] * 6 + [False] * 3)), record_table),
+    "certify": lambda: Measured("certify", low(certification([0.05, 0.25], [True, True])), record_table),
+    "audit": lambda: Measured("audit", low(audited("pass", "warn"), "search_precision"), record_table),
+    "attack": lambda: Measured("attack", attacks(row(searched="bf16")), record_table),
 }
 
 
@@ -88,8 +88,8 @@ def test_of_float32_nothing_is_said(runs, stage):
 
 
 def test_a_prediction_says_so():
-    assert "in bf16" in shown(tables.prediction_table(low(predicted())))
-    assert "bf16" not in shown(tables.prediction_table(predicted()))
+    assert "in bf16" in shown(record_table(low(predicted())))
+    assert "bf16" not in shown(record_table(predicted()))
 
 
 def test_the_line_of_a_list_says_so():
@@ -105,7 +105,7 @@ def test_table_1_says_it_of_accuracy_and_of_gradients(runs):
     (line,) = (row for row in report.models[0].table_1 if row.samples == 64)
     assert line.standard.settings == "in bf16"
     assert [line.pgd[protocol].settings for protocol in ("paper", "strict")] == ["gradients in bf16", ""]
-    text = shown(tables.table_1_table(report))
+    text = shown(table_1_table(report))
     assert "(in bf16)" in text
     assert "(gradients in bf16)" in text
 

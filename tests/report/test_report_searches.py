@@ -10,7 +10,7 @@ from synthetic_runs import Runs, attack_row, attacks, finetuning
 
 from rushkit.report.families import gather
 from rushkit.report.measured import attack_rows, distance_rows, targeted_rows
-from rushkit.report.terminal.tables import attack_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.report.write import write_report
 from rushkit.results.attacks import AttackRow, TargetClass
 from rushkit.results.distances import Distances, SmallestRow
@@ -68,7 +68,7 @@ def test_all_media_have_the_same_tables(runs, results, tmp_path, names):
         runs.add("attack", model, results)
     write_report([gather(model) for model in models], tmp_path / "page", images=False)
     html, markdown, data = (next((tmp_path / "page").glob(f"*.{kind}")).read_text() for kind in ("html", "md", "json"))
-    terminal = text_of(attack_table(results))
+    terminal = text_of(record_table(results))
     # One image of four is taken for the class; a quarter, median and three quarters of the distances; what is left
     # after 0, 10, 30 and 40 queries.
     for text in (html, markdown, terminal):

@@ -10,7 +10,7 @@ from synthetic_runs import Runs, attack_row, attacks, finetuning
 from rushkit.report.families import gather
 from rushkit.report.measured import union_rows
 from rushkit.report.terminal.headline import figures
-from rushkit.report.terminal.tables import attack_table
+from rushkit.report.terminal.tables import record_table
 from rushkit.report.threats import union_gaps
 from rushkit.report.write import write_report
 from rushkit.results.attacks import FailedAttack
@@ -44,7 +44,7 @@ def text_of(renderable) -> str:
 
 
 def test_the_terminal_has_a_row_for_each_protocol(runs):
-    said = text_of(attack_table(together(*pair(), *pair(protocol="paper", first=(1, 1, 0, 0), second=(1, 1, 1, 0)))))
+    said = text_of(record_table(together(*pair(), *pair(protocol="paper", first=(1, 1, 0, 0), second=(1, 1, 1, 0)))))
     (strict,) = (line for line in said.splitlines() if "l-inf 8/255 or l2 0.5" in line and "strict" in line)
     assert "25.0 [4.5, 70.0]" in strict
     assert any("l-inf 8/255 or l2 0.5" in line and "paper" in line for line in said.splitlines())
@@ -77,7 +77,7 @@ def test_a_failed_attack_leaves_no_union_and_it_is_said(runs):
     assert results.unions == []
     (gap,) = union_gaps(results)
     assert gap == "no accuracy under several balls together for strict, m = 64: fab l1 12 failed"
-    assert gap in text_of(attack_table(results))
+    assert gap in text_of(record_table(results))
 
 
 def test_why_there_is_none_is_said():

@@ -33,6 +33,16 @@ def checks_table(checks: Sequence[Check], caption: str = "") -> Table:
     return build_table(checks, columns, caption)
 
 
+def seen_table(checks: Sequence[Check]) -> Table:
+    """Return every check of a verification with its verdict, and what was seen."""
+    columns: list[Column[Check]] = [
+        column("check", lambda check: f"{check.code} {check.name}", left=True),
+        column("verdict", verdict_cell, left=True),
+        column("what was seen", lambda check: check.says, left=True),
+    ]
+    return build_table(checks, columns)
+
+
 def ratios_table(results: Probe, caption: str = "") -> Table:
     """Return the local Lipschitz ratio of each encoder: its mean and quantiles over the images."""
     columns: list[Column[RatioRow]] = [

@@ -17,7 +17,11 @@ def render_table(table: Table, title: str = "", left: bool = False) -> rich_tabl
         left: Whether the title is aligned left.
     """
     shown = table.on("terminal")
-    rendered = rich_table.Table(title=title or shown.caption or None, title_justify="left" if left else "center")
+    rendered = rich_table.Table(
+        title=title or shown.caption or None,
+        title_justify="left" if left else "center",
+        show_header=any(heading.flat for heading in shown.headings),
+    )
     for heading in shown.headings:
         # Folded and not cut: a radius of many digits is the one that was asked for with its last digit only.
         rendered.add_column(heading.flat, justify="left" if heading.left else "right", overflow="fold")
