@@ -1,7 +1,11 @@
-"""The progress of one piece of work, with rate and time left: a bar on a terminal, plain lines elsewhere."""
+"""The progress of one piece of work, with rate and time left.
+
+On a terminal it is a bar, in a notebook one display that ends as a line, elsewhere plain lines.
+"""
 
 from __future__ import annotations
 
+import html
 import math
 import os
 import sys
@@ -12,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, SupportsFloat, TextIO
 
 from rushkit.errors import showable
+from rushkit.notebook import Display, in_notebook
 from rushkit.prose import wrapped
 from rushkit.rounding import duration, figure, number_words, size_words
 from rushkit.voice import unfailing
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
 
 BYTES = "bytes"
 BAR_SECONDS = 0.1
+# Each change of a notebook's display is a message to its front end.
+_NOTEBOOK_SECONDS = 0.5
 # The table above the bar holds the last rows only, and fewer on a low terminal.
 TABLE_ROWS = 8
 # Plain lines: seconds between two at first, the share of the time so far that follows, and the most.
@@ -48,7 +55,8 @@ class _Display(Protocol):
 
 
 class Progress:
-    """Progress of one piece of work: a bar on a terminal; elsewhere plain lines, ever more seldom (``line_pause``).
+    """Progress of one piece of work: a bar on a terminal, a display in a notebook that is updated in place; elsewhere
+    plain lines, ever more seldom (``line_pause``).
 
     The rate, and the time left, are shown when they are known: not from a first step, which may compile, nor while
     the work is stalled or changes its pace.
@@ -59,7 +67,7 @@ class Progress:
         unit: The unit, such as ``"steps"``; ``BYTES`` are shown in KiB and MiB.
         start: Number of units that were done before, by the run that this one resumes.
         quiet: Whether to print nothing at all.
-        stream: The stream to write to; stderr by default.
+        stream: The stream to write to; by default stderr, and in a notebook the output of the cell.
         clock: Returns seconds, like ``time.monotonic``.
         within: The progress of the work that this one is a part of, which then shows how far this one is.
 
@@ -102,6 +110,8 @@ class Progress:
             stream = unfailing(self._stream or sys.stderr)
             if is_terminal(stream):
                 self._display = _Bar(stream, self.label, self.total, self.done)
+            elif self._stream is None and in_notebook():
+                self._display = _Cell(self.label, self.total, self.done)
             else:
                 self._display = _Lines(stream, self.label)
         return self
@@ -272,6 +282,32 @@ def _named(cells: dict[str, str], names: list[str] | None = None) -> list[str]:
 
 def _title(name: str) -> str:
     return name.removesuffix("_accuracy").replace("_", " ")
+
+
+class _Cell:
+    """A display in a notebook: a bar with the numbers beside it and the newest row below; in the end one line."""
+
+    def __init__(self, label: str, total: int | None, done: int) -> None:
+        self._display = Display()
+        self._row: dict[str, str] = {}
+        self.update(done, total, showable(label))
+
+    def pause(self, elapsed: float) -> float:
+        return _NOTEBOOK_SECONDS
+
+    def add_row(self, cells: dict[str, str]) -> None:
+        self._row = cells
+
+    def update(self, done: int, total: int | None, text: str) -> None:
+        row = showable(", ".join(_named(self._row)))
+        lines = [text, *([row] if row else [])]
+        # Without a value it moves to and fro.
+        value = f' value="{min(done, total)}" max="{max(total, 1)}"' if total is not None else ""
+        bar = f"<progress{value}></progress> {'<br>'.join(map(html.escape, lines))}"
+        self._display.show("\n".join(lines), bar)
+
+    def finish(self, done: int, total: int | None, text: str) -> None:
+        self._display.show(text, f"<span>{html.escape(text)}</span>")
 
 
 class _Bar:

@@ -17,7 +17,7 @@ MAX_LINES = 500
 # From the ground up. A module may import from a row below its own and from its own part; parts of one row do not import
 # one another. "rushkit" is the package's own file, which everybody may import and which imports nobody.
 FLOORS = (
-    {"errors", "paths", "ratio", "rounding", "interrupt", "voice", "prose"},
+    {"errors", "paths", "ratio", "rounding", "interrupt", "voice", "prose", "notebook"},
     {"files", "image_size"},
     {"locks"},
     {"registry", "place"},

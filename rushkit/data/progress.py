@@ -1,4 +1,4 @@
-"""What reading data says: progress as a bar on a terminal and as logged lines elsewhere, and remarks, once each.
+"""What reading data says: progress as a bar, or as logged lines where none can be shown, and remarks, once each.
 
 ``logging.getLogger("rushkit").setLevel(logging.WARNING)`` silences all.
 """
@@ -14,6 +14,7 @@ from functools import cache
 
 from rushkit import bar
 from rushkit.errors import showable
+from rushkit.notebook import in_notebook
 from rushkit.place import current_place
 from rushkit.voice import unfailing
 
@@ -28,7 +29,7 @@ def reporting(title: str, in_bytes: bool = False) -> Iterator[Progress]:
     """Yield a Progress for one piece of work; it says nothing on any rank but the first."""
     logger.info("%s", title)
     quiet = logging.getLogger("rushkit").level > logging.INFO or current_place().rank != 0
-    if quiet or not bar.is_terminal(unfailing(sys.stderr)):
+    if quiet or not (bar.is_terminal(unfailing(sys.stderr)) or in_notebook()):
         yield _lines(title)
         return
     with bar.Progress(None, title, bar.BYTES if in_bytes else "images") as shown:

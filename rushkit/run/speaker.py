@@ -17,8 +17,8 @@ class Speaker:
     """Prints a command's messages for people.
 
     Messages go to stdout, or to stderr if stdout is reserved for a JSON document; warnings and progress always go to
-    stderr. Ranks other than 0 are silent. In a notebook, which has no terminal, everything is printed as plain lines.
-    Printing never fails: a broken stream does not stop the work.
+    stderr. Ranks other than 0 are silent. In a notebook messages are plain lines, and progress is one display that
+    is updated in place. Printing never fails: a broken stream does not stop the work.
 
     Args:
         verbosity: -1 warnings only, 0 normal, 1 with details.
