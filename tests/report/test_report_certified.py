@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from rushkit.report.terminal import tables
+from rushkit.report.sheets.measured import average_words
 
 
 @pytest.mark.parametrize(
@@ -19,4 +19,4 @@ from rushkit.report.terminal import tables
     ],
 )
 def test_an_average_radius_has_two_digits_of_its_error(radius, error, words):
-    assert tables._average(radius, error) == words
+    assert average_words(radius, error) == words

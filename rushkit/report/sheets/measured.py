@@ -117,7 +117,7 @@ def _(results: Certification) -> Sheet:
             f"{results.undecided} images undecided at some radius"
         )
     else:
-        lines.append(f"average certified radius: {_average(results.average_radius, results.average_radius_error)}")
+        lines.append(f"average certified radius: {average_words(results.average_radius, results.average_radius_error)}")
     lines += [f"warning: {warning}" for warning in results.warnings]
     title = listed(f"certified accuracy, {results.data}, noise {_noise(results)}", low_words(results.precision))
     parts: list[Part] = [
@@ -197,8 +197,8 @@ def _noise(results: Evaluation | Attacks | Certification | Audit) -> str:
     return noise_words(plain_noise(results.noise))
 
 
-def _average(radius: float, error: float | None) -> str:
-    """``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
+def average_words(radius: float, error: float | None) -> str:
+    """Return ``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
     if error is None:
         return floor_radius(radius)
     decimals = max(0, 1 - math.floor(math.log10(error))) if error else 3
