@@ -198,7 +198,7 @@ def _noise(results: Evaluation | Attacks | Certification | Audit) -> str:
 
 
 def average_words(radius: float, error: float | None) -> str:
-    """Return ``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius where it has none."""
+    """Return ``0.000054 ± 0.000021 (standard error)``: to two digits of the error, or of the radius without one."""
     if error is None:
         return floor_radius(radius)
     decimals = max(0, 1 - math.floor(math.log10(error))) if error else 3
