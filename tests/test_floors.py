@@ -301,7 +301,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "search", "table", "words"},
-        {"distances", "threats", "worst"},
+        {"bounds", "distances", "threats", "worst"},
         {"figures", "paper"},
         {"compare", "curves", "protocols", "taken_together"},
         {"measured", "numbers", "tables"},

@@ -155,14 +155,14 @@ def _finish(recipe: Recipe, checkpoint: Checkpoint, asked: AuditAsked, run: Run,
     """Audit, or make what is left of it, print the checks, and leave with their verdict."""
     from rushkit.auditing.asked import images_asked, settings_asked
     from rushkit.auditing.audit import audit, failed
-    from rushkit.report.pictures.plots import audit_figure
+    from rushkit.report.pictures.of_runs import draw_audit
     from rushkit.report.terminal.tables import record_table
 
     with run:
         settings = settings_asked(recipe, asked)
         results = audit(recipe, checkpoint, settings, run, images_asked(asked), asked.samples or 0, asked.claim)
         if run.writes:
-            audit_figure(results, run.subfolder("figures") / "audit.png")
+            draw_audit(results, run.subfolder("figures"))
     output.result(results, record_table(results))
     output.speaker().say(f"run: {run.path}")
     _leave(bool(failed(results)))

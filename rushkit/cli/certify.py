@@ -153,7 +153,7 @@ def _from_counts(
 
 
 def _draw(results: Certification, run: Run) -> None:
-    from rushkit.report.pictures.plots import certified_curve, save_figure
+    from rushkit.report.pictures.of_runs import draw_certification
 
     if run.writes:
-        save_figure(certified_curve(results), run.subfolder("figures"), "certified")
+        draw_certification(results, run.subfolder("figures"))

@@ -51,10 +51,10 @@ def draw_figures(run: Run, results: StageResults) -> None:
     from rushkit.results.certification import Certification
 
     if isinstance(results, Certification):
-        from rushkit.report.pictures.plots import certified_curve, save_figure
+        from rushkit.report.pictures.of_runs import draw_certification
 
-        save_figure(certified_curve(results), run.subfolder("figures"), "certified")
+        draw_certification(results, run.subfolder("figures"))
     elif isinstance(results, Audit):
-        from rushkit.report.pictures.plots import audit_figure
+        from rushkit.report.pictures.of_runs import draw_audit
 
-        audit_figure(results, run.subfolder("figures") / "audit.png")
+        draw_audit(results, run.subfolder("figures"))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rushkit.errors import DataError
-from rushkit.report.figures import Curve
+from rushkit.report.bounds import Curve
 from rushkit.results.certification import Certification
 from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics

@@ -9,8 +9,11 @@ from pathlib import PurePath
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
 from rushkit.report.paper import footnote
-from rushkit.report.pictures import diagrams
+from rushkit.report.pictures.attacks import against_eps
+from rushkit.report.pictures.audits import audit
+from rushkit.report.pictures.certificates import certified
 from rushkit.report.pictures.charts import Chart
+from rushkit.report.pictures.encoders import probe, training
 from rushkit.report.protocols import search_words
 from rushkit.report.summary import audited_images
 from rushkit.report.table import Medium, Table
@@ -286,11 +289,11 @@ def build_document(report: Report) -> Document:
         transfer=transfer_table(named),
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
-            against_eps=diagrams.against_eps(models),
-            certified=diagrams.certified(models),
-            audit=diagrams.audit(models),
-            probe=diagrams.probe(models),
-            training=diagrams.training(models),
+            against_eps=against_eps(models),
+            certified=certified(models),
+            audit=audit(models),
+            probe=probe(models),
+            training=training(models),
         ),
     )
 

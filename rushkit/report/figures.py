@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
+from rushkit.report.bounds import Curve
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
@@ -183,23 +184,6 @@ class EpsSeries(Figures):
     samples: int
     settings: str
     points: tuple[EpsPoint, ...]
-
-
-@dataclass(frozen=True)
-class Curve(Figures):
-    """Certified accuracy over the radius, with its 95% Wilson interval.
-
-    Attributes:
-        tested: Whether these are points at tested radii, with no curve between them (sequential tests).
-        radius: Pixel units. Unless ``tested``, the value at ``radius[i]`` holds from just above ``radius[i - 1]`` on.
-        value: Shares in [0, 1], as are ``low`` and ``high``.
-    """
-
-    tested: bool
-    radius: tuple[float, ...]
-    value: tuple[float, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
 
 
 # The keys of a certification that report.json keeps: all but what each image did.

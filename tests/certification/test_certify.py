@@ -23,7 +23,8 @@ from rushkit.certification.logged_counts import COUNTS_FILE, read_counts
 from rushkit.errors import RushkitError, UsageError
 from rushkit.noises.split import Split
 from rushkit.recipe.load import derive_recipe, load_recipe
-from rushkit.report.pictures.plots import certified_curve, save_figure
+from rushkit.report.pictures.certificates import certification_chart
+from rushkit.report.pictures.of_runs import draw_certification
 from rushkit.results import read
 from rushkit.robustness.attack import attack
 from rushkit.run.folder import Run
@@ -281,16 +282,13 @@ class TestReport:
     def test_the_curve_falls_and_its_files_are_the_same_each_time(self, whole, tmp_path):
         for name in ("first", "second"):
             (tmp_path / name).mkdir()
-            files = save_figure(certified_curve(read(whole[0].path)), tmp_path / name, "certified")
+            files = draw_certification(read(whole[0].path), tmp_path / name)
             assert [file.name for file in files] == ["certified.png", "certified.svg"]
         for kind in ("png", "svg"):
             first, second = ((tmp_path / name / f"certified.{kind}").read_bytes() for name in ("first", "second"))
             assert first == second
             assert len(first) > 5000
-        (line,) = (
-            line for line in certified_curve(read(whole[0].path)).axes[0].lines if line.get_label() == "certified"
-        )
-        heights = line.get_ydata()
+        heights = [y for _, y in certification_chart(read(whole[0].path)).series[0].points]
         assert heights[0] == pytest.approx(100 * whole[1]["accuracy"]["value"])
         assert all(after <= before for before, after in pairwise(heights))
 
@@ -321,7 +319,7 @@ def test_sequential_tests_report_the_radii_that_were_asked(trained):
     laxer = laxer.to_json()
     assert laxer["certified"][1]["count"] >= results["certified"][1]["count"]
     assert laxer["draws_used"]["mean"] <= results["draws_used"]["mean"]
-    assert certified_curve(read(run.path)).axes[0].containers
+    assert certification_chart(read(run.path)).series[0].kind == "points"
 
 
 def test_counts_of_tests_that_looked_elsewhere_are_refused(trained):

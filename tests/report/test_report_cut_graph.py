@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 from synthetic_runs import audited
 
-from rushkit.report.pictures.plots import audit_figure
+from rushkit.report.pictures.audits import audit_charts
+from rushkit.report.pictures.of_runs import draw_audit
 from rushkit.report.terminal.tables import record_table
 from rushkit.results.auditing import AuditAttacks, AuditPoint, AuditSweeps
 
@@ -43,10 +44,12 @@ def test_where_there_is_a_white_box_square_is_one_of_many(cut):
 
 
 def test_the_figure_shows_the_attacks_that_ran(cut, tmp_path):
-    drawn = audit_figure(cut, tmp_path / "audit.png")
-    assert drawn is not None
+    (chart,) = audit_charts(cut)
+    assert chart.rows == ("random noise", "square", "best")
+    assert [y for _, y in chart.series[0].points] == pytest.approx([100, 100 / 3, 100 / 3])
+    (drawn,) = draw_audit(cut, tmp_path)
     assert drawn.stat().st_size > 1000
 
 
 def test_nothing_is_drawn_of_an_audit_that_measured_nothing(cut, tmp_path):
-    assert audit_figure(cut.model_copy(update={"attacks": AuditAttacks()}), tmp_path / "audit.png") is None
+    assert draw_audit(cut.model_copy(update={"attacks": AuditAttacks()}), tmp_path) == []

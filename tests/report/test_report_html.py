@@ -88,7 +88,7 @@ def test_everything_that_was_measured_has_its_section(measured):
     assert parsed.ids == SECTIONS
     assert parsed.links == [f"#{name}" for name in SECTIONS]
     # One for accuracy over eps, one certified, three of training, four of the audit, one of the probe.
-    assert parsed.tags.count("svg") == 10
+    assert parsed.tags.count("figure") == 10
 
 
 def widths(table: str) -> set[int]:
@@ -178,8 +178,8 @@ def test_encoders_of_one_probe_share_their_axes_and_two_probes_are_told_apart(ru
     encoder = max((run for run in find_runs(runs.root) if run.verb == "pretrain"), key=lambda run: run.started)
     second = runs.add("probe", encoder, probed("pre-trained"))
     (figure,) = re.findall(r"<b>Feature distance.*?</figure>", html_of(measured, model), re.DOTALL)
-    assert figure.count("<li class") == 6
-    assert f"{second.path.name}: pre-trained" in figure
+    assert figure.count("<li>") == 6
+    assert f"{second.path.name}, pre-trained" in figure
 
 
 def test_every_figure_that_is_shown_says_of_how_many_images(measured):
@@ -204,11 +204,11 @@ def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, meas
     runs.add("certify", other, certification([0.1] * 4, [True] * 4))
     parsed = Page(html_of(measured, other))
     assert parsed.ids == [*SECTIONS[:2], "comparison", *SECTIONS[2:]]
-    assert parsed.tags.count("svg") == 10
+    assert parsed.tags.count("figure") == 10
     text = html_of(measured, other)
     charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text, re.DOTALL)
     assert len(charts) == 1
-    assert charts[0].count("<li class") == 2
+    assert charts[0].count("<li>") == 2
 
 
 def test_names_are_escaped_everywhere(runs):

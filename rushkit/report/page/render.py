@@ -16,13 +16,15 @@ from markupsafe import Markup
 
 from rushkit.report.document import Document
 from rushkit.report.page.cards import Panel
+from rushkit.report.pictures.palette import colour_class, palette_css
+from rushkit.report.pictures.svg import draw, sample
 from rushkit.report.table import Cell
 
 HERE = Path(__file__).parent
 # Characters that YAML does not print, or takes for the end of a line; JSON escapes the other ones itself.
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 TEMPLATES = HERE / "templates"
-STYLE = HERE / "page.css"
+_STYLES = (HERE / "page.css", HERE / "charts.css")
 
 
 def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
@@ -48,8 +50,12 @@ def markdown(document: Document, beside: str) -> str:
 
 def render_html(template: str, **shown: object) -> str:
     """Return an HTML page as a template beside this file lays it out."""
-    style = Markup(STYLE.read_text(encoding="utf-8"))
-    return _html().get_template(template).render(style=style, **shown)
+    return _html().get_template(template).render(style=Markup(style()), **shown)
+
+
+def style() -> str:
+    """Return the style sheet of all pages."""
+    return "".join([*(path.read_text(encoding="utf-8") for path in _STYLES), palette_css()])
 
 
 def render_markdown(template: str, **shown: object) -> str:
@@ -90,13 +96,15 @@ def _linked(cell: Cell) -> _Written:
 
 
 def _html() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(colour=colour_class, drawn=draw, sample=sample)
+    return environment
 
 
 def _markdown() -> Environment:

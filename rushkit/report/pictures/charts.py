@@ -1,27 +1,49 @@
-"""Line charts as inline SVG: colours and fonts are the page's, so that they follow its light and dark."""
+"""Charts as records: all that a drawing shows. ``svg`` draws one for a page, ``plots`` for a file."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Literal
 
-from markupsafe import Markup, escape
+from rushkit.recipe.radius import eps_words
+from rushkit.report.pictures.palette import LOOKS, look
+from rushkit.rounding import floor_radius
 
-WIDTH, HEIGHT = 460, 290
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 18, 10, 42
-COLOURS = 6
-# Up to so many points are shown as such.
-_FEW = 12
-# How close two ticks of the x axis may come.
-_APART = 34
+Kind = Literal["line", "step", "points"]
+# How an x is written in words: in six digits; as users write a radius, exactly; rounded down, as certificates are.
+Written = Literal["number", "exact", "down"]
+Points = Sequence[tuple[float, float]]
+Spread = Sequence[tuple[float, float, float]]
+
+# Up to so many points of a line are shown as such.
+FEW = 12
 
 
-def six_digits(x: float) -> str:
-    """Return a number as a tooltip shows it."""
-    return f"{x:.6g}"
+@dataclass(frozen=True)
+class Axis:
+    """One axis of a chart.
+
+    Attributes:
+        label: What it shows, with its unit.
+        low, high: Its ends; ``low`` is the smaller one.
+        ticks: Where numbers stand, in order.
+        log: Whether it is logarithmic; then both ends are positive.
+    """
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[float, ...]
+    log: bool = False
+
+    def share(self, value: float) -> float:
+        """Return how far along the axis a value lies, from 0 to 1; values outside lie on its ends."""
+        value = min(max(value, self.low), self.high)
+        if self.log:
+            return math.log(value / self.low) / math.log(self.high / self.low)
+        return (value - self.low) / (self.high - self.low)
 
 
 @dataclass(frozen=True)
@@ -29,84 +51,101 @@ class Series:
     """One line of a chart.
 
     Attributes:
-        name: For the legend.
+        name: In the legend: what sets it apart; may be empty where it is the only one.
         points: (x, y), in order of x.
-        spread: (x, low, high), whiskers where the points are shown, else a band; empty for none.
-        kind: Straight between the points; a step down just after each; or points that nothing is known between.
-        colour: Its number among the page's colours.
-        dashed: Whether the line is.
+        spread: (x, low, high) of an interval around y, in order of x; empty for none.
+        kind: Straight between the points; a step whose value holds from just after the point before; or points that
+            nothing is known between.
+        colour: The number of its look; lines of one model have one.
+        dashed: Whether it is another kind of figure than the solid lines, as the caption says.
         marked: Whether the points are shown as such where they are few.
-        x_words: Writes x where a point is pointed at.
+        written: How its x are written.
     """
 
     name: str
-    points: Sequence[tuple[float, float]]
-    spread: Sequence[tuple[float, float, float]] = ()
-    kind: Literal["line", "step", "points"] = "line"
+    points: Points
+    spread: Spread = ()
+    kind: Kind = "line"
     colour: int = 0
     dashed: bool = False
     marked: bool = True
-    x_words: Callable[[float], str] = six_digits
+    written: Written = "number"
 
     @property
-    def shade(self) -> int:
-        """Its colour, of those that the page has."""
-        return self.colour % COLOURS
+    def dotted(self) -> bool:
+        """Whether every point is shown as such."""
+        return self.kind == "points" or (self.marked and len(self.points) <= FEW)
+
+    @property
+    def long(self) -> bool:
+        """Whether markers stand on its way, and not at its points, where there are several colours."""
+        return not self.dotted and len(self.points) > FEW
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing with its words.
+    """A chart.
 
     Attributes:
-        title: Above it.
-        label: What a screen reader says of it.
-        drawing: The content of its SVG element.
-        series: For the legend.
-        caption: Below it.
-        width: Width of the drawing, in its own units, like ``height``.
+        name: Says what it shows, in lower case with hyphens: the name of a file. Not always unique in a report.
+        title: Its heading.
+        label: What it shows, for who cannot see it: the finding in a sentence or two.
+        x: The horizontal axis.
+        y: The vertical axis.
+        series: What is drawn, in the order of the legend.
+        caption: What one must know to read it, and what all series share.
+        rows: Where x counts things and measures nothing: their names. The one at x = 0 is the first of them; they
+            stand one below the other, and y runs from left to right.
     """
 
+    name: str
     title: str
     label: str
-    drawing: Markup
+    x: Axis
+    y: Axis
     series: Sequence[Series]
-    caption: str
-    width: int = WIDTH
-    height: int = HEIGHT
+    caption: str = ""
+    rows: tuple[str, ...] = ()
+
+    @property
+    def legend(self) -> list[Series]:
+        """The series that a legend names; none where there is only one."""
+        return list(self.series) if len(self.series) > 1 else []
+
+    @property
+    def several(self) -> bool:
+        """Whether there are several colours, so that long lines have markers on their way."""
+        return len({one.colour for one in self.series}) > 1
 
 
-def chart(
-    title: str,
-    series: Sequence[Series],
-    x_label: str,
-    y_label: str,
-    y_range: tuple[float, float] | None = None,
-    caption: str = "",
-    x_log: bool = False,
-) -> Chart:
-    """Return a chart with axes.
+def axis(label: str, values: Sequence[float], ends: tuple[float, float] | None = None, log: bool = False) -> Axis:
+    """Return an axis for values.
 
     Args:
-        title: Above it.
-        series: At least one, each with at least one point.
-        x_label: What x is, with its unit.
-        y_label: What y is, with its unit.
-        y_range: The ends of the y axis; None takes those of the points.
-        caption: Below it.
-        x_log: A logarithmic x axis, with ticks at the points; for a few x, all positive.
+        label: What it shows, with its unit.
+        values: At least one; all positive on a logarithmic axis.
+        ends: Its ends; None takes those of the values.
+        log: A logarithmic axis, with ticks at the values, for a few of them.
     """
-    xs = [x for one in series for x, _ in one.points]
-    ys = [y for one in series for _, y in one.points]
-    x_ends = (_log_ends if x_log else _ends)(xs)
-    frame = _Frame(*x_ends, *(y_range or _ends(ys)), x_ticks=sorted(set(xs)) if x_log else ticks(*x_ends), x_log=x_log)
-    body = [
-        frame.axes(x_label, y_label),
-        *(_spread(one, frame, place - (len(series) - 1) / 2) for place, one in enumerate(series)),
-        *(_line(one, frame) for one in series),
-    ]
-    # Every word in it was escaped where it was put in.
-    return Chart(title, f"{title}: {y_label} over {x_label}", Markup("".join(body)), series, caption)
+    low, high = ends or (min(values), max(values))
+    if high <= low:
+        low, high = (low / 2, low * 2) if log else (low - 0.5, low + 0.5)
+    return Axis(label, low, high, tuple(sorted(set(values))) if log else tuple(ticks(low, high)), log)
+
+
+def percent_axis(label: str) -> Axis:
+    """Return an axis of percentages, from 0 to 100."""
+    return axis(label, (0, 100))
+
+
+def xs(series: Sequence[Series]) -> list[float]:
+    """Return the x of all points, for an axis."""
+    return [x for one in series for x, _ in one.points]
+
+
+def ys(series: Sequence[Series]) -> list[float]:
+    """Return the y of all points, for an axis."""
+    return [y for one in series for _, y in one.points]
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
@@ -118,93 +157,30 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
     return [step * index for index in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-@dataclass(frozen=True)
-class _Frame:
-    """Maps data to the coordinates of the drawing."""
-
-    x0: float
-    x1: float
-    y0: float
-    y1: float
-    x_ticks: Sequence[float]
-    x_log: bool = False
-
-    def x(self, value: float) -> str:
-        scale = math.log if self.x_log else float
-        share = (scale(value) - scale(self.x0)) / (scale(self.x1) - scale(self.x0))
-        return f"{_LEFT + share * (WIDTH - _LEFT - _RIGHT):.1f}"
-
-    def y(self, value: float) -> str:
-        share = (min(max(value, self.y0), self.y1) - self.y0) / (self.y1 - self.y0)
-        return f"{HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM):.1f}"
-
-    def axes(self, x_label: str, y_label: str) -> str:
-        left, right, top, bottom = _LEFT, WIDTH - _RIGHT, _TOP, HEIGHT - _BOTTOM
-        parts = []
-        for value in ticks(self.y0, self.y1):
-            y = self.y(value)
-            parts.append(f'<line class="grid" x1="{left}" x2="{right}" y1="{y}" y2="{y}"/>')
-            parts.append(f'<text x="{left - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
-        last = -math.inf
-        for value in self.x_ticks:
-            x = self.x(value)
-            if float(x) - last >= _APART:
-                parts.append(f'<text x="{x}" y="{bottom + 16}" text-anchor="middle">{value:.4g}</text>')
-                last = float(x)
-        parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-        middle = (top + bottom) / 2
-        parts.append(f'<text x="{(left + right) / 2}" y="{HEIGHT - 7}" text-anchor="middle">{escape(x_label)}</text>')
-        turned = f'x="11" y="{middle}" text-anchor="middle" transform="rotate(-90 11 {middle})"'
-        return "".join([*parts, f"<text {turned}>{escape(y_label)}</text>"])
+def slug(*words: str) -> str:
+    """Return words as the name of a file: lower case letters, digits and hyphens, at most 80 of them."""
+    text = "".join(sign if sign.isascii() and sign.isalnum() else " " for sign in " ".join(words).lower())
+    return "-".join(text.split())[:80].strip("-") or "chart"
 
 
-def _ends(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low - 0.5, high + 0.5)
+def written(value: float, how: Written) -> str:
+    """Return an x as words."""
+    if how == "exact":
+        return eps_words(value)
+    return floor_radius(value) if how == "down" else f"{value:.6g}"
 
 
-def _log_ends(values: Sequence[float]) -> tuple[float, float]:
-    low, high = min(values), max(values)
-    return (low, high) if high > low else (low / 2, high * 2)
+def waymarks(one: Series, most: int = 5) -> list[tuple[float, float]]:
+    """Return points on a long line where its marker stands, shifted for each look so that few lie on each other."""
+    (first, _), (last, _) = one.points[0], one.points[-1]
+    shift = (1 + look(one.colour)) / (LOOKS + 1)
+    return [(x, height(one, x)) for x in (first + (place + shift) / most * (last - first) for place in range(most))]
 
 
-def _line(one: Series, frame: _Frame) -> str:
-    colour = f"c{one.shade}"
-    if one.kind == "points" or (one.marked and len(one.points) <= _FEW):
-        dots = "".join(
-            f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
-            f"<title>{escape(one.name)}: {one.x_words(x)}, {y:.4g}</title></circle>"
-            for x, y in one.points
-        )
-    else:
-        dots = ""
-    if one.kind == "points":
-        return dots
-    style = f'class="line {colour}{" dashed" if one.dashed else ""}"'
-    return f'<path {style} d="{_path(one, [(x, y) for x, y in one.points], frame)}"/>{dots}'
-
-
-def _spread(one: Series, frame: _Frame, place: float) -> str:
-    colour = f"c{one.shade}"
-    if not one.spread:
-        return ""
-    if one.kind == "points" or (one.kind == "line" and len(one.points) <= _FEW):
-        return "".join(
-            # Side by side, so that those at one x can be told apart.
-            f'<path class="whisker {colour}" d="M{float(frame.x(x)) + 3 * place:.1f} {frame.y(low)}V{frame.y(high)}"/>'
-            for x, low, high in one.spread
-        )
-    upper = _path(one, [(x, high) for x, _, high in one.spread], frame)
-    lower = _path(one, [(x, low) for x, low, _ in one.spread], frame, back=True)
-    return f'<path class="band {colour}" d="{upper}L{lower[1:]}Z"/>'
-
-
-def _path(one: Series, points: Sequence[tuple[float, float]], frame: _Frame, back: bool = False) -> str:
-    if one.kind == "step":
-        # The value of a point holds from just after the point before it.
-        corners = [points[0]]
-        for (before, _), (x, y) in pairwise(points):
-            corners += [(before, y), (x, y)]
-        points = corners
-    ordered = reversed(points) if back else points
-    return "M" + "L".join(f"{frame.x(x)} {frame.y(y)}" for x, y in ordered)
+def height(one: Series, x: float) -> float:
+    """Return the y of a line at an x between its ends."""
+    after = next((place for place, (at, _) in enumerate(one.points) if at >= x), len(one.points) - 1)
+    (left, low), (right, high) = one.points[max(after - 1, 0)], one.points[after]
+    if one.kind == "step" or right <= left:
+        return high
+    return low + (high - low) * (x - left) / (right - left)

@@ -1,103 +1,238 @@
-"""The figures in a run's folder, drawn by matplotlib."""
+"""Draw charts by matplotlib, for files: those in a run's folder, and those for a paper. The same chart, the same bytes.
+
+No text is read as mathematics or as anything else than itself: names come from other people's files.
+"""
 
 from __future__ import annotations
 
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, Literal
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from rushkit.recipe.radius import norm_words
-from rushkit.report.curves import certified_points
-from rushkit.report.protocols import protocol_words
-from rushkit.results.auditing import Audit
-from rushkit.results.certification import Certification
-from rushkit.results.words import noise_words, plain_noise
+from rushkit.errors import shorten, showable
+from rushkit.files import write_atomic
+from rushkit.report.pictures.charts import Axis, Chart, Series, waymarks
+from rushkit.report.pictures.palette import LIGHT, look, marker
 
-FORMATS = ("png", "svg")
+Format = Literal["png", "svg", "pdf"]
+# A panel of a figure on a screen, and a column of a paper of two columns, in inches.
+PANEL, COLUMN = (5.2, 3.6), (3.3, 2.4)
+# The height of a row of a chart that has rows, and of all else in it.
+_ROW, _ROUND = 0.17, 0.75
+_DPI = 150
+# What is longer is cut in the middle: else a name would leave no room for the picture.
+_NAME, _LINE = 44, 90
+_DASHES, _RING = (4, 2.5), 0.9
+# Keys of rcParams; their type is a list of all that there are.
+_STYLE: Any = {
+    **{"font.family": ["DejaVu Sans"], "font.size": 8, "axes.labelsize": 8, "axes.titlesize": 8},
+    **{"xtick.labelsize": 7, "ytick.labelsize": 7, "legend.fontsize": 7, "axes.linewidth": 0.6},
+    **{"lines.linewidth": 1.3, "lines.markersize": 4, "xtick.major.width": 0.6, "ytick.major.width": 0.6},
+    # A dollar is a dollar. Outlines in SVG and TrueType in PDF look alike everywhere, and journals take them.
+    **{"text.usetex": False, "text.parse_math": False, "svg.fonttype": "path", "pdf.fonttype": 42},
+    # Without these, ids in an SVG are random and a PDF depends on how it is compressed.
+    **{"svg.hashsalt": "rushkit", "pdf.compression": 6},
+}
+# What would put the moment of writing into a file, or the version of matplotlib.
+_METADATA: dict[str, dict[str, None]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+}
 
 
-def certified_curve(results: Certification) -> Figure:
-    """Draw certified accuracy as a function of the radius, with its 95% Wilson band.
+def save_chart(
+    charts: Sequence[Chart],
+    folder: Path,
+    name: str,
+    formats: Sequence[Format] = ("png", "svg"),
+    titled: bool = True,
+    size: tuple[float, float] = PANEL,
+) -> list[Path]:
+    """Write charts, as panels beside each other, as one figure in every format.
 
-    After sequential tests there are points at the radii that were tested, and no curve between them.
+    Args:
+        charts: At least one.
+        folder: Exists.
+        name: The name of the files, without their endings.
+        formats: What is written.
+        titled: Whether titles and captions stand in the figure.
+        size: Width and height of a panel in inches; charts of rows are as high as their rows need.
+
+    Returns:
+        The files.
+
+    Raises:
+        RushkitError: a file cannot be written.
     """
-    figure = Figure(figsize=(6, 4), layout="constrained")
-    axes = figure.subplots()
-    points = certified_points(results)
-    value, low, high = (100 * np.array(shares) for shares in (points.value, points.low, points.high))
-    if points.tested:
-        axes.errorbar(points.radius, value, yerr=[value - low, high - value], fmt="o", capsize=3, label="certified")
-    else:
-        axes.fill_between(points.radius, low, high, step="pre", alpha=0.25, linewidth=0)
-        axes.step(points.radius, value, where="pre", label="certified")
-    if results.alpha:
-        together = [100 * row.proved_value for row in results.certified]
-        radii = [row.radius for row in results.certified]
-        axes.plot(radii, together, "_", color="black", markersize=14, zorder=3, label="together at least")
-    for row in results.empirical:
-        share = 100 * row.empirical / row.images
-        label = f"{row.attack} {protocol_words(row)}, m = {row.samples}"
-        axes.plot([row.eps], [share], "v", label=f"under attack: {label}")
-    axes.axhline(100 * results.smoothed.value, linestyle=":", color="gray", label="clean, smoothed")
-    images = len(results.outcomes.labels)
-    axes.set(
-        xlabel=f"{norm_words(results.norm)} radius (pixels in [0, 1])",
-        ylabel="accuracy, %",
-        ylim=(0, 100),
+    return [
+        _save(folder / f"{name}.{kind}", drawn)
+        for kind, drawn in zip(formats, _drawn(charts, formats, titled, size), strict=True)
+    ]
+
+
+def _save(path: Path, drawn: bytes) -> Path:
+    write_atomic(path, [drawn], len(drawn))
+    return path
+
+
+def _drawn(
+    charts: Sequence[Chart], formats: Sequence[Format], titled: bool, size: tuple[float, float]
+) -> Iterator[bytes]:
+    with style():
+        figure = figure_of(charts, titled, size)
+        for kind in formats:
+            yield encoded(figure, kind)
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Draw and save in here: fonts, sizes and what makes the bytes of files always the same."""
+    with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
+        # A name may be in a script that the font lacks: a box stands for each such letter.
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .*missing from font")
+        yield
+
+
+def encoded(figure: Figure, kind: Format) -> bytes:
+    """Return a figure as the bytes of a file; within ``style``."""
+    file = io.BytesIO()
+    figure.savefig(file, format=kind, dpi=_DPI, metadata=_METADATA[kind])
+    return file.getvalue()
+
+
+def figure_of(charts: Sequence[Chart], titled: bool = True, size: tuple[float, float] = PANEL) -> Figure:
+    """Return charts as panels of a figure; within ``style``. ``save_chart`` has the arguments."""
+    height = max(
+        _ROUND + _ROW * len(chart.rows) * max(1, len(chart.series) / 2) if chart.rows else 0 for chart in charts
     )
-    about = f"{results.data}, {noise_words(plain_noise(results.noise))}: {images} images"
-    axes.set_title("\n".join([about, *results.method.split("; ")]), fontsize="small")
-    axes.set_xlim(left=0)
-    axes.legend(fontsize="small")
+    figure = Figure(figsize=(size[0] * len(charts), max(size[1], height)), layout="constrained")
+    FigureCanvasAgg(figure)
+    for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
+        _draw(chart, axes, titled)
     return figure
 
 
-def audit_figure(results: Audit, path: Path) -> Path | None:
-    """Draw accuracy along steps, draws and eps, and the loss of the attack, as a PNG; None if nothing was measured.
-
-    Where the model has no gradient, and so no sweeps, the accuracy under each attack without gradients is drawn.
-    """
-    sweeps = results.sweeps
-    if not sweeps.steps:
-        return _without_gradient(results, path)
-    figure = Figure(figsize=(11, 2.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(1, 4)
-    drawn = ((sweeps.steps, "steps"), (sweeps.eot, "draws a gradient"), (sweeps.eps, "eps"))
-    for axis, (points, label) in zip(axes, drawn, strict=False):
-        axis.plot([point.value for point in points], [100 * point.accuracy for point in points], "o-")
-        axis.set(xlabel=label, xscale="log", ylim=(-2, 102))
-    axes[0].set_ylabel("accuracy, % of the attacked images")
-    axes[3].plot(range(1, len(results.loss_curve) + 1), results.loss_curve)
-    axes[3].set(xlabel="step", ylabel="mean loss of the attack")
-    figure.savefig(path, dpi=150)
-    return path
+def safe(text: str, most: int = _LINE) -> str:
+    """Return a text in one line, without what a font cannot hold, and not too long for a figure."""
+    one_line = " ".join(text.encode("utf-8", "backslashreplace").decode().split())
+    return shorten(showable(one_line), most)
 
 
-def _without_gradient(results: Audit, path: Path) -> Path | None:
-    """Draw the accuracy of the attacked images under each attack without gradients; None if there was none."""
-    attacks = results.attacks
-    points = [point for point in (attacks.random_noise, attacks.square, attacks.strongest) if point is not None]
-    if not points:
-        return None
-    figure = Figure(figsize=(4, 2.9), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.bar([point.label for point in points], [100 * point.accuracy for point in points], color="tab:blue")
-    axes.set(ylabel="accuracy, % of the attacked images", ylim=(0, 102))
-    figure.savefig(path, dpi=150)
-    return path
+def colour_of(number: int) -> str:
+    """Return the colour of a look on white paper."""
+    return LIGHT[look(number)]
 
 
-def save_figure(figure: Figure, folder: Path, name: str) -> list[Path]:
-    """Write a figure in every format; the same figure gives the same bytes. Returns the files."""
-    import matplotlib
+def _draw(chart: Chart, axes: Axes, titled: bool) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    across, up = (chart.y, chart.x) if chart.rows else (chart.x, chart.y)
+    _scale(axes, across, "x")
+    if chart.rows:
+        axes.set_yticks(range(len(chart.rows)), [safe(name, _NAME) for name in chart.rows])
+        axes.set_ylim(len(chart.rows) - 0.5, -0.5)
+        axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    else:
+        _scale(axes, up, "y")
+        axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    middle = (len(chart.series) - 1) / 2
+    for place, one in enumerate(chart.series):
+        _draw_series(chart, one, axes, 0.7 / len(chart.series) * (place - middle))
+    if titled:
+        lines = [chart.title, *chart.caption.split("\n")] if "\n" in chart.caption else [chart.title]
+        axes.set_title("\n".join(map(safe, lines)))
+    if chart.legend:
+        _legend(chart, axes)
 
-    paths = [folder / f"{name}.{kind}" for kind in FORMATS]
-    # Without these an SVG has random ids and the time in it.
-    with matplotlib.rc_context({"svg.hashsalt": name}):
-        for path in paths:
-            figure.savefig(path, dpi=150, metadata={"Date": None} if path.suffix == ".svg" else None)
-    return paths
+
+def _scale(axes: Axes, axis: Axis, way: Literal["x", "y"]) -> None:
+    room = 0.0 if axis.log else 0.02 * (axis.high - axis.low)
+    factor = (axis.high / axis.low) ** 0.02 if axis.log else 1
+    ends = (axis.low / factor - room, axis.high * factor + room)
+    words = [f"{value:.4g}" for value in axis.ticks]
+    if way == "x":
+        axes.set_xscale("log" if axis.log else "linear")
+        axes.set_xlim(*ends)
+        axes.set_xticks(axis.ticks, words)
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel(safe(axis.label))
+    else:
+        axes.set_ylim(*ends)
+        axes.set_yticks(axis.ticks, words)
+        axes.set_ylabel(safe(axis.label))
+
+
+def _draw_series(chart: Chart, one: Series, axes: Axes, shift: float) -> None:
+    x, y = np.array(one.points, dtype=np.float64).T
+    line = _line_style(one)
+    if chart.rows:
+        x = x + shift
+        if one.spread:
+            _, low, high = np.array(one.spread, dtype=np.float64).T
+            axes.hlines(x, low, high, color=colour_of(one.colour), linewidth=0.9)
+        axes.plot(y, x, **_marks(one, "none"))
+        return
+    _draw_spread(one, axes)
+    if one.kind == "step":
+        axes.step(x, y, where="pre", **line)
+    elif one.kind == "line":
+        axes.plot(x, y, **line)
+    if one.dotted:
+        axes.plot(x, y, **_marks(one, "none"))
+    elif chart.several and one.long:
+        axes.plot(*zip(*waymarks(one), strict=True), **_marks(one, "none"))
+
+
+def _draw_spread(one: Series, axes: Axes) -> None:
+    if not one.spread:
+        return
+    colour = colour_of(one.colour)
+    x, low, high = np.array(one.spread, dtype=np.float64).T
+    if one.kind != "step" and one.dotted:
+        axes.vlines(x, low, high, color=colour, linewidth=0.9)
+    else:
+        step: Literal["pre"] | None = "pre" if one.kind == "step" else None
+        axes.fill_between(x, low, high, step=step, color=colour, alpha=0.18, linewidth=0)
+
+
+def _line_style(one: Series) -> dict[str, Any]:
+    dashes = {"dashes": _DASHES} if one.dashed else {}
+    return {"color": colour_of(one.colour), "solid_joinstyle": "round", **dashes}
+
+
+def _marks(one: Series, line: str) -> dict[str, Any]:
+    shape, _, filled = marker(one.colour)
+    colour = colour_of(one.colour)
+    face = colour if filled else "white"
+    return {
+        **{"linestyle": line, "marker": shape, "color": colour},
+        **{"markerfacecolor": face, "markeredgecolor": colour, "markeredgewidth": _RING},
+    }
+
+
+def _legend(chart: Chart, axes: Axes) -> None:
+    handles = []
+    for one in chart.legend:
+        marked = one.dotted or (chart.several and one.long)
+        look_of = {**_line_style(one), **(_marks(one, "-") if marked else {})}
+        if one.kind == "points":
+            look_of["linestyle"] = "none"
+        handles.append(Line2D([], [], **look_of))
+    # Below the axes: there is no corner that twelve lines leave free. The names come later, since matplotlib leaves
+    # out what begins with an underscore.
+    places = [str(place) for place in range(len(handles))]
+    names = [safe(one.name, _NAME) for one in chart.legend]
+    columns = 2 if len(names) > 3 and max(map(len, names)) <= _NAME // 2 else 1
+    drawn = axes.figure.legend(handles, places, loc="outside lower center", ncols=columns, frameon=False)
+    for text, name in zip(drawn.get_texts(), names, strict=True):
+        text.set_text(name)
