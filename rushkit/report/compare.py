@@ -12,7 +12,7 @@ from rushkit.recipe import toml
 from rushkit.recipe.radius import norm_words
 from rushkit.recipe.schema import Norm, Recipe
 from rushkit.report.families import Family, recipe_of_run
-from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Significance
+from rushkit.report.significance import AttackMeasurement, CleanMeasurement, Significance
 from rushkit.report.words import value_words
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.certification import Certification

@@ -26,6 +26,7 @@ from rushkit.report.figures import (
     TrainingCurves,
 )
 from rushkit.report.paper import SOURCE, differences, method_of
+from rushkit.report.rungs import headline_of
 from rushkit.report.summary import attack_notes, notes, summary
 from rushkit.report.taken_together import worst_of
 from rushkit.report.words import command_of
@@ -112,6 +113,7 @@ def _model(family: Family, name: str) -> Model:
     )
     return replace(
         model,
+        headline=headline_of(family, model),
         notes=[*family.notes, *notes(family, model)],
         attack_notes=attack_notes(model),
         summary=summary(model),

@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from rushkit.recipe.toml import Toml
 from rushkit.report.bounds import Curve
 from rushkit.report.distances import MeasuredDistances
+from rushkit.report.headlines import NOTHING, Headline
 from rushkit.report.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
+from rushkit.report.significance import Significance
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.report.worst import Worst
-from rushkit.results.attacks import AttackRow, Deviation, RuleFigures
+from rushkit.results.attacks import AttackRow, RuleFigures
 from rushkit.results.auditing import Audit
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Probe, RatioRow
@@ -341,6 +343,7 @@ class Model(Figures):
         summary: Its results in sentences.
         attacks, targeted: Its attacks, and those towards a class.
         distances: The smallest distances at which attacks broke images.
+        headline: The figures that a reader sees first, and the sentence on them.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
         weights: Hash of the weights that were measured; empty where the runs name none or several, or they are gone.
     """
@@ -371,59 +374,11 @@ class Model(Figures):
     runs: list[RunFacts]
     recipe_text: str
     named_by: list[str]
+    headline: Headline = NOTHING
     notes: list[str] = field(default_factory=list)
     attack_notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)
     weights: str = ""
-
-
-@dataclass(frozen=True)
-class CleanMeasurement(Figures):
-    """Accuracy without an attack that two models share."""
-
-    data: str
-    samples: int
-    rule: str
-    precision: str
-
-
-@dataclass(frozen=True)
-class AttackMeasurement(Figures):
-    """An attack that two models share."""
-
-    data: str
-    samples: int
-    attack: str
-    norm: str
-    eps: float
-    protocol: str
-    version: int
-    effort: int
-    deviations: list[Deviation]
-
-
-@dataclass(frozen=True)
-class Significance(Figures):
-    """McNemar's exact test of two models on images that both were measured on.
-
-    Attributes:
-        what: The measurement.
-        first, second: Names of the models.
-        images: How many images they share.
-        both, only_first, only_second: How many of these both have right, and one alone.
-        p_value: Two-sided; not corrected for the number of tests.
-        corrected: The same, corrected for the number of tests in the comparison (Holm).
-    """
-
-    what: CleanMeasurement | AttackMeasurement
-    first: str
-    second: str
-    images: int
-    both: int
-    only_first: int
-    only_second: int
-    p_value: float
-    corrected: float
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,11 @@ def attack_rows(family: Family) -> list[MeasuredAttack]:
     return _rows_of(family, attacks_of)
 
 
+def every_attack(family: Family) -> list[MeasuredAttack]:
+    """Return the rows of all attacks of all runs, oldest first; ``attack_rows`` has one of each kind."""
+    return list(_every(family, attacks_of))
+
+
 def targeted_rows(family: Family) -> list[MeasuredAttack]:
     """Return every attack towards a class, chosen as ``attack_rows`` chooses: strict takes the one that leads most."""
     return _rows_of(family, targeted_of)
@@ -286,17 +291,22 @@ def _clean_share(row: AccuracyRow) -> MeasuredShare:
 def _rows_of(family: Family, rows_of_run: Callable[[str, Attacks], list[MeasuredAttack]]) -> list[MeasuredAttack]:
     """Return one row for each kind of attack, of those that ``rows_of_run`` finds in the runs."""
     rows: dict[object, list[MeasuredAttack]] = {}
+    for attacked in _every(family, rows_of_run):
+        row = attacked.record
+        settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
+        target = row.target.name if row.target else ""
+        variant = row.protocol, row.version, row.effort
+        kind = (row.attack, row.norm, row.eps, target, *variant, settings, row.samples, row.split)
+        rows.setdefault((attacked.data, _frozen(attacked.noise), *kind), []).append(attacked)
+    return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
+
+
+def _every(family: Family, rows_of_run: Callable[[str, Attacks], list[MeasuredAttack]]) -> Iterator[MeasuredAttack]:
+    """Yield the rows that ``rows_of_run`` finds in the runs, oldest first, with how their images were chosen."""
     for run, results in family.results(Attacks):
         recipe = recipe_of_run(run)
         for attacked in rows_of_run(run.path.name, results):
-            row = attacked.record
-            settings = settings_words(row) if row.protocol in (WEAKER, PUBLISHED) else ""
-            target = row.target.name if row.target else ""
-            variant = row.protocol, row.version, row.effort
-            kind = (row.attack, row.norm, row.eps, target, *variant, settings, row.samples, row.split)
-            chosen = replace(attacked, chosen=chosen_to_attack(row, recipe))
-            rows.setdefault((results.data, _frozen(attacked.noise), *kind), []).append(chosen)
-    return sorted((_representative(rows[key]) for key in sorted(rows, key=str)), key=_order)
+            yield replace(attacked, chosen=chosen_to_attack(attacked.record, recipe))
 
 
 def _representative(rows: Sequence[MeasuredAttack]) -> MeasuredAttack:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePath
-from typing import Protocol, TypeVar
 
 from rushkit.errors import shell_line
 from rushkit.recipe.radius import ball_words, norm_words
@@ -13,8 +12,10 @@ from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAttack, MeasuredAudit, Model, Table1Row
 from rushkit.report.hit_rate import hit_rate_words
 from rushkit.report.measured import on_test
-from rushkit.report.paper import EPS, NORM
+from rushkit.report.own_noise import other_noise, under_its_noise
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
+from rushkit.report.quoted import failed_checks
+from rushkit.report.rungs import asked_radius, clean_row, middle_radius
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.threats import union_gaps
 from rushkit.report.worst import Worst
@@ -26,7 +27,7 @@ from rushkit.results.statements import (
     images_of,
     weights_statement,
 )
-from rushkit.results.words import listed, low_words, noise_words
+from rushkit.results.words import listed, low_words
 from rushkit.rounding import percent
 
 
@@ -94,24 +95,23 @@ def audited_images(audit: MeasuredAudit) -> str:
 
 
 def _clean(model: Model) -> Iterator[str]:
-    votes = [row for row in model.accuracy if row.rule == "majority"]
-    votes = _under_its_noise([row for row in votes if on_test(row.data)] or votes, model)
-    if votes:
-        row = max(votes, key=lambda row: (row.samples, row.images))
-        conditions = listed(_other(row.noise, model), low_words(row.precision))
+    row = clean_row(model)
+    if row is not None:
+        conditions = listed(other_noise(row.noise, model.about), low_words(row.precision))
         yield clean_statement(row, images_of(row.images, row.data, row.chosen), row.samples, conditions)
 
 
 def _under_attack(model: Model) -> Iterator[str]:
     bounds = upper_bounds(model.attacks)
-    bounds = _under_its_noise([row for row in bounds if on_test(row.record.split)] or bounds, model)
+    bounds = under_its_noise([row for row in bounds if on_test(row.record.split)] or bounds, model.about)
     for norm in dict.fromkeys(row.record.norm for row in bounds):
         radii = [row.record.eps for row in bounds if row.record.norm == norm]
-        # The radius that the field asks about, where it was attacked.
-        eps = next((eps for eps in radii if norm == NORM and abs(eps - EPS) < 1e-9), max(radii))
+        eps = asked_radius(norm, radii)
         ball = [row for row in bounds if (row.record.norm, row.record.eps) == (norm, eps)]
-        lowest = min(ball, key=lambda row: row.majority.accuracy)
-        settings, noise = protocol_words(lowest.record), _other(lowest.noise, model)
+        # As the headline chooses: what few images leave does not displace what many do.
+        most = max(row.record.images for row in ball)
+        lowest = min((row for row in ball if row.record.images == most), key=lambda row: row.majority.accuracy)
+        settings, noise = protocol_words(lowest.record), other_noise(lowest.noise, model.about)
         yield from (worst.statement(noise) for worst in model.worst if _quotes(worst, lowest))
         yield attack_statement(lowest.record, lowest.chosen, settings=settings, noise=noise)
     if model.attacks and not bounds:
@@ -128,22 +128,24 @@ def _quotes(worst: Worst, lowest: MeasuredAttack) -> bool:
 
 def _proved(model: Model) -> Iterator[str]:
     largest = {}
-    for certified in sorted(_under_its_noise(model.certified, model), key=lambda certified: certified.record.images):
+    for certified in sorted(
+        under_its_noise(model.certified, model.about), key=lambda certified: certified.record.images
+    ):
         largest[certified.record.norm] = certified
     for _, certified in sorted(largest.items()):
         one = certified.record
-        shown = [row for row in one.certified if row.radius > 0 and row.count]
-        middle = shown[len(shown) // 2] if shown else None
-        yield certificate_statement(one, certified.chosen, middle, _other(certified.noise, model))
+        yield certificate_statement(
+            one, certified.chosen, middle_radius(one), other_noise(certified.noise, model.about)
+        )
 
 
 def _audited(model: Model) -> Iterator[str]:
     for audit in model.audit:
         checks = audit.record.checks
         refuted = audit.record.refuted_claim
-        failed = [f"{check.code} {check.name}" for check in checks if check.status == "fail" and check != refuted]
+        failed = failed_checks(audit)
         skipped = sum(check.status == "skipped" for check in checks)
-        panel = listed(f"m = {audit.record.samples}", _other(audit.noise, model))
+        panel = listed(f"m = {audit.record.samples}", other_noise(audit.noise, model.about))
         where = f"The audit ({panel}; {audited_images(audit)})"
         hit_rate = hit_rate_words(audit.record)
         if refuted:
@@ -211,22 +213,3 @@ def _weak_autoattack(row: Table1Row) -> Iterator[str]:
                 f"m = {row.samples}, {protocol}: AutoAttack, the stronger attack, leaves more than PGD "
                 f"({percent(autoattack.accuracy)} % against {percent(pgd.accuracy)} %); {why}"
             )
-
-
-class _Noisy(Protocol):
-    @property
-    def noise(self) -> dict[str, object]: ...
-
-
-Row = TypeVar("Row", bound=_Noisy)
-
-
-def _under_its_noise(rows: list[Row], model: Model) -> list[Row]:
-    """Return the rows under the noise that the model is for; all, where there are none."""
-    return [row for row in rows if not _other(row.noise, model)] or rows
-
-
-def _other(noise: dict[str, object], model: Model) -> str:
-    """Return the noise of a figure where it is not the one that the model is for: "noise none"."""
-    words = noise_words(noise)
-    return "" if words == model.about.get("noise", words) else f"noise {words}"

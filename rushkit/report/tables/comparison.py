@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.toml import Toml
-from rushkit.report.figures import AttackMeasurement, CleanMeasurement, Significance
 from rushkit.report.protocols import protocol_words
+from rushkit.report.significance import AttackMeasurement, CleanMeasurement, Significance
 from rushkit.report.table import Cell, Column, Table, build_table, column
 from rushkit.report.words import value_words
 from rushkit.results.words import listed, low_words, p_value, points

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from rushkit.recipe.toml import Toml
 from rushkit.report.beside import FigureRow, number_cell
-from rushkit.report.figures import Significance
+from rushkit.report.significance import Significance
 from rushkit.report.table import Cell
 from rushkit.report.tables.comparison import measurement, significance_table, values_table
 from rushkit.report.tables.worst import worst_table
