@@ -8,7 +8,7 @@ from rushkit.report.figures import MeasuredAudit, Model
 from rushkit.report.headlines import Gap, Headline, Rung
 from rushkit.results.statements import clean_statement, images_of
 from rushkit.results.words import at_most_words, listed, points
-from rushkit.rounding import floor_percent, percent, percent_interval
+from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
 
 _NO_STRICT = "No attack was as strong as the strict protocol: nothing here says how robust the model is."
 
@@ -35,6 +35,17 @@ def failed_checks(audit: MeasuredAudit) -> list[str]:
 def gap_words(gap: Gap) -> str:
     """Return the gap in points with its interval: "+11.6 points [4.5, 18.6]"."""
     return f"{points(gap.difference)} points [{points(gap.low)}, {points(gap.high)}]"
+
+
+def share_words(name: str, rung: Rung) -> str:
+    """Return the share of a rung as its kind of bound is rounded: "≤ 82.4 %", "≥ 24.9 %", "95.6 %"."""
+    match name:
+        case "strict":
+            return f"≤ {ceil_percent(rung.accuracy)} %"
+        case "certified":
+            return f"≥ {floor_percent(rung.accuracy)} %"
+        case _:
+            return f"{percent(rung.accuracy)} %"
 
 
 def _parts(headline: Headline, model: Model) -> Iterator[str]:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rushkit.report.headlines import Gap, Headline, Rung
-from rushkit.report.quoted import gap_words
-from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
+from rushkit.report.quoted import gap_words, share_words
+from rushkit.rounding import percent_interval
 
 
 @dataclass(frozen=True)
@@ -83,17 +83,6 @@ def ladder_of(name: str, headline: Headline) -> Ladder:
         gap = LadderGap(headline.strict.accuracy, headline.paper.accuracy, words, f"[{small}")
     rungs = tuple(_rung(key, rung, headline.missing.get(key, "not measured")) for key, rung in headline.rungs)
     return Ladder(name, rungs, gap, f"{name}: {'; '.join(_said(rungs, headline.gap))}.")
-
-
-def share_words(name: str, rung: Rung) -> str:
-    """Return the share of a rung as its kind of bound is rounded: "≤ 82.4 %", "≥ 24.9 %", "95.6 %"."""
-    match name:
-        case "strict":
-            return f"≤ {ceil_percent(rung.accuracy)} %"
-        case "certified":
-            return f"≥ {floor_percent(rung.accuracy)} %"
-        case _:
-            return f"{percent(rung.accuracy)} %"
 
 
 def _rung(name: str, rung: Rung | None, missing: str) -> LadderRung:
