@@ -3,47 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+# What is done to an image: the page's style switches between views by these names.
+Kind = Literal["clean", "attacked", "change", "noisy"]
 
 
 @dataclass(frozen=True)
-class Thumb:
-    """A small image; ``source`` is the URL of its PNG, which has the PNG in it."""
+class View:
+    """One version of an image; ``source`` is the URL of its PNG, which has the PNG in it."""
 
+    kind: Kind
     source: str
     words: str
 
 
 @dataclass(frozen=True)
-class Bar:
-    """The votes of one class: how many, and their share of all."""
-
-    name: str
-    count: int
-    share: float
-    right: bool
-
-
-@dataclass(frozen=True)
-class Votes:
-    """The classes predicted for noisy copies of one version of an image."""
+class Tally:
+    """The votes on one version of an image: how many of them are right, of how many."""
 
     words: str
-    bars: tuple[Bar, ...]
+    right: int
+    votes: int
+
+    @property
+    def share(self) -> float:
+        """The share of right votes, in [0, 1]."""
+        return self.right / self.votes
+
+    @property
+    def won(self) -> bool:
+        """Whether most votes are right."""
+        return self.share > 0.5
 
 
 @dataclass(frozen=True)
-class Card:
-    """One image: its versions, the votes on them, and the outcome of the attack."""
+class Tile:
+    """One image: its class, its index in the data set's split, its outcome, its versions, and the votes on them."""
 
     truth: str
-    fate: str
-    thumbs: tuple[Thumb, ...]
-    votes: tuple[Votes, ...]
+    index: int
+    outcome: str
+    views: tuple[View, ...]
+    tallies: tuple[Tally, ...]
 
 
 @dataclass(frozen=True)
 class Panel:
-    """The cards of a model, or only a sentence that says why there are none."""
+    """The images of a model, or only a sentence that says why there are none."""
 
+    name: str
     caption: str
-    cards: tuple[Card, ...] = ()
+    tiles: tuple[Tile, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[tuple[Kind, str], ...]:
+        """The versions that its tiles have, with the name of each; that of the change is without its factor."""
+        return tuple((view.kind, "change" if view.kind == "change" else view.words) for view in self.tiles[0].views)
+
+    @property
+    def first(self) -> Kind:
+        """The version that is shown before a reader chooses."""
+        kinds = [kind for kind, _ in self.kinds]
+        return "attacked" if "attacked" in kinds else "clean"
