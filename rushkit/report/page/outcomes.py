@@ -205,7 +205,7 @@ def _evaluated(recipe: Recipe, evaluation: Evaluation) -> Measured | None:
         for label, found in zip(labels, predicted, strict=True)
     )
     caption = (
-        f"{_NONE_KEPT} The outcome is the majority of m = {samples} noisy looks of rushkit evaluate at each image of "
-        f"{split.name}; the images are chosen to show some that are wrong and some that are right."
+        f"{_NONE_KEPT} On these images of {split.name} the outcome is the majority of m = {samples} noisy looks, as it "
+        "was evaluated; they are chosen to show some that are wrong and some that are right."
     )
     return Measured(recipe, split, classes, outcomes, None, caption)
