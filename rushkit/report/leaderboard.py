@@ -111,7 +111,13 @@ def make_leaderboard(
         say(f"verify {showable(each.name)}")
         entries.append(verify_entry(each, seed, changes))
     leaderboard = build_leaderboard(entries, page.absolute().parent)
-    text = render_html(
+    write_atomic(page, [leaderboard_page(leaderboard).encode("utf-8", "backslashreplace")])
+    return leaderboard
+
+
+def leaderboard_page(leaderboard: Leaderboard) -> str:
+    """Return the page of a leaderboard as HTML."""
+    return render_html(
         "leaderboard.html.j2",
         title=_TITLE,
         leaderboard=leaderboard,
@@ -119,8 +125,6 @@ def make_leaderboard(
         cannot=CANNOT,
         version=rushkit.__version__,
     )
-    write_atomic(page, [text.encode("utf-8", "backslashreplace")])
-    return leaderboard
 
 
 def build_leaderboard(entries: Sequence[Entry], beside: Path) -> Leaderboard:
