@@ -37,9 +37,9 @@ def command(
     speaker = output.speaker()
     made = make_leaderboard(expand(folder), expand(page), fresh_seed(), changes or (), speaker.say)
     lines = [
-        f"{board.title}\n{place}. {statement(row)}" if place == 1 else f"{place}. {statement(row)}"
+        line
         for board in made.boards
-        for place, row in enumerate(board.rows, start=1)
+        for line in (board.title, *(f"{place}. {statement(row)}" for place, row in board.placed))
     ]
     lines += [f"not ranked: {row.name}: {row.reasons[0]}" for row in made.unranked]
     lines.append(f"written: {expand(page)}")

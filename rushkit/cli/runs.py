@@ -245,9 +245,9 @@ def _ranking_table(ranking: Ranking) -> RenderableType:
     table = Table(title=f"{ranking.by.replace('_', ' ')}: {ranking.what}", title_justify="left")
     for head in ("", "id", "model", "recipe", "noise", "figure", "images"):
         table.add_column(head, overflow="fold", no_wrap=head in ("id", "model"))
-    for place, row in enumerate(ranking.rows, 1):
+    for row in ranking.rows:
         images = "" if row.number.images is None else str(row.number.images)
-        table.add_row(str(place), row.id, row.model, row.recipe, row.noise, number_cell(row.number), images)
+        table.add_row(str(row.rank), row.id, row.model, row.recipe, row.noise, number_cell(row.number), images)
     return table
 
 

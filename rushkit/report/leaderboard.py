@@ -21,7 +21,7 @@ from rushkit.report.figures import MeasuredAttack
 from rushkit.report.page.render import render_html
 from rushkit.report.protocols import attacks_of, upper_bounds
 from rushkit.report.table import Table
-from rushkit.report.tables.ranked import Ranked, Unranked, ranking_table, unranked_table
+from rushkit.report.tables.ranked import Ranked, Unranked, ranked_places, ranking_table, unranked_table
 from rushkit.results.auditing import Audit
 from rushkit.results.words import PROTOCOL_SENTENCES
 
@@ -48,8 +48,14 @@ class Board:
     def table(self) -> Table:
         """The ranking as a table."""
         return ranking_table(
-            self.rows, f"{self.title}: what the strict protocol leaves at most, the largest share first"
+            self.rows,
+            f"{self.title}: what strict leaves at most, the largest share first; equal shares have one rank",
         )
+
+    @property
+    def placed(self) -> list[tuple[int, Ranked]]:
+        """Each model with its rank, which models of equal strict accuracy share."""
+        return list(zip(ranked_places(self.rows), self.rows, strict=True))
 
 
 @dataclass(frozen=True)
@@ -72,6 +78,7 @@ class Leaderboard:
                     "title": board.title,
                     "models": [
                         {
+                            "rank": place,
                             "name": row.name,
                             "accuracy": row.attack.majority.accuracy,
                             "low": row.attack.majority.low,
@@ -79,7 +86,7 @@ class Leaderboard:
                             "images": row.attack.record.images,
                             "weights": row.weights,
                         }
-                        for row in board.rows
+                        for place, row in board.placed
                     ],
                 }
                 for board in self.boards

@@ -9,6 +9,7 @@ from rushkit.errors import UsageError, did_you_mean
 from rushkit.report.jsonable import Figures
 from rushkit.report.listing import Listed
 from rushkit.report.numbers import LESS_IS_BETTER, NAMES, Number
+from rushkit.report.places import shared_places
 from rushkit.run.lineage import ancestors, parents
 
 
@@ -17,6 +18,7 @@ class Ranked(Figures):
     """A run in a ranking.
 
     Attributes:
+        rank: Its rank; runs of one figure share it.
         run: Name of its folder.
         id: The shortest name that means it alone.
         model: Id of the model that it measured; its own if it measured none.
@@ -25,6 +27,7 @@ class Ranked(Figures):
         number: The figure.
     """
 
+    rank: int
     run: str
     id: str
     model: str
@@ -59,21 +62,27 @@ def rankings(rows: Sequence[Listed], by: str) -> list[Ranking]:
     ids = {row.run.path.name: row.id for row in rows}
     above = parents([row.run for row in rows])
     stages = {row.run.path.name: row.run.stage for row in rows}
-    groups: dict[str, list[Ranked]] = {}
+    sign = 1 if by in LESS_IS_BETTER else -1
+    groups: dict[str, list[tuple[float, Listed, str, Number]]] = {}
     for row in rows:
         name = row.run.path.name
         line = [name, *ancestors(name, above)]
         model = next((one for one in line if stages[one] in ("finetune", "pretrain")), name)
         for number in row.numbers:
             if number.name == by:
-                ranked = Ranked(name, row.id, ids[model], row.run.recipe, row.noise, number)
-                groups.setdefault(number.what, []).append(ranked)
+                groups.setdefault(number.what, []).append((sign * number.value, row, ids[model], number))
     if not groups:
         there = sorted({number.name for row in rows for number in row.numbers}, key=NAMES.index)
         hint = f"there are: {', '.join(there)}" if there else "`rushkit runs list` shows what there is"
         raise UsageError(f"no run has the figure {by}", hint)
-    sign = 1 if by in LESS_IS_BETTER else -1
-    made = [
-        Ranking(by, what, sorted(ranked, key=lambda one: sign * one.number.value)) for what, ranked in groups.items()
-    ]
+    made = [Ranking(by, what, _ranked(measured)) for what, measured in groups.items()]
     return sorted(made, key=lambda ranking: -len(ranking.rows))
+
+
+def _ranked(measured: list[tuple[float, Listed, str, Number]]) -> list[Ranked]:
+    """Return runs by the first of each tuple, the least first; those of one figure share a rank."""
+    ordered = sorted(measured, key=lambda one: one[0])
+    return [
+        Ranked(rank, row.run.path.name, row.id, model, row.run.recipe, row.noise, number)
+        for rank, (_, row, model, number) in zip(shared_places([one[0] for one in ordered]), ordered, strict=True)
+    ]

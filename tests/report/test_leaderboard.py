@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
+from synthetic_runs import attack_row, attacks
 
 from rushkit.claims import entries
 from rushkit.claims.entries import verify_entry
 from rushkit.errors import UsageError
-from rushkit.report.leaderboard import make_leaderboard
+from rushkit.report.leaderboard import Board, Leaderboard, make_leaderboard
 from rushkit.report.make import families_of
+from rushkit.report.protocols import attacks_of
 from rushkit.report.publishing import publish
+from rushkit.report.tables.ranked import Ranked
 
 HOSTILE = "<script>alert(1)<"
 
@@ -47,6 +50,21 @@ def test_a_hostile_name_is_text_on_the_page(folder, tmp_path):
     assert "&lt;script&gt;alert(1)&lt;" in page
     assert all('scope="' in head for head in re.findall("<th[^e][^>]*>", page))
     assert re.findall("<h([1-6])", page) == ["1", "2", "2"]
+
+
+def ranked(name, right):
+    """A model of which ``right`` of four images hold, by all eight votes."""
+    row = attack_row([8] * right + [0] * (4 - right))
+    return Ranked(name, "", attacks_of("", attacks(row))[0], (), None, (), "")
+
+
+def test_models_of_equal_strict_accuracy_share_a_rank():
+    # Two folders may have one name on the page, where long names are cut.
+    rows = tuple(ranked(name, right) for name, right in [("a", 3), ("b", 2), ("b", 2), ("c", 1)])
+    board = Board("board-1", "digits/test, l-inf 0.1", rows)
+    assert [row[0].text for row in board.table.rows] == ["1", "2", "2", "4"]
+    (plain,) = Leaderboard((board,), ()).plain()["boards"]
+    assert [model["rank"] for model in plain["models"]] == [1, 2, 2, 4]
 
 
 def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):

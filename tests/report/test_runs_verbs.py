@@ -200,11 +200,23 @@ def test_the_best_run_is_among_those_measured_alike(cli, fails, study):
     assert found["best"]["run"] == of(study, "evaluate")[-1].path.name
     assert found["best"]["model"] == models(study)[-1]
     assert found["rankings"][0]["what"] == "digits/test, m = 64, majority"
-    values = [row["number"]["value"] for row in found["rankings"][0]["rows"]]
+    rows = found["rankings"][0]["rows"]
+    assert [row["rank"] for row in rows] == list(range(1, 10))
+    values = [row["number"]["value"] for row in rows]
     assert values == sorted(values, reverse=True)
     assert "did you mean robust_accuracy?" in fails(2, "runs", "best", "--by", "robust").err
     assert "no run has the figure inertia" in fails(2, "runs", "best", "--by", "inertia").err
     assert "robust accuracy: digits/test, pgd" in cli("runs", "best", "--by", "robust_accuracy").out
+
+
+def test_runs_of_one_figure_share_a_rank(cli, folder):
+    runs = Runs(folder / "runs")
+    for right in (2, 3, 2, 1):
+        model = runs.model()
+        runs.add("evaluate", model, evaluation([index < right for index in range(4)], samples=(64,)))
+    (ranking, *_) = json.loads(cli("runs", "best", "--json").out)["rankings"]
+    ranked = [(row["rank"], row["number"]["value"]) for row in ranking["rows"]]
+    assert ranked == [(1, 0.75), (2, 0.5), (2, 0.5), (4, 0.25)]
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rushkit.errors import first_few
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import MeasuredAttack
+from rushkit.report.places import shared_places
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, Cell, Column, Heading, Table, build_table, column
 from rushkit.results.auditing import Audit
@@ -42,7 +43,7 @@ class Ranked:
 
     @property
     def order(self) -> tuple[float, str]:
-        """What a ranking is sorted by: the largest share first."""
+        """What a ranking is sorted by: the largest share first, equal ones by name."""
         return -self.attack.majority.accuracy, self.name
 
 
@@ -54,12 +55,17 @@ class Unranked:
     reasons: tuple[str, ...]
 
 
+def ranked_places(rows: Sequence[Ranked]) -> list[int]:
+    """Return the place of each row of a ranking: those of equal strict accuracy share one."""
+    return shared_places([row.attack.majority.accuracy for row in rows])
+
+
 def ranking_table(rows: Sequence[Ranked], caption: str) -> Table:
     """Return the ranking of models in one ball: sorted by what the strict protocol leaves, an upper bound."""
-    places = {row.name: str(place) for place, row in enumerate(rows, start=1)}
+    places = {id(row): place for row, place in zip(rows, ranked_places(rows), strict=True)}
     strict = Heading("strict: at most % [95%]", kind="strict", head_kind="strict", label="strict: at most %")
     columns: list[Column[Ranked]] = [
-        column("rank", lambda row: places[row.name]),
+        column("rank", lambda row: places[id(row)]),
         column("model", lambda row: Cell(row.name, strong=True, href=row.href), left=True, label="model"),
         Column(strict, _strict),
         column("attack", _attack, left=True, label="attack"),
