@@ -256,6 +256,43 @@ def paired_interval(differences: ArrayLike, confidence: float = 0.95) -> tuple[f
     return float(centre - half), float(centre + half)
 
 
+def mean_ratio_interval(
+    numerators: ArrayLike, denominators: ArrayLike, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the interval for the mean over K kinds of the ratio of two means, all of them over the same N images.
+
+    By the delta method on the logarithm, with Student's quantile: an image moves the mean of the ratios by the mean
+    over kinds of (x − r·y) / ȳ, r being the kind's ratio, so that what kinds, numerators and denominators share is
+    taken into account. A ratio of one column with itself is 1 without any uncertainty. Where all numerators are 0, the
+    upper end is Wilson's for the share of images that have another one, as if these had 1 in every kind.
+
+    Args:
+        numerators: (N, K) of each image and kind, in [0, 1].
+        denominators: (N, K) the same, with a mean above 0 in each kind.
+        confidence: How often such intervals cover, for many images.
+
+    Raises:
+        UsageError: fewer than two images; numbers outside [0, 1]; shapes that differ; a kind whose denominators are 0;
+            confidence lies outside (0, 1).
+    """
+    x, y = np.asarray(numerators, dtype=np.float64), np.asarray(denominators, dtype=np.float64)
+    if x.ndim != 2 or x.shape != y.shape or len(x) < 2:
+        raise UsageError("ratios of means need two arrays of one shape, with two images at least", "pass (N, K) each")
+    if not all(np.all((values >= 0.0) & (values <= 1.0)) for values in (x, y)) or not np.all(y.any(axis=0)):
+        raise UsageError("errors lie in [0, 1], and those divided by are not all 0", "leave such a kind out")
+    if not 0.0 < confidence < 1.0:
+        raise UsageError(f"confidence must lie in (0, 1) (got {confidence})", "for example 0.95")
+    means = y.mean(axis=0)
+    ratios = x.mean(axis=0) / means
+    centre = float(ratios.mean())
+    if centre == 0.0:
+        return 0.0, float(wilson_interval(0, len(x), confidence)[1] * (1.0 / means).mean())
+    moves = ((x - ratios * y) / means).mean(axis=1)
+    error = float(moves.std(ddof=1)) / math.sqrt(len(x))
+    factor = math.exp(float(stdtrit(len(x) - 1, 0.5 + confidence / 2.0)) * error / centre)
+    return centre / factor, centre * factor
+
+
 def log_e_process(successes: ArrayLike, trials: ArrayLike, p0: ArrayLike) -> Floats:
     """Return the logarithm of the betting e-process against p = p0, which is valid after any number of draws.
 

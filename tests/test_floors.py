@@ -300,7 +300,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"worker"},
     ),
     "report": (
-        {"chosen", "families", "hit_rate", "jsonable", "own_noise", "search", "table", "words"},
+        {"chosen", "families", "hit_rate", "jsonable", "own_noise", "places", "search", "table", "words"},
         {"bounds", "distances", "headlines", "significance", "threats", "worst"},
         {"figures", "paper"},
         {"compare", "curves", "protocols", "quoted", "taken_together"},

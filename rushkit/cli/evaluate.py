@@ -156,7 +156,7 @@ def command(
 def _new(
     measured: Measured, options: Options, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Recipe, Checkpoint, Run, Evaluation | None]:
-    from rushkit.evaluation.corrupted import baseline_of
+    from rushkit.evaluation.baseline import baseline_of
     from rushkit.run.asked import EvaluationAsked
     from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run

@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 from rushkit.corruptions import Parameters, check_images, corrupted, parameters_of
 from rushkit.distributed import ranks
-from rushkit.errors import UsageError
+from rushkit.evaluation.baseline import Baseline
 from rushkit.evaluation.blocks import check_columns, joined, put, square_side, summed, threat_subject
 from rushkit.recipe.schema import Corruption, Recipe
-from rushkit.results.evaluation import AccuracyRow, Evaluation
+from rushkit.results.evaluation import AccuracyRow
 from rushkit.results.intervals import accuracy_row, mean_interval
 from rushkit.results.logs import CorruptionBlock, ThreatSubject
-from rushkit.results.threats import (
-    CorruptionBaseline,
-    CorruptionMean,
-    CorruptionOutcomes,
-    CorruptionRow,
-    Corruptions,
-    mean_corruption_error,
-)
+from rushkit.results.threats import ByKind, CorruptionMean, CorruptionOutcomes, CorruptionRow, Corruptions
 from rushkit.run.folder import Run
 from rushkit.run.log import Table
 from rushkit.run.log_checks import demand
@@ -48,7 +40,7 @@ def measure_corruptions(
     recipe: Recipe,
     run: Run,
     clean: Sequence[AccuracyRow],
-    baseline: CorruptionBaseline | None = None,
+    baseline: Baseline | None = None,
 ) -> Corruptions:
     """Measure the accuracy under each kind of corruption of the recipe, at each strength, for each m and rule.
 
@@ -125,14 +117,18 @@ def _results(
     about: ThreatSubject,
     blocks: Sequence[CorruptionBlock],
     clean: Sequence[AccuracyRow],
-    baseline: CorruptionBaseline | None,
+    baseline: Baseline | None,
     parameters: Parameters,
 ) -> Corruptions:
     cells: dict[tuple[Corruption, int], list[CorruptionBlock]] = {}
     for block in blocks:
         cells.setdefault((block.kind, block.strength), []).append(block)
     right = {cell: joined(block.right for block in of_cell) for cell, of_cell in cells.items()}
-    total = summed(list(right.values()))
+    by_kind = {kind: summed([right[kind, strength] for strength in about.strengths]) for kind in about.kinds}
+    outcomes: ByKind = {
+        str(m): {rule: {kind: by_kind[kind][str(m)][rule] for kind in about.kinds} for rule in about.rules}
+        for m in about.samples
+    }
     rows = [
         CorruptionRow(kind=kind, strength=strength, samples=m, rule=rule, **accuracy_row(of_cell[str(m)][rule]))
         for (kind, strength), of_cell in right.items()
@@ -141,22 +137,18 @@ def _results(
     ]
     means = []
     for row in clean:
-        column = total[str(row.samples)][row.rule]
-        share = sum(column) / len(cells)
-        low, high = mean_interval(share, len(column))
-        mce = None
-        if baseline is not None:
-            of_row = [one for one in rows if (one.samples, one.rule) == (row.samples, row.rule)]
-            mce = mean_corruption_error(_errors(of_row), baseline.errors)
+        of_kinds = outcomes[str(row.samples)][row.rule]
+        share = sum(map(sum, of_kinds.values())) / len(cells)
+        low, high = mean_interval(share, row.images)
         means.append(
             CorruptionMean(
                 samples=row.samples,
                 rule=row.rule,
-                accuracy=share / len(column),
+                accuracy=share / row.images,
                 low=low,
                 high=high,
                 clean=row.accuracy,
-                mce=mce,
+                mce=None if baseline is None else baseline.error_of(of_kinds, len(about.strengths)),
             )
         )
     return Corruptions(
@@ -166,59 +158,6 @@ def _results(
         strengths=about.strengths,
         rows=rows,
         means=means,
-        baseline=baseline,
-        outcomes=CorruptionOutcomes(indices=about.indices, right=total),
+        baseline=None if baseline is None else baseline.facts,
+        outcomes=CorruptionOutcomes(indices=about.indices, right=outcomes),
     )
-
-
-def _errors(rows: Sequence[CorruptionRow]) -> dict[Corruption, float]:
-    """Return kind -> mean error over the strengths."""
-    by_kind: dict[Corruption, list[float]] = {}
-    for row in rows:
-        by_kind.setdefault(row.kind, []).append(1 - row.accuracy)
-    return {kind: sum(errors) / len(errors) for kind, errors in by_kind.items()}
-
-
-def baseline_of(results: Evaluation, recipe: Recipe) -> CorruptionBaseline:
-    """Return the errors of the model that mean corruption errors are shares of: by its vote of the most draws.
-
-    Args:
-        results: An evaluation under corruptions, as it was read from its run.
-        recipe: The recipe of the evaluation that is compared with it.
-
-    Raises:
-        UsageError: it lacks a kind or a strength, or makes no error under a kind.
-    """
-    wanted, run = recipe.evaluate, Path(results.run)
-    measured = results.corruptions
-    again = "measure it with the same --corruptions and --strengths, of the same images"
-    if measured is None:
-        raise UsageError(f"{run}, the run of --baseline, has no accuracy under corruptions", again)
-    lacking = [kind for kind in wanted.corruptions if kind not in measured.kinds]
-    if lacking or measured.strengths != sorted(wanted.strengths):
-        what = lacking[0] if lacking else f"the strengths {', '.join(map(str, sorted(wanted.strengths)))}"
-        raise UsageError(f"{run}, the run of --baseline, was not measured under {what}", again)
-    votes = [mean for mean in measured.means if mean.rule == "majority"] or measured.means
-    best = max(votes, key=lambda mean: mean.samples)
-    errors = measured.errors_of(best.samples, best.rule)
-    if flawless := next((kind for kind in wanted.corruptions if not errors[kind]), None):
-        raise UsageError(
-            f"{run}, the run of --baseline, makes no error under {flawless}: no share of that can be taken",
-            "choose another baseline, or more images",
-        )
-    kept: Mapping[Corruption, float] = {kind: errors[kind] for kind in wanted.corruptions}
-    return CorruptionBaseline(run=run.name, samples=best.samples, rule=best.rule, errors=dict(kept))
-
-
-def check_same_images(results: Evaluation, subject: Subject) -> None:
-    """Raise UsageError unless a baseline was measured on the images of a subject."""
-    measured = results.corruptions
-    if results.data != subject.split.name or (
-        measured is not None and measured.outcomes.indices != subject.indices.tolist()
-    ):
-        images = 0 if measured is None else len(measured.outcomes.indices)
-        raise UsageError(
-            f"{results.run}, the run of --baseline, was measured on {images} images of {results.data}, and here are "
-            f"{len(subject)} of {subject.split.name}: an error is a share of another one on the same images only",
-            "measure both with the same --split, --limit and --skip",
-        )

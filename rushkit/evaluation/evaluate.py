@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from rushkit.evaluation.corrupted import baseline_of, check_same_images, measure_corruptions
+from rushkit.evaluation.baseline import Baseline, baseline_of, check_same_images
+from rushkit.evaluation.corrupted import measure_corruptions
 from rushkit.evaluation.shifted import measure_shifts
 from rushkit.recipe.schema import Recipe, Rule
 from rushkit.results.evaluation import AccuracyRow, Evaluation, EvaluationOutcomes
 from rushkit.results.intervals import accuracy_row
-from rushkit.results.threats import CorruptionBaseline
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
@@ -95,7 +95,7 @@ def evaluate(
         return run.write_results(results)
 
 
-def _errors_of(baseline: Evaluation, recipe: Recipe, subject: Subject) -> CorruptionBaseline:
+def _errors_of(baseline: Evaluation, recipe: Recipe, subject: Subject) -> Baseline:
     check_same_images(baseline, subject)
     return baseline_of(baseline, recipe)
 

@@ -11,8 +11,8 @@ from rushkit.results.attacks import Attacks, variant_words
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.threats import CorruptionMean, Corruptions, ShiftRow, Shifts
 from rushkit.results.unions import UnionFigures, UnionRow
-from rushkit.results.words import accuracy_words, listed, low_words, noise_words, plain_noise
-from rushkit.rounding import as_asked, percent
+from rushkit.results.words import accuracy_words, corruption_error_words, listed, low_words, noise_words, plain_noise
+from rushkit.rounding import as_asked
 
 # The names of the sets whose parameters are used.
 _SETS = {"cifar10-c": "CIFAR-10-C", "imagenet-c": "ImageNet-C"}
@@ -147,7 +147,8 @@ class MeasuredCorruptions(Figures):
         if (base := self.record.baseline) is not None:
             vote = f"its {base.rule} of m = {base.samples}"
             said.append(
-                f"mCE: the mean over kinds of the error as a share of that of {base.run}, {vote}; it has 100 %."
+                f"mCE: the mean over kinds of the error as a share of that of {base.run}, {vote}; it has 100 %. "
+                "Its interval is over the images, which both models were measured on."
             )
         return said
 
@@ -231,7 +232,7 @@ def threat_figures(results: Evaluation) -> list[str]:
         one = corrupted.record
         what = f"mean of {len(one.kinds)} corruptions at {len(one.strengths)} strengths"
         for mean in one.means:
-            mce = "" if mean.mce is None else f", mCE {percent(mean.mce)} %"
+            mce = "" if mean.mce is None else f", mCE {corruption_error_words(mean.mce)} %"
             share = f"{accuracy_words(mean)} %{mce}, n = {corrupted.images}"
             lines.append(f"{what}, m = {mean.samples}, {mean.rule}: {share}")
     for moved in shifts_of_run("", results):

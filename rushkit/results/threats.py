@@ -13,6 +13,8 @@ from rushkit.results.base import SLACK, Count, Number, Record, Share, Size, chec
 Strength = Annotated[int, Field(ge=1, le=5)]
 # m (as text) -> rule -> one number for each image or point.
 ByRule = dict[str, dict[Rule, list[Count]]]
+# The same for each kind of corruption.
+ByKind = dict[str, dict[Rule, dict[Corruption, list[Count]]]]
 
 
 class CorruptionRow(Record):
@@ -43,6 +45,27 @@ class CorruptionRow(Record):
         return self
 
 
+class CorruptionError(Record):
+    """A mean corruption error.
+
+    Attributes:
+        value: The mean over kinds of the error as a share of the baseline's, which itself has 1.
+        low: Lower end of its 95% interval over the images, which both models were measured on; None of one image.
+        high: Upper end of the interval.
+    """
+
+    value: Size
+    low: Size | None = None
+    high: Size | None = None
+
+    @model_validator(mode="after")
+    def _lies_within(self) -> Self:
+        low, high = (self.value if end is None else end for end in (self.low, self.high))
+        if not low - SLACK <= self.value <= high + SLACK:
+            raise ValueError("the mean corruption error lies outside its interval")
+        return self
+
+
 class CorruptionMean(Record):
     """The mean over all kinds and strengths, for one number of draws and one rule.
 
@@ -53,8 +76,7 @@ class CorruptionMean(Record):
         low: Lower end of its 95% Wilson interval over the images.
         high: Upper end of the interval.
         clean: Accuracy on the images as they are.
-        mce: Mean corruption error: the mean over kinds of the error as a share of the baseline's, which itself has 1.
-            None without a baseline.
+        mce: Mean corruption error; None without a baseline.
     """
 
     samples: Number
@@ -63,7 +85,7 @@ class CorruptionMean(Record):
     low: Share
     high: Share
     clean: Share
-    mce: Size | None = None
+    mce: CorruptionError | None = None
 
     @model_validator(mode="after")
     def _lies_within(self) -> Self:
@@ -89,19 +111,20 @@ class CorruptionBaseline(Record):
 
 
 class CorruptionOutcomes(Record):
-    """The outcomes of every image over all kinds and strengths.
+    """The outcomes of every image under every kind.
 
     Attributes:
         indices: (N,) the images' indices in the split.
-        right: m (as text) -> rule -> (N,) under how many corruptions the image is right.
+        right: m (as text) -> rule -> kind -> (N,) at how many strengths the image is right.
     """
 
     indices: list[Count]
-    right: ByRule
+    right: ByKind
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        check_same_length(self.indices, *_columns(self.right))
+        columns = (column for rules in self.right.values() for kinds in rules.values() for column in kinds.values())
+        check_same_length(self.indices, *columns)
         return self
 
 
@@ -150,11 +173,13 @@ class Corruptions(Record):
             if set(rows) != {(kind, strength) for kind in self.kinds for strength in self.strengths}:
                 raise ValueError("a kind or a strength of the corruptions is missing")
             right = self.outcomes.right[str(mean.samples)][mean.rule]
-            if sum(right) != sum(row.correct for row in rows.values()) or max(right) > cells:
-                raise ValueError("the accuracies under corruptions are not those of the images")
+            for kind in self.kinds:
+                correct = sum(rows[kind, strength].correct for strength in self.strengths)
+                if sum(right[kind]) != correct or max(right[kind]) > len(self.strengths):
+                    raise ValueError("the accuracies under corruptions are not those of the images")
             if any(row.images != images for row in rows.values()):
                 raise ValueError("a row of the corruptions is of other images")
-            if abs(sum(right) / cells / images - mean.accuracy) > SLACK:
+            if abs(sum(row.correct for row in rows.values()) / cells / images - mean.accuracy) > SLACK:
                 raise ValueError("the mean accuracy under corruptions is not that of the rows")
             self._check_mce(mean)
         return self
@@ -163,7 +188,8 @@ class Corruptions(Record):
         expected = None
         if self.baseline is not None:
             expected = mean_corruption_error(self.errors_of(mean.samples, mean.rule), self.baseline.errors)
-        if (mean.mce is None) != (expected is None) or abs((mean.mce or 0) - (expected or 0)) > SLACK:
+        stated = None if mean.mce is None else mean.mce.value
+        if (stated is None) != (expected is None) or abs((stated or 0) - (expected or 0)) > SLACK:
             raise ValueError("a mean corruption error is not that of the errors and the baseline's")
 
 

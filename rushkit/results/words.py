@@ -8,6 +8,7 @@ from typing import Protocol
 
 from rushkit.recipe.schema import Noise
 from rushkit.results.clustering import Clusters
+from rushkit.results.threats import CorruptionError
 from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
 
 # Figures under the paper's protocol, or weaker than strict, must always be shown with these.
@@ -88,6 +89,13 @@ def at_most_words(row: Accuracy) -> str:
 def at_least_words(row: Rate) -> str:
     """Return a certified share, rounded down as a lower bound is: "at least 25.0 % [4.5, 70.0]"."""
     return f"at least {floor_percent(row.value)} % [{percent_interval(row.low, row.high)}]"
+
+
+def corruption_error_words(error: CorruptionError) -> str:
+    """Return a mean corruption error in percent with its interval, where it has one: "81.2 [74.9, 88.1]"."""
+    if error.low is None or error.high is None:
+        return percent(error.value)
+    return interval(error.value, error.low, error.high)
 
 
 def rate_words(row: Rate) -> str:

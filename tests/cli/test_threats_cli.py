@@ -42,7 +42,8 @@ def test_a_baseline_makes_an_mce_and_a_resume_remembers_it(cli, runs):
     said = cli("evaluate", *arguments, "--baseline", baseline, "--json")
     assert said.code == 0, said.err
     results = json.loads(said.out)
-    assert results["corruptions"]["means"][0]["mce"] == 1.0
+    assert results["corruptions"]["means"][0]["mce"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert "mCE 100.0 [100.0, 100.0] %" in cli("runs", "show", results["run"]).out
     again = cli("evaluate", "--resume", "--run", results["run"], "--json")
     assert again.code == 0, again.err
     assert json.loads(again.out) == results

@@ -14,19 +14,20 @@ from rushkit.corruptions import corrupted
 from rushkit.errors import Interrupted, RushkitError, UsageError
 from rushkit.evaluation import corrupted as corrupted_module
 from rushkit.evaluation import shifted as shifted_module
+from rushkit.evaluation.baseline import Baseline, baseline_of
 from rushkit.evaluation.blocks import square_side
-from rushkit.evaluation.corrupted import baseline_of
 from rushkit.evaluation.evaluate import evaluate
 from rushkit.evaluation.shifted import _Search, score
 from rushkit.recipe.load import load_recipe
 from rushkit.results import read
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.logs import ShiftBlock, ThreatSubject
-from rushkit.results.threats import mean_corruption_error
+from rushkit.results.threats import CorruptionBaseline, mean_corruption_error
 from rushkit.run.folder import Run
 from rushkit.setup.components import to_float
 from rushkit.setup.start import start_run
 from rushkit.setup.subject import Subject
+from rushkit.statistics import mean_ratio_interval
 from rushkit.views.shift import shift_grid, shifted
 from rushkit.votes import Tally
 
@@ -81,7 +82,9 @@ def test_each_cell_is_the_accuracy_on_its_corrupted_images(tiny, trained):
 def test_a_larger_limit_corrupts_the_same_images_alike(tiny, trained):
     few, more = (evaluated(tiny(*FEW, f"evaluate.limit={limit}"), trained).corruptions.outcomes for limit in (12, 20))
     assert more.indices[:12] == few.indices
-    assert {m: {rule: column[:12] for rule, column in rules.items()} for m, rules in more.right.items()} == few.right
+    for m, rules in few.right.items():
+        for rule, kinds in rules.items():
+            assert {kind: column[:12] for kind, column in more.right[m][rule].items()} == kinds
 
 
 def test_a_stopped_evaluation_goes_on_to_the_same_figures(tiny, trained, monkeypatch):
@@ -133,9 +136,22 @@ class TestBaseline:
         again = evaluated(tiny(*FEW, "evaluate.rules=['majority']"), trained, first)
         one, four = again.corruptions.means
         assert again.corruptions.baseline.samples == 4
-        assert four.mce == pytest.approx(1)
+        assert (four.mce.value, four.mce.low, four.mce.high) == pytest.approx((1, 1, 1))
         errors = first.corruptions.errors_of(1, "majority"), first.corruptions.errors_of(4, "majority")
-        assert one.mce == pytest.approx(sum(errors[0][kind] / errors[1][kind] for kind in errors[0]) / 2)
+        assert one.mce.value == pytest.approx(sum(errors[0][kind] / errors[1][kind] for kind in errors[0]) / 2)
+
+    def test_the_interval_is_over_images_that_both_models_share(self):
+        facts = CorruptionBaseline(run="", samples=1, rule="majority", errors={"fog": 0.5, "snow": 0.75})
+        baseline = Baseline(facts, {"fog": [1, 0, 1, 2], "snow": [0, 0, 1, 1]})
+        error = baseline.error_of({"snow": [2, 1, 1, 0], "fog": [2, 1, 2, 0]}, strengths=2)
+        ours, theirs = [[0, 0], [0.5, 0.5], [0, 0.5], [1, 1]], [[0.5, 1], [1, 1], [0.5, 0.5], [0, 0.5]]
+        assert error.value == pytest.approx((0.375 / 0.5 + 0.5 / 0.75) / 2)
+        assert (error.low, error.high) == pytest.approx(mean_ratio_interval(ours, theirs))
+
+    def test_one_image_has_no_interval(self):
+        facts = CorruptionBaseline(run="", samples=1, rule="majority", errors={"fog": 0.5})
+        error = Baseline(facts, {"fog": [1]}).error_of({"fog": [2]}, strengths=2)
+        assert (error.value, error.low, error.high) == (0, None, None)
 
     def test_the_mean_is_over_kinds_and_not_over_errors(self):
         assert mean_corruption_error({"fog": 0.1, "snow": 0.9}, {"fog": 0.2, "snow": 0.9}) == pytest.approx(0.75)
@@ -280,7 +296,9 @@ def test_a_record_whose_parts_disagree_is_refused(tiny, trained):
     for path, value, words in [
         (("corruptions", "means", 0, "accuracy"), 0.999, "lies outside|not that of the rows"),
         (("corruptions", "rows"), [], "is missing"),
-        (("corruptions", "means", 0, "mce"), 0.5, "mean corruption error"),
+        (("corruptions", "means", 0, "mce"), {"value": 0.5}, "mean corruption error"),
+        (("corruptions", "means", 0, "mce"), {"value": 0.5, "low": 0.6, "high": 0.7}, "outside its interval"),
+        (("corruptions", "outcomes", "right", "1", "majority", "contrast", 0), 9, "not those of the images"),
         (("shifts", "rows", 0, "held"), 0.987, "not that of the images"),
         (("shifts", "points", "1", "majority"), [0], "do not fit it"),
     ]:

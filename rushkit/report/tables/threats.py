@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from rushkit.recipe.schema import Corruption
-from rushkit.report.table import PAGE, Column, Table, build_table, column
+from rushkit.report.table import EMPTY, PAGE, Cell, Column, Table, build_table, column
 from rushkit.report.tables.cells import share_cell
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts, MeasuredUnion
 from rushkit.results.attacks import variant_words
 from rushkit.results.threats import CorruptionMean, ShiftRow
-from rushkit.results.words import noise_words
-from rushkit.rounding import percent
+from rushkit.results.words import corruption_error_words, noise_words
+from rushkit.rounding import percent, percent_interval
 
 # Rotations that a table has rows for.
 _MOST_ROTATIONS = 7
@@ -94,9 +94,16 @@ def means_table(measured: MeasuredCorruptions) -> Table:
         column("mean error", lambda mean: percent(1 - mean.accuracy), line="mean error %", label="mean error"),
     ]
     if one.baseline is not None:
-        columns.append(column("mCE", lambda mean: percent(mean.mce or 0.0), line="mCE %", label="mCE"))
+        columns.append(column("mCE", _mce, line="mCE % [95%]", label="mCE"))
     what = f"{len(one.kinds)} kinds at {len(one.strengths)} strengths"
     return build_table(one.means, columns, f"mean over {what}, {measured.about()}")
+
+
+def _mce(mean: CorruptionMean) -> Cell:
+    if (error := mean.mce) is None:
+        return EMPTY
+    small = () if error.low is None or error.high is None else (percent_interval(error.low, error.high, " – "),)
+    return Cell(percent(error.value), small, corruption_error_words(error), strong=True)
 
 
 def shifts_table(measured: MeasuredShifts) -> Table:
