@@ -241,7 +241,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"evidence"},
         {"pack", "scoring"},
         {"case", "of_run"},
-        {"of_answers", "of_images", "of_model"},
+        {"of_answers", "of_attack", "of_images", "of_model"},
         {"verify"},
         {"targets"},
         {"entries"},
@@ -301,7 +301,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "own_noise", "places", "search", "table", "words"},
-        {"bounds", "distances", "headlines", "significance", "threats", "worst"},
+        {"bounds", "distances", "fallen", "headlines", "significance", "threats", "worst"},
         {"figures", "paper"},
         {"compare", "curves", "protocols", "quoted", "taken_together"},
         {"measured", "numbers", "tables"},

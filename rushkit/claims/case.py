@@ -17,7 +17,7 @@ from rushkit.recipe.schema import Norm
 from rushkit.results.notes import Check, Status
 from rushkit.setup.components import to_float
 
-# Code -> what is wrong where the check fails. RV19 and RV20 are of certificates.
+# Code -> what is wrong where the check fails. RV19 to RV21 are of certificates.
 NAMES: Mapping[str, str] = {
     "RV00": "chain-broken",
     "RV01": "outside-the-ball",
@@ -38,6 +38,7 @@ NAMES: Mapping[str, str] = {
     "RV16": "file-altered",
     "RV17": "hostile-names",
     "RV18": "other-kind",
+    "RV22": "other-attack",
 }
 NORMS: tuple[Norm, ...] = ("linf", "l2", "l1")
 # Images whose distances are computed together.

@@ -13,11 +13,13 @@ from rushkit.errors import shorten, showable
 from rushkit.files import JSON
 from rushkit.recipe.schema import Norm
 from rushkit.recipe.toml import MAX_CHARACTERS
+from rushkit.results.adaptive import OwnAttackUsed, SurrogateUsed
 from rushkit.results.attacks import AttackRow, Candidate, Deviation, Protocol, variant_words
 from rushkit.results.base import Count, Number, Precision, Record, Size
 from rushkit.results.records import first_problem
 from rushkit.results.rounds import AttackRound
 from rushkit.results.run_file import GivenFacts
+from rushkit.robustness.deviations import deviation_words
 
 SCHEMA: Literal[1] = 1
 # The kind of claim that an artifact of this schema makes.
@@ -99,6 +101,8 @@ class AttackFacts(Record):
     gradient_samples: Number
     deviations: list[Deviation]
     candidates: list[Candidate]
+    own: list[OwnAttackUsed] = Field(default_factory=list)
+    surrogate: SurrogateUsed | None = None
     rounds: list[AttackRound] = Field(default_factory=list)
     selection: list[Number] = Field(default_factory=list)
     thresholds: dict[str, Size] = Field(default_factory=dict)
@@ -114,8 +118,9 @@ class AttackFacts(Record):
         return cls(**own, seed=seed)
 
     def words(self) -> str:
-        """Return ``"pgd, strict, m = 64"``."""
-        return f"{self.attack}, {variant_words(self)}, m = {self.samples}"
+        """Return ``"pgd, strict, m = 64"``, with every setting that is not the protocol's own."""
+        settings = deviation_words(self.protocol, self.deviations)
+        return ", ".join(filter(None, (self.attack, variant_words(self), settings, f"m = {self.samples}")))
 
 
 class Manifest(Record):

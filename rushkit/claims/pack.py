@@ -112,12 +112,17 @@ def check_packable(row: AttackRow, model: Checkpoint, with_weights: bool) -> Non
 
 
 def portable_text(recipe: Recipe) -> str:
-    """Return a recipe as TOML without what belongs to one machine: of paths only their last parts, no folders."""
+    """Return a recipe as TOML without what belongs to one machine: only the last parts of paths and code."""
     data, extra = dict(recipe.data.model_dump()), recipe.finetune.extra
     if isinstance(path := data.get("path"), str):
         data["path"] = Path(path).name or "."
     finetune = recipe.finetune.model_dump() | {"extra": extra.model_dump() | {"path": Path(extra.path).name}}
-    table = recipe.resolved() | {"data": data, "finetune": finetune, "system": {"seed": recipe.system.seed}}
+    attacks = [
+        section.model_dump() | {"surrogate": short(section.surrogate), "also": [short(code) for code in section.also]}
+        for section in recipe.attack
+    ]
+    portable = {"data": data, "finetune": finetune, "attack": attacks, "system": {"seed": recipe.system.seed}}
+    table = recipe.resolved() | portable
     if (model := recipe.model) is not None:
         plain = {"code": short(model.code), "weights": Path(model.weights).name}
         table["model"] = model.model_dump() | plain | {"fronts": [short(front) for front in model.fronts]}

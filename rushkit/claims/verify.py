@@ -16,6 +16,7 @@ from rushkit.claims.of_answers import (
     votes_are_not_lucky,
     weights_are_named,
 )
+from rushkit.claims.of_attack import says_what_took_part
 from rushkit.claims.of_images import (
     are_the_chosen_ones,
     chain_holds,
@@ -60,6 +61,7 @@ CHECKS: tuple[Callable[[Case], Check], ...] = (
     votes_are_not_lucky,
     answers_stand_alone,
     rejections_are_wrong,
+    says_what_took_part,
 )
 # Without these nothing was reproduced.
 _NEEDED = ("RV01", "RV02", "RV04", "RV06", "RV07", "RV09")

@@ -23,6 +23,7 @@ from rushkit.report.tables.audits import checks_table, ratios_table
 from rushkit.report.tables.certificates import certified_table, together_words
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.distances import distances_table
+from rushkit.report.tables.fallen import fallen_table, surrogates_table
 from rushkit.report.tables.runs import runs_table
 from rushkit.report.tables.table_1 import published_table, table_1
 from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
@@ -148,6 +149,8 @@ class ModelPart:
         distances: The smallest distances that break images.
         queries: What attacks that count their queries leave after so many.
         worst: What its strict attacks on the same images leave together.
+        fallen: Which image fell to which part of its attacks that fit a defence.
+        surrogates: How the stand-ins that its attacks followed answer beside it.
         transfer: How other models classify the images of its attacks.
         confusion: Its confusion matrix.
         commands: The commands that started its runs.
@@ -171,6 +174,8 @@ class ModelPart:
     distances: Table | None
     queries: Table | None
     worst: Table | None
+    fallen: Table | None
+    surrogates: Table | None
     transfer: Table | None
     certified: tuple[Certified, ...]
     audits: tuple[Audited, ...]
@@ -229,6 +234,8 @@ class Document:
         distances: The smallest distances that break images.
         queries: What attacks that count their queries leave after so many.
         worst: What the strict attacks on the same model and images leave together.
+        fallen: Which image fell to which part of attacks that fit a defence.
+        surrogates: How the stand-ins that attacks followed answer beside the models.
         transfer: How other models classify the images of the attacks.
         probes: The probes of all models; models of one encoder share one.
         charts: Charts of all models.
@@ -247,6 +254,8 @@ class Document:
     distances: Table | None
     queries: Table | None
     worst: Table | None
+    fallen: Table | None
+    surrogates: Table | None
     transfer: Table | None
     probes: tuple[Probed, ...]
     charts: Charts
@@ -286,6 +295,8 @@ def build_document(report: Report) -> Document:
         distances=distances_table([(model.name, model.distances) for model in models]),
         queries=queries_table([(model.name, [*model.attacks, *model.targeted]) for model in models]),
         worst=worst_table([(model.name, model.worst) for model in models]),
+        fallen=fallen_table(named),
+        surrogates=surrogates_table(named),
         transfer=transfer_table(named),
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
@@ -336,6 +347,8 @@ def _model(model: Model) -> ModelPart:
         distances=distances_table([(model.name, model.distances)]),
         queries=queries_table([(model.name, [*model.attacks, *model.targeted])]),
         worst=worst_table([(model.name, model.worst)]),
+        fallen=fallen_table(named),
+        surrogates=surrogates_table(named),
         transfer=transfer_table(named),
         certified=tuple(map(_certified, model.certified)),
         audits=tuple(map(_audited, model.audit)),

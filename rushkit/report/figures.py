@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rushkit.recipe.toml import Toml
 from rushkit.report.bounds import Curve
 from rushkit.report.distances import MeasuredDistances
+from rushkit.report.fallen import fell_to
 from rushkit.report.headlines import NOTHING, Headline
 from rushkit.report.jsonable import LEFT_OUT, NO_KEY, Figures, in_json, spread
 from rushkit.report.significance import Significance
@@ -83,6 +84,12 @@ class MeasuredAttack(Figures):
     def candidates(self) -> list[str]:
         """The names of its candidates."""
         return [candidate.label for candidate in self.record.candidates]
+
+    @property
+    @in_json
+    def fell_to(self) -> dict[str, list[int]]:
+        """What was the first to break images -> their indices, of an attack that fits a defence; else empty."""
+        return fell_to(self.record)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What attacks that fit a defence leave in a row: the stand-in that its gradients came from."""
+"""What attacks that fit a defence leave in a row: the stand-in that gradients came from, and the user's own attacks."""
 
 from __future__ import annotations
 
@@ -40,3 +40,19 @@ class SurrogateUsed(Record):
         if not self.carried <= self.fooled <= self.images:
             raise ValueError("more images are carried over than were fooled, or more fooled than there are")
         return self
+
+
+class OwnAttackUsed(Record):
+    """An attack of the user's own that took part.
+
+    Attributes:
+        code: The file without its folder, or the module, and the name in it: ``"mine.py:attack"``.
+        sha256: Hash of the file; "" if it has none.
+        projected: Number of images of which it returned versions outside the ball or [0, 1], which were projected.
+        unused: Number of images at which it took no part: it ended with an error, or its pixels were not finite.
+    """
+
+    code: str
+    sha256: str = ""
+    projected: Count = 0
+    unused: Count = 0

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue, model_validator
 from rushkit.errors import shorten
 from rushkit.recipe.radius import ball_words
 from rushkit.recipe.schema import Noise, Norm, Rule
-from rushkit.results.adaptive import SurrogateUsed
+from rushkit.results.adaptive import OwnAttackUsed, SurrogateUsed
 from rushkit.results.base import (
     SLACK,
     Choice,
@@ -259,7 +259,7 @@ class AttackRow(Record):
         gradient_samples: Draws in each gradient.
         candidates: The attacks that ran; each image keeps the version that fools the model most. The last of them are
             the smaller ball, if there was one, and the user's own.
-        own: Labels of the candidates that are the user's own attacks.
+        own: The user's own attacks, which are the last of the candidates.
         rounds: The climbs of a cascade, in order, with every number that defines them; empty for other attacks.
         selection: The sizes of the panels on which a cascade compares two versions of an image, in order; empty for
             other attacks.
@@ -298,7 +298,7 @@ class AttackRow(Record):
     votes: Number
     gradient_samples: Number
     candidates: list[Candidate]
-    own: list[str] = Field(default_factory=list)
+    own: list[OwnAttackUsed] = Field(default_factory=list)
     rounds: list[AttackRound] = Field(default_factory=list)
     selection: list[Number] = Field(default_factory=list)
     thresholds: dict[str, Size] = Field(default_factory=dict)
@@ -344,6 +344,9 @@ class AttackRow(Record):
             _check_figures(self.images, self.votes, further.rules, further.outcomes.right)
         if self.protocol == "strict" and any(deviation.weaker for deviation in self.deviations):
             raise ValueError("an attack that is weaker than strict is called strict")
+        last = self.candidates[len(self.candidates) - len(self.own) :]
+        if [used.code for used in self.own] != [candidate.label for candidate in last]:
+            raise ValueError("the attacks of one's own are not the last candidates")
         rounds = [number for numbers in self.outcomes.first_broken.values() for number in numbers]
         if max(rounds, default=-1) > len(self.rounds) + len(self.own):
             raise ValueError("an image was broken in a round that the row does not have")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,17 @@ from rushkit.errors import Busy, Interrupted, Replaced, UsageError, shorten
 from rushkit.named_code import ALSO, consented, run_code, source_hash
 from rushkit.recipe.schema import Attack
 from rushkit.registrations import line_of
-from rushkit.results.notes import Note, image_note
+from rushkit.results.adaptive import OwnAttackUsed
+from rushkit.results.notes import Note, NoteCode, image_note
 from rushkit.smoothing import SmoothedClassifier
 from rushkit.system import derived_seed
 
 # What it is called with.
 ARGUMENTS = "model, x, y, eps, norm, seed"
+# The codes of notes on it; each says of which attack it is by its first words.
+OUTSIDE: NoteCode = "own-attack-outside"
+NOT_FINITE: NoteCode = "own-attack-not-finite"
+ENDED: NoteCode = "own-attack-ended"
 # What is no fault of the attack: the command is to stop, or the machine has no memory left.
 _PASS = (Interrupted, Replaced, Busy, torch.OutOfMemoryError, MemoryError)
 
@@ -57,6 +62,15 @@ class OwnAttack:
     code: str
     sha256: str = ""
     place: str = ""
+
+    def used(self, notes: Iterable[Note]) -> OwnAttackUsed:
+        """Return what a row keeps of it, given the notes of all its blocks."""
+        named: dict[str, set[int]] = {}
+        for note in notes:
+            if note.about.startswith(f"{self.code} "):
+                named.setdefault(note.code, set()).update(note.images)
+        projected, unused = named.get(OUTSIDE, set()), named.get(NOT_FINITE, set()) | named.get(ENDED, set())
+        return OwnAttackUsed(code=self.code, sha256=self.sha256, projected=len(projected), unused=len(unused))
 
     def versions(
         self, g: SmoothedClassifier, section: Attack, x: Tensor, y: Tensor, keys: Tensor, seed: int
@@ -100,7 +114,7 @@ class OwnAttack:
         rows = finite.nonzero().squeeze(1)
         if len(rows) < len(x):
             about = f"{self.code} returned pixels that are NaN or infinite, which count for nothing,"
-            notes.append(image_note("own-attack-not-finite", keys[(~finite).cpu()].tolist(), about))
+            notes.append(image_note(NOT_FINITE, keys[(~finite).cpu()].tolist(), about))
         x_adv, x = x_adv[rows], x[rows]
         beyond = length(x_adv.double() - x.double(), section.norm) - section.eps
         slack = rounding(section.norm, x[0].numel()) if len(x) else 0.0
@@ -109,12 +123,12 @@ class OwnAttack:
             if (by > slack).any():
                 about = f"{self.code} went beyond {what}, and is projected back,"
                 outside = keys[rows.cpu()][(by > slack).cpu()].tolist()
-                notes.append(image_note("own-attack-outside", outside, about, {"pixel units": float(by.max())}))
+                notes.append(image_note(OUTSIDE, outside, about, {"pixel units": float(by.max())}))
         return Versions(rows, settle(x, x_adv, section.norm, section.eps), tuple(notes))
 
     def _ended(self, why: str, keys: Tensor) -> Note:
         about = f"{self.code} ended ({shorten(why, 200)}) and took no part"
-        return image_note("own-attack-ended", keys.tolist(), about)
+        return image_note(ENDED, keys.tolist(), about)
 
 
 def own_attack(said: str) -> OwnAttack:

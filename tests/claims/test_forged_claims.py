@@ -26,6 +26,8 @@ from rushkit.claims.tensors import dump_tensors
 from rushkit.errors import CheckpointError
 from rushkit.recipe import toml
 from rushkit.recipe.load import derive_recipe
+from rushkit.results.adaptive import OwnAttackUsed, SurrogateUsed
+from rushkit.results.attacks import Deviation
 from rushkit.results.notes import Check
 from rushkit.setup.components import to_float
 
@@ -173,6 +175,13 @@ def normalised(artifact: Artifact, claim: Claim) -> Artifact:
     return told(artifact, recipe=portable_text(derive_recipe(claim.recipe, changes)))
 
 
+STAND_IN = SurrogateUsed(code="smooth.py:net", stands_for="model", images=9, agreement=1.0, fooled=0, carried=0)
+
+
+def of_a_stand_in() -> Deviation:
+    return Deviation(name="surrogate", value=STAND_IN.code, own=None, weaker=False)
+
+
 # What is forged -> the check that finds it, and a word of what it says. The chain is fitted to all of it.
 FORGED: dict[str, tuple[Mutation, str, str]] = {
     "an image beyond eps": (shift_pixels, "RV01", "outside the ball l-inf 0.1"),
@@ -210,6 +219,23 @@ FORGED: dict[str, tuple[Mutation, str, str]] = {
     ),
     "originals returned": (originals_returned, "RV11", "nothing was attacked"),
     "an attack of eps/255": (tiny_steps, "RV12", "weaker: PGD"),
+    "a stand-in added": (
+        lambda one, _: told(one, attack__surrogate=STAND_IN),
+        "RV22",
+        "its settings name another stand-in",
+    ),
+    "a stand-in that no recipe asks for": (
+        lambda one, _: told(one, attack__surrogate=STAND_IN, attack__deviations=[of_a_stand_in()]),
+        "RV22",
+        "asks for no pgd with this stand-in",
+    ),
+    "an own attack added": (
+        lambda one, _: told(one, attack__own=[OwnAttackUsed(code="mine.py:attack")]),
+        "RV22",
+        "not the last of its candidates",
+    ),
+    "a recipe with an own attack": (recipe_with("also = []", 'also = ["mine.py:attack"]'), "RV22", "asks for no pgd"),
+    "another attack's name": (lambda one, _: told(one, attack__attack="autoattack"), "RV22", "asks for no autoattack"),
     "another noise": (recipe_with('name = "none"', 'name = "uniform"\nscale = 5.0'), "RV13", "not reproduced"),
 }
 # The same against votes of a random model.

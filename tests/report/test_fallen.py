@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-from rushkit.report.tables.fallen import fallen
+from rushkit.report.fallen import fallen
+from rushkit.results.adaptive import OwnAttackUsed
 from rushkit.results.rounds import AttackRound
 
 
@@ -21,7 +22,7 @@ def row(**about):
 def test_climbs_and_own_attacks_are_told_by_their_numbers():
     rounds = [climb(), climb(loss="margin", steps=100, options={"rival": 2})]
     outcomes = SimpleNamespace(indices=[7, 3, 9, 1, 5, 2], first_broken={"majority": [1, 1, 3, -2, -1, 0]})
-    assert fallen(row(rounds=rounds, own=["mine.py:attack"], outcomes=outcomes)) == {
+    assert fallen(row(rounds=rounds, own=[OwnAttackUsed(code="mine.py:attack")], outcomes=outcomes)) == {
         "clean": [2],
         "nll 10x4": [3, 7],
         "mine.py:attack": [9],
@@ -39,7 +40,7 @@ def test_other_attacks_are_told_by_the_majority_of_the_final_votes():
         clean_right={"majority": [9, 9, 5, 10]},
         chosen=[0, 0, -1, 1],
     )
-    assert fallen(row(candidates=candidates, own=["mine.py:attack"], outcomes=outcomes)) == {
+    assert fallen(row(candidates=candidates, own=[OwnAttackUsed(code="mine.py:attack")], outcomes=outcomes)) == {
         "clean": [2],
         "autoattack rand": [0],
         "mine.py:attack": [3],

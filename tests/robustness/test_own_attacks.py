@@ -118,6 +118,11 @@ def test_what_leaves_ball_or_box_is_projected_and_told_by_how_much():
     assert outside[0].images == [0, 10, 20, 30, 40]
     assert outside[0].figures["pixel units"] == pytest.approx(0.2, abs=1e-6)
     assert outside[2].figures["pixel units"] == pytest.approx(0.2, abs=1e-6)
+    used = [OwnAttack(call, f"mine.py:{call.__name__}", "ab").used(record.notes) for call in (leaping, dark)]
+    assert [(one.code, one.sha256, one.projected, one.unused) for one in used] == [
+        ("mine.py:leaping", "ab", 5, 0),
+        ("mine.py:dark", "ab", 1, 0),
+    ]
     assert outside[0].text.endswith("at 5 of the images: 0, 10, 20, 30, 40; by at most 0.2 pixel units")
 
 
@@ -163,6 +168,7 @@ def test_an_error_or_a_wrong_answer_ends_it_alone(call):
     (note,) = [note for note in record.notes if note.code == "own-attack-ended"]
     assert ENDED[call] in note.text
     assert note.images == [0, 10, 20, 30, 40]
+    assert OwnAttack(call, f"mine.py:{call.__name__}").used(record.notes).unused == 5
     assert record.contributions[f"mine.py:{call.__name__}"] == 0
     assert record.contributions["mine.py:across"] == 4, "the others go on"
 

@@ -15,7 +15,7 @@ from rushkit.report.protocols import above_paper, attack_pairs, attacks_of, prot
 from rushkit.report.search import convergence_note, definition_note
 from rushkit.report.sheets.sheet import Part, Sheet, Titled, sheet_of
 from rushkit.report.tables import accuracy, attacks, audits, certificates, distances, selftests, threats
-from rushkit.report.tables.fallen import fallen_table
+from rushkit.report.tables.fallen import fallen_table, surrogates_table
 from rushkit.report.threats import corruptions_of_run, shifts_of_run, union_gaps, unions_of_run
 from rushkit.results.attacks import Attacks
 from rushkit.results.auditing import Audit
@@ -78,8 +78,10 @@ def _(results: Attacks) -> Sheet:
     rows = [*rows, *towards]
     if rows:
         parts.append(Titled(attacks.contributions_table(rows), left=True))
-    if fell := fallen_table(rows):
+    if fell := fallen_table([("", rows)], "which image fell to what first; results.json names all of them"):
         parts.append(Titled(fell, left=True))
+    if stood_in := surrogates_table([("", rows)], "stand-ins beside the model, on clean images"):
+        parts.append(Titled(stood_in, left=True))
     if asked_for := attacks.queries_table([("", rows)]):
         parts.append(Titled(asked_for, left=True))
     moved = attacks.transfer_table([("", rows)])
