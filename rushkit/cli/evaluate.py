@@ -156,7 +156,7 @@ def command(
 def _new(
     measured: Measured, options: Options, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Recipe, Checkpoint, Run, Evaluation | None]:
-    from rushkit.evaluation.baseline import baseline_of
+    from rushkit.evaluation.baseline import baseline_of, evaluation_at
     from rushkit.run.asked import EvaluationAsked
     from rushkit.run.named import Wish, run_named
     from rushkit.setup.start import start_run
@@ -169,7 +169,7 @@ def _new(
         named, note = run_named(options.baseline, runs_root(changes), (Wish((NAME,)), Wish((NAME,), ())))
         if note:
             speaker.warn(note)
-        baseline = _measured_by(named.path)
+        baseline = evaluation_at(named.path)
         baseline_of(baseline, recipe)
     path = None if baseline is None else str(Path(baseline.run).absolute())
     return (
@@ -183,24 +183,11 @@ def _new(
 def _stopped(
     measured: Measured, resuming: Resuming, changes: list[str] | None, speaker: Speaker
 ) -> tuple[Recipe, Checkpoint, Run, Evaluation | None]:
+    from rushkit.evaluation.baseline import evaluation_at
     from rushkit.run.asked import EvaluationAsked
     from rushkit.setup.resume import Stopped, measured_checkpoint, reopen
 
     measured.name()
     recipe, run = reopen(Stopped(NAME, runs_root(changes), resuming.run_folder), changes, speaker)
     checkpoint, asked = measured_checkpoint(recipe, run), EvaluationAsked.of(run)
-    return recipe, checkpoint, run, None if asked.baseline is None else _measured_by(Path(asked.baseline))
-
-
-def _measured_by(folder: Path) -> Evaluation:
-    """Return the evaluation of a run. Raises UsageError if it has none."""
-    from rushkit.results import read
-    from rushkit.results.evaluation import Evaluation
-
-    results = read(folder)
-    if not isinstance(results, Evaluation):
-        raise UsageError(
-            f"{folder}, the run of --baseline, is no finished evaluation",
-            "name a run of rushkit evaluate --corruptions all",
-        )
-    return results
+    return recipe, checkpoint, run, None if asked.baseline is None else evaluation_at(Path(asked.baseline))

@@ -10,6 +10,7 @@ import numpy as np
 
 from rushkit.errors import UsageError
 from rushkit.recipe.schema import Corruption, Recipe
+from rushkit.results import read
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.threats import CorruptionBaseline, CorruptionError, mean_corruption_error
 from rushkit.setup.subject import Subject
@@ -44,6 +45,17 @@ class Baseline:
         theirs = 1 - np.array([self.right[kind] for kind in kinds]).T / strengths
         low, high = mean_ratio_interval(wrong, theirs)
         return CorruptionError(value=value, low=low, high=high)
+
+
+def evaluation_at(folder: Path) -> Evaluation:
+    """Return the results of the run of a baseline. Raises UsageError if it is no finished evaluation."""
+    results = read(folder)
+    if not isinstance(results, Evaluation):
+        raise UsageError(
+            f"{folder}, the run of --baseline, is no finished evaluation",
+            "name a run of rushkit evaluate --corruptions all",
+        )
+    return results
 
 
 def baseline_of(results: Evaluation, recipe: Recipe) -> Baseline:

@@ -21,6 +21,7 @@ from rushkit.models.answers import answer_kind
 from rushkit.models.behaviour import Behaviour, behaviour, trial_images
 from rushkit.models.draws import global_draws
 from rushkit.models.fronts import Front, Fronted, find_gradient
+from rushkit.models.lazy import initialise, lazy_layer
 from rushkit.models.repeats import RANDOM_FROM
 from rushkit.models.trial import reason
 from rushkit.named_code import FRONT, Code, consented, source_hash
@@ -125,13 +126,16 @@ def given_model(recipe: Recipe, purpose: Purpose = "data") -> GivenModel:
     # Weights that are drawn here are the same at every start.
     with global_draws(recipe.system.seed, "making a given model"):
         module = make_module(code, section)
+        own_size = size_of_its_own(recipe, module)
+        recipe = of_size(recipe, own_size) if own_size else recipe
+        if lazy_layer(module):
+            seen = images_of_files(recipe) if purpose == "files" else images_of(recipe)
+            initialise(module, seen.channels, seen.size, code.key)
         weights_hash = load_weights(module, section.weights) if section.weights else ""
         if isinstance(module, OnnxModel):
             weights_hash = module.weights_sha256
         made = [make_front(front) for front in fronts]
     module.eval().requires_grad_(False)
-    own_size = size_of_its_own(recipe, module)
-    recipe = of_size(recipe, own_size) if own_size else recipe
     facts = GivenFacts(
         code=code.key.removesuffix(":"),
         sha256=source_hash(code),

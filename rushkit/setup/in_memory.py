@@ -8,9 +8,10 @@ from typing import Any
 from torch import nn
 
 from rushkit.checked import check_model
-from rushkit.errors import UsageError
+from rushkit.errors import UsageError, shorten
 from rushkit.image_size import size_to_json
 from rushkit.models.black_box import BlackBox
+from rushkit.models.lazy import lazy_layer
 from rushkit.recipe.load import build_recipe, derive_recipe
 from rushkit.recipe.toml import Toml
 from rushkit.results.run_file import GivenFacts
@@ -54,7 +55,8 @@ def classifier(
         **changes: Other keys of the section [model]: ``output``, ``answers``, ``random``.
 
     Raises:
-        UsageError: the module returns something that is no logits of these classes, or a key does not exist.
+        UsageError: the module returns something that is no logits of these classes, has layers without weights, such as
+            ``LazyLinear`` before its first batch, or a key does not exist.
         PluginError: the module raises an error on images of the data.
         DataError: the data set cannot be read.
     """
@@ -63,6 +65,11 @@ def classifier(
             raise UsageError(f"a classifier is a module or a callable (got {type(module).__name__})")
         module = BlackBox(module)
     check_model(module)
+    if layer := lazy_layer(module):
+        raise UsageError(
+            f"the module's {shorten(layer)} has no weights before the first batch, so there is nothing to measure yet",
+            "train it, or pass one batch of images through it first",
+        )
     section: dict[str, Toml] = {"classes": list(classes), "mean": list(mean), "std": list(std), **changes}
     recipe = build_recipe(
         {

@@ -15,6 +15,7 @@ from rushkit.models.answers import answer_kind
 from rushkit.models.behaviour import behaviour, trial_images
 from rushkit.models.draws import global_draws
 from rushkit.models.fronts import Fronted
+from rushkit.models.lazy import initialise
 from rushkit.models.modes import in_eval_mode
 from rushkit.models.stood_in import StoodIn
 from rushkit.models.trial import MISFITS, code_of_others, reason
@@ -93,6 +94,8 @@ def make_surrogate_of(classifier: Classifier, said: str) -> Surrogate:
             return _tried(_for_fronts(fronted, nn.Identity(), said, x), classifier, x)
         code = consented(said, SURROGATE)
         made = make_surrogate(code, network.module if isinstance(network, Adapted) else network)
+        if isinstance(made, nn.Module):
+            initialise(made, classifier.channels, classifier.image_size, code.key)
         stand_in = _Named(on_device(made, x.device, code.key) if isinstance(made, nn.Module) else made, code.key)
         with torch.no_grad(), in_eval_mode(stand_in):
             returned = stand_in(x.clone())

@@ -135,6 +135,33 @@ def derive(asked: StageAsked, name: str | None, parent: Made | None, labels: str
     return Derived(asked.do, recipe, options)
 
 
+def check_baseline(recipe: Recipe, baseline: Recipe) -> None:
+    """Raise UsageError unless an evaluation's errors under corruptions can be shares of those of another.
+
+    Args:
+        recipe: Of the evaluation.
+        baseline: Of the one that its key ``baseline`` names.
+    """
+    ours, theirs = recipe.evaluate, baseline.evaluate
+    if not ours.corruptions:
+        raise UsageError(
+            "`baseline` is for errors under corruptions, and this stage measures none",
+            'for example set = { evaluate.corruptions = ["fog", "snow"] } in both stages',
+        )
+    if lacking := [kind for kind in ours.corruptions if kind not in theirs.corruptions]:
+        raise UsageError(
+            f"the stage of `baseline` does not measure {lacking[0]}", "measure both under the same corruptions"
+        )
+    if sorted(ours.strengths) != sorted(theirs.strengths):
+        raise UsageError("the stage of `baseline` measures other strengths", "evaluate.strengths must be the same")
+    images = [(one.data, one.evaluate.split, one.evaluate.limit, one.evaluate.skip) for one in (recipe, baseline)]
+    if images[0] != images[1]:
+        raise UsageError(
+            "the stage of `baseline` measures other images: an error is a share of another one on the same only",
+            "give both the same data, split, limit and skip",
+        )
+
+
 def _pretraining(name: str | None, teacher: Made | None, changes: list[FlagChange]) -> Recipe:
     from rushkit.training.labels import check_labels
     from rushkit.training.teacher import check_teacher

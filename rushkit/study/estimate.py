@@ -6,6 +6,7 @@ weights as two. Those of views, of looks at the features and of validation are n
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from rushkit.data import Dataset, describe
 from rushkit.errors import RushkitError
 from rushkit.image_size import sides, size_to_json
 from rushkit.recipe.load import build_recipe
-from rushkit.recipe.schema import Recipe
+from rushkit.recipe.schema import Evaluate, Recipe
 from rushkit.recipe.toml import Table
 from rushkit.robustness.jobs import plan_jobs
 from rushkit.robustness.meter import expected_passes
@@ -93,7 +94,7 @@ class Estimator:
             case "evaluate":
                 section = recipe.evaluate
                 images = self._images(recipe, section.split, section.limit, section.skip)
-                return None if images is None else images * sum(set(recipe.evaluate.samples))
+                return None if images is None else images * sum(set(section.samples)) * _looks(section)
             case "certify":
                 settings = recipe.certify
                 images = self._images(recipe, settings.split, settings.limit, settings.skip)
@@ -228,6 +229,12 @@ def _race(encoder: torch.nn.Module, x: torch.Tensor, machine: Machine) -> float:
 def _table(value: object) -> Table:
     assert isinstance(value, dict)
     return value
+
+
+def _looks(section: Evaluate) -> int:
+    """Return how often an evaluation looks at an image: as it is, corrupted, and at the points of a grid of shifts."""
+    points = math.prod(section.grid) + 1 if section.shift else 0
+    return 1 + len(section.corruptions) * len(section.strengths) + points
 
 
 def _number(value: object) -> int:

@@ -19,9 +19,9 @@ from rushkit.results.base import Record
 SCHEMA = 1
 Stage = Literal["cluster", "pretrain", "finetune", "evaluate", "attack", "certify", "probe", "audit"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-# What a parent is to a job: the checkpoint that it starts from or measures, the clusters that it learns from, or the
-# code that its attacks name.
-Role = Literal["model", "labels", "attack"]
+# What a parent is to a job: the checkpoint that it starts from or measures, the clusters that it learns from, the
+# evaluation whose errors under corruptions its own are a share of, or the code that its attacks name.
+Role = Literal["model", "labels", "baseline", "attack"]
 
 # The sections of the resolved recipe that change what a stage computes. Of ``[system]`` that is the seed alone: device,
 # precision, ranks and folders do not make another job.

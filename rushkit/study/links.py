@@ -80,6 +80,8 @@ def _asked(asked: StageAsked) -> Iterator[tuple[Role, str, str, tuple[Stage, ...
         yield "model", "from", asked.source, asked.TAKES
     if labels := getattr(asked, "labels", ""):
         yield "labels", "labels", labels, ("cluster",)
+    if baseline := getattr(asked, "baseline", ""):
+        yield "baseline", "baseline", baseline, ("evaluate",)
 
 
 def _before(row: Row, label: str, asked: StageAsked) -> str | None:
@@ -96,7 +98,7 @@ def _before(row: Row, label: str, asked: StageAsked) -> str | None:
 
 
 def _named(study: Study, row: Row, named: str, takes: tuple[Stage, ...]) -> Place | str:
-    """Return the stage that ``from`` or ``labels`` names, or what is wrong with it."""
+    """Return the stage that ``from``, ``labels`` or ``baseline`` names, or what is wrong with it."""
     other, slash, label = named.rpartition("/")
     if not slash:
         other = row.asked.label

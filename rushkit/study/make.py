@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from rushkit.errors import RushkitError, UsageError
 from rushkit.recipe.load import default_runs_dir
 from rushkit.recipe.origins import place
-from rushkit.study.derive import Derived, Made, derive, file_changes, option_changes
+from rushkit.study.derive import Derived, Made, check_baseline, derive, file_changes, option_changes
 from rushkit.study.job import Job, Role
 from rushkit.study.links import Links, Place, link
 from rushkit.study.load import Problems, Row, Study, load_study
@@ -108,6 +108,8 @@ def _templates(
             parent = outside[label].made
         try:
             derived = _derive(study, row, stage, parent, links)
+            if (baseline := links.stages.get("baseline")) is not None:
+                check_baseline(derived.recipe, templates[baseline].derived.recipe)
             recipe, code = derived.recipe.resolved(), ""
             if derived.stage == "attack":
                 recipe["attack"] = attacks_at(recipe["attack"], study.path.absolute().parent)

@@ -50,12 +50,14 @@ class Call:
         model: The checkpoint that it starts from, learns from or measures; None for random weights.
         asked: Its options outside the recipe.
         run: The open run.
+        baseline: The run of the evaluation whose errors its own are a share of; None for none.
     """
 
     recipe: Recipe
     model: Checkpoint | None
     asked: StageAsked
     run: Run
+    baseline: Path | None
 
     @property
     def measured(self) -> Checkpoint:
@@ -108,10 +110,12 @@ def perform(
     _check_parents(places, job)
     _check_attacks(job)
     speaker = speaker or Speaker()
-    recipe, run, model = _open(places, job, order, stage.facts(asked), speaker)
+    baseline = places.run_folder(job.parents["baseline"]) if "baseline" in job.parents else None
+    facts = {**stage.facts(asked), **({"baseline": str(baseline.absolute())} if baseline else {})}
+    recipe, run, model = _open(places, job, order, facts, speaker)
     run.guard = guard
     with run:
-        results = stage.run(Call(recipe, model, asked, run))
+        results = stage.run(Call(recipe, model, asked, run, baseline))
         draw(run, results)
     return results
 
@@ -270,9 +274,11 @@ def _finetune(call: Call) -> StageResults:
 
 
 def _evaluate(call: Call) -> StageResults:
+    from rushkit.evaluation.baseline import evaluation_at
     from rushkit.evaluation.evaluate import evaluate
 
-    return evaluate(call.recipe, call.measured, call.run)
+    baseline = None if call.baseline is None else evaluation_at(call.baseline)
+    return evaluate(call.recipe, call.measured, call.run, baseline)
 
 
 def _attack(call: Call) -> StageResults:

@@ -97,7 +97,7 @@ class StageAsked(Section):
 
     def given(self) -> dict[str, Any]:
         """Return the options that were given, by name, without those that every stage takes."""
-        shared = StageAsked.model_fields.keys() | {"labels", "to"}
+        shared = StageAsked.model_fields.keys() | {"labels", "to", "baseline"}
         fields = type(self).model_fields
         return {name: getattr(self, name) for name in fields if name not in shared and getattr(self, name) is not None}
 
@@ -170,6 +170,11 @@ class EvaluateAsked(_Measurement):
     SECTION: ClassVar[str] = "evaluate"
     do: Literal["evaluate"]
     samples: Draws | None = None
+    baseline: str = Field(
+        default="",
+        description="the stage of evaluate, of this row or ROW/STAGE of another, of whose errors under corruptions the "
+        "mean corruption error is a share",
+    )
 
 
 class AttackAsked(_Measurement):

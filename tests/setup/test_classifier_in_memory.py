@@ -58,6 +58,11 @@ def test_its_accuracy_is_that_of_the_module_in_eval_mode(net):
     assert row.accuracy == pytest.approx(right.double().mean().item())
 
 
+def test_layers_without_weights_are_refused():
+    with pytest.raises(UsageError, match="the module's LazyLinear has no weights before the first batch"):
+        rushkit.classifier(nn.Sequential(nn.Flatten(), nn.LazyLinear(10)), "digits", image_size=8)
+
+
 def test_a_callable_of_numpy_images_will_do_where_it_says_what_it_answers(net):
     model = rushkit.classifier(lambda images: images.mean(axis=(1, 2, 3)).round().astype(int), DATA, answers="labels")
     assert model.network.answer_kind == "labels"

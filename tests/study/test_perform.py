@@ -49,6 +49,21 @@ do = "evaluate"
 from = "finetune"
 samples = [1]
 [[stage]]
+do = "evaluate"
+label = "plain"
+from = "finetune"
+samples = [1]
+limit = 6
+set = { evaluate.corruptions = ["fog", "contrast"], evaluate.strengths = [1, 5] }
+[[stage]]
+do = "evaluate"
+label = "beside it"
+from = "finetune"
+baseline = "plain"
+samples = [2]
+limit = 6
+set = { evaluate.corruptions = ["contrast"], evaluate.strengths = [5, 1] }
+[[stage]]
 do = "attack"
 from = "finetune"
 type = "pgd"
@@ -90,6 +105,10 @@ def test_each_stage_is_a_job(all_stages):
     clustered = places.run_folder(all_stages.job("A", 0, "cluster")).name
     on_clusters = read_run_file(places.run_folder(all_stages.job("A", 0, "on clusters")))
     assert on_clusters.labels.run.endswith(clustered)
+    beside = places.run_folder(all_stages.job("A", 0, "beside it"))
+    plain = places.run_folder(all_stages.job("A", 0, "plain"))
+    (baseline,) = {json.loads((beside / "results.json").read_text())["corruptions"]["baseline"]["run"]}
+    assert (baseline, read_run_file(beside).baseline) == (plain.name, str(plain.absolute()))
     attacked = read_run_file(places.run_folder(all_stages.job("A", 0, "attack")))
     assert (attacked.protocols, attacked.save) == (["paper"], True)
     probed = json.loads((places.run_folder(all_stages.job("A", 0, "probe")) / "results.json").read_text())

@@ -62,6 +62,28 @@ def test_a_mistake_is_said_with_its_place(text, message):
     assert message in error_of(HEAD + FINE + text)
 
 
+BESIDE = '[[row.stage]]\ndo = "evaluate"\nlabel = "B"\nbaseline = "evaluate"\n'
+FOG = "set = {{ evaluate.corruptions = [{}] }}\n"
+
+
+@pytest.mark.parametrize(
+    ("plain", "beside", "message"),
+    [
+        ("", "", "row.0.stage.3: `baseline` is for errors under corruptions, and this stage measures none"),
+        (FOG.format("'snow'"), FOG.format("'fog'"), "the stage of `baseline` does not measure fog"),
+        (FOG.format("'fog'"), FOG.format("'fog'") + "limit = 7\n", "the stage of `baseline` measures other images"),
+        (
+            FOG.format("'fog'"),
+            "set = { evaluate.corruptions = ['fog'], evaluate.strengths = [2] }\n",
+            "measures other strengths",
+        ),
+    ],
+)
+def test_a_baseline_measures_the_same_corruptions_of_the_same_images(plain, beside, message):
+    stages = FINE.replace("[[stage]]", "[[row.stage]]") + '[[row.stage]]\ndo = "evaluate"\n' + plain
+    assert message in error_of(HEAD + ROW + stages + BESIDE + beside)
+
+
 def test_stages_that_wait_for_each_other_are_named():
     one = '[[row]]\nlabel = "A"\nrecipe = "digits"\n[[row.stage]]\ndo = "pretrain"\nfrom = "B/pretrain"\n'
     other = one.replace('"A"', '"B"', 1).replace("B/pretrain", "A/pretrain")
