@@ -3,7 +3,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from claimed import FIXED, RANDOM, Claim, make_claim, pixels_backbone
+from claimed import FIXED, RANDOM, Claim, make_claim
+from nearest_mean import pixels_backbone
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import torch
 from linear_models import count_calls
-from torch import nn
+from nearest_mean import nearest_mean, pixels_backbone
 
 from rushkit import registries
 from rushkit.attacks.apgd import APGD
 from rushkit.bar import Progress
 from rushkit.data.memory import limit
 from rushkit.errors import CheckpointError, DataError, Interrupted, NumericsError, RushkitError, UsageError
-from rushkit.recipe import toml
 from rushkit.recipe.schema import Attack
 from rushkit.robustness import attack as attack_module
 from rushkit.robustness import transfer as transfer_module
@@ -25,42 +24,18 @@ from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partial
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components, networks, resumable, subject
+from rushkit.setup import components, resumable, subject
 from rushkit.setup.start import start_run
 from rushkit.smoothing import SmoothedClassifier
 
 QUIET = Speaker(-1, rank=0)
-SIDE = 8
-
-
-class Flat(nn.Module):
-    """The pixels as features; ``fault`` spoils them."""
-
-    def __init__(self, size: int, fault: str) -> None:
-        super().__init__()
-        self.num_features = 3 * size * size
-        self.fault = fault
-        self.register_buffer("gain", torch.ones(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        features = self.gain * x.flatten(1)
-        if self.fault == "not a number":
-            features = torch.where(features[:, 36:37] > 0.6, torch.nan, features)
-        if self.fault == "no gradient":
-            features = features.detach()
-        return features
-
-
-def flat(in_channels: int, image_size: int, fault: str = "") -> nn.Module:
-    return Flat(image_size, fault)
 
 
 @pytest.fixture(autouse=True)
-def flat_backbone(monkeypatch):
+def named_backbone(monkeypatch):
     monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 5)
-    registries.backbones.register("flat")(flat)
-    yield
-    registries.backbones.unregister("flat", flat.__module__.partition(".")[0])
+    with pixels_backbone():
+        yield
 
 
 @pytest.fixture
@@ -72,7 +47,7 @@ def recipe(tiny):
     def make(*changes):
         return tiny(
             "data.limit=12",
-            "backbone.name=flat",
+            "backbone.name=pixels",
             "noise.scale=0.1",
             "system.chunk=100",
             "attack.0.samples=[4]",
@@ -90,24 +65,7 @@ def source(recipe, tmp_path):
     """``source()``: the checkpoint of a nearest-mean classifier, which is linear; most digits are right."""
 
     def make(name="source", sharpness=6.0, chosen=None):
-        chosen = chosen or recipe()
-        training = components.build_dataset(chosen).split("train")
-        x, y = components.to_float(training.images).flatten(1), training.labels
-        means = torch.stack([x[y == label].mean(0) for label in range(10)])
-        objective = components.build_objective(chosen, chosen.finetune)
-        network = networks.build_network(chosen, objective, (3, SIDE), 10)
-        with torch.no_grad():
-            network.head.weight.copy_(sharpness * means)
-            network.head.bias.copy_(-sharpness * means.square().sum(1) / 2)
-        meta = {
-            "stage": "finetune",
-            "recipe": toml.dumps(chosen.resolved()),
-            "image_size": SIDE,
-            "classes": list(components.build_dataset(chosen).classes),
-        }
-        path = tmp_path / f"{name}.safetensors"
-        save_checkpoint(path, network.tensors(), meta)
-        return load_checkpoint(path)
+        return nearest_mean(chosen or recipe(), tmp_path / f"{name}.safetensors", sharpness)
 
     return make
 

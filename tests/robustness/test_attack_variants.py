@@ -6,49 +6,29 @@ from itertools import pairwise
 
 import pytest
 import torch
+from nearest_mean import SIDE, nearest_mean, pixels_backbone
 from PIL import Image
-from torch import nn
 
-from rushkit import registries
 from rushkit.errors import UsageError
-from rushkit.recipe import toml
 from rushkit.recipe.attack_flags import balls_of, change_attacks, several
 from rushkit.results import read
 from rushkit.results.attacks import Attacks
 from rushkit.robustness.attack import attack
 from rushkit.robustness.jobs import check_keeping, plan_jobs
-from rushkit.run.checkpoint import load_checkpoint, save_checkpoint
+from rushkit.run.checkpoint import load_checkpoint
 from rushkit.run.speaker import Speaker
-from rushkit.setup import components, networks
+from rushkit.setup import components
 from rushkit.setup.start import start_run
 
 QUIET = Speaker(-1, rank=0)
-SIDE = 8
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-class Flat(nn.Module):
-    """The pixels as features."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__()
-        self.num_features = 3 * size * size
-        self.register_buffer("gain", torch.ones(1))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.gain * x.flatten(1)
-
-
-def flat_pixels(in_channels: int, image_size: int) -> nn.Module:
-    return Flat(image_size)
-
-
 @pytest.fixture(autouse=True)
-def flat_backbone(monkeypatch):
+def named_backbone(monkeypatch):
     monkeypatch.setattr("rushkit.robustness.attack.BLOCK", 5)
-    registries.backbones.register("flat-pixels")(flat_pixels)
-    yield
-    registries.backbones.unregister("flat-pixels", flat_pixels.__module__.partition(".")[0])
+    with pixels_backbone():
+        yield
 
 
 @pytest.fixture
@@ -56,7 +36,7 @@ def recipe(tiny):
     """Linear classifiers of digits without noise, 12 images, blocks of 5."""
 
     def make(*changes):
-        quick = ("data.limit=12", "backbone.name=flat-pixels", "noise.name=none", "attack.0.limit=0")
+        quick = ("data.limit=12", "backbone.name=pixels", "noise.name=none", "attack.0.limit=0")
         return tiny(*quick, "attack.0.samples=[1]", *changes)
 
     return make
@@ -65,17 +45,7 @@ def recipe(tiny):
 @pytest.fixture
 def source(recipe, tmp_path):
     """The checkpoint of a nearest-mean classifier, which is linear."""
-    chosen = recipe()
-    training = components.build_dataset(chosen).split("train")
-    x, y = components.to_float(training.images).flatten(1), training.labels
-    means = torch.stack([x[y == label].mean(0) for label in range(10)])
-    network = networks.build_network(chosen, components.build_objective(chosen, chosen.finetune), (3, SIDE), 10)
-    with torch.no_grad():
-        network.head.weight.copy_(6.0 * means)
-        network.head.bias.copy_(-6.0 * means.square().sum(1) / 2)
-    meta = {"stage": "finetune", "recipe": toml.dumps(chosen.resolved()), "image_size": SIDE, "classes": list(DIGITS)}
-    save_checkpoint(tmp_path / "source.safetensors", network.tensors(), meta)
-    return load_checkpoint(tmp_path / "source.safetensors")
+    return nearest_mean(recipe(), tmp_path / "source.safetensors")
 
 
 def attacked(recipe, source, **options):
