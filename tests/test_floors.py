@@ -301,9 +301,9 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "own_noise", "places", "search", "table", "words"},
-        {"bounds", "distances", "fallen", "headlines", "significance", "threats", "worst"},
+        {"bounds", "distances", "fallen", "headlines", "left_out", "significance", "threats", "worst"},
         {"figures", "paper"},
-        {"compare", "curves", "protocols", "quoted", "taken_together"},
+        {"compare", "curves", "protocols", "quoted", "taken_together", "unfilled"},
         {"measured", "numbers", "tables"},
         {"beside", "listing", "rungs", "spreadsheet"},
         {"pictures", "ranking", "sheets", "summary"},

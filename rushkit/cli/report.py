@@ -41,7 +41,7 @@ def command(
     from rich.text import Text
 
     from rushkit.report.make import families_of, folder_of
-    from rushkit.report.terminal.tables import table_1_table
+    from rushkit.report.terminal.tables import headlines_table, table_1_table
     from rushkit.report.write import write_report
 
     speaker = output.speaker()
@@ -54,7 +54,8 @@ def command(
     written = {path.suffix.removeprefix("."): str(path) for path in paths}
     lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]
     lines += [f"written: {path}" for path in paths]
-    shown: list[RenderableType] = [Text("\n".join(lines))]
+    shown: list[RenderableType] = [headlines_table(report)]
     if (table := table_1_table(report)) is not None:
-        shown.insert(0, table)
+        shown.append(table)
+    shown.append(Text("\n".join(lines)))
     output.result({**report.plain(), "files": written}, Group(*shown))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 
 import rushkit
 from rushkit.recipe.schema import Recipe
@@ -25,6 +26,7 @@ from rushkit.report.figures import (
     SweepPoint,
     TrainingCurves,
 )
+from rushkit.report.left_out import left_out
 from rushkit.report.paper import SOURCE, differences, method_of
 from rushkit.report.rungs import headline_of
 from rushkit.report.summary import attack_notes, notes, summary
@@ -59,12 +61,23 @@ def build_report(families: Sequence[Family]) -> Report:
     return Report(
         schema=SCHEMA,
         title=" and ".join(names) if len(names) < 4 else f"{len(names)} models",
+        date=_day(families),
         rushkit=rushkit.__version__,
         protocol_note=PROTOCOL_NOTE,
         paper=SOURCE,
         models=models,
         comparison=_comparison(families, names) if len(families) > 1 else None,
     )
+
+
+def _day(families: Sequence[Family]) -> str:
+    """Return the day of the newest run; that of the report itself would make every page of the same runs another."""
+    days = []
+    for run in (run for family in families for run in family.runs):
+        # A run that was edited by hand, or is broken, may say anything.
+        with suppress(ValueError, OverflowError):
+            days.append(datetime.fromisoformat(run.started).astimezone(UTC).date().isoformat())
+    return max(days, default="")
 
 
 def _comparison(families: Sequence[Family], names: list[str]) -> Comparison:
@@ -114,6 +127,7 @@ def _model(family: Family, name: str) -> Model:
     return replace(
         model,
         headline=headline_of(family, model),
+        left_out=left_out(family),
         notes=[*family.notes, *notes(family, model)],
         attack_notes=attack_notes(model),
         summary=summary(model),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -14,7 +15,9 @@ from rushkit.report.pictures.audits import audit
 from rushkit.report.pictures.certificates import certified
 from rushkit.report.pictures.charts import Chart
 from rushkit.report.pictures.encoders import probe, training
+from rushkit.report.pictures.ladder import Ladder, ladder_of
 from rushkit.report.protocols import search_words
+from rushkit.report.quoted import apart_words
 from rushkit.report.summary import audited_images
 from rushkit.report.table import Medium, Table
 from rushkit.report.tables.accuracy import accuracy_by_rule, accuracy_table, confusion_table
@@ -24,11 +27,13 @@ from rushkit.report.tables.certificates import certified_table, together_words
 from rushkit.report.tables.comparison import is_no_bound, significance_table, values_table
 from rushkit.report.tables.distances import distances_table
 from rushkit.report.tables.fallen import fallen_table, surrogates_table
+from rushkit.report.tables.headlines import headline_table
 from rushkit.report.tables.runs import runs_table
-from rushkit.report.tables.table_1 import published_table, table_1
+from rushkit.report.tables.table_1 import published_table, table_1, table_1_heading
 from rushkit.report.tables.threats import kinds_table, means_table, rotations_table, shifts_table, unions_table
 from rushkit.report.tables.worst import worst_table
 from rushkit.report.threats import MeasuredCorruptions, MeasuredShifts
+from rushkit.report.unfilled import Unfilled, unfilled
 from rushkit.report.words import value_words
 from rushkit.results.words import PROTOCOL_SENTENCES, listed, low_words, noise_words
 from rushkit.run.names import RECIPE_FILE
@@ -41,11 +46,13 @@ class Table1:
     """The paper's Table 1 with its footnotes.
 
     Attributes:
+        heading: What stands above it.
         table: The figures.
         sentences: Sentences on the protocols and on the source of the reported figures.
         published: All that the paper reports for the same data sets; None if that is nothing.
     """
 
+    heading: str
     table: Table
     sentences: tuple[str, ...]
     published: Table | None
@@ -134,9 +141,11 @@ class ModelPart:
     Attributes:
         name: Its name in the document.
         stage: The verb of its run.
+        ladder: Its ladder.
+        sentence: The sentence under it.
         about: A description in words.
         summary: Its results in sentences.
-        notes: Notes that qualify all its figures.
+        notes: Notes that qualify all its figures, but for those on runs that another section lacks.
         attack_notes: Notes that qualify the figures of its attacks.
         in_table_1: Whether Table 1 has rows for it.
         reported: Whether published figures of its method on its data stand beside it.
@@ -159,6 +168,8 @@ class ModelPart:
 
     name: str
     stage: str
+    ladder: Ladder
+    sentence: str
     about: dict[str, str]
     summary: Sequence[str]
     notes: Sequence[str]
@@ -222,9 +233,15 @@ class Document:
 
     Attributes:
         title: Names of the models.
+        date: Day of the newest run; empty where that is not known.
         version: Version of rushkit.
         protocols: A sentence on each protocol, which must accompany figures under the protocol ``paper``.
         models: A part for each model.
+        headlines: The figures that a reader sees first.
+        apart: Why the models' first figures do not compare; empty where they do.
+        unfilled: Section -> what would fill it, if it holds nothing.
+        left_out: Section -> sentences on runs whose figures it lacks.
+        all_notes: The notes of all models, without repeats.
         table_1: The paper's Table 1; None if there is nothing to show, like all fields below.
         comparison: Comparison of several models.
         accuracy: Accuracy without an attack of all models, the rules side by side.
@@ -242,9 +259,15 @@ class Document:
     """
 
     title: str
+    date: str
     version: str
     protocols: tuple[str, ...]
     models: tuple[ModelPart, ...]
+    headlines: Table
+    apart: str
+    unfilled: dict[str, Unfilled]
+    left_out: defaultdict[str, list[str]]
+    all_notes: list[str]
     table_1: Table1 | None
     comparison: Compared | None
     accuracy: Table | None
@@ -259,11 +282,6 @@ class Document:
     transfer: Table | None
     probes: tuple[Probed, ...]
     charts: Charts
-
-    @property
-    def notes(self) -> list[str]:
-        """The notes of all models, without repeats."""
-        return list(dict.fromkeys(note for model in self.models for note in model.notes))
 
     @property
     def attacked(self) -> bool:
@@ -283,9 +301,15 @@ def build_document(report: Report) -> Document:
     parts = tuple(map(_model, models))
     return Document(
         title=report.title,
+        date=report.date,
         version=report.rushkit,
         protocols=PROTOCOL_SENTENCES,
         models=parts,
+        headlines=headline_table(models),
+        apart=apart_words([model.headline for model in models]),
+        unfilled=unfilled(models),
+        left_out=_left_out(models),
+        all_notes=list(dict.fromkeys(note for model in models for note in model.notes)),
         table_1=_table_1(report),
         comparison=None if report.comparison is None else _comparison(report.comparison),
         accuracy=accuracy_by_rule(models),
@@ -309,11 +333,21 @@ def build_document(report: Report) -> Document:
     )
 
 
+def _left_out(models: Sequence[Model]) -> defaultdict[str, list[str]]:
+    """Return section -> the sentences of all models on what it lacks, without repeats; none for any other section."""
+    sentences: defaultdict[str, list[str]] = defaultdict(list)
+    for model in models:
+        for section, said in model.left_out.items():
+            sentences[section] += [one for one in said if one not in sentences[section]]
+    return sentences
+
+
 def _table_1(report: Report) -> Table1 | None:
-    table = table_1(report.models)
+    heading = table_1_heading(report.models)
+    table = table_1(report.models) if heading else None
     if table is None:
         return None
-    return Table1(table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."), published_table(report.models))
+    return Table1(heading, table, (*PROTOCOL_SENTENCES, f"reported: {report.paper}."), published_table(report.models))
 
 
 def _comparison(comparison: Comparison) -> Compared:
@@ -332,9 +366,11 @@ def _model(model: Model) -> ModelPart:
     return ModelPart(
         name=model.name,
         stage=model.stage,
+        ladder=ladder_of(model.name, model.headline),
+        sentence=model.headline.sentence,
         about=model.about,
         summary=model.summary,
-        notes=model.notes,
+        notes=[note for note in model.notes if not any(note in said for said in model.left_out.values())],
         attack_notes=model.attack_notes,
         in_table_1=bool(model.table_1),
         reported=any(row.reported for row in model.table_1),

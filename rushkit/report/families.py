@@ -38,11 +38,13 @@ class Family:
             first measurement of somebody's classifier.
         runs: All runs that belong to it, oldest first, the model's own included.
         notes: What a reader must know of the choice.
+        unreadable: Runs with the recipe's name whose run.json cannot be read: nothing says whose they are.
     """
 
     model: RunInfo
     runs: tuple[RunInfo, ...]
     notes: tuple[str, ...] = field(default=())
+    unreadable: tuple[RunInfo, ...] = field(default=())
 
     def of(self, *verbs: str) -> list[RunInfo]:
         """Return its runs of these verbs, and imports that stand for them, oldest first."""
@@ -118,7 +120,13 @@ def gather(run: RunInfo, runs: Sequence[RunInfo] | None = None) -> Family:
     if lost := next((name for name in line if _lost(by_name[name], parents[name])), None):
         notes.append(f"{lost} was made from {by_name[lost].about.parent}, which is not in {run.path.parent}")
     members = sorted((by_name[name] for name in names), key=lambda member: (member.started, member.path.name))
-    return Family(by_name[model], tuple(members), tuple(notes))
+    named = f"-{by_name[model].recipe}-"
+    unreadable = sorted((one for one in runs if one.status == "broken" and named in one.path.name), key=_by_name)
+    return Family(by_name[model], tuple(members), tuple(notes), tuple(unreadable))
+
+
+def _by_name(run: RunInfo) -> str:
+    return run.path.name
 
 
 def _of_given(model: GivenFacts, runs: Iterable[RunInfo]) -> Family:

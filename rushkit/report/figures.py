@@ -351,6 +351,7 @@ class Model(Figures):
         attacks, targeted: Its attacks, and those towards a class.
         distances: The smallest distances at which attacks broke images.
         headline: The figures that a reader sees first, and the sentence on them.
+        left_out: Section of the page -> the notes on runs whose figures it lacks; they are among ``notes`` too.
         notes, attack_notes: Notes that qualify all figures, and those of its attacks.
         weights: Hash of the weights that were measured; empty where the runs name none or several, or they are gone.
     """
@@ -382,6 +383,7 @@ class Model(Figures):
     recipe_text: str
     named_by: list[str]
     headline: Headline = NOTHING
+    left_out: dict[str, list[str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     attack_notes: list[str] = field(default_factory=list)
     summary: list[str] = field(default_factory=list)
@@ -415,10 +417,12 @@ class Report(Figures):
         rushkit: The version that wrote it.
         protocol_note: The note that must accompany figures under the protocol ``paper``.
         paper: The source of the reported figures.
+        date: Day of the newest run, in UTC and ISO form; empty where no run says when it was started.
     """
 
     schema: int
     title: str
+    date: str
     rushkit: str
     protocol_note: str
     paper: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from rushkit.report.figures import MeasuredAudit, Model
 from rushkit.report.headlines import Gap, Headline, Rung
@@ -22,6 +22,22 @@ def sentence_of(headline: Headline, model: Model) -> str:
     if not model.classifies:
         return "This is an encoder, not a classifier yet: rushkit finetune."
     return " ".join(_parts(headline, model)) or "Nothing was measured of this model yet."
+
+
+def apart_words(headlines: Sequence[Headline]) -> str:
+    """Return why the figures of several headlines do not compare, in a sentence; empty where they do.
+
+    They compare if they are of the same data, ball and m. Whether two models differ is for McNemar's test to say.
+    """
+    rungs = [headline.strict or headline.clean or headline.certified for headline in headlines]
+    measured = [rung for rung in rungs if rung is not None]
+    ways = {
+        "data": {rung.data for rung in measured},
+        "ball": {rung.ball for rung in measured if rung.ball},
+        "m": {str(rung.samples) for rung in measured},
+    }
+    differing = [f"{name} ({', '.join(sorted(values))})" for name, values in ways.items() if len(values) > 1]
+    return f"These models were not measured alike: they differ in {listed(*differing)}." if differing else ""
 
 
 def failed_checks(audit: MeasuredAudit) -> list[str]:
@@ -85,7 +101,8 @@ def _beside(paper: Rung, gap: Gap) -> str:
 
 def _proved(rung: Rung) -> str:
     share = f"at least {floor_percent(rung.accuracy)} % [{percent_interval(rung.low, rung.high)}]"
-    how = listed(rung.how, rung.noise)
+    # The level alone; what else must be said with a certificate stands in the summary.
+    how = listed(rung.how.partition(",")[0], rung.noise)
     return (
         f"Proved ({how}): {share} of {images_of(rung.images, rung.data, rung.chosen)} keep their right class under "
         f"every perturbation up to {rung.ball}."

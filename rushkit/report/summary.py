@@ -11,6 +11,7 @@ from rushkit.report import measured
 from rushkit.report.families import Family
 from rushkit.report.figures import MeasuredAttack, MeasuredAudit, Model, Table1Row
 from rushkit.report.hit_rate import hit_rate_words
+from rushkit.report.left_out import left_out
 from rushkit.report.measured import on_test
 from rushkit.report.own_noise import other_noise, under_its_noise
 from rushkit.report.protocols import above_paper, attack_pairs, protocol_words, upper_bounds
@@ -46,12 +47,7 @@ def statements(model: Model) -> list[str]:
 
 def notes(family: Family, model: Model) -> list[str]:
     """Return notes that qualify all figures: stopped runs, damaged results, several checkpoints, warnings."""
-    noted = [
-        f"{run.path.name} ({run.verb}) is {run.status}; what it measured is not complete"
-        for run in family.runs
-        if run.status != "finished"
-    ]
-    noted += [f"{damage}; its figures are left out" for run in family.runs for damage in run.damage()]
+    noted = [sentence for sentences in left_out(family).values() for sentence in sentences]
     for run, results in family.results(Attacks):
         lines = [*(row.words() for row in results.failed), *union_gaps(results)]
         noted += [f"{run.path.name}: {line}" for line in lines]

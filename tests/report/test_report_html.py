@@ -79,16 +79,26 @@ def html_of(*models):
 
 
 SECTIONS = [
-    *("summary", "table-1", "standard", "attacks", "certified", "audit", "probe", "confusion", "training", "recipe"),
+    *("found", "summary", "table-1", "standard", "threats", "attacks", "certified", "audit", "probe", "images"),
+    *("confusion", "training", "recipe"),
 ]
+# What stands on a page of which nothing was measured.
+ALWAYS = [name for name in SECTIONS if name != "table-1"]
+
+
+def unfilled(text: str) -> dict[str, str]:
+    """Section -> its words, for those that hold nothing."""
+    found = re.findall(r'<section id="(\S+)" class="unfilled">(.*?)</section>', text, re.DOTALL)
+    return {name: re.sub("<.*?>", "", content) for name, content in found}
 
 
 def test_everything_that_was_measured_has_its_section(measured):
     parsed = Page(html_of(measured))
     assert parsed.ids == SECTIONS
-    assert parsed.links == [f"#{name}" for name in SECTIONS]
-    # One for accuracy over eps, one certified, three of training, four of the audit, one of the probe.
-    assert parsed.tags.count("figure") == 10
+    assert parsed.links == [*(f"#{name}" for name in SECTIONS), "report.json"]
+    assert list(unfilled(html_of(measured))) == ["threats", "images"]
+    # One for accuracy over eps, one certified, three of training, four of the audit, one of the probe; and the ladder.
+    assert parsed.tags.count("figure") == 11
 
 
 def widths(table: str) -> set[int]:
@@ -116,7 +126,7 @@ def test_the_page_asks_nobody_for_anything(measured):
     text = html_of(measured)
     parsed = Page(text)
     assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & set(parsed.tags)
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in parsed.links)
+    assert all(link.startswith(("#", "data:image/png;base64,")) or link == "report.json" for link in parsed.links)
     assert not re.search(r"@import|url\(|https?://", text)
     assert "prefers-color-scheme: dark" in text
     assert 'name="viewport"' in text
@@ -124,14 +134,18 @@ def test_the_page_asks_nobody_for_anything(measured):
 
 @pytest.mark.parametrize("verb", ["pretrain", "finetune", "evaluate", "attack", "certify", "audit"])
 def test_a_run_with_nothing_in_it_makes_a_page(runs, verb):
-    parsed = Page(html_of(runs.add(verb, status="failed")))
-    assert parsed.ids == ["summary", "recipe"]
+    text = html_of(runs.add(verb, status="failed"))
+    assert Page(text).ids == ALWAYS
+    assert list(unfilled(text)) == [name for name in ALWAYS if name not in ("found", "summary", "recipe")]
 
 
-def test_what_is_missing_has_no_section(runs):
+def test_what_is_missing_is_one_line_that_says_what_would_fill_it(runs):
     model = runs.model()
     runs.add("evaluate", model, evaluation([True, False, True]))
-    assert Page(html_of(model)).ids == ["summary", "table-1", "standard", "confusion", "training", "recipe"]
+    lines = unfilled(html_of(model))
+    assert list(lines) == ["threats", "attacks", "certified", "audit", "probe", "images"]
+    assert lines["audit"] == f"Audit\nnot measured; rushkit audit --from {model.path.name}".replace("\n", "")
+    assert lines["threats"].endswith("--corruptions all --shift")
 
 
 def test_what_transfers_has_a_table(runs):
@@ -203,8 +217,8 @@ def test_several_models_are_compared_in_one_table_and_one_set_of_axes(runs, meas
     runs.add("attack", other, attacks(attack_row([10] * 12)))
     runs.add("certify", other, certification([0.1] * 4, [True] * 4))
     parsed = Page(html_of(measured, other))
-    assert parsed.ids == [*SECTIONS[:2], "comparison", *SECTIONS[2:]]
-    assert parsed.tags.count("figure") == 10
+    assert parsed.ids == [*SECTIONS[:3], "comparison", *SECTIONS[3:]]
+    assert parsed.tags.count("figure") == 12
     text = html_of(measured, other)
     charts = re.findall(r"<b>Certified accuracy, l1</b>.*?</figure>", text, re.DOTALL)
     assert len(charts) == 1

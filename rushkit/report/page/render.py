@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from rushkit.report.document import Document
 from rushkit.report.page.cards import Panel
+from rushkit.report.pictures.ladder_svg import draw_ladder, ladder_height
 from rushkit.report.pictures.palette import colour_class, palette_css
 from rushkit.report.pictures.svg import draw, sample
 from rushkit.report.table import Cell
@@ -24,7 +25,7 @@ HERE = Path(__file__).parent
 # Characters that YAML does not print, or takes for the end of a line; JSON escapes the other ones itself.
 _NO_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 TEMPLATES = HERE / "templates"
-_STYLES = (HERE / "page.css", HERE / "charts.css")
+_STYLES = (HERE / "page.css", HERE / "charts.css", HERE / "report.css")
 
 
 def page(document: Document, beside: str, panels: Sequence[Panel] = ()) -> str:
@@ -104,6 +105,7 @@ def _html() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(colour=colour_class, drawn=draw, sample=sample)
+    environment.filters.update(ladder=draw_ladder, ladder_height=ladder_height)
     return environment
 
 

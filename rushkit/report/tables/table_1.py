@@ -22,6 +22,14 @@ class _Row(NamedTuple):
     row: Table1Row
 
 
+def table_1_heading(models: Sequence[Model]) -> str:
+    """Return what stands above the published figures; empty where none are published of any model's method and data."""
+    reported = [row.reported for model in models for row in model.table_1 if row.reported]
+    if any(row.in_table_1 for row in reported):
+        return "The paper's Table 1, reported and measured"
+    return "Published figures, reported and measured" if reported else ""
+
+
 def table_1(models: Sequence[Model]) -> Table | None:
     """Return a row for each model, data set, noise and m, or None if there is none."""
     several = len(models) > 1
