@@ -26,7 +26,7 @@ ALL_BUT_CONTRAST = f'{ALL}, rules: {{"color-contrast": {{enabled: false}}}}'
 LOOKS = {"1400 px, light": (1400, False, ALL), "400 px, light": (400, False, ALL_BUT_CONTRAST)}
 LOOKS["400 px, dark"] = (400, True, CONTRAST)
 LOOKED_FOR = {"color-contrast", "image-alt", "html-has-lang"}
-ASK = """axe.run(document, {runOnly: OPTIONS, resultTypes: ["violations"]}).then(found => found.violations.map(
+ASK = """axe.run(document, {runOnly: OPTIONS, resultTypes: ["violations"]}).then(seen => seen.violations.map(
   one => one.id + ": " + one.nodes.map(node => node.html.slice(0, 200) + " " + node.failureSummary).join("; ")))"""
 
 
@@ -36,7 +36,7 @@ def tab(tmp_path_factory) -> Iterator[Tab]:
         yield opened
 
 
-def found(tab: Tab, path: Path, look: str) -> list[str]:
+def problems(tab: Tab, path: Path, look: str) -> list[str]:
     """What axe-core has against a page."""
     width, dark, options = LOOKS[look]
     tab.open(path, width, dark)
@@ -48,7 +48,7 @@ def found(tab: Tab, path: Path, look: str) -> list[str]:
 def test_axe_finds_nothing(name, tab, tmp_path):
     path = tmp_path / "page.html"
     path.write_text(PAGES[name](tmp_path), encoding="utf-8")
-    assert [problem for look in LOOKS for problem in found(tab, path, look)] == []
+    assert [problem for look in LOOKS for problem in problems(tab, path, look)] == []
 
 
 @pytest.mark.parametrize(
@@ -65,4 +65,4 @@ def test_axe_would_find_what_is_wrong(tab, tmp_path, look, wanted):
     style = "p { color: #555; background: #000 } " + light
     text = f'<!doctype html><title>x</title><style>{style}</style><p>words<img src="x.png"></p>'
     path.write_text(text, encoding="utf-8")
-    assert {problem.split(": ")[1] for problem in found(tab, path, look)} & LOOKED_FOR == wanted
+    assert {problem.split(": ")[1] for problem in problems(tab, path, look)} & LOOKED_FOR == wanted

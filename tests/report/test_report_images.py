@@ -51,9 +51,9 @@ class Digits:
             save_checkpoint(path, {"images": kept, "labels": torch.tensor(self.labels)}, {})
 
     def panel(self) -> Panel:
-        found = panel(gather(self.model), "digits")
-        assert found is not None
-        return found
+        shown = panel(gather(self.model), "digits")
+        assert shown is not None
+        return shown
 
 
 @pytest.fixture
@@ -181,8 +181,8 @@ def test_the_rows_of_two_panels_do_not_switch_each_other(digits, tmp_path):
 
 def test_images_of_each_outcome_are_chosen_and_others_fill_up():
     kinds = ["wrong before", *["still right"] * 2, *["broken"] * 5]
-    chosen = choose([Outcome(kind) for kind in kinds])
-    assert [kinds[place] for place in chosen] == [*["broken"] * 3, *["still right"] * 2, "wrong before"]
+    places = choose([Outcome(kind) for kind in kinds])
+    assert [kinds[place] for place in places] == [*["broken"] * 3, *["still right"] * 2, "wrong before"]
 
 
 def test_a_change_is_magnified_around_grey():

@@ -105,7 +105,7 @@ def _attacks(family: Family) -> list[tuple[RunInfo, AttackRow]]:
         for row in sorted(results.attacks, key=lambda row: (row.protocol != "strict", -row.samples))
         if _RULE in row.outcomes.right and _RULE in row.outcomes.clean_right
     ]
-    return sorted(rows, key=lambda each: not _is_kept(*each))
+    return sorted(rows, key=lambda attack: not _is_kept(*attack))
 
 
 def _is_kept(run: RunInfo, row: AttackRow) -> bool:
@@ -201,8 +201,8 @@ def _evaluated(recipe: Recipe, evaluation: Evaluation) -> Measured | None:
     if predicted is None or labels != evaluation.outcomes.labels or max(predicted, default=0) >= len(classes):
         return None
     outcomes = tuple(
-        Outcome("right") if label == found else Outcome("wrong", taken_for=classes[found])
-        for label, found in zip(labels, predicted, strict=True)
+        Outcome("right") if label == answer else Outcome("wrong", taken_for=classes[answer])
+        for label, answer in zip(labels, predicted, strict=True)
     )
     caption = (
         f"{_NONE_KEPT} On these images of {split.name} the outcome is the majority of m = {samples} noisy looks, as it "
