@@ -38,6 +38,7 @@ from rushkit.attacks.race import CLEARLY, Panel
 from rushkit.attacks.torchattacks_adapter import Torchattacks
 from rushkit.attacks.torchattacks_kinds import KINDS
 from rushkit.description import argument_words, further_options
+from rushkit.documents.names import DOCUMENTS
 from rushkit.noises.gaussian import Gaussian
 from rushkit.recipe import toml
 from rushkit.recipe.components import SECTIONS, SUPPLIED
@@ -80,7 +81,8 @@ def commands() -> str:
 
 def recipe_keys() -> str:
     """Every key of a recipe, and every option of rushkit's own components, with default, allowed values and meaning."""
-    schemas = Recipe.model_json_schema(by_alias=True)["$defs"]
+    # As values are held: what a key may be written as too, its description says.
+    schemas = Recipe.model_json_schema(by_alias=True, mode="serialization")["$defs"]
     lines = [
         "# Recipe keys",
         "",
@@ -363,6 +365,12 @@ def bound_costs() -> str:
     return "\n".join(lines)
 
 
+def json_documents() -> str:
+    """Every document that has a schema, with a line on each."""
+    lines = ["| document | what it is |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{name}` | {document.about} |" for name, document in DOCUMENTS.items()), ""])
+
+
 def table_1_digits() -> str:
     """The table of the study table1-digits, from the results that are kept of it."""
     report = _kept("table1-digits")
@@ -422,6 +430,7 @@ PARTS = [
     ("protocols.md", "rounds", strict_rounds),
     ("audit.md", "self-test", self_test_tables),
     ("certificates.md", "bounds", bound_costs),
+    ("json.md", "documents", json_documents),
     ("results.md", "table 1 on CIFAR-10", table_1_cpu),
     ("results.md", "methods", methods_digits),
     ("results.md", "table 1", table_1_digits),

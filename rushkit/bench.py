@@ -6,7 +6,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -117,19 +117,6 @@ class Row:
         """The speed of the bare passes in float32, in units a second by the clock."""
         return (self.per_bare or self.count) / self.bare.wall
 
-    def to_json(self) -> dict[str, str | float | None]:
-        """Return the row as ``--json`` prints it."""
-        return {
-            "part": self.part,
-            "unit": self.unit,
-            "per_second": self.per_second,
-            "precision": self.precision,
-            "batch": self.batch,
-            "bare_per_second": self.bare_per_second,
-            "fraction": self.fraction,
-            "fraction_alike": self.fraction_alike,
-        }
-
 
 @dataclass(frozen=True)
 class Estimate:
@@ -167,10 +154,6 @@ class Benchmark:
     rows: tuple[Row, ...]
     memory_bytes: int
     estimate: Estimate | None
-
-    def to_json(self) -> dict[str, object]:
-        """Return the benchmark as ``--json`` prints it."""
-        return asdict(self) | {"rows": [row.to_json() for row in self.rows]}
 
 
 def bench(recipe: Recipe, seconds: float = 20.0, speaker: Speaker | None = None, batch: int = 0) -> Benchmark:

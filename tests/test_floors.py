@@ -41,6 +41,7 @@ FLOORS = (
     {"bench", "description", "doctor", "plugin_template"},
     {"study"},
     {"report"},
+    {"documents"},
     {"cli"},
     {"__main__"},
 )
@@ -259,7 +260,7 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     "results": (
         {"rows"},
         {"base", "published"},
-        {"adaptive", "clustering", "notes", "rounds", "threats", "unions"},
+        {"adaptive", "clustering", "dry_run", "notes", "rounds", "threats", "unions"},
         {"words"},
         {"distances", "evaluation", "imported", "prediction", "together"},
         {"attacks", "auditing", "quantiles", "training", "verification"},
@@ -298,6 +299,12 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"links", "perform", "run"},
         {"live", "make", "work"},
         {"worker"},
+    ),
+    "documents": (
+        {"components", "data", "files", "form", "machine", "models", "runs", "studies", "written"},
+        {"derive"},
+        {"names"},
+        {"schemas"},
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "own_noise", "places", "search", "table", "words"},

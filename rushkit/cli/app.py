@@ -32,6 +32,7 @@ from rushkit.cli import (
     recipe,
     report,
     runs,
+    schema,
     study,
     verify,
 )
@@ -87,6 +88,7 @@ VERBS = (
     leaderboard,
     doctor,
     bench,
+    schema,
 )
 for verb in VERBS:
     app.command(verb.NAME, epilog=verb.EXAMPLE)(verb.command)

@@ -37,6 +37,7 @@ def command(
     from rich.table import Table
 
     from rushkit.bench import bench
+    from rushkit.documents.machine import Speed
     from rushkit.recipe.load import load_recipe
     from rushkit.rounding import duration
 
@@ -66,4 +67,4 @@ def command(
         whole, epoch = duration(measured.estimate.seconds), duration(measured.estimate.seconds_an_epoch)
         epochs = f"{measured.estimate.epochs} epochs of {measured.recipe}"
         lines.append(f"{epochs}: {whole} on this device, {epoch} an epoch")
-    output.result(measured.to_json(), Group(table, *lines))
+    output.result(Speed.of(measured).plain(), Group(table, *lines))

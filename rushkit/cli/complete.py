@@ -110,6 +110,13 @@ def complete_changes(incomplete: str) -> list[tuple[str, str]]:
     )
 
 
+def complete_documents(incomplete: str) -> list[tuple[str, str]]:
+    """Offer the documents that have a schema."""
+    from rushkit.documents.names import DOCUMENTS
+
+    return _starting(incomplete, ((document.name, document.about) for document in DOCUMENTS.values()))
+
+
 def complete_devices(incomplete: str) -> list[tuple[str, str]]:
     """Offer the names of devices that a machine may have."""
     devices = {"auto": "a GPU where there is one", "cpu": "", "cuda": "", "cuda:0": "", "mps": "Apple's GPUs"}

@@ -10,13 +10,14 @@ import typer
 from rushkit.cli.complete import complete_datasets
 from rushkit.cli.options import Json, Output
 from rushkit.errors import DataError, UsageError
-from rushkit.image_size import sides, size_to_json
+from rushkit.image_size import sides
 from rushkit.paths import expand_text
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from rushkit.data.recognise import Recognised
+    from rushkit.documents.data import Images
     from rushkit.image_size import ImageSize
     from rushkit.recipe.toml import Table
 
@@ -50,36 +51,32 @@ def list_datasets(data_dir: DataDir = "data", json: Json = False) -> None:
     from rich.table import Table
 
     from rushkit import data
+    from rushkit.documents.data import DataSetFacts, DataSets
     from rushkit.errors import RushkitError
 
-    facts: dict[str, dict[str, object]] = {}
+    facts: dict[str, DataSetFacts] = {}
     table = Table("data set", "classes", "size", "splits", "files")
     for name in data.names():
         try:
             about = data.describe(name, data_dir)
         except RushkitError as error:
-            facts[name] = {"ready": False, "problem": error.message}
+            facts[name] = DataSetFacts(ready=False, problem=error.message)
             table.add_row(name, "", "", "", error.message)
             continue
         state = "ready" if about.ready else about.problem or "; ".join(sorted({c.status for c in about.checks}))
-        facts[name] = {
-            "ready": about.ready,
-            "classes": len(about.classes),
-            "image_size": about.image_size,
-            "splits": list(about.splits),
-            "problem": about.problem,
-        }
+        facts[name] = DataSetFacts(about.ready, about.problem, len(about.classes), about.image_size, about.splits)
         table.add_row(name, str(len(about.classes) or ""), str(about.image_size or ""), ", ".join(about.splits), state)
-    Output(json).result({"data_dir": data_dir, "datasets": facts}, table)
+    Output(json).result(DataSets(data_dir, facts).plain(), table)
 
 
 @app.command("fetch", epilog="Example: rushkit data fetch cifar10")
 def fetch(name: Name, data_dir: DataDir = "data", changes: Changes = None, json: Json = False) -> None:
     """Download a data set's files from their official address, with checksum."""
     from rushkit import data
+    from rushkit.documents.data import FetchedData
 
     options = _options(changes)
-    facts = {"dataset": name, "data_dir": data_dir, "ok": True}
+    facts = FetchedData(name, data_dir).plain()
     if data.describe(name, data_dir, **options).ready:
         Output(json).result(facts, f"{name} is ready: there is nothing to fetch")
         return
@@ -102,16 +99,18 @@ def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json:
 
     from rushkit import data
     from rushkit.data.recognise import recognise
+    from rushkit.documents.data import CheckedData, FileState, Place
 
     found = recognise(what, data_dir)
     options = {**found.options, **_options(changes)}
+    place = Place(found.options["path"], found.kind) if found.options else None
     look = _look_at(found, options, data_dir) if found.options else _Look()
     about = data.describe(found.name, data_dir, **options)
     table = Table("file", "state", "detail")
     for file in about.checks:
         table.add_row(*file)
-    facts = {"dataset": found.name, "ready": about.ready, "files": [file._asdict() for file in about.checks]}
-    Output(json).result(facts | look.facts, Group(*look.lines, table))
+    facts = CheckedData(found.name, about.ready, list(map(FileState.of, about.checks)), place, look.images)
+    Output(json).result(facts.plain(), Group(*look.lines, table))
     if about.ready:
         return
     if look.fault:
@@ -132,10 +131,10 @@ def check(what: What, data_dir: DataDir = "data", changes: Changes = None, json:
 
 @dataclass
 class _Look:
-    """What ``data check`` finds at a path: in lines, as facts for ``--json``, and what keeps it from finding more."""
+    """What ``data check`` finds at a path: in lines, as a record, and what keeps it from finding more."""
 
     lines: list[str] = field(default_factory=list)
-    facts: dict[str, object] = field(default_factory=dict)
+    images: Images | None = None
     fault: DataError | None = None
 
 
@@ -144,9 +143,10 @@ def _look_at(found: Recognised, options: Table, data_dir: str) -> _Look:
     from rushkit import data
     from rushkit.data.recognise import Recognised
     from rushkit.data.survey import proposed_size, sizes_of, survey
+    from rushkit.documents.data import Images, SplitFacts
     from rushkit.errors import first_few
 
-    look = _Look([f"{found.options['path']}: {found.kind}"], {"path": found.options["path"], "kind": found.kind})
+    look = _Look([f"{found.options['path']}: {found.kind}"])
     try:
         sizes = sizes_of(data.create(found.name, root=data_dir, **options))
         if size := proposed_size(sizes):
@@ -168,13 +168,8 @@ def _look_at(found: Recognised, options: Table, data_dir: str) -> _Look:
     look.lines += [f"{len(classes)} classes: {first_few(classes, 12)}" if classes else "no labels"]
     look.lines += [*(split.describe() for split in seen.splits), form, f"use: {used.line()}"]
     look.lines += _rectangles(found, options, sizes, size_used)
-    look.facts |= {
-        "classes": list(classes),
-        "channels": seen.channels,
-        "image_size": size_to_json(size_used),
-        "splits": {split.name: {"images": split.images, "per_class": split.per_class} for split in seen.splits},
-        "use": used.changes(),
-    }
+    splits = {split.name: SplitFacts(split.images, split.per_class) for split in seen.splits}
+    look.images = Images(list(classes), seen.channels, size_used, splits, used.changes())
     return look
 
 

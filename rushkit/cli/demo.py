@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rushkit.cli.options import Changes, Computing, Output, as_json
+from rushkit.cli.options import Changes, Computing, Output
 from rushkit.cli.verb import verb
 from rushkit.place import take_place
 
@@ -19,6 +19,7 @@ def command(*, changes: Changes = None, computing: Computing, output: Output) ->
     """The whole method on the embedded digits, in minutes on two cores: train, evaluate, attack, report."""
     from rich.console import Group
 
+    from rushkit.documents.models import Demo
     from rushkit.errors import CheckpointError, shell_line
     from rushkit.evaluation.evaluate import evaluate
     from rushkit.recipe.load import load_recipe
@@ -66,14 +67,9 @@ def command(*, changes: Changes = None, computing: Computing, output: Output) ->
     with begin("attack", model) as run:
         robustness = attack(recipe, model, run, save=True)
     _, files = write_report([gather(run_named(paths["finetune"], recipe.system.runs_dir)[0])], Path(paths["finetune"]))
-    results = {
-        "evaluate": as_json(accuracy),
-        "attack": as_json(robustness),
-        "runs": paths,
-        "report": str(files[0]),
-    }
+    results = Demo(accuracy, robustness, paths, files[0])
     written = [f"{verb}: {path}" for verb, path in paths.items()]
     following = shell_line("rushkit", "certify", "--from", paths["finetune"], *CERTIFY)
     ending = ["", *found_words(accuracy, robustness), f"open: {files[0]}", f"next: {following}"]
     tables = record_table(accuracy), record_table(robustness)
-    output.result(results, Group(*tables, "\n".join(["\nwritten:", *written, *ending])))
+    output.result(results.plain(), Group(*tables, "\n".join(["\nwritten:", *written, *ending])))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from rushkit.cli.options import Changes, Json, Output
@@ -26,6 +25,7 @@ def command(*, changes: Changes = None, json: Json = False) -> None:
     from rich.text import Text
 
     from rushkit.doctor import advice, examine
+    from rushkit.documents.machine import Diagnosis
     from rushkit.recipe.overrides import parse_changes
 
     keys = dict(parse_changes(changes or []))
@@ -37,7 +37,7 @@ def command(*, changes: Changes = None, json: Json = False) -> None:
     for name, words in _rows(facts).items():
         table.add_row(name, words)
     closing = Text("\n".join(f"- {line}" for line in lines) or "nothing to complain of")
-    Output(json).result({**asdict(facts), "advice": lines}, Group(table, closing))
+    Output(json).result(Diagnosis(facts, lines).plain(), Group(table, closing))
 
 
 def _rows(facts: Examination) -> dict[str, str]:

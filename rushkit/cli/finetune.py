@@ -91,7 +91,7 @@ def command(
             machine = ready_machine(NAME, recipe)
             job, _, _ = finetuning_job(recipe, checkpoint, machine)
             sizes = dry_run(job, machine)
-            output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
+            output.result(sizes.to_table(), dry_run_table(NAME, recipe.name, sizes))
             return
         run = start_run(NAME, recipe, speaker, parent=str(checkpoint.path) if checkpoint else None)
     with run:

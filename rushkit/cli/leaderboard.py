@@ -30,6 +30,7 @@ def command(
     from rich.text import Text
 
     from rushkit.claims.targets import fresh_seed
+    from rushkit.documents.models import WrittenLeaderboard
     from rushkit.report.leaderboard import make_leaderboard
     from rushkit.report.tables.ranked import statement
 
@@ -43,4 +44,4 @@ def command(
     ]
     lines += [f"not ranked: {row.name}: {row.reasons[0]}" for row in made.unranked]
     lines.append(f"written: {expand(page)}")
-    output.result({**made.plain(), "page": str(expand(page))}, Text("\n".join(lines)))
+    output.result(WrittenLeaderboard.of(made, expand(page)).plain(), Text("\n".join(lines)))

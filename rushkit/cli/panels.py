@@ -26,7 +26,10 @@ _FLAGS = {
         *("--set", "--import", "--resume", "--run", "--dry-run", "--seed", "--device", "--nproc", "--restarts"),
         *("--runs-dir", "--seconds", "--batch"),
     ),
-    OUTPUT: ("--out", "--export", "--images", "--force", "--license", "--json", "--quiet", "--verbose", "--debug"),
+    OUTPUT: (
+        *("--out", "--export", "--images", "--force", "--license", "--all", "--json", "--quiet", "--verbose"),
+        "--debug",
+    ),
 }
 _PANELS = {flag: panel for panel, flags in _FLAGS.items() for flag in flags}
 

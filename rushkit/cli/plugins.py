@@ -68,19 +68,19 @@ def list_plugins(
     from rich.table import Table
 
     from rushkit import __version__
+    from rushkit.documents.components import Component, Components
 
-    rows: list[dict[str, str]] = []
+    rows: list[Component] = []
     for registry in registries.ALL:
         for entry in registry.entries():
             version = entry.version or (__version__ if entry.owner == BUILTIN_OWNER else "")
-            row = {"registry": registry.group, "name": entry.name, "owner": entry.owner, "version": version}
-            rows.append(row | _check(registry, entry) if check else row)
+            problem = _problem(registry, entry) if check else None
+            rows.append(Component(registry.group, entry.name, entry.owner, version, problem))
     table = Table("registry", "name", "owner", "version", *(["check"] if check else []))
     for row in rows:
-        columns = [row[column] for column in ("registry", "name", "owner", "version")]
-        table.add_row(*columns, *([row["problem"] or "ok"] if check else []))
-    Output(json).result({"components": rows}, table)
-    broken = [f"{row['owner']}/{row['name']}" for row in rows if row.get("problem")]
+        table.add_row(row.registry, row.name, row.owner, row.version, *([row.problem or "ok"] if check else []))
+    Output(json).result(Components(rows).plain(), table)
+    broken = [f"{row.owner}/{row.name}" for row in rows if row.problem]
     if broken:
         raise PluginError(f"cannot be used: {', '.join(broken)}", "repair or uninstall their owners")
 
@@ -108,13 +108,15 @@ def new(
     json: Json = False,
 ) -> None:
     """Write a plugin that works, with a test, to start from: a folder rushkit-NAME to install and to change."""
+    from rushkit.documents.components import NewPlugin
+
     plugin = plan_plugin(name, kind)
     project = write_plugin(plugin, folder)
-    facts = {"name": plugin.name, "kind": kind, "project": str(project), "files": sorted(plugin.files())}
+    facts = NewPlugin(plugin.name, kind, str(project), sorted(plugin.files()))
     # Without its ./ it is a name, which pip takes from PyPI where -e is left out.
     place = project if project.is_absolute() else f".{os.sep}{project}"
-    lines = [f"wrote {project}: {', '.join(facts['files'])}", f"pip install -e {place}", f"pytest {project}"]
-    Output(json).result(facts, "\n".join([*lines, plugin.example]))
+    lines = [f"wrote {project}: {', '.join(facts.files)}", f"pip install -e {place}", f"pytest {project}"]
+    Output(json).result(facts.plain(), "\n".join([*lines, plugin.example]))
 
 
 def _registry_of(name: str, kind: Shown | None) -> Registry:
@@ -153,7 +155,7 @@ def _shown(found: Description) -> Group:
     return Group("\n".join(lines), table if table.row_count else "no options")
 
 
-def _check(registry: Registry, entry: Entry) -> dict[str, str]:
+def _problem(registry: Registry, entry: Entry) -> str:
     from rushkit.doctor import component_problem
 
-    return {"problem": component_problem(registry, entry)}
+    return component_problem(registry, entry)

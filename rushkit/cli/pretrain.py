@@ -113,7 +113,7 @@ def command(
             job, dataset = pretraining_job(recipe, machine, teacher=load_teacher(recipe, teacher), start=start)
             neighbours(recipe, dataset, job.split)
             sizes = dry_run(job, machine)
-            output.result(sizes, dry_run_table(NAME, recipe.name, sizes))
+            output.result(sizes.to_table(), dry_run_table(NAME, recipe.name, sizes))
             return
         asked = None if start is None else start.facts()
         run = start_run(NAME, recipe, speaker, parent=str(teacher.path) if teacher else None, asked=asked)

@@ -51,6 +51,7 @@ def command(
     """Write a model with all that was measured of it into a folder that others open and verify; nothing is uploaded."""
     from rich.text import Text
 
+    from rushkit.documents.models import PublishedModels
     from rushkit.report.make import families_of
     from rushkit.report.publishing import check_name, name_of_model, named_measurements, publish
 
@@ -72,4 +73,4 @@ def command(
         f"{one.certifications}; weights: {one.weights})"
         for one in published
     ]
-    output.result({"published": [one.plain() for one in published]}, Text("\n".join(lines)))
+    output.result(PublishedModels(published).plain(), Text("\n".join(lines)))

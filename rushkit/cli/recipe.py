@@ -23,13 +23,14 @@ def list_recipes(json: Json = False) -> None:
     """Every recipe by name: those in ./recipes, rushkit's own, and those of plugins."""
     from rich.table import Table
 
+    from rushkit.documents.components import Listed
     from rushkit.recipe.find import available
 
-    recipes = {name: {"from": origin, "about": _about(name)} for name, origin in available().items()}
+    recipes = {name: Listed(origin, _about(name)) for name, origin in available().items()}
     table = Table("recipe", "from", "about")
-    for name, facts in recipes.items():
-        table.add_row(name, facts["from"], facts["about"])
-    Output(json).result(recipes, table)
+    for name, listed in recipes.items():
+        table.add_row(name, listed.origin, listed.about)
+    Output(json).result({name: listed.plain() for name, listed in recipes.items()}, table)
 
 
 @app.command("show", epilog="Example: rushkit recipe show cifar10 --resolved --origins")
@@ -43,6 +44,7 @@ def show(
     json: Json = False,
 ) -> None:
     """Show a recipe: its file, or what it resolves to under flags and environment."""
+    from rushkit.documents.components import KeyOrigin
     from rushkit.recipe import toml
     from rushkit.recipe.find import find_recipe
     from rushkit.recipe.load import load_recipe
@@ -55,14 +57,11 @@ def show(
         Output(json).result(recipe.resolved(), toml.dumps(recipe.resolved()).rstrip())
         return
     known = recipe.origins
-    rows = {
-        key: {"value": value, "from": known.get(key, "default")}
-        for key, value in toml.flatten(recipe.resolved()).items()
-    }
-    settings = {key: f"{key} = {toml.format_value(row['value'])}" for key, row in rows.items()}
+    rows = {key: KeyOrigin(value, known.get(key, "default")) for key, value in toml.flatten(recipe.resolved()).items()}
+    settings = {key: f"{key} = {toml.format_value(row.value)}" for key, row in rows.items()}
     width = min(60, max(map(len, settings.values())))
-    lines = [f"{setting:<{width}}  # {rows[key]['from']}" for key, setting in settings.items()]
-    Output(json).result(rows, "\n".join(lines))
+    lines = [f"{setting:<{width}}  # {rows[key].origin}" for key, setting in settings.items()]
+    Output(json).result({key: row.plain() for key, row in rows.items()}, "\n".join(lines))
 
 
 @app.command("copy", epilog="Example: rushkit recipe copy cifar10 mine.toml")
@@ -85,10 +84,11 @@ def copy(name: Name, target: Annotated[Path, typer.Argument(help="The file to wr
 @app.command("check", epilog="Example: rushkit recipe check cifar10 --set pretrain.epochs=100")
 def check(name: Name, changes: Changes = None, json: Json = False) -> None:
     """Check a recipe: its keys, and its components' options against the components themselves."""
+    from rushkit.documents.components import CheckedRecipe
     from rushkit.recipe.load import load_recipe
 
     recipe = load_recipe(name, changes or [])
-    Output(json).result({"recipe": recipe.name, "ok": True}, f"{recipe.name} is in order")
+    Output(json).result(CheckedRecipe(recipe.name).plain(), f"{recipe.name} is in order")
 
 
 def _text(path: Path) -> str:

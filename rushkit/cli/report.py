@@ -40,6 +40,7 @@ def command(
     from rich.console import Group, RenderableType
     from rich.text import Text
 
+    from rushkit.documents.models import WrittenReport
     from rushkit.report.make import families_of, folder_of
     from rushkit.report.terminal.tables import headlines_table, table_1_table
     from rushkit.report.write import write_report
@@ -58,4 +59,4 @@ def command(
     if (table := table_1_table(report)) is not None:
         shown.append(table)
     shown.append(Text("\n".join(lines)))
-    output.result({**report.plain(), "files": written}, Group(*shown))
+    output.result(WrittenReport(report, written).plain(), Group(*shown))

@@ -50,6 +50,7 @@ def list_runs(
     json: Json = False,
 ) -> None:
     """Every run, newest first, with its date, noise, seed, size and figure."""
+    from rushkit.documents.runs import ListedRun, RunList
     from rushkit.report.listing import listed_runs
     from rushkit.report.terminal.headline import figure_of
     from rushkit.report.terminal.listing import RunsTable
@@ -59,9 +60,8 @@ def list_runs(
         rows = listed_runs(runs_dir, filters or [], sort, reverse, index)
         fit = " that fit" if filters else ""
         table = RunsTable(rows) if rows and not json else f"there are no runs{fit} in {runs_dir}"
-    shown = [row.plain() | {"figure": figure_of(row.run, row.record).words} for row in rows] if json else []
-    data = {"runs": shown, "bytes": sum(row.bytes for row in rows)}
-    Output(json).result(data, table)
+    shown = [ListedRun.of(row, figure_of(row.run, row.record).words) for row in rows] if json else []
+    Output(json).result(RunList(shown, sum(row.bytes for row in rows)).plain(), table)
 
 
 @app.command("show", epilog="Example: rushkit runs show RUN")
@@ -73,6 +73,7 @@ def show(
     """A run: its settings, its figures, what was measured of it, what it builds on, and how to go on with it."""
     from rich.text import Text
 
+    from rushkit.documents.runs import ShownRun
     from rushkit.report.numbers import numbers_of
     from rushkit.report.terminal.headline import figures, needs_protocol_note
     from rushkit.results.words import PROTOCOL_NOTE
@@ -84,7 +85,7 @@ def show(
 
     info, note = run_named(run, runs_dir)
     path = info.path
-    facts = read_run_file(path).to_table()
+    about = read_run_file(path)
     around = find_runs(path.resolve().parent)
     parents = lineage.parents(around)
     name = path.resolve().name
@@ -94,7 +95,9 @@ def show(
     shown_figures = [*info.damage(), *(figures(results) if results else [])]
     measured, needs_note = _measured(info)
     steps = _next_steps(info, path)
-    shown = {key: value for key, value in facts.items() if key not in ("sessions", "schema", "status", "argv")}
+    shown = {
+        key: value for key, value in about.to_table().items() if key not in ("sessions", "schema", "status", "argv")
+    }
     lines = [*([f"note: {note}"] if note else []), str(path), f"status: {info.status}"]
     lines += [f"{key}: {_words(value)}" for key, value in shown.items()]
     lines += [f"built on: {parent or 'no run in this folder'}"]
@@ -105,13 +108,11 @@ def show(
         lines += [f"  {line}" for line in PROTOCOL_NOTE.splitlines()]
     lines += [f"{what}: {command}" for what, command in steps.items()]
     lines += [f"files: {', '.join(sorted(file.name for file in path.iterdir()))}"]
-    family: dict[str, object] = {"parent_run": parent, "children": children, "measured": measured}
-    numbers = [number.plain() for number in numbers_of(results)]
-    found = {"figures": shown_figures, "numbers": numbers, "bytes": size_of(path), "next": steps}
     if card := model_card(path):
         lines[:0] = [*card.splitlines(), ""]
-        family["card"] = card
-    Output(json).result({**facts, **family, **found}, Text("\n".join(lines)))
+    numbers = numbers_of(results)
+    found = ShownRun(about, parent, children, measured, shown_figures, numbers, size_of(path), steps, card or None)
+    Output(json).result(found.plain(), Text("\n".join(lines)))
 
 
 @app.command("best", epilog="Example: rushkit runs best --by robust_accuracy")
@@ -127,14 +128,15 @@ def best(
     from rich.console import Group
     from rich.text import Text
 
+    from rushkit.documents.runs import BestRuns
     from rushkit.report.listing import listed_runs
     from rushkit.report.ranking import rankings
     from rushkit.results.words import PROTOCOL_NOTE
 
     ranked = rankings(listed_runs(runs_dir, filters or []), by)
-    data = {"by": by, "best": ranked[0].rows[0].plain(), "rankings": [ranking.plain() for ranking in ranked]}
+    found = BestRuns(by, ranked[0].rows[0], ranked)
     notes = [Text(PROTOCOL_NOTE)] if any("strict" not in one.what for one in ranked) and by == "robust_accuracy" else []
-    Output(json).result(data, Group(*map(_ranking_table, ranked), *notes))
+    Output(json).result(found.plain(), Group(*map(_ranking_table, ranked), *notes))
 
 
 @app.command("export", epilog="Example: rushkit runs export digits --to exported")
@@ -146,6 +148,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Figures, metrics and outcomes of runs as CSV; for a model also those of everything that was measured of it."""
+    from rushkit.documents.runs import ExportedRuns
     from rushkit.report.families import gather
     from rushkit.report.spreadsheet import export_runs
     from rushkit.run.named import run_named
@@ -159,7 +162,7 @@ def export(
             Output(json).speaker().warn(note)
     files = export_runs(list(chosen.values()), to, force)
     lines = [_runs(len(chosen)), *(f"written: {file}" for file in files)]
-    Output(json).result({"runs": list(map(str, chosen)), "files": list(map(str, files))}, "\n".join(lines))
+    Output(json).result(ExportedRuns(list(chosen), files).plain(), "\n".join(lines))
 
 
 @app.command("remove", epilog="Example: rushkit runs remove 3fa9c1")
@@ -172,6 +175,7 @@ def remove_runs(
     json: Json = False,
 ) -> None:
     """Delete runs: it asks first, and refuses runs in progress and those that others depend on."""
+    from rushkit.documents.runs import RemovedRun, RemovedRuns
     from rushkit.rounding import size_words
     from rushkit.run.named import run_named
     from rushkit.run.remove import plan_removal, remove
@@ -188,10 +192,10 @@ def remove_runs(
     if not yes:
         _ask(lines, total)
     deleted = remove(doomed)
-    rows = [{"run": str(run.path), "bytes": sizes[run.path]} for run in deleted]
+    rows = [RemovedRun(run.path, sizes[run.path]) for run in deleted]
     said = f"{_runs(len(deleted))}, {size_words(sum(sizes[run.path] for run in deleted))}: deleted"
     kept = [f"{run.path.name} stays: it was resumed meanwhile" for run in doomed if run not in deleted]
-    Output(json).result({"deleted": rows}, "\n".join([*(lines if yes else []), said, *kept]))
+    Output(json).result(RemovedRuns(rows).plain(), "\n".join([*(lines if yes else []), said, *kept]))
 
 
 @app.command("clean", epilog="Example: rushkit runs clean --yes")
@@ -205,6 +209,7 @@ def clean(
     from rich.console import Group
     from rich.table import Table
 
+    from rushkit.documents.runs import LeftoverRun, LeftoverRuns
     from rushkit.run.clean import delete_run, find_leftovers
     from rushkit.run.info import find_runs
 
@@ -214,14 +219,13 @@ def clean(
     table = Table("run", "status", "MiB", "could be resumed")
     rows = []
     for left in leftovers:
-        facts = {"run": str(left.run.path), "status": left.run.status, "bytes": left.bytes, "resumable": left.resumable}
-        rows.append(facts)
+        rows.append(LeftoverRun(left.run.path, left.run.status, left.bytes, left.resumable))
         mebibytes = f"{left.bytes / 2**20:.1f}"
         table.add_row(left.run.path.name, left.run.status, mebibytes, "yes" if left.resumable else "")
     total = sum(left.bytes for left in leftovers) / 2**20
     words = f"{len(leftovers)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
     text = Group(table, words) if leftovers else f"nothing to clean in {runs_dir}"
-    Output(json).result({"runs": rows, "deleted": bool(yes)}, text)
+    Output(json).result(LeftoverRuns(rows, yes).plain(), text)
 
 
 def _measured(model: RunInfo) -> tuple[list[str], bool]:

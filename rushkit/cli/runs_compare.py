@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import combinations
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +13,8 @@ from rushkit.cli.options import NAMES_A_RUN, Json, Output, RunsDir
 from rushkit.errors import UsageError
 
 if TYPE_CHECKING:
+    from rushkit.report.families import Family
+    from rushkit.results.certification import Certification
     from rushkit.run.info import RunInfo
 
 EXAMPLE = "Example: rushkit runs compare RUN RUN"
@@ -36,6 +38,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Runs side by side: figures, the recipe keys in which they differ, and McNemar's test where they share images."""
+    from rushkit.documents.runs import ComparedRuns, ToldRuns
     from rushkit.report.beside import figure_rows, labels
     from rushkit.report.compare import certificate_notes, recipe_differences, significance
     from rushkit.report.families import Family, gather, recipe_of_run
@@ -44,7 +47,6 @@ def command(
     from rushkit.report.terminal.comparison import FEW, comparison_table
     from rushkit.report.terminal.headline import figure_of, methods_of
     from rushkit.results.attacks import Attacks
-    from rushkit.results.certification import Certification
     from rushkit.results.words import PROTOCOL_NOTE
     from rushkit.run.named import run_named, short_ids
 
@@ -62,11 +64,7 @@ def command(
     differing = recipe_differences([recipe_of_run(run) for run in compared])
     tests = significance(families, ids, asked)
     methods = methods_of(compared)
-    # A certification stands for itself too, though its model's other measurements are compared.
-    certified = [
-        [results for run, results in family.results(Certification) if chosen.verb != "certify" or run == chosen]
-        for chosen, family in zip(compared, families, strict=True)
-    ]
+    certified = _certified(compared, families)
     worst = worst_of([pair for family in families for pair in family.results(Attacks)])
     figures = figure_rows([[results for _, results in family.records] for family in families])
     certificates = certificate_notes(ids, certified)
@@ -79,15 +77,19 @@ def command(
     names = labels(differing, ids)
     told = facts if len(runs) <= FEW else {key: row for key, row in facts.items() if len(set(row)) > 1}
     table = comparison_table(names, ids, {**told, **methods, **differing}, figures, tests, notes, worst)
-    data = {"runs": [str(run.path) for run in compared], "ids": ids, "names": names, **facts, **methods}
-    data |= {"recipes": differing, "certificates": certificates}
-    data |= _plain(figures=figures, worst=worst, significance=tests)
-    Output(json).result(data, table)
+    found = differing, certificates, figures, worst, tests, methods.get("certified by"), methods.get("together")
+    data = ComparedRuns([str(run.path) for run in compared], ids, names, *found, ToldRuns(**facts))
+    Output(json).result(data.plain(), table)
 
 
-def _plain(**rows: Sequence[Any]) -> dict[str, list[object]]:
-    """Return rows of figures as JSON objects, by the key that they stand under."""
-    return {key: [row.plain() for row in of_key] for key, of_key in rows.items()}
+def _certified(compared: Sequence[RunInfo], families: Sequence[Family]) -> list[list[Certification]]:
+    """Return the certifications of each; one stands for itself too, though its model's other figures are compared."""
+    from rushkit.results.certification import Certification
+
+    return [
+        [results for run, results in family.results(Certification) if chosen.verb != "certify" or run == chosen]
+        for chosen, family in zip(compared, families, strict=True)
+    ]
 
 
 def _facts(runs: Sequence[RunInfo]) -> dict[str, list[str]]:

@@ -12,11 +12,12 @@ def command(json: Json = False) -> None:
     """Every study by name: those in ./studies, and rushkit's own."""
     from rich.table import Table
 
+    from rushkit.documents.components import Listed
     from rushkit.study.find import available
     from rushkit.study.load import about
 
-    studies = {name: {"from": origin, "about": about(name)} for name, origin in available().items()}
+    studies = {name: Listed(origin, about(name)) for name, origin in available().items()}
     table = Table("study", "from", "about")
-    for name, facts in studies.items():
-        table.add_row(name, facts["from"], facts["about"])
-    Output(json).result(studies, table)
+    for name, listed in studies.items():
+        table.add_row(name, listed.origin, listed.about)
+    Output(json).result({name: listed.plain() for name, listed in studies.items()}, table)

@@ -22,6 +22,7 @@ def command(
     json: Json = False,
 ) -> None:
     """Check a study, and show its jobs: what is done, what each waits for and why it runs, and what it costs."""
+    from rushkit.documents.studies import PlannedJob, PlannedStudy
     from rushkit.study.estimate import Estimator
     from rushkit.study.make import plan_study
     from rushkit.study.state import standings
@@ -33,16 +34,6 @@ def command(
     estimator = Estimator(timed=not no_bench)
     costs = {job.id: estimator.cost(job.job) for job in plan.jobs.values() if found[job.id].state != "done"}
     outlook = Outlook(plan, found, costs)
-    jobs = {
-        job.id: {
-            "stage": job.job.stage,
-            "needs": list(job.needs),
-            "sources": {role: str(path) for role, path in job.sources},
-            **found[job.id].plain(),
-            **({"passes": costs[job.id].passes, "seconds": costs[job.id].seconds} if job.id in costs else {}),
-        }
-        for job in plan.jobs.values()
-    }
-    cells = [vars(cell) for cell in plan.cells]
+    jobs = {job.id: PlannedJob.of(job, found[job.id], costs.get(job.id)) for job in plan.jobs.values()}
     lines = [summary(plan, found), *tree(outlook), *version_lines(found), outlook.together()]
-    Output(json).result({"study": plan.study, "jobs": jobs, "cells": cells}, "\n".join(filter(None, lines)))
+    Output(json).result(PlannedStudy(plan.study, jobs, plan.cells).plain(), "\n".join(filter(None, lines)))

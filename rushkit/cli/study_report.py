@@ -40,6 +40,7 @@ def command(
     from rich.console import Group
     from rich.text import Text
 
+    from rushkit.documents.studies import WrittenStudyReport
     from rushkit.report.study.make import study_report
     from rushkit.report.study.terminal import study_tables
     from rushkit.report.study.write import FORMATS, write_study
@@ -52,4 +53,4 @@ def command(
     paths = write_study(report, folder, asked)
     written = {path.suffix.removeprefix("."): str(path) for path in paths}
     lines = Text("\n".join(f"written: {path}" for path in paths))
-    output.result({**report.plain(), "files": written}, Group(study_tables(report), lines))
+    output.result(WrittenStudyReport(report, written).plain(), Group(study_tables(report), lines))

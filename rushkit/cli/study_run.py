@@ -88,6 +88,7 @@ def command(
     output: Output,
 ) -> None:
     """Do the jobs of a study that are not done yet; again after an interruption, or on several machines."""
+    from rushkit.documents.studies import JobsAhead, StudyOutcome
     from rushkit.study.live import watcher_for
     from rushkit.study.load import load_study
     from rushkit.study.make import make_plan
@@ -102,7 +103,8 @@ def command(
     if not options.reuse:
         _refuse_other_versions(standing)
     if options.dry_run:
-        output.result(_plain(plan, standing), _dry_run_words(plan, standing))
+        ahead = JobsAhead(plan.study, {job: state.state for job, state in standing.items()})
+        output.result(ahead.plain(), _dry_run_words(plan, standing))
         return
     _hand_on_imports(context)
     named = [options.model, options.fronts, options.surrogates, options.also]
@@ -114,7 +116,7 @@ def command(
             outcome = Driver(plan, Places(runs), engine, watcher, limit).run(standing)
     finally:
         engine.close()
-    output.result(outcome.to_table(), _words(outcome))
+    output.result(StudyOutcome.of(outcome).plain(), _words(outcome))
     if not outcome.is_whole:
         raise typer.Exit(1)
 
@@ -152,10 +154,6 @@ def _refuse_other_versions(standing: Mapping[str, Standing]) -> None:
             f"rushkit {first_few(sorted(set(others)))} made the results of {len(others)} jobs, and this is another",
             "--reuse takes them as they are; `rushkit runs remove RUN` removes a run that is to be made anew",
         )
-
-
-def _plain(plan: Plan, standing: Mapping[str, Standing]) -> dict[str, object]:
-    return {"study": plan.study, "jobs": {job: state.state for job, state in standing.items()}}
 
 
 def _dry_run_words(plan: Plan, standing: Mapping[str, Standing]) -> str:

@@ -28,18 +28,15 @@ def command(
     """How many jobs of a study are done, running, failed, ready or waiting; and why jobs failed."""
     from pathlib import Path
 
+    from rushkit.documents.studies import JobStanding, StudyStatus
     from rushkit.study.make import plan_study
     from rushkit.study.state import counts, standings
 
     plan = plan_study(study, runs_dir)
     found = standings(plan, Path(runs_dir))
-    data = {
-        "study": plan.study,
-        "jobs": len(found),
-        "counts": dict(counts(found)),
-        "standings": {job: standing.plain() for job, standing in found.items()},
-    }
-    Output(json).result(data, _words(plan, found))
+    standing = {job: JobStanding.of(standing) for job, standing in found.items()}
+    status = StudyStatus(plan.study, len(found), counts(found), standing)
+    Output(json).result(status.plain(), _words(plan, found))
 
 
 def _words(plan: Plan, found: dict[str, Standing]) -> RenderableType:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from rich.table import Table
 from rich.text import Text
 
+from rushkit.results.dry_run import DryRun
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.rounding import figure
 
@@ -19,11 +19,11 @@ _WORDS = {
 }
 
 
-def dry_run_table(verb: str, recipe: str, sizes: Mapping[str, str]) -> Table:
+def dry_run_table(verb: str, recipe: str, sizes: DryRun) -> Table:
     """Return a table with a row for each size of a training that was not run."""
     table = Table(title=f"{verb} {recipe}: dry run", show_header=False)
-    for name, size in sizes.items():
-        table.add_row(name, size)
+    for name, size in sizes.to_table().items():
+        table.add_row(name, str(size))
     return table
 
 

@@ -44,6 +44,7 @@ from rushkit.recipe.sections import (
     Number,
     Option,  # noqa: F401
     OptionName,  # noqa: F401
+    Radius,
     Rule,
     Section,
     Skip,
@@ -229,7 +230,7 @@ class Attack(Component):
     effort: Annotated[
         Literal[1, 2, 4], Field(description="budget of the search under strict: 1, 2 or 4 times its own")
     ] = 1
-    target: Annotated[str, BeforeValidator(_as_text)] = Field(
+    target: Annotated[str, BeforeValidator(_as_text, json_schema_input_type=str | int)] = Field(
         default="", description="a class, by name or index, that every image of another class is to be taken for"
     )
     eight_bit: bool = Field(default=False, description="offer only images of 8-bit pixels: whole multiples of 1/255")
@@ -284,7 +285,7 @@ class Certify(Section):
     rule: Rule = Field(
         default="majority", description="the classifier: the class of most draws, or of the highest mean"
     )
-    radii: list[Annotated[float, Field(ge=0), BeforeValidator(parse_number)]] = Field(
+    radii: list[Radius] = Field(
         default=[], description="test these radii, pixel units; none: the largest radius of each image"
     )
     split: SplitName = "test"

@@ -106,9 +106,11 @@ def check_rising(shares: list[float]) -> list[float]:
 OptionName = Annotated[str, AfterValidator(check_option_name)]
 Option = Annotated[Any, AfterValidator(check_option)]
 Interval = Annotated[int | str, BeforeValidator(check_interval)]
-Number = Annotated[float, BeforeValidator(parse_number)]
+# What may be written as text too says so in its JSON Schema.
+Number = Annotated[float, BeforeValidator(parse_number, json_schema_input_type=float | str)]
+Radius = Annotated[float, Field(ge=0), BeforeValidator(parse_number, json_schema_input_type=float | str)]
 Translation = Annotated[float | str, BeforeValidator(check_translation)]
-Milestone = Annotated[float, BeforeValidator(parse_number), Field(gt=0, lt=1)]
+Milestone = Annotated[float, BeforeValidator(parse_number, json_schema_input_type=float | str), Field(gt=0, lt=1)]
 Norm = Literal["linf", "l2", "l1"]
 Corruption = Literal[
     "gaussian-noise",
@@ -156,7 +158,7 @@ GradientDraws = Annotated[
 ]
 Corruptions = Annotated[
     list[Corruption],
-    BeforeValidator(all_corruptions),
+    BeforeValidator(all_corruptions, json_schema_input_type=list[str] | Literal["all"]),
     AfterValidator(check_distinct),
     Field(
         description="kinds of common corruption that accuracy is measured under too, or `all`; none: it is not measured"

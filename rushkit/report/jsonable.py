@@ -6,12 +6,14 @@ What is written follows from the declarations alone, and so does the JSON Schema
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import Field as DataclassField
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
-from rushkit.results.base import Record
+from rushkit.results.base import Record, StageResults
 
-_SPREAD = "spread"
+_SPREAD, _CALLED = "spread", "called"
 _KEY = "_is_a_key"
 # Metadata of a field that is no key, and of one that is none while it is None.
 NO_KEY: Mapping[str, bool] = {"no_key": True}
@@ -23,6 +25,8 @@ Getter = TypeVar("Getter", bound=Callable[[Any], object])
 @dataclass(frozen=True)
 class Spread:
     """Which keys of a field's record stand among the keys of the object itself, in place of the field.
+
+    Of a record that is None no key is written.
 
     Attributes:
         only: The keys that are taken; None: all.
@@ -54,6 +58,17 @@ def spread_of(metadata: Mapping[Any, Any]) -> Spread | None:
     return how
 
 
+def called(key: str) -> Mapping[str, str]:
+    """Return the metadata of a field whose key has another name than the field."""
+    return {_CALLED: key}
+
+
+def key_of(one: DataclassField[Any]) -> str:
+    """Return the key that a field is."""
+    key: str = one.metadata.get(_CALLED, one.name)
+    return key
+
+
 def in_json(getter: Getter) -> Getter:
     """Make the value of a property a key of the JSON object: stands below ``@property``."""
     setattr(getter, _KEY, True)
@@ -81,7 +96,7 @@ class Figures:
             if how is not None:
                 table |= _beside(value, how)
             elif not (NO_KEY.items() <= one.metadata.items() or (value is None and is_left_out(one.metadata))):
-                table[one.name] = plain(value)
+                table[key_of(one)] = plain(value)
         return table | {name: plain(getter(self)) for name, getter in key_properties(type(self)).items()}
 
 
@@ -94,8 +109,14 @@ def plain(value: object) -> object:
     """Return a value of a record in JSON types."""
     if isinstance(value, Figures):
         return value.plain()
+    if isinstance(value, StageResults):
+        return value.to_json()
     if isinstance(value, Record):
         return value.to_table()
+    if isinstance(value, Path):
+        return str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {one.name: plain(getattr(value, one.name)) for one in fields(value)}
     if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -103,7 +124,8 @@ def plain(value: object) -> object:
     return value
 
 
-def _beside(record: Record | Figures, how: Spread) -> dict[str, object]:
-    if isinstance(record, Figures):
-        return record.plain()
-    return record.model_dump(include=how.only, exclude=how.without or None)  # type: ignore[arg-type]
+def _beside(value: object, how: Spread) -> dict[str, object]:
+    if isinstance(value, Record):
+        return value.model_dump(include=how.only, exclude=how.without or None)  # type: ignore[arg-type]
+    table = plain(value)
+    return table if isinstance(table, dict) else {}

@@ -70,30 +70,6 @@ class Leaderboard:
         """The entries that are not ranked as a table; None if there are none."""
         return unranked_table(self.unranked) if self.unranked else None
 
-    def plain(self) -> dict[str, object]:
-        """Return the leaderboard as a JSON object."""
-        return {
-            "boards": [
-                {
-                    "title": board.title,
-                    "models": [
-                        {
-                            "rank": place,
-                            "name": row.name,
-                            "accuracy": row.attack.majority.accuracy,
-                            "low": row.attack.majority.low,
-                            "high": row.attack.majority.high,
-                            "images": row.attack.record.images,
-                            "weights": row.weights,
-                        }
-                        for place, row in board.placed
-                    ],
-                }
-                for board in self.boards
-            ],
-            "unranked": [{"name": row.name, "reasons": list(row.reasons)} for row in self.unranked],
-        }
-
 
 def make_leaderboard(
     folder: Path, page: Path, seed: int, changes: Changes = (), say: Callable[[str], None] = lambda text: None

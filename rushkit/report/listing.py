@@ -94,22 +94,6 @@ class Listed:
         unit, length = next((unit for unit in _SECONDS if seconds >= unit[1]), _SECONDS[-1])
         return f"{seconds // length} {unit}"
 
-    def plain(self) -> dict[str, object]:
-        """Return the row as a JSON object, figures as numbers."""
-        run = self.run
-        return {
-            "run": str(run.path),
-            "id": self.id,
-            "verb": run.verb,
-            "recipe": run.recipe,
-            "status": run.status,
-            "started": run.started,
-            "noise": self.noise,
-            "seed": run.about.seed,
-            "bytes": self.bytes,
-            "figures": [number.plain() for number in self.numbers],
-        }
-
 
 # What a list can be sorted by: the order is that of the smallest key.
 SORTS: Mapping[str, Callable[[Listed], Any]] = {

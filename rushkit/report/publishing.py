@@ -23,6 +23,7 @@ from rushkit.recipe.load import derive_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.report.card import model_card
 from rushkit.report.families import Family, recipe_of_run
+from rushkit.report.jsonable import Figures
 from rushkit.results import Results
 from rushkit.results.attacks import AttackRow, Attacks
 from rushkit.results.auditing import Audit
@@ -43,7 +44,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 
 
 @dataclass(frozen=True)
-class Published:
+class Published(Figures):
     """What was published.
 
     Attributes:
@@ -61,10 +62,6 @@ class Published:
     artifacts: int
     certifications: int
     left_out: list[str]
-
-    def plain(self) -> dict[str, object]:
-        """Return the record as a JSON object."""
-        return {**vars(self), "folder": str(self.folder)}
 
 
 def publish(family: Family, named: Sequence[RunInfo], folder: Path, license_name: str | None = None) -> Published:

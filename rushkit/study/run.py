@@ -101,17 +101,6 @@ class Outcome:
         """Whether all jobs are done."""
         return all(job.phase == "done" for job in self.jobs.values())
 
-    def to_table(self) -> dict[str, object]:
-        """Return it as the document that the command prints with ``--json``."""
-        rows = []
-        for identity, job in self.jobs.items():
-            cell = job.cell
-            row = {"job": identity, "row": cell.row, "seed": cell.seed, "stage": cell.stage, "state": job.phase}
-            if job.failure is not None:
-                row |= {"message": job.failure.message, "hint": job.failure.hint}
-            rows.append(row)
-        return {"study": self.study, "done": len(self.of("done")), "jobs": rows}
-
 
 @dataclass
 class Driver:

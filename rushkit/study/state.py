@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
-from pydantic import JsonValue
-
 import rushkit
 from rushkit.paths import open_file, read_file
 from rushkit.results.records import MAX_BYTES, RESULTS_FILE, load_json
@@ -61,20 +59,6 @@ class Standing:
     def is_of_another_version(self) -> bool:
         """Whether another version of rushkit made the results: they are taken only on request."""
         return bool(self.version) and self.version != rushkit.__version__
-
-    def plain(self) -> dict[str, JsonValue]:
-        """Return what ``--json`` prints of it; what is empty is left out."""
-        table: dict[str, JsonValue] = {
-            "state": self.state,
-            "results": None if self.results is None else str(self.results),
-            "kept": self.kept or None,
-            "version": self.version or None,
-            "again": self.again or None,
-            "failure": None if self.failure is None else self.failure.to_table(),
-            "by": None if self.holder is None else self.holder.in_words(),
-            "because": list(self.because) or None,
-        }
-        return {key: value for key, value in table.items() if value is not None}
 
 
 def standings(plan: Plan, runs: Path) -> dict[str, Standing]:

@@ -8,14 +8,15 @@ from rushkit.data.decoding import OnDemand
 from rushkit.distributed import ranks
 from rushkit.image_size import ImageSize, sides
 from rushkit.models.network import macs
+from rushkit.results.dry_run import DryRun
 from rushkit.system import Machine
 from rushkit.training.job import TrainingJob
 from rushkit.training.loop import check_ranks
 from rushkit.training.recomputation import will_recompute
 
 
-def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
-    """Check what the loop checks before its first step, and return the sizes of the run: name -> value in words.
+def dry_run(job: TrainingJob, machine: Machine) -> DryRun:
+    """Check what the loop checks before its first step, and return the sizes of the run.
 
     Args:
         job: The job, ready to start.
@@ -32,15 +33,15 @@ def dry_run(job: TrainingJob, machine: Machine) -> dict[str, str]:
     views = job.settings.batch_size * (2 if job.stage == "pretrain" else 1)
     of_a_rank = " of a rank" if ranks.world() > 1 else ""
     numbers, trainable = (sum(part.numel() for part in parts) for parts in (job.parameters, job.trained))
-    return {
-        "images": job.images,
-        "steps": f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
-        "input": f"{views} x {job.channels} x {height} x {width} a step",
-        "parameters": f"{numbers:,}, of which {trainable:,} train",
-        "arithmetic": f"{macs(job.network.encoder, size, job.channels) / 1e6:.1f} MMAC a view",
-        "memory": f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step{of_a_rank}",
-        "machine": f"{machine}{', compiled' if compiles else ''}{', blocks recompute' if recomputes else ''}",
-    }
+    return DryRun(
+        images=job.images,
+        steps=f"{job.steps} ({job.settings.epochs} epochs of {job.steps_per_epoch})",
+        input=f"{views} x {job.channels} x {height} x {width} a step",
+        parameters=f"{numbers:,}, of which {trainable:,} train",
+        arithmetic=f"{macs(job.network.encoder, size, job.channels) / 1e6:.1f} MMAC a view",
+        memory=f"about {memory_estimate(job, size) / 2**30:.1f} GiB for a step{of_a_rank}",
+        machine=f"{machine}{', compiled' if compiles else ''}{', blocks recompute' if recomputes else ''}",
+    )
 
 
 def memory_estimate(job: TrainingJob, size: ImageSize) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from commands import TINY, Said, sets
+from printed import check_printed
 
 from rushkit.cli.app import main
 
@@ -27,12 +28,14 @@ def folder(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def cli(capsys) -> Callable[..., Said]:
-    """``cli("recipe", "list")``: run a command as a user would."""
+    """``cli("recipe", "list")``: run a command as a user would; what it prints as JSON fits its schema."""
 
     def run(*arguments: str) -> Said:
         capsys.readouterr()
         code = main(list(arguments))
-        return Said(code, *capsys.readouterr())
+        said = Said(code, *capsys.readouterr())
+        check_printed(arguments, said.out)
+        return said
 
     return run
 

@@ -222,7 +222,7 @@ def test_the_learner_trains_and_the_network_follows(tiny):
     norms = sum(part.numel() for part in job.norms if part.requires_grad)
     # The learner, and its clean set: as many numbers as its other set has.
     trained = sum(parameter.numel() for parameter in learner) + norms // 2
-    assert dry_run(job, machine_of(recipe))["parameters"] == f"{2 * trained:,}, of which {trained:,} train"
+    assert dry_run(job, machine_of(recipe)).parameters == f"{2 * trained:,}, of which {trained:,} train"
 
 
 def test_what_the_branches_share_is_saved_once(tiny):

@@ -9,8 +9,9 @@ from synthetic_runs import attack_row, attacks
 
 from rushkit.claims import entries
 from rushkit.claims.entries import verify_entry
+from rushkit.documents.models import RankedBall
 from rushkit.errors import UsageError
-from rushkit.report.leaderboard import Board, Leaderboard, make_leaderboard
+from rushkit.report.leaderboard import Board, make_leaderboard
 from rushkit.report.make import families_of
 from rushkit.report.protocols import attacks_of
 from rushkit.report.publishing import publish
@@ -63,8 +64,7 @@ def test_models_of_equal_strict_accuracy_share_a_rank():
     rows = tuple(ranked(name, right) for name, right in [("a", 3), ("b", 2), ("b", 2), ("c", 1)])
     board = Board("board-1", "digits/test, l-inf 0.1", rows)
     assert [row[0].text for row in board.table.rows] == ["1", "2", "2", "4"]
-    (plain,) = Leaderboard((board,), ()).plain()["boards"]
-    assert [model["rank"] for model in plain["models"]] == [1, 2, 2, 4]
+    assert [model.rank for model in RankedBall.of(board).models] == [1, 2, 2, 4]
 
 
 def test_whatever_breaks_an_entry_is_a_reason(folder, monkeypatch):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from printed import check_printed
 from synthetic_runs import Runs, attack_row, attacks, evaluation, recipe_of
 
 from rushkit.cli.app import main
@@ -41,7 +42,9 @@ def folder(tmp_path, monkeypatch) -> Path:
 def cli(capsys) -> Callable[..., Said]:
     def run(*words: str) -> Said:
         capsys.readouterr()
-        return Said(main(list(words)), *capsys.readouterr())
+        said = Said(main(list(words)), *capsys.readouterr())
+        check_printed(words, said.out)
+        return said
 
     return run
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from rushkit.errors import first_few
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import MeasuredAttack
+from rushkit.report.jsonable import Figures
 from rushkit.report.places import shared_places
 from rushkit.report.protocols import protocol_words
 from rushkit.report.table import PAGE, Cell, Column, Heading, Table, build_table, column
@@ -48,7 +49,7 @@ class Ranked:
 
 
 @dataclass(frozen=True)
-class Unranked:
+class Unranked(Figures):
     """An entry that is not ranked, and why."""
 
     name: str

@@ -1,0 +1,36 @@
+"""Files that users read and that no record stands for as a whole."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import ConfigDict, Field
+
+from rushkit.recipe.schema import Recipe
+from rushkit.recipe.sections import Section
+from rushkit.results.base import Count, Number
+
+
+class MetricsLine(Section):
+    """A line of metrics.jsonl; further keys are figures by name, such as ``loss``.
+
+    Attributes:
+        step: The step, counted from 1.
+        epoch: The epoch, counted from 1.
+        kind: Whether the figures are of one step or of a whole epoch.
+        chain: Hash over that of the line before and this line; it tells damage.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, float] = Field(init=False)
+
+    step: Count
+    epoch: Number
+    kind: Literal["step", "epoch"]
+    chain: str
+
+
+class RecipeFile(Recipe):
+    """A recipe as it is written: keys that are missing come from the recipe that it extends, or are defaults."""
+
+    extends: str = Field(default="", description="the recipe that this one changes: tables merge, arrays replace")
