@@ -117,11 +117,16 @@ def portable_text(recipe: Recipe) -> str:
     if isinstance(path := data.get("path"), str):
         data["path"] = Path(path).name or "."
     finetune = recipe.finetune.model_dump() | {"extra": extra.model_dump() | {"path": Path(extra.path).name}}
-    attacks = [
+    attacks: list[toml.Toml] = [
         section.model_dump() | {"surrogate": short(section.surrogate), "also": [short(code) for code in section.also]}
         for section in recipe.attack
     ]
-    portable = {"data": data, "finetune": finetune, "attack": attacks, "system": {"seed": recipe.system.seed}}
+    portable: toml.Table = {
+        "data": data,
+        "finetune": finetune,
+        "attack": attacks,
+        "system": {"seed": recipe.system.seed},
+    }
     table = recipe.resolved() | portable
     if (model := recipe.model) is not None:
         plain = {"code": short(model.code), "weights": Path(model.weights).name}

@@ -112,7 +112,7 @@ def _corrupted(measured: Corruptions | None) -> Iterator[Row]:
         how = {"m": mean.samples, "rule": mean.rule}
         yield {**how, **_figure("mean_corrupted_accuracy", mean.accuracy, mean.low, mean.high)}
         if mean.mce is not None:
-            yield {**how, **_figure("mean_corruption_error", mean.mce)}
+            yield {**how, **_figure("mean_corruption_error", mean.mce.value, mean.mce.low, mean.mce.high)}
 
 
 def _shifted(measured: Shifts | None) -> Iterator[Row]:

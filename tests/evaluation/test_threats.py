@@ -137,6 +137,10 @@ class TestBaseline:
         one, four = again.corruptions.means
         assert again.corruptions.baseline.samples == 4
         assert (four.mce.value, four.mce.low, four.mce.high) == pytest.approx((1, 1, 1))
+        stated = [row for row in again.to_rows() if row["figure"] == "mean_corruption_error"]
+        assert [(row["m"], row["value"], row["low"], row["high"]) for row in stated] == [
+            (mean.samples, mean.mce.value, mean.mce.low, mean.mce.high) for mean in (one, four)
+        ]
         errors = first.corruptions.errors_of(1, "majority"), first.corruptions.errors_of(4, "majority")
         assert one.mce.value == pytest.approx(sum(errors[0][kind] / errors[1][kind] for kind in errors[0]) / 2)
 
