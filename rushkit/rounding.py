@@ -66,6 +66,12 @@ def _percent(share: float, decimals: int, rounding: str) -> str:
     return format(value.quantize(Decimal(1).scaleb(-decimals), rounding=rounding), "f")
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number of things: 1, "epoch" -> "1 epoch"; 20, "epoch" -> "20 epochs"; 2, "pass" -> "2 passes"."""
+    ending = "" if number == 1 else "es" if noun.endswith("s") else "s"
+    return f"{number} {noun}{ending}"
+
+
 def number_words(value: float) -> str:
     """Three digits of a number, or all of a large one: 0.01234 -> "0.0123", 12345.6 -> "12346"."""
     return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"

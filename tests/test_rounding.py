@@ -7,7 +7,15 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
-from rushkit.rounding import as_asked, decimals_of, floor_radius, percent, percent_interval
+from rushkit.rounding import as_asked, counted, decimals_of, floor_radius, percent, percent_interval
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "said"),
+    [(1, "epoch", "1 epoch"), (0, "image", "0 images"), (2, "pass", "2 passes"), (1, "pass", "1 pass")],
+)
+def test_one_thing_is_said_in_the_singular(number, noun, said):
+    assert counted(number, noun) == said
 
 
 def test_computed_radii_are_never_rounded_up():

@@ -19,7 +19,7 @@ from rushkit.files import JSON, plain_json
 from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Attack, Recipe
 from rushkit.results.auditing import Audit, AuditAttacks, AuditGradients, AuditPoint, AuditSettings, AuditSweeps
-from rushkit.rounding import duration
+from rushkit.rounding import counted, duration
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components
@@ -145,9 +145,10 @@ def _given(subject: Subject, training: TrainingImages, claim: float | None) -> G
 
 def _announcement(subject: Subject, noise: str, settings: Settings, g: SmoothedClassifier) -> str:
     return (
-        f"audit {subject.classifier.checkpoint.path}: {len(subject)} images of {subject.split.name}, "
-        f"{ball_words(settings.norm, settings.eps)}, m = {g.samples}, noise {noise}; {settings.steps} steps and "
-        f"{settings.eot} draws a gradient, sweeps up to twice as many; {subject.machine.in_attacks}"
+        f"audit {subject.classifier.checkpoint.path}: {counted(len(subject), 'image')} of {subject.split.name}, "
+        f"{ball_words(settings.norm, settings.eps)}, m = {g.samples}, noise {noise}; "
+        f"{counted(settings.steps, 'step')} and {counted(settings.eot, 'draw')} a gradient, "
+        f"sweeps up to twice as many; {subject.machine.in_attacks}"
     )
 
 

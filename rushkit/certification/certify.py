@@ -30,6 +30,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.results.certification import Certification, Seal
 from rushkit.results.logs import CountsSubject
 from rushkit.results.words import every_words
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.names import RECIPE_FILE
@@ -220,8 +221,8 @@ def _sampler(recipe: Recipe, subject: Subject) -> Sampler:
 def _announcement(recipe: Recipe, subject: Subject, procedure: Procedure) -> str:
     which = every_words(recipe.certify.skip) + (", limited" if recipe.certify.limit else "")
     return (
-        f"certify {len(subject)} images of {subject.split.name} ({which}), noise {noise_words(recipe.noise)}, "
-        f"{_words(procedure)}; {subject.machine}"
+        f"certify {counted(len(subject), 'image')} of {subject.split.name} ({which}), noise "
+        f"{noise_words(recipe.noise)}, {_words(procedure)}; {subject.machine}"
     )
 
 

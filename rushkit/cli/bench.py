@@ -9,6 +9,7 @@ import typer
 from rushkit.cli.complete import complete_recipes
 from rushkit.cli.options import MOST, Changes, Computing, Output
 from rushkit.cli.verb import verb
+from rushkit.rounding import counted
 
 NAME = "bench"
 EXAMPLE = "Example: rushkit bench --recipe cifar10 --batch 128"
@@ -65,6 +66,6 @@ def command(
         lines.append("no estimate: the data is not here; `rushkit data list` says what is")
     else:
         whole, epoch = duration(measured.estimate.seconds), duration(measured.estimate.seconds_an_epoch)
-        epochs = f"{measured.estimate.epochs} epochs of {measured.recipe}"
+        epochs = f"{counted(measured.estimate.epochs, 'epoch')} of {measured.recipe}"
         lines.append(f"{epochs}: {whole} on this device, {epoch} an epoch")
     output.result(Speed.of(measured).plain(), Group(table, *lines))

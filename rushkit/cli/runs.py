@@ -12,6 +12,7 @@ from rushkit.cli import runs_compare
 from rushkit.cli.complete import complete_runs
 from rushkit.cli.options import NAMES_A_RUN, Json, Output, RunsDir
 from rushkit.errors import UsageError, shell_line
+from rushkit.rounding import counted
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -223,7 +224,7 @@ def clean(
         mebibytes = f"{left.bytes / 2**20:.1f}"
         table.add_row(left.run.path.name, left.run.status, mebibytes, "yes" if left.resumable else "")
     total = sum(left.bytes for left in leftovers) / 2**20
-    words = f"{len(leftovers)} runs, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
+    words = f"{counted(len(leftovers), 'run')}, {total:.1f} MiB: " + ("deleted" if yes else "delete them with --yes")
     text = Group(table, words) if leftovers else f"nothing to clean in {runs_dir}"
     Output(json).result(LeftoverRuns(rows, yes).plain(), text)
 

@@ -24,6 +24,7 @@ from rushkit.recipe.radius import ball_words, check_eps
 from rushkit.recipe.schema import Recipe
 from rushkit.recipe.variant import base_name
 from rushkit.results.evaluation import Probe, RatioRow
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.setup import components, networks
@@ -104,8 +105,9 @@ def probe(
         check_images(split, shape_of(source))
         encoders = {name: encoder.to(machine.device) for name, encoder in encoders_of(source, supervised).items()}
         run.speaker.say(
-            f"probe {source.path}: {len(split)} images of {split.name}, {ball_words(ball.norm, ball.eps)}, {_POINTS} "
-            f"random points and {ball.steps} steps of ascent an image, for {', '.join(encoders)}; {machine}"
+            f"probe {source.path}: {counted(len(split), 'image')} of {split.name}, {ball_words(ball.norm, ball.eps)}, "
+            f"{_POINTS} random points and {counted(ball.steps, 'step')} of ascent an image, "
+            f"for {', '.join(encoders)}; {machine}"
         )
         if size := components.size_note(split):
             run.speaker.say(f"note: {size}")

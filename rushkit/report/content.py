@@ -41,6 +41,7 @@ from rushkit.results.intervals import mean_interval
 from rushkit.results.run_file import Session
 from rushkit.results.training import Pretraining
 from rushkit.results.words import PROTOCOL_NOTE, cluster_words, noise_words, plain_noise
+from rushkit.rounding import counted
 from rushkit.run.info import RunInfo
 from rushkit.setup.components import data_name
 
@@ -60,7 +61,7 @@ def build_report(families: Sequence[Family]) -> Report:
     models = [_model(family, name) for family, name in zip(families, names, strict=True)]
     return Report(
         schema=SCHEMA,
-        title=" and ".join(names) if len(names) < 4 else f"{len(names)} models",
+        title=" and ".join(names) if len(names) < 4 else counted(len(names), "model"),
         date=_day(families),
         rushkit=rushkit.__version__,
         protocol_note=PROTOCOL_NOTE,
@@ -182,7 +183,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         section = pretraining.pretrain
         images = f"{data_name(pretraining)}/{section.split}"
         about["pre-training"] = (
-            f"{section.objective} on {images}, {section.epochs} epochs of batches of {section.batch_size}"
+            f"{section.objective} on {images}, {counted(section.epochs, 'epoch')} of batches of {section.batch_size}"
         )
     trained = next((record for run, record in family.results(Pretraining) if run == family.encoder), None)
     if trained is not None and trained.teacher is not None:
@@ -193,7 +194,7 @@ def _about(family: Family, pretraining: Recipe | None, finetuning: Recipe | None
         tuning = finetuning.finetune
         frozen = _TRAINED[tuning.freeze]
         about["fine-tuning"] = (
-            f"{tuning.objective} on {data_name(finetuning)}/{tuning.split}, {tuning.epochs} epochs, {frozen}"
+            f"{tuning.objective} on {data_name(finetuning)}/{tuning.split}, {counted(tuning.epochs, 'epoch')}, {frozen}"
         )
     return about
 

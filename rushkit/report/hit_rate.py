@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rushkit.results.auditing import CLAIM_CHECK, Audit
 from rushkit.results.hit_rate import shipped_hit_rate
+from rushkit.rounding import counted
 
 
 def hit_rate_words(audit: Audit, subject: str = "") -> str:
@@ -30,5 +31,6 @@ def hit_rate_words(audit: Audit, subject: str = "") -> str:
     if not planted or not measured.skips_alike(audit):
         return ""
     later = f", and {unseen} of {held_out} that were devised after the thresholds were fixed" if held_out else ""
-    words = f"passes {statuses.count('pass')} checks, which found {found} of {planted} planted faults{later}"
+    faults = f"{found} of {counted(planted, 'planted fault')}{later}"
+    words = f"passes {counted(statuses.count('pass'), 'check')}, which found {faults}"
     return f"{subject} {words}" if subject else words

@@ -24,6 +24,7 @@ from rushkit.report.table import Table
 from rushkit.report.tables.ranked import Ranked, Unranked, ranked_places, ranking_table, unranked_table
 from rushkit.results.auditing import Audit
 from rushkit.results.words import PROTOCOL_SENTENCES
+from rushkit.rounding import counted
 
 _TITLE = "Leaderboard"
 _MOST_NAME = 80
@@ -179,7 +180,7 @@ def _measured(one: CheckedAttack) -> list[MeasuredAttack]:
 
 
 def _verified(row: MeasuredAttack, certified: int) -> tuple[str, ...]:
-    scored = f"{row.record.images} images scored again"
+    scored = f"{counted(row.record.images, 'image')} scored again"
     return (scored, *([f"{certified} certification{'s' * (certified > 1)} made again"] if certified else []))
 
 

@@ -18,6 +18,7 @@ from rushkit.results.imported import Imported
 from rushkit.results.selftest import SelfTest
 from rushkit.results.training import Finetuning, Pretraining
 from rushkit.results.words import encoder_words, listed, low_words, points_words
+from rushkit.rounding import counted
 
 # Names of the figures of which less is better; of the others more is.
 LESS_IS_BETTER = frozenset({"loss", "checks_failed", "lipschitz_ratio", "inertia"})
@@ -94,7 +95,7 @@ def _numbers(results: Results) -> Iterator[Number]:
                 yield Number("accuracy", how, clean.accuracy, clean.low, clean.high, clean.images)
         case Clustering():
             for column in results.columns:
-                how = f"{results.data}, {column.clusters} clusters"
+                how = f"{results.data}, {counted(column.clusters, 'cluster')}"
                 yield Number("inertia", how, column.inertia, images=results.images)
         case Pretraining() | Finetuning():
             yield from _trained(results)
@@ -109,7 +110,7 @@ def attacked_words(row: AttackRow) -> str:
 
 
 def _certified(results: Certification) -> Iterator[Number]:
-    how = listed(f"alpha {results.alpha:g}, {results.samples} draws", low_words(results.precision))
+    how = listed(f"alpha {results.alpha:g}, {counted(results.samples, 'draw')}", low_words(results.precision))
     for row in results.certified:
         ball = ball_words(results.norm, row.radius)
         yield Number("certified_accuracy", f"{results.data}, {ball}, {how}", row.value, row.low, row.high, row.total)
@@ -121,4 +122,4 @@ def _trained(results: Pretraining | Finetuning) -> Iterator[Number]:
     for name in ("loss", "knn_accuracy", "validation_accuracy", "validation_robust_accuracy"):
         value = getattr(results, name, None)
         if value is not None:
-            yield Number(name, f"{results.stage}, {results.epochs} epochs", value)
+            yield Number(name, f"{results.stage}, {counted(results.epochs, 'epoch')}", value)

@@ -11,6 +11,7 @@ from rushkit.recipe.load import load_recipe
 from rushkit.recipe.schema import Recipe
 from rushkit.results.published import PublishedRow, published_rows
 from rushkit.results.words import noise_words, plain_noise
+from rushkit.rounding import counted
 
 SOURCE = (
     "Table 1 of the RUSH paper (arXiv 2207.05127), whose caption says ResNet-18 and l-inf 8/255 of every row; only "
@@ -153,7 +154,7 @@ def differences(
         phrases.append(_PHRASES["finetune.objective"].format(*named))
     limits = sorted({recipe.data.limit for recipe in (pretraining, finetuning) if recipe and recipe.data.limit})
     if limits:
-        phrases.append(f"at most {limits[0]} images a split, not all")
+        phrases.append(f"at most {counted(limits[0], 'image')} a split, not all")
     return phrases
 
 
@@ -165,4 +166,7 @@ def _changed(recipe: Recipe, paper: Recipe, sections: Sequence[str]) -> Iterator
         # Options of one backbone are none of another's.
         foreign = key.startswith("backbone.") and key != "backbone.name" and recipe.backbone.name != paper.backbone.name
         if value != other and not foreign and key.partition(".")[0] in sections and not key.startswith(_SILENT):
-            yield _PHRASES.get(key, f"{key} {{}}, not {{}}").format(value, other)
+            # The phrases that begin with a number of epochs.
+            of_one = value == 1 and not isinstance(value, bool)
+            phrase = _PHRASES.get(key, f"{key} {{}}, not {{}}")
+            yield (phrase.replace("{} epochs", "{} epoch") if of_one else phrase).format(value, other)

@@ -11,7 +11,7 @@ from rushkit.results.attacks import AttackRow, Attacks, Deviation, Variant, vari
 from rushkit.results.auditing import Audit
 from rushkit.results.words import low_words, plain_noise
 from rushkit.robustness.deviations import deviation_words
-from rushkit.rounding import percent
+from rushkit.rounding import counted, percent
 
 # Protocol -> the row of an attack under it.
 Pair = Mapping[str, MeasuredAttack]
@@ -135,7 +135,7 @@ def above_paper(pair: Pair) -> list[str]:
     votes = "one vote" if paper.record.votes == 1 else f"{paper.record.votes} votes"
     return [
         f"{said}paper asks for {votes} an image, strict for the mean of {row.votes}, on images chosen with other "
-        f"draws: on {row.images} images such a difference can be chance"
+        f"draws: on {counted(row.images, 'image')} such a difference can be chance"
     ]
 
 

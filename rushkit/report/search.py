@@ -8,7 +8,7 @@ from itertools import groupby
 from rushkit.results.attacks import AttackRow
 from rushkit.results.rounds import AttackRound, Change
 from rushkit.results.words import points
-from rushkit.rounding import number_words
+from rushkit.rounding import counted, number_words
 
 # The search has not converged if the interval of the change reaches further down than this.
 CONVERGED = 0.02
@@ -92,10 +92,12 @@ def _way(way: _Way) -> str:
 def _round_words(climbs: Sequence[AttackRound], usual: _Way) -> str:
     """Return a round of climbs of equal length: ``"20 steps of 16 draws, races after 10, 20, up margin from best"``."""
     first = climbs[0]
-    draws = f"{first.draws} to {first.most_draws}" if first.most_draws > first.draws else str(first.draws)
+    draws = (
+        f"{first.draws} to {first.most_draws} draws" if first.most_draws > first.draws else counted(first.draws, "draw")
+    )
     races = ", ".join(map(str, first.offered)) or "none"
     up = ", ".join(_climb_words(climb, usual) for climb in climbs)
-    return f"{first.steps} steps of {draws} draws, races after {races}, up {up}"
+    return f"{counted(first.steps, 'step')} of {draws}, races after {races}, up {up}"
 
 
 def _climb_words(climb: AttackRound, usual: _Way) -> str:

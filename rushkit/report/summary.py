@@ -29,7 +29,7 @@ from rushkit.results.statements import (
     weights_statement,
 )
 from rushkit.results.words import listed, low_words
-from rushkit.rounding import percent
+from rushkit.rounding import counted, percent
 
 
 def summary(model: Model) -> list[str]:
@@ -87,7 +87,7 @@ def attack_notes(model: Model) -> list[str]:
 
 def audited_images(audit: MeasuredAudit) -> str:
     """Return how many images an audit is about: "38 of 64 images attacked, the others wrong before"."""
-    return f"{audit.attacked} of {audit.record.images} images attacked, the others wrong before"
+    return f"{audit.attacked} of {counted(audit.record.images, 'image')} attacked, the others wrong before"
 
 
 def _clean(model: Model) -> Iterator[str]:
@@ -151,7 +151,7 @@ def _audited(model: Model) -> Iterator[str]:
             yield f"{where} gives reasons to doubt the figures under attack: {', '.join(failed)}.{alarms}"
             continue
         judged, other = (len(checks) - skipped - 1, " else") if refuted else (len(checks) - skipped, "")
-        passed = hit_rate or f"found nothing{other} that fails among {judged} checks"
+        passed = hit_rate or f"found nothing{other} that fails among {counted(judged, 'check')}"
         yield f"{where} {passed}{f'; {skipped} more were skipped' if skipped else ''}.{_power(audit)}"
 
 
@@ -163,8 +163,8 @@ def _probed(model: Model) -> Iterator[str]:
             yield (
                 f"Features of the encoder move {row.mean:.3f} [{row.low:.3f}, {row.high:.3f}] times as far as "
                 f"the image towards the worst point that ascent finds within {ball_words(one.norm, one.eps)}, as "
-                f"the mean of {row.images} images of {one.data}. This is a lower bound of the local Lipschitz "
-                "constant."
+                f"the mean of {counted(row.images, 'image')} of {one.data}. This is a lower bound of the "
+                "local Lipschitz constant."
             )
 
 

@@ -12,7 +12,7 @@ from rushkit.results.evaluation import Evaluation
 from rushkit.results.threats import CorruptionMean, Corruptions, ShiftRow, Shifts
 from rushkit.results.unions import UnionFigures, UnionRow
 from rushkit.results.words import accuracy_words, corruption_error_words, listed, low_words, noise_words, plain_noise
-from rushkit.rounding import as_asked
+from rushkit.rounding import as_asked, counted
 
 # The names of the sets whose parameters are used.
 _SETS = {"cifar10-c": "CIFAR-10-C", "imagenet-c": "ImageNet-C"}
@@ -138,7 +138,9 @@ class MeasuredCorruptions(Figures):
 
     def about(self) -> str:
         """Return what was measured: ``"cifar10/test, noise uniform scale 0.3, 200 images"``."""
-        return listed(f"{self.data}, noise {noise_words(self.noise)}, {self.images} images", low_words(self.precision))
+        return listed(
+            f"{self.data}, noise {noise_words(self.noise)}, {counted(self.images, 'image')}", low_words(self.precision)
+        )
 
     def sentences(self) -> list[str]:
         """Return what must be said with the figures."""
@@ -179,7 +181,7 @@ class MeasuredShifts(Figures):
         one = self.record
         grid = f"{' x '.join(map(str, one.grid))} points"
         within = f"within {as_asked(one.rotation)} degrees and {as_asked(one.translation)} pixels"
-        where = f"{self.data}, noise {noise_words(self.noise)}, {self.images} images"
+        where = f"{self.data}, noise {noise_words(self.noise)}, {counted(self.images, 'image')}"
         return listed(where, f"{grid} {within}", low_words(self.precision))
 
     def sentences(self) -> list[str]:

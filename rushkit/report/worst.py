@@ -13,6 +13,7 @@ from rushkit.recipe.radius import ball_words
 from rushkit.report.jsonable import Figures
 from rushkit.results.statements import MAY_LEAVE_FEWER
 from rushkit.results.words import at_most_words, listed
+from rushkit.rounding import counted
 
 # What is said of several attacks whose votes are random.
 LEANS = "Its votes are random, and the worst of several leans down by chance: fresh votes on the saved images tell."
@@ -73,7 +74,8 @@ class Worst(Figures):
         """
         ball, vote = ball_words(self.norm, self.eps), listed(f"m = {self.samples}", noise)
         said = (
-            f"Under {len(self.parts)} strict attacks together, {ball}: {at_most_words(self)} of {self.images} images "
-            f"of {self.split} stay right under every one of them, by most of their votes ({vote}). {MAY_LEAVE_FEWER}"
+            f"Under {len(self.parts)} strict attacks together, {ball}: {at_most_words(self)} of "
+            f"{counted(self.images, 'image')} of {self.split} stay right under every one of them, "
+            f"by most of their votes ({vote}). {MAY_LEAVE_FEWER}"
         )
         return f"{said} {LEANS}" if self.by_chance else said

@@ -21,6 +21,7 @@ from rushkit.results.base import (
     check_share,
 )
 from rushkit.results.together import Together, together_at
+from rushkit.rounding import counted
 
 # A fixed number of draws, a sequential test for each radius, or a count over all splits.
 Mode = Literal["fixed", "sequential", "splits"]
@@ -269,9 +270,10 @@ class Certification(StageResults):
     def method(self) -> str:
         """How it was certified, in words: the probability of a false certificate, bound, draws and theorem."""
         bound = "two classes by " * self.two_class + self.bound + " of the mean rule" * (self.rule == "mean")
+        drawn = counted(self.samples, "draw")
         draws = {
-            "fixed": f"alpha {self.alpha:g} for each image, {bound}, {self.samples} draws",
-            "sequential": f"alpha {self.alpha:g} for each image, {bound}, tests of at most {self.samples} draws",
+            "fixed": f"alpha {self.alpha:g} for each image, {bound}, {drawn}",
+            "sequential": f"alpha {self.alpha:g} for each image, {bound}, tests of at most {drawn}",
             "splits": f"exact, all {self.samples} splits",
         }[self.mode]
         return f"{draws}; theorem: {self.theorem}"

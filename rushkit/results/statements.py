@@ -21,7 +21,7 @@ from rushkit.results.words import (
     low_words,
     proved_words,
 )
-from rushkit.rounding import percent, percent_interval
+from rushkit.rounding import counted, percent, percent_interval
 
 # How images were chosen that no rule gives.
 BY_THE_AUTHOR = "chosen by the author"
@@ -115,7 +115,7 @@ def certificate_statement(results: Certification, chosen: str, row: CertifiedRat
 
 def images_of(images: int, data: str, chosen: str) -> str:
     """Return "500 images of cifar10/test (all of test)"."""
-    return f"{images} images of {data}" + (f" ({chosen})" if chosen else "")
+    return f"{counted(images, 'image')} of {data}" + (f" ({chosen})" if chosen else "")
 
 
 def weights_statement(digest: str) -> str:

@@ -9,7 +9,7 @@ from pydantic import Field
 from rushkit.results.base import Count, Number, Record, Share, StageResults
 from rushkit.results.imported import Origin
 from rushkit.results.notes import Note
-from rushkit.rounding import percent
+from rushkit.rounding import counted, percent
 
 
 class KnnProtocol(Record):
@@ -81,7 +81,7 @@ class Started(Record):
     def in_words(self) -> str:
         """Return what was started from, such as "the encoder of RUN/checkpoints/step-000330.safetensors"."""
         if self.way == "extension":
-            return f"the training of {self.source}, which had {self.epochs} epochs, goes on"
+            return f"the training of {self.source}, which had {counted(self.epochs, 'epoch')}, goes on"
         beside = "and its projector" if self.projector else "with a fresh projector"
         return f"the encoder of {self.source} ({self.tensors} tensors), {beside}"
 

@@ -9,7 +9,7 @@ from typing import Protocol
 from rushkit.recipe.schema import Noise
 from rushkit.results.clustering import Clusters
 from rushkit.results.threats import CorruptionError
-from rushkit.rounding import ceil_percent, floor_percent, percent, percent_interval
+from rushkit.rounding import ceil_percent, counted, floor_percent, percent, percent_interval
 
 # Figures under the paper's protocol, or weaker than strict, must always be shown with these.
 PROTOCOL_SENTENCES = (
@@ -115,9 +115,9 @@ def plain_noise(noise: Noise) -> dict[str, object]:
 
 def cluster_words(column: Clusters) -> str:
     """Return a clustering in words: "10 clusters of 92 to 181 images, inertia 512.3, settled in 14 iterations"."""
-    sizes = f"{column.clusters} clusters of {min(column.sizes)} to {max(column.sizes)} images"
+    sizes = f"{counted(column.clusters, 'cluster')} of {min(column.sizes)} to {max(column.sizes)} images"
     end = "settled in" if column.settled else "stopped after"
-    line = f"{sizes}, inertia {column.inertia:.6g}, {end} {column.iterations} iterations"
+    line = f"{sizes}, inertia {column.inertia:.6g}, {end} {counted(column.iterations, 'iteration')}"
     if column.matched is None:
         return line
     return f"{line}; {percent(column.matched)} % in the cluster matched to their class"

@@ -42,6 +42,7 @@ from rushkit.robustness.saved_images import CONTENT, SavedImages
 from rushkit.robustness.smallest import smallest_distances
 from rushkit.robustness.surrogates import compared, surrogates_of
 from rushkit.robustness.transfer import Target, transfer_target, transferred
+from rushkit.rounding import counted
 from rushkit.run.checkpoint import Checkpoint
 from rushkit.run.folder import Run
 from rushkit.run.partial import Partials
@@ -407,8 +408,8 @@ def _announce(job: Job, subject: Subject, speaker: Speaker, more: Sequence[Note]
         ball += f" to class {shorten(subject.classifier.classes[plan.target])!r}"
     speaker.say(
         f"attack {section.type} {ball}, protocol {protocol}, m = {job.m}: {labels}; "
-        f"{plan.gradient_samples} draws a gradient; {times} on {len(split)} images of {split.name}; "
-        f"{subject.machine.in_attacks}"
+        f"{counted(plan.gradient_samples, 'draw')} a gradient; {times} on {counted(len(split), 'image')} of "
+        f"{split.name}; {subject.machine.in_attacks}"
     )
     if plan.deviations:
         speaker.say(f"note: {settings_line(plan.label, plan.deviations)}")

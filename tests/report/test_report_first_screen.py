@@ -8,7 +8,16 @@ from itertools import pairwise
 
 import pytest
 from rich.console import Console
-from synthetic_runs import CLASSES, attack_row, attacks, certification, evaluation
+from synthetic_runs import (
+    CLASSES,
+    attack_row,
+    attacks,
+    audited,
+    certification,
+    evaluation,
+    finetuning,
+    recipe_of,
+)
 
 from rushkit.recipe.schema import Noise
 from rushkit.report.content import build_report
@@ -203,3 +212,17 @@ def test_without_a_paper_figure_the_terminal_needs_no_note(runs, capsys):
     runs.add("evaluate", model, evaluation([True]))
     Console(width=200).print(headlines_table(report_of(model)))
     assert "RUSH paper's protocol" not in capsys.readouterr().out
+
+
+def test_one_of_anything_is_said_in_the_singular(runs):
+    changes = "pretrain.epochs=1", "finetune.epochs=1", "data.limit=1"
+    recipe = recipe_of("cifar10", *changes)
+    model = runs.add("finetune", runs.add("pretrain", recipe=recipe), finetuning(), recipe=recipe)
+    runs.add("evaluate", model, evaluation([True], samples=(1,)))
+    runs.add("attack", model, attacks(attack_row([1], "paper", samples=1), attack_row([10], samples=1)))
+    runs.add("certify", model, certification([0.2], [True], samples=1))
+    runs.add("audit", model, audited("pass"))
+    forms = words(html_of(model)), markdown_of(model)
+    wrong = r"(?<![\d.,=/])\b1 (?:\w+ )?(?:epochs|images|draws|steps|seeds|runs|votes|checks|models|attacks)\b"
+    assert [found for text in forms for found in re.findall(wrong, text)] == []
+    assert all("1 epoch of batches" in text and "of 1 image of" in text for text in forms)

@@ -205,7 +205,7 @@ def test_every_figure_that_is_shown_says_of_how_many_images(measured):
         "attacks": ">12</td>",
         "certified": "n = 4",
         "audit": "9 of 12 images attacked",
-        "probe": "n = 4 images",
+        "probe": "n = 4, without noise",
     }.items():
         (found,) = re.findall(rf'<section id="{section}">.*?</section>', text, re.DOTALL)
         assert said in found, section

@@ -20,6 +20,7 @@ from rushkit.report.pictures.ladder_svg import draw_ladder, ladder_height
 from rushkit.report.pictures.palette import colour_class, palette_css
 from rushkit.report.pictures.svg import draw, sample
 from rushkit.report.table import Cell
+from rushkit.rounding import counted
 
 HERE = Path(__file__).parent
 # Characters that YAML does not print, or takes for the end of a line; JSON escapes the other ones itself.
@@ -105,7 +106,7 @@ def _html() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(colour=colour_class, drawn=draw, sample=sample)
-    environment.filters.update(ladder=draw_ladder, ladder_height=ladder_height)
+    environment.filters.update(ladder=draw_ladder, ladder_height=ladder_height, counted=counted)
     return environment
 
 

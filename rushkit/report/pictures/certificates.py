@@ -14,6 +14,7 @@ from rushkit.report.pictures.legends import Described, caption, named
 from rushkit.report.protocols import protocol_words
 from rushkit.results.certification import Certification
 from rushkit.results.words import noise_words, plain_noise
+from rushkit.rounding import counted
 
 _CERTIFIED = (
     "The share of images that are right and proved to stay so within the radius, each with a chance alpha of being "
@@ -39,7 +40,7 @@ def about_certification(one: MeasuredCertification) -> dict[str, str]:
         "data": record.data,
         "noise": noise_words(one.noise),
         "bound": record.bound,
-        "draws": "tested radii" if one.curve.tested else f"{record.samples} draws",
+        "draws": "tested radii" if one.curve.tested else counted(record.samples, "draw"),
         "alpha": f"alpha {record.alpha:g}" if record.alpha else "",
         "images": f"n = {record.images}",
     }
@@ -95,7 +96,9 @@ def certification_chart(results: Certification) -> Chart:
     x = axis(_radius_label(results.norm), ends)
     series.append(Series("clean, smoothed", [(x.low, clean), (x.high, clean)], dashed=True, marked=False))
     title = f"Certified accuracy, {norm_words(results.norm)}"
-    about = f"{results.data}, {noise_words(plain_noise(results.noise))}: {len(results.outcomes.labels)} images"
+    about = (
+        f"{results.data}, {noise_words(plain_noise(results.noise))}: {counted(len(results.outcomes.labels), 'image')}"
+    )
     return Chart(
         name="certified",
         title=title,

@@ -10,7 +10,7 @@ from rushkit.results.imported import Imported
 from rushkit.results.notes import Note
 from rushkit.results.training import Finetuning, Pretraining, PseudoLabels
 from rushkit.results.words import accuracy_words, noise_words, plain_noise
-from rushkit.rounding import percent
+from rushkit.rounding import counted, percent
 
 _MATCHED = "clusters matched to classes as well as can be: for this look only, nothing is chosen by it"
 
@@ -73,7 +73,7 @@ def _(results: Clustering) -> Sheet:
     lines = [f"by {results.features} features of {results.source}, of unit length"]
     lines += filter(None, [results.outside, _MATCHED if matched else ""])
     table = build_table(results.columns, columns)
-    return Titled(table, f"{results.images} images of {results.data} in clusters"), "\n".join(lines)
+    return Titled(table, f"{counted(results.images, 'image')} of {results.data} in clusters"), "\n".join(lines)
 
 
 @sheet_of.register
@@ -95,7 +95,7 @@ def _(results: Imported) -> Sheet:
     }
     if clean is not None:
         rows["clean accuracy %"] = (
-            f"{accuracy_words(clean)} on {clean.images} images of {clean.data}, without noise; "
+            f"{accuracy_words(clean)} on {counted(clean.images, 'image')} of {clean.data}, without noise; "
             f"always saying the commonest class has {percent(clean.chance)}"
         )
     if origin.claim is not None:

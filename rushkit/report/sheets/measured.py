@@ -32,7 +32,7 @@ from rushkit.results.words import (
     plain_noise,
     rate_words,
 )
-from rushkit.rounding import floor_radius, percent
+from rushkit.rounding import counted, floor_radius, percent
 
 _STATUSES = ("pass", "warn", "fail", "skipped")
 _CODES = "docs/audit.md says of each code what it means and what to do"
@@ -116,7 +116,7 @@ def _(results: Certification) -> Sheet:
     if used := results.draws_used:
         lines.append(
             f"draws an image: {used.mean:.0f} on average, {used.most} at most; "
-            f"{results.undecided} images undecided at some radius"
+            f"{counted(results.undecided, 'image')} undecided at some radius"
         )
     else:
         lines.append(f"average certified radius: {average_words(results.average_radius, results.average_radius_error)}")
@@ -147,7 +147,7 @@ def _(results: Audit) -> Sheet:
     """Return every check with its verdict and the sentence behind it."""
     settings, attacked = results.settings, len(results.attacked)
     title = listed(
-        f"audit, {results.data}, {attacked} of {results.images} images attacked",
+        f"audit, {results.data}, {attacked} of {counted(results.images, 'image')} attacked",
         f"{ball_words(settings.norm, settings.eps)}, m = {results.samples}, noise {_noise(results)}",
         search_words(results),
     )
@@ -168,7 +168,8 @@ def _(results: Audit) -> Sheet:
 @sheet_of.register
 def _(results: SelfTest) -> Sheet:
     """Return what the audit says of every case, and how many of each group it flags."""
-    title = f"self-test of the audit, {len(results.checks)} checks, {len(results.cases)} cases, seed {results.seed}"
+    sizes = f"{counted(len(results.checks), 'check')}, {counted(len(results.cases), 'case')}"
+    title = f"self-test of the audit, {sizes}, seed {results.seed}"
     lines = [selftests.uncounted_words(row) for row in results.cases if not row.counts]
     lines += [*map(selftests.totals_words, results.totals), _CLAIMS, _INTERVALS, _CODES]
     return Titled(selftests.cases_table(results.cases), title), "\n".join(lines)

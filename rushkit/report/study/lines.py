@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from rushkit.report.spreadsheet import Row
 from rushkit.report.study.figures import CellFigure, Difference, Line, Quantity, StudyReport
+from rushkit.rounding import counted
 
 HEAD = (
     *("study", "kind", "row", "m", "column", "protocol", "seed", "value", "low", "high", "interval", "spread"),
@@ -46,7 +47,7 @@ def _cell(line: Line, quantity: Quantity, cell: CellFigure) -> Iterator[Row]:
             *figures,
             None,
             None,
-            f"{len(cell.done)} of {len(cell.seeds)} seeds",
+            f"{len(cell.done)} of {counted(len(cell.seeds), 'seed')}",
             "",
             "",
             (quantity.what),

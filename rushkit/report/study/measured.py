@@ -19,6 +19,7 @@ from rushkit.results.attacks import AttackRow, Attacks, Rescored, variant_words
 from rushkit.results.certification import Certification
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.words import listed, low_words
+from rushkit.rounding import counted
 
 # Of a certification's radii so many are shown where the study does not say which.
 _MOST_RADII = 3
@@ -153,7 +154,7 @@ def _certified(results: Certification, radii: Radii) -> Iterator[Measured]:
     outcomes = results.outcomes
     right = np.asarray(outcomes.predicted) == np.asarray(outcomes.labels)
     labels = dict(zip(outcomes.images, outcomes.labels, strict=True))
-    draws = "" if results.mode == "splits" else f"{results.samples} draws"
+    draws = "" if results.mode == "splits" else counted(results.samples, "draw")
     made = listed(f"alpha {results.alpha:g} for each image", results.bound, draws, results.rule, results.mode)
     how = tuple(filter(None, [low_words(results.precision)]))
     for radius in radii.get(results.norm) or _some([row.radius for row in results.certified]):

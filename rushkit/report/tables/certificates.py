@@ -10,7 +10,7 @@ from rushkit.report.table import PAGE, TERMINAL, TEXT, Cell, Column, Table, buil
 from rushkit.results.certification import Certification, CertifiedRate, EmpiricalRow
 from rushkit.results.prediction import PredictedImage, Prediction
 from rushkit.results.words import listed, low_words, noise_words, plain_noise, proved_words, rate_words
-from rushkit.rounding import floor_radius, percent, percent_interval
+from rushkit.rounding import counted, floor_radius, percent, percent_interval
 
 
 def certified_table(results: Certification, caption: str = "") -> Table:
@@ -34,9 +34,9 @@ def together_words(results: Certification) -> str:
     if not results.alpha:
         return "Nothing is left to chance: together as many are right and robust as are certified."
     return (
-        f"Together at least: so many of these {results.images} images are right and robust within the radius, at all "
-        f"radii at once, but for one chance of {results.alpha:g} in all. Certified: each image but for a chance of its "
-        "own. The interval is about other images like these, not about the draws."
+        f"Together at least: of {counted(results.images, 'image')} so many are right and robust within the radius, at "
+        f"all radii at once, but for one chance of {results.alpha:g} in all. Certified: each image but for a chance of "
+        "its own. The interval is about other images like these, not about the draws."
     )
 
 
@@ -69,6 +69,8 @@ def prediction_table(results: Prediction) -> Table:
         column(f"{norm_words(results.norm)} radius", lambda row: floor_radius(row.radius)),
         column("note", lambda row: "; ".join(row.notes), left=True),
     ]
-    made = f"noise {noise_words(plain_noise(results.noise))}, {results.samples} draws an image, {results.bound}"
+    made = (
+        f"noise {noise_words(plain_noise(results.noise))}, {counted(results.samples, 'draw')} an image, {results.bound}"
+    )
     caption = listed(f"{made}, {results.theorem}", low_words(results.precision))
     return build_table(results.predictions, columns, caption)

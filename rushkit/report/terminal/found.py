@@ -7,6 +7,7 @@ from rushkit.report.protocols import attacks_of, protocol_words, upper_bounds
 from rushkit.results.attacks import Attacks
 from rushkit.results.evaluation import Evaluation
 from rushkit.results.words import accuracy_words, at_most_words
+from rushkit.rounding import counted
 
 
 def found_words(accuracy: Evaluation, robustness: Attacks) -> tuple[str, str]:
@@ -14,8 +15,8 @@ def found_words(accuracy: Evaluation, robustness: Attacks) -> tuple[str, str]:
     votes = [row for row in accuracy.accuracy if row.rule == "majority"]
     vote = max(votes, key=lambda row: row.samples)
     clean = (
-        f"Found: a vote of {vote.samples} noisy looks is right on {accuracy_words(vote)} % of {vote.images} images of "
-        f"{accuracy.data}"
+        f"Found: a vote of {counted(vote.samples, 'noisy look')} is right on {accuracy_words(vote)} % of "
+        f"{counted(vote.images, 'image')} of {accuracy.data}"
     )
     bounds = upper_bounds(attacks_of("", robustness))
     if not bounds:

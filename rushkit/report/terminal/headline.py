@@ -34,7 +34,7 @@ from rushkit.results.words import (
     rate_words,
 )
 from rushkit.robustness.deviations import settings_line
-from rushkit.rounding import percent
+from rushkit.rounding import counted, percent
 
 if TYPE_CHECKING:
     from rushkit.run.info import RunInfo
@@ -187,7 +187,7 @@ def _self_tested_line(results: SelfTest) -> str:
     """Return how many faults were found, and on how many sound models a check failed."""
     caught = [totals.caught for totals in results.totals if totals.caught]
     alarms = [totals.failed for totals in results.totals if not totals.caught]
-    found = f"{sum(rate.count for rate in caught)} of {sum(rate.total for rate in caught)} faults caught"
+    found = f"{sum(rate.count for rate in caught)} of {counted(sum(rate.total for rate in caught), 'fault')} caught"
     false = f"{sum(rate.count for rate in alarms)} of {sum(rate.total for rate in alarms)} false alarms"
     return ", ".join([*([found] if caught else []), *([false] if alarms else [])])
 
@@ -210,7 +210,7 @@ def _numbers(results: Pretraining | Finetuning) -> list[str]:
 
 
 def _imported(results: Imported) -> list[str]:
-    clean, made = results.clean, f"{results.makes}, {results.parameters} parameters"
+    clean, made = results.clean, f"{results.makes}, {counted(results.parameters, 'parameter')}"
     if clean is None:
         return [made]
     return [made, f"{clean.data}, clean, without noise: {accuracy_words(clean)} %, n = {clean.images}"]
@@ -271,7 +271,7 @@ def _audited(results: Audit) -> list[str]:
     wrong = [check for check in results.checks if check.status != "pass"]
     shown = [*wrong, *(check for check in results.checks if check.code == POWER_CHECK and check not in wrong)]
     lines = [f"{check.status} {check.code} {check.name}: {check.says}" for check in shown]
-    verdicts = f"{_verdicts(results)} on {results.images} images of {results.data}, m = {results.samples}"
+    verdicts = f"{_verdicts(results)} on {counted(results.images, 'image')} of {results.data}, m = {results.samples}"
     verdicts = listed(verdicts, search_words(results))
     return [verdicts, *filter(None, [hit_rate_words(results, "this audit")]), *lines]
 
