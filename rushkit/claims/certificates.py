@@ -151,6 +151,7 @@ def _verified(claimed: Certification, recipe: Recipe, checks: list[Check]) -> Ve
     selection = chosen_words(claimed.outcomes.images, section.split, section.limit, section.skip)
     shown = [row for row in claimed.certified if row.radius > 0 and row.count]
     verdict = verdict_of(checks)
+    middle = shown[len(shown) // 2] if shown else None
     return VerifiedCertificates(
         data=claimed.data,
         selection=selection,
@@ -160,7 +161,7 @@ def _verified(claimed: Certification, recipe: Recipe, checks: list[Check]) -> Ve
         verdict=verdict,
         checks=checks,
         sentence=_sentence(claimed, checks, verdict),
-        claim=certificate_statement(claimed, selection, shown[len(shown) // 2] if shown else None),
+        claim=certificate_statement(claimed, selection, middle) if verdict == "consistent" else "",
     )
 
 

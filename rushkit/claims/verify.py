@@ -113,7 +113,7 @@ def verify(
         verdict=verdict,
         checks=checks,
         sentence=sentence(manifest, checks, claimed, here, verdict),
-        claim=claim_words(manifest, claimed),
+        claim=claim_words(manifest, claimed) if verdict == "consistent" else "",
     )
 
 

@@ -55,7 +55,7 @@ class VerifiedAttack(Record):
         verdict: What follows from the checks.
         checks: Every check.
         sentence: The verdict in one sentence.
-        claim: What may be said of the attack, in the words of docs/claims.md.
+        claim: What may be said of the attack, in the words of docs/claims.md; empty unless it is consistent.
     """
 
     attack: str
@@ -73,7 +73,7 @@ class VerifiedAttack(Record):
     verdict: Verdict
     checks: list[Check]
     sentence: str
-    claim: str
+    claim: str = ""
 
 
 class VerifiedCertificates(Record):
@@ -88,7 +88,7 @@ class VerifiedCertificates(Record):
         verdict: What follows from the checks.
         checks: Every check.
         sentence: The verdict in one sentence.
-        claim: What may be said of the certificates, in the words of docs/claims.md.
+        claim: What may be said of the certificates, in the words of docs/claims.md; empty unless they are consistent.
     """
 
     data: str
@@ -99,7 +99,7 @@ class VerifiedCertificates(Record):
     verdict: Verdict
     checks: list[Check]
     sentence: str
-    claim: str
+    claim: str = ""
 
 
 class Verification(StageResults):

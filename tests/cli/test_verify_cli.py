@@ -102,11 +102,12 @@ def test_without_weights_the_model_is_found_or_named(cli, runs, folder):
     shutil.move(folder / "runs", folder / "moved")
     said = cli("verify", "claim.rushkit", "--seed", "1")
     assert (said.code, "not scored again" in said.out, ": incomplete" in said.out) == (1, True, True)
+    assert "On these 12 images" not in said.out, "nothing may be said of what was not scored"
     assert "--from RUN" in said.out
     model = only(folder / "moved", "finetune")
     assert cli("verify", "claim.rushkit", "--from", str(model), "--seed", "1").code == 0
     said = cli("verify", "claim.rushkit", "--from", "shipped/digits", "--seed", "1")
-    assert said.code == 1
+    assert (said.code, "On these 12 images" in said.out) == (1, False)
 
 
 def test_code_of_a_stranger_never_runs(cli, folder):

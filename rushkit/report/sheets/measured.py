@@ -189,11 +189,15 @@ def _(results: Verification) -> Sheet:
     """Return each part's verdict in a sentence, its checks, what may be said of it, and what no check shows."""
     parts: list[Part] = []
     for attack in results.attacks:
-        parts += [attack.sentence, Titled(audits.seen_table(attack.checks), attack.attack), attack.claim]
+        parts += [attack.sentence, Titled(audits.seen_table(attack.checks), attack.attack), *_said(attack.claim)]
     for proved in results.certificates:
         title = f"certificates, {proved.data}, {norm_words(proved.norm)}"
-        parts += [proved.sentence, Titled(audits.seen_table(proved.checks), title), proved.claim]
+        parts += [proved.sentence, Titled(audits.seen_table(proved.checks), title), *_said(proved.claim)]
     return *parts, CANNOT if results.attacks else CANNOT_CERTIFY
+
+
+def _said(claim: str) -> list[str]:
+    return [claim] if claim else []
 
 
 def _noise(results: Evaluation | Attacks | Certification | Audit) -> str:
