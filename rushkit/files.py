@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,20 @@ def remove_leftovers(folder: Path) -> list[Path]:
 def is_leftover(path: Path) -> bool:
     """Return whether a file is the temporary one of ``write_atomic``."""
     return path.name.startswith(".") and path.name.endswith(_LEFTOVER) and path.is_file()
+
+
+def make_writable(folder: Path) -> None:
+    """Make a folder where it is missing, and find out before long work whether files can be written there.
+
+    Raises:
+        RushkitError: it cannot be made, or no file can be written in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise write_error(folder, error) from error
 
 
 def write_error(path: Path, error: OSError, needed: int = 0) -> RushkitError:

@@ -308,7 +308,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
     ),
     "report": (
         {"chosen", "families", "hit_rate", "jsonable", "own_noise", "places", "search", "table", "words"},
-        {"bounds", "distances", "fallen", "headlines", "left_out", "significance", "threats", "worst"},
+        {"against_passes", "bounds", "classes", "distances", "fallen", "headlines", "left_out", "significance"}
+        | {"threats", "worst"},
         {"figures", "paper"},
         {"compare", "curves", "protocols", "quoted", "taken_together", "unfilled"},
         {"measured", "numbers", "tables"},
@@ -318,7 +319,8 @@ INSIDE: dict[str, tuple[set[str], ...]] = {
         {"content", "document"},
         {"page"},
         {"card", "inline", "leaderboard", "study"},
-        {"publishing", "write"},
+        {"figure_files", "publishing"},
+        {"write"},
         {"make"},
     ),
 }

@@ -27,7 +27,8 @@ _FLAGS = {
         *("--runs-dir", "--seconds", "--batch"),
     ),
     OUTPUT: (
-        *("--out", "--export", "--images", "--force", "--license", "--all", "--json", "--quiet", "--verbose"),
+        *("--out", "--figures", "--export", "--images", "--force", "--license", "--all", "--json", "--quiet"),
+        "--verbose",
         "--debug",
     ),
 }

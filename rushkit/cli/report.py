@@ -33,6 +33,12 @@ def command(
     images: Annotated[
         bool, typer.Option("--images/--no-images", help="Show some images; needs the checkpoint and the data.")
     ] = True,
+    figures: Annotated[
+        Path | None,
+        typer.Option(
+            "--figures", metavar="DIR", help="Also write every chart as SVG and PDF, tables as LaTeX and CSV."
+        ),
+    ] = None,
     changes: Changes = None,
     output: Output,
 ) -> None:
@@ -51,12 +57,14 @@ def command(
     if not runs:
         speaker.say(f"the newest model: {families[0].model.path}")
     folder = out or folder_of(families[0], root)
-    report, paths = write_report(families, folder, images)
-    written = {path.suffix.removeprefix("."): str(path) for path in paths}
+    report, paths = write_report(families, folder, images, figures)
+    # The page in its three forms, then the files of the figures.
+    page, drawn = paths[:3], paths[3:]
+    written = {path.suffix.removeprefix("."): str(path) for path in page}
     lines = [f"{model.name}: {line}" for model in report.models for line in model.summary]
     lines += [f"written: {path}" for path in paths]
     shown: list[RenderableType] = [headlines_table(report)]
     if (table := table_1_table(report)) is not None:
         shown.append(table)
     shown.append(Text("\n".join(lines)))
-    output.result(WrittenReport(report, written).plain(), Group(*shown))
+    output.result(WrittenReport(report, written, list(map(str, drawn))).plain(), Group(*shown))

@@ -38,10 +38,12 @@ class WrittenReport(Figures):
     Attributes:
         report: The contents of report.json.
         files: Format -> the file.
+        figures: The files for a paper; none where they were not asked for.
     """
 
     report: Report = field(metadata=spread())
     files: dict[str, str]
+    figures: list[str]
 
 
 @dataclass(frozen=True)

@@ -22,3 +22,18 @@ class Curve(Figures):
     value: tuple[float, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class TopProbability(Figures):
+    """How p_A, the probability of the class that is certified, is distributed over the images of a certification.
+
+    Attributes:
+        exact: Whether it is known exactly; else it is the lower bound that the certificate uses.
+        right: (p_A, share of all images whose class is right and that have at least this p_A), from p_A = 0 on.
+        other: The same of the images whose class is wrong, or that have none.
+    """
+
+    exact: bool
+    right: tuple[tuple[float, float], ...]
+    other: tuple[tuple[float, float], ...]

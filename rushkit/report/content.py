@@ -12,7 +12,7 @@ from rushkit.recipe.schema import Recipe
 from rushkit.report import measured
 from rushkit.report.chosen import chosen_to_certify
 from rushkit.report.compare import certificate_notes, recipe_differences, significance
-from rushkit.report.curves import certified_points, training_curves
+from rushkit.report.curves import certified_points, top_probability, training_curves
 from rushkit.report.families import ENCODER_VERB, Family, named_by, recipe_of_run, recipe_text
 from rushkit.report.figures import (
     SCHEMA,
@@ -96,6 +96,7 @@ def _model(family: Family, name: str) -> Model:
     table_1 = measured.table_1(family, pretraining, finetuning)
     published = next((row.reported.finetuning for row in table_1 if row.reported), "")
     attacks = measured.attack_rows(family)
+    confusion = measured.confusion(family)
     model = Model(
         name=name,
         run=str(family.model.path),
@@ -114,11 +115,13 @@ def _model(family: Family, name: str) -> Model:
         distances=measured.distance_rows(family),
         worst=worst_of(family.results(Attacks)),
         against_eps=measured.against_eps(attacks),
+        against_passes=measured.passes(attacks),
+        per_class=measured.per_class(confusion, attacks),
         certified=[_certified(run, results) for run, results in family.results(Certification)],
         audit=[_audit(run, results) for run, results in family.results(Audit)[-1:]],
         probe=measured.probes(family),
         training=_training(family),
-        confusion=measured.confusion(family),
+        confusion=confusion,
         other=_other(family),
         runs=[_facts(run) for run in family.runs],
         recipe_text=recipe_text(family.model),
@@ -207,7 +210,8 @@ def _origin(run: RunInfo) -> str:
 
 def _certified(run: RunInfo, results: Certification) -> MeasuredCertification:
     chosen = chosen_to_certify(results, recipe_of_run(run))
-    return MeasuredCertification(run.path.name, plain_noise(results.noise), results, certified_points(results), chosen)
+    measured_by = run.path.name, plain_noise(results.noise), results
+    return MeasuredCertification(*measured_by, certified_points(results), chosen, top_probability(results))
 
 
 def _audit(run: RunInfo, results: Audit) -> MeasuredAudit:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rushkit.errors import DataError
-from rushkit.report.bounds import Curve
+from rushkit.report.bounds import Curve, TopProbability
 from rushkit.results.certification import Certification
 from rushkit.run.info import RunInfo
 from rushkit.run.metrics import read_metrics
@@ -35,6 +35,25 @@ def certified_points(results: Certification) -> Curve:
     count = np.concatenate([[len(radii)], np.arange(len(radii), 0, -1), [0]])
     low, high = wilson_interval(count, len(right))
     return Curve(False, *(tuple(column.tolist()) for column in (radius, count / len(right), low, high)))
+
+
+def top_probability(results: Certification) -> TopProbability | None:
+    """Return how p_A is distributed over the images; None after sequential tests, which end before they measure it."""
+    if results.mode == "sequential":
+        return None
+    outcomes = results.outcomes
+    rows = list(zip(outcomes.p_lower, outcomes.predicted, outcomes.labels, strict=True))
+    right = [p for p, predicted, label in rows if predicted == label]
+    other = [p for p, predicted, label in rows if predicted != label]
+    return TopProbability(results.mode == "splits", _at_least(right, len(rows)), _at_least(other, len(rows)))
+
+
+def _at_least(values: Sequence[float], total: int) -> tuple[tuple[float, float], ...]:
+    """Return (value, share of ``total`` that has at least it), from 0 on; empty without values."""
+    if not values:
+        return ()
+    share = len(values) / total
+    return (0.0, share), *((value, share * (1 - below)) for value, below in distribution(values, 100))
 
 
 def training_curves(run: RunInfo) -> dict[str, list[tuple[float, float]]]:

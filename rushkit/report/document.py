@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import PurePath
 
 from rushkit.recipe.radius import ball_words, norm_words
 from rushkit.report.figures import Comparison, MeasuredAudit, MeasuredCertification, MeasuredProbe, Model, Report
 from rushkit.report.paper import footnote
-from rushkit.report.pictures.attacks import against_eps
+from rushkit.report.pictures.attacks import against_eps, against_passes
 from rushkit.report.pictures.audits import audit
-from rushkit.report.pictures.certificates import certified
+from rushkit.report.pictures.certificates import certified, probabilities
 from rushkit.report.pictures.charts import Chart
+from rushkit.report.pictures.classes import per_class
 from rushkit.report.pictures.encoders import probe, training
 from rushkit.report.pictures.ladder import Ladder, ladder_of
 from rushkit.report.protocols import search_words
@@ -221,10 +222,18 @@ class Charts:
     """The charts of all models, each with every model in it."""
 
     against_eps: Sequence[Chart]
+    against_passes: Sequence[Chart]
+    per_class: Sequence[Chart]
     certified: Sequence[Chart]
+    probabilities: Sequence[Chart]
     audit: Sequence[Chart]
     probe: Sequence[Chart]
     training: Sequence[Chart]
+
+    @property
+    def all(self) -> list[Chart]:
+        """All of them, in the order of the page."""
+        return [chart for one in fields(self) for chart in getattr(self, one.name)]
 
 
 @dataclass(frozen=True)
@@ -325,7 +334,10 @@ def build_document(report: Report) -> Document:
         probes=tuple({probe.run: probe for part in parts for probe in part.probes}.values()),
         charts=Charts(
             against_eps=against_eps(models),
+            against_passes=against_passes(models),
+            per_class=per_class(models),
             certified=certified(models),
+            probabilities=probabilities(models),
             audit=audit(models),
             probe=probe(models),
             training=training(models),

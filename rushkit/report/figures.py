@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from rushkit.recipe.toml import Toml
-from rushkit.report.bounds import Curve
+from rushkit.report.against_passes import PassesSeries
+from rushkit.report.bounds import Curve, TopProbability
+from rushkit.report.classes import PerClass
 from rushkit.report.distances import MeasuredDistances
 from rushkit.report.fallen import fell_to
 from rushkit.report.headlines import NOTHING, Headline
@@ -214,6 +216,7 @@ class MeasuredCertification(Figures):
     record: Certification = field(metadata=spread(*_CERTIFIED))
     curve: Curve
     chosen: str = ""
+    probability: TopProbability | None = None
 
     @property
     @in_json
@@ -373,6 +376,8 @@ class Model(Figures):
     distances: list[MeasuredDistances]
     worst: list[Worst]
     against_eps: list[EpsSeries]
+    against_passes: list[PassesSeries]
+    per_class: list[PerClass]
     certified: list[MeasuredCertification]
     audit: list[MeasuredAudit]
     probe: list[MeasuredProbe]

@@ -14,7 +14,11 @@ from rushkit.run.shipped import name_of, runs_around
 
 
 def make_report(
-    *runs: str | Path, out: str | Path | None = None, images: bool = True, runs_dir: str | None = None
+    *runs: str | Path,
+    out: str | Path | None = None,
+    images: bool = True,
+    figures: str | Path | None = None,
+    runs_dir: str | None = None,
 ) -> tuple[dict[str, object], list[Path]]:
     """Write a report on a model, or on several side by side.
 
@@ -28,18 +32,19 @@ def make_report(
         out: Where to write; None: the folder of the first model's run, ``shipped/NAME`` under the folder of runs for a
             model that comes with rushkit.
         images: Show some images; needs the checkpoint and the data.
+        figures: Where its charts go as SVG and PDF for a paper, and its tables as LaTeX and CSV; None: nowhere.
         runs_dir: Where runs are looked for; None: ``$RUSHKIT_RUNS``, else ``runs``.
 
     Returns:
-        What was written as JSON, and the HTML, Markdown and JSON files.
+        What was written as JSON, and the HTML, Markdown and JSON files, followed by those in ``figures``.
 
     Raises:
         UsageError: no such run.
-        RushkitError: the folder cannot be written.
+        RushkitError: a folder cannot be written.
     """
     families = families_of([str(run) for run in runs], runs_dir or default_runs_dir())
     folder = Path(out) if out else folder_of(families[0], runs_dir or default_runs_dir())
-    report, paths = write_report(families, folder, images)
+    report, paths = write_report(families, folder, images, Path(figures) if figures else None)
     return report.plain(), paths
 
 

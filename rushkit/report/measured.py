@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from rushkit.recipe.schema import Recipe
+from rushkit.report.against_passes import PassesSeries, against_passes
 from rushkit.report.chosen import chosen_to_attack, chosen_to_evaluate
+from rushkit.report.classes import PerClass, classes_of_matrix, classes_under_attack
 from rushkit.report.curves import distribution
 from rushkit.report.distances import MeasuredDistances, distances_of_run, latest_distances
 from rushkit.report.families import Family, recipe_of_run
@@ -215,6 +217,36 @@ def against_eps(rows: Sequence[MeasuredAttack]) -> list[EpsSeries]:
         named = (about.attack, about.norm, protocol_words(about), about.samples)
         series.setdefault((row.data, about.split, _frozen(row.noise), *named), []).append(row)
     return [_eps_series(sorted(rows, key=lambda row: row.record.eps)) for rows in series.values() if len(rows) > 1]
+
+
+def passes(rows: Sequence[MeasuredAttack]) -> list[PassesSeries]:
+    """Return robust accuracy against passes, of every attack that is a cascade."""
+    found = (against_passes(row.run, row.data, row.noise, row.record, settings_words(row.record)) for row in rows)
+    return [series for series in found if series is not None]
+
+
+def per_class(matrix: Confusion | None, rows: Sequence[MeasuredAttack]) -> list[PerClass]:
+    """Return the accuracy of each class: under the strict attack that one asks about first, else without an attack.
+
+    That is one of the test split if any is, in the paper's ball if any is, and of these the one that leaves least.
+    """
+    strict = [row for row in rows if row.record.protocol == "strict"]
+    if strict:
+        row = min(strict, key=_asked_first)
+        about = row.record
+        named = matrix is not None and matrix.data.partition("/")[0] == about.split.partition("/")[0]
+        names = matrix.classes if matrix is not None and named else ()
+        words = f"{about.in_ball()} {protocol_words(about)}"
+        classes = classes_under_attack(about, names)
+        return [PerClass(row.run, about.split, row.noise, about.samples, words, classes)]
+    if matrix is None:
+        return []
+    classes = classes_of_matrix(matrix.counts, matrix.classes)
+    return [PerClass(matrix.run, matrix.data, matrix.noise, matrix.samples, "", classes)]
+
+
+def _asked_first(row: MeasuredAttack) -> tuple[bool, bool, float]:
+    return not on_test(row.record.split), not _in_the_papers_ball(row), row.majority.accuracy
 
 
 def confusion(family: Family) -> Confusion | None:

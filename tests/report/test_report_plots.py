@@ -13,6 +13,8 @@ from rushkit.errors import RushkitError
 from rushkit.report.pictures.audits import audit_charts
 from rushkit.report.pictures.certificates import certification_chart
 from rushkit.report.pictures.charts import Series
+from rushkit.report.pictures.ladder import Ladder, LadderGap, LadderRung
+from rushkit.report.pictures.ladder_plot import save_ladder
 from rushkit.report.pictures.plots import encoded, figure_of, safe, save_chart, style
 
 HOSTILE = ("$\\frac{1}{0}$", "_private", "</text><script>", "a\x1b[2J\nb", "\udcff", "漢字", "\\input{x}", "x" * 5000)
@@ -115,3 +117,23 @@ def test_streams_of_a_pdf_hold_no_version_of_the_library(tmp_path):
     texts = [zlib.decompress(stream) for stream in streams if stream[:1] == b"x"]
     assert texts
     assert b"atplotlib" not in b"".join([path.read_bytes(), *texts])
+
+
+RUNGS = (
+    LadderRung("clean", "m = 64", 0.9, 0.85, 0.95, "90.0 %", "[85.0, 95.0], n = 64"),
+    LadderRung("paper", "l-inf 8/255", 0.5, 0.4, 0.6, "50.0 %", "[40.0, 60.0], n = 64"),
+    LadderRung("strict", "l-inf 8/255", 0.3, 0.2, 0.4, "≤ 40.0 %", "[20.0, 40.0], n = 64"),
+    LadderRung("certified", "", None, None, None, "not measured", ""),
+)
+
+
+@pytest.mark.parametrize("gap", [None, LadderGap(0.3, 0.5, "+20.0 points", "[+9.0, +30.0]")])
+def test_a_ladder_is_a_figure_with_what_is_missing_said(tmp_path, gap):
+    svg, pdf = save_ladder(Ladder("$model", RUNGS, gap, "x"), tmp_path, "ladder")
+    assert (svg.name, pdf.name) == ("ladder.svg", "ladder.pdf")
+    assert b"/FontFile2" in pdf.read_bytes()
+
+
+def test_a_ladder_of_nothing_is_a_figure(tmp_path):
+    nothing = tuple(LadderRung(rung.name, "", None, None, None, "not measured", "") for rung in RUNGS)
+    assert len(save_ladder(Ladder("model", nothing, None, "x"), tmp_path, "ladder")) == 2

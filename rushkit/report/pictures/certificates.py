@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rushkit.errors import first_few
 from rushkit.recipe.radius import norm_words
 from rushkit.report.bounds import Curve
 from rushkit.report.curves import certified_points
 from rushkit.report.figures import MeasuredCertification, Model
-from rushkit.report.pictures.charts import Chart, Kind, Points, Series, Spread, axis, percent_axis, slug, written, xs
-from rushkit.report.pictures.findings import finding
+from rushkit.report.pictures.charts import (
+    Chart,
+    Kind,
+    Points,
+    Series,
+    Spread,
+    axis,
+    height,
+    percent_axis,
+    slug,
+    written,
+    xs,
+)
+from rushkit.report.pictures.findings import finding, percents
 from rushkit.report.pictures.legends import Described, caption, named
 from rushkit.report.protocols import protocol_words
 from rushkit.results.certification import Certification
@@ -19,6 +32,10 @@ from rushkit.rounding import counted
 _CERTIFIED = (
     "The share of images that are right and proved to stay so within the radius, each with a chance alpha of being "
     "wrong; with 95% intervals: a lower bound of the robustness."
+)
+_PROBABILITY = (
+    "p_A is the probability that the class which is certified is the one predicted under noise: its lower bound, or it "
+    "itself where all splits are counted. Solid: images whose class is right. Dashed: the others."
 )
 
 
@@ -31,6 +48,42 @@ def certified(models: Sequence[Model]) -> list[Chart]:
             about = {"model": model.name if len(models) > 1 else "", **about_certification(one)}
             group.append(Described(about, _curve(one.curve, number if len(models) > 1 else len(group))))
     return [_certified(norm, *named(group)) for norm, group in sorted(groups.items())]
+
+
+def probabilities(models: Sequence[Model]) -> list[Chart]:
+    """Draw how p_A is distributed over the images of each certification: right ones solid, the others dashed."""
+    group: dict[object, Described] = {}
+    for number, model in enumerate(models):
+        found = dict.fromkeys(one.probability for one in model.certified if one.probability is not None)
+        for place, probability in enumerate(found):
+            one = next(one for one in model.certified if one.probability == probability)
+            about = {"model": model.name if len(models) > 1 else "", **about_certification(one)}
+            colour = number if len(models) > 1 else place
+            for what, points in (("right", probability.right), ("wrong or abstained", probability.other)):
+                if points:
+                    shown = [(p, 100 * share) for p, share in points]
+                    line = Series("", shown, colour=colour, dashed=what != "right", marked=False)
+                    group[number, place, what] = Described({**about, "what": what}, line)
+    if not group:
+        return []
+    series, shared = named(list(group.values()), "what")
+    title = "Distribution of p_A, the probability of the certified class"
+    said = [
+        f"{one.name or 'it'}: {percents(height(one, 0.5))} of the images are above 0.5, {percents(height(one, 0.9))} "
+        "above 0.9"
+        for one in series
+    ]
+    return [
+        Chart(
+            name="distribution-of-p-a",
+            title=title,
+            label=f"{title}: {first_few(said, 4, separator='; ')}",
+            x=axis("p_A", (0, 1)),
+            y=percent_axis("% of the images with at least this p_A"),
+            series=series,
+            caption=caption(shared, _PROBABILITY),
+        )
+    ]
 
 
 def about_certification(one: MeasuredCertification) -> dict[str, str]:

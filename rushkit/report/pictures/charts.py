@@ -51,7 +51,9 @@ class Series:
     """One line of a chart.
 
     Attributes:
-        name: In the legend: what sets it apart; may be empty where it is the only one.
+        name: What sets it apart; may be empty where it is the only one.
+        listed: What the legend calls it; None: its name; empty: it is not listed, since one of its look is that differs
+            by its dashes alone, which the caption explains.
         points: (x, y), in order of x.
         spread: (x, low, high) of an interval around y, in order of x; empty for none.
         kind: Straight between the points; a step whose value holds from just after the point before; or points that
@@ -70,6 +72,12 @@ class Series:
     dashed: bool = False
     marked: bool = True
     written: Written = "number"
+    listed: str | None = None
+
+    @property
+    def in_legend(self) -> str:
+        """What the legend calls it; empty if it is not listed."""
+        return self.name if self.listed is None else self.listed
 
     @property
     def dotted(self) -> bool:
@@ -110,7 +118,7 @@ class Chart:
     @property
     def legend(self) -> list[Series]:
         """The series that a legend names; none where there is only one."""
-        return list(self.series) if len(self.series) > 1 else []
+        return [one for one in self.series if one.in_legend] if len(self.series) > 1 else []
 
     @property
     def several(self) -> bool:

@@ -53,7 +53,7 @@ def probe(models: Sequence[Model]) -> list[Chart]:
 
 
 def _probe(data: str, norm: str, eps: float, group: Sequence[Described]) -> Chart:
-    series, shared = named(group)
+    series, shared = named(group, "points")
     ways = _WAYS[tuple(sorted({one.dashed for one in series}))]
     title = f"Feature distance per image distance, {ball_words(norm, eps)}, {data}"
     medians = [replace(one, points=[min(one.points, key=lambda point: abs(point[1] - 50))]) for one in series]

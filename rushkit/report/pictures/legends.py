@@ -16,10 +16,27 @@ class Described(NamedTuple):
     series: Series
 
 
-def named(described: Sequence[Described]) -> tuple[list[Series], str]:
-    """Return the series, each named by what sets it apart, and in words what all share."""
+def named(described: Sequence[Described], dashes: str = "") -> tuple[list[Series], str]:
+    """Return the series, each named by what sets it apart, and in words what all share.
+
+    Args:
+        described: The series.
+        dashes: The aspect that tells dashed lines from solid ones. Of two lines of one colour that differ in nothing
+            else, the legend lists the first, without it.
+    """
     names, shared = tell_apart([one.about for one in described])
-    return [replace(one.series, name=name) for one, name in zip(described, names, strict=True)], shared
+    series = [replace(one.series, name=name) for one, name in zip(described, names, strict=True)]
+    alike: dict[tuple[int, str], list[int]] = {}
+    for place, one in enumerate(described):
+        rest = _joined(one.about, [aspect for aspect in one.about if aspect != dashes])
+        alike.setdefault((one.series.colour, rest), []).append(place)
+    pairs = [sorted(series[place].dashed for place in places) == [False, True] for places in alike.values()]
+    if len(pairs) < 2 or not all(pairs):
+        return series, shared
+    without = [{aspect: words for aspect, words in one.about.items() if aspect != dashes} for one in described]
+    firsts = [places[0] for places in alike.values()]
+    listed = dict(zip(firsts, tell_apart([without[place] for place in firsts])[0], strict=True))
+    return [replace(one, listed=listed.get(place, "")) for place, one in enumerate(series)], shared
 
 
 def caption(shared: str, *sentences: str) -> str:

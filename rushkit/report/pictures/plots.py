@@ -6,11 +6,13 @@ No text is read as mathematics or as anything else than itself: names come from 
 from __future__ import annotations
 
 import io
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import matplotlib
 import numpy as np
@@ -24,14 +26,21 @@ from rushkit.files import write_atomic
 from rushkit.report.pictures.charts import Axis, Chart, Series, waymarks
 from rushkit.report.pictures.palette import LIGHT, look, marker
 
+Point = TypeVar("Point", bound="tuple[float, ...]")
 Format = Literal["png", "svg", "pdf"]
 # A panel of a figure on a screen, and a column of a paper of two columns, in inches.
 PANEL, COLUMN = (5.2, 3.6), (3.3, 2.4)
 # The height of a row of a chart that has rows, and of all else in it.
 _ROW, _ROUND = 0.17, 0.75
+# The height of a row of the legend, and how many of them the size of a figure allows for.
+_ENTRY, _ENTRIES = 0.15, 2
+# A curve of steps has its heights at so many places along the axis, which no eye tells from all of them.
+_COLUMNS = 800
 _DPI = 150
 # What is longer is cut in the middle: else a name would leave no room for the picture.
 _NAME, _LINE = 44, 90
+# So many signs stand beside the vertical axis of a figure for a paper.
+_ACROSS = 24
 _DASHES, _RING = (4, 2.5), 0.9
 # Keys of rcParams; their type is a list of all that there are.
 _STYLE: Any = {
@@ -75,24 +84,21 @@ def save_chart(
     Raises:
         RushkitError: a file cannot be written.
     """
-    return [
-        _save(folder / f"{name}.{kind}", drawn)
-        for kind, drawn in zip(formats, _drawn(charts, formats, titled, size), strict=True)
-    ]
-
-
-def _save(path: Path, drawn: bytes) -> Path:
-    write_atomic(path, [drawn], len(drawn))
-    return path
-
-
-def _drawn(
-    charts: Sequence[Chart], formats: Sequence[Format], titled: bool, size: tuple[float, float]
-) -> Iterator[bytes]:
     with style():
-        figure = figure_of(charts, titled, size)
-        for kind in formats:
-            yield encoded(figure, kind)
+        return save_figure(figure_of(charts, titled, size), folder, name, formats)
+
+
+def save_figure(figure: Figure, folder: Path, name: str, formats: Sequence[Format]) -> list[Path]:
+    """Write a figure in every format; within ``style``. Returns the files. Raises RushkitError if one cannot be."""
+    # Laid out once, and not again for each format.
+    FigureCanvasAgg(figure)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    paths = [folder / f"{name}.{kind}" for kind in formats]
+    for kind, path in zip(formats, paths, strict=True):
+        drawn = encoded(figure, kind)
+        write_atomic(path, [drawn], len(drawn))
+    return paths
 
 
 @contextmanager
@@ -113,11 +119,10 @@ def encoded(figure: Figure, kind: Format) -> bytes:
 
 def figure_of(charts: Sequence[Chart], titled: bool = True, size: tuple[float, float] = PANEL) -> Figure:
     """Return charts as panels of a figure; within ``style``. ``save_chart`` has the arguments."""
-    height = max(
-        _ROUND + _ROW * len(chart.rows) * max(1, len(chart.series) / 2) if chart.rows else 0 for chart in charts
-    )
-    figure = Figure(figsize=(size[0] * len(charts), max(size[1], height)), layout="constrained")
-    FigureCanvasAgg(figure)
+    rows = max(_ROUND + _ROW * len(chart.rows) * max(1, len(chart.series) / 2) if chart.rows else 0 for chart in charts)
+    entries = max(_legend_rows(chart) for chart in charts)
+    height = max(size[1], rows) + _ENTRY * max(0, entries - _ENTRIES)
+    figure = Figure(figsize=(size[0] * len(charts), height), layout="constrained")
     for axes, chart in zip(figure.subplots(1, len(charts), squeeze=False)[0], charts, strict=True):
         _draw(chart, axes, titled)
     return figure
@@ -169,10 +174,11 @@ def _scale(axes: Axes, axis: Axis, way: Literal["x", "y"]) -> None:
     else:
         axes.set_ylim(*ends)
         axes.set_yticks(axis.ticks, words)
-        axes.set_ylabel(safe(axis.label))
+        axes.set_ylabel(textwrap.fill(safe(axis.label), _ACROSS))
 
 
 def _draw_series(chart: Chart, one: Series, axes: Axes, shift: float) -> None:
+    one = replace(one, points=_steps(chart, one, one.points), spread=_steps(chart, one, one.spread))
     x, y = np.array(one.points, dtype=np.float64).T
     line = _line_style(one)
     if chart.rows:
@@ -191,6 +197,15 @@ def _draw_series(chart: Chart, one: Series, axes: Axes, shift: float) -> None:
         axes.plot(x, y, **_marks(one, "none"))
     elif chart.several and one.long:
         axes.plot(*zip(*waymarks(one), strict=True), **_marks(one, "none"))
+
+
+def _steps(chart: Chart, one: Series, points: Sequence[Point]) -> list[Point]:
+    """Return of a curve of steps the first point in each column of the axis, and the last point of all."""
+    if one.kind != "step" or len(points) <= _COLUMNS:
+        return list(points)
+    columns = [round(_COLUMNS * chart.x.share(point[0])) for point in points]
+    kept = [place for place in range(1, len(points)) if columns[place] != columns[place - 1]]
+    return [points[place] for place in dict.fromkeys((0, *kept, len(points) - 1))]
 
 
 def _draw_spread(one: Series, axes: Axes) -> None:
@@ -220,6 +235,13 @@ def _marks(one: Series, line: str) -> dict[str, Any]:
     }
 
 
+def _legend_rows(chart: Chart) -> int:
+    """Return how many rows the legend takes: half as many where its names are short enough for two columns."""
+    names = chart.legend
+    short = len(names) > 3 and max(len(one.in_legend) for one in names) <= _NAME // 2
+    return -(-len(names) // 2) if short else len(names)
+
+
 def _legend(chart: Chart, axes: Axes) -> None:
     handles = []
     for one in chart.legend:
@@ -231,8 +253,8 @@ def _legend(chart: Chart, axes: Axes) -> None:
     # Below the axes: there is no corner that twelve lines leave free. The names come later, since matplotlib leaves
     # out what begins with an underscore.
     places = [str(place) for place in range(len(handles))]
-    names = [safe(one.name, _NAME) for one in chart.legend]
-    columns = 2 if len(names) > 3 and max(map(len, names)) <= _NAME // 2 else 1
+    names = [safe(one.in_legend, _NAME) for one in chart.legend]
+    columns = 2 if _legend_rows(chart) < len(names) else 1
     drawn = axes.figure.legend(handles, places, loc="outside lower center", ncols=columns, frameon=False)
     for text, name in zip(drawn.get_texts(), names, strict=True):
         text.set_text(name)

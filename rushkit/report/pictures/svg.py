@@ -165,9 +165,10 @@ def _spread(one: Series, frame: _Frame, place: float) -> str:
             for x, low, high in one.spread
         )
     if one.kind != "step" and one.dotted:
+        # Side by side, so that those at one x can be told apart.
+        beside = min(3, 18 / len(frame.chart.series))
         return "".join(
-            # Side by side, so that those at one x can be told apart.
-            f'<path class="whisker {colour}" d="M{_number(frame.across(x) + 3 * place)} {_number(frame.up(low))}'
+            f'<path class="whisker {colour}" d="M{_number(frame.across(x) + beside * place)} {_number(frame.up(low))}'
             f'V{_number(frame.up(high))}"/>'
             for x, low, high in one.spread
         )

@@ -48,6 +48,15 @@ _SIGNS = {
 
 def latex(document: StudyDocument) -> str:
     """Return the tables of a study as LaTeX, to be read by ``\\input`` after ``\\usepackage{booktabs}``."""
+    return _environment().get_template("study.tex.j2").render(document=document)
+
+
+def latex_table(table: Table) -> str:
+    """Return one table as LaTeX, to be read by ``\\input`` after ``\\usepackage{booktabs}``."""
+    return _environment().get_template("table.tex.j2").render(table=table)
+
+
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=False,
@@ -64,7 +73,7 @@ def latex(document: StudyDocument) -> str:
         finalize=escaped,
     )
     environment.filters["alignment"] = _alignment
-    return environment.get_template("study.tex.j2").render(document=document)
+    return environment
 
 
 def escaped(text: object) -> str:
