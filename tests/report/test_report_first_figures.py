@@ -109,6 +109,15 @@ def test_what_is_left_together_of_other_images_is_no_part_of_it(seen):
     assert (found.strict.accuracy, found.strict.how) == (1.0, "pgd strict")
 
 
+def test_nor_is_what_is_left_of_as_many_others_in_the_same_runs(seen):
+    rows = [
+        attacks(attack_row([0, 0], attack=name, images=[0, 1]), attack_row([10, 0], attack=name, images=[2, 3]))
+        for name in ("pgd", "autoattack")
+    ]
+    found = seen(("attack", rows[0]), ("attack", rows[1]))
+    assert found.strict.accuracy == 0.5
+
+
 def test_what_is_left_together_counts_only_where_it_is_less(seen):
     # By most of its votes each image is still right, though one vote in ten is lost.
     rows = attack_row([9, 9]), attack_row([9, 9], attack="autoattack")
