@@ -121,6 +121,11 @@ def test_ticks_that_would_run_into_each_other_are_left_out():
     assert re.findall(r'text-anchor="middle">([\d.]+)</text>', svg) == ["100", "200"]
 
 
+def test_a_tick_of_thousands_is_written_in_full():
+    svg = drawn(Series("s", [(0, 1), (12000, 2)]))
+    assert ">10000</text>" in svg
+
+
 def test_one_point_on_a_logarithmic_axis_can_be_drawn():
     assert "nan" not in drawn(Series("s", [(3, 50)]), y_range=(0, 100), x_log=True)
 

@@ -19,8 +19,9 @@ _BOUNDS = {
     (False, True): "Solid: strict, an upper bound of the robustness. Dashed: other protocols, which are not.",
 }
 _PASSES = (
-    "After each climb: the images that it has not broken yet, as the attack's own panel of selection saw them; the "
-    "tables have what independent votes leave. Passes of the gradients, forward and backward, at the fewest draws. "
+    "After each climb: the images that are not broken yet, as the attack's own panel of selection saw them. It chose "
+    "the worst versions by these draws, so the line leans down and is no bound; the tables have what independent votes "
+    "leave. Passes of the gradients, forward and backward, at the fewest draws. "
     "Whiskers: 95% intervals over the images."
 )
 _INTERVALS = "Whiskers: 95% intervals over the images; at eps 0 the same images, clean."
@@ -48,7 +49,7 @@ def _against_eps(norm: str, samples: int, group: Sequence[Described]) -> Chart:
         x=axis(eps_label(norm), xs(series)),
         y=percent_axis("accuracy, %"),
         series=series,
-        caption=caption(shared, protocol_sentence(series), _INTERVALS),
+        caption=caption(shared, _bound_words(series), _INTERVALS),
     )
 
 
@@ -116,15 +117,15 @@ def _against_passes(norm: str, samples: int, eps: float | None, group: Sequence[
     return Chart(
         name=slug("robust accuracy by passes", ball, f"m{samples}"),
         title=title,
-        label=finding(title, series, lambda passes: f"{passes:g} passes"),
+        label=f"{finding(title, series, lambda passes: f'{passes:g} passes')}; no bound, as the attack itself saw it",
         x=axis("passes an image that stays to the end", xs(series)),
         y=percent_axis("images not broken yet, %"),
         series=series,
-        caption=caption(shared, protocol_sentence(series), _PASSES),
+        caption=caption(shared, _PASSES),
     )
 
 
-def protocol_sentence(series: Sequence[Series]) -> str:
+def _bound_words(series: Sequence[Series]) -> str:
     """Return what solid and dashed lines are bounds of, where strict is solid."""
     return _BOUNDS[tuple(sorted({one.dashed for one in series}))]
 

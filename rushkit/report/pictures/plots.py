@@ -164,7 +164,7 @@ def _scale(axes: Axes, axis: Axis, way: Literal["x", "y"]) -> None:
     room = 0.0 if axis.log else 0.02 * (axis.high - axis.low)
     factor = (axis.high / axis.low) ** 0.02 if axis.log else 1
     ends = (axis.low / factor - room, axis.high * factor + room)
-    words = [f"{value:.4g}" for value in axis.ticks]
+    words = [f"{value:.6g}" for value in axis.ticks]
     if way == "x":
         axes.set_xscale("log" if axis.log else "linear")
         axes.set_xlim(*ends)

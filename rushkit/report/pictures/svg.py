@@ -97,11 +97,11 @@ def _axes(frame: _Frame) -> str:
         for value in chart.y.ticks:
             y = frame.up(value)
             parts.append(f'<path class="grid" d="M{left} {_number(y)}H{right}"/>')
-            parts.append(f'<text x="{left - 6}" y="{_number(y + 4)}" text-anchor="end">{value:.4g}</text>')
+            parts.append(f'<text x="{left - 6}" y="{_number(y + 4)}" text-anchor="end">{value:.6g}</text>')
     across = chart.y if chart.rows else chart.x
     free = -1.0
     for value in across.ticks:
-        x, words = frame.across(value), f"{value:.4g}"
+        x, words = frame.across(value), f"{value:.6g}"
         wide = max(4, len(words)) * _SIGN / 2
         if x - wide >= free:
             if chart.rows:
